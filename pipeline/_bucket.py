@@ -1,0 +1,300 @@
+"""One bucket of the index: what changed in it, its new tables, its counts. Part of the index stage."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import formats, schema, storage
+from pipeline.schema import Kind, LabelState, part_name
+
+if TYPE_CHECKING:
+    from pipeline.index import IndexSpec
+
+#: A label file larger than this is none.
+MAX_LABEL_BYTES = 64 << 20
+_BATCH_BYTES = 64 << 20
+_META = b"coco_diy"
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+_READ_REASONS = {
+    "too_large": f"is larger than {MAX_LABEL_BYTES >> 20} MiB: no label file",
+    "vanished": "was there when the folder was listed, but is gone; run again",
+    "changed": "changed while it was read; run again",
+    "unreadable": "cannot be read; allow it with chmod",
+}
+
+
+class BucketIndexer:
+    """Makes the tables of bucket `bucket` of `buckets` in `directory`."""
+
+    def __init__(self, spec: IndexSpec, directory: str, buckets: int, bucket: int) -> None:
+        self.spec, self.directory, self.bucket = spec, directory, bucket
+        self.made_by = {"spec": spec.digest(), "buckets": buckets}
+
+    def run(self, payload: bytes) -> tuple[int, int, dict[str, Any]]:
+        """Update the bucket from its listing (an Arrow IPC stream); returns bucket, files listed and counts."""
+        listed = pa.ipc.open_stream(payload).read_all()
+        labels = self._of_kind(listed, 0)
+        pictures = self._of_kind(listed, 1)
+        fresh = self._files(labels, pictures)
+        old_files, old_summary = self._old_files()
+        if old_files is not None and old_summary is not None and not fresh["fingerprint"].slice(
+            0, labels.num_rows).null_count and old_files.equals(fresh):
+            return self.bucket, listed.num_rows, old_summary
+        same = self._unchanged(labels, old_files)
+        rows, states, problems = self._read(labels, same)
+        images = self._images(labels, pictures, states)
+        summary = self._summary(images, rows, problems, labels)
+        self._write("annotations", rows, schema.annotations(),
+                    use_dictionary=["bucket", "key", "class_id", "n_tokens"], write_statistics=["class_id"])
+        self._write("images", images, schema.images())
+        self._write("problems", problems, schema.problems())
+        state = json.dumps({**self.made_by, "summary": summary}, sort_keys=True).encode()
+        self._write("files", fresh.replace_schema_metadata({_META: state}), schema.files())
+        return self.bucket, listed.num_rows, summary
+
+    def _of_kind(self, listed: pa.Table, kind: int) -> pa.Table:
+        """The listed labels (0) or images (1) with their key, sorted by key and, among images, by suffix."""
+        table = listed.filter(pc.equal(listed["kind"], kind)).combine_chunks()
+        stem = pc.replace_substring_regex(table["path"], r"\.[^./]*$", "")
+        prefixes = pa.array([f"{self.spec.name}/{s.folder}/" for s in self.spec.splits])
+        key = pc.binary_join_element_wise(prefixes.take(table["split"]), stem, "")
+        table = table.append_column("key", key).append_column("stem", stem)
+        if kind == 0:
+            return table.sort_by("key").combine_chunks()
+        from pipeline.index import IMAGE_SUFFIXES
+
+        suffix = pc.utf8_lower(pc.utf8_slice_codeunits(table["path"], 0)) if not table.num_rows else pc.utf8_lower(
+            pc.extract_regex(table["path"], r"(?P<s>\.[^./]*)$").combine_chunks().field("s"))
+        rank = pc.index_in(suffix, pa.array(IMAGE_SUFFIXES))
+        table = table.append_column("rank", rank)
+        return table.sort_by([("key", "ascending"), ("rank", "ascending"), ("path", "ascending")]).combine_chunks()
+
+    def _files(self, labels: pa.Table, pictures: pa.Table) -> pa.Table:
+        both = pa.concat_tables([labels.select(["key", "path", "size"]), pictures.select(["key", "path", "size"])])
+        kinds = pa.array([Kind.LABEL] * labels.num_rows + [Kind.IMAGE] * pictures.num_rows, pa.string())
+        marks = pa.concat_arrays([self._fingerprints(labels), pa.nulls(pictures.num_rows, pa.binary())])
+        return pa.table({
+            "bucket": pa.array(np.full(both.num_rows, self.bucket, np.int32)),
+            "key": both["key"],
+            "kind": kinds.dictionary_encode(),
+            "path": both["path"],
+            "size": both["size"],
+            "fingerprint": marks,
+        }).combine_chunks()
+
+    @staticmethod
+    def _fingerprints(labels: pa.Table) -> pa.Array:
+        """Size, mtime_ns, ctime_ns and inode as 32 bytes each; null for a file too young to be trusted."""
+        import time
+
+        numbers = np.empty((labels.num_rows, 4), "<i8")
+        for i, name in enumerate(("size", "mtime_ns", "ctime_ns", "inode")):
+            numbers[:, i] = labels[name].to_numpy()
+        offsets = np.arange(labels.num_rows + 1, dtype=np.int32) * 32
+        marks = pa.BinaryArray.from_buffers(
+            pa.binary(), labels.num_rows, [None, pa.py_buffer(offsets), pa.py_buffer(numbers)])
+        # Measured after the listing, so a little stricter than needed: such a file is read once more, no harm.
+        young = numbers[:, 2] > time.time_ns() - storage.SETTLE_NS
+        return pc.if_else(pa.array(young), pa.scalar(None, pa.binary()), marks) if young.any() else marks
+
+    def _path(self, table: str) -> str:
+        return os.path.join(self.directory, table, part_name(self.bucket))
+
+    def _old_files(self) -> tuple[pa.Table | None, dict[str, Any] | None]:
+        """The bucket as it was, where the same specification made it and all its parts are there."""
+        try:
+            table = pq.read_table(self._path("files"))
+            state = json.loads((table.schema.metadata or {})[_META])
+        except (OSError, pa.ArrowInvalid, KeyError, ValueError):
+            return None, None
+        whole = all(os.path.exists(self._path(t)) for t in ("annotations", "images", "problems"))
+        if not whole or {k: state.get(k) for k in self.made_by} != self.made_by:
+            return None, None
+        return table.combine_chunks().replace_schema_metadata(None), state["summary"]
+
+    def _unchanged(self, labels: pa.Table, old: pa.Table | None) -> Bools:
+        """Which of `labels` have the fingerprint that they had."""
+        if old is None:
+            return np.zeros(labels.num_rows, np.bool_)
+        before = old.filter(pc.equal(old["kind"].cast(pa.string()), Kind.LABEL.value))
+        position = pc.index_in(labels["key"], before["key"].combine_chunks())
+        had = before["fingerprint"].combine_chunks().take(position)
+        equal = pc.fill_null(pc.equal(self._fingerprints(labels), had), False)
+        return np.asarray(equal.to_numpy(zero_copy_only=False), np.bool_)
+
+    def _read(self, labels: pa.Table, same: Bools) -> tuple[pa.Table, pa.Array, pa.Table]:
+        """Annotations, the state of each label file and problems: of `same` files from the old tables."""
+        changed = labels.filter(pa.array(~same)) if same.any() else labels
+        rows, states, problems = self._parse(changed)
+        if not same.any():
+            return rows, states, problems
+        kept = labels.filter(pa.array(same))["key"].combine_chunks()
+        old_rows = pq.read_table(self._path("annotations")).cast(schema.annotations())
+        old_rows = old_rows.filter(pc.is_in(old_rows["key"], kept))
+        rows = pa.concat_tables([old_rows, rows.cast(schema.annotations())]).sort_by(
+            [("key", "ascending"), ("line", "ascending")]).combine_chunks()
+        old_images = pq.read_table(self._path("images"), columns=["key", "label_state"])
+        old_state = old_images["label_state"].cast(pa.string()).take(
+            pc.index_in(labels["key"], old_images["key"].combine_chunks()))
+        new_state = states.take(pc.index_in(labels["key"], changed["key"].combine_chunks()))
+        states = pc.if_else(pa.array(same), old_state.combine_chunks(), new_state)
+        old_problems = pq.read_table(self._path("problems"))
+        old_problems = old_problems.filter(pc.is_in(old_problems["key"], kept)).cast(schema.problems())
+        problems = pa.concat_tables([old_problems, problems.cast(schema.problems())]).sort_by(
+            [("key", "ascending"), ("line", "ascending")])
+        return rows, states, problems
+
+    def _parse(self, labels: pa.Table) -> tuple[pa.Table, pa.Array, pa.Table]:
+        """Read and parse label files, some MiB at a time."""
+        format_ = formats.load(self.spec.format)
+        sizes = labels["size"].to_numpy()
+        rows: list[pa.Table] = []
+        states: list[str] = []
+        problems: list[tuple[str, str, int | None, str, str]] = []
+        for begin, stop in _batches(sizes, labels["split"].to_numpy()):
+            part = labels.slice(begin, stop - begin)
+            split = self.spec.splits[part["split"][0].as_py()]
+            names = part["path"].to_pylist()
+            contents, failed = storage.read_many(split.labels, names, part["size"].to_pylist(), MAX_LABEL_BYTES)
+            parsed = format_.parse(contents, self.spec.task, self.spec.keypoints)
+            keys = part["key"].combine_chunks()
+            rows.append(parsed.rows.append_column("key", keys.take(parsed.rows["file"])))
+            for i, reason in failed.items():
+                parsed.states[i] = LabelState.CORRUPT
+                parsed.problems.append(formats.Problem(i, None, reason, _READ_REASONS[reason]))
+            states += parsed.states
+            problems += [(keys[p.file].as_py(), os.path.join(split.labels, names[p.file]), p.line, p.reason, p.detail)
+                         for p in parsed.problems]
+        columns = list(zip(*problems, strict=True)) or [[]] * 5
+        told = pa.table([pa.array(c, f.type) for c, f in zip(columns, schema.problems(), strict=True)],
+                        schema=schema.problems())
+        return self._annotations(rows), pa.array(states, pa.string()), told
+
+    def _annotations(self, parts: list[pa.Table]) -> pa.Table:
+        if not parts:
+            return schema.annotations().empty_table()
+        table = pa.concat_tables(parts)
+        bucket = pa.array(np.full(table.num_rows, self.bucket, np.int32))
+        return table.append_column("bucket", bucket).select(schema.annotations().names).combine_chunks()
+
+    def _images(self, labels: pa.Table, pictures: pa.Table, states: pa.Array) -> pa.Table:
+        """One row a key that has a label file or an image."""
+        image_keys = pictures["key"].combine_chunks()
+        first = np.ones(len(image_keys), np.bool_)
+        if len(first) > 1:
+            first[1:] = pc.not_equal(image_keys.slice(1), image_keys.slice(0, len(first) - 1)).to_numpy(
+                zero_copy_only=False)
+        chosen = pictures.filter(pa.array(first))
+        keys = pc.unique(pa.concat_arrays([labels["key"].combine_chunks(), image_keys]))
+        keys = keys.take(pc.sort_indices(keys))
+        of_label = pc.index_in(keys, labels["key"].combine_chunks())
+        of_image = pc.index_in(keys, chosen["key"].combine_chunks())
+
+        def either(column: str) -> pa.Array:
+            return pc.coalesce(labels[column].combine_chunks().take(of_label),
+                               chosen[column].combine_chunks().take(of_image))
+
+        splits = pa.array([s.split for s in self.spec.splits], pa.string())
+        none32 = pa.nulls(len(keys), pa.int32())
+        return pa.table({
+            "bucket": pa.array(np.full(len(keys), self.bucket, np.int32)),
+            "key": keys,
+            "split": splits.take(either("split")).dictionary_encode(),
+            "stem": either("stem"),
+            "label_path": labels["path"].combine_chunks().take(of_label),
+            "label_state": pc.fill_null(states.take(of_label), LabelState.MISSING.value).dictionary_encode(),
+            "image_path": chosen["path"].combine_chunks().take(of_image),
+            "image_size": chosen["size"].combine_chunks().take(of_image),
+            "width": none32,
+            "height": none32,
+            "other_images": self._others(keys, pictures, first),
+        }, schema=schema.images())
+
+    @staticmethod
+    def _others(keys: pa.Array, pictures: pa.Table, first: Bools) -> pa.Array:
+        others: dict[str, list[str]] = {}
+        for row in pictures.filter(pa.array(~first)).select(["key", "path"]).to_pylist() if not first.all() else ():
+            others.setdefault(row["key"], []).append(row["path"])
+        if not others:
+            return pa.nulls(len(keys), pa.string())
+        return pa.array(["\n".join(others[k]) if k in others else None for k in keys.to_pylist()], pa.string())
+
+    def _write(self, table: str, data: pa.Table, as_schema: pa.Schema, **options: Any) -> None:
+        metadata = data.schema.metadata
+        fitting = data.cast(as_schema).replace_schema_metadata(metadata)
+        storage.replace_with(self._path(table), lambda path: pq.write_table(fitting, path, **options))
+
+    def _summary(self, images: pa.Table, rows: pa.Table, problems: pa.Table, labels: pa.Table) -> dict[str, Any]:
+        """Counts by split; those by class have the class id, as text, for their key."""
+        keys = images["key"].combine_chunks()
+        image_split = images["split"].combine_chunks()
+        image_of_row = pc.index_in(rows["key"], keys).to_numpy(zero_copy_only=False).astype(np.int64)
+        code_of = {name: i for i, name in enumerate(image_split.dictionary.to_pylist())}
+        codes = image_split.indices.to_numpy(zero_copy_only=False)
+        ids = rows["class_id"].to_numpy()
+        doubled = formats.duplicate_rows(
+            image_of_row, ids, [rows[c].to_numpy() for c in ("cx", "cy", "w", "h")], rows["tail"].combine_chunks()
+        )
+        flat = (rows["w"].to_numpy() == 0) | (rows["h"].to_numpy() == 0)
+        pairs = np.unique(image_of_row << 32 | ids) if len(ids) else np.zeros(0, np.int64)
+        problem_image = pc.index_in(problems["key"], keys).to_numpy(zero_copy_only=False).astype(np.int64)
+        states, reasons = images["label_state"].cast(pa.string()), problems["reason"]
+        has_label = images["label_path"].is_valid()
+        has_image = images["image_path"].is_valid()
+        label_bytes = labels["size"].to_numpy()
+        label_split = labels["split"].to_numpy()
+        result: dict[str, Any] = {}
+        for number, split in enumerate(self.spec.splits):
+            code = code_of.get(split.split, -1)
+            here = pa.array(codes == code)
+            of_row = codes[image_of_row] == code
+            of_pair = codes[pairs >> 32] == code
+            of_problem = pa.array(codes[problem_image] == code)
+            result[split.split] = {
+                "images": int(pc.sum(pc.and_(here, has_image)).as_py() or 0),
+                "labels": _value_counts(states.filter(here)),
+                "rows": int(of_row.sum()),
+                "objects": _class_counts(ids[of_row]),
+                "class_images": _class_counts(pairs[of_pair] & 0xFFFFFFFF),
+                "no_image": int(pc.sum(pc.and_(here, pc.and_not(has_label, has_image))).as_py() or 0),
+                "many_images": int(pc.sum(pc.and_(here, images["other_images"].is_valid())).as_py() or 0),
+                "duplicate_rows": int((doubled & of_row).sum()),
+                "zero_size": int((flat & of_row).sum()),
+                "label_bytes": int(label_bytes[label_split == number].sum()),
+                "problems": _value_counts(reasons.filter(of_problem)),
+            }
+        return result
+
+
+def _batches(sizes: Ints, splits: Ints) -> list[tuple[int, int]]:
+    """Ranges of files of one split, each of at most `_BATCH_BYTES` (or one file)."""
+    ranges: list[tuple[int, int]] = []
+    begin, held = 0, 0
+    for i, size in enumerate(sizes.tolist()):
+        if i > begin and (held + size > _BATCH_BYTES or splits[i] != splits[begin]):
+            ranges.append((begin, i))
+            begin, held = i, 0
+        held += size
+    if begin < len(sizes):
+        ranges.append((begin, len(sizes)))
+    return ranges
+
+
+def _value_counts(values: pa.ChunkedArray) -> dict[str, int]:
+    return {str(e["values"]): int(e["counts"]) for e in sorted(values.value_counts().to_pylist(), key=str)}
+
+
+def _class_counts(ids: npt.NDArray[Any]) -> dict[str, int]:
+    values, counts = np.unique(ids, return_counts=True)
+    return {str(v): int(c) for v, c in zip(values.tolist(), counts.tolist(), strict=True)}

@@ -1,0 +1,222 @@
+"""The Dask frame from index to plan: select, choose images, export, compare; a bucket at a time. Part of `run`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline import exporters, formats, index, select, storage
+from pipeline.manifest import TargetState
+from pipeline.plan import compare, summarise
+from pipeline.schema import Action, part_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.classes import ClassMap
+    from pipeline.engine import Engine
+
+
+@dataclass(frozen=True)
+class PlanContext:
+    """Everything that the plan of one bucket depends on, but its rows; sent to workers.
+
+    `check_there`: files came or went at the target since the manifest was written, so kept ones are looked for.
+    `check_foreign`: the target has files, so new ones are looked for in case they are somebody else's.
+    """
+
+    index_dir: str
+    buckets: int
+    plan_dir: str
+    root: str
+    classes: ClassMap
+    duplicates: str
+    backgrounds: str
+    images: str
+    source_folders: dict[str, str | None]
+    format: str
+    exporter: str
+    check_there: bool
+    check_foreign: bool
+
+
+def run(context: PlanContext, engine: Engine) -> list[dict[str, Any]]:
+    """Plan all buckets; returns their summaries in order. Plans are left in `context.plan_dir`."""
+    import dask.dataframe as dd
+    import pandas as pd
+
+    found = index.open_index(context.index_dir)
+    wanted = context.classes.wanted_ids
+    everything = len(wanted) == len(context.classes.lut)
+    rows = found.frame("annotations", select.columns(context.duplicates), None if everything else wanted)
+    kept = select.select(rows, context.classes, context.duplicates)
+    numbers = dd.from_map(_number, range(context.buckets), meta=_number(0).iloc[:0])
+    step = functools.partial(plan_bucket, context)
+    meta = pd.DataFrame({"summary": pd.Series([], dtype=object)})
+    summaries = dd.map_partitions(
+        step, kept, found.images, numbers, meta=meta, align_dataframes=False, enforce_metadata=False
+    )
+    extra = sorted(storage.list_names(context.plan_dir) - {part_name(b) for b in range(context.buckets)})
+    storage.delete_many(context.plan_dir, extra)
+    return [json.loads(text) for text in engine.compute(summaries)["summary"]]
+
+
+def _number(bucket: int) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame({"bucket": [bucket]})
+
+
+def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> Any:
+    """Plan one bucket: writes its part of the plan and returns a frame with its summary as JSON."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    bucket = int(numbers["bucket"].iloc[0])
+    rows = pa.Table.from_pandas(kept, preserve_index=False).replace_schema_metadata(None)
+    all_images = pa.Table.from_pandas(images, preserve_index=False).replace_schema_metadata(None)
+    need_image = context.images != "none"
+    choice = select.choose(rows, all_images, backgrounds=context.backgrounds, need_image=need_image)
+    chosen = choice.images
+    if need_image:
+        chosen, vanished = _with_sources(context, chosen)
+        choice.problems += [(key, "vanished") for key in vanished]
+    taken = _of_images(rows, chosen)
+    render = formats.load(context.format).render
+    wanted = exporters.load(context.exporter).fragment(taken, chosen, render)
+    held = TargetState(context.root).rows(bucket, context.buckets)
+    if context.check_there:
+        held = held.filter(pa.array(storage.exist_many(context.root, held["path"].to_pylist()), pa.bool_()))
+    table = compare(wanted, held)
+    foreign = _foreign(context, table, held) if context.check_foreign else []
+    path = os.path.join(context.plan_dir, part_name(bucket))
+    storage.replace_with(path, lambda p: pq.write_table(table, p, use_dictionary=["split"], write_statistics=False))
+    summary = {
+        "bucket": bucket,
+        "changes": int(table.num_rows - _count(table, Action.KEEP)),
+        "foreign": foreign,
+        "problems": [[key, reason, _detail(context, reason, key, all_images)] for key, reason in choice.problems],
+        "counts": _counts(context, rows, taken, chosen, choice, table),
+    }
+    return pd.DataFrame({"summary": [json.dumps(summary)]})
+
+
+def _of_images(rows: pa.Table, images: pa.Table) -> pa.Table:
+    import pyarrow.compute as pc
+
+    return rows.filter(pc.is_in(rows["key"].combine_chunks(), images["key"].combine_chunks())).combine_chunks()
+
+
+def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, list[str]]:
+    """`images` with their source path, size and fingerprint now; and the keys of those that are gone."""
+    import pyarrow as pa
+
+    splits = images["split"].cast(pa.string()).to_pylist()
+    names = images["image_path"].to_pylist()
+    sources: list[str | None] = [None] * len(names)
+    stats: list[tuple[int, bytes] | None] = [None] * len(names)
+    for split, folder in context.source_folders.items():
+        here = [i for i, s in enumerate(splits) if s == split]
+        assert folder is not None
+        for i, found in zip(here, storage.fingerprints(folder, [names[i] for i in here]), strict=True):
+            sources[i], stats[i] = f"{folder}/{names[i]}", found
+    how = context.images.encode()
+    images = images.append_column("source", pa.array(sources, pa.string()))
+    images = images.append_column("size", pa.array([s and s[0] for s in stats], pa.int64()))
+    images = images.append_column("mark", pa.array([s and s[1] + how for s in stats], pa.binary()))
+    there = pa.array([s is not None for s in stats], pa.bool_())
+    gone = [key for key, s in zip(images["key"].to_pylist(), stats, strict=True) if s is None]
+    return (images.filter(there) if gone else images).combine_chunks(), gone
+
+
+def _foreign(context: PlanContext, table: pa.Table, held: pa.Table) -> list[str]:
+    """Paths to be made that are there already and are not ours."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    new = pc.is_in(table["action"].cast(pa.string()), pa.array([Action.WRITE.value, Action.COPY.value]))
+    new = pc.and_(new, pc.invert(pc.is_in(table["path"], held["path"].combine_chunks())))
+    paths = table["path"].filter(new).to_pylist()
+    return [path for path, there in zip(paths, storage.exist_many(context.root, paths), strict=True) if there]
+
+
+def _detail(context: PlanContext, reason: str, key: str, images: pa.Table) -> str:
+    import pyarrow.compute as pc
+
+    row = images.filter(pc.equal(images["key"], key)).slice(0, 1).to_pylist()[0]
+    folder = context.source_folders[row["split"]]
+    if reason == "many_images":
+        others = ", ".join(row["other_images"].split("\n"))
+        return f"{folder}/{row['image_path']}: has a second image of the same stem ({others}), one label for both"
+    if reason == "vanished":
+        return f"{folder}/{row['image_path']}: is gone since the folder was listed"
+    return f"{folder}/{row['stem']}.*: the label {row['label_path']} has no image"
+
+
+def _count(table: pa.Table, action: Action) -> int:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return int(pc.sum(pc.equal(table["action"].cast(pa.string()), action.value)).as_py() or 0)
+
+
+def _counts(
+    context: PlanContext, rows: pa.Table, taken: pa.Table, images: pa.Table, choice: select.Choice, table: pa.Table
+) -> dict[str, Any]:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    image_of_row = pc.index_in(taken["key"].combine_chunks(), images["key"].combine_chunks())
+    image_of_row = image_of_row.to_numpy(zero_copy_only=False).astype(np.int64)
+    ids = taken["class_id"].to_numpy().astype(np.int64)
+    splits = np.array(images["split"].cast(pa.string()).to_pylist(), object)
+    pairs = np.unique(image_of_row << 32 | ids)
+    subset: dict[str, Any] = {}
+    for split in context.source_folders:
+        here = splits == split
+        of_row, of_pair = here[image_of_row], here[pairs >> 32]
+        subset[split] = {
+            "images": int(here.sum()),
+            "labels": int(here.sum()),
+            "backgrounds": int(here.sum()) - len(np.unique(image_of_row[of_row])),
+            "objects": _by_class(context, ids[of_row]),
+            "images_by_class": _by_class(context, pairs[of_pair] & 0xFFFFFFFF),
+        }
+    return {
+        "subset": subset,
+        "dropped": choice.dropped,
+        "rows": {"kept": taken.num_rows, "without_image": rows.num_rows - taken.num_rows, "duplicates": 0},
+        "plan": summarise(table),
+    }
+
+
+def _by_class(context: PlanContext, ids: Any) -> dict[str, int]:
+    import numpy as np
+
+    counts = np.bincount(ids, minlength=len(context.classes.names))
+    return {name: int(counts[i]) for i, name in enumerate(context.classes.names)}
+
+
+def image_sources(folder: str, buckets: int, roots: dict[str, str | None]) -> list[tuple[str, list[str]]]:
+    """(folder, names) of the source images of a plan, as `storage.fingerprints` takes them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found: dict[str, list[str]] = {}
+    for bucket in range(buckets):
+        table = pq.read_table(os.path.join(folder, part_name(bucket)), columns=["split", "source", "action"])
+        there = pc.and_(table["source"].is_valid(), pc.not_equal(table["action"].cast(pa.string()), "delete"))
+        table = table.filter(there)
+        for split, source in zip(table["split"].to_pylist(), table["source"].to_pylist(), strict=True):
+            root = roots[split]
+            assert root is not None
+            found.setdefault(root, []).append(source[len(root) + 1 :])
+    return sorted(found.items())
+
+

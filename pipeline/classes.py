@@ -1,0 +1,237 @@
+"""Class names: reading them from a dataset YAML in any style, and mapping source ids to subset ids by name.
+
+A *names YAML* is what Ultralytics, YOLOv5/v7 and Roboflow call the dataset YAML: ``names`` as a mapping ``0: person``
+or as a list, with or without ``nc``. Only ``names``, ``nc``, ``kpt_shape``, ``flip_idx`` and ``kpt_names`` are read:
+paths in it belong to another machine, and ``download:`` is a program that is neither copied nor run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.errors import ConfigError, UnknownNameError, unknown
+
+
+@dataclass(frozen=True)
+class Names:
+    """Class names of a dataset, the position is the id; and the keypoint facts that go with them."""
+
+    names: tuple[str, ...]
+    kpt_shape: tuple[int, int] | None = None
+    flip_idx: tuple[int, ...] | None = None
+    kpt_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClassSpec:
+    """One class of the subset: its name and the source's classes that become it."""
+
+    name: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """Source ids to subset ids.
+
+    `lut[source id]` is the id in the subset, or -1 for a class that is not wanted; `names` are the subset's.
+    """
+
+    source: tuple[str, ...]
+    names: tuple[str, ...]
+    lut: tuple[int, ...]
+
+    @property
+    def wanted_ids(self) -> tuple[int, ...]:
+        """Source ids that are part of the subset, ascending."""
+        return tuple(i for i, new in enumerate(self.lut) if new >= 0)
+
+
+def class_map(source: Sequence[str], specs: Iterable[ClassSpec] | None) -> ClassMap:
+    """Map `source` names to the classes in `specs` (order gives the ids); None takes all, as they are.
+
+    Raises `UnknownNameError` for a name the source does not have, `ConfigError` for a name given twice.
+    """
+    if specs is None:
+        specs = [ClassSpec(name, (name,)) for name in source]
+    ids = {name: i for i, name in enumerate(source)}
+    lut = [-1] * len(source)
+    names: list[str] = []
+    for spec in specs:
+        if spec.name in names:
+            raise ConfigError(f"classes: {spec.name!r} stands there twice; every class of the subset has one name")
+        for name in spec.sources:
+            if name not in ids:
+                raise UnknownNameError(f"classes: {unknown('class', name, source)}")
+            if lut[ids[name]] >= 0:
+                other = names[lut[ids[name]]] if lut[ids[name]] < len(names) else spec.name
+                raise ConfigError(
+                    f"classes: the source's {name!r} cannot become both {other!r} and {spec.name!r}; name it once"
+                )
+            lut[ids[name]] = len(names)
+        names.append(spec.name)
+    if not names:
+        raise ConfigError("classes: the list is empty; name at least one class, or leave `classes` out to take all")
+    return ClassMap(tuple(source), tuple(names), tuple(lut))
+
+
+def read_names(text: str, where: str) -> Names:
+    """Read a names YAML; `where` is how the user calls the file.
+
+    Raises `ConfigError`, a sentence with file and line, for whatever a trainer would misread.
+    """
+    import yaml
+
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "unreadable"
+        raise ConfigError(f"{where}{line}: not valid YAML ({problem})") from None
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{where}: holds no mapping; a names YAML has a line `names:` with the class names below it")
+    top: dict[str, yaml.Node] = {}
+    for key, value in root.value:
+        if str(key.value) in top:
+            raise ConfigError(f"{where}:{key.start_mark.line + 1}: `{key.value}` stands there twice")
+        top[str(key.value)] = value
+    if "names" not in top:
+        raise ConfigError(f"{where}: has no `names:`; add one with the class names, `0: person` or a list")
+    names = _names(top["names"], where)
+    _check_nc(top.get("nc"), len(names), where)
+    extra = yaml.safe_load(yaml.serialize(_pick(root, {"kpt_shape", "flip_idx", "kpt_names"}), Dumper=yaml.SafeDumper))
+    return Names(names, *_keypoints(extra or {}, where))
+
+
+def _pick(root: object, keys: set[str]) -> object:
+    import yaml
+
+    assert isinstance(root, yaml.MappingNode)
+    return yaml.MappingNode(root.tag, [(k, v) for k, v in root.value if str(k.value) in keys])
+
+
+def _names(node: object, where: str) -> tuple[str, ...]:
+    import yaml
+
+    line = node.start_mark.line + 1 if isinstance(node, yaml.Node) else 0
+    if isinstance(node, yaml.SequenceNode):
+        pairs = list(enumerate(node.value))
+    elif isinstance(node, yaml.MappingNode):
+        pairs = [(_class_id(key, where), value) for key, value in node.value]
+    else:
+        raise ConfigError(f"{where}:{line}: `names` must be a list of names or a mapping `0: person`")
+    if not pairs:
+        raise ConfigError(f"{where}:{line}: `names` is empty")
+    by_id: dict[int, str] = {}
+    seen: dict[str, int] = {}
+    for class_id, value in pairs:
+        at = f"{where}:{value.start_mark.line + 1}"
+        name = _name(value, at, class_id)
+        if class_id in by_id:
+            raise ConfigError(f"{at}: class id {class_id} stands there twice ({by_id[class_id]!r} and {name!r})")
+        if name in seen:
+            raise ConfigError(f"{at}: the name {name!r} is given to class {seen[name]} and class {class_id}; "
+                              "classes are mapped by name, so names must differ")
+        by_id[class_id] = name
+        seen[name] = class_id
+    missing = next(i for i in range(len(by_id) + 1) if i not in by_id)
+    if missing < len(by_id):
+        raise ConfigError(f"{where}:{line}: the ids of `names` must be 0 to {len(by_id) - 1} without a gap, "
+                          f"but {missing} is missing (there is {max(by_id)})")
+    return tuple(by_id[i] for i in range(len(by_id)))
+
+
+def _class_id(key: object, where: str) -> int:
+    text = str(getattr(key, "value", key))
+    line = getattr(getattr(key, "start_mark", None), "line", 0) + 1
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{where}:{line}: the key {text!r} of `names` is not a class id; write `0: {text}`") from None
+
+
+def _name(node: object, at: str, class_id: int) -> str:
+    import yaml
+
+    if not isinstance(node, yaml.ScalarNode):
+        raise ConfigError(f"{at}: the name of class {class_id} is not a text but a list or a mapping")
+    text: str = node.value
+    if node.tag.endswith(":bool"):
+        raise ConfigError(f"{at}: YAML reads the name {text} of class {class_id} as true/false; "
+                          f"put it in quotes: '{text}'")
+    if node.tag.endswith(":null") or not text.strip():
+        raise ConfigError(f"{at}: class {class_id} has no name (YAML reads {text!r} as nothing)")
+    if any(ord(c) < 32 for c in text):
+        raise ConfigError(f"{at}: the name {text!r} of class {class_id} holds a control character or a line break")
+    return text
+
+
+def _check_nc(node: object, count: int, where: str) -> None:
+    if node is None:
+        return
+    text = str(getattr(node, "value", node))
+    line = getattr(getattr(node, "start_mark", None), "line", 0) + 1
+    if text.strip() != str(count):
+        raise ConfigError(f"{where}:{line}: nc is {text}, but `names` has {count}; correct the one that is wrong")
+
+
+def _keypoints(
+    data: Mapping[str, object], where: str
+) -> tuple[tuple[int, int] | None, tuple[int, ...] | None, dict[int, tuple[str, ...]]]:
+    shape = data.get("kpt_shape")
+    if shape is None:
+        return None, None, {}
+    pair = _int_list(shape)
+    if pair is None or len(pair) != 2 or pair[0] < 1 or pair[1] not in (2, 3):
+        raise ConfigError(f"{where}: kpt_shape must be [number of keypoints, 2 or 3], not {shape!r}")
+    flip = data.get("flip_idx")
+    flips = None
+    if flip is not None:
+        flips = _int_list(flip)
+        if flips is None or sorted(flips) != list(range(pair[0])):
+            raise ConfigError(f"{where}: flip_idx must hold each of 0 to {pair[0] - 1} once, as kpt_shape says")
+    names = data.get("kpt_names")
+    by_class: dict[int, tuple[str, ...]] = {}
+    if isinstance(names, Mapping):
+        by_class = {int(k): tuple(str(v) for v in vs) for k, vs in names.items()}
+    return (pair[0], pair[1]), tuple(flips) if flips is not None else None, by_class
+
+
+def _int_list(value: object) -> list[int] | None:
+    if isinstance(value, Sequence) and all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+        return list(value)
+    return None
+
+
+def dataset_yaml(
+    classes: ClassMap, source: Names, *, header: str, paths: Mapping[str, str], pose: bool
+) -> bytes:
+    """The training YAML of a subset, UTF-8.
+
+    `paths` gives the value of each split's key (train, val, test). ``kpt_shape``, ``flip_idx`` and ``kpt_names``
+    (whose class ids are mapped) go along when `pose`. Format: https://docs.ultralytics.com/datasets/detect/
+    """
+    blocks = [_block(dict(paths)), _block({"names": dict(enumerate(classes.names))})]
+    if pose and source.kpt_shape:
+        blocks.append(_flow({"kpt_shape": list(source.kpt_shape)}))
+        if source.flip_idx:
+            blocks.append(_flow({"flip_idx": list(source.flip_idx)}))
+        by_new = {classes.lut[k]: list(v) for k, v in sorted(source.kpt_names.items(), reverse=True)
+                  if k < len(classes.lut) and classes.lut[k] >= 0}
+        if by_new:
+            blocks.append(_block({"kpt_names": dict(sorted(by_new.items()))}))
+    return (header + "\n".join(blocks)).encode()
+
+
+def _block(data: dict[str, object]) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=2**31, default_flow_style=False))
+
+
+def _flow(data: dict[str, object]) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(data, sort_keys=False, width=2**31, default_flow_style=None))

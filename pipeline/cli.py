@@ -1,0 +1,228 @@
+"""The command line: commands, printing and exit codes; nothing else.
+
+stdout carries the result, stderr everything else. Exit codes: 0 done or nothing to do; 1 bad data, finished with
+failures, any row or file skipped, a held lock, stopped; 2 usage, config, an unknown class.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline import __version__
+from pipeline.errors import CocoDiyError, ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.progress import Progress
+    from pipeline.run import Report
+
+
+def _common(command: Callable[..., None]) -> Callable[..., None]:
+    options = [
+        click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="override a key; a YAML value"),
+        click.option("--scheduler", metavar="NAME", help="auto, sync, threads, processes or tcp://host:port"),
+        click.option("--workers", type=click.IntRange(min=1), metavar="N", help="threads or processes"),
+        click.option("--json", "as_json", is_flag=True, help="the result on stdout as one JSON document"),
+        click.option("-v", "--verbose", is_flag=True, help="tracebacks for faults of ours"),
+        click.option("-q", "--quiet", is_flag=True, help="errors only"),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="coco-diy")
+def cli() -> None:
+    """Turn a big labelled image collection into the exact training set you need."""
+
+
+@cli.command()
+@click.argument("src_coco", type=click.Path())
+@click.argument("dst", type=click.Path())
+@click.option("--src-yaml", required=True, metavar="YAML", help="class names of the collection")
+@click.option("--dst-yaml", required=True, metavar="YAML", help="class names of the subset, in their new order")
+@click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: pose with kpt_shape, else detect")
+@click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
+@_common
+def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | None, workdir: str | None,
+           **common: Any) -> None:
+    """Make the subset DST of SRC_COCO, which has labels/{train2017,val2017} and images/…: the tutorial's four values."""
+    from pipeline.config import apply_overrides, read_text, validate
+    from pipeline.classes import read_names
+
+    if task is None:
+        task = "pose" if read_names(read_text(src_yaml, "class names"), src_yaml).kpt_shape else "detect"
+    if workdir is None:
+        import platformdirs
+
+        workdir = platformdirs.user_cache_dir("coco-diy", appauthor=False)
+    splits = {s: f"{s}2017" for s in ("train", "val") if os.path.isdir(os.path.join(src_coco, "labels", f"{s}2017"))}
+    if not splits:
+        raise ConfigError(f"{src_coco}: has no labels/train2017 and no labels/val2017; is it the right folder?")
+    data = {
+        "source": {"task": task, "names": src_yaml, "root": src_coco, "splits": splits},
+        "classes": dst_yaml,
+        "target": {"root": dst},
+        "workdir": workdir,
+    }
+    _build(validate(apply_overrides(data, _overrides(common)), "remake"), common)
+
+
+@cli.command()
+@click.argument("config", metavar="CONFIG")
+@_common
+def build(config: str, **common: Any) -> None:
+    """Make the subset: index, select, plan, apply. A second run does nothing."""
+    _build(_load(config, common), common)
+
+
+@cli.command()
+@click.argument("config", metavar="CONFIG")
+@_common
+def plan(config: str, **common: Any) -> None:
+    """Say what a build would write, copy, keep and delete; nothing is changed at the target."""
+    from pipeline.run import make_plan
+
+    _tell(make_plan(_load(config, common), _progress(common)), common, _plan_text)
+
+
+@cli.command()
+@click.argument("config", metavar="CONFIG")
+@_common
+def index(config: str, **common: Any) -> None:
+    """Read the label files into the Parquet index; only what changed is read again."""
+    from pipeline.run import make_index
+
+    _tell(make_index(_load(config, common), _progress(common)), common, _index_text)
+
+
+@cli.command()
+@click.argument("what", metavar="CONFIG|TARGET")
+@_common
+def stats(what: str, **common: Any) -> None:
+    """Counts by class and split: of the source of a CONFIG, or of a TARGET that was built."""
+    from pipeline.run import source_stats, target_stats
+
+    report = source_stats(_load(what, common), _progress(common)) if os.path.isfile(what) else target_stats(what)
+    _tell(report, common, _stats_text)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--force", is_flag=True, help="replace a file that is there")
+def init(name: str, force: bool) -> None:
+    """Copy the ready config NAME (and the class names it needs) to conf/; without a match, tell which there are."""
+    from pipeline.ready import copy_ready
+
+    for path in copy_ready(name, force=force):
+        click.echo(path)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of the config, for editors."""
+    from pipeline.config import Config
+
+    click.echo(json.dumps(Config.model_json_schema(), indent=2))
+
+
+def _overrides(common: dict[str, Any]) -> list[str]:
+    found = list(common["overrides"])
+    if common["scheduler"]:
+        found.append(f"engine.scheduler={json.dumps(common['scheduler'])}")
+    if common["workers"]:
+        found.append(f"engine.workers={common['workers']}")
+    return found
+
+
+def _load(path: str, common: dict[str, Any]) -> Config:
+    from pipeline.config import load_config
+
+    if not Path(path).is_file():
+        raise ConfigError(f"{path}: no such config file; `coco-diy init NAME` makes one to start from")
+    return load_config(path, _overrides(common))
+
+
+def _progress(common: dict[str, Any]) -> Progress:
+    from pipeline.progress import Progress
+
+    return Progress(sys.stderr, quiet=common["quiet"])
+
+
+def _build(config: Config, common: dict[str, Any]) -> None:
+    from pipeline.run import build as build_subset
+
+    _tell(build_subset(config, _progress(common)), common, _build_text)
+
+
+def _tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
+    if not common["quiet"]:
+        for warning in report.warnings:
+            click.echo(f"warning: {warning}", err=True)
+    if common["as_json"]:
+        click.echo(json.dumps(report.data | {"warnings": report.warnings, "ok": report.ok}, ensure_ascii=False))
+    elif not common["quiet"]:
+        click.echo(text(report.data))
+    if not report.ok:
+        sys.exit(1)
+
+
+def _plan_text(data: dict[str, Any]) -> str:
+    from pipeline.report import plan_text
+
+    return plan_text(data)
+
+
+def _build_text(data: dict[str, Any]) -> str:
+    from pipeline.report import build_text
+
+    return build_text(data)
+
+
+def _index_text(data: dict[str, Any]) -> str:
+    from pipeline.report import index_text
+
+    return index_text(data)
+
+
+def _stats_text(data: dict[str, Any]) -> str:
+    from pipeline.report import stats_text
+
+    return stats_text(data)
+
+
+def run_cli(arguments: list[str] | None = None) -> int:
+    """Run a command; the one place where exceptions become a sentence. Returns the exit code."""
+    try:
+        cli.main(arguments, prog_name="coco-diy", standalone_mode=False)
+    except CocoDiyError as error:
+        click.echo(f"coco-diy: {error}", err=True)
+        return error.exit_code
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        click.echo("coco-diy: stopped; run the same command again to go on", err=True)
+        return 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except Exception as error:
+        if {"-v", "--verbose"} & set(sys.argv if arguments is None else arguments):
+            raise
+        click.echo(f"coco-diy: a fault of coco-diy's own, please report it: {type(error).__name__}: {error} "
+                   "(run again with -v for the traceback)", err=True)
+        return 1
+    return 0

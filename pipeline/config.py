@@ -1,0 +1,298 @@
+"""The config file as pydantic models; an unknown key is an error that names the line and the nearest key.
+
+`load_config` reads a YAML file, applies `--set` overrides and validates. Paths are relative to the working directory.
+`pipeline schema` prints the JSON Schema of `Config` for editors.
+"""
+
+from __future__ import annotations
+
+import os
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field
+
+from pipeline.classes import ClassMap, ClassSpec, Names, class_map, read_names
+from pipeline.errors import ConfigError, UnknownNameError, nearest, unknown
+from pipeline.schema import Task
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+class _Model(pydantic.BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class SplitFolders(_Model):
+    """Where one split of a source lies, relative to `root` where they are relative paths."""
+
+    labels: str = Field(description="folder of the label files")
+    images: str | None = Field(None, description="folder of the images; leave out where there are none")
+
+
+class Source(_Model):
+    """A labelled collection. It is only ever read."""
+
+    name: str = Field("source", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="first part of every key")
+    format: str = Field("yolo", description="grammar of the label files")
+    task: Task = Field(Task.DETECT, description="what a row says: declared, never guessed")
+    names: str = Field(description="path of the YAML with the class names of the source")
+    root: str | None = Field(None, description="folder with labels/<folder> and images/<folder>")
+    splits: dict[Split, str | SplitFolders] = Field(description="split: its folder, or {labels: …, images: …}")
+
+    @pydantic.model_validator(mode="after")
+    def _needs_root(self) -> Source:
+        if not self.splits:
+            raise ValueError("name at least one split, as in `splits: {train: train2017, val: val2017}`")
+        if self.root is None and any(isinstance(s, str) for s in self.splits.values()):
+            raise ValueError("a split given as a folder's name needs `root`")
+        return self
+
+
+class ClassEntry(_Model):
+    """A class of the subset that is made of one or more of the source's."""
+
+    name: str = Field(min_length=1, description="name in the subset")
+    from_: str | list[str] = Field(alias="from", description="the source's class or classes that become it")
+
+
+class Select(_Model):
+    """Which rows and images are taken."""
+
+    check_images: Literal["none"] = Field("none", description="none: images are not opened")
+    duplicates: Literal["keep", "drop"] = Field("keep", description="rows that stand twice in one label file")
+    backgrounds: Literal["none", "unlabelled", "all"] = Field(
+        "none",
+        description="images without an object of the subset: none; those without any object in the source; all",
+    )
+
+
+class Target(_Model):
+    """The subset: where it goes and in which layout."""
+
+    root: str = Field(description="folder of the subset")
+    format: str = Field("yolo", description="layout of the dataset")
+    images: Literal["copy", "hardlink", "symlink", "none"] = Field("copy", description="how images get there")
+    yaml: Literal["portable", "absolute", "cloud"] = Field(
+        "portable",
+        description="portable: data.yaml with relative paths; absolute: with the paths of this machine; "
+        "cloud: relative, and named as the folder",
+    )
+    archive: Literal["none"] = Field("none", description="none: a folder")
+
+
+class Index(_Model):
+    """How the index is cut."""
+
+    buckets: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
+        "auto", description="files a table; auto: a power of two with a few thousand images each"
+    )
+
+
+class Engine(_Model):
+    """What runs the Dask tasks."""
+
+    scheduler: str = Field("auto", description="auto, sync, threads, processes or the tcp:// address of a scheduler")
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field("auto", description="threads or processes")
+
+    @pydantic.field_validator("scheduler")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        known = ("auto", "sync", "threads", "processes")
+        if value not in known and "://" not in value:
+            raise ValueError(unknown("scheduler", value, [*known, "tcp://host:port"]))
+        return value
+
+
+class Fetch(_Model):
+    """Downloads."""
+
+
+class Config(_Model):
+    """One subset: its source, its classes, its target."""
+
+    source: Source
+    fetch: Fetch = Fetch()
+    classes: str | list[str | ClassEntry] | None = Field(
+        None, description="classes of the subset, the order gives the ids; or the path of a names YAML; null: all"
+    )
+    select: Select = Select()
+    split: None = Field(None, description="null: the source's own splits")
+    target: Target
+    index: Index = Index()
+    engine: Engine = Engine()
+    on_error: Literal["fail", "skip"] = Field("fail", description="bad rows and files: stop, or count, list, leave out")
+    workdir: str = Field("work", description="index, plans and runs; never the source, never the target")
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read and validate the config at `path`, then apply `overrides` (each ``key.path=value``, a YAML value).
+
+    Raises `ConfigError` with file, line and the nearest key.
+    """
+    import yaml
+
+    where = os.fspath(path)
+    text = read_text(where, "config")
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{where}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: holds no config; start from `coco-diy init`")
+    return validate(apply_overrides(data, overrides), where, node)
+
+
+def validate(data: Mapping[str, Any], where: str, node: object = None) -> Config:
+    """Make a `Config` of plain `data`; `where` is how the user calls it, `node` its YAML tree for line numbers."""
+    try:
+        return Config.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise ConfigError(_sentence(error, where, node)) from None
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of `data` with every ``key.path=value`` set; raises `ConfigError` for one that is not of that form."""
+    import copy
+
+    import yaml
+
+    result = copy.deepcopy(dict(data))
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path.strip("."):
+            raise ConfigError(f"--set {override}: must be key.path=value, as in --set target.images=symlink")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {override}: the value is not valid YAML; put it in quotes") from None
+        *parents, last = path.split(".")
+        place = result
+        for parent in parents:
+            inner = place.get(parent)
+            if inner is None:
+                inner = place[parent] = {}
+            if not isinstance(inner, dict):
+                raise ConfigError(f"--set {override}: {parent!r} holds a value, not keys")
+            place = inner
+        place[last] = value
+    return result
+
+
+def read_text(path: str, what: str) -> str:
+    """The text of a small UTF-8 file of the user's; `what` names it in the error."""
+    try:
+        return Path(path).expanduser().read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such {what} file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: the {what} file is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: the {what} file cannot be read ({error.strerror})") from None
+
+
+def load_names(source: Source) -> Names:
+    """The class names of a source; a pose source must say its kpt_shape."""
+    names = read_names(read_text(source.names, "class names"), source.names)
+    if source.task is Task.POSE and names.kpt_shape is None:
+        raise ConfigError(f"{source.names}: task pose needs the line `kpt_shape: [17, 3]` "
+                          "(number of keypoints, 2 or 3 values each)")
+    return names
+
+
+def load_classes(config: Config, names: Names) -> ClassMap:
+    """The class map of a config; raises before anything else is read."""
+    if config.classes is None:
+        return class_map(names.names, None)
+    if isinstance(config.classes, str):
+        wanted = read_names(read_text(config.classes, "classes"), config.classes).names
+        try:
+            return class_map(names.names, [ClassSpec(n, (n,)) for n in wanted])
+        except UnknownNameError as error:
+            raise UnknownNameError(f"{config.classes}: {error}") from None
+    specs = []
+    for entry in config.classes:
+        if isinstance(entry, str):
+            specs.append(ClassSpec(entry, (entry,)))
+        else:
+            sources = [entry.from_] if isinstance(entry.from_, str) else entry.from_
+            specs.append(ClassSpec(entry.name, tuple(sources)))
+    return class_map(names.names, specs)
+
+
+def _sentence(error: pydantic.ValidationError, where: str, node: object) -> str:
+    # A union reports each of its branches: the unknown key first, then whatever lies deepest, is what the user meant.
+    errors = sorted(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
+    first = errors[0]
+    steps, models = _walk(first["loc"])
+    key = ".".join(str(s) for s in steps)
+    line = _line(node, steps)
+    at = f"{where}:{line}" if line else where
+    if first["type"] == "extra_forbidden":
+        known = [f.alias or name for model in models for name, f in model.model_fields.items()]
+        near = nearest(str(steps[-1]), known, limit=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}"
+        return f"{at}: unknown key {key!r}; {hint}"
+    if first["type"] == "missing":
+        return f"{at}: the key {key!r} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("string_type", "bool_type") and isinstance(first["input"], bool):
+        message = f"YAML reads it as {str(first['input']).lower()}; put the name in quotes"
+    given = first["input"]
+    shown = f" (it is {given!r})" if isinstance(given, str | int | float | list) and len(repr(given)) < 60 else ""
+    return f"{at}: {key}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _walk(loc: Iterable[int | str]) -> tuple[list[int | str], list[type[pydantic.BaseModel]]]:
+    """The part of a pydantic location that the user wrote, and the models that its last step could be a key of."""
+    steps: list[int | str] = []
+    here: list[type[pydantic.BaseModel]] = [Config]
+    parents = here
+    splits = {*SPLITS}
+    for step in loc:
+        parents = here
+        by_alias = {(f.alias or name): f for model in here for name, f in model.model_fields.items()}
+        if step in by_alias:
+            here = _models(by_alias[str(step)].annotation) or here
+            steps.append(step)
+        elif isinstance(step, int) or step in splits or not _is_branch(step):
+            steps.append(step)
+    return steps, parents
+
+
+def _is_branch(step: int | str) -> bool:
+    names = {model.__name__ for model in (SplitFolders, ClassEntry)}
+    return isinstance(step, str) and (step in names or step in ("str", "int", "[key]") or "[" in step)
+
+
+def _models(annotation: object) -> list[type[pydantic.BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return [annotation]
+    return [model for arg in typing.get_args(annotation) for model in _models(arg)]
+
+
+def _line(node: object, steps: list[int | str]) -> int | None:
+    """Line (from 1) of the deepest step that the YAML tree holds."""
+    import yaml
+
+    found: int | None = None
+    for step in steps:
+        following = None
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if str(key.value) == str(step):
+                    found, following = key.start_mark.line + 1, value
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            following = node.value[step]
+            found = following.start_mark.line + 1
+        if following is None:
+            break
+        node = following
+    return found

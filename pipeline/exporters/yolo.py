@@ -1,0 +1,111 @@
+"""The YOLO layout: ``labels/<split>/<stem>.txt`` beside ``images/<split>/<stem>.<suffix>``, and a training YAML.
+
+Trainers find a label file by replacing the last ``/images/`` of an image's path by ``/labels/`` and the suffix by
+``.txt`` (Ultralytics `img2label_paths`), so stems and subfolders are kept as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from pipeline import schema
+from pipeline.classes import dataset_yaml
+from pipeline.schema import Kind
+
+if TYPE_CHECKING:
+    from pipeline.exporters import Dataset
+
+Ints = npt.NDArray[np.int64]
+
+#: Folders of the layout, each with one subfolder a split.
+FOLDERS = ("labels", "images")
+
+
+def fragment(rows: pa.Table, images: pa.Table, render: Callable[[Any, Any, Any], Any]) -> pa.Table:
+    """The wanted files of one bucket, as `schema.wanted`: all labels, then all images, each by key.
+
+    `rows` has key, class_id (the subset's), head and tail, sorted by key and line; every key of it is in `images`,
+    which has `schema.images` and, where images are to be copied, ``source`` (path), ``size`` (bytes) and ``mark``
+    (fingerprint, binary). An image without rows gets an empty label file: a background.
+    """
+    split = images["split"].cast(pa.string()).combine_chunks()
+    stem = images["stem"].combine_chunks()
+    image_of_row = pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks())
+    image_of_row = image_of_row.to_numpy(zero_copy_only=False).astype(np.int64)
+    edges = np.searchsorted(image_of_row, np.arange(images.num_rows + 1))
+    contents = _contents(render(*(rows[c].combine_chunks() for c in ("head", "class_id", "tail"))), edges)
+    labels = _wanted(
+        images,
+        Kind.LABEL,
+        split,
+        pc.binary_join_element_wise("labels/", split, "/", stem, ".txt", ""),
+        content=contents,
+        size=pc.binary_length(contents).cast(pa.int64()),
+        digest=_digests(contents),
+        objects=_objects(image_of_row, rows["class_id"].to_numpy(), images.num_rows),
+    )
+    if "mark" not in images.column_names:
+        return labels
+    suffix = pc.struct_field(pc.extract_regex(images["image_path"].combine_chunks(), r"(?P<s>\.[^./]*)$"), "s")
+    pictures = _wanted(
+        images,
+        Kind.IMAGE,
+        split,
+        pc.binary_join_element_wise("images/", split, "/", stem, suffix, ""),
+        source=images["source"].combine_chunks(),
+        size=images["size"].combine_chunks(),
+        digest=_digests(images["mark"].combine_chunks()),
+    )
+    return pa.concat_tables([labels, pictures])
+
+
+def _wanted(images: pa.Table, kind: Kind, split: pa.Array, path: pa.Array, **columns: pa.Array) -> pa.Table:
+    fitting = schema.wanted()
+    columns |= {
+        "path": path,
+        "kind": pa.DictionaryArray.from_arrays(np.zeros(images.num_rows, np.int32), [kind.value]),
+        "key": images["key"].combine_chunks(),
+        "split": split,
+    }
+    arrays = [columns[f.name] if f.name in columns else pa.nulls(images.num_rows, f.type) for f in fitting]
+    return pa.Table.from_arrays([a.cast(f.type) for a, f in zip(arrays, fitting, strict=True)], schema=fitting)
+
+
+def _contents(lines: pa.Array, edges: Ints) -> pa.Array:
+    """Lines joined to files: file i has the lines ``edges[i]:edges[i + 1]``. The bytes are shared, not copied."""
+    _, offsets, data = lines.buffers()
+    if data is None or not len(lines):
+        return pa.array([b""] * (len(edges) - 1), pa.binary())
+    starts = np.frombuffer(offsets, np.int32)[lines.offset : lines.offset + len(lines) + 1]
+    file_starts = np.ascontiguousarray(starts[edges])
+    return pa.BinaryArray.from_buffers(pa.binary(), len(edges) - 1, [None, pa.py_buffer(file_starts), data])
+
+
+def _digests(values: pa.Array) -> pa.Array:
+    digest = xxhash.xxh3_128_digest
+    return pa.array([digest(value) for value in values.to_pylist()], pa.binary(16))
+
+
+def _objects(image: Ints, class_id: npt.NDArray[np.int32], images: int) -> pa.Array:
+    """Objects by class id of each image, as a map."""
+    pairs, counts = np.unique(image << 32 | class_id.astype(np.int64), return_counts=True)
+    offsets = np.searchsorted(pairs >> 32, np.arange(images + 1)).astype(np.int32)
+    keys, items = (pairs & 0xFFFFFFFF).astype(np.int32), counts.astype(np.int32)
+    return pa.MapArray.from_arrays(pa.array(offsets), pa.array(keys), pa.array(items))
+
+
+def assemble(dataset: Dataset) -> dict[str, bytes]:
+    """The training YAML: ``data.yaml``, or ``<folder>.yaml`` for the cloud."""
+    folder = dataset.root.rstrip("/").rpartition("/")[2]
+    prefix = f"{dataset.root.rstrip('/')}/" if dataset.yaml == "absolute" else ""
+    paths = {split: f"{prefix}images/{split}" for split in dataset.splits}
+    name = f"{folder}.yaml" if dataset.yaml == "cloud" else "data.yaml"
+    header = "# Made by coco-diy; a build writes it anew.\n"
+    return {name: dataset_yaml(dataset.classes, dataset.source, header=header, paths=paths, pose=dataset.pose)}

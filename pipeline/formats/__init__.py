@@ -1,0 +1,107 @@
+"""Grammars of label files: bytes to rows and back. One module each; its name is the key in a config.
+
+A format module has
+
+- ``SUFFIX``: the suffix of its label files, lower case (``.txt``);
+- ``TASKS``: the tasks whose rows it can hold;
+- ``parse(files, task, keypoints) -> Parsed``: rows of a batch of files;
+- ``render(head, class_id, tail) -> pyarrow.BinaryArray``: rows back to bytes, line end included.
+
+Nothing here touches a file system.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, cast
+
+from pipeline.errors import UnknownNameError, unknown
+from pipeline.schema import LabelState, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    Ints = npt.NDArray[np.integer]
+    Floats = npt.NDArray[np.float64]
+    Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A row (or with line None a file) that could not be taken: where, the counted word, and a clause that says it."""
+
+    file: int
+    line: int | None
+    reason: str
+    detail: str
+
+
+@dataclass
+class Parsed:
+    """The rows of a batch of label files.
+
+    `rows` has the columns file (int32, index into the batch), line, class_id, head, tail, cx, cy, w, h and n_tokens of
+    `schema.annotations`, sorted by file and line; `states` has one `LabelState` a file.
+    """
+
+    rows: pa.Table
+    states: list[LabelState]
+    problems: list[Problem] = field(default_factory=list)
+
+
+class Format(Protocol):
+    """What a format module offers."""
+
+    SUFFIX: str
+    TASKS: frozenset[Task]
+
+    def parse(self, files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None) -> Parsed:
+        """Rows of `files`; whatever cannot be taken is in `Parsed.problems`."""
+
+    def render(self, head: pa.Array, class_id: pa.Array, tail: pa.Array) -> pa.Array:
+        """Rows as bytes, line end included."""
+
+
+def available() -> list[str]:
+    """Names of all formats."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def load(name: str) -> Format:
+    """The format module called `name`; raises `UnknownNameError` with what there is."""
+    if name not in available():
+        raise UnknownNameError(unknown("format", name, available()))
+    return cast("Format", importlib.import_module(f"{__name__}.{name}"))
+
+
+def duplicate_rows(file: Ints, class_id: Ints, boxes: Sequence[Floats], tail: pa.Array) -> Bools:
+    """Which rows repeat an earlier row of the same file: same class, and the same bytes after it; shape (rows,).
+
+    Rows are hashed by their numbers first, so that bytes are compared only where they may be equal.
+    """
+    import numpy as np
+
+    prime = np.uint64(0x9E3779B97F4A7C15)
+    with np.errstate(over="ignore"):
+        hashed = file.astype(np.uint64) * prime + class_id.astype(np.uint64)
+        for column in boxes:
+            hashed = (hashed ^ (hashed >> np.uint64(29))) * prime + np.ascontiguousarray(column).view(np.uint64)
+    order = np.argsort(hashed, kind="stable")
+    again = np.flatnonzero(hashed[order][1:] == hashed[order][:-1])
+    result = np.zeros(len(hashed), np.bool_)
+    seen: dict[int, set[tuple[int, int, bytes]]] = {}
+    for i in again.tolist():
+        group = seen.setdefault(int(hashed[order[i]]), set())
+        for row in (int(order[i]), int(order[i + 1])):
+            if result[row]:
+                continue
+            content = (int(file[row]), int(class_id[row]), tail[row].as_py())
+            if row == int(order[i + 1]) and content in group:
+                result[row] = True
+            group.add(content)
+    return result

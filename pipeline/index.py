@@ -1,0 +1,349 @@
+"""Stage 1: source to index. Lists the source, deals its files to buckets, and makes each bucket's tables.
+
+An index is a folder of four tables (`files`, `images`, `annotations`, `problems`, see `schema`), one Parquet file a
+bucket, and `index.json`. A bucket's `files` part is written last and carries what made it, so that a killed run loses
+only the buckets under way. An existing bucket re-reads only label files whose fingerprint changed.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import zlib
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline import storage
+from pipeline.engine import Engine
+from pipeline.progress import Progress
+from pipeline.schema import VERSION, Task, part_name
+from pipeline.storage import Listing
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+#: Image suffixes that Ultralytics 8.4 reads (`IMG_FORMATS`), in any case; where one stem has several, the first wins.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".dng", ".mpo",
+)  # fmt: skip
+IMAGES_PER_BUCKET = 4096
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """One split of the source: `folder` is its part of the key; `labels` and `images` are absolute paths."""
+
+    split: str
+    folder: str
+    labels: str
+    images: str | None
+
+
+@dataclass(frozen=True)
+class IndexSpec:
+    """What an index is made of: everything that decides about its rows but the files themselves."""
+
+    name: str
+    format: str
+    task: Task
+    keypoints: tuple[int, int] | None
+    splits: tuple[SplitSpec, ...]
+
+    def digest(self) -> str:
+        """Hexadecimal digest of the specification and the version of the tables."""
+        import xxhash
+
+        text = json.dumps([VERSION, asdict(self)], sort_keys=True)
+        return str(xxhash.xxh3_128_hexdigest(text.encode()))
+
+
+@dataclass
+class Scan:
+    """Listings of every split: labels, and images where the split has them."""
+
+    splits: list[tuple[Listing, Listing | None]]
+
+    def digest(self, spec: IndexSpec) -> str | None:
+        """Equal digests mean an unchanged source; None while a file is too young to tell."""
+        import xxhash
+
+        if not all(labels.settled for labels, _ in self.splits):
+            return None
+        state = xxhash.xxh3_128(spec.digest().encode())
+        for labels, images in self.splits:
+            state.update(labels.digest())
+            state.update(images.digest() if images else b"")
+        return str(state.hexdigest())
+
+    @property
+    def files(self) -> int:
+        """Files listed, labels and images."""
+        return sum(labels.count + (images.count if images else 0) for labels, images in self.splits)
+
+    @property
+    def label_files(self) -> int:
+        """Label files listed."""
+        return sum(labels.count for labels, _ in self.splits)
+
+
+@dataclass
+class IndexInfo:
+    """The content of `index.json`: `totals` by split, see `_summary`."""
+
+    spec: dict[str, Any]
+    spec_digest: str
+    buckets: int
+    source_digest: str | None
+    totals: dict[str, Any]
+    odd: list[list[str]] = field(default_factory=list)
+    version: int = VERSION
+
+    @staticmethod
+    def read(directory: str) -> IndexInfo | None:
+        """The index at `directory`, or None where there is none that this version can read."""
+        data = storage.read_whole(os.path.join(directory, "index.json"))
+        if data is None:
+            return None
+        try:
+            info = IndexInfo(**json.loads(data))
+        except (ValueError, TypeError):
+            return None
+        return info if info.version == VERSION else None
+
+
+def scan(
+    spec: IndexSpec, suffix: str, engine: Engine | None = None, meanwhile: Callable[[], None] | None = None
+) -> Scan:
+    """List the source. With an `engine` in worker processes, while this one does `meanwhile`."""
+    jobs: list[tuple[str, frozenset[str], bool]] = []
+    for split in spec.splits:
+        jobs.append((split.labels, frozenset({suffix}), True))
+        if split.images is not None:
+            # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred.
+            jobs.append((split.images, frozenset(IMAGE_SUFFIXES), False))
+    if engine is None:
+        listings = [_list(*job) for job in jobs]
+    else:
+        futures = [engine.background(_list, *job) for job in jobs]
+        if meanwhile is not None:
+            meanwhile()
+        listings = [future.result() for future in futures]
+    found = iter(listings)
+    return Scan([(next(found), next(found) if split.images is not None else None) for split in spec.splits])
+
+
+def _list(folder: str, suffixes: frozenset[str], stat: bool) -> Listing:
+    return storage.list_folder(folder, suffixes, stat=stat)
+
+
+def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
+    """Buckets for `images`: a power of two with a few thousand each; an `existing` count that still fits is kept."""
+    if wanted != "auto":
+        return int(wanted)
+    count = 1
+    while count * IMAGES_PER_BUCKET < images:
+        count *= 2
+    if existing is not None and count // 4 < existing <= count * 4 and existing & (existing - 1) == 0:
+        return existing
+    return count
+
+
+def update(
+    spec: IndexSpec, directory: str, found: Scan, *, buckets: int | str, engine: Engine, progress: Progress
+) -> IndexInfo:
+    """Bring the index at `directory` up to date with `found`; returns what `index.json` then says."""
+    existing = IndexInfo.read(directory)
+    digest, spec_digest = found.digest(spec), spec.digest()
+    usable = existing is not None and existing.spec_digest == spec_digest
+    count = bucket_count(buckets, found.files, existing.buckets if existing and usable else None)
+    if existing and usable and existing.buckets == count and digest is not None and existing.source_digest == digest:
+        return existing
+    # Where most of the index stands, few files are read, and processes are not worth their start.
+    changed = found.label_files if not usable else 0
+    payloads = _deal(spec, found, count)
+    function = functools.partial(index_bucket, spec, directory, count)
+    _drop_foreign_parts(directory, count)
+    summaries: dict[int, dict[str, Any]] = {}
+    with progress.stage("index", found.files) as step:
+        tasks = [(bucket, payload) for bucket, payload in enumerate(payloads)]
+        for bucket, files, summary in engine.map(function, tasks, files=changed):
+            summaries[bucket] = summary
+            step.add(files)
+    totals: dict[str, Any] = {}
+    for bucket in sorted(summaries):
+        add_counts(totals, summaries[bucket])
+    odd = [[os.path.join(listing.folder, path), reason]
+           for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
+    info = IndexInfo(asdict(spec), spec_digest, count, digest, totals, odd)
+    text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
+    storage.write_whole(os.path.join(directory, "index.json"), text.encode())
+    return info
+
+
+def add_counts(total: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Add nested counts in place."""
+    for key, value in more.items():
+        if isinstance(value, Mapping):
+            add_counts(total.setdefault(key, {}), value)
+        else:
+            total[key] = total.get(key, 0) + value
+
+
+def _drop_foreign_parts(directory: str, buckets: int) -> None:
+    """Parts beyond the last bucket are of an older count: they must not be read as part of a table."""
+    keep = {part_name(b) for b in range(buckets)}
+    for table in ("files", "images", "annotations", "problems"):
+        extra = sorted(storage.list_names(os.path.join(directory, table)) - keep)
+        storage.delete_many(os.path.join(directory, table), extra)
+
+
+def _deal(spec: IndexSpec, found: Scan, buckets: int) -> list[bytes]:
+    """Deal the listed files to buckets: for each an Arrow IPC batch of split, kind, path and the numbers of its stat."""
+    import numpy as np
+    import pyarrow as pa
+
+    arrays: list[list[pa.Array]] = []
+    homes: list[npt.NDArray[np.uint32]] = []
+    for number, split in enumerate(spec.splits):
+        seed = zlib.crc32(f"{spec.name}/{split.folder}/".encode())
+        for kind, listing in enumerate(found.splits[number]):
+            for blob, stats in listing.chunks if listing else ():
+                names = blob.split(b"\0")
+                crc = [zlib.crc32(name[: name.rfind(b".")], seed) for name in names]
+                homes.append(np.array(crc, np.uint32))
+                arrays.append([
+                    pa.array(np.full(len(names), number, np.int8)),
+                    pa.array(np.full(len(names), kind, np.int8)),
+                    pa.array(names, pa.binary()).cast(pa.string()),
+                    *_stat_columns(stats, len(names)),
+                ])
+    columns = ["split", "kind", "path", "size", "mtime_ns", "ctime_ns", "inode"]
+    types = [pa.int8(), pa.int8(), pa.string(), pa.int64(), pa.int64(), pa.int64(), pa.int64()]
+    schema = pa.schema(list(zip(columns, types, strict=True)))
+    if not arrays:
+        return [_to_ipc(schema.empty_table())] * buckets
+    table = pa.Table.from_batches([pa.RecordBatch.from_arrays(a, schema=schema) for a in arrays])
+    home = np.concatenate(homes) % np.uint32(buckets)
+    order = np.argsort(home, kind="stable")
+    edges = np.searchsorted(home[order], np.arange(buckets + 1))
+    return [_to_ipc(table.take(pa.array(order[a:b]))) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _stat_columns(stats: array[int] | None, count: int) -> list[pa.Array]:
+    import numpy as np
+    import pyarrow as pa
+
+    if stats is None:
+        return [pa.nulls(count, pa.int64())] * 4
+    numbers = np.frombuffer(stats, np.int64).reshape(-1, 4)
+    return [pa.array(numbers[:, i]) for i in range(4)]
+
+
+def _to_ipc(table: pa.Table) -> bytes:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def index_bucket(
+    spec: IndexSpec, directory: str, buckets: int, bucket: int, payload: bytes
+) -> tuple[int, int, dict[str, Any]]:
+    """Make or update one bucket; returns its number, the files listed in it and its counts."""
+    from pipeline._bucket import BucketIndexer
+
+    return BucketIndexer(spec, directory, buckets, bucket).run(payload)
+
+
+def open_index(path: str) -> Index:
+    """The index at `path` (the folder that holds `index.json`, or a workdir with one index); see `Index`.
+
+    Raises `ConfigError` where there is none.
+    """
+    from pipeline.errors import ConfigError
+
+    candidates = [path, *(str(p) for p in sorted(_below(path)))]
+    found = [(p, info) for p in candidates if (info := IndexInfo.read(p)) is not None]
+    if not found:
+        raise ConfigError(f"{path}: holds no index; make one with `coco-diy index CONFIG`")
+    if len(found) > 1:
+        raise ConfigError(f"{path}: holds {len(found)} indexes; open one of them: {', '.join(p for p, _ in found)}")
+    return Index(*found[0])
+
+
+def _below(path: str) -> list[str]:
+    root = os.path.join(path, "index")
+    return [os.path.join(root, name) for name in sorted({n.split("/")[0] for n in storage.list_names(root)})]
+
+
+class Index:
+    """An index on disk. `annotations`, `images`, `files` and `problems` are Dask frames: partition i is bucket i."""
+
+    def __init__(self, directory: str, info: IndexInfo) -> None:
+        self.directory = directory
+        self.info = info
+
+    @property
+    def annotations(self) -> Any:
+        """One row an object, see `schema.annotations`."""
+        return self.frame("annotations")
+
+    @property
+    def images(self) -> Any:
+        """One row an image, see `schema.images`."""
+        return self.frame("images")
+
+    @property
+    def files(self) -> Any:
+        """One row a listed file, see `schema.files`."""
+        return self.frame("files")
+
+    @property
+    def problems(self) -> Any:
+        """One row for each row or file that could not be taken, see `schema.problems`."""
+        return self.frame("problems")
+
+    def frame(self, table: str, columns: Sequence[str] | None = None, classes: Sequence[int] | None = None) -> Any:
+        """A Dask frame over one table; `columns` and the class filter are passed down to the Parquet read.
+
+        `dask.dataframe.read_parquet` would fuse small files, and a partition would no longer be a bucket.
+        """
+        import dask.dataframe as dd
+
+        read = functools.partial(read_part, self.directory, table, columns=columns, classes=classes)
+        return dd.from_map(read, range(self.info.buckets), meta=_meta(table, columns))
+
+
+def read_part(
+    directory: str, table: str, bucket: int, columns: Sequence[str] | None = None,
+    classes: Sequence[int] | None = None,
+) -> Any:
+    """One bucket of a table as a pandas frame with Arrow-backed columns; `classes` keeps rows of these class ids."""
+    import pyarrow.parquet as pq
+
+    filters = [("class_id", "in", list(classes))] if classes is not None else None
+    path = os.path.join(directory, table, part_name(bucket))
+    return to_pandas(pq.read_table(path, columns=columns, filters=filters, memory_map=True, use_threads=False))
+
+
+def to_pandas(table: pa.Table) -> Any:
+    """An Arrow table as a pandas frame whose columns stay Arrow's: nothing is copied, nothing changes its type."""
+    import pandas as pd
+
+    return table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+
+
+def _meta(table: str, columns: Sequence[str] | None) -> Any:
+    from pipeline import schema
+
+    arrow = {"annotations": schema.annotations, "images": schema.images, "files": schema.files,
+             "problems": schema.problems}[table]()
+    empty = arrow.empty_table()
+    return to_pandas(empty.select(list(columns)) if columns is not None else empty)

@@ -1,0 +1,118 @@
+"""A config resolved: names read, classes mapped, folders made absolute, everything checked that can be checked early."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import exporters, formats, storage
+from pipeline.classes import ClassMap, Names
+from pipeline.config import Config, Source, SplitFolders, load_classes, load_names
+from pipeline.errors import ConfigError
+from pipeline.index import IndexSpec, SplitSpec
+from pipeline.schema import VERSION, Task
+
+
+@dataclass(frozen=True)
+class Job:
+    """One subset to make. All paths are absolute; `root` is the target's."""
+
+    config: Config
+    names: Names
+    classes: ClassMap
+    spec: IndexSpec
+    root: str
+    workdir: str
+
+    @property
+    def index_dir(self) -> str:
+        """Folder of the index: one a source and task, whatever the classes and the target are."""
+        spec = self.spec
+        return os.path.join(self.workdir, "index", f"{spec.name}-{spec.task}-{spec.digest()[:8]}")
+
+    @property
+    def plan_dir(self) -> str:
+        """Folder of the plan for this target."""
+        from pipeline.plan import digest_of
+
+        name = os.path.basename(self.root) or "root"
+        return os.path.join(self.workdir, "plans", f"{name}-{digest_of(self.root.encode()).hex()[:8]}")
+
+    @property
+    def need_image(self) -> bool:
+        """Whether images are part of the subset."""
+        return self.config.target.images != "none"
+
+    def recipe(self) -> str:
+        """Digest of everything in the config that decides about the files of the subset."""
+        from pipeline.plan import digest_of
+
+        target = self.config.target
+        parts: list[Any] = [
+            VERSION, self.spec.digest(), self.names.names, self.names.kpt_shape, self.names.flip_idx,
+            sorted(self.names.kpt_names.items()), self.classes.names, self.classes.lut,
+            self.config.select.model_dump(), target.format, target.images, target.yaml, target.archive,
+            self.root if target.yaml != "portable" else "", self.config.on_error,
+        ]
+        return digest_of(json.dumps(parts, sort_keys=True).encode()).hex()
+
+
+def resolve(config: Config) -> Job:
+    """Check `config` as far as it goes without reading the source, and make it a `Job`.
+
+    Raises `UsageError`s: an unknown class, format or name stops here, before anything is read.
+    """
+    source = config.source
+    names = load_names(source)
+    classes = load_classes(config, names)
+    format_ = formats.load(source.format)
+    exporters.load(config.target.format)
+    if source.task not in format_.TASKS:
+        raise ConfigError(f"source.task: format {source.format} holds no task {source.task}")
+    keypoints = names.kpt_shape if source.task is Task.POSE else None
+    spec = IndexSpec(source.name, source.format, source.task, keypoints, tuple(_splits(source)))
+    job = Job(config, names, classes, spec, storage.local_path(config.target.root), storage.local_path(config.workdir))
+    _keep_apart(job)
+    return job
+
+
+def _splits(source: Source) -> list[SplitSpec]:
+    root = storage.local_path(source.root) if source.root is not None else ""
+    found = []
+    for split, value in source.splits.items():
+        folders = value if isinstance(value, SplitFolders) else SplitFolders(
+            labels=f"labels/{value}", images=f"images/{value}")
+        labels = storage.local_path(os.path.join(root, folders.labels))
+        images = storage.local_path(os.path.join(root, folders.images)) if folders.images is not None else None
+        if images is not None and isinstance(value, str) and not os.path.isdir(images):
+            images = None  # labels alone are a source too; a build that is to copy images says what is missing
+        found.append((str(split), labels, images))
+    # The folder's name is part of the key; where splits share it (train/labels, valid/labels), one more level is taken.
+    for depth in range(1, 10):
+        folders_ = ["/".join(labels.split("/")[-depth:]) for _, labels, _ in found]
+        if len(set(folders_)) == len(folders_):
+            return [SplitSpec(s, f, la, im) for f, (s, la, im) in zip(folders_, found, strict=True)]
+    raise ConfigError("source.splits: two splits have the same folder of labels")
+
+
+def _keep_apart(job: Job) -> None:
+    """The source is never written to: neither target nor workdir may lie in a folder of it, or hold one as its own."""
+    for split in job.spec.splits:
+        for folder in filter(None, (split.labels, split.images)):
+            for what, place in (("target.root", job.root), ("workdir", job.workdir)):
+                if _within(place, folder):
+                    raise ConfigError(f"{what}: {place} lies in the source folder {folder}, which is never written to; "
+                                      "choose another place")
+            for own in ("labels", "images", ".coco-diy"):
+                if _within(folder, os.path.join(job.root, own)):
+                    raise ConfigError(f"target.root: {job.root} holds the source folder {folder}, which is never "
+                                      "written to; choose another place")
+    if _within(job.workdir, job.root):
+        raise ConfigError(f"workdir: {job.workdir} lies in the target {job.root}; choose a place beside it")
+
+
+def _within(path: str, folder: str) -> bool:
+    path, folder = os.path.realpath(path), os.path.realpath(folder)
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -1,0 +1,264 @@
+"""What we put at a target, on disk: the manifest, and the intent of a run that has not ended.
+
+Below the target's ``.coco-diy/``::
+
+    manifest.json            small, written last: what made the subset, and the digests of the parts
+    manifest/<digest>.parquet  immutable parts (`schema.manifest`), one a bucket
+    intent.json              there while a run is under way: what it started from, and the folder of its parts
+    intent/<run>/            a part a bucket with the paths that the run will touch, and done-<bucket>.json once a
+                             bucket is done
+    runs/                    one record a run: times and hosts live only there
+
+Files that an intent lists are ours, whatever became of them: their digest is unknown until their bucket is done.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import uuid
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline import schema, storage
+from pipeline.errors import TargetError
+from pipeline.schema import UNKNOWN, VERSION, part_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FOLDER = ".coco-diy"
+
+
+@dataclass
+class Manifest:
+    """The content of `manifest.json`.
+
+    `recipe` is the digest of everything in the config that decides about the subset, `source` that of the source's
+    listing; `parts` are the digests of the parts, `meta` the files that belong to no image, `folders` the change times
+    (ns) of the target's folders when the run ended.
+    """
+
+    tool: str
+    recipe: str
+    source: str | None
+    buckets: int
+    parts: list[str | None]
+    meta: dict[str, dict[str, Any]]
+    report: dict[str, Any]
+    images: str | None = None
+    folders: dict[str, int] = field(default_factory=dict)
+    version: int = VERSION
+
+
+@dataclass
+class Base:
+    """What was at the target before a run: parts by bucket."""
+
+    buckets: int = 1
+    parts: list[str | None] = field(default_factory=lambda: [None])
+
+
+class TargetState:
+    """The manifest and intent at `root`, read once; `rows` gives what the target holds, a bucket at a time."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.folder = os.path.join(root, FOLDER)
+        self.manifest = self._manifest()
+        self.intent: dict[str, Any] | None = self._json("intent.json")
+        self.base = Base(self.manifest.buckets, self.manifest.parts) if self.manifest else Base()
+        self._done: dict[int, str | None] = {}
+        if self.intent is not None:
+            self.base = Base(**self.intent["base"])
+            for name in storage.list_names(os.path.join(self.folder, self.intent["folder"])):
+                if name.startswith("done-") and name.endswith(".json"):
+                    self._done[int(name[5:-5])] = (self._json(f"{self.intent['folder']}/{name}") or {})["part"]
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        path = os.path.join(self.folder, name)
+        data = storage.read_whole(path)
+        if data is None:
+            return None
+        try:
+            found = json.loads(data)
+        except ValueError:
+            raise TargetError(f"{path}: is damaged (no JSON); if nothing else uses this target, delete "
+                              f"{self.folder} and the files beside it, and build again") from None
+        return dict(found)
+
+    def _manifest(self) -> Manifest | None:
+        data = self._json("manifest.json")
+        if data is None:
+            return None
+        try:
+            manifest = Manifest(**data)
+        except TypeError:
+            manifest = None
+        if manifest is None or manifest.version != VERSION:
+            raise TargetError(f"{self.folder}/manifest.json: was written by another version of coco-diy "
+                              f"({data.get('tool')}); build into a new folder, or use that version")
+        return manifest
+
+    @property
+    def meta(self) -> dict[str, dict[str, Any]]:
+        """Files of ours that belong to no image: path to size and digest (hex)."""
+        held = dict(self.manifest.meta) if self.manifest else {}
+        for path in self.intent["meta"] if self.intent else ():
+            held[path] = {"size": 0, "digest": UNKNOWN.hex()}
+        return held
+
+    def part(self, bucket: int, buckets: int) -> str | None:
+        """Digest of the part that holds exactly this bucket as it is now, if there is one."""
+        if self.intent is None and self.base.buckets == buckets:
+            return self.base.parts[bucket]
+        if self.intent is not None and self.intent["buckets"] == buckets:
+            return self._done.get(bucket) if bucket in self.intent["touched"] else self.base.parts[bucket]
+        return None
+
+    def rows(self, bucket: int, buckets: int) -> pa.Table:
+        """What the target holds of one bucket of `buckets`, as `schema.manifest`; unknown content has digest `UNKNOWN`."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        base = self._of_base(bucket, buckets)
+        if self.intent is None:
+            return base
+        tables: list[pa.Table] = []
+        touched: list[pa.Table] = []
+        n = int(self.intent["buckets"])
+        for other in _sharing(bucket, buckets, n):
+            if other not in self.intent["touched"]:
+                continue
+            if other in self._done:
+                tables.append(_only(self._read_part(self._done[other]), bucket, buckets, n))
+                base = base.filter(pc.invert(_in_bucket(base, other, n)))
+            else:
+                path = os.path.join(self.folder, self.intent["folder"], part_name(other))
+                touched.append(_only(_read(path), bucket, buckets, n))
+        if touched:
+            intended = pa.concat_tables(touched)
+            base = base.filter(pc.invert(pc.is_in(base["path"], intended["path"].combine_chunks())))
+            tables.append(_unknown(intended))
+        return pa.concat_tables([base, *tables]).sort_by("path").combine_chunks()
+
+    def _of_base(self, bucket: int, buckets: int) -> pa.Table:
+        import pyarrow as pa
+
+        n = self.base.buckets
+        tables = [_only(self._read_part(self.base.parts[b]), bucket, buckets, n) for b in _sharing(bucket, buckets, n)]
+        return pa.concat_tables(tables).combine_chunks()
+
+    def _read_part(self, digest: str | None) -> pa.Table:
+        if digest is None:
+            return schema.manifest().empty_table()
+        return _read(os.path.join(self.folder, "manifest", f"{digest}.parquet"))
+
+
+def _read(path: str) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, use_threads=False).combine_chunks()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise TargetError(f"{path}: a part of the manifest is missing or damaged ({type(error).__name__}); "
+                          "build into a new folder") from None
+
+
+def _sharing(bucket: int, buckets: int, n: int) -> Iterable[int]:
+    """Which of `n` buckets can share keys with `bucket` of `buckets`: crc % a and crc % b nest where one divides."""
+    if buckets % n == 0:
+        return [bucket % n]
+    if n % buckets == 0:
+        return range(bucket, n, buckets)
+    return range(n)
+
+
+def _in_bucket(table: pa.Table, bucket: int, buckets: int) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array([zlib.crc32(k.encode()) % buckets == bucket for k in table["key"].to_pylist()], pa.bool_())
+
+
+def _only(table: pa.Table, bucket: int, buckets: int, n: int) -> pa.Table:
+    return table if n == buckets else table.filter(_in_bucket(table, bucket, buckets))
+
+
+def _unknown(intended: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    count = intended.num_rows
+    columns = {name: intended[name].combine_chunks() for name in ("path", "kind", "key", "split")}
+    columns["digest"] = pa.repeat(pa.scalar(UNKNOWN, pa.binary(16)), count)
+    fields = schema.manifest()
+    return pa.Table.from_arrays([columns.get(f.name, pa.nulls(count, f.type)) for f in fields], schema=fields)
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def write_part(folder: str, table: pa.Table) -> str | None:
+    """Write an immutable part of the manifest; returns its digest, None for a table without rows."""
+    import xxhash
+
+    if not table.num_rows:
+        return None
+    data = to_parquet(table)
+    digest = str(xxhash.xxh3_128_hexdigest(data))
+    storage.write_many(folder, [f"manifest/{digest}.parquet"], [data])
+    return digest
+
+
+def mark_done(folder: str, intent: str, bucket: int, part: str | None) -> None:
+    """Say that a bucket of the intent (its folder's name) is done and what it holds now."""
+    storage.write_many(folder, [f"{intent}/done-{bucket}.json"], [json.dumps({"part": part}).encode()])
+
+
+def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta: list[str]) -> None:
+    """Commit what a run is going to touch; `parts` are Parquet files of path, kind, key and split by bucket.
+
+    An older intent is replaced in one step: the new one covers its files, as `TargetState.rows` listed them.
+    """
+    base = _settle(state, buckets)
+    folder = f"intent/{uuid.uuid4().hex}"
+    storage.write_many(state.folder, [f"{folder}/{part_name(b)}" for b in parts], list(parts.values()))
+    content = {"folder": folder, "buckets": buckets, "touched": sorted(parts), "base": asdict(base), "meta": meta}
+    storage.write_whole(os.path.join(state.folder, "intent.json"), json.dumps(content).encode())
+    state.intent, state.base, state._done = content, base, {}
+    _clear(os.path.join(state.folder, "intent"), keep=folder.removeprefix("intent/"))
+
+
+def _settle(state: TargetState, buckets: int) -> Base:
+    """The parts a new intent starts from. Where a run was interrupted, what it left is written as parts first."""
+    if state.intent is None and state.base.buckets == buckets:
+        return state.base
+    return Base(buckets, [write_part(state.folder, state.rows(b, buckets)) for b in range(buckets)])
+
+
+def _clear(folder: str, keep: str) -> None:
+    """Delete what is below `folder` but for the subfolder `keep`."""
+    for name in sorted(storage.list_names(folder)):
+        if not keep or not name.startswith(f"{keep}/"):
+            storage.delete_many(folder, [name])
+    storage.drop_empty_folders(folder)
+
+
+def commit(state: TargetState, manifest: Manifest) -> None:
+    """Put `manifest` in place, then drop the intent and parts that nothing names any more."""
+    text = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False)
+    storage.write_whole(os.path.join(state.folder, "manifest.json"), text.encode())
+    storage.delete_many(state.folder, ["intent.json"])
+    _clear(os.path.join(state.folder, "intent"), keep="")
+    keep = {f"{digest}.parquet" for digest in manifest.parts if digest}
+    parts = os.path.join(state.folder, "manifest")
+    storage.delete_many(parts, sorted(storage.list_names(parts) - keep))

@@ -1,0 +1,99 @@
+"""Stage 3: the plan. Wanted files x manifest -> write, copy, keep or delete; pure.
+
+The plan is a value: the dry run, the resume point, the record and what a test asserts are this one table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline import schema
+from pipeline.schema import UNKNOWN, Action
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+
+def compare(wanted: pa.Table, manifest: pa.Table) -> pa.Table:
+    """What makes the target hold `wanted` (`schema.wanted`) where it holds `manifest`; returns `schema.plan`.
+
+    A file with the same digest is kept; any other is written (content at hand) or copied; what the manifest has and
+    nobody wants is deleted. Rows: the wanted files in their order, then deletes in the manifest's.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    held = manifest["path"].combine_chunks()
+    position = pc.index_in(wanted["path"].combine_chunks(), held)
+    before = manifest["digest"].combine_chunks().take(position)
+    same = pc.fill_null(pc.equal(wanted["digest"].combine_chunks(), before), False)
+    has_content = wanted["content"].combine_chunks().is_valid()
+    action = pc.if_else(same, Action.KEEP.value, pc.if_else(has_content, Action.WRITE.value, Action.COPY.value))
+    content = pc.if_else(same, pa.scalar(None, pa.binary()), wanted["content"].combine_chunks())
+    planned = wanted.set_column(wanted.schema.get_field_index("content"), "content", content)
+    planned = planned.append_column("action", action.dictionary_encode())
+    gone = manifest.filter(pc.invert(pc.is_in(held, wanted["path"].combine_chunks())))
+    deletes = _fill(gone, {"action": Action.DELETE.value})
+    return pa.concat_tables([planned.select(schema.plan().names).cast(schema.plan()), deletes])
+
+
+def meta_plan(wanted: dict[str, bytes], held: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """(action, path) of the files that belong to no image, as `compare` decides."""
+    plan = []
+    for path, content in sorted(wanted.items()):
+        same = path in held and held[path]["digest"] == digest_of(content).hex()
+        plan.append((Action.KEEP.value if same else Action.WRITE.value, path))
+    plan += [(Action.DELETE.value, path) for path in sorted(held) if path not in wanted]
+    return plan
+
+
+def digest_of(content: bytes) -> bytes:
+    """XXH3-128 of `content`, 16 bytes."""
+    import xxhash
+
+    return bytes(xxhash.xxh3_128_digest(content))
+
+
+def as_manifest(plan: pa.Table, failed: set[str]) -> pa.Table:
+    """What the target holds once `plan` is carried out but for `failed`; returns `schema.manifest`.
+
+    Files that failed stay ours, with an unknown digest, so that the next run does them.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    is_delete = pc.equal(plan["action"].cast(pa.string()), Action.DELETE.value)
+    bad = pc.is_in(plan["path"], pa.array(sorted(failed), pa.string()))
+    held = plan.filter(pc.or_(pc.invert(is_delete), bad)).select(schema.manifest().names).combine_chunks()
+    if failed:
+        bad = pc.is_in(held["path"].combine_chunks(), pa.array(sorted(failed), pa.string()))
+        digest = pc.if_else(bad, pa.scalar(UNKNOWN, pa.binary(16)), held["digest"].combine_chunks())
+        held = held.set_column(held.schema.get_field_index("digest"), schema.manifest().field("digest"), digest)
+    return held
+
+
+def summarise(plan: pa.Table) -> dict[str, dict[str, dict[str, int]]]:
+    """Files and bytes of a plan: action -> kind -> {"files": n, "bytes": n}."""
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    groups = plan.select(["action", "kind", "size"]).group_by(["action", "kind"])
+    for row in groups.aggregate([("size", "sum"), ([], "count_all")]).to_pylist():
+        by_kind = counts.setdefault(row["action"], {})
+        by_kind[row["kind"]] = {"files": row["count_all"], "bytes": row["size_sum"] or 0}
+    return counts
+
+
+def _fill(table: pa.Table, values: dict[str, Any]) -> pa.Table:
+    """`table` with all columns of `schema.plan`: its own, `values`, and nulls."""
+    import pyarrow as pa
+
+    columns = []
+    for field in schema.plan():
+        if field.name in values:
+            scalar = pa.scalar(values[field.name], pa.string())
+            columns.append(pa.repeat(scalar, table.num_rows).dictionary_encode().cast(field.type))
+        elif field.name in table.column_names:
+            columns.append(table[field.name].combine_chunks().cast(field.type))
+        else:
+            columns.append(pa.nulls(table.num_rows, field.type))
+    return pa.Table.from_arrays(columns, schema=schema.plan())

@@ -1,0 +1,112 @@
+"""Reports as text for people; the same data goes out as JSON elsewhere. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+SPLITS = ("train", "val", "test")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str | int]], *, total: Sequence[str | int] | None = None) -> str:
+    """A table of aligned columns: the first to the left, numbers (with thousands' commas) to the right."""
+    lines = [list(header), *[[_cell(c) for c in row] for row in rows]]
+    if total is not None:
+        lines.append([_cell(c) for c in total])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    texts = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+             for line in lines]
+    rule = "-" * len(texts[0])
+    texts.insert(1, rule)
+    if total is not None:
+        texts.insert(len(texts) - 1, rule)
+    return "\n".join(text.rstrip() for text in texts)
+
+
+def _cell(value: str | int) -> str:
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def size(count: int) -> str:
+    """A number of bytes for people: ``18.9 MB`` (powers of ten)."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def subset_text(data: dict[str, Any]) -> str:
+    """Images and objects of the subset by class and split."""
+    splits = [s for s in SPLITS if s in data["subset"]]
+    header = ["class", *[f"{s} {what}" for s in splits for what in ("images", "objects")]]
+    rows: list[list[str | int]] = []
+    for number, name in enumerate(data["classes"]):
+        row: list[str | int] = [f"{number} {name}"]
+        for split in splits:
+            row += [data["subset"][split]["images_by_class"][name], data["subset"][split]["objects"][name]]
+        rows.append(row)
+    total: list[str | int] = ["in all"]
+    for split in splits:
+        total += [data["subset"][split]["images"], sum(data["subset"][split]["objects"].values())]
+    return table(header, rows, total=total)
+
+
+def actions_text(data: dict[str, Any]) -> str:
+    """Files and bytes of a plan by action and kind."""
+    rows: list[list[str | int]] = []
+    for action, kinds in data["plan"].items():
+        files = sum(k["files"] for k in kinds.values())
+        count = sum(k["bytes"] for k in kinds.values())
+        rows.append([action, *[kinds[k]["files"] for k in ("label", "image", "meta")], files, size(count)])
+    return table(["action", "labels", "images", "other", "files", "bytes"], rows)
+
+
+def plan_text(data: dict[str, Any]) -> str:
+    """What `coco-diy plan` prints."""
+    verdict = (f"A build would change {data['changes']:,} files at {data['target']}." if data["changes"]
+               else f"A build would change nothing at {data['target']}.")
+    foreign = "".join(f"\nin the way: {path}" for path in data["foreign"][:10])
+    return f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n{verdict}{foreign}"
+
+
+def _rows_text(data: dict[str, Any]) -> str:
+    rows = data["rows"]
+    told = [f"{rows['kept']:,} of {rows['source']:,} rows kept"]
+    for key, words in (("other_classes", "of other classes"), ("duplicates", "duplicates dropped"),
+                       ("without_image", "of labels without image")):
+        if rows[key]:
+            told.append(f"{rows[key]:,} {words}")
+    return "; ".join(told) + "."
+
+
+def build_text(data: dict[str, Any]) -> str:
+    """What `coco-diy build` and `remake` print."""
+    if data["status"] == "nothing to do":
+        images = sum(s["images"] for s in data["subset"].values())
+        return f"Nothing to do: {data['target']} holds {images:,} images as the config and the source say."
+    head = f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n"
+    if data["status"] == "failed":
+        failed = list(data["failed"].items())
+        listed = "\n".join(f"failed: {path}: {reason}" for path, reason in failed[:10])
+        return f"{head}{listed}\n{len(failed):,} files failed; run the same command again to do just these."
+    return f"{head}Built {data['target']}."
+
+
+def index_text(data: dict[str, Any]) -> str:
+    """What `coco-diy index` prints."""
+    header = ["split", "images", "label files", "empty", "corrupt", "rows", "duplicates", "label, no image",
+              "image, no label", "two images"]
+    rows: list[list[str | int]] = []
+    for split, counts in data["source"].items():
+        labels = counts["labels"]
+        rows.append([split, counts["images"], sum(n for s, n in labels.items() if s != "missing"),
+                     labels.get("empty", 0), labels.get("corrupt", 0), counts["rows"], counts["duplicate_rows"],
+                     counts["no_image"], labels.get("missing", 0), counts["many_images"]])
+    return f"{table(header, rows)}\n\nIndex in {data['index']}, {data['buckets']} buckets."
+
+
+def stats_text(data: dict[str, Any]) -> str:
+    """What `coco-diy stats` prints."""
+    return subset_text(data)

@@ -1,0 +1,111 @@
+"""Stage 2: the selection. A Dask frame over the index: rows of wanted classes, with their new ids.
+
+The frame's steps are pure functions of one bucket, so they are the same on any scheduler. `choose` then decides which
+images those rows bring along, with a counted reason for every drop.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline import formats
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.classes import ClassMap
+
+#: Columns that the selection needs; boxes only where rows are compared.
+COLUMNS = ("key", "class_id", "head", "tail")
+_BOX = ("cx", "cy", "w", "h")
+
+
+def columns(duplicates: str) -> list[str]:
+    """Columns of the annotations table that a selection reads."""
+    return [*COLUMNS, *_BOX] if duplicates == "drop" else list(COLUMNS)
+
+
+def select(annotations: Any, classes: ClassMap, duplicates: str) -> Any:
+    """The Dask frame `annotations` with source ids replaced by the subset's; rows of other classes are left out.
+
+    `duplicates` is ``keep`` or ``drop`` (a row that repeats an earlier one of its file, after the mapping).
+    """
+    step = functools.partial(remap, lut=classes.lut, duplicates=duplicates)
+    return annotations.map_partitions(step, meta=annotations._meta[list(COLUMNS)], enforce_metadata=False)
+
+
+def remap(rows: Any, lut: tuple[int, ...], duplicates: str) -> Any:
+    """One bucket of `select`: a pandas frame in, a pandas frame with the columns `COLUMNS` out."""
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(rows, preserve_index=False).combine_chunks()
+    # One more place for ids beyond the names: they were reported before, and are no class of the subset.
+    places = np.append(np.array(lut, np.int32), np.int32(-1))
+    ids = places[np.minimum(table["class_id"].to_numpy(), len(lut))]
+    keep = ids >= 0
+    if not keep.all():
+        table, ids = table.filter(pa.array(keep)), ids[keep]
+    if duplicates == "drop" and table.num_rows:
+        file = table["key"].combine_chunks().dictionary_encode().indices.to_numpy()
+        again = formats.duplicate_rows(
+            file, ids, [table[c].to_numpy() for c in _BOX], table["tail"].combine_chunks()
+        )
+        table, ids = table.filter(pa.array(~again)), ids[~again]
+    position = table.schema.get_field_index("class_id")
+    table = table.set_column(position, table.schema.field(position), pa.array(ids))
+    return table.select(COLUMNS).to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+
+
+@dataclass
+class Choice:
+    """The images of one bucket that belong to the subset (rows of `schema.images`), and what was left out and why.
+
+    `problems` are (key, reason) of images that are wanted but cannot be had.
+    """
+
+    images: pa.Table
+    dropped: dict[str, int] = field(default_factory=dict)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+def choose(rows: pa.Table, images: pa.Table, *, backgrounds: str, need_image: bool) -> Choice:
+    """Which of a bucket's `images` the kept `rows` bring along.
+
+    `backgrounds`: ``none``, ``unlabelled`` (images without any object in the source) or ``all`` (also those whose
+    objects are all of other classes). With `need_image` a label without an image is a problem, not a choice.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from pipeline.schema import LabelState
+
+    keys = images["key"].combine_chunks()
+    has_rows = pc.is_in(keys, pc.unique(rows["key"].combine_chunks()))
+    has_image = images["image_path"].combine_chunks().is_valid()
+    state = images["label_state"].cast(pa.string()).combine_chunks()
+    unlabelled = pc.is_in(state, pa.array([LabelState.MISSING.value, LabelState.EMPTY.value]))
+    corrupt = pc.equal(state, LabelState.CORRUPT.value)
+    background = pc.and_(pc.invert(has_rows), pc.and_(has_image, pc.invert(corrupt)))
+    wanted = has_rows
+    if backgrounds != "none":
+        taken = background if backgrounds == "all" else pc.and_(background, unlabelled)
+        wanted = pc.or_(has_rows, taken)
+        background = pc.and_(background, pc.invert(taken))
+    choice = Choice(images.slice(0, 0))
+    if need_image:
+        lacking = pc.and_(wanted, pc.invert(has_image))
+        choice.problems += [(k, "no_image") for k in keys.filter(lacking).to_pylist()]
+        several = pc.and_(wanted, images["other_images"].combine_chunks().is_valid())
+        choice.problems += [(k, "many_images") for k in keys.filter(several).to_pylist()]
+        wanted = pc.and_(wanted, has_image)
+    choice.images = images.filter(wanted).combine_chunks()
+    for reason, marked in (
+        ("background", pc.and_(background, unlabelled)),
+        ("other_classes", pc.and_(background, pc.invert(unlabelled))),
+    ):
+        choice.dropped[reason] = int(pc.sum(marked).as_py() or 0)
+    return choice
