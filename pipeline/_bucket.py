@@ -87,7 +87,7 @@ class BucketIndexer:
         return pa.table({
             "bucket": pa.array(np.full(both.num_rows, self.bucket, np.int32)),
             "key": both["key"],
-            "kind": kinds.dictionary_encode(),
+            "kind": kinds,
             "path": both["path"],
             "size": both["size"],
             "fingerprint": marks,
@@ -127,7 +127,7 @@ class BucketIndexer:
         """Which of `labels` have the fingerprint that they had."""
         if old is None:
             return np.zeros(labels.num_rows, np.bool_)
-        before = old.filter(pc.equal(old["kind"].cast(pa.string()), Kind.LABEL.value))
+        before = old.filter(pc.equal(old["kind"], Kind.LABEL.value))
         position = pc.index_in(labels["key"], before["key"].combine_chunks())
         had = before["fingerprint"].combine_chunks().take(position)
         equal = pc.fill_null(pc.equal(self._fingerprints(labels), had), False)
@@ -145,7 +145,7 @@ class BucketIndexer:
         rows = pa.concat_tables([old_rows, rows.cast(schema.annotations())]).sort_by(
             [("key", "ascending"), ("line", "ascending")]).combine_chunks()
         old_images = pq.read_table(self._path("images"), columns=["key", "label_state"])
-        old_state = old_images["label_state"].cast(pa.string()).take(
+        old_state = old_images["label_state"].take(
             pc.index_in(labels["key"], old_images["key"].combine_chunks()))
         new_state = states.take(pc.index_in(labels["key"], changed["key"].combine_chunks()))
         states = pc.if_else(pa.array(same), old_state.combine_chunks(), new_state)
@@ -210,10 +210,10 @@ class BucketIndexer:
         return pa.table({
             "bucket": pa.array(np.full(len(keys), self.bucket, np.int32)),
             "key": keys,
-            "split": splits.take(either("split")).dictionary_encode(),
+            "split": splits.take(either("split")),
             "stem": either("stem"),
             "label_path": labels["path"].combine_chunks().take(of_label),
-            "label_state": pc.fill_null(states.take(of_label), LabelState.MISSING.value).dictionary_encode(),
+            "label_state": pc.fill_null(states.take(of_label), LabelState.MISSING.value),
             "image_path": chosen["path"].combine_chunks().take(of_image),
             "image_size": chosen["size"].combine_chunks().take(of_image),
             "width": none32,
@@ -238,7 +238,7 @@ class BucketIndexer:
     def _summary(self, images: pa.Table, rows: pa.Table, problems: pa.Table, labels: pa.Table) -> dict[str, Any]:
         """Counts by split; those by class have the class id, as text, for their key."""
         keys = images["key"].combine_chunks()
-        image_split = images["split"].combine_chunks()
+        image_split = images["split"].combine_chunks().dictionary_encode()
         image_of_row = pc.index_in(rows["key"], keys).to_numpy(zero_copy_only=False).astype(np.int64)
         code_of = {name: i for i, name in enumerate(image_split.dictionary.to_pylist())}
         codes = image_split.indices.to_numpy(zero_copy_only=False)
@@ -249,7 +249,7 @@ class BucketIndexer:
         flat = (rows["w"].to_numpy() == 0) | (rows["h"].to_numpy() == 0)
         pairs = np.unique(image_of_row << 32 | ids) if len(ids) else np.zeros(0, np.int64)
         problem_image = pc.index_in(problems["key"], keys).to_numpy(zero_copy_only=False).astype(np.int64)
-        states, reasons = images["label_state"].cast(pa.string()), problems["reason"]
+        states, reasons = images["label_state"], problems["reason"]
         has_label = images["label_path"].is_valid()
         has_image = images["image_path"].is_valid()
         label_bytes = labels["size"].to_numpy()

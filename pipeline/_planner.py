@@ -115,7 +115,7 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     """`images` with their source path, size and fingerprint now; and the keys of those that are gone."""
     import pyarrow as pa
 
-    splits = images["split"].cast(pa.string()).to_pylist()
+    splits = images["split"].to_pylist()
     names = images["image_path"].to_pylist()
     sources: list[str | None] = [None] * len(names)
     stats: list[tuple[int, bytes] | None] = [None] * len(names)
@@ -138,7 +138,7 @@ def _foreign(context: PlanContext, table: pa.Table, held: pa.Table) -> list[str]
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    new = pc.is_in(table["action"].cast(pa.string()), pa.array([Action.WRITE.value, Action.COPY.value]))
+    new = pc.is_in(table["action"], pa.array([Action.WRITE.value, Action.COPY.value]))
     new = pc.and_(new, pc.invert(pc.is_in(table["path"], held["path"].combine_chunks())))
     paths = table["path"].filter(new).to_pylist()
     return [path for path, there in zip(paths, storage.exist_many(context.root, paths), strict=True) if there]
@@ -161,7 +161,7 @@ def _count(table: pa.Table, action: Action) -> int:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return int(pc.sum(pc.equal(table["action"].cast(pa.string()), action.value)).as_py() or 0)
+    return int(pc.sum(pc.equal(table["action"], action.value)).as_py() or 0)
 
 
 def _counts(
@@ -174,7 +174,7 @@ def _counts(
     image_of_row = pc.index_in(taken["key"].combine_chunks(), images["key"].combine_chunks())
     image_of_row = image_of_row.to_numpy(zero_copy_only=False).astype(np.int64)
     ids = taken["class_id"].to_numpy().astype(np.int64)
-    splits = np.array(images["split"].cast(pa.string()).to_pylist(), object)
+    splits = np.array(images["split"].to_pylist(), object)
     pairs = np.unique(image_of_row << 32 | ids)
     subset: dict[str, Any] = {}
     for split in context.source_folders:
@@ -211,7 +211,7 @@ def image_sources(folder: str, buckets: int, roots: dict[str, str | None]) -> li
     found: dict[str, list[str]] = {}
     for bucket in range(buckets):
         table = pq.read_table(os.path.join(folder, part_name(bucket)), columns=["split", "source", "action"])
-        there = pc.and_(table["source"].is_valid(), pc.not_equal(table["action"].cast(pa.string()), "delete"))
+        there = pc.and_(table["source"].is_valid(), pc.not_equal(table["action"], "delete"))
         table = table.filter(there)
         for split, source in zip(table["split"].to_pylist(), table["source"].to_pylist(), strict=True):
             root = roots[split]

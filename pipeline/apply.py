@@ -54,8 +54,8 @@ def _of(plan: pa.Table, action: Action, kind: Kind) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return plan.filter(pc.and_(pc.equal(plan["action"].cast(pa.string()), action.value),
-                               pc.equal(plan["kind"].cast(pa.string()), kind.value)))
+    return plan.filter(pc.and_(pc.equal(plan["action"], action.value),
+                               pc.equal(plan["kind"], kind.value)))
 
 
 def _note(outcome: Outcome, results: storage.Results) -> None:

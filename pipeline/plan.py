@@ -32,7 +32,7 @@ def compare(wanted: pa.Table, manifest: pa.Table) -> pa.Table:
     action = pc.if_else(same, Action.KEEP.value, pc.if_else(has_content, Action.WRITE.value, Action.COPY.value))
     content = pc.if_else(same, pa.scalar(None, pa.binary()), wanted["content"].combine_chunks())
     planned = wanted.set_column(wanted.schema.get_field_index("content"), "content", content)
-    planned = planned.append_column("action", action.dictionary_encode())
+    planned = planned.append_column("action", action)
     gone = manifest.filter(pc.invert(pc.is_in(held, wanted["path"].combine_chunks())))
     deletes = _fill(gone, {"action": Action.DELETE.value})
     return pa.concat_tables([planned.select(schema.plan().names).cast(schema.plan()), deletes])
@@ -63,7 +63,7 @@ def as_manifest(plan: pa.Table, failed: set[str]) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    is_delete = pc.equal(plan["action"].cast(pa.string()), Action.DELETE.value)
+    is_delete = pc.equal(plan["action"], Action.DELETE.value)
     bad = pc.is_in(plan["path"], pa.array(sorted(failed), pa.string()))
     held = plan.filter(pc.or_(pc.invert(is_delete), bad)).select(schema.manifest().names).combine_chunks()
     if failed:
@@ -91,7 +91,7 @@ def _fill(table: pa.Table, values: dict[str, Any]) -> pa.Table:
     for field in schema.plan():
         if field.name in values:
             scalar = pa.scalar(values[field.name], pa.string())
-            columns.append(pa.repeat(scalar, table.num_rows).dictionary_encode().cast(field.type))
+            columns.append(pa.repeat(scalar, table.num_rows))
         elif field.name in table.column_names:
             columns.append(table[field.name].combine_chunks().cast(field.type))
         else:

@@ -450,7 +450,7 @@ def _intended(planned: Planned, bucket: int) -> bytes:
 
     table = pq.read_table(os.path.join(planned.folder, part_name(bucket)),
                           columns=["path", "kind", "key", "split", "action"])
-    return target_manifest.to_parquet(table.filter(pc.not_equal(table["action"].cast("string"), "keep")))
+    return target_manifest.to_parquet(table.filter(pc.not_equal(table["action"], "keep")))
 
 
 def _prepare_target(job: Job, planned: Planned, state: TargetState) -> None:

@@ -72,7 +72,6 @@ def _schema(*fields: tuple[str, str, bool, str]) -> pa.Schema:
         "float64": pa.float64(),
         "digest": pa.binary(16),
         "counts": pa.map_(pa.int32(), pa.int32()),
-        "tag": pa.dictionary(pa.int32(), pa.string()),
     }
     return pa.schema([pa.field(name, types[kind], nullable, {"doc": doc}) for name, kind, nullable, doc in fields])
 
@@ -83,7 +82,7 @@ def files() -> pa.Schema:
     return _schema(
         ("bucket", "int32", False, "crc32(key) modulo the number of buckets"),
         ("key", "string", False, "source/split folder/relative stem, with /"),
-        ("kind", "tag", False, "label or image"),
+        ("kind", "string", False, "label or image"),
         ("path", "string", False, "path relative to the folder of its split and kind"),
         ("size", "int64", True, "bytes; null where the listing does not tell"),
         ("fingerprint", "binary", True, "size, mtime_ns, ctime_ns and inode as little-endian int64 (or an etag, or a "
@@ -97,10 +96,10 @@ def images() -> pa.Schema:
     return _schema(
         ("bucket", "int32", False, "crc32(key) modulo the number of buckets"),
         ("key", "string", False, "source/split folder/relative stem, with /"),
-        ("split", "tag", False, "split of the source"),
+        ("split", "string", False, "split of the source"),
         ("stem", "string", False, "relative stem, with /"),
         ("label_path", "string", True, "label file, relative to the split's label folder; null: there is none"),
-        ("label_state", "tag", False, "found, empty, missing or corrupt"),
+        ("label_state", "string", False, "found, empty, missing or corrupt"),
         ("image_path", "string", True, "image file, relative to the split's image folder; null: there is none"),
         ("image_size", "int64", True, "bytes; null where the listing does not tell"),
         ("width", "int32", True, "pixels; null until something needs it"),
@@ -144,7 +143,7 @@ def wanted() -> pa.Schema:
     """What an exporter wants at the target: one row a file. `content` is null for files that are copied."""
     return _schema(
         ("path", "string", False, "path relative to the target's root"),
-        ("kind", "tag", False, "label, image or meta"),
+        ("kind", "string", False, "label, image or meta"),
         ("key", "string", False, "key of the image; empty for meta"),
         ("split", "string", False, "split of the subset; empty for meta"),
         ("source", "string", True, "image to copy: path or URL"),
@@ -160,7 +159,7 @@ def plan() -> pa.Schema:
     """What a build does to the target: one row a file."""
     import pyarrow as pa
 
-    action = _schema(("action", "tag", False, "write, copy, keep or delete"))
+    action = _schema(("action", "string", False, "write, copy, keep or delete"))
     fields = list(wanted())
     return pa.schema([*fields[:4], action.field(0), *fields[4:]])
 

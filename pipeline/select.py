@@ -86,7 +86,7 @@ def choose(rows: pa.Table, images: pa.Table, *, backgrounds: str, need_image: bo
     keys = images["key"].combine_chunks()
     has_rows = pc.is_in(keys, pc.unique(rows["key"].combine_chunks()))
     has_image = images["image_path"].combine_chunks().is_valid()
-    state = images["label_state"].cast(pa.string()).combine_chunks()
+    state = images["label_state"].combine_chunks()
     unlabelled = pc.is_in(state, pa.array([LabelState.MISSING.value, LabelState.EMPTY.value]))
     corrupt = pc.equal(state, LabelState.CORRUPT.value)
     background = pc.and_(pc.invert(has_rows), pc.and_(has_image, pc.invert(corrupt)))

@@ -35,7 +35,7 @@ def fragment(rows: pa.Table, images: pa.Table, render: Callable[[Any, Any, Any],
     which has `schema.images` and, where images are to be copied, ``source`` (path), ``size`` (bytes) and ``mark``
     (fingerprint, binary). An image without rows gets an empty label file: a background.
     """
-    split = images["split"].cast(pa.string()).combine_chunks()
+    split = images["split"].combine_chunks()
     stem = images["stem"].combine_chunks()
     image_of_row = pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks())
     image_of_row = image_of_row.to_numpy(zero_copy_only=False).astype(np.int64)
@@ -70,7 +70,7 @@ def _wanted(images: pa.Table, kind: Kind, split: pa.Array, path: pa.Array, **col
     fitting = schema.wanted()
     columns |= {
         "path": path,
-        "kind": pa.DictionaryArray.from_arrays(np.zeros(images.num_rows, np.int32), [kind.value]),
+        "kind": pa.repeat(pa.scalar(kind.value), images.num_rows),
         "key": images["key"].combine_chunks(),
         "split": split,
     }
