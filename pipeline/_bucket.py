@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +18,11 @@ from pipeline import formats, schema, storage
 from pipeline.schema import Kind, LabelState, part_name
 
 if TYPE_CHECKING:
-    from pipeline.index import IndexSpec
+    from pipeline.index import BucketDone, IndexSpec
 
 #: A label file larger than this is none.
 MAX_LABEL_BYTES = 64 << 20
-_BATCH_BYTES = 64 << 20
+_BATCH_FILES = 4096
 _META = b"coco_diy"
 
 Ints = npt.NDArray[np.int64]
@@ -30,6 +32,7 @@ _READ_REASONS = {
     "too_large": f"is larger than {MAX_LABEL_BYTES >> 20} MiB: no label file",
     "vanished": "was there when the folder was listed, but is gone; run again",
     "changed": "changed while it was read; run again",
+    "not_a_file": "is no file",
     "unreadable": "cannot be read; allow it with chmod",
 }
 
@@ -39,29 +42,44 @@ class BucketIndexer:
 
     def __init__(self, spec: IndexSpec, directory: str, buckets: int, bucket: int) -> None:
         self.spec, self.directory, self.bucket = spec, directory, bucket
+        self.started_ns = time.time_ns()
         self.made_by = {"spec": spec.digest(), "buckets": buckets}
 
-    def run(self, payload: bytes) -> tuple[int, int, dict[str, Any]]:
-        """Update the bucket from its listing (an Arrow IPC stream); returns bucket, files listed and counts."""
+    def run(self, payload: bytes) -> BucketDone:
+        """Update the bucket from its listing (an Arrow IPC stream of files, see `index._deal`)."""
         listed = pa.ipc.open_stream(payload).read_all()
+        listed = listed.append_column("position", pa.array(np.arange(listed.num_rows)))
         labels = self._of_kind(listed, 0)
         pictures = self._of_kind(listed, 1)
-        fresh = self._files(labels, pictures)
+        self.stats = np.zeros((labels.num_rows, 4), np.int64)
+        for i, name in enumerate(("size", "mtime_ns", "ctime_ns", "inode")):
+            self.stats[:, i] = pc.fill_null(labels[name], 0).to_numpy()
         old_files, old_summary = self._old_files()
-        if old_files is not None and old_summary is not None and not fresh["fingerprint"].slice(
-            0, labels.num_rows).null_count and old_files.equals(fresh):
-            return self.bucket, listed.num_rows, old_summary
         same = self._unchanged(labels, old_files)
+        if old_files is not None and old_summary is not None and same.all():
+            fresh = self._files(labels, pictures)
+            if old_files.equals(fresh):
+                return self._done(listed, labels, old_summary)
         rows, states, problems = self._read(labels, same)
+        labels = labels.set_column(labels.schema.get_field_index("size"), "size", pa.array(self.stats[:, 0]))
+        fresh = self._files(labels, pictures)
         images = self._images(labels, pictures, states)
         summary = self._summary(images, rows, problems, labels)
         self._write("annotations", rows, schema.annotations(),
-                    use_dictionary=["bucket", "key", "class_id", "n_tokens"], write_statistics=["class_id"])
+                    use_dictionary=["bucket", "key", "class_id", "n_tokens"], write_statistics=["class_id"],
+                    compression="none")  # numbers hardly shrink, and the table is read for every subset
         self._write("images", images, schema.images())
         self._write("problems", problems, schema.problems())
         state = json.dumps({**self.made_by, "summary": summary}, sort_keys=True).encode()
         self._write("files", fresh.replace_schema_metadata({_META: state}), schema.files())
-        return self.bucket, listed.num_rows, summary
+        return self._done(listed, labels, summary)
+
+    def _done(self, listed: pa.Table, labels: pa.Table, summary: dict[str, Any]) -> BucketDone:
+        from pipeline.index import BucketDone
+
+        stats = np.zeros((listed.num_rows, 4), np.int64)
+        stats[labels["position"].to_numpy()] = self.stats
+        return BucketDone(self.bucket, listed.num_rows, summary, stats.tobytes())
 
     def _of_kind(self, listed: pa.Table, kind: int) -> pa.Table:
         """The listed labels (0) or images (1) with their key, sorted by key and, among images, by suffix."""
@@ -83,7 +101,7 @@ class BucketIndexer:
     def _files(self, labels: pa.Table, pictures: pa.Table) -> pa.Table:
         both = pa.concat_tables([labels.select(["key", "path", "size"]), pictures.select(["key", "path", "size"])])
         kinds = pa.array([Kind.LABEL] * labels.num_rows + [Kind.IMAGE] * pictures.num_rows, pa.string())
-        marks = pa.concat_arrays([self._fingerprints(labels), pa.nulls(pictures.num_rows, pa.binary())])
+        marks = pa.concat_arrays([self._fingerprints(), pa.nulls(pictures.num_rows, pa.binary())])
         return pa.table({
             "bucket": pa.array(np.full(both.num_rows, self.bucket, np.int32)),
             "key": both["key"],
@@ -93,19 +111,13 @@ class BucketIndexer:
             "fingerprint": marks,
         }).combine_chunks()
 
-    @staticmethod
-    def _fingerprints(labels: pa.Table) -> pa.Array:
-        """Size, mtime_ns, ctime_ns and inode as 32 bytes each; null for a file too young to be trusted."""
-        import time
-
-        numbers = np.empty((labels.num_rows, 4), "<i8")
-        for i, name in enumerate(("size", "mtime_ns", "ctime_ns", "inode")):
-            numbers[:, i] = labels[name].to_numpy()
-        offsets = np.arange(labels.num_rows + 1, dtype=np.int32) * 32
+    def _fingerprints(self) -> pa.Array:
+        """Size, mtime_ns, ctime_ns and inode as 32 bytes each; null for a file too young to be trusted, or unread."""
+        count = len(self.stats)
+        offsets = np.arange(count + 1, dtype=np.int32) * 32
         marks = pa.BinaryArray.from_buffers(
-            pa.binary(), labels.num_rows, [None, pa.py_buffer(offsets), pa.py_buffer(numbers)])
-        # Measured after the listing, so a little stricter than needed: such a file is read once more, no harm.
-        young = numbers[:, 2] > time.time_ns() - storage.SETTLE_NS
+            pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(self.stats.astype("<i8"))])
+        young = (self.stats[:, 2] > self.started_ns - storage.SETTLE_NS) | (self.stats[:, 3] == 0)
         return pc.if_else(pa.array(young), pa.scalar(None, pa.binary()), marks) if young.any() else marks
 
     def _path(self, table: str) -> str:
@@ -130,13 +142,13 @@ class BucketIndexer:
         before = old.filter(pc.equal(old["kind"], Kind.LABEL.value))
         position = pc.index_in(labels["key"], before["key"].combine_chunks())
         had = before["fingerprint"].combine_chunks().take(position)
-        equal = pc.fill_null(pc.equal(self._fingerprints(labels), had), False)
+        equal = pc.fill_null(pc.equal(self._fingerprints(), had), False)
         return np.asarray(equal.to_numpy(zero_copy_only=False), np.bool_)
 
     def _read(self, labels: pa.Table, same: Bools) -> tuple[pa.Table, pa.Array, pa.Table]:
         """Annotations, the state of each label file and problems: of `same` files from the old tables."""
         changed = labels.filter(pa.array(~same)) if same.any() else labels
-        rows, states, problems = self._parse(changed)
+        rows, states, problems = self._parse(changed, np.flatnonzero(~same))
         if not same.any():
             return rows, states, problems
         kept = labels.filter(pa.array(same))["key"].combine_chunks()
@@ -155,18 +167,18 @@ class BucketIndexer:
             [("key", "ascending"), ("line", "ascending")])
         return rows, states, problems
 
-    def _parse(self, labels: pa.Table) -> tuple[pa.Table, pa.Array, pa.Table]:
-        """Read and parse label files, some MiB at a time."""
+    def _parse(self, labels: pa.Table, positions: Ints) -> tuple[pa.Table, pa.Array, pa.Table]:
+        """Read and parse label files, some thousand at a time; their stats go to `positions` of `self.stats`."""
         format_ = formats.load(self.spec.format)
-        sizes = labels["size"].to_numpy()
         rows: list[pa.Table] = []
         states: list[str] = []
         problems: list[tuple[str, str, int | None, str, str]] = []
-        for begin, stop in _batches(sizes, labels["split"].to_numpy()):
+        for begin, stop in _batches(labels["split"].to_numpy()):
             part = labels.slice(begin, stop - begin)
             split = self.spec.splits[part["split"][0].as_py()]
             names = part["path"].to_pylist()
-            contents, failed = storage.read_many(split.labels, names, part["size"].to_pylist(), MAX_LABEL_BYTES)
+            contents, stats, failed = storage.read_many(split.labels, names, MAX_LABEL_BYTES)
+            self.stats[positions[begin:stop]] = np.frombuffer(stats, np.int64).reshape(-1, 4)
             parsed = format_.parse(contents, self.spec.task, self.spec.keypoints)
             keys = part["key"].combine_chunks()
             rows.append(parsed.rows.append_column("key", keys.take(parsed.rows["file"])))
@@ -247,7 +259,8 @@ class BucketIndexer:
             image_of_row, ids, [rows[c].to_numpy() for c in ("cx", "cy", "w", "h")], rows["tail"].combine_chunks()
         )
         flat = (rows["w"].to_numpy() == 0) | (rows["h"].to_numpy() == 0)
-        pairs = np.unique(image_of_row << 32 | ids) if len(ids) else np.zeros(0, np.int64)
+        pairs = np.sort(image_of_row << 32 | ids)
+        pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
         problem_image = pc.index_in(problems["key"], keys).to_numpy(zero_copy_only=False).astype(np.int64)
         states, reasons = images["label_state"], problems["reason"]
         has_label = images["label_path"].is_valid()
@@ -277,18 +290,11 @@ class BucketIndexer:
         return result
 
 
-def _batches(sizes: Ints, splits: Ints) -> list[tuple[int, int]]:
-    """Ranges of files of one split, each of at most `_BATCH_BYTES` (or one file)."""
-    ranges: list[tuple[int, int]] = []
-    begin, held = 0, 0
-    for i, size in enumerate(sizes.tolist()):
-        if i > begin and (held + size > _BATCH_BYTES or splits[i] != splits[begin]):
-            ranges.append((begin, i))
-            begin, held = i, 0
-        held += size
-    if begin < len(sizes):
-        ranges.append((begin, len(sizes)))
-    return ranges
+def _batches(splits: Ints) -> list[tuple[int, int]]:
+    """Ranges of at most `_BATCH_FILES` files of one split; files are sorted by split."""
+    edges = [0, *(np.flatnonzero(np.diff(splits)) + 1).tolist(), len(splits)]
+    return [(i, min(i + _BATCH_FILES, stop)) for start, stop in itertools.pairwise(edges)
+            for i in range(start, stop, _BATCH_FILES)]
 
 
 def _value_counts(values: pa.ChunkedArray) -> dict[str, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, formats, index, select, storage
+from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState
 from pipeline.plan import compare, summarise
 from pipeline.schema import Action, part_name
@@ -77,8 +78,8 @@ def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> A
     import pyarrow.parquet as pq
 
     bucket = int(numbers["bucket"].iloc[0])
-    rows = pa.Table.from_pandas(kept, preserve_index=False).replace_schema_metadata(None)
-    all_images = pa.Table.from_pandas(images, preserve_index=False).replace_schema_metadata(None)
+    rows = to_arrow(kept)
+    all_images = to_arrow(images)
     need_image = context.images != "none"
     choice = select.choose(rows, all_images, backgrounds=context.backgrounds, need_image=need_image)
     chosen = choice.images

@@ -40,11 +40,11 @@ def apply_bucket(root: str, state_folder: str, intent: str, images: str, plan_pa
         paths = _of(plan, Action.DELETE, kind)["path"].to_pylist()
         _note(outcome, storage.delete_many(root, paths))
     labels = _of(plan, Action.WRITE, Kind.LABEL)
-    _note(outcome, storage.write_many(root, labels["path"].to_pylist(), labels["content"].to_pylist()))
+    _note(outcome, storage.write_many(root, labels["path"].to_pylist(), labels["content"].to_pylist(), manifest.SCRATCH))
     pictures = _of(plan, Action.COPY, Kind.IMAGE)
     if pictures.num_rows:
         _note(outcome, storage.copy_many(root, pictures["path"].to_pylist(), pictures["source"].to_pylist(),
-                                         pictures["size"].to_pylist(), images))
+                                         pictures["size"].to_pylist(), images, manifest.SCRATCH))
     outcome.part = manifest.write_part(state_folder, as_manifest(plan, set(outcome.failed)))
     manifest.mark_done(state_folder, intent, bucket, outcome.part)
     return outcome

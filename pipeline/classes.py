@@ -84,7 +84,7 @@ def read_names(text: str, where: str) -> Names:
     import yaml
 
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -101,8 +101,9 @@ def read_names(text: str, where: str) -> Names:
         raise ConfigError(f"{where}: has no `names:`; add one with the class names, `0: person` or a list")
     names = _names(top["names"], where)
     _check_nc(top.get("nc"), len(names), where)
-    extra = yaml.safe_load(yaml.serialize(_pick(root, {"kpt_shape", "flip_idx", "kpt_names"}), Dumper=yaml.SafeDumper))
-    return Names(names, *_keypoints(extra or {}, where))
+    wanted = {"kpt_shape", "flip_idx", "kpt_names"} & top.keys()
+    extra = yaml.safe_load(yaml.serialize(_pick(root, wanted), Dumper=yaml.SafeDumper)) if wanted else {}
+    return Names(names, *_keypoints(extra, where))
 
 
 def _pick(root: object, keys: set[str]) -> object:

@@ -1,32 +1,44 @@
 """Dask: where tasks run. A task is a bucket.
 
 The same task functions run in this thread (``sync``), on ``threads``, on ``processes`` and on a scheduler's address
-(``tcp://…``). ``auto`` picks per stage by what measures best on one machine: label files are small, and small local
-reads and creates hold the interpreter lock, so a pool of threads slows them down; processes pay their start (about
-0.4 s) only for some ten thousand files; table work releases the lock and runs well on threads.
+(``tcp://…``). ``auto`` picks by what measures best on one machine. Table work releases the interpreter lock, so it runs
+on threads. Reading and writing thousands of small files holds it: a few thousand are done right here; for more, this
+process and its helpers (one process less than there are workers) share the buckets, which costs less memory and less
+start-up than a pool beside an idle parent.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import queue
 import sys
 import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from pipeline.errors import ConfigError, StorageError
 
 T = TypeVar("T")
+_MAIN_LOCK = threading.Lock()
 
-#: Fewer files than this are done sooner than processes start.
-FILES_WORTH_PROCESSES = 20_000
+#: Fewer files than this are done sooner than a helper process starts.
+FILES_WORTH_HELPERS = 10_000
+
+
+def _start_helper() -> None:
+    """First of all in a helper beside this process: it indexes and applies, so it never needs pandas.
+
+    Arrow looks for pandas at its first conversion, which takes 0.3 s and 60 MB where it finds it.
+    """
+    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # None: an import of it fails at once
 
 
 def _warm_up() -> None:
-    """First task of a worker process: what all later ones import."""
+    """First task of a helper: what later ones import."""
     import pyarrow.parquet
 
     assert pyarrow.parquet
@@ -44,18 +56,25 @@ class Engine(AbstractContextManager["Engine"]):
 
     def __exit__(self, *exc: object) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=exc[0] is None, cancel_futures=True)
+            self._pool.shutdown(wait=True, cancel_futures=True)
         if self._client is not None:
             self._client.close()
 
     def kind(self, files: int) -> str:
-        """What runs a stage that reads or writes `files` small files: sync, threads, processes or an address."""
+        """What runs a stage that reads or writes `files` small files."""
         if self.scheduler != "auto":
             return self.scheduler
-        return "processes" if files >= FILES_WORTH_PROCESSES and self.workers > 1 else "sync"
+        return "shared" if files >= FILES_WORTH_HELPERS and self.workers > 1 else "sync"
+
+    @property
+    def helpers(self) -> int:
+        """How many processes there are beside this one."""
+        if self.scheduler == "auto":
+            return self.workers - 1
+        return self.workers if self.scheduler == "processes" else 0
 
     def pool(self) -> ProcessPoolExecutor:
-        """The worker processes, started once and shared by all stages.
+        """The helper processes, started when first used and shared by all stages.
 
         They are spawned: forking a process that has threads (pyarrow's, fsspec's) can hang it.
         """
@@ -63,27 +82,50 @@ class Engine(AbstractContextManager["Engine"]):
 
         with self._started:
             if self._pool is None:
-                self._pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"))
-                with _no_main():
-                    for _ in range(self.workers):
-                        self._pool.submit(_warm_up)
+                start = _start_helper if self.scheduler == "auto" else None
+                self._pool = _Helpers(max(self.helpers, 1), multiprocessing.get_context("spawn"), initializer=start)
             return self._pool
 
-    def background(self, function: Callable[..., T], *args: Any) -> Future[T]:
-        """Run `function` in a worker process while this one imports or reads."""
-        return self.pool().submit(function, *args)
+    def background(self, function: Callable[..., T], *args: Any) -> Callable[[], T]:
+        """Begin `function` in a helper process, so that this one can import meanwhile; call the answer for its result.
 
-    def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], *, files: int) -> Iterator[T]:
+        Where there are no helpers, it runs when its result is asked for.
+        """
+        if not self.helpers:
+            return functools.partial(function, *args)
+        return self.pool().submit(function, *args).result
+
+    def warm_up(self) -> None:
+        """Let the helpers import what tasks need, as soon as they are free: they will be used."""
+        for _ in range(self.helpers):
+            self.pool().submit(_warm_up)
+
+    def map(
+        self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], *, files: int,
+        first: Callable[[], None] | None = None,
+    ) -> Iterator[T]:
         """Results of ``function(*task)`` for every task as they finish, in any order.
 
-        Each is one Dask task. The first error ends it and is raised; tasks not begun are left.
+        Each is one Dask task. The first error ends it and is raised; tasks not begun are left. This process does
+        `first` before its share of the tasks.
         """
         if not tasks:
             return iter(())
         kind = self.kind(files)
         if "://" in kind:
             return self._on_cluster(function, tasks)
-        return _local(function, tasks, self._local_options(kind))
+        import dask.callbacks
+        import dask.delayed
+
+        assert dask.callbacks
+        assert dask.delayed
+        options = self._local_options(kind)
+        # What `first` imports in a thread of its own must not meet half-imported modules of Dask here.
+        if kind == "shared":
+            function = _Shared(function, self.pool(), self.helpers, first)
+        elif first is not None:
+            first()
+        return _local(function, tasks, options)
 
     def compute(self, frame: Any) -> Any:
         """The result of a Dask frame; table work, so `auto` takes threads."""
@@ -94,6 +136,10 @@ class Engine(AbstractContextManager["Engine"]):
 
     def _local_options(self, kind: str) -> dict[str, Any]:
         # The functions themselves, not their names: for a name Dask looks for a cluster first (0.3 s of imports).
+        if kind == "shared":
+            from dask.threaded import get as get_threads
+
+            return {"scheduler": get_threads, "num_workers": self.workers}
         if kind == "processes":
             from dask.multiprocessing import get as get_processes
 
@@ -134,8 +180,6 @@ class Engine(AbstractContextManager["Engine"]):
 
 def _local(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], options: dict[str, Any]) -> Iterator[T]:
     """Run tasks with a local Dask scheduler in a thread of its own, handing on each result as it comes."""
-    import queue
-
     import dask
     from dask.callbacks import Callback
     from dask.delayed import delayed
@@ -180,6 +224,44 @@ def _local(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], options
     return generate()
 
 
+class _Shared:
+    """A task function that runs wherever there is room: in a helper process, or here once `first` is done."""
+
+    def __init__(self, function: Callable[..., Any], pool: ProcessPoolExecutor, helpers: int,
+                 first: Callable[[], None] | None) -> None:
+        self._function, self._pool = function, pool
+        self._room: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        for _ in range(helpers):
+            self._room.put(False)
+        threading.Thread(target=self._open_here, args=(first,), daemon=True).start()
+
+    def _open_here(self, first: Callable[[], None] | None) -> None:
+        try:
+            if first is not None:
+                first()
+        finally:
+            self._room.put(True)
+
+    def __call__(self, *task: Any) -> Any:
+        here = self._room.get()
+        try:
+            return self._function(*task) if here else self._pool.submit(self._function, *task).result()
+        finally:
+            self._room.put(here)
+
+
+class _Helpers(ProcessPoolExecutor):
+    """A pool whose processes do not import the caller's main module.
+
+    They need nothing of it, and a user's script without a ``__name__`` guard would run twice.
+    """
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """See `ProcessPoolExecutor.submit`: this may start a process."""
+        with _no_main():
+            return super().submit(*args, **kwargs)
+
+
 @contextmanager
 def _no_main() -> Iterator[None]:
     """Hide the caller's main module while workers start.
@@ -187,9 +269,10 @@ def _no_main() -> Iterator[None]:
     Spawned processes import the parent's main module anew; ours need nothing of it, and a user's script without a
     ``__name__`` guard would run twice.
     """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    with _MAIN_LOCK:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.engine import Engine
+from pipeline.frames import to_pandas
 from pipeline.progress import Progress
 from pipeline.schema import VERSION, Task, part_name
 from pipeline.storage import Listing
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".dng", ".mpo",
 )  # fmt: skip
-IMAGES_PER_BUCKET = 4096
+#: A bucket costs some 10 ms of overhead a stage, and its rows are in memory at once: both count.
+IMAGES_PER_BUCKET = 8192
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,13 @@ class Scan:
     """Listings of every split: labels, and images where the split has them."""
 
     splits: list[tuple[Listing, Listing | None]]
+    with_stats: bool
 
     def digest(self, spec: IndexSpec) -> str | None:
         """Equal digests mean an unchanged source; None while a file is too young to tell."""
         import xxhash
 
-        if not all(labels.settled for labels, _ in self.splits):
+        if not self.with_stats or not all(labels.settled for labels, _ in self.splits):
             return None
         state = xxhash.xxh3_128(spec.digest().encode())
         for labels, images in self.splits:
@@ -84,6 +87,11 @@ class Scan:
     def files(self) -> int:
         """Files listed, labels and images."""
         return sum(labels.count + (images.count if images else 0) for labels, images in self.splits)
+
+    @property
+    def images(self) -> int:
+        """Images, roughly: the more of label files and image files in each split."""
+        return sum(max(labels.count, images.count if images else 0) for labels, images in self.splits)
 
     @property
     def label_files(self) -> int:
@@ -117,28 +125,33 @@ class IndexInfo:
 
 
 def scan(
-    spec: IndexSpec, suffix: str, engine: Engine | None = None, meanwhile: Callable[[], None] | None = None
+    spec: IndexSpec, suffix: str, *, with_stats: bool,
+    engine: Engine | None = None, meanwhile: Callable[[], None] | None = None,
 ) -> Scan:
-    """List the source. With an `engine` in worker processes, while this one does `meanwhile`."""
+    """List the source. With an `engine` in a helper process, while this one does `meanwhile`.
+
+    `with_stats` asks for size and times of the label files; where all of them are read anyway, that is not needed.
+    """
     jobs: list[tuple[str, frozenset[str], bool]] = []
     for split in spec.splits:
-        jobs.append((split.labels, frozenset({suffix}), True))
+        jobs.append((split.labels, frozenset({suffix}), with_stats))
         if split.images is not None:
             # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred.
             jobs.append((split.images, frozenset(IMAGE_SUFFIXES), False))
     if engine is None:
-        listings = [_list(*job) for job in jobs]
+        listings = _list_all(jobs)
     else:
-        futures = [engine.background(_list, *job) for job in jobs]
+        result = engine.background(_list_all, jobs)
         if meanwhile is not None:
             meanwhile()
-        listings = [future.result() for future in futures]
+        listings = result()
     found = iter(listings)
-    return Scan([(next(found), next(found) if split.images is not None else None) for split in spec.splits])
+    pairs = [(next(found), next(found) if split.images is not None else None) for split in spec.splits]
+    return Scan(pairs, with_stats)
 
 
-def _list(folder: str, suffixes: frozenset[str], stat: bool) -> Listing:
-    return storage.list_folder(folder, suffixes, stat=stat)
+def _list_all(jobs: list[tuple[str, frozenset[str], bool]]) -> list[Listing]:
+    return [storage.list_folder(folder, suffixes, with_stats=stats) for folder, suffixes, stats in jobs]
 
 
 def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
@@ -154,26 +167,37 @@ def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
 
 
 def update(
-    spec: IndexSpec, directory: str, found: Scan, *, buckets: int | str, engine: Engine, progress: Progress
+    spec: IndexSpec, directory: str, found: Scan, *, buckets: int | str, engine: Engine, progress: Progress,
+    meanwhile: Callable[[], None] | None = None,
 ) -> IndexInfo:
-    """Bring the index at `directory` up to date with `found`; returns what `index.json` then says."""
+    """Bring the index at `directory` up to date with `found`; returns what `index.json` then says.
+
+    `meanwhile` is done in this process while helpers, if any, are at work.
+    """
+    import numpy as np
+
     existing = IndexInfo.read(directory)
     digest, spec_digest = found.digest(spec), spec.digest()
     usable = existing is not None and existing.spec_digest == spec_digest
-    count = bucket_count(buckets, found.files, existing.buckets if existing and usable else None)
+    count = bucket_count(buckets, found.images, existing.buckets if existing and usable else None)
     if existing and usable and existing.buckets == count and digest is not None and existing.source_digest == digest:
         return existing
     # Where most of the index stands, few files are read, and processes are not worth their start.
     changed = found.label_files if not usable else 0
-    payloads = _deal(spec, found, count)
+    payloads, order = _deal(spec, found, count)
     function = functools.partial(index_bucket, spec, directory, count)
     _drop_foreign_parts(directory, count)
     summaries: dict[int, dict[str, Any]] = {}
+    stats = np.zeros((found.files, 4), np.int64)
     with progress.stage("index", found.files) as step:
         tasks = [(bucket, payload) for bucket, payload in enumerate(payloads)]
-        for bucket, files, summary in engine.map(function, tasks, files=changed):
-            summaries[bucket] = summary
-            step.add(files)
+        for done in engine.map(function, tasks, files=changed, first=meanwhile):
+            summaries[done.bucket] = done.summary
+            stats[order[done.bucket]] = np.frombuffer(done.stats, np.int64).reshape(-1, 4)
+            step.add(done.files)
+    if not found.with_stats:
+        _add_stats(found, stats)
+        digest = found.digest(spec)
     totals: dict[str, Any] = {}
     for bucket in sorted(summaries):
         add_counts(totals, summaries[bucket])
@@ -202,8 +226,20 @@ def _drop_foreign_parts(directory: str, buckets: int) -> None:
         storage.delete_many(os.path.join(directory, table), extra)
 
 
-def _deal(spec: IndexSpec, found: Scan, buckets: int) -> list[bytes]:
-    """Deal the listed files to buckets: for each an Arrow IPC batch of split, kind, path and the numbers of its stat."""
+def _add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:
+    """Complete a listing of names by the stats that reading found; rows of `stats` are in the listing's order."""
+    position = 0
+    for labels, images in found.splits:
+        labels.add_stats(array("q", stats[position : position + labels.count].tobytes()))
+        position += labels.count + (images.count if images else 0)
+    found.with_stats = True
+
+
+def _deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[bytes], list[npt.NDArray[np.int64]]]:
+    """Deal the listed files to buckets: for each an Arrow IPC batch of split, kind, path and the numbers of its stat.
+
+    Also returns, by bucket, the positions of its files in the listing.
+    """
     import numpy as np
     import pyarrow as pa
 
@@ -226,12 +262,13 @@ def _deal(spec: IndexSpec, found: Scan, buckets: int) -> list[bytes]:
     types = [pa.int8(), pa.int8(), pa.string(), pa.int64(), pa.int64(), pa.int64(), pa.int64()]
     schema = pa.schema(list(zip(columns, types, strict=True)))
     if not arrays:
-        return [_to_ipc(schema.empty_table())] * buckets
+        return [_to_ipc(schema.empty_table())] * buckets, [np.zeros(0, np.int64)] * buckets
     table = pa.Table.from_batches([pa.RecordBatch.from_arrays(a, schema=schema) for a in arrays])
     home = np.concatenate(homes) % np.uint32(buckets)
     order = np.argsort(home, kind="stable")
     edges = np.searchsorted(home[order], np.arange(buckets + 1))
-    return [_to_ipc(table.take(pa.array(order[a:b]))) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    dealt = [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [_to_ipc(table.take(pa.array(positions))) for positions in dealt], dealt
 
 
 def _stat_columns(stats: array[int] | None, count: int) -> list[pa.Array]:
@@ -253,10 +290,18 @@ def _to_ipc(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def index_bucket(
-    spec: IndexSpec, directory: str, buckets: int, bucket: int, payload: bytes
-) -> tuple[int, int, dict[str, Any]]:
-    """Make or update one bucket; returns its number, the files listed in it and its counts."""
+@dataclass(frozen=True)
+class BucketDone:
+    """What became of a bucket: files listed in it, its counts, and the stats (4 int64 each) of its files as listed."""
+
+    bucket: int
+    files: int
+    summary: dict[str, Any]
+    stats: bytes
+
+
+def index_bucket(spec: IndexSpec, directory: str, buckets: int, bucket: int, payload: bytes) -> BucketDone:
+    """Make or update one bucket."""
     from pipeline._bucket import BucketIndexer
 
     return BucketIndexer(spec, directory, buckets, bucket).run(payload)
@@ -315,10 +360,12 @@ class Index:
 
         `dask.dataframe.read_parquet` would fuse small files, and a partition would no longer be a bucket.
         """
+        import dask
         import dask.dataframe as dd
 
         read = functools.partial(read_part, self.directory, table, columns=columns, classes=classes)
-        return dd.from_map(read, range(self.info.buckets), meta=_meta(table, columns))
+        with dask.config.set({"dataframe.convert-string": False}):  # the columns are Arrow's already
+            return dd.from_map(read, range(self.info.buckets), meta=_meta(table, columns))
 
 
 def read_part(
@@ -331,13 +378,6 @@ def read_part(
     filters = [("class_id", "in", list(classes))] if classes is not None else None
     path = os.path.join(directory, table, part_name(bucket))
     return to_pandas(pq.read_table(path, columns=columns, filters=filters, memory_map=True, use_threads=False))
-
-
-def to_pandas(table: pa.Table) -> Any:
-    """An Arrow table as a pandas frame whose columns stay Arrow's: nothing is copied, nothing changes its type."""
-    import pandas as pd
-
-    return table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
 
 
 def _meta(table: str, columns: Sequence[str] | None) -> Any:

@@ -7,6 +7,7 @@ Below the target's ``.coco-diy/``::
     intent.json              there while a run is under way: what it started from, and the folder of its parts
     intent/<run>/            a part a bucket with the paths that the run will touch, and done-<bucket>.json once a
                              bucket is done
+    tmp/                     files on their way
     runs/                    one record a run: times and hosts live only there
 
 Files that an intent lists are ours, whatever became of them: their digest is unknown until their bucket is done.
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FOLDER = ".coco-diy"
+#: Where files are made before they are renamed into place.
+SCRATCH = f"{FOLDER}/tmp"
 
 
 @dataclass
@@ -258,7 +261,8 @@ def commit(state: TargetState, manifest: Manifest) -> None:
     text = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False)
     storage.write_whole(os.path.join(state.folder, "manifest.json"), text.encode())
     storage.delete_many(state.folder, ["intent.json"])
-    _clear(os.path.join(state.folder, "intent"), keep="")
+    for folder in ("intent", "tmp"):
+        _clear(os.path.join(state.folder, folder), keep="")
     keep = {f"{digest}.parquet" for digest in manifest.parts if digest}
     parts = os.path.join(state.folder, "manifest")
     storage.delete_many(parts, sorted(storage.list_names(parts) - keep))

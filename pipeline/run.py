@@ -10,13 +10,14 @@ import functools
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__, exporters, formats, index, storage
 from pipeline import manifest as target_manifest
 from pipeline.config import Config
-from pipeline.engine import Engine
+from pipeline.engine import FILES_WORTH_HELPERS, Engine
 from pipeline.errors import ConfigError, DataError, StorageError, TargetError, plural
 from pipeline.exporters import Dataset
 from pipeline.index import IndexInfo, Scan, add_counts
@@ -44,7 +45,7 @@ def make_index(config: Config, progress: Progress | None = None) -> Report:
     job = resolve(config)
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, _index_lock(job):
-        info = _update_index(job, engine, progress, _scan(job, engine))
+        info = _update_index(job, engine, progress, _scan(job, engine, _import_for_index), _import_for_index)
         report = _source_report(job, info)
     return Report({"command": "index", **report.data}, report.ok, report.warnings)
 
@@ -54,7 +55,7 @@ def make_plan(config: Config, progress: Progress | None = None) -> Report:
     job = resolve(config)
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, _index_lock(job):
-        info = _update_index(job, engine, progress, _scan(job, engine))
+        info = _update_index(job, engine, progress, _scan(job, engine, _import_for_plan), _import_for_plan)
         planned = _plan(job, info, TargetState(job.root), engine, progress)
     report = _plan_report(job, info, planned)
     report.data["command"] = "plan"
@@ -66,7 +67,7 @@ def source_stats(config: Config, progress: Progress | None = None) -> Report:
     job = resolve(config)
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, _index_lock(job):
-        info = _update_index(job, engine, progress, _scan(job, engine))
+        info = _update_index(job, engine, progress, _scan(job, engine, _import_for_index), _import_for_index)
         report = _source_report(job, info)
     names = job.names.names
     subset = {
@@ -106,10 +107,10 @@ def build(config: Config, progress: Progress | None = None) -> Report:
     with target_lock, Engine(options.scheduler, options.workers) as engine, _index_lock(job):
         state = TargetState(job.root)
         current = _is_current_recipe(job, state)
-        found = _scan(job, None if current else engine)
+        found = _scan(job, None if current else engine, _import_for_plan)
         if current and (report := _nothing_to_do(job, state, found)):
             return report
-        info = _update_index(job, engine, progress, found)
+        info = _update_index(job, engine, progress, found, _import_for_plan)
         planned = _plan(job, info, state, engine, progress)
         report = _plan_report(job, info, planned)
         _refuse(job, planned, report)
@@ -131,20 +132,37 @@ def _index_lock(job: Job) -> Any:
     return storage.lock(f"{job.index_dir}.lock", f"the index {job.index_dir}")
 
 
-def _scan(job: Job, engine: Engine | None) -> Scan:
-    """List the source: in a worker process while this one imports what the next stages need, or right here."""
+def _scan(job: Job, engine: Engine | None, meanwhile: Callable[[], None]) -> Scan:
+    """List the source: in a helper process while this one imports what the next stages need, or right here.
+
+    Without an index every label file is read, and its stats come with that: then only names are listed.
+    """
     for split in job.spec.splits:
         for folder, what in ((split.labels, "labels"), (split.images, "images")):
             if folder is not None and not os.path.isdir(folder):
                 raise ConfigError(f"source: the {what} folder of split {split.split}, {folder}, does not exist; "
                                   "correct source.root or source.splits")
     suffix = formats.load(job.spec.format).SUFFIX
-    if engine is None or engine.scheduler not in ("auto", "processes"):
-        return index.scan(job.spec, suffix)
-    return index.scan(job.spec, suffix, engine, meanwhile=_import_heavy)
+    if engine is None:
+        return index.scan(job.spec, suffix, with_stats=True)
+    if _many_files(job):
+        engine.warm_up()
+    if IndexInfo.read(job.index_dir) is None:
+        return index.scan(job.spec, suffix, with_stats=False)
+    return index.scan(job.spec, suffix, with_stats=True, engine=engine, meanwhile=meanwhile)
 
 
-def _import_heavy() -> None:
+def _many_files(job: Job) -> bool:
+    """Whether this run is likely to read or write more files than this process does alone: a guess from the index."""
+    info = IndexInfo.read(job.index_dir)
+    if info is None:
+        return True
+    wanted = {str(i) for i in job.classes.wanted_ids}
+    return FILES_WORTH_HELPERS < sum(
+        n for counts in info.totals.values() for i, n in counts["class_images"].items() if i in wanted)
+
+
+def _import_for_index() -> None:
     import dask.delayed
     import pyarrow.parquet
 
@@ -152,10 +170,20 @@ def _import_heavy() -> None:
     assert pyarrow.parquet
 
 
-def _update_index(job: Job, engine: Engine, progress: Progress, found: Scan) -> IndexInfo:
-    return index.update(
-        job.spec, job.index_dir, found, buckets=job.config.index.buckets, engine=engine, progress=progress
-    )
+def _import_for_plan() -> None:
+    import dask.dataframe
+
+    from pipeline import _planner
+
+    assert dask.dataframe
+    assert _planner
+
+
+def _update_index(
+    job: Job, engine: Engine, progress: Progress, found: Scan, meanwhile: Callable[[], None]
+) -> IndexInfo:
+    return index.update(job.spec, job.index_dir, found, buckets=job.config.index.buckets, engine=engine,
+                        progress=progress, meanwhile=meanwhile)
 
 
 def _source_report(job: Job, info: IndexInfo) -> Report:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats
+from pipeline.frames import to_arrow, to_pandas
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,10 +40,9 @@ def select(annotations: Any, classes: ClassMap, duplicates: str) -> Any:
 def remap(rows: Any, lut: tuple[int, ...], duplicates: str) -> Any:
     """One bucket of `select`: a pandas frame in, a pandas frame with the columns `COLUMNS` out."""
     import numpy as np
-    import pandas as pd
     import pyarrow as pa
 
-    table = pa.Table.from_pandas(rows, preserve_index=False).combine_chunks()
+    table = to_arrow(rows)
     # One more place for ids beyond the names: they were reported before, and are no class of the subset.
     places = np.append(np.array(lut, np.int32), np.int32(-1))
     ids = places[np.minimum(table["class_id"].to_numpy(), len(lut))]
@@ -57,7 +57,7 @@ def remap(rows: Any, lut: tuple[int, ...], duplicates: str) -> Any:
         table, ids = table.filter(pa.array(~again)), ids[~again]
     position = table.schema.get_field_index("class_id")
     table = table.set_column(position, table.schema.field(position), pa.array(ids))
-    return table.select(COLUMNS).to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+    return to_pandas(table.select(COLUMNS))
 
 
 @dataclass

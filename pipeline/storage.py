@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
+import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -77,7 +79,18 @@ class Listing:
     count: int = 0
     bytes: int = 0
     settled: bool = True
+    started_ns: int = field(default_factory=time.time_ns)
     odd: list[tuple[str, str]] = field(default_factory=list)
+
+    def add_stats(self, stats: array[int]) -> None:
+        """Give a listing of names the stats of all its files, in its order."""
+        position = 0
+        for i, (names, _) in enumerate(self.chunks):
+            count = names.count(b"\0") + 1
+            self.chunks[i] = (names, stats[4 * position : 4 * (position + count)])
+            position += count
+        self.bytes = sum(stats[0::4])
+        self.settled = max(stats[2::4], default=0) <= self.started_ns - SETTLE_NS
 
     def digest(self) -> bytes:
         """XXH3-128 over names and stats in listing order: equal digests are equal listings."""
@@ -92,14 +105,14 @@ class Listing:
         return state.digest()
 
 
-def list_folder(folder: str, suffixes: frozenset[str], *, stat: bool) -> Listing:
+def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
     """List the files below `folder` whose suffix, in lower case, is one of `suffixes` (``.txt``).
 
-    With `stat` also their size and times. Raises `StorageError` where the folder cannot be listed.
+    With `with_stats` also their size and times. Raises `StorageError` where the folder cannot be listed.
     """
     listing = Listing(folder)
     single = next(iter(suffixes)) if len(suffixes) == 1 else None
-    young = time.time_ns() - SETTLE_NS
+    young = listing.started_ns - SETTLE_NS
     names: list[str] = []
     stats: list[int] = []
     visited: set[tuple[int, int]] = set()
@@ -108,12 +121,12 @@ def list_folder(folder: str, suffixes: frozenset[str], *, stat: bool) -> Listing
         try:
             blob = "\0".join(names).encode()
         except UnicodeEncodeError:
-            _drop_undecodable(names, stats, listing, stat)
+            _drop_undecodable(names, stats, listing, with_stats)
             blob = "\0".join(names).encode()
-        listing.chunks.append((blob, array("q", stats) if stat else None))
+        listing.chunks.append((blob, array("q", stats) if with_stats else None))
         listing.count += len(names)
         listing.bytes += sum(stats[0::4])
-        if stat and max(stats[2::4], default=0) > young:
+        if with_stats and max(stats[2::4], default=0) > young:
             listing.settled = False
         names.clear()
         stats.clear()
@@ -137,7 +150,7 @@ def list_folder(folder: str, suffixes: frozenset[str], *, stat: bool) -> Listing
                     listing.odd.append((prefix + name, "not_a_file"))
                     continue
                 names.append(prefix + name)
-                if stat:
+                if with_stats:
                     s = entry.stat()
                     stats.extend((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
                 if len(names) >= _STEP:
@@ -159,7 +172,7 @@ def list_folder(folder: str, suffixes: frozenset[str], *, stat: bool) -> Listing
     return listing
 
 
-def _drop_undecodable(names: list[str], stats: list[int], listing: Listing, stat: bool) -> None:
+def _drop_undecodable(names: list[str], stats: list[int], listing: Listing, with_stats: bool) -> None:
     good: list[int] = []
     for i, name in enumerate(names):
         try:
@@ -168,7 +181,7 @@ def _drop_undecodable(names: list[str], stats: list[int], listing: Listing, stat
         except UnicodeEncodeError:
             listing.odd.append((name.encode(errors="surrogateescape").decode(errors="backslashreplace"), "not_utf8"))
     names[:] = [names[i] for i in good]
-    if stat:
+    if with_stats:
         stats[:] = [v for i in good for v in stats[4 * i : 4 * i + 4]]
 
 
@@ -188,57 +201,67 @@ def list_names(folder: str) -> set[str]:
 
 
 def read_many(
-    folder: str, names: Sequence[str], sizes: Sequence[int], limit: int
-) -> tuple[list[bytes], dict[int, str]]:
-    """Contents of the files `names` in `folder`, in order, and the reason for each that could not be read (by index).
+    folder: str, names: Sequence[str], limit: int
+) -> tuple[list[bytes], array[int], dict[int, str]]:
+    """Contents of the files `names` in `folder`, in order; their stats; and by index why one could not be read.
 
-    `sizes` are what the listing said, in bytes; larger ones than `limit` are not read. A file that cannot be read gives
-    empty bytes and a reason: ``vanished``, ``changed`` (not the size listed), ``too_large``, ``unreadable``.
+    The stats are size (bytes), mtime_ns, ctime_ns and inode of each file, one after another, of the very file that was
+    read. A file that cannot be read gives empty bytes, zeros and a reason: ``vanished``, ``changed`` (while it was
+    read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``not_a_file``.
     """
     contents: list[bytes] = []
+    stats: list[int] = []
     failed: dict[int, str] = {}
-    add, read, close = contents.append, os.read, os.close
-    flags = os.O_RDONLY | os.O_CLOEXEC
+    add, add_stat, read, close, fstat = contents.append, stats.extend, os.read, os.close, os.fstat
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise storage_error(error, folder, "read") from None
     try:
-        for i, (name, size) in enumerate(zip(names, sizes, strict=True)):
-            if size > limit:
-                failed[i] = "too_large"
-                add(b"")
-                continue
+        for i, name in enumerate(names):
             try:
                 fd = os.open(name, flags, dir_fd=directory)
                 try:
+                    s = fstat(fd)
+                    size = s.st_size
+                    if size > limit or not stat.S_ISREG(s.st_mode):
+                        raise _Unfit("too_large" if stat.S_ISREG(s.st_mode) else "not_a_file")
                     data = read(fd, size + 1)
+                    if len(data) < size:
+                        data = _read_rest(fd, data, size)
                     if len(data) != size:
-                        data = _read_rest(fd, data, size, limit)
+                        raise _Unfit("changed")
                 finally:
                     close(fd)
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
-                    raise storage_error(error, os.path.join(folder, name), "read") from None
-                failed[i] = "vanished" if error.errno == errno.ENOENT else "unreadable"
-                data = b""
-            if len(data) != size and i not in failed:
-                failed[i] = "changed"
-                data = b""
-            add(data)
+                add(data)
+                add_stat((size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
+            except (OSError, _Unfit) as error:
+                failed[i] = _why(error, os.path.join(folder, name))
+                add(b"")
+                add_stat((0, 0, 0, 0))
     finally:
         os.close(directory)
-    return contents, failed
+    return contents, array("q", stats), failed
 
 
-def _read_rest(fd: int, data: bytes, size: int, limit: int) -> bytes:
-    # A short read is the end of the file or a signal; a long one is a file that grew since it was listed.
+class _Unfit(Exception):  # noqa: N818 - a reason, not a fault
+    """Why a file is not taken; the one argument is the counted word."""
+
+
+def _why(error: OSError | _Unfit, path: str) -> str:
+    if isinstance(error, _Unfit):
+        return str(error.args[0])
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
+        raise storage_error(error, path, "read") from None
+    return "vanished" if error.errno == errno.ENOENT else "unreadable"
+
+
+def _read_rest(fd: int, data: bytes, size: int) -> bytes:
+    # A short read is a signal's doing, or the file was cut meanwhile.
     parts = [data]
     total = len(data)
-    while total <= max(size, limit):
-        more = os.read(fd, 1 << 20)
-        if not more:
-            break
+    while total <= size and (more := os.read(fd, 1 << 20)):
         parts.append(more)
         total += len(more)
     return b"".join(parts)
@@ -246,7 +269,6 @@ def _read_rest(fd: int, data: bytes, size: int, limit: int) -> bytes:
 
 def fingerprints(folder: str, names: Sequence[str]) -> list[tuple[int, bytes] | None]:
     """Size in bytes and fingerprint of each file; None for one that is not there (or is no file)."""
-    import stat
     import struct
 
     pack = struct.Struct("<4q").pack
@@ -290,7 +312,7 @@ _TEMPORARY = ".coco-diy-"
 
 
 def _temporary() -> str:
-    return f"{_TEMPORARY}{os.getpid()}.tmp"
+    return f"{_TEMPORARY}{os.getpid()}-{threading.get_ident()}.tmp"
 
 
 def _group(root: str, paths: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
@@ -315,30 +337,44 @@ def _open_dir(folder: str, doing: str) -> Iterator[int]:
         os.close(fd)
 
 
-def write_many(root: str, paths: Sequence[str], contents: Sequence[bytes]) -> Results:
-    """Write files below `root`, each whole or not at all: a temporary file in the same folder, then a rename."""
+def write_many(root: str, paths: Sequence[str], contents: Sequence[bytes], scratch: str | None = None) -> Results:
+    """Write files below `root`, each whole or not at all: a temporary file, then a rename.
+
+    Temporary files are made in `scratch` (a folder below `root`; default: `root`), so that no reader sees them and
+    several writers do not wait for one folder's lock.
+    """
     results = Results()
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     temporary = _temporary()
     for folder, indexes in _group(root, paths):
-        with _open_dir(folder, "written") as fd:
+        with _open_dir(folder, "written") as fd, _scratch(root, scratch, fd) as temp_fd:
             for i in indexes:
                 name = paths[i].rpartition("/")[2]
                 try:
-                    out = os.open(temporary, flags, 0o666, dir_fd=fd)
+                    out = os.open(temporary, flags, 0o666, dir_fd=temp_fd)
                     try:
                         _write_all(out, contents[i])
                     finally:
                         os.close(out)
-                    os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+                    os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
                 except OSError as error:
-                    _clean(temporary, fd)
+                    _clean(temporary, temp_fd)
                     if hits_all(error):
                         raise storage_error(error, os.path.join(folder, name), "written") from None
                     results.failed[paths[i]] = os.strerror(error.errno or 0)
                 else:
                     results.done += 1
     return results
+
+
+@contextlib.contextmanager
+def _scratch(root: str, scratch: str | None, fd: int) -> Iterator[int]:
+    """The folder for temporary files: `scratch`, unless it is on another file system than the folder `fd`."""
+    if scratch is None:
+        yield fd
+        return
+    with _open_dir(os.path.join(root, scratch), "written") as temp_fd:
+        yield temp_fd if os.fstat(temp_fd).st_dev == os.fstat(fd).st_dev else fd
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -352,8 +388,13 @@ def _clean(name: str, fd: int) -> None:
         os.unlink(name, dir_fd=fd)
 
 
-def copy_many(root: str, paths: Sequence[str], sources: Sequence[str], sizes: Sequence[int | None], how: str) -> Results:
+def copy_many(
+    root: str, paths: Sequence[str], sources: Sequence[str], sizes: Sequence[int | None], how: str,
+    scratch: str | None = None,
+) -> Results:
     """Put `sources` (absolute paths) at `paths` below `root` by `how`: copy, hardlink or symlink; each whole or not.
+
+    `scratch` is as in `write_many`.
 
     `sizes`, in bytes, are what the plan saw: a source of another size has changed since and fails.
     """
@@ -361,16 +402,17 @@ def copy_many(root: str, paths: Sequence[str], sources: Sequence[str], sizes: Se
     results = Results()
     temporary = _temporary()
     for folder, indexes in _group(root, paths):
-        with _open_dir(folder, "written") as fd:
+        with _open_dir(folder, "written") as fd, _scratch(root, scratch, fd) as temp_fd:
             for i in indexes:
                 name = paths[i].rpartition("/")[2]
                 try:
-                    reason = put(sources[i], temporary, fd, sizes[i])
+                    reason = put(sources[i], temporary, temp_fd, sizes[i])
                     if reason is None:
-                        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
-                        _clean(temporary, fd) if how == "hardlink" else None
+                        os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+                        if how == "hardlink":  # renaming one link of a file onto another leaves both
+                            _clean(temporary, temp_fd)
                 except OSError as error:
-                    _clean(temporary, fd)
+                    _clean(temporary, temp_fd)
                     if error.errno == errno.EXDEV:
                         raise StorageError(f"{sources[i]}: cannot be hard-linked into {folder}: it is another file "
                                            "system; set target.images to copy or symlink") from None
@@ -380,7 +422,7 @@ def copy_many(root: str, paths: Sequence[str], sources: Sequence[str], sizes: Se
                 if reason is None:
                     results.done += 1
                 else:
-                    _clean(temporary, fd)
+                    _clean(temporary, temp_fd)
                     results.failed[paths[i]] = f"{sources[i]}: {reason}"
     return results
 
@@ -474,7 +516,7 @@ def read_whole(path: str) -> bytes | None:
 def replace_with(path: str, write: Callable[[str], None]) -> None:
     """Let `write` make a file under a temporary name beside `path`, then put it there whole."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
     try:
         write(temporary)
         os.replace(temporary, path)
@@ -535,7 +577,10 @@ def folder_times(root: str, folders: Sequence[str]) -> dict[str, int]:
 
     def visit(path: str, name: str) -> None:
         try:
-            found[name] = os.stat(path).st_mtime_ns
+            info = os.stat(path)
+            found[name] = info.st_mtime_ns
+            if info.st_nlink == 2:  # its own name and ".": no subfolder; file systems that do not count say 1
+                return
             with os.scandir(path) as entries:
                 below = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
         except OSError:

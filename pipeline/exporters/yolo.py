@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import xxhash
-
 from pipeline import schema
 from pipeline.classes import dataset_yaml
 from pipeline.schema import Kind
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
     from pipeline.exporters import Dataset
 
-Ints = npt.NDArray[np.int64]
+    Ints = npt.NDArray[np.int64]
 
 #: Folders of the layout, each with one subfolder a split.
 FOLDERS = ("labels", "images")
@@ -35,6 +33,10 @@ def fragment(rows: pa.Table, images: pa.Table, render: Callable[[Any, Any, Any],
     which has `schema.images` and, where images are to be copied, ``source`` (path), ``size`` (bytes) and ``mark``
     (fingerprint, binary). An image without rows gets an empty label file: a background.
     """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     split = images["split"].combine_chunks()
     stem = images["stem"].combine_chunks()
     image_of_row = pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks())
@@ -67,6 +69,8 @@ def fragment(rows: pa.Table, images: pa.Table, render: Callable[[Any, Any, Any],
 
 
 def _wanted(images: pa.Table, kind: Kind, split: pa.Array, path: pa.Array, **columns: pa.Array) -> pa.Table:
+    import pyarrow as pa
+
     fitting = schema.wanted()
     columns |= {
         "path": path,
@@ -80,6 +84,9 @@ def _wanted(images: pa.Table, kind: Kind, split: pa.Array, path: pa.Array, **col
 
 def _contents(lines: pa.Array, edges: Ints) -> pa.Array:
     """Lines joined to files: file i has the lines ``edges[i]:edges[i + 1]``. The bytes are shared, not copied."""
+    import numpy as np
+    import pyarrow as pa
+
     _, offsets, data = lines.buffers()
     if data is None or not len(lines):
         return pa.array([b""] * (len(edges) - 1), pa.binary())
@@ -89,12 +96,18 @@ def _contents(lines: pa.Array, edges: Ints) -> pa.Array:
 
 
 def _digests(values: pa.Array) -> pa.Array:
+    import pyarrow as pa
+    import xxhash
+
     digest = xxhash.xxh3_128_digest
     return pa.array([digest(value) for value in values.to_pylist()], pa.binary(16))
 
 
 def _objects(image: Ints, class_id: npt.NDArray[np.int32], images: int) -> pa.Array:
     """Objects by class id of each image, as a map."""
+    import numpy as np
+    import pyarrow as pa
+
     pairs, counts = np.unique(image << 32 | class_id.astype(np.int64), return_counts=True)
     offsets = np.searchsorted(pairs >> 32, np.arange(images + 1)).astype(np.int32)
     keys, items = (pairs & 0xFFFFFFFF).astype(np.int32), counts.astype(np.int32)

@@ -1,0 +1,92 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+CONFIG ?=
+ARGS ?=
+
+# PY is the interpreter that runs everything. Who names one (`make demo PY=python`) has installed what it needs.
+ifeq ($(origin PY),command line)
+READY :=
+else
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+endif
+DIY = $(PY) -m pipeline
+
+# Some containers set it; Python then compiles every module anew in every run, and each command takes three times as long.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint bench index plan build stats clean
+
+help: ## Print this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@printf '%s\n' '' 'CONFIG=conf/x.yaml  the config of index, plan, build and stats' \
+	  'ARGS="…"            further arguments: of these commands, of pytest, of the benchmark' \
+	  'PYTHON=python3.12   what makes $(VENV); Python 3.11 or newer'
+
+venv: $(READY) ## Set up .venv, or bring it up to date, with pip
+	@:
+
+demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) in build/, and show them
+	@rm -rf build/demo build/demo-segment build/demo-pose build/work
+	@set -e; \
+	title() { printf '%s\n%s\n\n' "$$1" "$$1" | sed '2s/./=/g'; }; \
+	run() { printf '$$ coco-diy %s\n' "$$*"; $(DIY) "$$@"; echo; }; \
+	show() { printf '$$ cat %s\n' "$$1"; cat "$$1"; }; \
+	subset() { \
+	  run plan "conf/$$1.yaml"; \
+	  run build --quiet "conf/$$1.yaml"; \
+	  find "build/$$1" -type f ! -path '*/.coco-diy/*' | LC_ALL=C sort | awk -F / \
+	    'function tell() { if (n > 1) print folder "  " n " files, " first " to " last; else if (n) print folder first } \
+	     { name = $$NF; sub(/[^\/]*$$/, "") } \
+	     $$0 != folder { tell(); folder = $$0; first = name; n = 0 } \
+	     { last = name; n++ } \
+	     END { tell(); print "" }'; \
+	  run stats "build/$$1"; \
+	  run build "conf/$$1.yaml"; \
+	}; \
+	title 'Boxes: bicycles and vehicles'; \
+	subset demo; \
+	echo 'One label file before and after:'; \
+	show tests/sample/detect/labels/train2017/000000700081.txt; \
+	show build/demo/labels/train/000000700081.txt; \
+	echo; \
+	title 'Polygons: dogs and persons'; \
+	subset demo-segment; \
+	title 'Keypoints: persons'; \
+	subset demo-pose
+
+test: $(READY) ## Run the tests
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+lint: $(READY) ## Check style and types
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+
+bench: $(READY) ## Measure speed and memory on a generated collection of COCO's size (takes a while)
+	@$(PY) -m tests.bench.bench_main $(ARGS)
+
+index: ## Read the label files of CONFIG into its index
+plan: ## Say what a build of CONFIG would do
+build: ## Build the subset of CONFIG
+stats: ## Count the source of CONFIG by class and split
+index plan build stats: $(READY)
+	@test -n "$(CONFIG)" || { echo "name a config, as in: make $@ CONFIG=conf/demo.yaml" >&2; exit 2; }
+	@$(DIY) $@ "$(CONFIG)" $(ARGS)
+
+clean: ## Remove what the demo, the tests and the checks left; .venv stays
+	@rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'coco-diy needs Python 3.11 or newer; name one, as in: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
+	@echo 'Setting up $(VENV), once …' >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip --disable-pip-version-check install -e '.[dev]' -c constraints.txt > $(VENV)/pip.log 2>&1 \
+	  || { cat $(VENV)/pip.log >&2; exit 1; }
+	@$(PY) -m compileall -q pipeline
+	@touch $@

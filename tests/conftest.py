@@ -1,0 +1,169 @@
+"""Fixtures: small source trees, runs of the command, and the shared real data where it is there."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import settings
+
+pytest.register_assert_rewrite("tests.contracts", "tests.helpers")
+
+from pipeline.cli import run_cli  # noqa: E402 - after the line that lets pytest explain failed asserts
+from tests.helpers import Result, make_town, write_file  # noqa: E402
+
+Run = Callable[..., Result]
+
+# The same examples every time, so that red means a change; `--hypothesis-profile=hunt` looks for new ones.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("hunt", deadline=None, max_examples=5000)
+settings.load_profile("same")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared real data; tests that need it are skipped where it is not."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no shared data at {folder}")
+    return folder
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process; ``code`` is the exit code it must have (None: any)."""
+
+    def runner(*args: str | Path, code: int | None = 0) -> Result:
+        words = [str(a) for a in args]
+        if words[0] in ("build", "plan", "index", "stats", "remake") and "--scheduler" not in words:
+            words += ["--scheduler", "sync"]
+        capfd.readouterr()
+        found = run_cli(words)
+        out, err = capfd.readouterr()
+        assert code is None or found == code, f"exit code {found}\n{out}\n{err}"
+        return Result(found, out, err)
+
+    return runner
+
+
+#: Copies of the town that tests may change, made at once so that one wait ages them all.
+_COPIES = 64
+
+
+@pytest.fixture(scope="session")
+def _towns(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("towns")
+    towns = [make_town(folder / f"{number:02d}" / "town") for number in range(_COPIES)]
+    time.sleep(2.1)  # a file younger than two seconds is not trusted to be what it was
+    return towns
+
+
+@pytest.fixture
+def town(_towns: list[Path]) -> Path:
+    """The town, for reading only: every test has the same one. No file is younger than two seconds."""
+    return _towns[0]
+
+
+@pytest.fixture
+def own_town(_towns: list[Path]) -> Path:
+    """A town that the test may change. No file is younger than two seconds."""
+    assert len(_towns) > 1, "raise _COPIES"
+    return _towns.pop()
+
+
+@dataclass
+class Subset:
+    """A config over a source, with a target and a workdir of its own, and the commands on it."""
+
+    run: Run
+    source: Path
+    config: Path
+    target: Path
+    workdir: Path
+
+    def command(self, name: str, *args: str, code: int | None = 0) -> Result:
+        """Run ``coco-diy NAME CONFIG …``."""
+        return self.run(name, self.config, *args, code=code)
+
+    def build(self, *args: str, code: int = 0) -> dict[str, Any]:
+        """What ``build --json`` says."""
+        return self.command("build", "--json", *args, code=code).json
+
+    def plan(self, *args: str, code: int = 0) -> dict[str, Any]:
+        """What ``plan --json`` says."""
+        return self.command("plan", "--json", *args, code=code).json
+
+
+MakeSubset = Callable[..., Subset]
+
+
+@pytest.fixture
+def make_subset(tmp_path: Path, run: Run) -> MakeSubset:
+    """Make a `Subset` of a source tree; bicycles and cars by default."""
+
+    def make(source: Path, name: str = "subset", /, **keys: Any) -> Subset:
+        target, workdir = tmp_path / name, tmp_path / f"{name}-work"
+        data = {
+            "source": {"names": str(source / "coco.yaml"), "root": str(source),
+                       "splits": {s: f"{s}2017" for s in ("train", "val")}},
+            "classes": ["bicycle", "car"],
+            "target": {"root": str(target)},
+            "workdir": str(workdir),
+            **keys,
+        }
+        config = write_file(tmp_path / f"{name}.yaml", yaml.safe_dump(data, sort_keys=False))
+        return Subset(run, source, config, target, workdir)
+
+    return make
+
+
+@pytest.fixture
+def subset(town: Path, make_subset: MakeSubset) -> Subset:
+    """A subset of the town."""
+    return make_subset(town)
+
+
+@pytest.fixture
+def own_subset(own_town: Path, make_subset: MakeSubset) -> Subset:
+    """A subset of a town that the test may change."""
+    return make_subset(own_town)
+
+
+def _unpack(archive: Path, into: Path, strip: int, stems: set[str] | None = None) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        for member in opened.infolist():
+            path = Path(*Path(member.filename).parts[strip:])
+            if not member.is_dir() and (stems is None or path.stem in stems):
+                write_file(into / path, opened.read(member))
+
+
+@pytest.fixture(scope="session")
+def coco_boxes(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Real box labels of COCO with their photographs, unpacked as the tutorial has them."""
+    import shutil
+
+    root = tmp_path_factory.mktemp("coco")
+    for split in ("train2017", "val2017"):
+        _unpack(shared / "data/coco" / f"{split}.zip", root / "images", 0)
+    stems = {p.stem for p in (root / "images").rglob("*.jpg")}
+    _unpack(shared / "data/coco/coco2017labels.zip", root, 1, stems)
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+def coco_labels(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Unpack ``coco2017labels-<kind>.zip``: real label rows without images."""
+
+    def unpack(kind: str) -> Path:
+        root = tmp_path_factory.mktemp(kind)
+        _unpack(shared / "data/coco" / f"coco2017labels-{kind}.zip", root, 1)
+        return root
+
+    return unpack

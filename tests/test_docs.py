@@ -1,0 +1,292 @@
+"""The README under test: its commands run, its configs load, and what it names is there.
+
+Blocks that are tested have a comment right above them: ``<!-- test: KIND -->``, with a file's name for ``file``.
+
+========= ============================================================================================
+demo      what `make demo` prints (see `test_demo`); several blocks are its parts
+file      is written to the folder in which the sessions run
+session   commands after ``$`` and what they print, in the folder that the blocks before have left
+keys      keys of a config, put into the config of the README
+========= ============================================================================================
+
+``python -m tests.test_docs`` writes the outputs in the README anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pydantic
+import pytest
+import yaml
+
+from pipeline import __version__
+from pipeline.cli import cli
+from pipeline.config import Config, Target, load_config, validate
+from pipeline.engine import FILES_WORTH_HELPERS
+from pipeline.index import IMAGE_SUFFIXES
+from tests.helpers import PROJECT
+
+README = PROJECT / "README.md"
+CONFIG = "bikes.yaml"
+
+_BLOCK = re.compile(
+    r"^(?:<!-- test: (?P<kind>\w+)(?: (?P<name>\S+))? -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+#: Names of indexes end in a digest of the source's place.
+_DIGEST = re.compile(r"(source-(?:detect|segment|pose)-)[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of the README; `kind` is empty where it is not under test."""
+
+    kind: str
+    name: str
+    language: str
+    text: str
+    start: int
+    end: int
+
+
+def readme() -> str:
+    return README.read_text(encoding="utf-8")
+
+
+def blocks(text: str | None = None) -> list[Block]:
+    """All fenced blocks, in order."""
+    return [Block(m["kind"] or "", m["name"] or "", m["language"], m["text"], *m.span("text"))
+            for m in _BLOCK.finditer(readme() if text is None else text)]
+
+
+def commands_of(session: str) -> list[str]:
+    """The commands of a session, without what they print."""
+    return [line.removeprefix("$ ") for line in session.splitlines() if line.startswith("$ ")]
+
+
+class Folder:
+    """The folder in which the sessions run: the README's commands find there what a checkout has."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        tools = self.root / "bin"
+        tools.mkdir(parents=True)
+        for name in ("conf", "tests/sample"):
+            # Copies: what a session does to them must not reach the checkout.
+            shutil.copytree(PROJECT / name, self.root / name)
+        time.sleep(2.1)  # a file younger than two seconds is not trusted to be what it was
+        for name, words in (("coco-diy", "-m pipeline"), ("python", "")):
+            tool = tools / name
+            tool.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words} "$@"\n')
+            tool.chmod(0o755)
+        self.env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(PROJECT),
+                    "HOME": str(self.root / "home"), "XDG_CACHE_HOME": str(self.root / "home" / ".cache")}
+
+    def run(self, session: str) -> str:
+        """The session with what its commands print here; paths are relative to the folder."""
+        steps = [f"printf '$ %s\\n' {shlex.quote(c)}\n(exit $code)\n{c}\ncode=$?" for c in commands_of(session)]
+        script = "\n".join(["code=0", *steps])
+        done = subprocess.run(["bash", "-c", script], cwd=self.root, env=self.env, text=True, check=False, timeout=200,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return _DIGEST.sub(r"\g<1>0123abcd", done.stdout.replace(f"{self.root}/", ""))
+
+    def replay(self) -> Iterator[tuple[Block, str]]:
+        """Run all sessions in order; each with what it prints now."""
+        for block in blocks():
+            if block.kind == "file":
+                (self.root / block.name).write_text(block.text, encoding="utf-8")
+            elif block.kind == "session":
+                yield block, self.run(block.text)
+
+
+def test_sessions_print_what_the_readme_shows(tmp_path: Path) -> None:
+    for block, printed in Folder(tmp_path / "folder").replay():
+        assert printed == block.text, "`python -m tests.test_docs` writes the README's outputs anew"
+
+
+def test_no_block_of_a_tested_language_is_left_out() -> None:
+    kinds = {"demo", "file", "session", "keys"}
+    found = blocks()
+    assert {b.kind for b in found} - {""} == kinds
+    assert [b.text for b in found if b.language in ("console", "python", "yaml") and not b.kind] == []
+    assert readme().count("<!-- test: ") == sum(bool(b.kind) for b in found)
+
+
+# --- the config -------------------------------------------------------------------------------------------------------
+
+
+def config_block() -> Block:
+    return next(b for b in blocks() if b.name == CONFIG)
+
+
+def test_the_config_loads_and_its_defaults_are_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / CONFIG
+    path.write_text(config_block().text)
+    config = load_config(path)
+    for part in ("select", "index", "engine", "on_error", "workdir"):
+        assert getattr(config, part) == Config.model_fields[part].get_default(), part
+    assert config.target == Target.model_validate({"root": config.target.root})
+
+
+def _choices(model: type[pydantic.BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Keys of a model that take one of several words, and these words."""
+    for name, field in model.model_fields.items():
+        if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) > 1:
+            yield prefix + name, get_args(field.annotation)
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, pydantic.BaseModel):
+            yield from _choices(field.annotation, f"{prefix}{name}.")
+
+
+@pytest.mark.parametrize(("key", "words"), [pytest.param(*c, id=c[0]) for c in _choices(Config)])
+def test_the_config_names_every_choice(key: str, words: tuple[str, ...]) -> None:
+    last = key.rpartition(".")[2]
+    line = next(line for line in config_block().text.splitlines() if line.strip().startswith(f"{last}:"))
+    assert " | ".join(words) in line, key
+
+
+@pytest.mark.parametrize("block", [b for b in blocks() if b.kind == "keys"], ids=lambda b: f"at {b.start}")
+def test_keys_fit_into_the_config(block: Block) -> None:
+    def merge(into: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+        both = {k: merge(into[k], v) if isinstance(v, dict) and isinstance(into.get(k), dict) else v
+                for k, v in more.items()}
+        return into | both
+
+    data = merge(yaml.safe_load(config_block().text), yaml.safe_load(block.text))
+    assert validate(data, "README.md").source.root == yaml.safe_load(block.text)["source"]["root"]
+
+
+# --- what the README names --------------------------------------------------------------------------------------------
+
+
+def make_targets() -> dict[str, str]:
+    """Targets of the Makefile with their help."""
+    text = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([a-z]+):.*?## (.+)$", text, re.MULTILINE))
+
+
+def named(pattern: str) -> set[str]:
+    """What stands after a command's name in code, be it a block or a span."""
+    text = readme()
+    code = [b.text for b in blocks(text)] + re.findall(r"`([^`\n]+)`", _BLOCK.sub("", text))
+    return {found for part in code for found in re.findall(pattern, part, re.MULTILINE)}
+
+
+def test_make_targets_are_there() -> None:
+    assert named(r"(?:^|\$ )make ([a-z]\S*)") == set(make_targets())
+
+
+def test_make_help_lists_every_target() -> None:
+    text = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE)
+    assert phony is not None
+    assert set(phony[1].split()) == set(make_targets())
+    done = subprocess.run(["make", "-s", "help"], cwd=PROJECT, text=True, capture_output=True, check=True, timeout=60)
+    for target, told in make_targets().items():
+        assert re.search(rf"^make {target} +{re.escape(told)}$", done.stdout, re.MULTILINE), target
+
+
+def test_commands_are_there_and_none_is_left_out() -> None:
+    assert named(r"(?:^|\$ )coco-diy ([a-z]+)") == set(cli.commands)
+
+
+def test_options_are_there() -> None:
+    options = {o for command in cli.commands.values() for p in command.params for o in [*p.opts, *p.secondary_opts]}
+    bench = (PROJECT / "tests" / "bench" / "bench_main.py").read_text(encoding="utf-8")
+    options |= set(re.findall(r'"(--[a-z-]+)"', bench))
+    assert named(r"(?:^|[\s=])(--[a-z][a-z-]*)") <= options
+
+
+def test_ready_configs_are_there() -> None:
+    from pipeline.ready import available
+
+    assert named(r"coco-diy init ([a-z-]+)") <= set(available())
+    for path in named(r"\b((?:conf|tests)/[\w./-]+)"):
+        assert (PROJECT / path).exists(), path
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", readme()):
+        assert "://" in target or (PROJECT / target).exists(), target
+
+
+def test_the_order_of_suffixes_is_the_one_in_use() -> None:
+    assert ", ".join(s.removeprefix(".") for s in IMAGE_SUFFIXES) in readme()
+
+
+def test_the_number_of_files_worth_helpers_is_the_engines() -> None:
+    assert f"below {FILES_WORTH_HELPERS:,} files" in readme()
+
+
+# --- the files beside it ----------------------------------------------------------------------------------------------
+
+
+def project() -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return found
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    text = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
+    first = re.search(r"^## (\S+)", text, re.MULTILINE)
+    assert first is not None
+    assert first[1] == __version__ == project()["version"]
+
+
+def test_constraints_pin_all_that_is_installed() -> None:
+    lines = (PROJECT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert [p for p in pins if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", p)] == []
+    wanted = project()["dependencies"] + [r for extra in project()["optional-dependencies"].values() for r in extra]
+    names = {re.split(r"[\[<>=]", r)[0].lower() for r in wanted}
+    assert names <= {p.split("==")[0] for p in pins}
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "CHANGELOG.md", "Makefile", "constraints.txt", ".ci/run", "pyproject.toml"]
+)
+def test_no_path_of_one_machine(name: str) -> None:
+    text = (PROJECT / name).read_text(encoding="utf-8")
+    assert re.findall(r"(?<![\w.*])/(?:home|root|tmp|Users|opt|mnt|private)\b\S*", text) == []
+
+
+def test_continuous_integration_can_start() -> None:
+    script = PROJECT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", script], check=False, timeout=60).returncode == 0
+    targets = set(re.findall(r"^make (\w+)", script.read_text(encoding="utf-8"), re.MULTILINE))
+    assert targets == {"venv", "lint", "test", "demo"}
+
+
+def main() -> None:
+    """Write the outputs in the README anew."""
+    from tests.test_demo import make_demo
+
+    new: dict[int, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        demo = make_demo(Path(folder) / "demo").out
+        first, rest = re.split(r"(?=^Polygons: )", demo, maxsplit=1, flags=re.MULTILINE)
+        for block, part in zip([b for b in blocks() if b.kind == "demo"], (first, rest), strict=True):
+            new[block.start] = part.rstrip() + "\n"
+        new |= {block.start: printed for block, printed in Folder(Path(folder) / "sessions").replay()}
+    text = readme()
+    for block in reversed(blocks()):
+        if block.start in new:
+            text = text[: block.start] + new[block.start] + text[block.end :]
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""What is not used is not imported: people wait for imports more often than for work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Subset
+from tests.helpers import run_process
+
+HEAVY = {"dask", "distributed", "pandas", "pyarrow", "numpy", "tqdm", "fsspec", "yaml", "pydantic"}
+
+#: Runs a command in a fresh interpreter and prints, last, its exit code and what it imported.
+PROBE = """
+import json, sys
+from pipeline.cli import run_cli
+code = run_cli(sys.argv[1:])
+print()
+print(json.dumps([code, sorted(sys.modules)]))
+"""
+
+
+def imported(*args: str | Path) -> tuple[int, set[str]]:
+    done = run_process(*args, python=("-c", PROBE))
+    assert done.out, done.err
+    code, modules = json.loads(done.out.splitlines()[-1])
+    return code, set(modules)
+
+
+@pytest.mark.parametrize("args", [("--help",), ("build", "--help"), ("remake", "--help"), ("--version",)])
+def test_help_imports_nothing_heavy(args: tuple[str, ...]) -> None:
+    code, modules = imported(*args)
+    assert code == 0
+    assert "pipeline.cli" in modules
+    assert modules & HEAVY == set()
+
+
+def test_a_usage_error_does_not_wait_for_tables(tmp_path: Path) -> None:
+    code, modules = imported("build", tmp_path / "none.yaml")
+    assert code == 2
+    assert modules & {"dask", "pandas", "pyarrow", "numpy"} == set()
+
+
+def test_nothing_to_do_needs_no_frame(subset: Subset) -> None:
+    code, modules = imported("build", subset.config, "--scheduler", "sync")
+    assert code == 0
+    assert {"dask.dataframe", "pandas"} <= modules  # the first build is a frame
+    code, modules = imported("build", subset.config)
+    assert code == 0
+    assert "pipeline.run" in modules
+    assert modules & {"dask.dataframe", "pandas", "distributed"} == set()
+
+
+def test_the_library_is_lazy() -> None:
+    done = run_process(python=("-c", "import sys, pipeline; print(pipeline.load_config, *sys.modules)"))
+    modules = set(done.out.split())
+    assert "pipeline.config" in modules
+    assert modules & {"dask", "pandas", "pyarrow", "numpy", "click"} == set()
+
+
+@pytest.mark.parametrize("before", ["pass", "import pipeline.run", "import pipeline.cli", "import pipeline.plan",
+                                    "from pipeline import build", "from pipeline import load_config, open_index"])
+def test_public_names_whatever_was_imported_before(before: str) -> None:
+    program = f"{before}\nfrom pipeline import plan\nfrom pipeline import build, load_config, make_index, open_index\n" + (
+        "print(*(f.__module__ + '.' + f.__name__ for f in (build, load_config, make_index, open_index, plan)))")
+    done = run_process(python=("-c", program))
+    assert done.out.split() == ["pipeline.run.build", "pipeline.config.load_config", "pipeline.run.make_index",
+                                "pipeline.index.open_index", "pipeline.run.make_plan"], done.err
