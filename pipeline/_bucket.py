@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,7 +189,7 @@ class BucketIndexer:
             states += parsed.states
             problems += [(keys[p.file].as_py(), os.path.join(split.labels, names[p.file]), p.line, p.reason, p.detail)
                          for p in parsed.problems]
-        columns = list(zip(*problems, strict=True)) or [[]] * 5
+        columns: list[Sequence[Any]] = list(zip(*problems, strict=True)) or [()] * 5
         told = pa.table([pa.array(c, f.type) for c, f in zip(columns, schema.problems(), strict=True)],
                         schema=schema.problems())
         return self._annotations(rows), pa.array(states, pa.string()), told

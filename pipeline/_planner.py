@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, formats, index, select, storage
 from pipeline.frames import to_arrow
-from pipeline.manifest import TargetState
+from pipeline.manifest import TargetState, staged_path
 from pipeline.plan import compare, summarise
 from pipeline.schema import Action, part_name
 
@@ -27,6 +27,7 @@ class PlanContext:
 
     `check_there`: files came or went at the target since the manifest was written, so kept ones are looked for.
     `check_foreign`: the target has files, so new ones are looked for in case they are somebody else's.
+    `staged`: folders that are not at the target yet.
     """
 
     index_dir: str
@@ -42,6 +43,7 @@ class PlanContext:
     exporter: str
     check_there: bool
     check_foreign: bool
+    staged: tuple[str, ...]
 
 
 def run(context: PlanContext, engine: Engine) -> list[dict[str, Any]]:
@@ -53,7 +55,7 @@ def run(context: PlanContext, engine: Engine) -> list[dict[str, Any]]:
     wanted = context.classes.wanted_ids
     everything = len(wanted) == len(context.classes.lut)
     rows = found.frame("annotations", select.columns(context.duplicates), None if everything else wanted)
-    kept = select.select(rows, context.classes, context.duplicates)
+    kept = select.select(rows, context.classes)
     numbers = dd.from_map(_number, range(context.buckets), meta=_number(0).iloc[:0])
     step = functools.partial(plan_bucket, context)
     meta = pd.DataFrame({"summary": pd.Series([], dtype=object)})
@@ -78,7 +80,8 @@ def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> A
     import pyarrow.parquet as pq
 
     bucket = int(numbers["bucket"].iloc[0])
-    rows = to_arrow(kept)
+    mapped = to_arrow(kept)
+    rows = select.drop_duplicates(mapped) if context.duplicates == "drop" else mapped
     all_images = to_arrow(images)
     need_image = context.images != "none"
     choice = select.choose(rows, all_images, backgrounds=context.backgrounds, need_image=need_image)
@@ -91,7 +94,8 @@ def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> A
     wanted = exporters.load(context.exporter).fragment(taken, chosen, render)
     held = TargetState(context.root).rows(bucket, context.buckets)
     if context.check_there:
-        held = held.filter(pa.array(storage.exist_many(context.root, held["path"].to_pylist()), pa.bool_()))
+        places = [staged_path(path, context.staged) for path in held["path"].to_pylist()]
+        held = held.filter(pa.array(storage.exist_many(context.root, places), pa.bool_()))
     table = compare(wanted, held)
     foreign = _foreign(context, table, held) if context.check_foreign else []
     path = os.path.join(context.plan_dir, part_name(bucket))
@@ -101,7 +105,9 @@ def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> A
         "changes": int(table.num_rows - _count(table, Action.KEEP)),
         "foreign": foreign,
         "problems": [[key, reason, _detail(context, reason, key, all_images)] for key, reason in choice.problems],
-        "counts": _counts(context, rows, taken, chosen, choice, table),
+        "rows": {"kept": taken.num_rows, "duplicates": mapped.num_rows - rows.num_rows,
+                 "without_image": rows.num_rows - taken.num_rows},
+        "counts": _counts(context, taken, chosen, choice, table),
     }
     return pd.DataFrame({"summary": [json.dumps(summary)]})
 
@@ -159,17 +165,15 @@ def _detail(context: PlanContext, reason: str, key: str, images: pa.Table) -> st
 
 
 def _count(table: pa.Table, action: Action) -> int:
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     return int(pc.sum(pc.equal(table["action"], action.value)).as_py() or 0)
 
 
 def _counts(
-    context: PlanContext, rows: pa.Table, taken: pa.Table, images: pa.Table, choice: select.Choice, table: pa.Table
+    context: PlanContext, taken: pa.Table, images: pa.Table, choice: select.Choice, table: pa.Table
 ) -> dict[str, Any]:
     import numpy as np
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     image_of_row = pc.index_in(taken["key"].combine_chunks(), images["key"].combine_chunks())
@@ -191,7 +195,6 @@ def _counts(
     return {
         "subset": subset,
         "dropped": choice.dropped,
-        "rows": {"kept": taken.num_rows, "without_image": rows.num_rows - taken.num_rows, "duplicates": 0},
         "plan": summarise(table),
     }
 
@@ -205,7 +208,6 @@ def _by_class(context: PlanContext, ids: Any) -> dict[str, int]:
 
 def image_sources(folder: str, buckets: int, roots: dict[str, str | None]) -> list[tuple[str, list[str]]]:
     """(folder, names) of the source images of a plan, as `storage.fingerprints` takes them."""
-    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 

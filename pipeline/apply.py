@@ -1,20 +1,37 @@
 """Stage 4: plan -> outcomes. The only stage with side effects at the target.
 
 A bucket is carried out in an order that never leaves an image without its label: images that go, labels that go,
-labels, images; each file whole or not at all. Its part of the manifest is written when it is done.
+labels, images; each file whole or not at all. Its part of the manifest is written when it is done. Folders that are not
+at the target yet are filled beside it and put in place when all buckets are done, labels before images.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline import manifest, storage
+from pipeline.manifest import staged_path
 from pipeline.plan import as_manifest
 from pipeline.schema import Action, Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class ApplyContext:
+    """What all buckets share.
+
+    `root` is the target's, `intent` the folder of the intent's parts, `images` is copy, hardlink, symlink or none;
+    `staged` are the folders (each with a final /) that are filled in the staging place.
+    """
+
+    root: str
+    intent: str
+    images: str
+    staged: tuple[str, ...]
 
 
 @dataclass
@@ -27,35 +44,52 @@ class Outcome:
     part: str | None = None
 
 
-def apply_bucket(root: str, state_folder: str, intent: str, images: str, plan_path: str, bucket: int) -> Outcome:
-    """Carry out the plan at `plan_path` (`schema.plan`) below `root`; `images` is copy, hardlink, symlink or none.
-
-    Raises `StorageError` for what would hit every file.
-    """
+def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
+    """Carry out the plan at `plan_path` (`schema.plan`); raises `StorageError` for what would hit every file."""
     import pyarrow.parquet as pq
 
     plan = pq.read_table(plan_path, memory_map=True, use_threads=False)
     outcome = Outcome(bucket)
     for kind in (Kind.IMAGE, Kind.LABEL):
         paths = _of(plan, Action.DELETE, kind)["path"].to_pylist()
-        _note(outcome, storage.delete_many(root, paths))
-    labels = _of(plan, Action.WRITE, Kind.LABEL)
-    _note(outcome, storage.write_many(root, labels["path"].to_pylist(), labels["content"].to_pylist(), manifest.SCRATCH))
-    pictures = _of(plan, Action.COPY, Kind.IMAGE)
-    if pictures.num_rows:
-        _note(outcome, storage.copy_many(root, pictures["path"].to_pylist(), pictures["source"].to_pylist(),
-                                         pictures["size"].to_pylist(), images, manifest.SCRATCH))
+        _note(outcome, storage.delete_many(context.root, [staged_path(p, context.staged) for p in paths]))
+    _put(context, outcome, _of(plan, Action.WRITE, Kind.LABEL))
+    _put(context, outcome, _of(plan, Action.COPY, Kind.IMAGE))
+    state_folder = os.path.join(context.root, manifest.FOLDER)
     outcome.part = manifest.write_part(state_folder, as_manifest(plan, set(outcome.failed)))
-    manifest.mark_done(state_folder, intent, bucket, outcome.part)
+    manifest.mark_done(state_folder, context.intent, bucket, outcome.part)
     return outcome
 
 
-def _of(plan: pa.Table, action: Action, kind: Kind) -> pa.Table:
+def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
+    """Write or copy `files` (rows of `schema.plan` of one kind)."""
     import pyarrow as pa
+
+    staged = [path.startswith(context.staged) for path in files["path"].to_pylist()]
+    for direct in (True, False):
+        part = files.filter(pa.array([s is direct for s in staged], pa.bool_()))
+        if not part.num_rows:
+            continue
+        root = os.path.join(context.root, manifest.STAGING) if direct else context.root
+        scratch = None if direct else os.path.join(context.root, manifest.SCRATCH)
+        paths = part["path"].to_pylist()
+        if part["content"][0].is_valid:
+            results = storage.write_many(root, paths, part["content"].to_pylist(), scratch=scratch, direct=direct)
+        else:
+            results = storage.copy_many(root, paths, part["source"].to_pylist(), part["size"].to_pylist(),
+                                        context.images, scratch=scratch, direct=direct)
+        _note(outcome, results)
+
+
+def publish(root: str, staged: tuple[str, ...]) -> None:
+    """Put the folders that were filled in the staging place at the target, labels before images."""
+    storage.publish_folders(os.path.join(root, manifest.STAGING), root, [folder.rstrip("/") for folder in staged])
+
+
+def _of(plan: pa.Table, action: Action, kind: Kind) -> pa.Table:
     import pyarrow.compute as pc
 
-    return plan.filter(pc.and_(pc.equal(plan["action"], action.value),
-                               pc.equal(plan["kind"], kind.value)))
+    return plan.filter(pc.and_(pc.equal(plan["action"], action.value), pc.equal(plan["kind"], kind.value)))
 
 
 def _note(outcome: Outcome, results: storage.Results) -> None:

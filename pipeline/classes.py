@@ -214,7 +214,8 @@ def dataset_yaml(
     `paths` gives the value of each split's key (train, val, test). ``kpt_shape``, ``flip_idx`` and ``kpt_names``
     (whose class ids are mapped) go along when `pose`. Format: https://docs.ultralytics.com/datasets/detect/
     """
-    blocks = [_block(dict(paths)), _block({"names": dict(enumerate(classes.names))})]
+    blocks = [_block(dict(paths))] if paths else []
+    blocks += [_block({"names": dict(enumerate(classes.names))})]
     if pose and source.kpt_shape:
         blocks.append(_flow({"kpt_shape": list(source.kpt_shape)}))
         if source.flip_idx:

@@ -19,14 +19,14 @@ from pipeline import __version__
 from pipeline.errors import CocoDiyError, ConfigError
 
 if TYPE_CHECKING:
+    from pipeline._source import Report
     from pipeline.config import Config
     from pipeline.progress import Progress
-    from pipeline.run import Report
 
 
 def _common(command: Callable[..., None]) -> Callable[..., None]:
     options = [
-        click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="override a key; a YAML value"),
+        click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="override a key (YAML)"),
         click.option("--scheduler", metavar="NAME", help="auto, sync, threads, processes or tcp://host:port"),
         click.option("--workers", type=click.IntRange(min=1), metavar="N", help="threads or processes"),
         click.option("--json", "as_json", is_flag=True, help="the result on stdout as one JSON document"),
@@ -49,14 +49,14 @@ def cli() -> None:
 @click.argument("dst", type=click.Path())
 @click.option("--src-yaml", required=True, metavar="YAML", help="class names of the collection")
 @click.option("--dst-yaml", required=True, metavar="YAML", help="class names of the subset, in their new order")
-@click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: pose with kpt_shape, else detect")
+@click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: pose or detect")
 @click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
 @_common
 def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | None, workdir: str | None,
            **common: Any) -> None:
-    """Make the subset DST of SRC_COCO, which has labels/{train2017,val2017} and images/…: the tutorial's four values."""
-    from pipeline.config import apply_overrides, read_text, validate
+    """Make the subset DST of SRC_COCO (labels/{train2017,val2017}, images/…): the tutorial's four values."""
     from pipeline.classes import read_names
+    from pipeline.config import apply_overrides, read_text, validate
 
     if task is None:
         task = "pose" if read_names(read_text(src_yaml, "class names"), src_yaml).kpt_shape else "detect"
@@ -122,8 +122,8 @@ def init(name: str, force: bool) -> None:
     """Copy the ready config NAME (and the class names it needs) to conf/; without a match, tell which there are."""
     from pipeline.ready import copy_ready
 
-    for path in copy_ready(name, force=force):
-        click.echo(path)
+    for path, written in copy_ready(name, force=force):
+        click.echo(f"{path}{'' if written else ' (is there already)'}")
 
 
 @cli.command()
@@ -199,7 +199,7 @@ def _stats_text(data: dict[str, Any]) -> str:
     return stats_text(data)
 
 
-def run_cli(arguments: list[str] | None = None) -> int:
+def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one return an exit code
     """Run a command; the one place where exceptions become a sentence. Returns the exit code."""
     try:
         cli.main(arguments, prog_name="coco-diy", standalone_mode=False)

@@ -116,15 +116,15 @@ class Config(_Model):
     """One subset: its source, its classes, its target."""
 
     source: Source
-    fetch: Fetch = Fetch()
+    fetch: Fetch = Field(default_factory=Fetch)
     classes: str | list[str | ClassEntry] | None = Field(
         None, description="classes of the subset, the order gives the ids; or the path of a names YAML; null: all"
     )
-    select: Select = Select()
+    select: Select = Field(default_factory=lambda: Select.model_validate({}))
     split: None = Field(None, description="null: the source's own splits")
     target: Target
-    index: Index = Index()
-    engine: Engine = Engine()
+    index: Index = Field(default_factory=lambda: Index.model_validate({}))
+    engine: Engine = Field(default_factory=lambda: Engine.model_validate({}))
     on_error: Literal["fail", "skip"] = Field("fail", description="bad rows and files: stop, or count, list, leave out")
     workdir: str = Field("work", description="index, plans and runs; never the source, never the target")
 
@@ -141,7 +141,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         node = yaml.compose(text, Loader=loader)
-        data = yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader
+        data = yaml.load(text, Loader=loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

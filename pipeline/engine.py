@@ -10,6 +10,7 @@ start-up than a pool beside an idle parent.
 from __future__ import annotations
 
 import functools
+import importlib.abc
 import os
 import queue
 import sys
@@ -34,7 +35,13 @@ def _start_helper() -> None:
 
     Arrow looks for pandas at its first conversion, which takes 0.3 s and 60 MB where it finds it.
     """
-    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # None: an import of it fails at once
+    sys.meta_path.insert(0, _NoPandas())
+
+
+class _NoPandas(importlib.abc.MetaPathFinder):
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:  # noqa: ARG002
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
 
 
 def _warm_up() -> None:
@@ -49,7 +56,7 @@ class Engine(AbstractContextManager["Engine"]):
 
     def __init__(self, scheduler: str = "auto", workers: int | str = "auto") -> None:
         self.scheduler = scheduler
-        self.workers = (len(os.sched_getaffinity(0)) if workers == "auto" else int(workers))
+        self.workers = _cores() if workers == "auto" else int(workers)
         self._pool: ProcessPoolExecutor | None = None
         self._client: Any = None
         self._started = threading.Lock()
@@ -158,7 +165,7 @@ class Engine(AbstractContextManager["Engine"]):
                 from distributed import Client
             except ImportError:
                 raise ConfigError(f"engine.scheduler {self.scheduler}: needs the package distributed; "
-                                  "install it with `pip install 'coco-diy[cluster]'`") from None
+                                  "install it with `pip install distributed`") from None
             try:
                 self._client = Client(self.scheduler, timeout="10s", set_as_default=False)
             except (OSError, ValueError) as error:
@@ -172,7 +179,7 @@ class Engine(AbstractContextManager["Engine"]):
         client = self._cluster()
         futures = [client.submit(function, *task, pure=False) for task in tasks]
         try:
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=client.loop):
                 yield future.result()
         finally:
             client.cancel(futures)
@@ -222,6 +229,11 @@ def _local(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], options
             thread.join()
 
     return generate()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Shared:

@@ -8,6 +8,7 @@ only the buckets under way. An existing bucket re-reads only label files whose f
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import zlib
@@ -267,7 +268,7 @@ def _deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[bytes], list
     home = np.concatenate(homes) % np.uint32(buckets)
     order = np.argsort(home, kind="stable")
     edges = np.searchsorted(home[order], np.arange(buckets + 1))
-    dealt = [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    dealt = [order[a:b] for a, b in itertools.pairwise(edges)]
     return [_to_ipc(table.take(pa.array(positions))) for positions in dealt], dealt
 
 

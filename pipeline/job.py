@@ -1,4 +1,4 @@
-"""A config resolved: names read, classes mapped, folders made absolute, everything checked that can be checked early."""
+"""A config resolved: names read, classes mapped, folders made absolute, all checked that can be checked early."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ Below the target's ``.coco-diy/``::
     intent.json              there while a run is under way: what it started from, and the folder of its parts
     intent/<run>/            a part a bucket with the paths that the run will touch, and done-<bucket>.json once a
                              bucket is done
-    tmp/                     files on their way
+    tmp/, new/               files on their way
     runs/                    one record a run: times and hosts live only there
 
 Files that an intent lists are ours, whatever became of them: their digest is unknown until their bucket is done.
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 FOLDER = ".coco-diy"
 #: Where files are made before they are renamed into place.
 SCRATCH = f"{FOLDER}/tmp"
+#: Where folders that are not at the target yet are filled before they are put in place, in one step each.
+STAGING = f"{FOLDER}/new"
 
 
 @dataclass
@@ -123,7 +125,7 @@ class TargetState:
         return None
 
     def rows(self, bucket: int, buckets: int) -> pa.Table:
-        """What the target holds of one bucket of `buckets`, as `schema.manifest`; unknown content has digest `UNKNOWN`."""
+        """What the target holds of one bucket, as `schema.manifest`; unknown content has the digest `UNKNOWN`."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -159,6 +161,11 @@ class TargetState:
         if digest is None:
             return schema.manifest().empty_table()
         return _read(os.path.join(self.folder, "manifest", f"{digest}.parquet"))
+
+
+def staged_path(path: str, staged: tuple[str, ...]) -> str:
+    """Where the file `path` lies below the target's root, while the folders `staged` are not put in place yet."""
+    return f"{STAGING}/{path}" if path.startswith(staged) else path
 
 
 def _read(path: str) -> pa.Table:
@@ -261,7 +268,7 @@ def commit(state: TargetState, manifest: Manifest) -> None:
     text = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False)
     storage.write_whole(os.path.join(state.folder, "manifest.json"), text.encode())
     storage.delete_many(state.folder, ["intent.json"])
-    for folder in ("intent", "tmp"):
+    for folder in ("intent", "tmp", "new"):
         _clear(os.path.join(state.folder, folder), keep="")
     keep = {f"{digest}.parquet" for digest in manifest.parts if digest}
     parts = os.path.join(state.folder, "manifest")

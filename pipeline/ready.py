@@ -19,8 +19,10 @@ def available() -> list[str]:
     return sorted(p.stem for p in folder().glob("*.yaml") if "source:" in p.read_text(encoding="utf-8"))
 
 
-def copy_ready(name: str, *, force: bool = False, into: Path | None = None) -> list[Path]:
-    """Copy the config `name` and the names YAML it points at to ``conf/`` below `into`; returns what was written.
+def copy_ready(name: str, *, force: bool = False, into: Path | None = None) -> list[tuple[Path, bool]]:
+    """Copy the config `name` and the names YAML it points at to ``conf/`` below `into`.
+
+    Returns the files, and whether each was written: one with the same content is left.
 
     Raises `UnknownNameError` for a name that is not there, `ConfigError` where a different file stands already.
     """
@@ -35,10 +37,11 @@ def copy_ready(name: str, *, force: bool = False, into: Path | None = None) -> l
         path = target / source.name
         content = source.read_bytes()
         if path.exists() and path.read_bytes() == content:
+            written.append((path, False))
             continue
         if path.exists() and not force:
             raise ConfigError(f"{path}: is there already and differs; use --force to replace it")
         target.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        written.append(path)
+        written.append((path, True))
     return written

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.errors import plural
+
 SPLITS = ("train", "val", "test")
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str | int]], *, total: Sequence[str | int] | None = None) -> str:
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str | int]], *, total: Sequence[str | int] | None = None
+) -> str:
     """A table of aligned columns: the first to the left, numbers (with thousands' commas) to the right."""
     lines = [list(header), *[[_cell(c) for c in row] for row in rows]]
     if total is not None:
@@ -104,7 +108,7 @@ def index_text(data: dict[str, Any]) -> str:
         rows.append([split, counts["images"], sum(n for s, n in labels.items() if s != "missing"),
                      labels.get("empty", 0), labels.get("corrupt", 0), counts["rows"], counts["duplicate_rows"],
                      counts["no_image"], labels.get("missing", 0), counts["many_images"]])
-    return f"{table(header, rows)}\n\nIndex in {data['index']}, {data['buckets']} buckets."
+    return f"{table(header, rows)}\n\nIndex in {data['index']}, {plural(data['buckets'], 'bucket')}."
 
 
 def stats_text(data: dict[str, Any]) -> str:

@@ -6,8 +6,6 @@ All tables have one Parquet file a bucket (`part_name`). Rows of one file are so
 ``head`` + first token + ``tail`` + line end is the source row, byte for byte.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING
@@ -61,7 +59,7 @@ def part_name(bucket: int) -> str:
     return f"bucket-{bucket:05d}.parquet"
 
 
-def _schema(*fields: tuple[str, str, bool, str]) -> pa.Schema:
+def _schema(*fields: tuple[str, str, bool, str]) -> "pa.Schema":
     import pyarrow as pa
 
     types = {
@@ -77,7 +75,7 @@ def _schema(*fields: tuple[str, str, bool, str]) -> pa.Schema:
 
 
 @cache
-def files() -> pa.Schema:
+def files() -> "pa.Schema":
     """What was listed in the source: one row a file."""
     return _schema(
         ("bucket", "int32", False, "crc32(key) modulo the number of buckets"),
@@ -91,7 +89,7 @@ def files() -> pa.Schema:
 
 
 @cache
-def images() -> pa.Schema:
+def images() -> "pa.Schema":
     """One row an image: whatever has a label file, an image file, or both."""
     return _schema(
         ("bucket", "int32", False, "crc32(key) modulo the number of buckets"),
@@ -109,7 +107,7 @@ def images() -> pa.Schema:
 
 
 @cache
-def annotations() -> pa.Schema:
+def annotations() -> "pa.Schema":
     """One row an object, as its label file has it."""
     return _schema(
         ("bucket", "int32", False, "crc32(key) modulo the number of buckets"),
@@ -127,7 +125,7 @@ def annotations() -> pa.Schema:
 
 
 @cache
-def problems() -> pa.Schema:
+def problems() -> "pa.Schema":
     """Rows and files that could not be taken, each with where and why."""
     return _schema(
         ("key", "string", False, "key of the image"),
@@ -139,7 +137,7 @@ def problems() -> pa.Schema:
 
 
 @cache
-def wanted() -> pa.Schema:
+def wanted() -> "pa.Schema":
     """What an exporter wants at the target: one row a file. `content` is null for files that are copied."""
     return _schema(
         ("path", "string", False, "path relative to the target's root"),
@@ -155,7 +153,7 @@ def wanted() -> pa.Schema:
 
 
 @cache
-def plan() -> pa.Schema:
+def plan() -> "pa.Schema":
     """What a build does to the target: one row a file."""
     import pyarrow as pa
 
@@ -165,7 +163,7 @@ def plan() -> pa.Schema:
 
 
 @cache
-def manifest() -> pa.Schema:
+def manifest() -> "pa.Schema":
     """What we put at the target: one row a file."""
     keep = ("path", "kind", "key", "split", "size", "digest", "objects")
     import pyarrow as pa

@@ -24,21 +24,18 @@ _BOX = ("cx", "cy", "w", "h")
 
 
 def columns(duplicates: str) -> list[str]:
-    """Columns of the annotations table that a selection reads."""
+    """Columns of the annotations table that a selection reads; `duplicates` is ``keep`` or ``drop``."""
     return [*COLUMNS, *_BOX] if duplicates == "drop" else list(COLUMNS)
 
 
-def select(annotations: Any, classes: ClassMap, duplicates: str) -> Any:
-    """The Dask frame `annotations` with source ids replaced by the subset's; rows of other classes are left out.
-
-    `duplicates` is ``keep`` or ``drop`` (a row that repeats an earlier one of its file, after the mapping).
-    """
-    step = functools.partial(remap, lut=classes.lut, duplicates=duplicates)
-    return annotations.map_partitions(step, meta=annotations._meta[list(COLUMNS)], enforce_metadata=False)
+def select(annotations: Any, classes: ClassMap) -> Any:
+    """The Dask frame `annotations` with source ids replaced by the subset's; rows of other classes are left out."""
+    step = functools.partial(remap, lut=classes.lut)
+    return annotations.map_partitions(step, meta=annotations._meta, enforce_metadata=False)
 
 
-def remap(rows: Any, lut: tuple[int, ...], duplicates: str) -> Any:
-    """One bucket of `select`: a pandas frame in, a pandas frame with the columns `COLUMNS` out."""
+def remap(rows: Any, lut: tuple[int, ...]) -> Any:
+    """One bucket of `select`: pandas frame in, pandas frame out, same columns."""
     import numpy as np
     import pyarrow as pa
 
@@ -49,15 +46,18 @@ def remap(rows: Any, lut: tuple[int, ...], duplicates: str) -> Any:
     keep = ids >= 0
     if not keep.all():
         table, ids = table.filter(pa.array(keep)), ids[keep]
-    if duplicates == "drop" and table.num_rows:
-        file = table["key"].combine_chunks().dictionary_encode().indices.to_numpy()
-        again = formats.duplicate_rows(
-            file, ids, [table[c].to_numpy() for c in _BOX], table["tail"].combine_chunks()
-        )
-        table, ids = table.filter(pa.array(~again)), ids[~again]
     position = table.schema.get_field_index("class_id")
-    table = table.set_column(position, table.schema.field(position), pa.array(ids))
-    return to_pandas(table.select(COLUMNS))
+    return to_pandas(table.set_column(position, table.schema.field(position), pa.array(ids)))
+
+
+def drop_duplicates(rows: pa.Table) -> pa.Table:
+    """`rows` without those that repeat an earlier row of their file: the same class, now, and the same bytes."""
+    import pyarrow as pa
+
+    file = rows["key"].combine_chunks().dictionary_encode().indices.to_numpy()
+    boxes = [rows[c].to_numpy() for c in _BOX]
+    again = formats.duplicate_rows(file, rows["class_id"].to_numpy(), boxes, rows["tail"].combine_chunks())
+    return rows.filter(pa.array(~again)).combine_chunks()
 
 
 @dataclass

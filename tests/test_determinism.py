@@ -13,7 +13,7 @@ import pytest
 import pipeline
 from pipeline import schema
 from pipeline.index import Index
-from tests.conftest import MakeSubset, Run, Subset
+from tests.conftest import MakeSubset, Subset
 from tests.helpers import NAMES, contents, make_tree, run_process
 
 BUCKETS = (1, 2, 7, 64)
@@ -23,11 +23,11 @@ CONFIG = {"classes": ["truck", {"name": "small", "from": ["bicycle", "motorcycle
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some hundred images, in folders, with all that is in order: empty, unlabelled, polygons, duplicate rows."""
+    """A hundred images and more, in folders, with all that is in order: empty, unlabelled, polygons, duplicate rows."""
     rng = random.Random(5)
     labels: dict[str, dict[str, bytes | str]] = {}
     images = {}
-    for folder, count in (("train2017", 240), ("val2017", 60)):
+    for folder, count in (("train2017", 120), ("val2017", 30)):
         stems = [f"{'deep/' * rng.choice((0, 0, 1))}{rng.randrange(10**9):012d}" for _ in range(count)]
         labels[folder] = {}
         for stem in stems:
@@ -54,7 +54,7 @@ def expected(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 def test_the_crowd_is_worth_it(expected: dict[str, bytes]) -> None:
-    assert sum(p.startswith("labels/") for p in expected) > 150
+    assert sum(p.startswith("labels/") for p in expected) > 75
     assert b"" in expected.values()
 
 
@@ -69,19 +69,11 @@ def test_any_number_of_buckets(wanted: Subset, expected: dict[str, bytes], bucke
     assert contents(wanted.target) == expected
 
 
-@pytest.mark.parametrize("engine", ["sync", "threads 1", "threads 2", "threads 8", "auto"])
-@pytest.mark.parametrize("buckets", [7, 64])
-def test_any_scheduler(wanted: Subset, expected: dict[str, bytes], engine: str, buckets: int) -> None:
+@pytest.mark.parametrize("engine", ["threads 1", "threads 2", "threads 8", "auto", "processes 2"])
+def test_any_scheduler(wanted: Subset, expected: dict[str, bytes], engine: str) -> None:
     scheduler, _, workers = engine.partition(" ")
     words = ["--scheduler", scheduler, *(["--workers", workers] if workers else [])]
-    wanted.build(*words, "--set", f"index.buckets={buckets}")
-    assert contents(wanted.target) == expected
-    told = wanted.build(*words, "--set", f"index.buckets={buckets}", "--set", f"workdir={wanted.workdir}-2")
-    assert told["plan"]["write"]["label"]["files"] == told["plan"]["delete"]["label"]["files"] == 0
-
-
-def test_processes(wanted: Subset, expected: dict[str, bytes]) -> None:
-    wanted.build("--scheduler", "processes", "--workers", "2", "--set", "index.buckets=7")
+    wanted.build(*words, "--set", "index.buckets=7")
     assert contents(wanted.target) == expected
 
 
@@ -101,26 +93,34 @@ def test_a_scheduler_s_address(wanted: Subset, expected: dict[str, bytes], addre
     assert contents(wanted.target) == expected
 
 
-def test_an_address_where_nobody_listens(wanted: Subset) -> None:
-    told = wanted.command("build", "--scheduler", "tcp://127.0.0.1:9", code=1).err
-    assert "no scheduler answers at tcp://127.0.0.1:9" in told
+def test_an_address_that_is_none(wanted: Subset) -> None:
+    told = wanted.command("build", "--scheduler", "quick://127.0.0.1:9", code=1).err
+    assert "no scheduler answers at quick://127.0.0.1:9" in told
     assert "fault of coco-diy" not in told
 
 
-def test_buckets_may_change_under_a_target(wanted: Subset, run: Run, make_subset: MakeSubset) -> None:
+def test_buckets_may_change_under_a_target(wanted: Subset, make_subset: MakeSubset) -> None:
     """A target of one bucket count is compared with an index of another: of a divisor, of a multiple, of neither."""
     orders = (["truck", "car"], ["car", "truck", "bus"], ["bus", "car"], ["person"], ["car"])
-    for classes, buckets in zip(orders, (7, 64, 2, 6, 1), strict=True):
-        words = ("--set", f"classes={classes}", "--set", f"index.buckets={buckets}")
-        told = wanted.build(*words)
+    for classes, buckets in zip(orders, (7, 32, 2, 6, 1), strict=True):
+        told = wanted.build("--set", f"classes={classes}", "--set", f"index.buckets={buckets}")
         assert told["changes"] > 0
     fresh = make_subset(wanted.source, "fresh", **CONFIG)
     fresh.build("--set", "classes=['car']")
     assert contents(wanted.target) == contents(fresh.target)
-    before = {p: p.stat().st_mtime_ns for p in wanted.target.rglob("*.txt")}
-    told = wanted.build("--set", "classes=['car']", "--set", "index.buckets=3", "--set", f"workdir={wanted.workdir}-2")
-    assert told["plan"]["write"]["label"]["files"] == 0
-    assert {p: p.stat().st_mtime_ns for p in wanted.target.rglob("*.txt")} == before
+
+
+def test_other_buckets_alone_change_nothing_and_forget_nothing(wanted: Subset, expected: dict[str, bytes]) -> None:
+    wanted.build("--set", "index.buckets=7")
+    before = {p: p.lstat().st_mtime_ns for p in wanted.target.rglob("*") if p.is_file() and ".coco-diy" not in p.parts}
+    for buckets in (3, 14):
+        told = wanted.build("--set", f"index.buckets={buckets}", "--set", f"workdir={wanted.workdir}-{buckets}")
+        assert told["changes"] == 0
+    assert {p: p.lstat().st_mtime_ns for p in before} == before
+    wanted.build("--set", "classes=[motorcycle]", "--set", "select.backgrounds=none")
+    left = contents(wanted.target)
+    assert 0 < len(left) < len(expected)
+    assert b"" not in left.values()
 
 
 def open_crowd(wanted: Subset, buckets: int) -> Index:
@@ -132,11 +132,11 @@ def open_crowd(wanted: Subset, buckets: int) -> Index:
 
 @pytest.mark.parametrize("buckets", BUCKETS)
 def test_partition_i_is_bucket_i(wanted: Subset, buckets: int) -> None:
+    import dask
+
     index = open_crowd(wanted, buckets)
     for frame in (index.annotations, index.images, index.files, index.problems):
         assert frame.npartitions == frame.optimize().npartitions == buckets
-    import dask
-
     frames = [
         index.annotations,
         index.annotations[["bucket", "key"]],  # a projection is where read_parquet would fuse files
@@ -172,7 +172,7 @@ def test_tables_have_their_schema(wanted: Subset) -> None:
 
 
 def test_all_keys_have_one_home(wanted: Subset, crowd: Path) -> None:
-    index = open_crowd(wanted, 64)
+    index = open_crowd(wanted, 7)
     keys = list(index.images.compute(scheduler="sync")["key"])
     stems = {f"source/{p.relative_to(crowd / kind).with_suffix('')}" for kind in ("labels", "images")
              for p in (crowd / kind).rglob("*") if p.is_file()}

@@ -40,7 +40,7 @@ def parse(files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None)
 
 
 class _Rows:
-    """Where rows and tokens lie in the joined text. Arrays over tokens: `start`, `end`, `value`; over rows: the rest."""
+    """Where rows and tokens lie in the text. Arrays over tokens: `start`, `end`, `value`; over rows: the rest."""
 
     def __init__(self, text: bytes, files: Sequence[bytes]) -> None:
         self.buffer: Bytes = np.frombuffer(text, np.uint8)
@@ -163,12 +163,11 @@ def _check_tokens(rows: _Rows, reasons: _Reasons, task: Task, keypoints: tuple[i
 
 
 def _fits(count: Ints, task: Task, keypoints: tuple[int, int] | None) -> Bools:
-    polygon = (count >= 7) & (count % 2 == 1)
+    polygon: Bools = (count >= 7) & (count % 2 == 1)
     if task is Task.SEGMENT:
         return polygon
-    if task is Task.POSE:
-        return count == _pose_tokens(keypoints)
-    return polygon | (count == 5)
+    box: Bools = count == (_pose_tokens(keypoints) if task is Task.POSE else 5)
+    return box if task is Task.POSE else polygon | box
 
 
 def _pose_tokens(keypoints: tuple[int, int] | None) -> int:
@@ -208,7 +207,8 @@ def _boxes(
     first = rows.first[has_box]
     for i, column in enumerate(boxes, 1):
         column[has_box] = rows.value[first + i]
-    reasons.add((boxes[2] < 0) | (boxes[3] < 0), "negative_size", lambda r: f"negative width or height in {rows.text(r)}")
+    negative = (boxes[2] < 0) | (boxes[3] < 0)
+    reasons.add(negative, "negative_size", lambda r: f"negative width or height in {rows.text(r)}")
     polygon = np.flatnonzero(~reasons.bad & ~has_box)
     if len(polygon):
         points = (rows.count[polygon] - 1) // 2

@@ -1,0 +1,207 @@
+"""Part of `run`: from an index to a plan, its report, and what stands in its way."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline import exporters, storage
+from pipeline._source import Report, source_report
+from pipeline.engine import Engine
+from pipeline.errors import ConfigError, DataError, TargetError, plural
+from pipeline.exporters import Dataset
+from pipeline.index import IndexInfo, add_counts
+from pipeline.job import Job
+from pipeline.manifest import TargetState
+from pipeline.plan import meta_plan
+from pipeline.progress import Progress
+from pipeline.schema import Task
+
+if TYPE_CHECKING:
+    from pipeline._planner import PlanContext
+
+
+@dataclass
+class Planned:
+    """A plan by bucket in `folder`, its counts, and what stands in its way."""
+
+    folder: str
+    buckets: int
+    summaries: list[dict[str, Any]]
+    totals: dict[str, Any]
+    meta: list[tuple[str, str]]
+    contents: dict[str, bytes]
+    problems: list[list[Any]]
+    foreign: list[str]
+    staged: tuple[str, ...]
+
+    @property
+    def touched(self) -> list[int]:
+        """Buckets with anything to write, copy or delete."""
+        return [s["bucket"] for s in self.summaries if s["changes"]]
+
+    @property
+    def changes(self) -> int:
+        """Files to write, copy or delete."""
+        return int(sum(s["changes"] for s in self.summaries)) + sum(action != "keep" for action, _ in self.meta)
+
+
+def plan_subset(job: Job, info: IndexInfo, state: TargetState, engine: Engine, progress: Progress) -> Planned:
+    """The Dask frame over the index, ending in one plan a bucket."""
+    from pipeline import _planner
+
+    source_report(job, info)  # raises for bad rows and unknown class ids before anything is decided
+    if job.need_image and any(s.images is None for s in job.spec.splits):
+        split = next(s for s in job.spec.splits if s.images is None)
+        raise ConfigError(f"source: split {split.split} has no images folder beside {split.labels}; add one, or set "
+                          "target.images to none to make labels only")
+    context = _plan_context(job, info, state)
+    with progress.stage("plan", info.buckets, "buckets") as step:
+        summaries = _planner.run(context, engine)
+        step.add(info.buckets)
+    totals: dict[str, Any] = {}
+    problems: list[list[Any]] = []
+    foreign: list[str] = []
+    for summary in summaries:
+        add_counts(totals, summary["counts"] | {"rows": summary["rows"]})
+        problems += summary["problems"]
+        foreign += summary["foreign"]
+    splits = tuple(s for s in ("train", "val", "test") if totals["subset"].get(s, {}).get("images"))
+    exporter = exporters.load(job.config.target.format)
+    contents = exporter.assemble(
+        Dataset(job.classes, job.names, job.spec.task is Task.POSE, splits, job.root, job.config.target.yaml)
+    )
+    meta = meta_plan(contents, still_there(job, state))
+    foreign += [p for a, p in meta if a == "write" and p not in state.meta and storage.exist_many(job.root, [p])[0]]
+    return Planned(job.plan_dir, info.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
+                   context.staged)
+
+
+def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
+    paths = sorted(state.meta)
+    there = storage.exist_many(job.root, paths)
+    return {path: state.meta[path] for path, found in zip(paths, there, strict=True) if found}
+
+
+def _plan_context(job: Job, info: IndexInfo, state: TargetState) -> PlanContext:
+    from pipeline._planner import PlanContext
+
+    folders = folder_times(job)
+    held = state.manifest.folders if state.manifest and state.intent is None else {}
+    return PlanContext(
+        index_dir=job.index_dir,
+        buckets=info.buckets,
+        plan_dir=job.plan_dir,
+        root=job.root,
+        classes=job.classes,
+        duplicates=job.config.select.duplicates,
+        backgrounds=job.config.select.backgrounds,
+        images=job.config.target.images,
+        source_folders={s.split: s.images for s in job.spec.splits},
+        format=job.spec.format,
+        exporter=job.config.target.format,
+        check_there=folders != held,
+        staged=_staged(job),
+        check_foreign=bool(folders),
+    )
+
+
+def _staged(job: Job) -> tuple[str, ...]:
+    """Folders of the layout, each with a final /, that are not at the target yet: they are filled beside it."""
+    exporter = exporters.load(job.config.target.format)
+    folders = [f"{kind}/{split.split}" for kind in exporter.FOLDERS for split in job.spec.splits]
+    there = storage.exist_many(job.root, folders)
+    return tuple(f"{folder}/" for folder, found in zip(folders, there, strict=True) if not found)
+
+
+def folder_times(job: Job) -> dict[str, int]:
+    """Change times (ns) of the target's folders: they tell whether files came or went since the last run."""
+    exporter = exporters.load(job.config.target.format)
+    return storage.folder_times(job.root, exporter.FOLDERS)
+
+
+def plan_report(job: Job, info: IndexInfo, planned: Planned) -> Report:
+    report = source_report(job, info)
+    plan = {action: {"label": none(), "image": none(), "meta": none()} for action in
+            ("write", "copy", "keep", "delete")}
+    for action, kinds in planned.totals["plan"].items():
+        for kind, counts in kinds.items():
+            plan[action][kind] = counts
+    for action, path in planned.meta:
+        plan[action]["meta"]["files"] += 1
+        plan[action]["meta"]["bytes"] += len(planned.contents.get(path, b""))
+    subset = planned.totals["subset"]
+    report.data |= {
+        "target": job.root,
+        "classes": list(job.classes.names),
+        "plan": plan,
+        "plan_files": planned.folder,
+        "subset": {s: subset[s] for s in ("train", "val", "test") if s in subset},
+        "rows": _row_balance(info, planned),
+        "problems": _problem_counts(planned.problems),
+        "foreign": planned.foreign,
+    }
+    report.data.pop("buckets", None)
+    report.data["changes"] = planned.changes
+    for split, cure in _lacking(job, report.data["subset"]):
+        report.warnings.append(f"the subset has no {split} images, and trainers need them; {cure}")
+    if planned.problems:
+        report.ok = False
+        report.warnings.append(_problem_warning(job, planned, report.data["problems"]))
+    if job.config.target.images in ("hardlink", "symlink"):
+        report.warnings.append(f"images are {job.config.target.images}s: what a trainer does to them (older ones "
+                               "re-save damaged JPEGs) happens to the source")
+    report.data["warnings"] = report.warnings
+    return report
+
+
+def none() -> dict[str, int]:
+    return {"files": 0, "bytes": 0}
+
+
+def _row_balance(info: IndexInfo, planned: Planned) -> dict[str, int]:
+    """Where the source's rows went; `source` is the sum of the others."""
+    rows = dict(planned.totals["rows"])
+    total = sum(t["rows"] for t in info.totals.values())
+    rows["other_classes"] = total - rows["kept"] - rows["duplicates"] - rows["without_image"]
+    return {"source": total, **rows}
+
+
+def _problem_counts(problems: list[list[Any]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for _, reason, _ in problems:
+        counts[reason] = counts.get(reason, 0) + 1
+    return counts
+
+
+def _lacking(job: Job, subset: dict[str, Any]) -> list[tuple[str, str]]:
+    declared = {s.split for s in job.spec.splits}
+    return [(split, f"split {split} of the source has no object of these classes" if split in declared
+             else f"name a folder for it in source.splits, as in `{split}: {split}2017`")
+            for split in ("train", "val") if not subset.get(split, {}).get("images")]
+
+
+def refuse(job: Job, planned: Planned) -> None:
+    """Stop before the first write where a file is in the way or an image is lacking."""
+    if planned.foreign:
+        raise TargetError(f"{os.path.join(job.root, planned.foreign[0])}: is in the way and was not made by coco-diy"
+                          f"{_and_more(len(planned.foreign))}; move it, or choose another target.root")
+    if planned.problems and job.config.on_error == "fail":
+        _, reason, detail = planned.problems[0]
+        raise DataError(f"{detail}{_and_more(len(planned.problems))}; {_CURES[reason]}, or --set on_error=skip")
+
+
+def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
+    told = ", ".join(f"{count:,} {_REASONS[reason]}" for reason, count in counts.items())
+    end = "; a build would stop there (on_error: fail)" if job.config.on_error == "fail" else ""
+    return f"{plural(len(planned.problems), 'image')} with a problem: {told}{end}"
+
+
+_CURES = {"no_image": "get the image", "many_images": "remove all but one", "vanished": "run again"}
+_REASONS = {"no_image": "without an image file: left out", "many_images": "with several: the first taken",
+            "vanished": "gone since they were listed: left out"}
+
+
+def _and_more(count: int) -> str:
+    return f" (and {count - 1:,} more)" if count > 1 else ""

@@ -1,0 +1,173 @@
+"""Part of `run`: from a plan to a subset that is done: intent, apply, commit; and the quick proof that it still is."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+
+from pipeline import __version__, exporters, storage
+from pipeline import manifest as target_manifest
+from pipeline._planning import Planned, folder_times, none, still_there
+from pipeline._source import Report
+from pipeline.engine import Engine
+from pipeline.errors import StorageError
+from pipeline.index import IndexInfo, Scan
+from pipeline.job import Job
+from pipeline.manifest import Manifest, TargetState
+from pipeline.plan import digest_of
+from pipeline.progress import Progress
+from pipeline.schema import part_name
+
+
+def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, progress: Progress) -> dict[str, str]:
+    """Carry out the plan; returns path: reason of the files that failed."""
+    from pipeline import apply
+
+    failed: dict[str, str] = {}
+    touched = planned.touched
+    parts = [state.part(b, planned.buckets) for b in range(planned.buckets)]
+    if not planned.changes:
+        planned.totals["parts"] = parts
+        return failed
+    paths = {b: _intended(planned, b) for b in touched}
+    target_manifest.write_intent(state, planned.buckets, paths, [p for a, p in planned.meta if a != "keep"])
+    assert state.intent is not None
+    _prepare_target(job, planned)
+    files = sum(s["changes"] for s in planned.summaries)
+    context = apply.ApplyContext(job.root, state.intent["folder"], job.config.target.images, planned.staged)
+    function = functools.partial(apply.apply_bucket, context)
+    tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
+    with progress.stage("apply", files) as step:
+        for outcome in engine.map(function, tasks, files=files):
+            parts[outcome.bucket] = outcome.part
+            failed |= outcome.failed
+            step.add(outcome.done)
+    apply.publish(job.root, planned.staged)
+    planned.totals["parts"] = parts
+    return failed
+
+
+def _intended(planned: Planned, bucket: int) -> bytes:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(os.path.join(planned.folder, part_name(bucket)),
+                          columns=["path", "kind", "key", "split", "action"])
+    return target_manifest.to_parquet(table.filter(pc.not_equal(table["action"], "keep")))
+
+
+def _prepare_target(job: Job, planned: Planned) -> None:
+    """Before the first label changes: folders exist, trainers' caches are gone, and so is a YAML that will change."""
+    exporter = exporters.load(job.config.target.format)
+    splits = [s for s in ("train", "val", "test") if planned.totals["subset"].get(s, {}).get("images")]
+    folders = [f"{folder}/{split}/" for folder in exporter.FOLDERS if folder != "images" or job.need_image
+               for split in splits]
+    storage.make_folders(job.root, [target_manifest.staged_path(folder, planned.staged) for folder in folders])
+    _drop_caches(job, planned)
+    storage.delete_many(job.root, [path for action, path in planned.meta if action != "keep"])
+
+
+def _drop_caches(job: Job, planned: Planned) -> None:
+    """Remove trainers' caches of the labels: most versions do not notice a change of equal length."""
+    if any(kind == "label" for action in ("write", "delete") for kind in planned.totals["plan"].get(action, {})):
+        caches = [name for name in storage.list_flat(os.path.join(job.root, "labels")) if name.endswith(".cache")]
+        storage.delete_many(os.path.join(job.root, "labels"), caches)
+
+
+def commit(job: Job, info: IndexInfo, planned: Planned, state: TargetState, report: Report) -> None:
+    """The YAML comes back, then the manifest is written: from here on the subset is done."""
+    writes = [path for action, path in planned.meta if action == "write"]
+    if planned.changes:
+        _drop_caches(job, planned)
+    results = storage.write_many(job.root, writes, [planned.contents[p] for p in writes])
+    if results.failed:
+        path, reason = next(iter(results.failed.items()))
+        raise StorageError(f"{os.path.join(job.root, path)}: cannot be written: {reason}")
+    meta = {p: {"size": len(c), "digest": digest_of(c).hex()} for p, c in planned.contents.items()}
+    kept = ("classes", "task", "subset", "rows", "problems")
+    manifest = Manifest(
+        tool=f"coco-diy {__version__}",
+        recipe=job.recipe(),
+        source=info.source_digest,
+        buckets=planned.buckets,
+        parts=planned.totals["parts"],
+        meta=meta,
+        report={key: report.data[key] for key in kept} | {"ok": report.ok, "warnings": report.warnings},
+        images=remember_images(job, planned),
+        folders=folder_times(job),
+    )
+    target_manifest.commit(state, manifest)
+
+
+def record(job: Job, report: Report) -> None:
+    """One small file a run: what it did, when and where."""
+    import socket
+
+    now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    record = {"time": now, "host": socket.gethostname(), "process": os.getpid(), "tool": f"coco-diy {__version__}",
+              "report": report.data}
+    path = f"{target_manifest.FOLDER}/runs/{now}-{os.getpid()}.json"
+    storage.write_many(job.root, [path], [json.dumps(record, ensure_ascii=False, indent=1).encode()])
+
+
+def is_current_recipe(job: Job, state: TargetState) -> bool:
+    return state.manifest is not None and state.intent is None and state.manifest.recipe == job.recipe()
+
+
+def nothing_to_do(job: Job, state: TargetState, found: Scan) -> Report | None:
+    """The report of a build that changes nothing, if that is certain without reading a table."""
+    manifest = state.manifest
+    digest = found.digest(job.spec)
+    if manifest is None or digest is None or manifest.source != digest or manifest.folders != folder_times(job):
+        return None
+    if still_there(job, state).keys() != manifest.meta.keys():
+        return None
+    if manifest.images is not None and _images_digest(job) != manifest.images:
+        return None
+    files = {"label": 0, "image": 0, "meta": len(manifest.meta)}
+    for counts in manifest.report["subset"].values():
+        files["label"] += counts["labels"]
+        files["image"] += counts["images"] if job.need_image else 0
+    plan = {action: {kind: none() for kind in files} for action in ("write", "copy", "keep", "delete")}
+    for kind, count in files.items():
+        plan["keep"][kind]["files"] = count
+    told = dict(manifest.report)
+    ok, warnings = told.pop("ok"), told.pop("warnings")
+    data = {"command": "build", "status": "nothing to do", "target": job.root, **told, "plan": plan, "changes": 0,
+            "warnings": warnings}
+    return Report(data, ok, warnings)
+
+
+def _images_file(job: Job) -> str:
+    return f"{job.plan_dir}.images"
+
+
+def remember_images(job: Job, planned: Planned) -> str | None:
+    """Keep the list of the images in the subset, so that a later run can look for changed ones without the tables.
+
+    Returns the digest of their fingerprints; None without images.
+    """
+    if not job.need_image:
+        return None
+    from pipeline import _planner
+
+    listed = _planner.image_sources(planned.folder, planned.buckets, {s.split: s.images for s in job.spec.splits})
+    storage.write_whole(_images_file(job), json.dumps(listed).encode())
+    return _images_digest(job)
+
+
+def _images_digest(job: Job) -> str | None:
+    import xxhash
+
+    data = storage.read_whole(_images_file(job))
+    if data is None:
+        return None
+    state = xxhash.xxh3_128(data)
+    for folder, names in json.loads(data):
+        for found in storage.fingerprints(folder, names):
+            if found is None or len(found[1]) != 32:
+                return None
+            state.update(found[1])
+    return str(state.hexdigest())

@@ -1,0 +1,163 @@
+"""Part of `run`: from a job to an index that is up to date, and what is wrong with the source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline import formats, index, storage
+from pipeline.engine import FILES_WORTH_HELPERS, Engine
+from pipeline.errors import ConfigError, DataError, plural
+from pipeline.index import IndexInfo, Scan
+from pipeline.job import Job
+from pipeline.progress import Progress
+from pipeline.schema import part_name
+
+
+@dataclass
+class Report:
+    """What a command found or did; `data` is what `--json` prints. `ok` is False where the exit code must be 1."""
+
+    data: dict[str, Any]
+    ok: bool = True
+    warnings: list[str] = field(default_factory=list)
+
+
+def index_lock(job: Job) -> Any:
+    return storage.lock(f"{job.index_dir}.lock", f"the index {job.index_dir}")
+
+
+def scan(job: Job, engine: Engine | None, meanwhile: Callable[[], None]) -> Scan:
+    """List the source: in a helper process while this one imports what the next stages need, or right here.
+
+    Without an index every label file is read, and its stats come with that: then only names are listed.
+    """
+    for split in job.spec.splits:
+        for folder, what in ((split.labels, "labels"), (split.images, "images")):
+            if folder is not None and not os.path.isdir(folder):
+                raise ConfigError(f"source: the {what} folder of split {split.split}, {folder}, does not exist; "
+                                  "correct source.root or source.splits")
+    suffix = formats.load(job.spec.format).SUFFIX
+    if engine is None:
+        return index.scan(job.spec, suffix, with_stats=True)
+    if _many_files(job):
+        engine.warm_up()
+    if IndexInfo.read(job.index_dir) is None:
+        return index.scan(job.spec, suffix, with_stats=False)
+    return index.scan(job.spec, suffix, with_stats=True, engine=engine, meanwhile=meanwhile)
+
+
+def _many_files(job: Job) -> bool:
+    """Whether this run is likely to read or write more files than this process does alone: a guess from the index."""
+    info = IndexInfo.read(job.index_dir)
+    if info is None:
+        return True
+    wanted = {str(i) for i in job.classes.wanted_ids}
+    counts = [n for split in info.totals.values() for i, n in split["class_images"].items() if i in wanted]
+    return int(sum(counts)) > FILES_WORTH_HELPERS
+
+
+def import_for_index() -> None:
+    import dask.delayed
+    import pyarrow.parquet
+
+    assert dask.delayed
+    assert pyarrow.parquet
+
+
+def import_for_plan() -> None:
+    import dask.dataframe
+
+    assert dask.dataframe
+
+
+def update_index(
+    job: Job, engine: Engine, progress: Progress, found: Scan, meanwhile: Callable[[], None]
+) -> IndexInfo:
+    return index.update(job.spec, job.index_dir, found, buckets=job.config.index.buckets, engine=engine,
+                        progress=progress, meanwhile=meanwhile)
+
+
+def source_report(job: Job, info: IndexInfo) -> Report:
+    """Counts of the source; bad rows are an error or, under `on_error: skip`, exit code 1."""
+    bad = _count_bad(info)
+    data: dict[str, Any] = {
+        "index": job.index_dir,
+        "buckets": info.buckets,
+        "task": str(job.spec.task),
+        "classes": list(job.names.names),
+        "source": info.totals,
+    }
+    report = Report(data)
+    _check_classes(job, info)
+    if bad:
+        if job.config.on_error == "fail":
+            raise DataError(_first_problem(job, info, bad))
+        report.ok = False
+        report.warnings.append(f"{plural(bad, 'bad row or file', 'bad rows or files')} left out, listed in "
+                               f"{os.path.join(job.index_dir, 'problems')}")
+    return report
+
+
+def _count_bad(info: IndexInfo) -> int:
+    return sum(sum(t["problems"].values()) for t in info.totals.values()) + len(info.odd)
+
+
+def _first_problem(job: Job, info: IndexInfo, bad: int) -> str:
+    """The sentence for the first bad row in order of keys, with the number of all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if info.odd:
+        path, reason = info.odd[0]
+        first = f"{path}: {_ODD[reason]}"
+    else:
+        folder = os.path.join(job.index_dir, "problems")
+        tables = [pq.read_table(os.path.join(folder, part_name(b))) for b in range(info.buckets)]
+        table = pa.concat_tables(tables).sort_by([("key", "ascending"), ("line", "ascending")])
+        row = table.slice(0, 1).to_pylist()[0]
+        first = f"{row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
+    more = f" ({plural(bad - 1, 'more bad row or file', 'more bad rows or files')}, all listed in " \
+           f"{os.path.join(job.index_dir, 'problems')})" if bad > 1 else ""
+    return f"{first}{more}; correct it, or leave such rows out and count them with --set on_error=skip"
+
+
+_ODD = {
+    "dangling": "is a link to a file that is not there",
+    "link_loop": "is a link that leads back to itself",
+    "not_a_file": "is no file",
+    "not_utf8": "has a name that is not UTF-8",
+}
+
+
+def _check_classes(job: Job, info: IndexInfo) -> None:
+    """A class id beyond the names is told with its first file and line."""
+    limit = len(job.names.names)
+    beyond = sorted(int(i) for t in info.totals.values() for i in t["objects"] if int(i) >= limit)
+    if not beyond:
+        return
+    rows = sum(n for t in info.totals.values() for i, n in t["objects"].items() if int(i) >= limit)
+    key, line, class_id = _find_class(job, info, limit)
+    path = key.split("/", 1)[1]
+    for split in job.spec.splits:
+        if path.startswith(split.folder + "/"):
+            suffix = formats.load(job.spec.format).SUFFIX
+            path = os.path.join(split.labels, path[len(split.folder) + 1 :] + suffix)
+            break
+    raise DataError(f"{path}:{line}: class {class_id} is not in {job.config.source.names}, which has the classes "
+                    f"0 to {limit - 1} ({plural(rows, 'such row')}); is it the YAML of this collection?")
+
+
+def _find_class(job: Job, info: IndexInfo, limit: int) -> tuple[str, int, int]:
+    import pyarrow.parquet as pq
+
+    first: tuple[str, int, int] | None = None
+    for bucket in range(info.buckets):
+        path = os.path.join(job.index_dir, "annotations", part_name(bucket))
+        table = pq.read_table(path, columns=["key", "line", "class_id"], filters=[("class_id", ">=", limit)])
+        for row in table.slice(0, 1).to_pylist():
+            first = min(first or (row["key"], row["line"], row["class_id"]), (row["key"], row["line"], row["class_id"]))
+    assert first is not None
+    return first

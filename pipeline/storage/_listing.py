@@ -1,0 +1,178 @@
+"""Listing: the files of a folder, by the hundred thousand."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pipeline.storage._base import SETTLE_NS, storage_error
+
+_STEP = 16_384
+
+
+@dataclass
+class Listing:
+    """The files of one folder and its subfolders, in chunks of some thousand.
+
+    A chunk is the relative paths, joined by NUL (UTF-8), and `None` or size, mtime_ns, ctime_ns, inode of each, one
+    after another. `odd` are relative paths that cannot be used, with the reason.
+    """
+
+    folder: str
+    chunks: list[tuple[bytes, array[int] | None]] = field(default_factory=list)
+    count: int = 0
+    settled: bool = True
+    started_ns: int = field(default_factory=time.time_ns)
+    odd: list[tuple[str, str]] = field(default_factory=list)
+
+    def add_stats(self, stats: array[int]) -> None:
+        """Give a listing of names the stats of all its files, in its order."""
+        position = 0
+        for i, (names, _) in enumerate(self.chunks):
+            count = names.count(b"\0") + 1
+            self.chunks[i] = (names, stats[4 * position : 4 * (position + count)])
+            position += count
+        self.settled = max(stats[2::4], default=0) <= self.started_ns - SETTLE_NS
+
+    def digest(self) -> bytes:
+        """XXH3-128 over names and stats in listing order: equal digests are equal listings."""
+        import xxhash
+
+        state = xxhash.xxh3_128()
+        for names, stats in self.chunks:
+            state.update(names)
+            state.update(b"\0\0")
+            if stats is not None:
+                state.update(stats)
+        return state.digest()
+
+
+def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+    """List the files below `folder` whose suffix, in lower case, is one of `suffixes` (``.txt``).
+
+    With `with_stats` also their size and times. Raises `StorageError` where the folder cannot be listed.
+    """
+    listing = Listing(folder)
+    single = next(iter(suffixes)) if len(suffixes) == 1 else None
+    young = listing.started_ns - SETTLE_NS
+    names: list[str] = []
+    stats: list[int] = []
+    visited: set[tuple[int, int]] = set()
+
+    def flush() -> None:
+        try:
+            blob = "\0".join(names).encode()
+        except UnicodeEncodeError:
+            _drop_undecodable(names, stats, listing, with_stats)
+            blob = "\0".join(names).encode()
+        listing.chunks.append((blob, array("q", stats) if with_stats else None))
+        listing.count += len(names)
+        if with_stats and max(stats[2::4], default=0) > young:
+            listing.settled = False
+        names.clear()
+        stats.clear()
+
+    def walk(path: str, prefix: str) -> None:
+        below: list[str] = []
+        with os.scandir(path) as entries:
+            for entry in entries:
+                name = entry.name
+                if not (name.endswith(single) if single else name[name.rfind(".") :].lower() in suffixes):
+                    if entry.is_dir():
+                        below.append(name)
+                    continue
+                if (reason := _odd(entry)) is not None:
+                    listing.odd.append((prefix + name, reason))
+                    continue
+                names.append(prefix + name)
+                if with_stats:
+                    s = entry.stat()
+                    stats.extend((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
+                if len(names) >= _STEP:
+                    flush()
+        for name in sorted(below):
+            inner = os.path.join(path, name)
+            info = os.stat(inner)
+            if (info.st_dev, info.st_ino) not in visited:
+                visited.add((info.st_dev, info.st_ino))
+                walk(inner, f"{prefix}{name}/")
+
+    try:
+        walk(folder, "")
+    except OSError as error:
+        raise storage_error(error, error.filename or folder, "listed") from None
+    if names:
+        flush()
+    listing.odd.sort()
+    return listing
+
+
+def _odd(entry: os.DirEntry[str]) -> str | None:
+    """Why an entry with the right name is no file to read, if so."""
+    if entry.is_file():
+        return None
+    try:
+        entry.stat()
+    except OSError as error:
+        return "link_loop" if error.errno == errno.ELOOP else "dangling"
+    return "not_a_file"
+
+
+def _drop_undecodable(names: list[str], stats: list[int], listing: Listing, with_stats: bool) -> None:
+    good: list[int] = []
+    for i, name in enumerate(names):
+        try:
+            name.encode()
+            good.append(i)
+        except UnicodeEncodeError:
+            listing.odd.append((name.encode(errors="surrogateescape").decode(errors="backslashreplace"), "not_utf8"))
+    names[:] = [names[i] for i in good]
+    if with_stats:
+        stats[:] = [v for i in good for v in stats[4 * i : 4 * i + 4]]
+
+
+def list_names(folder: str) -> set[str]:
+    """Relative paths of all files below `folder`; empty where it does not exist."""
+    found: set[str] = set()
+    try:
+        for path, _, names in os.walk(folder):
+            prefix = os.path.relpath(path, folder) + "/" if path != folder else ""
+            found.update(prefix + name for name in names)
+    except OSError as error:
+        raise storage_error(error, folder, "listed") from None
+    return found
+
+
+def folder_times(root: str, folders: Sequence[str]) -> dict[str, int]:
+    """Change times (ns) of `folders` below `root` and their subfolders, as far as they exist."""
+    found: dict[str, int] = {}
+
+    def visit(path: str, name: str) -> None:
+        try:
+            info = os.stat(path)
+            found[name] = info.st_mtime_ns
+            if info.st_nlink == 2:  # its own name and ".": no subfolder; file systems that do not count say 1
+                return
+            with os.scandir(path) as entries:
+                below = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+        except OSError:
+            return
+        for inner in below:
+            visit(os.path.join(path, inner), f"{name}/{inner}")
+
+    for folder in folders:
+        visit(os.path.join(root, folder), folder)
+    return found
+
+
+def list_flat(folder: str) -> list[str]:
+    """Names of the files right in `folder`; none where it does not exist."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(e.name for e in entries if not e.is_dir(follow_symlinks=False))
+    except OSError:
+        return []

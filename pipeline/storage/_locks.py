@@ -1,0 +1,40 @@
+"""Locks: one run at a time at an index or a target."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from pipeline.errors import LockError
+from pipeline.storage._base import storage_error
+
+
+@contextlib.contextmanager
+def lock(path: str, what: str) -> Iterator[None]:
+    """Hold the lock file `path` while inside; it is the operating system's, so it dies with its holder.
+
+    Raises `LockError`, naming host, process and since when, where another run holds it.
+    """
+    import datetime
+    import fcntl
+    import socket
+
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise storage_error(error, path, "written") from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 400, 0).decode(errors="replace").strip() or "another process"
+            raise LockError(f"{what} is in use by {holder}; wait for it, or stop it") from None
+        os.ftruncate(fd, 0)
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode(), 0)
+        yield
+        os.ftruncate(fd, 0)
+    finally:
+        os.close(fd)

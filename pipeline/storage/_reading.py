@@ -1,0 +1,124 @@
+"""Reading: batches of small files, and single ones whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+import time
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.storage._base import SETTLE_NS, storage_error
+
+
+def read_many(
+    folder: str, names: Sequence[str], limit: int
+) -> tuple[list[bytes], array[int], dict[int, str]]:
+    """Contents of the files `names` in `folder`, in order; their stats; and by index why one could not be read.
+
+    The stats are size (bytes), mtime_ns, ctime_ns and inode of each file, one after another, of the very file that was
+    read. A file that cannot be read gives empty bytes, zeros and a reason: ``vanished``, ``changed`` (while it was
+    read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``not_a_file``.
+    """
+    contents: list[bytes] = []
+    stats: list[int] = []
+    failed: dict[int, str] = {}
+    add, add_stat, read, close, fstat = contents.append, stats.extend, os.read, os.close, os.fstat
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise storage_error(error, folder, "read") from None
+    try:
+        for i, name in enumerate(names):
+            try:
+                fd = os.open(name, flags, dir_fd=directory)
+                try:
+                    s = fstat(fd)
+                    size = s.st_size
+                    if size > limit or not stat.S_ISREG(s.st_mode):
+                        raise _Unfit("too_large" if stat.S_ISREG(s.st_mode) else "not_a_file")
+                    data = read(fd, size + 1)
+                    if len(data) < size:
+                        data = _read_rest(fd, data, size)
+                    if len(data) != size:
+                        raise _Unfit("changed")
+                finally:
+                    close(fd)
+                add(data)
+                add_stat((size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
+            except (OSError, _Unfit) as error:
+                failed[i] = _why(error, os.path.join(folder, name))
+                add(b"")
+                add_stat((0, 0, 0, 0))
+    finally:
+        os.close(directory)
+    return contents, array("q", stats), failed
+
+
+class _Unfit(Exception):  # noqa: N818 - a reason, not a fault
+    """Why a file is not taken; the one argument is the counted word."""
+
+
+def _why(error: OSError | _Unfit, path: str) -> str:
+    if isinstance(error, _Unfit):
+        return str(error.args[0])
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
+        raise storage_error(error, path, "read") from None
+    return "vanished" if error.errno == errno.ENOENT else "unreadable"
+
+
+def _read_rest(fd: int, data: bytes, size: int) -> bytes:
+    # A short read is a signal's doing, or the file was cut meanwhile.
+    parts = [data]
+    total = len(data)
+    while total <= size and (more := os.read(fd, 1 << 20)):
+        parts.append(more)
+        total += len(more)
+    return b"".join(parts)
+
+
+def fingerprints(folder: str, names: Sequence[str]) -> list[tuple[int, bytes] | None]:
+    """Size in bytes and fingerprint of each file; None for one that is not there (or is no file)."""
+    pack = struct.Struct("<4q").pack
+    young = time.time_ns() - SETTLE_NS
+    result: list[tuple[int, bytes] | None] = []
+    try:
+        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return [None] * len(names)
+    except OSError as error:
+        raise storage_error(error, folder, "read") from None
+    try:
+        for name in names:
+            try:
+                s = os.stat(name, dir_fd=directory)
+            except OSError:
+                result.append(None)
+                continue
+            if not stat.S_ISREG(s.st_mode):
+                result.append(None)
+                continue
+            mark = pack(s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
+            result.append((s.st_size, mark if s.st_ctime_ns <= young else mark + b"young"))
+    finally:
+        os.close(directory)
+    return result
+
+
+def read_whole(path: str) -> bytes | None:
+    """The bytes of one file, or None where it is not there."""
+    try:
+        return Path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise storage_error(error, path, "read") from None
+
+
+def exist_many(root: str, paths: Sequence[str]) -> list[bool]:
+    """Whether each of `paths` below `root` is there (a dangling link is)."""
+    return [os.path.lexists(os.path.join(root, path)) for path in paths]

@@ -1,0 +1,270 @@
+"""Writing: every file whole or not at all, each with its own result."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.errors import StorageError
+from pipeline.storage._base import hits_all, storage_error
+
+
+@dataclass
+class Results:
+    """What became of a batch: how many files were done, and path: reason for those that were not."""
+
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+_TEMPORARY = ".coco-diy-"
+
+
+def _temporary() -> str:
+    return f"{_TEMPORARY}{os.getpid()}-{threading.get_ident()}.tmp"
+
+
+def _group(root: str, paths: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Indexes of `paths` by folder (absolute), in order of appearance."""
+    groups: dict[str, list[int]] = {}
+    for i, path in enumerate(paths):
+        groups.setdefault(path.rpartition("/")[0], []).append(i)
+    for folder, indexes in groups.items():
+        yield os.path.join(root, folder) if folder else root, indexes
+
+
+@contextlib.contextmanager
+def _open_dir(folder: str, doing: str) -> Iterator[int]:
+    try:
+        os.makedirs(folder, exist_ok=True)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise storage_error(error, folder, doing) from None
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def write_many(
+    root: str, paths: Sequence[str], contents: Sequence[bytes], *, scratch: str | None = None, direct: bool = False
+) -> Results:
+    """Write files below `root`, each whole or not at all: a temporary file, then a rename.
+
+    Temporary files are made in `scratch` (a folder; default: that of the file), so that no reader sees them and several
+    writers do not wait for one folder's lock. With `direct` the file is made in place, which takes half the time: for
+    folders that nobody reads yet.
+    """
+    results = Results()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    temporary = _temporary()
+    for folder, indexes in _group(root, paths):
+        with _open_dir(folder, "written") as fd, _scratch(scratch, fd) as temp_fd:
+            for i in indexes:
+                name = paths[i].rpartition("/")[2]
+                if direct:
+                    temporary = name
+                try:
+                    out = os.open(temporary, flags, 0o666, dir_fd=temp_fd)
+                    try:
+                        _write_all(out, contents[i])
+                    finally:
+                        os.close(out)
+                    if not direct:
+                        os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+                except OSError as error:
+                    _clean(temporary, temp_fd)
+                    if hits_all(error):
+                        raise storage_error(error, os.path.join(folder, name), "written") from None
+                    results.failed[paths[i]] = os.strerror(error.errno or 0)
+                else:
+                    results.done += 1
+    return results
+
+
+@contextlib.contextmanager
+def _scratch(scratch: str | None, fd: int) -> Iterator[int]:
+    """The folder for temporary files: `scratch`, unless it is on another file system than the folder `fd`."""
+    if scratch is None:
+        yield fd
+        return
+    with _open_dir(scratch, "written") as temp_fd:
+        yield temp_fd if os.fstat(temp_fd).st_dev == os.fstat(fd).st_dev else fd
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])
+
+
+def _clean(name: str, fd: int) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(name, dir_fd=fd)
+
+
+def copy_many(
+    root: str, paths: Sequence[str], sources: Sequence[str], sizes: Sequence[int | None], how: str, *,
+    scratch: str | None = None, direct: bool = False,
+) -> Results:
+    """Put `sources` (absolute paths) at `paths` below `root` by `how`: copy, hardlink or symlink; each whole or not.
+
+    `scratch` and `direct` are as in `write_many`.
+
+    `sizes`, in bytes, are what the plan saw: a source of another size has changed since and fails.
+    """
+    put = {"copy": _copy_one, "hardlink": _hardlink_one, "symlink": _symlink_one}[how]
+    results = Results()
+    temporary = _temporary()
+    for folder, indexes in _group(root, paths):
+        with _open_dir(folder, "written") as fd, _scratch(scratch, fd) as temp_fd:
+            for i in indexes:
+                name = paths[i].rpartition("/")[2]
+                if direct:
+                    temporary = name
+                try:
+                    reason = put(sources[i], temporary, temp_fd, sizes[i])
+                    if reason is None and not direct:
+                        os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+                        if how == "hardlink":  # renaming one link of a file onto another leaves both
+                            _clean(temporary, temp_fd)
+                except OSError as error:
+                    _clean(temporary, temp_fd)
+                    if error.errno == errno.EXDEV:
+                        raise StorageError(f"{sources[i]}: cannot be hard-linked into {folder}: it is another file "
+                                           "system; set target.images to copy or symlink") from None
+                    if hits_all(error) and not _source_refused(sources[i]):
+                        raise storage_error(error, os.path.join(folder, name), "written") from None
+                    reason = os.strerror(error.errno or 0)
+                if reason is None:
+                    results.done += 1
+                else:
+                    _clean(temporary, temp_fd)
+                    results.failed[paths[i]] = f"{sources[i]}: {reason}"
+    return results
+
+
+def _source_refused(source: str) -> bool:
+    return not os.access(source, os.R_OK)
+
+
+def _copy_one(source: str, temporary: str, fd: int, size: int | None) -> str | None:
+    inp = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        out = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666, dir_fd=fd)
+        try:
+            copied = 0
+            while data := os.read(inp, 1 << 20):
+                _write_all(out, data)
+                copied += len(data)
+                if size is not None and copied == size and len(data) < 1 << 20:
+                    break
+        finally:
+            os.close(out)
+        if size is not None and (copied != size or os.fstat(inp).st_size != size):
+            return "changed since the plan was made; run again"
+    finally:
+        os.close(inp)
+    return None
+
+
+def _hardlink_one(source: str, temporary: str, fd: int, size: int | None) -> str | None:
+    _clean(temporary, fd)
+    os.link(os.path.realpath(source), temporary, dst_dir_fd=fd)
+    if size is not None and os.stat(temporary, dir_fd=fd).st_size != size:
+        return "changed since the plan was made; run again"
+    return None
+
+
+def _symlink_one(source: str, temporary: str, fd: int, size: int | None) -> str | None:
+    _clean(temporary, fd)
+    if size is not None and os.stat(source).st_size != size:
+        return "changed since the plan was made; run again"
+    os.symlink(source, temporary, dir_fd=fd)
+    return None
+
+
+def delete_many(root: str, paths: Sequence[str]) -> Results:
+    """Delete files below `root`; one that is gone already counts as done."""
+    results = Results()
+    for path in paths:
+        full = os.path.join(root, path)
+        try:
+            os.unlink(full)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if hits_all(error):
+                raise storage_error(error, full, "deleted") from None
+            results.failed[path] = os.strerror(error.errno or 0)
+            continue
+        results.done += 1
+    return results
+
+
+def write_whole(path: str, data: bytes) -> None:
+    """Write one file whole, durably or not at all: temporary name, fsync, rename."""
+    folder, name = os.path.split(path)
+    with _open_dir(folder, "written") as fd:
+        temporary = f"{_TEMPORARY}{os.getpid()}-{name}.tmp"
+        try:
+            out = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666, dir_fd=fd)
+            try:
+                _write_all(out, data)
+                os.fsync(out)
+            finally:
+                os.close(out)
+            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        except OSError as error:
+            _clean(temporary, fd)
+            raise storage_error(error, path, "written") from None
+
+
+def replace_with(path: str, write: Callable[[str], None]) -> None:
+    """Let `write` make a file under a temporary name beside `path`, then put it there whole."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise storage_error(error, path, "written") from None
+
+
+def drop_empty_folders(folder: str) -> None:
+    """Remove `folder` and its subfolders where they are empty."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+
+def make_folders(root: str, folders: Sequence[str]) -> None:
+    """Make `folders` below `root`, as far as they are not there."""
+    for folder in folders:
+        path = os.path.join(root, folder)
+        try:
+            os.makedirs(path, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, path, "made") from None
+
+
+def publish_folders(staging: str, root: str, folders: Sequence[str]) -> None:
+    """Move `folders` from below `staging` to below `root`, in this order, each in one step.
+
+    Those that are not there are left out. Raises `StorageError` where one stands in the way.
+    """
+    for folder in folders:
+        source, target = os.path.join(staging, folder), os.path.join(root, folder)
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.rename(source, target)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise storage_error(error, target, "put in place") from None
