@@ -87,10 +87,11 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def snapshot(root: Path, *, links: bool = False) -> dict[str, tuple[int, ...]]:
     """Mode, size, mtime, ctime and inode of everything below `root`; with `links` not the ctime, which they change."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for path in [root, *sorted(root.rglob("*"))]:
         s = os.lstat(path)
-        found[str(path.relative_to(root))] = (s.st_mode, s.st_size, s.st_mtime_ns, 0 if links else s.st_ctime_ns, s.st_ino)
+        ctime = 0 if links else s.st_ctime_ns
+        found[str(path.relative_to(root))] = (s.st_mode, s.st_size, s.st_mtime_ns, ctime, s.st_ino)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ MODULES = {".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts).removes
 #: From the bottom up; a module may import only what stands on a lower level.
 LEVELS: list[set[str]] = [
     {"errors"},
-    {"schema", "geometry", "classes"},
+    {"schema", "geometry", "classes", "frames"},
     {"engine", "storage", "config", "progress", "ready", "report"},
     {"formats"},
     {"exporters"},
@@ -25,22 +26,25 @@ LEVELS: list[set[str]] = [
     {"cli"},
     {"__main__", ""},
 ]
-#: Files that are a part of another module, cut off for their length.
-PARTS = {"_bucket": "index", "_planner": "run"}
 #: Stages do not import each other, but for what they hand on: the manifest is the plan's other half.
 ALLOWED = {("apply", "plan"), ("apply", "manifest")}
 
-DASK_AT_HOME = {"index", "_bucket", "select", "engine", "_planner", "run"}
+DASK_AT_HOME = {"index", "select", "engine", "run"}
 FILES_AT_HOME = {"storage", "fetch", "ready"}
-FILE_CALLS = {"open", "mkdir", "makedirs", "remove", "unlink", "rename", "replace", "rmdir", "link", "symlink", "scandir",
-              "listdir", "walk", "stat", "lstat", "read", "write", "truncate", "utime", "chmod"}
+FILE_CALLS = {"open", "mkdir", "makedirs", "remove", "unlink", "rename", "replace", "rmdir", "link", "symlink",
+              "scandir", "listdir", "walk", "stat", "lstat", "read", "write", "truncate", "utime", "chmod"}
 PATH_CALLS = {"read_text", "read_bytes", "write_text", "write_bytes", "unlink", "mkdir", "touch", "glob", "rglob",
               "iterdir", "rmdir", "symlink_to", "hardlink_to"}
 
 
-def short(module: str) -> str:
-    """``formats.yolo`` is judged as ``formats``; the package itself is ``""``."""
-    return module.removeprefix("pipeline").lstrip(".").split(".")[0]
+def home(module: str) -> str:
+    """``formats.yolo`` is judged as ``formats``, a file like ``_bucket`` as what it says that it is a part of."""
+    name = module.removeprefix("pipeline").lstrip(".").split(".")[0]
+    if not name.startswith("_") or name == "__main__":
+        return name
+    told = re.search(r"Part of (?:the )?`?(\w+)", ast.get_docstring(tree_of(f"pipeline.{name}")) or "")
+    assert told, f"pipeline/{name}.py does not say what it is a part of"
+    return told[1]
 
 
 def tree_of(module: str) -> ast.Module:
@@ -61,23 +65,25 @@ def imports(module: str) -> Iterator[str]:
 
 def level(name: str) -> int:
     for number, names in enumerate(LEVELS):
-        if PARTS.get(name, name) in names:
+        if name in names:
             return number
     raise AssertionError(f"pipeline/{name} has no place in LEVELS of this test")
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_down(module: str) -> None:
-    here = PARTS.get(short(module), short(module))
+    here = home(module)
     for found in imports(module):
-        there = PARTS.get(short(found), short(found))
-        if not found.startswith("pipeline") or there in (here, "") or (here, there) in ALLOWED:
+        if not found.startswith("pipeline"):
+            continue
+        there = home(found)
+        if there in (here, "") or (here, there) in ALLOWED:
             continue
         assert level(there) < level(here), f"{module} imports {found}"
 
 
 def importers(package: str) -> set[str]:
-    return {short(m) for m in MODULES for found in imports(m) if found.split(".")[0] == package}
+    return {home(m) for m in MODULES for found in imports(m) if found.split(".")[0] == package}
 
 
 def test_dask_stays_in_the_stages_and_the_engine() -> None:
@@ -101,25 +107,26 @@ def calls(module: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_only_the_command_line_prints(module: str) -> None:
-    if short(module) != "cli":
+    if home(module) != "cli":
         assert ("", "print") not in set(calls(module))
         assert not any(on in ("sys.stdout", "sys.stderr") for on, _ in calls(module))
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_files_are_touched_in_storage(module: str) -> None:
-    if short(module) in FILES_AT_HOME:
+    if home(module) in FILES_AT_HOME:
         return
     touched = {f"{on}.{name}" for on, name in calls(module)
                if (on, name) == ("", "open") or (on == "os" and name in FILE_CALLS) or (on and name in PATH_CALLS)}
     # The user's small files: a config, a names YAML.
-    assert touched == ({"Path(path).expanduser().read_bytes"} if short(module) == "config" else set())
+    assert touched == ({"Path(path).expanduser().read_bytes"} if home(module) == "config" else set())
     assert not {"shutil", "tempfile"} & set(imports(module))
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if short(m) in ("formats", "exporters")])
+@pytest.mark.parametrize("module", [m for m in MODULES if home(m) in ("formats", "exporters")])
 def test_formats_and_exporters_know_no_file_system(module: str) -> None:
-    assert not {"os", "pathlib", "io", "fsspec", "pipeline.storage", "pyarrow.parquet", "pyarrow.fs"} & set(imports(module))
+    files = {"os", "pathlib", "io", "fsspec", "pipeline.storage", "pyarrow.parquet", "pyarrow.fs"}
+    assert not files & set(imports(module))
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -127,14 +134,14 @@ def test_file_is_short_enough_to_read(module: str) -> None:
     assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) < 400
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", [m for m in MODULES if "._" not in m])
 def test_everything_public_says_what_it_is(module: str) -> None:
     tree = tree_of(module)
     assert ast.get_docstring(tree), module
     places: list[ast.AST] = [tree]
     while places:
         for node in ast.iter_child_nodes(places.pop()):
-            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
                 assert ast.get_docstring(node), f"{module}:{node.lineno} {node.name}"
                 if isinstance(node, ast.ClassDef):
                     places.append(node)

@@ -37,7 +37,8 @@ def check_images(subset: Subset, how: str) -> None:
 
 
 #: Every change from one way to another is in it.
-WAYS = "copy hardlink copy symlink copy none hardlink symlink hardlink none symlink none copy".split()
+WAYS = ["copy", "hardlink", "copy", "symlink", "copy", "none", "hardlink", "symlink", "hardlink", "none", "symlink",
+        "none", "copy"]
 
 
 def test_ways_and_changes_between_them(own_subset: Subset) -> None:
@@ -103,7 +104,7 @@ def test_lost_files_of_the_target_come_back(subset: Subset) -> None:
 def test_every_suffix_in_any_case(tmp_path: Path, make_subset: MakeSubset, upper: bool) -> None:
     names = [f"{s}.{s.upper() if upper else s}" for s in SUFFIXES]
     others = ("jpg.txt", "png.npy", "x.gif", "x.svg", "x.pfm", "jpg", "x.jpg.part", "x.cache", "x.json")
-    source = make_tree(tmp_path / "src", {"train2017": {s: BOX for s in SUFFIXES}, "val2017": {"v": BOX}},
+    source = make_tree(tmp_path / "src", {"train2017": dict.fromkeys(SUFFIXES, BOX), "val2017": {"v": BOX}},
                        {"train2017": (*names, *others), "val2017": ("v.jpg",)})
     subset = make_subset(source)
     told = subset.build()
@@ -113,7 +114,8 @@ def test_every_suffix_in_any_case(tmp_path: Path, make_subset: MakeSubset, upper
 
 
 def two_of_a_stem(tmp_path: Path) -> Path:
-    return make_tree(tmp_path / "src", {"train2017": {"a": BOX, "b": BOX}, "val2017": {"v": BOX, "w": "0 0.5 0.5 0.1 0.1\n"}},
+    labels = {"train2017": {"a": BOX, "b": BOX}, "val2017": {"v": BOX, "w": "0 0.5 0.5 0.1 0.1\n"}}
+    return make_tree(tmp_path / "src", labels,
                      {"train2017": ("a.png", "a.jpg", "b.jpg"), "val2017": ("v.jpg", "w.jpg", "w.png", "w.bmp")})
 
 

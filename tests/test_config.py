@@ -159,7 +159,7 @@ def test_schema_is_the_config_s(run: Run) -> None:
     ("source.splits.test=test2017", "source.splits", {"train": "train2017", "val": "val2017", "test": "test2017"}),
     ("source.splits.val={labels: l}", "source.splits.val", {"labels": "l", "images": None}),
     ("on_error=skip", "on_error", "skip"),
-])  # fmt: skip
+])
 def test_set(tmp_path: Path, override: str, key: str, value: object) -> None:
     found: Any = load(tmp_path, MINIMAL, override).model_dump()
     for step in key.split("."):
@@ -185,7 +185,7 @@ def test_sets_are_applied_in_order_and_leave_the_file_alone(tmp_path: Path) -> N
     ("tagret.root=x", "unknown key 'tagret'; did you mean 'target'?"),
     ("engine.workers=0", "engine.workers"),
     ("engine.scheduler=thread", "did you mean 'threads'"),
-])  # fmt: skip
+])
 def test_set_errors(tmp_path: Path, override: str, clause: str) -> None:
     # An inner `workdir.deep` needs a value that stands there.
     with pytest.raises(ConfigError) as caught:
@@ -254,8 +254,10 @@ def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
     ("classes=[bicycle, cra]", "unknown class 'cra'; did you mean 'car'"),
     ("source.root=s3://bucket/coco", "s3://bucket/coco"),
     ("source.splits={train: nowhere}", "does not exist"),
-])  # fmt: skip
-def test_usage_errors_come_before_anything_is_made(make_subset: MakeSubset, town: Path, override: str, clause: str) -> None:
+])
+def test_usage_errors_come_before_anything_is_made(
+    make_subset: MakeSubset, town: Path, override: str, clause: str
+) -> None:
     subset = make_subset(town)
     for command in ("build", "plan"):
         told = subset.command(command, "--set", override, code=2)

@@ -63,7 +63,8 @@ def test_the_library_is_lazy() -> None:
 @pytest.mark.parametrize("before", ["pass", "import pipeline.run", "import pipeline.cli", "import pipeline.plan",
                                     "from pipeline import build", "from pipeline import load_config, open_index"])
 def test_public_names_whatever_was_imported_before(before: str) -> None:
-    program = f"{before}\nfrom pipeline import plan\nfrom pipeline import build, load_config, make_index, open_index\n" + (
+    program = f"{before}\nfrom pipeline import plan\nfrom pipeline import build, load_config, make_index, open_index\n"
+    program += (
         "print(*(f.__module__ + '.' + f.__name__ for f in (build, load_config, make_index, open_index, plan)))")
     done = run_process(python=("-c", program))
     assert done.out.split() == ["pipeline.run.build", "pipeline.config.load_config", "pipeline.run.make_index",

@@ -82,6 +82,12 @@ def test_unchanged_is_not_read_again(subset: Subset) -> None:
 
 Change = Callable[[Path], object]
 
+
+def drop(*paths: Path) -> None:
+    for path in paths:
+        path.unlink()
+
+
 CHANGES: dict[str, tuple[Change, int]] = {
     "one row more": (lambda s: write_file(s / "labels/train2017/b.txt", "1 0.3 0.3 0.1 0.1\n" + BOX), 1),
     "same size": (lambda s: write_file(s / "labels/val2017/w.txt", "4 0.5 0.5 0.1 0.1\n"), 1),
@@ -89,15 +95,15 @@ CHANGES: dict[str, tuple[Change, int]] = {
     "replaced": (lambda s: os.replace(write_file(s / "new", BOX), s / "labels/train2017/a.txt"), 1),
     "a label more": (lambda s: write_file(s / "labels/train2017/sub/new.txt", BOX), 1),
     "a label to an image": (lambda s: write_file(s / "labels/train2017/unlabelled.txt", BOX), 1),
-    "a label gone": (lambda s: (s / "labels/train2017/c.txt").unlink(), 1),
+    "a label gone": (lambda s: drop(s / "labels/train2017/c.txt"), 1),
     "an image more": (lambda s: write_file(s / "images/val2017/new.png", "x"), 1),
     "a second image of a stem": (lambda s: write_file(s / "images/val2017/v.png", "x"), 1),
-    "an image gone": (lambda s: (s / "images/train2017/unlabelled.jpg").unlink(), 1),
+    "an image gone": (lambda s: drop(s / "images/train2017/unlabelled.jpg"), 1),
     "an image in another suffix": (lambda s: (s / "images/val2017/v.jpg").rename(s / "images/val2017/v.webp"), 1),
     "another time": (lambda s: os.utime(s / "labels/train2017/c.txt", ns=(10**18, 10**18)), 1),
-    "a folder gone": (lambda s: [p.unlink() for p in (s / "labels/train2017/sub").rglob("*.txt")], 2),
+    "a folder gone": (lambda s: drop(*(s / "labels/train2017/sub").rglob("*.txt")), 2),
     "nothing": (lambda s: None, 0),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CHANGES)
@@ -138,15 +144,15 @@ def test_bad_rows_of_unchanged_files_stay_known(own_subset: Subset, make_subset:
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
-    "index.json": lambda i: (i / "index.json").unlink(),
+    "index.json": lambda i: drop(i / "index.json"),
     "broken index.json": lambda i: (i / "index.json").write_text("{"),
     "other index.json": lambda i: (i / "index.json").write_text('{"version": 0}'),
-    "a part": lambda i: (i / "annotations/bucket-00002.parquet").unlink(),
-    "an images part": lambda i: (i / "images/bucket-00000.parquet").unlink(),
-    "a files part": lambda i: (i / "files/bucket-00001.parquet").unlink(),
-    "a problems part": lambda i: (i / "problems/bucket-00004.parquet").unlink(),
+    "a part": lambda i: drop(i / "annotations/bucket-00002.parquet"),
+    "an images part": lambda i: drop(i / "images/bucket-00000.parquet"),
+    "a files part": lambda i: drop(i / "files/bucket-00001.parquet"),
+    "a problems part": lambda i: drop(i / "problems/bucket-00004.parquet"),
     "a cut files part": lambda i: os.truncate(i / "files/bucket-00003.parquet", 100),
-    "a whole table": lambda i: [p.unlink() for p in (i / "annotations").iterdir()],
+    "a whole table": lambda i: drop(*(i / "annotations").iterdir()),
 }
 
 
@@ -190,8 +196,8 @@ def test_another_count_of_buckets_leaves_no_old_parts(subset: Subset, make_subse
 def test_one_index_serves_every_subset(subset: Subset) -> None:
     index = make_index(subset)
     before = parts(index)
-    for override in ("classes=[person]", "classes=null", "target.images=none", "select.backgrounds=all", "on_error=skip",
-                     f"target.root={subset.target}-2"):
+    for override in ("classes=[person]", "classes=null", "target.images=none", "select.backgrounds=all",
+                     "on_error=skip", f"target.root={subset.target}-2"):
         subset.build("--set", BUCKETS, "--set", override)
     assert parts(index) == before
 
@@ -224,7 +230,7 @@ def test_the_index_counts_what_its_tables_hold(subset: Subset) -> None:
 
 
 def test_a_file_that_changes_while_it_is_young_is_read_again(own_subset: Subset) -> None:
-    """Same size, same moment: the clock of a file system may not tell two writes apart, so young files are not trusted."""
+    """Same size, same moment: a file system's clock may not tell two writes apart, so young files are not trusted."""
     path = own_subset.source / "labels/val2017/w.txt"
     for class_id in range(4):
         write_file(path, f"{class_id} 0.5 0.5 0.1 0.1\n")

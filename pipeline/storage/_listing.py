@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.storage._base import SETTLE_NS, storage_error
@@ -28,6 +29,20 @@ class Listing:
     settled: bool = True
     started_ns: int = field(default_factory=time.time_ns)
     odd: list[tuple[str, str]] = field(default_factory=list)
+
+    def take(self, names: list[str], stats: list[int], *, with_stats: bool) -> None:
+        """Move `names` and their `stats` (four numbers each) into a chunk; both lists are empty afterwards."""
+        try:
+            blob = "\0".join(names).encode()
+        except UnicodeEncodeError:
+            _drop_undecodable(names, stats, self, with_stats)
+            blob = "\0".join(names).encode()
+        if names:
+            self.chunks.append((blob, array("q", stats) if with_stats else None))
+            self.count += len(names)
+            self.settled = self.settled and max(stats[2::4], default=0) <= self.started_ns - SETTLE_NS
+        names.clear()
+        stats.clear()
 
     def add_stats(self, stats: array[int]) -> None:
         """Give a listing of names the stats of all its files, in its order."""
@@ -58,27 +73,14 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
     """
     listing = Listing(folder)
     single = next(iter(suffixes)) if len(suffixes) == 1 else None
-    young = listing.started_ns - SETTLE_NS
     names: list[str] = []
     stats: list[int] = []
     visited: set[tuple[int, int]] = set()
 
-    def flush() -> None:
-        try:
-            blob = "\0".join(names).encode()
-        except UnicodeEncodeError:
-            _drop_undecodable(names, stats, listing, with_stats)
-            blob = "\0".join(names).encode()
-        listing.chunks.append((blob, array("q", stats) if with_stats else None))
-        listing.count += len(names)
-        if with_stats and max(stats[2::4], default=0) > young:
-            listing.settled = False
-        names.clear()
-        stats.clear()
-
     def walk(path: str, prefix: str) -> None:
         below: list[str] = []
-        with os.scandir(path) as entries:
+        # By descriptor: each stat then looks up one name instead of a whole path.
+        with _directory(path) as fd, os.scandir(fd) as entries:
             for entry in entries:
                 name = entry.name
                 if not (name.endswith(single) if single else name[name.rfind(".") :].lower() in suffixes):
@@ -88,12 +90,15 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
                 if (reason := _odd(entry)) is not None:
                     listing.odd.append((prefix + name, reason))
                     continue
-                names.append(prefix + name)
                 if with_stats:
-                    s = entry.stat()
+                    try:
+                        s = entry.stat()
+                    except FileNotFoundError:  # gone since its name was read
+                        continue
                     stats.extend((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
+                names.append(prefix + name)
                 if len(names) >= _STEP:
-                    flush()
+                    listing.take(names, stats, with_stats=with_stats)
         for name in sorted(below):
             inner = os.path.join(path, name)
             info = os.stat(inner)
@@ -104,11 +109,20 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
     try:
         walk(folder, "")
     except OSError as error:
-        raise storage_error(error, error.filename or folder, "listed") from None
+        raise storage_error(error, error.filename if isinstance(error.filename, str) else folder, "listed") from None
     if names:
-        flush()
+        listing.take(names, stats, with_stats=with_stats)
     listing.odd.sort()
     return listing
+
+
+@contextlib.contextmanager
+def _directory(path: str) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _odd(entry: os.DirEntry[str]) -> str | None:
