@@ -7,7 +7,8 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline import formats, schema, storage
 from pipeline.schema import Kind, LabelState, part_name
-
-if TYPE_CHECKING:
-    from pipeline.index import BucketDone, IndexSpec
+from pipeline.spec import IMAGE_SUFFIXES, IndexSpec
 
 #: A label file larger than this is none.
 MAX_LABEL_BYTES = 64 << 20
@@ -36,6 +35,16 @@ _READ_REASONS = {
     "not_a_file": "is no file",
     "unreadable": "cannot be read; allow it with chmod",
 }
+
+
+@dataclass(frozen=True)
+class BucketDone:
+    """What became of a bucket: files listed in it, its counts, and the stats (4 int64 each) of its files as listed."""
+
+    bucket: int
+    files: int
+    summary: dict[str, Any]
+    stats: bytes
 
 
 class BucketIndexer:
@@ -76,8 +85,6 @@ class BucketIndexer:
         return self._done(listed, labels, summary)
 
     def _done(self, listed: pa.Table, labels: pa.Table, summary: dict[str, Any]) -> BucketDone:
-        from pipeline.index import BucketDone
-
         stats = np.zeros((listed.num_rows, 4), np.int64)
         stats[labels["position"].to_numpy()] = self.stats
         return BucketDone(self.bucket, listed.num_rows, summary, stats.tobytes())
@@ -91,8 +98,6 @@ class BucketIndexer:
         table = table.append_column("key", key).append_column("stem", stem)
         if kind == 0:
             return table.sort_by("key").combine_chunks()
-        from pipeline.index import IMAGE_SUFFIXES
-
         suffix = pc.utf8_lower(pc.utf8_slice_codeunits(table["path"], 0)) if not table.num_rows else pc.utf8_lower(
             pc.extract_regex(table["path"], r"(?P<s>\.[^./]*)$").combine_chunks().field("s"))
         rank = pc.index_in(suffix, pa.array(IMAGE_SUFFIXES))

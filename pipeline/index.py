@@ -21,7 +21,8 @@ from pipeline import storage
 from pipeline.engine import Engine
 from pipeline.frames import to_pandas
 from pipeline.progress import Progress
-from pipeline.schema import VERSION, Task, part_name
+from pipeline.schema import VERSION, part_name
+from pipeline.spec import IMAGE_SUFFIXES, IndexSpec
 from pipeline.storage import Listing
 
 if TYPE_CHECKING:
@@ -29,40 +30,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-#: Image suffixes that Ultralytics 8.4 reads (`IMG_FORMATS`), in any case; where one stem has several, the first wins.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".dng", ".mpo",
-)  # fmt: skip
+    from pipeline._bucket import BucketDone
+
 #: A bucket costs some 10 ms of overhead a stage, and its rows are in memory at once: both count.
 IMAGES_PER_BUCKET = 8192
-
-
-@dataclass(frozen=True)
-class SplitSpec:
-    """One split of the source: `folder` is its part of the key; `labels` and `images` are absolute paths."""
-
-    split: str
-    folder: str
-    labels: str
-    images: str | None
-
-
-@dataclass(frozen=True)
-class IndexSpec:
-    """What an index is made of: everything that decides about its rows but the files themselves."""
-
-    name: str
-    format: str
-    task: Task
-    keypoints: tuple[int, int] | None
-    splits: tuple[SplitSpec, ...]
-
-    def digest(self) -> str:
-        """Hexadecimal digest of the specification and the version of the tables."""
-        import xxhash
-
-        text = json.dumps([VERSION, asdict(self)], sort_keys=True)
-        return str(xxhash.xxh3_128_hexdigest(text.encode()))
 
 
 @dataclass
@@ -289,16 +260,6 @@ def _to_ipc(table: pa.Table) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue())
-
-
-@dataclass(frozen=True)
-class BucketDone:
-    """What became of a bucket: files listed in it, its counts, and the stats (4 int64 each) of its files as listed."""
-
-    bucket: int
-    files: int
-    summary: dict[str, Any]
-    stats: bytes
 
 
 def index_bucket(spec: IndexSpec, directory: str, buckets: int, bucket: int, payload: bytes) -> BucketDone:

@@ -11,8 +11,8 @@ from pipeline import exporters, formats, storage
 from pipeline.classes import ClassMap, Names
 from pipeline.config import Config, Source, SplitFolders, load_classes, load_names
 from pipeline.errors import ConfigError
-from pipeline.index import IndexSpec, SplitSpec
 from pipeline.schema import VERSION, Task
+from pipeline.spec import IndexSpec, SplitSpec
 
 
 @dataclass(frozen=True)

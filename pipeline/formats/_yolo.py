@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.formats import Parsed, Problem
-from pipeline.formats.yolo import TOLERANCE
 from pipeline.geometry import polygons_to_cxcywhn
 from pipeline.schema import LabelState, Task
 
+#: What Ultralytics lets pass on either side of 0-1.
+TOLERANCE = 0.01
 _BOM = b"\xef\xbb\xbf"
 _BLANK = np.zeros(256, np.bool_)
 _BLANK[[9, 10, 13, 32]] = True

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 SUFFIX = ".txt"
 TASKS = frozenset(Task)
-#: What Ultralytics lets pass on either side of 0-1.
-TOLERANCE = 0.01
 
 
 def parse(files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None = None) -> Parsed:

@@ -1,0 +1,41 @@
+"""What an index is made of: the source's folders, its grammar and its task."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from pipeline.schema import VERSION, Task
+
+#: Image suffixes that Ultralytics 8.4 reads (`IMG_FORMATS`), in any case; where one stem has several, the first wins.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".dng", ".mpo",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """One split of the source: `folder` is its part of the key; `labels` and `images` are absolute paths."""
+
+    split: str
+    folder: str
+    labels: str
+    images: str | None
+
+
+@dataclass(frozen=True)
+class IndexSpec:
+    """What an index is made of: everything that decides about its rows but the files themselves."""
+
+    name: str
+    format: str
+    task: Task
+    keypoints: tuple[int, int] | None
+    splits: tuple[SplitSpec, ...]
+
+    def digest(self) -> str:
+        """Hexadecimal digest of the specification and the version of the tables."""
+        import xxhash
+
+        text = json.dumps([VERSION, asdict(self)], sort_keys=True)
+        return str(xxhash.xxh3_128_hexdigest(text.encode()))
