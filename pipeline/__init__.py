@@ -9,6 +9,9 @@ The public names, each documented where it stands::
 
 from __future__ import annotations
 
+import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "build": ("pipeline.run", "build"),
-    "plan": ("pipeline.run", "make_plan"),
     "make_index": ("pipeline.run", "make_index"),
     "load_config": ("pipeline.config", "load_config"),
     "open_index": ("pipeline.index", "open_index"),
@@ -33,12 +35,21 @@ def __getattr__(name: str) -> Any:
     # Lazily, so that `coco-diy --help` does not wait for what it does not use.
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
     module, attribute = _WHERE[name]
-    value = getattr(importlib.import_module(module), attribute)
-    # Importing the submodule `pipeline.plan` has bound that name to the module: here it is the function.
-    globals()[name] = value
-    if module == "pipeline.run":
-        globals()["plan"] = importlib.import_module(module).make_plan
-    return value
+    return getattr(importlib.import_module(module), attribute)
+
+
+class _Package(types.ModuleType):
+    """This package. `plan` is the function here, though a stage's module has that name too."""
+
+    @property
+    def plan(self) -> Any:
+        """See `pipeline.run.make_plan`."""
+        return importlib.import_module("pipeline.run").make_plan
+
+    @plan.setter
+    def plan(self, module: types.ModuleType) -> None:
+        """The import system binds the submodule's name here; it is found in `sys.modules` anyway."""
+
+
+sys.modules[__name__].__class__ = _Package

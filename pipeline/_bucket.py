@@ -115,7 +115,7 @@ class BucketIndexer:
             "path": both["path"],
             "size": both["size"],
             "fingerprint": marks,
-        }).combine_chunks()
+        }).cast(schema.files()).combine_chunks()
 
     def _fingerprints(self) -> pa.Array:
         """Size, mtime_ns, ctime_ns and inode as 32 bytes each; null for a file too young to be trusted, or unread."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -125,19 +126,27 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     splits = images["split"].to_pylist()
     names = images["image_path"].to_pylist()
     sources: list[str | None] = [None] * len(names)
-    stats: list[tuple[int, bytes] | None] = [None] * len(names)
+    stats: list[storage.Fingerprint | None] = [None] * len(names)
+    linked = context.images == "hardlink"
     for split, folder in context.source_folders.items():
         here = [i for i, s in enumerate(splits) if s == split]
         assert folder is not None
-        for i, found in zip(here, storage.fingerprints(folder, [names[i] for i in here]), strict=True):
+        for i, found in zip(
+                here, storage.fingerprints(folder, [names[i] for i in here], linked=linked), strict=True):
             sources[i], stats[i] = f"{folder}/{names[i]}", found
-    how = context.images.encode()
     images = images.append_column("source", pa.array(sources, pa.string()))
-    images = images.append_column("size", pa.array([s and s[0] for s in stats], pa.int64()))
-    images = images.append_column("mark", pa.array([s and s[1] + how for s in stats], pa.binary()))
+    images = images.append_column("size", pa.array([s and s.size for s in stats], pa.int64()))
+    images = images.append_column("mark", pa.array(
+        [s and _mark(context.images, s, source) for s, source in zip(stats, sources, strict=True)], pa.binary()))
     there = pa.array([s is not None for s in stats], pa.bool_())
     gone = [key for key, s in zip(images["key"].to_pylist(), stats, strict=True) if s is None]
     return (images.filter(there) if gone else images).combine_chunks(), gone
+
+
+def _mark(images: str, found: storage.Fingerprint, source: str | None) -> bytes:
+    """What decides whether an image at the target is still the right one: how it got there, and its source."""
+    unsettled = b"" if found.settled else str(time.time_ns()).encode()  # never the same again
+    return b"\0".join((images.encode(), found.mark, unsettled, (source or "").encode() if images == "symlink" else b""))
 
 
 def _foreign(context: PlanContext, table: pa.Table, held: pa.Table) -> list[str]:

@@ -27,13 +27,13 @@ def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, p
 
     failed: dict[str, str] = {}
     touched = planned.touched
-    parts = [state.part(b, planned.buckets) for b in range(planned.buckets)]
     if not planned.changes:
-        planned.totals["parts"] = parts
+        planned.totals["parts"] = target_manifest.settle(state, planned.buckets).parts
         return failed
     paths = {b: _intended(planned, b) for b in touched}
     target_manifest.write_intent(state, planned.buckets, paths, [p for a, p in planned.meta if a != "keep"])
     assert state.intent is not None
+    parts = list(state.base.parts)
     _prepare_target(job, planned)
     files = sum(s["changes"] for s in planned.summaries)
     context = apply.ApplyContext(job.root, state.intent["folder"], job.config.target.images, planned.staged)
@@ -70,14 +70,24 @@ def _prepare_target(job: Job, planned: Planned) -> None:
 
 
 def _drop_caches(job: Job, planned: Planned) -> None:
-    """Remove trainers' caches of the labels: most versions do not notice a change of equal length."""
+    """Remove trainers' caches of the labels: most versions do not notice a change of equal length.
+
+    Trainers keep one beside each folder of label files: ``labels/train.cache`` of ``labels/train``; what follows the
+    last dot of the folder's name is cut off.
+    """
     if any(kind == "label" for action in ("write", "delete") for kind in planned.totals["plan"].get(action, {})):
-        caches = [name for name in storage.list_flat(os.path.join(job.root, "labels")) if name.endswith(".cache")]
-        storage.delete_many(os.path.join(job.root, "labels"), caches)
+        folders = [f for f in storage.folder_times(job.root, ["labels"]) if f != "labels"]
+        caches = {name for f in folders for name in (f"{f}.cache", f"{f.rpartition('.')[0] or f}.cache")}
+        storage.delete_many(job.root, sorted(caches))
 
 
-def commit(job: Job, info: IndexInfo, planned: Planned, state: TargetState, report: Report) -> None:
-    """The YAML comes back, then the manifest is written: from here on the subset is done."""
+def commit(
+    job: Job, info: IndexInfo, planned: Planned, state: TargetState, report: Report, *, complete: bool
+) -> None:
+    """The YAML comes back, then the manifest is written: from here on the subset is done.
+
+    Where it is not `complete`, because files failed, the manifest names no source: the next build looks at all again.
+    """
     writes = [path for action, path in planned.meta if action == "write"]
     if planned.changes:
         _drop_caches(job, planned)
@@ -90,7 +100,7 @@ def commit(job: Job, info: IndexInfo, planned: Planned, state: TargetState, repo
     manifest = Manifest(
         tool=f"coco-diy {__version__}",
         recipe=job.recipe(),
-        source=info.source_digest,
+        source=info.source_digest if complete else None,
         buckets=planned.buckets,
         parts=planned.totals["parts"],
         meta=meta,
@@ -124,7 +134,7 @@ def nothing_to_do(job: Job, state: TargetState, found: Scan) -> Report | None:
         return None
     if still_there(job, state).keys() != manifest.meta.keys():
         return None
-    if manifest.images is not None and _images_digest(job) != manifest.images:
+    if job.need_image and (manifest.images is None or _images_digest(job) != manifest.images):
         return None
     files = {"label": 0, "image": 0, "meta": len(manifest.meta)}
     for counts in manifest.report["subset"].values():
@@ -166,8 +176,8 @@ def _images_digest(job: Job) -> str | None:
         return None
     state = xxhash.xxh3_128(data)
     for folder, names in json.loads(data):
-        for found in storage.fingerprints(folder, names):
-            if found is None or len(found[1]) != 32:
+        for found in storage.fingerprints(folder, names, linked=job.config.target.images == "hardlink"):
+            if found is None or not found.settled:
                 return None
-            state.update(found[1])
+            state.update(found.mark)
     return str(state.hexdigest())

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline import formats, index, storage
 from pipeline.engine import FILES_WORTH_HELPERS, Engine
-from pipeline.errors import ConfigError, DataError, plural
+from pipeline.errors import DataError, plural
 from pipeline.index import IndexInfo, Scan
 from pipeline.job import Job
 from pipeline.progress import Progress
@@ -32,19 +32,14 @@ def index_lock(job: Job) -> Any:
 def scan(job: Job, engine: Engine | None, meanwhile: Callable[[], None]) -> Scan:
     """List the source: in a helper process while this one imports what the next stages need, or right here.
 
-    Without an index every label file is read, and its stats come with that: then only names are listed.
+    Without any part of an index every label file is read, and its stats come with that: then only names are listed.
     """
-    for split in job.spec.splits:
-        for folder, what in ((split.labels, "labels"), (split.images, "images")):
-            if folder is not None and not os.path.isdir(folder):
-                raise ConfigError(f"source: the {what} folder of split {split.split}, {folder}, does not exist; "
-                                  "correct source.root or source.splits")
     suffix = formats.load(job.spec.format).SUFFIX
     if engine is None:
         return index.scan(job.spec, suffix, with_stats=True)
     if _many_files(job):
         engine.warm_up()
-    if IndexInfo.read(job.index_dir) is None:
+    if not index.has_parts(job.index_dir):
         return index.scan(job.spec, suffix, with_stats=False)
     return index.scan(job.spec, suffix, with_stats=True, engine=engine, meanwhile=meanwhile)
 

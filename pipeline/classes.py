@@ -61,6 +61,8 @@ def class_map(source: Sequence[str], specs: Iterable[ClassSpec] | None) -> Class
     for spec in specs:
         if spec.name in names:
             raise ConfigError(f"classes: {spec.name!r} stands there twice; every class of the subset has one name")
+        if not spec.sources:
+            raise ConfigError(f"classes: {spec.name!r} is made of no class; name at least one after `from:`")
         for name in spec.sources:
             if name not in ids:
                 raise UnknownNameError(f"classes: {unknown('class', name, source)}")
@@ -102,7 +104,10 @@ def read_names(text: str, where: str) -> Names:
     names = _names(top["names"], where)
     _check_nc(top.get("nc"), len(names), where)
     wanted = {"kpt_shape", "flip_idx", "kpt_names"} & top.keys()
-    extra = yaml.safe_load(yaml.serialize(_pick(root, wanted), Dumper=yaml.SafeDumper)) if wanted else {}
+    try:
+        extra = yaml.safe_load(yaml.serialize(_pick(root, wanted), Dumper=yaml.SafeDumper)) if wanted else {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: {', '.join(sorted(wanted))}: {getattr(error, 'problem', error)}") from None
     return Names(names, *_keypoints(extra, where))
 
 
@@ -193,10 +198,11 @@ def _keypoints(
         flips = _int_list(flip)
         if flips is None or sorted(flips) != list(range(pair[0])):
             raise ConfigError(f"{where}: flip_idx must hold each of 0 to {pair[0] - 1} once, as kpt_shape says")
-    names = data.get("kpt_names")
-    by_class: dict[int, tuple[str, ...]] = {}
-    if isinstance(names, Mapping):
-        by_class = {int(k): tuple(str(v) for v in vs) for k, vs in names.items()}
+    names = data.get("kpt_names") or {}
+    good = isinstance(names, Mapping) and all(isinstance(k, int) and isinstance(vs, list) for k, vs in names.items())
+    if not good or not isinstance(names, Mapping):
+        raise ConfigError(f"{where}: kpt_names must be a list of names below each class id, `0: [nose, …]`")
+    by_class = {int(k): tuple(str(v) for v in vs) for k, vs in names.items()}
     return (pair[0], pair[1]), tuple(flips) if flips is not None else None, by_class
 
 

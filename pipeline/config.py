@@ -146,9 +146,26 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise ConfigError(f"{where}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
+    _no_key_twice(node, where)
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: holds no config; start from `coco-diy init`")
     return validate(apply_overrides(data, overrides), where, node)
+
+
+def _no_key_twice(node: object, where: str) -> None:
+    """YAML lets the last of two equal keys win without a word: here that is an error."""
+    import yaml
+
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _no_key_twice(item, where)
+    elif isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if str(key.value) in seen:
+                raise ConfigError(f"{where}:{key.start_mark.line + 1}: the key {str(key.value)!r} stands there twice")
+            seen.add(str(key.value))
+            _no_key_twice(value, where)
 
 
 def validate(data: Mapping[str, Any], where: str, node: object = None) -> Config:
@@ -248,7 +265,9 @@ def _sentence(error: pydantic.ValidationError, where: str, node: object) -> str:
         message = f"YAML reads it as {str(first['input']).lower()}; put the name in quotes"
     given = first["input"]
     shown = f" (it is {given!r})" if isinstance(given, str | int | float | list) and len(repr(given)) < 60 else ""
-    return f"{at}: {key}: {message[:1].lower()}{message[1:]}{shown}"
+    if not message.startswith("YAML"):
+        message = message[:1].lower() + message[1:]
+    return f"{at}: {key}: {message}{shown}"
 
 
 def _walk(loc: Iterable[int | str]) -> tuple[list[int | str], list[type[pydantic.BaseModel]]]:

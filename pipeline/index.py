@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 #: A bucket costs some 10 ms of overhead a stage, and its rows are in memory at once: both count.
 IMAGES_PER_BUCKET = 8192
+TABLES = ("files", "images", "annotations", "problems")
 
 
 @dataclass
@@ -152,7 +153,8 @@ def update(
     digest, spec_digest = found.digest(spec), spec.digest()
     usable = existing is not None and existing.spec_digest == spec_digest
     count = bucket_count(buckets, found.images, existing.buckets if existing and usable else None)
-    if existing and usable and existing.buckets == count and digest is not None and existing.source_digest == digest:
+    if (existing and usable and existing.buckets == count and digest is not None
+            and existing.source_digest == digest and _is_whole(directory, count)):
         return existing
     # Where most of the index stands, few files are read, and processes are not worth their start.
     changed = found.label_files if not usable else 0
@@ -181,6 +183,16 @@ def update(
     return info
 
 
+def has_parts(directory: str) -> bool:
+    """Whether there is any part of an index at `directory`: then the stats of a listing tell what is unchanged."""
+    return bool(storage.list_names(os.path.join(directory, "files")))
+
+
+def _is_whole(directory: str, buckets: int) -> bool:
+    parts = {part_name(b) for b in range(buckets)}
+    return all(storage.list_names(os.path.join(directory, table)) >= parts for table in TABLES)
+
+
 def add_counts(total: dict[str, Any], more: Mapping[str, Any]) -> None:
     """Add nested counts in place."""
     for key, value in more.items():
@@ -193,7 +205,7 @@ def add_counts(total: dict[str, Any], more: Mapping[str, Any]) -> None:
 def _drop_foreign_parts(directory: str, buckets: int) -> None:
     """Parts beyond the last bucket are of an older count: they must not be read as part of a table."""
     keep = {part_name(b) for b in range(buckets)}
-    for table in ("files", "images", "annotations", "problems"):
+    for table in TABLES:
         extra = sorted(storage.list_names(os.path.join(directory, table)) - keep)
         storage.delete_many(os.path.join(directory, table), extra)
 

@@ -73,6 +73,11 @@ def resolve(config: Config) -> Job:
         raise ConfigError(f"source.task: format {source.format} holds no task {source.task}")
     keypoints = names.kpt_shape if source.task is Task.POSE else None
     spec = IndexSpec(source.name, source.format, source.task, keypoints, tuple(_splits(source)))
+    for split in spec.splits:
+        for folder, what in ((split.labels, "labels"), (split.images, "images")):
+            if folder is not None and not os.path.isdir(folder):
+                raise ConfigError(f"source: the {what} folder of split {split.split}, {folder}, does not exist; "
+                                  "correct source.root or source.splits")
     job = Job(config, names, classes, spec, storage.local_path(config.target.root), storage.local_path(config.workdir))
     _keep_apart(job)
     return job
@@ -105,12 +110,19 @@ def _keep_apart(job: Job) -> None:
                 if _within(place, folder):
                     raise ConfigError(f"{what}: {place} lies in the source folder {folder}, which is never written to; "
                                       "choose another place")
-            for own in ("labels", "images", ".coco-diy"):
-                if _within(folder, os.path.join(job.root, own)):
-                    raise ConfigError(f"target.root: {job.root} holds the source folder {folder}, which is never "
-                                      "written to; choose another place")
+            for own in _own_folders(job):
+                if _within(folder, own) or _within(own, folder):
+                    raise ConfigError(f"target.root: {own} holds the source folder {folder}, or leads into it, and a "
+                                      "source is never written to; choose another place")
     if _within(job.workdir, job.root):
         raise ConfigError(f"workdir: {job.workdir} lies in the target {job.root}; choose a place beside it")
+
+
+def _own_folders(job: Job) -> list[str]:
+    """Folders that a build writes to, as far as they can be links to somewhere else."""
+    layout = exporters.load(job.config.target.format).FOLDERS
+    below = [f"{folder}/{split.split}" for folder in layout for split in job.spec.splits]
+    return [os.path.join(job.root, folder) for folder in (".coco-diy", *layout, *below)]
 
 
 def _within(path: str, folder: str) -> bool:

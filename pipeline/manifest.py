@@ -116,14 +116,6 @@ class TargetState:
             held[path] = {"size": 0, "digest": UNKNOWN.hex()}
         return held
 
-    def part(self, bucket: int, buckets: int) -> str | None:
-        """Digest of the part that holds exactly this bucket as it is now, if there is one."""
-        if self.intent is None and self.base.buckets == buckets:
-            return self.base.parts[bucket]
-        if self.intent is not None and self.intent["buckets"] == buckets:
-            return self._done.get(bucket) if bucket in self.intent["touched"] else self.base.parts[bucket]
-        return None
-
     def rows(self, bucket: int, buckets: int) -> pa.Table:
         """What the target holds of one bucket, as `schema.manifest`; unknown content has the digest `UNKNOWN`."""
         import pyarrow as pa
@@ -239,7 +231,7 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
 
     An older intent is replaced in one step: the new one covers its files, as `TargetState.rows` listed them.
     """
-    base = _settle(state, buckets)
+    base = settle(state, buckets)
     folder = f"intent/{uuid.uuid4().hex}"
     storage.write_many(state.folder, [f"{folder}/{part_name(b)}" for b in parts], list(parts.values()))
     content = {"folder": folder, "buckets": buckets, "touched": sorted(parts), "base": asdict(base), "meta": meta}
@@ -248,8 +240,11 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
     _clear(os.path.join(state.folder, "intent"), keep=folder.removeprefix("intent/"))
 
 
-def _settle(state: TargetState, buckets: int) -> Base:
-    """The parts a new intent starts from. Where a run was interrupted, what it left is written as parts first."""
+def settle(state: TargetState, buckets: int) -> Base:
+    """Parts of what the target holds now, cut into `buckets`.
+
+    They are the manifest's own, unless it is cut otherwise or a run was interrupted: then they are written here.
+    """
     if state.intent is None and state.base.buckets == buckets:
         return state.base
     return Base(buckets, [write_part(state.folder, state.rows(b, buckets)) for b in range(buckets)])

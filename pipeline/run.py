@@ -104,7 +104,7 @@ def build(config: Config, progress: Progress | None = None) -> Report:
         report = plan_report(job, info, planned)
         refuse(job, planned)
         failed = apply_plan(job, planned, state, engine, progress)
-        commit(job, info, planned, state, report)
+        commit(job, info, planned, state, report, complete=not failed)
     report.data["command"] = "build"
     report.data["status"] = "failed" if failed else "built" if planned.changes else "nothing to do"
     if failed:

@@ -90,7 +90,8 @@ class _Rows:
             values = np.full(len(self.start), np.nan)
             for i, token in enumerate(tokens.cast(pa.binary()).to_pylist()):
                 try:
-                    values[i] = float(token if b"_" not in token else b"?")
+                    # float() takes underscores and strips form feeds; neither is a number in a label file
+                    values[i] = float(token if b"_" not in token and token == token.strip() else b"?")
                 except ValueError:
                     unreadable[i] = True
             return values, unreadable

@@ -8,7 +8,7 @@ many open files) stop the batch at once as a `StorageError`.
 from pipeline.storage._base import SETTLE_NS, local_path, redact
 from pipeline.storage._listing import Listing, folder_times, list_flat, list_folder, list_names
 from pipeline.storage._locks import lock
-from pipeline.storage._reading import exist_many, fingerprints, read_many, read_whole
+from pipeline.storage._reading import Fingerprint, exist_many, fingerprints, read_many, read_whole
 from pipeline.storage._writing import (
     Results,
     copy_many,
@@ -23,6 +23,7 @@ from pipeline.storage._writing import (
 
 __all__ = [
     "SETTLE_NS",
+    "Fingerprint",
     "Listing",
     "Results",
     "copy_many",

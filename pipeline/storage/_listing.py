@@ -107,6 +107,8 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
                 walk(inner, f"{prefix}{name}/")
 
     try:
+        top = os.stat(folder)
+        visited.add((top.st_dev, top.st_ino))
         walk(folder, "")
     except OSError as error:
         raise storage_error(error, error.filename if isinstance(error.filename, str) else folder, "listed") from None

@@ -9,6 +9,7 @@ import struct
 import time
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.storage._base import SETTLE_NS, storage_error
@@ -81,11 +82,27 @@ def _read_rest(fd: int, data: bytes, size: int) -> bytes:
     return b"".join(parts)
 
 
-def fingerprints(folder: str, names: Sequence[str]) -> list[tuple[int, bytes] | None]:
-    """Size in bytes and fingerprint of each file; None for one that is not there (or is no file)."""
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """A file as it is now: `size` in bytes, and `mark`, which changes when the file does.
+
+    Not `settled`: it is so young that it may change again without another time.
+    """
+
+    size: int
+    mark: bytes
+    settled: bool
+
+
+def fingerprints(folder: str, names: Sequence[str], *, linked: bool = False) -> list[Fingerprint | None]:
+    """The fingerprint of each file; None for one that is not there, or is no file.
+
+    The mark is size, mtime_ns, ctime_ns and inode; without the ctime where files are `linked`, as a hard link changes
+    it and shares every later change anyway.
+    """
     pack = struct.Struct("<4q").pack
     young = time.time_ns() - SETTLE_NS
-    result: list[tuple[int, bytes] | None] = []
+    result: list[Fingerprint | None] = []
     try:
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
@@ -102,8 +119,8 @@ def fingerprints(folder: str, names: Sequence[str]) -> list[tuple[int, bytes] | 
             if not stat.S_ISREG(s.st_mode):
                 result.append(None)
                 continue
-            mark = pack(s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
-            result.append((s.st_size, mark if s.st_ctime_ns <= young else mark + b"young"))
+            mark = pack(s.st_size, s.st_mtime_ns, 0 if linked else s.st_ctime_ns, s.st_ino)
+            result.append(Fingerprint(s.st_size, mark, linked or s.st_ctime_ns <= young))
     finally:
         os.close(directory)
     return result
