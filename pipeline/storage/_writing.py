@@ -60,7 +60,6 @@ def write_many(
     folders that nobody reads yet.
     """
     results = Results()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     temporary = _temporary()
     for folder, indexes in _group(root, paths):
         with _open_dir(folder, "written") as fd, _scratch(scratch, fd) as temp_fd:
@@ -69,7 +68,7 @@ def write_many(
                 if direct:
                     temporary = name
                 try:
-                    out = os.open(temporary, flags, 0o666, dir_fd=temp_fd)
+                    out = _create(temporary, temp_fd)
                     try:
                         _write_all(out, contents[i])
                     finally:
@@ -94,6 +93,19 @@ def _scratch(scratch: str | None, fd: int) -> Iterator[int]:
         return
     with _open_dir(scratch, "written") as temp_fd:
         yield temp_fd if os.fstat(temp_fd).st_dev == os.fstat(fd).st_dev else fd
+
+
+def _create(name: str, fd: int) -> int:
+    """Open a new file `name` in the folder `fd` for writing.
+
+    Whatever a killed run left there is removed, never opened: it may be a hard link to a file of the source.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, 0o666, dir_fd=fd)
+    except FileExistsError:
+        os.unlink(name, dir_fd=fd)
+        return os.open(name, flags, 0o666, dir_fd=fd)
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -155,7 +167,7 @@ def _source_refused(source: str) -> bool:
 def _copy_one(source: str, temporary: str, fd: int, size: int | None) -> str | None:
     inp = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        out = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666, dir_fd=fd)
+        out = _create(temporary, fd)
         try:
             copied = 0
             while data := os.read(inp, 1 << 20):
@@ -212,7 +224,7 @@ def write_whole(path: str, data: bytes) -> None:
     with _open_dir(folder, "written") as fd:
         temporary = f"{_TEMPORARY}{os.getpid()}-{name}.tmp"
         try:
-            out = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666, dir_fd=fd)
+            out = _create(temporary, fd)
             try:
                 _write_all(out, data)
                 os.fsync(out)
