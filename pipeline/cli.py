@@ -6,8 +6,10 @@ failures, any row or file skipped, a held lock, stopped; 2 usage, config, an unk
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -201,6 +203,8 @@ def _stats_text(data: dict[str, Any]) -> str:
 
 def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one return an exit code
     """Run a command; the one place where exceptions become a sentence. Returns the exit code."""
+    with contextlib.suppress(ValueError):  # a thread of somebody's may call this too: then signals are theirs
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cli.main(arguments, prog_name="coco-diy", standalone_mode=False)
     except CocoDiyError as error:

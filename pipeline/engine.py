@@ -13,6 +13,7 @@ import functools
 import importlib.abc
 import os
 import queue
+import signal
 import sys
 import threading
 import types
@@ -22,20 +23,26 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from pipeline.errors import ConfigError, StorageError
+from pipeline.stop import STOP
 
 T = TypeVar("T")
 _MAIN_LOCK = threading.Lock()
 
 #: Fewer files than this are done sooner than a helper process starts.
 FILES_WORTH_HELPERS = 10_000
+#: How long a stopped run waits for the file that a thread has under way.
+STOP_SECONDS = 1.0
 
 
-def _start_helper() -> None:
-    """First of all in a helper beside this process: it indexes and applies, so it never needs pandas.
+def _start_worker(needs_pandas: bool) -> None:
+    """First of all in a worker process. Ctrl-C is for the parent, which ends its workers.
 
-    Arrow looks for pandas at its first conversion, which takes 0.3 s and 60 MB where it finds it.
+    A helper beside the parent indexes and applies, so it never needs pandas; Arrow would look for it at its first
+    conversion, which takes 0.3 s and 60 MB where it finds it.
     """
-    sys.meta_path.insert(0, _NoPandas())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not needs_pandas:
+        sys.meta_path.insert(0, _NoPandas())
 
 
 class _NoPandas(importlib.abc.MetaPathFinder):
@@ -57,12 +64,15 @@ class Engine(AbstractContextManager["Engine"]):
     def __init__(self, scheduler: str = "auto", workers: int | str = "auto") -> None:
         self.scheduler = scheduler
         self.workers = _cores() if workers == "auto" else int(workers)
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: _Helpers | None = None
         self._client: Any = None
         self._started = threading.Lock()
+        STOP.clear()
 
     def __exit__(self, *exc: object) -> None:
         if self._pool is not None:
+            if exc[0] is not None:
+                self._pool.kill()
             self._pool.shutdown(wait=True, cancel_futures=True)
         if self._client is not None:
             self._client.close()
@@ -80,7 +90,7 @@ class Engine(AbstractContextManager["Engine"]):
             return self.workers - 1
         return self.workers if self.scheduler == "processes" else 0
 
-    def pool(self) -> ProcessPoolExecutor:
+    def pool(self) -> _Helpers:
         """The helper processes, started when first used and shared by all stages.
 
         They are spawned: forking a process that has threads (pyarrow's, fsspec's) can hang it.
@@ -89,8 +99,8 @@ class Engine(AbstractContextManager["Engine"]):
 
         with self._started:
             if self._pool is None:
-                start = _start_helper if self.scheduler == "auto" else None
-                self._pool = _Helpers(max(self.helpers, 1), multiprocessing.get_context("spawn"), initializer=start)
+                context = multiprocessing.get_context("spawn")
+                self._pool = _Helpers(max(self.helpers, 1), context, _start_worker, (self.scheduler != "auto",))
             return self._pool
 
     def background(self, function: Callable[..., T], *args: Any) -> Callable[[], T]:
@@ -100,7 +110,8 @@ class Engine(AbstractContextManager["Engine"]):
         """
         if not self.helpers:
             return functools.partial(function, *args)
-        return self.pool().submit(function, *args).result
+        result: Callable[[], T] = self.pool().submit(function, *args).result
+        return result
 
     def warm_up(self) -> None:
         """Let the helpers import what tasks need, as soon as they are free: they will be used."""
@@ -224,9 +235,12 @@ def _local(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], options
                 if not good:
                     raise value
                 yield value
+        except BaseException:
+            STOP.set()
+            raise
         finally:
             stop.set()
-            thread.join()
+            thread.join(STOP_SECONDS if STOP.is_set() else None)
 
     return generate()
 
@@ -272,6 +286,11 @@ class _Helpers(ProcessPoolExecutor):
         """See `ProcessPoolExecutor.submit`: this may start a process."""
         with _no_main():
             return super().submit(*args, **kwargs)
+
+    def kill(self) -> None:
+        """End all processes at once: what they were doing is lost, as if the machine had stopped there."""
+        for process in list((self._processes or {}).values()):
+            process.kill()
 
 
 @contextmanager

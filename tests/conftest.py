@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from hypothesis import settings
 pytest.register_assert_rewrite("tests.contracts", "tests.helpers")
 
 from pipeline.cli import run_cli  # noqa: E402 - after the line that lets pytest explain failed asserts
-from tests.helpers import Result, make_town, write_file  # noqa: E402
+from tests.helpers import NAMES, Result, contents, make_town, make_tree, run_process, write_file  # noqa: E402
 
 Run = Callable[..., Result]
 
@@ -167,3 +168,45 @@ def coco_labels(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
         return root
 
     return unpack
+
+
+#: The subset of the crowd that tests compare.
+CROWD_CONFIG: dict[str, Any] = {"classes": ["truck", {"name": "small", "from": ["bicycle", "motorcycle"]}, "person"],
+          "select": {"backgrounds": "unlabelled", "duplicates": "drop"}}
+
+
+@pytest.fixture(scope="session")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hundred images and more, in folders, with all that is in order: empty, unlabelled, polygons, duplicate rows."""
+    rng = random.Random(5)
+    labels: dict[str, dict[str, bytes | str]] = {}
+    images = {}
+    for folder, count in (("train2017", 120), ("val2017", 30)):
+        stems = [f"{'deep/' * rng.choice((0, 0, 1))}{rng.randrange(10**9):012d}" for _ in range(count)]
+        labels[folder] = {}
+        for stem in stems:
+            size = rng.choice((4, 4, 4, 6, 10))
+            rows = [f"{rng.randrange(len(NAMES))} {' '.join(f'{rng.random():.4f}' for _ in range(size))}\n"
+                    for _ in range(rng.randint(0, 5))]
+            labels[folder][stem] = "".join(rows + rows[: rng.choice((0, 0, 2))])
+        images[folder] = tuple(f"{s}.{rng.choice(('jpg', 'PNG', 'webp'))}" for s in [*stems, "lone", "deep/lone"])
+    return make_tree(tmp_path_factory.mktemp("crowd") / "crowd", labels, images)
+
+
+@pytest.fixture(scope="session")
+def expected(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The subset as one thread makes it of one bucket, in a process of its own."""
+    folder = tmp_path_factory.mktemp("expected")
+    source = {"root": str(crowd), "names": str(crowd / "coco.yaml"), "splits": {"train": "train2017", "val": "val2017"}}
+    data = CROWD_CONFIG | {"source": source, "target": {"root": str(folder / "out")}, "workdir": str(folder / "work"),
+                           "index": {"buckets": 1}}
+    (folder / "c.yaml").write_text(yaml.safe_dump(data))
+    told = run_process("build", folder / "c.yaml", "--scheduler", "sync", "--workers", "1")
+    assert told.code == 0, told.err
+    return contents(folder / "out")
+
+
+@pytest.fixture
+def wanted(crowd: Path, make_subset: MakeSubset) -> Subset:
+    """The subset of the crowd, not made yet."""
+    return make_subset(crowd, **CROWD_CONFIG)

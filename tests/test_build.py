@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,9 @@ STEPS = [
     (MERGED, "target.images=none"),
     ("classes=[motorcycle]", "target.images=symlink"),
     ("target.images=symlink", "target.yaml=absolute"),
+    ("source.splits={train: train2017}",),
+    ("source.splits={train: val2017, val: train2017}",),
+    ("classes=[{name: bike, from: bicycle}, car]",),
     (),
 ]
 
@@ -202,6 +206,34 @@ def test_training_yaml(subset: Subset, kind: str, name: str, train: str) -> None
     told = yaml.safe_load((subset.target / name).read_text())
     assert told["train"] == train.format(root=subset.target)
     assert "path" not in told
+
+
+def test_a_new_name_is_a_new_yaml_alone(subset: Subset) -> None:
+    subset.build()
+    told = subset.build("--set", "classes=[{name: bike, from: bicycle}, car]")
+    assert told["changes"] == told["plan"]["write"]["meta"]["files"] == 1
+    assert yaml.safe_load((subset.target / "data.yaml").read_text())["names"] == {0: "bike", 1: "car"}
+
+
+@pytest.mark.parametrize("buckets", ["1", "8"])
+def test_a_source_of_another_name_makes_the_same_files(subset: Subset, buckets: str) -> None:
+    """Names are in the keys, and keys deal files to buckets: what one gives up another takes, or a true word says no."""
+    subset.build("--set", f"index.buckets={buckets}")
+    before = outside(snapshot(subset.target))
+    told = subset.command("build", "--set", f"index.buckets={buckets}", "--set", "source.name=other", code=None)
+    assert told.code == 0 or "source.name" in told.err
+    assert "was not made by coco-diy" not in told.err
+    assert outside(snapshot(subset.target)) == before
+
+
+def test_splits_spelled_out(subset: Subset, tmp_path: Path) -> None:
+    """As Roboflow lays them out: the folders of two splits have the same names."""
+    for split, folder in (("train", "train2017"), ("valid", "val2017")):
+        for kind in ("labels", "images"):
+            shutil.copytree(subset.source / kind / folder, tmp_path / "robo" / split / kind)
+    splits = "{train: {labels: train/labels, images: train/images}, val: {labels: valid/labels, images: valid/images}}"
+    subset.build("--set", f"source.root={tmp_path}/robo", "--set", f"source.splits={splits}")
+    assert contents(subset.target) == BUILT
 
 
 def test_a_moved_target_is_still_ours(subset: Subset) -> None:

@@ -239,53 +239,6 @@ def test_an_image_that_cannot_be_copied_fails_alone(own_subset: Subset) -> None:
     assert contents(own_subset.target) == BUILT
 
 
-BUS = ("--set", "classes=[bicycle, car, bus]")
-
-
-@pytest.fixture(params=["1", "8"])
-def stopped(subset: Subset, request: pytest.FixtureRequest) -> Subset:
-    """A subset of two classes whose next build, with a third, was stopped: a file stood where a folder must be."""
-    subset.build("--set", f"index.buckets={request.param}")
-    in_the_way = write_file(subset.target / "images/train/sub/deep", "mine")
-    told = subset.command("build", *BUS, "--set", f"index.buckets={request.param}", code=1)
-    assert str(in_the_way) in told.err
-    assert told.out == ""
-    assert (subset.target / ".coco-diy/intent.json").exists()
-    in_the_way.unlink()
-    return subset
-
-
-def test_a_stopped_build_goes_on(stopped: Subset, make_subset: MakeSubset) -> None:
-    buckets = str(len(json.loads((stopped.target / ".coco-diy/manifest.json").read_text())["parts"]))
-    stopped.build(*BUS, "--set", f"index.buckets={buckets}")
-    fresh = make_subset(stopped.source, "fresh")
-    fresh.build(*BUS)
-    assert contents(stopped.target) == contents(fresh.target)
-    assert not (stopped.target / ".coco-diy/intent.json").exists()
-
-
-@pytest.mark.parametrize("buckets", [1, 8, 3])
-def test_a_stopped_build_can_be_turned_back(stopped: Subset, buckets: int) -> None:
-    """What the stopped run meant to do is not done, what it did is undone, and what was there before stays ours."""
-    stopped.build("--set", f"index.buckets={buckets}")
-    assert contents(stopped.target) == BUILT
-    assert stopped.build("--set", "classes=[motorcycle]", "--set", f"index.buckets={buckets}")["changes"] > 0
-    assert set(contents(stopped.target)) == {"labels/val/v.txt", "images/val/v.jpg", "data.yaml"}
-
-
-def test_a_stopped_build_that_would_only_have_added(own_subset: Subset) -> None:
-    """Turned back, it has nothing to undo beside the YAML, and all else of its bucket is still ours."""
-    write_file(own_subset.source / "labels/train2017/d.txt", "1 0.1 0.1 0.9 0.1 0.5 0.95\n")
-    own_subset.build()
-    in_the_way = write_file(own_subset.target / "labels/train/sub/deep", "mine")
-    own_subset.command("build", *BUS, code=1)
-    in_the_way.unlink()
-    own_subset.build()
-    assert contents(own_subset.target) == BUILT
-    own_subset.build("--set", "classes=[motorcycle]")
-    assert set(contents(own_subset.target)) == {"labels/val/v.txt", "images/val/v.jpg", "data.yaml"}
-
-
 def test_a_held_lock(subset: Subset) -> None:
     subset.build()
     before = outside(snapshot(subset.target))

@@ -113,32 +113,31 @@ def test_every_suffix_in_any_case(tmp_path: Path, make_subset: MakeSubset, upper
     assert told["source"]["train"]["images"] == len(SUFFIXES)
 
 
-def two_of_a_stem(tmp_path: Path) -> Path:
-    labels = {"train2017": {"a": BOX, "b": BOX}, "val2017": {"v": BOX, "w": "0 0.5 0.5 0.1 0.1\n"}}
-    return make_tree(tmp_path / "src", labels,
-                     {"train2017": ("a.png", "a.jpg", "b.jpg"), "val2017": ("v.jpg", "w.jpg", "w.png", "w.bmp")})
+@pytest.fixture
+def doubled(own_subset: Subset) -> Subset:
+    """A subset where two stems have several images, one of them of an image that is wanted."""
+    for name in ("train2017/a.webp", "train2017/a.BMP", "val2017/w.png"):
+        write_file(own_subset.source / "images" / name, "another")
+    return own_subset
 
 
-def test_two_images_of_one_stem_stop_the_build(tmp_path: Path, make_subset: MakeSubset) -> None:
-    subset = make_subset(two_of_a_stem(tmp_path))
-    told = subset.command("build", code=1)
-    assert f"{subset.source}/images/train2017/a.jpg" in told.err
-    assert "a.png" in told.err
+def test_two_images_of_one_stem_stop_the_build(doubled: Subset) -> None:
+    told = doubled.command("build", code=1)
+    assert f"{doubled.source}/images/train2017/a.jpg" in told.err
+    assert "a.BMP, a.webp" in told.err
     assert "on_error=skip" in told.err
-    assert contents(subset.target) == {}
+    assert contents(doubled.target) == {}
     # The other pair has no object of these classes: it is in nobody's way, but counted.
-    assert subset.plan(code=1)["problems"] == {"many_images": 1}
-    assert subset.command("index", "--json").json["source"]["val"]["many_images"] == 1
+    assert doubled.plan(code=1)["problems"] == {"many_images": 1}
+    assert doubled.command("index", "--json").json["source"]["val"]["many_images"] == 1
 
 
-def test_two_images_of_one_stem_the_first_is_taken(tmp_path: Path, make_subset: MakeSubset) -> None:
-    subset = make_subset(two_of_a_stem(tmp_path), on_error="skip")
-    told = subset.build(code=1)
+def test_two_images_of_one_stem_the_first_is_taken(doubled: Subset) -> None:
+    told = doubled.build("--set", "on_error=skip", code=1)
     assert told["ok"] is False
-    assert contents(subset.target)["images/train/a.jpg"] == picture("train2017/a.jpg")
-    assert "images/train/a.png" not in contents(subset.target)
+    assert contents(doubled.target) == BUILT
     assert any("with several" in w for w in told["warnings"])
-    again = subset.build(code=1)
+    again = doubled.build("--set", "on_error=skip", code=1)
     assert (again["status"], again["problems"]) == ("nothing to do", {"many_images": 1})
 
 

@@ -127,7 +127,9 @@ def test_init_copies_a_config_that_loads(name: str, run: Run, tmp_path: Path, mo
     assert told[0] == f"conf/{name}.yaml"
     found = load_config(f"conf/{name}.yaml")
     assert Path(found.source.names).is_file()
-    assert run("init", name).out == ""  # the same files are there: nothing to write
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "conf").iterdir()}
+    assert run("init", name).out.count("is there already") == len(before)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
     write_file(tmp_path / "conf" / f"{name}.yaml", "mine")
     assert "--force" in run("init", name, code=2).err
     run("init", name, "--force")

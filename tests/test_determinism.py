@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,54 +12,15 @@ import pytest
 import pipeline
 from pipeline import schema
 from pipeline.index import Index
-from tests.conftest import MakeSubset, Subset
-from tests.helpers import NAMES, contents, make_tree, run_process
+from tests.conftest import CROWD_CONFIG, MakeSubset, Subset
+from tests.helpers import NAMES, contents, make_tree
 
 BUCKETS = (1, 2, 7, 64)
-CONFIG = {"classes": ["truck", {"name": "small", "from": ["bicycle", "motorcycle"]}, "person"],
-          "select": {"backgrounds": "unlabelled", "duplicates": "drop"}}
-
-
-@pytest.fixture(scope="module")
-def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hundred images and more, in folders, with all that is in order: empty, unlabelled, polygons, duplicate rows."""
-    rng = random.Random(5)
-    labels: dict[str, dict[str, bytes | str]] = {}
-    images = {}
-    for folder, count in (("train2017", 120), ("val2017", 30)):
-        stems = [f"{'deep/' * rng.choice((0, 0, 1))}{rng.randrange(10**9):012d}" for _ in range(count)]
-        labels[folder] = {}
-        for stem in stems:
-            size = rng.choice((4, 4, 4, 6, 10))
-            rows = [f"{rng.randrange(len(NAMES))} {' '.join(f'{rng.random():.4f}' for _ in range(size))}\n"
-                    for _ in range(rng.randint(0, 5))]
-            labels[folder][stem] = "".join(rows + rows[: rng.choice((0, 0, 2))])
-        images[folder] = tuple(f"{s}.{rng.choice(('jpg', 'PNG', 'webp'))}" for s in [*stems, "lone", "deep/lone"])
-    return make_tree(tmp_path_factory.mktemp("crowd") / "crowd", labels, images)
-
-
-@pytest.fixture(scope="module")
-def expected(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The subset as one thread makes it of one bucket, in a process of its own."""
-    import yaml
-
-    folder = tmp_path_factory.mktemp("expected")
-    source = {"root": str(crowd), "names": str(crowd / "coco.yaml"), "splits": {"train": "train2017", "val": "val2017"}}
-    (folder / "c.yaml").write_text(yaml.safe_dump(CONFIG | {"source": source, "target": {"root": str(folder / "out")},
-                                                            "workdir": str(folder / "work"), "index": {"buckets": 1}}))
-    told = run_process("build", folder / "c.yaml", "--scheduler", "sync", "--workers", "1")
-    assert told.code == 0, told.err
-    return contents(folder / "out")
 
 
 def test_the_crowd_is_worth_it(expected: dict[str, bytes]) -> None:
     assert sum(p.startswith("labels/") for p in expected) > 75
     assert b"" in expected.values()
-
-
-@pytest.fixture
-def wanted(crowd: Path, make_subset: MakeSubset) -> Subset:
-    return make_subset(crowd, **CONFIG)
 
 
 @pytest.mark.parametrize("buckets", BUCKETS)
@@ -75,6 +35,23 @@ def test_any_scheduler(wanted: Subset, expected: dict[str, bytes], engine: str) 
     words = ["--scheduler", scheduler, *(["--workers", workers] if workers else [])]
     wanted.build(*words, "--set", "index.buckets=7")
     assert contents(wanted.target) == expected
+
+
+def test_more_files_than_one_process_does_alone(tmp_path: Path, make_subset: MakeSubset) -> None:
+    """From ten thousand files on `auto` shares the buckets with helper processes, for the index and at the target."""
+    labels = {f"{number:05d}": f"{number % 6} 0.5 0.5 0.1 0.{number:05d}\n" for number in range(10_100)}
+    source = make_tree(tmp_path / "src", {"train2017": labels, "val2017": {"v": "0 0.5 0.5 0.1 0.1\n"}}, {})
+    subset = make_subset(source, classes=["truck", {"name": "rest", "from": list(NAMES[:-1])}])
+    words = ("--workers", "2", "--set", "target.images=none", "--set", "index.buckets=4")
+    told = subset.build("--scheduler", "auto", *words)
+    assert told["rows"]["kept"] == 10_101
+    made = contents(subset.target)
+    assert made["labels/train/00017.txt"] == b"0 0.5 0.5 0.1 0.00017\n"
+    for number, row in enumerate(labels.values()):
+        new = b"0" if number % 6 == 5 else b"1"
+        assert made[f"labels/train/{number:05d}.txt"] == new + row[1:].encode()
+    assert len(made) == 10_102
+    assert subset.build("--scheduler", "sync", *words, "--set", f"workdir={tmp_path}/other")["changes"] == 0
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +82,7 @@ def test_buckets_may_change_under_a_target(wanted: Subset, make_subset: MakeSubs
     for classes, buckets in zip(orders, (7, 32, 2, 6, 1), strict=True):
         told = wanted.build("--set", f"classes={classes}", "--set", f"index.buckets={buckets}")
         assert told["changes"] > 0
-    fresh = make_subset(wanted.source, "fresh", **CONFIG)
+    fresh = make_subset(wanted.source, "fresh", **CROWD_CONFIG)
     fresh.build("--set", "classes=['car']")
     assert contents(wanted.target) == contents(fresh.target)
 

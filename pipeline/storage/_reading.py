@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.stop import STOP, check_stop
 from pipeline.storage._base import SETTLE_NS, storage_error
 
 
@@ -35,6 +36,8 @@ def read_many(
         raise storage_error(error, folder, "read") from None
     try:
         for i, name in enumerate(names):
+            if STOP.is_set():
+                check_stop()
             try:
                 fd = os.open(name, flags, dir_fd=directory)
                 try:

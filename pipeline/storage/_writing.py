@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.errors import StorageError
+from pipeline.stop import check_stop
 from pipeline.storage._base import hits_all, storage_error
 
 
@@ -64,6 +65,7 @@ def write_many(
     for folder, indexes in _group(root, paths):
         with _open_dir(folder, "written") as fd, _scratch(scratch, fd) as temp_fd:
             for i in indexes:
+                check_stop()
                 name = paths[i].rpartition("/")[2]
                 if direct:
                     temporary = name
@@ -135,6 +137,7 @@ def copy_many(
     for folder, indexes in _group(root, paths):
         with _open_dir(folder, "written") as fd, _scratch(scratch, fd) as temp_fd:
             for i in indexes:
+                check_stop()
                 name = paths[i].rpartition("/")[2]
                 if direct:
                     temporary = name
