@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import os
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, formats, index, select, storage
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path
-from pipeline.plan import compare, summarise
+from pipeline.plan import compare, image_mark, summarise
 from pipeline.schema import Action, part_name
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class PlanContext:
 
     `check_there`: files came or went at the target since the manifest was written, so kept ones are looked for.
     `check_foreign`: the target has files, so new ones are looked for in case they are somebody else's.
-    `staged`: folders that are not at the target yet.
+    `staged`: folders that are not at the target yet. `prefixes`: what keys begin with, by split.
     """
 
     index_dir: str
@@ -45,6 +44,7 @@ class PlanContext:
     check_there: bool
     check_foreign: bool
     staged: tuple[str, ...]
+    prefixes: dict[str, str]
 
 
 def run(context: PlanContext, engine: Engine) -> list[dict[str, Any]]:
@@ -93,7 +93,7 @@ def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> A
     taken = _of_images(rows, chosen)
     render = formats.load(context.format).render
     wanted = exporters.load(context.exporter).fragment(taken, chosen, render)
-    held = TargetState(context.root).rows(bucket, context.buckets)
+    held = TargetState(context.root, context.prefixes).rows(bucket, context.buckets)
     if context.check_there:
         places = [staged_path(path, context.staged) for path in held["path"].to_pylist()]
         held = held.filter(pa.array(storage.exist_many(context.root, places), pa.bool_()))
@@ -110,6 +110,7 @@ def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> A
                  "without_image": rows.num_rows - taken.num_rows},
         "counts": _counts(context, taken, chosen, choice, table),
     }
+    pa.default_memory_pool().release_unused()  # otherwise the pool keeps the largest bucket it ever saw
     return pd.DataFrame({"summary": [json.dumps(summary)]})
 
 
@@ -137,16 +138,10 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     images = images.append_column("source", pa.array(sources, pa.string()))
     images = images.append_column("size", pa.array([s and s.size for s in stats], pa.int64()))
     images = images.append_column("mark", pa.array(
-        [s and _mark(context.images, s, source) for s, source in zip(stats, sources, strict=True)], pa.binary()))
+        [s and image_mark(context.images, s, source or "") for s, source in zip(stats, sources, strict=True)], pa.binary()))
     there = pa.array([s is not None for s in stats], pa.bool_())
     gone = [key for key, s in zip(images["key"].to_pylist(), stats, strict=True) if s is None]
     return (images.filter(there) if gone else images).combine_chunks(), gone
-
-
-def _mark(images: str, found: storage.Fingerprint, source: str | None) -> bytes:
-    """What decides whether an image at the target is still the right one: how it got there, and its source."""
-    unsettled = b"" if found.settled else str(time.time_ns()).encode()  # never the same again
-    return b"\0".join((images.encode(), found.mark, unsettled, (source or "").encode() if images == "symlink" else b""))
 
 
 def _foreign(context: PlanContext, table: pa.Table, held: pa.Table) -> list[str]:
@@ -215,20 +210,21 @@ def _by_class(context: PlanContext, ids: Any) -> dict[str, int]:
     return {name: int(counts[i]) for i, name in enumerate(context.classes.names)}
 
 
-def image_sources(folder: str, buckets: int, roots: dict[str, str | None]) -> list[tuple[str, list[str]]]:
-    """(folder, names) of the source images of a plan, as `storage.fingerprints` takes them."""
+def image_sources(folder: str, buckets: int, roots: dict[str, str | None]) -> tuple[dict[str, list[str]], bytes]:
+    """Names of the source images of a plan by folder, and their digests (16 bytes each) in the same order, joined."""
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    found: dict[str, list[str]] = {}
-    for bucket in range(buckets):
-        table = pq.read_table(os.path.join(folder, part_name(bucket)), columns=["split", "source", "action"])
-        there = pc.and_(table["source"].is_valid(), pc.not_equal(table["action"], "delete"))
-        table = table.filter(there)
-        for split, source in zip(table["split"].to_pylist(), table["source"].to_pylist(), strict=True):
-            root = roots[split]
-            assert root is not None
-            found.setdefault(root, []).append(source[len(root) + 1 :])
-    return sorted(found.items())
-
-
+    columns = ["split", "source", "action", "digest"]
+    parts = [pq.read_table(os.path.join(folder, part_name(b)), columns=columns) for b in range(buckets)]
+    table = pa.concat_tables(parts)
+    table = table.filter(pc.and_(table["source"].is_valid(), pc.not_equal(table["action"], Action.DELETE.value)))
+    names: dict[str, list[str]] = {}
+    digests: list[bytes] = []
+    for split, root in roots.items():
+        assert root is not None
+        part = table.filter(pc.equal(table["split"], split))
+        names.setdefault(root, []).extend(source[len(root) + 1 :] for source in part["source"].to_pylist())
+        digests += part["digest"].to_pylist()
+    return names, b"".join(digests)

@@ -103,6 +103,7 @@ def _plan_context(job: Job, info: IndexInfo, state: TargetState) -> PlanContext:
         exporter=job.config.target.format,
         check_there=folders != held,
         staged=_staged(job),
+        prefixes=job.spec.prefixes,
         check_foreign=bool(folders),
     )
 

@@ -16,7 +16,7 @@ from pipeline.errors import StorageError
 from pipeline.index import IndexInfo, Scan
 from pipeline.job import Job
 from pipeline.manifest import Manifest, TargetState
-from pipeline.plan import digest_of
+from pipeline.plan import digest_of, image_mark
 from pipeline.progress import Progress
 from pipeline.schema import part_name
 
@@ -107,6 +107,7 @@ def commit(
         report={key: report.data[key] for key in kept} | {"ok": report.ok, "warnings": report.warnings},
         images=remember_images(job, planned),
         folders=folder_times(job),
+        prefixes=job.spec.prefixes,
     )
     target_manifest.commit(state, manifest)
 
@@ -157,27 +158,29 @@ def _images_file(job: Job) -> str:
 def remember_images(job: Job, planned: Planned) -> str | None:
     """Keep the list of the images in the subset, so that a later run can look for changed ones without the tables.
 
-    Returns the digest of their fingerprints; None without images.
+    Returns the digest of their digests; None without images.
     """
     if not job.need_image:
         return None
     from pipeline import _planner
 
-    listed = _planner.image_sources(planned.folder, planned.buckets, {s.split: s.images for s in job.spec.splits})
-    storage.write_whole(_images_file(job), json.dumps(listed).encode())
-    return _images_digest(job)
+    roots = {s.split: s.images for s in job.spec.splits}
+    names, digests = _planner.image_sources(planned.folder, planned.buckets, roots)
+    storage.write_whole(_images_file(job), json.dumps(names).encode())
+    return digest_of(digests).hex()
 
 
 def _images_digest(job: Job) -> str | None:
-    import xxhash
-
+    """What `remember_images` returned, of the images as they are now; None where one is gone."""
     data = storage.read_whole(_images_file(job))
     if data is None:
         return None
-    state = xxhash.xxh3_128(data)
-    for folder, names in json.loads(data):
-        for found in storage.fingerprints(folder, names, linked=job.config.target.images == "hardlink"):
-            if found is None or not found.settled:
+    how = job.config.target.images
+    digests: list[bytes] = []
+    for folder, names in json.loads(data).items():
+        found = storage.fingerprints(folder, names, linked=how == "hardlink")
+        for name, image in zip(names, found, strict=True):
+            if image is None:
                 return None
-            state.update(found.mark)
-    return str(state.hexdigest())
+            digests.append(digest_of(image_mark(how, image, f"{folder}/{name}")))
+    return digest_of(b"".join(digests)).hex()

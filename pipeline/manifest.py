@@ -44,7 +44,7 @@ class Manifest:
 
     `recipe` is the digest of everything in the config that decides about the subset, `source` that of the source's
     listing; `parts` are the digests of the parts, `meta` the files that belong to no image, `folders` the change times
-    (ns) of the target's folders when the run ended.
+    (ns) of the target's folders when the run ended; `prefixes` is what keys begin with, by split.
     """
 
     tool: str
@@ -56,6 +56,7 @@ class Manifest:
     report: dict[str, Any]
     images: str | None = None
     folders: dict[str, int] = field(default_factory=dict)
+    prefixes: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
 
 
@@ -68,9 +69,13 @@ class Base:
 
 
 class TargetState:
-    """The manifest and intent at `root`, read once; `rows` gives what the target holds, a bucket at a time."""
+    """The manifest and intent at `root`, read once; `rows` gives what the target holds, a bucket at a time.
 
-    def __init__(self, root: str) -> None:
+    `prefixes` is what keys begin with now, by split. Where the source was called otherwise before, the keys of the
+    manifest are changed accordingly: the files are the same.
+    """
+
+    def __init__(self, root: str, prefixes: dict[str, str] | None = None) -> None:
         self.root = root
         self.folder = os.path.join(root, FOLDER)
         self.manifest = self._manifest()
@@ -79,6 +84,13 @@ class TargetState:
         self._done: dict[int, str | None] = {}
         if self.intent is not None:
             self.base = Base(**self.intent["base"])
+            before = self.intent["prefixes"]
+        else:
+            before = self.manifest.prefixes if self.manifest else prefixes
+        self.prefixes: dict[str, str] = prefixes if prefixes is not None else before or {}
+        self.renamed = {s: (p, self.prefixes[s]) for s, p in (before or {}).items()
+                        if s in self.prefixes and p != self.prefixes[s]}
+        if self.intent is not None:
             for name in storage.list_names(os.path.join(self.folder, self.intent["folder"])):
                 if name.startswith("done-") and name.endswith(".json"):
                     self._done[int(name[5:-5])] = (self._json(f"{self.intent['folder']}/{name}") or {})["part"]
@@ -118,6 +130,20 @@ class TargetState:
 
     def rows(self, bucket: int, buckets: int) -> pa.Table:
         """What the target holds of one bucket, as `schema.manifest`; unknown content has the digest `UNKNOWN`."""
+        import pyarrow as pa
+
+        if not self.renamed:
+            return self._rows(bucket, buckets)
+        n = self.intent["buckets"] if self.intent else self.base.buckets
+        table = pa.concat_tables([self._rows(b, n) for b in range(n)])
+        keys = []
+        for key, split in zip(table["key"].to_pylist(), table["split"].to_pylist(), strict=True):
+            before, now = self.renamed.get(split, ("", ""))
+            keys.append(now + key.removeprefix(before))
+        table = table.set_column(table.schema.get_field_index("key"), table.schema.field("key"), pa.array(keys))
+        return table.filter(_in_bucket(table, bucket, buckets)).combine_chunks()
+
+    def _rows(self, bucket: int, buckets: int) -> pa.Table:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -234,9 +260,10 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
     base = settle(state, buckets)
     folder = f"intent/{uuid.uuid4().hex}"
     storage.write_many(state.folder, [f"{folder}/{part_name(b)}" for b in parts], list(parts.values()))
-    content = {"folder": folder, "buckets": buckets, "touched": sorted(parts), "base": asdict(base), "meta": meta}
+    content = {"folder": folder, "buckets": buckets, "touched": sorted(parts), "base": asdict(base), "meta": meta,
+               "prefixes": state.prefixes}
     storage.write_whole(os.path.join(state.folder, "intent.json"), json.dumps(content).encode())
-    state.intent, state.base, state._done = content, base, {}
+    state.intent, state.base, state._done, state.renamed = content, base, {}, {}
     _clear(os.path.join(state.folder, "intent"), keep=folder.removeprefix("intent/"))
 
 
@@ -245,7 +272,7 @@ def settle(state: TargetState, buckets: int) -> Base:
 
     They are the manifest's own, unless it is cut otherwise or a run was interrupted: then they are written here.
     """
-    if state.intent is None and state.base.buckets == buckets:
+    if state.intent is None and state.base.buckets == buckets and not state.renamed:
         return state.base
     return Base(buckets, [write_part(state.folder, state.rows(b, buckets)) for b in range(buckets)])
 

@@ -5,6 +5,7 @@ The plan is a value: the dry run, the resume point, the record and what a test a
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from pipeline import schema
@@ -12,6 +13,8 @@ from pipeline.schema import UNKNOWN, Action
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from pipeline.storage import Fingerprint
 
 
 
@@ -46,6 +49,15 @@ def meta_plan(wanted: dict[str, bytes], held: dict[str, dict[str, Any]]) -> list
         plan.append((Action.KEEP.value if same else Action.WRITE.value, path))
     plan += [(Action.DELETE.value, path) for path in sorted(held) if path not in wanted]
     return plan
+
+
+def image_mark(images: str, found: Fingerprint, source: str) -> bytes:
+    """What decides whether an image at the target is still the right one: how it got there, and its source as it is.
+
+    Its XXH3-128 is the image's digest in plan and manifest.
+    """
+    unsettled = b"" if found.settled else str(time.time_ns()).encode()  # never the same again
+    return b"\0".join((images.encode(), found.mark, unsettled, source.encode() if images == "symlink" else b""))
 
 
 def digest_of(content: bytes) -> bytes:

@@ -45,7 +45,7 @@ def make_plan(config: Config, progress: Progress | None = None) -> Report:
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
         info = update_index(job, engine, progress, scan(job, engine, import_for_plan), import_for_plan)
-        planned = plan_subset(job, info, TargetState(job.root), engine, progress)
+        planned = plan_subset(job, info, TargetState(job.root, job.spec.prefixes), engine, progress)
     report = plan_report(job, info, planned)
     report.data["command"] = "plan"
     return report
@@ -94,7 +94,7 @@ def build(config: Config, progress: Progress | None = None) -> Report:
     options = config.engine
     target_lock = storage.lock(os.path.join(job.root, target_manifest.FOLDER, "lock"), f"the target {job.root}")
     with target_lock, Engine(options.scheduler, options.workers) as engine, index_lock(job):
-        state = TargetState(job.root)
+        state = TargetState(job.root, job.spec.prefixes)
         current = is_current_recipe(job, state)
         found = scan(job, None if current else engine, import_for_plan)
         if current and (report := nothing_to_do(job, state, found)):

@@ -33,6 +33,11 @@ class IndexSpec:
     keypoints: tuple[int, int] | None
     splits: tuple[SplitSpec, ...]
 
+    @property
+    def prefixes(self) -> dict[str, str]:
+        """What the keys of each split begin with."""
+        return {s.split: f"{self.name}/{s.folder}/" for s in self.splits}
+
     def digest(self) -> str:
         """Hexadecimal digest of the specification and the version of the tables."""
         import xxhash

@@ -26,8 +26,8 @@ LEVELS: list[set[str]] = [
     {"cli"},
     {"__main__", ""},
 ]
-#: Stages do not import each other, but for what they hand on: the manifest is the plan's other half. The engine tells the
-#: batch verbs of storage when to stop.
+#: Stages do not import each other, but for what they hand on: the manifest is the plan's other half. And the engine
+#: tells the batch verbs of storage when to stop.
 ALLOWED = {("apply", "plan"), ("apply", "manifest"), ("engine", "storage")}
 
 DASK_AT_HOME = {"index", "select", "engine", "run"}

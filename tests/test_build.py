@@ -217,7 +217,7 @@ def test_a_new_name_is_a_new_yaml_alone(subset: Subset) -> None:
 
 @pytest.mark.parametrize("buckets", ["1", "8"])
 def test_a_source_of_another_name_makes_the_same_files(subset: Subset, buckets: str) -> None:
-    """Names are in the keys, and keys deal files to buckets: what one gives up another takes, or a true word says no."""
+    """Names are in the keys, keys deal files to buckets: what one gives up another takes, or a true word says no."""
     subset.build("--set", f"index.buckets={buckets}")
     before = outside(snapshot(subset.target))
     told = subset.command("build", "--set", f"index.buckets={buckets}", "--set", "source.name=other", code=None)

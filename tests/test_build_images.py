@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,54 @@ def test_backgrounds_of_labels_alone(subset: Subset) -> None:
     assert labels == {"labels/train/empty.txt", "labels/train/unlabelled.txt"}
 
 
+STEMS = ["a b", "ünï", "-dash", "a.b.c", "back\\slash", "quo'te\"", "line\nbreak", "tab\there", "%2F", "日本", "#x",
+         "~", "a.txt", "a.jpg"]
+
+
+def test_any_name_is_taken_as_it_is(tmp_path: Path, make_subset: MakeSubset) -> None:
+    stems = [*STEMS, *(f"in {stem}/{stem}" for stem in STEMS[:-2])]
+    labels = {stem: f"1 0.5 0.5 0.1 0.{number}1\n" for number, stem in enumerate(stems)}
+    source = make_tree(tmp_path / "src", {"train2017": labels, "val2017": {}},
+                       {"train2017": tuple(f"{stem}.jpg" for stem in labels), "val2017": ()})
+    subset = make_subset(source)
+    subset.build("--set", "index.buckets=3")
+    expected = {f"labels/train/{stem}.txt": f"0{row[1:]}".encode() for stem, row in labels.items()}
+    expected |= {f"images/train/{stem}.jpg": picture(f"train2017/{stem}.jpg") for stem in labels}
+    made = contents(subset.target)
+    del made["data.yaml"]
+    assert made == expected
+    subset.build("--set", "classes=[car]", "--set", "index.buckets=3")
+    assert set(contents(subset.target)) == {"data.yaml"}
+
+
+@pytest.mark.parametrize("folder", ["images", "images/train", "labels"])
+def test_a_folder_of_the_target_on_another_disk(own_subset: Subset, folder: str) -> None:
+    """People put images on the big disk and leave a link in their place."""
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == own_subset.source.stat().st_dev:
+        pytest.skip("no second file system at /dev/shm")
+    there = shm / f"coco-diy-test-{os.getpid()}-{folder.replace('/', '-')}"
+    there.mkdir()
+    try:
+        (own_subset.target / folder).parent.mkdir(parents=True)
+        os.symlink(there, own_subset.target / folder)
+        own_subset.build()
+        assert contents_of_links(own_subset.target) == BUILT
+        assert any(there.rglob("*.*"))
+        own_subset.build("--set", "classes=[car, bicycle]")
+        assert own_subset.build("--set", "classes=[car, bicycle]")["status"] == "nothing to do"
+        own_subset.build()
+        assert contents_of_links(own_subset.target) == BUILT
+    finally:
+        shutil.rmtree(there)
+
+
+def contents_of_links(root: Path) -> dict[str, bytes]:
+    """`contents`, through folders that are links as well."""
+    return {os.path.relpath(os.path.join(folder, name), root): Path(folder, name).read_bytes()
+            for folder, _, names in os.walk(root, followlinks=True) for name in names if ".coco-diy" not in folder}
+
+
 def test_a_link_in_the_source_is_the_file_it_leads_to(own_subset: Subset, tmp_path: Path) -> None:
     outside_ = write_file(tmp_path / "store/e.jpeg", "from the store")
     (own_subset.source / "images/train2017/sub/e.jpeg").unlink()
@@ -236,6 +285,4 @@ def test_hard_links_do_not_cross_file_systems(own_subset: Subset) -> None:
         assert run_process("build", own_subset.config, "--set", f"target.root={target}").code == 0
         assert contents(target) == BUILT
     finally:
-        import shutil
-
         shutil.rmtree(target, ignore_errors=True)

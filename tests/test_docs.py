@@ -36,7 +36,7 @@ from pipeline import __version__
 from pipeline.cli import cli
 from pipeline.config import Config, Target, load_config, validate
 from pipeline.engine import FILES_WORTH_HELPERS
-from pipeline.index import IMAGE_SUFFIXES
+from pipeline.spec import IMAGE_SUFFIXES
 from tests.helpers import PROJECT
 
 README = PROJECT / "README.md"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -57,7 +58,7 @@ def read(content: bytes, task: Task, keypoints: tuple[int, int] | None) -> Readi
 
 
 def _is_row(tokens: list[bytes], task: Task, keypoints: tuple[int, int] | None) -> bool:
-    if not all(_NUMBER.fullmatch(t) for t in tokens):
+    if not all(_NUMBER.fullmatch(t) and math.isfinite(float(t)) for t in tokens):
         return False
     class_id, *numbers = map(float, tokens)
     if not class_id.is_integer() or not 0 <= class_id <= 1_000_000:

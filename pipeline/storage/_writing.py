@@ -23,6 +23,8 @@ class Results:
 
 
 _TEMPORARY = ".coco-diy-"
+_COPY_BYTES = 1 << 20
+_CHANGED = "changed since the plan was made; run again"
 
 
 def _temporary() -> str:
@@ -170,35 +172,36 @@ def _source_refused(source: str) -> bool:
 def _copy_one(source: str, temporary: str, fd: int, size: int | None) -> str | None:
     inp = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        if size is None:
+            size = os.fstat(inp).st_size
+        # One byte more than there should be: a file that grew is seen, and a small one needs no second read.
+        data = os.read(inp, min(size + 1, _COPY_BYTES))
+        copied = len(data)
         out = _create(temporary, fd)
         try:
-            copied = 0
-            while data := os.read(inp, 1 << 20):
+            _write_all(out, data)
+            while size >= _COPY_BYTES and (data := os.read(inp, _COPY_BYTES)):
                 _write_all(out, data)
                 copied += len(data)
-                if size is not None and copied == size and len(data) < 1 << 20:
-                    break
         finally:
             os.close(out)
-        if size is not None and (copied != size or os.fstat(inp).st_size != size):
-            return "changed since the plan was made; run again"
     finally:
         os.close(inp)
-    return None
+    return None if copied == size else _CHANGED
 
 
 def _hardlink_one(source: str, temporary: str, fd: int, size: int | None) -> str | None:
     _clean(temporary, fd)
     os.link(os.path.realpath(source), temporary, dst_dir_fd=fd)
     if size is not None and os.stat(temporary, dir_fd=fd).st_size != size:
-        return "changed since the plan was made; run again"
+        return _CHANGED
     return None
 
 
 def _symlink_one(source: str, temporary: str, fd: int, size: int | None) -> str | None:
     _clean(temporary, fd)
     if size is not None and os.stat(source).st_size != size:
-        return "changed since the plan was made; run again"
+        return _CHANGED
     os.symlink(source, temporary, dir_fd=fd)
     return None
 
