@@ -138,7 +138,8 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     images = images.append_column("source", pa.array(sources, pa.string()))
     images = images.append_column("size", pa.array([s and s.size for s in stats], pa.int64()))
     images = images.append_column("mark", pa.array(
-        [s and image_mark(context.images, s, source or "") for s, source in zip(stats, sources, strict=True)], pa.binary()))
+        [s and image_mark(context.images, s, source or "") for s, source in zip(stats, sources, strict=True)],
+        pa.binary()))
     there = pa.array([s is not None for s in stats], pa.bool_())
     gone = [key for key, s in zip(images["key"].to_pylist(), stats, strict=True) if s is None]
     return (images.filter(there) if gone else images).combine_chunks(), gone

@@ -113,7 +113,9 @@ def _staged(job: Job) -> tuple[str, ...]:
     exporter = exporters.load(job.config.target.format)
     folders = [f"{kind}/{split.split}" for kind in exporter.FOLDERS for split in job.spec.splits]
     there = storage.exist_many(job.root, folders)
-    return tuple(f"{folder}/" for folder, found in zip(folders, there, strict=True) if not found)
+    # A folder on another disk cannot be put in place in one step: its files are made there, one by one.
+    return tuple(f"{folder}/" for folder, found in zip(folders, there, strict=True)
+                 if not found and storage.same_disk(job.root, os.path.dirname(folder)))
 
 
 def folder_times(job: Job) -> dict[str, int]:

@@ -8,7 +8,7 @@ many open files) stop the batch at once as a `StorageError`.
 from pipeline.storage._base import SETTLE_NS, local_path, redact
 from pipeline.storage._listing import Listing, folder_times, list_flat, list_folder, list_names
 from pipeline.storage._locks import lock
-from pipeline.storage._reading import Fingerprint, exist_many, fingerprints, read_many, read_whole
+from pipeline.storage._reading import Fingerprint, exist_many, fingerprints, read_many, read_whole, same_disk
 from pipeline.storage._writing import (
     Results,
     copy_many,
@@ -43,6 +43,7 @@ __all__ = [
     "read_whole",
     "redact",
     "replace_with",
+    "same_disk",
     "write_many",
     "write_whole",
 ]

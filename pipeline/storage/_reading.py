@@ -139,6 +139,14 @@ def read_whole(path: str) -> bytes | None:
         raise storage_error(error, path, "read") from None
 
 
+def same_disk(root: str, folder: str) -> bool:
+    """Whether `folder` below `root` is on the same file system as `root`, as far as both exist."""
+    try:
+        return os.stat(os.path.join(root, folder)).st_dev == os.stat(root).st_dev
+    except OSError:
+        return True
+
+
 def exist_many(root: str, paths: Sequence[str]) -> list[bool]:
     """Whether each of `paths` below `root` is there (a dangling link is)."""
     return [os.path.lexists(os.path.join(root, path)) for path in paths]
