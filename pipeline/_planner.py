@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import exporters, formats, index, select, storage
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path
-from pipeline.plan import compare, image_mark, summarise
+from pipeline.plan import compare, doubt, image_mark, summarise
 from pipeline.schema import Action, part_name
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class PlanContext:
     `check_there`: files came or went at the target since the manifest was written, so kept ones are looked for.
     `check_foreign`: the target has files, so new ones are looked for in case they are somebody else's.
     `staged`: folders that are not at the target yet. `prefixes`: what keys begin with, by split.
+    `suspects`: paths whose content is not believed to be what the manifest says.
     """
 
     index_dir: str
@@ -45,6 +46,7 @@ class PlanContext:
     check_foreign: bool
     staged: tuple[str, ...]
     prefixes: dict[str, str]
+    suspects: frozenset[str]
 
 
 def run(context: PlanContext, engine: Engine) -> list[dict[str, Any]]:
@@ -97,6 +99,8 @@ def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> A
     if context.check_there:
         places = [staged_path(path, context.staged) for path in held["path"].to_pylist()]
         held = held.filter(pa.array(storage.exist_many(context.root, places), pa.bool_()))
+    if context.suspects:
+        held = doubt(held, context.suspects)
     table = compare(wanted, held)
     foreign = _foreign(context, table, held) if context.check_foreign else []
     path = os.path.join(context.plan_dir, part_name(bucket))

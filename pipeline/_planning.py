@@ -47,8 +47,11 @@ class Planned:
         return int(sum(s["changes"] for s in self.summaries)) + sum(action != "keep" for action, _ in self.meta)
 
 
-def plan_subset(job: Job, info: IndexInfo, state: TargetState, engine: Engine, progress: Progress) -> Planned:
-    """The Dask frame over the index, ending in one plan a bucket."""
+def plan_subset(
+    job: Job, info: IndexInfo, state: TargetState, engine: Engine, progress: Progress,
+    suspects: frozenset[str] = frozenset(),
+) -> Planned:
+    """The Dask frame over the index, ending in one plan a bucket; files in `suspects` are not believed."""
     from pipeline import _planner
 
     source_report(job, info)  # raises for bad rows and unknown class ids before anything is decided
@@ -56,7 +59,7 @@ def plan_subset(job: Job, info: IndexInfo, state: TargetState, engine: Engine, p
         split = next(s for s in job.spec.splits if s.images is None)
         raise ConfigError(f"source: split {split.split} has no images folder beside {split.labels}; add one, or set "
                           "target.images to none to make labels only")
-    context = _plan_context(job, info, state)
+    context = _plan_context(job, info, state, suspects)
     with progress.stage("plan", info.buckets, "buckets") as step:
         summaries = _planner.run(context, engine)
         step.add(info.buckets)
@@ -72,7 +75,8 @@ def plan_subset(job: Job, info: IndexInfo, state: TargetState, engine: Engine, p
     contents = exporter.assemble(
         Dataset(job.classes, job.names, job.spec.task is Task.POSE, splits, job.root, job.config.target.yaml)
     )
-    meta = meta_plan(contents, still_there(job, state))
+    held = {p: h for p, h in still_there(job, state).items() if p not in suspects}
+    meta = meta_plan(contents, held)
     foreign += [p for a, p in meta if a == "write" and p not in state.meta and storage.exist_many(job.root, [p])[0]]
     return Planned(job.plan_dir, info.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
                    context.staged)
@@ -84,7 +88,7 @@ def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
     return {path: state.meta[path] for path, found in zip(paths, there, strict=True) if found}
 
 
-def _plan_context(job: Job, info: IndexInfo, state: TargetState) -> PlanContext:
+def _plan_context(job: Job, info: IndexInfo, state: TargetState, suspects: frozenset[str]) -> PlanContext:
     from pipeline._planner import PlanContext
 
     folders = folder_times(job)
@@ -104,6 +108,7 @@ def _plan_context(job: Job, info: IndexInfo, state: TargetState) -> PlanContext:
         check_there=folders != held,
         staged=_staged(job),
         prefixes=job.spec.prefixes,
+        suspects=suspects,
         check_foreign=bool(folders),
     )
 
@@ -137,6 +142,7 @@ def plan_report(job: Job, info: IndexInfo, planned: Planned) -> Report:
     subset = planned.totals["subset"]
     report.data |= {
         "target": job.root,
+        "format": job.config.target.format,
         "classes": list(job.classes.names),
         "plan": plan,
         "plan_files": planned.folder,

@@ -11,12 +11,13 @@ from pipeline import __version__, exporters, storage
 from pipeline import manifest as target_manifest
 from pipeline._planning import Planned, folder_times, none, still_there
 from pipeline._source import Report
+from pipeline.digest import digest_of
 from pipeline.engine import Engine
 from pipeline.errors import StorageError
 from pipeline.index import IndexInfo, Scan
 from pipeline.job import Job
 from pipeline.manifest import Manifest, TargetState
-from pipeline.plan import digest_of, image_mark
+from pipeline.plan import image_mark
 from pipeline.progress import Progress
 from pipeline.schema import part_name
 
@@ -96,7 +97,7 @@ def commit(
         path, reason = next(iter(results.failed.items()))
         raise StorageError(f"{os.path.join(job.root, path)}: cannot be written: {reason}")
     meta = {p: {"size": len(c), "digest": digest_of(c).hex()} for p, c in planned.contents.items()}
-    kept = ("classes", "task", "subset", "rows", "problems")
+    kept = ("classes", "task", "format", "subset", "rows", "problems")
     manifest = Manifest(
         tool=f"coco-diy {__version__}",
         recipe=job.recipe(),
@@ -108,6 +109,7 @@ def commit(
         images=remember_images(job, planned),
         folders=folder_times(job),
         prefixes=job.spec.prefixes,
+        config=job.portable_config(),
     )
     target_manifest.commit(state, manifest)
 

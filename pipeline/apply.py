@@ -36,12 +36,16 @@ class ApplyContext:
 
 @dataclass
 class Outcome:
-    """What became of one bucket: files done, path: reason of those that failed, and its part of the manifest."""
+    """What became of one bucket.
+
+    Files done, path: reason of those that failed, its part of the manifest, and path: XXH3-128 of what was copied.
+    """
 
     bucket: int
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     part: str | None = None
+    digests: dict[str, bytes] = field(default_factory=dict)
 
 
 def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
@@ -56,8 +60,9 @@ def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
     _put(context, outcome, _of(plan, Action.WRITE, Kind.LABEL))
     _put(context, outcome, _of(plan, Action.COPY, Kind.IMAGE))
     state_folder = os.path.join(context.root, manifest.FOLDER)
-    outcome.part = manifest.write_part(state_folder, as_manifest(plan, set(outcome.failed)))
+    outcome.part = manifest.write_part(state_folder, as_manifest(plan, set(outcome.failed), outcome.digests))
     manifest.mark_done(state_folder, context.intent, bucket, outcome.part)
+    outcome.digests.clear()  # they are in the part now, and need not travel
     return outcome
 
 
@@ -95,3 +100,4 @@ def _of(plan: pa.Table, action: Action, kind: Kind) -> pa.Table:
 def _note(outcome: Outcome, results: storage.Results) -> None:
     outcome.done += results.done
     outcome.failed.update(results.failed)
+    outcome.digests.update(results.digests)

@@ -118,6 +118,47 @@ def stats(what: str, **common: Any) -> None:
 
 
 @cli.command()
+@click.argument("what", metavar="CONFIG|TARGET")
+@click.option("--deep", is_flag=True, help="read contents and compare digests")
+@click.option("--repair", is_flag=True, help="put right what differs")
+@_common
+def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
+    """Compare what is at a target with its manifest: missing, foreign, size, content, class ids."""
+    from pipeline import run
+    from pipeline.report import verify_text
+
+    config = _load(what, common) if os.path.isfile(what) else None
+    root = config.target.root if config else what
+    progress = _progress(common)
+    report = run.repair(root, config, progress, deep=deep) if repair else run.verify(root, progress, deep=deep)
+    _tell(report, common, verify_text)
+
+
+@cli.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@_common
+def diff(first: str, second: str, **common: Any) -> None:
+    """Compare two subsets, class by class and file by file: what B has more or less than A."""
+    from pipeline.report import diff_text
+    from pipeline.run import diff_targets
+
+    _tell(diff_targets(first, second), common, diff_text)
+
+
+@cli.command()
+@click.argument("what", metavar="CONFIG|TARGET")
+@_common
+def status(what: str, **common: Any) -> None:
+    """Tell of the last run at a target, and whether one is under way or was stopped."""
+    from pipeline.report import status_text
+    from pipeline.run import last_run
+
+    root = _load(what, common).target.root if os.path.isfile(what) else what
+    _tell(last_run(root), common, status_text)
+
+
+@cli.command()
 @click.argument("name")
 @click.option("--force", is_flag=True, help="replace a file that is there")
 def init(name: str, force: bool) -> None:

@@ -35,7 +35,7 @@ class Job:
     @property
     def plan_dir(self) -> str:
         """Folder of the plan for this target."""
-        from pipeline.plan import digest_of
+        from pipeline.digest import digest_of
 
         name = os.path.basename(self.root) or "root"
         return os.path.join(self.workdir, "plans", f"{name}-{digest_of(self.root.encode()).hex()[:8]}")
@@ -45,9 +45,20 @@ class Job:
         """Whether images are part of the subset."""
         return self.config.target.images != "none"
 
+    def portable_config(self) -> dict[str, Any]:
+        """The config as plain data that means the same in every working directory of this machine."""
+        data = self.config.model_dump(mode="json", by_alias=True)
+        data["source"] |= {"names": os.path.abspath(self.config.source.names), "splits": {
+            s.split: {"labels": s.labels, "images": s.images} for s in self.spec.splits}}
+        data["source"].pop("root")
+        data["target"]["root"], data["workdir"] = self.root, self.workdir
+        if isinstance(data["classes"], str):
+            data["classes"] = os.path.abspath(data["classes"])
+        return data
+
     def recipe(self) -> str:
         """Digest of everything in the config that decides about the files of the subset."""
-        from pipeline.plan import digest_of
+        from pipeline.digest import digest_of
 
         target = self.config.target
         parts: list[Any] = [

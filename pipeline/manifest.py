@@ -44,7 +44,8 @@ class Manifest:
 
     `recipe` is the digest of everything in the config that decides about the subset, `source` that of the source's
     listing; `parts` are the digests of the parts, `meta` the files that belong to no image, `folders` the change times
-    (ns) of the target's folders when the run ended; `prefixes` is what keys begin with, by split.
+    (ns) of the target's folders when the run ended; `prefixes` is what keys begin with, by split;
+    `config` is the config, its paths made absolute.
     """
 
     tool: str
@@ -57,6 +58,7 @@ class Manifest:
     images: str | None = None
     folders: dict[str, int] = field(default_factory=dict)
     prefixes: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
     version: int = VERSION
 
 

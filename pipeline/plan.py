@@ -6,9 +6,11 @@ The plan is a value: the dry run, the resume point, the record and what a test a
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline import schema
+from pipeline.digest import digest_of
 from pipeline.schema import UNKNOWN, Action
 
 if TYPE_CHECKING:
@@ -36,9 +38,21 @@ def compare(wanted: pa.Table, manifest: pa.Table) -> pa.Table:
     content = pc.if_else(same, pa.scalar(None, pa.binary()), wanted["content"].combine_chunks())
     planned = wanted.set_column(wanted.schema.get_field_index("content"), "content", content)
     planned = planned.append_column("action", action)
+    read_before = manifest["content_digest"].combine_chunks().take(position)
+    planned = planned.append_column("content_digest", pc.if_else(same, read_before, pa.scalar(None, pa.binary(16))))
     gone = manifest.filter(pc.invert(pc.is_in(held, wanted["path"].combine_chunks())))
     deletes = _fill(gone, {"action": Action.DELETE.value})
     return pa.concat_tables([planned.select(schema.plan().names).cast(schema.plan()), deletes])
+
+
+def doubt(manifest: pa.Table, paths: frozenset[str]) -> pa.Table:
+    """`manifest` with the content of `paths` unknown."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    bad = pc.is_in(manifest["path"].combine_chunks(), pa.array(sorted(paths), pa.string()))
+    digest = pc.if_else(bad, pa.scalar(UNKNOWN, pa.binary(16)), manifest["digest"].combine_chunks())
+    return manifest.set_column(manifest.schema.get_field_index("digest"), schema.manifest().field("digest"), digest)
 
 
 def meta_plan(wanted: dict[str, bytes], held: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
@@ -60,17 +74,11 @@ def image_mark(images: str, found: Fingerprint, source: str) -> bytes:
     return b"\0".join((images.encode(), found.mark, unsettled, source.encode() if images == "symlink" else b""))
 
 
-def digest_of(content: bytes) -> bytes:
-    """XXH3-128 of `content`, 16 bytes."""
-    import xxhash
-
-    return bytes(xxhash.xxh3_128_digest(content))
-
-
-def as_manifest(plan: pa.Table, failed: set[str]) -> pa.Table:
+def as_manifest(plan: pa.Table, failed: set[str], digests: Mapping[str, bytes]) -> pa.Table:
     """What the target holds once `plan` is carried out but for `failed`; returns `schema.manifest`.
 
-    Files that failed stay ours, with an unknown digest, so that the next run does them.
+    Files that failed stay ours, with an unknown digest, so that the next run does them. `digests` are those of the
+    contents that were copied, by path.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -78,11 +86,12 @@ def as_manifest(plan: pa.Table, failed: set[str]) -> pa.Table:
     is_delete = pc.equal(plan["action"], Action.DELETE.value)
     bad = pc.is_in(plan["path"], pa.array(sorted(failed), pa.string()))
     held = plan.filter(pc.or_(pc.invert(is_delete), bad)).select(schema.manifest().names).combine_chunks()
-    if failed:
-        bad = pc.is_in(held["path"].combine_chunks(), pa.array(sorted(failed), pa.string()))
-        digest = pc.if_else(bad, pa.scalar(UNKNOWN, pa.binary(16)), held["digest"].combine_chunks())
-        held = held.set_column(held.schema.get_field_index("digest"), schema.manifest().field("digest"), digest)
-    return held
+    if digests:
+        read = pa.array([digests.get(path) for path in held["path"].to_pylist()], pa.binary(16))
+        read = pc.coalesce(read, held["content_digest"].combine_chunks())
+        place = held.schema.get_field_index("content_digest")
+        held = held.set_column(place, schema.manifest().field("content_digest"), read)
+    return doubt(held, frozenset(failed)) if failed else held
 
 
 def summarise(plan: pa.Table) -> dict[str, dict[str, dict[str, int]]]:

@@ -114,3 +114,46 @@ def index_text(data: dict[str, Any]) -> str:
 def stats_text(data: dict[str, Any]) -> str:
     """What `coco-diy stats` prints."""
     return subset_text(data)
+
+
+def verify_text(data: dict[str, Any]) -> str:
+    """What `coco-diy verify` prints."""
+    lines = [f"{d['path']}: {d['detail']}" for d in data["listed"][:20]]
+    if len(data["listed"]) > 20:
+        lines.append(f"… and {plural(len(data['listed']) - 20, 'more file')}; all with --json")
+    if data.get("repaired"):
+        lines.append(f"Repaired {plural(data['repaired'], 'file')}.")
+    told = ", ".join(f"{n:,} {reason}" for reason, n in data["differences"].items())
+    how = "contents and all" if data["deep"] else "by name and size"
+    verdict = (f"{plural(len(data['listed']), 'difference')} ({told})" if data["listed"] else "All is as it was built")
+    return "\n".join([*lines, f"{verdict}: {data['target']}, {plural(data['files'], 'file')} checked {how}."])
+
+
+def diff_text(data: dict[str, Any]) -> str:
+    """What `coco-diy diff` prints."""
+    splits = list(data["by_class"])
+    header = ["class", *[f"{s} {what}" for s in splits for what in ("images", "objects")]]
+    names = list(next(iter(data["by_class"].values()), {}))
+    rows: list[list[str | int]] = []
+    for name in names:
+        cells = [data["by_class"][s][name][what] for s in splits for what in ("images_by_class", "objects")]
+        mark = next((f" ({word})" for word in ("gained", "lost", "renumbered") if name in data["classes"][word]), "")
+        rows.append([name + mark, *[f"{n:+,}" if n else "0" for n in cells]])
+    total = ["images in all", *[t for s in splits for t in (f"{data['images'][s]:+,}", "")]]
+    files = data["files"]
+    return (f"{table(header, rows, total=total)}\n\nFiles: {files['gained']:,} gained, {files['lost']:,} lost, "
+            f"{files['changed']:,} changed, from {data['from']} to {data['to']}.")
+
+
+def status_text(data: dict[str, Any]) -> str:
+    """What `coco-diy status` prints."""
+    lines = []
+    if data["last"]:
+        last, report = data["last"], data["last"]["report"]
+        lines.append(f"{last['time']} on {last['host']}: {report['command']}, {report['status']}, "
+                     f"{report['changes']:,} files changed ({plural(data['runs'], 'run')} so far).")
+    if data["running"]:
+        lines.append(f"A run is under way: {data['running']}.")
+    if data["stopped"]:
+        lines.append("A later run was stopped before its end; run the same command again to go on.")
+    return "\n".join(lines) or f"Nothing is known of {data['target']}."

@@ -10,6 +10,7 @@ import os
 
 from pipeline import manifest as target_manifest
 from pipeline import storage
+from pipeline._checking import diff_targets, last_run, open_target, verify_target
 from pipeline._planning import plan_report, plan_subset, refuse
 from pipeline._publish import apply_plan, commit, is_current_recipe, nothing_to_do, record
 from pipeline._source import (
@@ -21,12 +22,14 @@ from pipeline._source import (
     source_report,
     update_index,
 )
-from pipeline.config import Config
+from pipeline.config import Config, validate
 from pipeline.engine import Engine
-from pipeline.errors import ConfigError
 from pipeline.job import resolve
 from pipeline.manifest import TargetState
 from pipeline.progress import Progress
+
+__all__ = ["Report", "build", "diff_targets", "last_run", "make_index", "make_plan", "repair", "source_stats",
+           "target_stats", "verify"]
 
 
 def make_index(config: Config, progress: Progress | None = None) -> Report:
@@ -74,18 +77,42 @@ def source_stats(config: Config, progress: Progress | None = None) -> Report:
 
 def target_stats(root: str) -> Report:
     """Counts of the subset at `root` by class and split, as its manifest has them."""
-    root = storage.local_path(root)
-    state = TargetState(root)
-    if state.manifest is None:
-        raise ConfigError(f"{root}: is neither a config file nor a subset that coco-diy built (it has no "
-                          f"{target_manifest.FOLDER}/manifest.json)")
-    told = state.manifest.report
-    return Report({"command": "stats", "of": "target", "target": root, "classes": told["classes"],
+    state, made = open_target(root)
+    told = made.report
+    return Report({"command": "stats", "of": "target", "target": state.root, "classes": told["classes"],
                    "subset": told["subset"]})
 
 
-def build(config: Config, progress: Progress | None = None) -> Report:
+def verify(root: str, progress: Progress | None = None, *, deep: bool = False) -> Report:
+    """What differs at the subset `root` from its manifest; with `deep` contents are read."""
+    with Engine() as engine:
+        return verify_target(root, deep=deep, engine=engine, progress=progress or Progress())
+
+
+def repair(root: str, config: Config | None = None, progress: Progress | None = None, *, deep: bool = False) -> Report:
+    """Verify the subset at `root` and put right what differs: a build for which those files count as unknown.
+
+    Without `config` the one that the manifest remembers is used. Foreign files are left alone. The report is that of
+    the second verification, with ``repaired``, the number of files that were put right.
+    """
+    before = verify(root, progress, deep=deep)
+    suspects = frozenset(d["path"] for d in before.data["listed"] if d["reason"] != "foreign")
+    if not suspects:
+        return Report(before.data | {"repaired": 0}, before.ok)
+    if config is None:
+        _, made = open_target(root)
+        config = validate(made.config, f"{root}: the config in its manifest")
+    done = build(config, progress, suspects=suspects)
+    after = verify(root, progress, deep=deep)
+    return Report(after.data | {"repaired": len(suspects)}, after.ok and done.ok, done.warnings)
+
+
+def build(
+    config: Config, progress: Progress | None = None, *, suspects: frozenset[str] = frozenset()
+) -> Report:
     """Make the subset: index, select, plan and apply. Where nothing changed, nothing is done.
+
+    The files `suspects` (paths below the target) are made anew, whatever the manifest says of them.
 
     Raises `CocoDiyError`s; a run that ends early is continued by running it again.
     """
@@ -95,12 +122,12 @@ def build(config: Config, progress: Progress | None = None) -> Report:
     target_lock = storage.lock(os.path.join(job.root, target_manifest.FOLDER, "lock"), f"the target {job.root}")
     with target_lock, Engine(options.scheduler, options.workers) as engine, index_lock(job):
         state = TargetState(job.root, job.spec.prefixes)
-        current = is_current_recipe(job, state)
+        current = is_current_recipe(job, state) and not suspects
         found = scan(job, None if current else engine, import_for_plan)
         if current and (report := nothing_to_do(job, state, found)):
             return report
         info = update_index(job, engine, progress, found, import_for_plan)
-        planned = plan_subset(job, info, state, engine, progress)
+        planned = plan_subset(job, info, state, engine, progress, suspects)
         report = plan_report(job, info, planned)
         refuse(job, planned)
         failed = apply_plan(job, planned, state, engine, progress)

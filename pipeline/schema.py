@@ -159,13 +159,14 @@ def plan() -> "pa.Schema":
 
     action = _schema(("action", "string", False, "write, copy, keep or delete"))
     fields = list(wanted())
-    return pa.schema([*fields[:4], action.field(0), *fields[4:]])
+    return pa.schema([*fields[:4], action.field(0), *fields[4:], manifest().field("content_digest")])
 
 
 @cache
 def manifest() -> "pa.Schema":
     """What we put at the target: one row a file."""
-    keep = ("path", "kind", "key", "split", "size", "digest", "objects")
     import pyarrow as pa
 
-    return pa.schema([wanted().field(name) for name in keep])
+    keep = ("path", "kind", "key", "split", "size", "digest", "objects")
+    read = _schema(("content_digest", "digest", True, "XXH3-128 of an image's content; null where it was not read"))
+    return pa.schema([*(wanted().field(name) for name in keep), read.field(0)])

@@ -7,8 +7,17 @@ many open files) stop the batch at once as a `StorageError`.
 
 from pipeline.storage._base import SETTLE_NS, local_path, redact
 from pipeline.storage._listing import Listing, folder_times, list_flat, list_folder, list_names
-from pipeline.storage._locks import lock
-from pipeline.storage._reading import Fingerprint, exist_many, fingerprints, read_many, read_whole, same_disk
+from pipeline.storage._locks import lock, lock_holder
+from pipeline.storage._reading import (
+    Fingerprint,
+    content_digest,
+    exist_many,
+    fingerprints,
+    read_many,
+    read_whole,
+    same_disk,
+    sizes,
+)
 from pipeline.storage._writing import (
     Results,
     copy_many,
@@ -26,6 +35,7 @@ __all__ = [
     "Fingerprint",
     "Listing",
     "Results",
+    "content_digest",
     "copy_many",
     "delete_many",
     "drop_empty_folders",
@@ -37,6 +47,7 @@ __all__ = [
     "list_names",
     "local_path",
     "lock",
+    "lock_holder",
     "make_folders",
     "publish_folders",
     "read_many",
@@ -44,6 +55,7 @@ __all__ = [
     "redact",
     "replace_with",
     "same_disk",
+    "sizes",
     "write_many",
     "write_whole",
 ]

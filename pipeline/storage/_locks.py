@@ -38,3 +38,20 @@ def lock(path: str, what: str) -> Iterator[None]:
         os.ftruncate(fd, 0)
     finally:
         os.close(fd)
+
+
+def lock_holder(path: str) -> str | None:
+    """Who holds the lock file `path`, as it says of itself; None where nobody does."""
+    import fcntl
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(fd, 400, 0).decode(errors="replace").strip() or "another process"
+    finally:
+        os.close(fd)
+    return None

@@ -139,6 +139,32 @@ def read_whole(path: str) -> bytes | None:
         raise storage_error(error, path, "read") from None
 
 
+def sizes(root: str, paths: Sequence[str]) -> list[int | None]:
+    """Size in bytes of each file below `root`, links followed; None for one that is not there."""
+    found: list[int | None] = []
+    for path in paths:
+        try:
+            found.append(os.stat(os.path.join(root, path)).st_size)
+        except OSError:
+            found.append(None)
+    return found
+
+
+def content_digest(path: str) -> bytes | None:
+    """XXH3-128 (16 bytes) of a file's content, read in pieces; None where it cannot be read."""
+    import xxhash
+
+    state = xxhash.xxh3_128()
+    try:
+        with open(path, "rb") as file:
+            while data := file.read(1 << 20):
+                check_stop()
+                state.update(data)
+    except OSError:
+        return None
+    return state.digest()
+
+
 def same_disk(root: str, folder: str) -> bool:
     """Whether `folder` below `root` is on the same file system as `root`, as far as both exist."""
     try:

@@ -8,18 +8,30 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pipeline.errors import StorageError
 from pipeline.stop import check_stop
 from pipeline.storage._base import hits_all, storage_error
 
 
+class Digest(Protocol):
+    """A digest under way, as xxhash and hashlib have it."""
+
+    def update(self, data: bytes, /) -> object:
+        """Add `data`."""
+
+
 @dataclass
 class Results:
-    """What became of a batch: how many files were done, and path: reason for those that were not."""
+    """What became of a batch: how many files were done, and path: reason for those that were not.
+
+    `digests` has the XXH3-128 (16 bytes) of what was copied, by path.
+    """
 
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, bytes] = field(default_factory=dict)
 
 
 _TEMPORARY = ".coco-diy-"
@@ -133,6 +145,9 @@ def copy_many(
 
     `sizes`, in bytes, are what the plan saw: a source of another size has changed since and fails.
     """
+    import xxhash
+
+    digest = xxhash.xxh3_128()
     put = {"copy": _copy_one, "hardlink": _hardlink_one, "symlink": _symlink_one}[how]
     results = Results()
     temporary = _temporary()
@@ -143,8 +158,9 @@ def copy_many(
                 name = paths[i].rpartition("/")[2]
                 if direct:
                     temporary = name
+                digest.reset()
                 try:
-                    reason = put(sources[i], temporary, temp_fd, sizes[i])
+                    reason = put(sources[i], temporary, temp_fd, sizes[i], digest)
                     if reason is None and not direct:
                         os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
                         if how == "hardlink":  # renaming one link of a file onto another leaves both
@@ -159,6 +175,8 @@ def copy_many(
                     reason = os.strerror(error.errno or 0)
                 if reason is None:
                     results.done += 1
+                    if how == "copy":
+                        results.digests[paths[i]] = digest.digest()
                 else:
                     _clean(temporary, temp_fd)
                     results.failed[paths[i]] = f"{sources[i]}: {reason}"
@@ -169,7 +187,7 @@ def _source_refused(source: str) -> bool:
     return not os.access(source, os.R_OK)
 
 
-def _copy_one(source: str, temporary: str, fd: int, size: int | None) -> str | None:
+def _copy_one(source: str, temporary: str, fd: int, size: int | None, digest: Digest) -> str | None:
     inp = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if size is None:
@@ -177,11 +195,13 @@ def _copy_one(source: str, temporary: str, fd: int, size: int | None) -> str | N
         # One byte more than there should be: a file that grew is seen, and a small one needs no second read.
         data = os.read(inp, min(size + 1, _COPY_BYTES))
         copied = len(data)
+        digest.update(data)
         out = _create(temporary, fd)
         try:
             _write_all(out, data)
             while size >= _COPY_BYTES and (data := os.read(inp, _COPY_BYTES)):
                 _write_all(out, data)
+                digest.update(data)
                 copied += len(data)
         finally:
             os.close(out)
@@ -190,7 +210,7 @@ def _copy_one(source: str, temporary: str, fd: int, size: int | None) -> str | N
     return None if copied == size else _CHANGED
 
 
-def _hardlink_one(source: str, temporary: str, fd: int, size: int | None) -> str | None:
+def _hardlink_one(source: str, temporary: str, fd: int, size: int | None, _digest: Digest) -> str | None:
     _clean(temporary, fd)
     os.link(os.path.realpath(source), temporary, dst_dir_fd=fd)
     if size is not None and os.stat(temporary, dir_fd=fd).st_size != size:
@@ -198,7 +218,7 @@ def _hardlink_one(source: str, temporary: str, fd: int, size: int | None) -> str
     return None
 
 
-def _symlink_one(source: str, temporary: str, fd: int, size: int | None) -> str | None:
+def _symlink_one(source: str, temporary: str, fd: int, size: int | None, _digest: Digest) -> str | None:
     _clean(temporary, fd)
     if size is not None and os.stat(source).st_size != size:
         return _CHANGED

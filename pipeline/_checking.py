@@ -1,0 +1,122 @@
+"""Part of `run`: verify a target, compare two, and tell of the last run."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from typing import Any
+
+from pipeline import exporters, manifest, storage, verify
+from pipeline._source import Report
+from pipeline.engine import Engine
+from pipeline.errors import ConfigError
+from pipeline.manifest import Manifest, TargetState
+from pipeline.progress import Progress
+from pipeline.verify import Difference
+
+
+def open_target(root: str) -> tuple[TargetState, Manifest]:
+    """State and manifest of the subset at `root`; raises `ConfigError` where none was ever finished there."""
+    root = storage.local_path(root).removesuffix(f"/{manifest.FOLDER}/manifest.json")
+    state = TargetState(root)
+    if state.manifest is None:
+        unfinished = "; a build there did not end, run it again" if state.intent else ""
+        raise ConfigError(f"{root}: is neither a config file nor a subset that coco-diy built (it has no "
+                          f"{manifest.FOLDER}/manifest.json){unfinished}")
+    return state, state.manifest
+
+
+def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) -> Report:
+    """What differs at `root` from its manifest; exit code 1 where anything does."""
+    state, made = open_target(root)
+    check = functools.partial(verify.verify_bucket, state.root, state.prefixes, len(made.report["classes"]), deep)
+    differences: list[Difference] = verify.verify_meta(state)
+    ours: set[str] = set()
+    with progress.stage("verify", state.base.buckets, "buckets") as step:
+        for found, paths in engine.map(check, [(b,) for b in range(state.base.buckets)], files=0):
+            differences += found
+            ours.update(paths)
+            step.add(1)
+    layout = exporters.load(made.report["format"]).FOLDERS
+    differences += verify.foreign(state.root, layout, ours)
+    differences.sort(key=lambda d: d.path)
+    counts: dict[str, int] = {}
+    for difference in differences:
+        counts[difference.reason] = counts.get(difference.reason, 0) + 1
+    data: dict[str, Any] = {
+        "command": "verify",
+        "target": state.root,
+        "deep": deep,
+        "files": len(ours) + len(state.meta),
+        "differences": counts,
+        "listed": [{"path": d.path, "reason": d.reason, "detail": d.detail} for d in differences],
+    }
+    return Report(data, not differences)
+
+
+def diff_targets(first: str, second: str) -> Report:
+    """Images and objects gained and lost from `first` to `second`, class by class and split by split; files changed."""
+    (before, made_before), (after, made_after) = open_target(first), open_target(second)
+    a, b = made_before.report, made_after.report
+    names = [*b["classes"], *(n for n in a["classes"] if n not in b["classes"])]
+    splits = [s for s in ("train", "val", "test") if s in a["subset"] or s in b["subset"]]
+    changes = {
+        split: {name: {what: _count(b, split, what, name) - _count(a, split, what, name)
+                       for what in ("images_by_class", "objects")} for name in names}
+        for split in splits
+    }
+    files = _changed_files(before, after)
+    data: dict[str, Any] = {
+        "command": "diff",
+        "from": before.root,
+        "to": after.root,
+        "classes": {"gained": [n for n in b["classes"] if n not in a["classes"]],
+                    "lost": [n for n in a["classes"] if n not in b["classes"]],
+                    "renumbered": [n for i, n in enumerate(b["classes"]) if n in a["classes"]
+                                   and a["classes"].index(n) != i]},
+        "images": {s: _images(b, s) - _images(a, s) for s in splits},
+        "by_class": changes,
+        "files": {key: len(paths) for key, paths in files.items()},
+        "listed": files,
+    }
+    return Report(data)
+
+
+def _count(report: dict[str, Any], split: str, what: str, name: str) -> int:
+    return int(report["subset"].get(split, {}).get(what, {}).get(name, 0))
+
+
+def _images(report: dict[str, Any], split: str) -> int:
+    return int(report["subset"].get(split, {}).get("images", 0))
+
+
+def _changed_files(before: TargetState, after: TargetState) -> dict[str, list[str]]:
+    """Paths gained, lost and changed (labels by content; images by size and, where it was read, content)."""
+    sides = []
+    for state in (before, after):
+        held: dict[str, tuple[Any, ...]] = {}
+        for bucket in range(state.base.buckets):
+            rows = state.rows(bucket, state.base.buckets)
+            columns = (rows[c].to_pylist() for c in ("path", "kind", "size", "digest", "content_digest"))
+            held |= {path: (size, digest if kind == "label" else read)
+                     for path, kind, size, digest, read in zip(*columns, strict=True)}
+        sides.append(held)
+    old, new = sides
+    return {"gained": sorted(new.keys() - old.keys()), "lost": sorted(old.keys() - new.keys()),
+            "changed": sorted(p for p in old.keys() & new.keys() if old[p] != new[p])}
+
+
+def last_run(root: str) -> Report:
+    """What the last run at `root` did, and whether one is under way or was stopped."""
+    root = storage.local_path(root)
+    state = TargetState(root)
+    folder = os.path.join(root, manifest.FOLDER, "runs")
+    runs = [name for name in storage.list_flat(folder) if name.endswith(".json")]
+    if not runs and state.intent is None:
+        raise ConfigError(f"{root}: no run of coco-diy was ever begun there")
+    record = json.loads(storage.read_whole(os.path.join(folder, runs[-1])) or b"{}") if runs else {}
+    holder = storage.lock_holder(os.path.join(root, manifest.FOLDER, "lock"))
+    data = {"command": "status", "target": root, "runs": len(runs), "last": record,
+            "running": holder, "stopped": state.intent is not None and holder is None}
+    return Report(data, not data["stopped"])

@@ -1,0 +1,89 @@
+"""Stage 5: what is at a target against its manifest. It only reads.
+
+A repair is a build for which the files that differ count as unknown, see `run.repair`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline import storage
+from pipeline.digest import digest_of
+from pipeline.manifest import TargetState
+from pipeline.schema import UNKNOWN, Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: What can be wrong with a file; `foreign` is the one thing that a repair leaves alone.
+REASONS = {
+    "missing": "is not there",
+    "size": "has another size",
+    "content": "has other content",
+    "unfinished": "belongs to a run that did not end",
+    "class": "has a class id beyond the names",
+    "foreign": "was not made by coco-diy",
+}
+_OF_TRAINERS = (".cache", ".npy")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One file that is not as the manifest says: its path below the target, the counted word, and a clause."""
+
+    path: str
+    reason: str
+    detail: str
+
+
+def verify_bucket(
+    root: str, prefixes: dict[str, str], classes: int, deep: bool, bucket: int
+) -> tuple[list[Difference], list[str]]:
+    """Compare one bucket of the target at `root` with its manifest; returns differences and the paths that are ours.
+
+    Presence and size of every file; with `deep` also the digests of labels and of images that were copied (a link
+    shares its source's content). `classes` is how many names there are: no object may have an id beyond.
+    """
+    state = TargetState(root, prefixes)
+    held = state.rows(bucket, state.base.buckets)
+    return list(_compare(root, held, classes, deep=deep)), held["path"].to_pylist()
+
+
+def _compare(root: str, held: pa.Table, classes: int, *, deep: bool) -> Iterator[Difference]:
+    paths = held["path"].to_pylist()
+    columns = [held[name].to_pylist() for name in ("kind", "size", "digest", "content_digest", "objects")]
+    found_sizes = storage.sizes(root, paths)
+    for path, found, kind, size, digest, read, objects in zip(paths, found_sizes, *columns, strict=True):
+        expected = digest if kind == Kind.LABEL else read
+        if digest == UNKNOWN:
+            yield Difference(path, "unfinished", REASONS["unfinished"])
+        elif found is None:
+            yield Difference(path, "missing", REASONS["missing"])
+        elif size is not None and found != size:
+            yield Difference(path, "size", f"has {found:,} bytes instead of {size:,}")
+        elif deep and expected is not None and storage.content_digest(os.path.join(root, path)) != expected:
+            yield Difference(path, "content", REASONS["content"])
+        elif objects and max(class_id for class_id, _ in objects) >= classes:
+            yield Difference(path, "class", REASONS["class"])
+
+
+def verify_meta(state: TargetState) -> list[Difference]:
+    """Compare the files that belong to no image (the YAML); they are small, so always by content."""
+    differences = []
+    for path, held in sorted(state.meta.items()):
+        data = storage.read_whole(os.path.join(state.root, path))
+        if data is None:
+            differences.append(Difference(path, "missing", REASONS["missing"]))
+        elif digest_of(data).hex() != held["digest"]:
+            differences.append(Difference(path, "content", REASONS["content"]))
+    return differences
+
+
+def foreign(root: str, folders: tuple[str, ...], ours: set[str]) -> list[Difference]:
+    """Files in the layout's `folders` that are neither `ours` nor a trainer's (caches of labels, arrays of images)."""
+    names = [f"{folder}/{name}" for folder in folders for name in storage.list_names(os.path.join(root, folder))]
+    return [Difference(path, "foreign", REASONS["foreign"]) for path in sorted(names)
+            if path not in ours and not path.endswith(_OF_TRAINERS)]
