@@ -28,7 +28,7 @@ LEVELS: list[set[str]] = [
 ]
 #: Stages do not import each other, but for what they hand on: the manifest is the plan's other half. And the engine
 #: tells the batch verbs of storage when to stop.
-ALLOWED = {("apply", "plan"), ("apply", "manifest"), ("engine", "storage")}
+ALLOWED = {("apply", "plan"), ("apply", "manifest"), ("verify", "manifest")}
 
 DASK_AT_HOME = {"index", "select", "engine", "run"}
 FILES_AT_HOME = {"storage", "fetch", "ready"}
