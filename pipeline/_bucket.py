@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline import formats, schema, storage
 from pipeline.schema import Kind, LabelState, part_name
-from pipeline.spec import IMAGE_SUFFIXES, IndexSpec
+from pipeline.spec import IMAGE_SUFFIXES, Dealt, IndexSpec
 
 #: A label file larger than this is none.
 MAX_LABEL_BYTES = 64 << 20
@@ -55,15 +55,20 @@ class BucketIndexer:
         self.started_ns = time.time_ns()
         self.made_by = {"spec": spec.digest(), "buckets": buckets}
 
-    def run(self, payload: bytes) -> BucketDone:
-        """Update the bucket from its listing (an Arrow IPC stream of files, see `index._deal`)."""
-        listed = pa.ipc.open_stream(payload).read_all()
-        listed = listed.append_column("position", pa.array(np.arange(listed.num_rows)))
+    def run(self, dealt: Dealt) -> BucketDone:
+        """Update the bucket from its listing."""
+        marks = np.frombuffer(dealt.marks, np.int64).reshape(-1, 6)
+        names = dealt.paths.split(b"\0") if dealt.count else []
+        listed = pa.table({
+            "path": pa.array(names, pa.binary()).cast(pa.string()),
+            "split": pa.array(marks[:, 0]),
+            "kind": pa.array(marks[:, 1]),
+            "size": pc.if_else(pa.array(marks[:, 1] == 0), pa.array(marks[:, 2]), pa.scalar(None, pa.int64())),
+            "position": pa.array(np.arange(dealt.count)),
+        })
         labels = self._of_kind(listed, 0)
         pictures = self._of_kind(listed, 1)
-        self.stats = np.zeros((labels.num_rows, 4), np.int64)
-        for i, name in enumerate(("size", "mtime_ns", "ctime_ns", "inode")):
-            self.stats[:, i] = pc.fill_null(labels[name], 0).to_numpy()
+        self.stats = marks[labels["position"].to_numpy(), 2:].copy()
         old_files, old_summary = self._old_files()
         same = self._unchanged(labels, old_files)
         if old_files is not None and old_summary is not None and same.all():

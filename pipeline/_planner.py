@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, formats, index, select, storage
 from pipeline.frames import to_arrow
-from pipeline.manifest import TargetState, staged_path
+from pipeline.manifest import TargetState, staged_path, to_parquet
 from pipeline.plan import compare, doubt, image_mark, summarise
 from pipeline.schema import Action, part_name
 
@@ -65,9 +65,15 @@ def run(context: PlanContext, engine: Engine) -> list[dict[str, Any]]:
     summaries = dd.map_partitions(
         step, kept, found.images, numbers, meta=meta, align_dataframes=False, enforce_metadata=False
     )
-    extra = sorted(storage.list_names(context.plan_dir) - {part_name(b) for b in range(context.buckets)})
+    keep = {name for b in range(context.buckets) for name in (part_name(b), touched_name(b))}
+    extra = sorted(storage.list_names(context.plan_dir) - keep)
     storage.delete_many(context.plan_dir, extra)
     return [json.loads(text) for text in engine.compute(summaries)["summary"]]
+
+
+def touched_name(bucket: int) -> str:
+    """File beside a bucket's plan with the paths that it will touch, as the intent has them."""
+    return f"touched/{part_name(bucket)}"
 
 
 def _number(bucket: int) -> Any:
@@ -80,6 +86,7 @@ def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> A
     """Plan one bucket: writes its part of the plan and returns a frame with its summary as JSON."""
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     bucket = int(numbers["bucket"].iloc[0])
@@ -105,6 +112,8 @@ def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> A
     foreign = _foreign(context, table, held) if context.check_foreign else []
     path = os.path.join(context.plan_dir, part_name(bucket))
     storage.replace_with(path, lambda p: pq.write_table(table, p, use_dictionary=["split"], write_statistics=False))
+    touched = table.select(["path", "kind", "key", "split"]).filter(pc.not_equal(table["action"], Action.KEEP.value))
+    storage.write_many(context.plan_dir, [touched_name(bucket)], [to_parquet(touched)])
     summary = {
         "bucket": bucket,
         "changes": int(table.num_rows - _count(table, Action.KEEP)),

@@ -51,12 +51,12 @@ def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, p
 
 
 def _intended(planned: Planned, bucket: int) -> bytes:
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+    from pipeline import _planner
 
-    table = pq.read_table(os.path.join(planned.folder, part_name(bucket)),
-                          columns=["path", "kind", "key", "split", "action"])
-    return target_manifest.to_parquet(table.filter(pc.not_equal(table["action"], "keep")))
+    data = storage.read_whole(os.path.join(planned.folder, _planner.touched_name(bucket)))
+    if data is None:
+        raise StorageError(f"{planned.folder}: the plan is gone while it is carried out; run again")
+    return data
 
 
 def _prepare_target(job: Job, planned: Planned) -> None:

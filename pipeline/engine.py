@@ -10,6 +10,7 @@ start-up than a pool beside an idle parent.
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.abc
 import os
 import queue
@@ -41,6 +42,7 @@ def _start_worker(needs_pandas: bool) -> None:
     conversion, which takes 0.3 s and 60 MB where it finds it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.set_threshold(100_000, 50, 50)  # lists of a hundred thousand names are no garbage
     if not needs_pandas:
         sys.meta_path.insert(0, _NoPandas())
 

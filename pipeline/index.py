@@ -22,13 +22,12 @@ from pipeline.engine import Engine
 from pipeline.frames import to_pandas
 from pipeline.progress import Progress
 from pipeline.schema import VERSION, part_name
-from pipeline.spec import IMAGE_SUFFIXES, IndexSpec
+from pipeline.spec import IMAGE_SUFFIXES, Dealt, IndexSpec
 from pipeline.storage import Listing
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import pyarrow as pa
 
     from pipeline._bucket import BucketDone
 
@@ -219,62 +218,39 @@ def _add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:
     found.with_stats = True
 
 
-def _deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[bytes], list[npt.NDArray[np.int64]]]:
-    """Deal the listed files to buckets: for each an Arrow IPC batch of split, kind, path and the numbers of its stat.
+def _deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[Dealt], list[npt.NDArray[np.int64]]]:
+    """Deal the listed files to buckets.
 
-    Also returns, by bucket, the positions of its files in the listing.
+    Also returns, by bucket, the positions of its files in the listing. NumPy alone does it: helpers begin as soon as
+    their files are dealt, while this process imports Arrow.
     """
     import numpy as np
-    import pyarrow as pa
 
-    arrays: list[list[pa.Array]] = []
-    homes: list[npt.NDArray[np.uint32]] = []
+    names: list[bytes] = []
+    homes: list[npt.NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
+    marks: list[npt.NDArray[np.int64]] = [np.zeros((0, 6), np.int64)]
     for number, split in enumerate(spec.splits):
         seed = zlib.crc32(f"{spec.name}/{split.folder}/".encode())
         for kind, listing in enumerate(found.splits[number]):
             for blob, stats in listing.chunks if listing else ():
-                names = blob.split(b"\0")
-                crc = [zlib.crc32(name[: name.rfind(b".")], seed) for name in names]
-                homes.append(np.array(crc, np.uint32))
-                arrays.append([
-                    pa.array(np.full(len(names), number, np.int8)),
-                    pa.array(np.full(len(names), kind, np.int8)),
-                    pa.array(names, pa.binary()).cast(pa.string()),
-                    *_stat_columns(stats, len(names)),
-                ])
-    columns = ["split", "kind", "path", "size", "mtime_ns", "ctime_ns", "inode"]
-    types = [pa.int8(), pa.int8(), pa.string(), pa.int64(), pa.int64(), pa.int64(), pa.int64()]
-    schema = pa.schema(list(zip(columns, types, strict=True)))
-    if not arrays:
-        return [_to_ipc(schema.empty_table())] * buckets, [np.zeros(0, np.int64)] * buckets
-    table = pa.Table.from_batches([pa.RecordBatch.from_arrays(a, schema=schema) for a in arrays])
+                some = blob.split(b"\0")
+                names += some
+                homes.append(np.array([zlib.crc32(name[: name.rfind(b".")], seed) for name in some], np.uint32))
+                mark = np.zeros((len(some), 6), np.int64)
+                mark[:, 0], mark[:, 1] = number, kind
+                if stats is not None:
+                    mark[:, 2:] = np.frombuffer(stats, np.int64).reshape(-1, 4)
+                marks.append(mark)
     home = np.concatenate(homes) % np.uint32(buckets)
     order = np.argsort(home, kind="stable")
     edges = np.searchsorted(home[order], np.arange(buckets + 1))
-    dealt = [order[a:b] for a, b in itertools.pairwise(edges)]
-    return [_to_ipc(table.take(pa.array(positions))) for positions in dealt], dealt
+    positions = [order[a:b] for a, b in itertools.pairwise(edges)]
+    all_names, all_marks = np.array(names, object), np.concatenate(marks)
+    dealt = [Dealt(len(p), b"\0".join(all_names[p].tolist()), all_marks[p].tobytes()) for p in positions]
+    return dealt, positions
 
 
-def _stat_columns(stats: array[int] | None, count: int) -> list[pa.Array]:
-    import numpy as np
-    import pyarrow as pa
-
-    if stats is None:
-        return [pa.nulls(count, pa.int64())] * 4
-    numbers = np.frombuffer(stats, np.int64).reshape(-1, 4)
-    return [pa.array(numbers[:, i]) for i in range(4)]
-
-
-def _to_ipc(table: pa.Table) -> bytes:
-    import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def index_bucket(spec: IndexSpec, directory: str, buckets: int, bucket: int, payload: bytes) -> BucketDone:
+def index_bucket(spec: IndexSpec, directory: str, buckets: int, bucket: int, payload: Dealt) -> BucketDone:
     """Make or update one bucket."""
     from pipeline._bucket import BucketIndexer
 

@@ -44,3 +44,16 @@ class IndexSpec:
 
         text = json.dumps([VERSION, asdict(self)], sort_keys=True)
         return str(xxhash.xxh3_128_hexdigest(text.encode()))
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """The listed files of one bucket: relative paths, joined by NUL, and for each file six int64 as bytes.
+
+    They are the number of its split, its kind (0 label, 1 image), and size, mtime_ns, ctime_ns and inode, zeros where
+    the listing did not ask for them.
+    """
+
+    count: int
+    paths: bytes
+    marks: bytes

@@ -87,8 +87,8 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
                     if entry.is_dir():
                         below.append(name)
                     continue
-                if (reason := _odd(entry)) is not None:
-                    listing.odd.append((prefix + name, reason))
+                if not entry.is_file():
+                    listing.odd.append((prefix + name, _odd(entry)))
                     continue
                 if with_stats:
                     try:
@@ -127,10 +127,8 @@ def _directory(path: str) -> Iterator[int]:
         os.close(fd)
 
 
-def _odd(entry: os.DirEntry[str]) -> str | None:
-    """Why an entry with the right name is no file to read, if so."""
-    if entry.is_file():
-        return None
+def _odd(entry: os.DirEntry[str]) -> str:
+    """Why an entry with the right name is no file."""
     try:
         entry.stat()
     except OSError as error:
