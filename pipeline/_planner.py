@@ -65,15 +65,15 @@ def run(context: PlanContext, engine: Engine) -> list[dict[str, Any]]:
     summaries = dd.map_partitions(
         step, kept, found.images, numbers, meta=meta, align_dataframes=False, enforce_metadata=False
     )
-    keep = {name for b in range(context.buckets) for name in (part_name(b), touched_name(b))}
-    extra = sorted(storage.list_names(context.plan_dir) - keep)
-    storage.delete_many(context.plan_dir, extra)
+    keep = {part_name(b) for b in range(context.buckets)}
+    for folder in (context.plan_dir, touched_folder(context.plan_dir)):
+        storage.delete_many(folder, sorted(storage.list_names(folder) - keep))
     return [json.loads(text) for text in engine.compute(summaries)["summary"]]
 
 
-def touched_name(bucket: int) -> str:
-    """File beside a bucket's plan with the paths that it will touch, as the intent has them."""
-    return f"touched/{part_name(bucket)}"
+def touched_folder(plan_dir: str) -> str:
+    """Folder beside that of a plan: by bucket the paths that the plan will touch, as the intent has them."""
+    return f"{plan_dir}.touched"
 
 
 def _number(bucket: int) -> Any:
@@ -113,7 +113,7 @@ def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> A
     path = os.path.join(context.plan_dir, part_name(bucket))
     storage.replace_with(path, lambda p: pq.write_table(table, p, use_dictionary=["split"], write_statistics=False))
     touched = table.select(["path", "kind", "key", "split"]).filter(pc.not_equal(table["action"], Action.KEEP.value))
-    storage.write_many(context.plan_dir, [touched_name(bucket)], [to_parquet(touched)])
+    storage.write_many(touched_folder(context.plan_dir), [part_name(bucket)], [to_parquet(touched)])
     summary = {
         "bucket": bucket,
         "changes": int(table.num_rows - _count(table, Action.KEEP)),

@@ -53,7 +53,7 @@ def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, p
 def _intended(planned: Planned, bucket: int) -> bytes:
     from pipeline import _planner
 
-    data = storage.read_whole(os.path.join(planned.folder, _planner.touched_name(bucket)))
+    data = storage.read_whole(os.path.join(_planner.touched_folder(planned.folder), part_name(bucket)))
     if data is None:
         raise StorageError(f"{planned.folder}: the plan is gone while it is carried out; run again")
     return data
