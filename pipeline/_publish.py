@@ -96,6 +96,8 @@ def commit(
     if results.failed:
         path, reason = next(iter(results.failed.items()))
         raise StorageError(f"{os.path.join(job.root, path)}: cannot be written: {reason}")
+    if planned.changes:
+        storage.sync(job.root)  # what the manifest vouches for must outlive a power cut
     meta = {p: {"size": len(c), "digest": digest_of(c).hex()} for p, c in planned.contents.items()}
     kept = ("classes", "task", "format", "subset", "rows", "problems")
     manifest = Manifest(

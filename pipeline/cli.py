@@ -242,10 +242,19 @@ def _stats_text(data: dict[str, Any]) -> str:
     return stats_text(data)
 
 
+def _stop(_number: int, _frame: object) -> None:
+    # The flag first: an exception alone can fall into a callback of the interpreter's own and be lost there.
+    from pipeline.stop import STOP
+
+    STOP.set()
+    raise KeyboardInterrupt
+
+
 def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one return an exit code
     """Run a command; the one place where exceptions become a sentence. Returns the exit code."""
     with contextlib.suppress(ValueError):  # a thread of somebody's may call this too: then signals are theirs
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _stop)
     try:
         cli.main(arguments, prog_name="coco-diy", standalone_mode=False)
     except CocoDiyError as error:

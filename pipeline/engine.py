@@ -69,7 +69,6 @@ class Engine(AbstractContextManager["Engine"]):
         self._pool: _Helpers | None = None
         self._client: Any = None
         self._started = threading.Lock()
-        STOP.clear()
 
     def __exit__(self, *exc: object) -> None:
         if self._pool is not None:
@@ -238,11 +237,16 @@ def _local(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], options
                     raise value
                 yield value
         except BaseException:
+            told = STOP.is_set()
             STOP.set()
+            stop.set()
+            thread.join(STOP_SECONDS if told else None)
+            if not told:  # an error, not a signal: this process may go on to other things
+                STOP.clear()
             raise
         finally:
             stop.set()
-            thread.join(STOP_SECONDS if STOP.is_set() else None)
+            thread.join(0 if STOP.is_set() else None)
 
     return generate()
 

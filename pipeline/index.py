@@ -178,6 +178,7 @@ def update(
            for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
     info = IndexInfo(asdict(spec), spec_digest, count, digest, totals, odd)
     text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
+    storage.sync(directory)  # what index.json vouches for must outlive a power cut
     storage.write_whole(os.path.join(directory, "index.json"), text.encode())
     return info
 

@@ -27,6 +27,7 @@ from pipeline.engine import Engine
 from pipeline.job import resolve
 from pipeline.manifest import TargetState
 from pipeline.progress import Progress
+from pipeline.stop import check_stop
 
 __all__ = ["Report", "build", "diff_targets", "last_run", "make_index", "make_plan", "repair", "source_stats",
            "target_stats", "verify"]
@@ -127,10 +128,13 @@ def build(
         if current and (report := nothing_to_do(job, state, found)):
             return report
         info = update_index(job, engine, progress, found, import_for_plan)
+        check_stop()
         planned = plan_subset(job, info, state, engine, progress, suspects)
         report = plan_report(job, info, planned)
         refuse(job, planned)
+        check_stop()
         failed = apply_plan(job, planned, state, engine, progress)
+        check_stop()
         commit(job, info, planned, state, report, complete=not failed)
     report.data["command"] = "build"
     report.data["status"] = "failed" if failed else "built" if planned.changes else "nothing to do"

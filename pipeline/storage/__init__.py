@@ -26,6 +26,7 @@ from pipeline.storage._writing import (
     make_folders,
     publish_folders,
     replace_with,
+    sync,
     write_many,
     write_whole,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "replace_with",
     "same_disk",
     "sizes",
+    "sync",
     "write_many",
     "write_whole",
 ]

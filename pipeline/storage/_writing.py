@@ -306,3 +306,25 @@ def publish_folders(staging: str, root: str, folders: Sequence[str]) -> None:
             continue
         except OSError as error:
             raise storage_error(error, target, "put in place") from None
+
+
+def sync(folder: str) -> None:
+    """Wait until all that was written to the file system of `folder` has reached the disk.
+
+    One call for a hundred thousand files: syncing each by itself takes a hundred times as long.
+    """
+    import ctypes
+
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise storage_error(error, folder, "read") from None
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if not hasattr(libc, "syncfs"):
+            os.sync()
+        elif libc.syncfs(fd) != 0:
+            number = ctypes.get_errno()
+            raise storage_error(OSError(number, os.strerror(number)), folder, "written")
+    finally:
+        os.close(fd)
