@@ -68,6 +68,7 @@ lint: $(READY) ## Check style and types
 
 bench: $(READY) ## Measure speed and memory on a generated collection of COCO's size (takes a while)
 	@$(PY) -m tests.bench.bench_main $(ARGS)
+	@$(PY) -m tests.bench.bench_rebuild
 
 index: ## Read the label files of CONFIG into its index
 plan: ## Say what a build of CONFIG would do
