@@ -113,10 +113,10 @@ def last_run(root: str) -> Report:
     state = TargetState(root)
     folder = os.path.join(root, manifest.FOLDER, "runs")
     runs = [name for name in storage.list_flat(folder) if name.endswith(".json")]
-    if not runs and state.intent is None:
+    holder = storage.lock_holder(os.path.join(root, manifest.FOLDER, "lock"))
+    if not runs and state.intent is None and holder is None:
         raise ConfigError(f"{root}: no run of coco-diy was ever begun there")
     record = json.loads(storage.read_whole(os.path.join(folder, runs[-1])) or b"{}") if runs else {}
-    holder = storage.lock_holder(os.path.join(root, manifest.FOLDER, "lock"))
     data = {"command": "status", "target": root, "runs": len(runs), "last": record,
             "running": holder, "stopped": state.intent is not None and holder is None}
     return Report(data, not data["stopped"])

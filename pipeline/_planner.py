@@ -141,12 +141,11 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     names = images["image_path"].to_pylist()
     sources: list[str | None] = [None] * len(names)
     stats: list[storage.Fingerprint | None] = [None] * len(names)
-    linked = context.images == "hardlink"
     for split, folder in context.source_folders.items():
         here = [i for i, s in enumerate(splits) if s == split]
         assert folder is not None
         for i, found in zip(
-                here, storage.fingerprints(folder, [names[i] for i in here], linked=linked), strict=True):
+                here, storage.fingerprints(folder, [names[i] for i in here]), strict=True):
             sources[i], stats[i] = f"{folder}/{names[i]}", found
     images = images.append_column("source", pa.array(sources, pa.string()))
     images = images.append_column("size", pa.array([s and s.size for s in stats], pa.int64()))

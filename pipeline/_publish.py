@@ -182,7 +182,7 @@ def _images_digest(job: Job) -> str | None:
     how = job.config.target.images
     digests: list[bytes] = []
     for folder, names in json.loads(data).items():
-        found = storage.fingerprints(folder, names, linked=how == "hardlink")
+        found = storage.fingerprints(folder, names)
         for name, image in zip(names, found, strict=True):
             if image is None:
                 return None

@@ -114,6 +114,8 @@ def _first_problem(job: Job, info: IndexInfo, bad: int) -> str:
         table = pa.concat_tables(tables).sort_by([("key", "ascending"), ("line", "ascending")])
         row = table.slice(0, 1).to_pylist()[0]
         first = f"{row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
+        if os.path.basename(row["path"]) == "classes.txt":
+            first += " (a list of class names among the labels? move it elsewhere)"
     more = f" ({plural(bad - 1, 'more bad row or file', 'more bad rows or files')}, all listed in " \
            f"{os.path.join(job.index_dir, 'problems')})" if bad > 1 else ""
     return f"{first}{more}; correct it, or leave such rows out and count them with --set on_error=skip"

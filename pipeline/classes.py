@@ -144,6 +144,7 @@ def _names(node: object, where: str) -> tuple[str, ...]:
         seen[name] = class_id
     missing = next(i for i in range(len(by_id) + 1) if i not in by_id)
     if missing < len(by_id):
+        line = next(v.start_mark.line + 1 for i, v in pairs if i == max(by_id))
         raise ConfigError(f"{where}:{line}: the ids of `names` must be 0 to {len(by_id) - 1} without a gap, "
                           f"but {missing} is missing (there is {max(by_id)})")
     return tuple(by_id[i] for i in range(len(by_id)))

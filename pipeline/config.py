@@ -122,6 +122,14 @@ class Config(_Model):
     )
     select: Select = Field(default_factory=lambda: Select.model_validate({}))
     split: None = Field(None, description="null: the source's own splits")
+
+    @pydantic.field_validator("split", mode="before")
+    @classmethod
+    def _no_split(cls, value: object) -> object:
+        if value is not None:
+            raise ValueError("images cannot be dealt out anew yet; leave it null, which keeps the source's own splits")
+        return value
+
     target: Target
     index: Index = Field(default_factory=lambda: Index.model_validate({}))
     engine: Engine = Field(default_factory=lambda: Engine.model_validate({}))
@@ -230,6 +238,9 @@ def load_classes(config: Config, names: Names) -> ClassMap:
     if config.classes is None:
         return class_map(names.names, None)
     if isinstance(config.classes, str):
+        if not os.path.exists(os.path.expanduser(config.classes)):
+            raise ConfigError(f"classes: {config.classes!r} is no file; a text here is the path of a names YAML, and a "
+                              f"class is written in brackets: [{config.classes}]")
         wanted = read_names(read_text(config.classes, "classes"), config.classes).names
         try:
             return class_map(names.names, [ClassSpec(n, (n,)) for n in wanted])
@@ -256,7 +267,8 @@ def _sentence(error: pydantic.ValidationError, where: str, node: object) -> str:
     if first["type"] == "extra_forbidden":
         known = [f.alias or name for model in models for name, f in model.model_fields.items()]
         near = nearest(str(steps[-1]), known, limit=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}"
+        hint = f"did you mean {near[0]!r}?" if near else (
+            f"known keys here: {', '.join(known)}" if known else "nothing can be set here yet")
         return f"{at}: unknown key {key!r}; {hint}"
     if first["type"] == "missing":
         return f"{at}: the key {key!r} is missing"
@@ -267,6 +279,10 @@ def _sentence(error: pydantic.ValidationError, where: str, node: object) -> str:
     shown = f" (it is {given!r})" if isinstance(given, str | int | float | list) and len(repr(given)) < 60 else ""
     if not message.startswith("YAML"):
         message = message[:1].lower() + message[1:]
+    if first["type"] in ("model_type", "dict_type"):
+        message = "must be keys with values"
+    others = {e["msg"][:1].lower() + e["msg"][1:] for e in errors[1:] if _walk(e["loc"])[0] == steps}
+    message = "; or ".join([message, *sorted(others - {message})]) if len(others) == 1 else message
     return f"{at}: {key}: {message}{shown}"
 
 

@@ -68,6 +68,8 @@ def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> list[str]:
     for candidate in known:
         by_folded.setdefault(candidate.casefold(), candidate)
     folded = name.strip().casefold()
+    if folded in by_folded:
+        return [by_folded[folded]]
     matches = difflib.get_close_matches(folded, by_folded, n=limit, cutoff=0.5)
     contained = [k for k in by_folded if folded and (folded in k or k in folded) and k not in matches]
     return [by_folded[k] for k in (matches + contained)[:limit]]

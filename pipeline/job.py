@@ -115,6 +115,18 @@ def _splits(source: Source) -> list[SplitSpec]:
 
 def _keep_apart(job: Job) -> None:
     """The source is never written to: neither target nor workdir may lie in a folder of it, or hold one as its own."""
+    root = storage.local_path(job.config.source.root) if job.config.source.root is not None else None
+    for what, place in (("target.root", job.root), ("workdir", job.workdir)):
+        for folder in ("", "labels", "images"):
+            if root is not None and (_within(place, os.path.join(root, folder)) if folder else _same(place, root)):
+                raise ConfigError(f"{what}: {place} lies in the source {root}, which is never written to; choose a "
+                                  "place beside it")
+    above = os.path.dirname(job.root)
+    while above != os.path.dirname(above):
+        if os.path.exists(os.path.join(above, ".coco-diy", "manifest.json")):
+            raise ConfigError(f"target.root: {job.root} lies in {above}, which is a subset already; choose a place "
+                              "beside it")
+        above = os.path.dirname(above)
     for split in job.spec.splits:
         for folder in filter(None, (split.labels, split.images)):
             for what, place in (("target.root", job.root), ("workdir", job.workdir)):
@@ -134,6 +146,10 @@ def _own_folders(job: Job) -> list[str]:
     layout = exporters.load(job.config.target.format).FOLDERS
     below = [f"{folder}/{split.split}" for folder in layout for split in job.spec.splits]
     return [os.path.join(job.root, folder) for folder in (".coco-diy", *layout, *below)]
+
+
+def _same(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _within(path: str, folder: str) -> bool:

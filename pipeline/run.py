@@ -24,6 +24,7 @@ from pipeline._source import (
 )
 from pipeline.config import Config, validate
 from pipeline.engine import Engine
+from pipeline.errors import plural
 from pipeline.job import resolve
 from pipeline.manifest import TargetState
 from pipeline.progress import Progress
@@ -65,13 +66,15 @@ def source_stats(config: Config, progress: Progress | None = None) -> Report:
     names = job.names.names
     subset = {
         split: {
-            "images": counts["images"],
+            "images": counts["images"] + counts["no_image"],
             "labels": sum(n for state, n in counts["labels"].items() if state != "missing"),
             "objects": {name: counts["objects"].get(str(i), 0) for i, name in enumerate(names)},
             "images_by_class": {name: counts["class_images"].get(str(i), 0) for i, name in enumerate(names)},
         }
         for split, counts in info.totals.items()
     }
+    if lacking := sum(counts["no_image"] for counts in info.totals.values()):
+        report.warnings.append(f"{plural(lacking, 'label file')} without an image: counted as images here")
     data = {"command": "stats", "of": "source", "classes": list(names), "subset": subset}
     return Report(data, report.ok, report.warnings)
 

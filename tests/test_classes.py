@@ -77,7 +77,7 @@ def test_keypoint_facts_are_read() -> None:
 
 ERRORS = {
     "a gap": ("names: {0: a, 2: c}", "x.yaml:1", "must be 0 to 1 without a gap, but 1 is missing"),
-    "from one": ("names:\n  1: a\n  2: b\n", "x.yaml:2", "but 0 is missing (there is 2)"),
+    "from one": ("names:\n  1: a\n  2: b\n", "x.yaml:3", "but 0 is missing (there is 2)"),
     "negative id": ("names: {-1: a, 0: b}", "x.yaml:1", "must be 0 to 1 without a gap"),
     "twice the id": ("names:\n  0: a\n  0: b\n", "x.yaml:3", "class id 0 stands there twice ('a' and 'b')"),
     "twice the name": ("names:\n- a\n- b\n- a\n", "x.yaml:4", "'a' is given to class 0 and class 2"),

@@ -112,7 +112,7 @@ PROBLEMS: list[tuple[Task, bytes, str, str]] = [
     (DETECT, b"0 0.5 0.5 0.5 0.5\x0c", "not_a_number", "is not a number"),
     (DETECT, b"0\xc2\xa00.5 0.5 0.5 0.5 0.5", "not_a_number", "is not a number"),
     (DETECT, b"0 0.5 0.5 0.5 \x0c0.5", "not_a_number", "is not a number"),  # trainers break the line there
-    (DETECT, b"0", "tokens", "1 token '0' look like a row cut short; task detect takes a box"),
+    (DETECT, b"0", "tokens", "1 token '0' looks like a row cut short; task detect takes a box"),
     (DETECT, b"0 0.5 0.5 0.5", "tokens", "4 tokens '0 0.5 0.5 0.5' look like a row cut short"),
     (DETECT, b"0 0.5 0.5 0.5 0.5 0.9", "tokens", "a box with a confidence"),
     (DETECT, b"0 .1 .1 .2 .2 .3 .3 .4", "tokens", "a polygon with an odd number of coordinates"),

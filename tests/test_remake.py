@@ -168,7 +168,7 @@ def test_remake_says_what_is_wrong_with_its_values(tmp_path: Path, town: Path, r
     none = ("--src-yaml", "none.yaml", *rest[2:])
     assert "no such class names file" in run("remake", town, dst, *none, code=2).err
     write_file(mine, names_yaml(("bicycle",)))
-    assert "holds the source folder" in run("remake", town, town, *rest, code=2).err
+    assert "which is never written to" in run("remake", town, town, *rest, code=2).err
     assert not dst.exists()
 
 

@@ -195,7 +195,8 @@ def _looks_like(rows: _Rows, row: int, task: Task, keypoints: tuple[int, int] | 
         like = "a polygon or a pose row"
     else:
         like = "a polygon with an odd number of coordinates"
-    return f"{count} token{'s' * (count != 1)} {rows.text(row)} look like {like}; task {task} takes {needs}"
+    seen = f"1 token {rows.text(row)} looks" if count == 1 else f"{count} tokens {rows.text(row)} look"
+    return f"{seen} like {like}; task {task} takes {needs}"
 
 
 def _boxes(

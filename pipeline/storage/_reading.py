@@ -97,14 +97,14 @@ class Fingerprint:
     settled: bool
 
 
-def fingerprints(folder: str, names: Sequence[str], *, linked: bool = False) -> list[Fingerprint | None]:
-    """The fingerprint of each file; None for one that is not there, or is no file.
+def fingerprints(folder: str, names: Sequence[str]) -> list[Fingerprint | None]:
+    """The fingerprint of each image; None for one that is not there, or is no file.
 
-    The mark is size, mtime_ns, ctime_ns and inode; without the ctime where files are `linked`, as a hard link changes
-    it and shares every later change anyway.
+    The mark is size, mtime_ns and inode, not the ctime: each hard link to an image changes that, and one subset with
+    links would make every other subset copy its images again.
     """
-    pack = struct.Struct("<4q").pack
-    young = time.time_ns() - SETTLE_NS
+    pack = struct.Struct("<3q").pack
+    now = time.time_ns()
     result: list[Fingerprint | None] = []
     try:
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -122,8 +122,8 @@ def fingerprints(folder: str, names: Sequence[str], *, linked: bool = False) -> 
             if not stat.S_ISREG(s.st_mode):
                 result.append(None)
                 continue
-            mark = pack(s.st_size, s.st_mtime_ns, 0 if linked else s.st_ctime_ns, s.st_ino)
-            result.append(Fingerprint(s.st_size, mark, linked or s.st_ctime_ns <= young))
+            mark = pack(s.st_size, s.st_mtime_ns, s.st_ino)
+            result.append(Fingerprint(s.st_size, mark, abs(now - s.st_mtime_ns) >= SETTLE_NS))
     finally:
         os.close(directory)
     return result
