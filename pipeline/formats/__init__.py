@@ -91,9 +91,12 @@ def duplicate_rows(file: Ints, class_id: Ints, boxes: Sequence[Floats], tail: pa
         hashed = file.astype(np.uint64) * prime + class_id.astype(np.uint64)
         for column in boxes:
             hashed = (hashed ^ (hashed >> np.uint64(29))) * prime + np.ascontiguousarray(column).view(np.uint64)
+    result = np.zeros(len(hashed), np.bool_)
+    ordered = np.sort(hashed)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return result
     order = np.argsort(hashed, kind="stable")
     again = np.flatnonzero(hashed[order][1:] == hashed[order][:-1])
-    result = np.zeros(len(hashed), np.bool_)
     seen: dict[int, set[tuple[int, int, bytes]]] = {}
     for i in again.tolist():
         group = seen.setdefault(int(hashed[order[i]]), set())

@@ -301,12 +301,15 @@ def _gather(buffer: Bytes, begin: Ints, stop: Ints) -> pa.Array:
     """The slices ``buffer[begin[i]:stop[i]]`` (ascending, not overlapping) as a binary array."""
     offsets = np.zeros(len(begin) + 1, np.int32)
     np.cumsum(stop - begin, out=offsets[1:])
-    inside = np.zeros(len(buffer) + 1, np.int8)
-    nonempty = stop > begin
-    inside[begin[nonempty]] = 1
-    inside[stop[nonempty]] -= 1
-    np.cumsum(inside, out=inside)
-    data = buffer[inside[:-1].view(np.bool_)]
+    # outside, inside, outside, … : how many bytes of each, in turn
+    runs = np.empty(2 * len(begin) + 1, np.int64)
+    runs[1::2] = stop - begin
+    runs[0] = begin[0] if len(begin) else len(buffer)
+    runs[2:-1:2] = begin[1:] - stop[:-1]
+    runs[-1] = len(buffer) - stop[-1] if len(begin) else runs[0]
+    inside = np.zeros(len(runs), np.bool_)
+    inside[1::2] = True
+    data = buffer[np.repeat(inside, runs)]
     return pa.BinaryArray.from_buffers(pa.binary(), len(begin), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
