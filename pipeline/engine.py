@@ -42,9 +42,20 @@ def _start_worker(needs_pandas: bool) -> None:
     conversion, which takes 0.3 s and 60 MB where it finds it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.set_threshold(100_000, 50, 50)  # lists of a hundred thousand names are no garbage
     if not needs_pandas:
         sys.meta_path.insert(0, _NoPandas())
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot end its workers, and they would wait for its tasks for ever."""
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 class _NoPandas(importlib.abc.MetaPathFinder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -151,3 +152,34 @@ def test_a_folder_of_nothing_but_unreadable_names(tmp_path: Path, make_subset: M
     assert "has a name that is not UTF-8" in subset.command("index", code=1).err
     told = subset.command("index", "--json", "--set", "on_error=skip", code=1).json
     assert told["source"]["train"]["labels"] == {}
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def _alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def test_helpers_do_not_outlive_a_killed_run(crowd: Path, make_subset: MakeSubset) -> None:
+    wanted = make_subset(crowd, **CROWD_CONFIG)
+    words = ["build", str(wanted.config), "--set", "index.buckets=7", "--scheduler", "processes", "--workers", "2"]
+    env = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen([sys.executable, "-m", "pipeline", *words], env=env, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as process:
+        helpers: list[int] = []
+        while process.poll() is None and len(helpers) < 2:
+            helpers = [c for c in _children(process.pid) if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+            time.sleep(0.001)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGKILL)
+    assert len(helpers) == 2
+    until = time.monotonic() + 20
+    while any(map(_alive, helpers)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(_alive, helpers))
