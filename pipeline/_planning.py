@@ -83,6 +83,7 @@ def plan_subset(
 
 
 def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
+    """Those of the target's files that belong to no image, as the manifest has them, that are there."""
     paths = sorted(state.meta)
     there = storage.exist_many(job.root, paths)
     return {path: state.meta[path] for path, found in zip(paths, there, strict=True) if found}
@@ -130,6 +131,7 @@ def folder_times(job: Job) -> dict[str, int]:
 
 
 def plan_report(job: Job, info: IndexInfo, planned: Planned) -> Report:
+    """What the plan does and what the subset will be; not ok where images are lacking or doubled."""
     report = source_report(job, info)
     plan = {action: {"label": none(), "image": none(), "meta": none()} for action in
             ("write", "copy", "keep", "delete")}

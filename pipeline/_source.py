@@ -55,6 +55,7 @@ def _many_files(job: Job) -> bool:
 
 
 def import_for_index() -> None:
+    """Import what the index stage needs: done while a helper lists or reads."""
     import dask.delayed
     import pyarrow.parquet
 
@@ -63,6 +64,7 @@ def import_for_index() -> None:
 
 
 def import_for_plan() -> None:
+    """Import what the selection needs: done while a helper lists or reads."""
     import dask.dataframe
 
     assert dask.dataframe
@@ -71,6 +73,7 @@ def import_for_plan() -> None:
 def update_index(
     job: Job, engine: Engine, progress: Progress, found: Scan, meanwhile: Callable[[], None]
 ) -> IndexInfo:
+    """Bring the index of the job's source up to date, see `index.update`."""
     return index.update(job.spec, job.index_dir, found, buckets=job.config.index.buckets, engine=engine,
                         progress=progress, meanwhile=meanwhile)
 

@@ -65,6 +65,23 @@ def _open_dir(folder: str, doing: str) -> Iterator[int]:
         os.close(fd)
 
 
+def _places(
+    root: str, paths: Sequence[str], scratch: str | None, direct: bool
+) -> Iterator[tuple[int, str, str, str, int, int]]:
+    """Where each of `paths` is to be made, folder by folder, until a stop is asked for.
+
+    Gives its index, folder, name and temporary name (the name itself if `direct`), and the descriptors of the folder
+    and of that for temporary files.
+    """
+    temporary = _temporary()
+    for folder, indexes in _group(root, paths):
+        with _open_dir(folder, "written") as fd, _scratch(scratch, fd) as temp_fd:
+            for i in indexes:
+                check_stop()
+                name = paths[i].rpartition("/")[2]
+                yield i, folder, name, name if direct else temporary, fd, temp_fd
+
+
 def write_many(
     root: str, paths: Sequence[str], contents: Sequence[bytes], *, scratch: str | None = None, direct: bool = False
 ) -> Results:
@@ -75,29 +92,22 @@ def write_many(
     folders that nobody reads yet.
     """
     results = Results()
-    temporary = _temporary()
-    for folder, indexes in _group(root, paths):
-        with _open_dir(folder, "written") as fd, _scratch(scratch, fd) as temp_fd:
-            for i in indexes:
-                check_stop()
-                name = paths[i].rpartition("/")[2]
-                if direct:
-                    temporary = name
-                try:
-                    out = _create(temporary, temp_fd)
-                    try:
-                        _write_all(out, contents[i])
-                    finally:
-                        os.close(out)
-                    if not direct:
-                        os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
-                except OSError as error:
-                    _clean(temporary, temp_fd)
-                    if hits_all(error):
-                        raise storage_error(error, os.path.join(folder, name), "written") from None
-                    results.failed[paths[i]] = os.strerror(error.errno or 0)
-                else:
-                    results.done += 1
+    for i, folder, name, temporary, fd, temp_fd in _places(root, paths, scratch, direct):
+        try:
+            out = _create(temporary, temp_fd)
+            try:
+                _write_all(out, contents[i])
+            finally:
+                os.close(out)
+            if not direct:
+                os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+        except OSError as error:
+            _clean(temporary, temp_fd)
+            if hits_all(error):
+                raise storage_error(error, os.path.join(folder, name), "written") from None
+            results.failed[paths[i]] = os.strerror(error.errno or 0)
+        else:
+            results.done += 1
     return results
 
 
@@ -150,36 +160,29 @@ def copy_many(
     digest = xxhash.xxh3_128()
     put = {"copy": _copy_one, "hardlink": _hardlink_one, "symlink": _symlink_one}[how]
     results = Results()
-    temporary = _temporary()
-    for folder, indexes in _group(root, paths):
-        with _open_dir(folder, "written") as fd, _scratch(scratch, fd) as temp_fd:
-            for i in indexes:
-                check_stop()
-                name = paths[i].rpartition("/")[2]
-                if direct:
-                    temporary = name
-                digest.reset()
-                try:
-                    reason = put(sources[i], temporary, temp_fd, sizes[i], digest)
-                    if reason is None and not direct:
-                        os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
-                        if how == "hardlink":  # renaming one link of a file onto another leaves both
-                            _clean(temporary, temp_fd)
-                except OSError as error:
+    for i, folder, name, temporary, fd, temp_fd in _places(root, paths, scratch, direct):
+        digest.reset()
+        try:
+            reason = put(sources[i], temporary, temp_fd, sizes[i], digest)
+            if reason is None and not direct:
+                os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+                if how == "hardlink":  # renaming one link of a file onto another leaves both
                     _clean(temporary, temp_fd)
-                    if error.errno == errno.EXDEV:
-                        raise StorageError(f"{sources[i]}: cannot be hard-linked into {folder}: it is another file "
-                                           "system; set target.images to copy or symlink") from None
-                    if hits_all(error) and not _source_refused(sources[i]):
-                        raise storage_error(error, os.path.join(folder, name), "written") from None
-                    reason = os.strerror(error.errno or 0)
-                if reason is None:
-                    results.done += 1
-                    if how == "copy":
-                        results.digests[paths[i]] = digest.digest()
-                else:
-                    _clean(temporary, temp_fd)
-                    results.failed[paths[i]] = f"{sources[i]}: {reason}"
+        except OSError as error:
+            _clean(temporary, temp_fd)
+            if error.errno == errno.EXDEV:
+                raise StorageError(f"{sources[i]}: cannot be hard-linked into {folder}: it is another file "
+                                   "system; set target.images to copy or symlink") from None
+            if hits_all(error) and not _source_refused(sources[i]):
+                raise storage_error(error, os.path.join(folder, name), "written") from None
+            reason = os.strerror(error.errno or 0)
+        if reason is None:
+            results.done += 1
+            if how == "copy":
+                results.digests[paths[i]] = digest.digest()
+        else:
+            _clean(temporary, temp_fd)
+            results.failed[paths[i]] = f"{sources[i]}: {reason}"
     return results
 
 
