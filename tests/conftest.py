@@ -53,29 +53,44 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
     return runner
 
 
-#: Copies of the town that tests may change, made at once so that one wait ages them all.
-_COPIES = 64
+#: Copies of the town made at once, so that one wait ages them all.
+_COPIES = 32
+
+
+class _Towns:
+    """The town and copies of it, none with a file younger than two seconds: a younger one is not trusted."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made = 0
+        self._spare: list[Path] = []
+        self.common = self.take()
+
+    def take(self) -> Path:
+        """A copy that nobody else has."""
+        if not self._spare:
+            numbers = range(self._made, self._made + _COPIES)
+            self._spare = [make_town(self._folder / f"{number:03d}" / "town") for number in numbers]
+            self._made += _COPIES
+            time.sleep(2.1)
+        return self._spare.pop()
 
 
 @pytest.fixture(scope="session")
-def _towns(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("towns")
-    towns = [make_town(folder / f"{number:02d}" / "town") for number in range(_COPIES)]
-    time.sleep(2.1)  # a file younger than two seconds is not trusted to be what it was
-    return towns
+def _towns(tmp_path_factory: pytest.TempPathFactory) -> _Towns:
+    return _Towns(tmp_path_factory.mktemp("towns"))
 
 
 @pytest.fixture
-def town(_towns: list[Path]) -> Path:
-    """The town, for reading only: every test has the same one. No file is younger than two seconds."""
-    return _towns[0]
+def town(_towns: _Towns) -> Path:
+    """The town, for reading only: every test has the same one."""
+    return _towns.common
 
 
 @pytest.fixture
-def own_town(_towns: list[Path]) -> Path:
-    """A town that the test may change. No file is younger than two seconds."""
-    assert len(_towns) > 1, "raise _COPIES"
-    return _towns.pop()
+def own_town(_towns: _Towns) -> Path:
+    """A town that the test may change."""
+    return _towns.take()
 
 
 @dataclass
