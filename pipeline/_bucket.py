@@ -187,8 +187,8 @@ class BucketIndexer:
         for begin, stop in _batches(labels["split"].to_numpy()):
             part = labels.slice(begin, stop - begin)
             split = self.spec.splits[part["split"][0].as_py()]
-            names = part["path"].to_pylist()
-            contents, stats, failed = storage.read_many(split.labels, names, MAX_LABEL_BYTES)
+            place, names = storage.locate(split.labels), part["path"].to_pylist()
+            contents, stats, failed = place.read_many(names, MAX_LABEL_BYTES)
             self.stats[positions[begin:stop]] = np.frombuffer(stats, np.int64).reshape(-1, 4)
             parsed = format_.parse(contents, self.spec.task, self.spec.keypoints)
             keys = part["key"].combine_chunks()
@@ -197,7 +197,7 @@ class BucketIndexer:
                 parsed.states[i] = LabelState.CORRUPT
                 parsed.problems.append(formats.Problem(i, None, reason, _READ_REASONS[reason]))
             states += parsed.states
-            problems += [(keys[p.file].as_py(), os.path.join(split.labels, names[p.file]), p.line, p.reason, p.detail)
+            problems += [(keys[p.file].as_py(), place.join(names[p.file]), p.line, p.reason, p.detail)
                          for p in parsed.problems]
         columns: list[Sequence[Any]] = list(zip(*problems, strict=True)) or [()] * 5
         told = pa.table([pa.array(c, f.type) for c, f in zip(columns, schema.problems(), strict=True)],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from typing import Any
 
 from pipeline import exporters, manifest, storage, verify
@@ -18,11 +17,10 @@ from pipeline.verify import Difference
 
 def open_target(root: str) -> tuple[TargetState, Manifest]:
     """State and manifest of the subset at `root`; raises `ConfigError` where none was ever finished there."""
-    root = storage.local_path(root).removesuffix(f"/{manifest.FOLDER}/manifest.json")
-    state = TargetState(root)
+    state = TargetState(storage.locate(root.removesuffix(f"/{manifest.FOLDER}/manifest.json")))
     if state.manifest is None:
         unfinished = "; a build there did not end, run it again" if state.intent else ""
-        raise ConfigError(f"{root}: is neither a config file nor a subset that coco-diy built (it has no "
+        raise ConfigError(f"{state.root.url}: is neither a config file nor a subset that coco-diy built (it has no "
                           f"{manifest.FOLDER}/manifest.json){unfinished}")
     return state, state.manifest
 
@@ -30,7 +28,7 @@ def open_target(root: str) -> tuple[TargetState, Manifest]:
 def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) -> Report:
     """What differs at `root` from its manifest; exit code 1 where anything does."""
     state, made = open_target(root)
-    check = functools.partial(verify.verify_bucket, state.root, state.prefixes, len(made.report["classes"]), deep)
+    check = functools.partial(verify.verify_bucket, state.root.url, state.prefixes, len(made.report["classes"]), deep)
     differences: list[Difference] = verify.verify_meta(state)
     ours: set[str] = set()
     with progress.stage("verify", state.base.buckets, "buckets") as step:
@@ -46,7 +44,7 @@ def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) 
         counts[difference.reason] = counts.get(difference.reason, 0) + 1
     data: dict[str, Any] = {
         "command": "verify",
-        "target": state.root,
+        "target": state.root.url,
         "deep": deep,
         "files": len(ours) + len(state.meta),
         "differences": counts,
@@ -69,8 +67,8 @@ def diff_targets(first: str, second: str) -> Report:
     files = _changed_files(before, after)
     data: dict[str, Any] = {
         "command": "diff",
-        "from": before.root,
-        "to": after.root,
+        "from": before.root.url,
+        "to": after.root.url,
         "classes": {"gained": [n for n in b["classes"] if n not in a["classes"]],
                     "lost": [n for n in a["classes"] if n not in b["classes"]],
                     "renumbered": [n for i, n in enumerate(b["classes"]) if n in a["classes"]
@@ -109,14 +107,12 @@ def _changed_files(before: TargetState, after: TargetState) -> dict[str, list[st
 
 def last_run(root: str) -> Report:
     """What the last run at `root` did, and whether one is under way or was stopped."""
-    root = storage.local_path(root)
-    state = TargetState(root)
-    folder = os.path.join(root, manifest.FOLDER, "runs")
-    runs = [name for name in storage.list_flat(folder) if name.endswith(".json")]
-    holder = storage.lock_holder(os.path.join(root, manifest.FOLDER, "lock"))
+    state = TargetState(storage.locate(root))
+    runs = [name for name in state.folder.flat_names("runs") if name.endswith(".json")]
+    holder = state.folder.lock_holder("lock")
     if not runs and state.intent is None and holder is None:
-        raise ConfigError(f"{root}: no run of coco-diy was ever begun there")
-    record = json.loads(storage.read_whole(os.path.join(folder, runs[-1])) or b"{}") if runs else {}
-    data = {"command": "status", "target": root, "runs": len(runs), "last": record,
+        raise ConfigError(f"{state.root.url}: no run of coco-diy was ever begun there")
+    record = json.loads(state.folder.read(f"runs/{runs[-1]}") or b"{}") if runs else {}
+    data = {"command": "status", "target": state.root.url, "runs": len(runs), "last": record,
             "running": holder, "stopped": state.intent is not None and holder is None}
     return Report(data, not data["stopped"])

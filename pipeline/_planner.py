@@ -67,7 +67,8 @@ def run(context: PlanContext, engine: Engine) -> list[dict[str, Any]]:
     )
     keep = {part_name(b) for b in range(context.buckets)}
     for folder in (context.plan_dir, touched_folder(context.plan_dir)):
-        storage.delete_many(folder, sorted(storage.list_names(folder) - keep))
+        place = storage.locate(folder)
+        place.delete_many(sorted(place.names() - keep))
     return [json.loads(text) for text in engine.compute(summaries)["summary"]]
 
 
@@ -102,18 +103,19 @@ def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> A
     taken = _of_images(rows, chosen)
     render = formats.load(context.format).render
     wanted = exporters.load(context.exporter).fragment(taken, chosen, render)
-    held = TargetState(context.root, context.prefixes).rows(bucket, context.buckets)
+    target = storage.locate(context.root)
+    held = TargetState(target, context.prefixes).rows(bucket, context.buckets)
     if context.check_there:
         places = [staged_path(path, context.staged) for path in held["path"].to_pylist()]
-        held = held.filter(pa.array(storage.exist_many(context.root, places), pa.bool_()))
+        held = held.filter(pa.array(target.exist_many(places), pa.bool_()))
     if context.suspects:
         held = doubt(held, context.suspects)
     table = compare(wanted, held)
-    foreign = _foreign(context, table, held) if context.check_foreign else []
+    foreign = _foreign(target, table, held) if context.check_foreign else []
     path = os.path.join(context.plan_dir, part_name(bucket))
     storage.replace_with(path, lambda p: pq.write_table(table, p, use_dictionary=["split"], write_statistics=False))
     touched = table.select(["path", "kind", "key", "split"]).filter(pc.not_equal(table["action"], Action.KEEP.value))
-    storage.write_many(touched_folder(context.plan_dir), [part_name(bucket)], [to_parquet(touched)])
+    storage.locate(touched_folder(context.plan_dir)).write_many([part_name(bucket)], [to_parquet(touched)])
     summary = {
         "bucket": bucket,
         "changes": int(table.num_rows - _count(table, Action.KEEP)),
@@ -144,9 +146,9 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     for split, folder in context.source_folders.items():
         here = [i for i, s in enumerate(splits) if s == split]
         assert folder is not None
-        for i, found in zip(
-                here, storage.fingerprints(folder, [names[i] for i in here]), strict=True):
-            sources[i], stats[i] = f"{folder}/{names[i]}", found
+        origin = storage.locate(folder)
+        for i, found in zip(here, origin.fingerprints([names[i] for i in here]), strict=True):
+            sources[i], stats[i] = origin.join(names[i]), found
     images = images.append_column("source", pa.array(sources, pa.string()))
     images = images.append_column("size", pa.array([s and s.size for s in stats], pa.int64()))
     images = images.append_column("mark", pa.array(
@@ -157,7 +159,7 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     return (images.filter(there) if gone else images).combine_chunks(), gone
 
 
-def _foreign(context: PlanContext, table: pa.Table, held: pa.Table) -> list[str]:
+def _foreign(target: storage.Location, table: pa.Table, held: pa.Table) -> list[str]:
     """Paths to be made that are there already and are not ours."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -165,7 +167,7 @@ def _foreign(context: PlanContext, table: pa.Table, held: pa.Table) -> list[str]
     new = pc.is_in(table["action"], pa.array([Action.WRITE.value, Action.COPY.value]))
     new = pc.and_(new, pc.invert(pc.is_in(table["path"], held["path"].combine_chunks())))
     paths = table["path"].filter(new).to_pylist()
-    return [path for path, there in zip(paths, storage.exist_many(context.root, paths), strict=True) if there]
+    return [path for path, there in zip(paths, target.exist_many(paths), strict=True) if there]
 
 
 def _detail(context: PlanContext, reason: str, key: str, images: pa.Table) -> str:
@@ -238,6 +240,6 @@ def image_sources(folder: str, buckets: int, roots: dict[str, str | None]) -> tu
     for split, root in roots.items():
         assert root is not None
         part = table.filter(pc.equal(table["split"], split))
-        names.setdefault(root, []).extend(source[len(root) + 1 :] for source in part["source"].to_pylist())
+        names.setdefault(root, []).extend(map(storage.locate(root).name_of, part["source"].to_pylist()))
         digests += part["digest"].to_pylist()
     return names, b"".join(digests)

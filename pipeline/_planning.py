@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline import exporters, storage
+from pipeline import exporters
 from pipeline._source import Report, source_report
 from pipeline.engine import Engine
 from pipeline.errors import ConfigError, DataError, TargetError, plural
@@ -77,7 +76,7 @@ def plan_subset(
     )
     held = {p: h for p, h in still_there(job, state).items() if p not in suspects}
     meta = meta_plan(contents, held)
-    foreign += [p for a, p in meta if a == "write" and p not in state.meta and storage.exist_many(job.root, [p])[0]]
+    foreign += [p for a, p in meta if a == "write" and p not in state.meta and job.target.exist_many([p])[0]]
     return Planned(job.plan_dir, info.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
                    context.staged)
 
@@ -85,7 +84,7 @@ def plan_subset(
 def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
     """Those of the target's files that belong to no image, as the manifest has them, that are there."""
     paths = sorted(state.meta)
-    there = storage.exist_many(job.root, paths)
+    there = job.target.exist_many(paths)
     return {path: state.meta[path] for path, found in zip(paths, there, strict=True) if found}
 
 
@@ -118,16 +117,15 @@ def _staged(job: Job) -> tuple[str, ...]:
     """Folders of the layout, each with a final /, that are not at the target yet: they are filled beside it."""
     exporter = exporters.load(job.config.target.format)
     folders = [f"{kind}/{split.split}" for kind in exporter.FOLDERS for split in job.spec.splits]
-    there = storage.exist_many(job.root, folders)
-    # A folder on another disk cannot be put in place in one step: its files are made there, one by one.
+    there = job.target.exist_many(folders)
     return tuple(f"{folder}/" for folder, found in zip(folders, there, strict=True)
-                 if not found and storage.same_disk(job.root, os.path.dirname(folder)))
+                 if not found and job.target.can_stage(folder))
 
 
 def folder_times(job: Job) -> dict[str, int]:
     """Change times (ns) of the target's folders: they tell whether files came or went since the last run."""
     exporter = exporters.load(job.config.target.format)
-    return storage.folder_times(job.root, exporter.FOLDERS)
+    return job.target.folder_times(exporter.FOLDERS)
 
 
 def plan_report(job: Job, info: IndexInfo, planned: Planned) -> Report:
@@ -196,7 +194,7 @@ def _lacking(job: Job, subset: dict[str, Any]) -> list[tuple[str, str]]:
 def refuse(job: Job, planned: Planned) -> None:
     """Stop before the first write where a file is in the way or an image is lacking."""
     if planned.foreign:
-        raise TargetError(f"{os.path.join(job.root, planned.foreign[0])}: is in the way and was not made by coco-diy"
+        raise TargetError(f"{job.target.join(planned.foreign[0])}: is in the way and was not made by coco-diy"
                           f"{_and_more(len(planned.foreign))}; move it, or choose another target.root")
     if planned.problems and job.config.on_error == "fail":
         _, reason, detail = planned.problems[0]

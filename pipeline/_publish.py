@@ -37,7 +37,8 @@ def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, p
     parts = list(state.base.parts)
     _prepare_target(job, planned)
     files = sum(s["changes"] for s in planned.summaries)
-    context = apply.ApplyContext(job.root, state.intent["folder"], job.config.target.images, planned.staged)
+    origins = {s.split: s.images for s in job.spec.splits}
+    context = apply.ApplyContext(job.root, state.intent["folder"], job.config.target.images, planned.staged, origins)
     function = functools.partial(apply.apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
     with progress.stage("apply", files) as step:
@@ -45,7 +46,7 @@ def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, p
             parts[outcome.bucket] = outcome.part
             failed |= outcome.failed
             step.add(outcome.done)
-    apply.publish(job.root, planned.staged)
+    apply.publish(job.target, planned.staged)
     planned.totals["parts"] = parts
     return failed
 
@@ -53,7 +54,7 @@ def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, p
 def _intended(planned: Planned, bucket: int) -> bytes:
     from pipeline import _planner
 
-    data = storage.read_whole(os.path.join(_planner.touched_folder(planned.folder), part_name(bucket)))
+    data = storage.locate(_planner.touched_folder(planned.folder)).read(part_name(bucket))
     if data is None:
         raise StorageError(f"{planned.folder}: the plan is gone while it is carried out; run again")
     return data
@@ -65,9 +66,9 @@ def _prepare_target(job: Job, planned: Planned) -> None:
     splits = [s for s in ("train", "val", "test") if planned.totals["subset"].get(s, {}).get("images")]
     folders = [f"{folder}/{split}/" for folder in exporter.FOLDERS if folder != "images" or job.need_image
                for split in splits]
-    storage.make_folders(job.root, [target_manifest.staged_path(folder, planned.staged) for folder in folders])
+    job.target.make_folders([target_manifest.staged_path(folder, planned.staged) for folder in folders])
     _drop_caches(job, planned)
-    storage.delete_many(job.root, [path for action, path in planned.meta if action != "keep"])
+    job.target.delete_many([path for action, path in planned.meta if action != "keep"])
 
 
 def _drop_caches(job: Job, planned: Planned) -> None:
@@ -77,9 +78,9 @@ def _drop_caches(job: Job, planned: Planned) -> None:
     last dot of the folder's name is cut off.
     """
     if any(kind == "label" for action in ("write", "delete") for kind in planned.totals["plan"].get(action, {})):
-        folders = [f for f in storage.folder_times(job.root, ["labels"]) if f != "labels"]
+        folders = [f for f in job.target.folder_times(["labels"]) if f != "labels"]
         caches = {name for f in folders for name in (f"{f}.cache", f"{f.rpartition('.')[0] or f}.cache")}
-        storage.delete_many(job.root, sorted(caches))
+        job.target.delete_many(sorted(caches))
 
 
 def commit(
@@ -92,12 +93,12 @@ def commit(
     writes = [path for action, path in planned.meta if action == "write"]
     if planned.changes:
         _drop_caches(job, planned)
-    results = storage.write_many(job.root, writes, [planned.contents[p] for p in writes])
+    results = job.target.write_many(writes, [planned.contents[p] for p in writes])
     if results.failed:
         path, reason = next(iter(results.failed.items()))
-        raise StorageError(f"{os.path.join(job.root, path)}: cannot be written: {reason}")
+        raise StorageError(f"{job.target.join(path)}: cannot be written: {reason}")
     if planned.changes:
-        storage.sync(job.root)  # what the manifest vouches for must outlive a power cut
+        job.target.sync()  # what the manifest vouches for must outlive a power cut
     meta = {p: {"size": len(c), "digest": digest_of(c).hex()} for p, c in planned.contents.items()}
     kept = ("classes", "task", "format", "subset", "rows", "problems")
     manifest = Manifest(
@@ -124,7 +125,7 @@ def record(job: Job, report: Report) -> None:
     record = {"time": now, "host": socket.gethostname(), "process": os.getpid(), "tool": f"coco-diy {__version__}",
               "report": report.data}
     path = f"{target_manifest.FOLDER}/runs/{now}-{os.getpid()}.json"
-    storage.write_many(job.root, [path], [json.dumps(record, ensure_ascii=False, indent=1).encode()])
+    job.target.write_many([path], [json.dumps(record, ensure_ascii=False, indent=1).encode()])
 
 
 def is_current_recipe(job: Job, state: TargetState) -> bool:
@@ -156,7 +157,7 @@ def nothing_to_do(job: Job, state: TargetState, found: Scan) -> Report | None:
 
 
 def _images_file(job: Job) -> str:
-    return f"{job.plan_dir}.images"
+    return f"{os.path.relpath(job.plan_dir, job.workdir)}.images"
 
 
 def remember_images(job: Job, planned: Planned) -> str | None:
@@ -170,21 +171,21 @@ def remember_images(job: Job, planned: Planned) -> str | None:
 
     roots = {s.split: s.images for s in job.spec.splits}
     names, digests = _planner.image_sources(planned.folder, planned.buckets, roots)
-    storage.write_whole(_images_file(job), json.dumps(names).encode())
+    storage.locate(job.workdir).write(_images_file(job), json.dumps(names).encode())
     return digest_of(digests).hex()
 
 
 def _images_digest(job: Job) -> str | None:
     """What `remember_images` returned, of the images as they are now; None where one is gone."""
-    data = storage.read_whole(_images_file(job))
+    data = storage.locate(job.workdir).read(_images_file(job))
     if data is None:
         return None
     how = job.config.target.images
     digests: list[bytes] = []
     for folder, names in json.loads(data).items():
-        found = storage.fingerprints(folder, names)
-        for name, image in zip(names, found, strict=True):
+        origin = storage.locate(folder)
+        for name, image in zip(names, origin.fingerprints(names), strict=True):
             if image is None:
                 return None
-            digests.append(digest_of(image_mark(how, image, f"{folder}/{name}")))
+            digests.append(digest_of(image_mark(how, image, origin.join(name))))
     return digest_of(b"".join(digests)).hex()

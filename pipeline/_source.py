@@ -26,7 +26,8 @@ class Report:
 
 
 def index_lock(job: Job) -> Any:
-    return storage.lock(f"{job.index_dir}.lock", f"the index {job.index_dir}")
+    path = os.path.relpath(job.index_dir, job.workdir)
+    return storage.locate(job.workdir).lock(f"{path}.lock", f"the index {job.index_dir}")
 
 
 def scan(job: Job, engine: Engine | None, meanwhile: Callable[[], None]) -> Scan:
@@ -144,7 +145,7 @@ def _check_classes(job: Job, info: IndexInfo) -> None:
     for split in job.spec.splits:
         if path.startswith(split.folder + "/"):
             suffix = formats.load(job.spec.format).SUFFIX
-            path = os.path.join(split.labels, path[len(split.folder) + 1 :] + suffix)
+            path = storage.locate(split.labels).join(path[len(split.folder) + 1 :] + suffix)
             break
     raise DataError(f"{path}:{line}: class {class_id} is not in {job.config.source.names}, which has the classes "
                     f"0 to {limit - 1} ({plural(rows, 'such row')}); is it the YAML of this collection?")

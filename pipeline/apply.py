@@ -7,7 +7,6 @@ at the target yet are filled beside it and put in place when all buckets are don
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,13 +24,15 @@ class ApplyContext:
     """What all buckets share.
 
     `root` is the target's, `intent` the folder of the intent's parts, `images` is copy, hardlink, symlink or none;
-    `staged` are the folders (each with a final /) that are filled in the staging place.
+    `staged` are the folders (each with a final /) that are filled in the staging place; `origins` is where images come
+    from, by split.
     """
 
     root: str
     intent: str
     images: str
     staged: tuple[str, ...]
+    origins: dict[str, str | None]
 
 
 @dataclass
@@ -54,12 +55,13 @@ def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
 
     plan = pq.read_table(plan_path, memory_map=True, use_threads=False)
     outcome = Outcome(bucket)
+    target = storage.locate(context.root)
     for kind in (Kind.IMAGE, Kind.LABEL):
         paths = _of(plan, Action.DELETE, kind)["path"].to_pylist()
-        _note(outcome, storage.delete_many(context.root, [staged_path(p, context.staged) for p in paths]))
+        _note(outcome, target.delete_many([staged_path(p, context.staged) for p in paths]))
     _put(context, outcome, _of(plan, Action.WRITE, Kind.LABEL))
     _put(context, outcome, _of(plan, Action.COPY, Kind.IMAGE))
-    state_folder = os.path.join(context.root, manifest.FOLDER)
+    state_folder = target.below(manifest.FOLDER)
     outcome.part = manifest.write_part(state_folder, as_manifest(plan, set(outcome.failed), outcome.digests))
     manifest.mark_done(state_folder, context.intent, bucket, outcome.part)
     outcome.digests.clear()  # they are in the part now, and need not travel
@@ -69,26 +71,34 @@ def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
 def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
     """Write or copy `files` (rows of `schema.plan` of one kind)."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
+    target = storage.locate(context.root)
     staged = [path.startswith(context.staged) for path in files["path"].to_pylist()]
     for direct in (True, False):
         part = files.filter(pa.array([s is direct for s in staged], pa.bool_()))
         if not part.num_rows:
             continue
-        root = os.path.join(context.root, manifest.STAGING) if direct else context.root
-        scratch = None if direct else os.path.join(context.root, manifest.SCRATCH)
-        paths = part["path"].to_pylist()
+        root = target.below(manifest.STAGING) if direct else target
+        scratch = None if direct else target.below(manifest.SCRATCH)
         if part["content"][0].is_valid:
-            results = storage.write_many(root, paths, part["content"].to_pylist(), scratch=scratch, direct=direct)
-        else:
-            results = storage.copy_many(root, paths, part["source"].to_pylist(), part["size"].to_pylist(),
-                                        context.images, scratch=scratch, direct=direct)
-        _note(outcome, results)
+            paths, contents = part["path"].to_pylist(), part["content"].to_pylist()
+            _note(outcome, root.write_many(paths, contents, scratch=scratch, direct=direct))
+            continue
+        for split, url in context.origins.items():
+            images = part.filter(pc.equal(part["split"], split))
+            if not images.num_rows:
+                continue
+            assert url is not None
+            origin = storage.locate(url)
+            names = [origin.name_of(source) for source in images["source"].to_pylist()]
+            _note(outcome, root.copy_many(images["path"].to_pylist(), origin, names, images["size"].to_pylist(),
+                                          context.images, scratch=scratch, direct=direct))
 
 
-def publish(root: str, staged: tuple[str, ...]) -> None:
+def publish(target: storage.Location, staged: tuple[str, ...]) -> None:
     """Put the folders that were filled in the staging place at the target, labels before images."""
-    storage.publish_folders(os.path.join(root, manifest.STAGING), root, [folder.rstrip("/") for folder in staged])
+    target.publish_folders(target.below(manifest.STAGING), [folder.rstrip("/") for folder in staged])
 
 
 def _of(plan: pa.Table, action: Action, kind: Kind) -> pa.Table:

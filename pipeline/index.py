@@ -86,7 +86,7 @@ class IndexInfo:
     @staticmethod
     def read(directory: str) -> IndexInfo | None:
         """The index at `directory`, or None where there is none that this version can read."""
-        data = storage.read_whole(os.path.join(directory, "index.json"))
+        data = storage.locate(directory).read("index.json")
         if data is None:
             return None
         try:
@@ -123,7 +123,7 @@ def scan(
 
 
 def _list_all(jobs: list[tuple[str, frozenset[str], bool]]) -> list[Listing]:
-    return [storage.list_folder(folder, suffixes, with_stats=stats) for folder, suffixes, stats in jobs]
+    return [storage.locate(folder).listing(suffixes, with_stats=stats) for folder, suffixes, stats in jobs]
 
 
 def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
@@ -174,23 +174,24 @@ def update(
     totals: dict[str, Any] = {}
     for bucket in sorted(summaries):
         add_counts(totals, summaries[bucket])
-    odd = [[os.path.join(listing.folder, path), reason]
+    odd = [[storage.locate(listing.folder).join(path), reason]
            for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
     info = IndexInfo(asdict(spec), spec_digest, count, digest, totals, odd)
     text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
-    storage.sync(directory)  # what index.json vouches for must outlive a power cut
-    storage.write_whole(os.path.join(directory, "index.json"), text.encode())
+    place = storage.locate(directory)
+    place.sync()  # what index.json vouches for must outlive a power cut
+    place.write("index.json", text.encode())
     return info
 
 
 def has_parts(directory: str) -> bool:
     """Whether there is any part of an index at `directory`: then the stats of a listing tell what is unchanged."""
-    return bool(storage.list_names(os.path.join(directory, "files")))
+    return bool(storage.locate(directory).names("files"))
 
 
 def _is_whole(directory: str, buckets: int) -> bool:
     parts = {part_name(b) for b in range(buckets)}
-    return all(storage.list_names(os.path.join(directory, table)) >= parts for table in TABLES)
+    return all(storage.locate(directory).names(table) >= parts for table in TABLES)
 
 
 def add_counts(total: dict[str, Any], more: Mapping[str, Any]) -> None:
@@ -206,8 +207,8 @@ def _drop_foreign_parts(directory: str, buckets: int) -> None:
     """Parts beyond the last bucket are of an older count: they must not be read as part of a table."""
     keep = {part_name(b) for b in range(buckets)}
     for table in TABLES:
-        extra = sorted(storage.list_names(os.path.join(directory, table)) - keep)
-        storage.delete_many(os.path.join(directory, table), extra)
+        place = storage.locate(directory).below(table)
+        place.delete_many(sorted(place.names() - keep))
 
 
 def _add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:
@@ -276,7 +277,7 @@ def open_index(path: str) -> Index:
 
 def _below(path: str) -> list[str]:
     root = os.path.join(path, "index")
-    return [os.path.join(root, name) for name in sorted({n.split("/")[0] for n in storage.list_names(root)})]
+    return [os.path.join(root, name) for name in sorted({n.split("/")[0] for n in storage.locate(root).names()})]
 
 
 class Index:

@@ -27,6 +27,11 @@ class Job:
     workdir: str
 
     @property
+    def target(self) -> storage.Location:
+        """The place of the target."""
+        return storage.locate(self.root)
+
+    @property
     def index_dir(self) -> str:
         """Folder of the index: one a source and task, whatever the classes and the target are."""
         spec = self.spec

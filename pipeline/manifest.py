@@ -17,19 +17,20 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import uuid
 import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline import schema, storage
+from pipeline import schema
 from pipeline.errors import TargetError
 from pipeline.schema import UNKNOWN, VERSION, part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from pipeline.storage import Location
 
 FOLDER = ".coco-diy"
 #: Where files are made before they are renamed into place.
@@ -77,9 +78,9 @@ class TargetState:
     manifest are changed accordingly: the files are the same.
     """
 
-    def __init__(self, root: str, prefixes: dict[str, str] | None = None) -> None:
+    def __init__(self, root: Location, prefixes: dict[str, str] | None = None) -> None:
         self.root = root
-        self.folder = os.path.join(root, FOLDER)
+        self.folder = root.below(FOLDER)
         self.manifest = self._manifest()
         self.intent: dict[str, Any] | None = self._json("intent.json")
         self.base = Base(self.manifest.buckets, self.manifest.parts) if self.manifest else Base()
@@ -93,20 +94,19 @@ class TargetState:
         self.renamed = {s: (p, self.prefixes[s]) for s, p in (before or {}).items()
                         if s in self.prefixes and p != self.prefixes[s]}
         if self.intent is not None:
-            for name in storage.list_names(os.path.join(self.folder, self.intent["folder"])):
+            for name in self.folder.names(self.intent["folder"]):
                 if name.startswith("done-") and name.endswith(".json"):
                     self._done[int(name[5:-5])] = (self._json(f"{self.intent['folder']}/{name}") or {})["part"]
 
     def _json(self, name: str) -> dict[str, Any] | None:
-        path = os.path.join(self.folder, name)
-        data = storage.read_whole(path)
+        data = self.folder.read(name)
         if data is None:
             return None
         try:
             found = json.loads(data)
         except ValueError:
-            raise TargetError(f"{path}: is damaged (no JSON); if nothing else uses this target, delete "
-                              f"{self.folder} and the files beside it, and build again") from None
+            raise TargetError(f"{self.folder.join(name)}: is damaged (no JSON); if nothing else uses this target, "
+                              f"delete {self.folder.url} and the files beside it, and build again") from None
         return dict(found)
 
     def _manifest(self) -> Manifest | None:
@@ -118,7 +118,7 @@ class TargetState:
         except TypeError:
             manifest = None
         if manifest is None or manifest.version != VERSION:
-            raise TargetError(f"{self.folder}/manifest.json: was written by another version of coco-diy "
+            raise TargetError(f"{self.folder.join('manifest.json')}: was written by another version of coco-diy "
                               f"({data.get('tool')}); build into a new folder, or use that version")
         return manifest
 
@@ -162,8 +162,8 @@ class TargetState:
                 tables.append(_only(self._read_part(self._done[other]), bucket, buckets, n))
                 base = base.filter(pc.invert(_in_bucket(base, other, n)))
             else:
-                path = os.path.join(self.folder, self.intent["folder"], part_name(other))
-                touched.append(_only(_read(path), bucket, buckets, n))
+                path = f"{self.intent['folder']}/{part_name(other)}"
+                touched.append(_only(_read(self.folder, path), bucket, buckets, n))
         if touched:
             intended = pa.concat_tables(touched)
             base = base.filter(pc.invert(pc.is_in(base["path"], intended["path"].combine_chunks())))
@@ -180,7 +180,7 @@ class TargetState:
     def _read_part(self, digest: str | None) -> pa.Table:
         if digest is None:
             return schema.manifest().empty_table()
-        return _read(os.path.join(self.folder, "manifest", f"{digest}.parquet"))
+        return _read(self.folder, f"manifest/{digest}.parquet")
 
 
 def staged_path(path: str, staged: tuple[str, ...]) -> str:
@@ -188,15 +188,17 @@ def staged_path(path: str, staged: tuple[str, ...]) -> str:
     return f"{STAGING}/{path}" if path.startswith(staged) else path
 
 
-def _read(path: str) -> pa.Table:
+def _read(folder: Location, path: str) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path, use_threads=False).combine_chunks()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise TargetError(f"{path}: a part of the manifest is missing or damaged ({type(error).__name__}); "
-                          "build into a new folder") from None
+        data = folder.read(path)
+        if data is not None:
+            return pq.read_table(pa.BufferReader(data), use_threads=False).combine_chunks()
+    except pa.ArrowInvalid:
+        pass
+    raise TargetError(f"{folder.join(path)}: a part of the manifest is missing or damaged; build into a new folder")
 
 
 def _sharing(bucket: int, buckets: int, n: int) -> Iterable[int]:
@@ -237,7 +239,7 @@ def to_parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def write_part(folder: str, table: pa.Table) -> str | None:
+def write_part(folder: Location, table: pa.Table) -> str | None:
     """Write an immutable part of the manifest; returns its digest, None for a table without rows."""
     import xxhash
 
@@ -245,13 +247,13 @@ def write_part(folder: str, table: pa.Table) -> str | None:
         return None
     data = to_parquet(table)
     digest = str(xxhash.xxh3_128_hexdigest(data))
-    storage.write_many(folder, [f"manifest/{digest}.parquet"], [data])
+    folder.write_many([f"manifest/{digest}.parquet"], [data])
     return digest
 
 
-def mark_done(folder: str, intent: str, bucket: int, part: str | None) -> None:
+def mark_done(folder: Location, intent: str, bucket: int, part: str | None) -> None:
     """Say that a bucket of the intent (its folder's name) is done and what it holds now."""
-    storage.write_many(folder, [f"{intent}/done-{bucket}.json"], [json.dumps({"part": part}).encode()])
+    folder.write_many([f"{intent}/done-{bucket}.json"], [json.dumps({"part": part}).encode()])
 
 
 def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta: list[str]) -> None:
@@ -261,12 +263,12 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
     """
     base = settle(state, buckets)
     folder = f"intent/{uuid.uuid4().hex}"
-    storage.write_many(state.folder, [f"{folder}/{part_name(b)}" for b in parts], list(parts.values()))
+    state.folder.write_many([f"{folder}/{part_name(b)}" for b in parts], list(parts.values()))
     content = {"folder": folder, "buckets": buckets, "touched": sorted(parts), "base": asdict(base), "meta": meta,
                "prefixes": state.prefixes}
-    storage.write_whole(os.path.join(state.folder, "intent.json"), json.dumps(content).encode())
+    state.folder.write("intent.json", json.dumps(content).encode())
     state.intent, state.base, state._done, state.renamed = content, base, {}, {}
-    _clear(os.path.join(state.folder, "intent"), keep=folder.removeprefix("intent/"))
+    _clear(state.folder, "intent", keep=folder.removeprefix("intent/"))
 
 
 def settle(state: TargetState, buckets: int) -> Base:
@@ -279,21 +281,20 @@ def settle(state: TargetState, buckets: int) -> Base:
     return Base(buckets, [write_part(state.folder, state.rows(b, buckets)) for b in range(buckets)])
 
 
-def _clear(folder: str, keep: str) -> None:
+def _clear(place: Location, folder: str, keep: str) -> None:
     """Delete what is below `folder` but for the subfolder `keep`."""
-    for name in sorted(storage.list_names(folder)):
-        if not keep or not name.startswith(f"{keep}/"):
-            storage.delete_many(folder, [name])
-    storage.drop_empty_folders(folder)
+    names = sorted(place.names(folder))
+    place.delete_many([f"{folder}/{name}" for name in names if not keep or not name.startswith(f"{keep}/")])
+    place.drop_empty_folders(folder)
 
 
 def commit(state: TargetState, manifest: Manifest) -> None:
     """Put `manifest` in place, then drop the intent and parts that nothing names any more."""
     text = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False)
-    storage.write_whole(os.path.join(state.folder, "manifest.json"), text.encode())
-    storage.delete_many(state.folder, ["intent.json"])
+    state.folder.write("manifest.json", text.encode())
+    state.folder.delete_many(["intent.json"])
     for folder in ("intent", "tmp", "new"):
-        _clear(os.path.join(state.folder, folder), keep="")
+        _clear(state.folder, folder, keep="")
     keep = {f"{digest}.parquet" for digest in manifest.parts if digest}
-    parts = os.path.join(state.folder, "manifest")
-    storage.delete_many(parts, sorted(storage.list_names(parts) - keep))
+    parts = state.folder.below("manifest")
+    parts.delete_many(sorted(parts.names() - keep))

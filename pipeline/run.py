@@ -6,10 +6,7 @@ prints it.
 
 from __future__ import annotations
 
-import os
-
 from pipeline import manifest as target_manifest
-from pipeline import storage
 from pipeline._checking import diff_targets, last_run, open_target, verify_target
 from pipeline._planning import plan_report, plan_subset, refuse
 from pipeline._publish import apply_plan, commit, is_current_recipe, nothing_to_do, record
@@ -50,7 +47,7 @@ def make_plan(config: Config, progress: Progress | None = None) -> Report:
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
         info = update_index(job, engine, progress, scan(job, engine, import_for_plan), import_for_plan)
-        planned = plan_subset(job, info, TargetState(job.root, job.spec.prefixes), engine, progress)
+        planned = plan_subset(job, info, TargetState(job.target, job.spec.prefixes), engine, progress)
     report = plan_report(job, info, planned)
     report.data["command"] = "plan"
     return report
@@ -83,7 +80,7 @@ def target_stats(root: str) -> Report:
     """Counts of the subset at `root` by class and split, as its manifest has them."""
     state, made = open_target(root)
     told = made.report
-    return Report({"command": "stats", "of": "target", "target": state.root, "classes": told["classes"],
+    return Report({"command": "stats", "of": "target", "target": state.root.url, "classes": told["classes"],
                    "subset": told["subset"]})
 
 
@@ -123,9 +120,9 @@ def build(
     job = resolve(config)
     progress = progress or Progress()
     options = config.engine
-    target_lock = storage.lock(os.path.join(job.root, target_manifest.FOLDER, "lock"), f"the target {job.root}")
+    target_lock = job.target.lock(f"{target_manifest.FOLDER}/lock", f"the target {job.root}")
     with target_lock, Engine(options.scheduler, options.workers) as engine, index_lock(job):
-        state = TargetState(job.root, job.spec.prefixes)
+        state = TargetState(job.target, job.spec.prefixes)
         current = is_current_recipe(job, state) and not suspects
         found = scan(job, None if current else engine, import_for_plan)
         if current and (report := nothing_to_do(job, state, found)):

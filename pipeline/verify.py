@@ -5,7 +5,6 @@ A repair is a build for which the files that differ count as unknown, see `run.r
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +16,8 @@ from pipeline.schema import UNKNOWN, Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from pipeline.storage import Location
 
 #: What can be wrong with a file; `foreign` is the one thing that a repair leaves alone.
 REASONS = {
@@ -47,15 +48,16 @@ def verify_bucket(
     Presence and size of every file; with `deep` also the digests of labels and of images that were copied (a link
     shares its source's content). `classes` is how many names there are: no object may have an id beyond.
     """
-    state = TargetState(root, prefixes)
+    place = storage.locate(root)
+    state = TargetState(place, prefixes)
     held = state.rows(bucket, state.base.buckets)
-    return list(_compare(root, held, classes, deep=deep)), held["path"].to_pylist()
+    return list(_compare(place, held, classes, deep=deep)), held["path"].to_pylist()
 
 
-def _compare(root: str, held: pa.Table, classes: int, *, deep: bool) -> Iterator[Difference]:
+def _compare(root: Location, held: pa.Table, classes: int, *, deep: bool) -> Iterator[Difference]:
     paths = held["path"].to_pylist()
     columns = [held[name].to_pylist() for name in ("kind", "size", "digest", "content_digest", "objects")]
-    found_sizes = storage.sizes(root, paths)
+    found_sizes = root.sizes(paths)
     for path, found, kind, size, digest, read, objects in zip(paths, found_sizes, *columns, strict=True):
         expected = digest if kind == Kind.LABEL else read
         if digest == UNKNOWN:
@@ -64,7 +66,7 @@ def _compare(root: str, held: pa.Table, classes: int, *, deep: bool) -> Iterator
             yield Difference(path, "missing", REASONS["missing"])
         elif size is not None and found != size:
             yield Difference(path, "size", f"has {found:,} bytes instead of {size:,}")
-        elif deep and expected is not None and storage.content_digest(os.path.join(root, path)) != expected:
+        elif deep and expected is not None and root.content_digest(path) != expected:
             yield Difference(path, "content", REASONS["content"])
         elif objects and max(class_id for class_id, _ in objects) >= classes:
             yield Difference(path, "class", REASONS["class"])
@@ -74,7 +76,7 @@ def verify_meta(state: TargetState) -> list[Difference]:
     """Compare the files that belong to no image (the YAML); they are small, so always by content."""
     differences = []
     for path, held in sorted(state.meta.items()):
-        data = storage.read_whole(os.path.join(state.root, path))
+        data = state.root.read(path)
         if data is None:
             differences.append(Difference(path, "missing", REASONS["missing"]))
         elif digest_of(data).hex() != held["digest"]:
@@ -82,8 +84,8 @@ def verify_meta(state: TargetState) -> list[Difference]:
     return differences
 
 
-def foreign(root: str, folders: tuple[str, ...], ours: set[str]) -> list[Difference]:
+def foreign(root: Location, folders: tuple[str, ...], ours: set[str]) -> list[Difference]:
     """Files in the layout's `folders` that are neither `ours` nor a trainer's (caches of labels, arrays of images)."""
-    names = [f"{folder}/{name}" for folder in folders for name in storage.list_names(os.path.join(root, folder))]
+    names = [f"{folder}/{name}" for folder in folders for name in root.names(folder)]
     return [Difference(path, "foreign", REASONS["foreign"]) for path in sorted(names)
             if path not in ours and not path.endswith(_OF_TRAINERS)]

@@ -9,11 +9,11 @@ import struct
 import time
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.stop import STOP, check_stop
 from pipeline.storage._base import SETTLE_NS, storage_error
+from pipeline.storage._location import Fingerprint
 
 
 def read_many(
@@ -83,18 +83,6 @@ def _read_rest(fd: int, data: bytes, size: int) -> bytes:
         parts.append(more)
         total += len(more)
     return b"".join(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """A file as it is now: `size` in bytes, and `mark`, which changes when the file does.
-
-    Not `settled`: it is so young that it may change again without another time.
-    """
-
-    size: int
-    mark: bytes
-    settled: bool
 
 
 def fingerprints(folder: str, names: Sequence[str]) -> list[Fingerprint | None]:

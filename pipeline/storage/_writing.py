@@ -7,12 +7,12 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from pipeline.errors import StorageError
 from pipeline.stop import check_stop
 from pipeline.storage._base import hits_all, storage_error
+from pipeline.storage._location import Results
 
 
 class Digest(Protocol):
@@ -20,18 +20,6 @@ class Digest(Protocol):
 
     def update(self, data: bytes, /) -> object:
         """Add `data`."""
-
-
-@dataclass
-class Results:
-    """What became of a batch: how many files were done, and path: reason for those that were not.
-
-    `digests` has the XXH3-128 (16 bytes) of what was copied, by path.
-    """
-
-    done: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    digests: dict[str, bytes] = field(default_factory=dict)
 
 
 _TEMPORARY = ".coco-diy-"

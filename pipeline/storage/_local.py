@@ -1,0 +1,128 @@
+"""Folders of this machine."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+from pipeline.storage import _listing, _locks, _reading, _writing
+from pipeline.storage._base import local_path
+from pipeline.storage._listing import Listing
+from pipeline.storage._location import Fingerprint, Location, Results
+
+
+class LocalFolder(Location):
+    """A folder of this machine; it need not exist."""
+
+    local: str
+
+    def __init__(self, path: str) -> None:
+        self.local = local_path(path)
+        super().__init__(self.local)
+
+    def _at(self, path: str) -> str:
+        return os.path.join(self.local, path) if path else self.local
+
+    def below(self, folder: str) -> LocalFolder:
+        """See `Location.below`."""
+        return LocalFolder(self._at(folder))
+
+    def exists(self) -> bool:
+        """See `Location.exists`."""
+        return os.path.isdir(self.local)
+
+    def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+        """See `Location.listing`; the numbers are size, mtime_ns, ctime_ns and inode."""
+        return _listing.list_folder(self.local, suffixes, with_stats=with_stats)
+
+    def names(self, folder: str = "") -> set[str]:
+        """See `Location.names`."""
+        return _listing.list_names(self._at(folder))
+
+    def flat_names(self, folder: str) -> Sequence[str]:
+        """See `Location.flat_names`."""
+        return _listing.list_flat(self._at(folder))
+
+    def exist_many(self, paths: Sequence[str]) -> Sequence[bool]:
+        """See `Location.exist_many`."""
+        return _reading.exist_many(self.local, paths)
+
+    def sizes(self, paths: Sequence[str]) -> Sequence[int | None]:
+        """See `Location.sizes`."""
+        return _reading.sizes(self.local, paths)
+
+    def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
+        """See `Location.fingerprints`; the mark is size, mtime_ns and inode."""
+        return _reading.fingerprints(self.local, paths)
+
+    def folder_times(self, folders: Sequence[str]) -> dict[str, int]:
+        """See `Location.folder_times`."""
+        return _listing.folder_times(self.local, folders)
+
+    def read(self, path: str) -> bytes | None:
+        """See `Location.read`."""
+        return _reading.read_whole(self._at(path))
+
+    def read_many(self, paths: Sequence[str], limit: int) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
+        """See `Location.read_many`; the numbers are those of the very file that was read."""
+        return _reading.read_many(self.local, paths, limit)
+
+    def content_digest(self, path: str) -> bytes | None:
+        """See `Location.content_digest`."""
+        return _reading.content_digest(self._at(path))
+
+    def write(self, path: str, data: bytes) -> None:
+        """See `Location.write`."""
+        _writing.write_whole(self._at(path), data)
+
+    def write_many(
+        self, paths: Sequence[str], contents: Sequence[bytes], *, scratch: Location | None = None,
+        direct: bool = False,
+    ) -> Results:
+        """See `Location.write_many`."""
+        return _writing.write_many(self.local, paths, contents, scratch=scratch.local if scratch else None,
+                                   direct=direct)
+
+    def copy_many(
+        self, paths: Sequence[str], origin: Location, names: Sequence[str], sizes: Sequence[int | None], how: str, *,
+        scratch: Location | None = None, direct: bool = False,
+    ) -> Results:
+        """See `Location.copy_many`."""
+        sources = [origin.join(name) for name in names]
+        return _writing.copy_many(self.local, paths, sources, sizes, how, scratch=scratch.local if scratch else None,
+                                  direct=direct)
+
+    def delete_many(self, paths: Sequence[str]) -> Results:
+        """See `Location.delete_many`."""
+        return _writing.delete_many(self.local, paths)
+
+    def make_folders(self, folders: Sequence[str]) -> None:
+        """See `Location.make_folders`."""
+        _writing.make_folders(self.local, folders)
+
+    def drop_empty_folders(self, folder: str) -> None:
+        """See `Location.drop_empty_folders`."""
+        _writing.drop_empty_folders(self._at(folder))
+
+    def can_stage(self, folder: str) -> bool:
+        """See `Location.can_stage`: one on another disk cannot be put in place in one step."""
+        return _reading.same_disk(self.local, os.path.dirname(folder))
+
+    def publish_folders(self, staging: Location, folders: Sequence[str]) -> None:
+        """See `Location.publish_folders`."""
+        assert staging.local is not None
+        _writing.publish_folders(staging.local, self.local, folders)
+
+    def sync(self) -> None:
+        """See `Location.sync`."""
+        _writing.sync(self.local)
+
+    def lock(self, path: str, what: str) -> AbstractContextManager[None]:
+        """See `Location.lock`; it is the operating system's, so it dies with its holder."""
+        return _locks.lock(self._at(path), what)
+
+    def lock_holder(self, path: str) -> str | None:
+        """See `Location.lock_holder`."""
+        return _locks.lock_holder(self._at(path))

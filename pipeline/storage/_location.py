@@ -1,0 +1,188 @@
+"""What every place that holds files can be asked; the kinds of places say how they do it."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from pipeline.errors import StorageError
+from pipeline.storage._listing import Listing
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells a changed file: its `size` (bytes; None where the place does not tell) and a `mark` of its state.
+
+    `settled` is False for a file so young that it may change again unseen.
+    """
+
+    size: int | None
+    mark: bytes
+    settled: bool
+
+
+@dataclass
+class Results:
+    """What became of a batch: how many files were done, and path: reason for those that were not.
+
+    `digests` has the XXH3-128 (16 bytes) of what was copied, by path.
+    """
+
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, bytes] = field(default_factory=dict)
+
+
+class Location:
+    """A place that holds files: a folder, an archive, a store. Paths below it are relative and use ``/``.
+
+    Every verb takes a batch where there can be many files: that is where speed lives. Each file of a batch has its own
+    result; an error that would hit every file is raised, as a `StorageError`. A kind of place that lacks a verb says
+    so in a sentence.
+
+    `url` is what the user calls the place, without secrets; `local` its absolute path where it is a folder of this
+    machine, else None.
+    """
+
+    local: str | None = None
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def join(self, path: str) -> str:
+        """What the file `path` below this place is called in plans and messages; `name_of` is the way back."""
+        return f"{self.url}/{path}" if path else self.url
+
+    def name_of(self, joined: str) -> str:
+        """The path below this place of a file called `joined`."""
+        return joined[len(self.url) + 1 :]
+
+    def below(self, folder: str) -> Location:
+        """The place that a folder below this one is."""
+        raise self._cannot("be a target")
+
+    # What is there
+
+    def exists(self) -> bool:
+        """Whether the place itself is there and can hold files."""
+        raise self._cannot("be looked at")
+
+    def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+        """Files whose suffix, in lower case, is one of `suffixes` (``.txt``), in subfolders too.
+
+        With `with_stats` also four numbers each that change when the file does.
+        """
+        raise self._cannot("be listed")
+
+    def names(self, folder: str = "") -> set[str]:
+        """Paths, relative to `folder`, of all files below it; empty where it does not exist."""
+        raise self._cannot("be listed")
+
+    def flat_names(self, folder: str) -> Sequence[str]:
+        """Names of the files right in `folder`, sorted; none where it does not exist."""
+        raise self._cannot("be listed")
+
+    def exist_many(self, paths: Sequence[str]) -> Sequence[bool]:
+        """Whether each of `paths` is there (a dangling link is)."""
+        raise self._cannot("be looked at")
+
+    def sizes(self, paths: Sequence[str]) -> Sequence[int | None]:
+        """Size in bytes of each file, links followed; None for one that is not there."""
+        raise self._cannot("be looked at")
+
+    def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
+        """A `Fingerprint` of each file; None for one that is not there, or is no file."""
+        raise self._cannot("be looked at")
+
+    def folder_times(self, folders: Sequence[str]) -> dict[str, int]:
+        """Change times (ns) of `folders` and their subfolders, as far as they exist and the place keeps such times."""
+        del folders
+        return {}
+
+    # Reading
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of one file, or None where it is not there."""
+        raise self._cannot("be read")
+
+    def read_many(self, paths: Sequence[str], limit: int) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
+        """Contents of files in order; four numbers of each as `listing` gives them; and by index why one was not read.
+
+        A file that cannot be read gives empty bytes, zeros and a reason: ``vanished``, ``changed`` (while it was
+        read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``damaged``, ``not_a_file``.
+        """
+        raise self._cannot("be read")
+
+    def content_digest(self, path: str) -> bytes | None:
+        """XXH3-128 (16 bytes) of a file's content, read in pieces; None where it cannot be read."""
+        raise self._cannot("be read")
+
+    # Writing
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write one file whole, durably or not at all."""
+        raise self._cannot("be written to")
+
+    def write_many(
+        self, paths: Sequence[str], contents: Sequence[bytes], *, scratch: Location | None = None,
+        direct: bool = False,
+    ) -> Results:
+        """Write files, each whole or not at all.
+
+        Where that takes temporary files, they are made in `scratch`. With `direct` nobody reads these folders yet, and
+        files may be made in place.
+        """
+        raise self._cannot("be written to")
+
+    def copy_many(
+        self, paths: Sequence[str], origin: Location, names: Sequence[str], sizes: Sequence[int | None], how: str, *,
+        scratch: Location | None = None, direct: bool = False,
+    ) -> Results:
+        """Put the files `names` of `origin` at `paths` by `how`: copy, hardlink or symlink; each whole or not.
+
+        `sizes`, in bytes, are what the plan saw: a source of another size has changed since and fails. `scratch` and
+        `direct` are as in `write_many`.
+        """
+        raise self._cannot("be written to")
+
+    def delete_many(self, paths: Sequence[str]) -> Results:
+        """Delete files; one that is gone already counts as done."""
+        raise self._cannot("be written to")
+
+    def make_folders(self, folders: Sequence[str]) -> None:
+        """Make `folders`, as far as they are not there and the place has such a thing."""
+
+    def drop_empty_folders(self, folder: str) -> None:
+        """Remove `folder` and its subfolders where they are empty."""
+
+    def can_stage(self, folder: str) -> bool:
+        """Whether `folder`, which is not there yet, can be filled elsewhere and be put in place in one step."""
+        del folder
+        return False
+
+    def publish_folders(self, staging: Location, folders: Sequence[str]) -> None:
+        """Move `folders` from below `staging` to here, in this order, each in one step; those not there are left out.
+
+        Raises `StorageError` where one stands in the way.
+        """
+        raise self._cannot("be written to")
+
+    def sync(self) -> None:
+        """Return when all that was written here will outlive a power cut."""
+
+    # Locks
+
+    def lock(self, path: str, what: str) -> AbstractContextManager[None]:
+        """Hold the lock file `path` while inside; raises `LockError` where another run holds it."""
+        raise self._cannot("be written to")
+
+    def lock_holder(self, path: str) -> str | None:
+        """Who holds the lock file `path`, as it says of itself; None where nobody does."""
+        raise self._cannot("be looked at")
+
+    def _cannot(self, doing: str) -> StorageError:
+        return StorageError(f"{self.url}: cannot {doing}")
+
+
