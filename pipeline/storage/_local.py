@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from pipeline.storage import _listing, _locks, _reading, _writing
 from pipeline.storage._base import local_path
 from pipeline.storage._listing import Listing
-from pipeline.storage._location import Fingerprint, Location, Results
+from pipeline.storage._location import Fetched, Fingerprint, Location, Results
 
 
 class LocalFolder(Location):
@@ -68,6 +68,10 @@ class LocalFolder(Location):
     def read_many(self, paths: Sequence[str], limit: int) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
         """See `Location.read_many`; the numbers are those of the very file that was read."""
         return _reading.read_many(self.local, paths, limit)
+
+    def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
+        """See `Location.fetch_many`; in the given order."""
+        return _reading.fetch_many(self.local, paths)
 
     def content_digest(self, path: str) -> bytes | None:
         """See `Location.content_digest`."""

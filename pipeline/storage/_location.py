@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -33,6 +33,15 @@ class Results:
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     digests: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One file of a batch that was asked for: its `index` in the batch, and its bytes or the `reason` for none."""
+
+    index: int
+    data: bytes = b""
+    reason: str | None = None
 
 
 class Location:
@@ -112,6 +121,14 @@ class Location:
 
         A file that cannot be read gives empty bytes, zeros and a reason: ``vanished``, ``changed`` (while it was
         read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``damaged``, ``not_a_file``.
+        """
+        raise self._cannot("be read")
+
+    def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
+        """Contents of files that may be large, one by one as they come, in the order that suits the place best.
+
+        However many `paths` there are, only a few contents are in memory at once. What arrives was checked as far as
+        the place has something to check it by.
         """
         raise self._cannot("be read")
 

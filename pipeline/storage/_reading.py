@@ -8,12 +8,12 @@ import stat
 import struct
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.stop import STOP, check_stop
 from pipeline.storage._base import SETTLE_NS, storage_error
-from pipeline.storage._location import Fingerprint
+from pipeline.storage._location import Fetched, Fingerprint
 
 
 def read_many(
@@ -136,6 +136,21 @@ def sizes(root: str, paths: Sequence[str]) -> list[int | None]:
         except OSError:
             found.append(None)
     return found
+
+
+def fetch_many(root: str, paths: Sequence[str]) -> Iterator[Fetched]:
+    """Contents of the files `paths` below `root`, in order."""
+    for i, path in enumerate(paths):
+        check_stop()
+        full = os.path.join(root, path)
+        try:
+            data = Path(full).read_bytes()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
+                raise storage_error(error, full, "read") from None
+            yield Fetched(i, reason=os.strerror(error.errno or 0))
+        else:
+            yield Fetched(i, data)
 
 
 def content_digest(path: str) -> bytes | None:
