@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import formats, schema, storage
+from pipeline._finding import Finder, curable, unsettled
 from pipeline.schema import Kind, LabelState, part_name
 from pipeline.spec import IMAGE_SUFFIXES, Dealt, IndexSpec
 
@@ -54,6 +55,7 @@ class BucketIndexer:
         self.spec, self.directory, self.bucket = spec, directory, bucket
         self.started_ns = time.time_ns()
         self.made_by = {"spec": spec.digest(), "buckets": buckets}
+        self.unsettled = False
 
     def run(self, dealt: Dealt) -> BucketDone:
         """Update the bucket from its listing."""
@@ -68,17 +70,18 @@ class BucketIndexer:
         })
         labels = self._of_kind(listed, 0)
         pictures = self._of_kind(listed, 1)
+        self.finder = Finder(self.spec, pictures)
         self.stats = marks[labels["position"].to_numpy(), 2:].copy()
         old_files, old_summary = self._old_files()
         same = self._unchanged(labels, old_files)
         if old_files is not None and old_summary is not None and same.all():
             fresh = self._files(labels, pictures)
-            if old_files.equals(fresh):
+            if old_files.equals(fresh) and not self.unsettled:
                 return self._done(listed, labels, old_summary)
         rows, states, problems = self._read(labels, same)
         labels = labels.set_column(labels.schema.get_field_index("size"), "size", pa.array(self.stats[:, 0]))
         fresh = self._files(labels, pictures)
-        images = self._images(labels, pictures, states)
+        images = self.finder.complete(self._images(labels, pictures, states))
         summary = self._summary(images, rows, problems, labels)
         self._write("annotations", rows, schema.annotations(),
                     use_dictionary=["bucket", "key", "class_id", "label", "n_tokens", "loss"],
@@ -86,7 +89,8 @@ class BucketIndexer:
                     compression={"raw": "zstd"})  # numbers hardly shrink, and the rest is read for every subset
         self._write("images", images, schema.images())
         self._write("problems", problems, schema.problems())
-        state = json.dumps({**self.made_by, "summary": summary}, sort_keys=True).encode()
+        state = json.dumps({**self.made_by, "summary": summary, "unsettled": unsettled(images, problems)},
+                           sort_keys=True).encode()
         self._write("files", fresh.replace_schema_metadata({_META: state}), schema.files())
         return self._done(listed, labels, summary)
 
@@ -145,6 +149,7 @@ class BucketIndexer:
         whole = all(os.path.exists(self._path(t)) for t in ("annotations", "images", "problems"))
         if not whole or {k: state.get(k) for k in self.made_by} != self.made_by:
             return None, None
+        self.unsettled = state["unsettled"]
         return table.combine_chunks().replace_schema_metadata(None), state["summary"]
 
     def _unchanged(self, labels: pa.Table, old: pa.Table | None) -> Bools:
@@ -155,6 +160,10 @@ class BucketIndexer:
         position = pc.index_in(labels["key"], before["key"].combine_chunks())
         had = before["fingerprint"].combine_chunks().take(position)
         equal = pc.fill_null(pc.equal(self._fingerprints(), had), False)
+        if self.unsettled:
+            problems = pq.read_table(self._path("problems"))
+            again = problems["key"].filter(curable(problems)).combine_chunks()
+            equal = pc.and_not(equal, pc.is_in(labels["key"].combine_chunks(), again))
         return np.asarray(equal.to_numpy(zero_copy_only=False), np.bool_)
 
     def _read(self, labels: pa.Table, same: Bools) -> tuple[pa.Table, pa.Table, pa.Table]:
@@ -192,8 +201,9 @@ class BucketIndexer:
             place, names = storage.locate(split.labels), part["path"].to_pylist()
             contents, stats, failed = place.read_many(names, MAX_LABEL_BYTES)
             self.stats[positions[begin:stop]] = np.frombuffer(stats, np.int64).reshape(-1, 4)
-            parsed = format_.parse(contents, self.spec.task, self.spec.keypoints, options)
             keys = part["key"].combine_chunks()
+            pictures = self.finder.asked(part["split"][0].as_py(), names, keys.to_pylist())
+            parsed = format_.parse(contents, self.spec.task, self.spec.keypoints, options, pictures)
             rows.append(parsed.rows.append_column("key", keys.take(parsed.rows["file"])))
             for i, reason in failed.items():
                 parsed.states[i] = LabelState.CORRUPT
@@ -344,7 +354,7 @@ def problem_table(problems: Sequence[tuple[str, str, int | None, str, str]]) -> 
 
 def _facts() -> list[pa.Field]:
     """What a label file may tell of its image."""
-    return [schema.images().field(name) for name in ("width", "height", "raw", "captions")]
+    return [schema.images().field(name) for name in ("width", "height", "raw", "image_said", "captions")]
 
 
 def _states() -> pa.Schema:

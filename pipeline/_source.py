@@ -93,7 +93,13 @@ def update_index(
         first = meanwhile if not number else None
         infos.append(index.update(source.spec, source.index_dir, listed, buckets=job.config.index.buckets,
                                   engine=engine, progress=progress, meanwhile=first))
-    return job.with_names([names_of(info) for info in infos]), infos
+    named = [names_of(info) for info in infos]
+    for source, names in zip(job.sources, named, strict=True):
+        if source.names is None and names is not None and not names.names:
+            source_report(job, infos)  # what is bad in its label files is the better thing to tell
+            raise DataError(f"source {source.spec.name}: no label file has an object of a class; correct source.root or "
+                            "source.splits")
+    return job.with_names(named), infos
 
 
 def names_of(info: IndexInfo | None) -> Names | None:

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
+from pipeline.classes import NO_CLASS
 from pipeline.engine import Engine
 from pipeline.frames import to_pandas
 from pipeline.progress import Progress
@@ -194,7 +195,7 @@ def update(
 
 def _names(totals: dict[str, Any]) -> dict[str, Any]:
     """The names of classes that rows carry, sorted."""
-    return {"names": sorted({name for counts in totals.values() for name in counts["objects"]})}
+    return {"names": sorted({name for counts in totals.values() for name in counts["objects"]} - set(NO_CLASS))}
 
 
 def has_parts(directory: str) -> bool:

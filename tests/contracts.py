@@ -33,6 +33,7 @@ class FormatContract:
     samples: ClassVar[Mapping[Task, Sequence[bytes]]]
     keypoints: ClassVar[tuple[int, int] | None] = None
     options: ClassVar[Mapping[str, Any]] = {}
+    nothing: ClassVar[bytes] = b""
 
     @property
     def format(self) -> formats.Format:
@@ -89,13 +90,13 @@ class FormatContract:
     def test_nothing_is_no_problem(self) -> None:
         for task in self.samples:
             assert self.parse([], task).rows.num_rows == 0
-            parsed = self.parse([b"", b""], task)
+            parsed = self.parse([self.nothing, self.nothing], task)
             assert (parsed.rows.num_rows, parsed.states, parsed.problems) == (0, [LabelState.EMPTY] * 2, [])
 
     @pytest.mark.parametrize("garbage", GARBAGE)
     def test_garbage_is_a_problem_not_an_exception(self, garbage: bytes) -> None:
         for task in self.samples:
-            parsed = self.parse([b"", garbage], task)
+            parsed = self.parse([self.nothing, garbage], task)
             assert parsed.states == [LabelState.EMPTY, LabelState.CORRUPT]
             assert parsed.rows.num_rows == 0
             for problem in parsed.problems:

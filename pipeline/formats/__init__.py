@@ -8,8 +8,8 @@ A format module has
 - ``WHOLE``: whether one file holds all labels of a split;
 - ``Options``: a pydantic model of what ``source.options`` may say; None where there is nothing to choose;
 - ``layout(folder, task) -> dict``: where a split called `folder` lies below the root of a source, by convention;
-- ``parse(files, task, keypoints, options) -> Parsed``: rows of a batch of files; a format that is `WHOLE` has instead
-  what `formats.coco` has.
+- ``parse(files, task, keypoints, options, pictures) -> Parsed``: rows of a batch of files; a format that is `WHOLE` has
+  instead what `formats.coco` has.
 
 Nothing here touches a file system.
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
     from pydantic import BaseModel
+
+    from pipeline.pictures import Picture
 
     Ints = npt.NDArray[np.integer]
     Floats = npt.NDArray[np.float64]
@@ -46,14 +48,18 @@ class Problem:
     detail: str
 
 
+#: Asked for the image of a file by its number in the batch, and by where the file says that its image is.
+Pictures = Callable[[int, str | None], "Picture | None"]
+
+
 @dataclass
 class Parsed:
     """The rows of a batch of label files.
 
     `rows` has the columns file (int32, index into the batch), line, class_id, head, tail, cx, cy, w, h and n_tokens of
     `schema.annotations`, sorted by file and line, and where the format is `NAMED` label, raw and loss; `states` has
-    one `LabelState` a file. `images`, if any, has one row a file with those of the columns width, height, raw and
-    captions of `schema.images` that the format knows.
+    one `LabelState` a file. `images`, if any, has one row a file with those of the columns width, height, raw,
+    captions and image_said of `schema.images` that the format knows.
     """
 
     rows: pa.Table
@@ -75,7 +81,8 @@ class Format(Protocol):
         """Places of a split below the root of its source: labels or annotations, images."""
 
     def parse(
-        self, files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None, options: Mapping[str, Any]
+        self, files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None, options: Mapping[str, Any],
+        pictures: Pictures | None = None,
     ) -> Parsed:
         """Rows of `files`; whatever cannot be taken is in `Parsed.problems`."""
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from pipeline.formats import Parsed
+    from pipeline.formats import Parsed, Pictures
 
 SUFFIX = ".txt"
 TASKS = frozenset(Task)
@@ -40,13 +40,13 @@ def layout(folder: str, task: Task) -> dict[str, str]:
 
 def parse(
     files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None, pictures: Pictures | None = None,
 ) -> Parsed:
     """Rows of a batch of label files, see `Parsed`; `keypoints` is (K, D) for pose.
 
     Any bytes are taken: what is no row of the task is in `Parsed.problems` with its line and what it looks like.
     """
-    del options
+    del options, pictures
     from pipeline.formats import _yolo  # needs NumPy and Arrow, which a rebuild with nothing to do never loads
 
     return _yolo.parse(files, task, keypoints)
