@@ -13,6 +13,7 @@ from pipeline import formats, storage
 from pipeline.pictures import Picture, picture_of
 from pipeline.spec import IMAGE_SUFFIXES, IndexSpec
 
+
 class Finder:
     """Looks for images of the source `spec`; `pictures` are those listed in the bucket, with key and path."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, index, select, storage
+from pipeline._splitting import Dealing, summary_of
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path, to_parquet
 from pipeline.plan import compare, doubt, image_mark, summarise
@@ -41,7 +42,8 @@ class PlanContext:
     `check_there`: files came or went at the target since the manifest was written, so kept ones are looked for.
     `check_foreign`: the target has files, so new ones are looked for in case they are somebody else's.
     `staged`: folders that are not at the target yet. `prefixes`: see `TargetState`.
-    `suspects`: paths whose content is not believed to be what the manifest says.
+    `suspects`: paths whose content is not believed to be what the manifest says. `dealing`: how images are dealt out;
+    None: as the source has them.
     """
 
     sources: tuple[PlannedSource, ...]
@@ -61,6 +63,7 @@ class PlanContext:
     staged: tuple[str, ...]
     prefixes: dict[str, str]
     suspects: frozenset[str]
+    dealing: Dealing | None = None
 
 
 def run(context: PlanContext, engine: Engine) -> list[dict[str, Any]]:
@@ -118,16 +121,11 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     import pyarrow.parquet as pq
 
     bucket = int(numbers["bucket"].iloc[0])
-    mapped = _together(frames[0::2])
-    all_images = _together(frames[1::2])
+    found = _choose(context, frames)
+    rows, all_images, choice = found.rows, found.images, found.choice
     exporter = exporters.load(context.exporter)
-    rows, lost = _rows_of_task(mapped) if exporter.OF_TASK else (mapped, {})
-    lossless = rows.num_rows
-    rows = select.drop_duplicates(rows) if context.duplicates == "drop" else rows
-    need_image = context.images != "none"
-    choice = select.choose(rows, all_images, backgrounds=context.backgrounds, need_image=need_image)
-    chosen = choice.images
-    if need_image:
+    chosen = choice.images if context.dealing is None else context.dealing.split(choice.images, bucket)
+    if context.images != "none":
         chosen, vanished = _with_sources(context, chosen)
         choice.problems += [(key, "vanished") for key in vanished]
     taken = _of_images(rows, chosen)
@@ -150,13 +148,54 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         "changes": int(table.num_rows - _count(table, Action.KEEP)),
         "foreign": foreign,
         "problems": [[key, reason, _detail(context, reason, key, all_images)] for key, reason in choice.problems],
-        "rows": {"kept": taken.num_rows, "duplicates": lossless - rows.num_rows,
-                 "without_image": rows.num_rows - taken.num_rows, "lost": sum(lost.values())},
-        "loss": lost,
+        "rows": {"kept": taken.num_rows, "duplicates": found.duplicates,
+                 "without_image": rows.num_rows - taken.num_rows, "lost": sum(found.lost.values())},
+        "loss": found.lost,
         "counts": _counts(context, taken, chosen, choice, table),
     }
     pa.default_memory_pool().release_unused()  # otherwise the pool keeps the largest bucket it ever saw
     return pd.DataFrame({"summary": [json.dumps(summary)]})
+
+
+@dataclass
+class _Found:
+    """What a bucket has for the subset: its rows, all of its images, those chosen; and rows that were left out."""
+
+    rows: pa.Table
+    images: pa.Table
+    choice: select.Choice
+    lost: dict[str, int]
+    duplicates: int
+
+
+def _choose(context: PlanContext, frames: Sequence[Any]) -> _Found:
+    mapped = _together(frames[0::2])
+    images = _together(frames[1::2])
+    rows, lost = _rows_of_task(mapped) if exporters.load(context.exporter).OF_TASK else (mapped, {})
+    all_rows = rows.num_rows
+    rows = select.drop_duplicates(rows) if context.duplicates == "drop" else rows
+    choice = select.choose(rows, images, backgrounds=context.backgrounds, need_image=context.images != "none")
+    return _Found(rows, images, choice, lost, all_rows - rows.num_rows)
+
+
+def strata(context: PlanContext, engine: Engine) -> list[str]:
+    """The groups of each bucket that `context.dealing` would deal out, see `summary_of`."""
+    import dask.dataframe as dd
+    import pandas as pd
+
+    frames = [frame for source in context.sources for frame in _frames(context, source)]
+    meta = pd.DataFrame({"groups": pd.Series([], dtype=object)})
+    found = dd.map_partitions(functools.partial(_strata_of_bucket, context), *frames, meta=meta,
+                              align_dataframes=False, enforce_metadata=False)
+    return list(engine.compute(found)["groups"])
+
+
+def _strata_of_bucket(context: PlanContext, *frames: Any) -> Any:
+    import pandas as pd
+
+    assert context.dealing is not None
+    found = _choose(context, frames)
+    return pd.DataFrame({"groups": [summary_of(context.dealing, found.rows, found.choice.images)]})
 
 
 def _together(frames: Sequence[Any]) -> pa.Table:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters
 from pipeline._source import Report, source_report
+from pipeline._splitting import Dealt, by_hash, by_table, split_report
 from pipeline.engine import Engine
 from pipeline.errors import ConfigError, DataError, TargetError, plural
 from pipeline.exporters import Dataset
@@ -34,6 +35,7 @@ class Planned:
     problems: list[list[Any]]
     foreign: list[str]
     staged: tuple[str, ...]
+    dealt: Dealt | None = None
 
     @property
     def touched(self) -> list[int]:
@@ -59,7 +61,7 @@ def plan_subset(
         split = without[0]
         raise ConfigError(f"source: split {split.split} has no images folder beside {split.labels}; add one, or set "
                           "target.images to none to make labels only")
-    context = _plan_context(job, infos, state, suspects)
+    context, dealt = _dealt(job, _plan_context(job, infos, state, suspects), engine)
     with progress.stage("plan", context.buckets, "buckets") as step:
         summaries = _planner.run(context, engine)
         step.add(context.buckets)
@@ -78,7 +80,21 @@ def plan_subset(
     meta = meta_plan(contents, held)
     foreign += [p for a, p in meta if a == "write" and p not in state.meta and job.target.exist_many([p])[0]]
     return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
-                   context.staged)
+                   context.staged, dealt)
+
+
+def _dealt(job: Job, context: PlanContext, engine: Engine) -> tuple[PlanContext, Dealt | None]:
+    """The context that knows how images are dealt out, as the config says."""
+    from pipeline import _planner
+
+    options = job.config.split
+    if options is None:
+        return context, None
+    dealt = by_hash(options)
+    if job.split_table is not None:
+        groups = _planner.strata(replace(context, dealing=dealt.dealing), engine)
+        dealt = by_table(job, options, groups)
+    return replace(context, dealing=dealt.dealing), dealt
 
 
 def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
@@ -162,6 +178,8 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
         "problems": _problem_counts(planned.problems),
         "foreign": planned.foreign,
     }
+    if job.config.split is not None and planned.dealt is not None:
+        report.data["split"] = split_report(job.config.split, planned.dealt, report.data["subset"])
     report.data.pop("buckets", None)
     report.data["changes"] = planned.changes
     for split, cure in _lacking(job, report.data["subset"]):
@@ -196,6 +214,10 @@ def _problem_counts(problems: list[list[Any]]) -> dict[str, int]:
 
 
 def _lacking(job: Job, subset: dict[str, Any]) -> list[tuple[str, str]]:
+    if job.config.split is not None:
+        return [(split, "give it a larger share in `split`, or set another split.seed" if split in job.splits
+                 else "give it a share, as in `split: {train: 0.8, val: 0.2}`")
+                for split in ("train", "val") if not subset.get(split, {}).get("images")]
     return [(split, f"split {split} of the source has no object of these classes" if split in job.splits
              else f"name a folder for it in source.splits, as in `{split}: {split}2017`")
             for split in ("train", "val") if not subset.get(split, {}).get("images")]

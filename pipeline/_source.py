@@ -97,8 +97,8 @@ def update_index(
     for source, names in zip(job.sources, named, strict=True):
         if source.names is None and names is not None and not names.names:
             source_report(job, infos)  # what is bad in its label files is the better thing to tell
-            raise DataError(f"source {source.spec.name}: no label file has an object of a class; correct source.root or "
-                            "source.splits")
+            raise DataError(f"source {source.spec.name}: no label file has an object of a class; correct source.root "
+                            "or source.splits")
     return job.with_names(named), infos
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field
 
+from pipeline._shares import SplitShares
 from pipeline.classes import ClassMap, ClassSpec, Names, align, read_names
 from pipeline.errors import ConfigError, UnknownNameError, nearest, unknown
 from pipeline.schema import Task
@@ -135,7 +136,7 @@ class Config(_Model):
         None, description="classes of the subset, the order gives the ids; or the path of a names YAML; null: all"
     )
     select: Select = Field(default_factory=lambda: Select.model_validate({}))
-    split: None = Field(None, description="null: the source's own splits")
+    split: SplitShares | None = Field(None, description="null: the source's own splits")
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -151,13 +152,6 @@ class Config(_Model):
             raise ValueError("the list is empty; name at least one source")
         if again := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two sources are called {again!r}; give each a `name` of its own, as in `name: mine`")
-        return value
-
-    @pydantic.field_validator("split", mode="before")
-    @classmethod
-    def _no_split(cls, value: object) -> object:
-        if value is not None:
-            raise ValueError("images cannot be dealt out anew yet; leave it null, which keeps the source's own splits")
         return value
 
     target: Target

@@ -91,6 +91,8 @@ class Job:
     @property
     def splits(self) -> tuple[str, ...]:
         """Splits of the subset, as far as they are declared, in the order train, val, test."""
+        if self.config.split is not None:
+            return tuple(self.config.split.shares)
         found = {split.split for s in self.sources for split in s.spec.splits}
         return tuple(split for split in ("train", "val", "test") if split in found)
 
@@ -101,6 +103,16 @@ class Job:
 
         name = os.path.basename(self.root) or "root"
         return os.path.join(self.workdir, "plans", f"{name}-{digest_of(self.root.encode()).hex()[:8]}")
+
+    @property
+    def split_table(self) -> str | None:
+        """Path of the split table; None where the source's splits or the hash decide."""
+        options = self.config.split
+        if options is None or not (options.stratify or options.table):
+            return None
+        if options.table is not None:
+            return storage.local_path(options.table)
+        return os.path.join(self.workdir, "splits", f"{os.path.basename(self.plan_dir)}.csv")
 
     @property
     def need_image(self) -> bool:
@@ -134,9 +146,18 @@ class Job:
                 | ({"captions": s.captions} if s.captions else {}) for s in job.spec.splits}
             source.pop("root")
         data["target"]["root"], data["workdir"] = self.root, self.workdir
+        if self.split_table is not None:
+            data["split"]["table"] = self.split_table
         if isinstance(data["classes"], str):
             data["classes"] = os.path.abspath(data["classes"])
         return data
+
+    def _split_table_content(self) -> str | None:
+        if self.split_table is None:
+            return None
+        folder, name = os.path.split(self.split_table)
+        content = storage.locate(folder).read(name)
+        return content.decode(errors="replace") if content is not None else None
 
     def recipe(self) -> str:
         """Digest of everything in the config that decides about the files of the subset.
@@ -152,6 +173,7 @@ class Job:
             None if self.specs is None else [[spec.name, spec.sources] for spec in self.specs],
             self.config.select.model_dump(), target.format, target.images, target.yaml, target.archive,
             self.root if target.yaml != "portable" else "", self.config.on_error,
+            self.config.split and [self.config.split.model_dump(exclude={"table"}), self._split_table_content()],
         ]
         return digest_of(json.dumps(parts, sort_keys=True).encode()).hex()
 

@@ -95,7 +95,20 @@ def _rows_text(data: dict[str, Any]) -> str:
         if rows[key]:
             told.append(f"{rows[key]:,} {words}")
     told += [f"{count:,} left out: {LOSSES.get(reason, reason)}" for reason, count in data["loss"].items()]
-    return "; ".join(told) + "."
+    return "; ".join(told) + "." + _split_text(data.get("split"))
+
+
+def _split_text(split: dict[str, Any] | None) -> str:
+    """How images were dealt out, where they were."""
+    if split is None:
+        return ""
+    told = ", ".join(f"{name} {split['images'][name]:.3f} ({share:g} asked)" for name, share in split["shares"].items())
+    worst = max(((abs(d), name, part, d) for name, parts in split["deviation"].items() for part, d in parts.items()),
+                default=None)
+    furthest = f"; furthest from its share: {worst[1]}, {worst[3]:+.3f} in {worst[2]}" if worst else ""
+    table = f"\nSplit table: {split['table']}, {split['kept']:,} as before, {split['dealt']:,} new." \
+        if "table" in split else ""
+    return f"\nImages dealt out: {told}{furthest}.{table}"
 
 
 def build_text(data: dict[str, Any]) -> str:

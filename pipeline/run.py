@@ -21,6 +21,7 @@ from pipeline._source import (
     source_report,
     update_index,
 )
+from pipeline._splitting import remember
 from pipeline.config import Config, validate
 from pipeline.engine import Engine
 from pipeline.errors import plural
@@ -146,6 +147,7 @@ def build(
         report = plan_report(job, infos, planned)
         refuse(job, planned)
         check_stop()
+        remember(job, planned.dealt)
         failed = apply_plan(job, planned, state, engine, progress)
         check_stop()
         commit(job, infos, planned, state, report, complete=not failed)
