@@ -86,7 +86,8 @@ def by_table(job: Job, options: SplitShares, strata: Iterable[str]) -> Dealt:
         new = [group for group in whole.groups if group not in held]
         splits = dict(zip(new, deal(new, options.shares, options.seed), strict=True)) | {g: held[g] for g in known}
         if strange := next((g for g in known if held[g] not in options.shares), None):
-            raise ConfigError(f"{job.split_table}: puts {strange!r} into {held[strange]}, which has no share in `split`")
+            raise ConfigError(f"{job.split_table}: puts {strange!r} into {held[strange]}, which has no share in "
+                              "`split`")
     folder = f"{job.plan_dir}.splits"
     place = storage.locate(folder)
     place.delete_many(sorted(place.names() - {part_name(b) for b in range(len(parts))}))
@@ -140,8 +141,8 @@ def _held(job: Job) -> dict[str, str]:
     assert job.split_table is not None
     if not os.path.exists(job.split_table):
         if job.config.split is not None and not job.config.split.stratify:
-            raise ConfigError(f"split.table: {job.split_table} is not there; write one (`group,split`, a group a line), "
-                              "or set split.stratify, which makes it")
+            raise ConfigError(f"split.table: {job.split_table} is not there; write one (`group,split`, a group a line)"
+                              ", or set split.stratify, which makes it")
         return {}
     return read_table(read_text(job.split_table, "split table"), job.split_table)
 

@@ -104,8 +104,8 @@ def images() -> "pa.Schema":
         ("height", "int32", True, "pixels; null until something needs it"),
         ("other_images", "string", True, "further image files of the same stem, one a line"),
         ("raw", "binary", True, "COCO image object, as it was written; null where the source has none"),
-        ("image_said", "string", True, "where the label file says that its image is, relative to itself; looked for where "
-         "there is no image of its stem"),
+        ("image_said", "string", True, "where the label file says that its image is, relative to itself; looked for "
+         "where there is no image of its stem"),
         ("captions", "binary", True, "JSON list of the image's COCO caption annotations, each as it was written"),
     )
 

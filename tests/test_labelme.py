@@ -26,7 +26,8 @@ class Photos:
             "target": {"root": str(self.target)}, "workdir": str(root / "work"),
         }
 
-    def add(self, name: str, *shapes: Any, image: str | None = ".jpg", size: tuple[int, int] = (100, 50), **more: Any) -> None:
+    def add(self, name: str, *shapes: Any, image: str | None = ".jpg", size: tuple[int, int] = (100, 50),
+            **more: Any) -> None:
         """A label file, and its image with the suffix `image`."""
         write_file(self.photos / f"{name}.json", file(*shapes, **{"imagePath": f"{name}{image}", **more}))
         if image:
@@ -81,7 +82,8 @@ def test_one_bad_file_or_shape_never_stops_a_run_that_skips(photos: Photos) -> N
 @pytest.mark.parametrize("said", ["IMG_1.jpg", "..\\photos\\IMG_1.jpg", "C:\\camera\\IMG_1.jpg", "old/place/IMG_1.jpg"])
 def test_an_image_of_another_name_is_where_the_file_says(photos: Photos, said: str) -> None:
     photos.add("a", shape(), image=None, imagePath=said)
-    assert photos.command("build", code=1).err.startswith(f"coco-diy: {photos.photos}/a.*: the label a.json has no image")
+    told = photos.command("build", code=1).err
+    assert told.startswith(f"coco-diy: {photos.photos}/a.*: the label a.json has no image")
     write_file(photos.photos / "IMG_1.jpg", jpeg(100, 50))
     photos.build()
     assert sorted(contents(photos.target)) == ["data.yaml", "images/train/a.jpg", "labels/train/a.txt"]
