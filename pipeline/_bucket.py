@@ -40,7 +40,7 @@ _READ_REASONS = {
 
 @dataclass(frozen=True)
 class BucketDone:
-    """What became of a bucket: files listed in it, its counts, and the stats (4 int64 each) of its files as listed."""
+    """What became of a bucket: label files in it, its counts, and the stats (4 int64 each) of its files as listed."""
 
     bucket: int
     files: int
@@ -97,7 +97,7 @@ class BucketIndexer:
     def _done(self, listed: pa.Table, labels: pa.Table, summary: dict[str, Any]) -> BucketDone:
         stats = np.zeros((listed.num_rows, 4), np.int64)
         stats[labels["position"].to_numpy()] = self.stats
-        return BucketDone(self.bucket, listed.num_rows, summary, stats.tobytes())
+        return BucketDone(self.bucket, labels.num_rows, summary, stats.tobytes())
 
     def _of_kind(self, listed: pa.Table, kind: int) -> pa.Table:
         """The listed labels (0) or images (1) with their key, sorted by key and, among images, by suffix."""

@@ -170,7 +170,7 @@ def update(
     _drop_foreign_parts(directory, count)
     summaries: dict[int, dict[str, Any]] = {}
     stats = np.zeros((found.files, 4), np.int64)
-    with progress.stage("index", found.files) as step:
+    with progress.stage("index", found.label_files) as step:
         tasks = [(bucket, payload) for bucket, payload in enumerate(payloads)]
         for done in engine.map(function, tasks, files=changed, first=meanwhile):
             summaries[done.bucket] = done.summary
