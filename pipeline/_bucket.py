@@ -59,15 +59,8 @@ class BucketIndexer:
 
     def run(self, dealt: Dealt) -> BucketDone:
         """Update the bucket from its listing."""
+        listed = self._listed(dealt)
         marks = np.frombuffer(dealt.marks, np.int64).reshape(-1, 6)
-        names = dealt.paths.split(b"\0") if dealt.count else []
-        listed = pa.table({
-            "path": pa.array(names, pa.binary()).cast(pa.string()),
-            "split": pa.array(marks[:, 0]),
-            "kind": pa.array(marks[:, 1]),
-            "size": pc.if_else(pa.array(marks[:, 1] == 0), pa.array(marks[:, 2]), pa.scalar(None, pa.int64())),
-            "position": pa.array(np.arange(dealt.count)),
-        })
         labels = self._of_kind(listed, 0)
         pictures = self._of_kind(listed, 1)
         self.finder = Finder(self.spec, pictures)
@@ -83,6 +76,25 @@ class BucketIndexer:
         fresh = self._files(labels, pictures)
         images = self.finder.complete(self._images(labels, pictures, states))
         summary = self._summary(images, rows, problems, labels)
+        self._write_tables(rows, images, problems, fresh, summary)
+        return self._done(listed, labels, summary)
+
+    @staticmethod
+    def _listed(dealt: Dealt) -> pa.Table:
+        marks = np.frombuffer(dealt.marks, np.int64).reshape(-1, 6)
+        names = dealt.paths.split(b"\0") if dealt.count else []
+        return pa.table({
+            "path": pa.array(names, pa.binary()).cast(pa.string()),
+            "split": pa.array(marks[:, 0]),
+            "kind": pa.array(marks[:, 1]),
+            "size": pc.if_else(pa.array(marks[:, 1] == 0), pa.array(marks[:, 2]), pa.scalar(None, pa.int64())),
+            "position": pa.array(np.arange(dealt.count)),
+        })
+
+    def _write_tables(
+        self, rows: pa.Table, images: pa.Table, problems: pa.Table, files: pa.Table, summary: dict[str, Any]
+    ) -> None:
+        """Write all parts, that of the files last: it says that the others are there, and what made them."""
         self._write("annotations", rows, schema.annotations(),
                     use_dictionary=["bucket", "key", "class_id", "label", "n_tokens", "loss"],
                     write_statistics=["class_id"],
@@ -91,8 +103,7 @@ class BucketIndexer:
         self._write("problems", problems, schema.problems())
         state = json.dumps({**self.made_by, "summary": summary, "unsettled": unsettled(images, problems)},
                            sort_keys=True).encode()
-        self._write("files", fresh.replace_schema_metadata({_META: state}), schema.files())
-        return self._done(listed, labels, summary)
+        self._write("files", files.replace_schema_metadata({_META: state}), schema.files())
 
     def _done(self, listed: pa.Table, labels: pa.Table, summary: dict[str, Any]) -> BucketDone:
         stats = np.zeros((listed.num_rows, 4), np.int64)
@@ -208,11 +219,7 @@ class BucketIndexer:
             for i, reason in failed.items():
                 parsed.states[i] = LabelState.CORRUPT
                 parsed.problems.append(formats.Problem(i, None, reason, _READ_REASONS[reason]))
-            facts = parsed.images
-            columns = [pa.array(parsed.states, pa.string()), *(
-                facts[f.name].combine_chunks() if facts is not None and f.name in facts.column_names
-                else pa.nulls(len(part), f.type) for f in _facts())]
-            states.append(pa.Table.from_arrays(columns, schema=_states()))
+            states.append(states_of(parsed))
             problems += [(keys[p.file].as_py(), place.join(names[p.file]), p.line, p.reason, p.detail)
                          for p in parsed.problems]
         told = problem_table(problems)
@@ -355,6 +362,15 @@ def problem_table(problems: Sequence[tuple[str, str, int | None, str, str]]) -> 
 def _facts() -> list[pa.Field]:
     """What a label file may tell of its image."""
     return [schema.images().field(name) for name in ("width", "height", "raw", "image_said", "captions")]
+
+
+def states_of(parsed: formats.Parsed) -> pa.Table:
+    """What was found out about the image of each label file."""
+    facts, count = parsed.images, len(parsed.states)
+    columns = [pa.array(parsed.states, pa.string()), *(
+        facts[f.name].combine_chunks() if facts is not None and f.name in facts.column_names
+        else pa.nulls(count, f.type) for f in _facts())]
+    return pa.Table.from_arrays(columns, schema=_states())
 
 
 def _states() -> pa.Schema:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pipeline._bucket import BucketDone
+    from pipeline._whole import Whole
 
 #: A bucket costs some 10 ms of overhead a stage, and its rows are in memory at once: both count.
 IMAGES_PER_BUCKET = 8192
@@ -111,10 +112,14 @@ def scan(
 
     `with_stats` asks for size and times of the label files; where all of them are read anyway, that is not needed.
     """
-    suffix = formats.load(spec.format).SUFFIX
-    jobs: list[tuple[str, frozenset[str], bool]] = []
+    format_ = formats.load(spec.format)
+    with_stats = with_stats or format_.WHOLE  # those are few files
+    jobs: list[tuple[str, frozenset[str] | None, bool]] = []
     for split in spec.splits:
-        jobs.append((split.labels, frozenset({suffix}), with_stats))
+        if format_.WHOLE:
+            jobs.append(("\0".join(filter(None, (split.labels, split.captions))), None, True))
+        else:
+            jobs.append((split.labels, frozenset({format_.SUFFIX}), with_stats))
         if split.images is not None:
             # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred.
             jobs.append((split.images, frozenset(IMAGE_SUFFIXES), False))
@@ -130,8 +135,11 @@ def scan(
     return Scan(pairs, with_stats)
 
 
-def _list_all(jobs: list[tuple[str, frozenset[str], bool]]) -> list[Listing]:
-    return [storage.locate(folder).listing(suffixes, with_stats=stats) for folder, suffixes, stats in jobs]
+def _list_all(jobs: list[tuple[str, frozenset[str] | None, bool]]) -> list[Listing]:
+    """Listings of folders; of single files, joined by NUL, where there are no suffixes to look for."""
+    return [storage.locate("/").listing_of([path.removeprefix("/") for path in place.split("\0")])
+            if suffixes is None else storage.locate(place).listing(suffixes, with_stats=stats)
+            for place, suffixes, stats in jobs]
 
 
 def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
@@ -159,10 +167,20 @@ def update(
     existing = IndexInfo.read(directory)
     digest, spec_digest = found.digest(spec), spec.digest()
     usable = existing is not None and existing.spec_digest == spec_digest
-    count = bucket_count(buckets, found.images, existing.buckets if existing and usable else None)
+    whole = None
+    images = found.images
+    if formats.load(spec.format).WHOLE:
+        from pipeline._whole import Whole
+
+        same = existing is not None and usable and digest is not None and existing.source_digest == digest
+        whole = Whole(spec, digest, existing.document if same and existing else None)
+        images = whole.images
+    count = bucket_count(buckets, images, existing.buckets if existing and usable else None)
     if (existing and usable and existing.buckets == count and digest is not None
             and existing.source_digest == digest and _is_whole(directory, count)):
         return existing
+    if whole is not None:
+        return _update_whole(whole, directory, found, count, engine, progress, meanwhile)
     # Where most of the index stands, few files are read, and processes are not worth their start.
     changed = found.label_files if not usable else 0
     payloads, order = _deal(spec, found, count)
@@ -179,13 +197,44 @@ def update(
     if not found.with_stats:
         _add_stats(found, stats)
         digest = found.digest(spec)
+    names = None
+    totals = _sum(summaries)
+    if formats.load(spec.format).NAMED:
+        names = _names(totals)
+    return _finish(IndexInfo(asdict(spec), spec_digest, count, digest, totals, names), directory, found)
+
+
+def _sum(summaries: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     totals: dict[str, Any] = {}
     for bucket in sorted(summaries):
         add_counts(totals, summaries[bucket])
-    odd = [[storage.locate(listing.folder).join(path), reason]
+    return totals
+
+
+def _update_whole(
+    whole: Whole, directory: str, found: Scan, count: int, engine: Engine, progress: Progress,
+    meanwhile: Callable[[], None] | None,
+) -> IndexInfo:
+    """`update` for a format of which one file holds all labels of a split."""
+    spec = whole.spec
+    _drop_foreign_parts(directory, count)
+    with progress.stage("index", whole.images, "images") as step:
+        dealt, _ = _deal(spec, found, count, labels=False)
+        tasks = [(bucket, *payload) for bucket, payload in enumerate(zip(dealt, whole.deal(count), strict=True))]
+        function = functools.partial(whole.index_bucket(), directory, count)
+        summaries = {}
+        for done in engine.map(function, tasks, files=whole.annotations, first=meanwhile):
+            summaries[done.bucket] = done.summary
+            step.add(done.files)
+    totals = _sum(summaries)
+    info = IndexInfo(asdict(spec), spec.digest(), count, found.digest(spec), totals, whole.names, whole.document)
+    return _finish(info, directory, found)
+
+
+def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
+    """Write ``index.json``, the last of all."""
+    info.odd = [[storage.locate(listing.folder).join(path), reason]
            for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
-    names = _names(totals) if formats.load(spec.format).NAMED else None
-    info = IndexInfo(asdict(spec), spec_digest, count, digest, totals, names, {}, odd)
     text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
     place = storage.locate(directory)
     place.sync()  # what index.json vouches for must outlive a power cut
@@ -234,8 +283,10 @@ def _add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:
     found.with_stats = True
 
 
-def _deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[Dealt], list[npt.NDArray[np.int64]]]:
-    """Deal the listed files to buckets.
+def _deal(
+    spec: IndexSpec, found: Scan, buckets: int, *, labels: bool = True
+) -> tuple[list[Dealt], list[npt.NDArray[np.int64]]]:
+    """Deal the listed files to buckets; without `labels` the images alone.
 
     Also returns, by bucket, the positions of its files in the listing. NumPy alone does it: helpers begin as soon as
     their files are dealt, while this process imports Arrow.
@@ -248,6 +299,8 @@ def _deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[Dealt], list
     for number, split in enumerate(spec.splits):
         seed = zlib.crc32(f"{spec.name}/{split.folder}/".encode())
         for kind, listing in enumerate(found.splits[number]):
+            if kind == 0 and not labels:
+                continue
             for blob, stats in listing.chunks if listing else ():
                 some = blob.split(b"\0")
                 names += some

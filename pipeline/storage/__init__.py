@@ -11,11 +11,12 @@ from __future__ import annotations
 from pipeline.storage._base import SETTLE_NS, local_path, redact
 from pipeline.storage._listing import Listing
 from pipeline.storage._local import LocalFolder
-from pipeline.storage._location import Fetched, Fingerprint, Location, Results
+from pipeline.storage._location import Buffer, Fetched, Fingerprint, Location, Results
 from pipeline.storage._writing import replace_with
 
 __all__ = [
     "SETTLE_NS",
+    "Buffer",
     "Fetched",
     "Fingerprint",
     "Listing",
