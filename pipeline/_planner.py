@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, index, select, storage
+from pipeline._gathering import gather, records_folder
 from pipeline._splitting import Dealing, summary_of
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path, to_parquet
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from pipeline.classes import ClassMap
     from pipeline.engine import Engine
+    from pipeline.schema import Task
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class PlanContext:
     check_foreign: bool
     staged: tuple[str, ...]
     prefixes: dict[str, str]
+    task: Task
     suspects: frozenset[str]
     dealing: Dealing | None = None
 
@@ -79,7 +82,7 @@ def run(context: PlanContext, engine: Engine) -> list[dict[str, Any]]:
         step, numbers, *frames, meta=meta, align_dataframes=False, enforce_metadata=False
     )
     keep = {part_name(b) for b in range(context.buckets)}
-    for folder in (context.plan_dir, touched_folder(context.plan_dir)):
+    for folder in (context.plan_dir, touched_folder(context.plan_dir), records_folder(context.plan_dir)):
         place = storage.locate(folder)
         place.delete_many(sorted(place.names() - keep))
     return [json.loads(text) for text in engine.compute(summaries)["summary"]]
@@ -129,7 +132,11 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         chosen, vanished = _with_sources(context, chosen)
         choice.problems += [(key, "vanished") for key in vanished]
     taken = _of_images(rows, chosen)
-    wanted = exporter.fragment(taken, _in_folders(chosen) if context.several else chosen)
+    if context.several:
+        chosen = _in_folders(chosen)
+    if exporter.GATHERS:
+        chosen = gather(context, bucket, taken, chosen)
+    wanted = exporter.fragment(taken, chosen)
     target = storage.locate(context.root)
     held = TargetState(target, context.prefixes).rows(bucket, context.buckets)
     if context.check_there:
@@ -149,7 +156,7 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         "foreign": foreign,
         "problems": [[key, reason, _detail(context, reason, key, all_images)] for key, reason in choice.problems],
         "rows": {"kept": taken.num_rows, "duplicates": found.duplicates,
-                 "without_image": rows.num_rows - taken.num_rows, "lost": sum(found.lost.values())},
+                 "without_image": rows.num_rows - taken.num_rows, "lost": found.left_out},
         "loss": found.lost,
         "counts": _counts(context, taken, chosen, choice, table),
     }
@@ -165,17 +172,18 @@ class _Found:
     images: pa.Table
     choice: select.Choice
     lost: dict[str, int]
+    left_out: int
     duplicates: int
 
 
 def _choose(context: PlanContext, frames: Sequence[Any]) -> _Found:
     mapped = _together(frames[0::2])
     images = _together(frames[1::2])
-    rows, lost = _rows_of_task(mapped) if exporters.load(context.exporter).OF_TASK else (mapped, {})
-    all_rows = rows.num_rows
+    rows, lost = _held(mapped, of_task=exporters.load(context.exporter).OF_TASK)
+    all_rows, left_out = rows.num_rows, mapped.num_rows - rows.num_rows
     rows = select.drop_duplicates(rows) if context.duplicates == "drop" else rows
     choice = select.choose(rows, images, backgrounds=context.backgrounds, need_image=context.images != "none")
-    return _Found(rows, images, choice, lost, all_rows - rows.num_rows)
+    return _Found(rows, images, choice, lost, left_out, all_rows - rows.num_rows)
 
 
 def strata(context: PlanContext, engine: Engine) -> list[str]:
@@ -206,14 +214,17 @@ def _together(frames: Sequence[Any]) -> pa.Table:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def _rows_of_task(rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """The rows that hold a row of the task, and how many do not, by reason."""
-    import pyarrow.compute as pc
-
+def _held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, int]]:
+    """The rows that the layout holds, and how many it does not, or not all of their object, by reason."""
     if "loss" not in rows.column_names or rows["loss"].null_count == rows.num_rows:
         return rows, {}
-    counts = {e["values"]: e["counts"] for e in rows["loss"].drop_null().value_counts().to_pylist()}
-    return rows.filter(pc.is_null(rows["loss"])).combine_chunks(), dict(sorted(counts.items()))
+    import pyarrow.compute as pc
+
+    # What makes no row of the task is an annotation of COCO all the same, if it is any.
+    held = rows["tail"].is_valid() if of_task else pc.or_(rows["tail"].is_valid(), rows["raw"].is_valid())
+    told = rows["loss"] if of_task else rows["loss"].filter(pc.invert(held))
+    counts = {e["values"]: e["counts"] for e in told.drop_null().value_counts().to_pylist()}
+    return rows.filter(held).combine_chunks(), dict(sorted(counts.items()))
 
 
 def _in_folders(images: pa.Table) -> pa.Table:
