@@ -251,7 +251,7 @@ def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("override", "clause"), [
-    ("source.format=voc", "unknown format 'voc'; available: yolo"),
+    ("source.format=voc", "unknown format 'voc'; available: labelme, yolo"),
     ("target.format=voc", "unknown target format 'voc'; available: yolo"),
     ("source.task=pose", "task pose needs the line `kpt_shape: [17, 3]`"),
     ("classes=[bicycle, cra]", "unknown class 'cra'; did you mean 'car'"),
