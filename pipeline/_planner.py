@@ -34,6 +34,7 @@ class PlanContext:
     index_dir: str
     buckets: int
     plan_dir: str
+    workdir: str
     root: str
     classes: ClassMap
     duplicates: str
@@ -146,7 +147,7 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     for split, folder in context.source_folders.items():
         here = [i for i, s in enumerate(splits) if s == split]
         assert folder is not None
-        origin = storage.locate(folder)
+        origin = storage.locate(folder, context.workdir)
         for i, found in zip(here, origin.fingerprints([names[i] for i in here]), strict=True):
             sources[i], stats[i] = origin.join(names[i]), found
     images = images.append_column("source", pa.array(sources, pa.string()))
@@ -174,13 +175,13 @@ def _detail(context: PlanContext, reason: str, key: str, images: pa.Table) -> st
     import pyarrow.compute as pc
 
     row = images.filter(pc.equal(images["key"], key)).slice(0, 1).to_pylist()[0]
-    folder = context.source_folders[row["split"]]
+    join = storage.locate(context.source_folders[row["split"]] or "").join
     if reason == "many_images":
         others = ", ".join(row["other_images"].split("\n"))
-        return f"{folder}/{row['image_path']}: has a second image of the same stem ({others}), one label for both"
+        return f"{join(row['image_path'])}: has a second image of the same stem ({others}), one label for both"
     if reason == "vanished":
-        return f"{folder}/{row['image_path']}: is gone since the folder was listed"
-    return f"{folder}/{row['stem']}.*: the label {row['label_path']} has no image"
+        return f"{join(row['image_path'])}: is gone since the folder was listed"
+    return f"{join(row['stem'] + '.*')}: the label {row['label_path']} has no image"
 
 
 def _count(table: pa.Table, action: Action) -> int:

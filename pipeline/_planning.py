@@ -97,6 +97,7 @@ def _plan_context(job: Job, info: IndexInfo, state: TargetState, suspects: froze
         index_dir=job.index_dir,
         buckets=info.buckets,
         plan_dir=job.plan_dir,
+        workdir=job.workdir,
         root=job.root,
         classes=job.classes,
         duplicates=job.config.select.duplicates,

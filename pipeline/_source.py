@@ -37,12 +37,12 @@ def scan(job: Job, engine: Engine | None, meanwhile: Callable[[], None]) -> Scan
     """
     suffix = formats.load(job.spec.format).SUFFIX
     if engine is None:
-        return index.scan(job.spec, suffix, with_stats=True)
+        return index.scan(job.spec, suffix, with_stats=True, keep=job.workdir)
     if _many_files(job):
         engine.warm_up()
     if not index.has_parts(job.index_dir):
-        return index.scan(job.spec, suffix, with_stats=False)
-    return index.scan(job.spec, suffix, with_stats=True, engine=engine, meanwhile=meanwhile)
+        return index.scan(job.spec, suffix, with_stats=False, keep=job.workdir)
+    return index.scan(job.spec, suffix, with_stats=True, keep=job.workdir, engine=engine, meanwhile=meanwhile)
 
 
 def _many_files(job: Job) -> bool:
@@ -76,7 +76,7 @@ def update_index(
 ) -> IndexInfo:
     """Bring the index of the job's source up to date, see `index.update`."""
     return index.update(job.spec, job.index_dir, found, buckets=job.config.index.buckets, engine=engine,
-                        progress=progress, meanwhile=meanwhile)
+                        progress=progress, keep=job.workdir, meanwhile=meanwhile)
 
 
 def source_report(job: Job, info: IndexInfo) -> Report:
@@ -130,6 +130,12 @@ _ODD = {
     "link_loop": "is a link that leads back to itself",
     "not_a_file": "is no file",
     "not_utf8": "has a name that is not UTF-8",
+    "unsafe_name": "has a name that could lead out of its folder, as in no honest archive",
+    "link": "is a link in an archive, and such are not followed",
+    "twice": "stands in the archive twice",
+    "encrypted": "is encrypted; pack the archive without a password",
+    "method": "is packed by a method other than deflate; pack it with `zip`",
+    "bomb": "unpacks to more than its packed bytes can hold: the archive is damaged, or made to do harm",
 }
 
 

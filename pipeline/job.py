@@ -91,36 +91,42 @@ def resolve(config: Config) -> Job:
     spec = IndexSpec(source.name, source.format, source.task, keypoints, tuple(_splits(source)))
     for split in spec.splits:
         for folder, what in ((split.labels, "labels"), (split.images, "images")):
-            if folder is not None and not os.path.isdir(folder):
-                raise ConfigError(f"source: the {what} folder of split {split.split}, {folder}, does not exist; "
-                                  "correct source.root or source.splits")
+            if folder is None:
+                continue
+            place = storage.locate(folder)
+            if not place.exists():
+                cure = "correct source.root or source.splits" if place.local else "`coco-diy fetch CONFIG` gets it"
+                raise ConfigError(f"source: the {what} folder of split {split.split}, {folder}, does not exist; {cure}")
+            if what == "images" and place.local is None and config.target.images in ("hardlink", "symlink"):
+                raise ConfigError(f"target.images: {folder} has no files that a {config.target.images} could lead to; "
+                                  "set it to copy")
     job = Job(config, names, classes, spec, storage.local_path(config.target.root), storage.local_path(config.workdir))
     _keep_apart(job)
     return job
 
 
 def _splits(source: Source) -> list[SplitSpec]:
-    root = storage.local_path(source.root) if source.root is not None else ""
     found = []
     for split, value in source.splits.items():
         folders = value if isinstance(value, SplitFolders) else SplitFolders(
             labels=f"labels/{value}", images=f"images/{value}")
-        labels = storage.local_path(os.path.join(root, folders.labels))
-        images = storage.local_path(os.path.join(root, folders.images)) if folders.images is not None else None
-        if images is not None and isinstance(value, str) and not os.path.isdir(images):
+        labels = storage.locate_below(source.root, folders.labels)
+        images = storage.locate_below(source.root, folders.images) if folders.images is not None else None
+        if images is not None and isinstance(value, str) and not images.exists():
             images = None  # labels alone are a source too; a build that is to copy images says what is missing
         found.append((str(split), labels, images))
     # The folder's name is part of the key; where splits share it (train/labels, valid/labels), one more level is taken.
     for depth in range(1, 10):
-        folders_ = ["/".join(labels.split("/")[-depth:]) for _, labels, _ in found]
+        folders_ = ["/".join(labels.key_path.split("/")[-depth:]) for _, labels, _ in found]
         if len(set(folders_)) == len(folders_):
-            return [SplitSpec(s, f, la, im) for f, (s, la, im) in zip(folders_, found, strict=True)]
+            return [SplitSpec(s, f, la.url, im.url if im else None)
+                    for f, (s, la, im) in zip(folders_, found, strict=True)]
     raise ConfigError("source.splits: two splits have the same folder of labels")
 
 
 def _keep_apart(job: Job) -> None:
     """The source is never written to: neither target nor workdir may lie in a folder of it, or hold one as its own."""
-    root = storage.local_path(job.config.source.root) if job.config.source.root is not None else None
+    root = storage.locate(job.config.source.root).local if job.config.source.root is not None else None
     for what, place in (("target.root", job.root), ("workdir", job.workdir)):
         for folder in ("", "labels", "images"):
             if root is not None and (_within(place, os.path.join(root, folder)) if folder else _same(place, root)):
@@ -133,7 +139,7 @@ def _keep_apart(job: Job) -> None:
                               "beside it")
         above = os.path.dirname(above)
     for split in job.spec.splits:
-        for folder in filter(None, (split.labels, split.images)):
+        for folder in filter(None, (storage.locate(url).local for url in (split.labels, split.images) if url)):
             for what, place in (("target.root", job.root), ("workdir", job.workdir)):
                 if _within(place, folder):
                     raise ConfigError(f"{what}: {place} lies in the source folder {folder}, which is never written to; "
