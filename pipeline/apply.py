@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class ApplyContext:
     """What all buckets share.
 
-    `root` is the target's, `workdir` is that of the run, `intent` the folder of the intent's parts, `images` is copy, hardlink, symlink or none;
-    `staged` are the folders (each with a final /) that are filled in the staging place; `origins` is where images come
-    from, by split.
+    `root` is the target's, `workdir` that of the run, `intent` the folder of the intent's parts, `images` is copy,
+    hardlink, symlink or none; `staged` are the folders (each with a final /) that are filled in the staging place;
+    `origins` is where images come from, by split.
     """
 
     root: str

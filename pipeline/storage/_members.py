@@ -152,7 +152,8 @@ def _entries(data: bytes, starts: Ints) -> npt.NDArray[np.void]:
 
     octets = np.frombuffer(data, np.uint8)
     rows = octets[starts[:, None] + np.arange(_ENTRY_BYTES)]
-    return rows.reshape(-1).view(np.dtype(_ENTRY))
+    entries: npt.NDArray[np.void] = rows.reshape(-1).view(np.dtype(_ENTRY))
+    return entries
 
 
 def _ends(entries: npt.NDArray[np.void], starts: Ints) -> Ints:
@@ -227,7 +228,9 @@ def _judge(
     count: dict[str, int] = {}
     for name, _ in decoded:
         count[name] = count.get(name, 0) + 1
-    good, names, odd = [], [], []
+    good: list[int] = []
+    names: list[str] = []
+    odd: list[tuple[str, str]] = []
     for i, (name, valid) in zip(files, decoded, strict=True):
         reason = None
         if not valid:

@@ -74,7 +74,7 @@ class Table:
 
 
 #: Tables that this process has read, with what told their archive: a task a bucket would read each of them anew.
-_TABLES: dict[str, tuple[str, Table]] = {}
+_TABLES: dict[tuple[str, str | None], tuple[str, Table]] = {}
 
 
 def keep_table(path: str | None, identity: str, members: Members) -> None:
@@ -94,7 +94,7 @@ def keep_table(path: str | None, identity: str, members: Members) -> None:
 
 
 def kept_table(path: str | None) -> tuple[str, Members] | None:
-    """What `keep_table` left in `path`: identity and members; None where there is nothing that this version can read."""
+    """What `keep_table` left in `path`: identity and members; None where this version can read nothing there."""
     import numpy as np
 
     if path is None:
@@ -174,18 +174,18 @@ class ZipFolder(Location):
 
     def table(self) -> Table:
         """The archive's files: as this process has them, as they were kept, or read anew."""
-        identity = self._identity()
-        known = _TABLES.get(self.archive)
+        identity, path = self._identity(), self.table_file()
+        known = _TABLES.get((self.archive, path))
         if known is not None and known[0] == identity:
             return known[1]
-        kept = kept_table(self.table_file())
+        kept = kept_table(path)
         if kept is not None and kept[0] == identity:
             members = kept[1]
         else:
             members = self._read_directory()
-            keep_table(self.table_file(), identity, members)
+            keep_table(path, identity, members)
         found = Table(members)
-        _TABLES[self.archive] = identity, found
+        _TABLES[self.archive, path] = identity, found
         return found
 
     def _read_directory(self) -> Members:
@@ -310,7 +310,7 @@ class ZipFolder(Location):
         return None if data is None else bytes(xxhash.xxh3_128_digest(data))
 
     def _in_order(self, paths: Sequence[str]) -> Iterator[tuple[int, list[int] | None]]:
-        """Index and numbers of each path, as they lie in the archive; None for those that are not there, which come first."""
+        """Index and numbers of each path, as they lie in the archive; None for those not there, which come first."""
         import numpy as np
 
         rows, numbers = self._rows(paths), self.table().numbers
