@@ -9,6 +9,18 @@ from pipeline.errors import plural
 
 SPLITS = ("train", "val", "test")
 
+#: What became of objects that a target cannot hold, by the word that is counted.
+LOSSES = {
+    "crowd": "crowds",
+    "rle": "masks, and a polygon was wanted",
+    "no_polygon": "no polygon",
+    "no_keypoints": "no keypoints",
+    "other_keypoints": "another number of keypoints",
+    "no_box": "no box",
+    "zero_area": "boxes without area",
+    "out_of_range": "outside of the image",
+}
+
 
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str | int]], *, total: Sequence[str | int] | None = None
@@ -82,7 +94,21 @@ def _rows_text(data: dict[str, Any]) -> str:
                        ("without_image", "of labels without image")):
         if rows[key]:
             told.append(f"{rows[key]:,} {words}")
-    return "; ".join(told) + "."
+    told += [f"{count:,} left out: {LOSSES.get(reason, reason)}" for reason, count in data["loss"].items()]
+    return "; ".join(told) + "." + _split_text(data.get("split"))
+
+
+def _split_text(split: dict[str, Any] | None) -> str:
+    """How images were dealt out, where they were."""
+    if split is None:
+        return ""
+    told = ", ".join(f"{name} {split['images'][name]:.3f} ({share:g} asked)" for name, share in split["shares"].items())
+    worst = max(((abs(d), name, part, d) for name, parts in split["deviation"].items() for part, d in parts.items()),
+                default=None)
+    furthest = f"; furthest from its share: {worst[1]}, {worst[3]:+.3f} in {worst[2]}" if worst else ""
+    table = f"\nSplit table: {split['table']}, {split['kept']:,} as before, {split['dealt']:,} new." \
+        if "table" in split else ""
+    return f"\nImages dealt out: {told}{furthest}.{table}"
 
 
 def build_text(data: dict[str, Any]) -> str:
@@ -103,12 +129,20 @@ def index_text(data: dict[str, Any]) -> str:
     header = ["split", "images", "label files", "empty", "corrupt", "rows", "duplicates", "label, no image",
               "image, no label", "two images"]
     rows: list[list[str | int]] = []
-    for split, counts in data["source"].items():
+    for split, counts in _by_source(data["source"]):
         labels = counts["labels"]
         rows.append([split, counts["images"], sum(n for s, n in labels.items() if s != "missing"),
                      labels.get("empty", 0), labels.get("corrupt", 0), counts["rows"], counts["duplicate_rows"],
                      counts["no_image"], labels.get("missing", 0), counts["many_images"]])
-    return f"{table(header, rows)}\n\nIndex in {data['index']}, {plural(data['buckets'], 'bucket')}."
+    where = data["index"] if isinstance(data["index"], str) else ", ".join(data["index"])
+    return f"{table(header, rows)}\n\nIndex in {where}, {plural(data['buckets'], 'bucket')}."
+
+
+def _by_source(source: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Counts by split; of several sources by source and split."""
+    if any("labels" in counts for counts in source.values()):
+        return list(source.items())
+    return [(f"{name} {split}", counts) for name, splits in source.items() for split, counts in splits.items()]
 
 
 def stats_text(data: dict[str, Any]) -> str:

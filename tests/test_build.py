@@ -43,7 +43,8 @@ def test_what_a_build_makes(subset: Subset) -> None:
     assert snapshot(subset.source) == before
     assert (told["command"], told["status"], told["ok"], told["warnings"]) == ("build", "built", True, [])
     assert told["classes"] == ["bicycle", "car"]
-    assert told["rows"] == {"source": 19, "kept": 9, "other_classes": 10, "duplicates": 0, "without_image": 0}
+    assert told["rows"] == {"source": 19, "kept": 9, "other_classes": 10, "duplicates": 0, "without_image": 0,
+                            "lost": 0}
     assert told["subset"]["train"] == {"images": 5, "labels": 5, "backgrounds": 0, "objects": {"bicycle": 4, "car": 2},
                                        "images_by_class": {"bicycle": 4, "car": 2}}
     assert told["subset"]["val"] == {"images": 2, "labels": 2, "backgrounds": 0, "objects": {"bicycle": 2, "car": 1},

@@ -151,7 +151,8 @@ def test_a_label_without_image(own_subset: Subset) -> None:
     built = own_subset.build("--set", "on_error=skip", code=1)
     expected = {p: c for p, c in BUILT.items() if p not in ("labels/val/v.txt", "images/val/v.jpg")}
     assert contents(own_subset.target) == expected
-    assert built["rows"] == {"source": 19, "kept": 7, "other_classes": 10, "duplicates": 0, "without_image": 2}
+    assert built["rows"] == {"source": 19, "kept": 7, "other_classes": 10, "duplicates": 0, "without_image": 2,
+                             "lost": 0}
     assert built["problems"] == {"no_image": 1}
     assert built["source"]["val"]["no_image"] == 1
     # Labels alone need no image.

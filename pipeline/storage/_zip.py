@@ -24,6 +24,7 @@ from pipeline.storage._listing import Listing
 from pipeline.storage._location import Fetched, Fingerprint, Location
 from pipeline.storage._members import CRC, METHOD, OFFSET, PACKED, ROOM, SIZE, Members
 from pipeline.storage._writing import replace_with
+from pipeline.tally import count_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -277,6 +278,7 @@ class ZipFolder(Location):
             for i, entry in self._in_order(paths):
                 if STOP.is_set():
                     check_stop()
+                count_file()
                 if entry is None:
                     failed[i] = "vanished"
                 elif entry[SIZE] > limit:
