@@ -116,6 +116,7 @@ def _plan_context(
         several=job.several,
         buckets=_common_buckets([info.buckets for info in infos]),
         plan_dir=job.plan_dir,
+        workdir=job.workdir,
         root=job.root,
         classes=job.classes,
         splits=job.splits,

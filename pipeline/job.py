@@ -211,7 +211,7 @@ def resolve(config: Config) -> Job:
     job = job.with_names([s.names for s in sources])
     for source in sources:
         for split in source.spec.splits:
-            _check_places(source, split)
+            _check_places(source, split, config.target.images)
     _keep_apart(job)
     return job
 
@@ -251,20 +251,25 @@ def _options(source: Source, format_: formats.Format) -> str:
         raise ConfigError(f"source.options.{key}: {what[:1].lower()}{what[1:]}") from None
 
 
-def _check_places(source: SourceJob, split: SplitSpec) -> None:
+def _check_places(source: SourceJob, split: SplitSpec, images: str) -> None:
     whole = formats.load(source.spec.format).WHOLE
-    for place, what, there in (
-        (split.labels, "annotations file" if whole else "labels folder", os.path.isfile if whole else os.path.isdir),
+    for url, what, there in (
+        (split.labels, "annotations file" if whole else "labels folder", os.path.isfile if whole else _is_place),
         (split.captions, "captions file", os.path.isfile),
-        (split.images, "images folder", os.path.isdir),
+        (split.images, "images folder", _is_place),
     ):
-        if place is not None and not there(place):
-            raise ConfigError(f"source: the {what} of split {split.split}, {place}, does not exist; "
-                              "correct source.root or source.splits")
+        if url is not None and not there(url):
+            cure = "correct source.root or source.splits" if "://" not in url else "`coco-diy fetch CONFIG` gets it"
+            raise ConfigError(f"source: the {what} of split {split.split}, {url}, does not exist; {cure}")
+    if split.images is not None and images in ("hardlink", "symlink") and storage.locate(split.images).local is None:
+        raise ConfigError(f"target.images: {split.images} has no files that a {images} could lead to; set it to copy")
+
+
+def _is_place(url: str) -> bool:
+    return storage.locate(url).exists()
 
 
 def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
-    root = storage.local_path(source.root) if source.root is not None else ""
     found = []
     for split, value in source.splits.items():
         given = isinstance(value, SplitFolders)
@@ -275,9 +280,9 @@ def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
                               f"{' and perhaps `captions`' if format_.WHOLE else ''}, as in "
                               f"`{split}: {{{key}: …, images: …}}`")
         labels, images, captions = (
-            storage.local_path(os.path.join(root, place)) if place is not None else None
+            storage.locate_below(source.root, place) if place is not None else None
             for place in (places[key], places.get("images"), places.get("captions")))
-        if images is not None and not given and not os.path.isdir(images):
+        if images is not None and not given and not images.exists():
             images = None  # labels alone are a source too; a build that is to copy images says what is missing
         assert labels is not None
         found.append((str(split), labels, images, captions))
@@ -285,11 +290,12 @@ def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
         _no_split_within_another(found)
     # The folder's name is part of the key; where splits share it (train/labels, valid/labels), one more level is taken.
     for depth in range(1, 10):
-        folders = ["/".join(labels.split("/")[-depth:]) for _, labels, _, _ in found]
+        folders = ["/".join(labels.key_path.split("/")[-depth:]) for _, labels, _, _ in found]
         if format_.WHOLE:
             folders = [os.path.splitext(folder)[0] for folder in folders]
         if len(set(folders)) == len(folders):
-            return [SplitSpec(s, f, la, im, ca) for f, (s, la, im, ca) in zip(folders, found, strict=True)]
+            return [SplitSpec(s, f, la.url, im.url if im else None, ca.url if ca else None)
+                    for f, (s, la, im, ca) in zip(folders, found, strict=True)]
     raise ConfigError(f"source.splits: two splits have the same {'file of annotations' if format_.WHOLE else ''}"
                       f"{'' if format_.WHOLE else 'folder of labels'}")
 
@@ -319,14 +325,15 @@ def _keep_apart(job: Job) -> None:
 
 
 def _keep_apart_from(job: Job, source: SourceJob) -> None:
-    root = storage.local_path(source.source.root) if source.source.root is not None else None
+    root = storage.locate(source.source.root).local if source.source.root is not None else None
     for what, place in (("target.root", job.root), ("workdir", job.workdir)):
         for folder in ("", "labels", "images"):
             if root is not None and (_within(place, os.path.join(root, folder)) if folder else _same(place, root)):
                 raise ConfigError(f"{what}: {place} lies in the source {root}, which is never written to; choose a "
                                   "place beside it")
     for split in source.spec.splits:
-        for folder in filter(None, (split.labels, split.images, split.captions)):
+        places = (split.labels, split.images, split.captions)
+        for folder in filter(None, (storage.locate(url).local for url in places if url)):
             for what, place in (("target.root", job.root), ("workdir", job.workdir)):
                 if _within(place, folder):
                     raise ConfigError(f"{what}: {place} lies in the source folder {folder}, which is never written to; "
