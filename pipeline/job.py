@@ -14,6 +14,7 @@ from pipeline.config import Config, Source, SplitFolders, load_names, load_specs
 from pipeline.errors import ConfigError
 from pipeline.schema import VERSION, Task
 from pipeline.spec import IndexSpec, SplitSpec
+from pipeline.storage import Location
 
 
 @dataclass(frozen=True)
@@ -300,14 +301,21 @@ def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
                       f"{'' if format_.WHOLE else 'folder of labels'}")
 
 
-def _no_split_within_another(found: Sequence[tuple[str, str, str | None, str | None]]) -> None:
+def _no_split_within_another(found: Sequence[tuple[str, Location, Location | None, Location | None]]) -> None:
     """Subfolders belong to a split: one inside another would put its images into both, the worst of leaks."""
     for split, labels, images, _ in found:
         for other, other_labels, other_images, _ in found:
             for inner, outer, what in ((labels, other_labels, "labels"), (images, other_images, "images")):
-                if split != other and inner and outer and inner != outer and _within(inner, outer):
-                    raise ConfigError(f"source.splits: the {what} of {split}, {inner}, lie within those of {other}, "
-                                      f"{outer}, so they would be part of both; give each split a folder of its own")
+                if split != other and inner and outer and inner.url != outer.url and _is_below(inner, outer):
+                    raise ConfigError(f"source.splits: the {what} of {split}, {inner.url}, lie in those of {other}, "
+                                      f"{outer.url}, so they would be in both; give each split a folder of its own")
+
+
+def _is_below(place: Location, other: Location) -> bool:
+    if place.local is not None and other.local is not None:
+        return _within(place.local, other.local)
+    rest = place.key_path.removeprefix(f"{other.key_path}/")
+    return rest != place.key_path and other.join(rest) == place.url
 
 
 def _keep_apart(job: Job) -> None:
