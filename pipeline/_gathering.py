@@ -7,7 +7,7 @@ the images themselves where the source does not say it, once: the answers are ke
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -46,7 +46,7 @@ def gather(context: PlanContext, bucket: int, rows: pa.Table, images: pa.Table) 
 
     images = _with_sizes(context, images)
     exporter = exporters.load(context.exporter)
-    made = cast(Any, exporter).records(rows, images, context.task)
+    made = cast(Any, exporter).records(rows, images, context.keypoints)
     for name in _TABLES:
         table = getattr(made, name)
         place = os.path.join(records_folder(context.plan_dir), name, part_name(bucket))
@@ -98,7 +98,7 @@ def assemble(exporter: str, dataset: Dataset, plan_dir: str, buckets: int) -> di
             made[path] = MetaFile(len(content), digest_of(content).hex(), content)
         else:
             place = os.path.join(records_folder(plan_dir), path)
-            size, digest = storage.write_pieces(place, cast("Iterable[bytes]", content))
+            size, digest = storage.write_pieces(place, content)
             made[path] = MetaFile(size, digest.hex(), None, place)
     return made
 

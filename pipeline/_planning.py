@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters
+from pipeline._gathering import MetaFile, assemble
 from pipeline._source import Report, source_report
 from pipeline._splitting import Dealt, by_hash, by_table, split_report
 from pipeline.engine import Engine
@@ -17,6 +18,7 @@ from pipeline.job import Job
 from pipeline.manifest import TargetState
 from pipeline.plan import meta_plan
 from pipeline.progress import Progress
+from pipeline.schema import Task
 
 if TYPE_CHECKING:
     from pipeline._planner import PlanContext
@@ -31,7 +33,7 @@ class Planned:
     summaries: list[dict[str, Any]]
     totals: dict[str, Any]
     meta: list[tuple[str, str]]
-    contents: dict[str, bytes]
+    contents: dict[str, MetaFile]
     problems: list[list[Any]]
     foreign: list[str]
     staged: tuple[str, ...]
@@ -73,11 +75,12 @@ def plan_subset(
         problems += summary["problems"]
         foreign += summary["foreign"]
     splits = tuple(s for s in ("train", "val", "test") if totals["subset"].get(s, {}).get("images"))
-    exporter = exporters.load(job.config.target.format)
     names = tuple(s.names for s in job.sources if s.names is not None)
-    contents = exporter.assemble(Dataset(job.maps, names, job.task, splits, job.root, job.config.target.yaml))
+    documents = tuple(info.document.get("splits", {}) for info in infos)
+    dataset = Dataset(job.maps, names, job.task, splits, job.root, job.config.target.yaml, documents)
+    contents = assemble(job.config.target.format, dataset, context.plan_dir, context.buckets)
     held = {p: h for p, h in still_there(job, state).items() if p not in suspects}
-    meta = meta_plan(contents, held)
+    meta = meta_plan({path: file.digest for path, file in contents.items()}, held)
     foreign += [p for a, p in meta if a == "write" and p not in state.meta and job.target.exist_many([p])[0]]
     return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
                    context.staged, dealt)
@@ -116,6 +119,7 @@ def _plan_context(
         several=job.several,
         buckets=_common_buckets([info.buckets for info in infos]),
         plan_dir=job.plan_dir,
+        workdir=job.workdir,
         root=job.root,
         classes=job.classes,
         splits=job.splits,
@@ -127,6 +131,7 @@ def _plan_context(
         check_there=folders != held,
         staged=_staged(job),
         prefixes=job.prefixes,
+        keypoints=next((s.names.kpt_shape for s in job.sources if s.names and job.task is Task.POSE), None),
         suspects=suspects,
         check_foreign=bool(folders),
     )
@@ -164,7 +169,7 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
             plan[action][kind] = counts
     for action, path in planned.meta:
         plan[action]["meta"]["files"] += 1
-        plan[action]["meta"]["bytes"] += len(planned.contents.get(path, b""))
+        plan[action]["meta"]["bytes"] += planned.contents[path].size if path in planned.contents else 0
     subset = planned.totals["subset"]
     report.data |= {
         "target": job.root,
@@ -219,7 +224,8 @@ def _lacking(job: Job, subset: dict[str, Any]) -> list[tuple[str, str]]:
                  else "give it a share, as in `split: {train: 0.8, val: 0.2}`")
                 for split in ("train", "val") if not subset.get(split, {}).get("images")]
     return [(split, f"split {split} of the source has no object of these classes" if split in job.splits
-             else f"name a folder for it in source.splits, as in `{split}: {split}2017`")
+             else f"the source has none: add its labels and name them in source.splits, as in `{split}: {split}2017`, "
+                  "or set `split: {train: 0.8, val: 0.2}`")
             for split in ("train", "val") if not subset.get(split, {}).get("images")]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from pipeline import __version__, exporters, storage
 from pipeline import manifest as target_manifest
+from pipeline._gathering import MetaFile
 from pipeline._planning import Planned, folder_times, none, still_there
 from pipeline._source import Report, source_digest
 from pipeline.digest import digest_of
@@ -38,8 +39,8 @@ def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, p
     parts = list(state.base.parts)
     _prepare_target(job, planned)
     files = sum(s["changes"] for s in planned.summaries)
-    context = apply.ApplyContext(job.root, state.intent["folder"], job.config.target.images, planned.staged,
-                                 job.origins)
+    context = apply.ApplyContext(job.root, job.workdir, state.intent["folder"], job.config.target.images,
+                                 planned.staged, job.origins)
     function = functools.partial(apply.apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
     with progress.stage("apply", files) as step:
@@ -94,13 +95,10 @@ def commit(
     writes = [path for action, path in planned.meta if action == "write"]
     if planned.changes:
         _drop_caches(job, planned)
-    results = job.target.write_many(writes, [planned.contents[p] for p in writes])
-    if results.failed:
-        path, reason = next(iter(results.failed.items()))
-        raise StorageError(f"{job.target.join(path)}: cannot be written: {reason}")
+    _write_meta(job, {path: planned.contents[path] for path in writes})
     if planned.changes:
         job.target.sync()  # what the manifest vouches for must outlive a power cut
-    meta = {p: {"size": len(c), "digest": digest_of(c).hex()} for p, c in planned.contents.items()}
+    meta = {path: {"size": file.size, "digest": file.digest} for path, file in planned.contents.items()}
     kept = ("classes", "task", "format", "subset", "rows", "loss", "problems")
     manifest = Manifest(
         tool=f"coco-diy {__version__}",
@@ -116,6 +114,19 @@ def commit(
         config=job.portable_config(),
     )
     target_manifest.commit(state, manifest)
+
+
+def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
+    small = {path: file.content for path, file in files.items() if file.content is not None}
+    failed = dict(job.target.write_many(list(small), list(small.values())).failed)
+    for path, file in files.items():
+        if file.place is not None:
+            folder, name = os.path.split(file.place)
+            origin = storage.locate(folder)
+            failed |= job.target.copy_many([path], origin, [name], [file.size], "copy").failed
+    if failed:
+        path, reason = next(iter(failed.items()))
+        raise StorageError(f"{job.target.join(path)}: cannot be written: {reason}")
 
 
 def record(job: Job, report: Report) -> None:
@@ -183,7 +194,7 @@ def _images_digest(job: Job) -> str | None:
     how = job.config.target.images
     digests: list[bytes] = []
     for folder, names in json.loads(data).items():
-        origin = storage.locate(folder)
+        origin = storage.locate(folder, job.workdir)
         for name, image in zip(names, origin.fingerprints(names), strict=True):
             if image is None:
                 return None

@@ -135,7 +135,7 @@ def index_bucket(
 
 class _Indexer(BucketIndexer):
     def __init__(self, spec: IndexSpec, directory: str, buckets: int, bucket: int, digest: str | None) -> None:
-        super().__init__(spec, directory, buckets, bucket)
+        super().__init__(spec, directory, buckets, bucket, None)
         self.made_by |= {"source": digest}
         self._known = digest is not None
 

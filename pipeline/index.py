@@ -8,7 +8,6 @@ only the buckets under way. An existing bucket re-reads only label files whose f
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import os
 import zlib
@@ -105,12 +104,13 @@ class IndexInfo:
 
 
 def scan(
-    spec: IndexSpec, *, with_stats: bool,
+    spec: IndexSpec, *, with_stats: bool, keep: str | None = None,
     engine: Engine | None = None, meanwhile: Callable[[], None] | None = None,
 ) -> Scan:
     """List the source. With an `engine` in a helper process, while this one does `meanwhile`.
 
     `with_stats` asks for size and times of the label files; where all of them are read anyway, that is not needed.
+    `keep` is as in `storage.locate`.
     """
     format_ = formats.load(spec.format)
     with_stats = with_stats or format_.WHOLE  # those are few files
@@ -124,9 +124,9 @@ def scan(
             # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred.
             jobs.append((split.images, frozenset(IMAGE_SUFFIXES), False))
     if engine is None:
-        listings = _list_all(jobs)
+        listings = _list_all(jobs, keep)
     else:
-        result = engine.background(_list_all, jobs)
+        result = engine.background(_list_all, jobs, keep)
         if meanwhile is not None:
             meanwhile()
         listings = result()
@@ -135,10 +135,10 @@ def scan(
     return Scan(pairs, with_stats)
 
 
-def _list_all(jobs: list[tuple[str, frozenset[str] | None, bool]]) -> list[Listing]:
+def _list_all(jobs: list[tuple[str, frozenset[str] | None, bool]], keep: str | None) -> list[Listing]:
     """Listings of folders; of single files, joined by NUL, where there are no suffixes to look for."""
     return [storage.locate("/").listing_of([path.removeprefix("/") for path in place.split("\0")])
-            if suffixes is None else storage.locate(place).listing(suffixes, with_stats=stats)
+            if suffixes is None else storage.locate(place, keep).listing(suffixes, with_stats=stats)
             for place, suffixes, stats in jobs]
 
 
@@ -156,13 +156,15 @@ def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
 
 def update(
     spec: IndexSpec, directory: str, found: Scan, *, buckets: int | str, engine: Engine, progress: Progress,
-    meanwhile: Callable[[], None] | None = None,
+    keep: str | None = None, meanwhile: Callable[[], None] | None = None,
 ) -> IndexInfo:
     """Bring the index at `directory` up to date with `found`; returns what `index.json` then says.
 
     `meanwhile` is done in this process while helpers, if any, are at work.
     """
     import numpy as np
+
+    from pipeline._dealing import deal
 
     existing = IndexInfo.read(directory)
     digest, spec_digest = found.digest(spec), spec.digest()
@@ -183,8 +185,8 @@ def update(
         return _update_whole(whole, directory, found, count, engine, progress, meanwhile)
     # Where most of the index stands, few files are read, and processes are not worth their start.
     changed = found.label_files if not usable else 0
-    payloads, order = _deal(spec, found, count)
-    function = functools.partial(index_bucket, spec, directory, count)
+    payloads, order = deal(spec, found, count)
+    function = functools.partial(index_bucket, spec, directory, count, keep)
     _drop_foreign_parts(directory, count)
     summaries: dict[int, dict[str, Any]] = {}
     stats = np.zeros((found.files, 4), np.int64)
@@ -216,10 +218,12 @@ def _update_whole(
     meanwhile: Callable[[], None] | None,
 ) -> IndexInfo:
     """`update` for a format of which one file holds all labels of a split."""
+    from pipeline._dealing import deal
+
     spec = whole.spec
     _drop_foreign_parts(directory, count)
     with progress.stage("index", whole.images, "images") as step:
-        dealt, _ = _deal(spec, found, count, labels=False)
+        dealt, _ = deal(spec, found, count, labels=False)
         tasks = [(bucket, *payload) for bucket, payload in enumerate(zip(dealt, whole.deal(count), strict=True))]
         function = functools.partial(whole.index_bucket(), directory, count)
         summaries = {}
@@ -283,47 +287,13 @@ def _add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:
     found.with_stats = True
 
 
-def _deal(
-    spec: IndexSpec, found: Scan, buckets: int, *, labels: bool = True
-) -> tuple[list[Dealt], list[npt.NDArray[np.int64]]]:
-    """Deal the listed files to buckets; without `labels` the images alone.
-
-    Also returns, by bucket, the positions of its files in the listing. NumPy alone does it: helpers begin as soon as
-    their files are dealt, while this process imports Arrow.
-    """
-    import numpy as np
-
-    names: list[bytes] = []
-    homes: list[npt.NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
-    marks: list[npt.NDArray[np.int64]] = [np.zeros((0, 6), np.int64)]
-    for number, split in enumerate(spec.splits):
-        seed = zlib.crc32(f"{spec.name}/{split.folder}/".encode())
-        for kind, listing in enumerate(found.splits[number]):
-            if kind == 0 and not labels:
-                continue
-            for blob, stats in listing.chunks if listing else ():
-                some = blob.split(b"\0")
-                names += some
-                homes.append(np.array([zlib.crc32(name[: name.rfind(b".")], seed) for name in some], np.uint32))
-                mark = np.zeros((len(some), 6), np.int64)
-                mark[:, 0], mark[:, 1] = number, kind
-                if stats is not None:
-                    mark[:, 2:] = np.frombuffer(stats, np.int64).reshape(-1, 4)
-                marks.append(mark)
-    home = np.concatenate(homes) % np.uint32(buckets)
-    order = np.argsort(home, kind="stable")
-    edges = np.searchsorted(home[order], np.arange(buckets + 1))
-    positions = [order[a:b] for a, b in itertools.pairwise(edges)]
-    all_names, all_marks = np.array(names, object), np.concatenate(marks)
-    dealt = [Dealt(len(p), b"\0".join(all_names[p].tolist()), all_marks[p].tobytes()) for p in positions]
-    return dealt, positions
-
-
-def index_bucket(spec: IndexSpec, directory: str, buckets: int, bucket: int, payload: Dealt) -> BucketDone:
-    """Make or update one bucket."""
+def index_bucket(
+    spec: IndexSpec, directory: str, buckets: int, keep: str | None, bucket: int, payload: Dealt
+) -> BucketDone:
+    """Make or update one bucket; `keep` is as in `storage.locate`."""
     from pipeline._bucket import BucketIndexer
 
-    return BucketIndexer(spec, directory, buckets, bucket).run(payload)
+    return BucketIndexer(spec, directory, buckets, bucket, keep).run(payload)
 
 
 def open_index(path: str) -> Index:

@@ -6,7 +6,7 @@ An exporter module has
 - ``COLUMNS``: columns of `schema.annotations` that it needs beside key, class_id, head and tail;
 - ``OF_TASK``: whether it writes rows of the task, and has no place for objects that are none;
 - ``GATHERS``: whether files of the whole dataset are made of the objects of all buckets; it then also has
-  ``records(rows, images, task) -> Records``, what `assemble` needs of one bucket;
+  ``records(rows, images, keypoints) -> Records``, what `assemble` needs of one bucket;
 - ``fragment(rows, images) -> pyarrow.Table``: the wanted files (`schema.wanted`) of one bucket;
 - ``assemble(dataset, records) -> dict[str, bytes | Iterable[bytes]]``: files of the whole dataset, by path.
 

@@ -35,6 +35,7 @@ class _Numbers:
         #: Ids that several have: the first in order keeps it.
         self._twice = set(given[1:][given[1:] == given[:-1]].tolist())
         self.all_kept = not self._twice and not any(i.null_count for i in ids)
+        self._taken: set[int] = set()
         self._next = 1
 
     def number(self, given: int | None) -> int:
@@ -50,10 +51,6 @@ class _Numbers:
             self._next += 1
         self._next += 1
         return self._next - 1
-
-    @property
-    def _taken(self) -> set[int]:
-        return self.__dict__.setdefault("_taken_ids", set())
 
 
 class _Part:
@@ -74,12 +71,13 @@ class _Part:
         wanted[self.rows] = True
         self.ids_here = self.ids.filter(pa.array(wanted[image], pa.bool_()))
 
-    def keys(self) -> Iterator[tuple[str, int]]:
-        """Keys and rows of the split's images, in order."""
+    def in_order(self, place: int) -> Iterator[tuple[str, int, int]]:
+        """Key, `place` and row of each of the split's images, in the order of keys."""
         column = self.images["key"]
         for begin in range(0, len(self.rows), _STEP):
             rows = self.rows[begin : begin + _STEP]
-            yield from zip(column.take(pa.array(rows)).to_pylist(), rows.tolist(), strict=True)
+            for key, row in zip(column.take(pa.array(rows)).to_pylist(), rows.tolist(), strict=True):
+                yield key, place, row
 
 
 def json_file(dataset: Dataset, records: Sequence[Records], split: str, kind: str) -> Iterator[bytes]:
@@ -128,7 +126,7 @@ def _pieces(dataset: Dataset, records: Sequence[Records], split: str, kind: str)
 
 def _merged(parts: Sequence[_Part]) -> Iterator[tuple[int, int]]:
     """(part, row) of all images in the order of their keys."""
-    streams = [((key, place, row) for key, row in part.keys()) for place, part in enumerate(parts)]
+    streams = [part.in_order(place) for place, part in enumerate(parts)]
     return ((place, row) for _, place, row in heapq.merge(*streams))
 
 

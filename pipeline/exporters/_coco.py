@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 import numpy as np
@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 
 from pipeline import masks
 from pipeline.exporters import Records
-from pipeline.schema import Task
 
 #: What stands before every object, so that those of an image, one after another, are a piece of a JSON list.
 COMMA = b",\n"
@@ -47,12 +46,17 @@ class _Objects:
         self.image_id_at: list[Span] = []
         self.right: list[bool] = []
 
-    def add(self, image: int, kind: str, text: bytes, id_at: Span, image_id_at: Span, own_id: bytes) -> None:
-        """`own_id` is the text of its image's id; where image_id says the same, it need not be written anew."""
+    def add(
+        self, image: int, kind: str, text: bytes, id_at: Span, image_id_at: Span, own_id: bytes, *, given: bool = True
+    ) -> None:
+        """`own_id` is the text of its image's id; where image_id says the same, it need not be written anew.
+
+        What stands where the ids do is only held to be one where it was `given`.
+        """
         self.image.append(image)
         self.kind.append(kind)
         self.text.append(COMMA + text)
-        self.id.append(_number(text[slice(*id_at)]))
+        self.id.append(_number(text[slice(*id_at)]) if given else None)
         self.id_at.append(_moved(id_at, len(COMMA)))
         self.image_id_at.append(_moved(image_id_at, len(COMMA)))
         self.right.append(bool(own_id) and text[slice(*image_id_at)] == own_id)
@@ -70,21 +74,22 @@ class _Objects:
         })
 
 
-def records(rows: pa.Table, images: pa.Table, task: Task) -> Records:
+def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None) -> Records:
     """See `pipeline.exporters.coco.records`."""
+    raws = images["raw"].to_pylist()
     told = [_image(*values) for values in zip(*(images[c].to_pylist() for c in (
         "raw", "stem", "image_path", "width", "height", "key")), strict=True)]
+    own = [text[slice(*at)] if _is_coco_image(raw) else b"" for raw, (text, at) in zip(raws, told, strict=True)]
     pictures = pa.table({
         "key": images["key"],
         "split": images["split"],
         "text": pa.array([COMMA + text for text, _ in told], pa.binary()),
-        "id": pa.array([_number(text[slice(*at)]) for text, at in told], pa.int64()),
+        "id": pa.array([_number(own_id) for own_id in own], pa.int64()),
         "id_begin": pa.array([_moved(at, len(COMMA))[0] for _, at in told], pa.int32()),
         "id_stop": pa.array([_moved(at, len(COMMA))[1] for _, at in told], pa.int32()),
     })
-    own = [text[slice(*at)] for text, at in told]
     objects = _Objects()
-    _annotations(objects, rows, images, own, task)
+    _annotations(objects, rows, images, own, keypoints)
     for place, text in enumerate(images["captions"].to_pylist()):
         for raw in msgspec.json.decode(text, type=list[msgspec.Raw]) if text else ():
             caption = bytes(raw)
@@ -103,7 +108,7 @@ def _image(raw: bytes | None, stem: str, path: str | None, width: int | None, he
     """
     suffix = path[path.rfind(".") :] if path is not None else ""
     name = stem + suffix
-    if raw is None or not _is_coco_image(raw):
+    if not _is_coco_image(raw):
         data = {"id": 0, "file_name": name or key, "width": width, "height": height}
         if raw is not None:  # what a format tells of an image beside its size
             data |= {k: v for k, v in msgspec.json.decode(raw).items() if k not in data}
@@ -119,16 +124,18 @@ def _image(raw: bytes | None, stem: str, path: str | None, width: int | None, he
     return raw, _spans(raw)["id"]
 
 
-def _is_coco_image(raw: bytes) -> bool:
-    return b'"file_name"' in raw
+def _is_coco_image(raw: bytes | None) -> TypeGuard[bytes]:
+    return raw is not None and b'"file_name"' in raw
 
 
-def _annotations(objects: _Objects, rows: pa.Table, images: pa.Table, own: Sequence[bytes], task: Task) -> None:
+def _annotations(
+    objects: _Objects, rows: pa.Table, images: pa.Table, own: Sequence[bytes], keypoints: tuple[int, int] | None
+) -> None:
     place = pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks()).to_pylist()
     category = (pc.add(rows["class_id"].combine_chunks(), 1)).to_pylist()
     raws = rows["raw"].to_pylist() if "raw" in rows.column_names else [None] * rows.num_rows
     lacking = [i for i, raw in enumerate(raws) if raw is None]
-    made = _of_rows(rows.take(pa.array(lacking, pa.int64())), [place[i] for i in lacking], images, task)
+    made = _of_rows(rows.take(pa.array(lacking, pa.int64())), [place[i] for i in lacking], images, keypoints)
     for i, text in zip(lacking, made, strict=True):
         raws[i] = text
     for where, new, raw in zip(place, category, raws, strict=True):
@@ -136,7 +143,7 @@ def _annotations(objects: _Objects, rows: pa.Table, images: pa.Table, own: Seque
         spans = _spans(raw)
         if spans["category_id"] == (0, 0):  # a format without such ids: they come first
             head = b'{"id":0,"image_id":0,"category_id":%d,' % new
-            objects.add(where, "annotation", head + raw[1:], (6, 7), (19, 20), b"")
+            objects.add(where, "annotation", head + raw[1:], (6, 7), (19, 20), b"", given=False)
             continue
         begin, stop = spans["category_id"]
         number = b"%d" % new
@@ -157,7 +164,7 @@ def _spans(raw: bytes) -> dict[str, Span]:
         found = {}
         for name in names:
             value = getattr(values, name)
-            if len(memoryview(value)):
+            if memoryview(value):
                 begin = _address(value) - base
                 found[name] = begin, begin + len(memoryview(value))
     return {name: found.get(name, (0, 0)) for name in names}
@@ -176,7 +183,7 @@ def _number(text: bytes) -> int | None:
     return int(text) if text.isdigit() and len(text) < 17 and int(text) <= _MAX_ID else None
 
 
-def _of_rows(rows: pa.Table, place: Sequence[int], images: pa.Table, task: Task) -> list[bytes]:
+def _of_rows(rows: pa.Table, place: Sequence[int], images: pa.Table, keypoints: tuple[int, int] | None) -> list[bytes]:
     """Annotations of label rows, without what only a whole dataset knows."""
     widths, heights = images["width"].to_pylist(), images["height"].to_pylist()
     boxes = np.stack([rows[c].to_numpy() for c in ("cx", "cy", "w", "h")], axis=1) if rows.num_rows else ()
@@ -186,8 +193,8 @@ def _of_rows(rows: pa.Table, place: Sequence[int], images: pa.Table, task: Task)
         box = _rounded([(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height])
         data: dict[str, Any] = {"segmentation": [], "area": _rounded([box[2] * box[3]])[0], "bbox": box, "iscrowd": 0}
         tokens = np.array(tail.split(), np.float64)
-        if task is Task.POSE:
-            data |= _keypoints(tokens[4:], width, height, rows)
+        if keypoints is not None:
+            data |= _keypoints(tokens[4:].reshape(keypoints), width, height)
         elif len(tokens) > 4:
             polygon = tokens.reshape(-1, 2) * (width, height)
             data["segmentation"] = [_rounded(polygon.ravel().tolist())]
@@ -196,11 +203,9 @@ def _of_rows(rows: pa.Table, place: Sequence[int], images: pa.Table, task: Task)
     return made
 
 
-def _keypoints(values: npt.NDArray[np.float64], width: int, height: int, rows: pa.Table) -> dict[str, Any]:
+def _keypoints(points: npt.NDArray[np.float64], width: int, height: int) -> dict[str, Any]:
     """x, y and how visible it is of each keypoint; without the latter every one that is not at 0, 0 counts as seen."""
-    three = len(values) % 3 == 0
-    points = values.reshape(-1, 3 if three else 2)
-    seen = points[:, 2] if three else np.where(points.any(axis=1), 2, 0)
+    seen = points[:, 2] if points.shape[1] == 3 else np.where(points.any(axis=1), 2, 0)
     xy = points[:, :2] * (width, height)
     flat = [v for (x, y), s in zip(xy.tolist(), seen.tolist(), strict=True) for v in (*_rounded([x, y]), int(s))]
     return {"keypoints": flat, "num_keypoints": int((seen > 0).sum())}

@@ -36,15 +36,15 @@ def fragment(rows: pa.Table, images: pa.Table) -> pa.Table:
     return yolo.pictures(images) if "mark" in images.column_names else schema.wanted().empty_table()
 
 
-def records(rows: pa.Table, images: pa.Table, task: Task) -> Records:
+def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None) -> Records:
     """The JSON objects of one bucket, see `Records`.
 
     `rows` has key, class_id (the subset's), head, tail and `COLUMNS` as far as the source has them; `images` has
-    `schema.images`, width and height filled.
+    `schema.images`, width and height filled; `keypoints` is (K, D) for pose.
     """
     from pipeline.exporters import _coco  # needs NumPy and Arrow
 
-    return _coco.records(rows, images, task)
+    return _coco.records(rows, images, keypoints)
 
 
 def assemble(dataset: Dataset, parts: Sequence[Records] = ()) -> dict[str, bytes | Iterable[bytes]]:
@@ -95,6 +95,7 @@ def _detectron2(dataset: Dataset, kind: str) -> bytes:
              "from pathlib import Path", "",
              "from detectron2.data.datasets import register_coco_instances", "",
              f"root = {root}"]
-    lines += [f"register_coco_instances({prefix}\"{name}_{split}\", {{}}, str(root / 'annotations/{kind}_{split}.json'), "
-              f"str(root / 'images/{split}'))" for split in dataset.splits]
+    lines += [f"register_coco_instances({prefix}\"{name}_{split}\", {{}}, "
+              f"str(root / 'annotations/{kind}_{split}.json'), str(root / 'images/{split}'))"
+              for split in dataset.splits]
     return ("\n".join(lines) + "\n").encode()

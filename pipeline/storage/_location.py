@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from pipeline.errors import StorageError
 from pipeline.storage._listing import Listing
 
+#: What `Location.heads` gives of each file: an image says how large it is before that.
+HEAD_BYTES = 1 << 16
+_HEADS = 256
+
 #: The bytes of a file: slices of either are bytes.
 Buffer = bytes | mmap.mmap
 
@@ -68,13 +72,18 @@ class Location:
         """What the file `path` below this place is called in plans and messages; `name_of` is the way back."""
         return f"{self.url}/{path}" if path else self.url
 
+    @property
+    def key_path(self) -> str:
+        """The path that keys take the folder's name from, with ``/``."""
+        return self.url
+
     def name_of(self, joined: str) -> str:
         """The path below this place of a file called `joined`."""
         return joined[len(self.url) + 1 :]
 
     def below(self, folder: str) -> Location:
         """The place that a folder below this one is."""
-        raise self._cannot("be a target")
+        raise self._cannot("have folders")
 
     # What is there
 
@@ -135,6 +144,14 @@ class Location:
         read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``damaged``, ``not_a_file``.
         """
         raise self._cannot("be read")
+
+    def heads(self, paths: Sequence[str]) -> Iterator[bytes]:
+        """The first 64 KiB of each file, or less, in order; nothing of one that cannot be read."""
+        wanted = list(paths)
+        for begin in range(0, len(wanted), _HEADS):
+            some = wanted[begin : begin + _HEADS]
+            found = {f.index: f.data[:HEAD_BYTES] for f in self.fetch_many(some)}
+            yield from (found.get(i, b"") for i in range(len(some)))
 
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """Contents of files that may be large, one by one as they come, in the order that suits the place best.

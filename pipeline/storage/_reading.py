@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.stop import STOP, check_stop
 from pipeline.storage._base import SETTLE_NS, storage_error
-from pipeline.storage._location import Buffer, Fetched, Fingerprint
+from pipeline.storage._location import HEAD_BYTES, Buffer, Fetched, Fingerprint
 from pipeline.tally import count_file
 
 
@@ -154,6 +154,17 @@ def fetch_many(root: str, paths: Sequence[str]) -> Iterator[Fetched]:
             yield Fetched(i, reason=os.strerror(error.errno or 0))
         else:
             yield Fetched(i, data)
+
+
+def heads(folder: str, paths: Sequence[str]) -> Iterator[bytes]:
+    """See `Location.heads`."""
+    for path in paths:
+        check_stop()
+        try:
+            with open(os.path.join(folder, path), "rb") as file:
+                yield file.read(HEAD_BYTES)
+        except OSError:
+            yield b""
 
 
 def mapped(path: str) -> Buffer:
