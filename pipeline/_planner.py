@@ -50,6 +50,7 @@ class PlanContext:
     several: bool
     buckets: int
     plan_dir: str
+    workdir: str
     root: str
     classes: tuple[str, ...]
     splits: tuple[str, ...]
@@ -252,7 +253,7 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     for prefix, folder in context.origins.items():
         here = [i for i, key in enumerate(keys) if key.startswith(prefix)]
         assert folder is not None
-        origin = storage.locate(folder)
+        origin = storage.locate(folder, context.workdir)
         for i, found in zip(here, origin.fingerprints([names[i] for i in here]), strict=True):
             sources[i], stats[i] = origin.join(names[i]), found
     images = images.append_column("source", pa.array(sources, pa.string()))
@@ -280,13 +281,14 @@ def _detail(context: PlanContext, reason: str, key: str, images: pa.Table) -> st
     import pyarrow.compute as pc
 
     row = images.filter(pc.equal(images["key"], key)).slice(0, 1).to_pylist()[0]
-    folder = next(folder for prefix, folder in context.origins.items() if key.startswith(prefix))
+    place = next(folder for prefix, folder in context.origins.items() if key.startswith(prefix))
+    join = storage.locate(place or "").join
     if reason == "many_images":
         others = ", ".join(row["other_images"].split("\n"))
-        return f"{folder}/{row['image_path']}: has a second image of the same stem ({others}), one label for both"
+        return f"{join(row['image_path'])}: has a second image of the same stem ({others}), one label for both"
     if reason == "vanished":
-        return f"{folder}/{row['image_path']}: is gone since the folder was listed"
-    return f"{folder}/{row['stem']}.*: the label {row['label_path']} has no image"
+        return f"{join(row['image_path'])}: is gone since the folder was listed"
+    return f"{join(row['stem'] + '.*')}: the label {row['label_path']} has no image"
 
 
 def _count(table: pa.Table, action: Action) -> int:

@@ -38,8 +38,8 @@ def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, p
     parts = list(state.base.parts)
     _prepare_target(job, planned)
     files = sum(s["changes"] for s in planned.summaries)
-    context = apply.ApplyContext(job.root, state.intent["folder"], job.config.target.images, planned.staged,
-                                 job.origins)
+    context = apply.ApplyContext(job.root, job.workdir, state.intent["folder"], job.config.target.images,
+                                 planned.staged, job.origins)
     function = functools.partial(apply.apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
     with progress.stage("apply", files) as step:
@@ -183,7 +183,7 @@ def _images_digest(job: Job) -> str | None:
     how = job.config.target.images
     digests: list[bytes] = []
     for folder, names in json.loads(data).items():
-        origin = storage.locate(folder)
+        origin = storage.locate(folder, job.workdir)
         for name, image in zip(names, origin.fingerprints(names), strict=True):
             if image is None:
                 return None

@@ -34,7 +34,7 @@ def conversion(
 
 
 def _splits(source: str, name: str, folder: formats.Format, task: Task) -> dict[str, Any]:
-    place = os.path.abspath(source)
+    place = os.path.abspath(os.path.expanduser(source))
     if folder.WHOLE and os.path.isfile(place):
         return {"train": {"annotations": place, "images": _images_beside(place)}}
     found: dict[str, Any] = {}

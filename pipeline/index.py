@@ -104,12 +104,13 @@ class IndexInfo:
 
 
 def scan(
-    spec: IndexSpec, *, with_stats: bool,
+    spec: IndexSpec, *, with_stats: bool, keep: str | None = None,
     engine: Engine | None = None, meanwhile: Callable[[], None] | None = None,
 ) -> Scan:
     """List the source. With an `engine` in a helper process, while this one does `meanwhile`.
 
     `with_stats` asks for size and times of the label files; where all of them are read anyway, that is not needed.
+    `keep` is as in `storage.locate`.
     """
     suffix = formats.load(spec.format).SUFFIX
     jobs: list[tuple[str, frozenset[str], bool]] = []
@@ -119,9 +120,9 @@ def scan(
             # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred.
             jobs.append((split.images, frozenset(IMAGE_SUFFIXES), False))
     if engine is None:
-        listings = _list_all(jobs)
+        listings = _list_all(jobs, keep)
     else:
-        result = engine.background(_list_all, jobs)
+        result = engine.background(_list_all, jobs, keep)
         if meanwhile is not None:
             meanwhile()
         listings = result()
@@ -130,8 +131,8 @@ def scan(
     return Scan(pairs, with_stats)
 
 
-def _list_all(jobs: list[tuple[str, frozenset[str], bool]]) -> list[Listing]:
-    return [storage.locate(folder).listing(suffixes, with_stats=stats) for folder, suffixes, stats in jobs]
+def _list_all(jobs: list[tuple[str, frozenset[str], bool]], keep: str | None) -> list[Listing]:
+    return [storage.locate(folder, keep).listing(suffixes, with_stats=stats) for folder, suffixes, stats in jobs]
 
 
 def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
@@ -148,7 +149,7 @@ def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
 
 def update(
     spec: IndexSpec, directory: str, found: Scan, *, buckets: int | str, engine: Engine, progress: Progress,
-    meanwhile: Callable[[], None] | None = None,
+    keep: str | None = None, meanwhile: Callable[[], None] | None = None,
 ) -> IndexInfo:
     """Bring the index at `directory` up to date with `found`; returns what `index.json` then says.
 
@@ -166,7 +167,7 @@ def update(
     # Where most of the index stands, few files are read, and processes are not worth their start.
     changed = found.label_files if not usable else 0
     payloads, order = _deal(spec, found, count)
-    function = functools.partial(index_bucket, spec, directory, count)
+    function = functools.partial(index_bucket, spec, directory, count, keep)
     _drop_foreign_parts(directory, count)
     summaries: dict[int, dict[str, Any]] = {}
     stats = np.zeros((found.files, 4), np.int64)
@@ -266,11 +267,13 @@ def _deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[Dealt], list
     return dealt, positions
 
 
-def index_bucket(spec: IndexSpec, directory: str, buckets: int, bucket: int, payload: Dealt) -> BucketDone:
-    """Make or update one bucket."""
+def index_bucket(
+    spec: IndexSpec, directory: str, buckets: int, keep: str | None, bucket: int, payload: Dealt
+) -> BucketDone:
+    """Make or update one bucket; `keep` is as in `storage.locate`."""
     from pipeline._bucket import BucketIndexer
 
-    return BucketIndexer(spec, directory, buckets, bucket).run(payload)
+    return BucketIndexer(spec, directory, buckets, bucket, keep).run(payload)
 
 
 def open_index(path: str) -> Index:

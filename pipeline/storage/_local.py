@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 
+from pipeline.errors import StorageError
 from pipeline.storage import _listing, _locks, _reading, _writing
 from pipeline.storage._base import local_path
 from pipeline.storage._listing import Listing
@@ -21,6 +22,11 @@ class LocalFolder(Location):
     def __init__(self, path: str) -> None:
         self.local = local_path(path)
         super().__init__(self.local)
+
+    @property
+    def key_path(self) -> str:
+        """See `Location.key_path`."""
+        return self.local
 
     def _at(self, path: str) -> str:
         return os.path.join(self.local, path) if path else self.local
@@ -95,8 +101,13 @@ class LocalFolder(Location):
     ) -> Results:
         """See `Location.copy_many`."""
         sources = [origin.join(name) for name in names]
-        return _writing.copy_many(self.local, paths, sources, sizes, how, scratch=scratch.local if scratch else None,
-                                  direct=direct)
+        beside = scratch.local if scratch else None
+        if origin.local is None:
+            if how != "copy":
+                raise StorageError(f"{origin.url}: files there cannot be linked; set target.images to copy")
+            return _writing.write_fetched(self.local, paths, sources, origin.fetch_many(names), sizes, scratch=beside,
+                                          direct=direct)
+        return _writing.copy_many(self.local, paths, sources, sizes, how, scratch=beside, direct=direct)
 
     def delete_many(self, paths: Sequence[str]) -> Results:
         """See `Location.delete_many`."""

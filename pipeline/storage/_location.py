@@ -64,13 +64,18 @@ class Location:
         """What the file `path` below this place is called in plans and messages; `name_of` is the way back."""
         return f"{self.url}/{path}" if path else self.url
 
+    @property
+    def key_path(self) -> str:
+        """The path that keys take the folder's name from, with ``/``."""
+        return self.url
+
     def name_of(self, joined: str) -> str:
         """The path below this place of a file called `joined`."""
         return joined[len(self.url) + 1 :]
 
     def below(self, folder: str) -> Location:
         """The place that a folder below this one is."""
-        raise self._cannot("be a target")
+        raise self._cannot("have folders")
 
     # What is there
 
