@@ -150,7 +150,7 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         "foreign": foreign,
         "problems": [[key, reason, _detail(context, reason, key, all_images)] for key, reason in choice.problems],
         "rows": {"kept": taken.num_rows, "duplicates": found.duplicates,
-                 "without_image": rows.num_rows - taken.num_rows, "lost": sum(found.lost.values())},
+                 "without_image": rows.num_rows - taken.num_rows, "lost": found.left_out},
         "loss": found.lost,
         "counts": _counts(context, taken, chosen, choice, table),
     }
@@ -166,17 +166,18 @@ class _Found:
     images: pa.Table
     choice: select.Choice
     lost: dict[str, int]
+    left_out: int
     duplicates: int
 
 
 def _choose(context: PlanContext, frames: Sequence[Any]) -> _Found:
     mapped = _together(frames[0::2])
     images = _together(frames[1::2])
-    rows, lost = _rows_of_task(mapped) if exporters.load(context.exporter).OF_TASK else (mapped, {})
+    rows, lost = _rows_held(mapped, of_task=exporters.load(context.exporter).OF_TASK)
     all_rows = rows.num_rows
     rows = select.drop_duplicates(rows) if context.duplicates == "drop" else rows
     choice = select.choose(rows, images, backgrounds=context.backgrounds, need_image=context.images != "none")
-    return _Found(rows, images, choice, lost, all_rows - rows.num_rows)
+    return _Found(rows, images, choice, lost, mapped.num_rows - all_rows, all_rows - rows.num_rows)
 
 
 def strata(context: PlanContext, engine: Engine) -> list[str]:
@@ -207,14 +208,22 @@ def _together(frames: Sequence[Any]) -> pa.Table:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def _rows_of_task(rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """The rows that hold a row of the task, and how many do not, by reason."""
+def _rows_held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, int]]:
+    """The rows that a target can hold, and how many it does not hold, or not whole, by reason.
+
+    `of_task`: it has rows of the task alone; else it takes whatever is an object.
+    """
     import pyarrow.compute as pc
 
     if "loss" not in rows.column_names or rows["loss"].null_count == rows.num_rows:
         return rows, {}
-    counts = {e["values"]: e["counts"] for e in rows["loss"].drop_null().value_counts().to_pylist()}
-    return rows.filter(pc.is_null(rows["loss"])).combine_chunks(), dict(sorted(counts.items()))
+    held = pc.is_valid(rows["tail"])
+    losses = rows["loss"]
+    if not of_task:
+        held = pc.or_(held, pc.is_valid(rows["raw"]))
+        losses = losses.filter(pc.invert(held))
+    counts = {e["values"]: e["counts"] for e in losses.drop_null().value_counts().to_pylist()}
+    return rows.filter(held).combine_chunks(), dict(sorted(counts.items()))
 
 
 def _in_folders(images: pa.Table) -> pa.Table:

@@ -19,7 +19,12 @@ LOSSES = {
     "no_box": "no box",
     "zero_area": "boxes without area",
     "out_of_range": "outside of the image",
+    "outside": "outside of the image",
+    "no_area": "lines and points, which have no area",
+    "no_class": "of no class",
 }
+#: What is kept, but not whole.
+PARTLY = {"holes": "objects with holes, which are filled"}
 
 
 def table(
@@ -94,7 +99,8 @@ def _rows_text(data: dict[str, Any]) -> str:
                        ("without_image", "of labels without image")):
         if rows[key]:
             told.append(f"{rows[key]:,} {words}")
-    told += [f"{count:,} left out: {LOSSES.get(reason, reason)}" for reason, count in data["loss"].items()]
+    told += [f"{count:,} {PARTLY[reason]}" if reason in PARTLY else f"{count:,} left out: {LOSSES.get(reason, reason)}"
+             for reason, count in data["loss"].items()]
     return "; ".join(told) + "." + _split_text(data.get("split"))
 
 
