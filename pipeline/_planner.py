@@ -179,11 +179,11 @@ class _Found:
 def _choose(context: PlanContext, frames: Sequence[Any]) -> _Found:
     mapped = _together(frames[0::2])
     images = _together(frames[1::2])
-    rows, lost = _held(mapped, of_task=exporters.load(context.exporter).OF_TASK)
-    all_rows, left_out = rows.num_rows, mapped.num_rows - rows.num_rows
+    rows, lost = _rows_held(mapped, of_task=exporters.load(context.exporter).OF_TASK)
+    all_rows = rows.num_rows
     rows = select.drop_duplicates(rows) if context.duplicates == "drop" else rows
     choice = select.choose(rows, images, backgrounds=context.backgrounds, need_image=context.images != "none")
-    return _Found(rows, images, choice, lost, left_out, all_rows - rows.num_rows)
+    return _Found(rows, images, choice, lost, mapped.num_rows - all_rows, all_rows - rows.num_rows)
 
 
 def strata(context: PlanContext, engine: Engine) -> list[str]:
@@ -214,16 +214,21 @@ def _together(frames: Sequence[Any]) -> pa.Table:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def _held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, int]]:
-    """The rows that the layout holds, and how many it does not, or not all of their object, by reason."""
-    if "loss" not in rows.column_names or rows["loss"].null_count == rows.num_rows:
-        return rows, {}
+def _rows_held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, int]]:
+    """The rows that a target can hold, and how many it does not hold, or not whole, by reason.
+
+    `of_task`: it has rows of the task alone; else it takes whatever is an object.
+    """
     import pyarrow.compute as pc
 
-    # What makes no row of the task is an annotation of COCO all the same, if it is any.
-    held = rows["tail"].is_valid() if of_task else pc.or_(rows["tail"].is_valid(), rows["raw"].is_valid())
-    told = rows["loss"] if of_task else rows["loss"].filter(pc.invert(held))
-    counts = {e["values"]: e["counts"] for e in told.drop_null().value_counts().to_pylist()}
+    if "loss" not in rows.column_names or rows["loss"].null_count == rows.num_rows:
+        return rows, {}
+    held = pc.is_valid(rows["tail"])
+    losses = rows["loss"]
+    if not of_task:
+        held = pc.or_(held, pc.is_valid(rows["raw"]))
+        losses = losses.filter(pc.invert(held))
+    counts = {e["values"]: e["counts"] for e in losses.drop_null().value_counts().to_pylist()}
     return rows.filter(held).combine_chunks(), dict(sorted(counts.items()))
 
 

@@ -11,18 +11,21 @@ SPLITS = ("train", "val", "test")
 
 #: What a target cannot hold of objects, by the word that is counted.
 LOSSES = {
-    "crowd": "left out: crowds",
-    "no_polygon": "left out: no polygon",
-    "no_keypoints": "left out: no keypoints",
-    "other_keypoints": "left out: another number of keypoints",
-    "no_box": "left out: no box",
-    "zero_area": "left out: boxes without area",
-    "out_of_range": "left out: outside of the image",
-    "outside": "left out: outside of the image",
-    "no_area": "left out: lines and points",
-    "no_class": "left out: of no class",
-    "holes": "with holes, which are filled",
-    "short_part": "with parts of too few points, which are left out",
+    "crowd": "crowds",
+    "no_polygon": "no polygon",
+    "no_keypoints": "no keypoints",
+    "other_keypoints": "another number of keypoints",
+    "no_box": "no box",
+    "zero_area": "boxes without area",
+    "out_of_range": "outside of the image",
+    "outside": "outside of the image",
+    "no_area": "lines and points, which have no area",
+    "no_class": "of no class",
+}
+#: What is kept, but not whole.
+PARTLY = {
+    "holes": "objects with holes, which are filled",
+    "short_part": "objects with parts of too few points, which are left out",
 }
 
 
@@ -98,7 +101,8 @@ def _rows_text(data: dict[str, Any]) -> str:
                        ("without_image", "of labels without image")):
         if rows[key]:
             told.append(f"{rows[key]:,} {words}")
-    told += [f"{count:,} {LOSSES.get(reason, reason)}" for reason, count in data["loss"].items()]
+    told += [f"{count:,} {PARTLY[reason]}" if reason in PARTLY else f"{count:,} left out: {LOSSES.get(reason, reason)}"
+             for reason, count in data["loss"].items()]
     return "; ".join(told) + "." + _split_text(data.get("split"))
 
 

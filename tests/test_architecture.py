@@ -21,7 +21,7 @@ LEVELS: list[set[str]] = [
     {"formats"},
     {"exporters"},
     {"fetch", "index", "select", "split", "plan", "manifest", "apply", "verify"},  # the stages
-    {"job"},
+    {"job", "convert"},
     {"run"},
     {"cli"},
     {"__main__", ""},
