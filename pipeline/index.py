@@ -199,10 +199,8 @@ def update(
     if not found.with_stats:
         _add_stats(found, stats)
         digest = found.digest(spec)
-    names = None
     totals = _sum(summaries)
-    if formats.load(spec.format).NAMED:
-        names = _names(totals)
+    names = _names(totals) if formats.load(spec.format).NAMED else None
     return _finish(IndexInfo(asdict(spec), spec_digest, count, digest, totals, names), directory, found)
 
 
