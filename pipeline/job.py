@@ -328,8 +328,9 @@ def _keep_apart(job: Job) -> None:
             raise ConfigError(f"target.root: {job.root} lies in {above}, which is a subset already; choose a place "
                               "beside it")
         above = os.path.dirname(above)
-    if _within(job.workdir, job.root):
-        raise ConfigError(f"workdir: {job.workdir} lies in the target {job.root}; choose a place beside it")
+    for what, place in (("workdir", job.workdir), ("split.table", job.split_table or "/")):
+        if _within(place, job.root):
+            raise ConfigError(f"{what}: {place} lies in the target {job.root}; choose a place beside it")
 
 
 def _keep_apart_from(job: Job, source: SourceJob) -> None:
@@ -342,7 +343,8 @@ def _keep_apart_from(job: Job, source: SourceJob) -> None:
     for split in source.spec.splits:
         places = (split.labels, split.images, split.captions)
         for folder in filter(None, (storage.locate(url).local for url in places if url)):
-            for what, place in (("target.root", job.root), ("workdir", job.workdir)):
+            table = [("split.table", job.split_table)] if job.split_table else []
+            for what, place in (("target.root", job.root), ("workdir", job.workdir), *table):
                 if _within(place, folder):
                     raise ConfigError(f"{what}: {place} lies in the source folder {folder}, which is never written to; "
                                       "choose another place")
