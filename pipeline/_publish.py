@@ -79,7 +79,10 @@ def _drop_caches(job: Job, planned: Planned) -> None:
     last dot of the folder's name is cut off.
     """
     if any(kind == "label" for action in ("write", "delete") for kind in planned.totals["plan"].get(action, {})):
-        folders = [f for f in job.target.folder_times(["labels"]) if f != "labels"]
+        if job.target.keeps_times:
+            folders = [f for f in job.target.folder_times(["labels"]) if f != "labels"]
+        else:  # looking for subfolders would take a listing of all files
+            folders = [f"labels/{split}" for split in job.splits]
         caches = {name for f in folders for name in (f"{f}.cache", f"{f.rpartition('.')[0] or f}.cache")}
         job.target.delete_many(sorted(caches))
 

@@ -198,6 +198,7 @@ _ODD = {
     "link_loop": "is a link that leads back to itself",
     "not_a_file": "is no file",
     "not_utf8": "has a name that is not UTF-8",
+    "odd_key": "has an empty, . or .. step in its name, which stores take differently; rename it",
     "unsafe_name": "has a name that could lead out of its folder, as in no honest archive",
     "link": "is a link in an archive, and such are not followed",
     "twice": "stands in the archive twice",

@@ -57,6 +57,7 @@ def cli() -> None:
 def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | None, workdir: str | None,
            **common: Any) -> None:
     """Make the subset DST of SRC_COCO (labels/{train2017,val2017}, images/…): the tutorial's four values."""
+    from pipeline import storage
     from pipeline.classes import read_names
     from pipeline.config import apply_overrides, read_text, validate
 
@@ -64,7 +65,7 @@ def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | No
         task = "pose" if read_names(read_text(src_yaml, "class names"), src_yaml).kpt_shape else "detect"
     workdir = workdir or _cache()
     src_coco = os.path.expanduser(src_coco)
-    splits = {s: f"{s}2017" for s in ("train", "val") if os.path.isdir(os.path.join(src_coco, "labels", f"{s}2017"))}
+    splits = {s: f"{s}2017" for s in ("train", "val") if storage.locate(f"{src_coco}/labels/{s}2017").exists()}
     if not splits:
         raise ConfigError(f"{src_coco}: has no labels/train2017 and no labels/val2017; is it the right folder?")
     data = {
@@ -100,10 +101,11 @@ def convert(src: str, dst: str, from_format: str, to_format: str, labels: str | 
 
 @cli.command()
 @click.argument("config", metavar="CONFIG")
+@click.option("--break-lock", is_flag=True, help="take the target from a run that is not running any more (stores)")
 @_common
-def build(config: str, **common: Any) -> None:
+def build(config: str, break_lock: bool, **common: Any) -> None:
     """Make the subset: index, select, plan, apply. A second run does nothing."""
-    _build(_load(config, common), common)
+    _build(_load(config, common), common, break_lock=break_lock)
 
 
 @cli.command()
@@ -230,11 +232,11 @@ def _progress(common: dict[str, Any]) -> Progress:
     return Progress(sys.stderr, quiet=common["quiet"])
 
 
-def _build(config: Config, common: dict[str, Any]) -> None:
+def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) -> None:
     from pipeline.report import build_text
     from pipeline.run import build as build_subset
 
-    _tell(build_subset(config, _progress(common)), common, build_text)
+    _tell(build_subset(config, _progress(common), break_lock=break_lock), common, build_text)
 
 
 def _tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:

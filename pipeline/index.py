@@ -277,13 +277,13 @@ def index_bucket(
 
 
 def open_index(path: str) -> Index:
-    """The index at `path` (the folder that holds `index.json`, or a workdir with one index); see `Index`.
+    """The index at `path` (the folder that holds `index.json`, or a workdir with one index, or its URL); see `Index`.
 
     Raises `ConfigError` where there is none.
     """
     from pipeline.errors import ConfigError
 
-    candidates = [path, *(str(p) for p in sorted(_below(path)))]
+    candidates = [path, *sorted(_below(path))]
     found = [(p, info) for p in candidates if (info := IndexInfo.read(p)) is not None]
     if not found:
         raise ConfigError(f"{path}: holds no index; make one with `coco-diy index CONFIG`")
@@ -293,12 +293,15 @@ def open_index(path: str) -> Index:
 
 
 def _below(path: str) -> list[str]:
-    root = os.path.join(path, "index")
-    return [os.path.join(root, name) for name in sorted({n.split("/")[0] for n in storage.locate(root).names()})]
+    root = storage.locate(path).below("index")
+    return [root.join(name) for name in sorted({n.split("/")[0] for n in root.names()})]
 
 
 class Index:
-    """An index on disk. `annotations`, `images`, `files` and `problems` are Dask frames: partition i is bucket i."""
+    """An index on disk or in a store.
+
+    `annotations`, `images`, `files` and `problems` are Dask frames: partition i is bucket i.
+    """
 
     def __init__(self, directory: str, info: IndexInfo) -> None:
         self.directory = directory
@@ -360,8 +363,9 @@ def read_part(
     filters = None
     if classes is not None:
         filters = [("label" if any(isinstance(c, str) for c in classes) else "class_id", "in", list(classes))]
-    path = os.path.join(directory, table, part_name(bucket % cut[0] if cut else bucket))
-    found = pq.read_table(path, columns=columns, filters=filters, memory_map=True, use_threads=False)
+    place, path = storage.locate(directory), f"{table}/{part_name(bucket % cut[0] if cut else bucket)}"
+    file: Any = os.path.join(place.local, path) if place.local is not None else pa.BufferReader(place.read(path))
+    found = pq.read_table(file, columns=columns, filters=filters, memory_map=True, use_threads=False)
     if cut:
         found = found.filter(pa.array([zlib.crc32(k.encode()) % cut[1] == bucket for k in found["key"].to_pylist()],
                                       pa.bool_()))

@@ -6,9 +6,9 @@ prints it.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
-from pipeline import manifest as target_manifest
 from pipeline._checking import diff_targets, last_run, open_target, refuse_busy, verify_target
 from pipeline._planning import plan_report, plan_subset, refuse
 from pipeline._publish import apply_plan, commit, is_current_recipe, nothing_to_do, record
@@ -27,7 +27,7 @@ from pipeline.engine import Engine
 from pipeline.errors import plural
 from pipeline.index import add_counts
 from pipeline.job import SourceJob, resolve
-from pipeline.manifest import TargetState
+from pipeline.manifest import LOCK, TargetState
 from pipeline.progress import Progress
 from pipeline.stop import check_stop
 
@@ -126,24 +126,34 @@ def repair(root: str, config: Config | None = None, progress: Progress | None = 
 
 
 def build(
-    config: Config, progress: Progress | None = None, *, suspects: frozenset[str] = frozenset()
+    config: Config, progress: Progress | None = None, *, suspects: frozenset[str] = frozenset(),
+    break_lock: bool = False,
 ) -> Report:
     """Make the subset: index, select, plan and apply. Where nothing changed, nothing is done.
 
-    The files `suspects` (paths below the target) are made anew, whatever the manifest says of them.
+    The files `suspects` (paths below the target) are made anew, whatever the manifest says of them. With `break_lock`
+    the lock at the target is taken from whoever holds it.
 
     Raises `CocoDiyError`s; a run that ends early is continued by running it again.
     """
     job = resolve(config)
     progress = progress or Progress()
     options = config.engine
-    target_lock = job.target.lock(f"{target_manifest.FOLDER}/lock", f"the target {job.root}")
-    with target_lock, Engine(options.scheduler, options.workers) as engine, index_lock(job):
+    if break_lock:
+        job.target.break_lock(LOCK)
+    target_lock = job.target.lock(LOCK, f"the target {job.root}")
+    with ExitStack() as stack, Engine(options.scheduler, options.workers) as engine:
+        if job.target.local is not None:
+            stack.enter_context(target_lock)
+        stack.enter_context(index_lock(job))
         state = TargetState(job.target, job.prefixes)
         current = is_current_recipe(job, state) and not suspects
         found = scan(job, None if current else engine, import_for_plan)
         if current and (report := nothing_to_do(job, state, found)):
             return report
+        if job.target.local is None:  # taking this lock costs requests: not where there is nothing to do
+            stack.enter_context(target_lock)
+            state = TargetState(job.target, job.prefixes)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         check_stop()
         planned = plan_subset(job, infos, state, engine, progress, suspects)

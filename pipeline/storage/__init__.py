@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 
-from pipeline.storage._base import SETTLE_NS, local_path, redact
+from pipeline.storage._address import parse, protocol_of
+from pipeline.storage._base import SETTLE_NS, local_path, redact, same_place, within
 from pipeline.storage._listing import Listing
 from pipeline.storage._local import LocalFolder
 from pipeline.storage._location import Fetched, Fingerprint, Location, Results
@@ -30,6 +31,8 @@ __all__ = [
     "locate_below",
     "redact",
     "replace_with",
+    "same_place",
+    "within",
 ]
 
 
@@ -42,11 +45,15 @@ def locate(url: str, keep: str | None = None) -> Location:
     """
     if url.startswith(_ZIP):
         return ZipFolder(url, keep)
-    return LocalFolder(url)
+    if protocol_of(url) is None:
+        return LocalFolder(url)
+    from pipeline.storage._remote import RemoteFolder
+
+    return RemoteFolder(parse(url))
 
 
 def locate_below(root: str | None, path: str) -> Location:
     """The place that `path` is below the place `root`, or by itself where it is absolute or a URL."""
-    if root is None or "://" in path or os.path.isabs(path):
+    if root is None or "://" in path or os.path.isabs(path) or path.startswith("~"):
         return locate(path)
     return locate(root).below(path)

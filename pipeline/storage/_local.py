@@ -18,6 +18,7 @@ class LocalFolder(Location):
     """A folder of this machine; it need not exist."""
 
     local: str
+    keeps_times = True
 
     def __init__(self, path: str) -> None:
         self.local = local_path(path)
@@ -79,9 +80,9 @@ class LocalFolder(Location):
         """See `Location.fetch_many`; in the given order."""
         return _reading.fetch_many(self.local, paths)
 
-    def content_digest(self, path: str) -> bytes | None:
-        """See `Location.content_digest`."""
-        return _reading.content_digest(self._at(path))
+    def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
+        """See `Location.content_digests`."""
+        return [_reading.content_digest(self._at(path)) for path in paths]
 
     def write(self, path: str, data: bytes) -> None:
         """See `Location.write`."""

@@ -52,10 +52,11 @@ class Location:
     so in a sentence.
 
     `url` is what the user calls the place, without secrets; `local` its absolute path where it is a folder of this
-    machine, else None.
+    machine, else None. `keeps_times` says whether `folder_times` tells that files came or went.
     """
 
     local: str | None = None
+    keeps_times: bool = False
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -84,7 +85,9 @@ class Location:
         raise self._cannot("be looked at")
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
-        """Files whose suffix, in lower case, is one of `suffixes` (``.txt``), in subfolders too.
+        """Files whose suffix is one of `suffixes`, in subfolders too.
+
+        A single suffix (``.txt``) is meant as it is written; several (``.jpg``, ``.png``) in any case.
 
         With `with_stats` also four numbers each that change when the file does.
         """
@@ -137,8 +140,8 @@ class Location:
         """
         raise self._cannot("be read")
 
-    def content_digest(self, path: str) -> bytes | None:
-        """XXH3-128 (16 bytes) of a file's content, read in pieces; None where it cannot be read."""
+    def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
+        """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
         raise self._cannot("be read")
 
     # Writing
@@ -204,7 +207,8 @@ class Location:
         """Who holds the lock file `path`, as it says of itself; None where nobody does."""
         raise self._cannot("be looked at")
 
+    def break_lock(self, path: str) -> None:
+        """Take the lock file `path` away from whoever holds it; those that die with their holder are left."""
+
     def _cannot(self, doing: str) -> StorageError:
         return StorageError(f"{self.url}: cannot {doing}")
-
-
