@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, formats, index, select, storage
+from pipeline._images import Bad, check_images
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path, to_parquet
 from pipeline.plan import compare, doubt, image_mark, summarise
@@ -47,10 +49,14 @@ class PlanContext:
     staged: tuple[str, ...]
     prefixes: dict[str, str]
     suspects: frozenset[str]
+    check_images: str
 
 
-def run(context: PlanContext, engine: Engine) -> list[dict[str, Any]]:
-    """Plan all buckets; returns their summaries in order. Plans are left in `context.plan_dir`."""
+def run(context: PlanContext, engine: Engine, done: Callable[[int], None]) -> list[dict[str, Any]]:
+    """Plan all buckets; returns their summaries in order. Plans are left in `context.plan_dir`.
+
+    `done` is called with the number of buckets that were planned since it was called last.
+    """
     import dask.dataframe as dd
     import pandas as pd
 
@@ -69,7 +75,7 @@ def run(context: PlanContext, engine: Engine) -> list[dict[str, Any]]:
     for folder in (context.plan_dir, touched_folder(context.plan_dir)):
         place = storage.locate(folder)
         place.delete_many(sorted(place.names() - keep))
-    return [json.loads(text) for text in engine.compute(summaries)["summary"]]
+    return [json.loads(part["summary"].iloc[0]) for part in engine.compute(summaries, done)]
 
 
 def touched_folder(plan_dir: str) -> str:
@@ -97,10 +103,20 @@ def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> A
     need_image = context.images != "none"
     choice = select.choose(rows, all_images, backgrounds=context.backgrounds, need_image=need_image)
     chosen = choice.images
+    bad: dict[str, Bad] = {}
     if need_image:
         chosen, vanished = _with_sources(context, chosen)
         choice.problems += [(key, "vanished") for key in vanished]
-    taken = _of_images(rows, chosen)
+        choice.dropped["vanished"] = len(vanished)
+    with_image = _of_images(rows, chosen)
+    if need_image and context.check_images != "none":
+        bad = check_images(context.index_dir, bucket, context.check_images, context.source_folders, chosen)
+        for key, found in bad.items():
+            choice.problems.append((key, found.reason))
+            choice.dropped[found.reason] = choice.dropped.get(found.reason, 0) + 1
+        if bad:
+            chosen = chosen.filter(pc.invert(pc.is_in(chosen["key"], pa.array(list(bad))))).combine_chunks()
+    taken = _of_images(with_image, chosen) if bad else with_image
     render = formats.load(context.format).render
     wanted = exporters.load(context.exporter).fragment(taken, chosen, render)
     target = storage.locate(context.root)
@@ -115,14 +131,17 @@ def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> A
     path = os.path.join(context.plan_dir, part_name(bucket))
     storage.replace_with(path, lambda p: pq.write_table(table, p, use_dictionary=["split"], write_statistics=False))
     touched = table.select(["path", "kind", "key", "split"]).filter(pc.not_equal(table["action"], Action.KEEP.value))
-    storage.locate(touched_folder(context.plan_dir)).write_many([part_name(bucket)], [to_parquet(touched)])
+    beside = storage.locate(touched_folder(context.plan_dir))
+    beside.write_many([part_name(bucket)], [to_parquet(touched)]).must(beside)
     summary = {
         "bucket": bucket,
         "changes": int(table.num_rows - _count(table, Action.KEEP)),
         "foreign": foreign,
-        "problems": [[key, reason, _detail(context, reason, key, all_images)] for key, reason in choice.problems],
+        "problems": [[key, reason, *_detail(context, reason, key, all_images, bad)] for key, reason in choice.problems],
+        "left_out": [[found.split, found.name, found.digest.hex()] for found in bad.values()],
         "rows": {"kept": taken.num_rows, "duplicates": mapped.num_rows - rows.num_rows,
-                 "without_image": rows.num_rows - taken.num_rows},
+                 "without_image": rows.num_rows - with_image.num_rows,
+                 "bad_image": with_image.num_rows - taken.num_rows},
         "counts": _counts(context, taken, chosen, choice, table),
     }
     pa.default_memory_pool().release_unused()  # otherwise the pool keeps the largest bucket it ever saw
@@ -154,6 +173,7 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     images = images.append_column("mark", pa.array(
         [s and image_mark(context.images, s, source or "") for s, source in zip(stats, sources, strict=True)],
         pa.binary()))
+    images = images.append_column("state", pa.array([s.mark if s and s.settled else None for s in stats], pa.binary()))
     there = pa.array([s is not None for s in stats], pa.bool_())
     gone = [key for key, s in zip(images["key"].to_pylist(), stats, strict=True) if s is None]
     return (images.filter(there) if gone else images).combine_chunks(), gone
@@ -170,17 +190,19 @@ def _foreign(target: storage.Location, table: pa.Table, held: pa.Table) -> list[
     return [path for path, there in zip(paths, target.exist_many(paths), strict=True) if there]
 
 
-def _detail(context: PlanContext, reason: str, key: str, images: pa.Table) -> str:
+def _detail(context: PlanContext, reason: str, key: str, images: pa.Table, bad: dict[str, Bad]) -> tuple[str, str]:
+    """The file that a problem is about, and what it is."""
     import pyarrow.compute as pc
 
     row = images.filter(pc.equal(images["key"], key)).slice(0, 1).to_pylist()[0]
-    folder = context.source_folders[row["split"]]
+    folder = storage.locate(context.source_folders[row["split"]] or "")
+    if reason == "no_image":
+        return folder.join(f"{row['stem']}.*"), f"the label {row['label_path']} has no image"
+    path = folder.join(row["image_path"])
     if reason == "many_images":
         others = ", ".join(row["other_images"].split("\n"))
-        return f"{folder}/{row['image_path']}: has a second image of the same stem ({others}), one label for both"
-    if reason == "vanished":
-        return f"{folder}/{row['image_path']}: is gone since the folder was listed"
-    return f"{folder}/{row['stem']}.*: the label {row['label_path']} has no image"
+        return path, f"has a second image of the same stem ({others}), one label for both"
+    return path, "is gone since the folder was listed" if reason == "vanished" else bad[key].detail
 
 
 def _count(table: pa.Table, action: Action) -> int:
@@ -213,7 +235,7 @@ def _counts(
         }
     return {
         "subset": subset,
-        "dropped": choice.dropped,
+        "images": {"kept": images.num_rows, **choice.dropped},
         "plan": summarise(table),
     }
 
@@ -225,8 +247,13 @@ def _by_class(context: PlanContext, ids: Any) -> dict[str, int]:
     return {name: int(counts[i]) for i, name in enumerate(context.classes.names)}
 
 
-def image_sources(folder: str, buckets: int, roots: dict[str, str | None]) -> tuple[dict[str, list[str]], bytes]:
-    """Names of the source images of a plan by folder, and their digests (16 bytes each) in the same order, joined."""
+def image_sources(
+    folder: str, buckets: int, roots: dict[str, str | None], left_out: list[list[str]]
+) -> tuple[dict[str, list[str]], bytes]:
+    """Names of the source images of a plan by folder, and their digests (16 bytes each) in the same order, joined.
+
+    `left_out` are split, name and digest (hex) of those that were looked at and are bad: one may be mended.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -242,4 +269,7 @@ def image_sources(folder: str, buckets: int, roots: dict[str, str | None]) -> tu
         part = table.filter(pc.equal(table["split"], split))
         names.setdefault(root, []).extend(map(storage.locate(root).name_of, part["source"].to_pylist()))
         digests += part["digest"].to_pylist()
+        for _, name, digest in (entry for entry in left_out if entry[0] == split):
+            names[root].append(name)
+            digests.append(bytes.fromhex(digest))
     return names, b"".join(digests)

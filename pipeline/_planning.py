@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline import exporters
+from pipeline import __version__, exporters, storage
+from pipeline._losses import image_balance, problem_table, row_balance, told
 from pipeline._source import Report, source_report
 from pipeline.engine import Engine
 from pipeline.errors import ConfigError, DataError, TargetError, plural
 from pipeline.exporters import Dataset
 from pipeline.index import IndexInfo, add_counts
 from pipeline.job import Job
-from pipeline.manifest import TargetState
+from pipeline.manifest import TargetState, to_parquet
 from pipeline.plan import meta_plan
 from pipeline.progress import Progress
+from pipeline.report import dataset_record
 from pipeline.schema import Task
 
 if TYPE_CHECKING:
     from pipeline._planner import PlanContext
+
+
+#: The record beside the training YAML.
+RECORD = "DATASET.md"
 
 
 @dataclass
@@ -34,6 +41,7 @@ class Planned:
     problems: list[list[Any]]
     foreign: list[str]
     staged: tuple[str, ...]
+    left_out: list[list[str]]
 
     @property
     def touched(self) -> list[int]:
@@ -60,25 +68,46 @@ def plan_subset(
                           "target.images to none to make labels only")
     context = _plan_context(job, info, state, suspects)
     with progress.stage("plan", info.buckets, "buckets") as step:
-        summaries = _planner.run(context, engine)
-        step.add(info.buckets)
+        summaries = _planner.run(context, engine, step.add)
     totals: dict[str, Any] = {}
     problems: list[list[Any]] = []
+    left_out: list[list[str]] = []
     foreign: list[str] = []
     for summary in summaries:
         add_counts(totals, summary["counts"] | {"rows": summary["rows"]})
         problems += summary["problems"]
+        left_out += summary["left_out"]
         foreign += summary["foreign"]
     splits = tuple(s for s in ("train", "val", "test") if totals["subset"].get(s, {}).get("images"))
     exporter = exporters.load(job.config.target.format)
     contents = exporter.assemble(
         Dataset(job.classes, job.names, job.spec.task is Task.POSE, splits, job.root, job.config.target.yaml)
     )
+    contents[RECORD] = dataset_record(record_facts(job, info, totals)).encode()
     held = {p: h for p, h in still_there(job, state).items() if p not in suspects}
     meta = meta_plan(contents, held)
     foreign += [p for a, p in meta if a == "write" and p not in state.meta and job.target.exist_many([p])[0]]
     return Planned(job.plan_dir, info.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
-                   context.staged)
+                   context.staged, sorted(left_out))
+
+
+def record_facts(job: Job, info: IndexInfo, totals: dict[str, Any]) -> dict[str, Any]:
+    """What the record of a subset says: all that made it, and nothing of when, where or by how many."""
+    keep: Any = {"source": {"format", "task", "names", "root", "splits"}, "classes": True, "select": True,
+                 "split": True, "target": {"format", "images", "yaml", "archive"}, "on_error": True}
+    config = job.config.model_dump(mode="json", by_alias=True, include=keep, exclude_none=True)
+    classes = job.classes
+    return {
+        "tool": f"coco-diy {__version__}",
+        "fingerprint": info.content,
+        "label_files": sum(n for t in info.totals.values() for state, n in t["labels"].items() if state != "missing"),
+        "classes": [{"name": name, "from": [job.names.names[s] for s, new in enumerate(classes.lut) if new == i]}
+                    for i, name in enumerate(classes.names)],
+        "subset": {s: totals["subset"][s] for s in ("train", "val", "test") if s in totals["subset"]},
+        "rows": row_balance(job, info, totals["rows"]),
+        "images": image_balance(info, totals["images"]),
+        "config": config,
+    }
 
 
 def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
@@ -109,6 +138,7 @@ def _plan_context(job: Job, info: IndexInfo, state: TargetState, suspects: froze
         staged=_staged(job),
         prefixes=job.spec.prefixes,
         suspects=suspects,
+        check_images=job.config.select.check_images,
         check_foreign=bool(folders),
     )
 
@@ -147,7 +177,8 @@ def plan_report(job: Job, info: IndexInfo, planned: Planned) -> Report:
         "plan": plan,
         "plan_files": planned.folder,
         "subset": {s: subset[s] for s in ("train", "val", "test") if s in subset},
-        "rows": _row_balance(info, planned),
+        "rows": row_balance(job, info, planned.totals["rows"]),
+        "images": image_balance(info, planned.totals["images"]),
         "problems": _problem_counts(planned.problems),
         "foreign": planned.foreign,
     }
@@ -162,6 +193,11 @@ def plan_report(job: Job, info: IndexInfo, planned: Planned) -> Report:
         report.warnings.append(f"images are {job.config.target.images}s: what a trainer does to them (older ones "
                                "re-save damaged JPEGs) happens to the source")
     report.data["warnings"] = report.warnings
+    if not report.ok:
+        report.problems = problem_table(job, info, planned.problems)
+        place = f"{planned.folder}.problems.parquet"
+        storage.locate(job.workdir).write(os.path.relpath(place, job.workdir), to_parquet(report.problems))
+        report.data["left_out"] = told(report.problems, place)
     return report
 
 
@@ -169,17 +205,9 @@ def none() -> dict[str, int]:
     return {"files": 0, "bytes": 0}
 
 
-def _row_balance(info: IndexInfo, planned: Planned) -> dict[str, int]:
-    """Where the source's rows went; `source` is the sum of the others."""
-    rows = dict(planned.totals["rows"])
-    total = sum(t["rows"] for t in info.totals.values())
-    rows["other_classes"] = total - rows["kept"] - rows["duplicates"] - rows["without_image"]
-    return {"source": total, **rows}
-
-
 def _problem_counts(problems: list[list[Any]]) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for _, reason, _ in problems:
+    for _, reason, *_ in problems:
         counts[reason] = counts.get(reason, 0) + 1
     return counts
 
@@ -197,12 +225,13 @@ def refuse(job: Job, planned: Planned) -> None:
         raise TargetError(f"{job.target.join(planned.foreign[0])}: is in the way and was not made by coco-diy"
                           f"{_and_more(len(planned.foreign))}; move it, or choose another target.root")
     if planned.problems and job.config.on_error == "fail":
-        _, reason, detail = planned.problems[0]
-        raise DataError(f"{detail}{_and_more(len(planned.problems))}; {_CURES[reason]}, or --set on_error=skip")
+        _, reason, path, detail = planned.problems[0]
+        cure = _CURES.get(reason, "get it again")
+        raise DataError(f"{path}: {detail}{_and_more(len(planned.problems))}; {cure}, or --set on_error=skip")
 
 
 def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
-    told = ", ".join(f"{count:,} {_REASONS[reason]}" for reason, count in counts.items())
+    told = ", ".join(f"{count:,} {_REASONS.get(reason, _BAD_IMAGE)}" for reason, count in counts.items())
     end = "; a build would stop there (on_error: fail)" if job.config.on_error == "fail" else ""
     return f"{plural(len(planned.problems), 'image')} with a problem: {told}{end}"
 
@@ -210,6 +239,7 @@ def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
 _CURES = {"no_image": "get the image", "many_images": "remove all but one", "vanished": "run again"}
 _REASONS = {"no_image": "without an image file: left out", "many_images": "with several: the first taken",
             "vanished": "gone since they were listed: left out"}
+_BAD_IMAGE = "that cannot be used: left out"
 
 
 def _and_more(count: int) -> str:

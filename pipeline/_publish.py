@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import time
+from collections.abc import Callable
 
 from pipeline import __version__, exporters, storage
 from pipeline import manifest as target_manifest
@@ -21,9 +22,17 @@ from pipeline.plan import image_mark
 from pipeline.progress import Progress
 from pipeline.schema import part_name
 
+#: Below the target's `.coco-diy`: what was left out by the last build, `schema.problems`.
+PROBLEMS = "problems.parquet"
 
-def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, progress: Progress) -> dict[str, str]:
-    """Carry out the plan; returns path: reason of the files that failed."""
+
+def apply_plan(
+    job: Job, planned: Planned, state: TargetState, engine: Engine, progress: Progress, still_ours: Callable[[], None]
+) -> dict[str, str]:
+    """Carry out the plan; returns path: reason of the files that failed.
+
+    `still_ours` raises where the target was removed meanwhile.
+    """
     from pipeline import apply
 
     failed: dict[str, str] = {}
@@ -46,9 +55,21 @@ def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, p
             parts[outcome.bucket] = outcome.part
             failed |= outcome.failed
             step.add(outcome.done)
+    still_ours()
     apply.publish(job.target, planned.staged)
     planned.totals["parts"] = parts
     return failed
+
+
+def reclaim(job: Job, planned: Planned) -> None:
+    """Say again what this run has touched, where the target was removed under it, and the intent with it.
+
+    Files that it made since are ours, and the next run must know. Where another run has begun there, they are its.
+    """
+    state = TargetState(job.target, job.spec.prefixes)
+    if job.target.exists() and state.manifest is None and state.intent is None:
+        parts = {b: _intended(planned, b) for b in planned.touched}
+        target_manifest.write_intent(state, planned.buckets, parts, [p for a, p in planned.meta if a != "keep"])
 
 
 def _intended(planned: Planned, bucket: int) -> bytes:
@@ -93,14 +114,11 @@ def commit(
     writes = [path for action, path in planned.meta if action == "write"]
     if planned.changes:
         _drop_caches(job, planned)
-    results = job.target.write_many(writes, [planned.contents[p] for p in writes])
-    if results.failed:
-        path, reason = next(iter(results.failed.items()))
-        raise StorageError(f"{job.target.join(path)}: cannot be written: {reason}")
+    job.target.write_many(writes, [planned.contents[p] for p in writes]).must(job.target)
     if planned.changes:
         job.target.sync()  # what the manifest vouches for must outlive a power cut
     meta = {p: {"size": len(c), "digest": digest_of(c).hex()} for p, c in planned.contents.items()}
-    kept = ("classes", "task", "format", "subset", "rows", "problems")
+    kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "problems")
     manifest = Manifest(
         tool=f"coco-diy {__version__}",
         recipe=job.recipe(),
@@ -114,7 +132,16 @@ def commit(
         prefixes=job.spec.prefixes,
         config=job.portable_config(),
     )
+    _keep_problems(state, report)
     target_manifest.commit(state, manifest)
+
+
+def _keep_problems(state: TargetState, report: Report) -> None:
+    """The table of what was left out stands beside the manifest: the plan's own is the next plan's to replace."""
+    if report.problems is not None:
+        state.folder.write(PROBLEMS, target_manifest.to_parquet(report.problems))
+    else:
+        state.folder.delete_many([PROBLEMS])
 
 
 def record(job: Job, report: Report) -> None:
@@ -153,6 +180,10 @@ def nothing_to_do(job: Job, state: TargetState, found: Scan) -> Report | None:
     ok, warnings = told.pop("ok"), told.pop("warnings")
     data = {"command": "build", "status": "nothing to do", "target": job.root, **told, "plan": plan, "changes": 0,
             "warnings": warnings}
+    if not ok:
+        from pipeline import _losses
+
+        data["left_out"] = _losses.told(_losses.read_table(state.folder, PROBLEMS), state.folder.join(PROBLEMS))
     return Report(data, ok, warnings)
 
 
@@ -170,7 +201,7 @@ def remember_images(job: Job, planned: Planned) -> str | None:
     from pipeline import _planner
 
     roots = {s.split: s.images for s in job.spec.splits}
-    names, digests = _planner.image_sources(planned.folder, planned.buckets, roots)
+    names, digests = _planner.image_sources(planned.folder, planned.buckets, roots, planned.left_out)
     storage.locate(job.workdir).write(_images_file(job), json.dumps(names).encode())
     return digest_of(digests).hex()
 

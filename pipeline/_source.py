@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, index, storage
 from pipeline.engine import FILES_WORTH_HELPERS, Engine
@@ -15,14 +15,21 @@ from pipeline.job import Job
 from pipeline.progress import Progress
 from pipeline.schema import part_name
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 @dataclass
 class Report:
-    """What a command found or did; `data` is what `--json` prints. `ok` is False where the exit code must be 1."""
+    """What a command found or did; `data` is what `--json` prints. `ok` is False where the exit code must be 1.
+
+    `problems` is the table (`schema.problems`) of what was left out, where anything was.
+    """
 
     data: dict[str, Any]
     ok: bool = True
     warnings: list[str] = field(default_factory=list)
+    problems: pa.Table | None = None
 
 
 def index_lock(job: Job) -> Any:
@@ -81,16 +88,21 @@ def update_index(
 
 def source_report(job: Job, info: IndexInfo) -> Report:
     """Counts of the source; bad rows are an error or, under `on_error: skip`, exit code 1."""
-    bad = _count_bad(info)
+    bad, beyond = _count_bad(info), _count_beyond(job, info)
     data: dict[str, Any] = {
         "index": job.index_dir,
         "buckets": info.buckets,
         "task": str(job.spec.task),
         "classes": list(job.names.names),
+        "fingerprint": info.content,
         "source": info.totals,
     }
     report = Report(data)
-    _check_classes(job, info)
+    if beyond:
+        if job.config.on_error == "fail":
+            raise DataError(_first_beyond(job, info, beyond))
+        report.ok = False
+        report.warnings.append(f"{plural(beyond, 'row')} left out, of a class that is not in {job.config.source.names}")
     if bad:
         if job.config.on_error == "fail":
             raise DataError(_first_problem(job, info, bad))
@@ -111,7 +123,7 @@ def _first_problem(job: Job, info: IndexInfo, bad: int) -> str:
 
     if info.odd:
         path, reason = info.odd[0]
-        first = f"{path}: {_ODD[reason]}"
+        first = f"{path}: {ODD[reason]}"
     else:
         folder = os.path.join(job.index_dir, "problems")
         tables = [pq.read_table(os.path.join(folder, part_name(b))) for b in range(info.buckets)]
@@ -125,7 +137,7 @@ def _first_problem(job: Job, info: IndexInfo, bad: int) -> str:
     return f"{first}{more}; correct it, or leave such rows out and count them with --set on_error=skip"
 
 
-_ODD = {
+ODD = {
     "dangling": "is a link to a file that is not there",
     "link_loop": "is a link that leads back to itself",
     "not_a_file": "is no file",
@@ -133,32 +145,37 @@ _ODD = {
 }
 
 
-def _check_classes(job: Job, info: IndexInfo) -> None:
-    """A class id beyond the names is told with its first file and line."""
+def _count_beyond(job: Job, info: IndexInfo) -> int:
+    """Rows of a class that the names YAML does not have."""
     limit = len(job.names.names)
-    beyond = sorted(int(i) for t in info.totals.values() for i in t["objects"] if int(i) >= limit)
-    if not beyond:
-        return
-    rows = sum(n for t in info.totals.values() for i, n in t["objects"].items() if int(i) >= limit)
-    key, line, class_id = _find_class(job, info, limit)
+    return int(sum(n for t in info.totals.values() for i, n in t["objects"].items() if int(i) >= limit))
+
+
+def _first_beyond(job: Job, info: IndexInfo, rows: int) -> str:
+    limit = len(job.names.names)
+    first = rows_beyond(job, info).slice(0, 1).to_pylist()[0]
+    return (f"{first['path']}:{first['line']}: class {first['class_id']} is not in {job.config.source.names}, which "
+            f"has the classes 0 to {limit - 1} ({plural(rows, 'such row')}); is it the YAML of this collection? "
+            "Correct it, or leave such rows out and count them with --set on_error=skip")
+
+
+def rows_beyond(job: Job, info: IndexInfo) -> pa.Table:
+    """Rows of a class that the names YAML does not have: key, path, line and class_id, in order."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    places = [os.path.join(job.index_dir, "annotations", part_name(bucket)) for bucket in range(info.buckets)]
+    beyond = [("class_id", ">=", len(job.names.names))]
+    parts = [pq.read_table(place, columns=["key", "line", "class_id"], filters=beyond) for place in places]
+    table = pa.concat_tables(parts).sort_by([("key", "ascending"), ("line", "ascending")])
+    return table.append_column("path", pa.array([_label_of(job, key) for key in table["key"].to_pylist()], pa.string()))
+
+
+def _label_of(job: Job, key: str) -> str:
+    """The label file of an image's key, as the user knows it."""
     path = key.split("/", 1)[1]
     for split in job.spec.splits:
         if path.startswith(split.folder + "/"):
             suffix = formats.load(job.spec.format).SUFFIX
-            path = storage.locate(split.labels).join(path[len(split.folder) + 1 :] + suffix)
-            break
-    raise DataError(f"{path}:{line}: class {class_id} is not in {job.config.source.names}, which has the classes "
-                    f"0 to {limit - 1} ({plural(rows, 'such row')}); is it the YAML of this collection?")
-
-
-def _find_class(job: Job, info: IndexInfo, limit: int) -> tuple[str, int, int]:
-    import pyarrow.parquet as pq
-
-    first: tuple[str, int, int] | None = None
-    for bucket in range(info.buckets):
-        path = os.path.join(job.index_dir, "annotations", part_name(bucket))
-        table = pq.read_table(path, columns=["key", "line", "class_id"], filters=[("class_id", ">=", limit)])
-        for row in table.slice(0, 1).to_pylist():
-            first = min(first or (row["key"], row["line"], row["class_id"]), (row["key"], row["line"], row["class_id"]))
-    assert first is not None
-    return first
+            return storage.locate(split.labels).join(path[len(split.folder) + 1 :] + suffix)
+    return path

@@ -73,7 +73,10 @@ class Scan:
 
 @dataclass
 class IndexInfo:
-    """The content of `index.json`: `totals` by split, see `_summary`."""
+    """The content of `index.json`: `totals` by split, see `_summary`.
+
+    `content` is a digest of the label files' names and contents, the same on every machine.
+    """
 
     spec: dict[str, Any]
     spec_digest: str
@@ -81,6 +84,7 @@ class IndexInfo:
     source_digest: str | None
     totals: dict[str, Any]
     odd: list[list[str]] = field(default_factory=list)
+    content: str | None = None
     version: int = VERSION
 
     @staticmethod
@@ -176,7 +180,8 @@ def update(
         add_counts(totals, summaries[bucket])
     odd = [[storage.locate(listing.folder).join(path), reason]
            for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
-    info = IndexInfo(asdict(spec), spec_digest, count, digest, totals, odd)
+    content = sum(counts.pop("content", 0) for counts in totals.values())
+    info = IndexInfo(asdict(spec), spec_digest, count, digest, totals, odd, f"{content % 2**64:016x}")
     text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
     place = storage.locate(directory)
     place.sync()  # what index.json vouches for must outlive a power cut

@@ -6,10 +6,14 @@ prints it.
 
 from __future__ import annotations
 
+import contextlib
+import os
+
+from pipeline import _losses
 from pipeline import manifest as target_manifest
 from pipeline._checking import diff_targets, last_run, open_target, verify_target
 from pipeline._planning import plan_report, plan_subset, refuse
-from pipeline._publish import apply_plan, commit, is_current_recipe, nothing_to_do, record
+from pipeline._publish import PROBLEMS, apply_plan, commit, is_current_recipe, nothing_to_do, reclaim, record
 from pipeline._source import (
     Report,
     import_for_index,
@@ -21,7 +25,7 @@ from pipeline._source import (
 )
 from pipeline.config import Config, validate
 from pipeline.engine import Engine
-from pipeline.errors import plural
+from pipeline.errors import StorageError, plural
 from pipeline.job import resolve
 from pipeline.manifest import TargetState
 from pipeline.progress import Progress
@@ -38,6 +42,9 @@ def make_index(config: Config, progress: Progress | None = None) -> Report:
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
         info = update_index(job, engine, progress, scan(job, engine, import_for_index), import_for_index)
         report = source_report(job, info)
+        if not report.ok:
+            report.data["left_out"] = _losses.told(
+                _losses.problem_table(job, info, []), os.path.join(job.index_dir, "problems"))
     return Report({"command": "index", **report.data}, report.ok, report.warnings)
 
 
@@ -48,7 +55,7 @@ def make_plan(config: Config, progress: Progress | None = None) -> Report:
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
         info = update_index(job, engine, progress, scan(job, engine, import_for_plan), import_for_plan)
         planned = plan_subset(job, info, TargetState(job.target, job.spec.prefixes), engine, progress)
-    report = plan_report(job, info, planned)
+        report = plan_report(job, info, planned)
     report.data["command"] = "plan"
     return report
 
@@ -121,7 +128,7 @@ def build(
     progress = progress or Progress()
     options = config.engine
     target_lock = job.target.lock(f"{target_manifest.FOLDER}/lock", f"the target {job.root}")
-    with target_lock, Engine(options.scheduler, options.workers) as engine, index_lock(job):
+    with target_lock as still_ours, Engine(options.scheduler, options.workers) as engine, index_lock(job):
         state = TargetState(job.target, job.spec.prefixes)
         current = is_current_recipe(job, state) and not suspects
         found = scan(job, None if current else engine, import_for_plan)
@@ -133,9 +140,17 @@ def build(
         report = plan_report(job, info, planned)
         refuse(job, planned)
         check_stop()
-        failed = apply_plan(job, planned, state, engine, progress)
-        check_stop()
+        try:
+            failed = apply_plan(job, planned, state, engine, progress, still_ours)
+            check_stop()
+            still_ours()
+        except StorageError:
+            with contextlib.suppress(StorageError):
+                reclaim(job, planned)
+            raise
         commit(job, info, planned, state, report, complete=not failed)
+        if report.problems is not None:
+            report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
     report.data["command"] = "build"
     report.data["status"] = "failed" if failed else "built" if planned.changes else "nothing to do"
     if failed:

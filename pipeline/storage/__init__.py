@@ -11,7 +11,7 @@ from __future__ import annotations
 from pipeline.storage._base import SETTLE_NS, local_path, redact
 from pipeline.storage._listing import Listing
 from pipeline.storage._local import LocalFolder
-from pipeline.storage._location import Fetched, Fingerprint, Location, Results
+from pipeline.storage._location import Fetched, Fingerprint, Location, Peeked, Results
 from pipeline.storage._writing import replace_with
 
 __all__ = [
@@ -19,7 +19,9 @@ __all__ = [
     "Fetched",
     "Fingerprint",
     "Listing",
+    "LocalFolder",
     "Location",
+    "Peeked",
     "Results",
     "local_path",
     "locate",

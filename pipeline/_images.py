@@ -1,0 +1,128 @@
+"""Looking at the images of one bucket, each once: what was seen is kept beside the index. Part of `run`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline import pictures, schema, storage
+from pipeline.digest import digest_of
+from pipeline.pictures import Look
+from pipeline.schema import part_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+#: Not kept: a file that is allowed to be read is no other file.
+_UNREAD = "image_unread"
+
+
+@dataclass(frozen=True)
+class Bad:
+    """An image that cannot be used: where it is, the digest of its state, the counted word, and a clause."""
+
+    split: str
+    name: str
+    digest: bytes
+    reason: str
+    detail: str
+
+
+def check_images(
+    index_dir: str, bucket: int, level: str, folders: dict[str, str | None], images: pa.Table
+) -> dict[str, Bad]:
+    """Look at `images` by `level` (header or full); returns those that cannot be used, by key.
+
+    `images` has `schema.images` and the columns mark (what decides whether it is copied again) and state (its
+    fingerprint; null while it is too young to be trusted). What was seen before of an image in the same state is not
+    looked at again; what is new is kept in the table `schema.checks` of the index.
+    """
+    place = storage.locate(os.path.join(index_dir, "checks"))
+    before = _read(place, part_name(bucket))
+    # What is in order when decoded has a header in order; of what is not, the header may be.
+    seen = {row["key"]: row for row in before.to_pylist()
+            if row["level"] == level or (level == "header" and row["reason"] is None)}
+    wanted = images.select(["key", "split", "image_path", "mark", "state"]).to_pylist()
+    new = [row for row in wanted
+           if row["state"] is None or row["key"] not in seen or seen[row["key"]]["mark"] != row["state"]]
+    looks: dict[str, Look] = {}
+    for split, folder in folders.items():
+        here = [row for row in new if row["split"] == split]
+        if not here:
+            continue
+        names = [row["image_path"] for row in here]
+        for i, look in _look(storage.locate(folder or ""), names, level):
+            looks[here[i]["key"]] = look
+    if looks:
+        _write(place, part_name(bucket), before, new, looks, level)
+    bad = {}
+    for row in wanted:
+        key = row["key"]
+        reason, detail = ((looks[key].reason, looks[key].detail) if key in looks
+                          else (seen[key]["reason"], seen[key]["detail"]))
+        if reason is not None:
+            bad[key] = Bad(row["split"], row["image_path"], digest_of(row["mark"]), reason, detail or "")
+    return bad
+
+
+def _look(origin: storage.Location, names: Sequence[str], level: str) -> Iterator[tuple[int, Look]]:
+    """What is seen of each of `names`, by its index."""
+    whole = list(range(len(names)))
+    if level == "header":
+        whole = []
+        for peeked in origin.peek_many(names, pictures.HEAD_BYTES, pictures.TAIL_BYTES):
+            if peeked.reason is not None:
+                yield peeked.index, _unread(peeked.reason)
+            elif (look := pictures.by_header(peeked.size, peeked.head, peeked.tail)) is not None:
+                yield peeked.index, look
+            else:
+                whole.append(peeked.index)
+    look_at = pictures.by_decoding if level == "full" else _by_all
+    for fetched in origin.fetch_many([names[i] for i in whole]):
+        yield whole[fetched.index], look_at(fetched.data) if fetched.reason is None else _unread(fetched.reason)
+
+
+def _by_all(data: bytes) -> Look:
+    look = pictures.by_header(len(data), data, data[-pictures.TAIL_BYTES :])
+    assert look is not None
+    return look
+
+
+def _unread(reason: str) -> Look:
+    return Look(_UNREAD, f"cannot be read: {reason}")
+
+
+def _read(place: storage.Location, name: str) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = place.read(name)
+    if data is not None:
+        try:
+            table = pq.read_table(pa.BufferReader(data), use_threads=False)
+        except pa.ArrowInvalid:
+            pass  # a table of what can be looked at again
+        else:
+            if table.schema.names == schema.checks().names:
+                return table
+    return schema.checks().empty_table()
+
+
+def _write(
+    place: storage.Location, name: str, before: pa.Table, new: list[dict[str, object]], looks: dict[str, Look],
+    level: str,
+) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from pipeline.manifest import to_parquet
+
+    rows = [{"key": row["key"], "mark": row["state"], "level": level, **vars(looks[str(row["key"])])}
+            for row in new if row["state"] is not None and looks[str(row["key"])].reason != _UNREAD]
+    added = pa.Table.from_pylist(rows, schema.checks())
+    kept = before.filter(pc.invert(pc.is_in(before["key"], added["key"].combine_chunks())))
+    table = pa.concat_tables([kept.cast(schema.checks()), added]).sort_by("key")
+    place.write_many([name], [to_parquet(table)]).must(place)
