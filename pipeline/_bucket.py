@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from pipeline import formats, schema, storage
+from pipeline._finding import Finder, curable, unsettled
 from pipeline.schema import Kind, LabelState, part_name
 from pipeline.spec import IMAGE_SUFFIXES, Dealt, IndexSpec
 
@@ -41,7 +42,7 @@ _READ_REASONS = {
 
 @dataclass(frozen=True)
 class BucketDone:
-    """What became of a bucket: files listed in it, its counts, and the stats (4 int64 each) of its files as listed."""
+    """What became of a bucket: label files in it, its counts, and the stats (4 int64 each) of its files as listed."""
 
     bucket: int
     files: int
@@ -56,6 +57,7 @@ class BucketIndexer:
         self.spec, self.directory, self.bucket = spec, directory, bucket
         self.started_ns = time.time_ns()
         self.made_by = {"spec": spec.digest(), "buckets": buckets}
+        self.unsettled = False
 
     def run(self, dealt: Dealt) -> BucketDone:
         """Update the bucket from its listing."""
@@ -70,32 +72,35 @@ class BucketIndexer:
         })
         labels = self._of_kind(listed, 0)
         pictures = self._of_kind(listed, 1)
+        self.finder = Finder(self.spec, pictures)
         self.stats = marks[labels["position"].to_numpy(), 2:].copy()
         self.contents: npt.NDArray[np.uint64] = np.zeros(labels.num_rows, np.uint64)
         old_files, old_summary = self._old_files()
         same = self._unchanged(labels, old_files)
         if old_files is not None and old_summary is not None and same.all():
             fresh = self._files(labels, pictures)
-            if old_files.equals(fresh):
+            if old_files.equals(fresh) and not self.unsettled:
                 return self._done(listed, labels, old_summary)
         rows, states, problems = self._read(labels, same)
         labels = labels.set_column(labels.schema.get_field_index("size"), "size", pa.array(self.stats[:, 0]))
         fresh = self._files(labels, pictures)
-        images = self._images(labels, pictures, states)
+        images = self.finder.complete(self._images(labels, pictures, states))
         summary = self._summary(images, rows, problems, labels)
         self._write("annotations", rows, schema.annotations(),
-                    use_dictionary=["bucket", "key", "class_id", "n_tokens"], write_statistics=["class_id"],
-                    compression="none")  # numbers hardly shrink, and the table is read for every subset
+                    use_dictionary=["bucket", "key", "class_id", "label", "n_tokens", "loss"],
+                    write_statistics=["class_id"],
+                    compression={"raw": "zstd"})  # numbers hardly shrink, and the rest is read for every subset
         self._write("images", images, schema.images())
         self._write("problems", problems, schema.problems())
-        state = json.dumps({**self.made_by, "summary": summary}, sort_keys=True).encode()
+        state = json.dumps({**self.made_by, "summary": summary, "unsettled": unsettled(images, problems)},
+                           sort_keys=True).encode()
         self._write("files", fresh.replace_schema_metadata({_META: state}), schema.files())
         return self._done(listed, labels, summary)
 
     def _done(self, listed: pa.Table, labels: pa.Table, summary: dict[str, Any]) -> BucketDone:
         stats = np.zeros((listed.num_rows, 4), np.int64)
         stats[labels["position"].to_numpy()] = self.stats
-        return BucketDone(self.bucket, listed.num_rows, summary, stats.tobytes())
+        return BucketDone(self.bucket, labels.num_rows, summary, stats.tobytes())
 
     def _of_kind(self, listed: pa.Table, kind: int) -> pa.Table:
         """The listed labels (0) or images (1) with their key, sorted by key and, among images, by suffix."""
@@ -149,6 +154,7 @@ class BucketIndexer:
         whole = whole and table.schema.names == schema.files().names
         if not whole or {k: state.get(k) for k in self.made_by} != self.made_by:
             return None, None
+        self.unsettled = state["unsettled"]
         return table.combine_chunks().replace_schema_metadata(None), state["summary"]
 
     def _unchanged(self, labels: pa.Table, old: pa.Table | None) -> Bools:
@@ -159,13 +165,17 @@ class BucketIndexer:
         position = pc.index_in(labels["key"], before["key"].combine_chunks())
         had = before["fingerprint"].combine_chunks().take(position)
         equal = pc.fill_null(pc.equal(self._fingerprints(), had), False)
+        if self.unsettled:
+            problems = pq.read_table(self._path("problems"))
+            again = problems["key"].filter(curable(problems)).combine_chunks()
+            equal = pc.and_not(equal, pc.is_in(labels["key"].combine_chunks(), again))
         same = np.asarray(equal.to_numpy(zero_copy_only=False), np.bool_)
         read = pc.fill_null(before["content"].combine_chunks().take(position), pa.scalar(0, pa.uint64())).to_numpy()
         self.contents[same] = read[same]
         return same
 
-    def _read(self, labels: pa.Table, same: Bools) -> tuple[pa.Table, pa.Array, pa.Table]:
-        """Annotations, the state of each label file and problems: of `same` files from the old tables."""
+    def _read(self, labels: pa.Table, same: Bools) -> tuple[pa.Table, pa.Table, pa.Table]:
+        """Annotations, state and facts of each label file, and problems: of `same` files from the old tables."""
         changed = labels.filter(pa.array(~same)) if same.any() else labels
         rows, states, problems = self._parse(changed, np.flatnonzero(~same))
         if not same.any():
@@ -175,22 +185,23 @@ class BucketIndexer:
         old_rows = old_rows.filter(pc.is_in(old_rows["key"], kept))
         rows = pa.concat_tables([old_rows, rows.cast(schema.annotations())]).sort_by(
             [("key", "ascending"), ("line", "ascending")]).combine_chunks()
-        old_images = pq.read_table(self._path("images"), columns=["key", "label_state"])
-        old_state = old_images["label_state"].take(
-            pc.index_in(labels["key"], old_images["key"].combine_chunks()))
-        new_state = states.take(pc.index_in(labels["key"], changed["key"].combine_chunks()))
-        states = pc.if_else(pa.array(same), old_state.combine_chunks(), new_state)
+        old_images = pq.read_table(self._path("images"), columns=["key", *_states().names])
+        old = old_images.drop_columns("key").take(pc.index_in(labels["key"], old_images["key"].combine_chunks()))
+        new = states.take(pc.index_in(labels["key"], changed["key"].combine_chunks()))
+        states = pa.table([pc.if_else(pa.array(same), old[f.name].combine_chunks(), new[f.name].combine_chunks())
+                           for f in _states()], schema=_states())
         old_problems = pq.read_table(self._path("problems"))
         old_problems = old_problems.filter(pc.is_in(old_problems["key"], kept)).cast(schema.problems())
         problems = pa.concat_tables([old_problems, problems.cast(schema.problems())]).sort_by(
             [("key", "ascending"), ("line", "ascending")])
         return rows, states, problems
 
-    def _parse(self, labels: pa.Table, positions: Ints) -> tuple[pa.Table, pa.Array, pa.Table]:
+    def _parse(self, labels: pa.Table, positions: Ints) -> tuple[pa.Table, pa.Table, pa.Table]:
         """Read and parse label files, some thousand at a time; their stats go to `positions` of `self.stats`."""
         format_ = formats.load(self.spec.format)
+        options = json.loads(self.spec.options)
         rows: list[pa.Table] = []
-        states: list[str] = []
+        states: list[pa.Table] = [_states().empty_table()]
         problems: list[tuple[str, str, int | None, str, str, int]] = []
         for begin, stop in _batches(labels["split"].to_numpy()):
             part = labels.slice(begin, stop - begin)
@@ -199,28 +210,33 @@ class BucketIndexer:
             contents, stats, failed = place.read_many(names, MAX_LABEL_BYTES)
             self.stats[positions[begin:stop]] = np.frombuffer(stats, np.int64).reshape(-1, 4)
             self.contents[positions[begin:stop]] = _content_marks(split.split, names, contents, failed)
-            parsed = format_.parse(contents, self.spec.task, self.spec.keypoints)
             keys = part["key"].combine_chunks()
+            pictures = self.finder.asked(part["split"][0].as_py(), names, keys.to_pylist())
+            parsed = format_.parse(contents, self.spec.task, self.spec.keypoints, options, pictures)
             rows.append(parsed.rows.append_column("key", keys.take(parsed.rows["file"])))
             for i, reason in failed.items():
                 parsed.states[i] = LabelState.CORRUPT
                 parsed.problems.append(formats.Problem(i, None, reason, _READ_REASONS[reason], rows=0))
-            states += parsed.states
-            problems += [(keys[p.file].as_py(), place.join(names[p.file]), p.line, p.reason, p.detail,
-                          p.rows) for p in parsed.problems]
-        columns: list[Sequence[Any]] = list(zip(*problems, strict=True)) or [()] * 6
-        told = pa.table([pa.array(c, f.type) for c, f in zip(columns, schema.problems(), strict=True)],
-                        schema=schema.problems())
-        return self._annotations(rows), pa.array(states, pa.string()), told
+            facts = parsed.images
+            columns = [pa.array(parsed.states, pa.string()), *(
+                facts[f.name].combine_chunks() if facts is not None and f.name in facts.column_names
+                else pa.nulls(len(part), f.type) for f in _facts())]
+            states.append(pa.Table.from_arrays(columns, schema=_states()))
+            problems += [(keys[p.file].as_py(), place.join(names[p.file]), p.line, p.reason, p.detail, p.rows)
+                         for p in parsed.problems]
+        told = problem_table(problems)
+        return self._annotations(rows), pa.concat_tables(states).combine_chunks(), told
 
     def _annotations(self, parts: list[pa.Table]) -> pa.Table:
         if not parts:
             return schema.annotations().empty_table()
         table = pa.concat_tables(parts)
-        bucket = pa.array(np.full(table.num_rows, self.bucket, np.int32))
-        return table.append_column("bucket", bucket).select(schema.annotations().names).combine_chunks()
+        table = table.append_column("bucket", pa.array(np.full(table.num_rows, self.bucket, np.int32)))
+        for absent in (f for f in schema.annotations() if f.name not in table.column_names):
+            table = table.append_column(absent.name, pa.nulls(table.num_rows, absent.type))
+        return table.select(schema.annotations().names).combine_chunks()
 
-    def _images(self, labels: pa.Table, pictures: pa.Table, states: pa.Array) -> pa.Table:
+    def _images(self, labels: pa.Table, pictures: pa.Table, states: pa.Table) -> pa.Table:
         """One row a key that has a label file or an image."""
         image_keys = pictures["key"].combine_chunks()
         first = np.ones(len(image_keys), np.bool_)
@@ -238,20 +254,19 @@ class BucketIndexer:
                                chosen[column].combine_chunks().take(of_image))
 
         splits = pa.array([s.split for s in self.spec.splits], pa.string())
-        none32 = pa.nulls(len(keys), pa.int32())
         return pa.table({
             "bucket": pa.array(np.full(len(keys), self.bucket, np.int32)),
             "key": keys,
             "split": splits.take(either("split")),
             "stem": either("stem"),
             "label_path": labels["path"].combine_chunks().take(of_label),
-            "label_state": pc.fill_null(states.take(of_label), LabelState.MISSING.value),
+            "label_state": pc.fill_null(states["label_state"].combine_chunks().take(of_label),
+                                        LabelState.MISSING.value),
             "image_path": chosen["path"].combine_chunks().take(of_image),
             "image_size": chosen["size"].combine_chunks().take(of_image),
-            "width": none32,
-            "height": none32,
             "other_images": self._others(keys, pictures, first),
-        }, schema=schema.images())
+            **{f.name: states[f.name].combine_chunks().take(of_label) for f in _facts()},
+        }).select(schema.images().names).cast(schema.images())
 
     @staticmethod
     def _others(keys: pa.Array, pictures: pa.Table, first: Bools) -> pa.Array:
@@ -274,7 +289,7 @@ class BucketIndexer:
         image_of_row = pc.index_in(rows["key"], keys).to_numpy(zero_copy_only=False).astype(np.int64)
         code_of = {name: i for i, name in enumerate(image_split.dictionary.to_pylist())}
         codes = image_split.indices.to_numpy(zero_copy_only=False)
-        ids = rows["class_id"].to_numpy()
+        ids, names = _classes(rows)
         doubled = formats.duplicate_rows(
             image_of_row, ids, [rows[c].to_numpy() for c in ("cx", "cy", "w", "h")], rows["tail"].combine_chunks()
         )
@@ -300,8 +315,8 @@ class BucketIndexer:
                 "labels": _value_counts(states.filter(here)),
                 "rows": int(of_row.sum()),
                 "bad_rows": int(lost_rows[codes[problem_image] == code].sum()),
-                "objects": _class_counts(ids[of_row]),
-                "class_images": _class_counts(pairs[of_pair] & 0xFFFFFFFF),
+                "objects": _class_counts(ids[of_row], names),
+                "class_images": _class_counts(pairs[of_pair] & 0xFFFFFFFF, names),
                 "no_image": int(pc.sum(pc.and_(here, pc.and_not(has_label, has_image))).as_py() or 0),
                 "many_images": int(pc.sum(pc.and_(here, images["other_images"].is_valid())).as_py() or 0),
                 "duplicate_rows": int((doubled & of_row).sum()),
@@ -310,6 +325,8 @@ class BucketIndexer:
                 "problems": _value_counts(reasons.filter(of_problem)),
                 "content": int(self.contents[label_split == number].sum()),  # modulo 2**64: the order does not matter
             }
+            if names is not None:
+                result[split.split]["loss"] = _value_counts(rows["loss"].filter(pa.array(of_row)).drop_null())
         return result
 
 
@@ -333,6 +350,35 @@ def _value_counts(values: pa.ChunkedArray) -> dict[str, int]:
     return {str(e["values"]): int(e["counts"]) for e in sorted(values.value_counts().to_pylist(), key=str)}
 
 
-def _class_counts(ids: npt.NDArray[Any]) -> dict[str, int]:
+def _class_counts(ids: npt.NDArray[Any], names: list[str] | None) -> dict[str, int]:
     values, counts = np.unique(ids, return_counts=True)
-    return {str(v): int(c) for v, c in zip(values.tolist(), counts.tolist(), strict=True)}
+    told = {names[v] if names is not None else str(v): int(c)
+            for v, c in zip(values.tolist(), counts.tolist(), strict=True)}
+    return told if names is None else dict(sorted(told.items()))
+
+
+def _classes(rows: pa.Table) -> tuple[npt.NDArray[Any], list[str] | None]:
+    """The class of each row as a number: its id or, where rows carry names, the place of its name among the names."""
+    labels = rows["label"].combine_chunks()
+    if labels.null_count == len(labels):
+        return rows["class_id"].to_numpy(), None
+    coded = labels.dictionary_encode()
+    return coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
+
+
+def problem_table(problems: Sequence[tuple[str, str, int | None, str, str, int]]) -> pa.Table:
+    """Problems, each with the fields of `schema.problems`, as a table."""
+    columns: list[Sequence[Any]] = list(zip(*problems, strict=True)) or [()] * 6
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, schema.problems(), strict=True)]
+    return pa.table(arrays, schema=schema.problems())
+
+
+def _facts() -> list[pa.Field]:
+    """What a label file may tell of its image."""
+    return [schema.images().field(name) for name in ("width", "height", "raw", "image_said", "captions")]
+
+
+def _states() -> pa.Schema:
+    """What reading a label file finds out about its image."""
+    return pa.schema([schema.images().field("label_state"), *_facts()])
+

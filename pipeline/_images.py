@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline import pictures, schema, storage
+from pipeline import looks, schema, storage
 from pipeline.digest import digest_of
-from pipeline.pictures import Look
+from pipeline.looks import Look
 from pipeline.schema import part_name
 
 if TYPE_CHECKING:
@@ -22,9 +22,12 @@ _UNREAD = "image_unread"
 
 @dataclass(frozen=True)
 class Bad:
-    """An image that cannot be used: where it is, the digest of its state, the counted word, and a clause."""
+    """An image that cannot be used.
 
-    split: str
+    What its key begins with, its name, the digest of its state, the counted word, and a clause.
+    """
+
+    prefix: str
     name: str
     digest: bytes
     reason: str
@@ -32,9 +35,11 @@ class Bad:
 
 
 def check_images(
-    index_dir: str, bucket: int, level: str, folders: dict[str, str | None], images: pa.Table
+    index_dir: str, bucket: int, level: str, origins: dict[str, str | None], images: pa.Table
 ) -> dict[str, Bad]:
     """Look at `images` by `level` (header or full); returns those that cannot be used, by key.
+
+    `origins` is where they come from, by what their keys begin with.
 
     `images` has `schema.images` and the columns mark (what decides whether it is copied again) and state (its
     fingerprint; null while it is too young to be trusted). What was seen before of an image in the same state is not
@@ -45,26 +50,27 @@ def check_images(
     # What is in order when decoded has a header in order; of what is not, the header may be.
     seen = {row["key"]: row for row in before.to_pylist()
             if row["level"] == level or (level == "header" and row["reason"] is None)}
-    wanted = images.select(["key", "split", "image_path", "mark", "state"]).to_pylist()
+    wanted = images.select(["key", "image_path", "mark", "state"]).to_pylist()
     new = [row for row in wanted
            if row["state"] is None or row["key"] not in seen or seen[row["key"]]["mark"] != row["state"]]
-    looks: dict[str, Look] = {}
-    for split, folder in folders.items():
-        here = [row for row in new if row["split"] == split]
+    fresh: dict[str, Look] = {}
+    for prefix, folder in origins.items():
+        here = [row for row in new if row["key"].startswith(prefix)]
         if not here:
             continue
         names = [row["image_path"] for row in here]
         for i, look in _look(storage.locate(folder or ""), names, level):
-            looks[here[i]["key"]] = look
-    if looks:
-        _write(place, part_name(bucket), before, new, looks, level)
+            fresh[here[i]["key"]] = look
+    if fresh:
+        _write(place, part_name(bucket), before, new, fresh, level)
     bad = {}
     for row in wanted:
         key = row["key"]
-        reason, detail = ((looks[key].reason, looks[key].detail) if key in looks
+        reason, detail = ((fresh[key].reason, fresh[key].detail) if key in fresh
                           else (seen[key]["reason"], seen[key]["detail"]))
         if reason is not None:
-            bad[key] = Bad(row["split"], row["image_path"], digest_of(row["mark"]), reason, detail or "")
+            prefix = next(prefix for prefix in origins if key.startswith(prefix))
+            bad[key] = Bad(prefix, row["image_path"], digest_of(row["mark"]), reason, detail or "")
     return bad
 
 
@@ -73,20 +79,20 @@ def _look(origin: storage.Location, names: Sequence[str], level: str) -> Iterato
     whole = list(range(len(names)))
     if level == "header":
         whole = []
-        for peeked in origin.peek_many(names, pictures.HEAD_BYTES, pictures.TAIL_BYTES):
+        for peeked in origin.peek_many(names, looks.HEAD_BYTES, looks.TAIL_BYTES):
             if peeked.reason is not None:
                 yield peeked.index, _unread(peeked.reason)
-            elif (look := pictures.by_header(peeked.size, peeked.head, peeked.tail)) is not None:
+            elif (look := looks.by_header(peeked.size, peeked.head, peeked.tail)) is not None:
                 yield peeked.index, look
             else:
                 whole.append(peeked.index)
-    look_at = pictures.by_decoding if level == "full" else _by_all
+    look_at = looks.by_decoding if level == "full" else _by_all
     for fetched in origin.fetch_many([names[i] for i in whole]):
         yield whole[fetched.index], look_at(fetched.data) if fetched.reason is None else _unread(fetched.reason)
 
 
 def _by_all(data: bytes) -> Look:
-    look = pictures.by_header(len(data), data, data[-pictures.TAIL_BYTES :])
+    look = looks.by_header(len(data), data, data[-looks.TAIL_BYTES :])
     assert look is not None
     return look
 
@@ -112,7 +118,7 @@ def _read(place: storage.Location, name: str) -> pa.Table:
 
 
 def _write(
-    place: storage.Location, name: str, before: pa.Table, new: list[dict[str, object]], looks: dict[str, Look],
+    place: storage.Location, name: str, before: pa.Table, new: list[dict[str, object]], fresh: dict[str, Look],
     level: str,
 ) -> None:
     import pyarrow as pa
@@ -120,8 +126,8 @@ def _write(
 
     from pipeline.manifest import to_parquet
 
-    rows = [{"key": row["key"], "mark": row["state"], "level": level, **vars(looks[str(row["key"])])}
-            for row in new if row["state"] is not None and looks[str(row["key"])].reason != _UNREAD]
+    rows = [{"key": row["key"], "mark": row["state"], "level": level, **vars(fresh[str(row["key"])])}
+            for row in new if row["state"] is not None and fresh[str(row["key"])].reason != _UNREAD]
     added = pa.Table.from_pylist(rows, schema.checks())
     kept = before.filter(pc.invert(pc.is_in(before["key"], added["key"].combine_chunks())))
     table = pa.concat_tables([kept.cast(schema.checks()), added]).sort_by("key")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline import exporters, formats, index, select, storage
+from pipeline import exporters, index, select, storage
 from pipeline._images import Bad, check_images
+from pipeline._splitting import Dealing, summary_of
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path, to_parquet
 from pipeline.plan import compare, doubt, image_mark, summarise
@@ -24,25 +25,43 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class PlannedSource:
+    """One source of a plan: its index, its class map, and whether its rows carry the names of their classes.
+
+    `prefix` is what all its keys begin with.
+    """
+
+    prefix: str
+    index_dir: str
+    classes: ClassMap
+    named: bool
+
+
+@dataclass(frozen=True)
 class PlanContext:
     """Everything that the plan of one bucket depends on, but its rows; sent to workers.
 
+    `origins` is where
+    images come from, by what their keys begin with; where there are `several` sources, the first part of the key is a
+    folder at the target. `splits` are the subset's.
     `check_there`: files came or went at the target since the manifest was written, so kept ones are looked for.
     `check_foreign`: the target has files, so new ones are looked for in case they are somebody else's.
-    `staged`: folders that are not at the target yet. `prefixes`: what keys begin with, by split.
-    `suspects`: paths whose content is not believed to be what the manifest says.
+    `staged`: folders that are not at the target yet. `prefixes`: see `TargetState`.
+    `suspects`: paths whose content is not believed to be what the manifest says. `dealing`: how images are dealt out;
+    None: as the source has them.
     """
 
-    index_dir: str
+    sources: tuple[PlannedSource, ...]
+    several: bool
     buckets: int
     plan_dir: str
     root: str
-    classes: ClassMap
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
     duplicates: str
     backgrounds: str
     images: str
-    source_folders: dict[str, str | None]
-    format: str
+    origins: dict[str, str | None]
     exporter: str
     check_there: bool
     check_foreign: bool
@@ -50,6 +69,7 @@ class PlanContext:
     prefixes: dict[str, str]
     suspects: frozenset[str]
     check_images: str
+    dealing: Dealing | None = None
 
 
 def run(context: PlanContext, engine: Engine, done: Callable[[int], None]) -> list[dict[str, Any]]:
@@ -60,22 +80,32 @@ def run(context: PlanContext, engine: Engine, done: Callable[[int], None]) -> li
     import dask.dataframe as dd
     import pandas as pd
 
-    found = index.open_index(context.index_dir)
-    wanted = context.classes.wanted_ids
-    everything = len(wanted) == len(context.classes.lut)
-    rows = found.frame("annotations", select.columns(context.duplicates), None if everything else wanted)
-    kept = select.select(rows, context.classes)
+    frames = [frame for source in context.sources for frame in _frames(context, source)]
     numbers = dd.from_map(_number, range(context.buckets), meta=_number(0).iloc[:0])
     step = functools.partial(plan_bucket, context)
     meta = pd.DataFrame({"summary": pd.Series([], dtype=object)})
     summaries = dd.map_partitions(
-        step, kept, found.images, numbers, meta=meta, align_dataframes=False, enforce_metadata=False
+        step, numbers, *frames, meta=meta, align_dataframes=False, enforce_metadata=False
     )
     keep = {part_name(b) for b in range(context.buckets)}
     for folder in (context.plan_dir, touched_folder(context.plan_dir)):
         place = storage.locate(folder)
         place.delete_many(sorted(place.names() - keep))
     return [json.loads(part["summary"].iloc[0]) for part in engine.compute(summaries, done)]
+
+
+def _frames(context: PlanContext, source: PlannedSource) -> tuple[Any, Any]:
+    """The Dask frames of one source: kept rows with their new ids, and images."""
+    found = index.open_index(source.index_dir)
+    exporter = exporters.load(context.exporter)
+    more = [c for c in exporter.COLUMNS if source.named or c not in ("loss", "raw")]
+    columns = select.columns(context.duplicates, [*more, "label"] if source.named else more)
+    classes = source.classes
+    wanted: Any = classes.wanted_names if source.named else classes.wanted_ids
+    # Names of a file may leave some of the source's out, so it is never certain that all rows are wanted.
+    everything = not source.named and len(wanted) == len(classes.lut)
+    rows = found.frame("annotations", columns, None if everything else wanted, context.buckets)
+    return select.select(rows, classes), found.frame("images", None, None, context.buckets)
 
 
 def touched_folder(plan_dir: str) -> str:
@@ -89,36 +119,29 @@ def _number(bucket: int) -> Any:
     return pd.DataFrame({"bucket": [bucket]})
 
 
-def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> Any:
-    """Plan one bucket: writes its part of the plan and returns a frame with its summary as JSON."""
+def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
+    """Plan one bucket: writes its part of the plan and returns a frame with its summary as JSON.
+
+    `frames` are, for each source, its kept rows and its images.
+    """
     import pandas as pd
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     bucket = int(numbers["bucket"].iloc[0])
-    mapped = to_arrow(kept)
-    rows = select.drop_duplicates(mapped) if context.duplicates == "drop" else mapped
-    all_images = to_arrow(images)
-    need_image = context.images != "none"
-    choice = select.choose(rows, all_images, backgrounds=context.backgrounds, need_image=need_image)
-    chosen = choice.images
-    bad: dict[str, Bad] = {}
-    if need_image:
+    found = _choose(context, frames)
+    rows, all_images, choice = found.rows, found.images, found.choice
+    exporter = exporters.load(context.exporter)
+    chosen = choice.images if context.dealing is None else context.dealing.split(choice.images, bucket)
+    if context.images != "none":
         chosen, vanished = _with_sources(context, chosen)
         choice.problems += [(key, "vanished") for key in vanished]
         choice.dropped["vanished"] = len(vanished)
     with_image = _of_images(rows, chosen)
-    if need_image and context.check_images != "none":
-        bad = check_images(context.index_dir, bucket, context.check_images, context.source_folders, chosen)
-        for key, found in bad.items():
-            choice.problems.append((key, found.reason))
-            choice.dropped[found.reason] = choice.dropped.get(found.reason, 0) + 1
-        if bad:
-            chosen = chosen.filter(pc.invert(pc.is_in(chosen["key"], pa.array(list(bad))))).combine_chunks()
+    chosen, bad = _without_bad(context, bucket, chosen, choice)
     taken = _of_images(with_image, chosen) if bad else with_image
-    render = formats.load(context.format).render
-    wanted = exporters.load(context.exporter).fragment(taken, chosen, render)
+    wanted = exporter.fragment(taken, _in_folders(chosen) if context.several else chosen)
     target = storage.locate(context.root)
     held = TargetState(target, context.prefixes).rows(bucket, context.buckets)
     if context.check_there:
@@ -138,14 +161,106 @@ def plan_bucket(context: PlanContext, kept: Any, images: Any, numbers: Any) -> A
         "changes": int(table.num_rows - _count(table, Action.KEEP)),
         "foreign": foreign,
         "problems": [[key, reason, *_detail(context, reason, key, all_images, bad)] for key, reason in choice.problems],
-        "left_out": [[found.split, found.name, found.digest.hex()] for found in bad.values()],
-        "rows": {"kept": taken.num_rows, "duplicates": mapped.num_rows - rows.num_rows,
+        "left_out": [[found.prefix, found.name, found.digest.hex()] for found in bad.values()],
+        "rows": {"kept": taken.num_rows, "duplicates": found.duplicates,
                  "without_image": rows.num_rows - with_image.num_rows,
-                 "bad_image": with_image.num_rows - taken.num_rows},
+                 "bad_image": with_image.num_rows - taken.num_rows, "lost": sum(found.lost.values())},
+        "loss": found.lost,
         "counts": _counts(context, taken, chosen, choice, table),
     }
     pa.default_memory_pool().release_unused()  # otherwise the pool keeps the largest bucket it ever saw
     return pd.DataFrame({"summary": [json.dumps(summary)]})
+
+
+@dataclass
+class _Found:
+    """What a bucket has for the subset: its rows, all of its images, those chosen; and rows that were left out."""
+
+    rows: pa.Table
+    images: pa.Table
+    choice: select.Choice
+    lost: dict[str, int]
+    duplicates: int
+
+
+def _choose(context: PlanContext, frames: Sequence[Any]) -> _Found:
+    mapped = _together(frames[0::2])
+    images = _together(frames[1::2])
+    rows, lost = _rows_of_task(mapped) if exporters.load(context.exporter).OF_TASK else (mapped, {})
+    all_rows = rows.num_rows
+    rows = select.drop_duplicates(rows) if context.duplicates == "drop" else rows
+    choice = select.choose(rows, images, backgrounds=context.backgrounds, need_image=context.images != "none")
+    return _Found(rows, images, choice, lost, all_rows - rows.num_rows)
+
+
+def strata(context: PlanContext, engine: Engine) -> list[str]:
+    """The groups of each bucket that `context.dealing` would deal out, see `summary_of`."""
+    import dask.dataframe as dd
+    import pandas as pd
+
+    frames = [frame for source in context.sources for frame in _frames(context, source)]
+    meta = pd.DataFrame({"groups": pd.Series([], dtype=object)})
+    found = dd.map_partitions(functools.partial(_strata_of_bucket, context), *frames, meta=meta,
+                              align_dataframes=False, enforce_metadata=False)
+    return [part["groups"].iloc[0] for part in engine.compute(found, lambda _: None)]
+
+
+def _strata_of_bucket(context: PlanContext, *frames: Any) -> Any:
+    import pandas as pd
+
+    assert context.dealing is not None
+    found = _choose(context, frames)
+    return pd.DataFrame({"groups": [summary_of(context.dealing, found.rows, found.choice.images)]})
+
+
+def _together(frames: Sequence[Any]) -> pa.Table:
+    """The same bucket of several sources as one table; keys stay sorted, for sources are in the order of theirs."""
+    import pyarrow as pa
+
+    tables = [to_arrow(frame) for frame in frames]
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default").combine_chunks()
+
+
+def _rows_of_task(rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """The rows that hold a row of the task, and how many do not, by reason."""
+    import pyarrow.compute as pc
+
+    if "loss" not in rows.column_names or rows["loss"].null_count == rows.num_rows:
+        return rows, {}
+    counts = {e["values"]: e["counts"] for e in rows["loss"].drop_null().value_counts().to_pylist()}
+    return rows.filter(pc.is_null(rows["loss"])).combine_chunks(), dict(sorted(counts.items()))
+
+
+def _in_folders(images: pa.Table) -> pa.Table:
+    """`images` with a folder for each source before the stem."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    source = pa.array([key.split("/", 1)[0] for key in images["key"].to_pylist()], pa.string())
+    stem = pc.binary_join_element_wise(source, images["stem"].combine_chunks(), "/")
+    return images.set_column(images.schema.get_field_index("stem"), "stem", stem)
+
+
+def _without_bad(
+    context: PlanContext, bucket: int, images: pa.Table, choice: select.Choice
+) -> tuple[pa.Table, dict[str, Bad]]:
+    """`images` without those that cannot be used, and these by key; they are noted in `choice`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if context.images == "none" or context.check_images == "none":
+        return images, {}
+    bad: dict[str, Bad] = {}
+    for source in context.sources:
+        own = images.filter(pc.starts_with(images["key"], source.prefix))
+        origins = {prefix: place for prefix, place in context.origins.items() if prefix.startswith(source.prefix)}
+        bad |= check_images(source.index_dir, bucket, context.check_images, origins, own)
+    for key, found in bad.items():
+        choice.problems.append((key, found.reason))
+        choice.dropped[found.reason] = choice.dropped.get(found.reason, 0) + 1
+    if bad:
+        images = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(bad))))).combine_chunks()
+    return images, bad
 
 
 def _of_images(rows: pa.Table, images: pa.Table) -> pa.Table:
@@ -158,12 +273,12 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     """`images` with their source path, size and fingerprint now; and the keys of those that are gone."""
     import pyarrow as pa
 
-    splits = images["split"].to_pylist()
+    keys = images["key"].to_pylist()
     names = images["image_path"].to_pylist()
     sources: list[str | None] = [None] * len(names)
     stats: list[storage.Fingerprint | None] = [None] * len(names)
-    for split, folder in context.source_folders.items():
-        here = [i for i, s in enumerate(splits) if s == split]
+    for prefix, folder in context.origins.items():
+        here = [i for i, key in enumerate(keys) if key.startswith(prefix)]
         assert folder is not None
         origin = storage.locate(folder)
         for i, found in zip(here, origin.fingerprints([names[i] for i in here]), strict=True):
@@ -175,7 +290,7 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
         pa.binary()))
     images = images.append_column("state", pa.array([s.mark if s and s.settled else None for s in stats], pa.binary()))
     there = pa.array([s is not None for s in stats], pa.bool_())
-    gone = [key for key, s in zip(images["key"].to_pylist(), stats, strict=True) if s is None]
+    gone = [key for key, s in zip(keys, stats, strict=True) if s is None]
     return (images.filter(there) if gone else images).combine_chunks(), gone
 
 
@@ -195,7 +310,8 @@ def _detail(context: PlanContext, reason: str, key: str, images: pa.Table, bad: 
     import pyarrow.compute as pc
 
     row = images.filter(pc.equal(images["key"], key)).slice(0, 1).to_pylist()[0]
-    folder = storage.locate(context.source_folders[row["split"]] or "")
+    place = next(folder for prefix, folder in context.origins.items() if key.startswith(prefix))
+    folder = storage.locate(place or "")
     if reason == "no_image":
         return folder.join(f"{row['stem']}.*"), f"the label {row['label_path']} has no image"
     path = folder.join(row["image_path"])
@@ -223,12 +339,13 @@ def _counts(
     splits = np.array(images["split"].to_pylist(), object)
     pairs = np.unique(image_of_row << 32 | ids)
     subset: dict[str, Any] = {}
-    for split in context.source_folders:
+    labels = "labels" in exporters.load(context.exporter).FOLDERS
+    for split in context.splits:
         here = splits == split
         of_row, of_pair = here[image_of_row], here[pairs >> 32]
         subset[split] = {
             "images": int(here.sum()),
-            "labels": int(here.sum()),
+            "labels": int(here.sum()) if labels else 0,
             "backgrounds": int(here.sum()) - len(np.unique(image_of_row[of_row])),
             "objects": _by_class(context, ids[of_row]),
             "images_by_class": _by_class(context, pairs[of_pair] & 0xFFFFFFFF),
@@ -243,33 +360,33 @@ def _counts(
 def _by_class(context: PlanContext, ids: Any) -> dict[str, int]:
     import numpy as np
 
-    counts = np.bincount(ids, minlength=len(context.classes.names))
-    return {name: int(counts[i]) for i, name in enumerate(context.classes.names)}
+    counts = np.bincount(ids, minlength=len(context.classes))
+    return {name: int(counts[i]) for i, name in enumerate(context.classes)}
 
 
 def image_sources(
-    folder: str, buckets: int, roots: dict[str, str | None], left_out: list[list[str]]
+    folder: str, buckets: int, origins: dict[str, str | None], left_out: list[list[str]]
 ) -> tuple[dict[str, list[str]], bytes]:
     """Names of the source images of a plan by folder, and their digests (16 bytes each) in the same order, joined.
 
-    `left_out` are split, name and digest (hex) of those that were looked at and are bad: one may be mended.
+    `left_out` are prefix of the key, name and digest (hex) of those that were looked at and are bad: one may be mended.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    columns = ["split", "source", "action", "digest"]
+    columns = ["key", "source", "action", "digest"]
     parts = [pq.read_table(os.path.join(folder, part_name(b)), columns=columns) for b in range(buckets)]
     table = pa.concat_tables(parts)
     table = table.filter(pc.and_(table["source"].is_valid(), pc.not_equal(table["action"], Action.DELETE.value)))
     names: dict[str, list[str]] = {}
-    digests: list[bytes] = []
-    for split, root in roots.items():
+    by_root: dict[str, list[bytes]] = {}
+    for prefix, root in origins.items():
         assert root is not None
-        part = table.filter(pc.equal(table["split"], split))
+        part = table.filter(pc.starts_with(table["key"], prefix))
         names.setdefault(root, []).extend(map(storage.locate(root).name_of, part["source"].to_pylist()))
-        digests += part["digest"].to_pylist()
-        for _, name, digest in (entry for entry in left_out if entry[0] == split):
+        by_root.setdefault(root, []).extend(part["digest"].to_pylist())
+        for _, name, digest in (entry for entry in left_out if entry[0] == prefix):
             names[root].append(name)
-            digests.append(bytes.fromhex(digest))
-    return names, b"".join(digests)
+            by_root[root].append(bytes.fromhex(digest))
+    return names, b"".join(digest for digests in by_root.values() for digest in digests)

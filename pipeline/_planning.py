@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pipeline import __version__, exporters, storage
-from pipeline._losses import image_balance, problem_table, row_balance, told
+from pipeline import exporters, storage
+from pipeline._losses import image_balance, problem_table, record_facts, row_balance, told
 from pipeline._source import Report, source_report
+from pipeline._splitting import Dealt, by_hash, by_table, split_report
 from pipeline.engine import Engine
 from pipeline.errors import ConfigError, DataError, TargetError, plural
 from pipeline.exporters import Dataset
@@ -18,7 +20,6 @@ from pipeline.manifest import TargetState, to_parquet
 from pipeline.plan import meta_plan
 from pipeline.progress import Progress
 from pipeline.report import dataset_record
-from pipeline.schema import Task
 
 if TYPE_CHECKING:
     from pipeline._planner import PlanContext
@@ -42,6 +43,7 @@ class Planned:
     foreign: list[str]
     staged: tuple[str, ...]
     left_out: list[list[str]]
+    dealt: Dealt | None = None
 
     @property
     def touched(self) -> list[int]:
@@ -55,59 +57,54 @@ class Planned:
 
 
 def plan_subset(
-    job: Job, info: IndexInfo, state: TargetState, engine: Engine, progress: Progress,
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, engine: Engine, progress: Progress,
     suspects: frozenset[str] = frozenset(),
 ) -> Planned:
-    """The Dask frame over the index, ending in one plan a bucket; files in `suspects` are not believed."""
+    """The Dask frame over the indexes, ending in one plan a bucket; files in `suspects` are not believed."""
     from pipeline import _planner
 
-    source_report(job, info)  # raises for bad rows and unknown class ids before anything is decided
-    if job.need_image and any(s.images is None for s in job.spec.splits):
-        split = next(s for s in job.spec.splits if s.images is None)
+    source_report(job, infos)  # raises for bad rows and unknown class ids before anything is decided
+    without = [split for source in job.sources for split in source.spec.splits if split.images is None]
+    if job.need_image and without:
+        split = without[0]
         raise ConfigError(f"source: split {split.split} has no images folder beside {split.labels}; add one, or set "
                           "target.images to none to make labels only")
-    context = _plan_context(job, info, state, suspects)
-    with progress.stage("plan", info.buckets, "buckets") as step:
+    context, dealt = _dealt(job, _plan_context(job, infos, state, suspects), engine)
+    with progress.stage("plan", context.buckets, "buckets") as step:
         summaries = _planner.run(context, engine, step.add)
     totals: dict[str, Any] = {}
     problems: list[list[Any]] = []
     left_out: list[list[str]] = []
     foreign: list[str] = []
     for summary in summaries:
-        add_counts(totals, summary["counts"] | {"rows": summary["rows"]})
+        add_counts(totals, summary["counts"] | {"rows": summary["rows"], "loss": summary["loss"]})
         problems += summary["problems"]
         left_out += summary["left_out"]
         foreign += summary["foreign"]
     splits = tuple(s for s in ("train", "val", "test") if totals["subset"].get(s, {}).get("images"))
     exporter = exporters.load(job.config.target.format)
-    contents = exporter.assemble(
-        Dataset(job.classes, job.names, job.spec.task is Task.POSE, splits, job.root, job.config.target.yaml)
-    )
-    contents[RECORD] = dataset_record(record_facts(job, info, totals)).encode()
+    names = tuple(s.names for s in job.sources if s.names is not None)
+    contents = exporter.assemble(Dataset(job.maps, names, job.task, splits, job.root, job.config.target.yaml))
+    contents[RECORD] = dataset_record(record_facts(job, infos, totals)).encode()
     held = {p: h for p, h in still_there(job, state).items() if p not in suspects}
     meta = meta_plan(contents, held)
     foreign += [p for a, p in meta if a == "write" and p not in state.meta and job.target.exist_many([p])[0]]
-    return Planned(job.plan_dir, info.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
-                   context.staged, sorted(left_out))
+    return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
+                   context.staged, sorted(left_out), dealt)
 
 
-def record_facts(job: Job, info: IndexInfo, totals: dict[str, Any]) -> dict[str, Any]:
-    """What the record of a subset says: all that made it, and nothing of when, where or by how many."""
-    keep: Any = {"source": {"format", "task", "names", "root", "splits"}, "classes": True, "select": True,
-                 "split": True, "target": {"format", "images", "yaml", "archive"}, "on_error": True}
-    config = job.config.model_dump(mode="json", by_alias=True, include=keep, exclude_none=True)
-    classes = job.classes
-    return {
-        "tool": f"coco-diy {__version__}",
-        "fingerprint": info.content,
-        "label_files": sum(n for t in info.totals.values() for state, n in t["labels"].items() if state != "missing"),
-        "classes": [{"name": name, "from": [job.names.names[s] for s, new in enumerate(classes.lut) if new == i]}
-                    for i, name in enumerate(classes.names)],
-        "subset": {s: totals["subset"][s] for s in ("train", "val", "test") if s in totals["subset"]},
-        "rows": row_balance(job, info, totals["rows"]),
-        "images": image_balance(info, totals["images"]),
-        "config": config,
-    }
+def _dealt(job: Job, context: PlanContext, engine: Engine) -> tuple[PlanContext, Dealt | None]:
+    """The context that knows how images are dealt out, as the config says."""
+    from pipeline import _planner
+
+    options = job.config.split
+    if options is None:
+        return context, None
+    dealt = by_hash(options)
+    if job.split_table is not None:
+        groups = _planner.strata(replace(context, dealing=dealt.dealing), engine)
+        dealt = by_table(job, options, groups)
+    return replace(context, dealing=dealt.dealing), dealt
 
 
 def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
@@ -117,36 +114,47 @@ def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
     return {path: state.meta[path] for path, found in zip(paths, there, strict=True) if found}
 
 
-def _plan_context(job: Job, info: IndexInfo, state: TargetState, suspects: frozenset[str]) -> PlanContext:
-    from pipeline._planner import PlanContext
+def _plan_context(
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, suspects: frozenset[str]
+) -> PlanContext:
+    from pipeline._planner import PlanContext, PlannedSource
 
     folders = folder_times(job)
     held = state.manifest.folders if state.manifest and state.intent is None else {}
     return PlanContext(
-        index_dir=job.index_dir,
-        buckets=info.buckets,
+        sources=tuple(PlannedSource(f"{s.spec.name}/", s.index_dir, m, s.named)
+                      for s, m in zip(job.sources, job.maps, strict=True)),
+        several=job.several,
+        buckets=_common_buckets([info.buckets for info in infos]),
         plan_dir=job.plan_dir,
         root=job.root,
         classes=job.classes,
+        splits=job.splits,
         duplicates=job.config.select.duplicates,
         backgrounds=job.config.select.backgrounds,
         images=job.config.target.images,
-        source_folders={s.split: s.images for s in job.spec.splits},
-        format=job.spec.format,
+        origins=job.origins,
         exporter=job.config.target.format,
         check_there=folders != held,
         staged=_staged(job),
-        prefixes=job.spec.prefixes,
+        prefixes=job.prefixes,
         suspects=suspects,
         check_images=job.config.select.check_images,
         check_foreign=bool(folders),
     )
 
 
+def _common_buckets(counts: Sequence[int]) -> int:
+    """Buckets of a plan: those of the index that has most; the others are cut finer, for all are powers of two."""
+    most = max(counts)
+    assert all(most % count == 0 for count in counts), counts
+    return most
+
+
 def _staged(job: Job) -> tuple[str, ...]:
     """Folders of the layout, each with a final /, that are not at the target yet: they are filled beside it."""
     exporter = exporters.load(job.config.target.format)
-    folders = [f"{kind}/{split.split}" for kind in exporter.FOLDERS for split in job.spec.splits]
+    folders = [f"{kind}/{split}" for kind in exporter.FOLDERS for split in job.splits]
     there = job.target.exist_many(folders)
     return tuple(f"{folder}/" for folder, found in zip(folders, there, strict=True)
                  if not found and job.target.can_stage(folder))
@@ -158,9 +166,9 @@ def folder_times(job: Job) -> dict[str, int]:
     return job.target.folder_times(exporter.FOLDERS)
 
 
-def plan_report(job: Job, info: IndexInfo, planned: Planned) -> Report:
+def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Report:
     """What the plan does and what the subset will be; not ok where images are lacking or doubled."""
-    report = source_report(job, info)
+    report = source_report(job, infos)
     plan = {action: {"label": none(), "image": none(), "meta": none()} for action in
             ("write", "copy", "keep", "delete")}
     for action, kinds in planned.totals["plan"].items():
@@ -173,15 +181,18 @@ def plan_report(job: Job, info: IndexInfo, planned: Planned) -> Report:
     report.data |= {
         "target": job.root,
         "format": job.config.target.format,
-        "classes": list(job.classes.names),
+        "classes": list(job.classes),
         "plan": plan,
         "plan_files": planned.folder,
         "subset": {s: subset[s] for s in ("train", "val", "test") if s in subset},
-        "rows": row_balance(job, info, planned.totals["rows"]),
-        "images": image_balance(info, planned.totals["images"]),
+        "rows": row_balance(job, infos, planned.totals["rows"]),
+        "images": image_balance(infos, planned.totals["images"]),
+        "loss": planned.totals["loss"],
         "problems": _problem_counts(planned.problems),
         "foreign": planned.foreign,
     }
+    if job.config.split is not None and planned.dealt is not None:
+        report.data["split"] = split_report(job.config.split, planned.dealt, report.data["subset"])
     report.data.pop("buckets", None)
     report.data["changes"] = planned.changes
     for split, cure in _lacking(job, report.data["subset"]):
@@ -194,7 +205,7 @@ def plan_report(job: Job, info: IndexInfo, planned: Planned) -> Report:
                                "re-save damaged JPEGs) happens to the source")
     report.data["warnings"] = report.warnings
     if not report.ok:
-        report.problems = problem_table(job, info, planned.problems)
+        report.problems = problem_table(job, infos, planned.problems)
         place = f"{planned.folder}.problems.parquet"
         storage.locate(job.workdir).write(os.path.relpath(place, job.workdir), to_parquet(report.problems))
         report.data["left_out"] = told(report.problems, place)
@@ -213,8 +224,11 @@ def _problem_counts(problems: list[list[Any]]) -> dict[str, int]:
 
 
 def _lacking(job: Job, subset: dict[str, Any]) -> list[tuple[str, str]]:
-    declared = {s.split for s in job.spec.splits}
-    return [(split, f"split {split} of the source has no object of these classes" if split in declared
+    if job.config.split is not None:
+        return [(split, "give it a larger share in `split`, or set another split.seed" if split in job.splits
+                 else "give it a share, as in `split: {train: 0.8, val: 0.2}`")
+                for split in ("train", "val") if not subset.get(split, {}).get("images")]
+    return [(split, f"split {split} of the source has no object of these classes" if split in job.splits
              else f"name a folder for it in source.splits, as in `{split}: {split}2017`")
             for split in ("train", "val") if not subset.get(split, {}).get("images")]
 

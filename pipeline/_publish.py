@@ -6,12 +6,12 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pipeline import __version__, exporters, storage
 from pipeline import manifest as target_manifest
 from pipeline._planning import Planned, folder_times, none, still_there
-from pipeline._source import Report
+from pipeline._source import Report, source_digest
 from pipeline.digest import digest_of
 from pipeline.engine import Engine
 from pipeline.errors import StorageError
@@ -46,8 +46,8 @@ def apply_plan(
     parts = list(state.base.parts)
     _prepare_target(job, planned)
     files = sum(s["changes"] for s in planned.summaries)
-    origins = {s.split: s.images for s in job.spec.splits}
-    context = apply.ApplyContext(job.root, state.intent["folder"], job.config.target.images, planned.staged, origins)
+    context = apply.ApplyContext(job.root, state.intent["folder"], job.config.target.images, planned.staged,
+                                 job.origins)
     function = functools.partial(apply.apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
     with progress.stage("apply", files) as step:
@@ -66,7 +66,7 @@ def reclaim(job: Job, planned: Planned) -> None:
 
     Files that it made since are ours, and the next run must know. Where another run has begun there, they are its.
     """
-    state = TargetState(job.target, job.spec.prefixes)
+    state = TargetState(job.target, job.prefixes)
     if job.target.exists() and state.manifest is None and state.intent is None:
         parts = {b: _intended(planned, b) for b in planned.touched}
         target_manifest.write_intent(state, planned.buckets, parts, [p for a, p in planned.meta if a != "keep"])
@@ -105,7 +105,7 @@ def _drop_caches(job: Job, planned: Planned) -> None:
 
 
 def commit(
-    job: Job, info: IndexInfo, planned: Planned, state: TargetState, report: Report, *, complete: bool
+    job: Job, infos: Sequence[IndexInfo], planned: Planned, state: TargetState, report: Report, *, complete: bool
 ) -> None:
     """The YAML comes back, then the manifest is written: from here on the subset is done.
 
@@ -118,18 +118,18 @@ def commit(
     if planned.changes:
         job.target.sync()  # what the manifest vouches for must outlive a power cut
     meta = {p: {"size": len(c), "digest": digest_of(c).hex()} for p, c in planned.contents.items()}
-    kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "problems")
+    kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
     manifest = Manifest(
         tool=f"coco-diy {__version__}",
         recipe=job.recipe(),
-        source=info.source_digest if complete else None,
+        source=source_digest([info.source_digest for info in infos]) if complete else None,
         buckets=planned.buckets,
         parts=planned.totals["parts"],
         meta=meta,
         report={key: report.data[key] for key in kept} | {"ok": report.ok, "warnings": report.warnings},
         images=remember_images(job, planned),
         folders=folder_times(job),
-        prefixes=job.spec.prefixes,
+        prefixes=job.prefixes,
         config=job.portable_config(),
     )
     _keep_problems(state, report)
@@ -159,10 +159,10 @@ def is_current_recipe(job: Job, state: TargetState) -> bool:
     return state.manifest is not None and state.intent is None and state.manifest.recipe == job.recipe()
 
 
-def nothing_to_do(job: Job, state: TargetState, found: Scan) -> Report | None:
+def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report | None:
     """The report of a build that changes nothing, if that is certain without reading a table."""
     manifest = state.manifest
-    digest = found.digest(job.spec)
+    digest = source_digest([scan.digest(s.spec) for s, scan in zip(job.sources, found, strict=True)])
     if manifest is None or digest is None or manifest.source != digest or manifest.folders != folder_times(job):
         return None
     if still_there(job, state).keys() != manifest.meta.keys():
@@ -200,8 +200,7 @@ def remember_images(job: Job, planned: Planned) -> str | None:
         return None
     from pipeline import _planner
 
-    roots = {s.split: s.images for s in job.spec.splits}
-    names, digests = _planner.image_sources(planned.folder, planned.buckets, roots, planned.left_out)
+    names, digests = _planner.image_sources(planned.folder, planned.buckets, job.origins, planned.left_out)
     storage.locate(job.workdir).write(_images_file(job), json.dumps(names).encode())
     return digest_of(digests).hex()
 

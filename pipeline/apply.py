@@ -25,7 +25,7 @@ class ApplyContext:
 
     `root` is the target's, `intent` the folder of the intent's parts, `images` is copy, hardlink, symlink or none;
     `staged` are the folders (each with a final /) that are filled in the staging place; `origins` is where images come
-    from, by split.
+    from, by what their keys begin with.
     """
 
     root: str
@@ -85,8 +85,8 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
             paths, contents = part["path"].to_pylist(), part["content"].to_pylist()
             _note(outcome, root.write_many(paths, contents, scratch=scratch, direct=direct))
             continue
-        for split, url in context.origins.items():
-            images = part.filter(pc.equal(part["split"], split))
+        for prefix, url in context.origins.items():
+            images = part.filter(pc.starts_with(part["key"], prefix))
             if not images.num_rows:
                 continue
             assert url is not None

@@ -43,6 +43,16 @@ class ClassMap:
     lut: tuple[int, ...]
 
     @property
+    def wanted_names(self) -> tuple[str, ...]:
+        """The source's names that are part of the subset, in its order."""
+        return tuple(name for name, new in zip(self.source, self.lut, strict=True) if new >= 0)
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The subset's classes that this source has no name for."""
+        return tuple(name for i, name in enumerate(self.names) if i not in self.lut)
+
+    @property
     def wanted_ids(self) -> tuple[int, ...]:
         """Source ids that are part of the subset, ascending."""
         return tuple(i for i, new in enumerate(self.lut) if new >= 0)
@@ -53,10 +63,24 @@ def class_map(source: Sequence[str], specs: Iterable[ClassSpec] | None) -> Class
 
     Raises `UnknownNameError` for a name the source does not have, `ConfigError` for a name given twice.
     """
+    return align([source], specs)[0]
+
+
+def align(sources: Sequence[Sequence[str]], specs: Iterable[ClassSpec] | None) -> tuple[ClassMap, ...]:
+    """`class_map` for several sources of one subset: each has its own lookup, the subset's names are the same.
+
+    None takes all classes, in the order in which the sources name them first. A source need not have every class.
+    """
+    known = list(dict.fromkeys(name for source in sources for name in source))
     if specs is None:
-        specs = [ClassSpec(name, (name,)) for name in source]
-    ids = {name: i for i, name in enumerate(source)}
-    lut = [-1] * len(source)
+        specs = [ClassSpec(name, (name,)) for name in known]
+    of_name, names = _targets(known, specs)
+    return tuple(ClassMap(tuple(source), names, tuple(of_name.get(name, -1) for name in source)) for source in sources)
+
+
+def _targets(known: Sequence[str], specs: Iterable[ClassSpec]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The subset's id of each class that is taken, by its name in the sources; and the subset's names."""
+    ids: dict[str, int] = {}
     names: list[str] = []
     for spec in specs:
         if spec.name in names:
@@ -64,27 +88,31 @@ def class_map(source: Sequence[str], specs: Iterable[ClassSpec] | None) -> Class
         if not spec.sources:
             raise ConfigError(f"classes: {spec.name!r} is made of no class; name at least one after `from:`")
         for name in spec.sources:
-            if name not in ids:
-                raise UnknownNameError(f"classes: {unknown('class', name, source)}")
-            if lut[ids[name]] >= 0:
-                other = names[lut[ids[name]]] if lut[ids[name]] < len(names) else spec.name
+            if name not in known:
+                raise UnknownNameError(f"classes: {unknown('class', name, known)}")
+            if name in ids:
+                other = names[ids[name]] if ids[name] < len(names) else spec.name
                 raise ConfigError(
                     f"classes: the source's {name!r} cannot become both {other!r} and {spec.name!r}; name it once"
                 )
-            lut[ids[name]] = len(names)
+            ids[name] = len(names)
         names.append(spec.name)
     if not names:
         raise ConfigError("classes: the list is empty; name at least one class, or leave `classes` out to take all")
-    return ClassMap(tuple(source), tuple(names), tuple(lut))
+    return ids, tuple(names)
 
 
 def read_names(text: str, where: str) -> Names:
     """Read a names YAML; `where` is how the user calls the file.
 
+    A ``.txt`` is a list of names, one a line, as labelme's ``labels.txt``: `NO_CLASS` are left out.
+
     Raises `ConfigError`, a sentence with file and line, for whatever a trainer would misread.
     """
     import yaml
 
+    if where.lower().endswith(".txt"):
+        return Names(_listed(text, where))
     try:
         root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
@@ -109,6 +137,24 @@ def read_names(text: str, where: str) -> Names:
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: {', '.join(sorted(wanted))}: {getattr(error, 'problem', error)}") from None
     return Names(names, *_keypoints(extra, where))
+
+
+#: Labels that are no classes: labelme's own tools leave out the first and take the second for what is no object.
+NO_CLASS = ("__ignore__", "_background_")
+
+
+def _listed(text: str, where: str) -> tuple[str, ...]:
+    names: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        name = line.strip()
+        if not name or name in NO_CLASS:
+            continue
+        if name in names:
+            raise ConfigError(f"{where}:{number}: the name {name!r} stands in line {names[name]} too")
+        names[name] = number
+    if not names:
+        raise ConfigError(f"{where}: holds no name; write one class a line")
+    return tuple(names)
 
 
 def _pick(root: object, keys: set[str]) -> object:
@@ -214,20 +260,22 @@ def _int_list(value: object) -> list[int] | None:
 
 
 def dataset_yaml(
-    classes: ClassMap, source: Names, *, header: str, paths: Mapping[str, str], pose: bool
+    maps: Sequence[ClassMap], sources: Sequence[Names], *, header: str, paths: Mapping[str, str], pose: bool
 ) -> bytes:
-    """The training YAML of a subset, UTF-8.
+    """The training YAML of a subset, UTF-8. `maps` and `sources` are of its sources, one or more.
 
     `paths` gives the value of each split's key (train, val, test). ``kpt_shape``, ``flip_idx`` and ``kpt_names``
     (whose class ids are mapped) go along when `pose`. Format: https://docs.ultralytics.com/datasets/detect/
     """
     blocks = [_block(dict(paths))] if paths else []
-    blocks += [_block({"names": dict(enumerate(classes.names))})]
+    blocks += [_block({"names": dict(enumerate(maps[0].names))})]
+    source = sources[0]
     if pose and source.kpt_shape:
         blocks.append(_flow({"kpt_shape": list(source.kpt_shape)}))
         if source.flip_idx:
             blocks.append(_flow({"flip_idx": list(source.flip_idx)}))
-        by_new = {classes.lut[k]: list(v) for k, v in sorted(source.kpt_names.items(), reverse=True)
+        by_new = {classes.lut[k]: list(v) for classes, names in zip(reversed(maps), reversed(sources), strict=True)
+                  for k, v in sorted(names.kpt_names.items(), reverse=True)
                   if k < len(classes.lut) and classes.lut[k] >= 0}
         if by_new:
             blocks.append(_block({"kpt_names": dict(sorted(by_new.items()))}))

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import ConfigDict, Field
 
-from pipeline.classes import ClassMap, ClassSpec, Names, class_map, read_names
+from pipeline._shares import SplitShares
+from pipeline.classes import ClassMap, ClassSpec, Names, align, read_names
 from pipeline.errors import ConfigError, UnknownNameError, nearest, unknown
 from pipeline.schema import Task
 
@@ -30,7 +31,9 @@ class _Model(pydantic.BaseModel):
 class SplitFolders(_Model):
     """Where one split of a source lies, relative to `root` where they are relative paths."""
 
-    labels: str = Field(description="folder of the label files")
+    labels: str | None = Field(None, description="folder of the label files")
+    annotations: str | None = Field(None, description="COCO: the JSON file with all annotations")
+    captions: str | None = Field(None, description="COCO: a JSON file with captions of the same images")
     images: str | None = Field(None, description="folder of the images; leave out where there are none")
 
 
@@ -40,9 +43,14 @@ class Source(_Model):
     name: str = Field("source", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="first part of every key")
     format: str = Field("yolo", description="grammar of the label files")
     task: Task = Field(Task.DETECT, description="what a row says: declared, never guessed")
-    names: str = Field(description="path of the YAML with the class names of the source")
-    root: str | None = Field(None, description="folder with labels/<folder> and images/<folder>")
+    names: str | None = Field(
+        None,
+        description="path of the YAML with the class names of the source, the place is the id; or a list, one name a "
+        "line. COCO JSON and labelme name their classes themselves: there it gives the order",
+    )
+    root: str | None = Field(None, description="folder of the source; yolo: with labels/<folder> and images/<folder>")
     splits: dict[Split, str | SplitFolders] = Field(description="split: its folder, or {labels: …, images: …}")
+    options: dict[str, Any] = Field(default_factory=dict, description="of the format")
 
     @pydantic.model_validator(mode="after")
     def _needs_root(self) -> Source:
@@ -114,22 +122,38 @@ class Fetch(_Model):
     """Downloads."""
 
 
-class Config(_Model):
-    """One subset: its source, its classes, its target."""
+def _how_many(value: object) -> str:
+    return "several" if isinstance(value, list | tuple) else "one"
 
-    source: Source
+
+class Config(_Model):
+    """One subset: its source or sources, its classes, its target."""
+
+    source: Annotated[
+        Annotated[Source, pydantic.Tag("one")] | Annotated[list[Source], pydantic.Tag("several")],
+        pydantic.Discriminator(_how_many),
+    ] = Field(description="one collection, or a list of them, each with a name; classes are aligned by name")
     fetch: Fetch = Field(default_factory=Fetch)
     classes: str | list[str | ClassEntry] | None = Field(
         None, description="classes of the subset, the order gives the ids; or the path of a names YAML; null: all"
     )
     select: Select = Field(default_factory=lambda: Select.model_validate({}))
-    split: None = Field(None, description="null: the source's own splits")
+    split: SplitShares | None = Field(None, description="null: the source's own splits")
 
-    @pydantic.field_validator("split", mode="before")
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources, one or more, by the order of their keys."""
+        found = self.source if isinstance(self.source, list) else [self.source]
+        return tuple(sorted(found, key=lambda source: f"{source.name}/"))
+
+    @pydantic.field_validator("source")
     @classmethod
-    def _no_split(cls, value: object) -> object:
-        if value is not None:
-            raise ValueError("images cannot be dealt out anew yet; leave it null, which keeps the source's own splits")
+    def _own_names(cls, value: Source | list[Source]) -> Source | list[Source]:
+        names = [source.name for source in value] if isinstance(value, list) else ["one"]
+        if not names:
+            raise ValueError("the list is empty; name at least one source")
+        if again := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two sources are called {again!r}; give each a `name` of its own, as in `name: mine`")
         return value
 
     target: Target
@@ -226,28 +250,21 @@ def read_text(path: str, what: str) -> str:
         raise ConfigError(f"{path}: the {what} file cannot be read ({error.strerror})") from None
 
 
-def load_names(source: Source) -> Names:
-    """The class names of a source; a pose source must say its kpt_shape."""
-    names = read_names(read_text(source.names, "class names"), source.names)
-    if source.task is Task.POSE and names.kpt_shape is None:
-        raise ConfigError(f"{source.names}: task pose needs the line `kpt_shape: [17, 3]` "
-                          "(number of keypoints, 2 or 3 values each)")
-    return names
+def load_names(source: Source) -> Names | None:
+    """The class names of a source, None where it has no file of them."""
+    return read_names(read_text(source.names, "class names"), source.names) if source.names is not None else None
 
 
-def load_classes(config: Config, names: Names) -> ClassMap:
-    """The class map of a config; raises before anything else is read."""
+def load_specs(config: Config) -> list[ClassSpec] | None:
+    """The classes of a config, None for all; raises before anything else is read."""
     if config.classes is None:
-        return class_map(names.names, None)
+        return None
     if isinstance(config.classes, str):
         if not os.path.exists(os.path.expanduser(config.classes)):
             raise ConfigError(f"classes: {config.classes!r} is no file; a text here is the path of a names YAML, and a "
                               f"class is written in brackets: [{config.classes}]")
         wanted = read_names(read_text(config.classes, "classes"), config.classes).names
-        try:
-            return class_map(names.names, [ClassSpec(n, (n,)) for n in wanted])
-        except UnknownNameError as error:
-            raise UnknownNameError(f"{config.classes}: {error}") from None
+        return [ClassSpec(n, (n,)) for n in wanted]
     specs = []
     for entry in config.classes:
         if isinstance(entry, str):
@@ -255,7 +272,16 @@ def load_classes(config: Config, names: Names) -> ClassMap:
         else:
             sources = [entry.from_] if isinstance(entry.from_, str) else entry.from_
             specs.append(ClassSpec(entry.name, tuple(sources)))
-    return class_map(names.names, specs)
+    return specs
+
+
+def map_classes(config: Config, specs: list[ClassSpec] | None, names: Sequence[Sequence[str]]) -> tuple[ClassMap, ...]:
+    """The class map of each source, whose `names` are by the order of `Config.sources`."""
+    try:
+        return align(names, specs)
+    except UnknownNameError as error:
+        where = f"{config.classes}: " if isinstance(config.classes, str) else ""
+        raise UnknownNameError(f"{where}{error}") from None
 
 
 def _sentence(error: pydantic.ValidationError, where: str, node: object) -> str:
@@ -307,7 +333,7 @@ def _walk(loc: Iterable[int | str]) -> tuple[list[int | str], list[type[pydantic
 
 def _is_branch(step: int | str) -> bool:
     names = {model.__name__ for model in (SplitFolders, ClassEntry)}
-    return isinstance(step, str) and (step in names or step in ("str", "int", "[key]") or "[" in step)
+    return isinstance(step, str) and (step in names or step in ("str", "int", "[key]", "one", "several") or "[" in step)
 
 
 def _models(annotation: object) -> list[type[pydantic.BaseModel]]:

@@ -25,17 +25,20 @@ from typing import Any, TypeVar
 
 from pipeline.errors import ConfigError, StorageError
 from pipeline.stop import STOP
+from pipeline.tally import count_in, look_at
 
 T = TypeVar("T")
 _MAIN_LOCK = threading.Lock()
 
 #: Fewer files than this are done sooner than a helper process starts.
 FILES_WORTH_HELPERS = 10_000
+#: Places in which helpers count the files that they go through.
+_COUNT_PLACES = 64
 #: How long a stopped run waits for the file that a thread has under way.
 STOP_SECONDS = 1.0
 
 
-def _start_worker(needs_pandas: bool) -> None:
+def _start_worker(needs_pandas: bool, counts: Any) -> None:
     """First of all in a worker process. Ctrl-C is for the parent, which ends its workers.
 
     A helper beside the parent indexes and applies, so it never needs pandas; Arrow would look for it at its first
@@ -43,6 +46,8 @@ def _start_worker(needs_pandas: bool) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    place = os.getpid() % len(counts)  # two of one place would only lose some counts
+    count_in(memoryview(counts).cast("B").cast("q")[place : place + 1])
     gc.set_threshold(100_000, 50, 50)  # lists of a hundred thousand names are no garbage
     if not needs_pandas:
         sys.meta_path.insert(0, _NoPandas())
@@ -111,7 +116,9 @@ class Engine(AbstractContextManager["Engine"]):
         with self._started:
             if self._pool is None:
                 context = multiprocessing.get_context("spawn")
-                self._pool = _Helpers(max(self.helpers, 1), context, _start_worker, (self.scheduler != "auto",))
+                counts = context.RawArray("q", _COUNT_PLACES)
+                look_at(counts)
+                self._pool = _Helpers(max(self.helpers, 1), context, _start_worker, (self.scheduler != "auto", counts))
             return self._pool
 
     def background(self, function: Callable[..., T], *args: Any) -> Callable[[], T]:

@@ -6,6 +6,7 @@ size, normalised to 0-1 by the image's size (YOLO).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,3 +31,61 @@ def polygons_to_cxcywhn(xs: Floats, ys: Floats, starts: Ints) -> tuple[Floats, F
     left, right = np.minimum.reduceat(xs, starts), np.maximum.reduceat(xs, starts)
     top, bottom = np.minimum.reduceat(ys, starts), np.maximum.reduceat(ys, starts)
     return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+
+
+def clip_polygon(xy: Floats, width: float, height: float) -> Floats:
+    """The part of a polygon, shape (points, 2), in pixels, that lies in an image; no points where nothing does.
+
+    Sutherland-Hodgman, one edge of the image after the other: parts that the edge cuts apart stay joined along it.
+    """
+    import numpy as np
+
+    if ((xy >= 0) & (xy <= (width, height))).all():
+        return xy
+    for axis, sign, bound in ((0, -1.0, 0.0), (0, 1.0, width), (1, -1.0, 0.0), (1, 1.0, height)):
+        beyond = sign * (xy[:, axis] - bound)  # positive outside
+        kept: list[Floats] = []
+        for i in range(len(xy)):
+            here, before = beyond[i], beyond[i - 1]
+            if (here > 0) != (before > 0):
+                cut = xy[i - 1] + (xy[i] - xy[i - 1]) * (before / (before - here))
+                cut[axis] = bound
+                kept.append(cut)
+            if here <= 0:
+                kept.append(xy[i])
+        xy = np.array(kept, np.float64).reshape(-1, 2)
+        if len(xy) < 3:
+            return np.zeros((0, 2))
+    return xy
+
+
+def join_polygons(parts: Sequence[Floats]) -> Floats:
+    """Polygons of one object, shape (points, 2) each, as one: each is joined to the next where they are nearest.
+
+    The way there and back is one line, so the area is that of all parts; the order of points is that of Ultralytics'
+    `merge_multi_segment`.
+    """
+    import numpy as np
+
+    if len(parts) == 1:
+        return parts[0]
+    ways: list[list[int]] = [[] for _ in parts]
+    for i in range(1, len(parts)):
+        apart = ((parts[i - 1][:, None, :] - parts[i][None, :, :]) ** 2).sum(-1)
+        first, second = np.unravel_index(int(apart.argmin()), apart.shape)
+        ways[i - 1].append(int(first))
+        ways[i].append(int(second))
+    there: list[Floats] = []
+    back: list[Floats] = []
+    for i, (part, way) in enumerate(zip(parts, ways, strict=True)):
+        points = part
+        if len(way) == 2 and way[0] > way[1]:
+            way, points = way[::-1], part[::-1]  # noqa: PLW2901 - as Ultralytics does, with the indices of before
+        points = np.roll(points, -way[0], axis=0)
+        points = np.concatenate([points, points[:1]])
+        if i in (0, len(parts) - 1):
+            there.append(points)
+        else:
+            there.append(points[: way[1] - way[0] + 1])
+            back.append(points[way[1] - way[0] :])
+    return np.concatenate(there + back[::-1])

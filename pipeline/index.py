@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline import storage
+from pipeline import formats, storage
+from pipeline.classes import NO_CLASS
 from pipeline.engine import Engine
 from pipeline.frames import to_pandas
 from pipeline.progress import Progress
@@ -75,7 +76,9 @@ class Scan:
 class IndexInfo:
     """The content of `index.json`: `totals` by split, see `_summary`.
 
-    `content` is a digest of the label files' names and contents, the same on every machine.
+    `names` is what the source calls its classes itself, if it does (the fields of `classes.Names`); `document` is what
+    belongs to a label file as a whole, by split. `content` is a digest of the label files' names and contents, the same
+    on every machine.
     """
 
     spec: dict[str, Any]
@@ -83,6 +86,8 @@ class IndexInfo:
     buckets: int
     source_digest: str | None
     totals: dict[str, Any]
+    names: dict[str, Any] | None = None
+    document: dict[str, Any] = field(default_factory=dict)
     odd: list[list[str]] = field(default_factory=list)
     content: str | None = None
     version: int = VERSION
@@ -101,13 +106,14 @@ class IndexInfo:
 
 
 def scan(
-    spec: IndexSpec, suffix: str, *, with_stats: bool,
+    spec: IndexSpec, *, with_stats: bool,
     engine: Engine | None = None, meanwhile: Callable[[], None] | None = None,
 ) -> Scan:
     """List the source. With an `engine` in a helper process, while this one does `meanwhile`.
 
     `with_stats` asks for size and times of the label files; where all of them are read anyway, that is not needed.
     """
+    suffix = formats.load(spec.format).SUFFIX
     jobs: list[tuple[str, frozenset[str], bool]] = []
     for split in spec.splits:
         jobs.append((split.labels, frozenset({suffix}), with_stats))
@@ -166,7 +172,7 @@ def update(
     _drop_foreign_parts(directory, count)
     summaries: dict[int, dict[str, Any]] = {}
     stats = np.zeros((found.files, 4), np.int64)
-    with progress.stage("index", found.files) as step:
+    with progress.stage("index", found.label_files) as step:
         tasks = [(bucket, payload) for bucket, payload in enumerate(payloads)]
         for done in engine.map(function, tasks, files=changed, first=meanwhile):
             summaries[done.bucket] = done.summary
@@ -180,13 +186,19 @@ def update(
         add_counts(totals, summaries[bucket])
     odd = [[storage.locate(listing.folder).join(path), reason]
            for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
+    names = _names(totals) if formats.load(spec.format).NAMED else None
     content = sum(counts.pop("content", 0) for counts in totals.values())
-    info = IndexInfo(asdict(spec), spec_digest, count, digest, totals, odd, f"{content % 2**64:016x}")
+    info = IndexInfo(asdict(spec), spec_digest, count, digest, totals, names, {}, odd, f"{content % 2**64:016x}")
     text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
     place = storage.locate(directory)
     place.sync()  # what index.json vouches for must outlive a power cut
     place.write("index.json", text.encode())
     return info
+
+
+def _names(totals: dict[str, Any]) -> dict[str, Any]:
+    """The names of classes that rows carry, sorted."""
+    return {"names": sorted({name for counts in totals.values() for name in counts["objects"]} - set(NO_CLASS))}
 
 
 def has_parts(directory: str) -> bool:
@@ -312,29 +324,48 @@ class Index:
         """One row for each row or file that could not be taken, see `schema.problems`."""
         return self.frame("problems")
 
-    def frame(self, table: str, columns: Sequence[str] | None = None, classes: Sequence[int] | None = None) -> Any:
+    def frame(
+        self, table: str, columns: Sequence[str] | None = None, classes: Sequence[int | str] | None = None,
+        buckets: int | None = None,
+    ) -> Any:
         """A Dask frame over one table; `columns` and the class filter are passed down to the Parquet read.
+
+        `classes` are class ids or, of a source whose rows carry names, names. `buckets`, a multiple of the index's,
+        cuts the frame finer, as another source is cut.
 
         `dask.dataframe.read_parquet` would fuse small files, and a partition would no longer be a bucket.
         """
         import dask
         import dask.dataframe as dd
 
-        read = functools.partial(read_part, self.directory, table, columns=columns, classes=classes)
+        own = self.info.buckets
+        read = functools.partial(read_part, self.directory, table, columns=columns, classes=classes,
+                                 cut=None if buckets in (None, own) else (own, buckets))
         with dask.config.set({"dataframe.convert-string": False}):  # the columns are Arrow's already
-            return dd.from_map(read, range(self.info.buckets), meta=_meta(table, columns))
+            return dd.from_map(read, range(buckets or own), meta=_meta(table, columns))
 
 
 def read_part(
     directory: str, table: str, bucket: int, columns: Sequence[str] | None = None,
-    classes: Sequence[int] | None = None,
+    classes: Sequence[int | str] | None = None, cut: tuple[int, int] | None = None,
 ) -> Any:
-    """One bucket of a table as a pandas frame with Arrow-backed columns; `classes` keeps rows of these class ids."""
+    """One bucket of a table as a pandas frame with Arrow-backed columns; `classes` keeps rows of these classes.
+
+    They are ids or names, see `Index.frame`. With `cut` = (n, m) it is bucket `bucket` of m, where m is a multiple of
+    the n that are there: bucket i of m is a part of bucket i % n of n. `columns` then has the key.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    filters = [("class_id", "in", list(classes))] if classes is not None else None
-    path = os.path.join(directory, table, part_name(bucket))
-    return to_pandas(pq.read_table(path, columns=columns, filters=filters, memory_map=True, use_threads=False))
+    filters = None
+    if classes is not None:
+        filters = [("label" if any(isinstance(c, str) for c in classes) else "class_id", "in", list(classes))]
+    path = os.path.join(directory, table, part_name(bucket % cut[0] if cut else bucket))
+    found = pq.read_table(path, columns=columns, filters=filters, memory_map=True, use_threads=False)
+    if cut:
+        found = found.filter(pa.array([zlib.crc32(k.encode()) % cut[1] == bucket for k in found["key"].to_pylist()],
+                                      pa.bool_()))
+    return to_pandas(found)
 
 
 def _meta(table: str, columns: Sequence[str] | None) -> Any:

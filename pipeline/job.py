@@ -4,25 +4,51 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline import exporters, formats, storage
-from pipeline.classes import ClassMap, Names
-from pipeline.config import Config, Source, SplitFolders, load_classes, load_names
+from pipeline.classes import ClassMap, ClassSpec, Names
+from pipeline.config import Config, Source, SplitFolders, load_names, load_specs, map_classes
 from pipeline.errors import ConfigError
 from pipeline.schema import VERSION, Task
 from pipeline.spec import IndexSpec, SplitSpec
 
 
 @dataclass(frozen=True)
+class SourceJob:
+    """One source. `file_names` are from its names file, `names` those or, once it is indexed, the source's own."""
+
+    source: Source
+    spec: IndexSpec
+    workdir: str
+    file_names: Names | None
+    names: Names | None
+
+    @property
+    def index_dir(self) -> str:
+        """Folder of the index: one a source and task, whatever the classes and the target are."""
+        spec = self.spec
+        return os.path.join(self.workdir, "index", f"{spec.name}-{spec.task}-{spec.digest()[:8]}")
+
+    @property
+    def named(self) -> bool:
+        """Whether rows carry the names of their classes."""
+        return formats.load(self.spec.format).NAMED
+
+
+@dataclass(frozen=True)
 class Job:
-    """One subset to make. All paths are absolute; `root` is the target's."""
+    """One subset to make. All paths are absolute; `root` is the target's.
+
+    `maps` has the class map of each source; it is empty until the names of all sources are known, see `with_names`.
+    """
 
     config: Config
-    names: Names
-    classes: ClassMap
-    spec: IndexSpec
+    sources: tuple[SourceJob, ...]
+    specs: tuple[ClassSpec, ...] | None
+    maps: tuple[ClassMap, ...]
     root: str
     workdir: str
 
@@ -32,10 +58,43 @@ class Job:
         return storage.locate(self.root)
 
     @property
-    def index_dir(self) -> str:
-        """Folder of the index: one a source and task, whatever the classes and the target are."""
-        spec = self.spec
-        return os.path.join(self.workdir, "index", f"{spec.name}-{spec.task}-{spec.digest()[:8]}")
+    def several(self) -> bool:
+        """Whether there are several sources: then each has a folder of its own below the target's splits."""
+        return len(self.sources) > 1
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the subset's classes, the place is the id; they are known once `maps` are."""
+        return self.maps[0].names
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes of all sources."""
+        return tuple(dict.fromkeys(name for s in self.sources if s.names for name in s.names.names))
+
+    @property
+    def task(self) -> Task:
+        """The task of all sources."""
+        return self.sources[0].spec.task
+
+    @property
+    def origins(self) -> dict[str, str | None]:
+        """Where images come from, by what their keys begin with."""
+        return {s.spec.prefix(split): split.images for s in self.sources for split in s.spec.splits}
+
+    @property
+    def prefixes(self) -> dict[str, str]:
+        """What keys begin with, by the split that they are of or, of several sources, by source and split."""
+        return {f"{s.spec.name}/{split.split}" if self.several else split.split: s.spec.prefix(split)
+                for s in self.sources for split in s.spec.splits}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Splits of the subset, as far as they are declared, in the order train, val, test."""
+        if self.config.split is not None:
+            return tuple(self.config.split.shares)
+        found = {split.split for s in self.sources for split in s.spec.splits}
+        return tuple(split for split in ("train", "val", "test") if split in found)
 
     @property
     def plan_dir(self) -> str:
@@ -46,33 +105,81 @@ class Job:
         return os.path.join(self.workdir, "plans", f"{name}-{digest_of(self.root.encode()).hex()[:8]}")
 
     @property
+    def split_table(self) -> str | None:
+        """Path of the split table; None where the source's splits or the hash decide."""
+        options = self.config.split
+        if options is None or not (options.stratify or options.table):
+            return None
+        if options.table is not None:
+            return storage.local_path(options.table)
+        return os.path.join(self.workdir, "splits", f"{os.path.basename(self.plan_dir)}.csv")
+
+    @property
     def need_image(self) -> bool:
         """Whether images are part of the subset."""
         return self.config.target.images != "none"
 
+    def with_names(self, found: Sequence[Names | None]) -> Job:
+        """This job with the names that the sources themselves have, as far as no file gives them; classes mapped.
+
+        Raises `UnknownNameError` for a class that no source has.
+        """
+        sources = tuple(replace(s, names=s.file_names or names) for s, names in zip(self.sources, found, strict=True))
+        if not all(s.names for s in sources):
+            return replace(self, sources=sources)
+        specs = list(self.specs) if self.specs is not None else None
+        maps = map_classes(self.config, specs, [s.names.names for s in sources if s.names])
+        return replace(self, sources=sources, maps=maps)
+
     def portable_config(self) -> dict[str, Any]:
         """The config as plain data that means the same in every working directory of this machine."""
         data = self.config.model_dump(mode="json", by_alias=True)
-        data["source"] |= {"names": os.path.abspath(self.config.source.names), "splits": {
-            s.split: {"labels": s.labels, "images": s.images} for s in self.spec.splits}}
-        data["source"].pop("root")
+        told = data["source"] if isinstance(data["source"], list) else [data["source"]]
+        by_name = {s.source.name: s for s in self.sources}
+        for source in told:
+            job = by_name[source["name"]]
+            whole = formats.load(job.spec.format).WHOLE
+            if source["names"] is not None:
+                source["names"] = os.path.abspath(source["names"])
+            source["splits"] = {
+                s.split: {"annotations" if whole else "labels": s.labels, "images": s.images}
+                | ({"captions": s.captions} if s.captions else {}) for s in job.spec.splits}
+            source.pop("root")
         data["target"]["root"], data["workdir"] = self.root, self.workdir
+        if self.split_table is not None:
+            data["split"]["table"] = self.split_table
         if isinstance(data["classes"], str):
             data["classes"] = os.path.abspath(data["classes"])
         return data
 
+    def _split_table_content(self) -> str | None:
+        if self.split_table is None:
+            return None
+        folder, name = os.path.split(self.split_table)
+        content = storage.locate(folder).read(name)
+        return content.decode(errors="replace") if content is not None else None
+
     def recipe(self) -> str:
-        """Digest of everything in the config that decides about the files of the subset."""
+        """Digest of everything in the config that decides about the files of the subset.
+
+        Names that the sources themselves have are no part of it: what the sources are decides about those.
+        """
         from pipeline.digest import digest_of
 
         target = self.config.target
         parts: list[Any] = [
-            VERSION, self.spec.digest(), self.names.names, self.names.kpt_shape, self.names.flip_idx,
-            sorted(self.names.kpt_names.items()), self.classes.names, self.classes.lut,
+            VERSION,
+            [[s.spec.digest(), *_facts(s.file_names)] for s in self.sources],
+            None if self.specs is None else [[spec.name, spec.sources] for spec in self.specs],
             self.config.select.model_dump(), target.format, target.images, target.yaml, target.archive,
             self.root if target.yaml != "portable" else "", self.config.on_error,
+            self.config.split and [self.config.split.model_dump(exclude={"table"}), self._split_table_content()],
         ]
         return digest_of(json.dumps(parts, sort_keys=True).encode()).hex()
+
+
+def _facts(names: Names | None) -> list[Any]:
+    return [] if names is None else [names.names, names.kpt_shape, names.flip_idx, sorted(names.kpt_names.items())]
 
 
 def resolve(config: Config) -> Job:
@@ -80,60 +187,122 @@ def resolve(config: Config) -> Job:
 
     Raises `UsageError`s: an unknown class, format or name stops here, before anything is read.
     """
-    source = config.source
-    names = load_names(source)
-    classes = load_classes(config, names)
-    format_ = formats.load(source.format)
+    workdir = storage.local_path(config.workdir)
     exporters.load(config.target.format)
-    if source.task not in format_.TASKS:
-        raise ConfigError(f"source.task: format {source.format} holds no task {source.task}")
-    keypoints = names.kpt_shape if source.task is Task.POSE else None
-    spec = IndexSpec(source.name, source.format, source.task, keypoints, tuple(_splits(source)))
-    for split in spec.splits:
-        for folder, what in ((split.labels, "labels"), (split.images, "images")):
-            if folder is not None and not os.path.isdir(folder):
-                raise ConfigError(f"source: the {what} folder of split {split.split}, {folder}, does not exist; "
-                                  "correct source.root or source.splits")
-    job = Job(config, names, classes, spec, storage.local_path(config.target.root), storage.local_path(config.workdir))
+    sources = tuple(_source(source, workdir) for source in config.sources)
+    if len(tasks := {s.spec.task: s.source.name for s in sources}) > 1:
+        told = " and ".join(f"{name} has {task}" for task, name in tasks.items())
+        raise ConfigError(f"source: the sources of one subset have one task, but {told}; declare the same task")
+    specs = load_specs(config)
+    job = Job(config, sources, None if specs is None else tuple(specs), (), storage.local_path(config.target.root),
+              workdir)
+    job = job.with_names([s.names for s in sources])
+    for source in sources:
+        for split in source.spec.splits:
+            _check_places(source, split)
     _keep_apart(job)
     return job
 
 
-def _splits(source: Source) -> list[SplitSpec]:
+def _source(source: Source, workdir: str) -> SourceJob:
+    format_ = formats.load(source.format)
+    if source.task not in format_.TASKS:
+        raise ConfigError(f"source.task: format {source.format} holds no task {source.task}")
+    if source.names is None and not format_.NAMED:
+        raise ConfigError(f"source.names: is missing; label files of format {source.format} have numbers for classes, "
+                          "so name the YAML that tells what they are, as in `names: conf/coco.yaml`")
+    names = load_names(source)
+    if source.task is Task.POSE and not format_.NAMED and names is not None and names.kpt_shape is None:
+        raise ConfigError(f"{source.names}: task pose needs the line `kpt_shape: [17, 3]` "
+                          "(number of keypoints, 2 or 3 values each)")
+    keypoints = names.kpt_shape if names is not None and source.task is Task.POSE else None
+    spec = IndexSpec(source.name, source.format, source.task, keypoints, tuple(_splits(source, format_)),
+                     _options(source, format_))
+    return SourceJob(source, spec, workdir, names, names)
+
+
+def _options(source: Source, format_: formats.Format) -> str:
+    """What the format may be told, complete, as JSON."""
+    if format_.Options is None:
+        if source.options:
+            raise ConfigError(f"source.options: format {source.format} has none")
+        return "{}"
+    import pydantic
+
+    try:
+        return json.dumps(format_.Options.model_validate(source.options).model_dump(mode="json"), sort_keys=True)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(step) for step in first["loc"])
+        known = ", ".join(format_.Options.model_fields)
+        what = f"unknown; format {source.format} knows {known}" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigError(f"source.options.{key}: {what[:1].lower()}{what[1:]}") from None
+
+
+def _check_places(source: SourceJob, split: SplitSpec) -> None:
+    whole = formats.load(source.spec.format).WHOLE
+    for place, what, there in (
+        (split.labels, "annotations file" if whole else "labels folder", os.path.isfile if whole else os.path.isdir),
+        (split.captions, "captions file", os.path.isfile),
+        (split.images, "images folder", os.path.isdir),
+    ):
+        if place is not None and not there(place):
+            raise ConfigError(f"source: the {what} of split {split.split}, {place}, does not exist; "
+                              "correct source.root or source.splits")
+
+
+def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
     root = storage.local_path(source.root) if source.root is not None else ""
     found = []
     for split, value in source.splits.items():
-        folders = value if isinstance(value, SplitFolders) else SplitFolders(
-            labels=f"labels/{value}", images=f"images/{value}")
-        labels = storage.local_path(os.path.join(root, folders.labels))
-        images = storage.local_path(os.path.join(root, folders.images)) if folders.images is not None else None
-        if images is not None and isinstance(value, str) and not os.path.isdir(images):
+        given = isinstance(value, SplitFolders)
+        places = value.model_dump() if isinstance(value, SplitFolders) else format_.layout(value, source.task)
+        key, other = ("annotations", "labels") if format_.WHOLE else ("labels", "annotations")
+        if places.get(key) is None or places.get(other) is not None or (places.get("captions") and not format_.WHOLE):
+            raise ConfigError(f"source.splits.{split}: format {source.format} has `{key}` and `images`"
+                              f"{' and perhaps `captions`' if format_.WHOLE else ''}, as in "
+                              f"`{split}: {{{key}: …, images: …}}`")
+        labels, images, captions = (
+            storage.local_path(os.path.join(root, place)) if place is not None else None
+            for place in (places[key], places.get("images"), places.get("captions")))
+        if images is not None and not given and not os.path.isdir(images):
             images = None  # labels alone are a source too; a build that is to copy images says what is missing
-        found.append((str(split), labels, images))
+        assert labels is not None
+        found.append((str(split), labels, images, captions))
     # The folder's name is part of the key; where splits share it (train/labels, valid/labels), one more level is taken.
     for depth in range(1, 10):
-        folders_ = ["/".join(labels.split("/")[-depth:]) for _, labels, _ in found]
-        if len(set(folders_)) == len(folders_):
-            return [SplitSpec(s, f, la, im) for f, (s, la, im) in zip(folders_, found, strict=True)]
-    raise ConfigError("source.splits: two splits have the same folder of labels")
+        folders = ["/".join(labels.split("/")[-depth:]) for _, labels, _, _ in found]
+        if format_.WHOLE:
+            folders = [os.path.splitext(folder)[0] for folder in folders]
+        if len(set(folders)) == len(folders):
+            return [SplitSpec(s, f, la, im, ca) for f, (s, la, im, ca) in zip(folders, found, strict=True)]
+    raise ConfigError(f"source.splits: two splits have the same {'file of annotations' if format_.WHOLE else ''}"
+                      f"{'' if format_.WHOLE else 'folder of labels'}")
 
 
 def _keep_apart(job: Job) -> None:
     """The source is never written to: neither target nor workdir may lie in a folder of it, or hold one as its own."""
-    root = storage.local_path(job.config.source.root) if job.config.source.root is not None else None
-    for what, place in (("target.root", job.root), ("workdir", job.workdir)):
-        for folder in ("", "labels", "images"):
-            if root is not None and (_within(place, os.path.join(root, folder)) if folder else _same(place, root)):
-                raise ConfigError(f"{what}: {place} lies in the source {root}, which is never written to; choose a "
-                                  "place beside it")
+    for source in job.sources:
+        _keep_apart_from(job, source)
     above = os.path.dirname(job.root)
     while above != os.path.dirname(above):
         if os.path.exists(os.path.join(above, ".coco-diy", "manifest.json")):
             raise ConfigError(f"target.root: {job.root} lies in {above}, which is a subset already; choose a place "
                               "beside it")
         above = os.path.dirname(above)
-    for split in job.spec.splits:
-        for folder in filter(None, (split.labels, split.images)):
+    if _within(job.workdir, job.root):
+        raise ConfigError(f"workdir: {job.workdir} lies in the target {job.root}; choose a place beside it")
+
+
+def _keep_apart_from(job: Job, source: SourceJob) -> None:
+    root = storage.local_path(source.source.root) if source.source.root is not None else None
+    for what, place in (("target.root", job.root), ("workdir", job.workdir)):
+        for folder in ("", "labels", "images"):
+            if root is not None and (_within(place, os.path.join(root, folder)) if folder else _same(place, root)):
+                raise ConfigError(f"{what}: {place} lies in the source {root}, which is never written to; choose a "
+                                  "place beside it")
+    for split in source.spec.splits:
+        for folder in filter(None, (split.labels, split.images, split.captions)):
             for what, place in (("target.root", job.root), ("workdir", job.workdir)):
                 if _within(place, folder):
                     raise ConfigError(f"{what}: {place} lies in the source folder {folder}, which is never written to; "
@@ -142,14 +311,12 @@ def _keep_apart(job: Job) -> None:
                 if _within(folder, own) or _within(own, folder):
                     raise ConfigError(f"target.root: {own} holds the source folder {folder}, or leads into it, and a "
                                       "source is never written to; choose another place")
-    if _within(job.workdir, job.root):
-        raise ConfigError(f"workdir: {job.workdir} lies in the target {job.root}; choose a place beside it")
 
 
 def _own_folders(job: Job) -> list[str]:
     """Folders that a build writes to, as far as they can be links to somewhere else."""
     layout = exporters.load(job.config.target.format).FOLDERS
-    below = [f"{folder}/{split.split}" for folder in layout for split in job.spec.splits]
+    below = [f"{folder}/{split}" for folder in layout for split in job.splits]
     return [os.path.join(job.root, folder) for folder in (".coco-diy", *layout, *below)]
 
 

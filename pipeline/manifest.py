@@ -45,7 +45,7 @@ class Manifest:
 
     `recipe` is the digest of everything in the config that decides about the subset, `source` that of the source's
     listing; `parts` are the digests of the parts, `meta` the files that belong to no image, `folders` the change times
-    (ns) of the target's folders when the run ended; `prefixes` is what keys begin with, by split;
+    (ns) of the target's folders when the run ended; `prefixes` is what keys begin with, see `TargetState`;
     `config` is the config, its paths made absolute.
     """
 
@@ -74,8 +74,8 @@ class Base:
 class TargetState:
     """The manifest and intent at `root`, read once; `rows` gives what the target holds, a bucket at a time.
 
-    `prefixes` is what keys begin with now, by split. Where the source was called otherwise before, the keys of the
-    manifest are changed accordingly: the files are the same.
+    `prefixes` is what keys begin with now, by split (of several sources, by source and split). Where the source was
+    called otherwise before, the keys of the manifest are changed accordingly: the files are the same.
     """
 
     def __init__(self, root: Location, prefixes: dict[str, str] | None = None) -> None:
@@ -91,8 +91,8 @@ class TargetState:
         else:
             before = self.manifest.prefixes if self.manifest else prefixes
         self.prefixes: dict[str, str] = prefixes if prefixes is not None else before or {}
-        self.renamed = {s: (p, self.prefixes[s]) for s, p in (before or {}).items()
-                        if s in self.prefixes and p != self.prefixes[s]}
+        self.renamed = [(p, self.prefixes[s]) for s, p in (before or {}).items()
+                        if s in self.prefixes and p != self.prefixes[s]]
         if self.intent is not None:
             for name in self.folder.names(self.intent["folder"]):
                 if name.startswith("done-") and name.endswith(".json"):
@@ -139,8 +139,8 @@ class TargetState:
         n = self.intent["buckets"] if self.intent else self.base.buckets
         table = pa.concat_tables([self._rows(b, n) for b in range(n)])
         keys = []
-        for key, split in zip(table["key"].to_pylist(), table["split"].to_pylist(), strict=True):
-            before, now = self.renamed.get(split, ("", ""))
+        for key in table["key"].to_pylist():
+            before, now = next((pair for pair in self.renamed if key.startswith(pair[0])), ("", ""))
             keys.append(now + key.removeprefix(before))
         table = table.set_column(table.schema.get_field_index("key"), table.schema.field("key"), pa.array(keys))
         return table.filter(_in_bucket(table, bucket, buckets)).combine_chunks()
@@ -268,7 +268,7 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
     content = {"folder": folder, "buckets": buckets, "touched": sorted(parts), "base": asdict(base), "meta": meta,
                "prefixes": state.prefixes}
     state.folder.write("intent.json", json.dumps(content).encode())
-    state.intent, state.base, state._done, state.renamed = content, base, {}, {}
+    state.intent, state.base, state._done, state.renamed = content, base, {}, []
     _clear(state.folder, "intent", keep=folder.removeprefix("intent/"))
 
 

@@ -1,120 +1,64 @@
-"""Whether bytes are an image that trainers can use, and its size; pure.
-
-Headers and pixels are Pillow's to read. It does not tell whether a file ends where it must, so the ends of JPEG, PNG
-and WebP files are looked at here. HEIC and HEIF are beyond Pillow: of them only the signature is looked at.
-"""
+"""What an image file says of itself in its first bytes: its size, and which way up it is shown; pure."""
 
 from __future__ import annotations
 
-import io
+import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-#: Bytes at the beginning that nearly always hold the header; a large colour profile may need more.
-HEAD_BYTES = 64 << 10
-TAIL_BYTES = 64
-#: Ultralytics leaves out images with a side under this (`verify_image_label`).
-MIN_SIDE = 10
-#: More are not decoded: they would take a gigabyte of memory.
-MAX_PIXELS = 1 << 28
-_PNG_END = b"IEND\xaeB`\x82"
-_JPEG_END = b"\xff\xd9"
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+_ORIENTATION = 0x0112  # the EXIF tag
+#: For each EXIF orientation: whether x and y change places, then whether x, then whether y runs the other way.
+_TURNS = {1: (False, False, False), 2: (False, True, False), 3: (False, True, True), 4: (False, False, True),
+          5: (True, False, False), 6: (True, True, False), 7: (True, True, True), 8: (True, False, True)}
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was seen: `reason` (the counted word) and `detail` (a clause) where it cannot be used; its size in pixels.
+class Picture:
+    """Size in pixels as the file stores it, and its EXIF orientation (1 to 8)."""
 
-    Reasons: ``image_empty``, ``image_cut_short``, ``image_unreadable``, ``image_too_small``, ``image_too_large``.
-    """
+    stored_width: int
+    stored_height: int
+    orientation: int = 1
 
-    reason: str | None = None
-    detail: str | None = None
-    width: int | None = None
-    height: int | None = None
+    @property
+    def width(self) -> int:
+        """Width in pixels as trainers and viewers show the image: by its orientation."""
+        return self.stored_height if _TURNS[self.orientation][0] else self.stored_width
 
+    @property
+    def height(self) -> int:
+        """Height in pixels as trainers and viewers show the image."""
+        return self.stored_width if _TURNS[self.orientation][0] else self.stored_height
 
-def by_header(size: int, head: bytes, tail: bytes) -> Look | None:
-    """Look at the beginning and the end of an image of `size` bytes; None where that is not enough to tell.
-
-    With all bytes as `head` there is always an answer.
-    """
-    if size == 0:
-        return Look("image_empty", "has 0 bytes")
-    whole = len(head) >= size
-    ended = _has_end(size, head, tail)
-    if ended is None and not whole:
-        return None
-    if not (ended if ended is not None else _has_end_within(head)):
-        return Look("image_cut_short", f"is cut short: {size:,} bytes without the end of an image")
-    found = _open(head)
-    return _judge(*found) if found else _unopened(head, whole=whole)
-
-
-def _unopened(head: bytes, *, whole: bool) -> Look | None:
-    """What to say of an image that Pillow cannot open."""
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"heim", b"heis"):
-        return Look()
-    return Look("image_unreadable", "is no image that can be read") if whole else None
+    def shown(self, xy: Floats) -> Floats:
+        """Points, shape (n, 2), of the stored image as points of the one that is shown."""
+        swap, flip_x, flip_y = _TURNS[self.orientation]
+        turned = (xy[:, ::-1] if swap else xy).copy()
+        if flip_x:
+            turned[:, 0] = self.width - turned[:, 0]
+        if flip_y:
+            turned[:, 1] = self.height - turned[:, 1]
+        return turned
 
 
-def _judge(width: int, height: int) -> Look:
-    if min(width, height) < MIN_SIDE:
-        return Look("image_too_small", f"has {width} x {height} pixels: trainers leave out images with a side under "
-                    f"{MIN_SIDE}", width, height)
-    return Look(None, None, width, height)
+def picture_of(data: bytes) -> Picture | None:
+    """The picture that `data`, a file or its first bytes, begins; None where that cannot be told."""
+    import io
 
-
-def by_decoding(data: bytes) -> Look:
-    """Look at all of an image: as `by_header`, and every pixel is decoded."""
-    look = by_header(len(data), data, data[-TAIL_BYTES:])
-    assert look is not None
-    if look.reason is not None or look.width is None:
-        return look
-    if look.width * (look.height or 0) > MAX_PIXELS:
-        return Look("image_too_large", f"has {look.width} x {look.height} pixels, too many to decode; look at headers "
-                    "only, with --set select.check_images=header", look.width, look.height)
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-    except Exception as error:  # noqa: BLE001 - Pillow's plug-ins raise anything, from struct.error to SyntaxError
-        cut = "truncated" in str(error)
-        return Look("image_cut_short" if cut else "image_unreadable",
-                    "is cut short: not all of it can be decoded" if cut else "cannot be decoded",
-                    look.width, look.height)
-    return look
-
-
-def _has_end(size: int, head: bytes, tail: bytes) -> bool | None:
-    """Whether the file ends as its kind must; None where only all of it can tell."""
-    if head[:3] == b"\xff\xd8\xff":
-        return True if tail.endswith(_JPEG_END) else None
-    if head[:8] == b"\x89PNG\r\n\x1a\n":
-        return True if tail.endswith(_PNG_END) else None
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return int.from_bytes(head[4:8], "little") + 8 <= size
-    return True
-
-
-def _has_end_within(data: bytes) -> bool:
-    """Whether a JPEG or PNG has its end somewhere: what follows is padding, which decoders ignore."""
-    if data[:3] != b"\xff\xd8\xff":
-        return _PNG_END in data
-    # Segment by segment (ITU T.81, B.1.1.4) to the pixels: an embedded preview has an end of its own.
-    place = 2
-    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] != b"\xda":
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return data.find(_JPEG_END, place) >= 0
-
-
-def _open(head: bytes) -> tuple[int, int] | None:
-    """Width and height as Pillow reads them from the beginning of an image; None where it cannot."""
-    from PIL import Image
-
-    Image.MAX_IMAGE_PIXELS = None  # its guard warns through a global; `MAX_PIXELS` is ours
-    try:
-        with Image.open(io.BytesIO(head)) as image:
-            return image.size
-    except Exception:  # noqa: BLE001 - Pillow's plug-ins raise anything, from struct.error to SyntaxError
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a very large picture is no attack here: no pixel is decoded
+            with Image.open(io.BytesIO(data)) as image:
+                width, height = image.size
+                orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - Pillow raises what its plug-ins raise: OSError, SyntaxError, struct.error, …
         return None
+    return Picture(width, height, orientation if orientation in _TURNS else 1)

@@ -1,32 +1,51 @@
 """Progress of a stage: a tqdm bar on a terminal, a line a minute in a log.
 
-Stages report through `Progress.step`; nothing is shown for the first second, so short stages stay silent.
+Stages report through `Progress.stage`; nothing is shown for the first second, so short stages stay silent. A thread
+shows it: a bucket of large images may take minutes to tell that it is done, so files are counted where they are read
+and written (`pipeline.tally`), and the thread looks at that count.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from pipeline.tally import files_counted
+
 _SHOW_AFTER_S = 1.0
+_BAR_EVERY_S = 0.2
 _LOG_EVERY_S = 60.0
 
 
 class Progress:
-    """Makes the progress of stages visible on `stream` (stderr); `quiet` shows nothing."""
+    """Makes the progress of stages visible on `stream` (stderr); `quiet` shows nothing.
 
-    def __init__(self, stream: TextIO | None = None, *, quiet: bool = True) -> None:
+    `log_every` is in seconds, for streams that are no terminal.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, quiet: bool = True, log_every: float = _LOG_EVERY_S) -> None:
         self._stream = stream or sys.stderr
         self._quiet = quiet
-        self._terminal = self._stream.isatty()
+        self._log_every = log_every
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str = "files") -> Iterator[Step]:
-        """Show the progress of one stage of `total` units while inside."""
-        step = _make_step(self._stream, self._quiet, self._terminal, name, total, unit)
+        """Show the progress of one stage of `total` units while inside; of ``files`` also those of batches under way.
+
+        A `total` of 0 is one that is not known.
+        """
+        if self._quiet:
+            yield Step()
+            return
+        if self._stream.isatty():
+            step: _Watched = _Bar(self._stream, name, total, unit)
+        else:
+            step = _Log(self._stream, name, total, unit, self._log_every)
+        step.start()
         try:
             yield step
         finally:
@@ -39,58 +58,79 @@ class Step:
     def add(self, count: int) -> None:
         """`count` more units are done."""
 
-    def close(self) -> None:
-        """The stage has ended."""
 
+class _Watched(Step):
+    """A stage that a thread shows: first after `first` seconds, then every `every`."""
 
-class _Bar(Step):
-    def __init__(self, stream: TextIO, name: str, total: int, unit: str) -> None:
-        self._started = time.monotonic()
-        self._args: dict[str, Any] = {"file": stream, "desc": name, "total": total, "unit": f" {unit}",
-                                      "unit_scale": False, "mininterval": 0.2, "leave": True}
-        self._bar: Any = None
-        self._before = 0
+    def __init__(self, stream: TextIO, name: str, total: int, unit: str, first: float, every: float) -> None:
+        self.stream, self.name, self.total, self.unit = stream, name, total, unit
+        self.started = time.monotonic()
+        self._first, self._every = first, every
+        self._added = 0
+        self._before = files_counted()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="coco-diy-progress", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
 
     def add(self, count: int) -> None:
-        if self._bar is None:
-            self._before += count
-            if time.monotonic() - self._started < _SHOW_AFTER_S:
-                return
-            from tqdm import tqdm
+        self._added += count
 
-            self._bar = tqdm(**self._args)
-            self._bar.start_t -= time.monotonic() - self._started
-            count, self._before = self._before, 0
-        self._bar.update(count)
+    def done(self) -> int:
+        """Units done so far."""
+        under_way = files_counted() - self._before if self.unit == "files" else 0
+        found = max(self._added, under_way)
+        return min(found, self.total) if self.total else found
 
     def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.finish()
+
+    def show(self) -> None:
+        """Show how far it is."""
+
+    def finish(self) -> None:
+        """The stage has ended."""
+
+    def _watch(self) -> None:
+        wait = self._first
+        while not self._ended.wait(wait):
+            self.show()
+            wait = self._every
+
+
+class _Bar(_Watched):
+    def __init__(self, stream: TextIO, name: str, total: int, unit: str) -> None:
+        super().__init__(stream, name, total, unit, _SHOW_AFTER_S, _BAR_EVERY_S)
+        self._bar: Any = None
+
+    def show(self) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            tqdm.monitor_interval = 0  # this thread does what tqdm's own would
+            self._bar = tqdm(file=self.stream, desc=self.name, total=self.total or None, unit=f" {self.unit}",
+                             mininterval=0, miniters=1, smoothing=0)
+            self._bar.start_t -= time.monotonic() - self.started
+        self._bar.update(self.done() - self._bar.n)
+
+    def finish(self) -> None:
         if self._bar is not None:
+            self.show()
             self._bar.close()
 
 
-class _Log(Step):
-    def __init__(self, stream: TextIO, name: str, total: int, unit: str) -> None:
-        self._stream, self._name, self._total, self._unit = stream, name, total, unit
-        self._started = self._told = time.monotonic()
-        self._done = 0
+class _Log(_Watched):
+    def __init__(self, stream: TextIO, name: str, total: int, unit: str, every: float) -> None:
+        super().__init__(stream, name, total, unit, every, every)
 
-    def add(self, count: int) -> None:
-        self._done += count
-        now = time.monotonic()
-        if now - self._told >= _LOG_EVERY_S:
-            self._told = now
-            self._tell(now - self._started)
-
-    def _tell(self, seconds: float) -> None:
-        rate = self._done / seconds
-        left = (self._total - self._done) / rate if rate else 0.0
+    def show(self) -> None:
+        done, seconds = self.done(), time.monotonic() - self.started
+        rate = done / seconds
+        told = f"{done:,} of {self.total:,} {self.unit}" if self.total else f"{done:,} {self.unit}"
+        left = f", {(self.total - done) / rate:,.0f} s left" if self.total and rate else ""
         stamp = time.strftime("%H:%M:%S")
-        self._stream.write(f"{stamp} {self._name}: {self._done:,} of {self._total:,} {self._unit}, "
-                           f"{rate:,.0f} {self._unit}/s, {left:,.0f} s left\n")
-        self._stream.flush()
-
-
-def _make_step(stream: TextIO, quiet: bool, terminal: bool, name: str, total: int, unit: str) -> Step:
-    if quiet:
-        return Step()
-    return (_Bar if terminal else _Log)(stream, name, total, unit)
+        self.stream.write(f"{stamp} {self.name}: {told}, {rate:,.0f} {self.unit}/s{left}\n")
+        self.stream.flush()

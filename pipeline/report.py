@@ -9,6 +9,40 @@ from pipeline.errors import plural
 
 SPLITS = ("train", "val", "test")
 
+#: What became of objects that a target cannot hold, by the word that is counted.
+LOSSES = {
+    "crowd": "crowds",
+    "rle": "masks, and a polygon was wanted",
+    "no_polygon": "no polygon",
+    "no_keypoints": "no keypoints",
+    "other_keypoints": "another number of keypoints",
+    "no_box": "no box",
+    "zero_area": "boxes without area",
+    "out_of_range": "outside of the image",
+}
+
+
+#: What becomes of rows and images, in the words of a report; `kept` and what is not here adds up to the source.
+DROPS = {
+    "other_classes": "of other classes",
+    "duplicates": "duplicates dropped",
+    "background": "without an object",
+    "no_image": "without an image file",
+    "vanished": "gone since they were listed",
+    "without_image": "of labels without image",
+    "bad_image": "of images that cannot be used",
+    "image_empty": "images of 0 bytes",
+    "image_cut_short": "images cut short",
+    "image_unreadable": "images that are none",
+    "image_unread": "images that cannot be read",
+    "image_too_small": "images too small for trainers",
+    "image_too_large": "images too large to decode",
+    "unknown_class": "of a class that the names do not have",
+    "corrupt": "with a label file of bad rows only",
+    "lost": "that the target cannot hold",
+    "bad": "bad",
+}
+
 
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str | int]], *, total: Sequence[str | int] | None = None
@@ -75,29 +109,10 @@ def plan_text(data: dict[str, Any]) -> str:
     return f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n{verdict}{foreign}"
 
 
-#: What becomes of rows and images, in the words of a report; `kept` and what is not here adds up to the source.
-LOSSES = {
-    "other_classes": "of other classes",
-    "duplicates": "duplicates dropped",
-    "background": "without an object",
-    "no_image": "without an image file",
-    "vanished": "gone since they were listed",
-    "without_image": "of labels without image",
-    "bad_image": "of images that cannot be used",
-    "image_empty": "images of 0 bytes",
-    "image_cut_short": "images cut short",
-    "image_unreadable": "images that are none",
-    "image_unread": "images that cannot be read",
-    "image_too_small": "images too small for trainers",
-    "image_too_large": "images too large to decode",
-    "unknown_class": "of a class that the names do not have",
-    "corrupt": "with a label file of bad rows only",
-    "bad": "bad",
-}
-
-
 def _rows_text(data: dict[str, Any]) -> str:
-    return f"{_balance_text(data['rows'], 'rows')}\n{_balance_text(data['images'], 'images')}"
+    told = [_balance_text(data["rows"], "rows")]
+    told += [f"{count:,} left out: {LOSSES.get(reason, reason)}." for reason, count in data["loss"].items()]
+    return "\n".join([*told, _balance_text(data["images"], "images")]) + _split_text(data.get("split"))
 
 
 def _balance_text(counts: dict[str, int], what: str) -> str:
@@ -106,8 +121,9 @@ def _balance_text(counts: dict[str, int], what: str) -> str:
 
 
 def _lost(counts: dict[str, int]) -> list[tuple[int, str]]:
-    known = [(counts[key], words) for key, words in LOSSES.items() if counts.get(key)]
-    other = [(n, key) for key, n in counts.items() if n and key not in ("source", "kept", *LOSSES)]
+    """What was not kept, and why, in words; with what is kept it adds up."""
+    known = [(counts[key], words) for key, words in DROPS.items() if counts.get(key)]
+    other = [(n, key) for key, n in counts.items() if n and key not in ("source", "kept", *DROPS)]
     return known + other
 
 
@@ -130,9 +146,9 @@ def dataset_record(facts: dict[str, Any]) -> str:
         balance += [[what, "in the source", counts_of["source"]], ["", "kept", counts_of["kept"]],
                     *(_loss_row(n, words) for n, words in _lost(counts_of))]
     config = yaml.safe_dump(facts["config"], sort_keys=False, allow_unicode=True)
-    made_of = f"{plural(facts['label_files'], 'label file')}"
     return ("# What this dataset is made of\n\n"
-            f"Made by {facts['tool']} from {made_of}; a build writes this file anew.\n"
+            f"Made by {facts['tool']} from {plural(facts['label_files'], 'label file')}; "
+            "a build writes this file anew.\n"
             f"Digest of the names and contents of these label files: `{facts['fingerprint']}`\n\n"
             f"{_markdown(header, rows)}\n\n{_markdown(['', 'what became of it', 'count'], balance)}\n\n"
             f"The config, without what does not decide about the files:\n\n```yaml\n{config}```\n")
@@ -145,6 +161,19 @@ def _loss_row(count: int, words: str) -> list[str | int]:
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
     lines = [list(header), ["---"] * len(header), *[[_cell(c).replace("|", "\\|") for c in row] for row in rows]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _split_text(split: dict[str, Any] | None) -> str:
+    """How images were dealt out, where they were."""
+    if split is None:
+        return ""
+    told = ", ".join(f"{name} {split['images'][name]:.3f} ({share:g} asked)" for name, share in split["shares"].items())
+    worst = max(((abs(d), name, part, d) for name, parts in split["deviation"].items() for part, d in parts.items()),
+                default=None)
+    furthest = f"; furthest from its share: {worst[1]}, {worst[3]:+.3f} in {worst[2]}" if worst else ""
+    table = f"\nSplit table: {split['table']}, {split['kept']:,} as before, {split['dealt']:,} new." \
+        if "table" in split else ""
+    return f"\nImages dealt out: {told}{furthest}.{table}"
 
 
 def build_text(data: dict[str, Any]) -> str:
@@ -165,12 +194,20 @@ def index_text(data: dict[str, Any]) -> str:
     header = ["split", "images", "label files", "empty", "corrupt", "rows", "duplicates", "label, no image",
               "image, no label", "two images"]
     rows: list[list[str | int]] = []
-    for split, counts in data["source"].items():
+    for split, counts in _by_source(data["source"]):
         labels = counts["labels"]
         rows.append([split, counts["images"], sum(n for s, n in labels.items() if s != "missing"),
                      labels.get("empty", 0), labels.get("corrupt", 0), counts["rows"], counts["duplicate_rows"],
                      counts["no_image"], labels.get("missing", 0), counts["many_images"]])
-    return f"{table(header, rows)}\n\nIndex in {data['index']}, {plural(data['buckets'], 'bucket')}."
+    where = data["index"] if isinstance(data["index"], str) else ", ".join(data["index"])
+    return f"{table(header, rows)}\n\nIndex in {where}, {plural(data['buckets'], 'bucket')}."
+
+
+def _by_source(source: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Counts by split; of several sources by source and split."""
+    if any("labels" in counts for counts in source.values()):
+        return list(source.items())
+    return [(f"{name} {split}", counts) for name, splits in source.items() for split, counts in splits.items()]
 
 
 def stats_text(data: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import Any
 
 from pipeline import _losses
 from pipeline import manifest as target_manifest
@@ -23,10 +24,12 @@ from pipeline._source import (
     source_report,
     update_index,
 )
+from pipeline._splitting import remember
 from pipeline.config import Config, validate
 from pipeline.engine import Engine
 from pipeline.errors import StorageError, plural
-from pipeline.job import resolve
+from pipeline.index import add_counts
+from pipeline.job import SourceJob, resolve
 from pipeline.manifest import TargetState
 from pipeline.progress import Progress
 from pipeline.stop import check_stop
@@ -40,11 +43,12 @@ def make_index(config: Config, progress: Progress | None = None) -> Report:
     job = resolve(config)
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
-        info = update_index(job, engine, progress, scan(job, engine, import_for_index), import_for_index)
-        report = source_report(job, info)
+        found = scan(job, engine, import_for_index)
+        job, infos = update_index(job, engine, progress, found, import_for_index)
+        report = source_report(job, infos)
         if not report.ok:
-            report.data["left_out"] = _losses.told(
-                _losses.problem_table(job, info, []), os.path.join(job.index_dir, "problems"))
+            where = [os.path.join(source.index_dir, "problems") for source in job.sources]
+            report.data["left_out"] = _losses.told(_losses.problem_table(job, infos, []), ", ".join(where))
     return Report({"command": "index", **report.data}, report.ok, report.warnings)
 
 
@@ -53,9 +57,10 @@ def make_plan(config: Config, progress: Progress | None = None) -> Report:
     job = resolve(config)
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
-        info = update_index(job, engine, progress, scan(job, engine, import_for_plan), import_for_plan)
-        planned = plan_subset(job, info, TargetState(job.target, job.spec.prefixes), engine, progress)
-        report = plan_report(job, info, planned)
+        found = scan(job, engine, import_for_plan)
+        job, infos = update_index(job, engine, progress, found, import_for_plan)
+        planned = plan_subset(job, infos, TargetState(job.target, job.prefixes), engine, progress)
+        report = plan_report(job, infos, planned)
     report.data["command"] = "plan"
     return report
 
@@ -65,22 +70,30 @@ def source_stats(config: Config, progress: Progress | None = None) -> Report:
     job = resolve(config)
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
-        info = update_index(job, engine, progress, scan(job, engine, import_for_index), import_for_index)
-        report = source_report(job, info)
-    names = job.names.names
-    subset = {
-        split: {
-            "images": counts["images"] + counts["no_image"],
-            "labels": sum(n for state, n in counts["labels"].items() if state != "missing"),
-            "objects": {name: counts["objects"].get(str(i), 0) for i, name in enumerate(names)},
-            "images_by_class": {name: counts["class_images"].get(str(i), 0) for i, name in enumerate(names)},
-        }
-        for split, counts in info.totals.items()
-    }
-    if lacking := sum(counts["no_image"] for counts in info.totals.values()):
+        found = scan(job, engine, import_for_index)
+        job, infos = update_index(job, engine, progress, found, import_for_index)
+        report = source_report(job, infos)
+    names = job.names
+    subset: dict[str, Any] = {}
+    for source, info in zip(job.sources, infos, strict=True):
+        for split, counts in info.totals.items():
+            add_counts(subset.setdefault(split, {}), {
+                "images": counts["images"] + counts["no_image"],
+                "labels": sum(n for state, n in counts["labels"].items() if state != "missing"),
+                "objects": _by_name(source, counts["objects"], names),
+                "images_by_class": _by_name(source, counts["class_images"], names),
+            })
+    if lacking := sum(counts["no_image"] for info in infos for counts in info.totals.values()):
         report.warnings.append(f"{plural(lacking, 'label file')} without an image: counted as images here")
     data = {"command": "stats", "of": "source", "classes": list(names), "subset": subset}
     return Report(data, report.ok, report.warnings)
+
+
+def _by_name(source: SourceJob, counts: dict[str, int], names: tuple[str, ...]) -> dict[str, int]:
+    """The index's counts by class as counts by name, of all `names`."""
+    assert source.names is not None
+    keys = {name: name if source.named else str(i) for i, name in enumerate(source.names.names)}
+    return {name: counts.get(keys.get(name, ""), 0) for name in names}
 
 
 def target_stats(root: str) -> Report:
@@ -129,17 +142,18 @@ def build(
     options = config.engine
     target_lock = job.target.lock(f"{target_manifest.FOLDER}/lock", f"the target {job.root}")
     with target_lock as still_ours, Engine(options.scheduler, options.workers) as engine, index_lock(job):
-        state = TargetState(job.target, job.spec.prefixes)
+        state = TargetState(job.target, job.prefixes)
         current = is_current_recipe(job, state) and not suspects
         found = scan(job, None if current else engine, import_for_plan)
         if current and (report := nothing_to_do(job, state, found)):
             return report
-        info = update_index(job, engine, progress, found, import_for_plan)
+        job, infos = update_index(job, engine, progress, found, import_for_plan)
         check_stop()
-        planned = plan_subset(job, info, state, engine, progress, suspects)
-        report = plan_report(job, info, planned)
+        planned = plan_subset(job, infos, state, engine, progress, suspects)
+        report = plan_report(job, infos, planned)
         refuse(job, planned)
         check_stop()
+        remember(job, planned.dealt)
         try:
             failed = apply_plan(job, planned, state, engine, progress, still_ours)
             check_stop()
@@ -148,7 +162,7 @@ def build(
             with contextlib.suppress(StorageError):
                 reclaim(job, planned)
             raise
-        commit(job, info, planned, state, report, complete=not failed)
+        commit(job, infos, planned, state, report, complete=not failed)
         if report.problems is not None:
             report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
     report.data["command"] = "build"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Raised whenever a change makes older index files, plans or manifests unreadable; they are then made anew.
-VERSION = 1
+VERSION = 2
 
 #: Digest of a file of ours whose content is not known, because a run ended before it was done.
 UNKNOWN = b"\0" * 16
@@ -105,6 +105,10 @@ def images() -> "pa.Schema":
         ("width", "int32", True, "pixels; null until something needs it"),
         ("height", "int32", True, "pixels; null until something needs it"),
         ("other_images", "string", True, "further image files of the same stem, one a line"),
+        ("raw", "binary", True, "COCO image object, as it was written; null where the source has none"),
+        ("image_said", "string", True, "where the label file says that its image is, relative to itself; looked for "
+         "where there is no image of its stem"),
+        ("captions", "binary", True, "JSON list of the image's COCO caption annotations, each as it was written"),
     )
 
 
@@ -115,14 +119,19 @@ def annotations() -> "pa.Schema":
         ("bucket", "int32", False, "crc32(key) modulo the number of buckets"),
         ("key", "string", False, "key of the image"),
         ("line", "int32", False, "line in the label file, from 1, blank lines counted"),
-        ("class_id", "int32", False, "class id of the source"),
+        ("class_id", "int32", False, "class id of the source: of a row, the category's id in COCO JSON, -1 where "
+         "there are names alone"),
+        ("label", "string", True, "name of the class, as the source has it; null where rows carry numbers"),
         ("head", "binary", True, "blanks before the first token; null: none"),
-        ("tail", "binary", False, "every byte after the first token, line end excluded"),
+        ("tail", "binary", True, "every byte after the first token, line end excluded; null: no row of the task, "
+         "see loss"),
         ("cx", "float64", False, "cxcywhn: centre x of the object's box, normalised 0-1"),
         ("cy", "float64", False, "cxcywhn: centre y of the object's box, normalised 0-1"),
         ("w", "float64", False, "cxcywhn: width of the object's box, normalised 0-1"),
         ("h", "float64", False, "cxcywhn: height of the object's box, normalised 0-1"),
         ("n_tokens", "int32", False, "tokens of the row, the class id included"),
+        ("raw", "binary", True, "COCO annotation object, as it was written or made of a shape; null for rows"),
+        ("loss", "string", True, "counted reason why this is no row of the task; null: it is one"),
     )
 
 

@@ -7,6 +7,7 @@ images those rows bring along, with a counted reason for every drop.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,30 +20,40 @@ if TYPE_CHECKING:
     from pipeline.classes import ClassMap
 
 #: Columns that the selection needs; boxes only where rows are compared.
-COLUMNS = ("key", "class_id", "head", "tail")
+_COLUMNS = ("key", "class_id", "head", "tail")
 _BOX = ("cx", "cy", "w", "h")
 
 
-def columns(duplicates: str) -> list[str]:
-    """Columns of the annotations table that a selection reads; `duplicates` is ``keep`` or ``drop``."""
-    return [*COLUMNS, *_BOX] if duplicates == "drop" else list(COLUMNS)
+def columns(duplicates: str, more: Sequence[str] = ()) -> list[str]:
+    """Columns of the annotations table that a selection reads; `duplicates` is ``keep`` or ``drop``, `more` as well."""
+    return list(dict.fromkeys((*_COLUMNS, *(_BOX if duplicates == "drop" else ()), *more)))
 
 
 def select(annotations: Any, classes: ClassMap) -> Any:
-    """The Dask frame `annotations` with source ids replaced by the subset's; rows of other classes are left out."""
-    step = functools.partial(remap, lut=classes.lut)
+    """The Dask frame `annotations` with source ids replaced by the subset's; rows of other classes are left out.
+
+    Where it has the column ``label``, the names in it decide.
+    """
+    step = functools.partial(remap, classes=classes)
     return annotations.map_partitions(step, meta=annotations._meta, enforce_metadata=False)
 
 
-def remap(rows: Any, lut: tuple[int, ...]) -> Any:
+def remap(rows: Any, classes: ClassMap) -> Any:
     """One bucket of `select`: pandas frame in, pandas frame out, same columns."""
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     table = to_arrow(rows)
+    count = len(classes.lut)
+    if "label" in table.column_names:
+        found = pc.fill_null(pc.index_in(table["label"], pa.array(classes.source, pa.string())), count)
+        source = found.to_numpy()
+    else:
+        source = table["class_id"].to_numpy()
     # One more place for ids beyond the names: they were reported before, and are no class of the subset.
-    places = np.append(np.array(lut, np.int32), np.int32(-1))
-    ids = places[np.minimum(table["class_id"].to_numpy(), len(lut))]
+    places = np.append(np.array(classes.lut, np.int32), np.int32(-1))
+    ids = places[np.minimum(source, count)]
     keep = ids >= 0
     if not keep.all():
         table, ids = table.filter(pa.array(keep)), ids[keep]
@@ -57,6 +68,7 @@ def drop_duplicates(rows: pa.Table) -> pa.Table:
     file = rows["key"].combine_chunks().dictionary_encode().indices.to_numpy()
     boxes = [rows[c].to_numpy() for c in _BOX]
     again = formats.duplicate_rows(file, rows["class_id"].to_numpy(), boxes, rows["tail"].combine_chunks())
+    again &= rows["tail"].is_valid().to_numpy()  # what is no row of the task repeats none
     return rows.filter(pa.array(~again)).combine_chunks()
 
 

@@ -15,12 +15,16 @@ IMAGE_SUFFIXES = (
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """One split of the source: `folder` is its part of the key; `labels` and `images` are absolute paths."""
+    """One split of the source: `folder` is its part of the key; the rest are absolute paths.
+
+    `labels` is the folder of the label files or, where one file holds all labels, that file; `captions` is a file too.
+    """
 
     split: str
     folder: str
     labels: str
     images: str | None
+    captions: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,11 @@ class IndexSpec:
     task: Task
     keypoints: tuple[int, int] | None
     splits: tuple[SplitSpec, ...]
+    options: str = "{}"  # of the format, as JSON: a specification is hashable and has a digest
 
-    @property
-    def prefixes(self) -> dict[str, str]:
-        """What the keys of each split begin with."""
-        return {s.split: f"{self.name}/{s.folder}/" for s in self.splits}
+    def prefix(self, split: SplitSpec) -> str:
+        """What the keys of `split` begin with."""
+        return f"{self.name}/{split.folder}/"
 
     def digest(self) -> str:
         """Hexadecimal digest of the specification and the version of the tables."""

@@ -16,6 +16,7 @@ from pipeline.classes import ClassSpec, Names, class_map
 from pipeline.errors import UnknownNameError
 from pipeline.exporters import Dataset
 from pipeline.formats import Parsed
+from pipeline.formats.yolo import render
 from pipeline.schema import LabelState, Task
 
 #: Columns of `Parsed.rows` beside ``file``.
@@ -31,6 +32,8 @@ class FormatContract:
     name: ClassVar[str]
     samples: ClassVar[Mapping[Task, Sequence[bytes]]]
     keypoints: ClassVar[tuple[int, int] | None] = None
+    options: ClassVar[Mapping[str, Any]] = {}
+    nothing: ClassVar[bytes] = b""
 
     @property
     def format(self) -> formats.Format:
@@ -39,7 +42,7 @@ class FormatContract:
 
     def parse(self, files: Sequence[bytes], task: Task) -> Parsed:
         """Parse with the keypoints of the samples."""
-        return self.format.parse(files, task, self.keypoints if task is Task.POSE else None)
+        return self.format.parse(files, task, self.keypoints if task is Task.POSE else None, self.options)
 
     def test_is_registered(self) -> None:
         assert self.name in formats.available()
@@ -87,13 +90,13 @@ class FormatContract:
     def test_nothing_is_no_problem(self) -> None:
         for task in self.samples:
             assert self.parse([], task).rows.num_rows == 0
-            parsed = self.parse([b"", b""], task)
+            parsed = self.parse([self.nothing, self.nothing], task)
             assert (parsed.rows.num_rows, parsed.states, parsed.problems) == (0, [LabelState.EMPTY] * 2, [])
 
     @pytest.mark.parametrize("garbage", GARBAGE)
     def test_garbage_is_a_problem_not_an_exception(self, garbage: bytes) -> None:
         for task in self.samples:
-            parsed = self.parse([b"", garbage], task)
+            parsed = self.parse([self.nothing, garbage], task)
             assert parsed.states == [LabelState.EMPTY, LabelState.CORRUPT]
             assert parsed.rows.num_rows == 0
             for problem in parsed.problems:
@@ -101,6 +104,15 @@ class FormatContract:
                 assert problem.line is None or problem.line > 0
                 assert problem.reason.isidentifier()
                 assert "\n" not in problem.detail
+
+    def test_an_unknown_name_tells_what_there_is(self) -> None:
+        with pytest.raises(UnknownNameError) as caught:
+            formats.load("voc")
+        assert str(caught.value) == f"unknown format 'voc'; available: {', '.join(formats.available())}"
+
+
+class RowFormatContract(FormatContract):
+    """A format whose rows are those that the YOLO layout writes."""
 
     def test_render_gives_the_files_back(self) -> None:
         for task, files in self.samples.items():
@@ -124,14 +136,9 @@ class FormatContract:
 
     def render(self, rows: pa.Table, class_id: pa.Array) -> list[bytes]:
         """Rendered rows as a list."""
-        made: list[bytes] = self.format.render(
+        made: list[bytes] = render(
             rows["head"].combine_chunks(), class_id, rows["tail"].combine_chunks()).to_pylist()
         return made
-
-    def test_an_unknown_name_tells_what_there_is(self) -> None:
-        with pytest.raises(UnknownNameError) as caught:
-            formats.load("voc")
-        assert str(caught.value) == f"unknown format 'voc'; available: {', '.join(formats.available())}"
 
 
 class ExporterContract:
@@ -171,7 +178,7 @@ class ExporterContract:
 
     def fragment(self, rows: pa.Table, images: pa.Table) -> list[dict[str, Any]]:
         """The wanted files as dicts, after a look at what holds for all of them."""
-        table = self.exporter.fragment(rows, images, formats.load("yolo").render)
+        table = self.exporter.fragment(rows, images)
         assert table.schema.equals(schema.wanted())
         for field in schema.wanted():
             assert field.nullable or table[field.name].null_count == 0, field.name
@@ -219,9 +226,9 @@ class ExporterContract:
     def assemble(self, **changes: Any) -> dict[str, bytes]:
         """The files of the whole dataset for a small subset at /data/mine."""
         names = Names(("a", "b"))
-        facts: dict[str, Any] = {"classes": class_map(names.names, [ClassSpec("b", ("b",)), ClassSpec("no", ("a",))]),
-                                 "source": names, "pose": False, "splits": ("train", "val"), "root": "/data/mine",
-                                 "yaml": "portable"}
+        classes = class_map(names.names, [ClassSpec("b", ("b",)), ClassSpec("no", ("a",))])
+        facts: dict[str, Any] = {"maps": (classes,), "sources": (names,), "task": Task.DETECT,
+                                 "splits": ("train", "val"), "root": "/data/mine", "yaml": "portable"}
         return self.exporter.assemble(Dataset(**facts | changes))
 
     def test_assembled_files_name_the_classes_in_order(self) -> None:

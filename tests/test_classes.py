@@ -177,7 +177,7 @@ SOURCE = Names(("person", "dog"), (3, 3), (0, 2, 1), {0: ("nose", "left", "right
 
 def training_yaml(classes: ClassMap, source: Names = SOURCE, *, pose: bool = False) -> bytes:
     paths = {"train": "images/train", "val": "images/val"}
-    return dataset_yaml(classes, source, header="# made\n", paths=paths, pose=pose)
+    return dataset_yaml([classes], [source], header="# made\n", paths=paths, pose=pose)
 
 
 def test_dataset_yaml() -> None:

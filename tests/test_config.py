@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pipeline import load_config
-from pipeline.config import Config, apply_overrides
+from pipeline.config import Config, apply_overrides, load_names, load_specs, map_classes
 from pipeline.errors import ConfigError
 from tests.conftest import MakeSubset, Run
 from tests.helpers import PROJECT, names_yaml, write_file
@@ -103,13 +103,11 @@ def _unknown_keys(data: Any, schema: dict[str, Any], root: dict[str, Any], at: s
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_shipped_config_loads_and_has_only_known_keys(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.config import load_classes, load_names
-
     monkeypatch.chdir(PROJECT)
     found = load_config(path)
     schema = Config.model_json_schema()
     assert _unknown_keys(yaml.safe_load(path.read_text(encoding="utf-8")), schema, schema) == []
-    assert load_classes(found, load_names(found.source)).names
+    assert map_classes(found, load_specs(found), [names.names for s in found.sources if (names := load_names(s))])
 
 
 def test_the_look_for_unknown_keys_finds_some() -> None:
@@ -126,7 +124,7 @@ def test_init_copies_a_config_that_loads(name: str, run: Run, tmp_path: Path, mo
     told = run("init", name).out.split()
     assert told[0] == f"conf/{name}.yaml"
     found = load_config(f"conf/{name}.yaml")
-    assert Path(found.source.names).is_file()
+    assert Path(str(found.sources[0].names)).is_file()
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "conf").iterdir()}
     assert run("init", name).out.count("is there already") == len(before)
     assert {p: p.stat().st_mtime_ns for p in before} == before
@@ -159,7 +157,8 @@ def test_schema_is_the_config_s(run: Run) -> None:
     ("engine.workers=3", "engine.workers", 3),
     ("source.splits={val: v}", "source.splits", {"val": "v"}),
     ("source.splits.test=test2017", "source.splits", {"train": "train2017", "val": "val2017", "test": "test2017"}),
-    ("source.splits.val={labels: l}", "source.splits.val", {"labels": "l", "images": None}),
+    ("source.splits.val={labels: l}", "source.splits.val",
+     {"labels": "l", "annotations": None, "captions": None, "images": None}),
     ("on_error=skip", "on_error", "skip"),
 ])
 def test_set(tmp_path: Path, override: str, key: str, value: object) -> None:
@@ -206,7 +205,6 @@ ERRORS = {
     "nothing near": (MINIMAL + "index: {zzz: 1}\n", 6, "unknown key 'index.zzz'; known keys here: buckets"),
     "unknown split": (MINIMAL.replace("val: val2017", "vall: val2017"), 4, "source.splits.vall"),
     "missing target": (MINIMAL.replace("target: {root: out}\n", ""), None, "the key 'target' is missing"),
-    "missing names": (MINIMAL.replace("  names: coco.yaml\n", ""), 1, "the key 'source.names' is missing"),
     "bad value": (MINIMAL + "on_error: stop\n", 6, "on_error: input should be 'fail' or 'skip'"),
     "bad images": (MINIMAL.replace("{root: out}", "{root: out, images: link}"), 5, "target.images"),
     "bad task": (MINIMAL.replace("source:\n", "source:\n  task: detection\n"), 2, "source.task"),
@@ -254,6 +252,7 @@ def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
     ("target.format=voc", "unknown target format 'voc'; available: yolo"),
     ("source.task=pose", "task pose needs the line `kpt_shape: [17, 3]`"),
     ("classes=[bicycle, cra]", "unknown class 'cra'; did you mean 'car'"),
+    ("source.names=null", "source.names: is missing"),
     ("source.root=s3://bucket/coco", "s3://bucket/coco"),
     ("source.splits={train: nowhere}", "does not exist"),
 ])

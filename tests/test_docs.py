@@ -165,7 +165,7 @@ def test_keys_fit_into_the_config(block: Block) -> None:
         return into | both
 
     data = merge(yaml.safe_load(config_block().text), yaml.safe_load(block.text))
-    assert validate(data, "README.md").source.root == yaml.safe_load(block.text)["source"]["root"]
+    assert validate(data, "README.md").sources[0].root == yaml.safe_load(block.text)["source"]["root"]
 
 
 # --- what the README names --------------------------------------------------------------------------------------------

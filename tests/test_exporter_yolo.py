@@ -5,6 +5,7 @@ from __future__ import annotations
 import yaml
 
 from pipeline.classes import Names, class_map
+from pipeline.schema import Task
 from tests.contracts import ExporterContract
 
 
@@ -38,6 +39,6 @@ class TestYoloExporter(ExporterContract):
 
     def test_the_yaml_of_keypoints(self) -> None:
         names = Names(("a",), (2, 3), (1, 0))
-        made = self.assemble(source=names, classes=class_map(names.names, None), pose=True)["data.yaml"]
+        made = self.assemble(sources=(names,), maps=(class_map(names.names, None),), task=Task.POSE)["data.yaml"]
         told = yaml.safe_load(made)
         assert (told["kpt_shape"], told["flip_idx"]) == ([2, 3], [1, 0])

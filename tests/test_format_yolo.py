@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.formats import Parsed, yolo
 from pipeline.schema import LabelState, Task
-from tests.contracts import FormatContract
+from tests.contracts import RowFormatContract
 from tests.yolo_reference import read, source_lines
 
 DETECT, SEGMENT, POSE = Task.DETECT, Task.SEGMENT, Task.POSE
@@ -22,7 +22,7 @@ KEYPOINTS = (2, 3)
 POSE_ROW = b"0 0.5 0.5 0.2 0.2 0.4 0.4 2 0 0 0"
 
 
-class TestYoloFormat(FormatContract):
+class TestYoloFormat(RowFormatContract):
     name = "yolo"
     keypoints = KEYPOINTS
     samples: ClassVar = {

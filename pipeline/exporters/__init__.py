@@ -2,7 +2,10 @@
 
 An exporter module has
 
-- ``fragment(rows, images, render) -> pyarrow.Table``: the wanted files (`schema.wanted`) of one bucket;
+- ``FOLDERS``: the folders of its layout, each with one subfolder a split;
+- ``COLUMNS``: columns of `schema.annotations` that it needs beside key, class_id, head and tail;
+- ``OF_TASK``: whether it writes rows of the task, and has no place for objects that are none;
+- ``fragment(rows, images) -> pyarrow.Table``: the wanted files (`schema.wanted`) of one bucket;
 - ``assemble(dataset) -> dict[str, bytes]``: files of the whole dataset, by path.
 
 Nothing here touches a file system.
@@ -12,9 +15,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pipeline.errors import UnknownNameError, unknown
 
@@ -22,19 +24,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.classes import ClassMap, Names
+    from pipeline.schema import Task
 
 
 @dataclass(frozen=True)
 class Dataset:
     """What an exporter needs to know of a whole subset.
 
-    `splits` are those with an image, in the order train, val, test; `root` is the target's place, for the YAML that
-    names it; `yaml` is portable, absolute or cloud.
+    `maps` has the class map of each source, `sources` what each calls its classes; `splits` are those with an image,
+    in the order train, val, test; `root` is the target's place, for the YAML that names it; `yaml` is portable,
+    absolute or cloud.
     """
 
-    classes: ClassMap
-    source: Names
-    pose: bool
+    maps: tuple[ClassMap, ...]
+    sources: tuple[Names, ...]
+    task: Task
     splits: tuple[str, ...]
     root: str
     yaml: str
@@ -44,8 +48,10 @@ class Exporter(Protocol):
     """What an exporter module offers."""
 
     FOLDERS: tuple[str, ...]
+    COLUMNS: tuple[str, ...]
+    OF_TASK: bool
 
-    def fragment(self, rows: pa.Table, images: pa.Table, render: Callable[[Any, Any, Any], Any]) -> pa.Table:
+    def fragment(self, rows: pa.Table, images: pa.Table) -> pa.Table:
         """The wanted files of one bucket."""
 
     def assemble(self, dataset: Dataset) -> dict[str, bytes]:

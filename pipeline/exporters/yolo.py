@@ -6,12 +6,12 @@ Trainers find a label file by replacing the last ``/images/`` of an image's path
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline import schema
 from pipeline.classes import dataset_yaml
-from pipeline.schema import Kind
+from pipeline.formats.yolo import render
+from pipeline.schema import Kind, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 #: Folders of the layout, each with one subfolder a split.
 FOLDERS = ("labels", "images")
+COLUMNS = ("loss",)
+OF_TASK = True
 
 
-def fragment(rows: pa.Table, images: pa.Table, render: Callable[[Any, Any, Any], Any]) -> pa.Table:
+def fragment(rows: pa.Table, images: pa.Table) -> pa.Table:
     """The wanted files of one bucket, as `schema.wanted`: all labels, then all images, each by key.
 
     `rows` has key, class_id (the subset's), head and tail, sorted by key and line; every key of it is in `images`,
@@ -121,4 +123,5 @@ def assemble(dataset: Dataset) -> dict[str, bytes]:
     paths = {split: f"{prefix}images/{split}" for split in dataset.splits}
     name = f"{folder}.yaml" if dataset.yaml == "cloud" else "data.yaml"
     header = "# Made by coco-diy; a build writes it anew.\n"
-    return {name: dataset_yaml(dataset.classes, dataset.source, header=header, paths=paths, pose=dataset.pose)}
+    return {name: dataset_yaml(dataset.maps, dataset.sources, header=header, paths=paths,
+                               pose=dataset.task is Task.POSE)}

@@ -4,8 +4,12 @@ A format module has
 
 - ``SUFFIX``: the suffix of its label files, lower case (``.txt``);
 - ``TASKS``: the tasks whose rows it can hold;
-- ``parse(files, task, keypoints) -> Parsed``: rows of a batch of files;
-- ``render(head, class_id, tail) -> pyarrow.BinaryArray``: rows back to bytes, line end included.
+- ``NAMED``: whether rows carry the names of their classes, so that a source needs no YAML of names;
+- ``WHOLE``: whether one file holds all labels of a split;
+- ``Options``: a pydantic model of what ``source.options`` may say; None where there is nothing to choose;
+- ``layout(folder, task) -> dict``: where a split called `folder` lies below the root of a source, by convention;
+- ``parse(files, task, keypoints, options, pictures) -> Parsed``: rows of a batch of files; a format that is `WHOLE` has
+  instead what `formats.coco` has.
 
 Nothing here touches a file system.
 """
@@ -14,9 +18,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pipeline.errors import UnknownNameError, unknown
 from pipeline.schema import LabelState, Task
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
+    from pydantic import BaseModel
+
+    from pipeline.pictures import Picture
 
     Ints = npt.NDArray[np.integer]
     Floats = npt.NDArray[np.float64]
@@ -45,17 +52,24 @@ class Problem:
     rows: int = 1
 
 
+#: Asked for the image of a file by its number in the batch, and by where the file says that its image is.
+Pictures = Callable[[int, str | None], "Picture | None"]
+
+
 @dataclass
 class Parsed:
     """The rows of a batch of label files.
 
     `rows` has the columns file (int32, index into the batch), line, class_id, head, tail, cx, cy, w, h and n_tokens of
-    `schema.annotations`, sorted by file and line; `states` has one `LabelState` a file.
+    `schema.annotations`, sorted by file and line, and where the format is `NAMED` label, raw and loss; `states` has
+    one `LabelState` a file. `images`, if any, has one row a file with those of the columns width, height, raw,
+    captions and image_said of `schema.images` that the format knows.
     """
 
     rows: pa.Table
     states: list[LabelState]
     problems: list[Problem] = field(default_factory=list)
+    images: pa.Table | None = None
 
 
 class Format(Protocol):
@@ -63,12 +77,18 @@ class Format(Protocol):
 
     SUFFIX: str
     TASKS: frozenset[Task]
+    NAMED: bool
+    WHOLE: bool
+    Options: type[BaseModel] | None
 
-    def parse(self, files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None) -> Parsed:
+    def layout(self, folder: str, task: Task) -> dict[str, str]:
+        """Places of a split below the root of its source: labels or annotations, images."""
+
+    def parse(
+        self, files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None, options: Mapping[str, Any],
+        pictures: Pictures | None = None,
+    ) -> Parsed:
         """Rows of `files`; whatever cannot be taken is in `Parsed.problems`."""
-
-    def render(self, head: pa.Array, class_id: pa.Array, tail: pa.Array) -> pa.Array:
-        """Rows as bytes, line end included."""
 
 
 def available() -> list[str]:

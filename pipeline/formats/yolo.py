@@ -15,26 +15,38 @@ boxes with polygons.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.schema import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
-    from pipeline.formats import Parsed
+    from pipeline.formats import Parsed, Pictures
 
 SUFFIX = ".txt"
 TASKS = frozenset(Task)
+NAMED = WHOLE = False
+Options = None
 
 
-def parse(files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None = None) -> Parsed:
+def layout(folder: str, task: Task) -> dict[str, str]:
+    """The layout of Ultralytics, for any task: ``labels/<folder>`` beside ``images/<folder>``."""
+    del task
+    return {"labels": f"labels/{folder}", "images": f"images/{folder}"}
+
+
+def parse(
+    files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None = None,
+    options: Mapping[str, Any] | None = None, pictures: Pictures | None = None,
+) -> Parsed:
     """Rows of a batch of label files, see `Parsed`; `keypoints` is (K, D) for pose.
 
     Any bytes are taken: what is no row of the task is in `Parsed.problems` with its line and what it looks like.
     """
+    del options, pictures
     from pipeline.formats import _yolo  # needs NumPy and Arrow, which a rebuild with nothing to do never loads
 
     return _yolo.parse(files, task, keypoints)

@@ -14,6 +14,7 @@ from pathlib import Path
 from pipeline.stop import STOP, check_stop
 from pipeline.storage._base import SETTLE_NS, storage_error
 from pipeline.storage._location import Fetched, Fingerprint, Peeked
+from pipeline.tally import count_file
 
 
 def read_many(
@@ -38,6 +39,7 @@ def read_many(
         for i, name in enumerate(names):
             if STOP.is_set():
                 check_stop()
+            count_file()
             try:
                 fd = os.open(name, flags, dir_fd=directory)
                 try:

@@ -13,6 +13,7 @@ from pipeline.errors import StorageError
 from pipeline.stop import check_stop
 from pipeline.storage._base import hits_all, storage_error
 from pipeline.storage._location import Results
+from pipeline.tally import count_file
 
 
 class Digest(Protocol):
@@ -66,6 +67,7 @@ def _places(
         with _open_dir(folder, "written") as fd, _scratch(scratch, fd) as temp_fd:
             for i in indexes:
                 check_stop()
+                count_file()
                 name = paths[i].rpartition("/")[2]
                 yield i, folder, name, name if direct else temporary, fd, temp_fd
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline import pictures, storage
-from pipeline.pictures import Look
+from pipeline import looks, storage
+from pipeline.looks import Look
 from tests.conftest import MakeSubset, Subset
 from tests.helpers import contents, make_tree, write_file
 
@@ -28,14 +28,14 @@ def draw(kind: str = "JPEG", size: tuple[int, int] = (64, 48), **options: object
     return out.getvalue()
 
 
-def by_header(data: bytes, head: int = pictures.HEAD_BYTES) -> Look | None:
-    return pictures.by_header(len(data), data[:head], data[-pictures.TAIL_BYTES :])
+def by_header(data: bytes, head: int = looks.HEAD_BYTES) -> Look | None:
+    return looks.by_header(len(data), data[:head], data[-looks.TAIL_BYTES :])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_in_order(kind: str) -> None:
     data = draw(kind)
-    assert by_header(data) == pictures.by_decoding(data) == Look(None, None, 64, 48)
+    assert by_header(data) == looks.by_decoding(data) == Look(None, None, 64, 48)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -49,7 +49,7 @@ def test_every_cut(kind: str) -> None:
             assert look is not None
             assert look.reason in ("image_cut_short", "image_unreadable"), cut
         if kind not in ("BMP", "TIFF", "JPEG2000", "AVIF") or cut < len(data) - 40:
-            assert pictures.by_decoding(part).reason in ("image_cut_short", "image_unreadable"), cut
+            assert looks.by_decoding(part).reason in ("image_cut_short", "image_unreadable"), cut
 
 
 @pytest.mark.parametrize(("data", "reason", "clause"), [
@@ -60,7 +60,7 @@ def test_every_cut(kind: str) -> None:
     (draw("JPEG", (64, 9)), "image_too_small", "64 x 9 pixels"),
 ], ids=["empty", "zeros", "page", "narrow", "low"])
 def test_what_is_no_image(data: bytes, reason: str, clause: str) -> None:
-    for look in (by_header(data), pictures.by_decoding(data)):
+    for look in (by_header(data), looks.by_decoding(data)):
         assert look is not None
         assert look.reason == reason
         assert clause in str(look.detail)
@@ -71,7 +71,7 @@ def test_damage_inside_is_seen_by_decoding_alone() -> None:
     middle = len(data) // 2
     damaged = data[:middle] + bytes(64) + data[middle + 64 :]
     assert by_header(damaged) == Look(None, None, 64, 48)
-    assert pictures.by_decoding(damaged).reason == "image_unreadable"
+    assert looks.by_decoding(damaged).reason == "image_unreadable"
 
 
 def test_padding_after_the_end_is_in_order() -> None:
@@ -95,8 +95,8 @@ def test_a_header_beyond_the_beginning_asks_for_more() -> None:
 
 
 def test_too_many_pixels_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 1000)
-    assert pictures.by_decoding(draw()).reason == "image_too_large"
+    monkeypatch.setattr(looks, "MAX_PIXELS", 1000)
+    assert looks.by_decoding(draw()).reason == "image_too_large"
 
 
 @pytest.fixture

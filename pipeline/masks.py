@@ -1,0 +1,221 @@
+"""Masks as run lengths, COCO's way: polygons to masks, masks to polygons, areas and boxes; pure.
+
+*Runs* are what COCO calls uncompressed ``counts``: how many pixels are outside, inside, outside, … the object, int64,
+column by column from the top left, beginning with those outside (perhaps 0). *Compressed* is COCO's string of the same.
+The grammar is that of `pycocotools` (``common/maskApi.c``); a polygon covers the same pixels here and there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Ints = npt.NDArray[np.int64]
+    Floats = npt.NDArray[np.float64]
+    Bools = npt.NDArray[np.bool_]
+
+#: `rleFrPoly` walks along a polygon on a grid that is five times as fine.
+_FINE = 5
+
+
+def of_polygon(xy: Floats, height: int, width: int) -> Ints:
+    """Runs of the pixels that a polygon covers; `xy` has shape (points, 2), in pixels, three points or more."""
+    import numpy as np
+
+    corners = np.trunc(_FINE * np.asarray(xy, np.float64) + 0.5).astype(np.int64)
+    u, v = _boundary(corners)
+    step = np.flatnonzero(u[1:] != u[:-1]) + 1
+    x = (np.where(u[step] < u[step - 1], u[step], u[step] - 1) + 0.5) / _FINE - 0.5
+    here = (np.floor(x) == x) & (x >= 0) & (x <= width - 1)
+    step, x = step[here], x[here]
+    y = np.ceil(np.clip((np.minimum(v[step], v[step - 1]) + 0.5) / _FINE - 0.5, 0, height))
+    return _between(np.sort((x * height + y).astype(np.int64)), height * width)
+
+
+def _boundary(corners: Ints) -> tuple[Ints, Ints]:
+    """Grid points along a closed polygon, both ends of each edge: Bresenham's line, rounded as C does."""
+    import numpy as np
+
+    start, stop = corners, np.roll(corners, -1, axis=0)
+    size = np.abs(stop - start)
+    flat = size[:, 0] >= size[:, 1]
+    flip = np.where(flat, start[:, 0] > stop[:, 0], start[:, 1] > stop[:, 1])
+    low = np.where(flip[:, None], stop, start)
+    high = np.where(flip[:, None], start, stop)
+    length = np.maximum(size[:, 0], size[:, 1])
+    rise = np.where(flat, high[:, 1] - low[:, 1], high[:, 0] - low[:, 0])
+    slope = np.divide(rise, length, out=np.zeros(len(length)), where=length > 0)
+    edge = np.repeat(np.arange(len(length)), length + 1)
+    first = np.cumsum(length + 1) - (length + 1)
+    along = np.arange(len(edge)) - first[edge]
+    t = np.where(flip[edge], length[edge] - along, along)
+    across = np.where(flat, low[:, 1], low[:, 0])[edge] + slope[edge] * t
+    across = np.trunc(across + 0.5).astype(np.int64)
+    t = t + np.where(flat, low[:, 0], low[:, 1])[edge]
+    return np.where(flat[edge], t, across), np.where(flat[edge], across, t)
+
+
+def _between(positions: Ints, size: int) -> Ints:
+    """Runs that turn at each of the sorted `positions`; two turns at one place are none."""
+    import numpy as np
+
+    places, counts = np.unique(positions, return_counts=True)
+    turns = places[counts % 2 == 1]
+    runs: Ints = np.diff(turns[turns < size], prepend=0, append=size).astype(np.int64)
+    return runs
+
+
+def of_mask(mask: Bools) -> Ints:
+    """Runs of a mask of shape (height, width)."""
+    import numpy as np
+
+    flat = np.asarray(mask, np.bool_).ravel(order="F")
+    turns = np.flatnonzero(np.diff(flat, prepend=False))
+    return np.diff(turns, prepend=0, append=len(flat)).astype(np.int64)
+
+
+def to_mask(runs: Sequence[int] | Ints, height: int, width: int) -> Bools:
+    """The mask, shape (height, width), of `runs`; raises `ValueError` where they are not of that size."""
+    import numpy as np
+
+    lengths = np.asarray(runs, np.int64)
+    if (lengths < 0).any() or lengths.sum() != height * width:
+        raise ValueError(f"run lengths add up to {int(lengths.sum())}, not to {height} x {width} pixels")
+    inside = np.arange(len(lengths)) % 2 == 1
+    return np.repeat(inside, lengths).reshape((height, width), order="F")
+
+
+def union(several: Sequence[Ints]) -> Ints:
+    """Runs of what is inside of any of `several`, all of one size."""
+    import numpy as np
+
+    if len(several) == 1:
+        return several[0]
+    size = int(several[0].sum())
+    edges = [np.cumsum(runs)[: len(runs) // 2 * 2] for runs in several]
+    places = np.concatenate([e[0::2] for e in edges] + [e[1::2] for e in edges])
+    signs = np.repeat([1, -1], [sum(len(e[0::2]) for e in edges), sum(len(e[1::2]) for e in edges)])
+    order = np.lexsort((-signs, places))  # at one place what begins comes before what ends
+    depth = np.cumsum(signs[order])
+    before = depth - signs[order]
+    return _between(np.sort(places[order][(depth == 0) | (before == 0)]), size)
+
+
+def area(runs: Ints) -> int:
+    """Pixels inside."""
+    return int(runs[1::2].sum())
+
+
+def box(runs: Ints, height: int) -> tuple[int, int, int, int]:
+    """The xywh box, in pixels, around what is inside; zeros where nothing is."""
+    import numpy as np
+
+    ends = np.cumsum(runs)
+    begin, stop = ends[0::2][: len(ends) // 2], ends[1::2]
+    begin, stop = begin[stop > begin], stop[stop > begin]
+    if not len(begin):
+        return 0, 0, 0, 0
+    left, right = int(begin[0] // height), int((stop[-1] - 1) // height)
+    if ((stop - 1) // height > begin // height).any():  # a run over a column's end fills from the top to the bottom
+        top, bottom = 0, height - 1
+    else:
+        top, bottom = int((begin % height).min()), int(((stop - 1) % height).max())
+    return left, top, right - left + 1, bottom - top + 1
+
+
+def compress(runs: Ints) -> str:
+    """COCO's string: from the third on, each count less the one before the last, in 5 bits a character."""
+    text = bytearray()
+    counts = [int(c) for c in runs]
+    for i, count in enumerate(counts):
+        value = count - counts[i - 2] if i > 2 else count
+        while True:
+            low, value = value & 31, value >> 5
+            more = value != (-1 if low & 16 else 0)
+            text.append((low | 32 if more else low) + 48)
+            if not more:
+                break
+    return text.decode("ascii")
+
+
+def decompress(text: str | bytes) -> Ints:
+    """The runs of COCO's string; raises `ValueError` for one that is none."""
+    import numpy as np
+
+    counts: list[int] = []
+    value = shift = 0
+    for byte in text.encode() if isinstance(text, str) else text:
+        low = byte - 48
+        if not 0 <= low < 64 or shift > 60:
+            raise ValueError("no run lengths in COCO's compressed form")
+        value |= (low & 31) << shift
+        shift += 5
+        if not low & 32:
+            if low & 16:
+                value -= 1 << shift
+            counts.append(value + counts[-2] if len(counts) > 2 else value)
+            value = shift = 0
+    if shift or any(c < 0 for c in counts):
+        raise ValueError("no run lengths in COCO's compressed form")
+    return np.array(counts, np.int64)
+
+
+def outlines(mask: Bools) -> tuple[list[Floats], list[Floats]]:
+    """Polygons along the pixels' edges of a mask of shape (height, width): those around its parts, and its holes'.
+
+    Each has shape (points, 2), x and y in pixels, corners only; parts that touch by a corner are two. The outer ones
+    less the holes cover exactly the mask's pixels.
+    """
+    import numpy as np
+
+    padded = np.pad(np.asarray(mask, np.bool_), 1)
+    across = padded[1:, 1:-1].astype(np.int8) - padded[:-1, 1:-1]  # edges along x, between a row and the one above
+    along = padded[1:-1, 1:].astype(np.int8) - padded[1:-1, :-1]  # edges along y, between a column and its left one
+    # Every edge is walked with the inside on its right hand: east above it, west below, south on its right, north left.
+    following: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for kind, (dx0, dx1), (dy0, dy1) in (((across, 1), (0, 1), (0, 0)), ((across, -1), (1, 0), (0, 0)),
+                                         ((along, -1), (0, 0), (0, 1)), ((along, 1), (0, 0), (1, 0))):
+        grid, sign = kind
+        for y, x in np.argwhere(grid == sign).tolist():
+            following.setdefault((x + dx0, y + dy0), []).append((x + dx1, y + dy1))
+    outer: list[Floats] = []
+    holes: list[Floats] = []
+    while following:
+        loop = _loop(following)
+        (outer if _turns_right(loop) else holes).append(np.array(loop, np.float64))
+    return outer, holes
+
+
+def _loop(following: dict[tuple[int, int], list[tuple[int, int]]]) -> list[tuple[int, int]]:
+    """Take one closed walk out of `following`; its corners, from the first in the dict on."""
+    start = here = next(iter(following))
+    way = (0, 0)
+    corners: list[tuple[int, int]] = []
+    while True:
+        choices = following[here]
+        # Where two parts touch by a corner there are two ways on: the right hand stays on the same part.
+        right = (here[0] - way[1], here[1] + way[0])
+        onward = right if right in choices else choices[0]
+        choices.remove(onward)
+        if not choices:
+            del following[here]
+        new = (onward[0] - here[0], onward[1] - here[1])
+        if new != way:
+            corners.append(here)
+        way, here = new, onward
+        if here == start:
+            break
+    if len(corners) > 1 and way == (corners[1][0] - corners[0][0] and (corners[1][0] > corners[0][0]) * 2 - 1,
+                                    corners[1][1] - corners[0][1] and (corners[1][1] > corners[0][1]) * 2 - 1):
+        corners.pop(0)  # the walk began in the middle of a side
+    return corners
+
+
+def _turns_right(loop: list[tuple[int, int]]) -> bool:
+    """Whether a walk goes clockwise on the screen (y downwards): around a part, not a hole."""
+    ends = [*loop[1:], loop[0]]
+    return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(loop, ends, strict=True)) > 0

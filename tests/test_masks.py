@@ -1,0 +1,115 @@
+"""Masks: run lengths, COCO's strings, polygons to pixels and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import masks
+from pipeline.geometry import clip_polygon, join_polygons
+
+Floats = npt.NDArray[np.float64]
+
+#: Polygons, image height and width, and the compressed runs that pycocotools 2.0.11 makes of them.
+FROM_PYCOCOTOOLS = [
+    ([[2, 3], [9, 3], [9, 8], [2, 8]], 10, 12, "g05500000000000k0"),
+    ([[1.5, 1.5], [8.25, 2.75], [4, 9.9]], 12, 10, "j0393M1ON2O2Mg0"),
+    ([[-3, -3], [5, 2], [20, 30], [0.5, 6]], 9, 7, "0631O1000O1O2N"),
+]
+
+
+def _square(x: int, y: int, side: int) -> Floats:
+    return np.array([[x, y], [x + side, y], [x + side, y + side], [x, y + side]], np.float64)
+
+
+def _shoelace(polygon: Floats) -> float:
+    x, y = polygon[:, 0], polygon[:, 1]
+    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) / 2)
+
+
+@st.composite
+def _masks(draw: st.DrawFn) -> npt.NDArray[np.bool_]:
+    height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    bits = draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width))
+    return np.array(bits, np.bool_).reshape(height, width)
+
+
+@given(_masks())
+def test_runs_and_strings_give_the_mask_back(mask: npt.NDArray[np.bool_]) -> None:
+    runs = masks.of_mask(mask)
+    assert (masks.to_mask(runs, *mask.shape) == mask).all()
+    assert (masks.decompress(masks.compress(runs)) == runs).all()
+    assert masks.area(runs) == mask.sum()
+    ys, xs = np.nonzero(mask)
+    box = (xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1) if mask.any() else (0, 0, 0, 0)
+    assert masks.box(runs, mask.shape[0]) == box
+
+
+@given(_masks(), st.integers(0, 5))
+def test_a_union_is_that_of_pixels(mask: npt.NDArray[np.bool_], seed: int) -> None:
+    several = [mask, *(np.random.default_rng(seed).random((2, *mask.shape)) < 0.3)]
+    runs = masks.union([masks.of_mask(m) for m in several])
+    assert (masks.to_mask(runs, *mask.shape) == np.logical_or.reduce(several)).all()
+
+
+@given(_masks())
+def test_outlines_are_the_edges_of_pixels(mask: npt.NDArray[np.bool_]) -> None:
+    outer, holes = masks.outlines(mask)
+    assert sum(map(_shoelace, outer)) + sum(map(_shoelace, holes)) == mask.sum()
+    assert all(_shoelace(p) > 0 for p in outer)
+    assert all(_shoelace(p) < 0 for p in holes)
+    for polygon in [*outer, *holes]:
+        steps = np.roll(polygon, -1, axis=0) - polygon
+        assert ((steps == 0).sum(axis=1) == 1).all()  # along an edge, to another corner
+        assert (np.sign(steps) != np.sign(np.roll(steps, 1, axis=0))).any(axis=1).all()  # and round it
+    assert bool(outer) == bool(mask.any())
+
+
+@pytest.mark.parametrize(("polygon", "height", "width", "counts"), FROM_PYCOCOTOOLS)
+def test_a_polygon_covers_what_it_covers_for_pycocotools(polygon: Any, height: int, width: int, counts: str) -> None:
+    assert masks.compress(masks.of_polygon(np.array(polygon, np.float64), height, width)) == counts
+
+
+def test_an_outline_covers_its_mask() -> None:
+    mask = np.zeros((20, 30), np.bool_)
+    mask[3:15, 4:20] = True
+    mask[6:9, 8:12] = False
+    (outer,), (hole,) = masks.outlines(mask)
+    inside, outside = (masks.to_mask(masks.of_polygon(p, 20, 30), 20, 30) for p in (outer, hole))
+    assert ((inside & ~outside) == mask).all()
+
+
+@pytest.mark.parametrize("text", ["\x00", "o", "é", "1o", "0" * 3 + "~"])
+def test_a_damaged_string_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="no run lengths"):
+        masks.decompress(text)
+
+
+def test_runs_of_another_size_are_an_error() -> None:
+    with pytest.raises(ValueError, match="add up to 5, not to 2 x 3 pixels"):
+        masks.to_mask([2, 3], 2, 3)
+
+
+def test_polygons_are_cut_off_at_the_edge_of_the_image() -> None:
+    inside = _square(1, 1, 3)
+    assert clip_polygon(inside, 10, 10) is inside
+    cut = clip_polygon(_square(-5, 4, 20), 10, 12)
+    assert _shoelace(cut) == 10 * 8
+    assert (cut.min(axis=0).tolist(), cut.max(axis=0).tolist()) == ([0, 4], [10, 12])
+    assert len(clip_polygon(_square(20, 20, 5), 10, 10)) == 0
+    triangle = np.array([[5.0, 5.0], [15.0, 5.0], [5.0, 15.0]])
+    assert _shoelace(clip_polygon(triangle, 10, 10)) == pytest.approx(25)
+
+
+@given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90), st.integers(1, 9)), min_size=1, max_size=5))
+def test_joined_polygons_have_the_area_of_all(squares: list[tuple[int, int, int]]) -> None:
+    parts = [_square(*s) for s in squares]
+    joined = join_polygons(parts)
+    assert {tuple(p) for p in joined.tolist()} == {tuple(p) for part in parts for p in part.tolist()}
+    if len(parts) < 3:  # of three and more, Ultralytics turns the middle ones round
+        assert _shoelace(joined) == sum(map(_shoelace, parts))
