@@ -36,6 +36,7 @@ _READ_REASONS = {
     "vanished": "was there when the folder was listed, but is gone; run again",
     "changed": "changed while it was read; run again",
     "not_a_file": "is no file",
+    "damaged": "is damaged in its archive (wrong CRC-32 or length); get the archive again",
     "unreadable": "cannot be read; allow it with chmod",
 }
 
@@ -53,8 +54,8 @@ class BucketDone:
 class BucketIndexer:
     """Makes the tables of bucket `bucket` of `buckets` in `directory`."""
 
-    def __init__(self, spec: IndexSpec, directory: str, buckets: int, bucket: int) -> None:
-        self.spec, self.directory, self.bucket = spec, directory, bucket
+    def __init__(self, spec: IndexSpec, directory: str, buckets: int, bucket: int, keep: str | None) -> None:
+        self.spec, self.directory, self.bucket, self.keep = spec, directory, bucket, keep
         self.started_ns = time.time_ns()
         self.made_by = {"spec": spec.digest(), "buckets": buckets}
         self.unsettled = False
@@ -206,7 +207,7 @@ class BucketIndexer:
         for begin, stop in _batches(labels["split"].to_numpy()):
             part = labels.slice(begin, stop - begin)
             split = self.spec.splits[part["split"][0].as_py()]
-            place, names = storage.locate(split.labels), part["path"].to_pylist()
+            place, names = storage.locate(split.labels, self.keep), part["path"].to_pylist()
             contents, stats, failed = place.read_many(names, MAX_LABEL_BYTES)
             self.stats[positions[begin:stop]] = np.frombuffer(stats, np.int64).reshape(-1, 4)
             self.contents[positions[begin:stop]] = _content_marks(split.split, names, contents, failed)

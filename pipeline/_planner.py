@@ -55,6 +55,7 @@ class PlanContext:
     several: bool
     buckets: int
     plan_dir: str
+    workdir: str
     root: str
     classes: tuple[str, ...]
     splits: tuple[str, ...]
@@ -164,7 +165,7 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         "left_out": [[found.prefix, found.name, found.digest.hex()] for found in bad.values()],
         "rows": {"kept": taken.num_rows, "duplicates": found.duplicates,
                  "without_image": rows.num_rows - with_image.num_rows,
-                 "bad_image": with_image.num_rows - taken.num_rows, "lost": sum(found.lost.values())},
+                 "bad_image": with_image.num_rows - taken.num_rows, "lost": found.left_out},
         "loss": found.lost,
         "counts": _counts(context, taken, chosen, choice, table),
     }
@@ -180,17 +181,18 @@ class _Found:
     images: pa.Table
     choice: select.Choice
     lost: dict[str, int]
+    left_out: int
     duplicates: int
 
 
 def _choose(context: PlanContext, frames: Sequence[Any]) -> _Found:
     mapped = _together(frames[0::2])
     images = _together(frames[1::2])
-    rows, lost = _rows_of_task(mapped) if exporters.load(context.exporter).OF_TASK else (mapped, {})
+    rows, lost = _rows_held(mapped, of_task=exporters.load(context.exporter).OF_TASK)
     all_rows = rows.num_rows
     rows = select.drop_duplicates(rows) if context.duplicates == "drop" else rows
     choice = select.choose(rows, images, backgrounds=context.backgrounds, need_image=context.images != "none")
-    return _Found(rows, images, choice, lost, all_rows - rows.num_rows)
+    return _Found(rows, images, choice, lost, mapped.num_rows - all_rows, all_rows - rows.num_rows)
 
 
 def strata(context: PlanContext, engine: Engine) -> list[str]:
@@ -221,14 +223,22 @@ def _together(frames: Sequence[Any]) -> pa.Table:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def _rows_of_task(rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """The rows that hold a row of the task, and how many do not, by reason."""
+def _rows_held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, int]]:
+    """The rows that a target can hold, and how many it does not hold, or not whole, by reason.
+
+    `of_task`: it has rows of the task alone; else it takes whatever is an object.
+    """
     import pyarrow.compute as pc
 
     if "loss" not in rows.column_names or rows["loss"].null_count == rows.num_rows:
         return rows, {}
-    counts = {e["values"]: e["counts"] for e in rows["loss"].drop_null().value_counts().to_pylist()}
-    return rows.filter(pc.is_null(rows["loss"])).combine_chunks(), dict(sorted(counts.items()))
+    held = pc.is_valid(rows["tail"])
+    losses = rows["loss"]
+    if not of_task:
+        held = pc.or_(held, pc.is_valid(rows["raw"]))
+        losses = losses.filter(pc.invert(held))
+    counts = {e["values"]: e["counts"] for e in losses.drop_null().value_counts().to_pylist()}
+    return rows.filter(held).combine_chunks(), dict(sorted(counts.items()))
 
 
 def _in_folders(images: pa.Table) -> pa.Table:
@@ -280,7 +290,7 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     for prefix, folder in context.origins.items():
         here = [i for i, key in enumerate(keys) if key.startswith(prefix)]
         assert folder is not None
-        origin = storage.locate(folder)
+        origin = storage.locate(folder, context.workdir)
         for i, found in zip(here, origin.fingerprints([names[i] for i in here]), strict=True):
             sources[i], stats[i] = origin.join(names[i]), found
     images = images.append_column("source", pa.array(sources, pa.string()))

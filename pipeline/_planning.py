@@ -15,7 +15,7 @@ from pipeline.engine import Engine
 from pipeline.errors import ConfigError, DataError, TargetError, plural
 from pipeline.exporters import Dataset
 from pipeline.index import IndexInfo, add_counts
-from pipeline.job import Job
+from pipeline.job import Job, keep_out_of_subsets
 from pipeline.manifest import TargetState, to_parquet
 from pipeline.plan import meta_plan
 from pipeline.progress import Progress
@@ -119,6 +119,8 @@ def _plan_context(
 ) -> PlanContext:
     from pipeline._planner import PlanContext, PlannedSource
 
+    if job.target.local is None and state.manifest is None:
+        keep_out_of_subsets(job)  # asked once: it costs requests
     folders = folder_times(job)
     held = state.manifest.folders if state.manifest and state.intent is None else {}
     return PlanContext(
@@ -127,6 +129,7 @@ def _plan_context(
         several=job.several,
         buckets=_common_buckets([info.buckets for info in infos]),
         plan_dir=job.plan_dir,
+        workdir=job.workdir,
         root=job.root,
         classes=job.classes,
         splits=job.splits,
@@ -135,12 +138,12 @@ def _plan_context(
         images=job.config.target.images,
         origins=job.origins,
         exporter=job.config.target.format,
-        check_there=folders != held,
+        check_there=folders != held or not job.target.keeps_times,
         staged=_staged(job),
         prefixes=job.prefixes,
         suspects=suspects,
         check_images=job.config.select.check_images,
-        check_foreign=bool(folders),
+        check_foreign=bool(folders) or not job.target.keeps_times,
     )
 
 
@@ -155,9 +158,9 @@ def _staged(job: Job) -> tuple[str, ...]:
     """Folders of the layout, each with a final /, that are not at the target yet: they are filled beside it."""
     exporter = exporters.load(job.config.target.format)
     folders = [f"{kind}/{split}" for kind in exporter.FOLDERS for split in job.splits]
+    folders = [folder for folder in folders if job.target.can_stage(folder)]
     there = job.target.exist_many(folders)
-    return tuple(f"{folder}/" for folder, found in zip(folders, there, strict=True)
-                 if not found and job.target.can_stage(folder))
+    return tuple(f"{folder}/" for folder, found in zip(folders, there, strict=True) if not found)
 
 
 def folder_times(job: Job) -> dict[str, int]:
@@ -229,7 +232,8 @@ def _lacking(job: Job, subset: dict[str, Any]) -> list[tuple[str, str]]:
                  else "give it a share, as in `split: {train: 0.8, val: 0.2}`")
                 for split in ("train", "val") if not subset.get(split, {}).get("images")]
     return [(split, f"split {split} of the source has no object of these classes" if split in job.splits
-             else f"name a folder for it in source.splits, as in `{split}: {split}2017`")
+             else f"the source has none: add its labels and name them in source.splits, as in `{split}: {split}2017`, "
+                  "or set `split: {train: 0.8, val: 0.2}`")
             for split in ("train", "val") if not subset.get(split, {}).get("images")]
 
 

@@ -46,8 +46,8 @@ def apply_plan(
     parts = list(state.base.parts)
     _prepare_target(job, planned)
     files = sum(s["changes"] for s in planned.summaries)
-    context = apply.ApplyContext(job.root, state.intent["folder"], job.config.target.images, planned.staged,
-                                 job.origins)
+    context = apply.ApplyContext(job.root, job.workdir, state.intent["folder"], job.config.target.images,
+                                 planned.staged, job.origins)
     function = functools.partial(apply.apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
     with progress.stage("apply", files) as step:
@@ -66,6 +66,8 @@ def reclaim(job: Job, planned: Planned) -> None:
 
     Files that it made since are ours, and the next run must know. Where another run has begun there, they are its.
     """
+    if job.target.local is None:  # a store's is not to be removed by a hand
+        return
     state = TargetState(job.target, job.prefixes)
     if job.target.exists() and state.manifest is None and state.intent is None:
         parts = {b: _intended(planned, b) for b in planned.touched}
@@ -99,7 +101,10 @@ def _drop_caches(job: Job, planned: Planned) -> None:
     last dot of the folder's name is cut off.
     """
     if any(kind == "label" for action in ("write", "delete") for kind in planned.totals["plan"].get(action, {})):
-        folders = [f for f in job.target.folder_times(["labels"]) if f != "labels"]
+        if job.target.keeps_times:
+            folders = [f for f in job.target.folder_times(["labels"]) if f != "labels"]
+        else:  # looking for subfolders would take a listing of all files
+            folders = [f"labels/{split}" for split in job.splits]
         caches = {name for f in folders for name in (f"{f}.cache", f"{f.rpartition('.')[0] or f}.cache")}
         job.target.delete_many(sorted(caches))
 
@@ -213,7 +218,7 @@ def _images_digest(job: Job) -> str | None:
     how = job.config.target.images
     digests: list[bytes] = []
     for folder, names in json.loads(data).items():
-        origin = storage.locate(folder)
+        origin = storage.locate(folder, job.workdir)
         for name, image in zip(names, origin.fingerprints(names), strict=True):
             if image is None:
                 return None

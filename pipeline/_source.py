@@ -55,12 +55,12 @@ def scan(job: Job, engine: Engine | None, meanwhile: Callable[[], None]) -> list
     found = []
     for number, source in enumerate(job.sources):
         if engine is None:
-            found.append(index.scan(source.spec, with_stats=True))
+            found.append(index.scan(source.spec, with_stats=True, keep=job.workdir))
         elif not index.has_parts(source.index_dir):
-            found.append(index.scan(source.spec, with_stats=False))
+            found.append(index.scan(source.spec, with_stats=False, keep=job.workdir))
         else:
             first = meanwhile if not number else None
-            found.append(index.scan(source.spec, with_stats=True, engine=engine, meanwhile=first))
+            found.append(index.scan(source.spec, with_stats=True, keep=job.workdir, engine=engine, meanwhile=first))
     return found
 
 
@@ -99,7 +99,7 @@ def update_index(
     for number, (source, listed) in enumerate(zip(job.sources, found, strict=True)):
         first = meanwhile if not number else None
         infos.append(index.update(source.spec, source.index_dir, listed, buckets=job.config.index.buckets,
-                                  engine=engine, progress=progress, meanwhile=first))
+                                  engine=engine, progress=progress, keep=job.workdir, meanwhile=first))
     named = [names_of(info) for info in infos]
     for source, names in zip(job.sources, named, strict=True):
         if source.names is None and names is not None and not names.names:
@@ -210,6 +210,13 @@ ODD = {
     "link_loop": "is a link that leads back to itself",
     "not_a_file": "is no file",
     "not_utf8": "has a name that is not UTF-8",
+    "odd_key": "has an empty, . or .. step in its name, which stores take differently; rename it",
+    "unsafe_name": "has a name that could lead out of its folder, as in no honest archive",
+    "link": "is a link in an archive, and such are not followed",
+    "twice": "stands in the archive twice",
+    "encrypted": "is encrypted; pack the archive without a password",
+    "method": "is packed by a method other than deflate; pack it with `zip`",
+    "bomb": "unpacks to more than its packed bytes can hold: the archive is damaged, or made to do harm",
 }
 
 

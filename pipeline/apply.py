@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 class ApplyContext:
     """What all buckets share.
 
-    `root` is the target's, `intent` the folder of the intent's parts, `images` is copy, hardlink, symlink or none;
-    `staged` are the folders (each with a final /) that are filled in the staging place; `origins` is where images come
-    from, by what their keys begin with.
+    `root` is the target's, `workdir` that of the run, `intent` the folder of the intent's parts, `images` is copy,
+    hardlink, symlink or none; `staged` are the folders (each with a final /) that are filled in the staging place;
+    `origins` is where images come from, by what their keys begin with.
     """
 
     root: str
+    workdir: str
     intent: str
     images: str
     staged: tuple[str, ...]
@@ -90,7 +91,7 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
             if not images.num_rows:
                 continue
             assert url is not None
-            origin = storage.locate(url)
+            origin = storage.locate(url, context.workdir)
             names = [origin.name_of(source) for source in images["source"].to_pylist()]
             _note(outcome, root.copy_many(images["path"].to_pylist(), origin, names, images["size"].to_pylist(),
                                           context.images, scratch=scratch, direct=direct))
@@ -98,7 +99,8 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
 
 def publish(target: storage.Location, staged: tuple[str, ...]) -> None:
     """Put the folders that were filled in the staging place at the target, labels before images."""
-    target.publish_folders(target.below(manifest.STAGING), [folder.rstrip("/") for folder in staged])
+    if staged:
+        target.publish_folders(target.below(manifest.STAGING), [folder.rstrip("/") for folder in staged])
 
 
 def _of(plan: pa.Table, action: Action, kind: Kind) -> pa.Table:

@@ -106,12 +106,13 @@ class IndexInfo:
 
 
 def scan(
-    spec: IndexSpec, *, with_stats: bool,
+    spec: IndexSpec, *, with_stats: bool, keep: str | None = None,
     engine: Engine | None = None, meanwhile: Callable[[], None] | None = None,
 ) -> Scan:
     """List the source. With an `engine` in a helper process, while this one does `meanwhile`.
 
     `with_stats` asks for size and times of the label files; where all of them are read anyway, that is not needed.
+    `keep` is as in `storage.locate`.
     """
     suffix = formats.load(spec.format).SUFFIX
     jobs: list[tuple[str, frozenset[str], bool]] = []
@@ -121,9 +122,9 @@ def scan(
             # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred.
             jobs.append((split.images, frozenset(IMAGE_SUFFIXES), False))
     if engine is None:
-        listings = _list_all(jobs)
+        listings = _list_all(jobs, keep)
     else:
-        result = engine.background(_list_all, jobs)
+        result = engine.background(_list_all, jobs, keep)
         if meanwhile is not None:
             meanwhile()
         listings = result()
@@ -132,8 +133,8 @@ def scan(
     return Scan(pairs, with_stats)
 
 
-def _list_all(jobs: list[tuple[str, frozenset[str], bool]]) -> list[Listing]:
-    return [storage.locate(folder).listing(suffixes, with_stats=stats) for folder, suffixes, stats in jobs]
+def _list_all(jobs: list[tuple[str, frozenset[str], bool]], keep: str | None) -> list[Listing]:
+    return [storage.locate(folder, keep).listing(suffixes, with_stats=stats) for folder, suffixes, stats in jobs]
 
 
 def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
@@ -150,7 +151,7 @@ def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
 
 def update(
     spec: IndexSpec, directory: str, found: Scan, *, buckets: int | str, engine: Engine, progress: Progress,
-    meanwhile: Callable[[], None] | None = None,
+    keep: str | None = None, meanwhile: Callable[[], None] | None = None,
 ) -> IndexInfo:
     """Bring the index at `directory` up to date with `found`; returns what `index.json` then says.
 
@@ -168,7 +169,7 @@ def update(
     # Where most of the index stands, few files are read, and processes are not worth their start.
     changed = found.label_files if not usable else 0
     payloads, order = _deal(spec, found, count)
-    function = functools.partial(index_bucket, spec, directory, count)
+    function = functools.partial(index_bucket, spec, directory, count, keep)
     _drop_foreign_parts(directory, count)
     summaries: dict[int, dict[str, Any]] = {}
     stats = np.zeros((found.files, 4), np.int64)
@@ -269,21 +270,23 @@ def _deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[Dealt], list
     return dealt, positions
 
 
-def index_bucket(spec: IndexSpec, directory: str, buckets: int, bucket: int, payload: Dealt) -> BucketDone:
-    """Make or update one bucket."""
+def index_bucket(
+    spec: IndexSpec, directory: str, buckets: int, keep: str | None, bucket: int, payload: Dealt
+) -> BucketDone:
+    """Make or update one bucket; `keep` is as in `storage.locate`."""
     from pipeline._bucket import BucketIndexer
 
-    return BucketIndexer(spec, directory, buckets, bucket).run(payload)
+    return BucketIndexer(spec, directory, buckets, bucket, keep).run(payload)
 
 
 def open_index(path: str) -> Index:
-    """The index at `path` (the folder that holds `index.json`, or a workdir with one index); see `Index`.
+    """The index at `path` (the folder that holds `index.json`, or a workdir with one index, or its URL); see `Index`.
 
     Raises `ConfigError` where there is none.
     """
     from pipeline.errors import ConfigError
 
-    candidates = [path, *(str(p) for p in sorted(_below(path)))]
+    candidates = [path, *sorted(_below(path))]
     found = [(p, info) for p in candidates if (info := IndexInfo.read(p)) is not None]
     if not found:
         raise ConfigError(f"{path}: holds no index; make one with `coco-diy index CONFIG`")
@@ -293,12 +296,15 @@ def open_index(path: str) -> Index:
 
 
 def _below(path: str) -> list[str]:
-    root = os.path.join(path, "index")
-    return [os.path.join(root, name) for name in sorted({n.split("/")[0] for n in storage.locate(root).names()})]
+    root = storage.locate(path).below("index")
+    return [root.join(name) for name in sorted({n.split("/")[0] for n in root.names()})]
 
 
 class Index:
-    """An index on disk. `annotations`, `images`, `files` and `problems` are Dask frames: partition i is bucket i."""
+    """An index on disk or in a store.
+
+    `annotations`, `images`, `files` and `problems` are Dask frames: partition i is bucket i.
+    """
 
     def __init__(self, directory: str, info: IndexInfo) -> None:
         self.directory = directory
@@ -360,8 +366,9 @@ def read_part(
     filters = None
     if classes is not None:
         filters = [("label" if any(isinstance(c, str) for c in classes) else "class_id", "in", list(classes))]
-    path = os.path.join(directory, table, part_name(bucket % cut[0] if cut else bucket))
-    found = pq.read_table(path, columns=columns, filters=filters, memory_map=True, use_threads=False)
+    place, path = storage.locate(directory), f"{table}/{part_name(bucket % cut[0] if cut else bucket)}"
+    file: Any = os.path.join(place.local, path) if place.local is not None else pa.BufferReader(place.read(path))
+    found = pq.read_table(file, columns=columns, filters=filters, memory_map=True, use_threads=False)
     if cut:
         found = found.filter(pa.array([zlib.crc32(k.encode()) % cut[1] == bucket for k in found["key"].to_pylist()],
                                       pa.bool_()))

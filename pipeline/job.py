@@ -14,6 +14,7 @@ from pipeline.config import Config, Source, SplitFolders, load_names, load_specs
 from pipeline.errors import ConfigError
 from pipeline.schema import VERSION, Task
 from pipeline.spec import IndexSpec, SplitSpec
+from pipeline.storage import Location
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,18 @@ class Job:
         return tuple(split for split in ("train", "val", "test") if split in found)
 
     @property
-    def plan_dir(self) -> str:
-        """Folder of the plan for this target."""
-        from pipeline.digest import digest_of
+    def _target_name(self) -> str:
+        """A name for the target, fit for a file."""
+        return f"{os.path.basename(self.root) or 'root'}-{_short(self.root)}"
 
-        name = os.path.basename(self.root) or "root"
-        return os.path.join(self.workdir, "plans", f"{name}-{digest_of(self.root.encode()).hex()[:8]}")
+    @property
+    def plan_dir(self) -> str:
+        """Folder of the plan for this target from these sources.
+
+        Who writes or reads it holds the locks of their indexes: nobody plans anew what a build is carrying out.
+        """
+        indexes = "\0".join(s.index_dir for s in self.sources)
+        return os.path.join(self.workdir, "plans", f"{self._target_name}-{_short(indexes)}")
 
     @property
     def split_table(self) -> str | None:
@@ -112,7 +119,7 @@ class Job:
             return None
         if options.table is not None:
             return storage.local_path(options.table)
-        return os.path.join(self.workdir, "splits", f"{os.path.basename(self.plan_dir)}.csv")
+        return os.path.join(self.workdir, "splits", f"{self._target_name}.csv")
 
     @property
     def need_image(self) -> bool:
@@ -140,7 +147,7 @@ class Job:
             job = by_name[source["name"]]
             whole = formats.load(job.spec.format).WHOLE
             if source["names"] is not None:
-                source["names"] = os.path.abspath(source["names"])
+                source["names"] = storage.local_path(source["names"])
             source["splits"] = {
                 s.split: {"annotations" if whole else "labels": s.labels, "images": s.images}
                 | ({"captions": s.captions} if s.captions else {}) for s in job.spec.splits}
@@ -149,7 +156,7 @@ class Job:
         if self.split_table is not None:
             data["split"]["table"] = self.split_table
         if isinstance(data["classes"], str):
-            data["classes"] = os.path.abspath(data["classes"])
+            data["classes"] = storage.local_path(data["classes"])
         return data
 
     def _split_table_content(self) -> str | None:
@@ -178,6 +185,12 @@ class Job:
         return digest_of(json.dumps(parts, sort_keys=True).encode()).hex()
 
 
+def _short(text: str) -> str:
+    from pipeline.digest import digest_of
+
+    return digest_of(text.encode()).hex()[:8]
+
+
 def _facts(names: Names | None) -> list[Any]:
     return [] if names is None else [names.names, names.kpt_shape, names.flip_idx, sorted(names.kpt_names.items())]
 
@@ -194,12 +207,14 @@ def resolve(config: Config) -> Job:
         told = " and ".join(f"{name} has {task}" for task, name in tasks.items())
         raise ConfigError(f"source: the sources of one subset have one task, but {told}; declare the same task")
     specs = load_specs(config)
-    job = Job(config, sources, None if specs is None else tuple(specs), (), storage.local_path(config.target.root),
+    job = Job(config, sources, None if specs is None else tuple(specs), (), storage.locate(config.target.root).url,
               workdir)
     job = job.with_names([s.names for s in sources])
     for source in sources:
         for split in source.spec.splits:
-            _check_places(source, split)
+            _check_places(source, split, config.target.images)
+    if job.target.local is None and config.target.images in ("hardlink", "symlink"):
+        raise ConfigError(f"target.images: a {config.target.images} cannot stand in {job.root}; set it to copy")
     _keep_apart(job)
     return job
 
@@ -239,20 +254,25 @@ def _options(source: Source, format_: formats.Format) -> str:
         raise ConfigError(f"source.options.{key}: {what[:1].lower()}{what[1:]}") from None
 
 
-def _check_places(source: SourceJob, split: SplitSpec) -> None:
+def _check_places(source: SourceJob, split: SplitSpec, images: str) -> None:
     whole = formats.load(source.spec.format).WHOLE
-    for place, what, there in (
-        (split.labels, "annotations file" if whole else "labels folder", os.path.isfile if whole else os.path.isdir),
+    for url, what, there in (
+        (split.labels, "annotations file" if whole else "labels folder", os.path.isfile if whole else _is_place),
         (split.captions, "captions file", os.path.isfile),
-        (split.images, "images folder", os.path.isdir),
+        (split.images, "images folder", _is_place),
     ):
-        if place is not None and not there(place):
-            raise ConfigError(f"source: the {what} of split {split.split}, {place}, does not exist; "
-                              "correct source.root or source.splits")
+        if url is not None and not there(url):
+            cure = "correct source.root or source.splits" if "://" not in url else "`coco-diy fetch CONFIG` gets it"
+            raise ConfigError(f"source: the {what} of split {split.split}, {url}, does not exist; {cure}")
+    if split.images is not None and images in ("hardlink", "symlink") and storage.locate(split.images).local is None:
+        raise ConfigError(f"target.images: {split.images} has no files that a {images} could lead to; set it to copy")
+
+
+def _is_place(url: str) -> bool:
+    return storage.locate(url).exists()
 
 
 def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
-    root = storage.local_path(source.root) if source.root is not None else ""
     found = []
     for split, value in source.splits.items():
         given = isinstance(value, SplitFolders)
@@ -263,67 +283,86 @@ def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
                               f"{' and perhaps `captions`' if format_.WHOLE else ''}, as in "
                               f"`{split}: {{{key}: …, images: …}}`")
         labels, images, captions = (
-            storage.local_path(os.path.join(root, place)) if place is not None else None
+            storage.locate_below(source.root, place) if place is not None else None
             for place in (places[key], places.get("images"), places.get("captions")))
-        if images is not None and not given and not os.path.isdir(images):
+        if images is not None and not given and not images.exists():
             images = None  # labels alone are a source too; a build that is to copy images says what is missing
         assert labels is not None
         found.append((str(split), labels, images, captions))
+    if not format_.WHOLE:
+        _no_split_within_another(found)
     # The folder's name is part of the key; where splits share it (train/labels, valid/labels), one more level is taken.
     for depth in range(1, 10):
-        folders = ["/".join(labels.split("/")[-depth:]) for _, labels, _, _ in found]
+        folders = ["/".join(labels.key_path.split("/")[-depth:]) for _, labels, _, _ in found]
         if format_.WHOLE:
             folders = [os.path.splitext(folder)[0] for folder in folders]
         if len(set(folders)) == len(folders):
-            return [SplitSpec(s, f, la, im, ca) for f, (s, la, im, ca) in zip(folders, found, strict=True)]
+            return [SplitSpec(s, f, la.url, im.url if im else None, ca.url if ca else None)
+                    for f, (s, la, im, ca) in zip(folders, found, strict=True)]
     raise ConfigError(f"source.splits: two splits have the same {'file of annotations' if format_.WHOLE else ''}"
                       f"{'' if format_.WHOLE else 'folder of labels'}")
+
+
+def _no_split_within_another(found: Sequence[tuple[str, Location, Location | None, Location | None]]) -> None:
+    """Subfolders belong to a split: one inside another would put its images into both, the worst of leaks."""
+    for split, labels, images, _ in found:
+        for other, other_labels, other_images, _ in found:
+            for inner, outer, what in ((labels, other_labels, "labels"), (images, other_images, "images")):
+                if split != other and inner and outer and inner.url != outer.url and _is_below(inner, outer):
+                    raise ConfigError(f"source.splits: the {what} of {split}, {inner.url}, lie in those of {other}, "
+                                      f"{outer.url}, so they would be in both; give each split a folder of its own")
+
+
+def _is_below(place: Location, other: Location) -> bool:
+    if place.local is not None and other.local is not None:
+        return storage.within(place.local, other.local)
+    rest = place.key_path.removeprefix(f"{other.key_path}/")
+    return rest != place.key_path and other.join(rest) == place.url
 
 
 def _keep_apart(job: Job) -> None:
     """The source is never written to: neither target nor workdir may lie in a folder of it, or hold one as its own."""
     for source in job.sources:
         _keep_apart_from(job, source)
-    above = os.path.dirname(job.root)
-    while above != os.path.dirname(above):
-        if os.path.exists(os.path.join(above, ".coco-diy", "manifest.json")):
-            raise ConfigError(f"target.root: {job.root} lies in {above}, which is a subset already; choose a place "
-                              "beside it")
-        above = os.path.dirname(above)
-    if _within(job.workdir, job.root):
+    if job.target.local is not None:
+        keep_out_of_subsets(job)
+    if storage.within(job.workdir, job.root):
         raise ConfigError(f"workdir: {job.workdir} lies in the target {job.root}; choose a place beside it")
 
 
 def _keep_apart_from(job: Job, source: SourceJob) -> None:
-    root = storage.local_path(source.source.root) if source.source.root is not None else None
+    root = storage.locate(source.source.root).url if source.source.root is not None else None
     for what, place in (("target.root", job.root), ("workdir", job.workdir)):
         for folder in ("", "labels", "images"):
-            if root is not None and (_within(place, os.path.join(root, folder)) if folder else _same(place, root)):
+            if root is not None and (storage.within(place, f"{root}/{folder}") if folder
+                                     else storage.same_place(place, root)):
                 raise ConfigError(f"{what}: {place} lies in the source {root}, which is never written to; choose a "
                                   "place beside it")
     for split in source.spec.splits:
-        for folder in filter(None, (split.labels, split.images, split.captions)):
+        places = (split.labels, split.images, split.captions)
+        for folder in (url for url in places if url):
             for what, place in (("target.root", job.root), ("workdir", job.workdir)):
-                if _within(place, folder):
+                if storage.within(place, folder):
                     raise ConfigError(f"{what}: {place} lies in the source folder {folder}, which is never written to; "
                                       "choose another place")
             for own in _own_folders(job):
-                if _within(folder, own) or _within(own, folder):
+                if storage.within(folder, own) or storage.within(own, folder):
                     raise ConfigError(f"target.root: {own} holds the source folder {folder}, or leads into it, and a "
                                       "source is never written to; choose another place")
+
+
+def keep_out_of_subsets(job: Job) -> None:
+    """A subset must not lie in another: one would delete the other's files, or call them foreign."""
+    above = os.path.dirname(job.root)
+    while above != os.path.dirname(above) and not above.endswith((":", ":/")):
+        if storage.locate(above).exist_many([".coco-diy/manifest.json"])[0]:
+            raise ConfigError(f"target.root: {job.root} lies in {above}, which is a subset already; choose a place "
+                              "beside it")
+        above = os.path.dirname(above)
 
 
 def _own_folders(job: Job) -> list[str]:
     """Folders that a build writes to, as far as they can be links to somewhere else."""
     layout = exporters.load(job.config.target.format).FOLDERS
     below = [f"{folder}/{split}" for folder in layout for split in job.splits]
-    return [os.path.join(job.root, folder) for folder in (".coco-diy", *layout, *below)]
-
-
-def _same(path: str, other: str) -> bool:
-    return os.path.realpath(path) == os.path.realpath(other)
-
-
-def _within(path: str, folder: str) -> bool:
-    path, folder = os.path.realpath(path), os.path.realpath(folder)
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
+    return [f"{job.root}/{folder}" for folder in (".coco-diy", *layout, *below)]

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pipeline.storage import Location
 
 FOLDER = ".coco-diy"
+#: Held by the run that is at work.
+LOCK = f"{FOLDER}/lock"
 #: Where files are made before they are renamed into place.
 SCRATCH = f"{FOLDER}/tmp"
 #: Where folders that are not at the target yet are filled before they are put in place, in one step each.

@@ -19,7 +19,12 @@ LOSSES = {
     "no_box": "no box",
     "zero_area": "boxes without area",
     "out_of_range": "outside of the image",
+    "outside": "outside of the image",
+    "no_area": "lines and points, which have no area",
+    "no_class": "of no class",
 }
+#: What is kept, but not whole.
+PARTLY = {"holes": "objects with holes, which are filled"}
 
 
 #: What becomes of rows and images, in the words of a report; `kept` and what is not here adds up to the source.
@@ -111,7 +116,8 @@ def plan_text(data: dict[str, Any]) -> str:
 
 def _rows_text(data: dict[str, Any]) -> str:
     told = [_balance_text(data["rows"], "rows")]
-    told += [f"{count:,} left out: {LOSSES.get(reason, reason)}." for reason, count in data["loss"].items()]
+    told += [f"{count:,} {PARTLY[reason]}." if reason in PARTLY else
+             f"{count:,} left out: {LOSSES.get(reason, reason)}." for reason, count in data["loss"].items()]
     return "\n".join([*told, _balance_text(data["images"], "images")]) + _split_text(data.get("split"))
 
 
@@ -208,11 +214,6 @@ def _by_source(source: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     if any("labels" in counts for counts in source.values()):
         return list(source.items())
     return [(f"{name} {split}", counts) for name, splits in source.items() for split, counts in splits.items()]
-
-
-def stats_text(data: dict[str, Any]) -> str:
-    """What `coco-diy stats` prints."""
-    return subset_text(data)
 
 
 def verify_text(data: dict[str, Any]) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from contextlib import ExitStack
 from typing import Any
 
 from pipeline import _losses
-from pipeline import manifest as target_manifest
-from pipeline._checking import diff_targets, last_run, open_target, verify_target
+from pipeline._checking import diff_targets, last_run, open_target, refuse_busy, verify_target
 from pipeline._planning import plan_report, plan_subset, refuse
 from pipeline._publish import PROBLEMS, apply_plan, commit, is_current_recipe, nothing_to_do, reclaim, record
 from pipeline._source import (
@@ -30,7 +30,7 @@ from pipeline.engine import Engine
 from pipeline.errors import StorageError, plural
 from pipeline.index import add_counts
 from pipeline.job import SourceJob, resolve
-from pipeline.manifest import TargetState
+from pipeline.manifest import LOCK, TargetState
 from pipeline.progress import Progress
 from pipeline.stop import check_stop
 
@@ -57,6 +57,7 @@ def make_plan(config: Config, progress: Progress | None = None) -> Report:
     job = resolve(config)
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
+        refuse_busy(job.target)
         found = scan(job, engine, import_for_plan)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         planned = plan_subset(job, infos, TargetState(job.target, job.prefixes), engine, progress)
@@ -121,32 +122,44 @@ def repair(root: str, config: Config | None = None, progress: Progress | None = 
     if not suspects:
         return Report(before.data | {"repaired": 0}, before.ok)
     if config is None:
-        _, made = open_target(root)
-        config = validate(made.config, f"{root}: the config in its manifest")
+        state, made = open_target(root)
+        here = made.config | {"target": made.config["target"] | {"root": state.root.url}}  # it may have been moved
+        config = validate(here, f"{root}: the config in its manifest")
     done = build(config, progress, suspects=suspects)
     after = verify(root, progress, deep=deep)
-    return Report(after.data | {"repaired": len(suspects)}, after.ok and done.ok, done.warnings)
+    put_right = suspects - {d["path"] for d in after.data["listed"]}
+    return Report(after.data | {"repaired": len(put_right)}, after.ok and done.ok, done.warnings)
 
 
 def build(
-    config: Config, progress: Progress | None = None, *, suspects: frozenset[str] = frozenset()
+    config: Config, progress: Progress | None = None, *, suspects: frozenset[str] = frozenset(),
+    break_lock: bool = False,
 ) -> Report:
     """Make the subset: index, select, plan and apply. Where nothing changed, nothing is done.
 
-    The files `suspects` (paths below the target) are made anew, whatever the manifest says of them.
+    The files `suspects` (paths below the target) are made anew, whatever the manifest says of them. With `break_lock`
+    the lock at the target is taken from whoever holds it.
 
     Raises `CocoDiyError`s; a run that ends early is continued by running it again.
     """
     job = resolve(config)
     progress = progress or Progress()
     options = config.engine
-    target_lock = job.target.lock(f"{target_manifest.FOLDER}/lock", f"the target {job.root}")
-    with target_lock as still_ours, Engine(options.scheduler, options.workers) as engine, index_lock(job):
+    if break_lock:
+        job.target.break_lock(LOCK)
+    target_lock = job.target.lock(LOCK, f"the target {job.root}")
+    with ExitStack() as stack, Engine(options.scheduler, options.workers) as engine:
+        if job.target.local is not None:
+            still_ours = stack.enter_context(target_lock)
+        stack.enter_context(index_lock(job))
         state = TargetState(job.target, job.prefixes)
         current = is_current_recipe(job, state) and not suspects
         found = scan(job, None if current else engine, import_for_plan)
         if current and (report := nothing_to_do(job, state, found)):
             return report
+        if job.target.local is None:  # taking this lock costs requests: not where there is nothing to do
+            still_ours = stack.enter_context(target_lock)
+            state = TargetState(job.target, job.prefixes)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         check_stop()
         planned = plan_subset(job, infos, state, engine, progress, suspects)

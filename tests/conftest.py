@@ -42,7 +42,7 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
     def runner(*args: str | Path, code: int | None = 0) -> Result:
         words = [str(a) for a in args]
-        if words[0] in ("build", "plan", "index", "stats", "remake") and "--scheduler" not in words:
+        if words[0] in ("build", "plan", "index", "stats", "remake", "convert") and "--scheduler" not in words:
             words += ["--scheduler", "sync"]
         capfd.readouterr()
         found = run_cli(words)

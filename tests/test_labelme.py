@@ -13,7 +13,7 @@ import yaml
 
 from tests.conftest import Run
 from tests.helpers import Result, contents, snapshot, write_file
-from tests.test_format_labelme import TRIANGLE, file, jpeg, shape
+from tests.test_format_labelme import TRIANGLE, _ring, file, jpeg, png, shape
 
 
 class Photos:
@@ -27,12 +27,11 @@ class Photos:
             "target": {"root": str(self.target)}, "workdir": str(root / "work"),
         }
 
-    def add(self, name: str, *shapes: Any, image: str | None = ".jpg", size: tuple[int, int] = (100, 50),
-            **more: Any) -> None:
+    def add(self, name: str, *shapes: Any, image: str | None = ".jpg", **more: Any) -> None:
         """A label file, and its image with the suffix `image`."""
         write_file(self.photos / f"{name}.json", file(*shapes, **{"imagePath": f"{name}{image}", **more}))
         if image:
-            write_file(self.photos / f"{name}{image}", jpeg(*size))
+            write_file(self.photos / f"{name}{image}", jpeg(100, 50))
 
     def command(self, name: str, *args: str, code: int | None = 0) -> Result:
         path = write_file(self.root / "c.yaml", yaml.safe_dump(self.config))
@@ -83,8 +82,7 @@ def test_one_bad_file_or_shape_never_stops_a_run_that_skips(photos: Photos) -> N
 @pytest.mark.parametrize("said", ["IMG_1.jpg", "..\\photos\\IMG_1.jpg", "C:\\camera\\IMG_1.jpg", "old/place/IMG_1.jpg"])
 def test_an_image_of_another_name_is_where_the_file_says(photos: Photos, said: str) -> None:
     photos.add("a", shape(), image=None, imagePath=said)
-    told = photos.command("build", code=1).err
-    assert told.startswith(f"coco-diy: {photos.photos}/a.*: the label a.json has no image")
+    assert f"{photos.photos}/a.*: the label a.json has no image" in photos.command("build", code=1).err
     write_file(photos.photos / "IMG_1.jpg", jpeg(100, 50))
     photos.build()
     assert sorted(contents(photos.target)) == ["data.yaml", "images/train/a.jpg", "labels/train/a.txt"]
@@ -152,3 +150,38 @@ def test_options_are_checked(photos: Photos) -> None:
     assert "source.options.number: unknown; format labelme knows numbers" in photos.command("build", code=2).err
     photos.config["source"] |= {"options": {}, "task": "pose"}
     assert "format labelme holds no task pose" in photos.command("build", code=2).err
+
+
+def test_a_folder_joins_a_subset_of_another_collection(photos: Photos, town: Path) -> None:
+    """Classes are aligned by name, stems do not collide, and what one source does not label is told."""
+    photos.add("a", shape("cat"), shape("bicycle"))
+    photos.add("b", shape("person"))
+    ours = photos.config["source"] | {"name": "mine", "task": "detect"}
+    theirs = {"name": "town", "root": str(town), "names": str(town / "coco.yaml"),
+              "splits": {"train": "train2017", "val": "val2017"}}
+    photos.config |= {"source": [theirs, ours], "classes": ["cat", "bicycle"]}
+    told = photos.build()
+    made = contents(photos.target)
+    assert made["labels/train/mine/a.txt"] == (b"0 0.300000 0.400000 0.400000 0.400000\n"
+                                               b"1 0.300000 0.400000 0.400000 0.400000\n")
+    assert made["labels/train/town/a.txt"] == b"1 0.25 0.25 0.1 0.1\n"
+    assert made["images/train/mine/a.jpg"] == jpeg(100, 50)
+    assert "labels/train/mine/b.txt" not in made
+    assert told["subset"]["train"]["objects"]["cat"] == 1
+    assert [w for w in told["warnings"] if "cat" in w] == [
+        "source town has no class for 'cat': such objects in its images are not labelled, and a trainer takes them for "
+        "background"]
+    assert not [w for w in told["warnings"] if "mine" in w]
+    photos.config["split"] = {"train": 0.5, "val": 0.5, "stratify": True}
+    photos.build()
+    again = contents(photos.target)
+    assert sorted(p.split("/", 2)[2] for p in again if "/" in p) == sorted(p.split("/", 2)[2] for p in made if "/" in p)
+    photos.config["classes"] = ["cat", "unicorn"]
+    assert "unknown class 'unicorn'" in photos.command("build", code=2).err
+
+
+def test_a_mask_with_holes_is_kept_and_told(photos: Photos) -> None:
+    photos.add("a", shape(points=[[20, 30], [29, 35]], kind="mask", mask=png(_ring())), shape("dog"))
+    told = photos.build()
+    assert (told["loss"], told["rows"]["kept"], told["rows"]["lost"]) == ({"holes": 1}, 2, 0)
+    assert "1 objects with holes, which are filled" in photos.command("plan").out

@@ -8,11 +8,16 @@ once as a `StorageError`.
 
 from __future__ import annotations
 
-from pipeline.storage._base import SETTLE_NS, local_path, redact
+import os
+
+from pipeline.storage._address import parse, protocol_of
+from pipeline.storage._base import SETTLE_NS, local_path, redact, same_place, within
 from pipeline.storage._listing import Listing
 from pipeline.storage._local import LocalFolder
 from pipeline.storage._location import Fetched, Fingerprint, Location, Peeked, Results
 from pipeline.storage._writing import replace_with
+from pipeline.storage._zip import SCHEME as _ZIP
+from pipeline.storage._zip import ZipFolder
 
 __all__ = [
     "SETTLE_NS",
@@ -25,14 +30,32 @@ __all__ = [
     "Results",
     "local_path",
     "locate",
+    "locate_below",
     "redact",
     "replace_with",
+    "same_place",
+    "within",
 ]
 
 
-def locate(url: str) -> Location:
-    """The place that the user calls `url`: a path, or a URL.
+def locate(url: str, keep: str | None = None) -> Location:
+    """The place that the user calls `url`: a path, or a URL such as ``zip://folder::archive``.
+
+    `keep` is a folder, that of a job's work, where a place that is slow to ask keeps what it learned.
 
     Raises `ConfigError` for a kind of place that is not known.
     """
-    return LocalFolder(url)
+    if url.startswith(_ZIP):
+        return ZipFolder(url, keep)
+    if protocol_of(url) is None:
+        return LocalFolder(url)
+    from pipeline.storage._remote import RemoteFolder
+
+    return RemoteFolder(parse(url))
+
+
+def locate_below(root: str | None, path: str) -> Location:
+    """The place that `path` is below the place `root`, or by itself where it is absolute or a URL."""
+    if root is None or "://" in path or os.path.isabs(path) or path.startswith("~"):
+        return locate(path)
+    return locate(root).below(path)

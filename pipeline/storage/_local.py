@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
+from pipeline.errors import StorageError
 from pipeline.storage import _listing, _locks, _reading, _writing
 from pipeline.storage._base import local_path
 from pipeline.storage._listing import Listing
@@ -17,10 +18,16 @@ class LocalFolder(Location):
     """A folder of this machine; it need not exist."""
 
     local: str
+    keeps_times = True
 
     def __init__(self, path: str) -> None:
         self.local = local_path(path)
         super().__init__(self.local)
+
+    @property
+    def key_path(self) -> str:
+        """See `Location.key_path`."""
+        return self.local
 
     def _at(self, path: str) -> str:
         return os.path.join(self.local, path) if path else self.local
@@ -77,9 +84,9 @@ class LocalFolder(Location):
         """See `Location.peek_many`; in the given order."""
         return _reading.peek_many(self.local, paths, head, tail)
 
-    def content_digest(self, path: str) -> bytes | None:
-        """See `Location.content_digest`."""
-        return _reading.content_digest(self._at(path))
+    def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
+        """See `Location.content_digests`."""
+        return [_reading.content_digest(self._at(path)) for path in paths]
 
     def write(self, path: str, data: bytes) -> None:
         """See `Location.write`."""
@@ -99,8 +106,13 @@ class LocalFolder(Location):
     ) -> Results:
         """See `Location.copy_many`."""
         sources = [origin.join(name) for name in names]
-        return _writing.copy_many(self.local, paths, sources, sizes, how, scratch=scratch.local if scratch else None,
-                                  direct=direct)
+        beside = scratch.local if scratch else None
+        if origin.local is None:
+            if how != "copy":
+                raise StorageError(f"{origin.url}: files there cannot be linked; set target.images to copy")
+            return _writing.write_fetched(self.local, paths, sources, origin.fetch_many(names), sizes, scratch=beside,
+                                          direct=direct)
+        return _writing.copy_many(self.local, paths, sources, sizes, how, scratch=beside, direct=direct)
 
     def delete_many(self, paths: Sequence[str]) -> Results:
         """See `Location.delete_many`."""

@@ -71,10 +71,11 @@ class Location:
     so in a sentence.
 
     `url` is what the user calls the place, without secrets; `local` its absolute path where it is a folder of this
-    machine, else None.
+    machine, else None. `keeps_times` says whether `folder_times` tells that files came or went.
     """
 
     local: str | None = None
+    keeps_times: bool = False
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -83,13 +84,18 @@ class Location:
         """What the file `path` below this place is called in plans and messages; `name_of` is the way back."""
         return f"{self.url}/{path}" if path else self.url
 
+    @property
+    def key_path(self) -> str:
+        """The path that keys take the folder's name from, with ``/``."""
+        return self.url
+
     def name_of(self, joined: str) -> str:
         """The path below this place of a file called `joined`."""
         return joined[len(self.url) + 1 :]
 
     def below(self, folder: str) -> Location:
         """The place that a folder below this one is."""
-        raise self._cannot("be a target")
+        raise self._cannot("have folders")
 
     # What is there
 
@@ -98,7 +104,9 @@ class Location:
         raise self._cannot("be looked at")
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
-        """Files whose suffix, in lower case, is one of `suffixes` (``.txt``), in subfolders too.
+        """Files whose suffix is one of `suffixes`, in subfolders too.
+
+        A single suffix (``.txt``) is meant as it is written; several (``.jpg``, ``.png``) in any case.
 
         With `with_stats` also four numbers each that change when the file does.
         """
@@ -157,8 +165,8 @@ class Location:
             data = fetched.data
             yield Peeked(fetched.index, len(data), data, data[-tail:], fetched.reason)
 
-    def content_digest(self, path: str) -> bytes | None:
-        """XXH3-128 (16 bytes) of a file's content, read in pieces; None where it cannot be read."""
+    def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
+        """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
         raise self._cannot("be read")
 
     # Writing
@@ -228,7 +236,8 @@ class Location:
         """Who holds the lock file `path`, as it says of itself; None where nobody does."""
         raise self._cannot("be looked at")
 
+    def break_lock(self, path: str) -> None:
+        """Take the lock file `path` away from whoever holds it; those that die with their holder are left."""
+
     def _cannot(self, doing: str) -> StorageError:
         return StorageError(f"{self.url}: cannot {doing}")
-
-

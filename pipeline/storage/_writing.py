@@ -12,7 +12,7 @@ from typing import Protocol
 from pipeline.errors import StorageError
 from pipeline.stop import check_stop
 from pipeline.storage._base import hits_all, storage_error
-from pipeline.storage._location import Results
+from pipeline.storage._location import Fetched, Results
 from pipeline.tally import count_file
 
 
@@ -25,6 +25,7 @@ class Digest(Protocol):
 
 _TEMPORARY = ".coco-diy-"
 _COPY_BYTES = 1 << 20
+_OPEN_FOLDERS = 32
 _CHANGED = "changed since the plan was made; run again"
 
 
@@ -83,21 +84,11 @@ def write_many(
     """
     results = Results()
     for i, folder, name, temporary, fd, temp_fd in _places(root, paths, scratch, direct):
-        try:
-            out = _create(temporary, temp_fd)
-            try:
-                _write_all(out, contents[i])
-            finally:
-                os.close(out)
-            if not direct:
-                os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
-        except OSError as error:
-            _clean(temporary, temp_fd)
-            if hits_all(error):
-                raise storage_error(error, os.path.join(folder, name), "written") from None
-            results.failed[paths[i]] = os.strerror(error.errno or 0)
-        else:
+        reason = _put_whole(name, temporary, contents[i], fd, temp_fd, folder)
+        if reason is None:
             results.done += 1
+        else:
+            results.failed[paths[i]] = reason
     return results
 
 
@@ -183,6 +174,64 @@ def _raise_if_gone(source: str) -> None:
     if not os.path.isdir(folder):
         raise StorageError(f"{folder}: the folder of the source is gone while images are copied from it; bring it back "
                            "and run again: it goes on where it was")
+
+
+def write_fetched(
+    root: str, paths: Sequence[str], sources: Sequence[str], fetched: Iterator[Fetched], sizes: Sequence[int | None], *,
+    scratch: str | None = None, direct: bool = False,
+) -> Results:
+    """Write files of another place at `paths` below `root` as their contents come, in whatever order.
+
+    `sources` is what they are called, for messages; the rest is as in `copy_many`.
+    """
+    import xxhash
+
+    results, temporary = Results(), _temporary()
+    with contextlib.ExitStack() as stack:
+        opened: dict[str, tuple[int, int]] = {}
+        for one in fetched:
+            check_stop()
+            count_file()
+            reason = one.reason
+            if reason is None and len(one.data) != (sizes[one.index] or len(one.data)):
+                reason = _CHANGED
+            if reason is not None:
+                results.failed[paths[one.index]] = f"{sources[one.index]}: {reason}"
+                continue
+            below, _, name = paths[one.index].rpartition("/")
+            folder = os.path.join(root, below) if below else root
+            if folder not in opened:
+                if len(opened) >= _OPEN_FOLDERS:
+                    stack.pop_all().close()
+                    opened.clear()
+                fd = stack.enter_context(_open_dir(folder, "written"))
+                opened[folder] = fd, stack.enter_context(_scratch(scratch, fd))
+            fd, temp_fd = opened[folder]
+            reason = _put_whole(name, name if direct else temporary, one.data, fd, temp_fd, folder)
+            if reason is None:
+                results.done += 1
+                results.digests[paths[one.index]] = xxhash.xxh3_128_digest(one.data)
+            else:
+                results.failed[paths[one.index]] = f"{sources[one.index]}: {reason}"
+    return results
+
+
+def _put_whole(name: str, temporary: str, data: bytes, fd: int, temp_fd: int, folder: str) -> str | None:
+    """Write one file by way of `temporary` (in place where that is its name); returns why it was not, or None."""
+    try:
+        out = _create(temporary, temp_fd)
+        try:
+            _write_all(out, data)
+        finally:
+            os.close(out)
+        if temporary != name:
+            os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+    except OSError as error:
+        _clean(temporary, temp_fd)
+        if hits_all(error):
+            raise storage_error(error, os.path.join(folder, name), "written") from None
+        return os.strerror(error.errno or 0)
+    return None
 
 
 def _source_refused(source: str) -> bool:
