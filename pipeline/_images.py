@@ -1,4 +1,4 @@
-"""Looking at the images of one bucket, each once: what was seen is kept beside the index. Part of `run`."""
+"""The images of a subset: each is looked at once, and what was seen is kept beside the index. Part of `run`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline import looks, schema, storage
 from pipeline.digest import digest_of
 from pipeline.looks import Look
-from pipeline.schema import part_name
+from pipeline.schema import Action, part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -132,3 +132,31 @@ def _write(
     kept = before.filter(pc.invert(pc.is_in(before["key"], added["key"].combine_chunks())))
     table = pa.concat_tables([kept.cast(schema.checks()), added]).sort_by("key")
     place.write_many([name], [to_parquet(table)]).must(place)
+
+
+def image_sources(
+    folder: str, buckets: int, origins: dict[str, str | None], left_out: list[list[str]]
+) -> tuple[dict[str, list[str]], bytes]:
+    """Names of the source images of a plan by folder, and their digests (16 bytes each) in the same order, joined.
+
+    `left_out` are prefix of the key, name and digest (hex) of those that were looked at and are bad: one may be mended.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    columns = ["key", "source", "action", "digest"]
+    parts = [pq.read_table(os.path.join(folder, part_name(b)), columns=columns) for b in range(buckets)]
+    table = pa.concat_tables(parts)
+    table = table.filter(pc.and_(table["source"].is_valid(), pc.not_equal(table["action"], Action.DELETE.value)))
+    names: dict[str, list[str]] = {}
+    by_root: dict[str, list[bytes]] = {}
+    for prefix, root in origins.items():
+        assert root is not None
+        part = table.filter(pc.starts_with(table["key"], prefix))
+        names.setdefault(root, []).extend(map(storage.locate(root).name_of, part["source"].to_pylist()))
+        by_root.setdefault(root, []).extend(part["digest"].to_pylist())
+        for _, name, digest in (entry for entry in left_out if entry[0] == prefix):
+            names[root].append(name)
+            by_root[root].append(bytes.fromhex(digest))
+    return names, b"".join(digest for digests in by_root.values() for digest in digests)

@@ -97,5 +97,16 @@ def record_facts(job: Job, infos: Sequence[IndexInfo], totals: dict[str, Any]) -
         "subset": {s: totals["subset"][s] for s in ("train", "val", "test") if s in totals["subset"]},
         "rows": row_balance(job, infos, totals["rows"]),
         "images": image_balance(infos, totals["images"]),
-        "config": config,
+        "config": _without_place(config),
     }
+
+
+def _without_place(value: Any) -> Any:
+    """`value`, of a config, with the last part alone of each absolute path: where it lies is this machine's affair."""
+    if isinstance(value, dict):
+        return {key: _without_place(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_place(inner) for inner in value]
+    if isinstance(value, str) and value.startswith(("/", "~")):
+        return os.path.basename(value.rstrip("/"))
+    return storage.redact(value) if isinstance(value, str) else value

@@ -203,9 +203,9 @@ def remember_images(job: Job, planned: Planned) -> str | None:
     """
     if not job.need_image:
         return None
-    from pipeline import _planner
+    from pipeline import _images
 
-    names, digests = _planner.image_sources(planned.folder, planned.buckets, job.origins, planned.left_out)
+    names, digests = _images.image_sources(planned.folder, planned.buckets, job.origins, planned.left_out)
     storage.locate(job.workdir).write(_images_file(job), json.dumps(names).encode())
     return digest_of(digests).hex()
 

@@ -103,18 +103,20 @@ def test_the_record_says_what_made_it(subset: Subset) -> None:
     assert "| rows | in the source | 19 |" in text
     config: dict[str, Any] = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert config["classes"] == ["bicycle", "car"]
-    assert config["source"]["root"] == str(subset.source)
+    assert config["source"]["root"] == "town"
+    assert str(subset.source) not in text
     assert not {"workdir", "engine", "index"} & config.keys()
 
 
 def test_the_record_knows_no_time_no_place_and_no_machine(own_town: Path, make_subset: MakeSubset) -> None:
-    """A copy of the source with other times and inodes makes the same record, but for the path of the source."""
+    """A copy of the source elsewhere, with other times and inodes, makes the same record."""
     one = make_subset(own_town, "one")
-    shutil.copytree(own_town, own_town.with_name("copy"), copy_function=shutil.copyfile)
-    two = make_subset(own_town.with_name("copy"), "two", index={"buckets": 5}, engine={"workers": 1})
+    elsewhere = own_town.parent / "elsewhere" / own_town.name
+    shutil.copytree(own_town, elsewhere, copy_function=shutil.copyfile)
+    two = make_subset(elsewhere, "two", index={"buckets": 5}, engine={"workers": 1})
     for subset in (one, two):
         subset.build()
-    assert record(one) == record(two).replace(str(two.source), str(one.source))
+    assert record(one) == record(two)
 
 
 def test_the_digest_of_the_source_is_of_its_contents(own_subset: Subset) -> None:

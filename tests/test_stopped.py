@@ -106,7 +106,7 @@ def test_a_killed_build_goes_on(
     assert snapshot(wanted.source, links=True) == source
     told = wanted.build("--set", "index.buckets=7")
     assert told["ok"]
-    # the record names its source, which is a copy here
+    # the record says how images get there
     assert contents(wanted.target) == {path: c for path, c in expected.items() if path != "DATASET.md"}
     assert snapshot(wanted.source, links=True) == source
     left = {p.relative_to(wanted.target).parts[1] for p in (wanted.target / ".coco-diy").rglob("*") if p.is_file()}
