@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
+from array import array
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,3 +48,12 @@ def deal(
     all_names, all_marks = np.array(names, object), np.concatenate(marks)
     dealt = [Dealt(len(p), b"\0".join(all_names[p].tolist()), all_marks[p].tobytes()) for p in positions]
     return dealt, positions
+
+
+def add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:
+    """Complete a listing of names by the stats that reading found; rows of `stats` are in the listing's order."""
+    position = 0
+    for labels, images in found.splits:
+        labels.add_stats(array("q", stats[position : position + labels.count].tobytes()))
+        position += labels.count + (images.count if images else 0)
+    found.with_stats = True

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pipeline.exporters import Dataset, Records
 
 _TABLES = ("images", "objects")
+#: An image says how large it is before that, but for rare ones with much else in front.
+_HEAD_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class MetaFile:
     digest: str
     content: bytes | None
     place: str | None = None
+
+    @staticmethod
+    def of(content: bytes) -> MetaFile:
+        """A small file."""
+        return MetaFile(len(content), digest_of(content).hex(), content)
 
 
 def records_folder(plan_dir: str) -> str:
@@ -77,8 +84,9 @@ def _with_sizes(context: PlanContext, images: pa.Table) -> pa.Table:
             raise DataError(f"{keys[here[0]]}: the size of its image is not known, and there is no image that tells; "
                             "COCO JSON needs it, so name the folder of images in source.splits")
         origin = storage.locate(folder)
-        for i, data in zip(here, origin.heads([paths[i] for i in here]), strict=True):
-            found = picture_of(data) or picture_of(origin.read(paths[i]) or b"")
+        for peeked in origin.peek_many([paths[i] for i in here], _HEAD_BYTES, 0):
+            i = here[peeked.index]
+            found = picture_of(peeked.head) or picture_of(origin.read(paths[i]) or b"")
             if found is None:
                 raise DataError(f"{origin.join(paths[i])}: is no image whose size can be read; COCO JSON needs it")
             widths[i], heights[i] = found.width, found.height
@@ -95,7 +103,7 @@ def assemble(exporter: str, dataset: Dataset, plan_dir: str, buckets: int) -> di
     made = {}
     for path, content in module.assemble(dataset, parts).items():
         if isinstance(content, bytes):
-            made[path] = MetaFile(len(content), digest_of(content).hex(), content)
+            made[path] = MetaFile.of(content)
         else:
             place = os.path.join(records_folder(plan_dir), path)
             size, digest = storage.write_pieces(place, content)

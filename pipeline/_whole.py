@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import storage
-from pipeline._bucket import BucketDone, BucketIndexer, problem_table, states_of
+from pipeline._bucket import BucketDone, BucketIndexer
+from pipeline._reading import content_marks, problem_table, states_of
 from pipeline.errors import DataError
 from pipeline.formats import coco
 from pipeline.spec import Dealt, IndexSpec
@@ -60,7 +61,9 @@ class Whole:
         else:
             for split in spec.splits:
                 self._read(split.labels, split.captions)
+            marks = [content_marks(s.split, [s.folder], [memoryview(_mapped(s.labels))], {})[0] for s in spec.splits]
             self.document = {
+                "content": f"{sum(marks) % 2**64:016x}",
                 "images": sum(len(o.images) for o in self._outlines),
                 "splits": {s.split: o.rest.decode() for s, o in zip(spec.splits, self._outlines, strict=True)},
             }
@@ -150,11 +153,14 @@ class _Indexer(BucketIndexer):
         rows, states, problems = self._parse_shares(shares)
         images = self._images(labels, pictures, states)
         here = pc.is_in(problems["key"], images["key"].combine_chunks())
+        self.contents = np.zeros(labels.num_rows, np.uint64)
         summary = self._summary(images, rows, problems.filter(here), labels)
         for row in problems.filter(pc.invert(here)).to_pylist():
             split = next(s.split for s in self.spec.splits if row["key"].startswith(self.spec.prefix(s)))
             counts = summary[split]["problems"]
             counts[row["reason"]] = counts.get(row["reason"], 0) + 1
+            summary[split]["bad_rows"] += row["rows"]
+        self.contents = self.contents[:0]
         self._write_tables(rows, images, problems, self._files(labels.slice(0, 0), pictures), summary)
         return BucketDone(self.bucket, count, summary, b"")
 
@@ -174,7 +180,7 @@ class _Indexer(BucketIndexer):
     def _parse_shares(self, shares: list[Share]) -> tuple[pa.Table, pa.Table, pa.Table]:
         options = json.loads(self.spec.options)
         rows, states = [], []
-        problems: list[tuple[str, str, int | None, str, str]] = []
+        problems: list[tuple[str, str, int | None, str, str, int]] = []
         for share in shares:
             split = self.spec.splits[share.split]
             prefix = self.spec.prefix(split)
@@ -187,8 +193,10 @@ class _Indexer(BucketIndexer):
             keys = pa.array([prefix + stem for stem in share.stems], pa.string())
             rows.append(parsed.rows.append_column("key", keys.take(parsed.rows["file"])))
             states.append(states_of(parsed))
-            problems += [(keys[p.file].as_py(), split.labels, None, p.reason, p.detail) for p in parsed.problems]
-            problems += [(prefix + stem, split.labels, None, reason, detail) for stem, reason, detail in share.problems]
+            problems += [(keys[p.file].as_py(), split.labels, None, p.reason, p.detail, p.rows)
+                         for p in parsed.problems]
+            problems += [(prefix + stem, split.labels, None, reason, detail, int(reason == "no_such_image"))
+                         for stem, reason, detail in share.problems]
         problems.sort(key=lambda problem: problem[0])
         return self._annotations(rows), pa.concat_tables(states).combine_chunks(), problem_table(problems)
 

@@ -11,7 +11,6 @@ import functools
 import json
 import os
 import zlib
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,8 +25,6 @@ from pipeline.spec import IMAGE_SUFFIXES, Dealt, IndexSpec
 from pipeline.storage import Listing
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
     from pipeline._bucket import BucketDone
     from pipeline._whole import Whole
@@ -77,7 +74,8 @@ class IndexInfo:
     """The content of `index.json`: `totals` by split, see `_summary`.
 
     `names` is what the source calls its classes itself, if it does (the fields of `classes.Names`); `document` is what
-    belongs to a label file as a whole, by split.
+    belongs to a label file as a whole, by split. `content` is a digest of the label files' names and contents, the same
+    on every machine.
     """
 
     spec: dict[str, Any]
@@ -88,6 +86,7 @@ class IndexInfo:
     names: dict[str, Any] | None = None
     document: dict[str, Any] = field(default_factory=dict)
     odd: list[list[str]] = field(default_factory=list)
+    content: str | None = None
     version: int = VERSION
 
     @staticmethod
@@ -164,7 +163,7 @@ def update(
     """
     import numpy as np
 
-    from pipeline._dealing import deal
+    from pipeline._dealing import add_stats, deal
 
     existing = IndexInfo.read(directory)
     digest, spec_digest = found.digest(spec), spec.digest()
@@ -197,7 +196,7 @@ def update(
             stats[order[done.bucket]] = np.frombuffer(done.stats, np.int64).reshape(-1, 4)
             step.add(done.files)
     if not found.with_stats:
-        _add_stats(found, stats)
+        add_stats(found, stats)
         digest = found.digest(spec)
     totals = _sum(summaries)
     names = _names(totals) if formats.load(spec.format).NAMED else None
@@ -236,7 +235,9 @@ def _update_whole(
 def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
     """Write ``index.json``, the last of all."""
     info.odd = [[storage.locate(listing.folder).join(path), reason]
-           for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
+                for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
+    content = sum(counts.pop("content", 0) for counts in info.totals.values())
+    info.content = info.document.get("content", f"{content % 2**64:016x}")
     text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
     place = storage.locate(directory)
     place.sync()  # what index.json vouches for must outlive a power cut
@@ -274,15 +275,6 @@ def _drop_foreign_parts(directory: str, buckets: int) -> None:
     for table in TABLES:
         place = storage.locate(directory).below(table)
         place.delete_many(sorted(place.names() - keep))
-
-
-def _add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:
-    """Complete a listing of names by the stats that reading found; rows of `stats` are in the listing's order."""
-    position = 0
-    for labels, images in found.splits:
-        labels.add_stats(array("q", stats[position : position + labels.count].tobytes()))
-        position += labels.count + (images.count if images else 0)
-    found.with_stats = True
 
 
 def index_bucket(

@@ -218,7 +218,7 @@ def expected(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     (folder / "c.yaml").write_text(yaml.safe_dump(data))
     told = run_process("build", folder / "c.yaml", "--scheduler", "sync", "--workers", "1")
     assert told.code == 0, told.err
-    return contents(folder / "out")
+    return contents(folder / "out", record=True)
 
 
 @pytest.fixture

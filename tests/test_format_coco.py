@@ -242,7 +242,7 @@ def test_a_subset_of_coco_json(zoo: Subset) -> None:
         "images/train/sub/b.png": picture("sub/b.png"),
     }
     assert told["loss"] == {"crowd": 1}
-    assert told["rows"] == {"source": 4, "kept": 2, "other_classes": 1, "duplicates": 0, "without_image": 0, "lost": 1}
+    assert {k: n for k, n in told["rows"].items() if n} == {"source": 4, "kept": 2, "other_classes": 1, "lost": 1}
     assert zoo.command("stats", "--json").json["classes"] == ["person", "car", "toothbrush"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_a_folder_becomes_yolo(photos: Photos) -> None:
     told = photos.build()
     assert told["classes"] == ["cat", "dog"]
     assert told["loss"] == {"no_area": 1}
-    assert told["rows"] == {"source": 5, "kept": 3, "duplicates": 0, "without_image": 0, "lost": 1, "other_classes": 1}
+    assert +Counter(told["rows"]) == {"source": 5, "kept": 3, "lost": 1, "other_classes": 1}
     made = contents(photos.target)
     assert sorted(made) == ["data.yaml", "images/train/a.jpg", "images/train/sub/b.JPEG", "labels/train/a.txt",
                             "labels/train/sub/b.txt"]

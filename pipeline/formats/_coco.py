@@ -100,18 +100,19 @@ def _sizes(part: Part, problems: list[Problem]) -> tuple[Floats, pa.Table]:
     """Width and height of each image, shape (images, 2); not a number where the file does not say it."""
     sizes = np.full((len(part.images), 2), np.nan)
     raws = [part.data[begin:stop] for begin, stop in part.images.tolist()]
+    lost = np.bincount(part.image_of, minlength=len(raws)).tolist()
     for i, raw in enumerate(raws):
         try:
             image = _image(raw)
         except msgspec.DecodeError as error:
-            problems.append(Problem(i, None, "bad_image", f"is no image of COCO ({error})"))
+            problems.append(Problem(i, None, "bad_image", f"is no image of COCO ({error})", lost[i]))
             continue
         width, height = image.width, image.height
         if width and height and width > 0 and height > 0 and width == width // 1 and height == height // 1:
             sizes[i] = width, height
         else:
             problems.append(Problem(i, None, "no_size", f"image {_id_of(raw)} has no width and height in pixels "
-                                                        f"({width!r} and {height!r})"))
+                                                        f"({width!r} and {height!r})", lost[i]))
     known = ~np.isnan(sizes[:, 0])
     columns = {name: pa.array(np.where(known, sizes[:, axis], 0).astype(np.int32), mask=~known)
                for axis, name in enumerate(("width", "height"))}
@@ -130,6 +131,8 @@ def _decode(part: Part, owner: Ints, line: Ints, spans: Ints, sizes: Floats, tas
     sized = (~np.isnan(sizes[owner, 0])).tolist()
     kept, found, label, class_id = [], [], [], []
     for i, (begin, stop) in enumerate(spans.tolist()):
+        if not sized[i]:  # told with its image
+            continue
         try:
             annotation = decode(data[begin:stop])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -140,8 +143,6 @@ def _decode(part: Part, owner: Ints, line: Ints, spans: Ints, sizes: Floats, tas
         if category not in labels:
             told = f"annotation {_id_of(data[begin:stop])} has the category_id {category!r}, which is no category"
             problems.append(Problem(int(owner[i]), None, "no_such_category", told))
-            continue
-        if not sized[i]:
             continue
         kept.append(i)
         found.append(annotation)

@@ -14,8 +14,9 @@ from pipeline.storage._address import parse, protocol_of
 from pipeline.storage._base import SETTLE_NS, local_path, redact, same_place, within
 from pipeline.storage._listing import Listing
 from pipeline.storage._local import LocalFolder
-from pipeline.storage._location import Buffer, Fetched, Fingerprint, Location, Results
-from pipeline.storage._writing import replace_with, write_pieces
+from pipeline.storage._location import Buffer, Fetched, Fingerprint, Location, Peeked, Results
+from pipeline.storage._pieces import write_pieces
+from pipeline.storage._writing import replace_with
 from pipeline.storage._zip import SCHEME as _ZIP
 from pipeline.storage._zip import ZipFolder
 
@@ -25,7 +26,9 @@ __all__ = [
     "Fetched",
     "Fingerprint",
     "Listing",
+    "LocalFolder",
     "Location",
+    "Peeked",
     "Results",
     "local_path",
     "locate",

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import mmap
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from pipeline.errors import StorageError
 from pipeline.storage._listing import Listing
-
-#: What `Location.heads` gives of each file: an image says how large it is before that.
-HEAD_BYTES = 1 << 16
-_HEADS = 256
 
 #: The bytes of a file: slices of either are bytes.
 Buffer = bytes | mmap.mmap
@@ -42,6 +38,11 @@ class Results:
     failed: dict[str, str] = field(default_factory=dict)
     digests: dict[str, bytes] = field(default_factory=dict)
 
+    def must(self, place: Location) -> None:
+        """Raise `StorageError` for the first file that was not done at `place`: for files that nothing goes without."""
+        for path, reason in self.failed.items():
+            raise StorageError(f"{place.join(path)}: cannot be written: {reason}")
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
@@ -49,6 +50,20 @@ class Fetched:
 
     index: int
     data: bytes = b""
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """Beginning and end of one file of a batch: its `index` in the batch, its `size` (bytes), or the `reason` for none.
+
+    `head` may be more than was asked for, and is all of the file where it is `size` bytes long.
+    """
+
+    index: int
+    size: int = 0
+    head: bytes = b""
+    tail: bytes = b""
     reason: str | None = None
 
 
@@ -148,14 +163,6 @@ class Location:
         """
         raise self._cannot("be read")
 
-    def heads(self, paths: Sequence[str]) -> Iterator[bytes]:
-        """The first 64 KiB of each file, or less, in order; nothing of one that cannot be read."""
-        wanted = list(paths)
-        for begin in range(0, len(wanted), _HEADS):
-            some = wanted[begin : begin + _HEADS]
-            found = {f.index: f.data[:HEAD_BYTES] for f in self.fetch_many(some)}
-            yield from (found.get(i, b"") for i in range(len(some)))
-
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """Contents of files that may be large, one by one as they come, in the order that suits the place best.
 
@@ -163,6 +170,12 @@ class Location:
         the place has something to check it by.
         """
         raise self._cannot("be read")
+
+    def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[Peeked]:
+        """The first `head` and the last `tail` bytes of files, one by one as they come."""
+        for fetched in self.fetch_many(paths):
+            data = fetched.data
+            yield Peeked(fetched.index, len(data), data, data[-tail:], fetched.reason)
 
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
@@ -223,8 +236,12 @@ class Location:
 
     # Locks
 
-    def lock(self, path: str, what: str) -> AbstractContextManager[None]:
-        """Hold the lock file `path` while inside; raises `LockError` where another run holds it."""
+    def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
+        """Hold the lock file `path` while inside; raises `LockError` where another run holds it.
+
+        What it gives is to be called before anything is vouched for: it raises `StorageError` where the lock is lost,
+        because `what` was removed meanwhile.
+        """
         raise self._cannot("be written to")
 
     def lock_holder(self, path: str) -> str | None:
