@@ -85,7 +85,9 @@ def record_facts(job: Job, infos: Sequence[IndexInfo], totals: dict[str, Any]) -
         config.pop(key, None)
     config["target"].pop("root")
     if not job.several:
-        config["source"].pop("name")  # it is in no path then
+        # It is in no path then. A list of one is as good as that one.
+        config["source"] = config["source"][0] if isinstance(config["source"], list) else config["source"]
+        config["source"].pop("name")
     labels = [t["labels"] for info in infos for t in info.totals.values()]
     return {
         "tool": f"coco-diy {__version__}",
