@@ -19,7 +19,7 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test lint bench index plan build stats clean
+.PHONY: help venv servers demo test torture lint bench index plan build stats clean
 
 help: ## Print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,9 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 
 test: $(READY) ## Run the tests
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+torture: $(READY) ## Halt and kill runs at chosen and at random moments (COCO_DIY_KILLS of them)
+	@$(PY) -m pytest -m racing $(ARGS)
 
 lint: $(READY) ## Check style and types
 	@$(PY) -m ruff check .

@@ -262,8 +262,8 @@ def _check_places(source: SourceJob, split: SplitSpec, images: str) -> None:
         (split.images, "images folder", _is_place),
     ):
         if url is not None and not there(url):
-            cure = "correct source.root or source.splits" if "://" not in url else "`coco-diy fetch CONFIG` gets it"
-            raise ConfigError(f"source: the {what} of split {split.split}, {url}, does not exist; {cure}")
+            raise ConfigError(f"source: the {what} of split {split.split}, {url}, does not exist; correct source.root "
+                              "or source.splits")
     if split.images is not None and images in ("hardlink", "symlink") and storage.locate(split.images).local is None:
         raise ConfigError(f"target.images: {split.images} has no files that a {images} could lead to; set it to copy")
 

@@ -39,6 +39,8 @@ LOCK = f"{FOLDER}/lock"
 SCRATCH = f"{FOLDER}/tmp"
 #: Where folders that are not at the target yet are filled before they are put in place, in one step each.
 STAGING = f"{FOLDER}/new"
+#: Folders that are there only while a run is under way.
+_OF_A_RUN = ("intent", "tmp", "new")
 
 
 @dataclass
@@ -291,12 +293,20 @@ def _clear(place: Location, folder: str, keep: str) -> None:
     place.drop_empty_folders(folder)
 
 
+def tidy(state: TargetState) -> None:
+    """Clear what a run left that was killed when its subset was done, but not all of its own things were gone."""
+    if state.intent is None:
+        for folder, there in zip(_OF_A_RUN, state.folder.exist_many(_OF_A_RUN), strict=True):
+            if there:
+                _clear(state.folder, folder, keep="")
+
+
 def commit(state: TargetState, manifest: Manifest) -> None:
     """Put `manifest` in place, then drop the intent and parts that nothing names any more."""
     text = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False)
     state.folder.write("manifest.json", text.encode())
     state.folder.delete_many(["intent.json"])
-    for folder in ("intent", "tmp", "new"):
+    for folder in _OF_A_RUN:
         _clear(state.folder, folder, keep="")
     keep = {f"{digest}.parquet" for digest in manifest.parts if digest}
     parts = state.folder.below("manifest")

@@ -30,7 +30,7 @@ from pipeline.engine import Engine
 from pipeline.errors import StorageError, plural
 from pipeline.index import add_counts
 from pipeline.job import SourceJob, resolve
-from pipeline.manifest import LOCK, TargetState
+from pipeline.manifest import LOCK, TargetState, tidy
 from pipeline.progress import Progress
 from pipeline.stop import check_stop
 
@@ -153,6 +153,8 @@ def build(
             still_ours = stack.enter_context(target_lock)
         stack.enter_context(index_lock(job))
         state = TargetState(job.target, job.prefixes)
+        if job.target.local is not None:
+            tidy(state)
         current = is_current_recipe(job, state) and not suspects
         found = scan(job, None if current else engine, import_for_plan)
         if current and (report := nothing_to_do(job, state, found)):

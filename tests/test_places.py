@@ -256,7 +256,7 @@ def test_a_subset_on_a_store(root: str, kind: str, town: Path, make_subset: Make
     assert storage.locate(root).names() == set()
     told = subset.build()
     assert told["plan"] == plan["plan"]
-    assert files_at(root) == contents(local.target)
+    assert files_at(root) == contents(local.target, record=True)
     assert storage.locate(root).lock_holder(".coco-diy/lock") is None
     assert subset.build()["status"] == "nothing to do"
     assert subset.command("verify", "--json").json["differences"] == {}
@@ -273,7 +273,7 @@ def test_a_subset_on_a_store(root: str, kind: str, town: Path, make_subset: Make
     assert changed["plan"]["copy"]["image"]["files"] == 0
     assert changed["plan"]["write"]["label"]["files"] > 0
     local.build("--set", "classes=[car, bicycle]")
-    assert files_at(root) == contents(local.target)
+    assert files_at(root) == contents(local.target, record=True)
 
 
 @pytest.mark.parametrize("kind", KINDS[1:], indirect=True)
@@ -301,7 +301,9 @@ def test_a_source_on_a_store(root: str, kind: str, town: Path, make_subset: Make
     assert subset.build()["status"] == "nothing to do"
     local = make_subset(town, "local")
     local.build()
-    assert files_at(far) == contents(local.target)
+    made = files_at(far)
+    assert b"Made by coco-diy" in made.pop("DATASET.md")  # which says where the source is
+    assert made == contents(local.target)
     assert marks(store) == before
 
 

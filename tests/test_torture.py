@@ -1,6 +1,6 @@
 """Killed with `kill -9` at random moments, builds end in the bytes of a build that nobody disturbed.
 
-`make torture` draws many moments; here is a handful. COCO_DIY_KILLS says how many, COCO_DIY_SEED which.
+`make torture` runs it. COCO_DIY_KILLS says how many moments are drawn, COCO_DIY_SEED which.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import yaml
 from tests.conftest import CROWD_CONFIG, Run
 from tests.helpers import contents, write_file
 from tests.torture import Case, command, files_below, torture
+
+pytestmark = pytest.mark.racing
 
 KILLS = int(os.environ.get("COCO_DIY_KILLS", "8"))
 SEED = int(os.environ.get("COCO_DIY_SEED", "1"))
