@@ -325,8 +325,13 @@ def _by_class(context: PlanContext, ids: Any) -> dict[str, int]:
     return {name: int(counts[i]) for i, name in enumerate(context.classes)}
 
 
-def image_sources(folder: str, buckets: int, origins: dict[str, str | None]) -> tuple[dict[str, list[str]], bytes]:
-    """Names of the source images of a plan by folder, and their digests (16 bytes each) in the same order, joined."""
+def image_sources(
+    folder: str, buckets: int, origins: dict[str, str | None], *, copies: bool = False
+) -> tuple[dict[str, list[str]], bytes]:
+    """Names of the source images of a plan by folder, and their digests (16 bytes each) in the same order, joined.
+
+    With `copies` only those that are still to be copied.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -335,6 +340,8 @@ def image_sources(folder: str, buckets: int, origins: dict[str, str | None]) -> 
     parts = [pq.read_table(os.path.join(folder, part_name(b)), columns=columns) for b in range(buckets)]
     table = pa.concat_tables(parts)
     table = table.filter(pc.and_(table["source"].is_valid(), pc.not_equal(table["action"], Action.DELETE.value)))
+    if copies:
+        table = table.filter(pc.equal(table["action"], Action.COPY.value))
     names: dict[str, list[str]] = {}
     by_root: dict[str, list[bytes]] = {}
     for prefix, root in origins.items():

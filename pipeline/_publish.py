@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 from pipeline import __version__, exporters, storage
 from pipeline import manifest as target_manifest
-from pipeline._planning import Planned, folder_times, none, still_there
+from pipeline._planning import Planned, far_images, folder_times, none, still_there
 from pipeline._source import Report, source_digest
 from pipeline.digest import digest_of
 from pipeline.engine import Engine
 from pipeline.errors import StorageError
+from pipeline.fetch import limits
 from pipeline.index import IndexInfo, Scan
 from pipeline.job import Job
 from pipeline.manifest import Manifest, TargetState
@@ -42,6 +43,7 @@ def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, p
                                  planned.staged, job.origins)
     function = functools.partial(apply.apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
+    _gather(job, planned, progress)
     with progress.stage("apply", files) as step:
         for outcome in engine.map(function, tasks, files=files):
             parts[outcome.bucket] = outcome.part
@@ -50,6 +52,14 @@ def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, p
     apply.publish(job.target, planned.staged)
     planned.totals["parts"] = parts
     return failed
+
+
+def _gather(job: Job, planned: Planned, progress: Progress) -> None:
+    """Bring images that lie far away to the workdir: from one process, so that limits hold."""
+    far = far_images(job, planned)
+    with progress.stage("fetch", sum(map(len, far.values())), "images") as step:
+        for place, names in far.items():
+            storage.locate(place, job.workdir).gather(names, limits(job.config), step.add)
 
 
 def _intended(planned: Planned, bucket: int) -> bytes:

@@ -6,6 +6,7 @@ prints it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline import manifest as target_manifest
@@ -31,8 +32,26 @@ from pipeline.manifest import TargetState
 from pipeline.progress import Progress
 from pipeline.stop import check_stop
 
-__all__ = ["Report", "build", "diff_targets", "last_run", "make_index", "make_plan", "repair", "source_stats",
+__all__ = ["Report", "build", "clean_fetched", "diff_targets", "fetch_source", "last_run", "make_index",
+           "make_plan", "repair", "source_stats",
            "target_stats", "verify"]
+
+
+def fetch_source(
+    config: Config, names: Sequence[str] = (), progress: Progress | None = None, *, extract: bool = False,
+    remove_archives: bool = False,
+) -> Report:
+    """Get the archives that `config` reads, and those called `names`; see `fetch.fetch`."""
+    from pipeline.fetch import fetch
+
+    return Report(fetch(config, progress or Progress(), names, extract=extract, remove_archives=remove_archives))
+
+
+def clean_fetched(config: Config) -> Report:
+    """Delete the images in the workdir of `config` that were fetched one by one."""
+    from pipeline.fetch import clean
+
+    return Report(clean(config))
 
 
 def make_index(config: Config, progress: Progress | None = None) -> Report:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from pipeline.errors import StorageError
 from pipeline.storage._listing import Listing
+from pipeline.storage._web import Limits
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,14 @@ class Results:
     digests: dict[str, bytes] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What it takes to bring files here: requests, and bytes (None where the place does not tell)."""
+
+    requests: int
+    bytes: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """One file of a batch that was asked for: its `index` in the batch, and its bytes or the `reason` for none."""
@@ -56,6 +65,8 @@ class Location:
     """
 
     local: str | None = None
+    #: Whether files come over a network, and are brought here by `gather` before anything reads them.
+    far = False
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -89,6 +100,10 @@ class Location:
         With `with_stats` also four numbers each that change when the file does.
         """
         raise self._cannot("be listed")
+
+    def odd_names(self) -> list[tuple[str, str]]:
+        """Names here that cannot be used, with the reason, where such a thing can be."""
+        return []
 
     def names(self, folder: str = "") -> set[str]:
         """Paths, relative to `folder`, of all files below it; empty where it does not exist."""
@@ -140,6 +155,25 @@ class Location:
     def content_digest(self, path: str) -> bytes | None:
         """XXH3-128 (16 bytes) of a file's content, read in pieces; None where it cannot be read."""
         raise self._cannot("be read")
+
+    # Places that are far
+
+    def ask(self, paths: Sequence[str]) -> Asked:
+        """What it would take to `gather` the files."""
+        del paths
+        return Asked(0, 0)
+
+    def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
+        """Bring files that are far to the workdir, those that are not there yet; `add` counts them.
+
+        Returns path: reason for those that cannot be had. Of what arrived nothing is lost, whatever ends this.
+        """
+        del paths, limits, add
+        return {}
+
+    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
+        """The local folder that `gather` brings files to, and what they are called there."""
+        raise self._cannot("be linked to")
 
     # Writing
 
