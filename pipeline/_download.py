@@ -79,25 +79,29 @@ class Download:
 
     def run(self) -> None:
         """Fetch, check, put in place. Raises `StorageError`, `DataError` and, when stopped, `Interrupted`."""
-        os.makedirs(os.path.dirname(self.wanted.path), exist_ok=True)
-        with storage.locate(os.path.dirname(self.wanted.path)).lock(
-                f"{os.path.basename(self.wanted.path)}.part.lock", f"the download {self.wanted.path}"):
-            for attempt in range(_TRIES):
-                try:
-                    self._get()
-                    break
-                except _Changed:
-                    self._forget()
-                    if attempt == _TRIES - 1:
-                        name = shown(self.wanted.url)
-                        raise StorageError(f"{name}: changes while it is fetched; try again later") from None
-            self._check()
-            with open(self.part, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(self.part, self.wanted.path)
-            self._forget()
-        with contextlib.suppress(OSError):
-            os.unlink(f"{self.part}.lock")
+        folder, name = os.path.split(self.wanted.path)
+        with storage.locate(folder).lock(f"{name}.part.lock", f"the download {self.wanted.path}"):
+            try:
+                self._run()
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(f"{self.part}.lock")
+
+    def _run(self) -> None:
+        for attempt in range(_TRIES):
+            try:
+                self._get()
+                break
+            except _Changed:
+                self._forget()
+                if attempt == _TRIES - 1:
+                    name = shown(self.wanted.url)
+                    raise StorageError(f"{name}: changes while it is fetched; try again later") from None
+        self._check()
+        with open(self.part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(self.part, self.wanted.path)
+        self._forget()
 
     def _get(self) -> None:
         state = self._recall()
@@ -151,8 +155,10 @@ class Download:
                 self._rest(web, fd, state)
         finally:
             self.moved += web.received
-            if state.size is not None:
+            if state.here:
                 self._note(fd, state)
+            else:
+                self._forget()
 
     def _first(self, web: Web, fd: int, state: _State) -> None:
         """The first bytes, which tell size and state; or the whole file, from a server without ranges."""

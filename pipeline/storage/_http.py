@@ -27,6 +27,8 @@ _NOT_KEPT = "was not fetched; run again"
 _HOPELESS = 16
 #: Wanted members with less than this between them come by one request: another costs about as much.
 _GAP = 16 << 10
+#: And with less than this share of what they are themselves, so that hardly more moves than is wanted.
+_WASTE = 0.03
 _MOST = 8 << 20
 _SLACK = 4096
 
@@ -125,6 +127,7 @@ class _Span:
     start: int
     stop: int
     members: list[tuple[str, list[int]]]
+    waste: int = 0
 
 
 class RemoteZip(_Far, ZipFolder):
@@ -219,9 +222,13 @@ class RemoteZip(_Far, ZipFolder):
                 continue
             start = entry[OFFSET]
             stop = start + min(entry[ROOM], entry[PACKED] + _SLACK)
-            if spans and start - spans[-1].stop <= _GAP and stop - spans[-1].start <= _MOST:
-                spans[-1].stop = stop
-                spans[-1].members.append((wanted[i], entry))
+            last = spans[-1] if spans else None
+            gap = start - last.stop if last else 0
+            if (last and gap <= _GAP and stop - last.start <= _MOST
+                    and last.waste + gap <= _WASTE * (last.stop - last.start)):
+                last.stop = stop
+                last.waste += gap
+                last.members.append((wanted[i], entry))
             else:
                 spans.append(_Span(start, stop, [(wanted[i], entry)]))
         return spans

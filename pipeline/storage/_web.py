@@ -221,9 +221,10 @@ class _Loop:
         else:
             transfer.body.clear()
             transfer.at = transfer.start
+        web = c.PROTO_HTTP | c.PROTO_HTTPS
         for option, value in (
             (c.URL, transfer.url), (c.HTTPHEADER, headers), (c.FOLLOWLOCATION, True), (c.MAXREDIRS, 10),
-            (c.PROTOCOLS_STR, "http,https"), (c.REDIR_PROTOCOLS_STR, "http,https"), (c.NOSIGNAL, True),
+            (c.PROTOCOLS, web), (c.REDIR_PROTOCOLS, web), (c.NOSIGNAL, True),
             (c.USERAGENT, "coco-diy"), (c.BUFFERSIZE, _BUFFER), (c.CONNECTTIMEOUT, _CONNECT_S),
             (c.LOW_SPEED_LIMIT, 1), (c.LOW_SPEED_TIME, max(1, round(self.limits.timeout))),
             (c.HEADERFUNCTION, lambda line: _note_header(transfer, line)),
