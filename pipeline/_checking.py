@@ -9,7 +9,7 @@ from typing import Any
 from pipeline import exporters, manifest, storage, verify
 from pipeline._source import Report
 from pipeline.engine import Engine
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, LockError
 from pipeline.manifest import Manifest, TargetState
 from pipeline.progress import Progress
 from pipeline.verify import Difference
@@ -25,9 +25,16 @@ def open_target(root: str) -> tuple[TargetState, Manifest]:
     return state, state.manifest
 
 
+def refuse_busy(target: storage.Location) -> None:
+    """Raise `LockError` where a build is changing the target: what is there now is neither old nor new."""
+    if holder := target.lock_holder(f"{manifest.FOLDER}/lock"):
+        raise LockError(f"the target {target.url} is in use by {holder}; wait for it, or stop it")
+
+
 def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) -> Report:
     """What differs at `root` from its manifest; exit code 1 where anything does."""
     state, made = open_target(root)
+    refuse_busy(state.root)
     check = functools.partial(verify.verify_bucket, state.root.url, state.prefixes, len(made.report["classes"]), deep)
     differences: list[Difference] = verify.verify_meta(state)
     ours: set[str] = set()
@@ -37,6 +44,8 @@ def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) 
             ours.update(paths)
             step.add(1)
     layout = exporters.load(made.report["format"]).FOLDERS
+    if made.config["target"]["images"] == "none":
+        layout = tuple(folder for folder in layout if folder != "images")  # whatever is there is the user's
     differences += verify.foreign(state.root, layout, ours)
     differences.sort(key=lambda d: d.path)
     counts: dict[str, int] = {}

@@ -242,7 +242,8 @@ def _lacking(job: Job, subset: dict[str, Any]) -> list[tuple[str, str]]:
                  else "give it a share, as in `split: {train: 0.8, val: 0.2}`")
                 for split in ("train", "val") if not subset.get(split, {}).get("images")]
     return [(split, f"split {split} of the source has no object of these classes" if split in job.splits
-             else f"name a folder for it in source.splits, as in `{split}: {split}2017`")
+             else f"the source has none: add its labels and name them in source.splits, as in `{split}: {split}2017`, "
+                  "or set `split: {train: 0.8, val: 0.2}`")
             for split in ("train", "val") if not subset.get(split, {}).get("images")]
 
 

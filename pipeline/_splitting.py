@@ -141,8 +141,8 @@ def _held(job: Job) -> dict[str, str]:
     assert job.split_table is not None
     if not os.path.exists(job.split_table):
         if job.config.split is not None and not job.config.split.stratify:
-            raise ConfigError(f"split.table: {job.split_table} is not there; write one (`group,split`, a group a line)"
-                              ", or set split.stratify, which makes it")
+            raise ConfigError(f"split.table: {job.split_table} is not there; write one (`group,split`, a group a "
+                              "line), or set split.stratify, which makes it")
         return {}
     return read_table(read_text(job.split_table, "split table"), job.split_table)
 

@@ -85,6 +85,8 @@ def _targets(known: Sequence[str], specs: Iterable[ClassSpec]) -> tuple[dict[str
     for spec in specs:
         if spec.name in names:
             raise ConfigError(f"classes: {spec.name!r} stands there twice; every class of the subset has one name")
+        if any(ord(c) < 32 for c in spec.name):
+            raise ConfigError(f"classes: the name {spec.name!r} holds a control character or a line break")
         if not spec.sources:
             raise ConfigError(f"classes: {spec.name!r} is made of no class; name at least one after `from:`")
         for name in spec.sources:
@@ -200,9 +202,12 @@ def _class_id(key: object, where: str) -> int:
     text = str(getattr(key, "value", key))
     line = getattr(getattr(key, "start_mark", None), "line", 0) + 1
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
         raise ConfigError(f"{where}:{line}: the key {text!r} of `names` is not a class id; write `0: {text}`") from None
+    if number < 0:
+        raise ConfigError(f"{where}:{line}: the class id {number} of `names` is negative; ids begin at 0")
+    return number
 
 
 def _name(node: object, at: str, class_id: int) -> str:

@@ -66,6 +66,7 @@ def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | No
         import platformdirs
 
         workdir = platformdirs.user_cache_dir("coco-diy", appauthor=False)
+    src_coco = os.path.expanduser(src_coco)
     splits = {s: f"{s}2017" for s in ("train", "val") if os.path.isdir(os.path.join(src_coco, "labels", f"{s}2017"))}
     if not splits:
         raise ConfigError(f"{src_coco}: has no labels/train2017 and no labels/val2017; is it the right folder?")
@@ -91,9 +92,10 @@ def build(config: str, **common: Any) -> None:
 @_common
 def plan(config: str, **common: Any) -> None:
     """Say what a build would write, copy, keep and delete; nothing is changed at the target."""
+    from pipeline.report import plan_text
     from pipeline.run import make_plan
 
-    _tell(make_plan(_load(config, common), _progress(common)), common, _plan_text)
+    _tell(make_plan(_load(config, common), _progress(common)), common, plan_text)
 
 
 @cli.command()
@@ -101,9 +103,10 @@ def plan(config: str, **common: Any) -> None:
 @_common
 def index(config: str, **common: Any) -> None:
     """Read the label files into the Parquet index; only what changed is read again."""
+    from pipeline.report import index_text
     from pipeline.run import make_index
 
-    _tell(make_index(_load(config, common), _progress(common)), common, _index_text)
+    _tell(make_index(_load(config, common), _progress(common)), common, index_text)
 
 
 @cli.command()
@@ -132,10 +135,11 @@ def fetch(config: str, names: tuple[str, ...], extract: bool, remove_archives: b
 @_common
 def stats(what: str, **common: Any) -> None:
     """Counts by class and split: of the source of a CONFIG, or of a TARGET that was built."""
+    from pipeline.report import subset_text
     from pipeline.run import source_stats, target_stats
 
     report = source_stats(_load(what, common), _progress(common)) if os.path.isfile(what) else target_stats(what)
-    _tell(report, common, _stats_text)
+    _tell(report, common, subset_text)
 
 
 @cli.command()
@@ -222,13 +226,14 @@ def _progress(common: dict[str, Any]) -> Progress:
 
 
 def _build(config: Config, common: dict[str, Any]) -> None:
+    from pipeline.report import build_text
     from pipeline.run import build as build_subset
 
-    _tell(build_subset(config, _progress(common)), common, _build_text)
+    _tell(build_subset(config, _progress(common)), common, build_text)
 
 
 def _tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
-    if not common["quiet"]:
+    if not common["quiet"] or not report.ok:
         for warning in report.warnings:
             click.echo(f"warning: {warning}", err=True)
     if common["as_json"]:
@@ -237,30 +242,6 @@ def _tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]
         click.echo(text(report.data))
     if not report.ok:
         sys.exit(1)
-
-
-def _plan_text(data: dict[str, Any]) -> str:
-    from pipeline.report import plan_text
-
-    return plan_text(data)
-
-
-def _build_text(data: dict[str, Any]) -> str:
-    from pipeline.report import build_text
-
-    return build_text(data)
-
-
-def _index_text(data: dict[str, Any]) -> str:
-    from pipeline.report import index_text
-
-    return index_text(data)
-
-
-def _stats_text(data: dict[str, Any]) -> str:
-    from pipeline.report import stats_text
-
-    return stats_text(data)
 
 
 def _stop(_number: int, _frame: object) -> None:

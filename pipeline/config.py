@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import ConfigDict, Field
+from pydantic_core import ErrorDetails
 
 from pipeline._shares import SplitShares
 from pipeline.classes import ClassMap, ClassSpec, Names, align, read_names
@@ -89,7 +90,7 @@ class Select(_Model):
 class Target(_Model):
     """The subset: where it goes and in which layout."""
 
-    root: str = Field(description="folder of the subset")
+    root: str = Field(min_length=1, description="folder of the subset")
     format: str = Field("yolo", description="layout of the dataset")
     images: Literal["copy", "hardlink", "symlink", "none"] = Field("copy", description="how images get there")
     yaml: Literal["portable", "absolute", "cloud"] = Field(
@@ -187,7 +188,7 @@ class Config(_Model):
     index: Index = Field(default_factory=lambda: Index.model_validate({}))
     engine: Engine = Field(default_factory=lambda: Engine.model_validate({}))
     on_error: Literal["fail", "skip"] = Field("fail", description="bad rows and files: stop, or count, list, leave out")
-    workdir: str = Field("work", description="index, plans and runs; never the source, never the target")
+    workdir: str = Field("work", min_length=1, description="index, plans and runs; never the source, never the target")
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -327,18 +328,22 @@ def _sentence(error: pydantic.ValidationError, where: str, node: object) -> str:
         return f"{at}: unknown key {key!r}; {hint}"
     if first["type"] == "missing":
         return f"{at}: the key {key!r} is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] in ("string_type", "bool_type") and isinstance(first["input"], bool):
-        message = f"YAML reads it as {str(first['input']).lower()}; put the name in quotes"
     given = first["input"]
     shown = f" (it is {given!r})" if isinstance(given, str | int | float | list) and len(repr(given)) < 60 else ""
-    if not message.startswith("YAML"):
-        message = message[:1].lower() + message[1:]
-    if first["type"] in ("model_type", "dict_type"):
-        message = "must be keys with values"
-    others = {e["msg"][:1].lower() + e["msg"][1:] for e in errors[1:] if _walk(e["loc"])[0] == steps}
-    message = "; or ".join([message, *sorted(others - {message})]) if len(others) == 1 else message
-    return f"{at}: {key}: {message}{shown}"
+    # Every branch of a union says what it would take: all of it helps.
+    messages = dict.fromkeys(_message(e) for e in errors if _walk(e["loc"])[0] == steps)
+    return f"{at}: {key}: {'; or '.join(messages)}{shown}"
+
+
+def _message(error: ErrorDetails) -> str:
+    """What pydantic says of one value, in the words of a config."""
+    given = error["input"]
+    if error["type"] in ("string_type", "bool_type") and isinstance(given, bool):
+        return f"YAML reads it as {str(given).lower()}; put the name in quotes"
+    if error["type"] in ("model_type", "dict_type"):
+        return "must be keys with values"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return message[:1].lower() + message[1:]
 
 
 def _walk(loc: Iterable[int | str]) -> tuple[list[int | str], list[type[pydantic.BaseModel]]]:
@@ -360,7 +365,8 @@ def _walk(loc: Iterable[int | str]) -> tuple[list[int | str], list[type[pydantic
 
 def _is_branch(step: int | str) -> bool:
     names = {model.__name__ for model in (SplitFolders, ImagePlace, ClassEntry)}
-    return isinstance(step, str) and (step in names or step in ("str", "int", "[key]", "one", "several") or "[" in step)
+    return isinstance(step, str) and (step in names or step in ("str", "int", "[key]", "one", "several") or "[" in step
+                                      or step.startswith("constrained-"))
 
 
 def _models(annotation: object) -> list[type[pydantic.BaseModel]]:

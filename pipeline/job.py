@@ -14,6 +14,7 @@ from pipeline.config import Config, Source, SplitFolders, load_names, load_specs
 from pipeline.errors import ConfigError
 from pipeline.schema import VERSION, Task
 from pipeline.spec import IndexSpec, SplitSpec
+from pipeline.storage import Location
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,18 @@ class Job:
         return tuple(split for split in ("train", "val", "test") if split in found)
 
     @property
-    def plan_dir(self) -> str:
-        """Folder of the plan for this target."""
-        from pipeline.digest import digest_of
+    def _target_name(self) -> str:
+        """A name for the target, fit for a file."""
+        return f"{os.path.basename(self.root) or 'root'}-{_short(self.root)}"
 
-        name = os.path.basename(self.root) or "root"
-        return os.path.join(self.workdir, "plans", f"{name}-{digest_of(self.root.encode()).hex()[:8]}")
+    @property
+    def plan_dir(self) -> str:
+        """Folder of the plan for this target from these sources.
+
+        Who writes or reads it holds the locks of their indexes: nobody plans anew what a build is carrying out.
+        """
+        indexes = "\0".join(s.index_dir for s in self.sources)
+        return os.path.join(self.workdir, "plans", f"{self._target_name}-{_short(indexes)}")
 
     @property
     def split_table(self) -> str | None:
@@ -112,7 +119,7 @@ class Job:
             return None
         if options.table is not None:
             return storage.local_path(options.table)
-        return os.path.join(self.workdir, "splits", f"{os.path.basename(self.plan_dir)}.csv")
+        return os.path.join(self.workdir, "splits", f"{self._target_name}.csv")
 
     @property
     def need_image(self) -> bool:
@@ -140,7 +147,7 @@ class Job:
             job = by_name[source["name"]]
             whole = formats.load(job.spec.format).WHOLE
             if source["names"] is not None:
-                source["names"] = os.path.abspath(source["names"])
+                source["names"] = storage.local_path(source["names"])
             source["splits"] = {
                 s.split: {"annotations" if whole else "labels": s.labels, "images": _portable_images(s)}
                 | ({"captions": s.captions} if s.captions else {}) for s in job.spec.splits}
@@ -149,7 +156,7 @@ class Job:
         if self.split_table is not None:
             data["split"]["table"] = self.split_table
         if isinstance(data["classes"], str):
-            data["classes"] = os.path.abspath(data["classes"])
+            data["classes"] = storage.local_path(data["classes"])
         return data
 
     def _split_table_content(self) -> str | None:
@@ -182,6 +189,12 @@ def _portable_images(split: SplitSpec) -> str | dict[str, str] | None:
     if split.suffix is None or split.images is None:
         return split.images
     return {"url": split.images, "suffix": split.suffix}
+
+
+def _short(text: str) -> str:
+    from pipeline.digest import digest_of
+
+    return digest_of(text.encode()).hex()[:8]
 
 
 def _facts(names: Names | None) -> list[Any]:
@@ -270,8 +283,12 @@ def _is_place(url: str) -> bool:
     return storage.locate(url).exists()
 
 
+#: A split with its labels, images, captions, and the suffix of images that nobody lists.
+_Found = tuple[str, Location, Location | None, Location | None, str | None]
+
+
 def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
-    found = []
+    found: list[_Found] = []
     for split, value in source.splits.items():
         given = isinstance(value, SplitFolders)
         places = value.model_dump() if isinstance(value, SplitFolders) else format_.layout(value, source.task)
@@ -289,6 +306,8 @@ def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
             images = None  # labels alone are a source too; a build that is to copy images says what is missing
         assert labels is not None
         found.append((str(split), labels, images, captions, suffix))
+    if not format_.WHOLE:
+        _no_split_within_another(found)
     # The folder's name is part of the key; where splits share it (train/labels, valid/labels), one more level is taken.
     for depth in range(1, 10):
         folders = ["/".join(labels.key_path.split("/")[-depth:]) for _, labels, *_ in found]
@@ -299,6 +318,23 @@ def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
                     for f, (s, la, im, ca, suffix) in zip(folders, found, strict=True)]
     raise ConfigError(f"source.splits: two splits have the same {'file of annotations' if format_.WHOLE else ''}"
                       f"{'' if format_.WHOLE else 'folder of labels'}")
+
+
+def _no_split_within_another(found: Sequence[_Found]) -> None:
+    """Subfolders belong to a split: one inside another would put its images into both, the worst of leaks."""
+    for split, labels, images, *_ in found:
+        for other, other_labels, other_images, *__ in found:
+            for inner, outer, what in ((labels, other_labels, "labels"), (images, other_images, "images")):
+                if split != other and inner and outer and inner.url != outer.url and _is_below(inner, outer):
+                    raise ConfigError(f"source.splits: the {what} of {split}, {inner.url}, lie in those of {other}, "
+                                      f"{outer.url}, so they would be in both; give each split a folder of its own")
+
+
+def _is_below(place: Location, other: Location) -> bool:
+    if place.local is not None and other.local is not None:
+        return _within(place.local, other.local)
+    rest = place.key_path.removeprefix(f"{other.key_path}/")
+    return rest != place.key_path and other.join(rest) == place.url
 
 
 def _keep_apart(job: Job) -> None:

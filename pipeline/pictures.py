@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
+    Bools = npt.NDArray[np.bool_]
 
 _ORIENTATION = 0x0112  # the EXIF tag
 #: For each EXIF orientation: whether x and y change places, then whether x, then whether y runs the other way.
@@ -62,3 +63,20 @@ def picture_of(data: bytes) -> Picture | None:
     except Exception:  # noqa: BLE001 - Pillow raises what its plug-ins raise: OSError, SyntaxError, struct.error, …
         return None
     return Picture(width, height, orientation if orientation in _TURNS else 1)
+
+
+def mask_of(data: bytes) -> Bools | None:
+    """The pixels of a PNG image that are not 0, shape (height, width); None for data that are no such image."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # here pixels are decoded: a picture of gigabytes is refused
+            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+                plain = image if image.mode in ("1", "L", "P", "I", "I;16") else image.convert("L")
+                return np.asarray(np.asarray(plain) != 0)
+    except Exception:  # noqa: BLE001 - Pillow raises what its plug-ins raise: OSError, SyntaxError, struct.error, …
+        return None

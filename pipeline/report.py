@@ -166,11 +166,6 @@ def _by_source(source: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(f"{name} {split}", counts) for name, splits in source.items() for split, counts in splits.items()]
 
 
-def stats_text(data: dict[str, Any]) -> str:
-    """What `coco-diy stats` prints."""
-    return subset_text(data)
-
-
 def verify_text(data: dict[str, Any]) -> str:
     """What `coco-diy verify` prints."""
     lines = [f"{d['path']}: {d['detail']}" for d in data["listed"][:20]]

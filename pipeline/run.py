@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline import manifest as target_manifest
-from pipeline._checking import diff_targets, last_run, open_target, verify_target
+from pipeline._checking import diff_targets, last_run, open_target, refuse_busy, verify_target
 from pipeline._planning import plan_report, plan_subset, refuse
 from pipeline._publish import apply_plan, commit, is_current_recipe, nothing_to_do, record
 from pipeline._source import (
@@ -70,6 +70,7 @@ def make_plan(config: Config, progress: Progress | None = None) -> Report:
     job = resolve(config)
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
+        refuse_busy(job.target)
         found = scan(job, engine, import_for_plan)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         planned = plan_subset(job, infos, TargetState(job.target, job.prefixes), engine, progress)
@@ -134,11 +135,13 @@ def repair(root: str, config: Config | None = None, progress: Progress | None = 
     if not suspects:
         return Report(before.data | {"repaired": 0}, before.ok)
     if config is None:
-        _, made = open_target(root)
-        config = validate(made.config, f"{root}: the config in its manifest")
+        state, made = open_target(root)
+        here = made.config | {"target": made.config["target"] | {"root": state.root.url}}  # it may have been moved
+        config = validate(here, f"{root}: the config in its manifest")
     done = build(config, progress, suspects=suspects)
     after = verify(root, progress, deep=deep)
-    return Report(after.data | {"repaired": len(suspects)}, after.ok and done.ok, done.warnings)
+    put_right = suspects - {d["path"] for d in after.data["listed"]}
+    return Report(after.data | {"repaired": len(put_right)}, after.ok and done.ok, done.warnings)
 
 
 def build(

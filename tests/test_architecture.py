@@ -120,7 +120,7 @@ def test_files_are_touched_in_storage(module: str) -> None:
     touched = {f"{on}.{name}" for on, name in calls(module)
                if (on, name) == ("", "open") or (on == "os" and name in FILE_CALLS) or (on and name in PATH_CALLS)}
     # The user's small files: a config, a names YAML.
-    assert touched == ({"Path(path).expanduser().read_bytes"} if home(module) == "config" else set())
+    assert touched == ({"Path(path).expanduser().read_bytes"} if module == "pipeline.config" else set())
     assert not {"shutil", "tempfile"} & set(imports(module))
 
 

@@ -78,7 +78,7 @@ def test_keypoint_facts_are_read() -> None:
 ERRORS = {
     "a gap": ("names: {0: a, 2: c}", "x.yaml:1", "must be 0 to 1 without a gap, but 1 is missing"),
     "from one": ("names:\n  1: a\n  2: b\n", "x.yaml:3", "but 0 is missing (there is 2)"),
-    "negative id": ("names: {-1: a, 0: b}", "x.yaml:1", "must be 0 to 1 without a gap"),
+    "negative id": ("names: {-1: a, 0: b}", "x.yaml:1", "the class id -1 of `names` is negative"),
     "twice the id": ("names:\n  0: a\n  0: b\n", "x.yaml:3", "class id 0 stands there twice ('a' and 'b')"),
     "twice the name": ("names:\n- a\n- b\n- a\n", "x.yaml:4", "'a' is given to class 0 and class 2"),
     "a name for a key": ("names:\n  a: 0\n", "x.yaml:2", "the key 'a' of `names` is not a class id; write `0: a`"),
@@ -165,6 +165,7 @@ def test_unknown_name_tells_the_nearest(wanted: str, near: str) -> None:
     ([("x", "b", "b")], "'b' cannot become both"),
     ([], "the list is empty"),
     (["a", ("x",)], "'x'"),
+    ([("a\nb", "a")], "control character or a line break"),
 ])
 def test_a_map_that_cannot_be_meant(entries: list[str | tuple[str, ...]], clause: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -205,10 +205,13 @@ ERRORS = {
     "nothing near": (MINIMAL + "index: {zzz: 1}\n", 6, "unknown key 'index.zzz'; known keys here: buckets"),
     "unknown split": (MINIMAL.replace("val: val2017", "vall: val2017"), 4, "source.splits.vall"),
     "missing target": (MINIMAL.replace("target: {root: out}\n", ""), None, "the key 'target' is missing"),
-    "bad value": (MINIMAL + "on_error: stop\n", 6, "on_error: input should be 'fail' or 'skip'"),
+    "bad value": (MINIMAL + "on_error: stop\n", 6, "on_error: must be 'fail' or 'skip'"),
     "bad images": (MINIMAL.replace("{root: out}", "{root: out, images: link}"), 5, "target.images"),
     "bad task": (MINIMAL.replace("source:\n", "source:\n  task: detection\n"), 2, "source.task"),
-    "bad buckets": (MINIMAL + "index: {buckets: 0}\n", 6, "index.buckets"),
+    "bad buckets": (MINIMAL + "index: {buckets: 0}\n", 6,
+                    "index.buckets: must be 'auto'; or must be greater than or equal to 1 (it is 0)"),
+    "a class as a number": (MINIMAL + "classes: [5]\n", 6, "must be a valid string; or must be keys with values"),
+    "no place": (MINIMAL.replace("{root: out}", "{root: ''}"), 5, "target.root"),
     "no splits": (MINIMAL.replace("{train: train2017, val: val2017}", "{}"), 1, "name at least one split"),
     "no root": (MINIMAL.replace("  root: coco\n", ""), 1, "needs `root`"),
     "a class as yes": (MINIMAL + "classes:\n- car\n- yes\n", 8, "YAML reads it as true; put the name in quotes"),
@@ -248,7 +251,7 @@ def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("override", "clause"), [
-    ("source.format=voc", "unknown format 'voc'; available: yolo"),
+    ("source.format=voc", "unknown format 'voc'; available: labelme, yolo"),
     ("target.format=voc", "unknown target format 'voc'; available: yolo"),
     ("source.task=pose", "task pose needs the line `kpt_shape: [17, 3]`"),
     ("classes=[bicycle, cra]", "unknown class 'cra'; did you mean 'car'"),

@@ -212,7 +212,7 @@ def test_options_are_there() -> None:
 def test_ready_configs_are_there() -> None:
     from pipeline.ready import available
 
-    assert named(r"coco-diy init ([a-z-]+)") <= set(available())
+    assert named(r"coco-diy init ([a-z0-9-]+)") <= set(available())
     for path in named(r"\b((?:conf|tests)/[\w./-]+)"):
         assert (PROJECT / path).exists(), path
 

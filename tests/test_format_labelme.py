@@ -111,8 +111,8 @@ def test_every_version_says_the_same(content: bytes) -> None:
     assert only(content, DETECT)["tail"] == b" 0.300000 0.400000 0.400000 0.400000"
     images = parse(content).images
     assert images is not None
-    told = images.select(["width", "height", "image_said"]).to_pylist()
-    assert told == [{"width": 100, "height": 50, "image_said": "a.jpg"}]
+    assert images.select(["width", "height", "image_said"]).to_pylist() == [
+        {"width": 100, "height": 50, "image_said": "a.jpg"}]
 
 
 def test_numbers_can_be_short() -> None:

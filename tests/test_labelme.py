@@ -26,12 +26,11 @@ class Photos:
             "target": {"root": str(self.target)}, "workdir": str(root / "work"),
         }
 
-    def add(self, name: str, *shapes: Any, image: str | None = ".jpg", size: tuple[int, int] = (100, 50),
-            **more: Any) -> None:
+    def add(self, name: str, *shapes: Any, image: str | None = ".jpg", **more: Any) -> None:
         """A label file, and its image with the suffix `image`."""
         write_file(self.photos / f"{name}.json", file(*shapes, **{"imagePath": f"{name}{image}", **more}))
         if image:
-            write_file(self.photos / f"{name}{image}", jpeg(*size))
+            write_file(self.photos / f"{name}{image}", jpeg(100, 50))
 
     def command(self, name: str, *args: str, code: int | None = 0) -> Result:
         path = write_file(self.root / "c.yaml", yaml.safe_dump(self.config))
@@ -82,8 +81,7 @@ def test_one_bad_file_or_shape_never_stops_a_run_that_skips(photos: Photos) -> N
 @pytest.mark.parametrize("said", ["IMG_1.jpg", "..\\photos\\IMG_1.jpg", "C:\\camera\\IMG_1.jpg", "old/place/IMG_1.jpg"])
 def test_an_image_of_another_name_is_where_the_file_says(photos: Photos, said: str) -> None:
     photos.add("a", shape(), image=None, imagePath=said)
-    told = photos.command("build", code=1).err
-    assert told.startswith(f"coco-diy: {photos.photos}/a.*: the label a.json has no image")
+    assert f"{photos.photos}/a.*: the label a.json has no image" in photos.command("build", code=1).err
     write_file(photos.photos / "IMG_1.jpg", jpeg(100, 50))
     photos.build()
     assert sorted(contents(photos.target)) == ["data.yaml", "images/train/a.jpg", "labels/train/a.txt"]

@@ -204,3 +204,16 @@ def test_as_a_command_with_the_index_in_the_user_s_cache(
     assert {p.name for p in here.iterdir()} == {"coco", "mine.yaml", "dst", "other"}
     assert set(contents(here / "other")) == {"data.yaml", "images/train/d.WebP", "images/train/sub/deep/f.bmp",
                                              "labels/train/d.txt", "labels/train/sub/deep/f.txt"}
+
+
+def test_a_tilde_is_the_home(town: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all four values; and a repair, which works from the manifest, knows where they were."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "source").symlink_to(town)
+    write_file(home / "two.yaml", "names: [bicycle, car]\n")
+    monkeypatch.setenv("HOME", str(home))
+    words = ("~/source", tmp_path / "out", "--src-yaml", "~/source/coco.yaml", "--dst-yaml", "~/two.yaml")
+    run("remake", *words, "--workdir", "~/work")
+    (tmp_path / "out/labels/train/a.txt").unlink()
+    assert run("verify", tmp_path / "out", "--repair", "--json").json["repaired"] == 1

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import storage
 from tests.conftest import MakeSubset, Subset
-from tests.helpers import contents, snapshot
+from tests.helpers import contents, snapshot, write_file
 from tests.test_build import BUILT
 
 LABEL = "labels/train/a.txt"
@@ -126,3 +127,44 @@ def test_no_subset_inside_another(own_subset: Subset) -> None:
     own_subset.build()
     inner = own_subset.target / "labels/train"
     assert "is a subset already" in own_subset.command("build", "--set", f"target.root={inner}", code=2).err
+
+
+def test_a_subset_that_was_moved_is_repaired_where_it_is(own_subset: Subset, tmp_path: Path) -> None:
+    own_subset.build()
+    moved = own_subset.target.rename(tmp_path / "moved")
+    (moved / LABEL).unlink()
+    told = own_subset.run("verify", str(moved), "--repair", "--json", code=0).json
+    assert told["repaired"] == 1
+    assert contents(moved) == BUILT
+    assert not own_subset.target.exists()
+
+
+def test_images_of_the_user_are_none_of_our_business(own_subset: Subset) -> None:
+    own_subset.build("--set", "target.images=none")
+    write_file(own_subset.target / PICTURE, "mine")
+    assert listed(own_subset, code=0) == {}
+
+
+def test_nobody_looks_at_a_target_that_is_being_built(own_subset: Subset) -> None:
+    own_subset.build()
+    with storage.locate(str(own_subset.target)).lock(".coco-diy/lock", "the target"):
+        for words in (("plan", str(own_subset.config)), ("verify", str(own_subset.target)),
+                      ("build", str(own_subset.config))):
+            assert f"the target {own_subset.target} is in use by process" in own_subset.run(*words, code=1).err
+    assert listed(own_subset, code=0) == {}
+
+
+def test_a_plan_from_elsewhere_leaves_the_plan_of_a_build_alone(own_subset: Subset) -> None:
+    """A build reads its plan while it is carried out, so no other run may write there meanwhile."""
+    first = own_subset.plan()["plan_files"]
+    before = contents(Path(first))
+    assert own_subset.plan("--set", "source.name=other", "--set", "classes=[bus]")["plan_files"] != first
+    assert contents(Path(first)) == before
+
+
+def test_splits_do_not_leak(own_subset: Subset) -> None:
+    folder = own_subset.source / "labels/train2017"
+    splits = f"{{train: {{labels: {folder}}}, val: {{labels: {folder}/sub}}}}"
+    told = own_subset.command("build", "--set", f"source.splits={splits}", "--set", "target.images=none", code=2)
+    assert "the labels of val" in told.err
+    assert "give each split a folder of its own" in told.err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from pipeline import masks
 from pipeline.geometry import clip_polygon
-from pipeline.pictures import Picture
+from pipeline.pictures import Picture, mask_of
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -158,13 +157,12 @@ def _mask(value: Any, points: Floats, picture: Picture) -> Outline:
 
 def _patch(value: Any) -> Bools:
     """The mask of a base64 PNG, shape (height, width)."""
-    from PIL import Image
-
     if not isinstance(value, str):
         raise Bad("mask", "is a mask without one: `mask` must be a PNG image in base64")
     try:
-        with Image.open(io.BytesIO(base64.b64decode(value)), formats=["PNG"]) as image:
-            pixels = np.asarray(image.convert("L") if image.mode not in ("1", "L", "P", "I", "I;16") else image)
-    except (binascii.Error, ValueError, OSError, SyntaxError, Image.DecompressionBombError):
-        raise Bad("mask", "its mask is no PNG image in base64, or a damaged one") from None
-    return np.asarray(pixels != 0)
+        pixels = mask_of(base64.b64decode(value))
+    except (binascii.Error, ValueError):
+        pixels = None
+    if pixels is None:
+        raise Bad("mask", "its mask is no PNG image in base64, or a damaged one")
+    return pixels
