@@ -63,10 +63,7 @@ def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | No
 
     if task is None:
         task = "pose" if read_names(read_text(src_yaml, "class names"), src_yaml).kpt_shape else "detect"
-    if workdir is None:
-        import platformdirs
-
-        workdir = platformdirs.user_cache_dir("coco-diy", appauthor=False)
+    workdir = workdir or _cache()
     src_coco = os.path.expanduser(src_coco)
     splits = {s: f"{s}2017" for s in ("train", "val") if storage.locate(f"{src_coco}/labels/{s}2017").exists()}
     if not splits:
@@ -78,6 +75,28 @@ def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | No
         "workdir": workdir,
     }
     _build(validate(apply_overrides(data, _overrides(common)), "remake"), common)
+
+
+@cli.command()
+@click.argument("src", type=click.Path())
+@click.argument("dst", type=click.Path())
+@click.option("--from", "from_format", required=True, metavar="FORMAT", help="format of SRC: labelme, coco or yolo")
+@click.option("--to", "to_format", required=True, metavar="FORMAT", help="format of DST: coco or yolo")
+@click.option("--labels", metavar="FILE", help="class names in their order: labels.txt or a YAML; default: sorted")
+@click.option("--split", metavar="SHARES", help="deal out anew: 0.8 is train, the rest val; or 0.7,0.2,0.1")
+@click.option("--seed", type=int, default=0, metavar="N", help="another number, another way of dealing")
+@click.option("--task", type=click.Choice(["detect", "segment", "pose"]), default="detect", show_default=True)
+@click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
+@_common
+def convert(src: str, dst: str, from_format: str, to_format: str, labels: str | None, split: str | None, seed: int,
+            task: str, workdir: str | None, **common: Any) -> None:
+    """Make DST of the folder SRC in another format: a build without a config."""
+    from pipeline.config import apply_overrides, validate
+    from pipeline.convert import conversion
+
+    data = conversion(src, dst, from_format=from_format, to_format=to_format, task=task, names=labels, shares=split,
+                      seed=seed, workdir=workdir or _cache())
+    _build(validate(apply_overrides(data, _overrides(common)), "convert"), common)
 
 
 @cli.command()
@@ -181,6 +200,13 @@ def schema() -> None:
     from pipeline.config import Config
 
     click.echo(json.dumps(Config.model_json_schema(), indent=2))
+
+
+def _cache() -> str:
+    """Where commands without a config keep their indexes."""
+    import platformdirs
+
+    return platformdirs.user_cache_dir("coco-diy", appauthor=False)
 
 
 def _overrides(common: dict[str, Any]) -> list[str]:

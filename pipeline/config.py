@@ -73,7 +73,9 @@ class ClassEntry(_Model):
 class Select(_Model):
     """Which rows and images are taken."""
 
-    check_images: Literal["none"] = Field("none", description="none: images are not opened")
+    check_images: Literal["none", "header", "full"] = Field(
+        "none", description="what is looked at of each image: nothing; its beginning and end; all of it, decoded"
+    )
     duplicates: Literal["keep", "drop"] = Field("keep", description="rows that stand twice in one label file")
     backgrounds: Literal["none", "unlabelled", "all"] = Field(
         "none",

@@ -77,7 +77,8 @@ class IndexInfo:
     """The content of `index.json`: `totals` by split, see `_summary`.
 
     `names` is what the source calls its classes itself, if it does (the fields of `classes.Names`); `document` is what
-    belongs to a label file as a whole, by split.
+    belongs to a label file as a whole, by split. `content` is a digest of the label files' names and contents, the same
+    on every machine.
     """
 
     spec: dict[str, Any]
@@ -88,6 +89,7 @@ class IndexInfo:
     names: dict[str, Any] | None = None
     document: dict[str, Any] = field(default_factory=dict)
     odd: list[list[str]] = field(default_factory=list)
+    content: str | None = None
     version: int = VERSION
 
     @staticmethod
@@ -186,7 +188,8 @@ def update(
     odd = [[storage.locate(listing.folder).join(path), reason]
            for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
     names = _names(totals) if formats.load(spec.format).NAMED else None
-    info = IndexInfo(asdict(spec), spec_digest, count, digest, totals, names, {}, odd)
+    content = sum(counts.pop("content", 0) for counts in totals.values())
+    info = IndexInfo(asdict(spec), spec_digest, count, digest, totals, names, {}, odd, f"{content % 2**64:016x}")
     text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
     place = storage.locate(directory)
     place.sync()  # what index.json vouches for must outlive a power cut

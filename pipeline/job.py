@@ -326,8 +326,9 @@ def _keep_apart(job: Job) -> None:
         _keep_apart_from(job, source)
     if job.target.local is not None:
         keep_out_of_subsets(job)
-    if storage.within(job.workdir, job.root):
-        raise ConfigError(f"workdir: {job.workdir} lies in the target {job.root}; choose a place beside it")
+    for what, place in (("workdir", job.workdir), ("split.table", job.split_table)):
+        if place is not None and storage.within(place, job.root):
+            raise ConfigError(f"{what}: {place} lies in the target {job.root}; choose a place beside it")
 
 
 def _keep_apart_from(job: Job, source: SourceJob) -> None:
@@ -341,7 +342,8 @@ def _keep_apart_from(job: Job, source: SourceJob) -> None:
     for split in source.spec.splits:
         places = (split.labels, split.images, split.captions)
         for folder in (url for url in places if url):
-            for what, place in (("target.root", job.root), ("workdir", job.workdir)):
+            table = [("split.table", job.split_table)] if job.split_table else []
+            for what, place in (("target.root", job.root), ("workdir", job.workdir), *table):
                 if storage.within(place, folder):
                     raise ConfigError(f"{what}: {place} lies in the source folder {folder}, which is never written to; "
                                       "choose another place")

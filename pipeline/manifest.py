@@ -249,13 +249,13 @@ def write_part(folder: Location, table: pa.Table) -> str | None:
         return None
     data = to_parquet(table)
     digest = str(xxhash.xxh3_128_hexdigest(data))
-    folder.write_many([f"manifest/{digest}.parquet"], [data])
+    folder.write_many([f"manifest/{digest}.parquet"], [data]).must(folder)
     return digest
 
 
 def mark_done(folder: Location, intent: str, bucket: int, part: str | None) -> None:
     """Say that a bucket of the intent (its folder's name) is done and what it holds now."""
-    folder.write_many([f"{intent}/done-{bucket}.json"], [json.dumps({"part": part}).encode()])
+    folder.write_many([f"{intent}/done-{bucket}.json"], [json.dumps({"part": part}).encode()]).must(folder)
 
 
 def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta: list[str]) -> None:
@@ -265,7 +265,8 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
     """
     base = settle(state, buckets)
     folder = f"intent/{uuid.uuid4().hex}"
-    state.folder.write_many([f"{folder}/{part_name(b)}" for b in parts], list(parts.values()))
+    state.folder.write_many([f"{folder}/{part_name(b)}" for b in parts], list(parts.values())).must(state.folder)
+    state.folder.sync()  # what intent.json points at must outlive a power cut
     content = {"folder": folder, "buckets": buckets, "touched": sorted(parts), "base": asdict(base), "meta": meta,
                "prefixes": state.prefixes}
     state.folder.write("intent.json", json.dumps(content).encode())

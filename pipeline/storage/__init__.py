@@ -14,7 +14,7 @@ from pipeline.storage._address import parse, protocol_of
 from pipeline.storage._base import SETTLE_NS, local_path, redact, same_place, within
 from pipeline.storage._listing import Listing
 from pipeline.storage._local import LocalFolder
-from pipeline.storage._location import Fetched, Fingerprint, Location, Results
+from pipeline.storage._location import Fetched, Fingerprint, Location, Peeked, Results
 from pipeline.storage._writing import replace_with
 from pipeline.storage._zip import SCHEME as _ZIP
 from pipeline.storage._zip import ZipFolder
@@ -24,7 +24,9 @@ __all__ = [
     "Fetched",
     "Fingerprint",
     "Listing",
+    "LocalFolder",
     "Location",
+    "Peeked",
     "Results",
     "local_path",
     "locate",

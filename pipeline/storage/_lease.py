@@ -12,13 +12,14 @@ claim within the time one request takes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline.errors import LockError
@@ -33,8 +34,11 @@ SETTLE_S = 1.0
 
 
 @contextlib.contextmanager
-def lease(client: Client, key: str, url: str, what: str) -> Iterator[None]:
-    """Hold the lock file `key` while inside. Raises `LockError`, naming the holder, where another run has it."""
+def lease(client: Client, key: str, url: str, what: str) -> Iterator[Callable[[], None]]:
+    """Hold the lock file `key` while inside; what it gives raises `LockError` where the lock is lost.
+
+    Raises `LockError`, naming the holder, where another run has it.
+    """
     me = _Claim(client, key)
     try:
         holds = persist(lambda: me.take(what))
@@ -45,9 +49,8 @@ def lease(client: Client, key: str, url: str, what: str) -> Iterator[None]:
     beat = threading.Thread(target=me.beat, daemon=True)
     beat.start()
     try:
-        yield
-        if me.lost:
-            raise LockError(f"{what}: its lock was broken by another run, so this one stopped; run again")
+        yield functools.partial(me.check, what)
+        me.check(what)
     except BaseException:
         if me.lost:
             STOP.clear()
@@ -93,6 +96,11 @@ class _Claim:
         self.ended.wait(SETTLE_S)
         now = client.version(key)
         return now is not None and self._is_mine(now)
+
+    def check(self, what: str) -> None:
+        """Raise `LockError` where the lock is not ours any more."""
+        if self.lost:
+            raise LockError(f"{what}: its lock was broken by another run, so this one stopped; run again")
 
     def beat(self) -> None:
         """Until it ends: say that we are alive. Where the lock is not ours any more, the run is stopped."""

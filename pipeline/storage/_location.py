@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -34,6 +34,11 @@ class Results:
     failed: dict[str, str] = field(default_factory=dict)
     digests: dict[str, bytes] = field(default_factory=dict)
 
+    def must(self, place: Location) -> None:
+        """Raise `StorageError` for the first file that was not done at `place`: for files that nothing goes without."""
+        for path, reason in self.failed.items():
+            raise StorageError(f"{place.join(path)}: cannot be written: {reason}")
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
@@ -41,6 +46,20 @@ class Fetched:
 
     index: int
     data: bytes = b""
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """Beginning and end of one file of a batch: its `index` in the batch, its `size` (bytes), or the `reason` for none.
+
+    `head` may be more than was asked for, and is all of the file where it is `size` bytes long.
+    """
+
+    index: int
+    size: int = 0
+    head: bytes = b""
+    tail: bytes = b""
     reason: str | None = None
 
 
@@ -140,6 +159,12 @@ class Location:
         """
         raise self._cannot("be read")
 
+    def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[Peeked]:
+        """The first `head` and the last `tail` bytes of files, one by one as they come."""
+        for fetched in self.fetch_many(paths):
+            data = fetched.data
+            yield Peeked(fetched.index, len(data), data, data[-tail:], fetched.reason)
+
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
         raise self._cannot("be read")
@@ -199,8 +224,12 @@ class Location:
 
     # Locks
 
-    def lock(self, path: str, what: str) -> AbstractContextManager[None]:
-        """Hold the lock file `path` while inside; raises `LockError` where another run holds it."""
+    def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
+        """Hold the lock file `path` while inside; raises `LockError` where another run holds it.
+
+        What it gives is to be called before anything is vouched for: it raises `StorageError` where the lock is lost,
+        because `what` was removed meanwhile.
+        """
         raise self._cannot("be written to")
 
     def lock_holder(self, path: str) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -206,7 +206,7 @@ class RemoteFolder(Location):
 
     # Locks
 
-    def lock(self, path: str, what: str) -> AbstractContextManager[None]:
+    def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
         """See `Location.lock`; a lease, see `_lease`."""
         return _lease.lease(self.client, self.address.key(path), self.join(path), what)
 
