@@ -63,21 +63,29 @@ def assemble(dataset: Dataset, parts: Sequence[Records] = ()) -> dict[str, bytes
 
 
 def _mmdetection(dataset: Dataset, kind: str) -> bytes:
-    """A config fragment for mmdetection 3; classes are in the order of the JSON's categories.
+    """A fragment of a config for mmdetection 3; classes are in the order of the JSON's categories.
 
-    https://mmdetection.readthedocs.io/en/latest/advanced_guides/customize_dataset.html
+    Configs in one ``_base_`` may not share a key, and the one that people start from has dataloaders of its own: so
+    these keys have names of their own, and the head says what to write where.
+    https://mmengine.readthedocs.io/en/latest/advanced_tutorials/config.html
     """
-    root = dataset.root.rstrip("/") if dataset.yaml == "absolute" else "{{ fileDirname }}"
-    lines = ["# Made by coco-diy; a build writes it anew. Add its path to `_base_` of your mmdetection config.",
-             f"data_root = '{root}/'",
-             f"metainfo = dict(classes=({', '.join(map(repr, dataset.maps[0].names))},))"]
-    for split in dataset.splits:
-        ann_file = f"annotations/{kind}_{split}.json"
-        lines.append(
-            f"{split}_dataloader = dict(dataset=dict(type='CocoDataset', data_root=data_root, metainfo=metainfo, "
-            f"ann_file='{ann_file}', data_prefix=dict(img='images/{split}/')))")
-        if split != "train":
-            lines.append(f"{split}_evaluator = dict(type='CocoMetric', ann_file=data_root + '{ann_file}')")
+    root = repr(dataset.root.rstrip("/"))[1:-1] if dataset.yaml == "absolute" else "{{ fileDirname }}"
+    files = {split: f"annotations/{kind}_{split}.json" for split in dataset.splits}
+    lines = ["# Made by coco-diy; a build writes it anew. In a config of mmdetection:", "#",
+             "# _base_ = ['the config that you start from', 'PATH/mmdetection.py']"]
+    for split in ("train", "val", "test"):
+        held = split if split in files else "val" if split == "test" and "val" in files else None
+        if held is not None:
+            lines.append(f"# {split}_dataloader = dict(dataset=_base_.subset_{held})")
+        if held is not None and split != "train":
+            lines.append(f"# {split}_evaluator = dict(ann_file=_base_.subset_{held}_annotations)")
+    lines += ["# model = ...  # num_classes where the model has it, as in roi_head=dict(bbox_head=dict(num_classes="
+              f"{len(dataset.maps[0].names)}))", "",
+              f"subset_metainfo = dict(classes=({', '.join(map(repr, dataset.maps[0].names))},))"]
+    for split, file in files.items():
+        lines += [f"subset_{split} = dict(type='CocoDataset', data_root='{root}/', metainfo=subset_metainfo,",
+                  f"{' ' * len(f'subset_{split} = dict(')}ann_file='{file}', data_prefix=dict(img='images/{split}/'))",
+                  f"subset_{split}_annotations = '{root}/{file}'"]
     return ("\n".join(lines) + "\n").encode()
 
 
