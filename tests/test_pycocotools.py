@@ -1,4 +1,4 @@
-"""What is written as COCO JSON, read by pycocotools: masks, areas, boxes, scores; and beside what others made of labelme.
+"""What is written as COCO JSON, read by pycocotools: masks, areas, boxes, scores; and beside what others made.
 
 The rest of those who read such files are in `tests/interop`.
 """
@@ -137,7 +137,7 @@ def _pairs(ours: Any, theirs: Any) -> list[tuple[Any, Any, npt.NDArray[np.bool_]
         assert len(left) == len(theirs.imgToAnns[image["id"]])
         for their in theirs.imgToAnns[image["id"]]:
             if not isinstance(their["segmentation"][0], list):
-                their["segmentation"] = [their["segmentation"]]  # its author wrote one polygon without the list around it
+                their["segmentation"] = [their["segmentation"]]  # one polygon without the list around it
             mask = theirs.annToMask(their).astype(bool)
             masks = [(o, ours.annToMask(o).astype(bool)) for o in left
                      if ours.cats[o["category_id"]]["name"] == theirs.cats[their["category_id"]]["name"]]
@@ -148,7 +148,7 @@ def _pairs(ours: Any, theirs: Any) -> list[tuple[Any, Any, npt.NDArray[np.bool_]
 
 
 def test_the_tutorials_own_file(shared: Path, run: Run, tmp_path: Path) -> None:
-    """Its author's box is that of the pixels, its area that of the polygon; ours the polygon's, and that of the mask."""
+    """Its author's box is that of the pixels, its area the polygon's; our box is the polygon's, our area the mask's."""
     labelme = shared / "data/labelme"
     run("convert", labelme / "tony607", tmp_path / "out", "--from", "labelme", "--to", "coco", "--set",
         "target.images=none", "--workdir", tmp_path / "work")
