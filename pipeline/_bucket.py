@@ -6,7 +6,8 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import xxhash
 
 from pipeline import formats, schema, storage
 from pipeline._finding import Finder, curable, unsettled
@@ -73,6 +75,7 @@ class BucketIndexer:
         pictures = self._of_kind(listed, 1)
         self.finder = Finder(self.spec, pictures)
         self.stats = marks[labels["position"].to_numpy(), 2:].copy()
+        self.contents: npt.NDArray[np.uint64] = np.zeros(labels.num_rows, np.uint64)
         old_files, old_summary = self._old_files()
         same = self._unchanged(labels, old_files)
         if old_files is not None and old_summary is not None and same.all():
@@ -139,6 +142,7 @@ class BucketIndexer:
             "path": both["path"],
             "size": both["size"],
             "fingerprint": marks,
+            "content": pa.concat_arrays([pa.array(self.contents), pa.nulls(pictures.num_rows, pa.uint64())]),
         }).cast(schema.files()).combine_chunks()
 
     def _fingerprints(self) -> pa.Array:
@@ -161,6 +165,7 @@ class BucketIndexer:
         except (OSError, pa.ArrowInvalid, KeyError, ValueError):
             return None, None
         whole = all(os.path.exists(self._path(t)) for t in ("annotations", "images", "problems"))
+        whole = whole and table.schema.names == schema.files().names
         if not whole or {k: state.get(k) for k in self.made_by} != self.made_by:
             return None, None
         self.unsettled = state["unsettled"]
@@ -178,7 +183,10 @@ class BucketIndexer:
             problems = pq.read_table(self._path("problems"))
             again = problems["key"].filter(curable(problems)).combine_chunks()
             equal = pc.and_not(equal, pc.is_in(labels["key"].combine_chunks(), again))
-        return np.asarray(equal.to_numpy(zero_copy_only=False), np.bool_)
+        same = np.asarray(equal.to_numpy(zero_copy_only=False), np.bool_)
+        read = pc.fill_null(before["content"].combine_chunks().take(position), pa.scalar(0, pa.uint64())).to_numpy()
+        self.contents[same] = read[same]
+        return same
 
     def _read(self, labels: pa.Table, same: Bools) -> tuple[pa.Table, pa.Table, pa.Table]:
         """Annotations, state and facts of each label file, and problems: of `same` files from the old tables."""
@@ -208,26 +216,27 @@ class BucketIndexer:
         options = json.loads(self.spec.options)
         rows: list[pa.Table] = []
         states: list[pa.Table] = [_states().empty_table()]
-        problems: list[tuple[str, str, int | None, str, str]] = []
+        problems: list[tuple[str, str, int | None, str, str, int]] = []
         for begin, stop in _batches(labels["split"].to_numpy()):
             part = labels.slice(begin, stop - begin)
             split = self.spec.splits[part["split"][0].as_py()]
             place, names = storage.locate(split.labels, self.keep), part["path"].to_pylist()
             contents, stats, failed = place.read_many(names, MAX_LABEL_BYTES)
             self.stats[positions[begin:stop]] = np.frombuffer(stats, np.int64).reshape(-1, 4)
+            self.contents[positions[begin:stop]] = _content_marks(split.split, names, contents, failed)
             keys = part["key"].combine_chunks()
             pictures = self.finder.asked(part["split"][0].as_py(), names, keys.to_pylist())
             parsed = format_.parse(contents, self.spec.task, self.spec.keypoints, options, pictures)
             rows.append(parsed.rows.append_column("key", keys.take(parsed.rows["file"])))
             for i, reason in failed.items():
                 parsed.states[i] = LabelState.CORRUPT
-                parsed.problems.append(formats.Problem(i, None, reason, _READ_REASONS[reason]))
+                parsed.problems.append(formats.Problem(i, None, reason, _READ_REASONS[reason], rows=0))
             facts = parsed.images
             columns = [pa.array(parsed.states, pa.string()), *(
                 facts[f.name].combine_chunks() if facts is not None and f.name in facts.column_names
                 else pa.nulls(len(part), f.type) for f in _facts())]
             states.append(pa.Table.from_arrays(columns, schema=_states()))
-            problems += [(keys[p.file].as_py(), place.join(names[p.file]), p.line, p.reason, p.detail)
+            problems += [(keys[p.file].as_py(), place.join(names[p.file]), p.line, p.reason, p.detail, p.rows)
                          for p in parsed.problems]
         told = problem_table(problems)
         return self._annotations(rows), pa.concat_tables(states).combine_chunks(), told
@@ -303,6 +312,7 @@ class BucketIndexer:
         pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
         problem_image = pc.index_in(problems["key"], keys).to_numpy(zero_copy_only=False).astype(np.int64)
         states, reasons = images["label_state"], problems["reason"]
+        lost_rows = problems["rows"].to_numpy()
         has_label = images["label_path"].is_valid()
         has_image = images["image_path"].is_valid()
         label_bytes = labels["size"].to_numpy()
@@ -318,6 +328,7 @@ class BucketIndexer:
                 "images": int(pc.sum(pc.and_(here, has_image)).as_py() or 0),
                 "labels": _value_counts(states.filter(here)),
                 "rows": int(of_row.sum()),
+                "bad_rows": int(lost_rows[codes[problem_image] == code].sum()),
                 "objects": _class_counts(ids[of_row], names),
                 "class_images": _class_counts(pairs[of_pair] & 0xFFFFFFFF, names),
                 "no_image": int(pc.sum(pc.and_(here, pc.and_not(has_label, has_image))).as_py() or 0),
@@ -326,6 +337,7 @@ class BucketIndexer:
                 "zero_size": int((flat & of_row).sum()),
                 "label_bytes": int(label_bytes[label_split == number].sum()),
                 "problems": _value_counts(reasons.filter(of_problem)),
+                "content": int(self.contents[label_split == number].sum()),  # modulo 2**64: the order does not matter
             }
             if names is not None:
                 result[split.split]["loss"] = _value_counts(rows["loss"].filter(pa.array(of_row)).drop_null())
@@ -337,6 +349,15 @@ def _batches(splits: Ints) -> list[tuple[int, int]]:
     edges = [0, *(np.flatnonzero(np.diff(splits)) + 1).tolist(), len(splits)]
     return [(i, min(i + _BATCH_FILES, stop)) for start, stop in itertools.pairwise(edges)
             for i in range(start, stop, _BATCH_FILES)]
+
+
+def _content_marks(split: str, names: Sequence[str], contents: Sequence[bytes], failed: Mapping[int, str]) -> list[int]:
+    """A number for each file that changes with its content, its path and its split; 0 for one that was not read."""
+    mark, crc, seed = xxhash.xxh3_64_intdigest, zlib.crc32, zlib.crc32(f"{split}/".encode())
+    marks = [mark(content, crc(name.encode(), seed)) for name, content in zip(names, contents, strict=True)]
+    for i in failed:
+        marks[i] = 0
+    return marks
 
 
 def _value_counts(values: pa.ChunkedArray) -> dict[str, int]:
@@ -359,9 +380,9 @@ def _classes(rows: pa.Table) -> tuple[npt.NDArray[Any], list[str] | None]:
     return coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
 
 
-def problem_table(problems: Sequence[tuple[str, str, int | None, str, str]]) -> pa.Table:
+def problem_table(problems: Sequence[tuple[str, str, int | None, str, str, int]]) -> pa.Table:
     """Problems, each with the fields of `schema.problems`, as a table."""
-    columns: list[Sequence[Any]] = list(zip(*problems, strict=True)) or [()] * 5
+    columns: list[Sequence[Any]] = list(zip(*problems, strict=True)) or [()] * 6
     arrays = [pa.array(c, f.type) for c, f in zip(columns, schema.problems(), strict=True)]
     return pa.table(arrays, schema=schema.problems())
 

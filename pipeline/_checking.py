@@ -27,7 +27,7 @@ def open_target(root: str) -> tuple[TargetState, Manifest]:
 
 def refuse_busy(target: storage.Location) -> None:
     """Raise `LockError` where a build is changing the target: what is there now is neither old nor new."""
-    if holder := target.lock_holder(f"{manifest.FOLDER}/lock"):
+    if holder := target.lock_holder(manifest.LOCK):
         raise LockError(f"the target {target.url} is in use by {holder}; wait for it, or stop it")
 
 
@@ -118,7 +118,7 @@ def last_run(root: str) -> Report:
     """What the last run at `root` did, and whether one is under way or was stopped."""
     state = TargetState(storage.locate(root))
     runs = [name for name in state.folder.flat_names("runs") if name.endswith(".json")]
-    holder = state.folder.lock_holder("lock")
+    holder = state.root.lock_holder(manifest.LOCK)
     if not runs and state.intent is None and holder is None:
         raise ConfigError(f"{state.root.url}: no run of coco-diy was ever begun there")
     record = json.loads(state.folder.read(f"runs/{runs[-1]}") or b"{}") if runs else {}

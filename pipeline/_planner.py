@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, index, select, storage
+from pipeline._images import Bad, check_images
 from pipeline._splitting import Dealing, summary_of
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path, to_parquet
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlannedSource:
-    """One source of a plan: its index, its class map, and whether its rows carry the names of their classes."""
+    """One source of a plan: its index, its class map, and whether its rows carry the names of their classes.
 
+    `prefix` is what all its keys begin with.
+    """
+
+    prefix: str
     index_dir: str
     classes: ClassMap
     named: bool
@@ -64,11 +69,15 @@ class PlanContext:
     staged: tuple[str, ...]
     prefixes: dict[str, str]
     suspects: frozenset[str]
+    check_images: str
     dealing: Dealing | None = None
 
 
-def run(context: PlanContext, engine: Engine) -> list[dict[str, Any]]:
-    """Plan all buckets; returns their summaries in order. Plans are left in `context.plan_dir`."""
+def run(context: PlanContext, engine: Engine, done: Callable[[int], None]) -> list[dict[str, Any]]:
+    """Plan all buckets; returns their summaries in order. Plans are left in `context.plan_dir`.
+
+    `done` is called with the number of buckets that were planned since it was called last.
+    """
     import dask.dataframe as dd
     import pandas as pd
 
@@ -83,7 +92,7 @@ def run(context: PlanContext, engine: Engine) -> list[dict[str, Any]]:
     for folder in (context.plan_dir, touched_folder(context.plan_dir)):
         place = storage.locate(folder)
         place.delete_many(sorted(place.names() - keep))
-    return [json.loads(text) for text in engine.compute(summaries)["summary"]]
+    return [json.loads(part["summary"].iloc[0]) for part in engine.compute(summaries, done)]
 
 
 def _frames(context: PlanContext, source: PlannedSource) -> tuple[Any, Any]:
@@ -129,7 +138,10 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     if context.images != "none":
         chosen, vanished = _with_sources(context, chosen)
         choice.problems += [(key, "vanished") for key in vanished]
-    taken = _of_images(rows, chosen)
+        choice.dropped["vanished"] = len(vanished)
+    with_image = _of_images(rows, chosen)
+    chosen, bad = _without_bad(context, bucket, chosen, choice)
+    taken = _of_images(with_image, chosen) if bad else with_image
     wanted = exporter.fragment(taken, _in_folders(chosen) if context.several else chosen)
     target = storage.locate(context.root)
     held = TargetState(target, context.prefixes).rows(bucket, context.buckets)
@@ -143,14 +155,17 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     path = os.path.join(context.plan_dir, part_name(bucket))
     storage.replace_with(path, lambda p: pq.write_table(table, p, use_dictionary=["split"], write_statistics=False))
     touched = table.select(["path", "kind", "key", "split"]).filter(pc.not_equal(table["action"], Action.KEEP.value))
-    storage.locate(touched_folder(context.plan_dir)).write_many([part_name(bucket)], [to_parquet(touched)])
+    beside = storage.locate(touched_folder(context.plan_dir))
+    beside.write_many([part_name(bucket)], [to_parquet(touched)]).must(beside)
     summary = {
         "bucket": bucket,
         "changes": int(table.num_rows - _count(table, Action.KEEP)),
         "foreign": foreign,
-        "problems": [[key, reason, _detail(context, reason, key, all_images)] for key, reason in choice.problems],
+        "problems": [[key, reason, *_detail(context, reason, key, all_images, bad)] for key, reason in choice.problems],
+        "left_out": [[found.prefix, found.name, found.digest.hex()] for found in bad.values()],
         "rows": {"kept": taken.num_rows, "duplicates": found.duplicates,
-                 "without_image": rows.num_rows - taken.num_rows, "lost": sum(found.lost.values())},
+                 "without_image": rows.num_rows - with_image.num_rows,
+                 "bad_image": with_image.num_rows - taken.num_rows, "lost": found.left_out},
         "loss": found.lost,
         "counts": _counts(context, taken, chosen, choice, table),
     }
@@ -166,17 +181,18 @@ class _Found:
     images: pa.Table
     choice: select.Choice
     lost: dict[str, int]
+    left_out: int
     duplicates: int
 
 
 def _choose(context: PlanContext, frames: Sequence[Any]) -> _Found:
     mapped = _together(frames[0::2])
     images = _together(frames[1::2])
-    rows, lost = _rows_of_task(mapped) if exporters.load(context.exporter).OF_TASK else (mapped, {})
+    rows, lost = _rows_held(mapped, of_task=exporters.load(context.exporter).OF_TASK)
     all_rows = rows.num_rows
     rows = select.drop_duplicates(rows) if context.duplicates == "drop" else rows
     choice = select.choose(rows, images, backgrounds=context.backgrounds, need_image=context.images != "none")
-    return _Found(rows, images, choice, lost, all_rows - rows.num_rows)
+    return _Found(rows, images, choice, lost, mapped.num_rows - all_rows, all_rows - rows.num_rows)
 
 
 def strata(context: PlanContext, engine: Engine) -> list[str]:
@@ -188,7 +204,7 @@ def strata(context: PlanContext, engine: Engine) -> list[str]:
     meta = pd.DataFrame({"groups": pd.Series([], dtype=object)})
     found = dd.map_partitions(functools.partial(_strata_of_bucket, context), *frames, meta=meta,
                               align_dataframes=False, enforce_metadata=False)
-    return list(engine.compute(found)["groups"])
+    return [part["groups"].iloc[0] for part in engine.compute(found, lambda _: None)]
 
 
 def _strata_of_bucket(context: PlanContext, *frames: Any) -> Any:
@@ -207,14 +223,22 @@ def _together(frames: Sequence[Any]) -> pa.Table:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def _rows_of_task(rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """The rows that hold a row of the task, and how many do not, by reason."""
+def _rows_held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, int]]:
+    """The rows that a target can hold, and how many it does not hold, or not whole, by reason.
+
+    `of_task`: it has rows of the task alone; else it takes whatever is an object.
+    """
     import pyarrow.compute as pc
 
     if "loss" not in rows.column_names or rows["loss"].null_count == rows.num_rows:
         return rows, {}
-    counts = {e["values"]: e["counts"] for e in rows["loss"].drop_null().value_counts().to_pylist()}
-    return rows.filter(pc.is_null(rows["loss"])).combine_chunks(), dict(sorted(counts.items()))
+    held = pc.is_valid(rows["tail"])
+    losses = rows["loss"]
+    if not of_task:
+        held = pc.or_(held, pc.is_valid(rows["raw"]))
+        losses = losses.filter(pc.invert(held))
+    counts = {e["values"]: e["counts"] for e in losses.drop_null().value_counts().to_pylist()}
+    return rows.filter(held).combine_chunks(), dict(sorted(counts.items()))
 
 
 def _in_folders(images: pa.Table) -> pa.Table:
@@ -225,6 +249,28 @@ def _in_folders(images: pa.Table) -> pa.Table:
     source = pa.array([key.split("/", 1)[0] for key in images["key"].to_pylist()], pa.string())
     stem = pc.binary_join_element_wise(source, images["stem"].combine_chunks(), "/")
     return images.set_column(images.schema.get_field_index("stem"), "stem", stem)
+
+
+def _without_bad(
+    context: PlanContext, bucket: int, images: pa.Table, choice: select.Choice
+) -> tuple[pa.Table, dict[str, Bad]]:
+    """`images` without those that cannot be used, and these by key; they are noted in `choice`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if context.images == "none" or context.check_images == "none":
+        return images, {}
+    bad: dict[str, Bad] = {}
+    for source in context.sources:
+        own = images.filter(pc.starts_with(images["key"], source.prefix))
+        origins = {prefix: place for prefix, place in context.origins.items() if prefix.startswith(source.prefix)}
+        bad |= check_images(source.index_dir, bucket, context.check_images, origins, own, context.workdir)
+    for key, found in bad.items():
+        choice.problems.append((key, found.reason))
+        choice.dropped[found.reason] = choice.dropped.get(found.reason, 0) + 1
+    if bad:
+        images = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(bad))))).combine_chunks()
+    return images, bad
 
 
 def _of_images(rows: pa.Table, images: pa.Table) -> pa.Table:
@@ -252,6 +298,7 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     images = images.append_column("mark", pa.array(
         [s and image_mark(context.images, s, source or "") for s, source in zip(stats, sources, strict=True)],
         pa.binary()))
+    images = images.append_column("state", pa.array([s.mark if s and s.settled else None for s in stats], pa.binary()))
     there = pa.array([s is not None for s in stats], pa.bool_())
     gone = [key for key, s in zip(keys, stats, strict=True) if s is None]
     return (images.filter(there) if gone else images).combine_chunks(), gone
@@ -268,18 +315,20 @@ def _foreign(target: storage.Location, table: pa.Table, held: pa.Table) -> list[
     return [path for path, there in zip(paths, target.exist_many(paths), strict=True) if there]
 
 
-def _detail(context: PlanContext, reason: str, key: str, images: pa.Table) -> str:
+def _detail(context: PlanContext, reason: str, key: str, images: pa.Table, bad: dict[str, Bad]) -> tuple[str, str]:
+    """The file that a problem is about, and what it is."""
     import pyarrow.compute as pc
 
     row = images.filter(pc.equal(images["key"], key)).slice(0, 1).to_pylist()[0]
     place = next(folder for prefix, folder in context.origins.items() if key.startswith(prefix))
-    join = storage.locate(place or "").join
+    folder = storage.locate(place or "")
+    if reason == "no_image":
+        return folder.join(f"{row['stem']}.*"), f"the label {row['label_path']} has no image"
+    path = folder.join(row["image_path"])
     if reason == "many_images":
         others = ", ".join(row["other_images"].split("\n"))
-        return f"{join(row['image_path'])}: has a second image of the same stem ({others}), one label for both"
-    if reason == "vanished":
-        return f"{join(row['image_path'])}: is gone since the folder was listed"
-    return f"{join(row['stem'] + '.*')}: the label {row['label_path']} has no image"
+        return path, f"has a second image of the same stem ({others}), one label for both"
+    return path, "is gone since the folder was listed" if reason == "vanished" else bad[key].detail
 
 
 def _count(table: pa.Table, action: Action) -> int:
@@ -313,7 +362,7 @@ def _counts(
         }
     return {
         "subset": subset,
-        "dropped": choice.dropped,
+        "images": {"kept": images.num_rows, **choice.dropped},
         "plan": summarise(table),
     }
 
@@ -323,30 +372,3 @@ def _by_class(context: PlanContext, ids: Any) -> dict[str, int]:
 
     counts = np.bincount(ids, minlength=len(context.classes))
     return {name: int(counts[i]) for i, name in enumerate(context.classes)}
-
-
-def image_sources(
-    folder: str, buckets: int, origins: dict[str, str | None], *, copies: bool = False
-) -> tuple[dict[str, list[str]], bytes]:
-    """Names of the source images of a plan by folder, and their digests (16 bytes each) in the same order, joined.
-
-    With `copies` only those that are still to be copied.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    columns = ["key", "source", "action", "digest"]
-    parts = [pq.read_table(os.path.join(folder, part_name(b)), columns=columns) for b in range(buckets)]
-    table = pa.concat_tables(parts)
-    table = table.filter(pc.and_(table["source"].is_valid(), pc.not_equal(table["action"], Action.DELETE.value)))
-    if copies:
-        table = table.filter(pc.equal(table["action"], Action.COPY.value))
-    names: dict[str, list[str]] = {}
-    by_root: dict[str, list[bytes]] = {}
-    for prefix, root in origins.items():
-        assert root is not None
-        part = table.filter(pc.starts_with(table["key"], prefix))
-        names.setdefault(root, []).extend(map(storage.locate(root).name_of, part["source"].to_pylist()))
-        by_root.setdefault(root, []).extend(part["digest"].to_pylist())
-    return names, b"".join(digest for digests in by_root.values() for digest in digests)

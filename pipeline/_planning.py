@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, storage
+from pipeline._losses import image_balance, problem_table, record_facts, row_balance, told
 from pipeline._source import Report, source_report
 from pipeline._splitting import Dealt, by_hash, by_table, split_report
 from pipeline.engine import Engine
 from pipeline.errors import ConfigError, DataError, TargetError, plural
 from pipeline.exporters import Dataset
 from pipeline.index import IndexInfo, add_counts
-from pipeline.job import Job
-from pipeline.manifest import TargetState
+from pipeline.job import Job, keep_out_of_subsets
+from pipeline.manifest import TargetState, to_parquet
 from pipeline.plan import meta_plan
 from pipeline.progress import Progress
+from pipeline.report import dataset_record
 
 if TYPE_CHECKING:
     from pipeline._planner import PlanContext
+
+
+#: The record beside the training YAML.
+RECORD = "DATASET.md"
 
 
 @dataclass
@@ -35,6 +42,7 @@ class Planned:
     problems: list[list[Any]]
     foreign: list[str]
     staged: tuple[str, ...]
+    left_out: list[list[str]]
     dealt: Dealt | None = None
 
     @property
@@ -63,24 +71,26 @@ def plan_subset(
                           "target.images to none to make labels only")
     context, dealt = _dealt(job, _plan_context(job, infos, state, suspects), engine)
     with progress.stage("plan", context.buckets, "buckets") as step:
-        summaries = _planner.run(context, engine)
-        step.add(context.buckets)
+        summaries = _planner.run(context, engine, step.add)
     totals: dict[str, Any] = {}
     problems: list[list[Any]] = []
+    left_out: list[list[str]] = []
     foreign: list[str] = []
     for summary in summaries:
         add_counts(totals, summary["counts"] | {"rows": summary["rows"], "loss": summary["loss"]})
         problems += summary["problems"]
+        left_out += summary["left_out"]
         foreign += summary["foreign"]
     splits = tuple(s for s in ("train", "val", "test") if totals["subset"].get(s, {}).get("images"))
     exporter = exporters.load(job.config.target.format)
     names = tuple(s.names for s in job.sources if s.names is not None)
     contents = exporter.assemble(Dataset(job.maps, names, job.task, splits, job.root, job.config.target.yaml))
+    contents[RECORD] = dataset_record(record_facts(job, infos, totals)).encode()
     held = {p: h for p, h in still_there(job, state).items() if p not in suspects}
     meta = meta_plan(contents, held)
     foreign += [p for a, p in meta if a == "write" and p not in state.meta and job.target.exist_many([p])[0]]
     return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
-                   context.staged, dealt)
+                   context.staged, sorted(left_out), dealt)
 
 
 def _dealt(job: Job, context: PlanContext, engine: Engine) -> tuple[PlanContext, Dealt | None]:
@@ -109,10 +119,13 @@ def _plan_context(
 ) -> PlanContext:
     from pipeline._planner import PlanContext, PlannedSource
 
+    if job.target.local is None and state.manifest is None:
+        keep_out_of_subsets(job)  # asked once: it costs requests
     folders = folder_times(job)
     held = state.manifest.folders if state.manifest and state.intent is None else {}
     return PlanContext(
-        sources=tuple(PlannedSource(s.index_dir, m, s.named) for s, m in zip(job.sources, job.maps, strict=True)),
+        sources=tuple(PlannedSource(f"{s.spec.name}/", s.index_dir, m, s.named)
+                      for s, m in zip(job.sources, job.maps, strict=True)),
         several=job.several,
         buckets=_common_buckets([info.buckets for info in infos]),
         plan_dir=job.plan_dir,
@@ -125,11 +138,12 @@ def _plan_context(
         images=job.config.target.images,
         origins=job.origins,
         exporter=job.config.target.format,
-        check_there=folders != held,
+        check_there=folders != held or not job.target.keeps_times,
         staged=_staged(job),
         prefixes=job.prefixes,
         suspects=suspects,
-        check_foreign=bool(folders),
+        check_images=job.config.select.check_images,
+        check_foreign=bool(folders) or not job.target.keeps_times,
     )
 
 
@@ -144,9 +158,9 @@ def _staged(job: Job) -> tuple[str, ...]:
     """Folders of the layout, each with a final /, that are not at the target yet: they are filled beside it."""
     exporter = exporters.load(job.config.target.format)
     folders = [f"{kind}/{split}" for kind in exporter.FOLDERS for split in job.splits]
+    folders = [folder for folder in folders if job.target.can_stage(folder)]
     there = job.target.exist_many(folders)
-    return tuple(f"{folder}/" for folder, found in zip(folders, there, strict=True)
-                 if not found and job.target.can_stage(folder))
+    return tuple(f"{folder}/" for folder, found in zip(folders, there, strict=True) if not found)
 
 
 def folder_times(job: Job) -> dict[str, int]:
@@ -174,7 +188,8 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
         "plan": plan,
         "plan_files": planned.folder,
         "subset": {s: subset[s] for s in ("train", "val", "test") if s in subset},
-        "rows": _row_balance(infos, planned),
+        "rows": row_balance(job, infos, planned.totals["rows"]),
+        "images": image_balance(infos, planned.totals["images"]),
         "loss": planned.totals["loss"],
         "problems": _problem_counts(planned.problems),
         "foreign": planned.foreign,
@@ -193,17 +208,22 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
         report.warnings.append(f"images are {job.config.target.images}s: what a trainer does to them (older ones "
                                "re-save damaged JPEGs) happens to the source")
     report.data["warnings"] = report.warnings
+    if not report.ok:
+        report.problems = problem_table(job, infos, planned.problems)
+        place = f"{planned.folder}.problems.parquet"
+        storage.locate(job.workdir).write(os.path.relpath(place, job.workdir), to_parquet(report.problems))
+        report.data["left_out"] = told(report.problems, place)
     return report
 
 
 def far_images(job: Job, planned: Planned) -> dict[str, list[str]]:
     """Names of the images that are to be copied and lie far away, by their place; see `Location.gather`."""
-    from pipeline import _planner
+    from pipeline._images import image_sources
 
     origins = {prefix: url for prefix, url in job.origins.items() if url and storage.locate(url).far}
     if not job.need_image or not origins:
         return {}
-    names, _ = _planner.image_sources(planned.folder, planned.buckets, dict(origins), copies=True)
+    names, _ = image_sources(planned.folder, planned.buckets, dict(origins), [], copies=True)
     return {place: some for place, some in names.items() if some}
 
 
@@ -221,17 +241,9 @@ def none() -> dict[str, int]:
     return {"files": 0, "bytes": 0}
 
 
-def _row_balance(infos: Sequence[IndexInfo], planned: Planned) -> dict[str, int]:
-    """Where the source's rows went; `source` is the sum of the others."""
-    rows = dict(planned.totals["rows"])
-    total = sum(t["rows"] for info in infos for t in info.totals.values())
-    rows["other_classes"] = total - sum(rows[k] for k in ("kept", "duplicates", "without_image", "lost"))
-    return {"source": total, **rows}
-
-
 def _problem_counts(problems: list[list[Any]]) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for _, reason, _ in problems:
+    for _, reason, *_ in problems:
         counts[reason] = counts.get(reason, 0) + 1
     return counts
 
@@ -253,12 +265,13 @@ def refuse(job: Job, planned: Planned) -> None:
         raise TargetError(f"{job.target.join(planned.foreign[0])}: is in the way and was not made by coco-diy"
                           f"{_and_more(len(planned.foreign))}; move it, or choose another target.root")
     if planned.problems and job.config.on_error == "fail":
-        _, reason, detail = planned.problems[0]
-        raise DataError(f"{detail}{_and_more(len(planned.problems))}; {_CURES[reason]}, or --set on_error=skip")
+        _, reason, path, detail = planned.problems[0]
+        cure = _CURES.get(reason, "get it again")
+        raise DataError(f"{path}: {detail}{_and_more(len(planned.problems))}; {cure}, or --set on_error=skip")
 
 
 def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
-    told = ", ".join(f"{count:,} {_REASONS[reason]}" for reason, count in counts.items())
+    told = ", ".join(f"{count:,} {_REASONS.get(reason, _BAD_IMAGE)}" for reason, count in counts.items())
     end = "; a build would stop there (on_error: fail)" if job.config.on_error == "fail" else ""
     return f"{plural(len(planned.problems), 'image')} with a problem: {told}{end}"
 
@@ -266,6 +279,7 @@ def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
 _CURES = {"no_image": "get the image", "many_images": "remove all but one", "vanished": "run again"}
 _REASONS = {"no_image": "without an image file: left out", "many_images": "with several: the first taken",
             "vanished": "gone since they were listed: left out"}
+_BAD_IMAGE = "that cannot be used: left out"
 
 
 def _and_more(count: int) -> str:

@@ -6,7 +6,7 @@ import functools
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline import __version__, exporters, storage
 from pipeline import manifest as target_manifest
@@ -23,9 +23,17 @@ from pipeline.plan import image_mark
 from pipeline.progress import Progress
 from pipeline.schema import part_name
 
+#: Below the target's `.coco-diy`: what was left out by the last build, `schema.problems`.
+PROBLEMS = "problems.parquet"
 
-def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, progress: Progress) -> dict[str, str]:
-    """Carry out the plan; returns path: reason of the files that failed."""
+
+def apply_plan(
+    job: Job, planned: Planned, state: TargetState, engine: Engine, progress: Progress, still_ours: Callable[[], None]
+) -> dict[str, str]:
+    """Carry out the plan; returns path: reason of the files that failed.
+
+    `still_ours` raises where the target was removed meanwhile.
+    """
     from pipeline import apply
 
     failed: dict[str, str] = {}
@@ -49,6 +57,7 @@ def apply_plan(job: Job, planned: Planned, state: TargetState, engine: Engine, p
             parts[outcome.bucket] = outcome.part
             failed |= outcome.failed
             step.add(outcome.done)
+    still_ours()
     apply.publish(job.target, planned.staged)
     planned.totals["parts"] = parts
     return failed
@@ -60,6 +69,19 @@ def _gather(job: Job, planned: Planned, progress: Progress) -> None:
     with progress.stage("fetch", sum(map(len, far.values())), "images") as step:
         for place, names in far.items():
             storage.locate(place, job.workdir).gather(names, limits(job.config), step.add)
+
+
+def reclaim(job: Job, planned: Planned) -> None:
+    """Say again what this run has touched, where the target was removed under it, and the intent with it.
+
+    Files that it made since are ours, and the next run must know. Where another run has begun there, they are its.
+    """
+    if job.target.local is None:  # a store's is not to be removed by a hand
+        return
+    state = TargetState(job.target, job.prefixes)
+    if job.target.exists() and state.manifest is None and state.intent is None:
+        parts = {b: _intended(planned, b) for b in planned.touched}
+        target_manifest.write_intent(state, planned.buckets, parts, [p for a, p in planned.meta if a != "keep"])
 
 
 def _intended(planned: Planned, bucket: int) -> bytes:
@@ -89,7 +111,10 @@ def _drop_caches(job: Job, planned: Planned) -> None:
     last dot of the folder's name is cut off.
     """
     if any(kind == "label" for action in ("write", "delete") for kind in planned.totals["plan"].get(action, {})):
-        folders = [f for f in job.target.folder_times(["labels"]) if f != "labels"]
+        if job.target.keeps_times:
+            folders = [f for f in job.target.folder_times(["labels"]) if f != "labels"]
+        else:  # looking for subfolders would take a listing of all files
+            folders = [f"labels/{split}" for split in job.splits]
         caches = {name for f in folders for name in (f"{f}.cache", f"{f.rpartition('.')[0] or f}.cache")}
         job.target.delete_many(sorted(caches))
 
@@ -104,14 +129,11 @@ def commit(
     writes = [path for action, path in planned.meta if action == "write"]
     if planned.changes:
         _drop_caches(job, planned)
-    results = job.target.write_many(writes, [planned.contents[p] for p in writes])
-    if results.failed:
-        path, reason = next(iter(results.failed.items()))
-        raise StorageError(f"{job.target.join(path)}: cannot be written: {reason}")
+    job.target.write_many(writes, [planned.contents[p] for p in writes]).must(job.target)
     if planned.changes:
         job.target.sync()  # what the manifest vouches for must outlive a power cut
     meta = {p: {"size": len(c), "digest": digest_of(c).hex()} for p, c in planned.contents.items()}
-    kept = ("classes", "task", "format", "subset", "rows", "loss", "problems")
+    kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
     manifest = Manifest(
         tool=f"coco-diy {__version__}",
         recipe=job.recipe(),
@@ -125,7 +147,16 @@ def commit(
         prefixes=job.prefixes,
         config=job.portable_config(),
     )
+    _keep_problems(state, report)
     target_manifest.commit(state, manifest)
+
+
+def _keep_problems(state: TargetState, report: Report) -> None:
+    """The table of what was left out stands beside the manifest: the plan's own is the next plan's to replace."""
+    if report.problems is not None:
+        state.folder.write(PROBLEMS, target_manifest.to_parquet(report.problems))
+    else:
+        state.folder.delete_many([PROBLEMS])
 
 
 def record(job: Job, report: Report) -> None:
@@ -164,6 +195,10 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
     ok, warnings = told.pop("ok"), told.pop("warnings")
     data = {"command": "build", "status": "nothing to do", "target": job.root, **told, "plan": plan, "changes": 0,
             "warnings": warnings}
+    if not ok:
+        from pipeline import _losses
+
+        data["left_out"] = _losses.told(_losses.read_table(state.folder, PROBLEMS), state.folder.join(PROBLEMS))
     return Report(data, ok, warnings)
 
 
@@ -178,9 +213,9 @@ def remember_images(job: Job, planned: Planned) -> str | None:
     """
     if not job.need_image:
         return None
-    from pipeline import _planner
+    from pipeline import _images
 
-    names, digests = _planner.image_sources(planned.folder, planned.buckets, job.origins)
+    names, digests = _images.image_sources(planned.folder, planned.buckets, job.origins, planned.left_out)
     storage.locate(job.workdir).write(_images_file(job), json.dumps(names).encode())
     return digest_of(digests).hex()
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, index, storage
 from pipeline.classes import Names
@@ -17,14 +17,21 @@ from pipeline.job import Job, SourceJob
 from pipeline.progress import Progress
 from pipeline.schema import part_name
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 @dataclass
 class Report:
-    """What a command found or did; `data` is what `--json` prints. `ok` is False where the exit code must be 1."""
+    """What a command found or did; `data` is what `--json` prints. `ok` is False where the exit code must be 1.
+
+    `problems` is the table (`schema.problems`) of what was left out, where anything was.
+    """
 
     data: dict[str, Any]
     ok: bool = True
     warnings: list[str] = field(default_factory=list)
+    problems: pa.Table | None = None
 
 
 @contextmanager
@@ -129,16 +136,21 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
         "buckets": max(info.buckets for info in infos),
         "task": str(job.task),
         "classes": list(job.names),
+        "fingerprint": "+".join(str(info.content) for info in infos),
         "source": _totals(job, infos),
     })
+    fail = job.config.on_error == "fail"
     for source, info in zip(job.sources, infos, strict=True):
-        if not source.named:
-            _check_classes(source, info)
-        elif source.file_names is not None:
+        if not source.named and (beyond := count_beyond(source, info)):
+            if fail:
+                raise DataError(_first_beyond(source, info, beyond))
+            report.ok = False
+            report.warnings.append(f"{plural(beyond, 'row')} left out, of a class that is not in {source.source.names}")
+        elif source.named and source.file_names is not None:
             report.warnings += _unlisted(source, info)
         bad = _count_bad(info)
         folder = os.path.join(source.index_dir, "problems")
-        if bad and job.config.on_error == "fail":
+        if bad and fail:
             raise DataError(_first_problem(info, bad, folder))
         if bad:
             report.ok = False
@@ -180,7 +192,7 @@ def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
 
     if info.odd:
         path, reason = info.odd[0]
-        first = f"{path}: {_ODD[reason]}"
+        first = f"{path}: {ODD[reason]}"
     else:
         tables = [pq.read_table(os.path.join(folder, part_name(b))) for b in range(info.buckets)]
         table = pa.concat_tables(tables).sort_by([("key", "ascending"), ("line", "ascending")])
@@ -193,11 +205,12 @@ def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
     return f"{first}{more}; correct it, or leave such rows out and count them with --set on_error=skip"
 
 
-_ODD = {
+ODD = {
     "dangling": "is a link to a file that is not there",
     "link_loop": "is a link that leads back to itself",
     "not_a_file": "is no file",
     "not_utf8": "has a name that is not UTF-8",
+    "odd_key": "has an empty, . or .. step in its name, which stores take differently; rename it",
     "unsafe_name": "has a name that could lead out of its folder, as in no honest archive",
     "link": "is a link in an archive, and such are not followed",
     "twice": "stands in the archive twice",
@@ -207,33 +220,42 @@ _ODD = {
 }
 
 
-def _check_classes(source: SourceJob, info: IndexInfo) -> None:
-    """A class id beyond the names is told with its first file and line."""
+def count_beyond(source: SourceJob, info: IndexInfo) -> int:
+    """Rows of a class that the names YAML does not have; none where rows carry the names of their classes."""
+    if source.named:
+        return 0
     assert source.names is not None
     limit = len(source.names.names)
-    beyond = sorted(int(i) for t in info.totals.values() for i in t["objects"] if int(i) >= limit)
-    if not beyond:
-        return
-    rows = sum(n for t in info.totals.values() for i, n in t["objects"].items() if int(i) >= limit)
-    key, line, class_id = _find_class(source, info, limit)
+    return int(sum(n for t in info.totals.values() for i, n in t["objects"].items() if int(i) >= limit))
+
+
+def _first_beyond(source: SourceJob, info: IndexInfo, rows: int) -> str:
+    assert source.names is not None
+    first = rows_beyond(source, info).slice(0, 1).to_pylist()[0]
+    return (f"{first['path']}:{first['line']}: class {first['class_id']} is not in {source.source.names}, which has "
+            f"the classes 0 to {len(source.names.names) - 1} ({plural(rows, 'such row')}); is it the YAML of this "
+            "collection? Correct it, or leave such rows out and count them with --set on_error=skip")
+
+
+def rows_beyond(source: SourceJob, info: IndexInfo) -> pa.Table:
+    """Rows of a class that the names YAML does not have: key, path, line and class_id, in order."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    assert source.names is not None
+    places = [os.path.join(source.index_dir, "annotations", part_name(bucket)) for bucket in range(info.buckets)]
+    beyond = [("class_id", ">=", len(source.names.names))]
+    parts = [pq.read_table(place, columns=["key", "line", "class_id"], filters=beyond) for place in places]
+    table = pa.concat_tables(parts).sort_by([("key", "ascending"), ("line", "ascending")])
+    paths = [_label_of(source, key) for key in table["key"].to_pylist()]
+    return table.append_column("path", pa.array(paths, pa.string()))
+
+
+def _label_of(source: SourceJob, key: str) -> str:
+    """The label file of an image's key, as the user knows it."""
     path = key.split("/", 1)[1]
     for split in source.spec.splits:
         if path.startswith(split.folder + "/"):
             suffix = formats.load(source.spec.format).SUFFIX
-            path = storage.locate(split.labels).join(path[len(split.folder) + 1 :] + suffix)
-            break
-    raise DataError(f"{path}:{line}: class {class_id} is not in {source.source.names}, which has the classes "
-                    f"0 to {limit - 1} ({plural(rows, 'such row')}); is it the YAML of this collection?")
-
-
-def _find_class(source: SourceJob, info: IndexInfo, limit: int) -> tuple[str, int, int]:
-    import pyarrow.parquet as pq
-
-    first: tuple[str, int, int] | None = None
-    for bucket in range(info.buckets):
-        path = os.path.join(source.index_dir, "annotations", part_name(bucket))
-        table = pq.read_table(path, columns=["key", "line", "class_id"], filters=[("class_id", ">=", limit)])
-        for row in table.slice(0, 1).to_pylist():
-            first = min(first or (row["key"], row["line"], row["class_id"]), (row["key"], row["line"], row["class_id"]))
-    assert first is not None
-    return first
+            return storage.locate(split.labels).join(path[len(split.folder) + 1 :] + suffix)
+    return path

@@ -99,7 +99,8 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
 
 def publish(target: storage.Location, staged: tuple[str, ...]) -> None:
     """Put the folders that were filled in the staging place at the target, labels before images."""
-    target.publish_folders(target.below(manifest.STAGING), [folder.rstrip("/") for folder in staged])
+    if staged:
+        target.publish_folders(target.below(manifest.STAGING), [folder.rstrip("/") for folder in staged])
 
 
 def _of(plan: pa.Table, action: Action, kind: Kind) -> pa.Table:

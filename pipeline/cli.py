@@ -57,17 +57,15 @@ def cli() -> None:
 def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | None, workdir: str | None,
            **common: Any) -> None:
     """Make the subset DST of SRC_COCO (labels/{train2017,val2017}, images/…): the tutorial's four values."""
+    from pipeline import storage
     from pipeline.classes import read_names
     from pipeline.config import apply_overrides, read_text, validate
 
     if task is None:
         task = "pose" if read_names(read_text(src_yaml, "class names"), src_yaml).kpt_shape else "detect"
-    if workdir is None:
-        import platformdirs
-
-        workdir = platformdirs.user_cache_dir("coco-diy", appauthor=False)
+    workdir = workdir or _cache()
     src_coco = os.path.expanduser(src_coco)
-    splits = {s: f"{s}2017" for s in ("train", "val") if os.path.isdir(os.path.join(src_coco, "labels", f"{s}2017"))}
+    splits = {s: f"{s}2017" for s in ("train", "val") if storage.locate(f"{src_coco}/labels/{s}2017").exists()}
     if not splits:
         raise ConfigError(f"{src_coco}: has no labels/train2017 and no labels/val2017; is it the right folder?")
     data = {
@@ -80,11 +78,34 @@ def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | No
 
 
 @cli.command()
-@click.argument("config", metavar="CONFIG")
+@click.argument("src", type=click.Path())
+@click.argument("dst", type=click.Path())
+@click.option("--from", "from_format", required=True, metavar="FORMAT", help="format of SRC: labelme, coco or yolo")
+@click.option("--to", "to_format", required=True, metavar="FORMAT", help="format of DST: coco or yolo")
+@click.option("--labels", metavar="FILE", help="class names in their order: labels.txt or a YAML; default: sorted")
+@click.option("--split", metavar="SHARES", help="deal out anew: 0.8 is train, the rest val; or 0.7,0.2,0.1")
+@click.option("--seed", type=int, default=0, metavar="N", help="another number, another way of dealing")
+@click.option("--task", type=click.Choice(["detect", "segment", "pose"]), default="detect", show_default=True)
+@click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
 @_common
-def build(config: str, **common: Any) -> None:
+def convert(src: str, dst: str, from_format: str, to_format: str, labels: str | None, split: str | None, seed: int,
+            task: str, workdir: str | None, **common: Any) -> None:
+    """Make DST of the folder SRC in another format: a build without a config."""
+    from pipeline.config import apply_overrides, validate
+    from pipeline.convert import conversion
+
+    data = conversion(src, dst, from_format=from_format, to_format=to_format, task=task, names=labels, shares=split,
+                      seed=seed, workdir=workdir or _cache())
+    _build(validate(apply_overrides(data, _overrides(common)), "convert"), common)
+
+
+@cli.command()
+@click.argument("config", metavar="CONFIG")
+@click.option("--break-lock", is_flag=True, help="take the target from a run that is not running any more (stores)")
+@_common
+def build(config: str, break_lock: bool, **common: Any) -> None:
     """Make the subset: index, select, plan, apply. A second run does nothing."""
-    _build(_load(config, common), common)
+    _build(_load(config, common), common, break_lock=break_lock)
 
 
 @cli.command()
@@ -202,6 +223,13 @@ def schema() -> None:
     click.echo(json.dumps(Config.model_json_schema(), indent=2))
 
 
+def _cache() -> str:
+    """Where commands without a config keep their indexes."""
+    import platformdirs
+
+    return platformdirs.user_cache_dir("coco-diy", appauthor=False)
+
+
 def _overrides(common: dict[str, Any]) -> list[str]:
     found = list(common["overrides"])
     if common["scheduler"]:
@@ -225,11 +253,11 @@ def _progress(common: dict[str, Any]) -> Progress:
     return Progress(sys.stderr, quiet=common["quiet"])
 
 
-def _build(config: Config, common: dict[str, Any]) -> None:
+def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) -> None:
     from pipeline.report import build_text
     from pipeline.run import build as build_subset
 
-    _tell(build_subset(config, _progress(common)), common, build_text)
+    _tell(build_subset(config, _progress(common), break_lock=break_lock), common, build_text)
 
 
 def _tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:

@@ -56,7 +56,8 @@ class Source(_Model):
         description="path of the YAML with the class names of the source, the place is the id; or a list, one name a "
         "line. COCO JSON and labelme name their classes themselves: there it gives the order",
     )
-    root: str | None = Field(None, description="folder of the source; yolo: with labels/<folder> and images/<folder>")
+    root: str | None = Field(None, description="folder or URL of the source; yolo: with labels/<folder> "
+                             "and images/<folder>")
     splits: dict[Split, str | SplitFolders] = Field(description="split: its folder, or {labels: …, images: …}")
     options: dict[str, Any] = Field(default_factory=dict, description="of the format")
 
@@ -79,7 +80,9 @@ class ClassEntry(_Model):
 class Select(_Model):
     """Which rows and images are taken."""
 
-    check_images: Literal["none"] = Field("none", description="none: images are not opened")
+    check_images: Literal["none", "header", "full"] = Field(
+        "none", description="what is looked at of each image: nothing; its beginning and end; all of it, decoded"
+    )
     duplicates: Literal["keep", "drop"] = Field("keep", description="rows that stand twice in one label file")
     backgrounds: Literal["none", "unlabelled", "all"] = Field(
         "none",
@@ -90,7 +93,7 @@ class Select(_Model):
 class Target(_Model):
     """The subset: where it goes and in which layout."""
 
-    root: str = Field(min_length=1, description="folder of the subset")
+    root: str = Field(min_length=1, description="folder of the subset, or its URL (s3://bucket/folder)")
     format: str = Field("yolo", description="layout of the dataset")
     images: Literal["copy", "hardlink", "symlink", "none"] = Field("copy", description="how images get there")
     yaml: Literal["portable", "absolute", "cloud"] = Field(

@@ -77,7 +77,8 @@ class IndexInfo:
     """The content of `index.json`: `totals` by split, see `_summary`.
 
     `names` is what the source calls its classes itself, if it does (the fields of `classes.Names`); `document` is what
-    belongs to a label file as a whole, by split.
+    belongs to a label file as a whole, by split. `content` is a digest of the label files' names and contents, the same
+    on every machine.
     """
 
     spec: dict[str, Any]
@@ -88,6 +89,7 @@ class IndexInfo:
     names: dict[str, Any] | None = None
     document: dict[str, Any] = field(default_factory=dict)
     odd: list[list[str]] = field(default_factory=list)
+    content: str | None = None
     version: int = VERSION
 
     @staticmethod
@@ -187,7 +189,8 @@ def update(
     odd = [[storage.locate(listing.folder).join(path), reason]
            for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
     names = _names(totals) if formats.load(spec.format).NAMED else None
-    info = IndexInfo(asdict(spec), spec_digest, count, digest, totals, names, {}, odd)
+    content = sum(counts.pop("content", 0) for counts in totals.values())
+    info = IndexInfo(asdict(spec), spec_digest, count, digest, totals, names, {}, odd, f"{content % 2**64:016x}")
     text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
     place = storage.locate(directory)
     place.sync()  # what index.json vouches for must outlive a power cut
@@ -278,13 +281,13 @@ def index_bucket(
 
 
 def open_index(path: str) -> Index:
-    """The index at `path` (the folder that holds `index.json`, or a workdir with one index); see `Index`.
+    """The index at `path` (the folder that holds `index.json`, or a workdir with one index, or its URL); see `Index`.
 
     Raises `ConfigError` where there is none.
     """
     from pipeline.errors import ConfigError
 
-    candidates = [path, *(str(p) for p in sorted(_below(path)))]
+    candidates = [path, *sorted(_below(path))]
     found = [(p, info) for p in candidates if (info := IndexInfo.read(p)) is not None]
     if not found:
         raise ConfigError(f"{path}: holds no index; make one with `coco-diy index CONFIG`")
@@ -294,12 +297,15 @@ def open_index(path: str) -> Index:
 
 
 def _below(path: str) -> list[str]:
-    root = os.path.join(path, "index")
-    return [os.path.join(root, name) for name in sorted({n.split("/")[0] for n in storage.locate(root).names()})]
+    root = storage.locate(path).below("index")
+    return [root.join(name) for name in sorted({n.split("/")[0] for n in root.names()})]
 
 
 class Index:
-    """An index on disk. `annotations`, `images`, `files` and `problems` are Dask frames: partition i is bucket i."""
+    """An index on disk or in a store.
+
+    `annotations`, `images`, `files` and `problems` are Dask frames: partition i is bucket i.
+    """
 
     def __init__(self, directory: str, info: IndexInfo) -> None:
         self.directory = directory
@@ -361,8 +367,9 @@ def read_part(
     filters = None
     if classes is not None:
         filters = [("label" if any(isinstance(c, str) for c in classes) else "class_id", "in", list(classes))]
-    path = os.path.join(directory, table, part_name(bucket % cut[0] if cut else bucket))
-    found = pq.read_table(path, columns=columns, filters=filters, memory_map=True, use_threads=False)
+    place, path = storage.locate(directory), f"{table}/{part_name(bucket % cut[0] if cut else bucket)}"
+    file: Any = os.path.join(place.local, path) if place.local is not None else pa.BufferReader(place.read(path))
+    found = pq.read_table(file, columns=columns, filters=filters, memory_map=True, use_threads=False)
     if cut:
         found = found.filter(pa.array([zlib.crc32(k.encode()) % cut[1] == bucket for k in found["key"].to_pylist()],
                                       pa.bool_()))

@@ -213,12 +213,14 @@ def resolve(config: Config) -> Job:
         told = " and ".join(f"{name} has {task}" for task, name in tasks.items())
         raise ConfigError(f"source: the sources of one subset have one task, but {told}; declare the same task")
     specs = load_specs(config)
-    job = Job(config, sources, None if specs is None else tuple(specs), (), storage.local_path(config.target.root),
+    job = Job(config, sources, None if specs is None else tuple(specs), (), storage.locate(config.target.root).url,
               workdir)
     job = job.with_names([s.names for s in sources])
     for source in sources:
         for split in source.spec.splits:
             _check_places(source, split, config)
+    if job.target.local is None and config.target.images in ("hardlink", "symlink"):
+        raise ConfigError(f"target.images: a {config.target.images} cannot stand in {job.root}; set it to copy")
     _keep_apart(job)
     return job
 
@@ -267,7 +269,8 @@ def _check_places(source: SourceJob, split: SplitSpec, config: Config) -> None:
         (split.images, "images folder", _is_place),
     ):
         if url is not None and not there(url):
-            cure = "correct source.root or source.splits" if "://" not in url else "`coco-diy fetch CONFIG` gets it"
+            known = os.path.basename(storage.archive_of(url) or "") in config.fetch.archives
+            cure = "`coco-diy fetch CONFIG` gets it" if known else "correct source.root or source.splits"
             raise ConfigError(f"source: the {what} of split {split.split}, {url}, does not exist; {cure}")
     if split.images is None:
         return
@@ -332,7 +335,7 @@ def _no_split_within_another(found: Sequence[_Found]) -> None:
 
 def _is_below(place: Location, other: Location) -> bool:
     if place.local is not None and other.local is not None:
-        return _within(place.local, other.local)
+        return storage.within(place.local, other.local)
     rest = place.key_path.removeprefix(f"{other.key_path}/")
     return rest != place.key_path and other.join(rest) == place.url
 
@@ -341,47 +344,47 @@ def _keep_apart(job: Job) -> None:
     """The source is never written to: neither target nor workdir may lie in a folder of it, or hold one as its own."""
     for source in job.sources:
         _keep_apart_from(job, source)
-    above = os.path.dirname(job.root)
-    while above != os.path.dirname(above):
-        if os.path.exists(os.path.join(above, ".coco-diy", "manifest.json")):
-            raise ConfigError(f"target.root: {job.root} lies in {above}, which is a subset already; choose a place "
-                              "beside it")
-        above = os.path.dirname(above)
-    if _within(job.workdir, job.root):
-        raise ConfigError(f"workdir: {job.workdir} lies in the target {job.root}; choose a place beside it")
+    if job.target.local is not None:
+        keep_out_of_subsets(job)
+    for what, place in (("workdir", job.workdir), ("split.table", job.split_table)):
+        if place is not None and storage.within(place, job.root):
+            raise ConfigError(f"{what}: {place} lies in the target {job.root}; choose a place beside it")
 
 
 def _keep_apart_from(job: Job, source: SourceJob) -> None:
-    root = storage.locate(source.source.root).local if source.source.root is not None else None
+    root = storage.locate(source.source.root).url if source.source.root is not None else None
     for what, place in (("target.root", job.root), ("workdir", job.workdir)):
         for folder in ("", "labels", "images"):
-            if root is not None and (_within(place, os.path.join(root, folder)) if folder else _same(place, root)):
+            if root is not None and (storage.within(place, f"{root}/{folder}") if folder
+                                     else storage.same_place(place, root)):
                 raise ConfigError(f"{what}: {place} lies in the source {root}, which is never written to; choose a "
                                   "place beside it")
     for split in source.spec.splits:
         places = (split.labels, split.images, split.captions)
-        for folder in filter(None, (storage.locate(url).local for url in places if url)):
-            for what, place in (("target.root", job.root), ("workdir", job.workdir)):
-                if _within(place, folder):
+        for folder in (url for url in places if url):
+            table = [("split.table", job.split_table)] if job.split_table else []
+            for what, place in (("target.root", job.root), ("workdir", job.workdir), *table):
+                if storage.within(place, folder):
                     raise ConfigError(f"{what}: {place} lies in the source folder {folder}, which is never written to; "
                                       "choose another place")
             for own in _own_folders(job):
-                if _within(folder, own) or _within(own, folder):
+                if storage.within(folder, own) or storage.within(own, folder):
                     raise ConfigError(f"target.root: {own} holds the source folder {folder}, or leads into it, and a "
                                       "source is never written to; choose another place")
+
+
+def keep_out_of_subsets(job: Job) -> None:
+    """A subset must not lie in another: one would delete the other's files, or call them foreign."""
+    above = os.path.dirname(job.root)
+    while above != os.path.dirname(above) and not above.endswith((":", ":/")):
+        if storage.locate(above).exist_many([".coco-diy/manifest.json"])[0]:
+            raise ConfigError(f"target.root: {job.root} lies in {above}, which is a subset already; choose a place "
+                              "beside it")
+        above = os.path.dirname(above)
 
 
 def _own_folders(job: Job) -> list[str]:
     """Folders that a build writes to, as far as they can be links to somewhere else."""
     layout = exporters.load(job.config.target.format).FOLDERS
     below = [f"{folder}/{split}" for folder in layout for split in job.splits]
-    return [os.path.join(job.root, folder) for folder in (".coco-diy", *layout, *below)]
-
-
-def _same(path: str, other: str) -> bool:
-    return os.path.realpath(path) == os.path.realpath(other)
-
-
-def _within(path: str, folder: str) -> bool:
-    path, folder = os.path.realpath(path), os.path.realpath(folder)
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
+    return [f"{job.root}/{folder}" for folder in (".coco-diy", *layout, *below)]

@@ -33,10 +33,14 @@ if TYPE_CHECKING:
     from pipeline.storage import Location
 
 FOLDER = ".coco-diy"
+#: Held by the run that is at work.
+LOCK = f"{FOLDER}/lock"
 #: Where files are made before they are renamed into place.
 SCRATCH = f"{FOLDER}/tmp"
 #: Where folders that are not at the target yet are filled before they are put in place, in one step each.
 STAGING = f"{FOLDER}/new"
+#: Folders that are there only while a run is under way.
+_OF_A_RUN = ("intent", "tmp", "new")
 
 
 @dataclass
@@ -247,13 +251,13 @@ def write_part(folder: Location, table: pa.Table) -> str | None:
         return None
     data = to_parquet(table)
     digest = str(xxhash.xxh3_128_hexdigest(data))
-    folder.write_many([f"manifest/{digest}.parquet"], [data])
+    folder.write_many([f"manifest/{digest}.parquet"], [data]).must(folder)
     return digest
 
 
 def mark_done(folder: Location, intent: str, bucket: int, part: str | None) -> None:
     """Say that a bucket of the intent (its folder's name) is done and what it holds now."""
-    folder.write_many([f"{intent}/done-{bucket}.json"], [json.dumps({"part": part}).encode()])
+    folder.write_many([f"{intent}/done-{bucket}.json"], [json.dumps({"part": part}).encode()]).must(folder)
 
 
 def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta: list[str]) -> None:
@@ -263,7 +267,8 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
     """
     base = settle(state, buckets)
     folder = f"intent/{uuid.uuid4().hex}"
-    state.folder.write_many([f"{folder}/{part_name(b)}" for b in parts], list(parts.values()))
+    state.folder.write_many([f"{folder}/{part_name(b)}" for b in parts], list(parts.values())).must(state.folder)
+    state.folder.sync()  # what intent.json points at must outlive a power cut
     content = {"folder": folder, "buckets": buckets, "touched": sorted(parts), "base": asdict(base), "meta": meta,
                "prefixes": state.prefixes}
     state.folder.write("intent.json", json.dumps(content).encode())
@@ -288,12 +293,20 @@ def _clear(place: Location, folder: str, keep: str) -> None:
     place.drop_empty_folders(folder)
 
 
+def tidy(state: TargetState) -> None:
+    """Clear what a run left that was killed when its subset was done, but not all of its own things were gone."""
+    if state.intent is None:
+        for folder, there in zip(_OF_A_RUN, state.folder.exist_many(_OF_A_RUN), strict=True):
+            if there:
+                _clear(state.folder, folder, keep="")
+
+
 def commit(state: TargetState, manifest: Manifest) -> None:
     """Put `manifest` in place, then drop the intent and parts that nothing names any more."""
     text = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False)
     state.folder.write("manifest.json", text.encode())
     state.folder.delete_many(["intent.json"])
-    for folder in ("intent", "tmp", "new"):
+    for folder in _OF_A_RUN:
         _clear(state.folder, folder, keep="")
     keep = {f"{digest}.parquet" for digest in manifest.parts if digest}
     parts = state.folder.below("manifest")

@@ -19,6 +19,33 @@ LOSSES = {
     "no_box": "no box",
     "zero_area": "boxes without area",
     "out_of_range": "outside of the image",
+    "outside": "outside of the image",
+    "no_area": "lines and points, which have no area",
+    "no_class": "of no class",
+}
+#: What is kept, but not whole.
+PARTLY = {"holes": "objects with holes, which are filled"}
+
+
+#: What becomes of rows and images, in the words of a report; `kept` and what is not here adds up to the source.
+DROPS = {
+    "other_classes": "of other classes",
+    "duplicates": "duplicates dropped",
+    "background": "without an object",
+    "no_image": "without an image file",
+    "vanished": "gone since they were listed",
+    "without_image": "of labels without image",
+    "bad_image": "of images that cannot be used",
+    "image_empty": "images of 0 bytes",
+    "image_cut_short": "images cut short",
+    "image_unreadable": "images that are none",
+    "image_unread": "images that cannot be read",
+    "image_too_small": "images too small for trainers",
+    "image_too_large": "images too large to decode",
+    "unknown_class": "of a class that the names do not have",
+    "corrupt": "with a label file of bad rows only",
+    "lost": "that the target cannot hold",
+    "bad": "bad",
 }
 
 
@@ -109,14 +136,58 @@ def fetch_text(data: dict[str, Any]) -> str:
 
 
 def _rows_text(data: dict[str, Any]) -> str:
-    rows = data["rows"]
-    told = [f"{rows['kept']:,} of {rows['source']:,} rows kept"]
-    for key, words in (("other_classes", "of other classes"), ("duplicates", "duplicates dropped"),
-                       ("without_image", "of labels without image")):
-        if rows[key]:
-            told.append(f"{rows[key]:,} {words}")
-    told += [f"{count:,} left out: {LOSSES.get(reason, reason)}" for reason, count in data["loss"].items()]
-    return "; ".join(told) + "." + _split_text(data.get("split"))
+    told = [_balance_text(data["rows"], "rows")]
+    told += [f"{count:,} {PARTLY[reason]}." if reason in PARTLY else
+             f"{count:,} left out: {LOSSES.get(reason, reason)}." for reason, count in data["loss"].items()]
+    return "\n".join([*told, _balance_text(data["images"], "images")]) + _split_text(data.get("split"))
+
+
+def _balance_text(counts: dict[str, int], what: str) -> str:
+    told = [f"{counts['kept']:,} of {counts['source']:,} {what} kept"]
+    return "; ".join([*told, *(f"{n:,} {words}" for n, words in _lost(counts))]) + "."
+
+
+def _lost(counts: dict[str, int]) -> list[tuple[int, str]]:
+    """What was not kept, and why, in words; with what is kept it adds up."""
+    known = [(counts[key], words) for key, words in DROPS.items() if counts.get(key)]
+    other = [(n, key) for key, n in counts.items() if n and key not in ("source", "kept", *DROPS)]
+    return known + other
+
+
+def dataset_record(facts: dict[str, Any]) -> str:
+    """The record of a subset in Markdown: what made it and what is in it; the same facts make the same text."""
+    import yaml
+
+    splits = list(facts["subset"])
+    header = ["id", "class", "made of", *[f"{s} {what}" for s in splits for what in ("images", "objects")]]
+    rows: list[list[str | int]] = []
+    for number, entry in enumerate(facts["classes"]):
+        name = entry["name"]
+        counts = [facts["subset"][s][what][name] for s in splits for what in ("images_by_class", "objects")]
+        rows.append([number, name, ", ".join(entry["from"]), *counts])
+    total = [n for s in splits for n in (facts["subset"][s]["images"], sum(facts["subset"][s]["objects"].values()))]
+    rows.append(["", "in all", "", *total])
+    balance: list[list[str | int]] = []
+    for what in ("rows", "images"):
+        counts_of = facts[what]
+        balance += [[what, "in the source", counts_of["source"]], ["", "kept", counts_of["kept"]],
+                    *(_loss_row(n, words) for n, words in _lost(counts_of))]
+    config = yaml.safe_dump(facts["config"], sort_keys=False, allow_unicode=True)
+    return ("# What this dataset is made of\n\n"
+            f"Made by {facts['tool']} from {plural(facts['label_files'], 'label file')}; "
+            "a build writes this file anew.\n"
+            f"Digest of the names and contents of these label files: `{facts['fingerprint']}`\n\n"
+            f"{_markdown(header, rows)}\n\n{_markdown(['', 'what became of it', 'count'], balance)}\n\n"
+            f"The config, without what does not decide about the files:\n\n```yaml\n{config}```\n")
+
+
+def _loss_row(count: int, words: str) -> list[str | int]:
+    return ["", words, count]
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
+    lines = [list(header), ["---"] * len(header), *[[_cell(c).replace("|", "\\|") for c in row] for row in rows]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _split_text(split: dict[str, Any] | None) -> str:

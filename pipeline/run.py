@@ -6,13 +6,16 @@ prints it.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
-from pipeline import manifest as target_manifest
+from pipeline import _losses
 from pipeline._checking import diff_targets, last_run, open_target, refuse_busy, verify_target
 from pipeline._planning import plan_report, plan_subset, refuse
-from pipeline._publish import apply_plan, commit, is_current_recipe, nothing_to_do, record
+from pipeline._publish import PROBLEMS, apply_plan, commit, is_current_recipe, nothing_to_do, reclaim, record
 from pipeline._source import (
     Report,
     import_for_index,
@@ -25,10 +28,10 @@ from pipeline._source import (
 from pipeline._splitting import remember
 from pipeline.config import Config, validate
 from pipeline.engine import Engine
-from pipeline.errors import plural
+from pipeline.errors import StorageError, plural
 from pipeline.index import add_counts
 from pipeline.job import SourceJob, resolve
-from pipeline.manifest import TargetState
+from pipeline.manifest import LOCK, TargetState, tidy
 from pipeline.progress import Progress
 from pipeline.stop import check_stop
 
@@ -62,6 +65,9 @@ def make_index(config: Config, progress: Progress | None = None) -> Report:
         found = scan(job, engine, import_for_index)
         job, infos = update_index(job, engine, progress, found, import_for_index)
         report = source_report(job, infos)
+        if not report.ok:
+            where = [os.path.join(source.index_dir, "problems") for source in job.sources]
+            report.data["left_out"] = _losses.told(_losses.problem_table(job, infos, []), ", ".join(where))
     return Report({"command": "index", **report.data}, report.ok, report.warnings)
 
 
@@ -74,7 +80,7 @@ def make_plan(config: Config, progress: Progress | None = None) -> Report:
         found = scan(job, engine, import_for_plan)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         planned = plan_subset(job, infos, TargetState(job.target, job.prefixes), engine, progress)
-    report = plan_report(job, infos, planned)
+        report = plan_report(job, infos, planned)
     report.data["command"] = "plan"
     return report
 
@@ -145,24 +151,36 @@ def repair(root: str, config: Config | None = None, progress: Progress | None = 
 
 
 def build(
-    config: Config, progress: Progress | None = None, *, suspects: frozenset[str] = frozenset()
+    config: Config, progress: Progress | None = None, *, suspects: frozenset[str] = frozenset(),
+    break_lock: bool = False,
 ) -> Report:
     """Make the subset: index, select, plan and apply. Where nothing changed, nothing is done.
 
-    The files `suspects` (paths below the target) are made anew, whatever the manifest says of them.
+    The files `suspects` (paths below the target) are made anew, whatever the manifest says of them. With `break_lock`
+    the lock at the target is taken from whoever holds it.
 
     Raises `CocoDiyError`s; a run that ends early is continued by running it again.
     """
     job = resolve(config)
     progress = progress or Progress()
     options = config.engine
-    target_lock = job.target.lock(f"{target_manifest.FOLDER}/lock", f"the target {job.root}")
-    with target_lock, Engine(options.scheduler, options.workers) as engine, index_lock(job):
+    if break_lock:
+        job.target.break_lock(LOCK)
+    target_lock = job.target.lock(LOCK, f"the target {job.root}")
+    with ExitStack() as stack, Engine(options.scheduler, options.workers) as engine:
+        if job.target.local is not None:
+            still_ours = stack.enter_context(target_lock)
+        stack.enter_context(index_lock(job))
         state = TargetState(job.target, job.prefixes)
+        if job.target.local is not None:
+            tidy(state)
         current = is_current_recipe(job, state) and not suspects
         found = scan(job, None if current else engine, import_for_plan)
         if current and (report := nothing_to_do(job, state, found)):
             return report
+        if job.target.local is None:  # taking this lock costs requests: not where there is nothing to do
+            still_ours = stack.enter_context(target_lock)
+            state = TargetState(job.target, job.prefixes)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         check_stop()
         planned = plan_subset(job, infos, state, engine, progress, suspects)
@@ -170,9 +188,17 @@ def build(
         refuse(job, planned)
         check_stop()
         remember(job, planned.dealt)
-        failed = apply_plan(job, planned, state, engine, progress)
-        check_stop()
+        try:
+            failed = apply_plan(job, planned, state, engine, progress, still_ours)
+            check_stop()
+            still_ours()
+        except StorageError:
+            with contextlib.suppress(StorageError):
+                reclaim(job, planned)
+            raise
         commit(job, infos, planned, state, report, complete=not failed)
+        if report.problems is not None:
+            report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
     report.data["command"] = "build"
     report.data["status"] = "failed" if failed else "built" if planned.changes else "nothing to do"
     if failed:

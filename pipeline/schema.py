@@ -67,6 +67,7 @@ def _schema(*fields: tuple[str, str, bool, str]) -> "pa.Schema":
         "binary": pa.binary(),
         "int32": pa.int32(),
         "int64": pa.int64(),
+        "uint64": pa.uint64(),
         "float64": pa.float64(),
         "digest": pa.binary(16),
         "counts": pa.map_(pa.int32(), pa.int32()),
@@ -85,6 +86,7 @@ def files() -> "pa.Schema":
         ("size", "int64", True, "bytes; null where the listing does not tell"),
         ("fingerprint", "binary", True, "size, mtime_ns, ctime_ns and inode as little-endian int64 (or an etag, or a "
          "CRC); null: too young when listed to be trusted, or not asked for"),
+        ("content", "uint64", True, "labels: XXH3-64 of the bytes, seeded with the CRC-32 of split/path; 0: not read"),
     )
 
 
@@ -142,6 +144,21 @@ def problems() -> "pa.Schema":
         ("line", "int32", True, "line in the file, from 1; null: the whole file"),
         ("reason", "string", False, "short name of the reason, the word that is counted"),
         ("detail", "string", False, "a clause that says what it looks like and what would cure it"),
+        ("rows", "int32", False, "rows that are lost with it; 0 where nobody could count them"),
+    )
+
+
+@cache
+def checks() -> "pa.Schema":
+    """Images that were looked at, so that they need not be again: one row an image."""
+    return _schema(
+        ("key", "string", False, "key of the image"),
+        ("mark", "binary", False, "the image's fingerprint when it was looked at"),
+        ("level", "string", False, "header or full"),
+        ("reason", "string", True, "why it cannot be used, the word that is counted; null: it is in order"),
+        ("detail", "string", True, "a clause that says what is wrong with it"),
+        ("width", "int32", True, "pixels; null where the header does not tell"),
+        ("height", "int32", True, "pixels; null where the header does not tell"),
     )
 
 

@@ -76,7 +76,8 @@ def drop_duplicates(rows: pa.Table) -> pa.Table:
 class Choice:
     """The images of one bucket that belong to the subset (rows of `schema.images`), and what was left out and why.
 
-    `problems` are (key, reason) of images that are wanted but cannot be had.
+    `dropped` counts the images that are left out by reason: with those chosen they add up to all. `problems` are
+    (key, reason) of images that are wanted but cannot be had.
     """
 
     images: pa.Table
@@ -101,23 +102,24 @@ def choose(rows: pa.Table, images: pa.Table, *, backgrounds: str, need_image: bo
     state = images["label_state"].combine_chunks()
     unlabelled = pc.is_in(state, pa.array([LabelState.MISSING.value, LabelState.EMPTY.value]))
     corrupt = pc.equal(state, LabelState.CORRUPT.value)
-    background = pc.and_(pc.invert(has_rows), pc.and_(has_image, pc.invert(corrupt)))
     wanted = has_rows
     if backgrounds != "none":
-        taken = background if backgrounds == "all" else pc.and_(background, unlabelled)
-        wanted = pc.or_(has_rows, taken)
-        background = pc.and_(background, pc.invert(taken))
+        background = pc.and_(pc.invert(has_rows), pc.and_(has_image, pc.invert(corrupt)))
+        wanted = pc.or_(has_rows, background if backgrounds == "all" else pc.and_(background, unlabelled))
     choice = Choice(images.slice(0, 0))
+    others = pc.invert(wanted)
+    for reason, marked in (
+        ("corrupt", corrupt),
+        ("background", unlabelled),
+        ("other_classes", pc.invert(pc.or_(corrupt, unlabelled))),
+    ):
+        choice.dropped[reason] = int(pc.sum(pc.and_(others, marked)).as_py() or 0)
     if need_image:
         lacking = pc.and_(wanted, pc.invert(has_image))
         choice.problems += [(k, "no_image") for k in keys.filter(lacking).to_pylist()]
+        choice.dropped["no_image"] = len(choice.problems)
         several = pc.and_(wanted, images["other_images"].combine_chunks().is_valid())
         choice.problems += [(k, "many_images") for k in keys.filter(several).to_pylist()]
         wanted = pc.and_(wanted, has_image)
     choice.images = images.filter(wanted).combine_chunks()
-    for reason, marked in (
-        ("background", pc.and_(background, unlabelled)),
-        ("other_classes", pc.and_(background, pc.invert(unlabelled))),
-    ):
-        choice.dropped[reason] = int(pc.sum(marked).as_py() or 0)
     return choice

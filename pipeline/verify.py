@@ -5,7 +5,7 @@ A repair is a build for which the files that differ count as unknown, see `run.r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,7 @@ def _compare(root: Location, held: pa.Table, classes: int, *, deep: bool) -> Ite
     paths = held["path"].to_pylist()
     columns = [held[name].to_pylist() for name in ("kind", "size", "digest", "content_digest", "objects")]
     found_sizes = root.sizes(paths)
+    contents = _contents(root, held, found_sizes) if deep else {}
     for path, found, kind, size, digest, read, objects in zip(paths, found_sizes, *columns, strict=True):
         expected = digest if kind == Kind.LABEL else read
         if digest == UNKNOWN:
@@ -66,10 +67,16 @@ def _compare(root: Location, held: pa.Table, classes: int, *, deep: bool) -> Ite
             yield Difference(path, "missing", REASONS["missing"])
         elif size is not None and found != size:
             yield Difference(path, "size", f"has {found:,} bytes instead of {size:,}")
-        elif deep and expected is not None and root.content_digest(path) != expected:
+        elif deep and expected is not None and contents[path] != expected:
             yield Difference(path, "content", REASONS["content"])
         elif objects and max(class_id for class_id, _ in objects) >= classes:
             yield Difference(path, "class", REASONS["class"])
+
+
+def _contents(root: Location, held: pa.Table, sizes: Sequence[int | None]) -> dict[str, bytes | None]:
+    """Digests of the contents that are at `root`, of all files that are there."""
+    paths = [path for path, size in zip(held["path"].to_pylist(), sizes, strict=True) if size is not None]
+    return dict(zip(paths, root.content_digests(paths), strict=True))
 
 
 def verify_meta(state: TargetState) -> list[Difference]:

@@ -42,7 +42,7 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
     def runner(*args: str | Path, code: int | None = 0) -> Result:
         words = [str(a) for a in args]
-        if words[0] in ("build", "plan", "index", "stats", "remake") and "--scheduler" not in words:
+        if words[0] in ("build", "plan", "index", "stats", "remake", "convert") and "--scheduler" not in words:
             words += ["--scheduler", "sync"]
         capfd.readouterr()
         found = run_cli(words)
@@ -218,7 +218,7 @@ def expected(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     (folder / "c.yaml").write_text(yaml.safe_dump(data))
     told = run_process("build", folder / "c.yaml", "--scheduler", "sync", "--workers", "1")
     assert told.code == 0, told.err
-    return contents(folder / "out")
+    return contents(folder / "out", record=True)
 
 
 @pytest.fixture

@@ -79,10 +79,13 @@ def make_town(root: Path) -> Path:
     return make_tree(root, LABELS, IMAGES)
 
 
-def contents(root: Path) -> dict[str, bytes]:
-    """Bytes of all files below `root` outside ``.coco-diy``; links are followed."""
+def contents(root: Path, *, record: bool = False) -> dict[str, bytes]:
+    """Bytes of all files below `root` outside ``.coco-diy``; links are followed.
+
+    With `record` also the record ``DATASET.md``, which names the source.
+    """
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*"))
-            if p.is_file() and ".coco-diy" not in p.parts}
+            if p.is_file() and ".coco-diy" not in p.parts and (record or p != root / "DATASET.md")}
 
 
 def snapshot(root: Path, *, links: bool = False) -> dict[str, tuple[int, ...]]:

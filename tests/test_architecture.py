@@ -16,12 +16,12 @@ MODULES = {".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts).removes
 #: From the bottom up; a module may import only what stands on a lower level.
 LEVELS: list[set[str]] = [
     {"errors"},
-    {"schema", "geometry", "masks", "pictures", "classes", "frames", "stop", "tally", "digest"},
+    {"schema", "geometry", "masks", "pictures", "looks", "classes", "frames", "stop", "tally", "digest"},
     {"engine", "storage", "config", "progress", "ready", "report", "spec"},
     {"formats"},
     {"exporters"},
     {"fetch", "index", "select", "split", "plan", "manifest", "apply", "verify"},  # the stages
-    {"job"},
+    {"job", "convert"},
     {"run"},
     {"cli"},
     {"__main__", ""},

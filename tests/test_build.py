@@ -43,8 +43,8 @@ def test_what_a_build_makes(subset: Subset) -> None:
     assert snapshot(subset.source) == before
     assert (told["command"], told["status"], told["ok"], told["warnings"]) == ("build", "built", True, [])
     assert told["classes"] == ["bicycle", "car"]
-    assert told["rows"] == {"source": 19, "kept": 9, "other_classes": 10, "duplicates": 0, "without_image": 0,
-                            "lost": 0}
+    assert +Counter(told["rows"]) == {"source": 19, "kept": 9, "other_classes": 10}
+    assert +Counter(told["images"]) == {"source": 12, "kept": 7, "other_classes": 3, "background": 2}
     assert told["subset"]["train"] == {"images": 5, "labels": 5, "backgrounds": 0, "objects": {"bicycle": 4, "car": 2},
                                        "images_by_class": {"bicycle": 4, "car": 2}}
     assert told["subset"]["val"] == {"images": 2, "labels": 2, "backgrounds": 0, "objects": {"bicycle": 2, "car": 1},
@@ -64,7 +64,7 @@ def test_a_second_build_does_nothing(subset: Subset) -> None:
     assert snapshot(subset.source) == source
     assert (told["status"], told["changes"]) == ("nothing to do", 0)
     assert told["plan"]["keep"] == {"label": {"files": 7, "bytes": 0}, "image": {"files": 7, "bytes": 0},
-                                    "meta": {"files": 1, "bytes": 0}}
+                                    "meta": {"files": 2, "bytes": 0}}
     assert told["subset"]["train"]["objects"] == {"bicycle": 4, "car": 2}
     assert "Nothing to do" in subset.command("build").out
     assert subset.plan()["changes"] == 0
@@ -81,7 +81,7 @@ def test_nothing_to_do_is_seen_with_tables_too(subset: Subset) -> None:
 
 
 def test_a_plan_touches_no_target(subset: Subset) -> None:
-    assert subset.plan()["changes"] == 15
+    assert subset.plan()["changes"] == 16
     assert not subset.target.exists()
     subset.build()
     before = snapshot(subset.target)
@@ -151,12 +151,13 @@ def test_a_plan_says_what_the_build_then_does(subset: Subset, make_subset: MakeS
 
 def test_bytes_of_a_plan_are_the_files(subset: Subset) -> None:
     told = subset.plan()["plan"]
+    subset.build()
     sizes: Counter[str] = Counter()
-    for path, content in BUILT.items():
+    for path, content in contents(subset.target, record=True).items():
         sizes[path.split("/")[0]] += len(content)
     assert told["write"]["label"] == {"files": 7, "bytes": sizes["labels"]}
     assert told["copy"]["image"] == {"files": 7, "bytes": sizes["images"]}
-    assert told["write"]["meta"] == {"files": 1, "bytes": sizes["data.yaml"]}
+    assert told["write"]["meta"] == {"files": 2, "bytes": sizes["data.yaml"] + sizes["DATASET.md"]}
 
 
 def test_the_plan_is_parquet(subset: Subset) -> None:
@@ -203,16 +204,16 @@ def test_a_class_removed_takes_its_files_along(subset: Subset) -> None:
 def test_training_yaml(subset: Subset, kind: str, name: str, train: str) -> None:
     subset.build()
     subset.build("--set", f"target.yaml={kind}")
-    assert {p.name for p in subset.target.iterdir() if p.is_file()} == {name}
+    assert {p.name for p in subset.target.iterdir() if p.is_file()} == {name, "DATASET.md"}
     told = yaml.safe_load((subset.target / name).read_text())
     assert told["train"] == train.format(root=subset.target)
     assert "path" not in told
 
 
-def test_a_new_name_is_a_new_yaml_alone(subset: Subset) -> None:
+def test_a_new_name_is_a_new_yaml_and_record_alone(subset: Subset) -> None:
     subset.build()
     told = subset.build("--set", "classes=[{name: bike, from: bicycle}, car]")
-    assert told["changes"] == told["plan"]["write"]["meta"]["files"] == 1
+    assert told["changes"] == told["plan"]["write"]["meta"]["files"] == 2
     assert yaml.safe_load((subset.target / "data.yaml").read_text())["names"] == {0: "bike", 1: "car"}
 
 
@@ -274,8 +275,10 @@ def test_a_subset_without_a_split_is_built_with_a_warning(
 ], ids=str)
 def test_every_row_is_accounted_for(subset: Subset, overrides: tuple[str, ...]) -> None:
     told = subset.build(*(word for override in overrides for word in ("--set", override)))
-    rows = dict(told["rows"])
+    rows, images = dict(told["rows"]), dict(told["images"])
     assert rows.pop("source") == sum(rows.values()) == 19
+    assert images.pop("source") == sum(images.values()) == 12
+    assert images["kept"] == sum(s["images"] for s in told["subset"].values())
     assert rows["kept"] == sum(sum(s["objects"].values()) for s in told["subset"].values())
     labels = [c for path, c in contents(subset.target).items() if path.startswith("labels/")]
     written = [line for content in labels for line in content.splitlines()]
@@ -350,7 +353,7 @@ def test_as_a_library(subset: Subset) -> None:
     from pipeline.run import make_plan
 
     config = pipeline.load_config(subset.config, ["engine.scheduler=sync"])
-    assert make_plan(config).data["changes"] == 15
+    assert make_plan(config).data["changes"] == 16
     report = pipeline.build(config)
     assert (report.ok, report.data["status"]) == (True, "built")
     assert contents(subset.target) == BUILT

@@ -280,7 +280,7 @@ def test_the_manifest_lists_what_is_there(subset: Subset) -> None:
     assert all(t.schema.equals(schema.manifest()) for t in tables)
     sizes = {row["path"]: row["size"] for t in tables for row in t.to_pylist()}
     sizes |= {path: facts["size"] for path, facts in manifest["meta"].items()}
-    assert sizes == {path: len(content) for path, content in contents(subset.target).items()}
+    assert sizes == {path: len(content) for path, content in contents(subset.target, record=True).items()}
 
 
 def test_times_and_hosts_are_in_the_runs_alone(own_town: Path, make_subset: MakeSubset) -> None:

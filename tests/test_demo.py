@@ -94,7 +94,7 @@ def test_each_label_has_its_image_and_nothing_else_is_there(demo: Demo, name: st
     for key, path in images.items():
         split = key.split("/")[0]
         assert path.read_bytes() == (SAMPLE / task / "images" / f"{split}2017" / path.name).read_bytes()
-    assert {p.name for p in root.iterdir()} == {".coco-diy", "data.yaml", "images", "labels"}
+    assert {p.name for p in root.iterdir()} == {".coco-diy", "DATASET.md", "data.yaml", "images", "labels"}
 
 
 @pytest.mark.parametrize("name", DEMOS)

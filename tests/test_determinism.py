@@ -26,7 +26,7 @@ def test_the_crowd_is_worth_it(expected: dict[str, bytes]) -> None:
 @pytest.mark.parametrize("buckets", BUCKETS)
 def test_any_number_of_buckets(wanted: Subset, expected: dict[str, bytes], buckets: int) -> None:
     wanted.build("--set", f"index.buckets={buckets}")
-    assert contents(wanted.target) == expected
+    assert contents(wanted.target, record=True) == expected
 
 
 @pytest.mark.parametrize("engine", ["threads 1", "threads 2", "threads 8", "auto", "processes 2"])
@@ -34,7 +34,7 @@ def test_any_scheduler(wanted: Subset, expected: dict[str, bytes], engine: str) 
     scheduler, _, workers = engine.partition(" ")
     words = ["--scheduler", scheduler, *(["--workers", workers] if workers else [])]
     wanted.build(*words, "--set", "index.buckets=7")
-    assert contents(wanted.target) == expected
+    assert contents(wanted.target, record=True) == expected
 
 
 def test_more_files_than_one_process_does_alone(tmp_path: Path, make_subset: MakeSubset) -> None:
@@ -67,7 +67,7 @@ def address() -> Iterator[str]:
 def test_a_scheduler_s_address(wanted: Subset, expected: dict[str, bytes], address: str) -> None:
     assert address.startswith("tcp://")
     wanted.build("--scheduler", address, "--set", "index.buckets=7")
-    assert contents(wanted.target) == expected
+    assert contents(wanted.target, record=True) == expected
 
 
 def test_an_address_that_is_none(wanted: Subset) -> None:

@@ -7,6 +7,7 @@ demo      what `make demo` prints (see `test_demo`); several blocks are its part
 file      is written to the folder in which the sessions run
 session   commands after ``$`` and what they print, in the folder that the blocks before have left
 keys      keys of a config, put into the config of the README
+options   options of stores, as a file of conf/local holds them
 ========= ============================================================================================
 
 ``python -m tests.test_docs`` writes the outputs in the README anew.
@@ -118,7 +119,7 @@ def test_sessions_print_what_the_readme_shows(tmp_path: Path) -> None:
 
 
 def test_no_block_of_a_tested_language_is_left_out() -> None:
-    kinds = {"demo", "file", "session", "keys"}
+    kinds = {"demo", "file", "session", "keys", "options"}
     found = blocks()
     assert {b.kind for b in found} - {""} == kinds
     assert [b.text for b in found if b.language in ("console", "python", "yaml") and not b.kind] == []
@@ -165,7 +166,25 @@ def test_keys_fit_into_the_config(block: Block) -> None:
         return into | both
 
     data = merge(yaml.safe_load(config_block().text), yaml.safe_load(block.text))
-    assert validate(data, "README.md").sources[0].root == data["source"]["root"]
+    told = data["source"]
+    roots = {source["root"] for source in (told if isinstance(told, list) else [told])}
+    assert {source.root for source in validate(data, "README.md").sources} == roots
+
+
+def test_options_of_stores_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.storage._address import parse
+    from pipeline.storage._credentials import open_store
+    from pipeline.storage._options import options_for
+
+    text = next(b for b in blocks() if b.kind == "options").text
+    (tmp_path / "stores.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("COCO_DIY_LOCAL", str(tmp_path))
+    for url in ("s3://my-subsets/bikes", "s3://my-collections/coco", "az://mine/bikes"):
+        options = options_for(parse(url))
+        assert options
+        assert open_store(parse(url), options | {"account_key": "a2V5"} if url.startswith("az") else options)
+    assert options_for(parse("s3://my-collections/coco"))["anon"] is True
+    assert set(options_for(parse("sftp://host/x"))) == {"username", "client_keys"}
 
 
 # --- what the README names --------------------------------------------------------------------------------------------
@@ -174,7 +193,7 @@ def test_keys_fit_into_the_config(block: Block) -> None:
 def make_targets() -> dict[str, str]:
     """Targets of the Makefile with their help."""
     text = (PROJECT / "Makefile").read_text(encoding="utf-8")
-    return dict(re.findall(r"^([a-z]+):.*?## (.+)$", text, re.MULTILINE))
+    return dict(re.findall(r"^([a-z-]+):.*?## (.+)$", text, re.MULTILINE))
 
 
 def named(pattern: str) -> set[str]:
@@ -213,7 +232,7 @@ def test_ready_configs_are_there() -> None:
     from pipeline.ready import available
 
     assert named(r"coco-diy init ([a-z0-9-]+)") <= set(available())
-    for path in named(r"\b((?:conf|tests)/[\w./-]+)"):
+    for path in named(r"\b((?:conf|tests)/(?!local/)[\w./-]+)"):  # conf/local is the user's own
         assert (PROJECT / path).exists(), path
 
 
@@ -267,7 +286,7 @@ def test_continuous_integration_can_start() -> None:
     assert os.access(script, os.X_OK)
     assert subprocess.run(["bash", "-n", script], check=False, timeout=60).returncode == 0
     targets = set(re.findall(r"^make (\w+)", script.read_text(encoding="utf-8"), re.MULTILINE))
-    assert targets == {"venv", "lint", "test", "demo"}
+    assert targets == {"venv", "servers", "lint", "test", "demo"}
 
 
 def main() -> None:

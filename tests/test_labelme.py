@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 
 from tests.conftest import Run
 from tests.helpers import Result, contents, snapshot, write_file
-from tests.test_format_labelme import TRIANGLE, file, jpeg, shape
+from tests.test_format_labelme import TRIANGLE, _ring, file, jpeg, png, shape
 
 
 class Photos:
@@ -53,7 +54,7 @@ def test_a_folder_becomes_yolo(photos: Photos) -> None:
     told = photos.build()
     assert told["classes"] == ["cat", "dog"]
     assert told["loss"] == {"no_area": 1}
-    assert told["rows"] == {"source": 5, "kept": 3, "duplicates": 0, "without_image": 0, "lost": 1, "other_classes": 1}
+    assert +Counter(told["rows"]) == {"source": 5, "kept": 3, "lost": 1, "other_classes": 1}
     made = contents(photos.target)
     assert sorted(made) == ["data.yaml", "images/train/a.jpg", "images/train/sub/b.JPEG", "labels/train/a.txt",
                             "labels/train/sub/b.txt"]
@@ -149,3 +150,38 @@ def test_options_are_checked(photos: Photos) -> None:
     assert "source.options.number: unknown; format labelme knows numbers" in photos.command("build", code=2).err
     photos.config["source"] |= {"options": {}, "task": "pose"}
     assert "format labelme holds no task pose" in photos.command("build", code=2).err
+
+
+def test_a_folder_joins_a_subset_of_another_collection(photos: Photos, town: Path) -> None:
+    """Classes are aligned by name, stems do not collide, and what one source does not label is told."""
+    photos.add("a", shape("cat"), shape("bicycle"))
+    photos.add("b", shape("person"))
+    ours = photos.config["source"] | {"name": "mine", "task": "detect"}
+    theirs = {"name": "town", "root": str(town), "names": str(town / "coco.yaml"),
+              "splits": {"train": "train2017", "val": "val2017"}}
+    photos.config |= {"source": [theirs, ours], "classes": ["cat", "bicycle"]}
+    told = photos.build()
+    made = contents(photos.target)
+    assert made["labels/train/mine/a.txt"] == (b"0 0.300000 0.400000 0.400000 0.400000\n"
+                                               b"1 0.300000 0.400000 0.400000 0.400000\n")
+    assert made["labels/train/town/a.txt"] == b"1 0.25 0.25 0.1 0.1\n"
+    assert made["images/train/mine/a.jpg"] == jpeg(100, 50)
+    assert "labels/train/mine/b.txt" not in made
+    assert told["subset"]["train"]["objects"]["cat"] == 1
+    assert [w for w in told["warnings"] if "cat" in w] == [
+        "source town has no class for 'cat': such objects in its images are not labelled, and a trainer takes them for "
+        "background"]
+    assert not [w for w in told["warnings"] if "mine" in w]
+    photos.config["split"] = {"train": 0.5, "val": 0.5, "stratify": True}
+    photos.build()
+    again = contents(photos.target)
+    assert sorted(p.split("/", 2)[2] for p in again if "/" in p) == sorted(p.split("/", 2)[2] for p in made if "/" in p)
+    photos.config["classes"] = ["cat", "unicorn"]
+    assert "unknown class 'unicorn'" in photos.command("build", code=2).err
+
+
+def test_a_mask_with_holes_is_kept_and_told(photos: Photos) -> None:
+    photos.add("a", shape(points=[[20, 30], [29, 35]], kind="mask", mask=png(_ring())), shape("dog"))
+    told = photos.build()
+    assert (told["loss"], told["rows"]["kept"], told["rows"]["lost"]) == ({"holes": 1}, 2, 0)
+    assert "1 objects with holes, which are filled" in photos.command("plan").out

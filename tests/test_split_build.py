@@ -167,6 +167,14 @@ def test_a_table_of_something_else_is_told(cams: Path, make_subset: MakeSubset, 
     assert "puts 'cam01_001' into test, which has no share" in subset.command("build", code=2).err
 
 
+def test_a_table_lies_beside_source_and_target(cams: Path, make_subset: MakeSubset) -> None:
+    for place in (cams / "labels/train2017/t.csv", "TARGET/t.csv"):
+        subset = _make(make_subset, cams, train=0.8, val=0.2, stratify=True)
+        table = str(place).replace("TARGET", str(subset.target))
+        assert "split.table: " in subset.command("build", "--set", f"split.table={table}", code=2).err
+        assert not Path(table).exists()
+
+
 def test_an_empty_side_is_told(cams: Path, make_subset: MakeSubset) -> None:
     told = _make(make_subset, cams, train=0.999, val=0.001).command("plan").err
     assert "the subset has no val images, and trainers need them; give it a larger share in `split`" in told

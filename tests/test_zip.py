@@ -77,7 +77,7 @@ def test_links_into_an_archive_are_refused(packed: Subset, images: str) -> None:
 @pytest.mark.parametrize(("change", "told"), [
     ("zip://coco/labels/train2017", "must be zip://FOLDER::ARCHIVE"),
     ("zip://coco/../train2017::{}/labels.zip", "must be zip://FOLDER::ARCHIVE"),
-    ("zip://coco/labels/train2017::{}/nothing.zip", "coco-diy fetch"),
+    ("zip://coco/labels/train2017::{}/nothing.zip", "correct source.root or source.splits"),
     ("zip://coco/labels/train2018::{}/labels.zip", "its folders are coco/labels/train2017"),
 ])
 def test_what_is_not_there_is_told(packed: Subset, splits: dict[str, dict[str, str]], change: str, told: str) -> None:

@@ -40,12 +40,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """A row (or with line None a file) that could not be taken: where, the counted word, and a clause that says it."""
+    """A row (or with line None a file) that could not be taken: where, the counted word, and a clause that says it.
+
+    `rows` is how many rows of the file are lost with it; 0 where nobody could count them.
+    """
 
     file: int
     line: int | None
     reason: str
     detail: str
+    rows: int = 1
 
 
 #: Asked for the image of a file by its number in the batch, and by where the file says that its image is.

@@ -260,7 +260,7 @@ def _check_mixed(rows: _Rows, reasons: _Reasons) -> None:
         polygon_line = int(rows.line[here & ~box][0])
         reasons.problems.append(Problem(file, max(box_line, polygon_line), "mixed", (
             f"a box (line {box_line}) and a polygon (line {polygon_line}) in one file: trainers drop such an image"
-        )))
+        ), rows=int(here.sum())))
         reasons.bad |= here
         reasons.files.add(file)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 
-from pipeline.storage._base import SETTLE_NS, local_path, redact, storage_error
+from pipeline.storage._address import parse, protocol_of
+from pipeline.storage._base import SETTLE_NS, local_path, redact, same_place, storage_error, within
 from pipeline.storage._http import HttpFolder, RemoteZip, is_web
 from pipeline.storage._kept import drop_kept
 from pipeline.storage._listing import Listing
 from pipeline.storage._local import LocalFolder
-from pipeline.storage._location import Asked, Fetched, Fingerprint, Location, Results
+from pipeline.storage._location import Asked, Fetched, Fingerprint, Location, Peeked, Results
 from pipeline.storage._web import SCHEMES as WEB_SCHEMES
 from pipeline.storage._web import Limits, Transfer, Web, parse_range
 from pipeline.storage._writing import replace_with
@@ -30,7 +31,9 @@ __all__ = [
     "Fingerprint",
     "Limits",
     "Listing",
+    "LocalFolder",
     "Location",
+    "Peeked",
     "Results",
     "Transfer",
     "Web",
@@ -43,7 +46,9 @@ __all__ = [
     "parse_range",
     "redact",
     "replace_with",
+    "same_place",
     "storage_error",
+    "within",
 ]
 
 
@@ -58,12 +63,16 @@ def locate(url: str, keep: str | None = None) -> Location:
         return RemoteZip(url, keep) if is_web(split_url(url)[1]) else ZipFolder(url, keep)
     if is_web(url):
         return HttpFolder(url, keep)
-    return LocalFolder(url)
+    if protocol_of(url) is None:
+        return LocalFolder(url)
+    from pipeline.storage._remote import RemoteFolder
+
+    return RemoteFolder(parse(url))
 
 
 def locate_below(root: str | None, path: str) -> Location:
     """The place that `path` is below the place `root`, or by itself where it is absolute or a URL."""
-    if root is None or "://" in path or os.path.isabs(path):
+    if root is None or "://" in path or os.path.isabs(path) or path.startswith("~"):
         return locate(path)
     return locate(root).below(path)
 

@@ -6,6 +6,7 @@ import errno
 import os
 
 from pipeline.errors import ConfigError, StorageError
+from pipeline.storage._address import parse, protocol_of
 
 #: A file younger than this when it was listed may change again without a new timestamp, so its fingerprint is void.
 SETTLE_NS = 2_000_000_000
@@ -23,12 +24,32 @@ _CURES = {
 
 
 def local_path(url: str) -> str:
-    """The absolute path of a local folder or file given as a path or file:// URL; other stores are refused."""
+    """The absolute path of a folder or file of this machine, given as a path or file:// URL; other URLs are refused."""
     if url.startswith("file://"):
         url = url[7:]
     if "://" in url:
-        raise ConfigError(f"{redact(url)}: only folders of this machine can be a source or target yet")
+        raise ConfigError(f"{redact(url)}: must be a folder of this machine")
     return os.path.abspath(os.path.expanduser(url))
+
+
+def same_place(one: str, other: str) -> bool:
+    """Whether two places, each a path or URL, are one, links followed."""
+    return _real(one) == _real(other)
+
+
+def within(place: str, folder: str) -> bool:
+    """Whether `place` is `folder` or lies in it, links followed; both are paths or URLs."""
+    inner, outer = _real(place), _real(folder)
+    return inner == outer or inner.startswith(outer.rstrip("/") + "/")
+
+
+def _real(url: str) -> str:
+    if protocol_of(url) is None:
+        return os.path.realpath(local_path(url))
+    if "::" in url:  # a place in an archive holds nothing but itself
+        return url
+    address = parse(url)
+    return f"{address.protocol}://{address.host}/{address.path}"
 
 
 def redact(url: str) -> str:

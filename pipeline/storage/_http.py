@@ -48,6 +48,11 @@ class _Far(Location):
     def _place(self) -> str:
         return self.url
 
+    def at_hand(self, paths: Sequence[str]) -> Sequence[bool]:
+        """See `Location.at_hand`; those that `gather` brought."""
+        held = self.kept().held
+        return [path in held for path in paths]
+
     def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
         """See `Location.kept_files`."""
         kept = self.kept()

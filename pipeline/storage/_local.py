@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from pipeline.errors import StorageError
 from pipeline.storage import _listing, _locks, _reading, _writing
 from pipeline.storage._base import local_path
 from pipeline.storage._listing import Listing
-from pipeline.storage._location import Fetched, Fingerprint, Location, Results
+from pipeline.storage._location import Fetched, Fingerprint, Location, Peeked, Results
 
 
 class LocalFolder(Location):
     """A folder of this machine; it need not exist."""
 
     local: str
+    keeps_times = True
 
     def __init__(self, path: str) -> None:
         self.local = local_path(path)
@@ -79,9 +80,13 @@ class LocalFolder(Location):
         """See `Location.fetch_many`; in the given order."""
         return _reading.fetch_many(self.local, paths)
 
-    def content_digest(self, path: str) -> bytes | None:
-        """See `Location.content_digest`."""
-        return _reading.content_digest(self._at(path))
+    def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[Peeked]:
+        """See `Location.peek_many`; in the given order."""
+        return _reading.peek_many(self.local, paths, head, tail)
+
+    def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
+        """See `Location.content_digests`."""
+        return [_reading.content_digest(self._at(path)) for path in paths]
 
     def write(self, path: str, data: bytes) -> None:
         """See `Location.write`."""
@@ -137,7 +142,7 @@ class LocalFolder(Location):
         """See `Location.sync`."""
         _writing.sync(self.local)
 
-    def lock(self, path: str, what: str) -> AbstractContextManager[None]:
+    def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
         """See `Location.lock`; it is the operating system's, so it dies with its holder."""
         return _locks.lock(self._at(path), what)
 

@@ -35,6 +35,11 @@ class Results:
     failed: dict[str, str] = field(default_factory=dict)
     digests: dict[str, bytes] = field(default_factory=dict)
 
+    def must(self, place: Location) -> None:
+        """Raise `StorageError` for the first file that was not done at `place`: for files that nothing goes without."""
+        for path, reason in self.failed.items():
+            raise StorageError(f"{place.join(path)}: cannot be written: {reason}")
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -53,6 +58,20 @@ class Fetched:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """Beginning and end of one file of a batch: its `index` in the batch, its `size` (bytes), or the `reason` for none.
+
+    `head` may be more than was asked for, and is all of the file where it is `size` bytes long.
+    """
+
+    index: int
+    size: int = 0
+    head: bytes = b""
+    tail: bytes = b""
+    reason: str | None = None
+
+
 class Location:
     """A place that holds files: a folder, an archive, a store. Paths below it are relative and use ``/``.
 
@@ -61,12 +80,13 @@ class Location:
     so in a sentence.
 
     `url` is what the user calls the place, without secrets; `local` its absolute path where it is a folder of this
-    machine, else None.
+    machine, else None. `keeps_times` says whether `folder_times` tells that files came or went.
     """
 
     local: str | None = None
+    keeps_times: bool = False
     #: Whether files come over a network, and are brought here by `gather` before anything reads them.
-    far = False
+    far: bool = False
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -95,7 +115,9 @@ class Location:
         raise self._cannot("be looked at")
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
-        """Files whose suffix, in lower case, is one of `suffixes` (``.txt``), in subfolders too.
+        """Files whose suffix is one of `suffixes`, in subfolders too.
+
+        A single suffix (``.txt``) is meant as it is written; several (``.jpg``, ``.png``) in any case.
 
         With `with_stats` also four numbers each that change when the file does.
         """
@@ -152,11 +174,21 @@ class Location:
         """
         raise self._cannot("be read")
 
-    def content_digest(self, path: str) -> bytes | None:
-        """XXH3-128 (16 bytes) of a file's content, read in pieces; None where it cannot be read."""
+    def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[Peeked]:
+        """The first `head` and the last `tail` bytes of files, one by one as they come."""
+        for fetched in self.fetch_many(paths):
+            data = fetched.data
+            yield Peeked(fetched.index, len(data), data, data[-tail:], fetched.reason)
+
+    def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
+        """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
         raise self._cannot("be read")
 
     # Places that are far
+
+    def at_hand(self, paths: Sequence[str]) -> Sequence[bool]:
+        """Whether each of the files can be read without asking for it over a network that has limits; see `gather`."""
+        return [True] * len(paths)
 
     def ask(self, paths: Sequence[str]) -> Asked:
         """What it would take to `gather` the files."""
@@ -230,15 +262,20 @@ class Location:
 
     # Locks
 
-    def lock(self, path: str, what: str) -> AbstractContextManager[None]:
-        """Hold the lock file `path` while inside; raises `LockError` where another run holds it."""
+    def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
+        """Hold the lock file `path` while inside; raises `LockError` where another run holds it.
+
+        What it gives is to be called before anything is vouched for: it raises `StorageError` where the lock is lost,
+        because `what` was removed meanwhile.
+        """
         raise self._cannot("be written to")
 
     def lock_holder(self, path: str) -> str | None:
         """Who holds the lock file `path`, as it says of itself; None where nobody does."""
         raise self._cannot("be looked at")
 
+    def break_lock(self, path: str) -> None:
+        """Take the lock file `path` away from whoever holds it; those that die with their holder are left."""
+
     def _cannot(self, doing: str) -> StorageError:
         return StorageError(f"{self.url}: cannot {doing}")
-
-

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from pipeline.errors import LockError
+from pipeline.errors import LockError, StorageError
 from pipeline.storage._base import storage_error
 
 
 @contextlib.contextmanager
-def lock(path: str, what: str) -> Iterator[None]:
+def lock(path: str, what: str) -> Iterator[Callable[[], None]]:
     """Hold the lock file `path` while inside; it is the operating system's, so it dies with its holder.
 
-    Raises `LockError`, naming host, process and since when, where another run holds it.
+    Gives a function that raises `StorageError` where the file is not there any more. Raises `LockError`, naming host,
+    process and since when, where another run holds it.
     """
     import datetime
     import fcntl
@@ -34,10 +36,21 @@ def lock(path: str, what: str) -> Iterator[None]:
         os.ftruncate(fd, 0)
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode(), 0)
-        yield
+        yield functools.partial(_still_there, fd, path, what)
         os.ftruncate(fd, 0)
     finally:
         os.close(fd)
+
+
+def _still_there(fd: int, path: str, what: str) -> None:
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        there = None
+    except OSError as error:
+        raise storage_error(error, path, "read") from None
+    if there is None or not os.path.samestat(there, os.fstat(fd)):
+        raise StorageError(f"{what} was removed while this run was at work; run again")
 
 
 def lock_holder(path: str) -> str | None:

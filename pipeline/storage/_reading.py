@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.stop import STOP, check_stop
 from pipeline.storage._base import SETTLE_NS, storage_error
-from pipeline.storage._location import Fetched, Fingerprint
+from pipeline.storage._location import Fetched, Fingerprint, Peeked
 from pipeline.tally import count_file
 
 
@@ -153,6 +153,27 @@ def fetch_many(root: str, paths: Sequence[str]) -> Iterator[Fetched]:
             yield Fetched(i, reason=os.strerror(error.errno or 0))
         else:
             yield Fetched(i, data)
+
+
+def peek_many(root: str, paths: Sequence[str], head: int, tail: int) -> Iterator[Peeked]:
+    """The first `head` and the last `tail` bytes of the files `paths` below `root`, in order."""
+    for i, path in enumerate(paths):
+        check_stop()
+        full = os.path.join(root, path)
+        try:
+            fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                size = os.fstat(fd).st_size
+                first = os.pread(fd, head, 0)
+                last = first[-tail:] if len(first) >= size else os.pread(fd, tail, max(size - tail, 0))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
+                raise storage_error(error, full, "read") from None
+            yield Peeked(i, reason=os.strerror(error.errno or 0))
+        else:
+            yield Peeked(i, size, first, last)
 
 
 def content_digest(path: str) -> bytes | None:

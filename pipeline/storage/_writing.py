@@ -156,6 +156,7 @@ def copy_many(
                                    "system; set target.images to copy or symlink") from None
             if hits_all(error) and not _source_refused(sources[i]):
                 raise storage_error(error, os.path.join(folder, name), "written") from None
+            _raise_if_gone(sources[i])
             reason = os.strerror(error.errno or 0)
         if reason is None:
             results.done += 1
@@ -165,6 +166,14 @@ def copy_many(
             _clean(temporary, temp_fd)
             results.failed[paths[i]] = f"{sources[i]}: {reason}"
     return results
+
+
+def _raise_if_gone(source: str) -> None:
+    """Without its folder no further image of it can be had: that stops the run, and is told once."""
+    folder = os.path.dirname(source)
+    if not os.path.isdir(folder):
+        raise StorageError(f"{folder}: the folder of the source is gone while images are copied from it; bring it back "
+                           "and run again: it goes on where it was")
 
 
 def write_fetched(
@@ -299,6 +308,7 @@ def write_whole(path: str, data: bytes) -> None:
             finally:
                 os.close(out)
             os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+            os.fsync(fd)  # the name, too
         except OSError as error:
             _clean(temporary, fd)
             raise storage_error(error, path, "written") from None

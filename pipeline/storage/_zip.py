@@ -328,12 +328,14 @@ class ZipFolder(Location):
                 else:
                     yield Fetched(i, data)
 
-    def content_digest(self, path: str) -> bytes | None:
-        """See `Location.content_digest`."""
+    def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
+        """See `Location.content_digests`."""
         import xxhash
 
-        data = self.read(path)
-        return None if data is None else bytes(xxhash.xxh3_128_digest(data))
+        found: list[bytes | None] = [None] * len(paths)
+        for one in self.fetch_many(paths):
+            found[one.index] = None if one.reason else bytes(xxhash.xxh3_128_digest(one.data))
+        return found
 
     def _in_order(self, paths: Sequence[str]) -> Iterator[tuple[int, list[int] | None]]:
         """Index and numbers of each path, as they lie in the archive; None for those not there, which come first."""

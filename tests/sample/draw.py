@@ -3,7 +3,8 @@
     python tests/sample/draw.py [OUTDIR]
 
 Three small datasets in YOLO layout, `detect`, `segment` and `pose`, go to OUTDIR (this folder, if none is named). Each
-has `images/` and `labels/`, and in them `train2017` and `val2017`, as COCO 2017 has.
+has `images/` and `labels/`, and in them `train2017` and `val2017`, as COCO 2017 has. A fourth, `labelme`, is a folder
+of pictures with a JSON file beside each, as labelme saves them.
 
 Nothing in a label is made up beside the picture: an object's pixels are remembered while it is drawn; its box is their
 extent, its polygon their outline, and a person's keypoints are the joints that the limbs were drawn between.
@@ -14,6 +15,7 @@ The same files come out everywhere: the standard library only, one seed a pictur
 sines. Only the packing of the PNG files is zlib's, so another zlib may give other bytes of the same pixels.
 """
 
+import json
 import random
 import struct
 import sys
@@ -381,6 +383,19 @@ SCENES: dict[str, dict[str, list[Scene]]] = {
 }
 
 
+#: What somebody would label by hand: pictures of the street, with kites and dogs that COCO's sample has too.
+PHOTOS = [
+    Scene(760002, "dog, person"),
+    Scene(760004, "kite"),
+    Scene(760007, "dog, kite", TALL),
+    Scene(760009, "person, kite"),
+    Scene(760011, "dog"),
+    Scene(760014, "kite, dog, person"),
+    Scene(760015, "dog, dog"),
+    Scene(760019, ""),
+]
+
+
 @dataclass
 class Thing:
     """A drawn object: which pixels it covers."""
@@ -533,6 +548,36 @@ def sample() -> Iterator[tuple[str, bytes, Counter[str]]]:
                     yield path, content, Counter(name for name, _ in rows)
 
 
+def labelme_file(name: str, things: list[Thing], picture: Picture) -> bytes:
+    """Write what labelme 5 saves: dogs as rectangles, other things as polygons."""
+    shapes: list[dict[str, object]] = []
+    for thing in things:
+        left, top, right, bottom = thing.box()
+        boxed = thing.name == "dog"
+        points = [(right, bottom), (left, top)] if boxed else polygon(thing)
+        shapes.append({
+            "label": thing.name,
+            "points": [[float(x), float(y)] for x, y in points],
+            "group_id": None,
+            "description": "",
+            "shape_type": "rectangle" if boxed else "polygon",
+            "flags": {},
+            "mask": None,
+        })
+    data: dict[str, object] = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None,
+            "imageHeight": picture.height, "imageWidth": picture.width}
+    return json.dumps(data, indent=2).encode("ascii") + b"\n"
+
+
+def photos() -> Iterator[tuple[str, bytes, Counter[str]]]:
+    """Yield the pictures that labelme labelled, as `sample` does."""
+    for scene in PHOTOS:
+        picture, things = draw(scene)
+        name = f"photo{scene.number % 100:02d}"
+        yield f"labelme/{name}.png", picture.png(), Counter()
+        yield f"labelme/{name}.json", labelme_file(f"{name}.png", things, picture), Counter(t.name for t in things)
+
+
 def main(arguments: list[str]) -> int:
     if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
         sys.stderr.write("usage: draw.py [OUTDIR]\n")
@@ -540,8 +585,11 @@ def main(arguments: list[str]) -> int:
     out = Path(arguments[0]) if arguments else Path(__file__).resolve().parent
     files: Counter[str] = Counter()
     objects: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for path, content, names in sample():
-        task, kind, folder, _ = path.split("/")
+    for path, content, names in [*sample(), *photos()]:
+        if path.startswith("labelme/"):
+            task, kind, folder = "labelme", "labels" if path.endswith(".json") else "images", "photos"
+        else:
+            task, kind, folder, _ = path.split("/")
         target = out / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)

@@ -1,0 +1,157 @@
+"""A bounded window of work in flight: many requests at a time, each file with its own result."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from pipeline.stop import check_stop
+from pipeline.storage._refused import Refused
+from pipeline.tally import count_file
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Requests in flight. Stores on this machine need 8; one that is 30 ms away needs 32 for 1,000 small files a second.
+WIDTH = 32
+#: So many files in a row that fail for a passing reason: the store is not going to mend while we go on.
+_GIVE_UP = 32
+_TRIES = 3
+_FIRST_WAIT_S = 0.2
+
+
+class _Closed(Exception):  # noqa: N818 - nobody waits for results any more
+    pass
+
+
+def in_flight(
+    work: Callable[[T], R], items: Iterable[T], *, name: Callable[[T], str], doing: str, width: int = WIDTH
+) -> Iterator[tuple[T, R | Refused]]:
+    """``(item, work(item))`` for all `items` as they are done, with at most `width` under way and as many waiting.
+
+    What is refused for this one file is given as its `Refused`, after some tries where it may pass. Raises
+    `StorageError`, with the item's `name` and `doing`, at the first refusal that would meet every file, and where many
+    files in a row are refused. `items` is read as results are taken, by one thread at a time.
+    """
+    if width <= 1:
+        yield from _one_by_one(work, items, name, doing)
+        return
+    crew = _Crew(work, items, width)
+    row = 0
+    try:
+        for item, result in crew.results():
+            row = _judge(result, row, name(item), doing) if isinstance(result, Refused) else 0
+            count_file()
+            yield item, result
+    finally:
+        crew.closed.set()
+
+
+def _one_by_one(
+    work: Callable[[T], R], items: Iterable[T], name: Callable[[T], str], doing: str
+) -> Iterator[tuple[T, R | Refused]]:
+    row = 0
+    for item in items:
+        check_stop()
+        try:
+            result: R | Refused = persist(lambda item=item: work(item))  # type: ignore[misc]
+            row = 0
+        except Refused as refused:
+            result, row = refused, _judge(refused, row, name(item), doing)
+        count_file()
+        yield item, result
+
+
+def _judge(refused: Refused, row: int, url: str, doing: str) -> int:
+    row = row + 1 if refused.passing else 0
+    if refused.fatal or row >= _GIVE_UP:
+        raise refused.error(url, doing) from None
+    return row
+
+
+def persist(ask: Callable[[], R], pause: Callable[[float], object] = time.sleep) -> R:
+    """What `ask` returns, tried again after growing, random waits where it is refused for a passing reason."""
+    for attempt in range(_TRIES):
+        try:
+            return ask()
+        except Refused as refused:
+            if not refused.passing or attempt == _TRIES - 1:
+                raise
+        pause(_FIRST_WAIT_S * 2**attempt * (0.5 + random.random()))
+        check_stop()
+    raise AssertionError
+
+
+class _Crew:
+    """Threads that take items and leave results. They are daemons: a stopped run does not wait for a silent store."""
+
+    def __init__(self, work: Callable[[Any], Any], items: Iterable[Any], width: int) -> None:
+        self.closed = threading.Event()
+        self._work, self._items = work, iter(items)
+        self._taking = threading.Lock()
+        self._done: queue.Queue[tuple[Any, Any] | BaseException | None] = queue.Queue(width)
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(width)]
+
+    def results(self) -> Iterator[tuple[Any, Any]]:
+        for number, thread in enumerate(self._threads):
+            with self._taking:  # few items need few threads
+                if number and self._items is _NOTHING:
+                    self._threads = self._threads[:number]
+                    break
+            thread.start()
+        left = len(self._threads)
+        while left:
+            check_stop()
+            try:
+                found = self._done.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if found is None:
+                left -= 1
+            elif isinstance(found, BaseException):
+                raise found
+            else:
+                yield found
+
+    def _run(self) -> None:
+        try:
+            while (taken := self._take()) is not None:
+                item = taken[0]
+                try:
+                    result = persist(lambda item=item: self._work(item), self.closed.wait)  # type: ignore[misc]
+                except Refused as refused:
+                    result = refused
+                self._put((item, result))
+            self._put(None)
+        except _Closed:
+            pass
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+            with contextlib.suppress(_Closed):
+                self._put(error)
+
+    def _take(self) -> tuple[Any] | None:
+        with self._taking:
+            if self.closed.is_set():
+                raise _Closed
+            try:
+                return (next(self._items),)
+            except StopIteration:
+                self._items = _NOTHING
+                return None
+
+    def _put(self, what: tuple[Any, Any] | BaseException | None) -> None:
+        while not self.closed.is_set():
+            try:
+                return self._done.put(what, timeout=0.5)
+            except queue.Full:
+                continue
+        raise _Closed
+
+
+_NOTHING: Iterator[Any] = iter(())
+
