@@ -51,7 +51,6 @@ def apply_plan(
                                  planned.staged, job.origins)
     function = functools.partial(apply.apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
-    _gather(job, planned, progress)
     with progress.stage("apply", files) as step:
         for outcome in engine.map(function, tasks, files=files):
             parts[outcome.bucket] = outcome.part
@@ -63,12 +62,13 @@ def apply_plan(
     return failed
 
 
-def _gather(job: Job, planned: Planned, progress: Progress) -> None:
-    """Bring images that lie far away to the workdir: from one process, so that limits hold."""
+def gather(job: Job, planned: Planned, progress: Progress) -> bool:
+    """Bring images that lie far away to the workdir: from one process, so that limits hold. Whether there were any."""
     far = far_images(job, planned)
     with progress.stage("fetch", sum(map(len, far.values())), "images") as step:
         for place, names in far.items():
             storage.locate(place, job.workdir).gather(names, limits(job.config), step.add)
+    return bool(far)
 
 
 def reclaim(job: Job, planned: Planned) -> None:

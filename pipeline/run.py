@@ -14,8 +14,8 @@ from typing import Any
 
 from pipeline import _losses
 from pipeline._checking import diff_targets, last_run, open_target, refuse_busy, verify_target
-from pipeline._planning import plan_report, plan_subset, refuse
-from pipeline._publish import PROBLEMS, apply_plan, commit, is_current_recipe, nothing_to_do, reclaim, record
+from pipeline._planning import Planned, plan_report, plan_subset, refuse
+from pipeline._publish import PROBLEMS, apply_plan, commit, gather, is_current_recipe, nothing_to_do, reclaim, record
 from pipeline._source import (
     Report,
     import_for_index,
@@ -29,8 +29,8 @@ from pipeline._splitting import remember
 from pipeline.config import Config, validate
 from pipeline.engine import Engine
 from pipeline.errors import StorageError, plural
-from pipeline.index import add_counts
-from pipeline.job import SourceJob, resolve
+from pipeline.index import IndexInfo, add_counts
+from pipeline.job import Job, SourceJob, resolve
 from pipeline.manifest import LOCK, TargetState, tidy
 from pipeline.progress import Progress
 from pipeline.stop import check_stop
@@ -183,9 +183,11 @@ def build(
             state = TargetState(job.target, job.prefixes)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         check_stop()
-        planned = plan_subset(job, infos, state, engine, progress, suspects)
-        report = plan_report(job, infos, planned)
-        refuse(job, planned)
+        planned, report = _plan(job, infos, state, engine, progress, suspects)
+        if gather(job, planned, progress):  # sizes are known now, and images can be looked at
+            asked = report.data["fetch"]
+            planned, report = _plan(job, infos, state, engine, progress, suspects)
+            report.data["fetch"] = asked
         check_stop()
         remember(job, planned.dealt)
         try:
@@ -206,3 +208,14 @@ def build(
         report.data["failed"] = failed
     record(job, report)
     return report
+
+
+def _plan(
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, engine: Engine, progress: Progress,
+    suspects: frozenset[str],
+) -> tuple[Planned, Report]:
+    """A plan that nothing stands in the way of, and its report."""
+    planned = plan_subset(job, infos, state, engine, progress, suspects)
+    report = plan_report(job, infos, planned)
+    refuse(job, planned)
+    return planned, report

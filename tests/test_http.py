@@ -152,6 +152,17 @@ def test_an_archive_that_changes_is_read_anew(town: Path, nginx: Nginx, make_sub
     archive.write_bytes(before)
 
 
+def test_images_that_are_looked_at_are_fetched_first(far: Subset, nginx: Nginx) -> None:
+    nginx.log()
+    how = ("--set", "select.check_images=header", "--json")
+    planned = far.command("plan", *how).json
+    assert planned["problems"] == {}
+    assert images_asked(nginx) <= 2
+    assert "is no image" in far.command("build", *how, code=1).err
+    skipped = far.command("build", *how, "--set", "on_error=skip", code=1).json
+    assert skipped["images"]["image_unreadable"] == planned["fetch"]["images"]
+
+
 def test_labels_are_not_read_over_the_network(town: Path, nginx: Nginx, make_subset: MakeSubset) -> None:
     pack(town / "labels", nginx.www / "labels.zip", "labels")
     source = {"names": str(town / "coco.yaml"),
