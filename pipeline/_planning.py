@@ -198,6 +198,7 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
         report.data["split"] = split_report(job.config.split, planned.dealt, report.data["subset"])
     report.data.pop("buckets", None)
     report.data["changes"] = planned.changes
+    report.data["fetch"] = _requests(job, planned)
     for split, cure in _lacking(job, report.data["subset"]):
         report.warnings.append(f"the subset has no {split} images, and trainers need them; {cure}")
     if planned.problems:
@@ -213,6 +214,27 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
         storage.locate(job.workdir).write(os.path.relpath(place, job.workdir), to_parquet(report.problems))
         report.data["left_out"] = told(report.problems, place)
     return report
+
+
+def far_images(job: Job, planned: Planned) -> dict[str, list[str]]:
+    """Names of the images that are to be copied and lie far away, by their place; see `Location.gather`."""
+    from pipeline._images import image_sources
+
+    origins = {prefix: url for prefix, url in job.origins.items() if url and storage.locate(url).far}
+    if not job.need_image or not origins:
+        return {}
+    names, _ = image_sources(planned.folder, planned.buckets, dict(origins), [], copies=True)
+    return {place: some for place, some in names.items() if some}
+
+
+def _requests(job: Job, planned: Planned) -> dict[str, int | None]:
+    """What fetching far images takes: how many, requests, and bytes where they are known."""
+    far = far_images(job, planned)
+    asked = [storage.locate(place, job.workdir).ask(names) for place, names in far.items()]
+    sizes = [a.bytes for a in asked]
+    known = sum(s for s in sizes if s is not None)
+    return {"images": sum(map(len, far.values())), "requests": sum(a.requests for a in asked),
+            "bytes": None if None in sizes else known}
 
 
 def none() -> dict[str, int]:

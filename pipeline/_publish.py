@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 
 from pipeline import __version__, exporters, storage
 from pipeline import manifest as target_manifest
-from pipeline._planning import Planned, folder_times, none, still_there
+from pipeline._planning import Planned, far_images, folder_times, none, still_there
 from pipeline._source import Report, source_digest
 from pipeline.digest import digest_of
 from pipeline.engine import Engine
 from pipeline.errors import StorageError
+from pipeline.fetch import limits
 from pipeline.index import IndexInfo, Scan
 from pipeline.job import Job
 from pipeline.manifest import Manifest, TargetState
@@ -59,6 +60,15 @@ def apply_plan(
     apply.publish(job.target, planned.staged)
     planned.totals["parts"] = parts
     return failed
+
+
+def gather(job: Job, planned: Planned, progress: Progress) -> bool:
+    """Bring images that lie far away to the workdir: from one process, so that limits hold. Whether there were any."""
+    far = far_images(job, planned)
+    with progress.stage("fetch", sum(map(len, far.values())), "images") as step:
+        for place, names in far.items():
+            storage.locate(place, job.workdir).gather(names, limits(job.config), step.add)
+    return bool(far)
 
 
 def reclaim(job: Job, planned: Planned) -> None:
