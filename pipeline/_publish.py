@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from pipeline import __version__, exporters, storage
 from pipeline import manifest as target_manifest
+from pipeline._gathering import MetaFile
 from pipeline._planning import Planned, far_images, folder_times, none, still_there
 from pipeline._source import Report, source_digest
 from pipeline.digest import digest_of
@@ -129,10 +130,10 @@ def commit(
     writes = [path for action, path in planned.meta if action == "write"]
     if planned.changes:
         _drop_caches(job, planned)
-    job.target.write_many(writes, [planned.contents[p] for p in writes]).must(job.target)
+    _write_meta(job, {path: planned.contents[path] for path in writes})
     if planned.changes:
         job.target.sync()  # what the manifest vouches for must outlive a power cut
-    meta = {p: {"size": len(c), "digest": digest_of(c).hex()} for p, c in planned.contents.items()}
+    meta = {path: {"size": file.size, "digest": file.digest} for path, file in planned.contents.items()}
     kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
     manifest = Manifest(
         tool=f"coco-diy {__version__}",
@@ -149,6 +150,15 @@ def commit(
     )
     _keep_problems(state, report)
     target_manifest.commit(state, manifest)
+
+
+def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
+    small = {path: file.content for path, file in files.items() if file.content is not None}
+    job.target.write_many(list(small), list(small.values())).must(job.target)
+    for path, file in files.items():
+        if file.place is not None:
+            folder, name = os.path.split(file.place)
+            job.target.copy_many([path], storage.locate(folder), [name], [file.size], "copy").must(job.target)
 
 
 def _keep_problems(state: TargetState, report: Report) -> None:

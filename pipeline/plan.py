@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline import schema
-from pipeline.digest import digest_of
 from pipeline.schema import UNKNOWN, Action
 
 if TYPE_CHECKING:
@@ -55,11 +54,11 @@ def doubt(manifest: pa.Table, paths: frozenset[str]) -> pa.Table:
     return manifest.set_column(manifest.schema.get_field_index("digest"), schema.manifest().field("digest"), digest)
 
 
-def meta_plan(wanted: dict[str, bytes], held: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
-    """(action, path) of the files that belong to no image, as `compare` decides."""
+def meta_plan(wanted: dict[str, str], held: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """(action, path) of the files that belong to no image, as `compare` decides; `wanted` are their digests in hex."""
     plan = []
-    for path, content in sorted(wanted.items()):
-        same = path in held and held[path]["digest"] == digest_of(content).hex()
+    for path, digest in sorted(wanted.items()):
+        same = path in held and held[path]["digest"] == digest
         plan.append((Action.KEEP.value if same else Action.WRITE.value, path))
     plan += [(Action.DELETE.value, path) for path in sorted(held) if path not in wanted]
     return plan

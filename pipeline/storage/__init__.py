@@ -16,7 +16,8 @@ from pipeline.storage._http import HttpFolder, RemoteZip, is_web
 from pipeline.storage._kept import drop_kept
 from pipeline.storage._listing import Listing
 from pipeline.storage._local import LocalFolder
-from pipeline.storage._location import Asked, Fetched, Fingerprint, Location, Peeked, Results
+from pipeline.storage._location import Asked, Buffer, Fetched, Fingerprint, Location, Peeked, Results
+from pipeline.storage._pieces import write_pieces
 from pipeline.storage._web import SCHEMES as WEB_SCHEMES
 from pipeline.storage._web import Limits, Transfer, Web, parse_range
 from pipeline.storage._writing import replace_with
@@ -27,6 +28,7 @@ __all__ = [
     "SETTLE_NS",
     "WEB_SCHEMES",
     "Asked",
+    "Buffer",
     "Fetched",
     "Fingerprint",
     "Limits",
@@ -49,6 +51,7 @@ __all__ = [
     "same_place",
     "storage_error",
     "within",
+    "write_pieces",
 ]
 
 

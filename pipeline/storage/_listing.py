@@ -68,6 +68,24 @@ class Listing:
         return state.digest()
 
 
+def list_files(folder: str, paths: Sequence[str]) -> Listing:
+    """The files `paths` below `folder`, with their stats."""
+    listing = Listing(folder)
+    names: list[str] = []
+    stats: list[int] = []
+    for path in paths:
+        try:
+            s = os.stat(os.path.join(folder, path))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise storage_error(error, os.path.join(folder, path), "read") from None
+        names.append(path)
+        stats.extend((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
+    listing.take(names, stats, with_stats=True)
+    return listing
+
+
 def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
     """List the files below `folder` whose suffix, in lower case, is one of `suffixes` (``.txt``).
 
