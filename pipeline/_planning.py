@@ -18,7 +18,7 @@ from pipeline.exporters import Dataset
 from pipeline.index import IndexInfo, add_counts
 from pipeline.job import Job, keep_out_of_subsets
 from pipeline.manifest import TargetState, to_parquet
-from pipeline.plan import meta_plan
+from pipeline.plan import compare, meta_held, meta_wanted, summarise
 from pipeline.progress import Progress
 from pipeline.report import dataset_record
 from pipeline.schema import Task
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: The record beside the training YAML.
 RECORD = "DATASET.md"
+#: The part of a plan that belongs to no bucket: files of the whole subset.
+META_PART = "meta.parquet"
 
 
 @dataclass
@@ -63,6 +65,8 @@ def plan_subset(
     suspects: frozenset[str] = frozenset(),
 ) -> Planned:
     """The Dask frame over the indexes, ending in one plan a bucket; files in `suspects` are not believed."""
+    import pyarrow.parquet as pq
+
     from pipeline import _planner
 
     source_report(job, infos)  # raises for bad rows and unknown class ids before anything is decided
@@ -90,7 +94,10 @@ def plan_subset(
     contents = assemble(job.config.target.format, dataset, context.plan_dir, context.buckets)
     contents[RECORD] = MetaFile.of(dataset_record(record_facts(job, infos, totals)).encode())
     held = {p: h for p, h in still_there(job, state).items() if p not in suspects}
-    meta = meta_plan({path: file.digest for path, file in contents.items()}, held)
+    table = compare(meta_wanted(contents), meta_held(held))
+    storage.replace_with(os.path.join(job.plan_dir, META_PART), lambda path: pq.write_table(table, path))
+    add_counts(totals, {"plan": summarise(table)})
+    meta = list(zip(table["action"].to_pylist(), table["path"].to_pylist(), strict=True))
     foreign += [p for a, p in meta if a == "write" and p not in state.meta and job.target.exist_many([p])[0]]
     return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
                    context.staged, sorted(left_out), dealt)
@@ -181,9 +188,6 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
     for action, kinds in planned.totals["plan"].items():
         for kind, counts in kinds.items():
             plan[action][kind] = counts
-    for action, path in planned.meta:
-        plan[action]["meta"]["files"] += 1
-        plan[action]["meta"]["bytes"] += planned.contents[path].size if path in planned.contents else 0
     subset = planned.totals["subset"]
     report.data |= {
         "target": job.root,
