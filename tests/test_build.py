@@ -65,7 +65,8 @@ def test_a_second_build_does_nothing(subset: Subset) -> None:
     assert (told["status"], told["changes"]) == ("nothing to do", 0)
     sizes: dict[str, list[int]] = {}
     for path, content in contents(subset.target, record=True).items():
-        sizes.setdefault({"labels": "label", "images": "image"}.get(path.split("/")[0], "meta"), []).append(len(content))
+        kind = {"labels": "label", "images": "image"}.get(path.split("/")[0], "meta")
+        sizes.setdefault(kind, []).append(len(content))
     kept = {kind: {"files": len(found), "bytes": sum(found)} for kind, found in sizes.items()}
     assert told["plan"]["keep"] == kept == subset.plan()["plan"]["keep"]
     assert told["subset"]["train"]["objects"] == {"bicycle": 4, "car": 2}
