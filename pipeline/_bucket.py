@@ -76,7 +76,7 @@ class BucketIndexer:
         rows, states, problems = self._read(labels, same)
         labels = labels.set_column(labels.schema.get_field_index("size"), "size", pa.array(self.stats[:, 0]))
         fresh = self._files(labels, pictures)
-        images = self.finder.complete(self._images(labels, pictures, states))
+        images = self.finder.complete(self._images(labels, self._with_named(labels, pictures), states))
         summary = self._summary(images, rows, problems, labels)
         self._write_tables(rows, images, problems, fresh, summary)
         return self._done(listed, labels, summary)
@@ -126,6 +126,19 @@ class BucketIndexer:
         rank = pc.index_in(suffix, pa.array(IMAGE_SUFFIXES))
         table = table.append_column("rank", rank)
         return table.sort_by([("key", "ascending"), ("rank", "ascending"), ("path", "ascending")]).combine_chunks()
+
+    def _with_named(self, labels: pa.Table, pictures: pa.Table) -> pa.Table:
+        """`pictures` with those that nobody lists: one for each label file of a split that has a suffix for them."""
+        suffixes = pa.array([s.suffix for s in self.spec.splits], pa.string()).take(labels["split"].combine_chunks())
+        if suffixes.null_count == len(suffixes):
+            return pictures
+        named = labels.set_column(labels.schema.get_field_index("path"), "path", pc.binary_join_element_wise(
+            labels["stem"].combine_chunks(), suffixes, ""))
+        named = named.set_column(named.schema.get_field_index("size"), "size", pa.nulls(len(suffixes), pa.int64()))
+        named = named.append_column("rank", pa.array(np.zeros(len(suffixes), np.int32)))
+        named = named.filter(suffixes.is_valid()).select(pictures.column_names).cast(pictures.schema)
+        return pa.concat_tables([pictures, named]).sort_by(
+            [("key", "ascending"), ("rank", "ascending"), ("path", "ascending")]).combine_chunks()
 
     def _files(self, labels: pa.Table, pictures: pa.Table) -> pa.Table:
         both = pa.concat_tables([labels.select(["key", "path", "size"]), pictures.select(["key", "path", "size"])])

@@ -35,11 +35,12 @@ class Bad:
 
 
 def check_images(
-    index_dir: str, bucket: int, level: str, origins: dict[str, str | None], images: pa.Table
+    index_dir: str, bucket: int, level: str, origins: dict[str, str | None], images: pa.Table, keep: str
 ) -> dict[str, Bad]:
     """Look at `images` by `level` (header or full); returns those that cannot be used, by key.
 
-    `origins` is where they come from, by what their keys begin with.
+    `origins` is where they come from, by what their keys begin with; `keep` is as in `storage.locate`. Images that lie
+    far away and were not fetched yet are not looked at.
 
     `images` has `schema.images` and the columns mark (what decides whether it is copied again) and state (its
     fingerprint; null while it is too young to be trusted). What was seen before of an image in the same state is not
@@ -58,14 +59,19 @@ def check_images(
         here = [row for row in new if row["key"].startswith(prefix)]
         if not here:
             continue
-        names = [row["image_path"] for row in here]
-        for i, look in _look(storage.locate(folder or ""), names, level):
+        origin = storage.locate(folder or "", keep)
+        at_hand = origin.at_hand([row["image_path"] for row in here])
+        here = [row for row, there in zip(here, at_hand, strict=True) if there]
+        for i, look in _look(origin, [row["image_path"] for row in here], level):
             fresh[here[i]["key"]] = look
     if fresh:
         _write(place, part_name(bucket), before, new, fresh, level)
     bad = {}
+    unseen = {row["key"] for row in new} - fresh.keys()
     for row in wanted:
         key = row["key"]
+        if key in unseen:
+            continue
         reason, detail = ((fresh[key].reason, fresh[key].detail) if key in fresh
                           else (seen[key]["reason"], seen[key]["detail"]))
         if reason is not None:
@@ -127,7 +133,8 @@ def _write(
     from pipeline.manifest import to_parquet
 
     rows = [{"key": row["key"], "mark": row["state"], "level": level, **vars(fresh[str(row["key"])])}
-            for row in new if row["state"] is not None and fresh[str(row["key"])].reason != _UNREAD]
+            for row in new if row["state"] is not None and row["key"] in fresh
+            and fresh[str(row["key"])].reason != _UNREAD]
     added = pa.Table.from_pylist(rows, schema.checks())
     kept = before.filter(pc.invert(pc.is_in(before["key"], added["key"].combine_chunks())))
     table = pa.concat_tables([kept.cast(schema.checks()), added]).sort_by("key")
@@ -135,11 +142,12 @@ def _write(
 
 
 def image_sources(
-    folder: str, buckets: int, origins: dict[str, str | None], left_out: list[list[str]]
+    folder: str, buckets: int, origins: dict[str, str | None], left_out: list[list[str]], *, copies: bool = False
 ) -> tuple[dict[str, list[str]], bytes]:
     """Names of the source images of a plan by folder, and their digests (16 bytes each) in the same order, joined.
 
     `left_out` are prefix of the key, name and digest (hex) of those that were looked at and are bad: one may be mended.
+    With `copies` only those that are still to be copied.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -149,6 +157,8 @@ def image_sources(
     parts = [pq.read_table(os.path.join(folder, part_name(b)), columns=columns) for b in range(buckets)]
     table = pa.concat_tables(parts)
     table = table.filter(pc.and_(table["source"].is_valid(), pc.not_equal(table["action"], Action.DELETE.value)))
+    if copies:
+        table = table.filter(pc.equal(table["action"], Action.COPY.value))
     names: dict[str, list[str]] = {}
     by_root: dict[str, list[bytes]] = {}
     for prefix, root in origins.items():

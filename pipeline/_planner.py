@@ -270,7 +270,7 @@ def _without_bad(
     for source in context.sources:
         own = images.filter(pc.starts_with(images["key"], source.prefix))
         origins = {prefix: place for prefix, place in context.origins.items() if prefix.startswith(source.prefix)}
-        bad |= check_images(source.index_dir, bucket, context.check_images, origins, own)
+        bad |= check_images(source.index_dir, bucket, context.check_images, origins, own, context.workdir)
     for key, found in bad.items():
         choice.problems.append((key, found.reason))
         choice.dropped[found.reason] = choice.dropped.get(found.reason, 0) + 1

@@ -18,7 +18,7 @@ from pipeline.exporters import Dataset
 from pipeline.index import IndexInfo, add_counts
 from pipeline.job import Job, keep_out_of_subsets
 from pipeline.manifest import TargetState, to_parquet
-from pipeline.plan import meta_plan
+from pipeline.plan import compare, meta_held, meta_wanted, summarise
 from pipeline.progress import Progress
 from pipeline.report import dataset_record
 from pipeline.schema import Task
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: The record beside the training YAML.
 RECORD = "DATASET.md"
+#: The part of a plan that belongs to no bucket: files of the whole subset.
+META_PART = "meta.parquet"
 
 
 @dataclass
@@ -63,6 +65,8 @@ def plan_subset(
     suspects: frozenset[str] = frozenset(),
 ) -> Planned:
     """The Dask frame over the indexes, ending in one plan a bucket; files in `suspects` are not believed."""
+    import pyarrow.parquet as pq
+
     from pipeline import _planner
 
     source_report(job, infos)  # raises for bad rows and unknown class ids before anything is decided
@@ -90,7 +94,10 @@ def plan_subset(
     contents = assemble(job.config.target.format, dataset, context.plan_dir, context.buckets)
     contents[RECORD] = MetaFile.of(dataset_record(record_facts(job, infos, totals)).encode())
     held = {p: h for p, h in still_there(job, state).items() if p not in suspects}
-    meta = meta_plan({path: file.digest for path, file in contents.items()}, held)
+    table = compare(meta_wanted(contents), meta_held(held))
+    storage.replace_with(os.path.join(job.plan_dir, META_PART), lambda path: pq.write_table(table, path))
+    add_counts(totals, {"plan": summarise(table)})
+    meta = list(zip(table["action"].to_pylist(), table["path"].to_pylist(), strict=True))
     foreign += [p for a, p in meta if a == "write" and p not in state.meta and job.target.exist_many([p])[0]]
     return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
                    context.staged, sorted(left_out), dealt)
@@ -181,9 +188,6 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
     for action, kinds in planned.totals["plan"].items():
         for kind, counts in kinds.items():
             plan[action][kind] = counts
-    for action, path in planned.meta:
-        plan[action]["meta"]["files"] += 1
-        plan[action]["meta"]["bytes"] += planned.contents[path].size if path in planned.contents else 0
     subset = planned.totals["subset"]
     report.data |= {
         "target": job.root,
@@ -202,6 +206,7 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
         report.data["split"] = split_report(job.config.split, planned.dealt, report.data["subset"])
     report.data.pop("buckets", None)
     report.data["changes"] = planned.changes
+    report.data["fetch"] = _requests(job, planned)
     for split, cure in _lacking(job, report.data["subset"]):
         report.warnings.append(f"the subset has no {split} images, and trainers need them; {cure}")
     if planned.problems:
@@ -217,6 +222,27 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
         storage.locate(job.workdir).write(os.path.relpath(place, job.workdir), to_parquet(report.problems))
         report.data["left_out"] = told(report.problems, place)
     return report
+
+
+def far_images(job: Job, planned: Planned) -> dict[str, list[str]]:
+    """Names of the images that are to be copied and lie far away, by their place; see `Location.gather`."""
+    from pipeline._images import image_sources
+
+    origins = {prefix: url for prefix, url in job.origins.items() if url and storage.locate(url).far}
+    if not job.need_image or not origins:
+        return {}
+    names, _ = image_sources(planned.folder, planned.buckets, dict(origins), [], copies=True)
+    return {place: some for place, some in names.items() if some}
+
+
+def _requests(job: Job, planned: Planned) -> dict[str, int | None]:
+    """What fetching far images takes: how many, requests, and bytes where they are known."""
+    far = far_images(job, planned)
+    asked = [storage.locate(place, job.workdir).ask(names) for place, names in far.items()]
+    sizes = [a.bytes for a in asked]
+    known = sum(s for s in sizes if s is not None)
+    return {"images": sum(map(len, far.values())), "requests": sum(a.requests for a in asked),
+            "bytes": None if None in sizes else known}
 
 
 def none() -> dict[str, int]:

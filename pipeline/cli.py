@@ -131,6 +131,27 @@ def index(config: str, **common: Any) -> None:
 
 
 @cli.command()
+@click.argument("config", metavar="CONFIG")
+@click.argument("names", metavar="[ARCHIVE]...", nargs=-1)
+@click.option("--extract", is_flag=True, help="unpack the archives below source.root")
+@click.option("--remove-archives", is_flag=True, help="with --extract: delete each archive that was unpacked")
+@click.option("--clean", is_flag=True, help="delete the images in the workdir that were fetched one by one")
+@_common
+def fetch(config: str, names: tuple[str, ...], extract: bool, remove_archives: bool, clean: bool,
+          **common: Any) -> None:
+    """Get the archives that CONFIG reads, and further ones by name; a fetch that was stopped goes on where it was."""
+    from pipeline import run
+    from pipeline.report import fetch_text
+
+    if remove_archives and not extract:
+        raise click.UsageError("--remove-archives needs --extract: otherwise nothing would be left")
+    loaded = _load(config, common)
+    report = run.clean_fetched(loaded) if clean else run.fetch_source(
+        loaded, names, _progress(common), extract=extract, remove_archives=remove_archives)
+    _tell(report, common, fetch_text)
+
+
+@cli.command()
 @click.argument("what", metavar="CONFIG|TARGET")
 @_common
 def stats(what: str, **common: Any) -> None:

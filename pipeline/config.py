@@ -29,13 +29,20 @@ class _Model(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
+class ImagePlace(_Model):
+    """Images that are asked for by name, because nobody lists them: the name is that of the label file."""
+
+    url: str = Field(pattern="^https?://", description="what stands before /NAME.jpg")
+    suffix: str = Field(pattern=r"^\.[A-Za-z0-9]+$", description="what the names end in, as in .jpg")
+
+
 class SplitFolders(_Model):
     """Where one split of a source lies, relative to `root` where they are relative paths."""
 
     labels: str | None = Field(None, description="folder of the label files")
     annotations: str | None = Field(None, description="COCO: the JSON file with all annotations")
     captions: str | None = Field(None, description="COCO: a JSON file with captions of the same images")
-    images: str | None = Field(None, description="folder of the images; leave out where there are none")
+    images: str | ImagePlace | None = Field(None, description="folder of the images; leave out where there are none")
 
 
 class Source(_Model):
@@ -120,8 +127,30 @@ class Engine(_Model):
         return value
 
 
+class Archive(_Model):
+    """A file that can be fetched: where it is, what it holds, and what it is checked by."""
+
+    url: str = Field(description="http(s)://, or any URL that fsspec knows")
+    size: int | None = Field(None, ge=0, description="bytes")
+    sha256: str | None = Field(None, pattern="^[0-9a-fA-F]{64}$", description="hexadecimal digest")
+    md5: str | None = Field(None, pattern="^[0-9a-fA-F]{32}$", description="hexadecimal digest")
+    task: Task | None = Field(None, description="it holds the labels of this task")
+    split: Split | None = Field(None, description="it holds the images of this split")
+    unpack: dict[str, str] = Field(
+        default_factory=dict, description="for --extract: folder in the archive: folder below source.root"
+    )
+
+
 class Fetch(_Model):
-    """Downloads."""
+    """Downloads, and images that lie elsewhere."""
+
+    folder: str = Field("downloads", description="where archives go that the source does not name by path")
+    mirror: str | None = Field(None, description="a place that has all archives under their names, asked instead")
+    connections: int = Field(4, ge=1, le=64, description="at most so many at once: the host is somebody's")
+    bytes_per_second: int | None = Field(None, ge=1, description="null: no limit")
+    requests_per_second: float | None = Field(None, gt=0, description="null: no limit")
+    timeout: float = Field(60, gt=0, description="seconds that a transfer may stand still")
+    archives: dict[str, Archive] = Field(default_factory=dict, description="file name: what it is")
 
 
 def _how_many(value: object) -> str:
@@ -135,7 +164,7 @@ class Config(_Model):
         Annotated[Source, pydantic.Tag("one")] | Annotated[list[Source], pydantic.Tag("several")],
         pydantic.Discriminator(_how_many),
     ] = Field(description="one collection, or a list of them, each with a name; classes are aligned by name")
-    fetch: Fetch = Field(default_factory=Fetch)
+    fetch: Fetch = Field(default_factory=lambda: Fetch.model_validate({}))
     classes: str | list[str | ClassEntry] | None = Field(
         None, description="classes of the subset, the order gives the ids; or the path of a names YAML; null: all"
     )
@@ -338,7 +367,7 @@ def _walk(loc: Iterable[int | str]) -> tuple[list[int | str], list[type[pydantic
 
 
 def _is_branch(step: int | str) -> bool:
-    names = {model.__name__ for model in (SplitFolders, ClassEntry)}
+    names = {model.__name__ for model in (SplitFolders, ImagePlace, ClassEntry)}
     return isinstance(step, str) and (step in names or step in ("str", "int", "[key]", "one", "several") or "[" in step
                                       or step.startswith("constrained-"))
 

@@ -119,7 +119,7 @@ def scan(
             jobs.append(("\0".join(filter(None, (split.labels, split.captions))), None, True))
         else:
             jobs.append((split.labels, frozenset({format_.SUFFIX}), with_stats))
-        if split.images is not None:
+        if split.images is not None and split.suffix is None:
             # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred.
             jobs.append((split.images, frozenset(IMAGE_SUFFIXES), False))
     if engine is None:
@@ -130,7 +130,8 @@ def scan(
             meanwhile()
         listings = result()
     found = iter(listings)
-    pairs = [(next(found), next(found) if split.images is not None else None) for split in spec.splits]
+    pairs = [(next(found), next(found) if split.images is not None and split.suffix is None else None)
+             for split in spec.splits]
     return Scan(pairs, with_stats)
 
 

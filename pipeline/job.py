@@ -149,7 +149,7 @@ class Job:
             if source["names"] is not None:
                 source["names"] = storage.local_path(source["names"])
             source["splits"] = {
-                s.split: {"annotations" if whole else "labels": s.labels, "images": s.images}
+                s.split: {"annotations" if whole else "labels": s.labels, "images": _portable_images(s)}
                 | ({"captions": s.captions} if s.captions else {}) for s in job.spec.splits}
             source.pop("root")
         data["target"]["root"], data["workdir"] = self.root, self.workdir
@@ -185,6 +185,12 @@ class Job:
         return digest_of(json.dumps(parts, sort_keys=True).encode()).hex()
 
 
+def _portable_images(split: SplitSpec) -> str | dict[str, str] | None:
+    if split.suffix is None or split.images is None:
+        return split.images
+    return {"url": split.images, "suffix": split.suffix}
+
+
 def _short(text: str) -> str:
     from pipeline.digest import digest_of
 
@@ -212,7 +218,7 @@ def resolve(config: Config) -> Job:
     job = job.with_names([s.names for s in sources])
     for source in sources:
         for split in source.spec.splits:
-            _check_places(source, split, config.target.images)
+            _check_places(source, split, config)
     if job.target.local is None and config.target.images in ("hardlink", "symlink"):
         raise ConfigError(f"target.images: a {config.target.images} cannot stand in {job.root}; set it to copy")
     _keep_apart(job)
@@ -254,7 +260,8 @@ def _options(source: Source, format_: formats.Format) -> str:
         raise ConfigError(f"source.options.{key}: {what[:1].lower()}{what[1:]}") from None
 
 
-def _check_places(source: SourceJob, split: SplitSpec, images: str) -> None:
+def _check_places(source: SourceJob, split: SplitSpec, config: Config) -> None:
+    images = config.target.images
     whole = formats.load(source.spec.format).WHOLE
     for url, what, there in (
         (split.labels, "annotations file" if whole else "labels folder", os.path.isfile if whole else _is_place),
@@ -262,18 +269,29 @@ def _check_places(source: SourceJob, split: SplitSpec, images: str) -> None:
         (split.images, "images folder", _is_place),
     ):
         if url is not None and not there(url):
-            raise ConfigError(f"source: the {what} of split {split.split}, {url}, does not exist; correct source.root "
-                              "or source.splits")
-    if split.images is not None and images in ("hardlink", "symlink") and storage.locate(split.images).local is None:
+            known = os.path.basename(storage.archive_of(url) or "") in config.fetch.archives
+            cure = "`coco-diy fetch CONFIG` gets it" if known else "correct source.root or source.splits"
+            raise ConfigError(f"source: the {what} of split {split.split}, {url}, does not exist; {cure}")
+    if split.images is None:
+        return
+    place = storage.locate(split.images)
+    if place.local is None and images in (("symlink",) if place.far else ("hardlink", "symlink")):
         raise ConfigError(f"target.images: {split.images} has no files that a {images} could lead to; set it to copy")
+    if split.suffix is not None and config.select.backgrounds != "none":
+        raise ConfigError(f"select.backgrounds: {config.select.backgrounds} wants images without a label file, and "
+                          f"{split.images} cannot be listed; set it to none, or name a folder or an archive")
 
 
 def _is_place(url: str) -> bool:
     return storage.locate(url).exists()
 
 
+#: A split with its labels, images, captions, and the suffix of images that nobody lists.
+_Found = tuple[str, Location, Location | None, Location | None, str | None]
+
+
 def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
-    found = []
+    found: list[_Found] = []
     for split, value in source.splits.items():
         given = isinstance(value, SplitFolders)
         places = value.model_dump() if isinstance(value, SplitFolders) else format_.layout(value, source.task)
@@ -282,31 +300,33 @@ def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
             raise ConfigError(f"source.splits.{split}: format {source.format} has `{key}` and `images`"
                               f"{' and perhaps `captions`' if format_.WHOLE else ''}, as in "
                               f"`{split}: {{{key}: …, images: …}}`")
+        images = places.get("images")
+        suffix = images["suffix"] if isinstance(images, dict) else None
         labels, images, captions = (
             storage.locate_below(source.root, place) if place is not None else None
-            for place in (places[key], places.get("images"), places.get("captions")))
+            for place in (places[key], images["url"] if isinstance(images, dict) else images, places.get("captions")))
         if images is not None and not given and not images.exists():
             images = None  # labels alone are a source too; a build that is to copy images says what is missing
         assert labels is not None
-        found.append((str(split), labels, images, captions))
+        found.append((str(split), labels, images, captions, suffix))
     if not format_.WHOLE:
         _no_split_within_another(found)
     # The folder's name is part of the key; where splits share it (train/labels, valid/labels), one more level is taken.
     for depth in range(1, 10):
-        folders = ["/".join(labels.key_path.split("/")[-depth:]) for _, labels, _, _ in found]
+        folders = ["/".join(labels.key_path.split("/")[-depth:]) for _, labels, *_ in found]
         if format_.WHOLE:
             folders = [os.path.splitext(folder)[0] for folder in folders]
         if len(set(folders)) == len(folders):
-            return [SplitSpec(s, f, la.url, im.url if im else None, ca.url if ca else None)
-                    for f, (s, la, im, ca) in zip(folders, found, strict=True)]
+            return [SplitSpec(s, f, la.url, im.url if im else None, ca.url if ca else None, suffix)
+                    for f, (s, la, im, ca, suffix) in zip(folders, found, strict=True)]
     raise ConfigError(f"source.splits: two splits have the same {'file of annotations' if format_.WHOLE else ''}"
                       f"{'' if format_.WHOLE else 'folder of labels'}")
 
 
-def _no_split_within_another(found: Sequence[tuple[str, Location, Location | None, Location | None]]) -> None:
+def _no_split_within_another(found: Sequence[_Found]) -> None:
     """Subfolders belong to a split: one inside another would put its images into both, the worst of leaks."""
-    for split, labels, images, _ in found:
-        for other, other_labels, other_images, _ in found:
+    for split, labels, images, *_ in found:
+        for other, other_labels, other_images, *__ in found:
             for inner, outer, what in ((labels, other_labels, "labels"), (images, other_images, "images")):
                 if split != other and inner and outer and inner.url != outer.url and _is_below(inner, outer):
                     raise ConfigError(f"source.splits: the {what} of {split}, {inner.url}, lie in those of {other}, "

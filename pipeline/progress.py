@@ -38,18 +38,25 @@ class Progress:
 
         A `total` of 0 is one that is not known.
         """
-        if self._quiet:
-            yield Step()
-            return
-        if self._stream.isatty():
-            step: _Watched = _Bar(self._stream, name, total, unit)
-        else:
-            step = _Log(self._stream, name, total, unit, self._log_every)
-        step.start()
+        step = self.open(name, total, unit)
         try:
             yield step
         finally:
             step.close()
+
+    def open(self, name: str, total: int, unit: str = "files", before: int = 0) -> Step:
+        """Like `stage`, for one whose end is not that of a block; `before` units of it were done earlier.
+
+        The unit ``B``, bytes, is shown in MB and GB.
+        """
+        if self._quiet:
+            return Step()
+        if self._stream.isatty():
+            step: _Watched = _Bar(self._stream, name, total, unit)
+        else:
+            step = _Log(self._stream, name, total, unit, self._log_every)
+        step.start(before)
+        return step
 
 
 class Step:
@@ -57,6 +64,9 @@ class Step:
 
     def add(self, count: int) -> None:
         """`count` more units are done."""
+
+    def close(self) -> None:
+        """The stage has ended."""
 
 
 class _Watched(Step):
@@ -71,7 +81,8 @@ class _Watched(Step):
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="coco-diy-progress", daemon=True)
 
-    def start(self) -> None:
+    def start(self, before: int) -> None:
+        self.initial = self._added = before
         self._thread.start()
 
     def add(self, count: int) -> None:
@@ -111,8 +122,10 @@ class _Bar(_Watched):
             from tqdm import tqdm
 
             tqdm.monitor_interval = 0  # this thread does what tqdm's own would
-            self._bar = tqdm(file=self.stream, desc=self.name, total=self.total or None, unit=f" {self.unit}",
-                             mininterval=0, miniters=1, smoothing=0)
+            octets = self.unit == "B"
+            self._bar = tqdm(file=self.stream, desc=self.name, total=self.total or None, initial=self.initial,
+                             unit="B" if octets else f" {self.unit}", unit_scale=octets, mininterval=0, miniters=1,
+                             smoothing=0)
             self._bar.start_t -= time.monotonic() - self.started
         self._bar.update(self.done() - self._bar.n)
 
@@ -128,9 +141,10 @@ class _Log(_Watched):
 
     def show(self) -> None:
         done, seconds = self.done(), time.monotonic() - self.started
-        rate = done / seconds
-        told = f"{done:,} of {self.total:,} {self.unit}" if self.total else f"{done:,} {self.unit}"
+        rate = (done - self.initial) / seconds
         left = f", {(self.total - done) / rate:,.0f} s left" if self.total and rate else ""
+        many, unit = (1_000_000, "MB") if self.unit == "B" else (1, self.unit)
+        told = f"{done // many:,} of {self.total // many:,} {unit}" if self.total else f"{done // many:,} {unit}"
         stamp = time.strftime("%H:%M:%S")
-        self.stream.write(f"{stamp} {self.name}: {told}, {rate:,.0f} {self.unit}/s{left}\n")
+        self.stream.write(f"{stamp} {self.name}: {told}, {rate / many:,.0f} {unit}/s{left}\n")
         self.stream.flush()

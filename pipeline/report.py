@@ -113,7 +113,28 @@ def plan_text(data: dict[str, Any]) -> str:
     verdict = (f"A build would change {data['changes']:,} files at {data['target']}." if data["changes"]
                else f"A build would change nothing at {data['target']}.")
     foreign = "".join(f"\nin the way: {path}" for path in data["foreign"][:10])
-    return f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n{verdict}{foreign}"
+    return f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n{_fetch_text(data)}{verdict}{foreign}"
+
+
+def _fetch_text(data: dict[str, Any]) -> str:
+    """How much would be fetched, where images lie elsewhere."""
+    told = data["fetch"]
+    if not told["images"]:
+        return ""
+    if not told["requests"]:
+        return f"{plural(told['images'], 'image')} from elsewhere, all fetched already.\n"
+    much = "of unknown size" if told["bytes"] is None else size(told["bytes"])
+    return f"{plural(told['images'], 'image')} from elsewhere: {plural(told['requests'], 'request')}, {much}.\n"
+
+
+def fetch_text(data: dict[str, Any]) -> str:
+    """What `coco-diy fetch` prints."""
+    if "cleaned" in data:
+        return f"Freed {size(data['cleaned']['bytes'])}: {plural(data['cleaned']['files'], 'kept image')}."
+    if not data["files"]:
+        return "Nothing to fetch: this config reads no archive."
+    return "\n".join(f"{f['path']}: {f['status']}{', ' + size(f['moved']) + ' moved' if f['moved'] else ''}"
+                     for f in data["files"])
 
 
 def _rows_text(data: dict[str, Any]) -> str:

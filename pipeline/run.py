@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from pipeline import _losses
 from pipeline._checking import diff_targets, last_run, open_target, refuse_busy, verify_target
-from pipeline._planning import plan_report, plan_subset, refuse
-from pipeline._publish import PROBLEMS, apply_plan, commit, is_current_recipe, nothing_to_do, reclaim, record
+from pipeline._planning import Planned, plan_report, plan_subset, refuse
+from pipeline._publish import PROBLEMS, apply_plan, commit, gather, is_current_recipe, nothing_to_do, reclaim, record
 from pipeline._source import (
     Report,
     import_for_index,
@@ -28,14 +29,32 @@ from pipeline._splitting import remember
 from pipeline.config import Config, validate
 from pipeline.engine import Engine
 from pipeline.errors import StorageError, plural
-from pipeline.index import add_counts
-from pipeline.job import SourceJob, resolve
+from pipeline.index import IndexInfo, add_counts
+from pipeline.job import Job, SourceJob, resolve
 from pipeline.manifest import LOCK, TargetState, tidy
 from pipeline.progress import Progress
 from pipeline.stop import check_stop
 
-__all__ = ["Report", "build", "diff_targets", "last_run", "make_index", "make_plan", "repair", "source_stats",
+__all__ = ["Report", "build", "clean_fetched", "diff_targets", "fetch_source", "last_run", "make_index",
+           "make_plan", "repair", "source_stats",
            "target_stats", "verify"]
+
+
+def fetch_source(
+    config: Config, names: Sequence[str] = (), progress: Progress | None = None, *, extract: bool = False,
+    remove_archives: bool = False,
+) -> Report:
+    """Get the archives that `config` reads, and those called `names`; see `fetch.fetch`."""
+    from pipeline.fetch import fetch
+
+    return Report(fetch(config, progress or Progress(), names, extract=extract, remove_archives=remove_archives))
+
+
+def clean_fetched(config: Config) -> Report:
+    """Delete the images in the workdir of `config` that were fetched one by one."""
+    from pipeline.fetch import clean
+
+    return Report(clean(config))
 
 
 def make_index(config: Config, progress: Progress | None = None) -> Report:
@@ -164,9 +183,11 @@ def build(
             state = TargetState(job.target, job.prefixes)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         check_stop()
-        planned = plan_subset(job, infos, state, engine, progress, suspects)
-        report = plan_report(job, infos, planned)
-        refuse(job, planned)
+        planned, report = _plan(job, infos, state, engine, progress, suspects)
+        if gather(job, planned, progress):  # sizes are known now, and images can be looked at
+            asked = report.data["fetch"]
+            planned, report = _plan(job, infos, state, engine, progress, suspects)
+            report.data["fetch"] = asked
         check_stop()
         remember(job, planned.dealt)
         try:
@@ -187,3 +208,14 @@ def build(
         report.data["failed"] = failed
     record(job, report)
     return report
+
+
+def _plan(
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, engine: Engine, progress: Progress,
+    suspects: frozenset[str],
+) -> tuple[Planned, Report]:
+    """A plan that nothing stands in the way of, and its report."""
+    planned = plan_subset(job, infos, state, engine, progress, suspects)
+    report = plan_report(job, infos, planned)
+    refuse(job, planned)
+    return planned, report

@@ -15,9 +15,10 @@ IMAGE_SUFFIXES = (
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """One split of the source: `folder` is its part of the key; the rest are absolute paths.
+    """One split of the source: `folder` is its part of the key; the rest are absolute paths, or URLs.
 
     `labels` is the folder of the label files or, where one file holds all labels, that file; `captions` is a file too.
+    With `suffix` images are not listed: each label file is taken to have one, of its stem and this suffix.
     """
 
     split: str
@@ -25,6 +26,7 @@ class SplitSpec:
     labels: str
     images: str | None
     captions: str | None = None
+    suffix: str | None = None
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,12 @@ def test_a_second_build_does_nothing(subset: Subset) -> None:
     assert snapshot(subset.workdir / "index").keys() == index.keys()
     assert snapshot(subset.source) == source
     assert (told["status"], told["changes"]) == ("nothing to do", 0)
-    assert told["plan"]["keep"] == {"label": {"files": 7, "bytes": 0}, "image": {"files": 7, "bytes": 0},
-                                    "meta": {"files": 2, "bytes": 0}}
+    sizes: dict[str, list[int]] = {}
+    for path, content in contents(subset.target, record=True).items():
+        kind = {"labels": "label", "images": "image"}.get(path.split("/")[0], "meta")
+        sizes.setdefault(kind, []).append(len(content))
+    kept = {kind: {"files": len(found), "bytes": sum(found)} for kind, found in sizes.items()}
+    assert told["plan"]["keep"] == kept == subset.plan()["plan"]["keep"]
     assert told["subset"]["train"]["objects"] == {"bicycle": 4, "car": 2}
     assert "Nothing to do" in subset.command("build").out
     assert subset.plan()["changes"] == 0
@@ -164,14 +168,17 @@ def test_the_plan_is_parquet(subset: Subset) -> None:
     subset.build()
     told = subset.plan("--set", MERGED, "--set", "index.buckets=3")
     parts = sorted(Path(told["plan_files"]).iterdir())
-    assert [p.name for p in parts] == [schema.part_name(i) for i in range(3)]
+    assert [p.name for p in parts] == [*(schema.part_name(i) for i in range(3)), "meta.parquet"]
     tables = [pq.read_table(p) for p in parts]
     assert all(t.schema.equals(schema.plan()) for t in tables)
     rows = pa.concat_tables(tables).to_pylist()
     counted = Counter((r["action"], r["kind"]) for r in rows)
     for action, kinds in told["plan"].items():
-        for kind in ("label", "image"):
+        for kind in ("label", "image", "meta"):
             assert counted[action, kind] == kinds[kind]["files"]
+    meta = {r["path"]: r["content"] for r in rows if r["kind"] == "meta"}
+    subset.build("--set", MERGED, "--set", "index.buckets=3")
+    assert meta["data.yaml"] == (subset.target / "data.yaml").read_bytes()
     assert {r["path"] for r in rows if r["action"] == "delete"} >= {"labels/train/sub/e.txt", "images/train/sub/e.jpeg"}
 
 

@@ -231,7 +231,7 @@ def test_options_are_there() -> None:
 def test_ready_configs_are_there() -> None:
     from pipeline.ready import available
 
-    assert named(r"coco-diy init ([a-z-]+)") <= set(available())
+    assert named(r"coco-diy init ([a-z0-9-]+)") <= set(available())
     for path in named(r"\b((?:conf|tests)/(?!local/)[\w./-]+)"):  # conf/local is the user's own
         assert (PROJECT / path).exists(), path
 

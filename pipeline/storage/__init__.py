@@ -11,31 +11,45 @@ from __future__ import annotations
 import os
 
 from pipeline.storage._address import parse, protocol_of
-from pipeline.storage._base import SETTLE_NS, local_path, redact, same_place, within
+from pipeline.storage._base import SETTLE_NS, local_path, redact, same_place, storage_error, within
+from pipeline.storage._http import HttpFolder, RemoteZip, is_web
+from pipeline.storage._kept import drop_kept
 from pipeline.storage._listing import Listing
 from pipeline.storage._local import LocalFolder
-from pipeline.storage._location import Buffer, Fetched, Fingerprint, Location, Peeked, Results
+from pipeline.storage._location import Asked, Buffer, Fetched, Fingerprint, Location, Peeked, Results
 from pipeline.storage._pieces import write_pieces
+from pipeline.storage._web import SCHEMES as WEB_SCHEMES
+from pipeline.storage._web import Limits, Transfer, Web, parse_range
 from pipeline.storage._writing import replace_with
 from pipeline.storage._zip import SCHEME as _ZIP
-from pipeline.storage._zip import ZipFolder
+from pipeline.storage._zip import ZipFolder, check_zip, split_url
 
 __all__ = [
     "SETTLE_NS",
+    "WEB_SCHEMES",
+    "Asked",
     "Buffer",
     "Fetched",
     "Fingerprint",
+    "Limits",
     "Listing",
     "LocalFolder",
     "Location",
     "Peeked",
     "Results",
+    "Transfer",
+    "Web",
+    "archive_of",
+    "check_zip",
+    "drop_kept",
     "local_path",
     "locate",
     "locate_below",
+    "parse_range",
     "redact",
     "replace_with",
     "same_place",
+    "storage_error",
     "within",
     "write_pieces",
 ]
@@ -49,7 +63,9 @@ def locate(url: str, keep: str | None = None) -> Location:
     Raises `ConfigError` for a kind of place that is not known.
     """
     if url.startswith(_ZIP):
-        return ZipFolder(url, keep)
+        return RemoteZip(url, keep) if is_web(split_url(url)[1]) else ZipFolder(url, keep)
+    if is_web(url):
+        return HttpFolder(url, keep)
     if protocol_of(url) is None:
         return LocalFolder(url)
     from pipeline.storage._remote import RemoteFolder
@@ -62,3 +78,9 @@ def locate_below(root: str | None, path: str) -> Location:
     if root is None or "://" in path or os.path.isabs(path) or path.startswith("~"):
         return locate(path)
     return locate(root).below(path)
+
+
+def archive_of(url: str) -> str | None:
+    """Path of the archive of this machine that ``zip://folder::archive`` names; None for any other place."""
+    place = locate(url) if url.startswith(_ZIP) else None
+    return place.archive if isinstance(place, ZipFolder) and not place.far else None

@@ -116,6 +116,9 @@ class LocalFolder(Location):
         sources = [origin.join(name) for name in names]
         beside = scratch.local if scratch else None
         if origin.local is None:
+            if how == "hardlink" and origin.far:
+                place, files = origin.kept_files(names)
+                return self.copy_many(paths, place, files, sizes, how, scratch=scratch, direct=direct)
             if how != "copy":
                 raise StorageError(f"{origin.url}: files there cannot be linked; set target.images to copy")
             return _writing.write_fetched(self.local, paths, sources, origin.fetch_many(names), sizes, scratch=beside,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from pipeline.errors import StorageError
 from pipeline.storage._listing import Listing
+from pipeline.storage._web import Limits
 
 #: The bytes of a file: slices of either are bytes.
 Buffer = bytes | mmap.mmap
@@ -42,6 +43,14 @@ class Results:
         """Raise `StorageError` for the first file that was not done at `place`: for files that nothing goes without."""
         for path, reason in self.failed.items():
             raise StorageError(f"{place.join(path)}: cannot be written: {reason}")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What it takes to bring files here: requests, and bytes (None where the place does not tell)."""
+
+    requests: int
+    bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,8 @@ class Location:
 
     local: str | None = None
     keeps_times: bool = False
+    #: Whether files come over a network, and are brought here by `gather` before anything reads them.
+    far: bool = False
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -115,6 +126,10 @@ class Location:
         With `with_stats` also four numbers each that change when the file does.
         """
         raise self._cannot("be listed")
+
+    def odd_names(self) -> list[tuple[str, str]]:
+        """Names here that cannot be used, with the reason, where such a thing can be."""
+        return []
 
     def listing_of(self, paths: Sequence[str]) -> Listing:
         """The files `paths` as `listing` would have them, with their stats; those that are not there are left out."""
@@ -180,6 +195,29 @@ class Location:
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
         raise self._cannot("be read")
+
+    # Places that are far
+
+    def at_hand(self, paths: Sequence[str]) -> Sequence[bool]:
+        """Whether each of the files can be read without asking for it over a network that has limits; see `gather`."""
+        return [True] * len(paths)
+
+    def ask(self, paths: Sequence[str]) -> Asked:
+        """What it would take to `gather` the files."""
+        del paths
+        return Asked(0, 0)
+
+    def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
+        """Bring files that are far to the workdir, those that are not there yet; `add` counts them.
+
+        Returns path: reason for those that cannot be had. Of what arrived nothing is lost, whatever ends this.
+        """
+        del paths, limits, add
+        return {}
+
+    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
+        """The local folder that `gather` brings files to, and what they are called there."""
+        raise self._cannot("be linked to")
 
     # Writing
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,11 @@ TAIL_BYTES = 22 + 0xFFFF + 20 + 56
 #: Columns of `Members.numbers`. `room` is how many bytes there are from the member's header to whatever follows it.
 SIZE, PACKED, CRC, OFFSET, ROOM, METHOD = range(6)
 STORED, DEFLATED = 0, 8
+#: Bytes of a member's header before its name.
+HEADER_BYTES = 30
 
-_HEADER_BYTES = 30
 _ENTRY_BYTES = 46
+_LENGTHS = struct.Struct("<2H")
 _MARK = b"PK\x01\x02"
 _END, _END64, _LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 _BIG = 0xFFFFFFFF
@@ -189,7 +192,7 @@ def _no_overlap(numbers: Ints, name_bytes: npt.NDArray[np.uint16], where: Direct
     order = np.argsort(numbers[:, OFFSET], kind="stable")
     sorted_offsets = numbers[order, OFFSET]
     numbers[order, ROOM] = np.diff(sorted_offsets, append=where.offset)
-    needed = _HEADER_BYTES + name_bytes.astype(np.int64) + numbers[:, PACKED]
+    needed = HEADER_BYTES + name_bytes.astype(np.int64) + numbers[:, PACKED]
     if (numbers[:, ROOM] < needed).any() or (numbers[:, OFFSET] < 0).any():
         raise StorageError(f"{name}: members overlap, as no honest archive's do: it is damaged, or made to do harm")
 
@@ -254,3 +257,33 @@ def _decode(name: bytes, *, utf8: bool) -> tuple[str, bool]:
         return name.decode(), True
     except UnicodeDecodeError:
         return (name.decode(errors="backslashreplace"), False) if utf8 else (name.decode("cp437"), True)
+
+
+#: Why a member whose bytes are not what the directory says is not taken.
+DAMAGED = "is damaged in the archive (wrong CRC-32 or length); get the archive again"
+
+
+def lead_of(head: bytes) -> int:
+    """Bytes of a member's header before its content; 0 where `head` is no such header."""
+    if len(head) < HEADER_BYTES or not head.startswith(b"PK\x03\x04"):
+        return 0
+    name, extra = _LENGTHS.unpack_from(head, 26)
+    return int(HEADER_BYTES + name + extra)
+
+
+def unpack(data: bytes | memoryview, entry: Sequence[int]) -> bytes | None:
+    """The content of a member from its packed bytes: never more than its stated size, None where anything is wrong."""
+    size = entry[SIZE]
+    if len(data) != entry[PACKED]:
+        return None
+    if entry[METHOD] == STORED:
+        content = bytes(data)
+    else:
+        inflate = zlib.decompressobj(-15)
+        try:
+            content = inflate.decompress(data, size + 1)
+        except zlib.error:
+            return None
+        if not inflate.eof:
+            return None
+    return content if len(content) == size and zlib.crc32(content) == entry[CRC] else None

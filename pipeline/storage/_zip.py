@@ -22,7 +22,18 @@ from pipeline.storage import _members
 from pipeline.storage._base import hits_all, local_path, redact, storage_error
 from pipeline.storage._listing import Listing
 from pipeline.storage._location import Fetched, Fingerprint, Location
-from pipeline.storage._members import CRC, METHOD, OFFSET, PACKED, ROOM, SIZE, Members
+from pipeline.storage._members import (
+    CRC,
+    DAMAGED,
+    HEADER_BYTES,
+    OFFSET,
+    PACKED,
+    ROOM,
+    SIZE,
+    Members,
+    lead_of,
+    unpack,
+)
 from pipeline.storage._writing import replace_with
 from pipeline.tally import count_file
 
@@ -38,8 +49,6 @@ _STEP = 16_384
 #: Header, name and extra field of a member are read together with what follows them up to this size.
 _SMALL = 65_536
 _SLACK = 128
-_FIXED = 30  # bytes of a member's header before its name
-_LENGTHS = struct.Struct("<2H")
 
 
 def split_url(url: str) -> tuple[str, str]:
@@ -76,6 +85,19 @@ class Table:
 
 #: Tables that this process has read, with what told their archive: a task a bucket would read each of them anew.
 _TABLES: dict[tuple[str, str | None], tuple[str, Table]] = {}
+
+
+def known_table(archive: str, path: str | None, identity: str) -> Table | None:
+    """The table of `archive` as this process has it, if it is that of `identity`."""
+    found = _TABLES.get((archive, path))
+    return found[1] if found and found[0] == identity else None
+
+
+def know_table(archive: str, path: str | None, identity: str, members: Members) -> Table:
+    """Make this process have the table of `archive`."""
+    found = Table(members)
+    _TABLES[archive, path] = identity, found
+    return found
 
 
 def keep_table(path: str | None, identity: str, members: Members) -> None:
@@ -176,18 +198,16 @@ class ZipFolder(Location):
     def table(self) -> Table:
         """The archive's files: as this process has them, as they were kept, or read anew."""
         identity, path = self._identity(), self.table_file()
-        known = _TABLES.get((self.archive, path))
-        if known is not None and known[0] == identity:
-            return known[1]
+        known = known_table(self.archive, path, identity)
+        if known is not None:
+            return known
         kept = kept_table(path)
         if kept is not None and kept[0] == identity:
             members = kept[1]
         else:
             members = self._read_directory()
             keep_table(path, identity, members)
-        found = Table(members)
-        _TABLES[self.archive, path] = identity, found
-        return found
+        return know_table(self.archive, path, identity, members)
 
     def _read_directory(self) -> Members:
         with self._open() as fd:
@@ -217,6 +237,10 @@ class ZipFolder(Location):
         return np.fromiter((get(prefix + path, -1) for path in paths), np.int64, len(paths))
 
     # What is there
+
+    def odd_names(self) -> list[tuple[str, str]]:
+        """Names in this folder that cannot be used, with the reason."""
+        return [(name, reason) for name, reason in self.table().odd if name.startswith(self.prefix)]
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """See `Location.listing`; the numbers are size, CRC-32, 0 and 1."""
@@ -331,11 +355,11 @@ class ZipFolder(Location):
         offset, packed, room = entry[OFFSET], entry[PACKED], entry[ROOM]
         try:
             if packed > _SMALL:  # read apart, so that the content of a stored member is not moved once more
-                head = os.pread(fd, _FIXED, offset)
+                head = os.pread(fd, HEADER_BYTES, offset)
                 lead = lead_of(head)
                 data: bytes | memoryview = read_exactly(fd, packed, offset + lead) if lead else b""
             else:
-                span = os.pread(fd, min(room, packed + _FIXED + _SLACK), offset)
+                span = os.pread(fd, min(room, packed + HEADER_BYTES + _SLACK), offset)
                 lead = lead_of(span)
                 if lead + packed > len(span):
                     span = os.pread(fd, lead + packed, offset)
@@ -347,15 +371,9 @@ class ZipFolder(Location):
         return unpack(data, entry) if lead and lead + packed <= room else None
 
 
-DAMAGED = "is damaged in the archive (wrong CRC-32 or length); get the archive again"
-
-
-def lead_of(head: bytes) -> int:
-    """Bytes of a member's header before its content; 0 where `head` is no such header."""
-    if len(head) < _FIXED or not head.startswith(b"PK\x03\x04"):
-        return 0
-    name, extra = _LENGTHS.unpack_from(head, 26)
-    return int(_FIXED + name + extra)
+def check_zip(path: str) -> None:
+    """Raise `StorageError` where the file `path` is no archive, or its directory is not sound."""
+    ZipFolder(f"{SCHEME}::{path}")._read_directory()
 
 
 def read_exactly(fd: int, count: int, offset: int) -> bytes:
@@ -364,24 +382,6 @@ def read_exactly(fd: int, count: int, offset: int) -> bytes:
     while len(data) < count and (more := os.pread(fd, count - len(data), offset + len(data))):
         data += more
     return data
-
-
-def unpack(data: bytes | memoryview, entry: Sequence[int]) -> bytes | None:
-    """The content of a member from its packed bytes: never more than its stated size, None where anything is wrong."""
-    size = entry[SIZE]
-    if len(data) != entry[PACKED]:
-        return None
-    if entry[METHOD] == _members.STORED:
-        content = bytes(data)
-    else:
-        inflate = zlib.decompressobj(-15)
-        try:
-            content = inflate.decompress(data, size + 1)
-        except zlib.error:
-            return None
-        if not inflate.eof:
-            return None
-    return content if len(content) == size and zlib.crc32(content) == entry[CRC] else None
 
 
 def _stats(table: Table, rows: list[int]) -> list[int]:

@@ -1,0 +1,339 @@
+"""One file to fetch: by ranges or whole, continued where it broke off, checked, put in place. Part of `fetch`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from pipeline import storage
+from pipeline.errors import DataError, StorageError
+from pipeline.report import size as shown_size
+from pipeline.stop import check_stop
+from pipeline.storage import Limits, Transfer, Web
+
+#: The first request also tells the size; what is left is then dealt to the connections in pieces.
+_FIRST_BYTES = 4 << 20
+_LEAST_PIECE, _MOST_PIECE = 8 << 20, 256 << 20
+_NOTE_EVERY_S = 1.0
+_TRIES = 3
+_CHUNK = 4 << 20
+
+
+class _Changed(Exception):  # noqa: N818 - a reason to begin anew
+    """The file on the server is another one than that of which a part is here."""
+
+
+@dataclass
+class _State:
+    """What is known of a file under way: its size, what tells its state, and [start, next, stop] of its ranges."""
+
+    url: str
+    size: int | None = None
+    validator: str | None = None
+    ranges: list[list[int]] = field(default_factory=list)
+
+    @property
+    def here(self) -> int:
+        """Bytes that are here."""
+        return sum(at - start for start, at, _ in self.ranges)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file to fetch: from `url` to `path`, checked by what is known of it."""
+
+    url: str
+    path: str
+    size: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+
+
+Started = Callable[[int | None, int], Callable[[int], None]]
+
+
+class Download:
+    """Brings one file here. `run` may be called again after any end whatever, also of the process."""
+
+    def __init__(self, wanted: Wanted, limits: Limits, started: Started) -> None:
+        """`started(size, here)` is told the sizes in bytes as soon as they are known, and gives what counts on."""
+        self.wanted, self.limits, self.started = wanted, limits, started
+        self.part, self.notes = f"{wanted.path}.part", f"{wanted.path}.part.json"
+        self.moved = 0
+
+    def there(self) -> bool:
+        """Whether the file is in place: only a whole and checked one ever is."""
+        try:
+            found = os.stat(self.wanted.path).st_size
+        except OSError:
+            return False
+        if self.wanted.size is not None and found != self.wanted.size:
+            raise DataError(f"{self.wanted.path}: has {found:,} bytes, and {shown(self.wanted.url)} should have "
+                            f"{self.wanted.size:,}; move it away, or correct fetch.archives")
+        return True
+
+    def run(self) -> None:
+        """Fetch, check, put in place. Raises `StorageError`, `DataError` and, when stopped, `Interrupted`."""
+        folder, name = os.path.split(self.wanted.path)
+        with storage.locate(folder).lock(f"{name}.part.lock", f"the download {self.wanted.path}"):
+            try:
+                self._run()
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(f"{self.part}.lock")
+
+    def _run(self) -> None:
+        for attempt in range(_TRIES):
+            try:
+                self._get()
+                break
+            except _Changed:
+                self._forget()
+                if attempt == _TRIES - 1:
+                    name = shown(self.wanted.url)
+                    raise StorageError(f"{name}: changes while it is fetched; try again later") from None
+        self._check()
+        with open(self.part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(self.part, self.wanted.path)
+        self._forget()
+
+    def _get(self) -> None:
+        state = self._recall()
+        fd = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            if self.wanted.url.startswith(storage.WEB_SCHEMES):
+                self._from_web(fd, state)
+            else:
+                self._from_store(fd, state)
+            os.ftruncate(fd, state.size or 0)
+        finally:
+            os.close(fd)
+
+    # What is here already
+
+    def _recall(self) -> _State:
+        """The state that an earlier run left, where it is of this file."""
+        try:
+            with open(self.notes, encoding="utf-8") as file:
+                state = _State(**json.load(file))
+            if state.url == shown(self.wanted.url) and os.path.exists(self.part):
+                return state
+        except (OSError, ValueError, TypeError):
+            pass
+        self._forget()
+        return _State(shown(self.wanted.url))
+
+    def _note(self, fd: int, state: _State) -> None:
+        """Write down how far the ranges are: what is written down is on the disk, whatever happens then."""
+        noted = json.dumps({"url": state.url, "size": state.size, "validator": state.validator,
+                            "ranges": [list(r) for r in state.ranges]})
+        os.fdatasync(fd)
+        storage.replace_with(self.notes, lambda path: _write_text(path, noted))
+
+    def _forget(self) -> None:
+        for path in (self.part, self.notes):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+    # From a web server
+
+    def _from_web(self, fd: int, state: _State) -> None:
+        web = Web(self.limits)
+        try:
+            if state.size is None:
+                self._first(web, fd, state)
+            else:
+                self._expect(state)
+                self._count = self.started(state.size, state.here)
+            if state.here < (state.size or 0):
+                self._rest(web, fd, state)
+        finally:
+            self.moved += web.received
+            if state.here:
+                self._note(fd, state)
+            else:
+                self._forget()
+
+    def _first(self, web: Web, fd: int, state: _State) -> None:
+        """The first bytes, which tell size and state; or the whole file, from a server without ranges."""
+        def sink(offset: int, data: bytes) -> None:
+            if not state.ranges:
+                self._learn(first, state)
+            self._put(fd, offset, data)
+            state.ranges[0][1] = offset + len(data)
+
+        first = Transfer(self.wanted.url, 0, _FIRST_BYTES, sink=sink, whole_too=True)
+        for transfer in web.run([first]):
+            if transfer.reason and transfer.status == 200 and state.ranges:  # no ranges here: from the start again
+                raise _Changed
+            if transfer.reason:
+                raise StorageError(transfer.reason)
+        if not state.ranges:  # not a byte came
+            self._learn(first, state)
+        if first.status == 200:  # where a server tells no size, it is what came
+            state.size = first.at
+            state.ranges = [[0, first.at, first.at]]
+
+    def _learn(self, first: Transfer, state: _State) -> None:
+        headers = first.headers
+        if first.status == 206:
+            state.size = storage.parse_range(headers.get("content-range", ""))[2]
+            if state.size is None:
+                raise StorageError(f"{shown(self.wanted.url)}: the server does not tell the size of the file")
+        else:
+            length = headers.get("content-length", "")
+            state.size = int(length) if length.isdigit() else None
+        state.validator = _validator(headers)
+        self._expect(state)
+        room = state.size or 0
+        self._make_room(room)
+        self._count = self.started(state.size, 0)
+        stop = min(_FIRST_BYTES, room) if first.status == 206 else room or 1 << 62
+        state.ranges = [[0, 0, stop]]
+        if first.status == 206 and room > stop:
+            pieces = 4 * self.limits.connections
+            step = min(max((room - stop) // pieces + 1, _LEAST_PIECE), _MOST_PIECE)
+            state.ranges += [[at, at, min(at + step, room)] for at in range(stop, room, step)]
+
+    def _expect(self, state: _State) -> None:
+        wanted = self.wanted
+        if wanted.size is not None and state.size is not None and state.size != wanted.size:
+            self._forget()
+            raise DataError(f"{shown(wanted.url)}: has {state.size:,} bytes and not {wanted.size:,} as fetch.archives "
+                            "says; correct that, or the URL")
+
+    def _rest(self, web: Web, fd: int, state: _State) -> None:
+        open_ranges = [r for r in state.ranges if r[1] < r[2]]
+
+        def transfers() -> Iterator[Transfer]:
+            for one in open_ranges:
+                def sink(offset: int, data: bytes, one: list[int] = one) -> None:
+                    self._put(fd, offset, data)
+                    one[1] = offset + len(data)
+
+                yield Transfer(self.wanted.url, one[1], one[2], sink=sink, validator=state.validator)
+
+        noted = time.monotonic()
+
+        def poll() -> None:
+            nonlocal noted
+            if time.monotonic() - noted >= _NOTE_EVERY_S:
+                self._note(fd, state)
+                noted = time.monotonic()
+
+        for transfer in web.run(transfers(), poll=poll):
+            size = storage.parse_range(transfer.headers.get("content-range", ""))[2]
+            told = _validator(transfer.headers)
+            another = size not in (None, state.size) or (told and state.validator and told != state.validator)
+            if transfer.status in (200, 416) or (transfer.status == 206 and another):
+                raise _Changed
+            if transfer.reason:
+                raise StorageError(transfer.reason)
+
+    def _put(self, fd: int, offset: int, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                written = os.pwrite(fd, view, offset)
+                offset, view = offset + written, view[written:]
+        except OSError as error:
+            raise storage.storage_error(error, self.part, "written") from None
+        self._count(len(data))
+
+    def _make_room(self, needed: int) -> None:
+        """Refuse before the first byte what cannot fit."""
+        folder = os.statvfs(os.path.dirname(self.part))
+        free = folder.f_bavail * folder.f_frsize
+        if needed > free:
+            raise StorageError(f"{self.wanted.path}: takes {shown_size(needed)}, and its disk has {shown_size(free)} "
+                               "free; make room, or set fetch.folder to another disk")
+
+    # From any other store
+
+    def _from_store(self, fd: int, state: _State) -> None:
+        """In one stream, by fsspec: a bucket, a share, a folder."""
+        import fsspec
+
+        url = self.wanted.url
+        try:
+            files, path = fsspec.core.url_to_fs(url)
+            info = files.info(path)
+            told = str(info.get("ETag") or info.get("etag") or info.get("LastModified") or info.get("mtime") or "")
+            if state.size is not None and (state.size, state.validator) != (info["size"], told):
+                raise _Changed
+            if state.size is None:
+                state.size, state.validator, state.ranges = info["size"], told, [[0, 0, info["size"]]]
+                self._expect(state)
+                self._make_room(info["size"])
+            self._count = self.started(state.size, state.here)
+            noted = time.monotonic()
+            with files.open(path, "rb", cache_type="none") as file:
+                file.seek(state.ranges[0][1])
+                while data := file.read(_CHUNK):
+                    check_stop()
+                    self._put(fd, state.ranges[0][1], data)
+                    state.ranges[0][1] += len(data)
+                    self.moved += len(data)
+                    if time.monotonic() - noted >= _NOTE_EVERY_S:
+                        self._note(fd, state)
+                        noted = time.monotonic()
+        except (_Changed, StorageError, DataError):
+            raise
+        except FileNotFoundError:
+            raise StorageError(f"{shown(url)}: is not there; check the URL, or fetch.mirror") from None
+        except ImportError as error:
+            raise StorageError(f"{shown(url)}: {error}") from None
+        except Exception as error:  # noqa: BLE001 - every store has its own
+            check_stop()
+            raise StorageError(f"{shown(url)}: cannot be read: {str(error) or type(error).__name__}") from None
+        if state.here != state.size:
+            self._note(fd, state)
+            raise StorageError(f"{shown(url)}: ended early; run again, it goes on where it was")
+
+    # Checks
+
+    def _check(self) -> None:
+        """Size, digest and, of an archive, its directory."""
+        try:
+            for name in ("sha256", "md5"):
+                expected = getattr(self.wanted, name)
+                if expected and (found := _digest(self.part, name)) != expected.lower():
+                    raise DataError(f"{shown(self.wanted.url)}: its {name} is {found} and not {expected} as "
+                                    "fetch.archives says: it is damaged, or another file; run again to get it anew, or "
+                                    "correct the digest")
+            if self.wanted.path.lower().endswith(".zip"):
+                storage.check_zip(self.part)
+        except (DataError, StorageError):
+            self._forget()
+            raise
+
+
+def _digest(path: str, name: str) -> str:
+    digest = hashlib.new(name, usedforsecurity=False)
+    with open(path, "rb", buffering=0) as file:
+        while data := file.read(_CHUNK):
+            check_stop()
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _validator(headers: dict[str, str]) -> str | None:
+    """What tells a changed file in an If-Range: a strong ETag, or the date of the last change."""
+    tag = headers.get("etag", "")
+    return tag if tag.startswith('"') else headers.get("last-modified")
+
+
+def _write_text(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def shown(url: str) -> str:
+    """A URL without what may be secret in it: a login, and everything after a question mark."""
+    return storage.redact(url).split("?")[0]

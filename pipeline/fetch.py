@@ -1,0 +1,177 @@
+"""Stage 0: get the source. Which archives a config needs, their downloads, and, where asked for, their unpacking.
+
+What is fetched comes in whole and checked, or not at all; an interrupted fetch goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import storage
+from pipeline._download import Download, Wanted, shown
+from pipeline.config import Archive, Config, SplitFolders
+from pipeline.errors import ConfigError, DataError, StorageError, UnknownNameError, unknown
+from pipeline.progress import Progress
+from pipeline.storage import Limits
+
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Needed:
+    """An archive that a config needs: its name in ``fetch.archives``, what it is, and its path."""
+
+    name: str
+    archive: Archive
+    path: str
+
+
+def limits(config: Config) -> Limits:
+    """What a server may be asked for at once."""
+    f = config.fetch
+    return Limits(f.connections, f.bytes_per_second, f.requests_per_second, f.timeout)
+
+
+def needed(config: Config, more: Sequence[str] = ()) -> list[Needed]:
+    """The archives that `config` reads, or that hold what its folders are to hold; and those named in `more`.
+
+    Raises `ConfigError` where an archive is neither there nor known, `UnknownNameError` for a name in `more`.
+    """
+    known = config.fetch.archives
+    with_images = config.target.images != "none"
+    found: dict[str, Needed] = {}
+
+    def add(name: str, path: str | None = None) -> None:
+        path = path or os.path.join(storage.local_path(config.fetch.folder), name)
+        found.setdefault(name, Needed(name, known[name], path))
+
+    for source, split, value in ((s, split, v) for s in config.sources for split, v in s.splits.items()):
+        if isinstance(value, SplitFolders):
+            images = value.images if isinstance(value.images, str) and with_images else None
+            for url in filter(None, (value.labels, value.annotations, images)):
+                path = storage.archive_of(url)
+                if path is None:
+                    continue
+                if os.path.basename(path) in known:
+                    add(os.path.basename(path), path)
+                elif not os.path.exists(path):
+                    raise ConfigError(f"{path}: is not there, and fetch.archives does not say where to get "
+                                      f"{os.path.basename(path)!r}")
+            continue
+        for name, archive in known.items():
+            if archive.task == source.task or (archive.split == split and with_images):
+                add(name)
+    for name in more:
+        if name not in known:
+            raise UnknownNameError(unknown("archive", name, known))
+        add(name)
+    return list(found.values())
+
+
+def fetch(
+    config: Config, progress: Progress, more: Sequence[str] = (), *, extract: bool = False,
+    remove_archives: bool = False,
+) -> dict[str, Any]:
+    """Get what `config` needs; returns the report. `more` are further names of ``fetch.archives``.
+
+    With `extract` archives are unpacked below ``source.root``, and with `remove_archives` deleted afterwards.
+    """
+    root = _root(config) if extract else None
+    files = needed(config, more)
+    told = []
+    for number, one in enumerate(files, 1):
+        moved, here = 0, root is not None and _is_unpacked(one, root)
+        if not here:
+            title = f"{one.name} ({number} of {len(files)})" if len(files) > 1 else one.name
+            moved = _get(config, one, progress, title)
+        if root is not None and not here:
+            _unpack(one, root, progress)
+        if remove_archives and root is not None and os.path.exists(one.path):
+            os.unlink(one.path)
+        told.append({"name": one.name, "path": one.path, "url": shown(_origin(config, one)), "moved": moved,
+                     "status": "unpacked" if root is not None else "fetched" if moved else "there"})
+    return {"command": "fetch", "files": told, "moved": sum(f["moved"] for f in told),
+            "extracted": root, "removed": remove_archives}
+
+
+def _origin(config: Config, one: Needed) -> str:
+    mirror = config.fetch.mirror
+    return f"{mirror.rstrip('/')}/{one.name}" if mirror else one.archive.url
+
+
+def _get(config: Config, one: Needed, progress: Progress, title: str) -> int:
+    """Download one archive unless it is there; returns the bytes moved."""
+    archive = one.archive
+    wanted = Wanted(_origin(config, one), one.path, archive.size, archive.sha256, archive.md5)
+    step: Any = None
+
+    def started(size: int | None, here: int) -> Callable[[int], None]:
+        nonlocal step
+        if step is not None:
+            step.close()
+        step = progress.open(title, size or 0, "B", here)
+        add: Callable[[int], None] = step.add
+        return add
+
+    download = Download(wanted, limits(config), started)
+    try:
+        if not download.there():
+            download.run()
+    finally:
+        if step is not None:
+            step.close()
+    return download.moved
+
+
+# Unpacking
+
+def _root(config: Config) -> str:
+    source = config.sources[0]
+    spelled_out = any(isinstance(s, SplitFolders) for s in source.splits.values())
+    if len(config.sources) > 1 or source.root is None or spelled_out:
+        raise ConfigError("--extract: this config reads archives in place and needs nothing unpacked; to read folders, "
+                          "set source.root and give the splits as folder names, as in train: train2017")
+    return storage.local_path(source.root)
+
+
+def _marker(one: Needed, root: str) -> str:
+    return os.path.join(root, f".{one.name}.unpacked")
+
+
+def _is_unpacked(one: Needed, root: str) -> bool:
+    return os.path.exists(_marker(one, root)) and all(
+        os.path.isdir(os.path.join(root, outer)) for outer in one.archive.unpack.values())
+
+
+def _unpack(one: Needed, root: str, progress: Progress) -> None:
+    """Unpack one archive below `root`: every file whole and checked; what is there already is left."""
+    if not one.archive.unpack:
+        return
+    for inner, outer in one.archive.unpack.items():
+        place = storage.locate(f"zip://{inner}::{one.path}")
+        target = storage.locate(os.path.join(root, outer) if outer else root)
+        odd = place.odd_names()
+        if odd:
+            raise DataError(f"{one.path}: {odd[0][0]!r} cannot be unpacked ({odd[0][1]}); get the archive again")
+        names = sorted(place.names())
+        sizes = place.sizes(names)
+        todo = [(n, s) for n, s, now in zip(names, sizes, target.sizes(names), strict=True) if s != now]
+        with progress.stage(f"unpack {one.name}", len(todo)) as step:
+            for begin in range(0, len(todo), _BATCH):
+                some = todo[begin : begin + _BATCH]
+                batch = [n for n, _ in some]
+                results = target.copy_many(batch, place, batch, [s for _, s in some], "copy")
+                if results.failed:
+                    raise StorageError(next(iter(results.failed.values())))
+                step.add(len(some))
+        target.sync()
+    storage.locate(root).write(os.path.basename(_marker(one, root)), b"")
+
+
+def clean(config: Config) -> dict[str, Any]:
+    """Delete the images that were fetched one by one and kept; returns the report."""
+    files, freed = storage.drop_kept(storage.local_path(config.workdir))
+    return {"command": "fetch", "cleaned": {"files": files, "bytes": freed}}

@@ -1,0 +1,276 @@
+"""Images on a web server: asked for one by one by their URL, or by ranges out of an archive that lies there.
+
+Both fetch only what is wanted into the workdir, in one go and from one process, so that limits hold; what copies images
+then reads them there.
+"""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import ConfigError, StorageError
+from pipeline.storage import _members, _zip
+from pipeline.storage._kept import Kept
+from pipeline.storage._listing import Listing
+from pipeline.storage._local import LocalFolder
+from pipeline.storage._location import Asked, Fetched, Fingerprint, Location
+from pipeline.storage._members import OFFSET, PACKED, ROOM, Members
+from pipeline.storage._web import Limits, Transfer, Web, check_url, lost, parse_range
+from pipeline.storage._zip import Table, ZipFolder
+
+_NOT_KEPT = "was not fetched; run again"
+#: So many failures and not one success: the place is wrong, not the images.
+_HOPELESS = 16
+#: Wanted members with less than this between them come by one request: another costs about as much.
+_GAP = 16 << 10
+#: And with less than this share of what they are themselves, so that hardly more moves than is wanted.
+_WASTE = 0.03
+_MOST = 8 << 20
+_SLACK = 4096
+
+
+class _Far(Location):
+    """What places on web servers have in common: what was fetched is kept in the workdir, and read there."""
+
+    far = True
+    _workdir: str | None
+
+    def kept(self) -> Kept:
+        """What is kept of this place."""
+        if self._workdir is None:
+            raise StorageError(f"{self.url}: is only read by way of a workdir")
+        return Kept(self._workdir, self._place())
+
+    def _place(self) -> str:
+        return self.url
+
+    def at_hand(self, paths: Sequence[str]) -> Sequence[bool]:
+        """See `Location.at_hand`; those that `gather` brought."""
+        held = self.kept().held
+        return [path in held for path in paths]
+
+    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
+        """See `Location.kept_files`."""
+        kept = self.kept()
+        return LocalFolder(kept.folder), [kept.held.get(path, path) for path in paths]
+
+    def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
+        """See `Location.fetch_many`; what `gather` brought, checked by its digest."""
+        kept = self.kept()
+        failures = kept.failures()
+        for i, path in enumerate(paths):
+            data = kept.get(path)
+            if data is None:
+                yield Fetched(i, reason=failures.get(path, _NOT_KEPT))
+            else:
+                yield Fetched(i, data)
+
+    def read(self, path: str) -> bytes | None:
+        """See `Location.read`."""
+        return self.kept().get(path)
+
+
+class HttpFolder(_Far):
+    """Images at ``url/NAME``: known by name alone, for nobody lists them."""
+
+    def __init__(self, url: str, keep: str | None = None) -> None:
+        check_url(url)
+        self._workdir = keep
+        super().__init__(url.rstrip("/"))
+
+    @property
+    def key_path(self) -> str:
+        """See `Location.key_path`."""
+        return self.url.split("://", 1)[1]
+
+    def exists(self) -> bool:
+        """See `Location.exists`: not known before a file is asked for."""
+        return True
+
+    def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+        """See `Location.listing`: there is none."""
+        raise ConfigError(f"{self.url}: a web server lists no files; as images name the place with their suffix, "
+                          f"{{url: {self.url!r}, suffix: .jpg}}")
+
+    def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
+        """See `Location.fingerprints`; an image counts as unchanged for as long as it is asked for by the same name."""
+        sizes = self.kept().sizes(paths)
+        return [Fingerprint(size, b"by name", True) for size in sizes]
+
+    def ask(self, paths: Sequence[str]) -> Asked:
+        """See `Location.ask`; the sizes are not known."""
+        held = self.kept().held
+        lacking = sum(path not in held for path in paths)
+        return Asked(lacking, None if lacking else 0)
+
+    def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
+        """See `Location.gather`; one request an image."""
+        kept, failed, done = self.kept(), dict[str, str](), 0
+        wanted = (path for path in paths if path not in kept.held)
+        transfers = (Transfer(f"{self.url}/{urllib.parse.quote(path)}", tag=path) for path in wanted)
+        for transfer in Web(limits).run(transfers):
+            if transfer.reason is None:
+                kept.put(transfer.tag, transfer.body)
+                done += 1
+            elif transfer.lost or (not done and len(failed) >= _HOPELESS):
+                raise lost(transfer)
+            else:
+                failed[transfer.tag] = transfer.reason
+            add(1)
+        kept.note_failures(failed)
+        return failed
+
+
+@dataclass
+class _Span:
+    """Bytes of a remote archive from `start` to `stop` that come by one request, and the members in them."""
+
+    start: int
+    stop: int
+    members: list[tuple[str, list[int]]]
+    waste: int = 0
+
+
+class RemoteZip(_Far, ZipFolder):
+    """A folder in a zip archive on a web server, of which only the directory and the wanted members are fetched."""
+
+    def __init__(self, url: str, keep: str | None = None) -> None:
+        self._workdir = keep
+        ZipFolder.__init__(self, url, keep)
+
+    @staticmethod
+    def _locate_archive(archive: str) -> str:
+        check_url(archive)
+        return archive
+
+    def exists(self) -> bool:
+        """See `Location.exists`: told when the archive is listed."""
+        return True
+
+    def _place(self) -> str:
+        known = _zip.kept_table(self.table_file())
+        return f"{self.archive} {known[0] if known else ''} {self.prefix}"
+
+    def table(self) -> Table:
+        """The archive's files as they were when it was listed last."""
+        path = self.table_file()
+        try:
+            stamp = str(os.stat(path or "").st_mtime_ns)  # a worker may outlive the run that read the table
+        except OSError:
+            return self._refresh()
+        known = _zip.known_table(self.archive, path, stamp)
+        if known is None:
+            kept = _zip.kept_table(path)
+            known = self._refresh() if kept is None else _zip.know_table(self.archive, path, stamp, kept[1])
+        return known
+
+    def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+        """See `Location.listing`; asks the server whether the archive is still the same."""
+        self._refresh()
+        return ZipFolder.listing(self, suffixes, with_stats=with_stats)
+
+    def read_many(self, paths: Sequence[str], limit: int) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
+        """See `Location.read_many`: labels are all read, so the archive had better be here."""
+        raise ConfigError(f"{self.url}: labels are not read over the network; fetch the archive and name its path, as "
+                          "in zip://coco/labels/train2017::downloads/coco2017labels.zip")
+
+    def _refresh(self) -> Table:
+        """Ask for the end of the archive, and where it is another one than before, for its directory."""
+        web = Web(Limits())
+        end = Transfer(self.archive, -_members.TAIL_BYTES, 0)
+        self._one(web, end)
+        size = parse_range(end.headers.get("content-range", ""))[2]
+        if size is None:
+            raise StorageError(f"{self.archive}: the server does not tell the size of the archive")
+        validator = end.headers.get("etag") or end.headers.get("last-modified")
+        identity, path = f"{size} {validator}", self.table_file()
+        kept = _zip.kept_table(path)
+        if kept is not None and kept[0] == identity:
+            return Table(kept[1])
+        first = size - len(end.body)
+
+        def read(at: int, count: int) -> bytes:
+            if at >= first:
+                return bytes(end.body[at - first : at - first + count])
+            part = Transfer(self.archive, at, min(at + count, size))
+            self._one(web, part)
+            return bytes(part.body)
+
+        where = _members.find_directory(size, read, self.archive)
+        members: Members = _members.parse_directory(read(where.offset, where.size), where, self.archive)
+        _zip.keep_table(path, identity, members)
+        return Table(members)
+
+    def _one(self, web: Web, transfer: Transfer) -> None:
+        for done in web.run([transfer]):
+            if done.status == 200 or (done.reason and done.status == 206):
+                raise StorageError(f"{self.archive}: the server does not give parts of files (no Range), so an archive "
+                                   "there cannot be read in place; download it with `coco-diy fetch`")
+            if done.reason:
+                raise lost(done)
+
+    def ask(self, paths: Sequence[str]) -> Asked:
+        """See `Location.ask`."""
+        spans = self._spans(paths, self.kept())
+        return Asked(len(spans), sum(s.stop - s.start for s in spans))
+
+    def _spans(self, paths: Sequence[str], kept: Kept) -> list[_Span]:
+        """The requests that bring those of `paths` that are not kept, in the archive's order."""
+        spans: list[_Span] = []
+        wanted = [path for path in paths if path not in kept.held]
+        for i, entry in self._in_order(wanted):
+            if entry is None:
+                continue
+            start = entry[OFFSET]
+            stop = start + min(entry[ROOM], entry[PACKED] + _SLACK)
+            last = spans[-1] if spans else None
+            gap = start - last.stop if last else 0
+            if (last and gap <= _GAP and stop - last.start <= _MOST
+                    and last.waste + gap <= _WASTE * (last.stop - last.start)):
+                last.stop = stop
+                last.waste += gap
+                last.members.append((wanted[i], entry))
+            else:
+                spans.append(_Span(start, stop, [(wanted[i], entry)]))
+        return spans
+
+    def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
+        """See `Location.gather`; neighbours come by one request."""
+        kept, failed = self.kept(), dict[str, str]()
+        known = _zip.kept_table(self.table_file())
+        validator = known[0].split(" ", 1)[1] if known else ""
+        strong = None if validator.startswith("W/") or validator in ("", "None") else validator
+        spans = self._spans(paths, kept)
+        transfers = (Transfer(self.archive, s.start, s.stop, validator=strong, tag=s) for s in spans)
+        for transfer in Web(limits).run(transfers):
+            if transfer.status == 200:
+                raise StorageError(f"{self.archive}: has changed while it was read; run again")
+            if transfer.reason:
+                raise lost(transfer)
+            for path, entry in transfer.tag.members:
+                data = _cut(transfer.body, entry, transfer.tag.start)
+                if data is None:
+                    failed[path] = _members.DAMAGED
+                else:
+                    kept.put(path, data)
+            add(len(transfer.tag.members))
+        kept.note_failures(failed)
+        return failed
+
+
+def _cut(body: bytearray, entry: list[int], start: int) -> bytes | None:
+    """The content of a member out of the bytes from `start`, checked."""
+    at = entry[OFFSET] - start
+    lead = _members.lead_of(bytes(body[at : at + 30]))
+    data = bytes(body[at + lead : at + lead + entry[PACKED]])
+    return _members.unpack(data, entry) if lead else None
+
+
+def is_web(url: str) -> bool:
+    """Whether `url` is that of a web server."""
+    return url.startswith(("http://", "https://"))
+

@@ -1,0 +1,237 @@
+"""Images from a web server: only those that match, each fetched once, from folders and out of archives by ranges."""
+
+from __future__ import annotations
+
+import random
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import storage
+from pipeline.errors import ConfigError, StorageError
+from pipeline.storage import Limits
+from tests.archives import pack
+from tests.conftest import MakeSubset, Subset
+from tests.helpers import contents
+from tests.web import Faults, Nginx, faulty, nginx_in
+
+RNG = random.Random(9)
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory, _towns: Any) -> Iterator[Nginx]:
+    """The town's images one by one, in archives, and a larger archive ``many.zip``."""
+    with nginx_in(tmp_path_factory.mktemp("nginx")) as server:
+        for split in ("train2017", "val2017"):
+            images = _towns.common / "images" / split
+            pack(images, server.www / f"{split}.zip", split, zipfile.ZIP_STORED)
+            for path in images.rglob("*"):
+                if path.is_file():
+                    target = server.www / split / path.relative_to(images).with_suffix(".jpg")
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(path.read_bytes())
+        with zipfile.ZipFile(server.www / "many.zip", "w") as archive:
+            for i in range(2000):
+                archive.writestr(f"train2017/{i:06d}.jpg", RNG.randbytes(2000 + i % 7000))
+        yield server
+
+
+def places(town: Path, nginx: Nginx, *, archives: bool) -> dict[str, Any]:
+    splits = {}
+    for split in ("train", "val"):
+        folder = f"{split}2017"
+        images: Any = {"url": f"{nginx.url}/{folder}", "suffix": ".jpg"}
+        if archives:
+            images = f"zip://{folder}::{nginx.url}/{folder}.zip"
+        splits[split] = {"labels": str(town / "labels" / folder), "images": images}
+    return {"names": str(town / "coco.yaml"), "splits": splits}
+
+
+@pytest.fixture(params=[False, True], ids=["by URL", "out of an archive"])
+def far(request: pytest.FixtureRequest, town: Path, nginx: Nginx, make_subset: MakeSubset) -> Subset:
+    """A subset of the town with images on a web server."""
+    return make_subset(town, "far", source=places(town, nginx, archives=request.param))
+
+
+def by_stem(found: dict[str, bytes]) -> dict[str, bytes]:
+    return {p.rsplit(".", 1)[0] if p.startswith("images") else p: d for p, d in found.items()}
+
+
+def images_asked(nginx: Nginx) -> int:
+    """Requests for images, or for parts of archives other than their ends."""
+    return sum("-6" not in asked[:8] for _, _, _, asked in nginx.log())
+
+
+def test_only_what_matches_is_fetched_and_only_once(subset: Subset, far: Subset, nginx: Nginx) -> None:
+    nginx.log()
+    plan = far.plan()
+    images = plan["subset"]["train"]["images"] + plan["subset"]["val"]["images"]
+    told = plan["fetch"]
+    assert told["images"] == images
+    assert 0 < told["requests"] <= images
+    assert images_asked(nginx) <= 2  # the directories' own
+    assert far.build()["status"] == "built"
+    assert images_asked(nginx) == told["requests"]
+    subset.build()
+    assert by_stem(contents(far.target)) == by_stem(contents(subset.target))
+    assert far.build()["status"] == "nothing to do"
+    assert images_asked(nginx) == 0
+    other = [f"target.root={far.target}-2", "classes=[bicycle]"]
+    again = far.command("build", "--json", *(w for o in other for w in ("--set", o))).json
+    assert again["fetch"]["requests"] == 0
+    assert images_asked(nginx) == 0
+
+
+def test_clean_frees_what_was_kept(far: Subset, nginx: Nginx) -> None:
+    done = far.build()
+    freed = far.command("fetch", "--clean", "--json").json["cleaned"]
+    assert freed["files"] == done["subset"]["train"]["images"] + done["subset"]["val"]["images"]
+    assert freed["bytes"] > 0
+    assert far.command("fetch", "--clean").out.startswith("Freed 0 B")
+    assert far.build()["status"] == "nothing to do"
+
+
+def test_links_only_where_they_were_asked_for(far: Subset) -> None:
+    far.build()
+    assert {p.stat().st_nlink for p in (far.target / "images").rglob("*") if p.is_file()} == {1}
+    assert "set it to copy" in far.command("build", "--set", "target.images=symlink", code=2).err
+    far.command("build", "--set", "target.images=hardlink")
+    assert {p.stat().st_nlink for p in (far.target / "images").rglob("*") if p.is_file()} == {2}
+
+
+def test_a_kept_image_that_was_damaged_is_fetched_again(far: Subset) -> None:
+    far.build()
+    before = contents(far.target)
+    for path in (far.workdir / "fetched").rglob("*"):
+        if path.is_file() and path.name != "failures.json":
+            path.write_bytes(b"torn")
+    far.command("verify", "--deep")
+    (far.target / "images/train/a.jpg").unlink()
+    assert list(far.build(code=1)["failed"]) == ["images/train/a.jpg"]
+    far.build()
+    assert contents(far.target) == before
+
+
+def test_background_images_cannot_be_had(town: Path, nginx: Nginx, make_subset: MakeSubset) -> None:
+    subset = make_subset(town, source=places(town, nginx, archives=False), select={"backgrounds": "all"})
+    assert "cannot be listed" in subset.command("plan", code=2).err
+    plain = places(town, nginx, archives=False)
+    plain["splits"]["train"]["images"] = f"{nginx.url}/train2017"
+    assert "suffix: .jpg" in make_subset(town, "plain", source=plain).command("index", code=2).err
+
+
+def test_an_image_that_is_not_there_fails_alone(town: Path, nginx: Nginx, make_subset: MakeSubset) -> None:
+    gone = nginx.www / "train2017/a.jpg"
+    data = gone.read_bytes()
+    gone.unlink()
+    subset = make_subset(town, source=places(town, nginx, archives=False))
+    failed = subset.build(code=1)["failed"]
+    assert list(failed) == ["images/train/a.jpg"]
+    assert "/train2017/a.jpg: the server says 404" in failed["images/train/a.jpg"]
+    gone.write_bytes(data)
+    nginx.log()
+    subset.build()
+    assert [path for _, _, path, _ in nginx.log()] == ["/train2017/a.jpg"]
+
+
+def test_an_archive_that_changes_is_read_anew(town: Path, nginx: Nginx, make_subset: MakeSubset) -> None:
+    source = places(town, nginx, archives=True)
+    source["splits"] = {"val": source["splits"]["val"]}
+    subset = make_subset(town, source=source)
+    subset.build()
+    archive = nginx.www / "val2017.zip"
+    before = archive.read_bytes()
+    with zipfile.ZipFile(archive, "w") as changed:
+        changed.writestr("val2017/v.jpg", b"another")
+        changed.writestr("val2017/x.tiff", b"the last")
+    subset.build()
+    assert (subset.target / "images/val/v.jpg").read_bytes() == b"another"
+    archive.write_bytes(before)
+
+
+def test_images_that_are_looked_at_are_fetched_first(far: Subset, nginx: Nginx) -> None:
+    nginx.log()
+    how = ("--set", "select.check_images=header", "--json")
+    planned = far.command("plan", *how).json
+    assert planned["problems"] == {}
+    assert images_asked(nginx) <= 2
+    assert "is no image" in far.command("build", *how, code=1).err
+    skipped = far.command("build", *how, "--set", "on_error=skip", code=1).json
+    assert skipped["images"]["image_unreadable"] == planned["fetch"]["images"]
+
+
+def test_labels_are_not_read_over_the_network(town: Path, nginx: Nginx, make_subset: MakeSubset) -> None:
+    pack(town / "labels", nginx.www / "labels.zip", "labels")
+    source = {"names": str(town / "coco.yaml"),
+              "splits": {"train": {"labels": f"zip://labels/train2017::{nginx.url}/labels.zip"}}}
+    assert "fetch the archive" in make_subset(town, source=source).command("index", code=2).err
+
+
+def test_a_server_without_ranges_is_told(nginx: Nginx, tmp_path: Path) -> None:
+    place = storage.locate(f"zip://train2017::{nginx.url}/whole/many.zip", str(tmp_path))
+    with pytest.raises(StorageError, match="no Range"):
+        place.listing(frozenset({".jpg"}), with_stats=False)
+
+
+@pytest.mark.parametrize("url", ["http://me:pw@h/x", "http://h/x?key=1", "zip://a::https://me:pw@h/x.zip"])
+def test_places_with_secrets_are_refused(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        storage.locate(url)
+    assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.5, 1.0])
+def test_bytes_and_requests_are_bounded(nginx: Nginx, tmp_path: Path, share: float) -> None:
+    place = storage.locate(f"zip://train2017::{nginx.url}/many.zip", str(tmp_path))
+    nginx.log()
+    place.listing(frozenset({".jpg"}), with_stats=False)
+    directory = sum(moved for _, moved, _, _ in nginx.log())
+    names = sorted(place.names())
+    some = sorted(RNG.sample(names, int(len(names) * share)))
+    wanted = sum(s or 0 for s in place.sizes(some))
+    asked = place.ask(some)
+    assert place.gather(some, Limits(), lambda _: None) == {}
+    log = nginx.log()
+    assert sum(moved for _, moved, _, _ in log) == asked.bytes
+    assert len(log) == asked.requests <= len(some)
+    assert (asked.bytes or 0) <= 1.05 * wanted + directory
+    if share == 1.0:
+        assert asked.requests <= 3
+    with zipfile.ZipFile(nginx.www / "many.zip") as archive:
+        for found in place.fetch_many(some[:50]):
+            assert found.data == archive.read(f"train2017/{some[found.index]}")
+
+
+def test_a_lost_connection_costs_one_image(tmp_path: Path) -> None:
+    faults = Faults({f"/i/{i}.jpg": bytes([i % 256]) * 3000 for i in range(300)}, cut=100, times=0)
+    with faulty(faults) as url:
+        place = storage.locate(f"{url}/i", str(tmp_path))
+        done = 0
+
+        def add(_: int) -> None:
+            nonlocal done
+            done += 1
+            if done == 200:
+                faults.times = 1
+
+        assert place.gather([f"{i}.jpg" for i in range(300)], Limits(), add) == {}
+    assert len(faults.asked) == 301
+    assert done == 300
+
+
+def test_a_wrong_place_is_given_up_early(tmp_path: Path) -> None:
+    faults = Faults()
+    with faulty(faults) as url, pytest.raises(StorageError, match="the server says 404"):
+        storage.locate(f"{url}/i", str(tmp_path)).gather([f"{i}.jpg" for i in range(3000)], Limits(), lambda _: None)
+    assert len(faults.asked) < 100
+
+
+def test_requests_a_second_are_limited(tmp_path: Path) -> None:
+    faults = Faults({f"/i/{i}.jpg": b"x" for i in range(20)})
+    with faulty(faults) as url:
+        limits = Limits(requests_per_second=20)
+        storage.locate(f"{url}/i", str(tmp_path)).gather([f"{i}.jpg" for i in range(20)], limits, lambda _: None)
+    assert faults.at[-1] - faults.at[0] >= 0.85

@@ -1,0 +1,200 @@
+"""A real web server, and one of ours with faults. No test stands here."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_CONF = """
+daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 256; }}
+http {{
+  log_format bytes '$status $body_bytes_sent $request_uri $http_range'; access_log {folder}/access.log bytes;
+  keepalive_requests 100000; sendfile on; server_tokens off;
+  client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
+  uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{ root {folder}/www; }}
+    location /whole/ {{ alias {folder}/www/; max_ranges 0; }}
+  }}
+}}
+"""
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    """Return when somebody listens on `port`."""
+    for _ in range(200):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"nobody listens on {port}")
+
+
+@dataclass
+class Nginx:
+    """A real nginx with `folder`/www as its root; ``/whole/`` gives the same files without ranges."""
+
+    folder: Path
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Without a final slash."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def www(self) -> Path:
+        """Where its files are."""
+        return self.folder / "www"
+
+    def start(self) -> None:
+        """Start it, on the port that it had."""
+        self.port = self.port or free_port()
+        self.www.mkdir(exist_ok=True)
+        (self.folder / "nginx.conf").write_text(_CONF.format(folder=self.folder, port=self.port))
+        binary = shutil.which("nginx") or "/usr/sbin/nginx"
+        self.process = subprocess.Popen([binary, "-p", self.folder, "-c", self.folder / "nginx.conf"],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(self.port)
+
+    def stop(self) -> None:
+        """End it at once, whatever it is sending."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def log(self) -> list[tuple[int, int, str, str]]:
+        """Status, bytes of the body, path and Range of each request so far; the list is emptied."""
+        path = self.folder / "access.log"
+        lines = [line.split(" ", 3) for line in path.read_text().splitlines()]
+        os.truncate(path, 0)
+        return [(int(a), int(b), c, d) for a, b, c, d in lines]
+
+
+def need_nginx() -> None:
+    """Skip, or fail where servers are required."""
+    if shutil.which("nginx") or os.path.exists("/usr/sbin/nginx"):
+        return
+    told = "nginx is not installed (apt-get install nginx-light)"
+    if os.environ.get("COCO_DIY_REQUIRE_SERVERS"):
+        pytest.fail(told)
+    pytest.skip(told)
+
+
+@contextlib.contextmanager
+def nginx_in(folder: Path) -> Iterator[Nginx]:
+    """A server with its files below `folder`."""
+    need_nginx()
+    os.chmod(folder, 0o755)
+    server = Nginx(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@dataclass
+class Faults:
+    """What the faulty server does: `cut` bodies after so many bytes, so many `times`; `answers` before all else."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    etag: str = '"one"'
+    cut: int | None = None
+    times: int = 0
+    answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    ranges: bool = True
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    at: list[float] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def faulty(faults: Faults) -> Iterator[str]:
+    """A web server with the faults of `faults`, which may be changed while it runs; gives its URL."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            asked = self.headers.get("Range", "")
+            path = re.sub(r"^https?://[^/]*", "", self.path)  # a proxy is asked for whole URLs
+            faults.asked.append((path, asked))
+            faults.at.append(time.monotonic())
+            if faults.answers:
+                status, headers = faults.answers.pop(0)
+                self.send_response(status)
+                for name, value in ({"Content-Length": "0"} | headers).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                return
+            data = faults.files.get(path)
+            if data is None:
+                self.send_error(404)
+                return
+            self.send_file(data, asked)
+
+        def send_file(self, data: bytes, asked: str) -> None:
+            found = re.fullmatch(r"bytes=(\d*)-(\d*)", asked)
+            current = self.headers.get("If-Range", faults.etag) == faults.etag
+            if found and faults.ranges and current:
+                first = int(found[1]) if found[1] else max(0, len(data) - int(found[2]))
+                last = min(int(found[2]), len(data) - 1) if found[1] and found[2] else len(data) - 1
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+                data = data[first : last + 1]
+            else:
+                self.send_response(200)
+            self.send_header("ETag", faults.etag)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if faults.cut is not None and faults.times and len(data) > faults.cut:
+                faults.times -= 1
+                self.wfile.write(data[: faults.cut])
+                self.wfile.flush()
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+            else:
+                with contextlib.suppress(OSError):
+                    self.wfile.write(data)
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            """A client that goes away is no fault."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
