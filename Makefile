@@ -69,8 +69,9 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 test: $(READY) ## Run the tests
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
+torture: export COCO_DIY_KILLS ?= 60
 torture: $(READY) ## Halt and kill runs at chosen and at random moments (COCO_DIY_KILLS of them)
-	@$(PY) -m pytest -m racing $(ARGS)
+	@$(PY) -m pytest -m "racing or torture" $(ARGS)
 
 lint: $(READY) ## Check style and types
 	@$(PY) -m ruff check .
