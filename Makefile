@@ -72,8 +72,9 @@ test: $(READY) ## Run the tests
 test-interop: $(READY) .interop/.ready ## Hand targets to trainers and readers (in .interop: 2 GB, minutes to install)
 	@$(PY) -m pytest -m interop $(ARGS)
 
+torture: export COCO_DIY_KILLS ?= 60
 torture: $(READY) ## Halt and kill runs at chosen and at random moments (COCO_DIY_KILLS of them)
-	@$(PY) -m pytest -m racing $(ARGS)
+	@$(PY) -m pytest -m "racing or torture" $(ARGS)
 
 lint: $(READY) ## Check style and types
 	@$(PY) -m ruff check .

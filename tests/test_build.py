@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -343,6 +345,27 @@ def test_streams(subset: Subset, command: str) -> None:
     assert text.err == ""
     assert "bicycle" in text.out or "train" in text.out or "Nothing to do" in text.out
     assert subset.command(command, "-q").out == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a file that is always full")
+def test_a_result_that_cannot_be_written(subset: Subset) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "pipeline", "build", subset.config, "--scheduler", "sync"],
+                              stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == ("coco-diy: stdout: the result cannot be written (No space left on device); what it tells of "
+                           "is done\n")
+    assert contents(subset.target) == BUILT
+
+
+def test_a_fault_of_ours(subset: Subset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence that asks for a report; with -v the traceback."""
+    monkeypatch.setattr("pipeline.run.resolve", lambda _: 1 // 0)
+    told = subset.command("plan", code=1)
+    assert told.err == ("coco-diy: a fault of coco-diy's own, please report it: ZeroDivisionError: integer division or "
+                        "modulo by zero (run again with -v for the traceback)\n")
+    with pytest.raises(ZeroDivisionError):
+        subset.command("plan", "-v")
 
 
 def test_as_processes_with_the_default_engine(subset: Subset) -> None:

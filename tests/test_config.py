@@ -194,6 +194,7 @@ def test_set_errors(tmp_path: Path, override: str, clause: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, MINIMAL + "workdir: w\n", override)
     assert clause in str(caught.value)
+    assert str(caught.value).startswith(f"--set {override}: ")
 
 
 ERRORS = {
