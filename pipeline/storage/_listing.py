@@ -103,10 +103,10 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
             for entry in entries:
                 name = entry.name
                 if not (name.endswith(single) if single else name[name.rfind(".") :].lower() in suffixes):
-                    if entry.is_dir():
+                    if _leads_to(entry.is_dir):
                         below.append(name)
                     continue
-                if not entry.is_file():
+                if not _leads_to(entry.is_file):
                     listing.odd.append((prefix + name, _odd(entry)))
                     continue
                 names.append(name)
@@ -220,6 +220,14 @@ def _directory(path: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _leads_to(kind: Callable[[], bool]) -> bool:
+    """Whether an entry, or what a link leads to, is of a `kind`; a link in a circle is of none."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def _odd(entry: os.DirEntry[str]) -> str:

@@ -16,7 +16,15 @@ from pipeline.errors import ConfigError
 from pipeline.storage._address import Address, content_type
 from pipeline.storage._client import Client, Entry, Version
 from pipeline.storage._credentials import endpoint_host, open_store
-from pipeline.storage._refused import NO_CREDENTIALS, Missing, Refused, no_credentials, of_connection, of_status
+from pipeline.storage._refused import (
+    NO_CREDENTIALS,
+    Missing,
+    Refused,
+    must_be_whole,
+    no_credentials,
+    of_connection,
+    of_status,
+)
 from pipeline.storage._window import WIDTH
 
 T = TypeVar("T")
@@ -57,8 +65,7 @@ class ObjectClient(Client):
             return b"", entry
         with _big(entry.size):
             data = _ask(lambda: found.bytes().to_bytes())
-        if len(data) != entry.size:
-            raise Refused(f"{len(data):,} of {entry.size:,} bytes came; run again", passing=True)
+        must_be_whole(len(data), entry.size)
         if self._differs(data, found.meta.get("e_tag")):
             self._doubt(key, data, "came damaged; run again")
         return data, entry
@@ -75,8 +82,7 @@ class ObjectClient(Client):
             while (piece := _ask(lambda: next(stream, None))) is not None:
                 came += len(piece)
                 yield bytes(piece)
-            if came != entry.size:
-                raise Refused(f"{came:,} of {entry.size:,} bytes came; run again", passing=True)
+            must_be_whole(came, entry.size)
 
         return entry, pieces()
 

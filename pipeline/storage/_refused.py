@@ -28,6 +28,12 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault
         return StorageError(f"{url}: cannot be {doing}: {self.reason}")
 
 
+def must_be_whole(came: int, size: int) -> None:
+    """Raise `Refused` where `came` bytes are not all of an object of `size` bytes."""
+    if came != size:
+        raise Refused(f"{came:,} of {size:,} bytes came; run again", passing=True)
+
+
 _KEYS = "check the credentials in the environment, the provider's own files or conf/local/"
 #: By the store's own word for the error (S3, Google, Azure); everything here would meet every further file.
 _CODES = {
