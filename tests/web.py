@@ -128,6 +128,10 @@ class Faults:
     times: int = 0
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     ranges: bool = True
+    pages: set[str] = field(default_factory=set)
+    #: So many answers stop after their headers.
+    silent: int = 0
+    connections: int = 0
     asked: list[tuple[str, str]] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
 
@@ -138,6 +142,10 @@ def faulty(faults: Faults) -> Iterator[str]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            faults.connections += 1
+            super().setup()
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -171,9 +179,17 @@ def faulty(faults: Faults) -> Iterator[str]:
                 data = data[first : last + 1]
             else:
                 self.send_response(200)
+            if self.path in faults.pages:
+                self.send_header("Content-Type", "text/html; charset=utf-8")
             self.send_header("ETag", faults.etag)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
+            if faults.silent:
+                faults.silent -= 1
+                self.wfile.flush()
+                time.sleep(3)
+                self.close_connection = True
+                return
             if faults.cut is not None and faults.times and len(data) > faults.cut:
                 faults.times -= 1
                 self.wfile.write(data[: faults.cut])

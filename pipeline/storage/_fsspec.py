@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.storage._address import OBJECT_STORES, Address
 from pipeline.storage._client import Client, Entry, Version
 from pipeline.storage._options import scrub
-from pipeline.storage._refused import Missing, Refused, of_connection, of_status
+from pipeline.storage._refused import Missing, Refused, of_connection, of_status, whole_part
 from pipeline.storage._window import in_flight
 
 T = TypeVar("T")
@@ -100,6 +100,11 @@ class FsspecClient(Client):
                 raise Refused(f"{came:,} of {entry.size:,} bytes came; run again", passing=True)
 
         return entry, pieces()
+
+    def part(self, key: str, start: int, stop: int) -> bytes:
+        """See `Client.part`."""
+        path = self._path(key)
+        return whole_part(bytes(self._ask(lambda: self._fs.cat_file(path, start=start, end=stop))), start, stop)
 
     def head(self, key: str) -> Entry | None:
         """See `Client.head`."""

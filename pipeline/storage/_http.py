@@ -113,6 +113,8 @@ class HttpFolder(_Far):
         wanted = (path for path in paths if path not in kept.held)
         transfers = (Transfer(f"{self.url}/{urllib.parse.quote(path)}", tag=path) for path in wanted)
         for transfer in Web(limits).run(transfers):
+            if transfer.headers.get("content-type", "").startswith("text/html") and transfer.reason is None:
+                transfer.reason = f"{transfer.url}: the server sent a web page instead of an image; check the URL"
             if transfer.reason is None:
                 kept.put(transfer.tag, transfer.body)
                 done += 1

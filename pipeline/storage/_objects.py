@@ -16,7 +16,15 @@ from pipeline.errors import ConfigError
 from pipeline.storage._address import Address, content_type
 from pipeline.storage._client import Client, Entry, Version
 from pipeline.storage._credentials import endpoint_host, open_store
-from pipeline.storage._refused import NO_CREDENTIALS, Missing, Refused, no_credentials, of_connection, of_status
+from pipeline.storage._refused import (
+    NO_CREDENTIALS,
+    Missing,
+    Refused,
+    no_credentials,
+    of_connection,
+    of_status,
+    whole_part,
+)
 from pipeline.storage._window import WIDTH
 
 T = TypeVar("T")
@@ -79,6 +87,12 @@ class ObjectClient(Client):
                 raise Refused(f"{came:,} of {entry.size:,} bytes came; run again", passing=True)
 
         return entry, pieces()
+
+    def part(self, key: str, start: int, stop: int) -> bytes:
+        """See `Client.part`."""
+        import obstore
+
+        return whole_part(bytes(_ask(lambda: obstore.get_range(self._store, key, start=start, end=stop))), start, stop)
 
     def head(self, key: str) -> Entry | None:
         """See `Client.head`."""

@@ -103,3 +103,10 @@ def no_credentials(text: str) -> bool:
 
 
 NO_CREDENTIALS = Refused(f"no credentials were found; {_KEYS}", fatal=True)
+
+
+def whole_part(data: bytes, start: int, stop: int) -> bytes:
+    """`data`, which is to be the bytes of a file from `start` up to `stop`; refused where it is not all of them."""
+    if len(data) != stop - start:
+        raise Refused(f"{len(data):,} of {stop - start:,} bytes came; run again", passing=True)
+    return data

@@ -137,6 +137,18 @@ class RemoteFolder(Location):
             else:
                 yield Fetched(i, found[0])
 
+    def read_parts(self, path: str, parts: Sequence[tuple[int, int]], width: int) -> Iterator[tuple[int, bytes]]:
+        """See `Location.read_parts`; in the order in which they come."""
+        client, key, url = self.client, self._key(path), self.join(path)
+        try:
+            for i, found in in_flight(lambda i: client.part(key, *parts[i]), range(len(parts)), name=lambda _: url,
+                                      doing="read", width=min(width, len(parts))):
+                if isinstance(found, Refused):
+                    raise found.error(url, "read")
+                yield i, found
+        except Missing:
+            raise StorageError(f"{url}: was deleted while it was read") from None
+
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         """See `Location.content_digests`."""
         import xxhash
