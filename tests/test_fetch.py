@@ -249,7 +249,7 @@ def test_progress_is_told_for_each_file_and_for_all(tmp_path: Path) -> None:
     write_file(tmp_path / "share/one.bin", BLOB)
     write_file(tmp_path / "share/two.bin", BLOB[: 10 << 20])
     data = config_of(tmp_path, "x", "one.bin", size=len(BLOB)).model_dump()
-    data["fetch"] |= {"bytes_per_second": 16 << 20, "mirror": str(tmp_path / "share")}
+    data["fetch"] |= {"bytes_per_second": 16 << 20, "mirror": str(tmp_path / "share"), "folder": str(tmp_path)}
     data["fetch"]["archives"]["two.bin"] = {"url": "x"}
     shown = Terminal()
     fetch(validate(data, "here"), Progress(shown, quiet=False), ["two.bin"])
