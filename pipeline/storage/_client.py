@@ -53,7 +53,7 @@ class Client(Protocol):
         """Content in pieces. Raises `Missing`."""
 
     def part(self, key: str, start: int, stop: int) -> bytes:
-        """The bytes of a file from `start` up to `stop`. Raises `Missing`."""
+        """The bytes of a file from `start` up to `stop`. Raises `Missing`, and `NoParts` where only all can be had."""
 
     def head(self, key: str) -> Entry | None:
         """The file as it is; None where there is none."""

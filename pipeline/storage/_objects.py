@@ -19,6 +19,7 @@ from pipeline.storage._credentials import endpoint_host, open_store
 from pipeline.storage._refused import (
     NO_CREDENTIALS,
     Missing,
+    NoParts,
     Refused,
     no_credentials,
     of_connection,
@@ -91,8 +92,17 @@ class ObjectClient(Client):
     def part(self, key: str, start: int, stop: int) -> bytes:
         """See `Client.part`."""
         import obstore
+        from obstore.exceptions import GenericError
 
-        return whole_part(bytes(_ask(lambda: obstore.get_range(self._store, key, start=start, end=stop))), start, stop)
+        def read() -> bytes:
+            try:
+                return bytes(obstore.get_range(self._store, key, start=start, end=stop))
+            except GenericError as error:
+                if "NotPartial" in str(error):
+                    raise NoParts from None
+                raise
+
+        return whole_part(_ask(read), start, stop)
 
     def head(self, key: str) -> Entry | None:
         """See `Client.head`."""
