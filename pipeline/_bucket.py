@@ -6,8 +6,6 @@ import itertools
 import json
 import os
 import time
-import zlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import xxhash
 
 from pipeline import formats, schema, storage
 from pipeline._finding import Finder, curable, unsettled
+from pipeline._reading import content_marks, facts, problem_table, states_of, states_schema
 from pipeline.schema import Kind, LabelState, part_name
 from pipeline.spec import IMAGE_SUFFIXES, Dealt, IndexSpec
 
@@ -62,15 +60,8 @@ class BucketIndexer:
 
     def run(self, dealt: Dealt) -> BucketDone:
         """Update the bucket from its listing."""
+        listed = self._listed(dealt)
         marks = np.frombuffer(dealt.marks, np.int64).reshape(-1, 6)
-        names = dealt.paths.split(b"\0") if dealt.count else []
-        listed = pa.table({
-            "path": pa.array(names, pa.binary()).cast(pa.string()),
-            "split": pa.array(marks[:, 0]),
-            "kind": pa.array(marks[:, 1]),
-            "size": pc.if_else(pa.array(marks[:, 1] == 0), pa.array(marks[:, 2]), pa.scalar(None, pa.int64())),
-            "position": pa.array(np.arange(dealt.count)),
-        })
         labels = self._of_kind(listed, 0)
         pictures = self._of_kind(listed, 1)
         self.finder = Finder(self.spec, pictures)
@@ -87,6 +78,25 @@ class BucketIndexer:
         fresh = self._files(labels, pictures)
         images = self.finder.complete(self._images(labels, self._with_named(labels, pictures), states))
         summary = self._summary(images, rows, problems, labels)
+        self._write_tables(rows, images, problems, fresh, summary)
+        return self._done(listed, labels, summary)
+
+    @staticmethod
+    def _listed(dealt: Dealt) -> pa.Table:
+        marks = np.frombuffer(dealt.marks, np.int64).reshape(-1, 6)
+        names = dealt.paths.split(b"\0") if dealt.count else []
+        return pa.table({
+            "path": pa.array(names, pa.binary()).cast(pa.string()),
+            "split": pa.array(marks[:, 0]),
+            "kind": pa.array(marks[:, 1]),
+            "size": pc.if_else(pa.array(marks[:, 1] == 0), pa.array(marks[:, 2]), pa.scalar(None, pa.int64())),
+            "position": pa.array(np.arange(dealt.count)),
+        })
+
+    def _write_tables(
+        self, rows: pa.Table, images: pa.Table, problems: pa.Table, files: pa.Table, summary: dict[str, Any]
+    ) -> None:
+        """Write all parts, that of the files last: it says that the others are there, and what made them."""
         self._write("annotations", rows, schema.annotations(),
                     use_dictionary=["bucket", "key", "class_id", "label", "n_tokens", "loss"],
                     write_statistics=["class_id"],
@@ -95,8 +105,7 @@ class BucketIndexer:
         self._write("problems", problems, schema.problems())
         state = json.dumps({**self.made_by, "summary": summary, "unsettled": unsettled(images, problems)},
                            sort_keys=True).encode()
-        self._write("files", fresh.replace_schema_metadata({_META: state}), schema.files())
-        return self._done(listed, labels, summary)
+        self._write("files", files.replace_schema_metadata({_META: state}), schema.files())
 
     def _done(self, listed: pa.Table, labels: pa.Table, summary: dict[str, Any]) -> BucketDone:
         stats = np.zeros((listed.num_rows, 4), np.int64)
@@ -199,11 +208,11 @@ class BucketIndexer:
         old_rows = old_rows.filter(pc.is_in(old_rows["key"], kept))
         rows = pa.concat_tables([old_rows, rows.cast(schema.annotations())]).sort_by(
             [("key", "ascending"), ("line", "ascending")]).combine_chunks()
-        old_images = pq.read_table(self._path("images"), columns=["key", *_states().names])
+        old_images = pq.read_table(self._path("images"), columns=["key", *states_schema().names])
         old = old_images.drop_columns("key").take(pc.index_in(labels["key"], old_images["key"].combine_chunks()))
         new = states.take(pc.index_in(labels["key"], changed["key"].combine_chunks()))
         states = pa.table([pc.if_else(pa.array(same), old[f.name].combine_chunks(), new[f.name].combine_chunks())
-                           for f in _states()], schema=_states())
+                           for f in states_schema()], schema=states_schema())
         old_problems = pq.read_table(self._path("problems"))
         old_problems = old_problems.filter(pc.is_in(old_problems["key"], kept)).cast(schema.problems())
         problems = pa.concat_tables([old_problems, problems.cast(schema.problems())]).sort_by(
@@ -215,7 +224,7 @@ class BucketIndexer:
         format_ = formats.load(self.spec.format)
         options = json.loads(self.spec.options)
         rows: list[pa.Table] = []
-        states: list[pa.Table] = [_states().empty_table()]
+        states: list[pa.Table] = [states_schema().empty_table()]
         problems: list[tuple[str, str, int | None, str, str, int]] = []
         for begin, stop in _batches(labels["split"].to_numpy()):
             part = labels.slice(begin, stop - begin)
@@ -223,7 +232,7 @@ class BucketIndexer:
             place, names = storage.locate(split.labels, self.keep), part["path"].to_pylist()
             contents, stats, failed = place.read_many(names, MAX_LABEL_BYTES)
             self.stats[positions[begin:stop]] = np.frombuffer(stats, np.int64).reshape(-1, 4)
-            self.contents[positions[begin:stop]] = _content_marks(split.split, names, contents, failed)
+            self.contents[positions[begin:stop]] = content_marks(split.split, names, contents, failed)
             keys = part["key"].combine_chunks()
             pictures = self.finder.asked(part["split"][0].as_py(), names, keys.to_pylist())
             parsed = format_.parse(contents, self.spec.task, self.spec.keypoints, options, pictures)
@@ -231,11 +240,7 @@ class BucketIndexer:
             for i, reason in failed.items():
                 parsed.states[i] = LabelState.CORRUPT
                 parsed.problems.append(formats.Problem(i, None, reason, _READ_REASONS[reason], rows=0))
-            facts = parsed.images
-            columns = [pa.array(parsed.states, pa.string()), *(
-                facts[f.name].combine_chunks() if facts is not None and f.name in facts.column_names
-                else pa.nulls(len(part), f.type) for f in _facts())]
-            states.append(pa.Table.from_arrays(columns, schema=_states()))
+            states.append(states_of(parsed))
             problems += [(keys[p.file].as_py(), place.join(names[p.file]), p.line, p.reason, p.detail, p.rows)
                          for p in parsed.problems]
         told = problem_table(problems)
@@ -279,7 +284,7 @@ class BucketIndexer:
             "image_path": chosen["path"].combine_chunks().take(of_image),
             "image_size": chosen["size"].combine_chunks().take(of_image),
             "other_images": self._others(keys, pictures, first),
-            **{f.name: states[f.name].combine_chunks().take(of_label) for f in _facts()},
+            **{f.name: states[f.name].combine_chunks().take(of_label) for f in facts()},
         }).select(schema.images().names).cast(schema.images())
 
     @staticmethod
@@ -351,15 +356,6 @@ def _batches(splits: Ints) -> list[tuple[int, int]]:
             for i in range(start, stop, _BATCH_FILES)]
 
 
-def _content_marks(split: str, names: Sequence[str], contents: Sequence[bytes], failed: Mapping[int, str]) -> list[int]:
-    """A number for each file that changes with its content, its path and its split; 0 for one that was not read."""
-    mark, crc, seed = xxhash.xxh3_64_intdigest, zlib.crc32, zlib.crc32(f"{split}/".encode())
-    marks = [mark(content, crc(name.encode(), seed)) for name, content in zip(names, contents, strict=True)]
-    for i in failed:
-        marks[i] = 0
-    return marks
-
-
 def _value_counts(values: pa.ChunkedArray) -> dict[str, int]:
     return {str(e["values"]): int(e["counts"]) for e in sorted(values.value_counts().to_pylist(), key=str)}
 
@@ -378,21 +374,3 @@ def _classes(rows: pa.Table) -> tuple[npt.NDArray[Any], list[str] | None]:
         return rows["class_id"].to_numpy(), None
     coded = labels.dictionary_encode()
     return coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
-
-
-def problem_table(problems: Sequence[tuple[str, str, int | None, str, str, int]]) -> pa.Table:
-    """Problems, each with the fields of `schema.problems`, as a table."""
-    columns: list[Sequence[Any]] = list(zip(*problems, strict=True)) or [()] * 6
-    arrays = [pa.array(c, f.type) for c, f in zip(columns, schema.problems(), strict=True)]
-    return pa.table(arrays, schema=schema.problems())
-
-
-def _facts() -> list[pa.Field]:
-    """What a label file may tell of its image."""
-    return [schema.images().field(name) for name in ("width", "height", "raw", "image_said", "captions")]
-
-
-def _states() -> pa.Schema:
-    """What reading a label file finds out about its image."""
-    return pa.schema([schema.images().field("label_state"), *_facts()])
-

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline import __version__, schema, storage
+from pipeline import __version__, formats, schema, storage
 from pipeline._source import ODD, count_beyond, rows_beyond
 from pipeline.index import IndexInfo
 from pipeline.job import Job, SourceJob
@@ -88,11 +88,10 @@ def record_facts(job: Job, infos: Sequence[IndexInfo], totals: dict[str, Any]) -
         # It is in no path then. A list of one is as good as that one.
         config["source"] = config["source"][0] if isinstance(config["source"], list) else config["source"]
         config["source"].pop("name")
-    labels = [t["labels"] for info in infos for t in info.totals.values()]
     return {
         "tool": f"coco-diy {__version__}",
         "fingerprint": "+".join(str(info.content) for info in infos),
-        "label_files": sum(n for counts in labels for state, n in counts.items() if state != "missing"),
+        "label_files": sum(_label_files(info) for info in infos),
         "classes": [{"name": name, "from": list(dict.fromkeys(
             old for m in job.maps for old, new in zip(m.source, m.lut, strict=True) if new == number))}
             for number, name in enumerate(job.classes)],
@@ -101,6 +100,13 @@ def record_facts(job: Job, infos: Sequence[IndexInfo], totals: dict[str, Any]) -
         "images": image_balance(infos, totals["images"]),
         "config": _without_place(config),
     }
+
+
+def _label_files(info: IndexInfo) -> int:
+    """How many label files there are; of a format of which one file holds all labels of a split, those files."""
+    if formats.load(info.spec["format"]).WHOLE:
+        return sum(1 + (split["captions"] is not None) for split in info.spec["splits"])
+    return sum(n for t in info.totals.values() for state, n in t["labels"].items() if state != "missing")
 
 
 def _without_place(value: Any) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, index, select, storage
+from pipeline._gathering import gather, records_folder
 from pipeline._images import Bad, check_images
 from pipeline._splitting import Dealing, summary_of
 from pipeline.frames import to_arrow
@@ -68,6 +69,7 @@ class PlanContext:
     check_foreign: bool
     staged: tuple[str, ...]
     prefixes: dict[str, str]
+    keypoints: tuple[int, int] | None
     suspects: frozenset[str]
     check_images: str
     dealing: Dealing | None = None
@@ -89,7 +91,7 @@ def run(context: PlanContext, engine: Engine, done: Callable[[int], None]) -> li
         step, numbers, *frames, meta=meta, align_dataframes=False, enforce_metadata=False
     )
     keep = {part_name(b) for b in range(context.buckets)}
-    for folder in (context.plan_dir, touched_folder(context.plan_dir)):
+    for folder in (context.plan_dir, touched_folder(context.plan_dir), records_folder(context.plan_dir)):
         place = storage.locate(folder)
         place.delete_many(sorted(place.names() - keep))
     return [json.loads(part["summary"].iloc[0]) for part in engine.compute(summaries, done)]
@@ -142,7 +144,11 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     with_image = _of_images(rows, chosen)
     chosen, bad = _without_bad(context, bucket, chosen, choice)
     taken = _of_images(with_image, chosen) if bad else with_image
-    wanted = exporter.fragment(taken, _in_folders(chosen) if context.several else chosen)
+    if context.several:
+        chosen = _in_folders(chosen)
+    if exporter.GATHERS:
+        chosen = gather(context, bucket, taken, chosen)
+    wanted = exporter.fragment(taken, chosen)
     target = storage.locate(context.root)
     held = TargetState(target, context.prefixes).rows(bucket, context.buckets)
     if context.check_there:

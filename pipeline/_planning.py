@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, storage
+from pipeline._gathering import MetaFile, assemble
 from pipeline._losses import image_balance, problem_table, record_facts, row_balance, told
 from pipeline._source import Report, source_report
 from pipeline._splitting import Dealt, by_hash, by_table, split_report
@@ -17,9 +18,10 @@ from pipeline.exporters import Dataset
 from pipeline.index import IndexInfo, add_counts
 from pipeline.job import Job, keep_out_of_subsets
 from pipeline.manifest import TargetState, to_parquet
-from pipeline.plan import meta_plan
+from pipeline.plan import compare, meta_held, meta_wanted, summarise
 from pipeline.progress import Progress
 from pipeline.report import dataset_record
+from pipeline.schema import Task
 
 if TYPE_CHECKING:
     from pipeline._planner import PlanContext
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 #: The record beside the training YAML.
 RECORD = "DATASET.md"
+#: The part of a plan that belongs to no bucket: files of the whole subset.
+META_PART = "meta.parquet"
 
 
 @dataclass
@@ -38,7 +42,7 @@ class Planned:
     summaries: list[dict[str, Any]]
     totals: dict[str, Any]
     meta: list[tuple[str, str]]
-    contents: dict[str, bytes]
+    contents: dict[str, MetaFile]
     problems: list[list[Any]]
     foreign: list[str]
     staged: tuple[str, ...]
@@ -61,6 +65,8 @@ def plan_subset(
     suspects: frozenset[str] = frozenset(),
 ) -> Planned:
     """The Dask frame over the indexes, ending in one plan a bucket; files in `suspects` are not believed."""
+    import pyarrow.parquet as pq
+
     from pipeline import _planner
 
     source_report(job, infos)  # raises for bad rows and unknown class ids before anything is decided
@@ -82,12 +88,16 @@ def plan_subset(
         left_out += summary["left_out"]
         foreign += summary["foreign"]
     splits = tuple(s for s in ("train", "val", "test") if totals["subset"].get(s, {}).get("images"))
-    exporter = exporters.load(job.config.target.format)
     names = tuple(s.names for s in job.sources if s.names is not None)
-    contents = exporter.assemble(Dataset(job.maps, names, job.task, splits, job.root, job.config.target.yaml))
-    contents[RECORD] = dataset_record(record_facts(job, infos, totals)).encode()
+    documents = tuple(info.document.get("splits", {}) for info in infos)
+    dataset = Dataset(job.maps, names, job.task, splits, job.root, job.config.target.yaml, documents)
+    contents = assemble(job.config.target.format, dataset, context.plan_dir, context.buckets)
+    contents[RECORD] = MetaFile.of(dataset_record(record_facts(job, infos, totals)).encode())
     held = {p: h for p, h in still_there(job, state).items() if p not in suspects}
-    meta = meta_plan(contents, held)
+    table = compare(meta_wanted(contents), meta_held(held))
+    storage.replace_with(os.path.join(job.plan_dir, META_PART), lambda path: pq.write_table(table, path))
+    add_counts(totals, {"plan": summarise(table)})
+    meta = list(zip(table["action"].to_pylist(), table["path"].to_pylist(), strict=True))
     foreign += [p for a, p in meta if a == "write" and p not in state.meta and job.target.exist_many([p])[0]]
     return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
                    context.staged, sorted(left_out), dealt)
@@ -141,6 +151,7 @@ def _plan_context(
         check_there=folders != held or not job.target.keeps_times,
         staged=_staged(job),
         prefixes=job.prefixes,
+        keypoints=next((s.names.kpt_shape for s in job.sources if s.names and job.task is Task.POSE), None),
         suspects=suspects,
         check_images=job.config.select.check_images,
         check_foreign=bool(folders) or not job.target.keeps_times,
@@ -177,9 +188,6 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
     for action, kinds in planned.totals["plan"].items():
         for kind, counts in kinds.items():
             plan[action][kind] = counts
-    for action, path in planned.meta:
-        plan[action]["meta"]["files"] += 1
-        plan[action]["meta"]["bytes"] += len(planned.contents.get(path, b""))
     subset = planned.totals["subset"]
     report.data |= {
         "target": job.root,

@@ -6,10 +6,11 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline import __version__, exporters, storage
 from pipeline import manifest as target_manifest
+from pipeline._gathering import MetaFile
 from pipeline._planning import Planned, far_images, folder_times, none, still_there
 from pipeline._source import Report, source_digest
 from pipeline.digest import digest_of
@@ -129,11 +130,12 @@ def commit(
     writes = [path for action, path in planned.meta if action == "write"]
     if planned.changes:
         _drop_caches(job, planned)
-    job.target.write_many(writes, [planned.contents[p] for p in writes]).must(job.target)
+    _write_meta(job, {path: planned.contents[path] for path in writes})
     if planned.changes:
         job.target.sync()  # what the manifest vouches for must outlive a power cut
-    meta = {p: {"size": len(c), "digest": digest_of(c).hex()} for p, c in planned.contents.items()}
+    meta = {path: {"size": file.size, "digest": file.digest} for path, file in planned.contents.items()}
     kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
+    told = {key: report.data[key] for key in kept} | {"ok": report.ok, "warnings": report.warnings}
     manifest = Manifest(
         tool=f"coco-diy {__version__}",
         recipe=job.recipe(),
@@ -141,7 +143,7 @@ def commit(
         buckets=planned.buckets,
         parts=planned.totals["parts"],
         meta=meta,
-        report={key: report.data[key] for key in kept} | {"ok": report.ok, "warnings": report.warnings},
+        report=told | {"held": held_after(report.data["plan"])},
         images=remember_images(job, planned),
         folders=folder_times(job),
         prefixes=job.prefixes,
@@ -149,6 +151,21 @@ def commit(
     )
     _keep_problems(state, report)
     target_manifest.commit(state, manifest)
+
+
+def held_after(plan: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """Files and bytes by kind that a target holds once `plan`, its counts by action and kind, is carried out."""
+    return {kind: {what: sum(plan[action][kind][what] for action in ("write", "copy", "keep"))
+                   for what in ("files", "bytes")} for kind in plan["keep"]}
+
+
+def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
+    small = {path: file.content for path, file in files.items() if file.content is not None}
+    job.target.write_many(list(small), list(small.values())).must(job.target)
+    for path, file in files.items():
+        if file.place is not None:
+            folder, name = os.path.split(file.place)
+            job.target.copy_many([path], storage.locate(folder), [name], [file.size], "copy").must(job.target)
 
 
 def _keep_problems(state: TargetState, report: Report) -> None:
@@ -184,15 +201,11 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
         return None
     if job.need_image and (manifest.images is None or _images_digest(job) != manifest.images):
         return None
-    files = {"label": 0, "image": 0, "meta": len(manifest.meta)}
-    for counts in manifest.report["subset"].values():
-        files["label"] += counts["labels"]
-        files["image"] += counts["images"] if job.need_image else 0
-    plan = {action: {kind: none() for kind in files} for action in ("write", "copy", "keep", "delete")}
-    for kind, count in files.items():
-        plan["keep"][kind]["files"] = count
     told = dict(manifest.report)
-    ok, warnings = told.pop("ok"), told.pop("warnings")
+    ok, warnings, held = told.pop("ok"), told.pop("warnings"), told.pop("held", None)
+    if held is None:
+        return None
+    plan = {action: {kind: none() for kind in held} for action in ("write", "copy", "delete")} | {"keep": held}
     data = {"command": "build", "status": "nothing to do", "target": job.root, **told, "plan": plan, "changes": 0,
             "warnings": warnings}
     if not ok:

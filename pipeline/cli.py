@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline import __version__
-from pipeline.errors import CocoDiyError, ConfigError
+from pipeline.errors import CocoDiyError, ConfigError, StorageError
 
 if TYPE_CHECKING:
     from pipeline._source import Report
@@ -212,7 +212,7 @@ def init(name: str, force: bool) -> None:
     from pipeline.ready import copy_ready
 
     for path, written in copy_ready(name, force=force):
-        click.echo(f"{path}{'' if written else ' (is there already)'}")
+        _print(f"{path}{'' if written else ' (is there already)'}")
 
 
 @cli.command()
@@ -220,7 +220,7 @@ def schema() -> None:
     """Print the JSON Schema of the config, for editors."""
     from pipeline.config import Config
 
-    click.echo(json.dumps(Config.model_json_schema(), indent=2))
+    _print(json.dumps(Config.model_json_schema(), indent=2))
 
 
 def _cache() -> str:
@@ -265,11 +265,22 @@ def _tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]
         for warning in report.warnings:
             click.echo(f"warning: {warning}", err=True)
     if common["as_json"]:
-        click.echo(json.dumps(report.data | {"warnings": report.warnings, "ok": report.ok}, ensure_ascii=False))
+        _print(json.dumps(report.data | {"warnings": report.warnings, "ok": report.ok}, ensure_ascii=False))
     elif not common["quiet"]:
-        click.echo(text(report.data))
+        _print(text(report.data))
     if not report.ok:
         sys.exit(1)
+
+
+def _print(result: str) -> None:
+    """Put the result on stdout."""
+    try:
+        click.echo(result)
+    except BrokenPipeError:  # who read it wanted no more
+        raise
+    except OSError as error:
+        told = f"stdout: the result cannot be written ({error.strerror}); what it tells of is done"
+        raise StorageError(told) from None
 
 
 def _stop(_number: int, _frame: object) -> None:

@@ -7,22 +7,18 @@
 from __future__ import annotations
 
 import os
-import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import ConfigDict, Field
-from pydantic_core import ErrorDetails
 
+from pipeline._complaints import no_key_twice, sentence
 from pipeline._shares import SplitShares
 from pipeline.classes import ClassMap, ClassSpec, Names, align, read_names
-from pipeline.errors import ConfigError, UnknownNameError, nearest, unknown
-from pipeline.schema import Task
-
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+from pipeline.errors import ConfigError, UnknownNameError, unknown
+from pipeline.schema import Split, Task
 
 
 class _Model(pydantic.BaseModel):
@@ -211,34 +207,22 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise ConfigError(f"{where}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
-    _no_key_twice(node, where)
+    no_key_twice(node, where)
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: holds no config; start from `coco-diy init`")
-    return validate(apply_overrides(data, overrides), where, node)
+    overrides = list(overrides)
+    return validate(apply_overrides(data, overrides), where, node, overrides)
 
 
-def _no_key_twice(node: object, where: str) -> None:
-    """YAML lets the last of two equal keys win without a word: here that is an error."""
-    import yaml
+def validate(data: Mapping[str, Any], where: str, node: object = None, overrides: Iterable[str] = ()) -> Config:
+    """Make a `Config` of plain `data`; `where` is how the user calls it, `node` its YAML tree for line numbers.
 
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _no_key_twice(item, where)
-    elif isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if str(key.value) in seen:
-                raise ConfigError(f"{where}:{key.start_mark.line + 1}: the key {str(key.value)!r} stands there twice")
-            seen.add(str(key.value))
-            _no_key_twice(value, where)
-
-
-def validate(data: Mapping[str, Any], where: str, node: object = None) -> Config:
-    """Make a `Config` of plain `data`; `where` is how the user calls it, `node` its YAML tree for line numbers."""
+    `overrides` were applied to it: an error in one of those is called by it.
+    """
     try:
         return Config.model_validate(data)
     except pydantic.ValidationError as error:
-        raise ConfigError(_sentence(error, where, node)) from None
+        raise ConfigError(sentence(error, Config, where, node, overrides)) from None
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -313,86 +297,3 @@ def map_classes(config: Config, specs: list[ClassSpec] | None, names: Sequence[S
     except UnknownNameError as error:
         where = f"{config.classes}: " if isinstance(config.classes, str) else ""
         raise UnknownNameError(f"{where}{error}") from None
-
-
-def _sentence(error: pydantic.ValidationError, where: str, node: object) -> str:
-    # A union reports each of its branches: the unknown key first, then whatever lies deepest, is what the user meant.
-    errors = sorted(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
-    first = errors[0]
-    steps, models = _walk(first["loc"])
-    key = ".".join(str(s) for s in steps)
-    line = _line(node, steps)
-    at = f"{where}:{line}" if line else where
-    if first["type"] == "extra_forbidden":
-        known = [f.alias or name for model in models for name, f in model.model_fields.items()]
-        near = nearest(str(steps[-1]), known, limit=1)
-        hint = f"did you mean {near[0]!r}?" if near else (
-            f"known keys here: {', '.join(known)}" if known else "nothing can be set here yet")
-        return f"{at}: unknown key {key!r}; {hint}"
-    if first["type"] == "missing":
-        return f"{at}: the key {key!r} is missing"
-    given = first["input"]
-    shown = f" (it is {given!r})" if isinstance(given, str | int | float | list) and len(repr(given)) < 60 else ""
-    # Every branch of a union says what it would take: all of it helps.
-    messages = dict.fromkeys(_message(e) for e in errors if _walk(e["loc"])[0] == steps)
-    return f"{at}: {key}: {'; or '.join(messages)}{shown}"
-
-
-def _message(error: ErrorDetails) -> str:
-    """What pydantic says of one value, in the words of a config."""
-    given = error["input"]
-    if error["type"] in ("string_type", "bool_type") and isinstance(given, bool):
-        return f"YAML reads it as {str(given).lower()}; put the name in quotes"
-    if error["type"] in ("model_type", "dict_type"):
-        return "must be keys with values"
-    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    return message[:1].lower() + message[1:]
-
-
-def _walk(loc: Iterable[int | str]) -> tuple[list[int | str], list[type[pydantic.BaseModel]]]:
-    """The part of a pydantic location that the user wrote, and the models that its last step could be a key of."""
-    steps: list[int | str] = []
-    here: list[type[pydantic.BaseModel]] = [Config]
-    parents = here
-    splits = {*SPLITS}
-    for step in loc:
-        parents = here
-        by_alias = {(f.alias or name): f for model in here for name, f in model.model_fields.items()}
-        if step in by_alias:
-            here = _models(by_alias[str(step)].annotation) or here
-            steps.append(step)
-        elif isinstance(step, int) or step in splits or not _is_branch(step):
-            steps.append(step)
-    return steps, parents
-
-
-def _is_branch(step: int | str) -> bool:
-    names = {model.__name__ for model in (SplitFolders, ImagePlace, ClassEntry)}
-    return isinstance(step, str) and (step in names or step in ("str", "int", "[key]", "one", "several") or "[" in step
-                                      or step.startswith("constrained-"))
-
-
-def _models(annotation: object) -> list[type[pydantic.BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-        return [annotation]
-    return [model for arg in typing.get_args(annotation) for model in _models(arg)]
-
-
-def _line(node: object, steps: list[int | str]) -> int | None:
-    """Line (from 1) of the deepest step that the YAML tree holds."""
-    import yaml
-
-    found: int | None = None
-    for step in steps:
-        following = None
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if str(key.value) == str(step):
-                    found, following = key.start_mark.line + 1, value
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            following = node.value[step]
-            found = following.start_mark.line + 1
-        if following is None:
-            break
-        node = following
-    return found

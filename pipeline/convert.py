@@ -42,7 +42,7 @@ def _splits(source: str, name: str, folder: formats.Format, task: Task) -> dict[
         for candidate in candidates:
             layout = folder.layout(candidate, task)
             if os.path.exists(os.path.join(place, layout["annotations" if folder.WHOLE else "labels"])):
-                found.setdefault(split, candidate)
+                found.setdefault(split, _places(place, candidate, layout) if folder.WHOLE else candidate)
     if found:
         return found
     if os.path.isdir(place) and not folder.WHOLE and folder.layout("x", task)["labels"] == "x":
@@ -50,6 +50,13 @@ def _splits(source: str, name: str, folder: formats.Format, task: Task) -> dict[
     example = folder.layout("train2017", task)
     raise ConfigError(f"{source}: has none of the splits train, val and test as format {name} lays them out, for "
                       f"example {' and '.join(example.values())}; for any other layout write a config")
+
+
+def _places(place: str, folder: str, layout: dict[str, str]) -> str | dict[str, str]:
+    """The places of a split: as the format lays them out or, as the targets made here, with ``images/<folder>``."""
+    usual = os.path.isdir(os.path.join(place, layout["images"]))
+    ours = f"images/{folder}"
+    return {**layout, "images": ours} if not usual and os.path.isdir(os.path.join(place, ours)) else folder
 
 
 def _images_beside(annotations: str) -> str:

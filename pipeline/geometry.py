@@ -62,8 +62,8 @@ def clip_polygon(xy: Floats, width: float, height: float) -> Floats:
 def join_polygons(parts: Sequence[Floats]) -> Floats:
     """Polygons of one object, shape (points, 2) each, as one: each is joined to the next where they are nearest.
 
-    The way there and back is one line, so the area is that of all parts; the order of points is that of Ultralytics'
-    `merge_multi_segment`.
+    The way there and back is one line, so the area is that of all parts. The order of points is that of the polygons in
+    the labels that Ultralytics gives out for COCO (`merge_multi_segment` of JSON2YOLO).
     """
     import numpy as np
 
@@ -80,7 +80,8 @@ def join_polygons(parts: Sequence[Floats]) -> Floats:
     for i, (part, way) in enumerate(zip(parts, ways, strict=True)):
         points = part
         if len(way) == 2 and way[0] > way[1]:
-            way, points = way[::-1], part[::-1]  # noqa: PLW2901 - as Ultralytics does, with the indices of before
+            # Walked the other way round, as in the labels that Ultralytics gives out for COCO.
+            way, points = [len(part) - 1 - step for step in way], part[::-1]  # noqa: PLW2901
         points = np.roll(points, -way[0], axis=0)
         points = np.concatenate([points, points[:1]])
         if i in (0, len(parts) - 1):

@@ -8,11 +8,9 @@ only the buckets under way. An existing bucket re-reads only label files whose f
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import os
 import zlib
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,10 +25,9 @@ from pipeline.spec import IMAGE_SUFFIXES, Dealt, IndexSpec
 from pipeline.storage import Listing
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
     from pipeline._bucket import BucketDone
+    from pipeline._whole import Whole
 
 #: A bucket costs some 10 ms of overhead a stage, and its rows are in memory at once: both count.
 IMAGES_PER_BUCKET = 8192
@@ -114,10 +111,14 @@ def scan(
     `with_stats` asks for size and times of the label files; where all of them are read anyway, that is not needed.
     `keep` is as in `storage.locate`.
     """
-    suffix = formats.load(spec.format).SUFFIX
-    jobs: list[tuple[str, frozenset[str], bool]] = []
+    format_ = formats.load(spec.format)
+    with_stats = with_stats or format_.WHOLE  # those are few files
+    jobs: list[tuple[str, frozenset[str] | None, bool]] = []
     for split in spec.splits:
-        jobs.append((split.labels, frozenset({suffix}), with_stats))
+        if format_.WHOLE:
+            jobs.append(("\0".join(filter(None, (split.labels, split.captions))), None, True))
+        else:
+            jobs.append((split.labels, frozenset({format_.SUFFIX}), with_stats))
         if split.images is not None and split.suffix is None:
             # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred.
             jobs.append((split.images, frozenset(IMAGE_SUFFIXES), False))
@@ -134,8 +135,11 @@ def scan(
     return Scan(pairs, with_stats)
 
 
-def _list_all(jobs: list[tuple[str, frozenset[str], bool]], keep: str | None) -> list[Listing]:
-    return [storage.locate(folder, keep).listing(suffixes, with_stats=stats) for folder, suffixes, stats in jobs]
+def _list_all(jobs: list[tuple[str, frozenset[str] | None, bool]], keep: str | None) -> list[Listing]:
+    """Listings of folders; of single files, joined by NUL, where there are no suffixes to look for."""
+    return [storage.locate("/").listing_of([path.removeprefix("/") for path in place.split("\0")])
+            if suffixes is None else storage.locate(place, keep).listing(suffixes, with_stats=stats)
+            for place, suffixes, stats in jobs]
 
 
 def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
@@ -160,16 +164,28 @@ def update(
     """
     import numpy as np
 
+    from pipeline._dealing import add_stats, deal
+
     existing = IndexInfo.read(directory)
     digest, spec_digest = found.digest(spec), spec.digest()
     usable = existing is not None and existing.spec_digest == spec_digest
-    count = bucket_count(buckets, found.images, existing.buckets if existing and usable else None)
+    whole = None
+    images = found.images
+    if formats.load(spec.format).WHOLE:
+        from pipeline._whole import Whole
+
+        same = existing is not None and usable and digest is not None and existing.source_digest == digest
+        whole = Whole(spec, digest, existing.document if same and existing else None)
+        images = whole.images
+    count = bucket_count(buckets, images, existing.buckets if existing and usable else None)
     if (existing and usable and existing.buckets == count and digest is not None
             and existing.source_digest == digest and _is_whole(directory, count)):
         return existing
+    if whole is not None:
+        return _update_whole(whole, directory, found, count, engine, progress, meanwhile)
     # Where most of the index stands, few files are read, and processes are not worth their start.
     changed = found.label_files if not usable else 0
-    payloads, order = _deal(spec, found, count)
+    payloads, order = deal(spec, found, count)
     function = functools.partial(index_bucket, spec, directory, count, keep)
     _drop_foreign_parts(directory, count)
     summaries: dict[int, dict[str, Any]] = {}
@@ -181,16 +197,48 @@ def update(
             stats[order[done.bucket]] = np.frombuffer(done.stats, np.int64).reshape(-1, 4)
             step.add(done.files)
     if not found.with_stats:
-        _add_stats(found, stats)
+        add_stats(found, stats)
         digest = found.digest(spec)
+    totals = _sum(summaries)
+    names = _names(totals) if formats.load(spec.format).NAMED else None
+    return _finish(IndexInfo(asdict(spec), spec_digest, count, digest, totals, names), directory, found)
+
+
+def _sum(summaries: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     totals: dict[str, Any] = {}
     for bucket in sorted(summaries):
         add_counts(totals, summaries[bucket])
-    odd = [[storage.locate(listing.folder).join(path), reason]
-           for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
-    names = _names(totals) if formats.load(spec.format).NAMED else None
-    content = sum(counts.pop("content", 0) for counts in totals.values())
-    info = IndexInfo(asdict(spec), spec_digest, count, digest, totals, names, {}, odd, f"{content % 2**64:016x}")
+    return totals
+
+
+def _update_whole(
+    whole: Whole, directory: str, found: Scan, count: int, engine: Engine, progress: Progress,
+    meanwhile: Callable[[], None] | None,
+) -> IndexInfo:
+    """`update` for a format of which one file holds all labels of a split."""
+    from pipeline._dealing import deal
+
+    spec = whole.spec
+    _drop_foreign_parts(directory, count)
+    with progress.stage("index", whole.images, "images") as step:
+        dealt, _ = deal(spec, found, count, labels=False)
+        tasks = [(bucket, *payload) for bucket, payload in enumerate(zip(dealt, whole.deal(count), strict=True))]
+        function = functools.partial(whole.index_bucket(), directory, count)
+        summaries = {}
+        for done in engine.map(function, tasks, files=whole.annotations, first=meanwhile):
+            summaries[done.bucket] = done.summary
+            step.add(done.files)
+    totals = _sum(summaries)
+    info = IndexInfo(asdict(spec), spec.digest(), count, found.digest(spec), totals, whole.names, whole.document)
+    return _finish(info, directory, found)
+
+
+def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
+    """Write ``index.json``, the last of all."""
+    info.odd = [[storage.locate(listing.folder).join(path), reason]
+                for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
+    content = sum(counts.pop("content", 0) for counts in info.totals.values())
+    info.content = info.document.get("content", f"{content % 2**64:016x}")
     text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
     place = storage.locate(directory)
     place.sync()  # what index.json vouches for must outlive a power cut
@@ -228,47 +276,6 @@ def _drop_foreign_parts(directory: str, buckets: int) -> None:
     for table in TABLES:
         place = storage.locate(directory).below(table)
         place.delete_many(sorted(place.names() - keep))
-
-
-def _add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:
-    """Complete a listing of names by the stats that reading found; rows of `stats` are in the listing's order."""
-    position = 0
-    for labels, images in found.splits:
-        labels.add_stats(array("q", stats[position : position + labels.count].tobytes()))
-        position += labels.count + (images.count if images else 0)
-    found.with_stats = True
-
-
-def _deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[Dealt], list[npt.NDArray[np.int64]]]:
-    """Deal the listed files to buckets.
-
-    Also returns, by bucket, the positions of its files in the listing. NumPy alone does it: helpers begin as soon as
-    their files are dealt, while this process imports Arrow.
-    """
-    import numpy as np
-
-    names: list[bytes] = []
-    homes: list[npt.NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
-    marks: list[npt.NDArray[np.int64]] = [np.zeros((0, 6), np.int64)]
-    for number, split in enumerate(spec.splits):
-        seed = zlib.crc32(f"{spec.name}/{split.folder}/".encode())
-        for kind, listing in enumerate(found.splits[number]):
-            for blob, stats in listing.chunks if listing else ():
-                some = blob.split(b"\0")
-                names += some
-                homes.append(np.array([zlib.crc32(name[: name.rfind(b".")], seed) for name in some], np.uint32))
-                mark = np.zeros((len(some), 6), np.int64)
-                mark[:, 0], mark[:, 1] = number, kind
-                if stats is not None:
-                    mark[:, 2:] = np.frombuffer(stats, np.int64).reshape(-1, 4)
-                marks.append(mark)
-    home = np.concatenate(homes) % np.uint32(buckets)
-    order = np.argsort(home, kind="stable")
-    edges = np.searchsorted(home[order], np.arange(buckets + 1))
-    positions = [order[a:b] for a, b in itertools.pairwise(edges)]
-    all_names, all_marks = np.array(names, object), np.concatenate(marks)
-    dealt = [Dealt(len(p), b"\0".join(all_names[p].tolist()), all_marks[p].tobytes()) for p in positions]
-    return dealt, positions
 
 
 def index_bucket(

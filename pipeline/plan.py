@@ -6,12 +6,11 @@ The plan is a value: the dry run, the resume point, the record and what a test a
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline import schema
-from pipeline.digest import digest_of
-from pipeline.schema import UNKNOWN, Action
+from pipeline.schema import UNKNOWN, Action, Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,11 +18,10 @@ if TYPE_CHECKING:
     from pipeline.storage import Fingerprint
 
 
-
 def compare(wanted: pa.Table, manifest: pa.Table) -> pa.Table:
     """What makes the target hold `wanted` (`schema.wanted`) where it holds `manifest`; returns `schema.plan`.
 
-    A file with the same digest is kept; any other is written (content at hand) or copied; what the manifest has and
+    A file with the same digest is kept; any other is written or, if it is an image, copied; what the manifest has and
     nobody wants is deleted. Rows: the wanted files in their order, then deletes in the manifest's.
     """
     import pyarrow as pa
@@ -33,8 +31,8 @@ def compare(wanted: pa.Table, manifest: pa.Table) -> pa.Table:
     position = pc.index_in(wanted["path"].combine_chunks(), held)
     before = manifest["digest"].combine_chunks().take(position)
     same = pc.fill_null(pc.equal(wanted["digest"].combine_chunks(), before), False)
-    has_content = wanted["content"].combine_chunks().is_valid()
-    action = pc.if_else(same, Action.KEEP.value, pc.if_else(has_content, Action.WRITE.value, Action.COPY.value))
+    images = pc.equal(wanted["kind"].combine_chunks(), Kind.IMAGE.value)
+    action = pc.if_else(same, Action.KEEP.value, pc.if_else(images, Action.COPY.value, Action.WRITE.value))
     content = pc.if_else(same, pa.scalar(None, pa.binary()), wanted["content"].combine_chunks())
     planned = wanted.set_column(wanted.schema.get_field_index("content"), "content", content)
     planned = planned.append_column("action", action)
@@ -55,14 +53,45 @@ def doubt(manifest: pa.Table, paths: frozenset[str]) -> pa.Table:
     return manifest.set_column(manifest.schema.get_field_index("digest"), schema.manifest().field("digest"), digest)
 
 
-def meta_plan(wanted: dict[str, bytes], held: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
-    """(action, path) of the files that belong to no image, as `compare` decides."""
-    plan = []
-    for path, content in sorted(wanted.items()):
-        same = path in held and held[path]["digest"] == digest_of(content).hex()
-        plan.append((Action.KEEP.value if same else Action.WRITE.value, path))
-    plan += [(Action.DELETE.value, path) for path in sorted(held) if path not in wanted]
-    return plan
+class WholeFile(Protocol):
+    """A file that belongs to no image; `place` is where it lies ready if it is too large for `content`."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def digest(self) -> str:
+        """XXH3-128 of its bytes, in hex."""
+
+    @property
+    def content(self) -> bytes | None:
+        """Its bytes, if it is small."""
+
+    @property
+    def place(self) -> str | None:
+        """Path of the file as it was made, if it is large."""
+
+
+def meta_wanted(files: Mapping[str, WholeFile]) -> pa.Table:
+    """Files that belong to no image, by path, as `schema.wanted`."""
+    return _meta(schema.wanted(), [
+        {"path": path, "size": file.size, "digest": bytes.fromhex(file.digest), "content": file.content,
+         "source": file.place} for path, file in sorted(files.items())])
+
+
+def meta_held(files: Mapping[str, Mapping[str, Any]]) -> pa.Table:
+    """Those of the target, by path with `size` and `digest` (hex), as `schema.manifest`."""
+    return _meta(schema.manifest(), [
+        {"path": path, "size": file["size"], "digest": bytes.fromhex(file["digest"])}
+        for path, file in sorted(files.items())])
+
+
+def _meta(as_schema: pa.Schema, rows: Sequence[dict[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    filled = [{"kind": Kind.META.value, "key": "", "split": "", **row} for row in rows]
+    return pa.Table.from_pylist(filled, schema=as_schema).combine_chunks()
 
 
 def image_mark(images: str, found: Fingerprint, source: str) -> bytes:

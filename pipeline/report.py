@@ -9,10 +9,9 @@ from pipeline.errors import plural
 
 SPLITS = ("train", "val", "test")
 
-#: What became of objects that a target cannot hold, by the word that is counted.
+#: What a target cannot hold of objects, by the word that is counted.
 LOSSES = {
     "crowd": "crowds",
-    "rle": "masks, and a polygon was wanted",
     "no_polygon": "no polygon",
     "no_keypoints": "no keypoints",
     "other_keypoints": "another number of keypoints",
@@ -24,7 +23,10 @@ LOSSES = {
     "no_class": "of no class",
 }
 #: What is kept, but not whole.
-PARTLY = {"holes": "objects with holes, which are filled"}
+PARTLY = {
+    "holes": "objects with holes, which are filled",
+    "short_part": "objects with parts of too few points, which are left out",
+}
 
 
 #: What becomes of rows and images, in the words of a report; `kept` and what is not here adds up to the source.

@@ -8,13 +8,16 @@ All tables have one Parquet file a bucket (`part_name`). Rows of one file are so
 
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Raised whenever a change makes older index files, plans or manifests unreadable; they are then made anew.
 VERSION = 2
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 #: Digest of a file of ours whose content is not known, because a run ended before it was done.
 UNKNOWN = b"\0" * 16

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -63,8 +65,12 @@ def test_a_second_build_does_nothing(subset: Subset) -> None:
     assert snapshot(subset.workdir / "index").keys() == index.keys()
     assert snapshot(subset.source) == source
     assert (told["status"], told["changes"]) == ("nothing to do", 0)
-    assert told["plan"]["keep"] == {"label": {"files": 7, "bytes": 0}, "image": {"files": 7, "bytes": 0},
-                                    "meta": {"files": 2, "bytes": 0}}
+    sizes: dict[str, list[int]] = {}
+    for path, content in contents(subset.target, record=True).items():
+        kind = {"labels": "label", "images": "image"}.get(path.split("/")[0], "meta")
+        sizes.setdefault(kind, []).append(len(content))
+    kept = {kind: {"files": len(found), "bytes": sum(found)} for kind, found in sizes.items()}
+    assert told["plan"]["keep"] == kept == subset.plan()["plan"]["keep"]
     assert told["subset"]["train"]["objects"] == {"bicycle": 4, "car": 2}
     assert "Nothing to do" in subset.command("build").out
     assert subset.plan()["changes"] == 0
@@ -164,14 +170,17 @@ def test_the_plan_is_parquet(subset: Subset) -> None:
     subset.build()
     told = subset.plan("--set", MERGED, "--set", "index.buckets=3")
     parts = sorted(Path(told["plan_files"]).iterdir())
-    assert [p.name for p in parts] == [schema.part_name(i) for i in range(3)]
+    assert [p.name for p in parts] == [*(schema.part_name(i) for i in range(3)), "meta.parquet"]
     tables = [pq.read_table(p) for p in parts]
     assert all(t.schema.equals(schema.plan()) for t in tables)
     rows = pa.concat_tables(tables).to_pylist()
     counted = Counter((r["action"], r["kind"]) for r in rows)
     for action, kinds in told["plan"].items():
-        for kind in ("label", "image"):
+        for kind in ("label", "image", "meta"):
             assert counted[action, kind] == kinds[kind]["files"]
+    meta = {r["path"]: r["content"] for r in rows if r["kind"] == "meta"}
+    subset.build("--set", MERGED, "--set", "index.buckets=3")
+    assert meta["data.yaml"] == (subset.target / "data.yaml").read_bytes()
     assert {r["path"] for r in rows if r["action"] == "delete"} >= {"labels/train/sub/e.txt", "images/train/sub/e.jpeg"}
 
 
@@ -336,6 +345,27 @@ def test_streams(subset: Subset, command: str) -> None:
     assert text.err == ""
     assert "bicycle" in text.out or "train" in text.out or "Nothing to do" in text.out
     assert subset.command(command, "-q").out == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a file that is always full")
+def test_a_result_that_cannot_be_written(subset: Subset) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "pipeline", "build", subset.config, "--scheduler", "sync"],
+                              stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == ("coco-diy: stdout: the result cannot be written (No space left on device); what it tells of "
+                           "is done\n")
+    assert contents(subset.target) == BUILT
+
+
+def test_a_fault_of_ours(subset: Subset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence that asks for a report; with -v the traceback."""
+    monkeypatch.setattr("pipeline.run.resolve", lambda _: 1 // 0)
+    told = subset.command("plan", code=1)
+    assert told.err == ("coco-diy: a fault of coco-diy's own, please report it: ZeroDivisionError: integer division or "
+                        "modulo by zero (run again with -v for the traceback)\n")
+    with pytest.raises(ZeroDivisionError):
+        subset.command("plan", "-v")
 
 
 def test_as_processes_with_the_default_engine(subset: Subset) -> None:

@@ -194,6 +194,7 @@ def test_set_errors(tmp_path: Path, override: str, clause: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, MINIMAL + "workdir: w\n", override)
     assert clause in str(caught.value)
+    assert str(caught.value).startswith(f"--set {override}: ")
 
 
 ERRORS = {
@@ -253,8 +254,8 @@ def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("override", "clause"), [
-    ("source.format=voc", "unknown format 'voc'; available: labelme, yolo"),
-    ("target.format=voc", "unknown target format 'voc'; available: yolo"),
+    ("source.format=tfrecord", "unknown format 'tfrecord'; available: coco, labelme, yolo"),
+    ("target.format=tfrecord", "unknown target format 'tfrecord'; available: coco, yolo"),
     ("source.task=pose", "task pose needs the line `kpt_shape: [17, 3]`"),
     ("classes=[bicycle, cra]", "unknown class 'cra'; did you mean 'car'"),
     ("source.names=null", "source.names: is missing"),

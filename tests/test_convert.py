@@ -74,3 +74,16 @@ def test_what_cannot_be_meant_is_told(folder: Path, run: Run, options: list[str]
 def test_a_folder_that_is_not_there_is_told(folder: Path, run: Run) -> None:
     told = run("convert", folder / "none", folder / "out", "--from", "labelme", "--to", "yolo", code=2).err
     assert "none: has none of the splits" in told
+
+
+def test_coco_json_to_rows_and_back_from_a_folder_made_here(folder: Path, run: Run) -> None:
+    words = ["--split", "0.7", "--seed", "1"]
+    run("convert", SAMPLE / "labelme", folder / "json", "--from", "labelme", "--to", "coco", *words)
+    run("convert", folder / "json", folder / "rows", "--from", "coco", "--to", "yolo", "--task", "segment")
+    run("convert", SAMPLE / "labelme", folder / "direct", "--from", "labelme", "--to", "yolo", "--task", "segment",
+        *words)
+    made, direct = contents(folder / "rows"), contents(folder / "direct")
+    assert set(made) == set(direct)
+    assert {p: c for p, c in made.items() if p.endswith(".png")} == {
+        p: c for p, c in direct.items() if p.endswith(".png")}
+    assert _labels(folder / "rows") == _labels(folder / "direct")

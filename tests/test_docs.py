@@ -167,7 +167,7 @@ def test_keys_fit_into_the_config(block: Block) -> None:
 
     data = merge(yaml.safe_load(config_block().text), yaml.safe_load(block.text))
     told = data["source"]
-    roots = {source["root"] for source in (told if isinstance(told, list) else [told])}
+    roots = {source.get("root") for source in (told if isinstance(told, list) else [told])}
     assert {source.root for source in validate(data, "README.md").sources} == roots
 
 

@@ -5,8 +5,10 @@ An exporter module has
 - ``FOLDERS``: the folders of its layout, each with one subfolder a split;
 - ``COLUMNS``: columns of `schema.annotations` that it needs beside key, class_id, head and tail;
 - ``OF_TASK``: whether it writes rows of the task, and has no place for objects that are none;
+- ``GATHERS``: whether files of the whole dataset are made of the objects of all buckets; it then also has
+  ``records(rows, images, keypoints) -> Records``, what `assemble` needs of one bucket;
 - ``fragment(rows, images) -> pyarrow.Table``: the wanted files (`schema.wanted`) of one bucket;
-- ``assemble(dataset) -> dict[str, bytes]``: files of the whole dataset, by path.
+- ``assemble(dataset, records) -> dict[str, bytes | Iterable[bytes]]``: files of the whole dataset, by path.
 
 Nothing here touches a file system.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -33,7 +36,8 @@ class Dataset:
 
     `maps` has the class map of each source, `sources` what each calls its classes; `splits` are those with an image,
     in the order train, val, test; `root` is the target's place, for the YAML that names it; `yaml` is portable,
-    absolute or cloud.
+    absolute or cloud. `documents` is, for each source that has such, by split what its file says beside images and
+    annotations, as JSON.
     """
 
     maps: tuple[ClassMap, ...]
@@ -42,6 +46,28 @@ class Dataset:
     splits: tuple[str, ...]
     root: str
     yaml: str
+    documents: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Records:
+    """JSON objects of one bucket, for a file that holds those of all.
+
+    `images` has key, split, text (the object), id (null: none that can be kept) and where that stands in the text
+    (id_begin, id_stop; 0 and 0: nowhere), sorted by key. `objects` has image (row of `images`), kind (annotation or
+    caption), text, id, id_begin, id_stop, image_id_begin, image_id_stop, and right (the image's id stands there as the
+    image has it), sorted by kind and image. Each text begins with what stands between two objects of a list.
+    """
+
+    images: pa.Table
+    objects: pa.Table
+
+    def has_captions(self, split: str) -> bool:
+        """Whether an image of `split` has a caption."""
+        import pyarrow.compute as pc
+
+        rows = self.objects["image"].filter(pc.equal(self.objects["kind"], "caption"))
+        return bool(pc.any(pc.equal(self.images["split"].take(rows), split)).as_py())
 
 
 class Exporter(Protocol):
@@ -50,12 +76,13 @@ class Exporter(Protocol):
     FOLDERS: tuple[str, ...]
     COLUMNS: tuple[str, ...]
     OF_TASK: bool
+    GATHERS: bool
 
     def fragment(self, rows: pa.Table, images: pa.Table) -> pa.Table:
         """The wanted files of one bucket."""
 
-    def assemble(self, dataset: Dataset) -> dict[str, bytes]:
-        """Files of the whole dataset: path below the target to content."""
+    def assemble(self, dataset: Dataset, records: Sequence[Records] = ()) -> dict[str, bytes | Iterable[bytes]]:
+        """Files of the whole dataset: path below the target to content, at once or in pieces."""
 
 
 def available() -> list[str]:

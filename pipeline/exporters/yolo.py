@@ -6,6 +6,7 @@ Trainers find a label file by replacing the last ``/images/`` of an image's path
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline import schema
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from pipeline.exporters import Dataset
+    from pipeline.exporters import Dataset, Records
 
     Ints = npt.NDArray[np.int64]
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 FOLDERS = ("labels", "images")
 COLUMNS = ("loss",)
 OF_TASK = True
+GATHERS = False
 
 
 def fragment(rows: pa.Table, images: pa.Table) -> pa.Table:
@@ -55,10 +57,17 @@ def fragment(rows: pa.Table, images: pa.Table) -> pa.Table:
         digest=_digests(contents),
         objects=_objects(image_of_row, rows["class_id"].to_numpy(), images.num_rows),
     )
-    if "mark" not in images.column_names:
-        return labels
+    return pa.concat_tables([labels, pictures(images)]) if "mark" in images.column_names else labels
+
+
+def pictures(images: pa.Table) -> pa.Table:
+    """The wanted images of one bucket, as `schema.wanted`: ``images/<split>/<stem>`` with the suffix they have."""
+    import pyarrow.compute as pc
+
+    split = images["split"].combine_chunks()
+    stem = images["stem"].combine_chunks()
     suffix = pc.struct_field(pc.extract_regex(images["image_path"].combine_chunks(), r"(?P<s>\.[^./]*)$"), "s")
-    pictures = _wanted(
+    return _wanted(
         images,
         Kind.IMAGE,
         split,
@@ -67,7 +76,6 @@ def fragment(rows: pa.Table, images: pa.Table) -> pa.Table:
         size=images["size"].combine_chunks(),
         digest=_digests(images["mark"].combine_chunks()),
     )
-    return pa.concat_tables([labels, pictures])
 
 
 def _wanted(images: pa.Table, kind: Kind, split: pa.Array, path: pa.Array, **columns: pa.Array) -> pa.Table:
@@ -116,8 +124,9 @@ def _objects(image: Ints, class_id: npt.NDArray[np.int32], images: int) -> pa.Ar
     return pa.MapArray.from_arrays(pa.array(offsets), pa.array(keys), pa.array(items))
 
 
-def assemble(dataset: Dataset) -> dict[str, bytes]:
+def assemble(dataset: Dataset, records: Sequence[Records] = ()) -> dict[str, bytes | Iterable[bytes]]:
     """The training YAML: ``data.yaml``, or ``<folder>.yaml`` for the cloud."""
+    del records
     folder = dataset.root.rstrip("/").rpartition("/")[2]
     prefix = f"{dataset.root.rstrip('/')}/" if dataset.yaml == "absolute" else ""
     paths = {split: f"{prefix}images/{split}" for split in dataset.splits}

@@ -17,7 +17,8 @@ from pipeline.storage._http import HttpFolder, RemoteZip, is_web
 from pipeline.storage._kept import drop_kept
 from pipeline.storage._listing import Listing
 from pipeline.storage._local import LocalFolder
-from pipeline.storage._location import Asked, Fetched, Fingerprint, Location, Peeked, Results
+from pipeline.storage._location import Asked, Buffer, Fetched, Fingerprint, Location, Peeked, Results
+from pipeline.storage._pieces import write_pieces
 from pipeline.storage._web import SCHEMES as WEB_SCHEMES
 from pipeline.storage._web import Limits, Transfer, Web, parse_range
 from pipeline.storage._writing import replace_with
@@ -28,6 +29,7 @@ __all__ = [
     "SETTLE_NS",
     "WEB_SCHEMES",
     "Asked",
+    "Buffer",
     "Fetched",
     "Fingerprint",
     "Limits",
@@ -50,6 +52,7 @@ __all__ = [
     "same_place",
     "storage_error",
     "within",
+    "write_pieces",
 ]
 
 

@@ -7,12 +7,14 @@ import errno
 import os
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.storage._base import SETTLE_NS, storage_error
 
-_STEP = 16_384
+#: Files in a chunk; in the largest chunks half of the stats are another process's.
+_STEP = 65_536
+_SHARE = 32_768
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Listing:
     started_ns: int = field(default_factory=time.time_ns)
     odd: list[tuple[str, str]] = field(default_factory=list)
 
-    def take(self, names: list[str], stats: list[int], *, with_stats: bool) -> None:
+    def take(self, names: list[str], stats: list[int] | array[int], *, with_stats: bool) -> None:
         """Move `names` and their `stats` (four numbers each) into a chunk; both lists are empty afterwards."""
         try:
             blob = "\0".join(names).encode()
@@ -42,7 +44,7 @@ class Listing:
             self.count += len(names)
             self.settled = self.settled and max(stats[2::4], default=0) <= self.started_ns - SETTLE_NS
         names.clear()
-        stats.clear()
+        del stats[:]
 
     def add_stats(self, stats: array[int]) -> None:
         """Give a listing of names the stats of all its files, in its order."""
@@ -66,6 +68,24 @@ class Listing:
         return state.digest()
 
 
+def list_files(folder: str, paths: Sequence[str]) -> Listing:
+    """The files `paths` below `folder`, with their stats."""
+    listing = Listing(folder)
+    names: list[str] = []
+    stats: list[int] = []
+    for path in paths:
+        try:
+            s = os.stat(os.path.join(folder, path))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise storage_error(error, os.path.join(folder, path), "read") from None
+        names.append(path)
+        stats.extend((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
+    listing.take(names, stats, with_stats=True)
+    return listing
+
+
 def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
     """List the files below `folder` whose suffix, in lower case, is one of `suffixes` (``.txt``).
 
@@ -73,12 +93,11 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
     """
     listing = Listing(folder)
     single = next(iter(suffixes)) if len(suffixes) == 1 else None
-    names: list[str] = []
-    stats: list[int] = []
     visited: set[tuple[int, int]] = set()
 
     def walk(path: str, prefix: str) -> None:
         below: list[str] = []
+        names: list[str] = []
         # By descriptor: each stat then looks up one name instead of a whole path.
         with _directory(path) as fd, os.scandir(fd) as entries:
             for entry in entries:
@@ -90,15 +109,10 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
                 if not entry.is_file():
                     listing.odd.append((prefix + name, _odd(entry)))
                     continue
-                if with_stats:
-                    try:
-                        s = entry.stat()
-                    except FileNotFoundError:  # gone since its name was read
-                        continue
-                    stats.extend((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
-                names.append(prefix + name)
+                names.append(name)
                 if len(names) >= _STEP:
-                    listing.take(names, stats, with_stats=with_stats)
+                    take(names, prefix, fd)
+            take(names, prefix, fd)
         for name in sorted(below):
             inner = os.path.join(path, name)
             info = os.stat(inner)
@@ -106,16 +120,97 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
                 visited.add((info.st_dev, info.st_ino))
                 walk(inner, f"{prefix}{name}/")
 
+    def take(names: list[str], prefix: str, fd: int) -> None:
+        stats = _stats(names, fd) if with_stats else array("q")
+        if prefix:
+            names[:] = [prefix + name for name in names]
+        listing.take(names, stats, with_stats=with_stats)
+
     try:
         top = os.stat(folder)
         visited.add((top.st_dev, top.st_ino))
         walk(folder, "")
     except OSError as error:
         raise storage_error(error, error.filename if isinstance(error.filename, str) else folder, "listed") from None
-    if names:
-        listing.take(names, stats, with_stats=with_stats)
     listing.odd.sort()
     return listing
+
+
+def _stats(names: list[str], fd: int) -> array[int]:
+    """Size, mtime_ns, ctime_ns and inode of files in the directory `fd`; takes out of `names` those that have gone.
+
+    Most of a listing's time is spent here, and threads do not share it, for the interpreter lock. A forked process
+    does; what may hang one are locks that other threads hold, so there must be none.
+    """
+    if len(names) < _SHARE or not _alone():
+        stats, gone = _stats_of(names, fd)
+    else:
+        half = len(names) // 2
+        with _forked(lambda: _packed(*_stats_of(names[half:], fd))) as answer:
+            stats, gone = _stats_of(names[:half], fd)
+            data = answer()
+        others, others_gone = _unpacked(data) or _stats_of(names[half:], fd)  # which raises what the other met
+        stats += others
+        gone += [half + i for i in others_gone]
+    for i in reversed(gone):
+        del names[i]
+    return stats
+
+
+def _stats_of(names: Sequence[str], fd: int) -> tuple[array[int], list[int]]:
+    """The stats of files, and the positions of those that were gone since their names were read."""
+    stats: list[int] = []
+    gone = []
+    for i, name in enumerate(names):
+        try:
+            s = os.stat(name, dir_fd=fd)
+        except FileNotFoundError:
+            gone.append(i)
+            continue
+        stats.extend((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
+    return array("q", stats), gone
+
+
+def _packed(stats: array[int], gone: list[int]) -> bytes:
+    return array("q", [len(stats), len(gone)]).tobytes() + stats.tobytes() + array("q", gone).tobytes()
+
+
+def _unpacked(data: bytes) -> tuple[array[int], list[int]] | None:
+    """What was packed; None where not all of it came."""
+    if len(data) < 16 or len(data) != 8 * (2 + sum(array("q", data[:16]))):
+        return None
+    numbers = array("q", data)
+    return numbers[2 : 2 + numbers[0]], numbers[2 + numbers[0] :].tolist()
+
+
+def _alone() -> bool:
+    """Whether this is a process of one thread, on a machine that has a core for another process."""
+    try:
+        return len(os.sched_getaffinity(0)) > 1 and len(os.listdir("/proc/self/task")) == 1
+    except (AttributeError, OSError):
+        return False
+
+
+@contextlib.contextmanager
+def _forked(work: Callable[[], bytes]) -> Iterator[Callable[[], bytes]]:
+    """Do `work` in a forked process; call what this yields for its result, cut short where that failed."""
+    source, sink = os.pipe()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.close(source)
+            with open(sink, "wb") as out:
+                out.write(work())
+            code = 0
+        finally:
+            os._exit(code)  # nothing of the parent's is to be run down here
+    os.close(sink)
+    try:
+        with open(source, "rb") as answers:
+            yield answers.read
+    finally:
+        os.waitpid(child, 0)  # one that was not asked ends at the closed pipe
 
 
 @contextlib.contextmanager
@@ -136,7 +231,7 @@ def _odd(entry: os.DirEntry[str]) -> str:
     return "not_a_file"
 
 
-def _drop_undecodable(names: list[str], stats: list[int], listing: Listing, with_stats: bool) -> None:
+def _drop_undecodable(names: list[str], stats: list[int] | array[int], listing: Listing, with_stats: bool) -> None:
     good: list[int] = []
     for i, name in enumerate(names):
         try:
@@ -146,7 +241,7 @@ def _drop_undecodable(names: list[str], stats: list[int], listing: Listing, with
             listing.odd.append((name.encode(errors="surrogateescape").decode(errors="backslashreplace"), "not_utf8"))
     names[:] = [names[i] for i in good]
     if with_stats:
-        stats[:] = [v for i in good for v in stats[4 * i : 4 * i + 4]]
+        stats[:] = array("q", [v for i in good for v in stats[4 * i : 4 * i + 4]])
 
 
 def list_names(folder: str) -> set[str]:

@@ -11,7 +11,7 @@ from pipeline.errors import StorageError
 from pipeline.storage import _listing, _locks, _reading, _writing
 from pipeline.storage._base import local_path
 from pipeline.storage._listing import Listing
-from pipeline.storage._location import Fetched, Fingerprint, Location, Peeked, Results
+from pipeline.storage._location import Buffer, Fetched, Fingerprint, Location, Peeked, Results
 
 
 class LocalFolder(Location):
@@ -44,6 +44,10 @@ class LocalFolder(Location):
         """See `Location.listing`; the numbers are size, mtime_ns, ctime_ns and inode."""
         return _listing.list_folder(self.local, suffixes, with_stats=with_stats)
 
+    def listing_of(self, paths: Sequence[str]) -> Listing:
+        """See `Location.listing_of`."""
+        return _listing.list_files(self.local, paths)
+
     def names(self, folder: str = "") -> set[str]:
         """See `Location.names`."""
         return _listing.list_names(self._at(folder))
@@ -75,6 +79,10 @@ class LocalFolder(Location):
     def read_many(self, paths: Sequence[str], limit: int) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
         """See `Location.read_many`; the numbers are those of the very file that was read."""
         return _reading.read_many(self.local, paths, limit)
+
+    def mapped(self, path: str) -> Buffer:
+        """See `Location.mapped`."""
+        return _reading.mapped(self._at(path))
 
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """See `Location.fetch_many`; in the given order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -10,6 +11,9 @@ from dataclasses import dataclass, field
 from pipeline.errors import StorageError
 from pipeline.storage._listing import Listing
 from pipeline.storage._web import Limits
+
+#: The bytes of a file: slices of either are bytes.
+Buffer = bytes | mmap.mmap
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,10 @@ class Location:
         """Names here that cannot be used, with the reason, where such a thing can be."""
         return []
 
+    def listing_of(self, paths: Sequence[str]) -> Listing:
+        """The files `paths` as `listing` would have them, with their stats; those that are not there are left out."""
+        raise self._cannot("be listed")
+
     def names(self, folder: str = "") -> set[str]:
         """Paths, relative to `folder`, of all files below it; empty where it does not exist."""
         raise self._cannot("be listed")
@@ -157,6 +165,10 @@ class Location:
     def read(self, path: str) -> bytes | None:
         """The bytes of one file, or None where it is not there."""
         raise self._cannot("be read")
+
+    def mapped(self, path: str) -> Buffer:
+        """One large file as bytes that are read when they are looked at, and are no memory of this process's own."""
+        raise self._cannot("be mapped; a file that holds all labels must lie in a folder of this machine")
 
     def read_many(self, paths: Sequence[str], limit: int) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
         """Contents of files in order; four numbers of each as `listing` gives them; and by index why one was not read.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 import struct
@@ -14,7 +15,7 @@ from pathlib import Path
 from pipeline.errors import StorageError
 from pipeline.stop import STOP, check_stop
 from pipeline.storage._base import SETTLE_NS, storage_error
-from pipeline.storage._location import Fetched, Fingerprint, Peeked
+from pipeline.storage._location import Buffer, Fetched, Fingerprint, Peeked
 from pipeline.tally import count_file
 
 
@@ -154,6 +155,17 @@ def fetch_many(root: str, paths: Sequence[str]) -> Iterator[Fetched]:
             yield Fetched(i, reason=os.strerror(error.errno or 0))
         else:
             yield Fetched(i, data)
+
+
+def mapped(path: str) -> Buffer:
+    """See `Location.mapped`."""
+    try:
+        with open(path, "rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except ValueError:  # an empty file cannot be mapped
+        return b""
+    except OSError as error:
+        raise storage_error(error, path, "read") from None
 
 
 def peek_many(root: str, paths: Sequence[str], head: int, tail: int) -> Iterator[Peeked]:

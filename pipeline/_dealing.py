@@ -1,0 +1,59 @@
+"""Listed files dealt to buckets. Part of the index stage."""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from array import array
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.spec import Dealt, IndexSpec
+
+if TYPE_CHECKING:
+    from pipeline.index import Scan
+
+
+def deal(
+    spec: IndexSpec, found: Scan, buckets: int, *, labels: bool = True
+) -> tuple[list[Dealt], list[npt.NDArray[np.int64]]]:
+    """Deal the listed files to buckets; without `labels` the images alone.
+
+    Also returns, by bucket, the positions of its files in the listing. NumPy alone does it: helpers begin as soon as
+    their files are dealt, while this process imports Arrow.
+    """
+    names: list[bytes] = []
+    homes: list[npt.NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
+    marks: list[npt.NDArray[np.int64]] = [np.zeros((0, 6), np.int64)]
+    for number, split in enumerate(spec.splits):
+        seed = zlib.crc32(f"{spec.name}/{split.folder}/".encode())
+        for kind, listing in enumerate(found.splits[number]):
+            if kind == 0 and not labels:
+                continue
+            for blob, stats in listing.chunks if listing else ():
+                some = blob.split(b"\0")
+                names += some
+                homes.append(np.array([zlib.crc32(name[: name.rfind(b".")], seed) for name in some], np.uint32))
+                mark = np.zeros((len(some), 6), np.int64)
+                mark[:, 0], mark[:, 1] = number, kind
+                if stats is not None:
+                    mark[:, 2:] = np.frombuffer(stats, np.int64).reshape(-1, 4)
+                marks.append(mark)
+    home = np.concatenate(homes) % np.uint32(buckets)
+    order = np.argsort(home, kind="stable")
+    edges = np.searchsorted(home[order], np.arange(buckets + 1))
+    positions = [order[a:b] for a, b in itertools.pairwise(edges)]
+    all_names, all_marks = np.array(names, object), np.concatenate(marks)
+    dealt = [Dealt(len(p), b"\0".join(all_names[p].tolist()), all_marks[p].tobytes()) for p in positions]
+    return dealt, positions
+
+
+def add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:
+    """Complete a listing of names by the stats that reading found; rows of `stats` are in the listing's order."""
+    position = 0
+    for labels, images in found.splits:
+        labels.add_stats(array("q", stats[position : position + labels.count].tobytes()))
+        position += labels.count + (images.count if images else 0)
+    found.with_stats = True

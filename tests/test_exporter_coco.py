@@ -1,0 +1,210 @@
+"""The COCO layout: what comes from COCO JSON stays as it was, ids that collide are counted anew, rows become pixels."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from pipeline import masks
+from tests.conftest import MakeSubset, Run, Subset
+from tests.contracts import ExporterContract
+from tests.helpers import contents, write_file
+from tests.test_format_coco import SQUARE, annotation, document, image
+
+
+class TestCocoExporter(ExporterContract):
+    name = "coco"
+
+
+Make = Callable[..., Subset]
+
+
+def jpeg(width: int, height: int, turned: int = 1) -> bytes:
+    """A photograph of that size, stored so that the EXIF orientation `turned` shows it right."""
+    sink = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    Image.new("RGB", (width, height)).save(sink, "JPEG", exif=exif)
+    return sink.getvalue()
+
+
+@pytest.fixture
+def make(tmp_path: Path, run: Run) -> Make:
+    """A subset in the COCO layout: of COCO documents by source and split, or of sources spelled out."""
+
+    numbers = itertools.count()
+
+    def make_one(sources: Mapping[str, Mapping[str, Any]] | list[Any], classes: Any = None, **target: Any) -> Subset:
+        root = tmp_path / str(next(numbers))
+        entries = sources if isinstance(sources, list) else []
+        for name, splits in sources.items() if not isinstance(sources, list) else ():
+            for split, data in splits.items():
+                text = data if isinstance(data, str) else json.dumps(data)
+                write_file(root / f"{name}/{split}.json", text)
+            entries.append({"name": name, "format": "coco", "root": str(root / name),
+                            "splits": {split: {"annotations": f"{split}.json"} for split in splits}})
+        data = {"source": entries, "classes": classes, "workdir": str(root / "work"),
+                "target": {"root": str(root / "out"), "format": "coco", "images": "none", **target}}
+        return Subset(run, root, write_file(root / "c.yaml", yaml.safe_dump(data)), root / "out", root / "work")
+
+    return make_one
+
+
+def told(subset: Subset, split: str = "train", kind: str = "instances") -> dict[str, Any]:
+    """The JSON of one split."""
+    found: dict[str, Any] = json.loads((subset.target / f"annotations/{kind}_{split}.json").read_bytes())
+    return found
+
+
+TEXT = """{"info": {"year": 2017, "x": 1.50}, "version": 2.0,
+ "licenses": [{"id": 4, "name": "CC"}],
+ "images": [{"license":4,"file_name":"b.jpg","height":50,"width":100,"id":9007199254740992,"extra":1e3},
+  {"license": 4, "file_name": "a.jpg", "height": 50, "width": 100, "id": 7}],
+ "annotations": [
+  {"segmentation":[[1.10,2,3,4,5,6.000]],"area":4.50,"iscrowd":0,"image_id":7,"bbox":[1,2,4,4.0],"category_id":44,"id":1768},
+  {"id": 900100259690, "category_id": 3, "segmentation": {"counts": [0, 5000], "size": [50, 100]}, "iscrowd": 1,
+   "image_id": 9007199254740992, "bbox": [0,0,100,50], "area": 5000, "note": {"category_id": 3, "id": [1]}},
+  {"id": 5, "category_id": 1, "image_id": 7, "bbox": [0,0,1,1], "area": 1, "iscrowd": 0}],
+ "categories": [{"id": 1, "name": "person"}, {"supercategory": "kitchen", "id": 44, "name": "bottle", "w": 1.0},
+  {"id": 3, "name": "car", "supercategory": "vehicle"}]}"""
+
+
+def test_what_is_kept_stays_as_it_was_written(make: Make) -> None:
+    subset = make({"zoo": {"train": TEXT}}, ["car", "bottle"])
+    subset.build()
+    made = (subset.target / "annotations/instances_train.json").read_text()
+    for kept in ('"year": 2017, "x": 1.50', '"version": 2.0', '{"id": 4, "name": "CC"}', '[[1.10,2,3,4,5,6.000]]',
+                 '"area":4.50', '"note": {"category_id": 3, "id": [1]}', '"extra":1e3', '"w":1.0'):
+        assert kept in made, kept
+    assert '"bbox":[1,2,4,4.0],"category_id":2,"id":1768}' in made
+    assert '{"id": 900100259690, "category_id": 1, "segmentation"' in made
+    data = json.loads(made)
+    assert [i["file_name"] for i in data["images"]] == ["a.jpg", "b.jpg"]
+    assert [(c["id"], c["name"], c["supercategory"]) for c in data["categories"]] == [
+        (1, "car", "vehicle"), (2, "bottle", "kitchen")]
+
+
+def test_a_second_build_changes_nothing_and_another_order_only_the_files_of_all(make: Make) -> None:
+    subset = make({"zoo": {"train": TEXT}}, ["car", "bottle"])
+    subset.build()
+    made = contents(subset.target)
+    assert subset.build()["changes"] == 0
+    assert subset.build("--set", "classes=[bottle, car]")["changes"] == 3  # the JSON, mmdetection.py and DATASET.md
+    assert subset.build("--set", "classes=[car, bottle]", "--set", "index.buckets=5")["changes"] == 3
+    assert contents(subset.target) == made
+    assert subset.command("verify", "--deep").code == 0
+
+
+def test_ids_that_collide_are_counted_from_one(make: Make) -> None:
+    first = document(annotation(1), annotation(2, image_id=4), images=[image(1), image(4, "d.jpg")])
+    second = document(annotation(2), annotation(8), annotation("x"), images=[image(1)])
+    subset = make({"a": {"train": first}, "b": {"train": second}}, ["car"])
+    subset.build()
+    data = told(subset)
+    assert [(i["id"], i["file_name"]) for i in data["images"]] == [(1, "a/a.jpg"), (4, "a/d.jpg"), (2, "b/a.jpg")]
+    assert [(o["id"], o["image_id"]) for o in data["annotations"]] == [(1, 1), (2, 4), (3, 2), (8, 2), (4, 2)]
+
+
+def test_objects_without_ids_get_some(make: Make) -> None:
+    bare = {k: v for k, v in annotation().items() if k != "id"}
+    subset = make({"a": {"train": document(bare, annotation(1))}}, ["car"])
+    subset.build()
+    assert [o["id"] for o in told(subset)["annotations"]] == [2, 1]
+
+
+def test_captions_come_along(make: Make) -> None:
+    subset = make({"zoo": {"train": document(annotation(), images=[image(), image(2, "b.jpg")])}}, ["car"])
+    said = [{"image_id": n, "id": 10 - n, "caption": f"picture {n}"} for n in (2, 1, 3)]
+    write_file(subset.source / "zoo/captions.json", json.dumps({"images": [], "annotations": said}))
+    words = ("--set", f"source.0.splits.train.captions={subset.source}/zoo/captions.json")
+    config = yaml.safe_load(subset.config.read_text())
+    config["source"][0]["splits"]["train"]["captions"] = "captions.json"
+    subset.config.write_text(yaml.safe_dump(config))
+    del words
+    subset.build()
+    data = told(subset, kind="captions")
+    assert data["annotations"] == [said[1]]
+    assert [i["id"] for i in data["images"]] == [1]
+    assert "categories" not in data
+
+
+@pytest.mark.parametrize("turned", [1, 6])
+def test_label_rows_become_pixels(make: Make, tmp_path: Path, turned: int) -> None:
+    size = (100, 50) if turned == 1 else (50, 100)
+    root = tmp_path / "yolo"
+    write_file(root / "coco.yaml", "names: [car, person]\n")
+    write_file(root / "labels/t/p.txt", "1 0.1 0.2 0.3 0.2 0.3 0.6 0.1 0.6\n0 0.1 0.1 0.5 0.1 0.5 0.9\n")
+    write_file(root / "images/t/p.jpg", jpeg(*size, turned))
+    source = {"names": str(root / "coco.yaml"), "root": str(root), "task": "segment", "splits": {"train": "t"}}
+    subset = make([source], ["person", "car"], images="copy")
+    subset.build()
+    data = told(subset)
+    assert data["images"] == [{"id": 1, "file_name": "p.jpg", "width": 100, "height": 50}]
+    first, second = data["annotations"]
+    assert first == {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [SQUARE], "bbox": [10, 10, 20, 20],
+                     "area": masks.area(masks.of_polygon(np.array(SQUARE).reshape(-1, 2), 50, 100)), "iscrowd": 0}
+    assert (second["id"], second["category_id"], second["bbox"]) == (2, 2, [10, 5, 40, 40])
+    assert (subset.target / "images/train/p.jpg").read_bytes() == jpeg(*size, turned)
+
+
+def test_keypoints_of_rows(make: Make, tmp_path: Path) -> None:
+    root = tmp_path / "yolo"
+    write_file(root / "coco.yaml", "names: [person]\nkpt_shape: [2, 3]\nkpt_names: {0: [head, foot]}\n")
+    write_file(root / "labels/t/p.txt", "0 0.2 0.4 0.2 0.4 0.15 0.5 2 0 0 0\n")
+    write_file(root / "images/t/p.jpg", jpeg(100, 50))
+    source = {"names": str(root / "coco.yaml"), "root": str(root), "task": "pose", "splits": {"train": "t"}}
+    subset = make([source])
+    subset.build()
+    data = told(subset, kind="person_keypoints")
+    (made,) = data["annotations"]
+    assert (made["keypoints"], made["num_keypoints"]) == ([15, 25, 2, 0, 0, 0], 1)
+    assert data["categories"][0]["keypoints"] == ["head", "foot"]
+
+
+def test_an_image_that_is_none_stops_with_a_sentence(make: Make, tmp_path: Path) -> None:
+    root = tmp_path / "yolo"
+    write_file(root / "coco.yaml", "names: [person]\n")
+    write_file(root / "labels/t/p.txt", "0 0.2 0.4 0.2 0.4\n")
+    write_file(root / "images/t/p.jpg", b"no image")
+    source = {"names": str(root / "coco.yaml"), "root": str(root), "splits": {"train": "t"}}
+    error = make([source]).command("build", code=1).err
+    assert f"{root}/images/t/p.jpg: is no image whose size can be read" in error
+
+
+def test_there_and_back_again(make: Make, make_subset: MakeSubset, shared: Path) -> None:
+    """COCO JSON -> rows -> COCO JSON: boxes and polygons come back within the precision of six decimals."""
+    data = shared / "data/coco"
+    source = {"format": "coco", "task": "segment", "root": str(data),
+              "splits": {"val": {"annotations": "annotations/instances_val2017.json"}}}
+    rows = make_subset(data, source=source, classes=None, target={"root": "x", "images": "none"})
+    rows.build("--set", f"target.root={rows.target}")
+    sizes = {i["file_name"]: i for i in json.loads((data / "annotations/instances_val2017.json").read_text())["images"]}
+    for path in (rows.target / "labels/val").iterdir():
+        size = sizes[f"{path.stem}.jpg"]
+        write_file(rows.target / f"images/val/{path.stem}.jpg", jpeg(size["width"], size["height"]))
+    again = {"task": "segment", "names": str(rows.target / "data.yaml"), "root": str(rows.target),
+             "splits": {"val": "val"}}
+    back = make([again], None)
+    back.build()
+    before = json.loads((data / "annotations/instances_val2017.json").read_text())
+    names = {c["id"]: c["name"] for c in before["categories"]}
+    owners = {i["id"]: i["file_name"] for i in before["images"]}
+    theirs = sorted([a for a in before["annotations"] if not a["iscrowd"]], key=lambda a: owners[a["image_id"]])
+    made = told(back, "val")
+    new_names = {c["id"]: c["name"] for c in made["categories"]}
+    new_owners = {i["id"]: i["file_name"] for i in made["images"]}
+    assert len(theirs) == len(made["annotations"]) > 600
+    for a, b in zip(theirs, made["annotations"], strict=True):
+        assert (names[a["category_id"]], owners[a["image_id"]]) == (new_names[b["category_id"]],
+                                                                   new_owners[b["image_id"]])
+        if len(a["segmentation"]) == 1:
+            assert np.allclose(a["segmentation"], b["segmentation"], atol=0.002)

@@ -1,0 +1,65 @@
+"""A listing is the same whether or not another process took a share of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.storage import _listing
+
+PROGRAM = """
+import os, sys
+from pipeline.storage import _listing
+
+folder, share, ended = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+_listing._SHARE = share
+fork, forks = os.fork, []
+os.fork = lambda: forks.append(fork()) or forks[-1]
+if ended == "early":
+    packed = _listing._packed
+    _listing._packed = lambda *args: packed(*args)[:-8]
+found = _listing.list_folder(folder, frozenset({".txt"}), with_stats=True)
+print(len(forks), found.count, found.digest().hex(), [path for path, _ in found.odd])
+"""
+
+
+def told(folder: Path, share: int, ended: str = "well") -> tuple[int, str]:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder), str(share), ended],
+                          capture_output=True, text=True, check=True)
+    forks, rest = done.stdout.split(" ", 1)
+    return int(forks), rest
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux, where a process can see its threads")
+def test_shared_and_alone(tmp_path: Path) -> None:
+    for i in range(60):
+        (tmp_path / f"{i}.txt").write_text("1 0.5 0.5 0.5 0.5\n" * (i % 7))
+    (tmp_path / "below").mkdir()
+    for i in range(9):
+        (tmp_path / "below" / f"{i} \N{BICYCLE}.txt").write_text("x" * i)
+    (tmp_path / "gone.txt").symlink_to("nowhere")
+    forks, alone = told(tmp_path, 1000)
+    assert forks == 0
+    assert alone.startswith("69 ")
+    for ended in ("well", "early"):
+        forks, shared = told(tmp_path, 20, ended)
+        assert shared == alone
+        assert forks == (1 if len(os.sched_getaffinity(0)) > 1 else 0)
+
+
+def test_files_that_go_amid_a_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{i}.txt" for i in range(8)]
+    for name in names:
+        (tmp_path / name).write_text(name * 3)
+    monkeypatch.setattr(_listing, "_SHARE", 1000)
+    with _listing._directory(str(tmp_path)) as fd:
+        for i in (0, 3, 7):
+            (tmp_path / names[i]).unlink()
+        stats = _listing._stats(names, fd)
+    assert names == ["1.txt", "2.txt", "4.txt", "5.txt", "6.txt"]
+    assert list(stats[::4]) == [15] * 5
+    assert list(stats[3::4]) == [(tmp_path / name).stat().st_ino for name in names]
