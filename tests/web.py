@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.server
 import os
@@ -27,10 +28,12 @@ http {{
   keepalive_requests 100000; sendfile on; server_tokens off;
   client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
+  limit_req_zone $server_name zone=slow:1m rate=400r/s; limit_req_status 429;
   server {{
     listen 127.0.0.1:{port};
     location / {{ root {folder}/www; }}
     location /whole/ {{ alias {folder}/www/; max_ranges 0; }}
+    location /slow/ {{ alias {folder}/www/; limit_req zone=slow burst=4 nodelay; }}
   }}
 }}
 """
@@ -93,6 +96,32 @@ class Nginx:
         lines = [line.split(" ", 3) for line in path.read_text().splitlines()]
         os.truncate(path, 0)
         return [(int(a), int(b), c, d) for a, b, c, d in lines]
+
+
+@contextlib.contextmanager
+def latency(port: int, seconds: float) -> Iterator[int]:
+    """A port that leads to `port`, but each way takes `seconds` longer."""
+    loop = asyncio.new_event_loop()
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 20):
+                loop.call_later(seconds, writer.write, data)
+        loop.call_later(seconds, writer.close)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pipe(reader, there_writer), pipe(there_reader, writer))
+
+    server = loop.run_until_complete(asyncio.start_server(connected, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
 
 
 def need_nginx() -> None:

@@ -188,7 +188,7 @@ def write_fetched(
 
     results, temporary = Results(), _temporary()
     with contextlib.ExitStack() as stack:
-        opened: dict[str, tuple[int, int]] = {}
+        opened: dict[str, tuple[int, int, str]] = {}
         for one in fetched:
             check_stop()
             count_file()
@@ -199,14 +199,14 @@ def write_fetched(
                 results.failed[paths[one.index]] = f"{sources[one.index]}: {reason}"
                 continue
             below, _, name = paths[one.index].rpartition("/")
-            folder = os.path.join(root, below) if below else root
-            if folder not in opened:
+            if below not in opened:
                 if len(opened) >= _OPEN_FOLDERS:
                     stack.pop_all().close()
                     opened.clear()
+                folder = os.path.join(root, below) if below else root
                 fd = stack.enter_context(_open_dir(folder, "written"))
-                opened[folder] = fd, stack.enter_context(_scratch(scratch, fd))
-            fd, temp_fd = opened[folder]
+                opened[below] = fd, stack.enter_context(_scratch(scratch, fd)), folder
+            fd, temp_fd, folder = opened[below]
             reason = _put_whole(name, name if direct else temporary, one.data, fd, temp_fd, folder)
             if reason is None:
                 results.done += 1
