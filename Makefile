@@ -19,10 +19,10 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test torture lint bench index plan build stats clean
+.PHONY: help venv servers demo test torture lint bench bench-fetch index plan build stats clean
 
 help: ## Print this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 	@printf '%s\n' '' 'CONFIG=conf/x.yaml  the config of index, plan, build and stats' \
 	  'ARGS="…"            further arguments: of these commands, of pytest, of the benchmark' \
 	  'PYTHON=python3.12   what makes $(VENV); Python 3.11 or newer'
@@ -79,6 +79,10 @@ lint: $(READY) ## Check style and types
 bench: $(READY) ## Measure speed and memory on a generated collection of COCO's size (takes a while)
 	@$(PY) -m tests.bench.bench_main $(ARGS)
 	@$(PY) -m tests.bench.bench_rebuild
+	@$(PY) -m tests.bench.bench_fetch
+
+bench-fetch: $(READY) ## Measure archives in place and downloads against unzip, curl, aria2c, wget2 (needs nginx)
+	@$(PY) -m tests.bench.bench_fetch $(ARGS)
 
 index: ## Read the label files of CONFIG into its index
 plan: ## Say what a build of CONFIG would do

@@ -241,11 +241,10 @@ class Download:
                 raise StorageError(transfer.reason)
 
     def _put(self, fd: int, offset: int, data: bytes) -> None:
-        view = memoryview(data)
         try:
-            while view:
-                written = os.pwrite(fd, view, offset)
-                offset, view = offset + written, view[written:]
+            done = os.pwrite(fd, data, offset)
+            while done < len(data):
+                done += os.pwrite(fd, memoryview(data)[done:], offset + done)
         except OSError as error:
             raise storage.storage_error(error, self.part, "written") from None
         self._count(len(data))

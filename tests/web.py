@@ -28,7 +28,7 @@ http {{
   keepalive_requests 100000; sendfile on; server_tokens off;
   client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
-  limit_req_zone $server_name zone=slow:1m rate=400r/s; limit_req_status 429;
+  limit_req_zone $binary_remote_addr zone=slow:1m rate=400r/s; limit_req_status 429;
   server {{
     listen 127.0.0.1:{port};
     location / {{ root {folder}/www; }}
@@ -78,7 +78,8 @@ class Nginx:
         self.port = self.port or free_port()
         self.www.mkdir(exist_ok=True)
         (self.folder / "nginx.conf").write_text(_CONF.format(folder=self.folder, port=self.port))
-        binary = shutil.which("nginx") or "/usr/sbin/nginx"
+        binary = nginx_binary()
+        assert binary is not None
         self.process = subprocess.Popen([binary, "-p", self.folder, "-c", self.folder / "nginx.conf"],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self.port)
@@ -124,9 +125,14 @@ def latency(port: int, seconds: float) -> Iterator[int]:
         thread.join()
 
 
+def nginx_binary() -> str | None:
+    """Where nginx is; None where it is not installed."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
 def need_nginx() -> None:
     """Skip, or fail where servers are required."""
-    if shutil.which("nginx") or os.path.exists("/usr/sbin/nginx"):
+    if nginx_binary():
         return
     told = "nginx is not installed (apt-get install nginx-light)"
     if os.environ.get("COCO_DIY_REQUIRE_SERVERS"):
