@@ -42,9 +42,8 @@ class PlannedSource:
 class PlanContext:
     """Everything that the plan of one bucket depends on, but its rows; sent to workers.
 
-    `origins` is where
-    images come from, by what their keys begin with; where there are `several` sources, the first part of the key is a
-    folder at the target. `splits` are the subset's.
+    `origins` is where images come from, by what their keys begin with; where there are `several` sources, the first
+    part of the key is a folder at the target. `splits` are the subset's.
     `check_there`: files came or went at the target since the manifest was written, so kept ones are looked for.
     `check_foreign`: the target has files, so new ones are looked for in case they are somebody else's.
     `staged`: folders that are not at the target yet. `prefixes`: see `TargetState`.

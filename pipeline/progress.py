@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from pipeline.tally import files_counted
+from pipeline.tally import WATCHING, files_counted
 
 _SHOW_AFTER_S = 1.0
 _BAR_EVERY_S = 0.2
@@ -85,7 +85,7 @@ class _Watched(Step):
         self._added = 0
         self._before = files_counted()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="coco-diy-progress", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name=WATCHING, daemon=True)
 
     def start(self, before: int) -> None:
         self.initial = self._added = before

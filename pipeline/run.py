@@ -44,7 +44,7 @@ def make_index(config: Config, progress: Progress | None = None) -> Report:
     job = resolve(config)
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
-        found = scan(job, engine, import_for_index)
+        found = scan(job, engine, progress, import_for_index)
         job, infos = update_index(job, engine, progress, found, import_for_index)
         report = source_report(job, infos)
         if not report.ok:
@@ -59,7 +59,7 @@ def make_plan(config: Config, progress: Progress | None = None) -> Report:
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
         refuse_busy(job.target)
-        found = scan(job, engine, import_for_plan)
+        found = scan(job, engine, progress, import_for_plan)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         planned = plan_subset(job, infos, TargetState(job.target, job.prefixes), engine, progress)
         report = plan_report(job, infos, planned)
@@ -72,7 +72,7 @@ def source_stats(config: Config, progress: Progress | None = None) -> Report:
     job = resolve(config)
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
-        found = scan(job, engine, import_for_index)
+        found = scan(job, engine, progress, import_for_index)
         job, infos = update_index(job, engine, progress, found, import_for_index)
         report = source_report(job, infos)
     names = job.names
@@ -157,7 +157,7 @@ def build(
         if job.target.local is not None:
             tidy(state)
         current = is_current_recipe(job, state) and not suspects
-        found = scan(job, None if current else engine, import_for_plan)
+        found = scan(job, None if current else engine, progress, import_for_plan)
         if current and (report := nothing_to_do(job, state, found)):
             return report
         if job.target.local is None:  # taking this lock costs requests: not where there is nothing to do

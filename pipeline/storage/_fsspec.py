@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.storage._address import OBJECT_STORES, Address
 from pipeline.storage._client import Client, Entry, Version
 from pipeline.storage._options import scrub
-from pipeline.storage._refused import Missing, Refused, of_connection, of_status, whole_part
+from pipeline.storage._refused import Missing, Refused, must_be_whole, of_connection, of_status
 from pipeline.storage._window import in_flight
 
 T = TypeVar("T")
@@ -79,8 +79,7 @@ class FsspecClient(Client):
         if limit is not None and entry.size > limit:
             return b"", entry
         data = bytes(self._ask(lambda: self._fs.cat_file(path)))
-        if len(data) != entry.size:
-            raise Refused(f"{len(data):,} of {entry.size:,} bytes came; run again", passing=True)
+        must_be_whole(len(data), entry.size)
         return data, entry
 
     def stream(self, key: str) -> tuple[Entry, Iterator[bytes]]:
@@ -96,8 +95,7 @@ class FsspecClient(Client):
                 while piece := self._ask(lambda: file.read(4 << 20)):
                     came += len(piece)
                     yield bytes(piece)
-            if came != entry.size:
-                raise Refused(f"{came:,} of {entry.size:,} bytes came; run again", passing=True)
+            must_be_whole(came, entry.size)
 
         return entry, pieces()
 
@@ -110,7 +108,9 @@ class FsspecClient(Client):
                 file.seek(start)
                 return bytes(file.read(stop - start))
 
-        return whole_part(self._ask(read), start, stop)
+        data = self._ask(read)
+        must_be_whole(len(data), stop - start)
+        return data
 
     def head(self, key: str) -> Entry | None:
         """See `Client.head`."""

@@ -21,10 +21,10 @@ from pipeline.storage._refused import (
     Missing,
     NoParts,
     Refused,
+    must_be_whole,
     no_credentials,
     of_connection,
     of_status,
-    whole_part,
 )
 from pipeline.storage._window import WIDTH
 
@@ -66,8 +66,7 @@ class ObjectClient(Client):
             return b"", entry
         with _big(entry.size):
             data = _ask(lambda: found.bytes().to_bytes())
-        if len(data) != entry.size:
-            raise Refused(f"{len(data):,} of {entry.size:,} bytes came; run again", passing=True)
+        must_be_whole(len(data), entry.size)
         if self._differs(data, found.meta.get("e_tag")):
             self._doubt(key, data, "came damaged; run again")
         return data, entry
@@ -84,8 +83,7 @@ class ObjectClient(Client):
             while (piece := _ask(lambda: next(stream, None))) is not None:
                 came += len(piece)
                 yield bytes(piece)
-            if came != entry.size:
-                raise Refused(f"{came:,} of {entry.size:,} bytes came; run again", passing=True)
+            must_be_whole(came, entry.size)
 
         return entry, pieces()
 
@@ -102,7 +100,9 @@ class ObjectClient(Client):
                     raise NoParts from None
                 raise
 
-        return whole_part(_ask(read), start, stop)
+        data = _ask(read)
+        must_be_whole(len(data), stop - start)
+        return data
 
     def head(self, key: str) -> Entry | None:
         """See `Client.head`."""

@@ -32,6 +32,12 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault
         return StorageError(f"{url}: cannot be {doing}: {self.reason}")
 
 
+def must_be_whole(came: int, size: int) -> None:
+    """Raise `Refused` where `came` bytes are not all of an object of `size` bytes."""
+    if came != size:
+        raise Refused(f"{came:,} of {size:,} bytes came; run again", passing=True)
+
+
 _KEYS = "check the credentials in the environment, the provider's own files or conf/local/"
 #: By the store's own word for the error (S3, Google, Azure); everything here would meet every further file.
 _CODES = {
@@ -107,10 +113,3 @@ def no_credentials(text: str) -> bool:
 
 
 NO_CREDENTIALS = Refused(f"no credentials were found; {_KEYS}", fatal=True)
-
-
-def whole_part(data: bytes, start: int, stop: int) -> bytes:
-    """`data`, which is to be the bytes of a file from `start` up to `stop`; refused where it is not all of them."""
-    if len(data) != stop - start:
-        raise Refused(f"{len(data):,} of {stop - start:,} bytes came; run again", passing=True)
-    return data

@@ -3,6 +3,8 @@
 Every case starts from the same finished subset of a private copy of the collection, is changed, left for 2.1 s (a
 younger file counts as changed again), and built by a whole process; beside it stands a build from nothing. The counts
 of files written and deleted are printed too: they are what the case says, or the figure means nothing.
+
+What durability costs is measured apart, on a disk: a build from nothing as it is, and one that syncs nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +26,10 @@ from tests.bench.measure import table
 from tests.bench.tree import make_tree
 
 SETTLE_S = 2.1
+UNSYNCED = (
+    "import os, sys; from pipeline.storage import _writing; from pipeline.__main__ import main; "
+    "os.fsync = _writing.sync = lambda _: None; sys.argv[0] = 'coco-diy'; main()"
+)
 CLASSES = ["person", "bicycle", "car"]
 
 
@@ -50,6 +57,18 @@ class Rebuild:
         """Neither index nor target."""
         shutil.rmtree(self.target, ignore_errors=True)
         shutil.rmtree(self.workdir, ignore_errors=True)
+
+    def on_disk(self, folder: Path, program: list[str]) -> float:
+        """Seconds of a build of all classes from a finished index, its target below `folder`."""
+        target = folder / "target"
+        shutil.rmtree(target, ignore_errors=True)
+        os.sync()
+        command = [sys.executable, *program, "remake", str(self.pristine), str(target), "-q",
+                   "--src-yaml", str(self.pristine / "coco.yaml"), "--dst-yaml", str(self.pristine / "coco.yaml"),
+                   "--workdir", str(self.workdir), "--set", "target.images=none"]
+        started = time.perf_counter()
+        subprocess.run(command, env=child_environment(), check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - started
 
     def build(self, classes: list[object]) -> tuple[float, dict[str, dict[str, dict[str, int]]]]:
         """Seconds of a whole build, and the plan's counts as its report has them."""
@@ -112,6 +131,7 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=117_266)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--base", type=Path, default=Path("/dev/shm/coco-diy-bench"))
+    parser.add_argument("--disk", type=Path, help="a folder on a disk; without it one for temporary files")
     args = parser.parse_args()
     base = pick_base(args.base, 2 << 30)
     it = Rebuild(base, args.files)
@@ -136,7 +156,22 @@ def main() -> int:
     print(table(["what", "median s", "of a build from nothing", "labels written / deleted"],
                 [[name, f"{statistics.median(s):.2f}", f"{statistics.median(s) / whole:.2f}", counts.get(name, "")]
                  for name, s in rows.items()]))
+    _sync_cost(it, args.disk, args.rounds)
     return 0
+
+
+def _sync_cost(it: Rebuild, disk: Path | None, rounds: int) -> None:
+    programs = {"as it is": ["-m", "pipeline"], "syncing nothing": ["-c", UNSYNCED]}
+    found: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="coco-diy-bench-", dir=disk) as folder:
+        it.on_disk(Path(folder), programs["as it is"])  # makes the index
+        for _ in range(rounds):
+            for name, program in programs.items():
+                found.setdefault(name, []).append(it.on_disk(Path(folder), program))
+        files = sum(len(names) for _, _, names in os.walk(Path(folder) / "target/labels"))
+    print(f"\n### What syncing costs: {files:,} label files to a disk, index at hand\n")
+    print(table(["build", "median s", "min s", "max s"],
+                [[name, f"{statistics.median(s):.2f}", f"{min(s):.2f}", f"{max(s):.2f}"] for name, s in found.items()]))
 
 
 if __name__ == "__main__":
