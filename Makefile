@@ -19,7 +19,7 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test test-interop torture lint bench index plan build stats clean
+.PHONY: help venv servers demo test test-interop torture lint bench bench-fetch index plan build stats clean
 
 help: ## Print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -83,6 +83,10 @@ lint: $(READY) ## Check style and types
 bench: $(READY) ## Measure speed and memory on a generated collection of COCO's size (takes a while)
 	@$(PY) -m tests.bench.bench_main $(ARGS)
 	@$(PY) -m tests.bench.bench_rebuild
+	@$(PY) -m tests.bench.bench_fetch
+
+bench-fetch: $(READY) ## Measure archives in place and downloads against unzip, curl, aria2c, wget2 (needs nginx)
+	@$(PY) -m tests.bench.bench_fetch $(ARGS)
 
 index: ## Read the label files of CONFIG into its index
 plan: ## Say what a build of CONFIG would do

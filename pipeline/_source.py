@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, index, storage
@@ -15,23 +14,11 @@ from pipeline.errors import DataError, plural
 from pipeline.index import IndexInfo, Scan
 from pipeline.job import Job, SourceJob
 from pipeline.progress import Progress
+from pipeline.report import Report
 from pipeline.schema import part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-@dataclass
-class Report:
-    """What a command found or did; `data` is what `--json` prints. `ok` is False where the exit code must be 1.
-
-    `problems` is the table (`schema.problems`) of what was left out, where anything was.
-    """
-
-    data: dict[str, Any]
-    ok: bool = True
-    warnings: list[str] = field(default_factory=list)
-    problems: pa.Table | None = None
 
 
 @contextmanager
@@ -45,7 +32,7 @@ def index_lock(job: Job) -> Iterator[None]:
         yield
 
 
-def scan(job: Job, engine: Engine | None, meanwhile: Callable[[], None]) -> list[Scan]:
+def scan(job: Job, engine: Engine | None, progress: Progress, meanwhile: Callable[[], None]) -> list[Scan]:
     """List the sources: in a helper process while this one imports what the next stages need, or right here.
 
     Without any part of an index every label file is read, and its stats come with that: then only names are listed.
@@ -53,14 +40,15 @@ def scan(job: Job, engine: Engine | None, meanwhile: Callable[[], None]) -> list
     if engine is not None and any(_many_files(job, source) for source in job.sources):
         engine.warm_up()
     found = []
-    for number, source in enumerate(job.sources):
-        if engine is None:
-            found.append(index.scan(source.spec, with_stats=True, keep=job.workdir))
-        elif not index.has_parts(source.index_dir):
-            found.append(index.scan(source.spec, with_stats=False, keep=job.workdir))
-        else:
-            first = meanwhile if not number else None
-            found.append(index.scan(source.spec, with_stats=True, keep=job.workdir, engine=engine, meanwhile=first))
+    with progress.stage("list", 0):
+        for number, source in enumerate(job.sources):
+            if engine is None:
+                found.append(index.scan(source.spec, with_stats=True, keep=job.workdir))
+            elif not index.has_parts(source.index_dir):
+                found.append(index.scan(source.spec, with_stats=False, keep=job.workdir))
+            else:
+                first = meanwhile if not number else None
+                found.append(index.scan(source.spec, with_stats=True, keep=job.workdir, engine=engine, meanwhile=first))
     return found
 
 

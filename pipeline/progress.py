@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from pipeline.tally import files_counted
+from pipeline.tally import WATCHING, files_counted
 
 _SHOW_AFTER_S = 1.0
 _BAR_EVERY_S = 0.2
@@ -65,6 +65,12 @@ class Step:
     def add(self, count: int) -> None:
         """`count` more units are done."""
 
+    def grow(self, count: int) -> None:
+        """There are `count` units more than was thought."""
+
+    def skip(self, count: int) -> None:
+        """`count` units more were done earlier, and tell nothing of the speed; fewer, where it is negative."""
+
     def close(self) -> None:
         """The stage has ended."""
 
@@ -79,13 +85,20 @@ class _Watched(Step):
         self._added = 0
         self._before = files_counted()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="coco-diy-progress", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name=WATCHING, daemon=True)
 
     def start(self, before: int) -> None:
         self.initial = self._added = before
         self._thread.start()
 
     def add(self, count: int) -> None:
+        self._added += count
+
+    def grow(self, count: int) -> None:
+        self.total += count
+
+    def skip(self, count: int) -> None:
+        self.initial += count
         self._added += count
 
     def done(self) -> int:
@@ -127,6 +140,7 @@ class _Bar(_Watched):
                              unit="B" if octets else f" {self.unit}", unit_scale=octets, mininterval=0, miniters=1,
                              smoothing=0)
             self._bar.start_t -= time.monotonic() - self.started
+        self._bar.total, self._bar.initial = self.total or None, self.initial
         self._bar.update(self.done() - self._bar.n)
 
     def finish(self) -> None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+#: Name of the thread that looks at the count.
+WATCHING = "coco-diy-progress"
+
 
 class Place(Protocol):
     """A sequence of one number."""
@@ -29,6 +32,11 @@ _HELPERS: list[Iterable[int]] = []
 def count_file() -> None:
     """One more file was read, written or copied."""
     _MINE[0][0] += 1
+
+
+def count_files(count: int) -> None:
+    """`count` more files were listed."""
+    _MINE[0][0] += count
 
 
 def files_counted() -> int:

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from pipeline.storage import _listing
+from pipeline.tally import WATCHING, files_counted
 
 PROGRAM = """
-import os, sys
+import os, sys, threading
 from pipeline.storage import _listing
 
-folder, share, ended = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+folder, share, ended, thread = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+if thread:
+    threading.Thread(name=thread, daemon=True, target=threading.Event().wait).start()
 _listing._SHARE = share
 fork, forks = os.fork, []
 os.fork = lambda: forks.append(fork()) or forks[-1]
@@ -27,8 +30,8 @@ print(len(forks), found.count, found.digest().hex(), [path for path, _ in found.
 """
 
 
-def told(folder: Path, share: int, ended: str = "well") -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder), str(share), ended],
+def told(folder: Path, share: int, ended: str = "well", thread: str = "") -> tuple[int, str]:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder), str(share), ended, thread],
                           capture_output=True, text=True, check=True)
     forks, rest = done.stdout.split(" ", 1)
     return int(forks), rest
@@ -45,10 +48,18 @@ def test_shared_and_alone(tmp_path: Path) -> None:
     forks, alone = told(tmp_path, 1000)
     assert forks == 0
     assert alone.startswith("69 ")
-    for ended in ("well", "early"):
-        forks, shared = told(tmp_path, 20, ended)
+    for ended, thread, forked in (("well", "", 1), ("early", "", 1), ("well", WATCHING, 1), ("well", "another", 0)):
+        forks, shared = told(tmp_path, 20, ended, thread)
         assert shared == alone
-        assert forks == (1 if len(os.sched_getaffinity(0)) > 1 else 0)
+        assert forks == (forked if len(os.sched_getaffinity(0)) > 1 else 0)
+
+
+def test_listed_files_are_counted_for_progress(tmp_path: Path) -> None:
+    for i in range(5):
+        (tmp_path / f"{i}.txt").touch()
+    before = files_counted()
+    _listing.list_folder(str(tmp_path), frozenset({".txt"}), with_stats=False)
+    assert files_counted() - before == 5
 
 
 def test_files_that_go_amid_a_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 import time
+import warnings
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.storage._base import SETTLE_NS, storage_error
+from pipeline.tally import WATCHING, count_files
 
 #: Files in a chunk; in the largest chunks half of the stats are another process's.
 _STEP = 65_536
@@ -42,6 +45,7 @@ class Listing:
         if names:
             self.chunks.append((blob, array("q", stats) if with_stats else None))
             self.count += len(names)
+            count_files(len(names))
             self.settled = self.settled and max(stats[2::4], default=0) <= self.started_ns - SETTLE_NS
         names.clear()
         del stats[:]
@@ -140,7 +144,7 @@ def _stats(names: list[str], fd: int) -> array[int]:
     """Size, mtime_ns, ctime_ns and inode of files in the directory `fd`; takes out of `names` those that have gone.
 
     Most of a listing's time is spent here, and threads do not share it, for the interpreter lock. A forked process
-    does; what may hang one are locks that other threads hold, so there must be none.
+    does; what may hang one are locks that other threads hold, so there must be none but the one that shows progress.
     """
     if len(names) < _SHARE or not _alone():
         stats, gone = _stats_of(names, fd)
@@ -184,9 +188,10 @@ def _unpacked(data: bytes) -> tuple[array[int], list[int]] | None:
 
 
 def _alone() -> bool:
-    """Whether this is a process of one thread, on a machine that has a core for another process."""
+    """Whether nothing else runs in this process, on a machine that has a core for another one."""
+    watching = sum(thread.name == WATCHING for thread in threading.enumerate())
     try:
-        return len(os.sched_getaffinity(0)) > 1 and len(os.listdir("/proc/self/task")) == 1
+        return len(os.sched_getaffinity(0)) > 1 and len(os.listdir("/proc/self/task")) == 1 + watching
     except (AttributeError, OSError):
         return False
 
@@ -195,7 +200,9 @@ def _alone() -> bool:
 def _forked(work: Callable[[], bytes]) -> Iterator[Callable[[], bytes]]:
     """Do `work` in a forked process; call what this yields for its result, cut short where that failed."""
     source, sink = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of any thread
+        child = os.fork()
     if not child:
         code = 1
         try:
