@@ -111,7 +111,8 @@ def main() -> int:
         peaks = []
         for name, command in commands.items():
             forget(name)
-            peaks.append((measure.peak_memory(name, command, env, anonymous=True), None if name == "json.load" else PEAK))
+            peak = measure.peak_memory(name, command, env, anonymous=True)
+            peaks.append((peak, None if name == "json.load" else PEAK))
         measure.print_memory("Memory: anonymous, of all processes", peaks)
     except measure.CommandError as error:
         print(f"a measured command failed: {error}", file=sys.stderr)

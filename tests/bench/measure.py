@@ -197,8 +197,8 @@ def peak_memory(
 ) -> Memory:
     """Run once and return the peak of the process tree's summed PSS. Its time is no measurement: sampling slows it.
 
-    `anonymous` is as in `pss`. A page of a file on tmpfs counts for a process that has it mapped, as any shared page does, and not for one that
-    reads it.
+    `anonymous` is as in `pss`. A page of a file on tmpfs counts for a process that has it mapped, as any shared page
+    does, and not for one that reads it.
     """
     peak = processes = samples = 0
 
