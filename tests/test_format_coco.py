@@ -175,6 +175,12 @@ def test_numbers_are_written_as_printf_does(values: list[float], numbers: str) -
     assert made == texts
 
 
+def test_many_numbers_are_written_alike() -> None:
+    values = np.random.default_rng(1).random(40_000)
+    (made,) = tails(values, np.array([0, len(values)]), "%.6f").to_pylist()
+    assert made == "".join(f" {v:.6f}" for v in values).encode()
+
+
 # --- real files -------------------------------------------------------------------------------------------------------
 
 REAL = [("detect", "instances", "", "%.6f"), ("segment", "instances", "-segments", "%g"),

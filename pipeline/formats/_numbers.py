@@ -11,6 +11,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _WIDTH = 9  # " 0.123456"
+_AT_ONCE = 1 << 14  # numbers whose digits stay in the processor's cache: twice as fast as all at once
 
 
 def tails(values: Floats, starts: Ints, numbers: str) -> pa.Array:
@@ -37,17 +38,25 @@ def tails(values: Floats, starts: Ints, numbers: str) -> pa.Array:
 
 def _six_decimals(values: Floats) -> npt.NDArray[np.uint8]:
     """Numbers from 0 to 9.9 as ``" %.6f"``, nine bytes each."""
+    text = np.empty((len(values), _WIDTH), np.uint8)
+    for begin in range(0, len(values), _AT_ONCE):
+        text[begin : begin + _AT_ONCE] = _digits(values[begin : begin + _AT_ONCE]).T
+    return text.reshape(-1)
+
+
+def _digits(values: Floats) -> npt.NDArray[np.uint8]:
+    """The bytes of `_six_decimals`, those of one place in the text after another: shape (9, numbers)."""
     scaled = values * 1e6
     whole = np.rint(scaled)
     # Where the product lies so near to the middle that its own error may decide, printf is asked.
     for i in np.flatnonzero(np.abs(np.abs(scaled - whole) - 0.5) < 1e-6).tolist():
         whole[i] = int(("%.6f" % values[i]).replace(".", ""))  # noqa: UP031
-    rest = whole.astype(np.int32)
-    text = np.empty((len(values), _WIDTH), np.uint8)
-    text[:, 0], text[:, 2] = ord(" "), ord(".")
-    for column in (8, 7, 6, 5, 4, 3):
+    rest = whole.astype(np.uint32)
+    text = np.full((_WIDTH, len(values)), ord("0"), np.uint8)
+    text[0], text[2] = ord(" "), ord(".")
+    for place in (8, 7, 6, 5, 4, 3):
         tenth = rest // 10
-        text[:, column] = rest - tenth * 10 + 48
+        text[place] += (rest - tenth * 10).astype(np.uint8)
         rest = tenth
-    text[:, 1] = rest + 48
-    return text.reshape(-1)
+    text[1] += rest.astype(np.uint8)
+    return text
