@@ -47,8 +47,8 @@ class PlanContext:
     `check_there`: files came or went at the target since the manifest was written, so kept ones are looked for.
     `check_foreign`: the target has files, so new ones are looked for in case they are somebody else's.
     `staged`: folders that are not at the target yet. `prefixes`: see `TargetState`.
-    `suspects`: paths whose content is not believed to be what the manifest says. `dealing`: how images are dealt out;
-    None: as the source has them.
+    `suspects`: paths whose content is not believed to be what the manifest says. `fetched`: see `plan_subset`.
+    `dealing`: how images are dealt out; None: as the source has them.
     """
 
     sources: tuple[PlannedSource, ...]
@@ -70,6 +70,7 @@ class PlanContext:
     prefixes: dict[str, str]
     keypoints: tuple[int, int] | None
     suspects: frozenset[str]
+    fetched: bool
     check_images: str
     dealing: Dealing | None = None
 
