@@ -46,7 +46,7 @@ class PlanContext:
     part of the key is a folder at the target. `splits` are the subset's.
     `check_there`: files came or went at the target since the manifest was written, so kept ones are looked for.
     `check_foreign`: the target has files, so new ones are looked for in case they are somebody else's.
-    `staged`: folders that are not at the target yet. `prefixes`: see `TargetState`.
+    `staged`: folders that are not at the target yet. `state`: what is at the target, read once for all buckets.
     `suspects`: paths whose content is not believed to be what the manifest says. `dealing`: how images are dealt out;
     None: as the source has them.
     """
@@ -67,7 +67,7 @@ class PlanContext:
     check_there: bool
     check_foreign: bool
     staged: tuple[str, ...]
-    prefixes: dict[str, str]
+    state: TargetState
     keypoints: tuple[int, int] | None
     suspects: frozenset[str]
     check_images: str
@@ -149,7 +149,7 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         chosen = gather(context, bucket, taken, chosen)
     wanted = exporter.fragment(taken, chosen)
     target = storage.locate(context.root)
-    held = TargetState(target, context.prefixes).rows(bucket, context.buckets)
+    held = context.state.rows(bucket, context.buckets)
     if context.check_there:
         places = [staged_path(path, context.staged) for path in held["path"].to_pylist()]
         held = held.filter(pa.array(target.exist_many(places), pa.bool_()))

@@ -150,7 +150,7 @@ def _plan_context(
         exporter=job.config.target.format,
         check_there=folders != held or not job.target.keeps_times,
         staged=_staged(job),
-        prefixes=job.prefixes,
+        state=state,
         keypoints=next((s.names.kpt_shape for s in job.sources if s.names and job.task is Task.POSE), None),
         suspects=suspects,
         check_images=job.config.select.check_images,

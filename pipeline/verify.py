@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline import storage
 from pipeline.digest import digest_of
 from pipeline.manifest import TargetState
 from pipeline.schema import UNKNOWN, Kind
@@ -41,17 +40,15 @@ class Difference:
 
 
 def verify_bucket(
-    root: str, prefixes: dict[str, str], classes: int, deep: bool, bucket: int
+    state: TargetState, classes: int, deep: bool, bucket: int
 ) -> tuple[list[Difference], list[str]]:
-    """Compare one bucket of the target at `root` with its manifest; returns differences and the paths that are ours.
+    """Compare one bucket of the target with its manifest; returns differences and the paths that are ours.
 
     Presence and size of every file; with `deep` also the digests of labels and of images that were copied (a link
     shares its source's content). `classes` is how many names there are: no object may have an id beyond.
     """
-    place = storage.locate(root)
-    state = TargetState(place, prefixes)
     held = state.rows(bucket, state.base.buckets)
-    return list(_compare(place, held, classes, deep=deep)), held["path"].to_pylist()
+    return list(_compare(state.root, held, classes, deep=deep)), held["path"].to_pylist()
 
 
 def _compare(root: Location, held: pa.Table, classes: int, *, deep: bool) -> Iterator[Difference]:
