@@ -19,10 +19,10 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test torture lint bench index plan build stats clean
+.PHONY: help venv servers demo test test-interop torture lint bench bench-fetch index plan build stats clean
 
 help: ## Print this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 	@printf '%s\n' '' 'CONFIG=conf/x.yaml  the config of index, plan, build and stats' \
 	  'ARGS="…"            further arguments: of these commands, of pytest, of the benchmark' \
 	  'PYTHON=python3.12   what makes $(VENV); Python 3.11 or newer'
@@ -69,6 +69,9 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 test: $(READY) ## Run the tests
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
+test-interop: $(READY) .interop/.ready ## Hand targets to trainers and readers (in .interop: 2 GB, minutes to install)
+	@$(PY) -m pytest -m interop $(ARGS)
+
 torture: export COCO_DIY_KILLS ?= 60
 torture: $(READY) ## Halt and kill runs at chosen and at random moments (COCO_DIY_KILLS of them)
 	@$(PY) -m pytest -m "racing or torture" $(ARGS)
@@ -80,6 +83,10 @@ lint: $(READY) ## Check style and types
 bench: $(READY) ## Measure speed and memory on a generated collection of COCO's size (takes a while)
 	@$(PY) -m tests.bench.bench_main $(ARGS)
 	@$(PY) -m tests.bench.bench_rebuild
+	@$(PY) -m tests.bench.bench_fetch
+
+bench-fetch: $(READY) ## Measure archives in place and downloads against unzip, curl, aria2c, wget2 (needs nginx)
+	@$(PY) -m tests.bench.bench_fetch $(ARGS)
 
 index: ## Read the label files of CONFIG into its index
 plan: ## Say what a build of CONFIG would do
@@ -89,9 +96,18 @@ index plan build stats: $(READY)
 	@test -n "$(CONFIG)" || { echo "name a config, as in: make $@ CONFIG=conf/demo.yaml" >&2; exit 2; }
 	@$(DIY) $@ "$(CONFIG)" $(ARGS)
 
-clean: ## Remove what the demo, the tests and the checks left; .venv and .servers stay
+clean: ## Remove what the demo, the tests and the checks left; .venv, .servers and .interop stay
 	@rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An older Ultralytics lies beside the new one: it has a cache of labels that goes stale.
+.interop/.ready: tests/interop/requirements.txt
+	@echo 'Setting up .interop, once …' >&2
+	@$(PYTHON) -m venv .interop
+	@.interop/bin/pip --disable-pip-version-check install -r tests/interop/requirements.txt > .interop/pip.log 2>&1 \
+	  && .interop/bin/pip --disable-pip-version-check install --no-deps --target .interop/older ultralytics==8.3.0 \
+	  >> .interop/pip.log 2>&1 || { cat .interop/pip.log >&2; exit 1; }
+	@touch $@
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

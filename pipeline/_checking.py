@@ -7,11 +7,11 @@ import json
 from typing import Any
 
 from pipeline import exporters, manifest, storage, verify
-from pipeline._source import Report
 from pipeline.engine import Engine
 from pipeline.errors import ConfigError, LockError
 from pipeline.manifest import Manifest, TargetState
 from pipeline.progress import Progress
+from pipeline.report import Report
 from pipeline.verify import Difference
 
 

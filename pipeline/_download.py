@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pipeline import storage
 from pipeline.errors import DataError, StorageError
 from pipeline.report import size as shown_size
-from pipeline.stop import check_stop
+from pipeline.stop import STOP, check_stop
 from pipeline.storage import Limits, Transfer, Web
 
 #: The first request also tells the size; what is left is then dealt to the connections in pieces.
@@ -22,6 +22,7 @@ _LEAST_PIECE, _MOST_PIECE = 8 << 20, 256 << 20
 _NOTE_EVERY_S = 1.0
 _TRIES = 3
 _CHUNK = 4 << 20
+_PART = 8 << 20
 
 
 class _Changed(Exception):  # noqa: N818 - a reason to begin anew
@@ -60,9 +61,8 @@ Started = Callable[[int | None, int], Callable[[int], None]]
 class Download:
     """Brings one file here. `run` may be called again after any end whatever, also of the process."""
 
-    def __init__(self, wanted: Wanted, limits: Limits, started: Started) -> None:
-        """`started(size, here)` is told the sizes in bytes as soon as they are known, and gives what counts on."""
-        self.wanted, self.limits, self.started = wanted, limits, started
+    def __init__(self, wanted: Wanted, limits: Limits) -> None:
+        self.wanted, self.limits = wanted, limits
         self.part, self.notes = f"{wanted.path}.part", f"{wanted.path}.part.json"
         self.moved = 0
 
@@ -77,8 +77,12 @@ class Download:
                             f"{self.wanted.size:,}; move it away, or correct fetch.archives")
         return True
 
-    def run(self) -> None:
-        """Fetch, check, put in place. Raises `StorageError`, `DataError` and, when stopped, `Interrupted`."""
+    def run(self, started: Started) -> None:
+        """Fetch, check, put in place. Raises `StorageError`, `DataError` and, when stopped, `Interrupted`.
+
+        `started(size, here)` is told the sizes in bytes as soon as they are known, and gives what counts on.
+        """
+        self.started = started
         folder, name = os.path.split(self.wanted.path)
         with storage.locate(folder).lock(f"{name}.part.lock", f"the download {self.wanted.path}"):
             try:
@@ -192,7 +196,7 @@ class Download:
         state.validator = _validator(headers)
         self._expect(state)
         room = state.size or 0
-        self._make_room(room)
+        refuse_without_room(self.part, room)
         self._count = self.started(state.size, 0)
         stop = min(_FIRST_BYTES, room) if first.status == 206 else room or 1 << 62
         state.ranges = [[0, 0, stop]]
@@ -237,64 +241,52 @@ class Download:
                 raise StorageError(transfer.reason)
 
     def _put(self, fd: int, offset: int, data: bytes) -> None:
-        view = memoryview(data)
         try:
-            while view:
-                written = os.pwrite(fd, view, offset)
-                offset, view = offset + written, view[written:]
+            done = os.pwrite(fd, data, offset)
+            while done < len(data):
+                done += os.pwrite(fd, memoryview(data)[done:], offset + done)
         except OSError as error:
             raise storage.storage_error(error, self.part, "written") from None
         self._count(len(data))
 
-    def _make_room(self, needed: int) -> None:
-        """Refuse before the first byte what cannot fit."""
-        folder = os.statvfs(os.path.dirname(self.part))
-        free = folder.f_bavail * folder.f_frsize
-        if needed > free:
-            raise StorageError(f"{self.wanted.path}: takes {shown_size(needed)}, and its disk has {shown_size(free)} "
-                               "free; make room, or set fetch.folder to another disk")
-
-    # From any other store
+    # From a folder, a share, a store
 
     def _from_store(self, fd: int, state: _State) -> None:
-        """In one stream, by fsspec: a bucket, a share, a folder."""
-        import fsspec
-
-        url = self.wanted.url
+        folder, _, name = self.wanted.url.rpartition("/")
+        place = storage.locate(folder or "/")
+        found = place.fingerprints([name])[0]
+        if found is None or found.size is None:
+            raise StorageError(f"{shown(self.wanted.url)}: is not there; check the URL, or fetch.mirror")
+        told = found.mark.hex()
+        if state.size is None:
+            state.size, state.validator = found.size, told
+            state.ranges = [[at, at, min(at + _PART, found.size)] for at in range(0, found.size, _PART)]
+            self._expect(state)
+            refuse_without_room(self.part, found.size)
+        elif (state.size, state.validator) != (found.size, told):
+            raise _Changed
+        self._count = self.started(state.size, state.here)
         try:
-            files, path = fsspec.core.url_to_fs(url)
-            info = files.info(path)
-            told = str(info.get("ETag") or info.get("etag") or info.get("LastModified") or info.get("mtime") or "")
-            if state.size is not None and (state.size, state.validator) != (info["size"], told):
-                raise _Changed
-            if state.size is None:
-                state.size, state.validator, state.ranges = info["size"], told, [[0, 0, info["size"]]]
-                self._expect(state)
-                self._make_room(info["size"])
-            self._count = self.started(state.size, state.here)
-            noted = time.monotonic()
-            with files.open(path, "rb", cache_type="none") as file:
-                file.seek(state.ranges[0][1])
-                while data := file.read(_CHUNK):
-                    check_stop()
-                    self._put(fd, state.ranges[0][1], data)
-                    state.ranges[0][1] += len(data)
-                    self.moved += len(data)
-                    if time.monotonic() - noted >= _NOTE_EVERY_S:
-                        self._note(fd, state)
-                        noted = time.monotonic()
-        except (_Changed, StorageError, DataError):
-            raise
-        except FileNotFoundError:
-            raise StorageError(f"{shown(url)}: is not there; check the URL, or fetch.mirror") from None
-        except ImportError as error:
-            raise StorageError(f"{shown(url)}: {error}") from None
-        except Exception as error:  # noqa: BLE001 - every store has its own
-            check_stop()
-            raise StorageError(f"{shown(url)}: cannot be read: {str(error) or type(error).__name__}") from None
-        if state.here != state.size:
+            self._parts(fd, state, place, name)
+        finally:
             self._note(fd, state)
-            raise StorageError(f"{shown(url)}: ended early; run again, it goes on where it was")
+        after = place.fingerprints([name])[0]
+        if after is None or (after.size, after.mark.hex()) != (state.size, told):
+            raise _Changed
+
+    def _parts(self, fd: int, state: _State, place: storage.Location, name: str) -> None:
+        lacking = [r for r in state.ranges if r[1] < r[2]]
+        began = noted = time.monotonic()
+        for i, data in place.read_parts(name, [(at, stop) for _, at, stop in lacking], self.limits.connections):
+            self._put(fd, lacking[i][1], data)
+            lacking[i][1] = lacking[i][2]
+            self.moved += len(data)
+            if time.monotonic() - noted >= _NOTE_EVERY_S:
+                self._note(fd, state)
+                noted = time.monotonic()
+            if self.limits.bytes_per_second:
+                STOP.wait(began + self.moved / self.limits.bytes_per_second - time.monotonic())
+                check_stop()
 
     # Checks
 
@@ -312,6 +304,26 @@ class Download:
         except (DataError, StorageError):
             self._forget()
             raise
+
+
+def refuse_without_room(path: str, needed: int) -> None:
+    """Raise `StorageError` where `needed` bytes more, for `path`, do not fit on its disk: before the first is there."""
+    folder = os.path.dirname(path)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if needed > free:
+        raise StorageError(f"{path}: takes {shown_size(needed)}, and its disk has {shown_size(free)} free; make room, "
+                           "or set another folder")
+
+
+def bytes_there(path: str) -> int:
+    """Bytes of the file at `path`, or of what is there of it, that are on the disk."""
+    for name in (path, f"{path}.part"):
+        with contextlib.suppress(OSError):
+            return os.stat(name).st_blocks * 512
+    return 0
 
 
 def _digest(path: str, name: str) -> str:

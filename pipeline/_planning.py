@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import exporters, storage
 from pipeline._gathering import MetaFile, assemble
 from pipeline._losses import image_balance, problem_table, record_facts, row_balance, told
-from pipeline._source import Report, source_report
+from pipeline._source import source_report
 from pipeline._splitting import Dealt, by_hash, by_table, split_report
 from pipeline.engine import Engine
 from pipeline.errors import ConfigError, DataError, TargetError, plural
@@ -20,7 +20,7 @@ from pipeline.job import Job, keep_out_of_subsets
 from pipeline.manifest import TargetState, to_parquet
 from pipeline.plan import compare, meta_held, meta_wanted, summarise
 from pipeline.progress import Progress
-from pipeline.report import dataset_record
+from pipeline.report import Report, dataset_record
 from pipeline.schema import Task
 
 if TYPE_CHECKING:

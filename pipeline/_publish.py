@@ -12,7 +12,7 @@ from pipeline import __version__, exporters, storage
 from pipeline import manifest as target_manifest
 from pipeline._gathering import MetaFile
 from pipeline._planning import Planned, far_images, folder_times, none, still_there
-from pipeline._source import Report, source_digest
+from pipeline._source import source_digest
 from pipeline.digest import digest_of
 from pipeline.engine import Engine
 from pipeline.errors import StorageError
@@ -22,6 +22,7 @@ from pipeline.job import Job
 from pipeline.manifest import Manifest, TargetState
 from pipeline.plan import image_mark
 from pipeline.progress import Progress
+from pipeline.report import Report
 from pipeline.schema import part_name
 
 #: Below the target's `.coco-diy`: what was left out by the last build, `schema.problems`.

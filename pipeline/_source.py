@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, index, storage
@@ -15,23 +14,11 @@ from pipeline.errors import DataError, plural
 from pipeline.index import IndexInfo, Scan
 from pipeline.job import Job, SourceJob
 from pipeline.progress import Progress
+from pipeline.report import Report
 from pipeline.schema import part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-@dataclass
-class Report:
-    """What a command found or did; `data` is what `--json` prints. `ok` is False where the exit code must be 1.
-
-    `problems` is the table (`schema.problems`) of what was left out, where anything was.
-    """
-
-    data: dict[str, Any]
-    ok: bool = True
-    warnings: list[str] = field(default_factory=list)
-    problems: pa.Table | None = None
 
 
 @contextmanager

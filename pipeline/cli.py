@@ -21,9 +21,9 @@ from pipeline import __version__
 from pipeline.errors import CocoDiyError, ConfigError, StorageError
 
 if TYPE_CHECKING:
-    from pipeline._source import Report
     from pipeline.config import Config
     from pipeline.progress import Progress
+    from pipeline.report import Report
 
 
 def _common(command: Callable[..., None]) -> Callable[..., None]:
@@ -140,15 +140,15 @@ def index(config: str, **common: Any) -> None:
 def fetch(config: str, names: tuple[str, ...], extract: bool, remove_archives: bool, clean: bool,
           **common: Any) -> None:
     """Get the archives that CONFIG reads, and further ones by name; a fetch that was stopped goes on where it was."""
-    from pipeline import run
-    from pipeline.report import fetch_text
+    from pipeline import fetch as stage
+    from pipeline.report import Report, fetch_text
 
     if remove_archives and not extract:
         raise click.UsageError("--remove-archives needs --extract: otherwise nothing would be left")
     loaded = _load(config, common)
-    report = run.clean_fetched(loaded) if clean else run.fetch_source(
-        loaded, names, _progress(common), extract=extract, remove_archives=remove_archives)
-    _tell(report, common, fetch_text)
+    told = stage.clean(loaded) if clean else stage.fetch(
+        loaded, _progress(common), names, extract=extract, remove_archives=remove_archives)
+    _tell(Report(told), common, fetch_text)
 
 
 @cli.command()

@@ -5,16 +5,17 @@ What is fetched comes in whole and checked, or not at all; an interrupted fetch 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline import storage
-from pipeline._download import Download, Wanted, shown
+from pipeline._download import Download, Wanted, bytes_there, refuse_without_room, shown
 from pipeline.config import Archive, Config, SplitFolders
 from pipeline.errors import ConfigError, DataError, StorageError, UnknownNameError, unknown
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Step
 from pipeline.storage import Limits
 
 _BATCH = 512
@@ -81,20 +82,73 @@ def fetch(
     """
     root = _root(config) if extract else None
     files = needed(config, more)
+    todo = [one for one in files if root is None or not _is_unpacked(one, root)]
+    downloads = {one.name: _download(config, one) for one in todo}
+    lacking = [one for one in todo if not downloads[one.name].there()]
+    _refuse_without_room(lacking)
     told = []
-    for number, one in enumerate(files, 1):
-        moved, here = 0, root is not None and _is_unpacked(one, root)
-        if not here:
-            title = f"{one.name} ({number} of {len(files)})" if len(files) > 1 else one.name
-            moved = _get(config, one, progress, title)
-        if root is not None and not here:
-            _unpack(one, root, progress)
-        if remove_archives and root is not None and os.path.exists(one.path):
-            os.unlink(one.path)
-        told.append({"name": one.name, "path": one.path, "url": shown(_origin(config, one)), "moved": moved,
-                     "status": "unpacked" if root is not None else "fetched" if moved else "there"})
+    with _Telling(progress, lacking) as telling:
+        for one in files:
+            moved = _get(downloads[one.name], telling, one) if one in lacking else 0
+            if root is not None and one in todo:
+                _unpack(one, root, progress)
+            if remove_archives and root is not None and os.path.exists(one.path):
+                os.unlink(one.path)
+            told.append({"name": one.name, "path": one.path, "url": shown(_origin(config, one)), "moved": moved,
+                         "status": "unpacked" if root is not None else "fetched" if one in lacking else "there"})
     return {"command": "fetch", "files": told, "moved": sum(f["moved"] for f in told),
             "extracted": root, "removed": remove_archives}
+
+
+class _Telling:
+    """Progress of each file and, where there are several, of all."""
+
+    def __init__(self, progress: Progress, files: Sequence[Needed]) -> None:
+        self._progress, self._files = progress, files
+        self._one, self._all, self._counted = Step(), Step(), 0
+        self._grown: set[str] = set()
+
+    def __enter__(self) -> _Telling:
+        if len(self._files) > 1:
+            known = sum(one.archive.size or 0 for one in self._files)
+            self._all = self._progress.open(f"all {len(self._files)} files", known, "B")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        self._all.close()
+
+    def begin(self, one: Needed, size: int | None, here: int) -> Callable[[int], None]:
+        """A file is begun, or begun anew, of which `here` bytes are there; gives what counts on."""
+        self._one.close()
+        self._all.skip(here - self._counted)
+        if one.archive.size is None and one.name not in self._grown:
+            self._all.grow(size or 0)
+        self._grown.add(one.name)
+        self._counted = here
+        number = f" ({self._files.index(one) + 1} of {len(self._files)})" if len(self._files) > 1 else ""
+        self._one = self._progress.open(f"{one.name}{number}", size or 0, "B", here)
+        return self._add
+
+    def _add(self, count: int) -> None:
+        self._one.add(count)
+        self._all.add(count)
+        self._counted += count
+
+    def end(self) -> None:
+        """The file is there, or given up."""
+        self._one.close()
+        self._one, self._counted = Step(), 0
+
+
+def _refuse_without_room(files: Sequence[Needed]) -> None:
+    """Before the first byte: what is known to come must fit on each disk, all of it together."""
+    needed: dict[str, int] = {}
+    for one in files:
+        folder = os.path.dirname(one.path)
+        needed[folder] = needed.get(folder, 0) + max(0, (one.archive.size or 0) - bytes_there(one.path))
+    for folder, size in needed.items():
+        refuse_without_room(os.path.join(folder, ""), size)
 
 
 def _origin(config: Config, one: Needed) -> str:
@@ -102,27 +156,18 @@ def _origin(config: Config, one: Needed) -> str:
     return f"{mirror.rstrip('/')}/{one.name}" if mirror else one.archive.url
 
 
-def _get(config: Config, one: Needed, progress: Progress, title: str) -> int:
-    """Download one archive unless it is there; returns the bytes moved."""
+def _download(config: Config, one: Needed) -> Download:
     archive = one.archive
     wanted = Wanted(_origin(config, one), one.path, archive.size, archive.sha256, archive.md5)
-    step: Any = None
+    return Download(wanted, limits(config))
 
-    def started(size: int | None, here: int) -> Callable[[int], None]:
-        nonlocal step
-        if step is not None:
-            step.close()
-        step = progress.open(title, size or 0, "B", here)
-        add: Callable[[int], None] = step.add
-        return add
 
-    download = Download(wanted, limits(config), started)
+def _get(download: Download, telling: _Telling, one: Needed) -> int:
+    """Download one archive; returns the bytes moved."""
     try:
-        if not download.there():
-            download.run()
+        download.run(functools.partial(telling.begin, one))
     finally:
-        if step is not None:
-            step.close()
+        telling.end()
     return download.moved
 
 
@@ -159,6 +204,7 @@ def _unpack(one: Needed, root: str, progress: Progress) -> None:
         names = sorted(place.names())
         sizes = place.sizes(names)
         todo = [(n, s) for n, s, now in zip(names, sizes, target.sizes(names), strict=True) if s != now]
+        refuse_without_room(os.path.join(root, outer, ""), sum(s or 0 for _, s in todo))
         with progress.stage(f"unpack {one.name}", len(todo)) as step:
             for begin in range(0, len(todo), _BATCH):
                 some = todo[begin : begin + _BATCH]

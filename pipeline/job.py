@@ -271,6 +271,9 @@ def _check_places(source: SourceJob, split: SplitSpec, config: Config) -> None:
         if url is not None and not there(url):
             known = os.path.basename(storage.archive_of(url) or "") in config.fetch.archives
             cure = "`coco-diy fetch CONFIG` gets it" if known else "correct source.root or source.splits"
+            if os.path.isfile(url):
+                raise ConfigError(f"source: the {what} of split {split.split}, {url}, is a file; a folder in a zip "
+                                  f"archive is named as in zip://train2017::{url}, other archives must be unpacked")
             raise ConfigError(f"source: the {what} of split {split.split}, {url}, does not exist; {cure}")
     if split.images is None:
         return

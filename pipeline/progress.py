@@ -65,6 +65,12 @@ class Step:
     def add(self, count: int) -> None:
         """`count` more units are done."""
 
+    def grow(self, count: int) -> None:
+        """There are `count` units more than was thought."""
+
+    def skip(self, count: int) -> None:
+        """`count` units more were done earlier, and tell nothing of the speed; fewer, where it is negative."""
+
     def close(self) -> None:
         """The stage has ended."""
 
@@ -86,6 +92,13 @@ class _Watched(Step):
         self._thread.start()
 
     def add(self, count: int) -> None:
+        self._added += count
+
+    def grow(self, count: int) -> None:
+        self.total += count
+
+    def skip(self, count: int) -> None:
+        self.initial += count
         self._added += count
 
     def done(self) -> int:
@@ -127,6 +140,7 @@ class _Bar(_Watched):
                              unit="B" if octets else f" {self.unit}", unit_scale=octets, mininterval=0, miniters=1,
                              smoothing=0)
             self._bar.start_t -= time.monotonic() - self.started
+        self._bar.total, self._bar.initial = self.total or None, self.initial
         self._bar.update(self.done() - self._bar.n)
 
     def finish(self) -> None:

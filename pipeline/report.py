@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import plural
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 SPLITS = ("train", "val", "test")
+
+
+@dataclass
+class Report:
+    """What a command found or did; `data` is what `--json` prints. `ok` is False where the exit code must be 1.
+
+    `problems` is the table (`schema.problems`) of what was left out, where anything was.
+    """
+
+    data: dict[str, Any]
+    ok: bool = True
+    warnings: list[str] = field(default_factory=list)
+    problems: pa.Table | None = None
+
 
 #: What a target cannot hold of objects, by the word that is counted.
 LOSSES = {

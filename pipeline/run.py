@@ -17,7 +17,6 @@ from pipeline._checking import diff_targets, last_run, open_target, refuse_busy,
 from pipeline._planning import Planned, plan_report, plan_subset, refuse
 from pipeline._publish import PROBLEMS, apply_plan, commit, gather, is_current_recipe, nothing_to_do, reclaim, record
 from pipeline._source import (
-    Report,
     import_for_index,
     import_for_plan,
     index_lock,
@@ -33,28 +32,11 @@ from pipeline.index import IndexInfo, add_counts
 from pipeline.job import Job, SourceJob, resolve
 from pipeline.manifest import LOCK, TargetState, tidy
 from pipeline.progress import Progress
+from pipeline.report import Report
 from pipeline.stop import check_stop
 
-__all__ = ["Report", "build", "clean_fetched", "diff_targets", "fetch_source", "last_run", "make_index",
-           "make_plan", "repair", "source_stats",
+__all__ = ["Report", "build", "diff_targets", "last_run", "make_index", "make_plan", "repair", "source_stats",
            "target_stats", "verify"]
-
-
-def fetch_source(
-    config: Config, names: Sequence[str] = (), progress: Progress | None = None, *, extract: bool = False,
-    remove_archives: bool = False,
-) -> Report:
-    """Get the archives that `config` reads, and those called `names`; see `fetch.fetch`."""
-    from pipeline.fetch import fetch
-
-    return Report(fetch(config, progress or Progress(), names, extract=extract, remove_archives=remove_archives))
-
-
-def clean_fetched(config: Config) -> Report:
-    """Delete the images in the workdir of `config` that were fetched one by one."""
-    from pipeline.fetch import clean
-
-    return Report(clean(config))
 
 
 def make_index(config: Config, progress: Progress | None = None) -> Report:

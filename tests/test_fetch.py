@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,10 +69,12 @@ def test_a_file_by_ranges_and_whole(tmp_path: Path, nginx: Nginx, where: str) ->
     assert nginx.log() == []
 
 
-def test_a_killed_fetch_goes_on(tmp_path: Path, nginx: Nginx) -> None:
+@pytest.mark.parametrize("origin", ["server", "folder"])
+def test_a_killed_fetch_goes_on(tmp_path: Path, nginx: Nginx, origin: str) -> None:
     write_file(nginx.www / "blob.bin", BLOB)
     config = tmp_path / "c.yaml"
-    data = config_of(tmp_path, f"{nginx.url}/blob.bin", fetching={"bytes_per_second": 6_000_000})
+    url = f"{nginx.url}/blob.bin" if origin == "server" else str(nginx.www / "blob.bin")
+    data = config_of(tmp_path, url, fetching={"bytes_per_second": 6_000_000})
     config.write_text(yaml.safe_dump(data.model_dump(mode="json")))
     nginx.log()
     command = [sys.executable, "-m", "pipeline", "fetch", str(config)]
@@ -200,6 +203,15 @@ def test_a_disk_too_small_is_told_before_the_first_byte(tmp_path: Path, monkeypa
     assert not (tmp_path / "blob.bin").exists()
 
 
+def test_the_disk_must_hold_all_that_comes(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    data = config_of(tmp_path, "http://host.invalid/blob.bin", size=free * 2 // 3).model_dump()
+    data["fetch"]["folder"] = str(tmp_path)
+    data["fetch"]["archives"]["more.bin"] = data["fetch"]["archives"]["blob.bin"]
+    with pytest.raises(StorageError, match=r"takes .* free; make room"):
+        fetch(validate(data, "here"), Progress(), ["more.bin"])
+
+
 def test_limits_hold(tmp_path: Path, nginx: Nginx) -> None:
     write_file(nginx.www / "blob.bin", BLOB[: 6 << 20])
     began = time.monotonic()
@@ -219,13 +231,32 @@ def test_the_proxy_of_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_mirror_by_any_url(tmp_path: Path) -> None:
     write_file(tmp_path / "share/blob.bin", BLOB)
-    for mirror in (f"file://{tmp_path}/share", str(tmp_path / "share")):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    MemoryFileSystem().pipe("/company/share/blob.bin", BLOB)
+    for mirror in (f"file://{tmp_path}/share", str(tmp_path / "share"), "memory://company/share"):
         config = config_of(tmp_path / "here", "http://host.invalid/blob.bin", md5=MD5, fetching={"mirror": mirror})
         assert get(config)["moved"] == len(BLOB)
         (tmp_path / "here/blob.bin").unlink()
     gone = config_of(tmp_path / "here", "x", fetching={"mirror": "memory://nothing"})
     with pytest.raises(StorageError, match="is not there"):
         get(gone)
+
+
+def test_progress_is_told_for_each_file_and_for_all(tmp_path: Path) -> None:
+    from tests.test_progress import Terminal
+
+    write_file(tmp_path / "share/one.bin", BLOB)
+    write_file(tmp_path / "share/two.bin", BLOB[: 10 << 20])
+    data = config_of(tmp_path, "x", "one.bin", size=len(BLOB)).model_dump()
+    data["fetch"] |= {"bytes_per_second": 16 << 20, "mirror": str(tmp_path / "share"), "folder": str(tmp_path)}
+    data["fetch"]["archives"]["two.bin"] = {"url": "x"}
+    shown = Terminal()
+    fetch(validate(data, "here"), Progress(shown, quiet=False), ["two.bin"])
+    last = [line for line in shown.getvalue().split("\r") if "all 2 files" in line][-1]
+    assert "all 2 files: 100%" in last
+    assert "41.9M/41.9M" in last
+    assert "one.bin (1 of 2)" in shown.getvalue()
 
 
 # What a config needs, and unpacking

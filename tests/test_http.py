@@ -229,6 +229,30 @@ def test_a_wrong_place_is_given_up_early(tmp_path: Path) -> None:
     assert len(faults.asked) < 100
 
 
+def test_a_page_is_no_image(tmp_path: Path) -> None:
+    faults = Faults({"/i/1.jpg": b"<html>Sorry", "/i/2.jpg": b"an image"}, pages={"/i/1.jpg"})
+    with faulty(faults) as url:
+        failed = storage.locate(f"{url}/i", str(tmp_path)).gather(["1.jpg", "2.jpg"], Limits(), lambda _: None)
+    assert list(failed) == ["1.jpg"]
+    assert "a web page instead of an image" in failed["1.jpg"]
+
+
+def test_a_server_that_falls_silent_is_asked_again(tmp_path: Path) -> None:
+    faults = Faults({"/i/1.jpg": b"an image" * 1000}, silent=1)
+    with faulty(faults) as url:
+        place = storage.locate(f"{url}/i", str(tmp_path))
+        assert place.gather(["1.jpg"], Limits(timeout=1), lambda _: None) == {}
+    assert len(faults.asked) == 2
+
+
+def test_connections_are_limited(tmp_path: Path) -> None:
+    faults = Faults({f"/i/{i}.jpg": b"x" for i in range(60)})
+    with faulty(faults) as url:
+        place = storage.locate(f"{url}/i", str(tmp_path))
+        place.gather([f"{i}.jpg" for i in range(60)], Limits(connections=3), lambda _: None)
+    assert 1 < faults.connections <= 3
+
+
 def test_requests_a_second_are_limited(tmp_path: Path) -> None:
     faults = Faults({f"/i/{i}.jpg": b"x" for i in range(20)})
     with faulty(faults) as url:

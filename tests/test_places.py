@@ -162,6 +162,19 @@ def test_reading_many(place: Location) -> None:
     assert list(place.fetch_many([])) == []
 
 
+def test_parts_of_a_file(place: Location) -> None:
+    data = bytes(range(256)) * 1000
+    place.write("large.bin", data)
+    parts = [(i, min(i + 60_000, len(data))) for i in range(0, len(data), 60_000)]
+    got = sorted(place.read_parts("large.bin", parts, 3))
+    assert [i for i, _ in got] == list(range(len(parts)))
+    assert b"".join(part for _, part in got) == data
+    with pytest.raises(StorageError):
+        list(place.read_parts("large.bin", [(len(data) - 1, len(data) + 1)], 3))
+    with pytest.raises(StorageError):
+        list(place.read_parts("none.bin", [(0, 1)], 3))
+
+
 def test_many_are_asked_about_by_a_listing(place: Location) -> None:
     put(place, **{f"n/{i}.txt": b"%d" % i for i in range(90)})
     asked = [f"n/{i}.txt" for i in range(100)]

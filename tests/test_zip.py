@@ -79,6 +79,9 @@ def test_links_into_an_archive_are_refused(packed: Subset, images: str) -> None:
     ("zip://coco/../train2017::{}/labels.zip", "must be zip://FOLDER::ARCHIVE"),
     ("zip://coco/labels/train2017::{}/nothing.zip", "correct source.root or source.splits"),
     ("zip://coco/labels/train2018::{}/labels.zip", "its folders are coco/labels/train2017"),
+    ("{}/labels.zip", "is a file; a folder in a zip archive is named as in zip://train2017::"),
+    ("zip://labels::{}/labels.tar.gz", "labels.tar.gz: only zip archives are read in place"),
+    ("tar://labels::{}/labels.tar", "labels.tar: only zip archives are read in place"),
 ])
 def test_what_is_not_there_is_told(packed: Subset, splits: dict[str, dict[str, str]], change: str, told: str) -> None:
     folder = os.path.dirname(splits["train"]["labels"].split("::")[1])

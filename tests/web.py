@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.server
 import os
@@ -27,10 +28,12 @@ http {{
   keepalive_requests 100000; sendfile on; server_tokens off;
   client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
+  limit_req_zone $binary_remote_addr zone=slow:1m rate=400r/s; limit_req_status 429;
   server {{
     listen 127.0.0.1:{port};
     location / {{ root {folder}/www; }}
     location /whole/ {{ alias {folder}/www/; max_ranges 0; }}
+    location /slow/ {{ alias {folder}/www/; limit_req zone=slow burst=4 nodelay; }}
   }}
 }}
 """
@@ -75,7 +78,8 @@ class Nginx:
         self.port = self.port or free_port()
         self.www.mkdir(exist_ok=True)
         (self.folder / "nginx.conf").write_text(_CONF.format(folder=self.folder, port=self.port))
-        binary = shutil.which("nginx") or "/usr/sbin/nginx"
+        binary = nginx_binary()
+        assert binary is not None
         self.process = subprocess.Popen([binary, "-p", self.folder, "-c", self.folder / "nginx.conf"],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self.port)
@@ -95,9 +99,40 @@ class Nginx:
         return [(int(a), int(b), c, d) for a, b, c, d in lines]
 
 
+@contextlib.contextmanager
+def latency(port: int, seconds: float) -> Iterator[int]:
+    """A port that leads to `port`, but each way takes `seconds` longer."""
+    loop = asyncio.new_event_loop()
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 20):
+                loop.call_later(seconds, writer.write, data)
+        loop.call_later(seconds, writer.close)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pipe(reader, there_writer), pipe(there_reader, writer))
+
+    server = loop.run_until_complete(asyncio.start_server(connected, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+def nginx_binary() -> str | None:
+    """Where nginx is; None where it is not installed."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
 def need_nginx() -> None:
     """Skip, or fail where servers are required."""
-    if shutil.which("nginx") or os.path.exists("/usr/sbin/nginx"):
+    if nginx_binary():
         return
     told = "nginx is not installed (apt-get install nginx-light)"
     if os.environ.get("COCO_DIY_REQUIRE_SERVERS"):
@@ -128,6 +163,10 @@ class Faults:
     times: int = 0
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     ranges: bool = True
+    pages: set[str] = field(default_factory=set)
+    #: So many answers stop after their headers.
+    silent: int = 0
+    connections: int = 0
     asked: list[tuple[str, str]] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
 
@@ -138,6 +177,10 @@ def faulty(faults: Faults) -> Iterator[str]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            faults.connections += 1
+            super().setup()
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -171,9 +214,17 @@ def faulty(faults: Faults) -> Iterator[str]:
                 data = data[first : last + 1]
             else:
                 self.send_response(200)
+            if self.path in faults.pages:
+                self.send_header("Content-Type", "text/html; charset=utf-8")
             self.send_header("ETag", faults.etag)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
+            if faults.silent:
+                faults.silent -= 1
+                self.wfile.flush()
+                time.sleep(3)
+                self.close_connection = True
+                return
             if faults.cut is not None and faults.times and len(data) > faults.cut:
                 faults.times -= 1
                 self.wfile.write(data[: faults.cut])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from pipeline.errors import ConfigError
 from pipeline.storage._address import parse, protocol_of
 from pipeline.storage._base import SETTLE_NS, local_path, redact, same_place, storage_error, within
 from pipeline.storage._http import HttpFolder, RemoteZip, is_web
@@ -21,8 +22,8 @@ from pipeline.storage._pieces import write_pieces
 from pipeline.storage._web import SCHEMES as WEB_SCHEMES
 from pipeline.storage._web import Limits, Transfer, Web, parse_range
 from pipeline.storage._writing import replace_with
+from pipeline.storage._zip import ONLY_ZIP, ZipFolder, check_zip, split_url
 from pipeline.storage._zip import SCHEME as _ZIP
-from pipeline.storage._zip import ZipFolder, check_zip, split_url
 
 __all__ = [
     "SETTLE_NS",
@@ -64,6 +65,8 @@ def locate(url: str, keep: str | None = None) -> Location:
     """
     if url.startswith(_ZIP):
         return RemoteZip(url, keep) if is_web(split_url(url)[1]) else ZipFolder(url, keep)
+    if url.startswith("tar://"):
+        raise ConfigError(f"{redact(url)}: {ONLY_ZIP}")
     if is_web(url):
         return HttpFolder(url, keep)
     if protocol_of(url) is None:

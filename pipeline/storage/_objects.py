@@ -21,6 +21,7 @@ from pipeline.storage._credentials import endpoint_host, open_store
 from pipeline.storage._refused import (
     NO_CREDENTIALS,
     Missing,
+    NoParts,
     Refused,
     must_be_whole,
     no_credentials,
@@ -88,6 +89,23 @@ class ObjectClient(Client):
             must_be_whole(came, entry.size)
 
         return entry, pieces()
+
+    def part(self, key: str, start: int, stop: int) -> bytes:
+        """See `Client.part`."""
+        import obstore
+        from obstore.exceptions import GenericError
+
+        def read() -> bytes:
+            try:
+                return bytes(obstore.get_range(self._store, key, start=start, end=stop))
+            except GenericError as error:
+                if "NotPartial" in str(error):
+                    raise NoParts from None
+                raise
+
+        data = _ask(read)
+        must_be_whole(len(data), stop - start)
+        return data
 
     def head(self, key: str) -> Entry | None:
         """See `Client.head`."""

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pipeline.errors import StorageError
 from pipeline.stop import STOP, check_stop
 from pipeline.storage._base import SETTLE_NS, storage_error
 from pipeline.storage._location import Buffer, Fetched, Fingerprint, Peeked
@@ -186,6 +187,23 @@ def peek_many(root: str, paths: Sequence[str], head: int, tail: int) -> Iterator
             yield Peeked(i, reason=os.strerror(error.errno or 0))
         else:
             yield Peeked(i, size, first, last)
+
+
+def read_parts(path: str, parts: Sequence[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+    """Parts of one file, in order; raises `StorageError` where it cannot be read, or ends before the last."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            for i, (start, stop) in enumerate(parts):
+                check_stop()
+                data = os.pread(file.fileno(), stop - start, start)
+                while len(data) < stop - start:
+                    more = os.pread(file.fileno(), stop - start - len(data), start + len(data))
+                    if not more:
+                        raise StorageError(f"{path}: became shorter while it was read; run again")
+                    data += more
+                yield i, data
+    except OSError as error:
+        raise storage_error(error, path, "read") from None
 
 
 def content_digest(path: str) -> bytes | None:

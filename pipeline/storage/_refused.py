@@ -12,6 +12,10 @@ class Missing(Exception):  # noqa: N818 - an answer, not a fault
     """There is no file of that key."""
 
 
+class NoParts(Exception):  # noqa: N818 - an answer, not a fault
+    """The store gives whole files only, whatever part was asked for."""
+
+
 class Refused(Exception):  # noqa: N818 - an answer, not a fault
     """A store did not do what it was asked for.
 

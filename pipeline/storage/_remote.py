@@ -21,7 +21,7 @@ from pipeline.storage._client import Client, Entry
 from pipeline.storage._clients import client_for
 from pipeline.storage._listing import Listing
 from pipeline.storage._location import Fetched, Fingerprint, Location, Results
-from pipeline.storage._refused import Missing, Refused
+from pipeline.storage._refused import Missing, NoParts, Refused
 from pipeline.storage._sending import Shipment, ship
 from pipeline.storage._window import in_flight, persist
 
@@ -146,6 +146,39 @@ class RemoteFolder(Location):
                 yield Fetched(i, reason=found.reason if found else "is not there")
             else:
                 yield Fetched(i, found[0])
+
+    def read_parts(self, path: str, parts: Sequence[tuple[int, int]], width: int) -> Iterator[tuple[int, bytes]]:
+        """See `Location.read_parts`; in the order in which they come."""
+        client, key, url = self.client, self._key(path), self.join(path)
+        try:
+            for i, found in in_flight(lambda i: client.part(key, *parts[i]), range(len(parts)), name=lambda _: url,
+                                      doing="read", width=min(width, len(parts))):
+                if isinstance(found, Refused):
+                    raise found.error(url, "read")
+                yield i, found
+        except NoParts:
+            yield from self._cut(key, url, parts)
+        except Missing:
+            raise StorageError(f"{url}: was deleted while it was read") from None
+
+    def _cut(self, key: str, url: str, parts: Sequence[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+        """Parts of a file that is read as a whole."""
+        order = sorted(range(len(parts)), key=lambda i: parts[i])
+        at, held = 0, bytearray()
+        try:
+            for piece in self.client.stream(key)[1]:
+                held += piece
+                while order and parts[order[0]][1] <= at + len(held):
+                    i = order.pop(0)
+                    start, stop = parts[i]
+                    yield i, bytes(held[start - at : stop - at])
+                    del held[: stop - at]
+                    at = stop
+                if not order:
+                    return
+        except Refused as refused:
+            raise refused.error(url, "read") from None
+        raise StorageError(f"{url}: became shorter while it was read; run again")
 
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         """See `Location.content_digests`."""

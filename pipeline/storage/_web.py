@@ -7,7 +7,6 @@ what to ask for, when, and what an answer means.
 from __future__ import annotations
 
 import collections
-import email.utils
 import os
 import queue
 import random
@@ -75,6 +74,8 @@ class Transfer:
     lost: bool = False
     attempts: int = 0
     asked: int = 0
+    #: Whether the answer that comes now was looked at, and is what was asked for.
+    fits: bool = False
 
     def __post_init__(self) -> None:
         self.at = self.start
@@ -210,7 +211,7 @@ class _Loop:
     def _prepare(self, handle: Any, transfer: Transfer) -> None:
         c = self.curl
         handle.reset()
-        transfer.status, transfer.headers = 0, {}
+        transfer.status, transfer.headers, transfer.fits = 0, {}, False
         transfer.asked = transfer.at
         headers = ["Accept: */*"]
         if transfer.stop is not None:
@@ -239,17 +240,8 @@ class _Loop:
 
     def _take(self, transfer: Transfer, data: bytes) -> int:
         """Take a piece of an answer; anything but its length ends the transfer."""
-        expected = 200 if transfer.stop is None else 206
-        if transfer.status != expected and not (transfer.whole_too and transfer.status == 200 and transfer.asked == 0):
-            return len(data) if transfer.status >= 400 else -1
-        if expected == 206 and transfer.status == 206:
-            first, _, size = parse_range(transfer.headers.get("content-range", ""))
-            if size is not None and transfer.stop:
-                transfer.stop = min(transfer.stop, size)
-            if first is not None and transfer.asked < 0:
-                transfer.asked = transfer.at = transfer.start = first
-            elif first != transfer.asked:
-                return -1
+        if not transfer.fits and (answer := self._fits(transfer, len(data))) is not None:
+            return answer
         self.web.received += len(data)
         try:
             if transfer.sink is None:
@@ -261,6 +253,22 @@ class _Loop:
             return -1
         transfer.at += len(data)
         return len(data)
+
+    def _fits(self, transfer: Transfer, count: int) -> int | None:
+        """Look at the first piece of an answer: None where it is what was asked for, else what the callback returns."""
+        expected = 200 if transfer.stop is None else 206
+        if transfer.status != expected and not (transfer.whole_too and transfer.status == 200 and transfer.asked == 0):
+            return count if transfer.status >= 400 else -1
+        if expected == 206 and transfer.status == 206:
+            first, _, size = parse_range(transfer.headers.get("content-range", ""))
+            if size is not None and transfer.stop:
+                transfer.stop = min(transfer.stop, size)
+            if first is not None and transfer.asked < 0:
+                transfer.asked = transfer.at = transfer.start = first
+            elif first != transfer.asked:
+                return -1
+        transfer.fits = True
+        return None
 
     def _finish(self) -> bool:
         """Deal with the transfers that ended; whether there were any."""
@@ -333,6 +341,8 @@ def retry_after(text: str | None) -> float | None:
         return None
     if text.isdigit():
         return float(text)
+    import email.utils
+
     try:
         return email.utils.parsedate_to_datetime(text).timestamp() - time.time()
     except ValueError:

@@ -29,7 +29,8 @@ _OPEN_FOLDERS = 32
 _CHANGED = "changed since the plan was made; run again"
 
 
-def _temporary() -> str:
+def temporary_name() -> str:
+    """A name for a file under way that no other thread or process uses."""
     return f"{_TEMPORARY}{os.getpid()}-{threading.get_ident()}.tmp"
 
 
@@ -43,7 +44,8 @@ def _group(root: str, paths: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
 
 
 @contextlib.contextmanager
-def _open_dir(folder: str, doing: str) -> Iterator[int]:
+def open_dir(folder: str, doing: str) -> Iterator[int]:
+    """The descriptor of `folder`, which is made where it is not there; `doing` is for the message where it cannot."""
     try:
         os.makedirs(folder, exist_ok=True)
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -63,9 +65,9 @@ def _places(
     Gives its index, folder, name and temporary name (the name itself if `direct`), and the descriptors of the folder
     and of that for temporary files.
     """
-    temporary = _temporary()
+    temporary = temporary_name()
     for folder, indexes in _group(root, paths):
-        with _open_dir(folder, "written") as fd, _scratch(scratch, fd) as temp_fd:
+        with open_dir(folder, "written") as fd, _scratch(scratch, fd) as temp_fd:
             for i in indexes:
                 check_stop()
                 count_file()
@@ -84,7 +86,7 @@ def write_many(
     """
     results = Results()
     for i, folder, name, temporary, fd, temp_fd in _places(root, paths, scratch, direct):
-        reason = _put_whole(name, temporary, contents[i], fd, temp_fd, folder)
+        reason = put_whole(name, temporary, contents[i], fd, temp_fd, folder)
         if reason is None:
             results.done += 1
         else:
@@ -98,7 +100,7 @@ def _scratch(scratch: str | None, fd: int) -> Iterator[int]:
     if scratch is None:
         yield fd
         return
-    with _open_dir(scratch, "written") as temp_fd:
+    with open_dir(scratch, "written") as temp_fd:
         yield temp_fd if os.fstat(temp_fd).st_dev == os.fstat(fd).st_dev else fd
 
 
@@ -115,7 +117,7 @@ def _create(name: str, fd: int) -> int:
         return os.open(name, flags, 0o666, dir_fd=fd)
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes | bytearray) -> None:
     written = os.write(fd, data)
     while written < len(data):
         written += os.write(fd, memoryview(data)[written:])
@@ -186,9 +188,9 @@ def write_fetched(
     """
     import xxhash
 
-    results, temporary = Results(), _temporary()
+    results, temporary = Results(), temporary_name()
     with contextlib.ExitStack() as stack:
-        opened: dict[str, tuple[int, int]] = {}
+        opened: dict[str, tuple[int, int, str]] = {}
         for one in fetched:
             check_stop()
             count_file()
@@ -199,15 +201,15 @@ def write_fetched(
                 results.failed[paths[one.index]] = f"{sources[one.index]}: {reason}"
                 continue
             below, _, name = paths[one.index].rpartition("/")
-            folder = os.path.join(root, below) if below else root
-            if folder not in opened:
+            if below not in opened:
                 if len(opened) >= _OPEN_FOLDERS:
                     stack.pop_all().close()
                     opened.clear()
-                fd = stack.enter_context(_open_dir(folder, "written"))
-                opened[folder] = fd, stack.enter_context(_scratch(scratch, fd))
-            fd, temp_fd = opened[folder]
-            reason = _put_whole(name, name if direct else temporary, one.data, fd, temp_fd, folder)
+                folder = os.path.join(root, below) if below else root
+                fd = stack.enter_context(open_dir(folder, "written"))
+                opened[below] = fd, stack.enter_context(_scratch(scratch, fd)), folder
+            fd, temp_fd, folder = opened[below]
+            reason = put_whole(name, name if direct else temporary, one.data, fd, temp_fd, folder)
             if reason is None:
                 results.done += 1
                 results.digests[paths[one.index]] = xxhash.xxh3_128_digest(one.data)
@@ -216,7 +218,7 @@ def write_fetched(
     return results
 
 
-def _put_whole(name: str, temporary: str, data: bytes, fd: int, temp_fd: int, folder: str) -> str | None:
+def put_whole(name: str, temporary: str, data: bytes | bytearray, fd: int, temp_fd: int, folder: str) -> str | None:
     """Write one file by way of `temporary` (in place where that is its name); returns why it was not, or None."""
     try:
         out = _create(temporary, temp_fd)
@@ -298,7 +300,7 @@ def delete_many(root: str, paths: Sequence[str]) -> Results:
 def write_whole(path: str, data: bytes) -> None:
     """Write one file whole, durably or not at all: temporary name, fsync, rename."""
     folder, name = os.path.split(path)
-    with _open_dir(folder, "written") as fd:
+    with open_dir(folder, "written") as fd:
         temporary = f"{_TEMPORARY}{os.getpid()}-{name}.tmp"
         try:
             out = _create(temporary, fd)

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 SCHEME = "zip://"
 #: A file larger than this is no image.
 MAX_BYTES = 1 << 30
+ONLY_ZIP = "only zip archives are read in place; unpack this one, as by `tar xf`, and name the folder"
 _VERSION = 1
+_OTHERS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 _STEP = 16_384
 #: Header, name and extra field of a member are read together with what follows them up to this size.
 _SMALL = 65_536
@@ -58,6 +60,8 @@ def split_url(url: str) -> tuple[str, str]:
     """
     folder, sep, archive = url.removeprefix(SCHEME).partition("::")
     folder = folder.strip("/")
+    if archive.lower().endswith(_OTHERS):
+        raise ConfigError(f"{redact(archive)}: {ONLY_ZIP}")
     if not sep or not archive or any(part in ("..", ".") for part in folder.split("/")):
         raise ConfigError(f"{redact(url)}: must be zip://FOLDER::ARCHIVE, as in "
                           "zip://train2017::downloads/train2017.zip")

@@ -1,0 +1,99 @@
+"""YOLO rows in the hands of Ultralytics: read whole, trained on, and its stale caches gone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helpers import PROJECT, run_process, write_file
+from tests.interop.conftest import Make, Reader
+
+pytestmark = pytest.mark.interop
+SAMPLE = PROJECT / "tests/sample"
+COCO = ["--labels", str(PROJECT / "conf/coco.yaml")]
+POSE = ["--labels", str(PROJECT / "conf/coco-pose.yaml")]
+MODELS = {"detect": "yolo11n.yaml", "segment": "yolo11n-seg.yaml", "pose": "yolo11n-pose.yaml"}
+
+#: By way and task: a folder of the sample, or of COCO's real annotations, and the words of `convert`.
+WAYS: dict[str, tuple[str, str, list[str]]] = {
+    "yolo-detect": ("detect", "detect", ["--from", "yolo", *COCO]),
+    "yolo-segment": ("segment", "segment", ["--from", "yolo", *COCO]),
+    "yolo-pose": ("pose", "pose", ["--from", "yolo", *POSE]),
+    "labelme-detect": ("labelme", "detect", ["--from", "labelme", "--split", "0.7", "--seed", "1"]),
+    "labelme-segment": ("labelme", "segment", ["--from", "labelme", "--split", "0.7", "--seed", "1"]),
+    "coco-detect": ("", "detect", ["--from", "coco"]),
+    "coco-segment": ("", "segment", ["--from", "coco"]),
+    "coco-pose": ("", "pose", ["--from", "coco"]),
+}
+
+
+@pytest.fixture(scope="session")
+def photographs(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """COCO's own layout: real annotations, and real photographs."""
+    import zipfile
+
+    root = tmp_path_factory.mktemp("coco")
+    for split in ("train2017", "val2017"):
+        with zipfile.ZipFile(shared / f"data/coco/{split}.zip") as opened:
+            opened.extractall(root)
+    (root / "annotations").symlink_to(shared / "data/coco/annotations")
+    return root
+
+
+def rows_of(target: Path, split: str) -> dict[str, Any]:
+    """Images of a split and objects by class, as the label files have them."""
+    names = list(yaml.safe_load((target / "data.yaml").read_text())["names"].values())
+    files = list((target / "labels" / split).rglob("*.txt"))
+    # Of rows that stand twice Ultralytics takes one.
+    rows = [row.split()[0] for path in files for row in dict.fromkeys(path.read_text().splitlines())]
+    return {"images": len(files), "objects": dict(Counter(names[int(row)] for row in rows))}
+
+
+def test_no_image_is_dropped(make: Make, read: Reader, photographs: Path) -> None:
+    targets = {way: make(SAMPLE / folder if folder else photographs, *words, "--to", "yolo", "--task", task)
+               for way, (folder, task, words) in WAYS.items()}
+    found = read("ultralytics_rows", *((target / "data.yaml", WAYS[way][1]) for way, target in targets.items()))
+    for target, told in zip(targets.values(), found, strict=True):
+        assert told["classes"] == list(yaml.safe_load((target / "data.yaml").read_text())["names"].values())
+        assert told["splits"] == {split: rows_of(target, split) for split in ("train", "val")}
+        assert all(split["images"] for split in told["splits"].values())
+
+
+def test_an_epoch_of_each_task(make: Make, read: Reader, tmp_path: Path) -> None:
+    targets = {task: make(SAMPLE / WAYS[f"yolo-{task}"][0], *WAYS[f"yolo-{task}"][2], "--to", "yolo", "--task", task)
+               for task in MODELS}
+    found = read("ultralytics_train", *((targets[t] / "data.yaml", MODELS[t], tmp_path / t) for t in MODELS))
+    for task, told in zip(MODELS, found, strict=True):
+        assert told["images"] == [rows_of(targets[task], "train")["images"]]
+        assert list((tmp_path / task).rglob("last.pt"))
+
+
+def test_a_stale_cache_of_an_older_release(read: Reader, tmp_path: Path) -> None:
+    """Two classes change places: paths and sizes of the labels stay. Where the cache stays too, training goes wrong."""
+    targets = [tmp_path / "ours", tmp_path / "put back"]
+    yamls = [(target / "data.yaml", "train") for target in targets]
+
+    def build(classes: list[str]) -> None:
+        for target in targets:
+            data = {"source": {"root": str(SAMPLE / "detect"), "names": str(PROJECT / "conf/coco.yaml"),
+                               "splits": {"train": "train2017", "val": "val2017"}},
+                    "classes": classes, "target": {"root": str(target)}, "workdir": str(tmp_path / "work")}
+            told = run_process("build", write_file(tmp_path / "c.yaml", yaml.safe_dump(data)))
+            assert told.code == 0, told.err
+
+    build(["bicycle", "car"])
+    before = read("older_ultralytics_labels", *yamls, older=True)
+    caches = [target / "labels/train.cache" for target in targets]
+    kept = caches[1].read_bytes()
+    build(["car", "bicycle"])
+    assert [cache.exists() for cache in caches] == [False, False]
+    caches[1].write_bytes(kept)
+    ours, put_back = read("older_ultralytics_labels", *yamls, older=True)
+    swapped = {stem: [1 - c for c in numbers] for stem, numbers in before[0]["labels"].items()}
+    assert ours["classes"] == put_back["classes"] == before[0]["classes"][::-1]
+    assert (ours["labels"], put_back["labels"]) == (swapped, before[1]["labels"])
+    assert swapped != before[0]["labels"]
