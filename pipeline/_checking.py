@@ -39,9 +39,11 @@ def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) 
     layout = exporters.load(made.report["format"]).FOLDERS
     if made.config["target"]["images"] == "none":
         layout = tuple(folder for folder in layout if folder != "images")  # whatever is there is the user's
-    differences: list[Difference] = verify.verify_meta(state)
+    if made.config["target"]["archive"] == "zip":
+        layout = ()
     ours: set[str] = set()
     with state.root.surveyed(), progress.stage("verify", state.base.buckets, "buckets") as step:
+        differences: list[Difference] = verify.verify_meta(state, deep=deep)
         for found, paths in engine.map(check, [(b,) for b in range(state.base.buckets)], files=0):
             differences += found
             ours.update(paths)

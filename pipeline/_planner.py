@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import exporters, index, select, storage
 from pipeline._gathering import gather, records_folder
 from pipeline._images import Bad, check_images
+from pipeline._packing import set_aside
 from pipeline._splitting import Dealing, summary_of
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path, to_parquet
@@ -47,8 +48,8 @@ class PlanContext:
     `check_there`: files came or went at the target since the manifest was written, so kept ones are looked for.
     `check_foreign`: the target has files, so new ones are looked for in case they are somebody else's.
     `staged`: folders that are not at the target yet. `state`: what is at the target, read once for all buckets.
-    `suspects`: paths whose content is not believed to be what the manifest says. `dealing`: how images are dealt out;
-    None: as the source has them.
+    `suspects`: paths whose content is not believed to be what the manifest says. `archive`: all goes into one file, see
+    `_packing`. `dealing`: how images are dealt out; None: as the source has them.
     """
 
     sources: tuple[PlannedSource, ...]
@@ -71,6 +72,7 @@ class PlanContext:
     keypoints: tuple[int, int] | None
     suspects: frozenset[str]
     check_images: str
+    archive: bool = False
     dealing: Dealing | None = None
 
 
@@ -148,6 +150,8 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     if exporter.GATHERS:
         chosen = gather(context, bucket, taken, chosen)
     wanted = exporter.fragment(taken, chosen)
+    if context.archive:
+        wanted = set_aside(context.plan_dir, bucket, wanted)
     target = storage.locate(context.root)
     held = context.state.rows(bucket, context.buckets)
     if context.check_there:
