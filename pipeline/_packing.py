@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline import schema, storage
@@ -58,17 +58,18 @@ def _contents_path(plan_dir: str, bucket: int) -> str:
 
 def pack(
     plan_dir: str, buckets: int, name: str, files: Mapping[str, MetaFile], origins: Mapping[str, str | None],
-    held: Mapping[str, Mapping[str, Any]],
+    held: Mapping[str, Mapping[str, Any]], add: Callable[[int], None],
 ) -> dict[str, MetaFile]:
     """The archive of the subset called `name`: labels, images, and `files`, its one YAML called as the archive itself.
 
-    It is not made again where the same is at the target, whose files are `held`, or lies here already. Raises
-    `DataError` for an image that cannot be read or has changed since it was planned.
+    `add` is told how many labels and images went in. It is not made again where the same is at the target, whose files
+    are `held`, or lies here already. Raises `DataError` for an image that cannot be read or has changed since it was
+    planned.
     """
     folder = packed_folder(plan_dir)
     place = storage.locate(folder)
     tables = _tables(plan_dir, buckets)
-    marks = [digest_of(b"".join(table["path"].cast("binary").to_pylist() + table["digest"].to_pylist())).hex()
+    marks = [digest_of(b"\0".join(table["path"].cast("binary").to_pylist() + table["digest"].to_pylist())).hex()
              for table in tables]
     marks += [path + file.digest for path, file in sorted(files.items())]
     made_of = digest_of(json.dumps([name, *marks]).encode()).hex()
@@ -77,8 +78,9 @@ def pack(
         path, size, digest = made["path"], made["size"], made["digest"]
         if held.get(path, {}).get("digest") == digest or place.sizes([_ARCHIVE]) == [size]:
             return {path: MetaFile(size, digest, None, os.path.join(folder, _ARCHIVE))}
-    place.delete_many([n for n in place.flat_names("") if n.startswith(_ARCHIVE)])  # of a run that was killed, too
-    members = _Members(name, tables, files, origins)
+    # What is told of an archive goes before it; of a run that was killed, what it had begun goes, too.
+    place.delete_many([_MADE, *(n for n in place.flat_names("") if n.startswith(_ARCHIVE))])
+    members = _Members(name, tables, files, origins, add)
     size, found = storage.write_zip(os.path.join(folder, _ARCHIVE), members)
     path = f"{members.stem}.zip"
     place.write(_MADE, json.dumps({"of": made_of, "path": path, "size": size, "digest": found.hex()}).encode())
@@ -106,9 +108,10 @@ class _Members:
     """
 
     def __init__(
-        self, name: str, tables: Sequence[pa.Table], files: Mapping[str, MetaFile], origins: Mapping[str, str | None]
+        self, name: str, tables: Sequence[pa.Table], files: Mapping[str, MetaFile],
+        origins: Mapping[str, str | None], add: Callable[[int], None],
     ) -> None:
-        self._name, self._tables, self._files, self._origins = name, tables, files, origins
+        self._name, self._tables, self._files, self._origins, self._add = name, tables, files, origins, add
         self.stem = ""
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
@@ -161,8 +164,5 @@ class _Members:
                 if sizes[i] is not None and len(fetched.data) != sizes[i]:
                     raise DataError(f"{sources[i]}: changed since the plan was made; run again")
                 contents[i] = fetched.data
-        yield from zip(window["path"].to_pylist(), _all(contents), strict=True)
-
-
-def _all(contents: Sequence[bytes | None]) -> list[bytes]:
-    return [content for content in contents if content is not None]
+        yield from zip(window["path"].to_pylist(), contents, strict=True)
+        self._add(len(contents))

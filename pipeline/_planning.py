@@ -97,9 +97,10 @@ def plan_subset(
     contents[RECORD] = MetaFile.of(dataset_record(record_facts(job, infos, totals)).encode())
     held = {p: h | {"digest": UNKNOWN.hex()} if p in suspects else h for p, h in still_there(job, state).items()}
     if job.config.target.zipped:
-        with progress.stage("pack", 1, "archive") as step:
-            contents = pack(context.plan_dir, context.buckets, os.path.basename(job.root), contents, job.origins, held)
-            step.add(1)
+        count = sum(s["labels"] + s["images"] * job.need_image for s in totals["subset"].values())
+        with progress.stage("pack", count) as step:
+            contents = pack(context.plan_dir, context.buckets, os.path.basename(job.root), contents, job.origins, held,
+                            step.add)
     table = compare(meta_wanted(contents), meta_held(held))
     storage.replace_with(os.path.join(job.plan_dir, META_PART), lambda path: pq.write_table(table, path))
     add_counts(totals, {"plan": summarise(table)})
