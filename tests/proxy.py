@@ -100,20 +100,25 @@ class Proxy:
                 if fault == "cut":
                     answer, self.close_connection = answer[: len(answer) // 2], True
                 if self.command != "HEAD":
-                    with contextlib.suppress(OSError):  # the client went away
-                        self.wfile.write(answer)
+                    self.wfile.write(answer)
 
             def ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
                 upstream = http.client.HTTPConnection("127.0.0.1", proxy.upstream, timeout=20)
+                with contextlib.closing(upstream), contextlib.closing(self.answer(upstream, body)) as found:
+                    answer = found.read()
+                kept = [(n, v) for n, v in found.getheaders() if n.lower() not in ("transfer-encoding", "connection")]
+                return found.status, kept, answer
+
+            def answer(self, upstream: http.client.HTTPConnection, body: bytes) -> http.client.HTTPResponse:
                 upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 for name, value in self.headers.items():
                     upstream.putheader(name, value)
                 upstream.endheaders(body)
-                found = upstream.getresponse()
-                answer = found.read()
-                kept = [(n, v) for n, v in found.getheaders() if n.lower() not in ("transfer-encoding", "connection")]
-                upstream.close()
-                return found.status, kept, answer
+                return upstream.getresponse()
+
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):  # the client went away
+                    super().handle()
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on  # noqa: N815 - the base's names
 

@@ -294,6 +294,7 @@ def test_what_fsspec_says_is_scrubbed(options: Configure, tmp_path: Path) -> Non
 # --- locks ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.racing
 def test_a_lease_that_is_lost_stops_its_holder(options: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.stop import STOP, check_stop
 
