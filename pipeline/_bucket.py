@@ -64,7 +64,7 @@ class BucketIndexer:
         marks = np.frombuffer(dealt.marks, np.int64).reshape(-1, 6)
         labels = self._of_kind(listed, 0)
         pictures = self._of_kind(listed, 1)
-        self.finder = Finder(self.spec, pictures)
+        self.finder = Finder(self.spec, pictures, self.keep)
         self.stats = marks[labels["position"].to_numpy(), 2:].copy()
         self.contents: npt.NDArray[np.uint64] = np.zeros(labels.num_rows, np.uint64)
         old_files, old_summary = self._old_files()
@@ -76,7 +76,8 @@ class BucketIndexer:
         rows, states, problems = self._read(labels, same)
         labels = labels.set_column(labels.schema.get_field_index("size"), "size", pa.array(self.stats[:, 0]))
         fresh = self._files(labels, pictures)
-        images = self.finder.complete(self._images(labels, self._with_named(labels, pictures), states))
+        pictures = self._with_named(labels, pictures, self._by_suffix(labels))
+        images = self.finder.complete(self._images(labels, pictures, states))
         summary = self._summary(images, rows, problems, labels)
         self._write_tables(rows, images, problems, fresh, summary)
         return self._done(listed, labels, summary)
@@ -127,18 +128,27 @@ class BucketIndexer:
         table = table.append_column("rank", rank)
         return table.sort_by([("key", "ascending"), ("rank", "ascending"), ("path", "ascending")]).combine_chunks()
 
-    def _with_named(self, labels: pa.Table, pictures: pa.Table) -> pa.Table:
-        """`pictures` with those that nobody lists: one for each label file of a split that has a suffix for them."""
-        suffixes = pa.array([s.suffix for s in self.spec.splits], pa.string()).take(labels["split"].combine_chunks())
-        if suffixes.null_count == len(suffixes):
+    def _with_named(self, labels: pa.Table, pictures: pa.Table, paths: pa.Array) -> pa.Table:
+        """`pictures` with those that nobody lists: one for each label file of a split that has a suffix for them.
+
+        `paths` are what the images of `labels` are called.
+        """
+        numbers, count = labels["split"].combine_chunks(), labels.num_rows
+        asked = pa.array([s.suffix is not None for s in self.spec.splits]).take(numbers)
+        if not pc.any(asked).as_py():
             return pictures
-        named = labels.set_column(labels.schema.get_field_index("path"), "path", pc.binary_join_element_wise(
-            labels["stem"].combine_chunks(), suffixes, ""))
-        named = named.set_column(named.schema.get_field_index("size"), "size", pa.nulls(len(suffixes), pa.int64()))
-        named = named.append_column("rank", pa.array(np.zeros(len(suffixes), np.int32)))
-        named = named.filter(suffixes.is_valid()).select(pictures.column_names).cast(pictures.schema)
+        named = pa.table({
+            "path": paths, "split": numbers, "kind": pa.array(np.ones(count, np.int64)),
+            "size": pa.nulls(count, pa.int64()), "position": pa.nulls(count, pa.int64()), "key": labels["key"],
+            "stem": labels["stem"], "rank": pa.array(np.zeros(count, np.int32)),
+        }).filter(asked).select(pictures.column_names).cast(pictures.schema)
         return pa.concat_tables([pictures, named]).sort_by(
             [("key", "ascending"), ("rank", "ascending"), ("path", "ascending")]).combine_chunks()
+
+    def _by_suffix(self, labels: pa.Table) -> pa.Array:
+        """What images are called that nobody lists: their label file's stem and the suffix of the split."""
+        suffixes = pa.array([s.suffix for s in self.spec.splits], pa.string()).take(labels["split"].combine_chunks())
+        return pc.binary_join_element_wise(labels["stem"].combine_chunks(), suffixes, "")
 
     def _files(self, labels: pa.Table, pictures: pa.Table) -> pa.Table:
         both = pa.concat_tables([labels.select(["key", "path", "size"]), pictures.select(["key", "path", "size"])])

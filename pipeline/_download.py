@@ -214,6 +214,7 @@ class Download:
 
     def _rest(self, web: Web, fd: int, state: _State) -> None:
         open_ranges = [r for r in state.ranges if r[1] < r[2]]
+        weak = (state.validator or "").startswith("W/")  # not for an If-Range (RFC 9110, 13.1.5); answers have it, too
 
         def transfers() -> Iterator[Transfer]:
             for one in open_ranges:
@@ -221,7 +222,7 @@ class Download:
                     self._put(fd, offset, data)
                     one[1] = offset + len(data)
 
-                yield Transfer(self.wanted.url, one[1], one[2], sink=sink, validator=state.validator)
+                yield Transfer(self.wanted.url, one[1], one[2], sink=sink, validator=None if weak else state.validator)
 
         noted = time.monotonic()
 
@@ -336,9 +337,8 @@ def _digest(path: str, name: str) -> str:
 
 
 def _validator(headers: dict[str, str]) -> str | None:
-    """What tells a changed file in an If-Range: a strong ETag, or the date of the last change."""
-    tag = headers.get("etag", "")
-    return tag if tag.startswith('"') else headers.get("last-modified")
+    """What tells a changed file: its ETag, or the date of the last change."""
+    return headers.get("etag") or headers.get("last-modified")
 
 
 def _write_text(path: str, text: str) -> None:

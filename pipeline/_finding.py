@@ -15,10 +15,13 @@ from pipeline.spec import IMAGE_SUFFIXES, IndexSpec
 
 
 class Finder:
-    """Looks for images of the source `spec`; `pictures` are those listed in the bucket, with key and path."""
+    """Looks for images of the source `spec`; `pictures` are those listed in the bucket, with key and path.
 
-    def __init__(self, spec: IndexSpec, pictures: pa.Table) -> None:
-        self._spec = spec
+    `keep` is as in `storage.locate`.
+    """
+
+    def __init__(self, spec: IndexSpec, pictures: pa.Table, keep: str | None) -> None:
+        self._spec, self._keep = spec, keep
         self._pictures = pictures
         self._by_key: dict[str, str] | None = None
 
@@ -28,7 +31,7 @@ class Finder:
         def picture(number: int, said: str | None) -> Picture | None:
             folder = self._spec.splits[split].images
             path = self._listed(keys[number]) or self._said(split, labels[number], said)
-            data = storage.locate(folder).read(path) if folder is not None and path is not None else None
+            data = storage.locate(folder, self._keep).read(path) if folder is not None and path is not None else None
             return picture_of(data) if data else None
 
         return picture
@@ -64,8 +67,8 @@ class Finder:
             stem, dot, kind = candidate.rpartition(".")
             if candidate.startswith("../") or f"{dot}{kind}".lower() not in IMAGE_SUFFIXES:
                 continue
-            (there,) = storage.locate(spec.images).exist_many([candidate])
-            (taken,) = storage.locate(spec.labels).exist_many([f"{stem}{suffix}"])
+            (there,) = storage.locate(spec.images, self._keep).exist_many([candidate])
+            (taken,) = storage.locate(spec.labels, self._keep).exist_many([f"{stem}{suffix}"])
             if there and not taken:
                 return candidate
         return None

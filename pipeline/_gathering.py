@@ -83,7 +83,15 @@ def _with_sizes(context: PlanContext, images: pa.Table) -> pa.Table:
         if folder is None or any(paths[i] is None for i in here):
             raise DataError(f"{keys[here[0]]}: the size of its image is not known, and there is no image that tells; "
                             "COCO JSON needs it, so name the folder of images in source.splits")
-        origin = storage.locate(folder)
+        origin = storage.locate(folder, context.workdir)
+        at_hand = origin.at_hand([paths[i] for i in here])
+        for i, there in zip(here, at_hand, strict=True):
+            if not there and context.fetched:
+                raise DataError(f"{origin.join(paths[i])}: could not be fetched, and COCO JSON needs its size; run "
+                                "again, or leave its label out")
+            if not there:  # it is fetched before anything is built, and asked then
+                widths[i] = heights[i] = 0
+        here = [i for i, there in zip(here, at_hand, strict=True) if there]
         for peeked in origin.peek_many([paths[i] for i in here], _HEAD_BYTES, 0):
             i = here[peeked.index]
             found = picture_of(peeked.head) or picture_of(origin.read(paths[i]) or b"")

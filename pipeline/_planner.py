@@ -48,8 +48,9 @@ class PlanContext:
     `check_there`: files came or went at the target since the manifest was written, so kept ones are looked for.
     `check_foreign`: the target has files, so new ones are looked for in case they are somebody else's.
     `staged`: folders that are not at the target yet. `state`: what is at the target, read once for all buckets.
-    `suspects`: paths whose content is not believed to be what the manifest says. `archive`: all goes into one file, see
-    `_packing`. `dealing`: how images are dealt out; None: as the source has them.
+    `suspects`: paths whose content is not believed to be what the manifest says. `fetched`: see `plan_subset`.
+    `archive`: all goes into one file, see `_packing`. `dealing`: how images are dealt out; None: as the source has
+    them.
     """
 
     sources: tuple[PlannedSource, ...]
@@ -71,6 +72,7 @@ class PlanContext:
     state: TargetState
     keypoints: tuple[int, int] | None
     suspects: frozenset[str]
+    fetched: bool
     check_images: str
     archive: bool = False
     dealing: Dealing | None = None

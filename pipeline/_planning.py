@@ -64,9 +64,12 @@ class Planned:
 
 def plan_subset(
     job: Job, infos: Sequence[IndexInfo], state: TargetState, engine: Engine, progress: Progress,
-    suspects: frozenset[str] = frozenset(),
+    suspects: frozenset[str] = frozenset(), *, fetched: bool = False,
 ) -> Planned:
-    """The Dask frame over the indexes, ending in one plan a bucket; files in `suspects` are not believed."""
+    """The Dask frame over the indexes, ending in one plan a bucket; files in `suspects` are not believed.
+
+    `fetched`: images that lie far away were fetched, as far as they can be had.
+    """
     import pyarrow.parquet as pq
 
     from pipeline import _planner
@@ -77,7 +80,7 @@ def plan_subset(
         split = without[0]
         raise ConfigError(f"source: split {split.split} has no images folder beside {split.labels}; add one, or set "
                           "target.images to none to make labels only")
-    context, dealt = _dealt(job, _plan_context(job, infos, state, suspects), engine)
+    context, dealt = _dealt(job, _plan_context(job, infos, state, suspects, fetched), engine)
     with progress.stage("plan", context.buckets, "buckets") as step:
         summaries = _planner.run(context, engine, step.add)
     totals: dict[str, Any] = {}
@@ -133,7 +136,7 @@ def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
 
 
 def _plan_context(
-    job: Job, infos: Sequence[IndexInfo], state: TargetState, suspects: frozenset[str]
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, suspects: frozenset[str], fetched: bool
 ) -> PlanContext:
     from pipeline._planner import PlanContext, PlannedSource
 
@@ -161,6 +164,7 @@ def _plan_context(
         state=state,
         keypoints=next((s.names.kpt_shape for s in job.sources if s.names and job.task is Task.POSE), None),
         suspects=suspects,
+        fetched=fetched,
         check_images=job.config.select.check_images,
         archive=job.config.target.zipped,
         check_foreign=bool(folders) or not job.target.keeps_times,

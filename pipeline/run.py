@@ -168,7 +168,7 @@ def build(
         planned, report = _plan(job, infos, state, engine, progress, suspects)
         if gather(job, planned, progress):  # sizes are known now, and images can be looked at
             asked = report.data["fetch"]
-            planned, report = _plan(job, infos, state, engine, progress, suspects)
+            planned, report = _plan(job, infos, state, engine, progress, suspects, fetched=True)
             report.data["fetch"] = asked
         check_stop()
         remember(job, planned.dealt)
@@ -194,10 +194,10 @@ def build(
 
 def _plan(
     job: Job, infos: Sequence[IndexInfo], state: TargetState, engine: Engine, progress: Progress,
-    suspects: frozenset[str],
+    suspects: frozenset[str], *, fetched: bool = False,
 ) -> tuple[Planned, Report]:
     """A plan that nothing stands in the way of, and its report."""
-    planned = plan_subset(job, infos, state, engine, progress, suspects)
+    planned = plan_subset(job, infos, state, engine, progress, suspects, fetched=fetched)
     report = plan_report(job, infos, planned)
     refuse(job, planned)
     return planned, report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import zipfile
 from collections.abc import Iterator
@@ -9,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from PIL import Image
 
 from pipeline import storage
-from pipeline.errors import ConfigError, StorageError
+from pipeline.errors import ConfigError, Interrupted, StorageError
 from pipeline.storage import Limits
 from tests.archives import pack
-from tests.conftest import MakeSubset, Subset
-from tests.helpers import contents
+from tests.conftest import MakeSubset, Run, Subset
+from tests.helpers import contents, write_file
 from tests.web import Faults, Nginx, faulty, nginx_in
 
 RNG = random.Random(9)
@@ -163,6 +166,42 @@ def test_images_that_are_looked_at_are_fetched_first(far: Subset, nginx: Nginx) 
     assert skipped["images"]["image_unreadable"] == planned["fetch"]["images"]
 
 
+def test_coco_json_and_images_by_url(tmp_path: Path, nginx: Nginx, run: Run) -> None:
+    sizes = {"1.jpg": (40, 30), "deep/2.jpg": (64, 48), "3.jpg": (50, 50)}
+    for name, size in sizes.items():
+        (nginx.www / "coco" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size).save(nginx.www / "coco" / name)
+    write_file(tmp_path / "train.json", json.dumps({
+        "images": [{"id": i, "file_name": name, "width": size[0], "height": size[1]}
+                   for i, (name, size) in enumerate(sizes.items())],
+        "annotations": [{"id": i, "image_id": i, "category_id": 3, "bbox": [1, 2, 20, 10], "iscrowd": 0, "area": 200}
+                        for i in (0, 1)],
+        "categories": [{"id": 3, "name": "car"}, {"id": 4, "name": "bus"}],
+    }))
+    images = {"url": f"{nginx.url}/coco", "suffix": ".jpg"}
+    config = {"source": {"format": "coco", "splits": {"train": {
+        "annotations": str(tmp_path / "train.json"), "images": images}}},
+        "classes": ["car"], "target": {"root": str(tmp_path / "yolo")}, "workdir": str(tmp_path / "w")}
+    path = write_file(tmp_path / "c.yaml", yaml.safe_dump(config))
+    nginx.log()
+    assert run("plan", path, "--json").json["fetch"] == {"images": 2, "requests": 2, "bytes": None}
+    assert nginx.log() == []
+    run("build", path)
+    assert [line[2] for line in sorted(nginx.log(), key=str)] == ["/coco/1.jpg", "/coco/deep/2.jpg"]
+    assert (tmp_path / "yolo/images/train/deep/2.jpg").read_bytes() == (nginx.www / "coco/deep/2.jpg").read_bytes()
+    # And back: how large images are is only known once they are here.
+    config["source"] = {"names": str(tmp_path / "yolo/data.yaml"), "splits": {"train": {
+        "labels": str(tmp_path / "yolo/labels/train"), "images": images}}}
+    config |= {"target": {"root": str(tmp_path / "coco"), "format": "coco"}, "workdir": str(tmp_path / "w2")}
+    write_file(path, yaml.safe_dump(config))
+    run("plan", path)
+    run("build", path)
+    made = json.loads((tmp_path / "coco/annotations/instances_train.json").read_text())
+    assert {i["file_name"]: (i["width"], i["height"]) for i in made["images"]} == {
+        name: size for name, size in sizes.items() if name != "3.jpg"}
+    assert [a["bbox"] for a in made["annotations"]] == [[1, 2, 20, 10]] * 2
+
+
 def test_labels_are_not_read_over_the_network(town: Path, nginx: Nginx, make_subset: MakeSubset) -> None:
     pack(town / "labels", nginx.www / "labels.zip", "labels")
     source = {"names": str(town / "coco.yaml"),
@@ -220,6 +259,29 @@ def test_a_lost_connection_costs_one_image(tmp_path: Path) -> None:
         assert place.gather([f"{i}.jpg" for i in range(300)], Limits(), add) == {}
     assert len(faults.asked) == 301
     assert done == 300
+
+
+def test_images_that_came_are_not_asked_for_again(tmp_path: Path) -> None:
+    names = [f"{i}.jpg" for i in range(120)]
+    faults = Faults({f"/i/{name}": name.encode() * 100 for name in names})
+    done = 0
+
+    def add(_: int) -> None:
+        nonlocal done
+        done += 1
+        if done == 50:
+            raise Interrupted("stopped")
+
+    with faulty(faults) as url:
+        with pytest.raises(Interrupted):
+            storage.locate(f"{url}/i", str(tmp_path)).gather(names, Limits(), add)
+        before = len(faults.asked)
+        place = storage.locate(f"{url}/i", str(tmp_path))
+        assert sum(place.at_hand(names)) == 50
+        assert place.gather(names, Limits(), lambda _: None) == {}
+        assert len(faults.asked) - before == 70
+        assert {f.index: f.data for f in place.fetch_many(names)} == {
+            i: name.encode() * 100 for i, name in enumerate(names)}
 
 
 def test_a_wrong_place_is_given_up_early(tmp_path: Path) -> None:

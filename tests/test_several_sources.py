@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeSubset, Subset
-from tests.helpers import contents, make_tree, picture
+from tests.helpers import contents, make_tree, picture, write_file
 
 #: The other collection numbers its classes otherwise, has one of its own, and a file name that the town has too.
 OTHER_NAMES = ("tram", "car", "bicycle")
@@ -100,3 +100,41 @@ def test_sources_need_names_of_their_own_and_one_task(town: Path, make_subset: M
     assert "two sources are called 'town'" in make_subset(town, source=[one, one]).command("plan", code=2).err
     two = one | {"name": "two", "task": "segment"}
     assert "declare the same task" in make_subset(town, source=[one, two]).command("plan", code=2).err
+
+
+@pytest.mark.parametrize("layout", ["yolo", "coco"])
+def test_photographs_with_polygons_join_a_subset_of_coco_json(layout: str, tmp_path: Path, make_subset: MakeSubset
+                                                              ) -> None:
+    """Two ways to write labels, one image name: classes meet by name, files do not."""
+    polygon = [[1, 1], [9, 1], [9, 4]]
+    write_file(tmp_path / "json/all.json", json.dumps({
+        "images": [{"id": 7, "file_name": "a.png", "width": 10, "height": 5}],
+        "annotations": [{"id": 9, "image_id": 7, "category_id": 50, "bbox": [1, 1, 8, 3], "area": 12, "iscrowd": 0,
+                         "segmentation": [[1, 1, 9, 1, 9, 4]]}],
+        "categories": [{"id": 50, "name": "car"}, {"id": 2, "name": "tram"}]}))
+    write_file(tmp_path / "photos/a.json", json.dumps({
+        "version": "5.4.1", "imagePath": "a.png", "imageData": None, "imageWidth": 10, "imageHeight": 5,
+        "shapes": [{"label": label, "shape_type": "polygon", "points": polygon} for label in ("kite", "car")]}))
+    write_file(tmp_path / "photos/a.png", picture("photos"))
+    write_file(tmp_path / "json/a.png", picture("json"))
+    sources = [{"name": "coco", "format": "coco", "task": "segment", "root": str(tmp_path / "json"),
+                "splits": {"train": {"annotations": "all.json", "images": "."}}},
+               {"name": "mine", "format": "labelme", "task": "segment", "root": str(tmp_path),
+                "splits": {"train": "photos"}}]
+    subset = make_subset(tmp_path, source=sources, classes=["kite", "car"],
+                         target={"root": str(tmp_path / "subset"), "format": layout})
+    told = subset.build()
+    assert [w for w in told["warnings"] if "coco has no class for 'kite'" in w]
+    assert told["subset"]["train"]["objects"] == {"kite": 1, "car": 2}
+    made = contents(subset.target)
+    assert (made["images/train/coco/a.png"], made["images/train/mine/a.png"]) == (picture("json"), picture("photos"))
+    if layout == "yolo":
+        row = b"0.100000 0.200000 0.900000 0.200000 0.900000 0.800000\n"
+        assert made["labels/train/coco/a.txt"] == b"1 " + row
+        assert made["labels/train/mine/a.txt"] == b"0 " + row + b"1 " + row
+    else:
+        data = json.loads(made["annotations/instances_train.json"])
+        assert [(i["id"], i["file_name"]) for i in data["images"]] == [(7, "coco/a.png"), (1, "mine/a.png")]
+        assert [(o["id"], o["image_id"], o["category_id"]) for o in data["annotations"]] == [
+            (9, 7, 2), (1, 1, 1), (2, 1, 2)]
+        assert [c["name"] for c in data["categories"]] == ["kite", "car"]

@@ -118,11 +118,15 @@ def process_tree(leader: int) -> list[int]:
     return sorted(members)
 
 
-def pss(pid: int) -> int:
-    """Proportional set size of one process in bytes; 0 if it has ended meanwhile."""
+def pss(pid: int, *, anonymous: bool = False) -> int:
+    """Proportional set size of one process in bytes; 0 if it has ended meanwhile.
+
+    With `anonymous` without pages of files, which the system can drop and read again.
+    """
+    begin = "Pss_Anon:" if anonymous else "Pss:"
     try:
         for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith(begin):
                 return int(line.split()[1]) * 1024
     except (FileNotFoundError, ProcessLookupError):
         pass
@@ -188,18 +192,19 @@ def wall_seconds(command: Command, env: Mapping[str, str] | None = None, cwd: Pa
 
 
 def peak_memory(
-    name: str, command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None
+    name: str, command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None, *,
+    anonymous: bool = False,
 ) -> Memory:
     """Run once and return the peak of the process tree's summed PSS. Its time is no measurement: sampling slows it.
 
-    A page of a file on tmpfs counts for a process that has it mapped, as any shared page does, and not for one that
-    reads it.
+    `anonymous` is as in `pss`. A page of a file on tmpfs counts for a process that has it mapped, as any shared page
+    does, and not for one that reads it.
     """
     peak = processes = samples = 0
 
     def look(leader: int) -> None:
         nonlocal peak, processes, samples
-        sizes = [pss(pid) for pid in process_tree(leader)]
+        sizes = [pss(pid, anonymous=anonymous) for pid in process_tree(leader)]
         samples += 1
         if sum(sizes) > peak:
             peak, processes = sum(sizes), sum(size > 0 for size in sizes)
