@@ -19,7 +19,7 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test test-interop torture lint bench bench-fetch index plan build stats clean
+.PHONY: help venv servers demo test test-interop torture lint bench bench-fetch bench-cloud index plan build stats clean
 
 help: ## Print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -88,6 +88,9 @@ bench: $(READY) ## Measure speed and memory on a generated collection of COCO's 
 
 bench-fetch: $(READY) ## Measure archives in place and downloads against unzip, curl, aria2c, wget2 (needs nginx)
 	@$(PY) -m tests.bench.bench_fetch $(ARGS)
+
+bench-cloud: $(READY) ## Measure images to and from an object store against s5cmd, rclone, aws (needs make servers)
+	@$(PY) -m tests.bench.bench_cloud $(ARGS)
 
 index: ## Read the label files of CONFIG into its index
 plan: ## Say what a build of CONFIG would do

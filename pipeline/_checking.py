@@ -35,18 +35,20 @@ def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) 
     """What differs at `root` from its manifest; exit code 1 where anything does."""
     state, made = open_target(root)
     refuse_busy(state.root)
-    check = functools.partial(verify.verify_bucket, state.root.url, state.prefixes, len(made.report["classes"]), deep)
-    differences: list[Difference] = verify.verify_meta(state)
+    check = functools.partial(verify.verify_bucket, state, len(made.report["classes"]), deep)
+    layout = exporters.load(made.report["format"]).FOLDERS
+    if made.config["target"]["images"] == "none":
+        layout = tuple(folder for folder in layout if folder != "images")  # whatever is there is the user's
+    if made.config["target"]["archive"] == "zip":
+        layout = ()
     ours: set[str] = set()
-    with progress.stage("verify", state.base.buckets, "buckets") as step:
+    with state.root.surveyed(), progress.stage("verify", state.base.buckets, "buckets") as step:
+        differences: list[Difference] = verify.verify_meta(state, deep=deep)
         for found, paths in engine.map(check, [(b,) for b in range(state.base.buckets)], files=0):
             differences += found
             ours.update(paths)
             step.add(1)
-    layout = exporters.load(made.report["format"]).FOLDERS
-    if made.config["target"]["images"] == "none":
-        layout = tuple(folder for folder in layout if folder != "images")  # whatever is there is the user's
-    differences += verify.foreign(state.root, layout, ours)
+        differences += verify.foreign(state.root, layout, ours)
     differences.sort(key=lambda d: d.path)
     counts: dict[str, int] = {}
     for difference in differences:

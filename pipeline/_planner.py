@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import exporters, index, select, storage
 from pipeline._gathering import gather, records_folder
 from pipeline._images import Bad, check_images
+from pipeline._packing import set_aside
 from pipeline._splitting import Dealing, summary_of
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path, to_parquet
@@ -46,9 +47,10 @@ class PlanContext:
     part of the key is a folder at the target. `splits` are the subset's.
     `check_there`: files came or went at the target since the manifest was written, so kept ones are looked for.
     `check_foreign`: the target has files, so new ones are looked for in case they are somebody else's.
-    `staged`: folders that are not at the target yet. `prefixes`: see `TargetState`.
+    `staged`: folders that are not at the target yet. `state`: what is at the target, read once for all buckets.
     `suspects`: paths whose content is not believed to be what the manifest says. `fetched`: see `plan_subset`.
-    `dealing`: how images are dealt out; None: as the source has them.
+    `archive`: all goes into one file, see `_packing`. `dealing`: how images are dealt out; None: as the source has
+    them.
     """
 
     sources: tuple[PlannedSource, ...]
@@ -67,11 +69,12 @@ class PlanContext:
     check_there: bool
     check_foreign: bool
     staged: tuple[str, ...]
-    prefixes: dict[str, str]
+    state: TargetState
     keypoints: tuple[int, int] | None
     suspects: frozenset[str]
     fetched: bool
     check_images: str
+    archive: bool = False
     dealing: Dealing | None = None
 
 
@@ -149,8 +152,10 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     if exporter.GATHERS:
         chosen = gather(context, bucket, taken, chosen)
     wanted = exporter.fragment(taken, chosen)
+    if context.archive:
+        wanted = set_aside(context.plan_dir, bucket, wanted)
     target = storage.locate(context.root)
-    held = TargetState(target, context.prefixes).rows(bucket, context.buckets)
+    held = context.state.rows(bucket, context.buckets)
     if context.check_there:
         places = [staged_path(path, context.staged) for path in held["path"].to_pylist()]
         held = held.filter(pa.array(target.exist_many(places), pa.bool_()))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import exporters, storage
 from pipeline._gathering import MetaFile, assemble
 from pipeline._losses import image_balance, problem_table, record_facts, row_balance, told
+from pipeline._packing import pack, packed_folder
 from pipeline._source import source_report
 from pipeline._splitting import Dealt, by_hash, by_table, split_report
 from pipeline.engine import Engine
@@ -21,7 +22,7 @@ from pipeline.manifest import TargetState, to_parquet
 from pipeline.plan import compare, meta_held, meta_wanted, summarise
 from pipeline.progress import Progress
 from pipeline.report import Report, dataset_record
-from pipeline.schema import Task
+from pipeline.schema import UNKNOWN, Task
 
 if TYPE_CHECKING:
     from pipeline._planner import PlanContext
@@ -35,7 +36,7 @@ META_PART = "meta.parquet"
 
 @dataclass
 class Planned:
-    """A plan by bucket in `folder`, its counts, and what stands in its way."""
+    """A plan by bucket in `folder`, its counts, and what stands in its way; parts in `sources` tell all images."""
 
     folder: str
     buckets: int
@@ -47,7 +48,8 @@ class Planned:
     foreign: list[str]
     staged: tuple[str, ...]
     left_out: list[list[str]]
-    dealt: Dealt | None = None
+    dealt: Dealt | None
+    sources: str
 
     @property
     def touched(self) -> list[int]:
@@ -96,14 +98,20 @@ def plan_subset(
     dataset = Dataset(job.maps, names, job.task, splits, job.root, job.config.target.yaml, documents)
     contents = assemble(job.config.target.format, dataset, context.plan_dir, context.buckets)
     contents[RECORD] = MetaFile.of(dataset_record(record_facts(job, infos, totals)).encode())
-    held = {p: h for p, h in still_there(job, state).items() if p not in suspects}
+    held = {p: h | {"digest": UNKNOWN.hex()} if p in suspects else h for p, h in still_there(job, state).items()}
+    if job.config.target.zipped:
+        count = sum(s["labels"] + s["images"] * job.need_image for s in totals["subset"].values())
+        with progress.stage("pack", count) as step:
+            contents = pack(context.plan_dir, context.buckets, os.path.basename(job.root), contents, job.origins, held,
+                            step.add)
     table = compare(meta_wanted(contents), meta_held(held))
     storage.replace_with(os.path.join(job.plan_dir, META_PART), lambda path: pq.write_table(table, path))
     add_counts(totals, {"plan": summarise(table)})
     meta = list(zip(table["action"].to_pylist(), table["path"].to_pylist(), strict=True))
     foreign += [p for a, p in meta if a == "write" and p not in state.meta and job.target.exist_many([p])[0]]
     return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
-                   context.staged, sorted(left_out), dealt)
+                   context.staged, sorted(left_out), dealt,
+                   packed_folder(job.plan_dir) if job.config.target.zipped else job.plan_dir)
 
 
 def _dealt(job: Job, context: PlanContext, engine: Engine) -> tuple[PlanContext, Dealt | None]:
@@ -153,11 +161,12 @@ def _plan_context(
         exporter=job.config.target.format,
         check_there=folders != held or not job.target.keeps_times,
         staged=_staged(job),
-        prefixes=job.prefixes,
+        state=state,
         keypoints=next((s.names.kpt_shape for s in job.sources if s.names and job.task is Task.POSE), None),
         suspects=suspects,
         fetched=fetched,
         check_images=job.config.select.check_images,
+        archive=job.config.target.zipped,
         check_foreign=bool(folders) or not job.target.keeps_times,
     )
 
@@ -171,6 +180,8 @@ def _common_buckets(counts: Sequence[int]) -> int:
 
 def _staged(job: Job) -> tuple[str, ...]:
     """Folders of the layout, each with a final /, that are not at the target yet: they are filled beside it."""
+    if job.config.target.zipped:
+        return ()
     exporter = exporters.load(job.config.target.format)
     folders = [f"{kind}/{split}" for kind in exporter.FOLDERS for split in job.splits]
     folders = [folder for folder in folders if job.target.can_stage(folder)]
@@ -235,7 +246,7 @@ def far_images(job: Job, planned: Planned) -> dict[str, list[str]]:
     origins = {prefix: url for prefix, url in job.origins.items() if url and storage.locate(url).far}
     if not job.need_image or not origins:
         return {}
-    names, _ = image_sources(planned.folder, planned.buckets, dict(origins), [], copies=True)
+    names, _ = image_sources(planned.sources, planned.buckets, dict(origins), [], copies=True)
     return {place: some for place, some in names.items() if some}
 
 

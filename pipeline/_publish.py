@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pipeline import __version__, exporters, storage
 from pipeline import manifest as target_manifest
 from pipeline._gathering import MetaFile
+from pipeline._packing import drop_packed
 from pipeline._planning import Planned, far_images, folder_times, none, still_there
 from pipeline._source import source_digest
 from pipeline.digest import digest_of
@@ -101,6 +102,8 @@ def _prepare_target(job: Job, planned: Planned) -> None:
     splits = [s for s in ("train", "val", "test") if planned.totals["subset"].get(s, {}).get("images")]
     folders = [f"{folder}/{split}/" for folder in exporter.FOLDERS if folder != "images" or job.need_image
                for split in splits]
+    if job.config.target.zipped:
+        folders.clear()
     job.target.make_folders([target_manifest.staged_path(folder, planned.staged) for folder in folders])
     _drop_caches(job, planned)
     job.target.delete_many([path for action, path in planned.meta if action != "keep"])
@@ -152,6 +155,10 @@ def commit(
     )
     _keep_problems(state, report)
     target_manifest.commit(state, manifest)
+    if job.config.target.zipped:
+        drop_packed(job.plan_dir)
+        for folder in exporters.load(job.config.target.format).FOLDERS:
+            job.target.drop_empty_folders(folder)
 
 
 def held_after(plan: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
@@ -229,7 +236,7 @@ def remember_images(job: Job, planned: Planned) -> str | None:
         return None
     from pipeline import _images
 
-    names, digests = _images.image_sources(planned.folder, planned.buckets, job.origins, planned.left_out)
+    names, digests = _images.image_sources(planned.sources, planned.buckets, job.origins, planned.left_out)
     storage.locate(job.workdir).write(_images_file(job), json.dumps(names).encode())
     return digest_of(digests).hex()
 

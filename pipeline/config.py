@@ -97,7 +97,21 @@ class Target(_Model):
         description="portable: data.yaml with relative paths; absolute: with the paths of this machine; "
         "cloud: relative, and named as the folder",
     )
-    archive: Literal["none"] = Field("none", description="none: a folder")
+    archive: Literal["none", "zip"] = Field(
+        "none", description="none: a folder of files; zip: one file NAME-<digest>.zip, as training in a cloud takes it"
+    )
+
+    @property
+    def zipped(self) -> bool:
+        """Whether the subset is one zip file."""
+        return self.archive == "zip"
+
+    @pydantic.model_validator(mode="after")
+    def _fit_for_archive(self) -> Target:
+        for key, fitting in (("format", ("yolo",)), ("images", ("copy", "none")), ("yaml", ("portable", "cloud"))):
+            if self.zipped and getattr(self, key) not in fitting:
+                raise ValueError(f"a zip is not made with {key}: {getattr(self, key)}; set it to {fitting[0]}")
+        return self
 
 
 class Index(_Model):

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline import storage
-from pipeline.digest import digest_of
 from pipeline.manifest import TargetState
 from pipeline.schema import UNKNOWN, Kind
 
@@ -28,6 +26,8 @@ REASONS = {
     "class": "has a class id beyond the names",
     "foreign": "was not made by coco-diy",
 }
+#: A file of the whole subset is read by every verification up to so many bytes.
+_LARGE = 16 << 20
 _OF_TRAINERS = (".cache", ".npy")
 
 
@@ -41,17 +41,15 @@ class Difference:
 
 
 def verify_bucket(
-    root: str, prefixes: dict[str, str], classes: int, deep: bool, bucket: int
+    state: TargetState, classes: int, deep: bool, bucket: int
 ) -> tuple[list[Difference], list[str]]:
-    """Compare one bucket of the target at `root` with its manifest; returns differences and the paths that are ours.
+    """Compare one bucket of the target with its manifest; returns differences and the paths that are ours.
 
     Presence and size of every file; with `deep` also the digests of labels and of images that were copied (a link
     shares its source's content). `classes` is how many names there are: no object may have an id beyond.
     """
-    place = storage.locate(root)
-    state = TargetState(place, prefixes)
     held = state.rows(bucket, state.base.buckets)
-    return list(_compare(place, held, classes, deep=deep)), held["path"].to_pylist()
+    return list(_compare(state.root, held, classes, deep=deep)), held["path"].to_pylist()
 
 
 def _compare(root: Location, held: pa.Table, classes: int, *, deep: bool) -> Iterator[Difference]:
@@ -79,15 +77,20 @@ def _contents(root: Location, held: pa.Table, sizes: Sequence[int | None]) -> di
     return dict(zip(paths, root.content_digests(paths), strict=True))
 
 
-def verify_meta(state: TargetState) -> list[Difference]:
-    """Compare the files that belong to no image (the YAML); they are small, so always by content."""
+def verify_meta(state: TargetState, *, deep: bool) -> list[Difference]:
+    """Compare the files that belong to no image: by content, but large ones by size unless `deep`."""
     differences = []
+    sizes = dict(zip(state.meta, state.root.sizes(list(state.meta)), strict=True))
+    read = [path for path, held in state.meta.items() if sizes[path] is not None and (deep or held["size"] < _LARGE)]
+    digests = dict(zip(read, state.root.content_digests(read), strict=True))
     for path, held in sorted(state.meta.items()):
-        data = state.root.read(path)
-        if data is None:
+        found = sizes[path]
+        if found is None:
             differences.append(Difference(path, "missing", REASONS["missing"]))
-        elif digest_of(data).hex() != held["digest"]:
+        elif path in digests and (digests[path] or b"").hex() != held["digest"]:
             differences.append(Difference(path, "content", REASONS["content"]))
+        elif path not in digests and found != held["size"]:
+            differences.append(Difference(path, "size", f"has {found:,} bytes instead of {held['size']:,}"))
     return differences
 
 

@@ -188,6 +188,17 @@ def bucket_on(server: Server, bucket: str, **options: Any) -> None:
     obstore.put(top, bucket, b"", use_multipart=False)
 
 
+def empty(server: Server, bucket: str) -> None:
+    """Delete all objects of a bucket at an S3 store."""
+    import obstore
+    from obstore.store import S3Store
+
+    store = S3Store(bucket, endpoint=server.options["endpoint_url"], access_key_id=server.options["key"],
+                    secret_access_key=server.options["secret"], client_options={"allow_http": True})
+    for chunk in obstore.list(store, chunk_size=1000):
+        obstore.delete(store, [meta["path"] for meta in chunk])
+
+
 MAKERS: dict[str, Callable[[Path], Server]] = {"s3": s3, "gs": gs, "az": az, "sftp": sftp}
 
 

@@ -218,7 +218,7 @@ ERRORS = {
     "no splits": (MINIMAL.replace("{train: train2017, val: val2017}", "{}"), 1, "name at least one split"),
     "no root": (MINIMAL.replace("  root: coco\n", ""), 1, "needs `root`"),
     "a class as yes": (MINIMAL + "classes:\n- car\n- yes\n", 8, "YAML reads it as true; put the name in quotes"),
-    "archive of a later day": (MINIMAL.replace("{root: out}", "{root: out, archive: zip}"), 5, "target.archive"),
+    "an archive of no kind": (MINIMAL.replace("{root: out}", "{root: out, archive: tar}"), 5, "target.archive"),
     "broken": ("source: [\n", 2, "not valid YAML"),
     "a list": ("- a\n", None, "holds no config"),
     "empty": ("", None, "holds no config"),

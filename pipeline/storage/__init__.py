@@ -18,7 +18,7 @@ from pipeline.storage._kept import drop_kept
 from pipeline.storage._listing import Listing
 from pipeline.storage._local import LocalFolder
 from pipeline.storage._location import Asked, Buffer, Fetched, Fingerprint, Location, Peeked, Results
-from pipeline.storage._pieces import write_pieces
+from pipeline.storage._pieces import write_pieces, write_zip
 from pipeline.storage._web import SCHEMES as WEB_SCHEMES
 from pipeline.storage._web import Limits, Transfer, Web, parse_range
 from pipeline.storage._writing import replace_with
@@ -53,6 +53,7 @@ __all__ = [
     "storage_error",
     "within",
     "write_pieces",
+    "write_zip",
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from pipeline.errors import StorageError
@@ -142,6 +142,10 @@ class Location:
     def flat_names(self, folder: str) -> Sequence[str]:
         """Names of the files right in `folder`, sorted; none where it does not exist."""
         raise self._cannot("be listed")
+
+    def surveyed(self) -> AbstractContextManager[None]:
+        """While inside, most files here are asked about: where each costs a request, one listing answers them all."""
+        return nullcontext()
 
     def exist_many(self, paths: Sequence[str]) -> Sequence[bool]:
         """Whether each of `paths` is there (a dangling link is)."""

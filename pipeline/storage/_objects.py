@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import random
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -36,6 +38,7 @@ _MESSAGE = re.compile(r"<Message>([^<\n]*)|\"message\":\s*\"([^\"\n]*)\"")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _PART = 16 << 20
 _DELETES = 1000
+_TRIES = 3
 #: Files of several megabytes in memory at once, whatever the number of threads.
 _BIG = 8 << 20
 _BIG_AT_ONCE = threading.BoundedSemaphore(4)
@@ -114,12 +117,26 @@ class ObjectClient(Client):
             return None
 
     def list(self, prefix: str) -> Iterator[Sequence[Entry]]:
-        """See `Client.list`; a request a thousand files."""
+        """See `Client.list`; a request a thousand files. One whose answer breaks off is gone on with after its last."""
+        last: str | None = None
+        for attempt in range(_TRIES):
+            try:
+                for chunk in self._list_after(prefix, last):
+                    last = chunk[-1].key
+                    yield chunk
+                return
+            except Refused as refused:
+                if not refused.passing or attempt == _TRIES - 1:
+                    raise
+            time.sleep(0.2 * 2**attempt * (0.5 + random.random()))
+
+    def _list_after(self, prefix: str, last: str | None) -> Iterator[Sequence[Entry]]:
         import obstore
 
-        listing = iter(obstore.list(self._store, prefix or None, chunk_size=_DELETES))
+        listing = iter(obstore.list(self._store, prefix or None, offset=last, chunk_size=_DELETES))
         while (chunk := _ask(lambda: next(listing, None))) is not None:
-            yield [_entry(meta) for meta in chunk]
+            if chunk:
+                yield [_entry(meta) for meta in chunk]
 
     def flat(self, prefix: str) -> Sequence[str]:
         """See `Client.flat`."""
@@ -328,7 +345,7 @@ def _ask(call: Callable[[], T], *, writing: bool = False) -> T:
     except (AlreadyExistsError, PreconditionError, NotSupportedError):
         raise
     except (BaseError, OSError, ValueError) as error:
-        text = str(error).partition("\n\nDebug source")[0]
+        text, _, inner = str(error).partition("\n\nDebug source")
         missing = isinstance(error, FileNotFoundError)
     status, code, message = (next((g for g in m.groups() if g), None) if (m := pattern.search(text)) else None
                              for pattern in (_STATUS, _CODE, _MESSAGE))
@@ -338,7 +355,7 @@ def _ask(call: Callable[[], T], *, writing: bool = False) -> T:
         code = "NoSuchBucket" if code in (None, "NoSuchKey", "notFound") else code
     if no_credentials(text):
         raise NO_CREDENTIALS
-    if status is None and (broken := of_connection(text)) is not None:
+    if status is None and (broken := of_connection(text + inner)) is not None:
         raise broken
     raise of_status(status, code, (message or "").strip()[:200])
 

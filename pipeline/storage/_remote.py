@@ -10,7 +10,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -89,6 +89,16 @@ class RemoteFolder(Location):
         found: Sequence[str] = self._single(lambda: self.client.flat(self.address.key(folder)), self.join(folder),
                                             "listed")
         return found
+
+    @contextmanager
+    def surveyed(self) -> Iterator[None]:
+        """See `Location.surveyed`."""
+        self._forget()
+        self._seen()
+        try:
+            yield
+        finally:
+            self._forget()
 
     def exist_many(self, paths: Sequence[str]) -> Sequence[bool]:
         """See `Location.exist_many`."""
@@ -291,7 +301,8 @@ class RemoteFolder(Location):
 
     def _look(self, paths: Sequence[str]) -> list[tuple[int, int, int, int] | None]:
         """The four numbers of each file; None where there is none."""
-        if len(paths) > _LIST_FROM and (seen := self._seen()) is not None:
+        seen = self._seen() if len(paths) > _LIST_FROM else self._remembered()
+        if seen is not None:
             return [seen.get(path) for path in paths]
         found: list[tuple[int, int, int, int] | None] = [None] * len(paths)
         for i, entry in self._each(paths, self.client.head, "looked at"):

@@ -1,0 +1,128 @@
+"""A proxy of ours before a store: it counts what passes, and makes the faults that real stores have."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+#: Faults by name: status, and what S3 writes.
+ANSWERS = {
+    "slow": (503, b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"),
+    "full": (507, b"<Error><Code>XMinioStorageFull</Code><Message>Storage backend is full.</Message></Error>"),
+    "expired": (400, b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"),
+    "denied": (403, b"<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>"),
+    "silent": (403, b""),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request: method, decoded path, query, and bytes of its body and of the answer's."""
+
+    method: str
+    path: str
+    query: str
+    sent: int
+    came: int
+
+
+@dataclass
+class Proxy:
+    """Listens on `port` for a server at `upstream`; `fault` says what to do to a request (None: pass it on)."""
+
+    upstream: int
+    fault: Callable[[str, str, int], str | None] = lambda _method, _path, _time: None
+    requests: list[Request] = field(default_factory=list)
+    times: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def count(self, method: str, query: str = "") -> int:
+        """Requests so far."""
+        return sum(r.method == method and query in r.query for r in self.requests)
+
+    def reset(self) -> None:
+        self.requests.clear()
+        self.times.clear()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def pass_on(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                parts = urlsplit(self.path)
+                path = unquote(parts.path)
+                with proxy._lock:
+                    proxy.times[self.command, path] += 1
+                    number = proxy.times[self.command, path]
+                fault = proxy.fault(self.command, path, number)
+                if fault == "hang":
+                    time.sleep(2)
+                    self.close_connection = True
+                    return
+                if fault == "cut" and self.command == "PUT":
+                    self.close_connection = True
+                    return
+                if fault == "damage" and body:
+                    body = body[:-1] + bytes([body[-1] ^ 1])
+                headers: list[tuple[str, str]] = []
+                if fault in ANSWERS:
+                    status, answer = ANSWERS[fault]
+                else:
+                    status, headers, answer = self.ask(body)
+                with proxy._lock:
+                    proxy.requests.append(Request(self.command, path, parts.query, len(body), len(answer)))
+                self.send_response(status)
+                for name, value in headers:
+                    self.send_header(name, value)
+                if not any(name.lower() == "content-length" for name, _ in headers):
+                    self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                if fault == "cut":
+                    answer, self.close_connection = answer[: len(answer) // 2], True
+                if self.command != "HEAD":
+                    self.wfile.write(answer)
+
+            def ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+                upstream = http.client.HTTPConnection("127.0.0.1", proxy.upstream, timeout=20)
+                with contextlib.closing(upstream), contextlib.closing(self.answer(upstream, body)) as found:
+                    answer = found.read()
+                kept = [(n, v) for n, v in found.getheaders() if n.lower() not in ("transfer-encoding", "connection")]
+                return found.status, kept, answer
+
+            def answer(self, upstream: http.client.HTTPConnection, body: bytes) -> http.client.HTTPResponse:
+                upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for name, value in self.headers.items():
+                    upstream.putheader(name, value)
+                upstream.endheaders(body)
+                return upstream.getresponse()
+
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):  # the client went away
+                    super().handle()
+
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on  # noqa: N815 - the base's names
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+                pass
+
+        return Handler
