@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
+
+
+def _stop_early(_number: int, _frame: object) -> None:
+    # Nothing was begun: whoever imports modules now is not to be told of it by a traceback.
+    sys.stderr.write("coco-diy: stopped; run the same command again to go on\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     # A short-lived process: collecting garbage amid imports and listings costs more than it frees.
     gc.set_threshold(100_000, 50, 50)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop_early)
     from pipeline.cli import run_cli
 
     code = run_cli()

@@ -101,7 +101,7 @@ def _images(report: dict[str, Any], split: str) -> int:
 
 
 def _changed_files(before: TargetState, after: TargetState) -> dict[str, list[str]]:
-    """Paths gained, lost and changed (labels by content; images by size and, where it was read, content)."""
+    """Paths gained, lost and changed (labels by content; images by size and, where both were read, content)."""
     sides = []
     for state in (before, after):
         held: dict[str, tuple[Any, ...]] = {}
@@ -113,7 +113,12 @@ def _changed_files(before: TargetState, after: TargetState) -> dict[str, list[st
         sides.append(held)
     old, new = sides
     return {"gained": sorted(new.keys() - old.keys()), "lost": sorted(old.keys() - new.keys()),
-            "changed": sorted(p for p in old.keys() & new.keys() if old[p] != new[p])}
+            "changed": sorted(p for p in old.keys() & new.keys() if _differ(old[p], new[p]))}
+
+
+def _differ(old: tuple[Any, ...], new: tuple[Any, ...]) -> bool:
+    """Whether (size, digest) of a file are another's, as far as both are known: links are not read."""
+    return any(a is not None and b is not None and a != b for a, b in zip(old, new, strict=True))
 
 
 def last_run(root: str) -> Report:

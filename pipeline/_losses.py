@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__, formats, schema, storage
+from pipeline._portable import told_config
 from pipeline._source import ODD, count_beyond, rows_beyond
 from pipeline.index import IndexInfo
 from pipeline.job import Job, SourceJob
@@ -80,14 +81,6 @@ def image_balance(infos: Sequence[IndexInfo], planned: dict[str, int]) -> dict[s
 
 def record_facts(job: Job, infos: Sequence[IndexInfo], totals: dict[str, Any]) -> dict[str, Any]:
     """What the record of a subset says: all that made it, and nothing of when, where or by how many."""
-    config = job.config.model_dump(mode="json", by_alias=True, exclude_none=True)
-    for key in ("workdir", "engine", "index", "fetch"):
-        config.pop(key, None)
-    config["target"].pop("root")
-    if not job.several:
-        # It is in no path then. A list of one is as good as that one.
-        config["source"] = config["source"][0] if isinstance(config["source"], list) else config["source"]
-        config["source"].pop("name")
     return {
         "tool": f"coco-diy {__version__}",
         "fingerprint": "+".join(str(info.content) for info in infos),
@@ -98,7 +91,7 @@ def record_facts(job: Job, infos: Sequence[IndexInfo], totals: dict[str, Any]) -
         "subset": {s: totals["subset"][s] for s in ("train", "val", "test") if s in totals["subset"]},
         "rows": row_balance(job, infos, totals["rows"]),
         "images": image_balance(infos, totals["images"]),
-        "config": _without_place(config),
+        "config": told_config(job),
     }
 
 
@@ -107,14 +100,3 @@ def _label_files(info: IndexInfo) -> int:
     if formats.load(info.spec["format"]).WHOLE:
         return sum(1 + (split["captions"] is not None) for split in info.spec["splits"])
     return sum(n for t in info.totals.values() for state, n in t["labels"].items() if state != "missing")
-
-
-def _without_place(value: Any) -> Any:
-    """`value`, of a config, with the last part alone of each absolute path: where it lies is this machine's affair."""
-    if isinstance(value, dict):
-        return {key: _without_place(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_place(inner) for inner in value]
-    if isinstance(value, str) and value.startswith(("/", "~")):
-        return os.path.basename(value.rstrip("/"))
-    return storage.redact(value) if isinstance(value, str) else value

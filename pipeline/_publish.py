@@ -13,6 +13,7 @@ from pipeline import manifest as target_manifest
 from pipeline._gathering import MetaFile
 from pipeline._packing import drop_packed
 from pipeline._planning import Planned, far_images, folder_times, none, still_there
+from pipeline._portable import portable_config, recipe
 from pipeline._source import source_digest
 from pipeline.digest import digest_of
 from pipeline.engine import Engine
@@ -142,7 +143,7 @@ def commit(
     told = {key: report.data[key] for key in kept} | {"ok": report.ok, "warnings": report.warnings}
     manifest = Manifest(
         tool=f"coco-diy {__version__}",
-        recipe=job.recipe(),
+        recipe=recipe(job),
         source=source_digest([info.source_digest for info in infos]) if complete else None,
         buckets=planned.buckets,
         parts=planned.totals["parts"],
@@ -151,7 +152,8 @@ def commit(
         images=remember_images(job, planned),
         folders=folder_times(job),
         prefixes=job.prefixes,
-        config=job.portable_config(),
+        config=portable_config(job),
+        numbers=job.numbers(),
     )
     _keep_problems(state, report)
     target_manifest.commit(state, manifest)
@@ -168,12 +170,17 @@ def held_after(plan: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str,
 
 
 def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
+    if not files:
+        return
+    scratch = job.target.below(target_manifest.SCRATCH)  # what a kill leaves there is cleared by the next run
+    job.target.make_folders([f"{target_manifest.SCRATCH}/"])
     small = {path: file.content for path, file in files.items() if file.content is not None}
-    job.target.write_many(list(small), list(small.values())).must(job.target)
+    job.target.write_many(list(small), list(small.values()), scratch=scratch).must(job.target)
     for path, file in files.items():
         if file.place is not None:
             folder, name = os.path.split(file.place)
-            job.target.copy_many([path], storage.locate(folder), [name], [file.size], "copy").must(job.target)
+            job.target.copy_many([path], storage.locate(folder), [name], [file.size], "copy",
+                                 scratch=scratch).must(job.target)
 
 
 def _keep_problems(state: TargetState, report: Report) -> None:
@@ -196,7 +203,7 @@ def record(job: Job, report: Report) -> None:
 
 
 def is_current_recipe(job: Job, state: TargetState) -> bool:
-    return state.manifest is not None and state.intent is None and state.manifest.recipe == job.recipe()
+    return state.manifest is not None and state.intent is None and state.manifest.recipe == recipe(job)
 
 
 def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report | None:

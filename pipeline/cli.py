@@ -159,7 +159,8 @@ def stats(what: str, **common: Any) -> None:
     from pipeline.report import subset_text
     from pipeline.run import source_stats, target_stats
 
-    report = source_stats(_load(what, common), _progress(common)) if os.path.isfile(what) else target_stats(what)
+    config = _config_of(what, common)
+    report = target_stats(what) if config is None else source_stats(config, _progress(common))
     _tell(report, common, subset_text)
 
 
@@ -173,7 +174,7 @@ def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
     from pipeline import run
     from pipeline.report import verify_text
 
-    config = _load(what, common) if os.path.isfile(what) else None
+    config = _config_of(what, common)
     root = config.target.root if config else what
     progress = _progress(common)
     report = run.repair(root, config, progress, deep=deep) if repair else run.verify(root, progress, deep=deep)
@@ -189,7 +190,8 @@ def diff(first: str, second: str, **common: Any) -> None:
     from pipeline.report import diff_text
     from pipeline.run import diff_targets
 
-    _tell(diff_targets(first, second), common, diff_text)
+    configs = [(what, _config_of(what, common)) for what in (first, second)]
+    _tell(diff_targets(*(config.target.root if config else what for what, config in configs)), common, diff_text)
 
 
 @cli.command()
@@ -200,8 +202,8 @@ def status(what: str, **common: Any) -> None:
     from pipeline.report import status_text
     from pipeline.run import last_run
 
-    root = _load(what, common).target.root if os.path.isfile(what) else what
-    _tell(last_run(root), common, status_text)
+    config = _config_of(what, common)
+    _tell(last_run(config.target.root if config else what), common, status_text)
 
 
 @cli.command()
@@ -245,6 +247,15 @@ def _load(path: str, common: dict[str, Any]) -> Config:
     if not Path(path).is_file():
         raise ConfigError(f"{path}: no such config file; `coco-diy init NAME` makes one to start from")
     return load_config(path, _overrides(common))
+
+
+def _config_of(what: str, common: dict[str, Any]) -> Config | None:
+    """The config that `what` is; None for a target, of which nothing can be set."""
+    if os.path.isfile(what) and os.path.basename(what) != "manifest.json":
+        return _load(what, common)
+    if common["overrides"]:
+        raise ConfigError(f"--set {common['overrides'][0]}: sets a key of a config, but {what} is none")
+    return None
 
 
 def _progress(common: dict[str, Any]) -> Progress:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import formats, storage
 from pipeline.classes import NO_CLASS
 from pipeline.engine import Engine
+from pipeline.errors import ConfigError, DataError
 from pipeline.frames import to_pandas
 from pipeline.progress import Progress
 from pipeline.schema import VERSION, part_name
@@ -292,8 +293,6 @@ def open_index(path: str) -> Index:
 
     Raises `ConfigError` where there is none.
     """
-    from pipeline.errors import ConfigError
-
     candidates = [path, *sorted(_below(path))]
     found = [(p, info) for p in candidates if (info := IndexInfo.read(p)) is not None]
     if not found:
@@ -376,7 +375,11 @@ def read_part(
         filters = [("label" if any(isinstance(c, str) for c in classes) else "class_id", "in", list(classes))]
     place, path = storage.locate(directory), f"{table}/{part_name(bucket % cut[0] if cut else bucket)}"
     file: Any = os.path.join(place.local, path) if place.local is not None else pa.BufferReader(place.read(path))
-    found = pq.read_table(file, columns=columns, filters=filters, memory_map=True, use_threads=False)
+    try:
+        found = pq.read_table(file, columns=columns, filters=filters, memory_map=True, use_threads=False)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{place.join(path)}: this part of the index cannot be read ({str(error).splitlines()[0]}); "
+                        f"delete {directory}: the next run makes it anew") from None
     if cut:
         found = found.filter(pa.array([zlib.crc32(k.encode()) % cut[1] == bucket for k in found["key"].to_pylist()],
                                       pa.bool_()))

@@ -6,13 +6,12 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pipeline import exporters, formats, storage
 from pipeline.classes import ClassMap, ClassSpec, Names
 from pipeline.config import Config, Source, SplitFolders, load_names, load_specs, map_classes
 from pipeline.errors import ConfigError
-from pipeline.schema import VERSION, Task
+from pipeline.schema import Task
 from pipeline.spec import IndexSpec, SplitSpec
 from pipeline.storage import Location
 
@@ -126,6 +125,14 @@ class Job:
         """Whether images are part of the subset."""
         return self.config.target.images != "none"
 
+    def numbers(self) -> str:
+        """Digest of which class of which source gets which number."""
+        from pipeline.digest import digest_of
+
+        facts = [[[old if source.named else i, new] for i, (old, new) in enumerate(zip(m.source, m.lut, strict=True))
+                  if new >= 0] for source, m in zip(self.sources, self.maps, strict=True)]
+        return digest_of(json.dumps([self.classes, facts]).encode()).hex()
+
     def with_names(self, found: Sequence[Names | None]) -> Job:
         """This job with the names that the sources themselves have, as far as no file gives them; classes mapped.
 
@@ -138,67 +145,11 @@ class Job:
         maps = map_classes(self.config, specs, [s.names.names for s in sources if s.names])
         return replace(self, sources=sources, maps=maps)
 
-    def portable_config(self) -> dict[str, Any]:
-        """The config as plain data that means the same in every working directory of this machine."""
-        data = self.config.model_dump(mode="json", by_alias=True)
-        told = data["source"] if isinstance(data["source"], list) else [data["source"]]
-        by_name = {s.source.name: s for s in self.sources}
-        for source in told:
-            job = by_name[source["name"]]
-            whole = formats.load(job.spec.format).WHOLE
-            if source["names"] is not None:
-                source["names"] = storage.local_path(source["names"])
-            source["splits"] = {
-                s.split: {"annotations" if whole else "labels": s.labels, "images": _portable_images(s)}
-                | ({"captions": s.captions} if s.captions else {}) for s in job.spec.splits}
-            source.pop("root")
-        data["target"]["root"], data["workdir"] = self.root, self.workdir
-        if self.split_table is not None:
-            data["split"]["table"] = self.split_table
-        if isinstance(data["classes"], str):
-            data["classes"] = storage.local_path(data["classes"])
-        return data
-
-    def _split_table_content(self) -> str | None:
-        if self.split_table is None:
-            return None
-        folder, name = os.path.split(self.split_table)
-        content = storage.locate(folder).read(name)
-        return content.decode(errors="replace") if content is not None else None
-
-    def recipe(self) -> str:
-        """Digest of everything in the config that decides about the files of the subset.
-
-        Names that the sources themselves have are no part of it: what the sources are decides about those.
-        """
-        from pipeline.digest import digest_of
-
-        target = self.config.target
-        parts: list[Any] = [
-            VERSION,
-            [[s.spec.digest(), *_facts(s.file_names)] for s in self.sources],
-            None if self.specs is None else [[spec.name, spec.sources] for spec in self.specs],
-            self.config.select.model_dump(), target.format, target.images, target.yaml, target.archive,
-            self.root if target.yaml != "portable" else "", self.config.on_error,
-            self.config.split and [self.config.split.model_dump(exclude={"table"}), self._split_table_content()],
-        ]
-        return digest_of(json.dumps(parts, sort_keys=True).encode()).hex()
-
-
-def _portable_images(split: SplitSpec) -> str | dict[str, str] | None:
-    if split.suffix is None or split.images is None:
-        return split.images
-    return {"url": split.images, "suffix": split.suffix}
-
 
 def _short(text: str) -> str:
     from pipeline.digest import digest_of
 
     return digest_of(text.encode()).hex()[:8]
-
-
-def _facts(names: Names | None) -> list[Any]:
-    return [] if names is None else [names.names, names.kpt_shape, names.flip_idx, sorted(names.kpt_names.items())]
 
 
 def resolve(config: Config) -> Job:

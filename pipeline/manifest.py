@@ -50,7 +50,7 @@ class Manifest:
     `recipe` is the digest of everything in the config that decides about the subset, `source` that of the source's
     listing; `parts` are the digests of the parts, `meta` the files that belong to no image, `folders` the change times
     (ns) of the target's folders when the run ended; `prefixes` is what keys begin with, see `TargetState`;
-    `config` is the config, its paths made absolute.
+    `config` is the config, its paths made absolute; `numbers` the digest of which class got which number.
     """
 
     tool: str
@@ -64,6 +64,7 @@ class Manifest:
     folders: dict[str, int] = field(default_factory=dict)
     prefixes: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    numbers: str | None = None
     version: int = VERSION
 
 
@@ -295,6 +296,9 @@ def _clear(place: Location, folder: str, keep: str) -> None:
 
 def tidy(state: TargetState) -> None:
     """Clear what a run left that was killed when its subset was done, but not all of its own things were gone."""
+    halves = [name for name in state.folder.flat_names("") if name.startswith(".coco-diy-") and name.endswith(".tmp")]
+    if halves:
+        state.folder.delete_many(halves)
     if state.intent is None:
         for folder, there in zip(_OF_A_RUN, state.folder.exist_many(_OF_A_RUN), strict=True):
             if there:

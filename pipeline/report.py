@@ -232,7 +232,7 @@ def build_text(data: dict[str, Any]) -> str:
     if data["status"] == "failed":
         failed = list(data["failed"].items())
         listed = "\n".join(f"failed: {path}: {reason}" for path, reason in failed[:10])
-        return f"{head}{listed}\n{len(failed):,} files failed; run the same command again to do just these."
+        return f"{head}{listed}\n{plural(len(failed), 'file')} failed; run the same command again to do just these."
     return f"{head}Built {data['target']}."
 
 

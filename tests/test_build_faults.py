@@ -255,6 +255,43 @@ def test_a_held_lock(subset: Subset) -> None:
     subset.build("--set", "classes=[car]")
 
 
+@pytest.mark.parametrize("place", ["labels", "images/train"])
+def test_a_file_where_a_folder_must_be(subset: Subset, place: str) -> None:
+    path = write_file(subset.target / place, "mine")
+    assert place in subset.plan()["foreign"]
+    assert f"{path}: is in the way and was not made by coco-diy" in subset.command("build", code=1).err
+    assert path.read_text() == "mine"
+
+
+def test_a_damaged_part_of_the_index_is_told_with_its_cure(subset: Subset) -> None:
+    index = Path(subset.build()["index"])
+    part = index / "annotations" / schema.part_name(0)
+    os.truncate(part, 100)
+    told = subset.command("build", "--set", "classes=[car]", code=1).err
+    assert f"coco-diy: {part}: this part of the index cannot be read" in told
+    assert f"delete {index}: the next run makes it anew" in told
+
+
+def test_halves_of_a_killed_run_are_cleared(subset: Subset) -> None:
+    subset.build()
+    half = write_file(subset.target / ".coco-diy/.coco-diy-1234-intent.json.tmp", "{")
+    subset.build()
+    assert not half.exists()
+
+
+def test_the_yaml_is_away_while_numbers_change(own_subset: Subset) -> None:
+    """Also where its own bytes stay as they are: the names YAML of the source was corrected."""
+    own_subset.build()
+    before = (own_subset.target / "data.yaml").stat()
+    names = own_subset.source / "coco.yaml"
+    names.write_text(names.read_text().replace("bicycle", "x").replace("car", "bicycle").replace("x", "car"))
+    told = own_subset.plan()
+    assert told["plan"]["write"]["meta"]["files"] == 2
+    own_subset.build()
+    after = (own_subset.target / "data.yaml").stat()
+    assert (after.st_size, after.st_mtime_ns > before.st_mtime_ns) == (before.st_size, True)
+
+
 def test_a_damaged_manifest_is_told_not_guessed(subset: Subset) -> None:
     subset.build()
     before = outside(snapshot(subset.target))

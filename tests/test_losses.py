@@ -103,7 +103,8 @@ def test_the_record_says_what_made_it(subset: Subset) -> None:
     assert "| rows | in the source | 19 |" in text
     config: dict[str, Any] = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert config["classes"] == ["bicycle", "car"]
-    assert config["source"]["root"] == "town"
+    assert config["source"]["splits"]["train"] == {"labels": "train2017", "images": "train2017"}
+    assert config["source"]["names"] == "coco.yaml"
     assert str(subset.source) not in text
     assert not {"workdir", "engine", "index"} & config.keys()
 

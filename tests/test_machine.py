@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from pipeline import storage
+from pipeline.errors import StorageError
 from pipeline.schema import VERSION
 from tests.conftest import CROWD_CONFIG, MakeSubset, Subset
 from tests.helpers import PROJECT, contents, make_tree, picture, snapshot, write_file
@@ -171,6 +173,12 @@ def test_a_read_only_target(heavy: Subset, small_disk: Path, built: bool) -> Non
     assert "the file system is read-only; choose another folder" in told
     remount(small_disk, "rw")
     heavy.build(*words, "--set", "classes=[car, bicycle]")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "file", "in the way") / "folder/part"
+    with pytest.raises(StorageError, match="cannot be written"):
+        storage.replace_with(str(path), lambda _: None)
 
 
 def test_files_beyond_a_limit(heavy: Subset) -> None:

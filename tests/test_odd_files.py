@@ -92,6 +92,19 @@ def test_files_that_are_no_files(own_subset: Subset, kind: str) -> None:
     assert counts == {{"loop": "link_loop", "dangling": "dangling"}.get(kind, "not_a_file"): 1}
 
 
+def test_what_is_no_file_comes_and_goes(own_subset: Subset) -> None:
+    """Where all else is as it was, too."""
+    own_subset.build()
+    path = own_subset.source / "labels/train2017/odd.txt"
+    path.symlink_to("nowhere")
+    assert f"{path}: is a link to a file that is not there" in own_subset.command("build", code=1).err
+    assert own_subset.build(*SKIP, code=1)["left_out"]["counts"] == {"dangling": 1}
+    assert own_subset.build(*SKIP, code=1)["status"] == "nothing to do"
+    path.unlink()
+    assert own_subset.build()["ok"] is True
+    assert "left_out" not in own_subset.command("index", "--json").json
+
+
 def test_a_link_out_of_the_root_is_read_and_not_written_to(own_subset: Subset, tmp_path: Path) -> None:
     label, image = write_file(tmp_path / "away/l", ROW), write_file(tmp_path / "away/i", "picture")
     (own_subset.source / "labels/train2017/out.txt").symlink_to(label)

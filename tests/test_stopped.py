@@ -118,16 +118,17 @@ def test_a_killed_build_goes_on(
 LISTENING = "import signal; signal.signal(2, signal.default_int_handler); from pipeline.__main__ import main; main()"
 
 
-@pytest.mark.parametrize("engine", ["sync", "threads", "processes"])
-def test_ctrl_c(wanted: Subset, expected: dict[str, bytes], engine: str) -> None:
-    """Stopped by hand amid its work: a sentence, exit code 1, and the next run goes on."""
+@pytest.mark.parametrize(("engine", "number"), [("sync", signal.SIGINT), ("threads", signal.SIGTERM),
+                                                ("processes", signal.SIGINT)])
+def test_stopped_by_a_signal(wanted: Subset, expected: dict[str, bytes], engine: str, number: int) -> None:
+    """Stopped by hand, or by a scheduler, amid its work: a sentence, exit code 1, and the next run goes on."""
     words = ["build", str(wanted.config), "--scheduler", engine, "--workers", "2", "--set", "index.buckets=32"]
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
     with subprocess.Popen([sys.executable, "-c", LISTENING, *words], env=env, stdout=subprocess.DEVNULL,
                           stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         while process.poll() is None and not (wanted.target / ".coco-diy/intent.json").exists():
             time.sleep(0.001)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the helpers get it too
+        os.killpg(process.pid, number)  # as a terminal does: the helpers get it too
         _, told = process.communicate(timeout=60)
     assert process.returncode == 1
     assert told.strip() == "coco-diy: stopped; run the same command again to go on"

@@ -98,6 +98,31 @@ def test_diff_adds_up(own_town: Path, make_subset: MakeSubset) -> None:
     assert same["files"] == {"gained": 0, "lost": 0, "changed": 0}
 
 
+def test_links_and_copies_of_one_image_do_not_differ(own_town: Path, make_subset: MakeSubset) -> None:
+    one = make_subset(own_town, "one")
+    two = make_subset(own_town, "two", target={"root": str(one.target.with_name("two")), "images": "symlink"})
+    one.build()
+    two.build()
+    assert one.run("diff", one.config, two.target, "--json").json["files"] == {"gained": 0, "lost": 0, "changed": 0}
+
+
+def test_a_repair_by_target_alone_leaves_the_record(own_subset: Subset) -> None:
+    own_subset.build()
+    before = contents(own_subset.target, record=True)
+    (own_subset.target / "labels/train/a.txt").unlink()
+    own_subset.run("verify", str(own_subset.target), "--repair")
+    assert contents(own_subset.target, record=True) == before
+    assert own_subset.plan()["changes"] == 0
+    assert own_subset.build()["status"] == "nothing to do"
+
+
+def test_nothing_can_be_set_of_a_target(own_subset: Subset) -> None:
+    own_subset.build()
+    for command in ("verify", "stats", "status"):
+        told = own_subset.run(command, own_subset.target, "--set", "on_error=skip", code=2).err
+        assert told == f"coco-diy: --set on_error=skip: sets a key of a config, but {own_subset.target} is none\n"
+
+
 def test_status_tells_the_last_run(own_subset: Subset) -> None:
     own_subset.build()
     told = own_subset.run("status", str(own_subset.target), "--json", code=0).json

@@ -318,9 +318,9 @@ def write_whole(path: str, data: bytes) -> None:
 
 def replace_with(path: str, write: Callable[[str], None]) -> None:
     """Let `write` make a file under a temporary name beside `path`, then put it there whole."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
     try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         write(temporary)
         os.replace(temporary, path)
     except OSError as error:
