@@ -136,8 +136,9 @@ def _files_for_folders(job: Job) -> list[str]:
         return []
     layout = exporters.load(job.config.target.format).FOLDERS
     wanted = {"": layout} | dict.fromkeys(layout, job.splits)
-    return [f"{folder}/{name}".lstrip("/") for folder, names in wanted.items()
-            for name in job.target.flat_names(folder) if name in names]
+    found = [f"{folder}/{name}".lstrip("/") for folder, names in wanted.items()
+             for name in job.target.flat_names(folder) if name in names]
+    return [path for path in found if not job.target.below(path).exists()]  # a link may lead to a folder
 
 
 def _dealt(job: Job, context: PlanContext, engine: Engine) -> tuple[PlanContext, Dealt | None]:
