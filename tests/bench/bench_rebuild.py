@@ -70,7 +70,7 @@ class Rebuild:
         shutil.rmtree(self.workdir, ignore_errors=True)
 
     def on_disk(self, folder: Path) -> tuple[float, float]:
-        """Seconds of a build of all classes from a finished index to `folder`, and those that it waited for the disk."""
+        """Seconds of a build of all classes to `folder`, index at hand, and those that it waited for the disk."""
         target = folder / "target"
         shutil.rmtree(target, ignore_errors=True)
         os.sync()
