@@ -137,7 +137,9 @@ def commit(
         _drop_caches(job, planned)
     _write_meta(job, {path: planned.contents[path] for path in writes})
     if planned.changes:
-        job.target.sync()  # what the manifest vouches for must outlive a power cut
+        layout = exporters.load(job.config.target.format).FOLDERS
+        # What the manifest vouches for must outlive a power cut, also where a link leads to another disk.
+        job.target.sync([*layout, *(f"{folder}/{split}" for folder in layout for split in job.splits)])
     meta = {path: {"size": file.size, "digest": file.digest} for path, file in planned.contents.items()}
     kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
     told = {key: report.data[key] for key in kept} | {"ok": report.ok, "warnings": report.warnings}

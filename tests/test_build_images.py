@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.storage import _writing
 from tests.conftest import MakeSubset, Subset
 from tests.helpers import contents, make_tree, outside, picture, run_process, snapshot, write_file
 from tests.test_build import BUILT
@@ -213,7 +214,9 @@ def test_any_name_is_taken_as_it_is(tmp_path: Path, make_subset: MakeSubset) -> 
 
 
 @pytest.mark.parametrize("folder", ["images", "images/train", "labels"])
-def test_a_folder_of_the_target_on_another_disk(own_subset: Subset, folder: str) -> None:
+def test_a_folder_of_the_target_on_another_disk(
+    own_subset: Subset, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """People put images on the big disk and leave a link in their place."""
     shm = Path("/dev/shm")
     if not shm.is_dir() or shm.stat().st_dev == own_subset.source.stat().st_dev:
@@ -223,7 +226,16 @@ def test_a_folder_of_the_target_on_another_disk(own_subset: Subset, folder: str)
     try:
         (own_subset.target / folder).parent.mkdir(parents=True)
         os.symlink(there, own_subset.target / folder)
+        synced = []
+        sync_disk = _writing._sync_disk
+
+        def sync(place: str) -> None:
+            synced.append(os.stat(place).st_dev)
+            sync_disk(place)
+
+        monkeypatch.setattr(_writing, "_sync_disk", sync)
         own_subset.build()
+        assert {shm.stat().st_dev, own_subset.target.stat().st_dev} <= set(synced)
         assert contents_of_links(own_subset.target) == BUILT
         assert any(there.rglob("*.*"))
         own_subset.build("--set", "classes=[car, bicycle]")

@@ -151,9 +151,9 @@ class LocalFolder(Location):
         assert staging.local is not None
         _writing.publish_folders(staging.local, self.local, folders)
 
-    def sync(self) -> None:
+    def sync(self, folders: Sequence[str] = ()) -> None:
         """See `Location.sync`."""
-        _writing.sync(self.local)
+        _writing.sync(self.local, [self._at(folder) for folder in folders])
 
     def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
         """See `Location.lock`; it is the operating system's, so it dies with its holder."""

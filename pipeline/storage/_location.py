@@ -277,8 +277,8 @@ class Location:
         """
         raise self._cannot("be written to")
 
-    def sync(self) -> None:
-        """Return when all that was written here will outlive a power cut."""
+    def sync(self, folders: Sequence[str] = ()) -> None:
+        """Return when all that was written here will outlive a power cut, also below `folders` that lie elsewhere."""
 
     # Locks
 

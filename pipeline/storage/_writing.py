@@ -362,11 +362,20 @@ def publish_folders(staging: str, root: str, folders: Sequence[str]) -> None:
             raise storage_error(error, target, "put in place") from None
 
 
-def sync(folder: str) -> None:
-    """Wait until all that was written to the file system of `folder` has reached the disk.
+def sync(folder: str, others: Sequence[str] = ()) -> None:
+    """Wait until all that was written to the file system of `folder` has reached the disk; and to those of `others`.
 
     One call for a hundred thousand files: syncing each by itself takes a hundred times as long.
     """
+    synced = set()
+    for place in (folder, *filter(os.path.isdir, others)):
+        device = os.stat(place).st_dev if os.path.isdir(place) else None
+        if device not in synced:
+            _sync_disk(place)
+            synced.add(device)
+
+
+def _sync_disk(folder: str) -> None:
     import ctypes
 
     try:
