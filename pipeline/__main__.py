@@ -7,10 +7,12 @@ import os
 import signal
 import sys
 
+from pipeline.stop import STOPPED
+
 
 def _stop_early(_number: int, _frame: object) -> None:
     # Nothing was begun: whoever imports modules now is not to be told of it by a traceback.
-    sys.stderr.write("coco-diy: stopped; run the same command again to go on\n")
+    sys.stderr.write(f"coco-diy: {STOPPED}\n")
     sys.stderr.flush()
     os._exit(1)
 

@@ -49,21 +49,30 @@ def records_folder(plan_dir: str) -> str:
 
 def gather(context: PlanContext, bucket: int, rows: pa.Table, images: pa.Table) -> pa.Table:
     """Leave the records of a bucket beside the plan; returns `images`, their width and height filled."""
-    import pyarrow as pa
-
     images = _with_sizes(context, images)
     exporter = exporters.load(context.exporter)
     made = cast(Any, exporter).records(rows, images, context.keypoints)
     for name in _TABLES:
-        table = getattr(made, name)
-        place = os.path.join(records_folder(context.plan_dir), name, part_name(bucket))
-
-        def write(path: str, table: pa.Table = table) -> None:
-            with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-                writer.write_table(table)
-
-        storage.replace_with(place, write)
+        write_arrow(os.path.join(records_folder(context.plan_dir), name, part_name(bucket)), getattr(made, name))
     return images
+
+
+def write_arrow(path: str, table: pa.Table) -> None:
+    """Write a table as an Arrow file, whole or not at all: `read_arrow` reads it where it lies."""
+    import pyarrow as pa
+
+    def write(temporary: str) -> None:
+        with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+
+    storage.replace_with(path, write)
+
+
+def read_arrow(path: str) -> pa.Table:
+    """The table of an Arrow file; it stays on the disk until it is looked at."""
+    import pyarrow as pa
+
+    return pa.ipc.open_file(pa.memory_map(path)).read_all()
 
 
 def _with_sizes(context: PlanContext, images: pa.Table) -> pa.Table:
@@ -120,12 +129,10 @@ def assemble(exporter: str, dataset: Dataset, plan_dir: str, buckets: int) -> di
 
 
 def _read(plan_dir: str, buckets: int) -> Sequence[Records]:
-    import pyarrow as pa
-
     from pipeline.exporters import Records
 
     found = []
     for bucket in range(buckets):
         paths = [os.path.join(records_folder(plan_dir), name, part_name(bucket)) for name in _TABLES]
-        found.append(Records(*(pa.ipc.open_file(pa.memory_map(path)).read_all() for path in paths)))
+        found.append(Records(*map(read_arrow, paths)))
     return found

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline import schema, storage
-from pipeline._gathering import MetaFile
+from pipeline._gathering import MetaFile, read_arrow, write_arrow
 from pipeline.digest import digest_of
 from pipeline.errors import DataError
 from pipeline.plan import compare
@@ -36,19 +36,13 @@ def packed_folder(plan_dir: str) -> str:
 
 def set_aside(plan_dir: str, bucket: int, wanted: pa.Table) -> pa.Table:
     """Keep what a bucket wants for the archive; returns what it then wants at the target itself: nothing."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = compare(wanted, schema.manifest().empty_table()).combine_chunks()
     few = table.select(["key", "source", "action", "digest"])
     place = os.path.join(packed_folder(plan_dir), part_name(bucket))
     storage.replace_with(place, lambda path: pq.write_table(few, path))
-
-    def write(path: str) -> None:
-        with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-
-    storage.replace_with(_contents_path(plan_dir, bucket), write)
+    write_arrow(_contents_path(plan_dir, bucket), table)
     return wanted.slice(0, 0)
 
 
@@ -94,11 +88,8 @@ def drop_packed(plan_dir: str) -> None:
 
 def _tables(plan_dir: str, buckets: int) -> list[pa.Table]:
     """What is in the archive by bucket; it stays on the disk until it is looked at."""
-    import pyarrow as pa
-
     columns = ["path", "key", "source", "content", "size", "digest"]
-    files = [pa.ipc.open_file(pa.memory_map(_contents_path(plan_dir, b))) for b in range(buckets)]
-    return [file.read_all().select(columns) for file in files]
+    return [read_arrow(_contents_path(plan_dir, b)).select(columns) for b in range(buckets)]
 
 
 class _Members:

@@ -85,15 +85,13 @@ def recipe(job: Job) -> str:
     """
     from pipeline.digest import digest_of
 
-    target = job.config.target
     parts: list[Any] = [
         VERSION,
         [[s.spec.digest(), *_facts(s.file_names)] for s in job.sources],
         None if job.specs is None else [[spec.name, spec.sources] for spec in job.specs],
-        job.config.select.model_dump(), target.format, target.images, target.yaml, target.archive,
-        job.root if target.yaml != "portable" else "", job.config.on_error,
         told_config(job),
-        job.config.split and [job.config.split.model_dump(exclude={"table"}), _split_table_content(job)],
+        job.root if job.config.target.yaml != "portable" else "",
+        _split_table_content(job),
     ]
     return digest_of(json.dumps(parts, sort_keys=True).encode()).hex()
 

@@ -19,6 +19,7 @@ import click
 
 from pipeline import __version__
 from pipeline.errors import CocoDiyError, ConfigError, StorageError
+from pipeline.stop import STOPPED
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -315,7 +316,7 @@ def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one r
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.Abort:
-        click.echo("coco-diy: stopped; run the same command again to go on", err=True)
+        click.echo(f"coco-diy: {STOPPED}", err=True)
         return 1
     except click.ClickException as error:
         error.show()

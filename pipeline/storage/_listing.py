@@ -76,18 +76,11 @@ class Listing:
 def list_files(folder: str, paths: Sequence[str]) -> Listing:
     """The files `paths` below `folder`, with their stats."""
     listing = Listing(folder)
-    names: list[str] = []
-    stats: list[int] = []
-    for path in paths:
-        try:
-            s = os.stat(os.path.join(folder, path))
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise storage_error(error, os.path.join(folder, path), "read") from None
-        names.append(path)
-        stats.extend((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
-    listing.take(names, stats, with_stats=True)
+    try:
+        stats, gone = _stats_of([os.path.join(folder, path) for path in paths], None)
+    except OSError as error:
+        raise storage_error(error, error.filename, "read") from None
+    listing.take([path for i, path in enumerate(paths) if i not in gone], stats, with_stats=True)
     return listing
 
 
@@ -162,8 +155,8 @@ def _stats(names: list[str], fd: int) -> array[int]:
     return stats
 
 
-def _stats_of(names: Sequence[str], fd: int) -> tuple[array[int], list[int]]:
-    """The stats of files, and the positions of those that were gone since their names were read."""
+def _stats_of(names: Sequence[str], fd: int | None) -> tuple[array[int], list[int]]:
+    """The stats of files in the directory `fd` (None: by path), and the positions of those that are gone."""
     stats: list[int] = []
     gone = []
     for i, name in enumerate(names):
