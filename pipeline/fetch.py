@@ -200,7 +200,7 @@ def _unpack(one: Needed, root: str, progress: Progress) -> None:
         target = storage.locate(os.path.join(root, outer) if outer else root)
         odd = place.odd_names()
         if odd:
-            raise DataError(f"{one.path}: {odd[0][0]!r} cannot be unpacked ({odd[0][1]}); get the archive again")
+            raise DataError(f"{one.path}: {odd[0][0]!r} {storage.ODD[odd[0][1]]}; nothing of it is unpacked")
         names = sorted(place.names())
         sizes = place.sizes(names)
         todo = [(n, s) for n, s, now in zip(names, sizes, target.sizes(names), strict=True) if s != now]
