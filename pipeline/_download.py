@@ -287,15 +287,19 @@ class Download:
     def _parts(self, fd: int, state: _State, place: storage.Location, name: str) -> None:
         lacking = [r for r in state.ranges if r[1] < r[2]]
         began = noted = time.monotonic()
-        for i, data in place.read_parts(name, [(at, stop) for _, at, stop in lacking], self.limits.connections):
+        bytes_a_second, parts_a_second = self.limits.bytes_per_second, self.limits.requests_per_second
+        parts = place.read_parts(name, [(at, stop) for _, at, stop in lacking], self.limits.connections)
+        for count, (i, data) in enumerate(parts, 1):
             self._put(fd, lacking[i][1], data)
             lacking[i][1] = lacking[i][2]
             self.moved += len(data)
             if time.monotonic() - noted >= _NOTE_EVERY_S:
                 self._note(fd, state)
                 noted = time.monotonic()
-            if self.limits.bytes_per_second:
-                STOP.wait(began + self.moved / self.limits.bytes_per_second - time.monotonic())
+            due = max(self.moved / bytes_a_second if bytes_a_second else 0.0,
+                      count / parts_a_second if parts_a_second else 0.0)
+            if due:
+                STOP.wait(began + due - time.monotonic())
                 check_stop()
 
     # Checks

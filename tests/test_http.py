@@ -208,6 +208,18 @@ def test_coco_json_and_images_by_url(tmp_path: Path, nginx: Nginx, run: Run) -> 
     assert [a["bbox"] for a in made["annotations"]] == [[1, 2, 20, 10]] * 2
 
 
+def test_a_disk_too_small_is_told_before_the_first_image(
+    town: Path, nginx: Nginx, make_subset: MakeSubset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subset = make_subset(town, source=places(town, nginx, archives=True))
+    facts = list(os.statvfs(town))
+    facts[4] = 0
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(facts))
+    nginx.log()
+    assert "has 0 B free; make room" in subset.command("build", code=1).err
+    assert images_asked(nginx) <= 2
+
+
 def test_labels_are_not_read_over_the_network(town: Path, nginx: Nginx, make_subset: MakeSubset) -> None:
     pack(town / "labels", nginx.www / "labels.zip", "labels")
     source = {"names": str(town / "coco.yaml"),

@@ -113,8 +113,9 @@ def test_killed_at_random_moments(tmp_path: Path, nginx: Nginx) -> None:
     assert (tmp_path / "blob.bin").read_bytes() == BLOB
 
 
-def test_a_file_of_unknown_size_begins_anew(tmp_path: Path) -> None:
-    faults = Faults({"/blob.bin": BLOB}, ranges=False, sized=False)
+@pytest.mark.parametrize("sized", [True, False])
+def test_without_ranges_a_stopped_fetch_begins_anew(tmp_path: Path, sized: bool) -> None:
+    faults = Faults({"/blob.bin": BLOB}, ranges=False, sized=sized)
     with faulty(faults) as url:
         one = Download(Wanted(f"{url}/blob.bin", str(tmp_path / "blob.bin")), Limits())
 
