@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 
+from tests.google import Front
 from tests.helpers import PROJECT
 
 #: Where `make servers` puts them.
@@ -67,6 +68,12 @@ class Server:
     options: dict[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     host: str = "bucket"
+    front: Front | None = None
+
+    @property
+    def door(self) -> int:
+        """The port that clients are to use."""
+        return self.front.port if self.front else self.port
 
     @property
     def url(self) -> str:
@@ -93,6 +100,12 @@ class Server:
             self.process.wait()
             self.process = None
 
+    def end(self) -> None:
+        self.kill()
+        if self.front is not None:
+            self.front.close()
+            self.front = None
+
 
 @contextlib.contextmanager
 def running(server: Server) -> Iterator[Server]:
@@ -100,7 +113,7 @@ def running(server: Server) -> Iterator[Server]:
     try:
         yield server
     finally:
-        server.kill()
+        server.end()
 
 
 def s3(folder: Path, *buckets: str) -> Server:
@@ -114,15 +127,18 @@ def s3(folder: Path, *buckets: str) -> Server:
     return Server("s3", port, command, folder, options)
 
 
-def gs(folder: Path) -> Server:
-    """fake-gcs-server."""
-    (folder / "data" / "bucket").mkdir(parents=True)
+def gs(folder: Path, *buckets: str) -> Server:
+    """fake-gcs-server, and before it what translates Google's XML interface, which obstore speaks, to its JSON one."""
+    for bucket in buckets or ("bucket",):
+        (folder / "data" / bucket).mkdir(parents=True)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [tool("fake-gcs-server-linux-amd64"), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port),
                "-backend", "filesystem", "-filesystem-root", str(folder / "data"), "-external-url", url,
                "-public-host", f"127.0.0.1:{port}"]
-    return Server("gs", port, command, folder, {"token": "anon", "endpoint_url": url})
+    front = Front(port)
+    options = {"token": "anon", "endpoint_url": f"http://127.0.0.1:{front.port}"}
+    return Server("gs", port, command, folder, options, front=front)
 
 
 def az(folder: Path) -> Server:

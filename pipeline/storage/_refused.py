@@ -86,7 +86,7 @@ def of_status(status: str | None, code: str | None, message: str) -> Refused:  #
 
 def of_connection(text: str) -> Refused | None:
     """The refusal where no answer came at all, by what the client says of it; None where it is something else."""
-    low = text.lower()
+    low = text.lower().replace("retry_timeout", "")  # a setting, which is told with every error
     if "dns error" in low or "name or service not known" in low or "getaddrinfo" in low or "failed to lookup" in low:
         return Refused("the name of the server cannot be found; correct the endpoint, or check the network", fatal=True)
     if "certificate" in low:
