@@ -21,13 +21,16 @@ from pipeline.storage import Location
 from pipeline.storage._address import parse
 from pipeline.storage._clients import client_for
 from tests import stores
+from tests.ceph import ceph
 from tests.conftest import MakeSubset, Subset
 from tests.helpers import contents, write_file
 from tests.stores import Server
 
 pytestmark = pytest.mark.xdist_group("stores")
 
-KINDS = ("folder", "memory", "s3", "gs", "az", "sftp")
+CEPH = pytest.param("ceph", marks=pytest.mark.ceph)
+KINDS = ("folder", "memory", "s3", "gs", "az", "sftp", CEPH)
+MAKERS = stores.MAKERS | {"ceph": ceph}
 #: Names that some store, or some client, takes for something else.
 NAMES = ["plain.txt", "two words.txt", "ü/ñ日本🚲.txt", "a#b.txt", "50%.txt", "50%25.txt", "a+b&c=d.txt",
          "(x)[y]'z.txt", "q?.txt", "~t*.txt", "a:b;c,d@e$f!.txt", "deep/er/and/deeper.txt", "UPPER.JPG", ".hidden.txt"]
@@ -43,12 +46,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
 
     class Started(dict[str, Server]):
         def __missing__(self, kind: str) -> Server:
-            server = stores.MAKERS[kind](tmp_path_factory.mktemp(kind))
+            server = MAKERS[kind](tmp_path_factory.mktemp(kind))
             server.start()
             self[kind] = server
             if kind == "az":
                 stores.make_container(server)
-            write_file(local / f"{kind}.yaml", yaml.safe_dump({server.protocol: server.options}))
+            name = server.url if kind == "ceph" else server.protocol
+            write_file(local / f"{kind}.yaml", yaml.safe_dump({name: server.options}))
             return server
 
     found = Started()
@@ -242,7 +246,7 @@ def test_a_lock_keeps_others_out(place: Location) -> None:
         pass
 
 
-@pytest.mark.parametrize("kind", ["gs", "az"], indirect=True)
+@pytest.mark.parametrize("kind", ["gs", "az", CEPH], indirect=True)
 def test_one_of_many_at_the_same_moment_gets_the_lock(place: Location, root: str) -> None:
     client, key = client_for(parse(root)), f"{parse(root).path}/lock"
     with ThreadPoolExecutor(8) as pool:
@@ -253,7 +257,7 @@ def test_one_of_many_at_the_same_moment_gets_the_lock(place: Location, root: str
         assert sorted(pool.map(lambda i: client.replace(key, b"%d" % i, was), range(8))) == [False] * 7 + [True]
 
 
-@pytest.mark.parametrize("kind", ["s3", "gs", "az"], indirect=True)
+@pytest.mark.parametrize("kind", ["s3", "gs", "az", CEPH], indirect=True)
 def test_content_types(place: Location, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import obstore
 
