@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -59,6 +60,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _children(parent: int) -> list[int]:
+    """Processes that `parent` started, and what these started."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text(errors="replace").rpartition(")")[2].split()[1])
+    found = [parent]
+    for one in found:
+        found += [child for child, its in parents.items() if its == one]
+    return found[1:]
+
+
 @dataclass
 class Server:
     """A server process: what it is called, its port, fsspec's options for it, and how it is started again."""
@@ -71,6 +84,7 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
     host: str = "bucket"
     front: Front | None = None
+    end_by: signal.Signals = signal.SIGKILL
 
     @property
     def door(self) -> int:
@@ -96,13 +110,18 @@ class Server:
         raise AssertionError(f"{self.command[0]} does not answer")
 
     def kill(self) -> None:
-        """As if the machine had lost power."""
+        """As if the machine had lost power; with those that it left its connections to."""
         if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)
+            children = _children(self.process.pid)
+            self.process.send_signal(self.end_by)
             self.process.wait()
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
             self.process = None
 
     def end(self) -> None:
+        """End it for good."""
         self.kill()
         if self.front is not None:
             self.front.close()
@@ -166,7 +185,8 @@ def az(folder: Path) -> Server:
                str(folder), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
     account, key = AZURITE
     options = {"account_name": account, "account_key": key, "endpoint": f"http://127.0.0.1:{port}/{account}"}
-    return Server("az", port, command, folder, options)
+    # Killed at once it would forget its container, which no real store does: what it knows it writes as it ends.
+    return Server("az", port, command, folder, options, end_by=signal.SIGTERM)
 
 
 def make_container(server: Server, name: str = "bucket") -> None:
@@ -182,7 +202,17 @@ def make_container(server: Server, name: str = "bucket") -> None:
         assert answer.status == 201
 
 
-def sftp(folder: Path) -> Server:
+def azure_pass(permissions: str, until: str, container: str = "bucket") -> str:
+    """A shared access signature for a container: what may be done with it (``rl``: read and list), and until when."""
+    account, key = AZURITE
+    version = "2020-12-06"
+    to_sign = [permissions, "", until, f"/blob/{account}/{container}", "", "", "", version, "c", *[""] * 7]
+    signed = hmac.new(base64.b64decode(key), "\n".join(to_sign).encode(), hashlib.sha256).digest()
+    return urllib.parse.urlencode({"sv": version, "sr": "c", "sp": permissions, "se": until,
+                                   "sig": base64.b64encode(signed).decode()})
+
+
+def sftp(folder: Path, subsystem: str = "internal-sftp") -> Server:
     """sshd with a key of its own; files lie in the folder's ``data``."""
     try:
         import sshfs  # type: ignore[import-untyped] # noqa: F401
@@ -198,7 +228,7 @@ def sftp(folder: Path) -> Server:
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host}\n")
     (folder / "config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
-        f"PidFile none\nStrictModes no\nPasswordAuthentication no\nUsePAM no\nSubsystem sftp internal-sftp\n"
+        f"PidFile none\nStrictModes no\nPasswordAuthentication no\nUsePAM no\nSubsystem sftp {subsystem}\n"
         "MaxStartups 100\nMaxSessions 100\nPermitRootLogin prohibit-password\n")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # it wants it

@@ -32,8 +32,8 @@ from pipeline.storage._window import WIDTH
 
 T = TypeVar("T")
 
-_STATUS = re.compile(r"status code: (\d{3})|HTTP status (?:client|server) error \((\d{3})")
-_CODE = re.compile(r"<Code>([^<]+)</Code>|\"reason\":\s*\"(\w+)\"")
+_STATUS = re.compile(r"status code: (\d{3})|HTTP status (?:client|server) error \((\d{3})|\(code: (\d{3})\)")
+_CODE = re.compile(r"<Code>([^<]+)</Code>|\"reason\":\s*\"(\w+)\"|\(code: ([A-Za-z]+)\)")
 _MESSAGE = re.compile(r"<Message>([^<\n]*)|\"message\":\s*\"([^\"\n]*)\"")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 #: Stores whose etag of a file that came whole is its MD5, but for some kinds of encryption.
