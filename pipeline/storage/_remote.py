@@ -45,7 +45,10 @@ class RemoteFolder(Location):
     @property
     def client(self) -> Client:
         """The store; opened when it is first needed."""
-        return client_for(self.address)
+        try:
+            return client_for(self.address)
+        except Refused as refused:  # where opening it takes signing in
+            raise refused.error(self.url, "opened") from None
 
     def below(self, folder: str) -> RemoteFolder:
         """See `Location.below`."""
