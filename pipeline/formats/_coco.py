@@ -23,7 +23,7 @@ from pipeline.schema import LabelState, Task
 
 #: What Ultralytics lets pass on either side of 0-1.
 TOLERANCE = 0.01
-_BATCH = 8192
+_BATCH = 4096
 _MAX_PIXELS = 1 << 28
 _BLANKS = b" \t\r\n"
 #: What numbers are made of but for exponents: those may be too large for a float, and are told by who decodes them.
