@@ -44,8 +44,11 @@ class RemoteFolder(Location):
 
     @property
     def client(self) -> Client:
-        """The store; opened when it is first needed."""
-        return client_for(self.address)
+        """The store; opened when it is first needed. Raises `StorageError` where it does not answer."""
+        try:
+            return persist(lambda: client_for(self.address))
+        except Refused as refused:
+            raise refused.error(self.url, "opened") from None
 
     def below(self, folder: str) -> RemoteFolder:
         """See `Location.below`."""

@@ -21,7 +21,8 @@ from pipeline.storage._base import redact
 from pipeline.storage._pace import Pace
 
 SCHEMES = ("http://", "https://")
-_ATTEMPTS = 8
+#: In a row, for one transfer; and fewer where not a byte ever came: an address may be wrong.
+_ATTEMPTS, _FIRST_ATTEMPTS = 8, 5
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _BUSY = {429, 503}
 _CONNECT_S = 30
@@ -320,7 +321,7 @@ class _Loop:
         if transfer.stop is not None and transfer.at > transfer.asked:
             transfer.attempts = 0  # it gets on, if slowly
         transfer.attempts += 1
-        if hopeless or transfer.attempts >= _ATTEMPTS:
+        if hopeless or transfer.attempts >= (_ATTEMPTS if self.web.received or status else _FIRST_ATTEMPTS):
             what = f"the server says {status}" if code == 0 and status not in (200, 206) else told or "cut off"
             cure = ("check the URL, the proxy, and the certificates" if hopeless else
                     f"{transfer.attempts} times in a row; run again later, it goes on where it was")
