@@ -228,6 +228,17 @@ def test_requests_of_builds(
     labels = [r for r in proxy.requests if r.method == "PUT" and "/labels/" in r.path]
     assert images == []
     assert len(labels) == written
+    changed = [(r.method, r.path.removeprefix("/bucket/subset/")) for r in proxy.requests
+               if r.method in ("PUT", "DELETE") and not r.path.endswith("/lock")]
+    names = [name for _, name in changed]
+    # While labels change there is no YAML; it comes back after the last of them, and the manifest is the last of all.
+    assert changed.index(("DELETE", "data.yaml")) < min(i for i, n in enumerate(names) if n.startswith("labels/"))
+    assert changed.index(("PUT", "data.yaml")) > max(i for i, n in enumerate(names) if n.startswith("labels/"))
+    assert names[-1] == "x"
+    proxy.reset()
+    fewer = subset.build("--set", "classes=[car]")["plan"]["delete"]
+    assert min(fewer["label"]["files"], fewer["image"]["files"]) > 1
+    assert proxy.count("DELETE") == 0
 
 
 def test_an_upload_cut_in_two_leaves_nothing(
