@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import xxhash
@@ -224,6 +227,57 @@ def test_what_goes_from_one_provider_to_another_is_never_here_as_a_whole(
         back = origin.copy_many(["back.zip"], place, ["big.zip"], [len(big)], "copy")
         assert (back.done, back.failed) == (1, {})
         assert origin.sizes(["back.zip"]) == [len(big)]
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secret_of(tmp_path: Path, servers: dict[str, stores.Server]) -> Iterator[Any]:
+    """By kind: options with a secret in them, words that may be nowhere, a place, and one that is refused."""
+    with contextlib.ExitStack() as stack:
+        def options(what: str) -> tuple[dict[str, Any], list[str], str, str]:
+            if what == "az":
+                return {"az": servers["az"].options}, [KEY], "az://bucket/secret", "az://nobucket/x"
+            if what == "pass":
+                token = stores.azure_pass("rwdlc", "2100-01-01T00:00:00Z")
+                given = {k: v for k, v in servers["az"].options.items() if k != "account_key"} | {"sas_token": token}
+                signed = token.partition("sig=")[2]
+                return {"az": given}, [token, signed, unquote(signed)], "az://bucket/pass", "az://other/x"
+            if what == "gs":
+                account = {"client_email": "", "private_key_id": "", "private_key": "PRIVATE-key-4711",
+                           "disable_oauth": True, "gcs_base_url": servers["gs"].options["endpoint_url"]}
+                given = {"token": account, "client_options": {"allow_http": True}}
+                return {"gs": given}, ["PRIVATE-key-4711"], "gs://bucket/secret", "gs://nobucket/x"
+            server = stack.enter_context(stores.running(stores.sftp(tmp_path / "sftp")))
+            words = "PASS-word-4711"
+            given = {**server.options, "password": words}
+            return {"sftp": given}, [words], f"{server.url}/secret", "sftp://nowhere.invalid/x"
+
+        yield options
+
+
+@pytest.mark.parametrize("what", ["az", "pass", "gs", "sftp"])
+def test_no_secret_is_left_anywhere(
+    secret_of: Any, what: str, local: Any, town: Path, make_subset: MakeSubset, tmp_path: Path
+) -> None:
+    given, secrets, url, refused = secret_of(what)
+    write_file(tmp_path / "options" / "it.yaml", yaml.safe_dump(given))
+    subset = make_subset(town, target={"root": url})
+    said = [subset.command("build", "-v", "--json"), subset.command("verify", "-v", "--json"),
+            subset.command("plan", "-v", "--json", "--set", "classes=[car]"),
+            subset.command("build", "-v", "--json", "--set", f"target.root={refused}", code=1)]
+    place = storage.locate(url)
+    names = sorted(place.names())
+    assert any(name.startswith(".coco-diy/runs/") for name in names)
+    left = {names[f.index]: bytes(f.data) for f in place.fetch_many(names)}
+    left |= {str(p): p.read_bytes() for p in [*subset.workdir.rglob("*"), subset.config] if p.is_file()}
+    left |= {"graph": pickle.dumps(place) + repr(place).encode() + repr(vars(place)).encode()}
+    left |= {f"said {i}": (told.out + told.err).encode() for i, told in enumerate(said)}
+    assert len(left["said 3"]) > 20
+    for secret in secrets:
+        assert len(secret) > 8
+        assert [name for name, data in left.items() if secret.encode() in data] == []
 
 
 # --- SFTP -------------------------------------------------------------------------------------------------------------
