@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pipeline import __version__, exporters, storage
 from pipeline import manifest as target_manifest
+from pipeline._download import refuse_without_room
 from pipeline._gathering import MetaFile
 from pipeline._packing import drop_packed
 from pipeline._planning import Planned, far_images, folder_times, none, still_there
@@ -71,7 +72,9 @@ def gather(job: Job, planned: Planned, progress: Progress) -> bool:
     far = far_images(job, planned)
     with progress.stage("fetch", sum(map(len, far.values())), "images") as step:
         for place, names in far.items():
-            storage.locate(place, job.workdir).gather(names, limits(job.config), step.add)
+            origin = storage.locate(place, job.workdir)
+            refuse_without_room(os.path.join(job.workdir, "fetched"), origin.ask(names).bytes or 0)
+            origin.gather(names, limits(job.config), step.add)
     return bool(far)
 
 
