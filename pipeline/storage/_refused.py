@@ -87,6 +87,7 @@ def of_status(status: str | None, code: str | None, message: str) -> Refused:  #
     return Refused(told or "the store gives no reason")
 
 
+#: What clients say where no answer came, in the order in which it is looked for; the reason; whether it may pass.
 _BROKEN = (
     (("dns error", "name or service not known", "getaddrinfo", "failed to lookup"),
      "the name of the server cannot be found; correct the endpoint, or check the network", False),
