@@ -16,7 +16,8 @@ import xxhash
 import yaml
 
 from pipeline import storage
-from pipeline.errors import ConfigError, LockError, StorageError
+from pipeline.errors import ConfigError, Interrupted, LockError, StorageError
+from pipeline.stop import STOP, check_stop
 from pipeline.storage import Location
 from pipeline.storage._address import parse
 from pipeline.storage._clients import client_for
@@ -244,6 +245,21 @@ def test_a_lock_keeps_others_out(place: Location) -> None:
     assert place.lock_holder(".coco-diy/lock") is None
     with place.lock(".coco-diy/lock", "the target"):
         pass
+
+
+@pytest.mark.parametrize("kind", KINDS[1:], indirect=True)
+def test_a_run_that_is_stopped_gives_its_lock_back(place: Location) -> None:
+    def stop_amid() -> None:
+        with place.lock("lock", "the target"):
+            STOP.set()
+            check_stop()
+
+    try:
+        with pytest.raises(Interrupted):
+            stop_amid()
+    finally:
+        STOP.clear()
+    assert place.read("lock") is None
 
 
 @pytest.mark.parametrize("kind", ["gs", "az", CEPH], indirect=True)

@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError
 from pipeline.storage._address import Address, content_type
 from pipeline.storage._client import Client, Entry, Version
 from pipeline.storage._credentials import bucket_of, endpoint_host, open_store, open_top
+from pipeline.storage._deleting import delete_each
 from pipeline.storage._pieces import read_ahead
 from pipeline.storage._refused import (
     NO_CREDENTIALS,
@@ -202,15 +203,8 @@ class ObjectClient(Client):
             except Missing:
                 pass
             # One that was gone can stop a whole batch (Azure, Google), and some stores know no batches.
-            for key in some:
-                try:
-                    _ask(lambda key=key: obstore.delete(self._store, key))  # type: ignore[misc]
-                except Missing:
-                    continue
-                except Refused as refused:
-                    if refused.fatal:
-                        raise
-                    failed[key] = refused.reason
+            top = f"{self.address.protocol}://{self.address.host}"
+            failed |= delete_each(lambda key: _ask(lambda: obstore.delete(self._store, key)), some, top, self.width)
         return failed
 
     def can_copy(self, other: Client) -> bool:
