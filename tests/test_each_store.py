@@ -18,6 +18,7 @@ import yaml
 
 from pipeline import storage
 from pipeline.errors import ConfigError, StorageError
+from pipeline.storage import _lease
 from tests import stores
 from tests.conftest import MakeSubset
 from tests.helpers import write_file
@@ -28,6 +29,12 @@ pytestmark = [pytest.mark.xdist_group("stores"), pytest.mark.timeout(60)]
 ACCOUNT, KEY = stores.AZURITE
 OTHER_KEY = "d3Jvbmcta2V5LW9mLWF6dXJlLTAxMjM0NTY3ODk="
 URLS = {"gs": "gs://bucket/subset", "az": "az://bucket/subset"}
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else claims the same lock here."""
+    monkeypatch.setattr(_lease, "SETTLE_S", 0.05)
 
 
 @pytest.fixture(scope="module")

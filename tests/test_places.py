@@ -18,7 +18,7 @@ import yaml
 from pipeline import storage
 from pipeline.errors import ConfigError, Interrupted, LockError, StorageError
 from pipeline.stop import STOP, check_stop
-from pipeline.storage import Location
+from pipeline.storage import Location, _lease
 from pipeline.storage._address import parse
 from pipeline.storage._clients import client_for
 from tests import stores
@@ -36,6 +36,12 @@ MAKERS = stores.MAKERS | {"ceph": ceph}
 NAMES = ["plain.txt", "two words.txt", "ü/ñ日本🚲.txt", "a#b.txt", "50%.txt", "50%25.txt", "a+b&c=d.txt",
          "(x)[y]'z.txt", "q?.txt", "~t*.txt", "a:b;c,d@e$f!.txt", "deep/er/and/deeper.txt", "UPPER.JPG", ".hidden.txt"]
 TXT = frozenset({".txt"})
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else claims the same lock here."""
+    monkeypatch.setattr(_lease, "SETTLE_S", 0.05)
 
 
 @pytest.fixture(scope="session")
