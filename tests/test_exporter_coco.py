@@ -124,6 +124,21 @@ def test_objects_without_ids_get_some(make: Make) -> None:
     assert [o["id"] for o in told(subset)["annotations"]] == [2, 1]
 
 
+def test_an_id_that_stands_twice_in_one_file_is_kept_once(make: Make) -> None:
+    subset = make({"a": {"train": document(annotation(3), annotation(3, bbox=[0, 0, 5, 5]), annotation(1))}}, ["car"])
+    subset.build()
+    assert [(o["id"], o["bbox"][2]) for o in told(subset)["annotations"]] == [(3, 20), (2, 5), (1, 20)]
+
+
+def test_licenses_of_all_sources_are_kept(make: Make) -> None:
+    shared = {"id": 2, "name": "CC BY"}
+    first = document(annotation(), licenses=[{"id": 1, "name": "mine"}, shared])
+    second = document(annotation(), licenses=[{"id": 1, "name": "yours"}, shared])
+    subset = make({"a": {"train": first, "val": first}, "b": {"train": second}}, ["car"])
+    subset.build()
+    assert [found["name"] for found in told(subset)["licenses"]] == ["mine", "CC BY", "yours"]
+
+
 def test_captions_come_along(make: Make) -> None:
     subset = make({"zoo": {"train": document(annotation(), images=[image(), image(2, "b.jpg")])}}, ["car"])
     said = [{"image_id": n, "id": 10 - n, "caption": f"picture {n}"} for n in (2, 1, 3)]

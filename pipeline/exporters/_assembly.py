@@ -172,18 +172,20 @@ def _put(text: bytes, span: tuple[int, int], value: int, name: bytes) -> bytes:
 
 
 def _head(dataset: Dataset, split: str) -> dict[str, bytes]:
-    """What stands before the images: of each key what the first source has; licenses of all."""
+    """What stands before the images: of each key what the first source has; licenses of all.
+
+    Images keep the license that they name, so two licenses of one id stay both: which is meant only the sources tell.
+    """
     head: dict[str, bytes] = {}
-    licenses: dict[bytes, bytes] = {}
+    licenses: dict[bytes, None] = {}
     for document in _documents(dataset, split):
         for key, value in document.items():
             if key == "licenses":
-                for text in _list(value):
-                    licenses.setdefault(_id_text(text), text)
+                licenses |= dict.fromkeys(_list(value))
             elif key not in _OURS:
                 head.setdefault(key, bytes(value))
     head = {"info": b'{"description": "Made by coco-diy"}', **head} if "info" not in head else head
-    return head | {"licenses": b"[" + b", ".join(licenses.values()) + b"]"}
+    return head | {"licenses": b"[" + b", ".join(licenses) + b"]"}
 
 
 def _documents(dataset: Dataset, split: str) -> Iterator[dict[str, msgspec.Raw]]:
@@ -198,13 +200,6 @@ def _list(value: msgspec.Raw) -> list[bytes]:
         return [bytes(item) for item in msgspec.json.decode(value, type=list[msgspec.Raw])]
     except msgspec.DecodeError:
         return []
-
-
-def _id_text(text: bytes) -> bytes:
-    try:
-        return bytes(msgspec.json.decode(text, type=dict[str, msgspec.Raw]).get("id", msgspec.Raw(text)))
-    except msgspec.DecodeError:
-        return text
 
 
 def _categories(dataset: Dataset) -> bytes:
