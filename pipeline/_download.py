@@ -29,6 +29,10 @@ class _Changed(Exception):  # noqa: N818 - a reason to begin anew
     """The file on the server is another one than that of which a part is here."""
 
 
+class _Whole(_Changed):
+    """The connection broke, and the server gives a file only from its start."""
+
+
 @dataclass
 class _State:
     """What is known of a file under way: its size, what tells its state, and [start, next, stop] of its ranges."""
@@ -84,9 +88,11 @@ class Download:
         """
         self.started = started
         folder, name = os.path.split(self.wanted.path)
-        with storage.locate(folder).lock(f"{name}.part.lock", f"the download {self.wanted.path}"):
+        with storage.locate(folder).lock(f"{name}.part.lock", f"the download {self.wanted.path}") as ours:
             try:
-                self._run()
+                ours()
+                if not self.there():  # another run may just have brought it
+                    self._run()
             finally:
                 with contextlib.suppress(OSError):
                     os.unlink(f"{self.part}.lock")
@@ -96,11 +102,13 @@ class Download:
             try:
                 self._get()
                 break
-            except _Changed:
+            except _Changed as why:
                 self._forget()
                 if attempt == _TRIES - 1:
-                    name = shown(self.wanted.url)
-                    raise StorageError(f"{name}: changes while it is fetched; try again later") from None
+                    told = ("the connection broke, and the server gives no parts of files (no Range) to go on with; "
+                            "run again, or name another place with fetch.mirror" if isinstance(why, _Whole)
+                            else "changes while it is fetched; try again later")
+                    raise StorageError(f"{shown(self.wanted.url)}: {told}") from None
         self._check()
         with open(self.part, "rb") as file:
             os.fsync(file.fileno())
@@ -126,8 +134,8 @@ class Download:
         try:
             with open(self.notes, encoding="utf-8") as file:
                 state = _State(**json.load(file))
-            if state.url == shown(self.wanted.url) and os.path.exists(self.part):
-                return state
+            if state.url == shown(self.wanted.url) and os.path.exists(self.part) and state.size is not None:
+                return state  # without a size there was no Range either, and nothing to go on with
         except (OSError, ValueError, TypeError):
             pass
         self._forget()
@@ -154,6 +162,7 @@ class Download:
                 self._first(web, fd, state)
             else:
                 self._expect(state)
+                refuse_without_room(self.part, state.size - state.here)
                 self._count = self.started(state.size, state.here)
             if state.here < (state.size or 0):
                 self._rest(web, fd, state)
@@ -175,7 +184,7 @@ class Download:
         first = Transfer(self.wanted.url, 0, _FIRST_BYTES, sink=sink, whole_too=True)
         for transfer in web.run([first]):
             if transfer.reason and transfer.status == 200 and state.ranges:  # no ranges here: from the start again
-                raise _Changed
+                raise _Whole
             if transfer.reason:
                 raise StorageError(transfer.reason)
         if not state.ranges:  # not a byte came
@@ -192,8 +201,8 @@ class Download:
                 raise StorageError(f"{shown(self.wanted.url)}: the server does not tell the size of the file")
         else:
             length = headers.get("content-length", "")
-            state.size = int(length) if length.isdigit() else None
-        state.validator = _validator(headers)
+            state.size = int(length) if length.isdecimal() else None
+        state.validator = storage.validator(headers)
         self._expect(state)
         room = state.size or 0
         refuse_without_room(self.part, room)
@@ -234,7 +243,7 @@ class Download:
 
         for transfer in web.run(transfers(), poll=poll):
             size = storage.parse_range(transfer.headers.get("content-range", ""))[2]
-            told = _validator(transfer.headers)
+            told = storage.validator(transfer.headers)
             another = size not in (None, state.size) or (told and state.validator and told != state.validator)
             if transfer.status in (200, 416) or (transfer.status == 206 and another):
                 raise _Changed
@@ -278,15 +287,19 @@ class Download:
     def _parts(self, fd: int, state: _State, place: storage.Location, name: str) -> None:
         lacking = [r for r in state.ranges if r[1] < r[2]]
         began = noted = time.monotonic()
-        for i, data in place.read_parts(name, [(at, stop) for _, at, stop in lacking], self.limits.connections):
+        bytes_a_second, parts_a_second = self.limits.bytes_per_second, self.limits.requests_per_second
+        parts = place.read_parts(name, [(at, stop) for _, at, stop in lacking], self.limits.connections)
+        for count, (i, data) in enumerate(parts, 1):
             self._put(fd, lacking[i][1], data)
             lacking[i][1] = lacking[i][2]
             self.moved += len(data)
             if time.monotonic() - noted >= _NOTE_EVERY_S:
                 self._note(fd, state)
                 noted = time.monotonic()
-            if self.limits.bytes_per_second:
-                STOP.wait(began + self.moved / self.limits.bytes_per_second - time.monotonic())
+            due = max(self.moved / bytes_a_second if bytes_a_second else 0.0,
+                      count / parts_a_second if parts_a_second else 0.0)
+            if due:
+                STOP.wait(began + due - time.monotonic())
                 check_stop()
 
     # Checks
@@ -334,11 +347,6 @@ def _digest(path: str, name: str) -> str:
             check_stop()
             digest.update(data)
     return digest.hexdigest()
-
-
-def _validator(headers: dict[str, str]) -> str | None:
-    """What tells a changed file: its ETag, or the date of the last change."""
-    return headers.get("etag") or headers.get("last-modified")
 
 
 def _write_text(path: str, text: str) -> None:

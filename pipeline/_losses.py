@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__, formats, schema, storage
 from pipeline._portable import told_config
-from pipeline._source import ODD, count_beyond, rows_beyond
+from pipeline._source import count_beyond, rows_beyond
 from pipeline.index import IndexInfo
 from pipeline.job import Job, SourceJob
 from pipeline.schema import part_name
@@ -37,7 +37,7 @@ def _of_source(job: Job, source: SourceJob, info: IndexInfo) -> list[pa.Table]:
 
     folder = os.path.join(source.index_dir, "problems")
     parts = [pq.read_table(os.path.join(folder, part_name(b))).cast(schema.problems()) for b in range(info.buckets)]
-    told = [{"key": "", "path": path, "line": None, "reason": reason, "detail": ODD[reason], "rows": 0}
+    told = [{"key": "", "path": path, "line": None, "reason": reason, "detail": storage.ODD[reason], "rows": 0}
             for path, reason in info.odd]
     if job.config.on_error == "skip" and count_beyond(source, info):
         told += [{"key": row["key"], "path": row["path"], "line": row["line"], "reason": "unknown_class", "rows": 1,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pipeline import __version__, exporters, storage
 from pipeline import manifest as target_manifest
+from pipeline._download import refuse_without_room
 from pipeline._gathering import MetaFile
 from pipeline._packing import drop_packed
 from pipeline._planning import Planned, far_images, folder_times, none, still_there
@@ -71,7 +72,9 @@ def gather(job: Job, planned: Planned, progress: Progress) -> bool:
     far = far_images(job, planned)
     with progress.stage("fetch", sum(map(len, far.values())), "images") as step:
         for place, names in far.items():
-            storage.locate(place, job.workdir).gather(names, limits(job.config), step.add)
+            origin = storage.locate(place, job.workdir)
+            refuse_without_room(os.path.join(job.workdir, "fetched"), origin.ask(names).bytes or 0)
+            origin.gather(names, limits(job.config), step.add)
     return bool(far)
 
 
@@ -98,7 +101,10 @@ def _intended(planned: Planned, bucket: int) -> bytes:
 
 
 def _prepare_target(job: Job, planned: Planned) -> None:
-    """Before the first label changes: folders exist, trainers' caches are gone, and so is a YAML that will change."""
+    """Before the first label changes: folders exist, trainers' caches are gone, and so is a YAML that will change.
+
+    A zip is whole by itself, and somebody may be reading it by its URL: it stays until the new one is there.
+    """
     exporter = exporters.load(job.config.target.format)
     splits = [s for s in ("train", "val", "test") if planned.totals["subset"].get(s, {}).get("images")]
     folders = [f"{folder}/{split}/" for folder in exporter.FOLDERS if folder != "images" or job.need_image
@@ -107,7 +113,7 @@ def _prepare_target(job: Job, planned: Planned) -> None:
         folders.clear()
     job.target.make_folders([target_manifest.staged_path(folder, planned.staged) for folder in folders])
     _drop_caches(job, planned)
-    job.target.delete_many([path for action, path in planned.meta if action != "keep"])
+    job.target.delete_many([path for action, path in planned.meta if action != "keep" and not path.endswith(".zip")])
 
 
 def _drop_caches(job: Job, planned: Planned) -> None:
@@ -140,6 +146,7 @@ def commit(
         layout = exporters.load(job.config.target.format).FOLDERS
         # What the manifest vouches for must outlive a power cut, also where a link leads to another disk.
         job.target.sync([*layout, *(f"{folder}/{split}" for folder in layout for split in job.splits)])
+    job.target.delete_many([path for action, path in planned.meta if action == "delete" and path.endswith(".zip")])
     meta = {path: {"size": file.size, "digest": file.digest} for path, file in planned.contents.items()}
     kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
     told = {key: report.data[key] for key in kept} | {"ok": report.ok, "warnings": report.warnings}

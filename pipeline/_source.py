@@ -180,7 +180,7 @@ def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
 
     if info.odd:
         path, reason = info.odd[0]
-        first = f"{path}: {ODD[reason]}"
+        first = f"{path}: {storage.ODD[reason]}"
     else:
         tables = [pq.read_table(os.path.join(folder, part_name(b))) for b in range(info.buckets)]
         table = pa.concat_tables(tables).sort_by([("key", "ascending"), ("line", "ascending")])
@@ -191,21 +191,6 @@ def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
     more = f" ({plural(bad - 1, 'more bad row or file', 'more bad rows or files')}, all listed in {folder})" \
         if bad > 1 else ""
     return f"{first}{more}; correct it, or leave such rows out and count them with --set on_error=skip"
-
-
-ODD = {
-    "dangling": "is a link to a file that is not there",
-    "link_loop": "is a link that leads back to itself",
-    "not_a_file": "is no file",
-    "not_utf8": "has a name that is not UTF-8",
-    "odd_key": "has an empty, . or .. step in its name, which stores take differently; rename it",
-    "unsafe_name": "has a name that could lead out of its folder, as in no honest archive",
-    "link": "is a link in an archive, and such are not followed",
-    "twice": "stands in the archive twice",
-    "encrypted": "is encrypted; pack the archive without a password",
-    "method": "is packed by a method other than deflate; pack it with `zip`",
-    "bomb": "unpacks to more than its packed bytes can hold: the archive is damaged, or made to do harm",
-}
 
 
 def count_beyond(source: SourceJob, info: IndexInfo) -> int:

@@ -52,7 +52,7 @@ def needed(config: Config, more: Sequence[str] = ()) -> list[Needed]:
     for source, split, value in ((s, split, v) for s in config.sources for split, v in s.splits.items()):
         if isinstance(value, SplitFolders):
             images = value.images if isinstance(value.images, str) and with_images else None
-            for url in filter(None, (value.labels, value.annotations, images)):
+            for url in filter(None, (value.labels, value.annotations, value.captions, images)):
                 path = storage.archive_of(url)
                 if path is None:
                     continue
@@ -78,7 +78,8 @@ def fetch(
 ) -> dict[str, Any]:
     """Get what `config` needs; returns the report. `more` are further names of ``fetch.archives``.
 
-    With `extract` archives are unpacked below ``source.root``, and with `remove_archives` deleted afterwards.
+    With `extract` archives that say where to are unpacked below ``source.root``, and with `remove_archives` those are
+    deleted afterwards.
     """
     root = _root(config) if extract else None
     files = needed(config, more)
@@ -90,12 +91,13 @@ def fetch(
     with _Telling(progress, lacking) as telling:
         for one in files:
             moved = _get(downloads[one.name], telling, one) if one in lacking else 0
-            if root is not None and one in todo:
+            unpacked = root is not None and bool(one.archive.unpack)
+            if root is not None and unpacked and one in todo:
                 _unpack(one, root, progress)
-            if remove_archives and root is not None and os.path.exists(one.path):
+            if remove_archives and unpacked and os.path.exists(one.path):
                 os.unlink(one.path)
             told.append({"name": one.name, "path": one.path, "url": shown(_origin(config, one)), "moved": moved,
-                         "status": "unpacked" if root is not None else "fetched" if one in lacking else "there"})
+                         "status": "unpacked" if unpacked else "fetched" if one in lacking else "there"})
     return {"command": "fetch", "files": told, "moved": sum(f["moved"] for f in told),
             "extracted": root, "removed": remove_archives}
 
@@ -187,20 +189,18 @@ def _marker(one: Needed, root: str) -> str:
 
 
 def _is_unpacked(one: Needed, root: str) -> bool:
-    return os.path.exists(_marker(one, root)) and all(
+    return bool(one.archive.unpack) and os.path.exists(_marker(one, root)) and all(
         os.path.isdir(os.path.join(root, outer)) for outer in one.archive.unpack.values())
 
 
 def _unpack(one: Needed, root: str, progress: Progress) -> None:
     """Unpack one archive below `root`: every file whole and checked; what is there already is left."""
-    if not one.archive.unpack:
-        return
     for inner, outer in one.archive.unpack.items():
         place = storage.locate(f"zip://{inner}::{one.path}")
         target = storage.locate(os.path.join(root, outer) if outer else root)
         odd = place.odd_names()
         if odd:
-            raise DataError(f"{one.path}: {odd[0][0]!r} cannot be unpacked ({odd[0][1]}); get the archive again")
+            raise DataError(f"{one.path}: {odd[0][0]!r} {storage.ODD[odd[0][1]]}; nothing of it is unpacked")
         names = sorted(place.names())
         sizes = place.sizes(names)
         todo = [(n, s) for n, s, now in zip(names, sizes, target.sizes(names), strict=True) if s != now]

@@ -220,6 +220,13 @@ def test_limits_hold(tmp_path: Path, nginx: Nginx) -> None:
     assert time.monotonic() - began > 1.5
 
 
+def test_requests_to_a_folder_are_limited_too(tmp_path: Path) -> None:
+    write_file(tmp_path / "share/blob.bin", BLOB)
+    began = time.monotonic()
+    get(config_of(tmp_path, str(tmp_path / "share/blob.bin"), fetching={"requests_per_second": 8}))
+    assert time.monotonic() - began >= 4 / 8  # parts of 8 MiB
+
+
 def test_the_proxy_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     faults = Faults({"/blob.bin": b"by proxy"})
     with faulty(faults) as url:
@@ -297,13 +304,16 @@ def test_extract_makes_the_tutorials_folders(tmp_path: Path, town: Path, run: Ru
         "target": {"root": str(tmp_path / "t")}, "workdir": str(tmp_path / "w"),
         "fetch": {"folder": str(tmp_path / "d"), "mirror": str(www), "archives": {
             "labels.zip": {"url": "x", "task": "detect", "unpack": {"coco": ""}},
-            "train2017.zip": {"url": "x", "split": "train", "unpack": {"train2017": "images/train2017"}}}},
+            "train2017.zip": {"url": "x", "split": "train", "unpack": {"train2017": "images/train2017"}},
+            "notes.txt": {"url": "x"}}},
     }))
+    write_file(www / "notes.txt", "nothing to unpack")
     run("fetch", config, "--remove-archives", code=2)
-    run("fetch", config, "--extract", "--remove-archives")
+    done = run("fetch", config, "notes.txt", "--extract", "--remove-archives", "--json").json
+    assert [f["status"] for f in done["files"]] == ["unpacked", "unpacked", "fetched"]
     expected = {p: d for p, d in contents(town).items() if p.startswith(("labels/", "images/train2017"))}
     found = {p: d for p, d in contents(tmp_path / "coco").items() if not p.startswith(".")}
     assert found == expected
-    assert left(tmp_path / "d") == []
+    assert left(tmp_path / "d") == ["notes.txt"]
     assert run("fetch", config, "--extract", "--json").json["moved"] == 0
     run("build", config)

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
+import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +24,8 @@ from pipeline.errors import ConfigError, Interrupted, StorageError
 from pipeline.storage import Limits
 from tests.archives import pack
 from tests.conftest import MakeSubset, Run, Subset
-from tests.helpers import contents, write_file
-from tests.web import Faults, Nginx, faulty, nginx_in
+from tests.helpers import PROJECT, contents, make_tree, write_file
+from tests.web import Faults, Nginx, between, faulty, nginx_in
 
 RNG = random.Random(9)
 
@@ -202,6 +208,18 @@ def test_coco_json_and_images_by_url(tmp_path: Path, nginx: Nginx, run: Run) -> 
     assert [a["bbox"] for a in made["annotations"]] == [[1, 2, 20, 10]] * 2
 
 
+def test_a_disk_too_small_is_told_before_the_first_image(
+    town: Path, nginx: Nginx, make_subset: MakeSubset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subset = make_subset(town, source=places(town, nginx, archives=True))
+    facts = list(os.statvfs(town))
+    facts[4] = 0
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(facts))
+    nginx.log()
+    assert "has 0 B free; make room" in subset.command("build", code=1).err
+    assert images_asked(nginx) <= 2
+
+
 def test_labels_are_not_read_over_the_network(town: Path, nginx: Nginx, make_subset: MakeSubset) -> None:
     pack(town / "labels", nginx.www / "labels.zip", "labels")
     source = {"names": str(town / "coco.yaml"),
@@ -244,21 +262,74 @@ def test_bytes_and_requests_are_bounded(nginx: Nginx, tmp_path: Path, share: flo
             assert found.data == archive.read(f"train2017/{some[found.index]}")
 
 
-def test_a_lost_connection_costs_one_image(tmp_path: Path) -> None:
-    faults = Faults({f"/i/{i}.jpg": bytes([i % 256]) * 3000 for i in range(300)}, cut=100, times=0)
-    with faulty(faults) as url:
-        place = storage.locate(f"{url}/i", str(tmp_path))
-        done = 0
+def test_a_lost_connection_costs_one_image(nginx: Nginx, tmp_path: Path) -> None:
+    """At image 2,000 of 3,000, through something that cuts one connection in the middle of an answer."""
+    (nginx.www / "i").mkdir()
+    names = [f"{i:04d}.jpg" for i in range(3000)]
+    for name in names:
+        (nginx.www / "i" / name).write_bytes(name.encode() * 300)
+    nginx.log()
+    done, cut = 0, threading.Event()
 
-        def add(_: int) -> None:
-            nonlocal done
-            done += 1
-            if done == 200:
-                faults.times = 1
+    def add(_: int) -> None:
+        nonlocal done
+        done += 1
+        if done == 2000:
+            cut.set()
 
-        assert place.gather([f"{i}.jpg" for i in range(300)], Limits(), add) == {}
-    assert len(faults.asked) == 301
-    assert done == 300
+    with between(nginx.port, cut=cut) as port:
+        place = storage.locate(f"http://127.0.0.1:{port}/i", str(tmp_path))
+        assert place.gather(names, Limits(), add) == {}
+    assert not cut.is_set()
+    assert done == 3000
+    asked = [path for _, _, path, _ in nginx.log()]
+    assert len(asked) == 3001
+    assert len(set(asked)) == 3000
+    assert sum(place.at_hand(names)) == 3000
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_build_that_is_killed_among_its_images_goes_on(
+    nginx: Nginx, tmp_path: Path, make_subset: MakeSubset, how: signal.Signals
+) -> None:
+    town = make_tree(tmp_path / "town", {"train2017": {f"{i:03d}": "1 0.5 0.5 0.1 0.1" for i in range(150)}}, {})
+    for i in range(150):
+        write_file(nginx.www / f"k/{i:03d}.jpg", b"image %d" % i)
+    images = {"url": f"{nginx.url}/k", "suffix": ".jpg"}
+    subset = make_subset(town, fetch={"requests_per_second": 150}, source={
+        "names": str(town / "coco.yaml"), "splits": {"train": {"labels": str(town / "labels/train2017"),
+                                                               "images": images}}})
+    nginx.log()
+    command = [sys.executable, "-m", "pipeline", "build", "-q", str(subset.config), "--scheduler", "sync"]
+    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(PROJECT)}, stderr=subprocess.DEVNULL)
+    log = nginx.folder / "access.log"
+    while log.read_text().count("\n") < 60:
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.send_signal(how)
+    assert child.wait() == (1 if how == signal.SIGTERM else -how)
+    before = len(nginx.log())
+    told = subset.plan()["fetch"]
+    assert 150 - before <= told["requests"] <= 150 - before + 3 * 4  # under way, or come and not yet written
+    assert subset.build("--set", "fetch.requests_per_second=null")["fetch"]["requests"] == told["requests"]
+    assert len(nginx.log()) == told["requests"]
+    assert len(list((subset.target / "images/train").iterdir())) == 150
+
+
+def test_a_busy_server_is_asked_less_often(nginx: Nginx, tmp_path: Path) -> None:
+    """nginx takes 400 requests a second, and answers the others with 429 and no word of how long to wait."""
+    place = storage.locate(f"zip://train2017::{nginx.url}/slow/many.zip", str(tmp_path))
+    place.listing(frozenset({".jpg"}), with_stats=False)
+    some = sorted(place.names())[::5]
+    wanted = sum(s or 0 for s in place.sizes(some))
+    nginx.log()
+    assert place.gather(some, Limits(connections=16), lambda _: None) == {}
+    log = nginx.log()
+    refused = sum(status == 429 for status, *_ in log)
+    assert refused > 0
+    assert len(log) - refused == len(some) == 400
+    assert refused < 100
+    assert sum(moved for status, moved, *_ in log if status == 206) <= 1.05 * wanted
 
 
 def test_images_that_came_are_not_asked_for_again(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pipeline.errors import CocoDiyError, ConfigError, StorageError
 from tests.archives import Member, build, pack, pack_town
 from tests.conftest import MakeSubset, Subset
 from tests.helpers import contents, snapshot, write_file
+from tests.web import Faults, faulty
 
 LABEL = b"1 0.5 0.5 0.1 0.1\n"
 
@@ -219,6 +220,11 @@ def test_more_members_than_16_bits_count(tmp_path: Path, make: Callable[[Path], 
     where = storage.locate(f"zip://t::{make(tmp_path / 'many.zip')}")
     assert where.listing(frozenset({".txt"}), with_stats=False).count == 70_000
     assert where.exist_many(["069999.txt", "070000.txt"]) == [True, False]
+    with faulty(Faults({"/many.zip": (tmp_path / "many.zip").read_bytes()})) as url:
+        far = storage.locate(f"zip://t::{url}/many.zip", str(tmp_path / "w"))
+        assert far.listing(frozenset({".txt"}), with_stats=False).count == 70_000
+        assert far.gather(["069999.txt"], storage.Limits(), lambda _: None) == {}
+        assert far.read("069999.txt") == b""
 
 
 def test_nothing_is_written_outside(tmp_path: Path, make_subset: MakeSubset, town: Path) -> None:

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -100,19 +101,36 @@ class Nginx:
 
 
 @contextlib.contextmanager
-def latency(port: int, seconds: float) -> Iterator[int]:
-    """A port that leads to `port`, but each way takes `seconds` longer."""
-    loop = asyncio.new_event_loop()
+def between(port: int, seconds: float = 0, cut: threading.Event | None = None) -> Iterator[int]:
+    """A port that leads to `port`, but each way takes `seconds` longer.
 
-    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    When `cut` is set, one connection is cut in the middle of an answer, and `cut` is cleared.
+    """
+    loop = asyncio.new_event_loop()
+    writers = list[asyncio.StreamWriter]()
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: bool) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 20):
-                loop.call_later(seconds, writer.write, data)
+                if back and cut is not None and cut.is_set():
+                    cut.clear()
+                    writer.write(data[: len(data) // 2])
+                    await writer.drain()
+                    writer.transport.abort()
+                    return
+                loop.call_later(seconds, writer.write, data) if seconds else writer.write(data)
         loop.call_later(seconds, writer.close)
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(pipe(reader, there_writer), pipe(there_reader, writer))
+        writers.extend((writer, there_writer))
+        await asyncio.gather(pipe(reader, there_writer, back=False), pipe(there_reader, writer, back=True))
+
+    async def end() -> None:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.05)  # the pipes see it
 
     server = loop.run_until_complete(asyncio.start_server(connected, "127.0.0.1", 0))
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -120,9 +138,10 @@ def latency(port: int, seconds: float) -> Iterator[int]:
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:
-        loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(end(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        loop.close()
 
 
 def nginx_binary() -> str | None:
@@ -158,7 +177,13 @@ class Faults:
     """What the faulty server does: `cut` bodies after so many bytes, so many `times`; `answers` before all else."""
 
     files: dict[str, bytes] = field(default_factory=dict)
+    #: What the answers say of the file's state; empty: nothing.
     etag: str = '"one"'
+    modified: str = ""
+    #: Whether they say how long the file is.
+    sized: bool = True
+    #: Whether a cut is a reset, instead of an end.
+    reset: bool = False
     cut: int | None = None
     times: int = 0
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
@@ -205,7 +230,7 @@ def faulty(faults: Faults) -> Iterator[str]:
 
         def send_file(self, data: bytes, asked: str) -> None:
             found = re.fullmatch(r"bytes=(\d*)-(\d*)", asked)
-            current = self.headers.get("If-Range", faults.etag) == faults.etag
+            current = self.headers.get("If-Range") in (None, faults.etag or faults.modified)
             if found and faults.ranges and current:
                 first = int(found[1]) if found[1] else max(0, len(data) - int(found[2]))
                 last = min(int(found[2]), len(data) - 1) if found[1] and found[2] else len(data) - 1
@@ -216,8 +241,11 @@ def faulty(faults: Faults) -> Iterator[str]:
                 self.send_response(200)
             if self.path in faults.pages:
                 self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("ETag", faults.etag)
-            self.send_header("Content-Length", str(len(data)))
+            for name, value in (("ETag", faults.etag), ("Last-Modified", faults.modified),
+                                ("Content-Length", str(len(data)) if faults.sized else "")):
+                if value:
+                    self.send_header(name, value)
+            self.close_connection = not faults.sized
             self.end_headers()
             if faults.silent:
                 faults.silent -= 1
@@ -229,8 +257,12 @@ def faulty(faults: Faults) -> Iterator[str]:
                 faults.times -= 1
                 self.wfile.write(data[: faults.cut])
                 self.wfile.flush()
-                self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
+                if faults.reset:
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
+                else:
+                    self.connection.shutdown(socket.SHUT_RDWR)
             else:
                 with contextlib.suppress(OSError):
                     self.wfile.write(data)

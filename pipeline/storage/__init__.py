@@ -15,17 +15,18 @@ from pipeline.storage._address import parse, protocol_of
 from pipeline.storage._base import SETTLE_NS, local_path, redact, same_place, storage_error, within
 from pipeline.storage._http import HttpFolder, RemoteZip, is_web
 from pipeline.storage._kept import drop_kept
-from pipeline.storage._listing import Listing
+from pipeline.storage._listing import ODD, Listing
 from pipeline.storage._local import LocalFolder
 from pipeline.storage._location import Asked, Buffer, Fetched, Fingerprint, Location, Peeked, Results
 from pipeline.storage._pieces import write_pieces, write_zip
 from pipeline.storage._web import SCHEMES as WEB_SCHEMES
-from pipeline.storage._web import Limits, Transfer, Web, parse_range
+from pipeline.storage._web import Limits, Transfer, Web, parse_range, validator
 from pipeline.storage._writing import replace_with
 from pipeline.storage._zip import ONLY_ZIP, ZipFolder, check_zip, split_url
 from pipeline.storage._zip import SCHEME as _ZIP
 
 __all__ = [
+    "ODD",
     "SETTLE_NS",
     "WEB_SCHEMES",
     "Asked",
@@ -51,6 +52,7 @@ __all__ = [
     "replace_with",
     "same_place",
     "storage_error",
+    "validator",
     "within",
     "write_pieces",
     "write_zip",

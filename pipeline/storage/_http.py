@@ -18,13 +18,15 @@ from pipeline.storage._kept import Kept
 from pipeline.storage._listing import Listing
 from pipeline.storage._local import LocalFolder
 from pipeline.storage._location import Asked, Fetched, Fingerprint, Location
-from pipeline.storage._members import OFFSET, PACKED, ROOM, Members
-from pipeline.storage._web import Limits, Transfer, Web, check_url, lost, parse_range
+from pipeline.storage._members import OFFSET, PACKED, ROOM, SIZE, Members
+from pipeline.storage._web import Limits, Transfer, Web, check_url, lost, parse_range, validator
 from pipeline.storage._zip import Table, ZipFolder
 
 _NOT_KEPT = "was not fetched; run again"
 #: So many failures and not one success: the place is wrong, not the images.
 _HOPELESS = 16
+#: A larger file is no image. Those that are under way are in memory.
+_MOST_BYTES = 256 << 20
 #: Wanted members with less than this between them come by one request: another costs about as much.
 _GAP = 16 << 10
 #: And with less than this share of what they are themselves, so that hardly more moves than is wanted.
@@ -112,7 +114,8 @@ class HttpFolder(_Far):
         failed, done = dict[str, str](), 0
         with self.kept() as kept:
             wanted = (path for path in paths if path not in kept.held)
-            transfers = (Transfer(f"{self.url}/{urllib.parse.quote(path)}", tag=path) for path in wanted)
+            transfers = (Transfer(f"{self.url}/{urllib.parse.quote(path)}", most=_MOST_BYTES, tag=path)
+                         for path in wanted)
             for transfer in Web(limits).run(transfers):
                 if transfer.headers.get("content-type", "").startswith("text/html") and transfer.reason is None:
                     transfer.reason = f"{transfer.url}: the server sent a web page instead of an image; check the URL"
@@ -189,8 +192,7 @@ class RemoteZip(_Far, ZipFolder):
         size = parse_range(end.headers.get("content-range", ""))[2]
         if size is None:
             raise StorageError(f"{self.archive}: the server does not tell the size of the archive")
-        validator = end.headers.get("etag") or end.headers.get("last-modified")
-        identity, path = f"{size} {validator}", self.table_file()
+        identity, path = f"{size} {validator(end.headers)}", self.table_file()
         kept = _zip.kept_table(path)
         if kept is not None and kept[0] == identity:
             return Table(kept[1])
@@ -226,7 +228,7 @@ class RemoteZip(_Far, ZipFolder):
         spans: list[_Span] = []
         wanted = [path for path in paths if path not in kept.held]
         for i, entry in self._in_order(wanted):
-            if entry is None:
+            if entry is None or _too_large(entry):
                 continue
             start = entry[OFFSET]
             stop = start + min(entry[ROOM], entry[PACKED] + _SLACK)
@@ -243,15 +245,17 @@ class RemoteZip(_Far, ZipFolder):
 
     def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
         """See `Location.gather`; neighbours come by one request."""
-        failed: dict[str, str] = {}
+        failed = {paths[i]: f"is larger than {_MOST_BYTES >> 20} MiB: no image"
+                  for i, entry in self._in_order(paths) if entry is not None and _too_large(entry)}
         known = _zip.kept_table(self.table_file())
-        validator = known[0].split(" ", 1)[1] if known else ""
-        strong = None if validator.startswith("W/") or validator in ("", "None") else validator
+        state = known[0].split(" ", 1)[1] if known else "None"
+        strong = None if state.startswith("W/") or state == "None" else state
         with self.kept() as kept:
             spans = self._spans(paths, kept)
             transfers = (Transfer(self.archive, s.start, s.stop, validator=strong, tag=s) for s in spans)
             for transfer in Web(limits).run(transfers):
-                if transfer.status == 200:
+                another = transfer.status == 206 and validator(transfer.headers) not in (state, None)
+                if transfer.status == 200 or (another and state != "None"):
                     raise StorageError(f"{self.archive}: has changed while it was read; run again")
                 if transfer.reason:
                     raise lost(transfer)
@@ -264,6 +268,10 @@ class RemoteZip(_Far, ZipFolder):
                 add(len(transfer.tag.members))
             kept.note_failures(failed)
         return failed
+
+
+def _too_large(entry: list[int]) -> bool:
+    return entry[SIZE] > _MOST_BYTES or entry[PACKED] > _MOST_BYTES
 
 
 def _cut(body: bytearray, entry: list[int], start: int) -> bytes | None:

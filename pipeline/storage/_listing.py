@@ -19,6 +19,20 @@ from pipeline.tally import WATCHING, count_files
 #: Files in a chunk; in the largest chunks half of the stats are another process's.
 _STEP = 65_536
 _SHARE = 32_768
+#: Why files cannot be used, in words.
+ODD = {
+    "dangling": "is a link to a file that is not there",
+    "link_loop": "is a link that leads back to itself",
+    "not_a_file": "is no file",
+    "not_utf8": "has a name that is not UTF-8",
+    "odd_key": "has an empty, . or .. step in its name, which stores take differently; rename it",
+    "unsafe_name": "has a name that could lead out of its folder, as in no honest archive",
+    "link": "is a link in an archive, and such are not followed",
+    "twice": "stands in the archive twice",
+    "encrypted": "is encrypted; pack the archive without a password",
+    "method": "is packed by a method other than deflate; pack it with `zip`",
+    "bomb": "unpacks to more than its packed bytes can hold: the archive is damaged, or made to do harm",
+}
 
 
 @dataclass
@@ -26,7 +40,7 @@ class Listing:
     """The files of one folder and its subfolders, in chunks of some thousand.
 
     A chunk is the relative paths, joined by NUL (UTF-8), and `None` or size, mtime_ns, ctime_ns, inode of each, one
-    after another. `odd` are relative paths that cannot be used, with the reason.
+    after another. `odd` are relative paths that cannot be used, with the reason, a key of `ODD`.
     """
 
     folder: str

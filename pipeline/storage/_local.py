@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from pipeline.errors import StorageError
-from pipeline.storage import _listing, _locks, _reading, _writing
+from pipeline.storage import _arriving, _listing, _locks, _reading, _writing
 from pipeline.storage._base import local_path
 from pipeline.storage._listing import Listing
 from pipeline.storage._location import Buffer, Fetched, Fingerprint, Location, Peeked, Results
@@ -118,7 +118,6 @@ class LocalFolder(Location):
         scratch: Location | None = None, direct: bool = False,
     ) -> Results:
         """See `Location.copy_many`."""
-        sources = [origin.join(name) for name in names]
         beside = scratch.local if scratch else None
         if origin.local is None:
             if how == "hardlink" and origin.far:
@@ -126,8 +125,8 @@ class LocalFolder(Location):
                 return self.copy_many(paths, place, files, sizes, how, scratch=scratch, direct=direct)
             if how != "copy":
                 raise StorageError(f"{origin.url}: files there cannot be linked; set target.images to copy")
-            return _writing.write_fetched(self.local, paths, sources, origin.fetch_many(names), sizes, scratch=beside,
-                                          direct=direct)
+            return _arriving.copy_from(self.local, paths, origin, names, sizes, scratch=beside, direct=direct)
+        sources = [origin.join(name) for name in names]
         return _writing.copy_many(self.local, paths, sources, sizes, how, scratch=beside, direct=direct)
 
     def delete_many(self, paths: Sequence[str]) -> Results:

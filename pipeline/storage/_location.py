@@ -7,10 +7,13 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pipeline.errors import StorageError
 from pipeline.storage._listing import Listing
 from pipeline.storage._web import Limits
+
+T = TypeVar("T")
 
 #: The bytes of a file: slices of either are bytes.
 Buffer = bytes | mmap.mmap
@@ -189,6 +192,10 @@ class Location:
         the place has something to check it by.
         """
         raise self._cannot("be read")
+
+    def fetch_each(self, paths: Sequence[str], work: Callable[[Fetched], T]) -> Iterator[T]:
+        """``work(fetched)`` for all that `fetch_many` gives; where several threads ask the place, they do it."""
+        return map(work, self.fetch_many(paths))
 
     def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[Peeked]:
         """The first `head` and the last `tail` bytes of files, one by one as they come."""

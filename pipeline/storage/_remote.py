@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.errors import StorageError
 from pipeline.storage import _lease
@@ -24,6 +24,8 @@ from pipeline.storage._location import Fetched, Fingerprint, Location, Results
 from pipeline.storage._refused import Missing, NoParts, Refused
 from pipeline.storage._sending import Shipment, ship
 from pipeline.storage._window import in_flight, persist
+
+T = TypeVar("T")
 
 #: From here on a listing is quicker than a question a file.
 _LIST_FROM = 64
@@ -43,7 +45,10 @@ class RemoteFolder(Location):
     @property
     def client(self) -> Client:
         """The store; opened when it is first needed."""
-        return client_for(self.address)
+        try:
+            return client_for(self.address)
+        except Refused as refused:  # where opening it takes signing in
+            raise refused.error(self.url, "opened") from None
 
     def below(self, folder: str) -> RemoteFolder:
         """See `Location.below`."""
@@ -129,7 +134,8 @@ class RemoteFolder(Location):
         contents: list[bytes] = [b""] * len(paths)
         stats = array("q", bytes(32 * len(paths)))
         failed: dict[int, str] = {}
-        for i, found in self._each(paths, lambda key: self._got(key, limit), "read"):
+        client = self.client  # to find it takes longer than a small file
+        for i, found in self._each(paths, lambda key: _got(client, key, limit), "read"):
             if isinstance(found, Refused) or found is None:
                 failed[i] = "vanished" if found is None else "unreadable"
             elif found[1].size > limit:
@@ -141,11 +147,19 @@ class RemoteFolder(Location):
 
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """See `Location.fetch_many`; in the order in which they come."""
-        for i, found in self._each(paths, lambda key: self._got(key, None), "read"):
-            if isinstance(found, Refused) or found is None:
-                yield Fetched(i, reason=found.reason if found else "is not there")
-            else:
-                yield Fetched(i, found[0])
+        return self.fetch_each(paths, lambda fetched: fetched)
+
+    def fetch_each(self, paths: Sequence[str], work: Callable[[Fetched], T]) -> Iterator[T]:
+        """See `Location.fetch_each`; in the order in which they come."""
+        client, keys = self.client, [self._key(path) for path in paths]
+
+        def get(i: int) -> T:
+            found = _got(client, keys[i], None)
+            return work(Fetched(i, found[0]) if found is not None else Fetched(i, reason="is not there"))
+
+        for i, done in in_flight(get, range(len(keys)), name=lambda i: self.join(paths[i]), doing="read",
+                                 width=min(client.width, len(keys))):
+            yield work(Fetched(i, reason=done.reason)) if isinstance(done, Refused) else done
 
     def read_parts(self, path: str, parts: Sequence[tuple[int, int]], width: int) -> Iterator[tuple[int, bytes]]:
         """See `Location.read_parts`; in the order in which they come."""
@@ -184,10 +198,12 @@ class RemoteFolder(Location):
         """See `Location.content_digests`."""
         import xxhash
 
+        client = self.client
+
         def read(key: str) -> bytes | None:
             state = xxhash.xxh3_128()
             try:
-                for piece in self.client.stream(key)[1]:
+                for piece in client.stream(key)[1]:
                     state.update(piece)
             except Missing:
                 return None
@@ -281,12 +297,6 @@ class RemoteFolder(Location):
         except Refused as refused:
             raise refused.error(self.join(folder), "listed") from None
 
-    def _got(self, key: str, limit: int | None) -> tuple[bytes, Entry] | None:
-        try:
-            return self.client.get(key, limit)
-        except Missing:
-            return None
-
     def _each(self, paths: Sequence[str], work: Any, doing: str) -> Iterator[tuple[int, Any]]:
         client = self.client
         keys = [self._key(path) for path in paths]
@@ -334,6 +344,13 @@ class RemoteFolder(Location):
         with _SEEN_LOCK:
             for url in [u for u in _SEEN if u.startswith(self.url) or self.url.startswith(u)]:
                 del _SEEN[url]
+
+
+def _got(client: Client, key: str, limit: int | None) -> tuple[bytes, Entry] | None:
+    try:
+        return client.get(key, limit)
+    except Missing:
+        return None
 
 
 _SEEN: dict[str, tuple[float, dict[str, tuple[int, int, int, int]] | None]] = {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import os
 import queue
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,11 +18,12 @@ from typing import Any
 from pipeline.errors import ConfigError, StorageError
 from pipeline.stop import STOP, check_stop
 from pipeline.storage._base import redact
+from pipeline.storage._pace import Pace
 
 SCHEMES = ("http://", "https://")
 _ATTEMPTS = 8
-_FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_ASKED_S = 0.5, 60.0, 600.0
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
+_BUSY = {429, 503}
 _CONNECT_S = 30
 _BUFFER = 512 * 1024
 _CURES = {
@@ -53,9 +53,9 @@ class Transfer:
     """One request: `url` whole, or its bytes from `start` up to `stop` where `stop` is not None.
 
     `sink(offset, data)` takes what comes; without one it is gathered in `body`. `validator` is an ETag or a date: an
-    answer about another state of the file then has `status` 200 instead of 206, and nothing of it is taken. What the
-    caller may look at when it is done: `reason` (None: all came), `status`, `headers` (names in lower case), and `at`,
-    the offset that comes next.
+    answer about another state of the file then has `status` 200 instead of 206, and nothing of it is taken. An answer
+    of more than `most` bytes is given up. What the caller may look at when it is done: `reason` (None: all came),
+    `status`, `headers` (names in lower case), and `at`, the offset that comes next.
     """
 
     url: str
@@ -64,6 +64,7 @@ class Transfer:
     sink: Callable[[int, bytes], None] | None = None
     validator: str | None = None
     whole_too: bool = False
+    most: int | None = None
     tag: Any = None
     body: bytearray = field(default_factory=bytearray)
     at: int = 0
@@ -74,6 +75,7 @@ class Transfer:
     lost: bool = False
     attempts: int = 0
     asked: int = 0
+    begun: float = 0.0
     #: Whether the answer that comes now was looked at, and is what was asked for.
     fits: bool = False
 
@@ -143,8 +145,11 @@ class _Loop:
         self.busy: dict[Any, Transfer] = {}
         self.again: collections.deque[tuple[float, Transfer]] = collections.deque()
         self.more = True
-        self.not_before = 0.0
+        self.pace = Pace(self.limits.requests_per_second)
         self.fault: Exception | None = None
+        #: What no second try changes.
+        self.hopeless = {pycurl.E_URL_MALFORMAT, pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_TOO_MANY_REDIRECTS,
+                         pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE}
 
     def run(self) -> None:
         """Until all are done, or a stop is asked for."""
@@ -156,10 +161,12 @@ class _Loop:
                 while self.multi.perform()[0] == self.curl.E_CALL_MULTI_PERFORM:
                     pass
                 if not self._finish():
+                    # A wake-up for the next request, where one only waits for its turn.
+                    wait = min(self.pace.wait(time.monotonic()) or 0.05, 0.05) if self.idle else 0.05
                     if self.busy:
-                        self.multi.select(0.05)
+                        self.multi.select(wait)
                     else:
-                        time.sleep(0.02)
+                        time.sleep(min(wait, 0.02))
             self._hand(None)
         except Exception as error:  # noqa: BLE001 - raised again where the results are taken
             self._hand(error)
@@ -181,13 +188,13 @@ class _Loop:
     def _begin(self) -> None:
         while self.idle:
             now = time.monotonic()
-            if now < self.not_before:
+            if self.pace.wait(now):
                 return
             transfer = self._next(now)
             if transfer is None:
                 return
-            if self.limits.requests_per_second:
-                self.not_before = max(self.not_before, now) + 1 / self.limits.requests_per_second
+            self.pace.began(now)
+            transfer.begun = now
             handle = self.idle.pop()
             self._prepare(handle, transfer)
             self.busy[handle] = transfer
@@ -242,6 +249,8 @@ class _Loop:
         """Take a piece of an answer; anything but its length ends the transfer."""
         if not transfer.fits and (answer := self._fits(transfer, len(data))) is not None:
             return answer
+        if transfer.most is not None and transfer.at + len(data) > transfer.start + transfer.most:
+            return _too_large(transfer)
         self.web.received += len(data)
         try:
             if transfer.sink is None:
@@ -267,6 +276,9 @@ class _Loop:
                 transfer.asked = transfer.at = transfer.start = first
             elif first != transfer.asked:
                 return -1
+        length = transfer.headers.get("content-length", "")
+        if transfer.most is not None and length.isdecimal() and int(length) > transfer.most:
+            return _too_large(transfer)
         transfer.fits = True
         return None
 
@@ -287,39 +299,52 @@ class _Loop:
         if status in (200, 206) and code in (0, self.curl.E_WRITE_ERROR):
             short = transfer.stop is not None and status == 206 and 0 <= transfer.at < transfer.stop
             if code == 0 and not short:
+                self.pace.answered()
                 self._hand(transfer)
                 return
             if code != 0:  # not what was asked for
-                transfer.reason = "the server answered with something else than the bytes that were asked for"
+                transfer.reason = transfer.reason or (
+                    f"{_shown(transfer.url)}: the server answered with something else than the bytes that were asked "
+                    "for; try again later")
                 self._hand(transfer)
                 return
         elif code == 0 and status not in _RETRIED:
             transfer.reason = f"{_shown(transfer.url)}: the server says {status}: {_CURES.get(status, 'check the URL')}"
             self._hand(transfer)
             return
-        if transfer.at > transfer.asked:
+        self._retry(transfer, code, told)
+
+    def _retry(self, transfer: Transfer, code: int, told: str) -> None:
+        """Put a transfer back among those to begin, or give it up."""
+        status, hopeless = transfer.status, code in self.hopeless
+        if transfer.stop is not None and transfer.at > transfer.asked:
             transfer.attempts = 0  # it gets on, if slowly
         transfer.attempts += 1
-        if code == self.curl.E_URL_MALFORMAT or transfer.attempts >= _ATTEMPTS:
+        if hopeless or transfer.attempts >= _ATTEMPTS:
             what = f"the server says {status}" if code == 0 and status not in (200, 206) else told or "cut off"
-            transfer.reason = (f"{_shown(transfer.url)}: {what}, {transfer.attempts} times in a row; run again later, "
-                               "it goes on where it was")
+            cure = ("check the URL, the proxy, and the certificates" if hopeless else
+                    f"{transfer.attempts} times in a row; run again later, it goes on where it was")
+            transfer.reason = f"{_shown(transfer.url)}: {what}{': ' if hopeless else ', '}{cure}"
             transfer.lost = True
             self._hand(transfer)
             return
         now = time.monotonic()
-        wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** (transfer.attempts - 1)) * random.uniform(0.5, 1.5)
-        if (asked := retry_after(transfer.headers.get("retry-after"))) is not None:
-            wait = max(min(asked, _LONGEST_ASKED_S), 0.0) * random.uniform(1.0, 1.1)
-            self.not_before = max(self.not_before, now + wait)
-        self.again.append((now + wait, transfer))
+        if status in _BUSY and code == 0:
+            self.pace.busy(now, transfer.begun)
+        when = self.pace.back_off(now, transfer.attempts, transfer.headers.get("retry-after"))
+        self.again.append((when, transfer))
+
+
+def _too_large(transfer: Transfer) -> int:
+    transfer.reason = f"{_shown(transfer.url)}: is larger than {(transfer.most or 0) >> 20} MiB: no image"
+    return -1
 
 
 def _note_header(transfer: Transfer, line: bytes) -> None:
     text = line.decode("latin-1").strip()
     if text.startswith("HTTP/"):  # a new answer: after a redirection, or a proxy's
         words = text.split(None, 2)
-        transfer.status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+        transfer.status = int(words[1]) if len(words) > 1 and words[1].isdecimal() else 0
         transfer.headers = {}
     elif ":" in text:
         name, _, value = text.partition(":")
@@ -331,22 +356,13 @@ def parse_range(text: str) -> tuple[int | None, int | None, int | None]:
     unit, _, rest = text.partition(" ")
     span, _, size = rest.partition("/")
     first, _, last = span.partition("-")
-    numbers = [int(n) if unit == "bytes" and n.isdigit() else None for n in (first, last, size)]
+    numbers = [int(n) if unit == "bytes" and n.isdecimal() else None for n in (first, last, size)]
     return numbers[0], numbers[1], numbers[2]
 
 
-def retry_after(text: str | None) -> float | None:
-    """Seconds that a Retry-After asks for: a number, or a date (RFC 9110, 10.2.3)."""
-    if not text:
-        return None
-    if text.isdigit():
-        return float(text)
-    import email.utils
-
-    try:
-        return email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-    except ValueError:
-        return None
+def validator(headers: dict[str, str]) -> str | None:
+    """What tells a changed file in the `headers` of an answer: its ETag, or the date of the last change."""
+    return headers.get("etag") or headers.get("last-modified")
 
 
 def _shown(url: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import random
 import threading
@@ -25,10 +24,6 @@ _TRIES = 3
 _FIRST_WAIT_S = 0.2
 
 
-class _Closed(Exception):  # noqa: N818 - nobody waits for results any more
-    pass
-
-
 def in_flight(
     work: Callable[[T], R], items: Iterable[T], *, name: Callable[[T], str], doing: str, width: int = WIDTH
 ) -> Iterator[tuple[T, R | Refused]]:
@@ -49,7 +44,7 @@ def in_flight(
             count_file()
             yield item, result
     finally:
-        crew.closed.set()
+        crew.close()
 
 
 def _one_by_one(
@@ -88,14 +83,29 @@ def persist(ask: Callable[[], R], pause: Callable[[float], object] = time.sleep)
 
 
 class _Crew:
-    """Threads that take items and leave results. They are daemons: a stopped run does not wait for a silent store."""
+    """Threads that take items and leave results. They are daemons: a stopped run does not wait for a silent store.
+
+    Results go by queues without a time limit, whose waits are the interpreter's own: those of `queue.Queue` cost more
+    than a request. A result waits where there is `_room`, a token for each.
+    """
 
     def __init__(self, work: Callable[[Any], Any], items: Iterable[Any], width: int) -> None:
-        self.closed = threading.Event()
         self._work, self._items = work, iter(items)
+        self._closed = threading.Event()
         self._taking = threading.Lock()
-        self._done: queue.Queue[tuple[Any, Any] | BaseException | None] = queue.Queue(width)
+        self._done: queue.SimpleQueue[tuple[Any, Any] | BaseException | None] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(width)]
+        self._make_room(width)
+
+    def close(self) -> None:
+        """Nobody waits for results any more: whoever wants to leave one ends."""
+        self._closed.set()
+        self._make_room(len(self._threads))
+
+    def _make_room(self, count: int) -> None:
+        for _ in range(count):
+            self._room.put(None)
 
     def results(self) -> Iterator[tuple[Any, Any]]:
         for number, thread in enumerate(self._threads):
@@ -116,6 +126,7 @@ class _Crew:
             elif isinstance(found, BaseException):
                 raise found
             else:
+                self._room.put(None)
                 yield found
 
     def _run(self) -> None:
@@ -123,35 +134,24 @@ class _Crew:
             while (taken := self._take()) is not None:
                 item = taken[0]
                 try:
-                    result = persist(lambda item=item: self._work(item), self.closed.wait)  # type: ignore[misc]
+                    result = persist(lambda item=item: self._work(item), self._closed.wait)  # type: ignore[misc]
                 except Refused as refused:
                     result = refused
-                self._put((item, result))
-            self._put(None)
-        except _Closed:
-            pass
+                self._room.get()
+                self._done.put((item, result))
+            self._done.put(None)
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
-            with contextlib.suppress(_Closed):
-                self._put(error)
+            self._done.put(error)
 
     def _take(self) -> tuple[Any] | None:
         with self._taking:
-            if self.closed.is_set():
-                raise _Closed
+            if self._closed.is_set():
+                return None
             try:
                 return (next(self._items),)
             except StopIteration:
                 self._items = _NOTHING
                 return None
 
-    def _put(self, what: tuple[Any, Any] | BaseException | None) -> None:
-        while not self.closed.is_set():
-            try:
-                return self._done.put(what, timeout=0.5)
-            except queue.Full:
-                continue
-        raise _Closed
-
 
 _NOTHING: Iterator[Any] = iter(())
-

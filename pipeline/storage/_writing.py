@@ -12,7 +12,7 @@ from typing import Protocol
 from pipeline.errors import StorageError
 from pipeline.stop import check_stop
 from pipeline.storage._base import hits_all, storage_error
-from pipeline.storage._location import Fetched, Results
+from pipeline.storage._location import Results
 from pipeline.tally import count_file
 
 
@@ -25,8 +25,7 @@ class Digest(Protocol):
 
 _TEMPORARY = ".coco-diy-"
 _COPY_BYTES = 1 << 20
-_OPEN_FOLDERS = 32
-_CHANGED = "changed since the plan was made; run again"
+CHANGED = "changed since the plan was made; run again"
 
 
 def temporary_name() -> str:
@@ -67,7 +66,7 @@ def _places(
     """
     temporary = temporary_name()
     for folder, indexes in _group(root, paths):
-        with open_dir(folder, "written") as fd, _scratch(scratch, fd) as temp_fd:
+        with open_dir(folder, "written") as fd, scratch_dir(scratch, fd) as temp_fd:
             for i in indexes:
                 check_stop()
                 count_file()
@@ -95,7 +94,7 @@ def write_many(
 
 
 @contextlib.contextmanager
-def _scratch(scratch: str | None, fd: int) -> Iterator[int]:
+def scratch_dir(scratch: str | None, fd: int) -> Iterator[int]:
     """The folder for temporary files: `scratch`, unless it is on another file system than the folder `fd`."""
     if scratch is None:
         yield fd
@@ -178,46 +177,6 @@ def _raise_if_gone(source: str) -> None:
                            "and run again: it goes on where it was")
 
 
-def write_fetched(
-    root: str, paths: Sequence[str], sources: Sequence[str], fetched: Iterator[Fetched], sizes: Sequence[int | None], *,
-    scratch: str | None = None, direct: bool = False,
-) -> Results:
-    """Write files of another place at `paths` below `root` as their contents come, in whatever order.
-
-    `sources` is what they are called, for messages; the rest is as in `copy_many`.
-    """
-    import xxhash
-
-    results, temporary = Results(), temporary_name()
-    with contextlib.ExitStack() as stack:
-        opened: dict[str, tuple[int, int, str]] = {}
-        for one in fetched:
-            check_stop()
-            count_file()
-            reason = one.reason
-            if reason is None and len(one.data) != (sizes[one.index] or len(one.data)):
-                reason = _CHANGED
-            if reason is not None:
-                results.failed[paths[one.index]] = f"{sources[one.index]}: {reason}"
-                continue
-            below, _, name = paths[one.index].rpartition("/")
-            if below not in opened:
-                if len(opened) >= _OPEN_FOLDERS:
-                    stack.pop_all().close()
-                    opened.clear()
-                folder = os.path.join(root, below) if below else root
-                fd = stack.enter_context(open_dir(folder, "written"))
-                opened[below] = fd, stack.enter_context(_scratch(scratch, fd)), folder
-            fd, temp_fd, folder = opened[below]
-            reason = put_whole(name, name if direct else temporary, one.data, fd, temp_fd, folder)
-            if reason is None:
-                results.done += 1
-                results.digests[paths[one.index]] = xxhash.xxh3_128_digest(one.data)
-            else:
-                results.failed[paths[one.index]] = f"{sources[one.index]}: {reason}"
-    return results
-
-
 def put_whole(name: str, temporary: str, data: bytes | bytearray, fd: int, temp_fd: int, folder: str) -> str | None:
     """Write one file by way of `temporary` (in place where that is its name); returns why it was not, or None."""
     try:
@@ -260,21 +219,21 @@ def _copy_one(source: str, temporary: str, fd: int, size: int | None, digest: Di
             os.close(out)
     finally:
         os.close(inp)
-    return None if copied == size else _CHANGED
+    return None if copied == size else CHANGED
 
 
 def _hardlink_one(source: str, temporary: str, fd: int, size: int | None, _digest: Digest) -> str | None:
     _clean(temporary, fd)
     os.link(os.path.realpath(source), temporary, dst_dir_fd=fd)
     if size is not None and os.stat(temporary, dir_fd=fd).st_size != size:
-        return _CHANGED
+        return CHANGED
     return None
 
 
 def _symlink_one(source: str, temporary: str, fd: int, size: int | None, _digest: Digest) -> str | None:
     _clean(temporary, fd)
     if size is not None and os.stat(source).st_size != size:
-        return _CHANGED
+        return CHANGED
     os.symlink(source, temporary, dir_fd=fd)
     return None
 

@@ -1,0 +1,101 @@
+"""Writing what comes from another place, each file by the thread that it came to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+
+from pipeline.errors import Interrupted
+from pipeline.stop import STOPPED, check_stop
+from pipeline.storage._location import Fetched, Location, Results
+from pipeline.storage._writing import CHANGED, open_dir, put_whole, scratch_dir, temporary_name
+from pipeline.tally import count_file
+
+#: So many folders are held open; a file of a further one opens it for itself.
+_OPEN_FOLDERS = 32
+_Folder = tuple[int, int, str]
+
+
+def copy_from(
+    root: str, paths: Sequence[str], origin: Location, names: Sequence[str], sizes: Sequence[int | None], *,
+    scratch: str | None = None, direct: bool = False,
+) -> Results:
+    """Write files `names` of `origin` at `paths` below `root` as they come, in whatever order.
+
+    The rest is as in `Location.copy_many`.
+    """
+    import xxhash
+
+    folders = _Folders(root, scratch)
+
+    def keep(one: Fetched) -> tuple[int, str | None, bytes]:
+        reason, size = one.reason, sizes[one.index]
+        if reason is None and size is not None and len(one.data) != size:
+            reason = CHANGED
+        if reason is None:
+            below, _, name = paths[one.index].rpartition("/")
+            with folders.opened(below) as (fd, temp_fd, folder):
+                reason = put_whole(name, name if direct else temporary_name(), one.data, fd, temp_fd, folder)
+        return one.index, reason, b"" if reason else xxhash.xxh3_128_digest(one.data)
+
+    results = Results()
+    with folders:
+        for i, reason, digest in origin.fetch_each(names, keep):
+            check_stop()
+            count_file()
+            if reason is None:
+                results.done += 1
+                results.digests[paths[i]] = digest
+            else:
+                results.failed[paths[i]] = f"{origin.join(names[i])}: {reason}"
+    return results
+
+
+class _Folders:
+    """Folders below `root`, opened when they are first needed, with that for temporary files.
+
+    Threads may still be under way when nobody wants their files any more: those that write now are waited for, so that
+    no descriptor is closed under them, and later ones are sent away.
+    """
+
+    def __init__(self, root: str, scratch: str | None) -> None:
+        self._root, self._scratch = root, scratch
+        self._held: dict[str, _Folder] = {}
+        self._stack = contextlib.ExitStack()
+        self._free = threading.Condition()
+        self._users, self._closed = 0, False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: object) -> None:
+        with self._free:
+            self._closed = True
+            self._free.wait_for(lambda: not self._users)
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def opened(self, below: str) -> Iterator[_Folder]:
+        """The descriptors of the folder `below` and of that for temporary files, and its path."""
+        with self._free:
+            if self._closed:
+                raise Interrupted(STOPPED)
+            held = self._held.get(below)
+            if held is None and len(self._held) < _OPEN_FOLDERS:
+                held = self._held[below] = self._stack.enter_context(self._open(below))
+            self._users += 1
+        try:
+            with contextlib.nullcontext(held) if held is not None else self._open(below) as found:
+                yield found
+        finally:
+            with self._free:
+                self._users -= 1
+                self._free.notify_all()
+
+    @contextlib.contextmanager
+    def _open(self, below: str) -> Iterator[_Folder]:
+        folder = os.path.join(self._root, below) if below else self._root
+        with open_dir(folder, "written") as fd, scratch_dir(self._scratch, fd) as temp_fd:
+            yield fd, temp_fd, folder
