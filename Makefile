@@ -19,7 +19,7 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test test-interop torture lint bench bench-fetch bench-cloud index plan build stats clean
+.PHONY: help venv servers demo test test-ceph test-interop torture lint bench bench-fetch bench-cloud index plan build stats clean
 
 help: ## Print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,9 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 
 test: $(READY) ## Run the tests
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+test-ceph: $(READY) ## Run the tests of stores on a Ceph (Debian: ceph-mon ceph-osd radosgw ceph-common)
+	@$(PY) -m pytest -m ceph $(ARGS)
 
 test-interop: $(READY) .interop/.ready ## Hand targets to trainers and readers (in .interop: 2 GB, minutes to install)
 	@$(PY) -m pytest -m interop $(ARGS)

@@ -263,7 +263,7 @@ class BucketIndexer:
         table = table.append_column("bucket", pa.array(np.full(table.num_rows, self.bucket, np.int32)))
         for absent in (f for f in schema.annotations() if f.name not in table.column_names):
             table = table.append_column(absent.name, pa.nulls(table.num_rows, absent.type))
-        return table.select(schema.annotations().names).combine_chunks()
+        return table.select(schema.annotations().names)
 
     def _images(self, labels: pa.Table, pictures: pa.Table, states: pa.Table) -> pa.Table:
         """One row a key that has a label file or an image."""
@@ -320,7 +320,7 @@ class BucketIndexer:
         codes = image_split.indices.to_numpy(zero_copy_only=False)
         ids, names = _classes(rows)
         doubled = formats.duplicate_rows(
-            image_of_row, ids, [rows[c].to_numpy() for c in ("cx", "cy", "w", "h")], rows["tail"].combine_chunks()
+            image_of_row, ids, [rows[c].to_numpy() for c in ("cx", "cy", "w", "h")], rows["tail"]
         )
         flat = (rows["w"].to_numpy() == 0) | (rows["h"].to_numpy() == 0)
         pairs = np.sort(image_of_row << 32 | ids)

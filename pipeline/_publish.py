@@ -101,7 +101,10 @@ def _intended(planned: Planned, bucket: int) -> bytes:
 
 
 def _prepare_target(job: Job, planned: Planned) -> None:
-    """Before the first label changes: folders exist, trainers' caches are gone, and so is a YAML that will change."""
+    """Before the first label changes: folders exist, trainers' caches are gone, and so is a YAML that will change.
+
+    A zip is whole by itself, and somebody may be reading it by its URL: it stays until the new one is there.
+    """
     exporter = exporters.load(job.config.target.format)
     splits = [s for s in ("train", "val", "test") if planned.totals["subset"].get(s, {}).get("images")]
     folders = [f"{folder}/{split}/" for folder in exporter.FOLDERS if folder != "images" or job.need_image
@@ -110,7 +113,7 @@ def _prepare_target(job: Job, planned: Planned) -> None:
         folders.clear()
     job.target.make_folders([target_manifest.staged_path(folder, planned.staged) for folder in folders])
     _drop_caches(job, planned)
-    job.target.delete_many([path for action, path in planned.meta if action != "keep"])
+    job.target.delete_many([path for action, path in planned.meta if action != "keep" and not path.endswith(".zip")])
 
 
 def _drop_caches(job: Job, planned: Planned) -> None:
@@ -143,6 +146,7 @@ def commit(
         layout = exporters.load(job.config.target.format).FOLDERS
         # What the manifest vouches for must outlive a power cut, also where a link leads to another disk.
         job.target.sync([*layout, *(f"{folder}/{split}" for folder in layout for split in job.splits)])
+    job.target.delete_many([path for action, path in planned.meta if action == "delete" and path.endswith(".zip")])
     meta = {path: {"size": file.size, "digest": file.digest} for path, file in planned.contents.items()}
     kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
     told = {key: report.data[key] for key in kept} | {"ok": report.ok, "warnings": report.warnings}

@@ -67,8 +67,9 @@ class Whole:
                 "images": sum(len(o.images) for o in self._outlines),
                 "splits": {s.split: o.rest.decode() for s, o in zip(spec.splits, self._outlines, strict=True)},
             }
-        #: How many images there are.
+        #: How many images and annotations there are.
         self.images: int = self.document["images"]
+        self.annotations = sum(len(outline.annotations) for outline in self._outlines)
 
     def _read(self, path: str, captions: str | None) -> None:
         try:
@@ -81,11 +82,6 @@ class Whole:
         self._outlines.append(outline)
 
     @property
-    def annotations(self) -> int:
-        """How many annotations there are."""
-        return sum(len(outline.annotations) for outline in self._outlines)
-
-    @property
     def names(self) -> dict[str, Any]:
         """What the source calls its classes, see `IndexInfo`: the names of all splits, in the order of the first."""
         found: dict[str, Any] = {}
@@ -95,7 +91,10 @@ class Whole:
         return found
 
     def deal(self, buckets: int) -> list[list[Share]]:
-        """What each bucket has of each split; splits are in the order of their keys."""
+        """What each bucket has of each split; splits are in the order of their keys.
+
+        What is dealt is forgotten here: it can be done once.
+        """
         shares: list[list[Share]] = [[] for _ in range(buckets)]
         shape = self.names.get("kpt_shape")
         keypoints = self.spec.keypoints or ((shape[0], shape[1]) if shape else None)
@@ -122,6 +121,8 @@ class Whole:
                     number, outline.images[mine], [outline.stems[i] for i in mine], [outline.paths[i] for i in mine],
                     outline.annotations[objects], place[outline.image_of[objects]], told, outline.labels,
                     keypoints, [] if bucket else outline.problems))
+            outline.forget()
+            self._captions[number] = None
         return shares
 
     def index_bucket(self) -> Callable[..., BucketDone]:
@@ -163,6 +164,7 @@ class _Indexer(BucketIndexer):
             summary[split]["bad_rows"] += row["rows"]
         self.contents = self.contents[:0]
         self._write_tables(rows, images, problems, self._files(labels.slice(0, 0), pictures), summary)
+        pa.default_memory_pool().release_unused()  # of its tables' size, and the next bucket's are made elsewhere
         return BucketDone(self.bucket, count, summary, b"")
 
     def _entries(self, shares: list[Share]) -> pa.Table:

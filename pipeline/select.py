@@ -67,7 +67,7 @@ def drop_duplicates(rows: pa.Table) -> pa.Table:
 
     file = rows["key"].combine_chunks().dictionary_encode().indices.to_numpy()
     boxes = [rows[c].to_numpy() for c in _BOX]
-    again = formats.duplicate_rows(file, rows["class_id"].to_numpy(), boxes, rows["tail"].combine_chunks())
+    again = formats.duplicate_rows(file, rows["class_id"].to_numpy(), boxes, rows["tail"])
     again &= rows["tail"].is_valid().to_numpy()  # what is no row of the task repeats none
     return rows.filter(pa.array(~again)).combine_chunks()
 

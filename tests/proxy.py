@@ -19,6 +19,7 @@ ANSWERS = {
     "expired": (400, b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"),
     "denied": (403, b"<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>"),
     "silent": (403, b""),
+    "unknown": (401, b"<Error><Code>AuthenticationRequired</Code><Message>Authentication required.</Message></Error>"),
 }
 
 

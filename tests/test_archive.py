@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from tests import stores
 from tests.conftest import CROWD_CONFIG, MakeSubset, Run
 from tests.helpers import contents, write_file
+from tests.proxy import Proxy
 
 
 def only_zip(target: Path) -> Path:
@@ -101,13 +107,67 @@ def test_what_does_not_go_together(town: Path, make_subset: MakeSubset, key: str
     assert clause in subset.command("build", "--set", f"target.{key}", code=2).err
 
 
-def test_a_zip_in_a_store(town: Path, make_subset: MakeSubset) -> None:
-    from pipeline import storage
+@pytest.fixture
+def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """Before an S3 store, which the options of the test lead to."""
+    with stores.running(stores.s3(tmp_path / "s3")) as server:
+        found = Proxy(server.port)
+        options = server.options | {"endpoint_url": f"http://127.0.0.1:{found.port}"}
+        write_file(tmp_path / "options" / "s3.yaml", yaml.safe_dump({"s3": options}))
+        monkeypatch.setenv("COCO_DIY_LOCAL", str(tmp_path / "options"))
+        yield found
+        found.close()
 
-    subset = make_subset(town, target={"root": "memory://zips/mine", "archive": "zip"})
+
+@pytest.mark.xdist_group("stores")
+def test_a_zip_in_a_store(
+    proxy: Proxy, town: Path, make_subset: MakeSubset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.storage import _lease, _objects
+
+    monkeypatch.setattr(_lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(_objects.ObjectClient, "LARGE", 2 << 20)
+    monkeypatch.setattr(_objects, "_PART", 5 << 20)
+    source = shutil.copytree(town, tmp_path / "town")
+    (source / "images/train2017/a.jpg").write_bytes(os.urandom(12 << 20))
+    subset = make_subset(source, target={"root": "s3://bucket/zips/mine", "archive": "zip"})
     subset.build()
-    names = [n for n in storage.locate("memory://zips/mine").names() if not n.startswith(".coco-diy")]
-    assert len(names) == 1
-    assert names[0].startswith("mine-")
+    folder = tmp_path / "s3/data/bucket/zips/mine"
+    first = only_zip(folder)
+    assert first.stem.startswith("mine-")
+    parts = [r.sent for r in proxy.requests if r.method == "PUT" and "uploadId" in r.query]
+    assert sorted(parts)[1:] == [5 << 20, 5 << 20]
     assert subset.build()["status"] == "nothing to do"
-    assert subset.run("verify", "memory://zips/mine").code == 0
+    assert subset.run("verify", "s3://bucket/zips/mine", "--deep").code == 0
+    local = make_subset(source, "local", target={"root": str(tmp_path / "mine"), "archive": "zip"})
+    local.build()
+    assert first.name == only_zip(tmp_path / "mine").name
+    assert first.read_bytes() == only_zip(tmp_path / "mine").read_bytes()
+
+    seen: set[int] = set()
+    proxy.fault = lambda _method, _path, _time: seen.add(len(list(folder.glob("mine-*.zip"))))
+    subset.build("--set", "classes=[car]")
+    assert only_zip(folder) != first
+    assert seen == {1, 2}  # a reader finds one at any time
+    subset.build()
+    assert only_zip(folder) == first
+
+
+def test_a_zip_is_there_at_any_time(own_town: Path, make_subset: MakeSubset, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.storage import LocalFolder
+
+    subset = make_subset(own_town, target={"root": str(own_town.parent / "mine"), "archive": "zip"})
+    subset.build()
+    target = own_town.parent / "mine"
+    seen: set[int] = set()
+    for verb in ("delete_many", "copy_many", "write_many", "sync"):
+        had = getattr(LocalFolder, verb)
+
+        def watched(*args: Any, had: Any = had, **more: Any) -> Any:
+            found = had(*args, **more)
+            seen.add(len(list(target.glob("*.zip"))))
+            return found
+
+        monkeypatch.setattr(LocalFolder, verb, watched)
+    subset.build("--set", "classes=[car]")
+    assert seen == {1, 2}

@@ -7,6 +7,7 @@ import time
 import uuid
 from array import array
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,19 @@ import yaml
 from pipeline import storage
 from pipeline.errors import ConfigError, LockError, StorageError
 from pipeline.storage import Location
+from pipeline.storage._address import parse
+from pipeline.storage._clients import client_for
 from tests import stores
+from tests.ceph import ceph
 from tests.conftest import MakeSubset, Subset
 from tests.helpers import contents, write_file
 from tests.stores import Server
 
 pytestmark = pytest.mark.xdist_group("stores")
 
-KINDS = ("folder", "memory", "s3", "az", "sftp")
+CEPH = pytest.param("ceph", marks=pytest.mark.ceph)
+KINDS = ("folder", "memory", "s3", "gs", "az", "sftp", CEPH)
+MAKERS = stores.MAKERS | {"ceph": ceph}
 #: Names that some store, or some client, takes for something else.
 NAMES = ["plain.txt", "two words.txt", "ü/ñ日本🚲.txt", "a#b.txt", "50%.txt", "50%25.txt", "a+b&c=d.txt",
          "(x)[y]'z.txt", "q?.txt", "~t*.txt", "a:b;c,d@e$f!.txt", "deep/er/and/deeper.txt", "UPPER.JPG", ".hidden.txt"]
@@ -40,18 +46,19 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
 
     class Started(dict[str, Server]):
         def __missing__(self, kind: str) -> Server:
-            server = stores.MAKERS[kind](tmp_path_factory.mktemp(kind))
+            server = MAKERS[kind](tmp_path_factory.mktemp(kind))
             server.start()
             self[kind] = server
             if kind == "az":
                 stores.make_container(server)
-            write_file(local / f"{kind}.yaml", yaml.safe_dump({server.protocol: server.options}))
+            name = server.url if kind == "ceph" else server.protocol
+            write_file(local / f"{kind}.yaml", yaml.safe_dump({name: server.options}))
             return server
 
     found = Started()
     yield found
     for server in found.values():
-        server.kill()
+        server.end()
     os.environ.pop("COCO_DIY_LOCAL")
     if before is not None:
         os.environ["COCO_DIY_LOCAL"] = before
@@ -237,6 +244,36 @@ def test_a_lock_keeps_others_out(place: Location) -> None:
     assert place.lock_holder(".coco-diy/lock") is None
     with place.lock(".coco-diy/lock", "the target"):
         pass
+
+
+@pytest.mark.parametrize("kind", ["gs", "az", CEPH], indirect=True)
+def test_one_of_many_at_the_same_moment_gets_the_lock(place: Location, root: str) -> None:
+    client, key = client_for(parse(root)), f"{parse(root).path}/lock"
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(lambda i: client.create(key, b"%d" % i), range(8))) == [False] * 7 + [True]
+    was = client.version(key)
+    assert was is not None
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(lambda i: client.replace(key, b"%d" % i, was), range(8))) == [False] * 7 + [True]
+
+
+@pytest.mark.parametrize("kind", ["s3", "gs", "az", CEPH], indirect=True)
+def test_content_types(place: Location, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import obstore
+
+    from pipeline.storage._objects import ObjectClient
+
+    monkeypatch.setattr(ObjectClient, "LARGE", 1000)
+    wanted = {"a.txt": "text/plain; charset=utf-8", "b.JPG": "image/jpeg", "data.yaml": "application/yaml",
+              "big.png": "image/png", "c.parquet": "application/vnd.apache.parquet", "d.zip": "application/zip"}
+    for name in wanted:
+        write_file(tmp_path / name, b"x" * (2000 if name == "big.png" else 10))
+    names = list(wanted)
+    assert place.copy_many(names, storage.locate(str(tmp_path)), names, [None] * len(names), "copy").failed == {}
+    assert place.below("to").copy_many(names, place, names, [None] * len(names), "copy").failed == {}
+    store, path = vars(client_for(parse(root)))["_store"], parse(root).path
+    for folder in (path, f"{path}/to"):
+        assert {n: obstore.get(store, f"{folder}/{n}").attributes["Content-Type"] for n in names} == wanted
 
 
 @pytest.mark.parametrize("name", ["a//b.txt", "./a.txt", "a/./b.txt", "a/../b.txt", "..", "a/.."])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from pipeline import masks
 from pipeline.config import validate
 from pipeline.run import build
 from tests.helpers import write_file
+from tests.test_format_labelme import png
 
 NAMES = ("kite", "dog", "red fox", "ähre")
 Thing = tuple[str, Any]  # kind and points, in pixels
@@ -77,12 +78,12 @@ def _folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def _make(root: Path, source: dict[str, Any], to: str) -> tuple[Path, dict[str, Any]]:
+def _make(root: Path, source: dict[str, Any], to: str, names: Sequence[str] = NAMES) -> tuple[Path, dict[str, Any]]:
     """Build `source` in the layout `to`: the target, and what the report says."""
     number = len(list(root.glob("out*")))
     target = root / f"out{number}"
     report = build(validate({
-        "source": source, "classes": list(NAMES), "select": {"backgrounds": "all"},
+        "source": source, "classes": list(names), "select": {"backgrounds": "all"},
         "target": {"root": str(target), "format": to}, "workdir": str(root / f"work{number}"),
         "engine": {"scheduler": "sync"}}, "round trip"))
     assert report.ok
@@ -104,8 +105,8 @@ def _coco(root: Path, task: str) -> dict[str, Any]:
         "train": {"annotations": "annotations/instances_train.json", "images": "images/train"}}}
 
 
-def _json(root: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((root / "annotations/instances_train.json").read_text())
+def _json(root: Path, kind: str = "instances") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((root / f"annotations/{kind}_train.json").read_text())
     return found
 
 
@@ -155,9 +156,9 @@ def _annotation(number: int, image: int, label: str, thing: Thing, picture: Pict
     corners = np.concatenate([np.array(p) for p in parts])
     low, high = corners.min(axis=0), corners.max(axis=0)
     segmentation: Any = [np.array(p).ravel().tolist() for p in parts]
-    if kind in ("crowd", "rle"):
+    if kind in ("crowd", "rle", "packed"):
         runs = masks.of_polygon(np.array(parts[0]), height, width)
-        segmentation = {"size": [height, width], "counts": runs.tolist()}
+        segmentation = {"size": [height, width], "counts": masks.compress(runs) if kind == "packed" else runs.tolist()}
         x, y, w, h = masks.box(runs, height)
         low, high = np.array([x, y]), np.array([x + w, y + h])
     elif kind == "nothing":
@@ -189,7 +190,7 @@ LOST = {"detect": {"crowd": "crowd", "flat": "zero_area"},
 
 @pytest.mark.parametrize("task", ["detect", "segment"])
 @few
-@given(pictures=_pictures("polygon", "parts", "crowd", "rle", "nothing", "flat"))
+@given(pictures=_pictures("polygon", "parts", "crowd", "rle", "packed", "nothing", "flat"))
 def test_coco_json_comes_back_from_rows(task: str, pictures: list[Picture]) -> None:
     with _folder() as root:
         given_ = _write_coco(root / "in", pictures)
@@ -222,7 +223,7 @@ def test_coco_json_comes_back_from_rows(task: str, pictures: list[Picture]) -> N
 
 
 @few
-@given(pictures=_pictures("polygon", "parts", "crowd", "rle", "nothing", "flat"))
+@given(pictures=_pictures("polygon", "parts", "crowd", "rle", "packed", "nothing", "flat"))
 def test_coco_json_is_kept_whole_by_coco_json(pictures: list[Picture]) -> None:
     with _folder() as root:
         given_ = _write_coco(root / "in", pictures)
@@ -236,40 +237,228 @@ def test_coco_json_is_kept_whole_by_coco_json(pictures: list[Picture]) -> None:
             a["id"]: a | {"category_id": (a["category_id"] - 7) // 10 + 1} for a in given_["annotations"]}
 
 
-# --- from labelme, by both ways ---------------------------------------------------------------------------------------
+# --- keypoints --------------------------------------------------------------------------------------------------------
+
+POINTS = 3
 
 
-def _shape(label: str, thing: Thing) -> dict[str, Any]:
-    kind, (points,) = thing
-    count = {"rectangle": 2, "circle": 2, "line": 2, "point": 1}.get(kind, len(points))
-    return {"label": label, "points": points[:count], "shape_type": kind, "group_id": None, "flags": {}}
+@st.composite
+def _persons(draw: st.DrawFn) -> list[Picture]:
+    """Images of persons with keypoints; seen 0 is a point that nobody marked, at 0, 0 as COCO writes it."""
+    pictures = []
+    for _ in range(draw(st.integers(2, 3))):
+        size = draw(st.tuples(st.integers(10, 200), st.integers(10, 200)))
+        persons: list[tuple[str, Thing]] = []
+        for _ in range(draw(st.integers(2, 4))):
+            seen = draw(st.lists(st.integers(0, 2), min_size=POINTS, max_size=POINTS))
+            points = [[draw(_coordinate(size[0])), draw(_coordinate(size[1])), v] if v else [0, 0, 0] for v in seen]
+            kind = draw(st.sampled_from(["person", "person", "crowd"]))
+            persons.append(("dog", (kind, [points, draw(_polygon(size))])))
+        pictures.append(Picture(size, persons))
+    return pictures
+
+
+def _pose_json(root: Path, pictures: list[Picture]) -> dict[str, Any]:
+    """A COCO source of persons; its annotations."""
+    _draw(root, pictures)
+    annotations = []
+    for number, (image, (_, (kind, (points, corners)))) in enumerate(
+            [(n, o) for n, p in enumerate(pictures) for o in p.objects], 1):
+        low, high = np.min(corners, axis=0), np.max(corners, axis=0)
+        annotations.append({
+            "id": number, "image_id": image, "category_id": 5, "iscrowd": int(kind == "crowd"), "area": 2.50,
+            "bbox": [*low.tolist(), *(high - low).tolist()], "keypoints": np.array(points).ravel().tolist(),
+            "num_keypoints": sum(p[2] > 0 for p in points), "segmentation": [np.array(corners).ravel().tolist()]})
+    data = {"images": [{"id": n, "file_name": f"{n}.png", "width": p.size[0], "height": p.size[1]}
+                       for n, p in enumerate(pictures)],
+            "annotations": annotations,
+            "categories": [{"id": 5, "name": "dog", "keypoints": ["nose", "left_ear", "right_ear"], "skeleton": []}]}
+    write_file(root / "annotations/person_keypoints_train.json", json.dumps(data))
+    return data
+
+
+def _pose(root: Path) -> dict[str, Any]:
+    return {"format": "coco", "task": "pose", "root": str(root), "splits": {
+        "train": {"annotations": "annotations/person_keypoints_train.json", "images": "images/train"}}}
 
 
 @few
-@given(pictures=_pictures("polygon", "point", "line", "linestrip"))
-def test_labelme_by_coco_json_is_labelme_straight(pictures: list[Picture]) -> None:
+@given(pictures=_persons())
+def test_keypoints_come_back_from_rows(pictures: list[Picture]) -> None:
     with _folder() as root:
-        for number, picture in enumerate(pictures):
-            (root / "in").mkdir(exist_ok=True)
-            Image.new("L", picture.size).save(root / f"in/{number}.png")
-            write_file(root / f"in/{number}.json", json.dumps({
-                "version": "5.4.1", "flags": {}, "imageData": None, "imagePath": f"{number}.png",
-                "imageWidth": picture.size[0], "imageHeight": picture.size[1],
-                "shapes": [_shape(label, thing) for label, thing in picture.objects]}))
-        names = write_file(root / "labels.txt", "\n".join(NAMES) + "\n")
-        source = {"format": "labelme", "task": "segment", "names": str(names), "root": str(root),
-                  "splits": {"train": "in"}}
+        given_ = _pose_json(root / "in", pictures)
+        rows, told = _make(root, _pose(root / "in"), "yolo", ["dog"])
+        lost = ["crowd" if a["iscrowd"] else "no_keypoints" for a in given_["annotations"]
+                if a["iscrowd"] or not a["num_keypoints"]]
+        assert told["loss"] == Counter(lost)
+        assert yaml.safe_load((rows / "data.yaml").read_text())["flip_idx"] == [0, 2, 1]
+        back, told_back = _make(root, _yolo(rows, "pose"), "coco", ["dog"])
+        assert told_back["loss"] == {}
+        made = _json(back, "person_keypoints")
+        kept = [a for a in given_["annotations"] if a["num_keypoints"] and not a["iscrowd"]]
+        owners = {i["id"]: int(i["file_name"].split(".")[0]) for i in made["images"]}
+        assert made["categories"][0]["keypoints"] == ["nose", "left_ear", "right_ear"]
+        for before, after in zip(kept, made["annotations"], strict=True):
+            near = 0.0011 + 1.1e-6 * max(pictures[before["image_id"]].size)
+            assert owners[after["image_id"]] == before["image_id"]
+            assert before["num_keypoints"] == after["num_keypoints"]
+            assert before["keypoints"][2::3] == after["keypoints"][2::3]
+            assert np.allclose(before["keypoints"], after["keypoints"], rtol=0, atol=near)
+            assert np.allclose(before["bbox"], after["bbox"], rtol=0, atol=2 * near)
+        again, told_again = _make(root, _pose(back), "yolo", ["dog"])
+        assert told_again["loss"] == {}
+        for stem, before_rows in _rows(rows).items():
+            for (_, before_row), (_, after_row) in zip(before_rows, _rows(again)[stem], strict=True):
+                assert np.allclose(before_row, after_row, rtol=0, atol=0.0011 / 10 + 1.1e-6)
+
+
+@few
+@given(pictures=_persons())
+def test_keypoints_are_kept_whole_by_coco_json(pictures: list[Picture]) -> None:
+    with _folder() as root:
+        given_ = _pose_json(root / "in", pictures)
+        target, told = _make(root, _pose(root / "in"), "coco", ["dog"])
+        assert told["rows"]["kept"] == len(given_["annotations"])
+        made = _json(target, "person_keypoints")
+        assert made["images"] == given_["images"]
+        assert made["annotations"] == [a | {"category_id": 1} for a in given_["annotations"]]
+        assert made["categories"] == [given_["categories"][0] | {"id": 1}]
+
+
+# --- from labelme, by both ways ---------------------------------------------------------------------------------------
+
+
+@st.composite
+def _drawn(draw: st.DrawFn, kind: str, size: tuple[int, int]) -> dict[str, Any]:
+    """What labelme keeps of one shape beside its label."""
+    points = draw(_polygon(size))
+    low, high = np.min(points, axis=0), np.max(points, axis=0)
+    if kind == "mask":
+        (x, y), (right, bottom) = np.floor(low).astype(int), np.minimum(np.ceil(high), np.array(size) - 1).astype(int)
+        shape = (max(int(bottom - y), 0) + 1, max(int(right - x), 0) + 1)
+        cells = draw(st.lists(st.booleans(), min_size=9, max_size=9).filter(any))
+        rows, columns = np.arange(shape[0]) * 3 // shape[0], np.arange(shape[1]) * 3 // shape[1]
+        patch = np.array(cells).reshape(3, 3)[rows][:, columns]
+        if not patch.any():
+            patch[:] = True
+        points = [[int(x), int(y)], [int(x) + shape[1] - 1, int(y) + shape[0] - 1]]
+        return {"shape_type": kind, "points": points, "mask": png(patch), "patch": patch.tolist()}
+    if kind == "rectangle":
+        points = [[low[0], high[1]], [high[0], low[1]]]
+    elif kind == "oriented_rectangle":
+        points = [[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]]
+    elif kind in ("circle", "line"):
+        points = [low.tolist(), high.tolist()]
+    elif kind == "point":
+        points = points[:1]
+    return {"shape_type": kind, "points": [[float(v) for v in p] for p in points]}
+
+
+@st.composite
+def _photo(draw: st.DrawFn, kinds: list[str]) -> tuple[tuple[int, int], list[dict[str, Any]]]:
+    """An image's size and its shapes; some are of one object, by their group."""
+    size = draw(st.tuples(st.integers(10, 120), st.integers(10, 120)))
+    return size, [
+        {"label": draw(st.sampled_from(NAMES)), "group_id": draw(st.sampled_from([None, None, 1, 2])),
+         "flags": {}, **draw(_drawn(kind, size))}
+        for kind in draw(st.lists(st.sampled_from(kinds), min_size=3, max_size=7))]
+
+
+Photo = tuple[tuple[int, int], list[dict[str, Any]]]
+OUTLINES = ["polygon", "rectangle", "oriented_rectangle", "circle"]
+NO_AREA = ["point", "line", "linestrip"]
+
+
+def _write_labelme(root: Path, photos: list[Photo], task: str) -> dict[str, Any]:
+    """A labelme source, and its names in a file."""
+    for number, (size, shapes) in enumerate(photos):
+        (root / "in").mkdir(exist_ok=True)
+        Image.new("L", size).save(root / f"in/{number}.png")
+        write_file(root / f"in/{number}.json", json.dumps({
+            "version": "5.4.1", "flags": {}, "imageData": None, "imagePath": f"{number}.png",
+            "imageWidth": size[0], "imageHeight": size[1],
+            "shapes": [{k: v for k, v in s.items() if k != "patch"} for s in shapes]}))
+    names = write_file(root / "labels.txt", "\n".join(NAMES) + "\n")
+    return {"format": "labelme", "task": task, "names": str(names), "root": str(root), "splits": {"train": "in"}}
+
+
+def _things(shapes: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The shapes of each object: of one label and group."""
+    found: dict[Any, list[dict[str, Any]]] = {}
+    for number, shape in enumerate(shapes):
+        if shape["shape_type"] not in NO_AREA:
+            key = (shape["label"], shape["group_id"]) if shape["group_id"] is not None else number
+            found.setdefault(key, []).append(shape)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("task", ["detect", "segment"])
+@few
+@given(photos=st.lists(_photo([*OUTLINES, "mask", *NO_AREA]), min_size=2, max_size=3))
+def test_labelme_by_coco_json_is_labelme_straight(task: str, photos: list[Photo]) -> None:
+    with _folder() as root:
+        source = _write_labelme(root, photos, task)
         straight, told = _make(root, source, "yolo")
-        things = Counter(thing[0] for p in pictures for _, thing in p.objects)
-        lost = things.total() - things["polygon"]
-        assert told["loss"] == ({"no_area": lost} if lost else {})
+        lost = sum(s["shape_type"] in NO_AREA for _, shapes in photos for s in shapes)
+        assert told["loss"].pop("no_area", 0) == lost
+        assert set(told["loss"]) <= ({"holes"} if task == "segment" else set())
         middle, told_json = _make(root, source, "coco")
-        assert told_json["loss"] == told["loss"]
-        made = _json(middle)
-        drawn = [np.array(thing[1][0]).ravel().tolist() for p in pictures for _, thing in p.objects
-                 if thing[0] == "polygon"]
-        assert sorted(a["segmentation"][0] for a in made["annotations"]) == sorted(drawn)
-        by_json, told_rows = _make(root, _coco(middle, "segment"), "yolo")
-        assert told_rows["loss"] == {}
-        assert {p.name: p.read_bytes() for p in (by_json / "labels/train").iterdir()} == {
-            p.name: p.read_bytes() for p in (straight / "labels/train").iterdir()}
+        assert told_json["rows"]["kept"] == sum(len(_things(shapes)) for _, shapes in photos)
+        by_json, told_rows = _make(root, _coco(middle, task), "yolo")
+        assert told_rows["loss"].keys() <= {"holes"}
+        before, after = _rows(straight), _rows(by_json)
+        assert before.keys() == after.keys()
+        for number, (_, shapes) in enumerate(photos):
+            for thing, one, other in zip(_things(shapes), before[str(number)], after[str(number)], strict=True):
+                assert one[0] == other[0] == NAMES.index(thing[0]["label"])
+                if task == "detect" or len(thing) == 1 or all(s["shape_type"] != "mask" for s in thing):
+                    assert np.allclose(one[1], other[1], rtol=0, atol=1.1e-6)
+
+
+@few
+@given(photos=st.lists(_photo([*OUTLINES, "mask"]), min_size=2, max_size=3))
+def test_coco_json_of_labelme_is_what_was_drawn(photos: list[Photo]) -> None:
+    """Pixel by pixel where there is a mask; polygons number by number, circles by their radius."""
+    with _folder() as root:
+        target, _ = _make(root, _write_labelme(root, photos, "segment"), "coco")
+        made = _json(target)
+        names = {c["id"]: c["name"] for c in made["categories"]}
+        for image in made["images"]:
+            (width, height), shapes = photos[int(image["file_name"].split(".")[0])]
+            objects = [a for a in made["annotations"] if a["image_id"] == image["id"]]
+            for thing, annotation in zip(_things(shapes), objects, strict=True):
+                assert names[annotation["category_id"]] == thing[0]["label"]
+                assert annotation.get("group_id") == thing[0]["group_id"]
+                drawn = np.zeros((height, width), bool)
+                for shape in thing:
+                    (x, y), patch = np.array(shape["points"][0]), np.array(shape.get("patch", [[False]]))
+                    if shape["shape_type"] == "mask":
+                        drawn[y : y + patch.shape[0], x : x + patch.shape[1]] |= patch
+                segmentation = annotation["segmentation"]
+                if not drawn.any():
+                    assert len(segmentation) == len(thing)
+                    for shape, numbers in zip(thing, segmentation, strict=True):
+                        _assert_drawn(shape, np.array(numbers).reshape(-1, 2), (width, height))
+                    continue
+                held = masks.to_mask(masks.decompress(segmentation["counts"]), height, width)
+                assert annotation["area"] == held.sum()
+                assert held[drawn].all()
+                if all(s["shape_type"] == "mask" for s in thing):
+                    assert (held == drawn).all()
+
+
+def _assert_drawn(shape: dict[str, Any], made: Any, size: tuple[int, int]) -> None:
+    """That a polygon is the shape."""
+    points = np.array(shape["points"])
+    if shape["shape_type"] == "rectangle":
+        assert (made.min(axis=0) == points.min(axis=0)).all()
+        assert (made.max(axis=0) == points.max(axis=0)).all()
+        assert len(made) == 4
+    elif shape["shape_type"] == "circle":
+        radius = np.hypot(*(points[1] - points[0]))
+        away = np.hypot(*(made - points[0]).T)
+        inner = ((made > 0) & (made < size)).all(axis=1)
+        assert np.allclose(away[inner], radius)
+        assert (away <= radius + 1e-6).all()
+    else:
+        assert (made == points).all()

@@ -189,6 +189,8 @@ class Faults:
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     ranges: bool = True
     pages: set[str] = field(default_factory=set)
+    #: What is answered for some paths.
+    broken: dict[str, int] = field(default_factory=dict)
     #: So many answers stop after their headers.
     silent: int = 0
     connections: int = 0
@@ -223,8 +225,8 @@ def faulty(faults: Faults) -> Iterator[str]:
                 self.end_headers()
                 return
             data = faults.files.get(path)
-            if data is None:
-                self.send_error(404)
+            if data is None or path in faults.broken:
+                self.send_error(faults.broken.get(path, 404))
                 return
             self.send_file(data, asked)
 

@@ -103,17 +103,20 @@ def load(name: str) -> Format:
     return cast("Format", importlib.import_module(f"{__name__}.{name}"))
 
 
-def duplicate_rows(file: Ints, class_id: Ints, boxes: Sequence[Floats], tail: pa.Array) -> Bools:
+def duplicate_rows(file: Ints, class_id: Ints, boxes: Sequence[Floats], tail: pa.ChunkedArray) -> Bools:
     """Which rows repeat an earlier row of the same file: same class, and the same bytes after it; shape (rows,).
 
-    Rows are hashed by their numbers first, so that bytes are compared only where they may be equal.
+    Rows are hashed by their numbers first, and by the length of `tail`, so that bytes are compared only where they may
+    be equal.
     """
     import numpy as np
+    import pyarrow.compute as pc
 
     prime = np.uint64(0x9E3779B97F4A7C15)
     with np.errstate(over="ignore"):
         hashed = file.astype(np.uint64) * prime + class_id.astype(np.uint64)
-        for column in boxes:
+        lengths = pc.fill_null(pc.binary_length(tail), -1).to_numpy()
+        for column in [*boxes, lengths.astype(np.float64)]:
             hashed = (hashed ^ (hashed >> np.uint64(29))) * prime + np.ascontiguousarray(column).view(np.uint64)
     result = np.zeros(len(hashed), np.bool_)
     ordered = np.sort(hashed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import mmap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,18 +12,22 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import masks
 from pipeline.formats import Parsed, Problem
-from pipeline.formats._numbers import tails
+from pipeline.formats._numbers import parse_numbers, tails
 from pipeline.formats.coco import Part
 from pipeline.geometry import join_polygons
 from pipeline.schema import LabelState, Task
 
 #: What Ultralytics lets pass on either side of 0-1.
 TOLERANCE = 0.01
-_BATCH = 8192
+_BATCH = 4096
 _MAX_PIXELS = 1 << 28
+_BLANKS = b" \t\r\n"
+#: What numbers are made of but for exponents: those may be too large for a float, and are told by who decodes them.
+_DIGITS = b"0123456789-." + _BLANKS
 
 Bytes = bytes | mmap.mmap
 Floats = npt.NDArray[np.float64]
@@ -43,6 +48,12 @@ class _Box(msgspec.Struct, gc=False):
 
 
 class _Segment(_Box, gc=False):
+    """The text of polygons is kept as it is: those of many annotations are read at once."""
+
+    segmentation: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Polygons(_Box, gc=False):
     segmentation: list[list[float]] | dict[str, Any] | None = None
 
 
@@ -52,23 +63,28 @@ class _Pose(_Box, gc=False):
 
 
 _image = msgspec.json.Decoder(_Image).decode
-_decoders: dict[Task, Any] = {
-    Task.DETECT: msgspec.json.Decoder(_Box).decode,
-    Task.SEGMENT: msgspec.json.Decoder(_Segment).decode,
-    Task.POSE: msgspec.json.Decoder(_Pose).decode,
-}
+_kinds: dict[Task, type[_Box]] = {Task.DETECT: _Box, Task.SEGMENT: _Segment, Task.POSE: _Pose}
+_decoders = {task: msgspec.json.Decoder(kind).decode for task, kind in _kinds.items()}
+_lists: dict[Task, Callable[[bytes], Any]] = {
+    task: msgspec.json.Decoder(list[kind]).decode for task, kind in _kinds.items()}  # type: ignore[valid-type]
+_polygons = msgspec.json.Decoder(_Polygons).decode
 
 
 @dataclass
 class _Rows:
-    """Some annotations, decoded: those that could be, `image` is the place of each one's image in the part."""
+    """Some annotations, decoded: those that could be, `image` is the place of each one's image in the part.
+
+    `plain` is the text of the numbers of each that has one polygon, with commas between them, and how many they are;
+    for task segment alone, and None where what there is is decoded in `found`.
+    """
 
     image: Ints
     line: Ints
-    spans: Ints
+    raw: list[bytes]
     found: list[Any]
     label: list[str]
     class_id: list[int]
+    plain: list[tuple[bytes, int] | None]
 
 
 def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, numbers: str) -> Parsed:
@@ -82,11 +98,11 @@ def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, numbers: st
     for begin in range(0, len(owner), _BATCH):
         here = slice(begin, begin + _BATCH)
         rows = _decode(part, owner[here], line[here], spans[here], sizes, task, problems)
-        tables.append(_table(part, rows, sizes[rows.image], task, keypoints, numbers))
+        tables.append(_table(rows, sizes[rows.image], task, keypoints, numbers))
     table = pa.concat_tables(tables) if tables else None
     if table is None:
-        none = _Rows(owner, line, spans, [], [], [])
-        table = _table(part, none, sizes[owner], task, keypoints, numbers)
+        none = _Rows(owner, line, [], [], [], [], [])
+        table = _table(none, sizes[owner], task, keypoints, numbers)
     has_rows = np.zeros(len(part.images), np.bool_)
     has_rows[table["file"].to_numpy()] = True
     bad = {p.file for p in problems}
@@ -127,28 +143,64 @@ def _sizes(part: Part, problems: list[Problem]) -> tuple[Floats, pa.Table]:
 
 def _decode(part: Part, owner: Ints, line: Ints, spans: Ints, sizes: Floats, task: Task, problems: list[Problem]
             ) -> _Rows:
-    decode, labels, data = _decoders[task], part.labels, part.data
-    sized = (~np.isnan(sizes[owner, 0])).tolist()
-    kept, found, label, class_id = [], [], [], []
-    for i, (begin, stop) in enumerate(spans.tolist()):
-        if not sized[i]:  # told with its image
+    sized = np.flatnonzero(~np.isnan(sizes[owner, 0]))  # the others are told with their image
+    raws = [part.data[begin:stop] for begin, stop in spans[sized].tolist()]
+    found = _decoded(raws, task)
+    plain = _plain_of(raws, found) if task is Task.SEGMENT else []
+    rows = _Rows(owner[sized], line[sized], raws, found, [], [], plain)
+    good = np.ones(len(found), np.bool_)
+    for i, annotation in enumerate(found):
+        if isinstance(annotation, Exception):
+            reason, told = "bad_annotation", f"annotation {_id_of(raws[i])} is none of COCO ({annotation})"
+        elif (category := annotation.category_id) in part.labels:
+            rows.label.append(part.labels[category])
+            rows.class_id.append(category if isinstance(category, int) and abs(category) < 2**31 else -1)
             continue
-        try:
-            annotation = decode(data[begin:stop])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            told = f"annotation {_id_of(data[begin:stop])} is none of COCO ({error})"
-            problems.append(Problem(int(owner[i]), None, "bad_annotation", told))
-            continue
-        category = annotation.category_id
-        if category not in labels:
-            told = f"annotation {_id_of(data[begin:stop])} has the category_id {category!r}, which is no category"
-            problems.append(Problem(int(owner[i]), None, "no_such_category", told))
-            continue
-        kept.append(i)
-        found.append(annotation)
-        label.append(labels[category])
-        class_id.append(category if isinstance(category, int) and abs(category) < 2**31 else -1)
-    return _Rows(owner[kept], line[kept], spans[kept], found, label, class_id)
+        else:
+            reason = "no_such_category"
+            told = f"annotation {_id_of(raws[i])} has the category_id {category!r}, which is no category"
+        problems.append(Problem(int(rows.image[i]), None, reason, told))
+        good[i] = False
+    if not good.all():
+        rows.image, rows.line = rows.image[good], rows.line[good]
+        rows.raw, rows.found, rows.plain = (list(itertools.compress(some, good)) for some in (raws, found, plain))
+    return rows
+
+
+def _decoded(raws: Sequence[bytes], task: Task) -> list[Any]:
+    """Annotations, all at once where none is bad; instead of a bad one stands its error."""
+    try:
+        return list(_lists[task](b"[" + b",".join(raws) + b"]"))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return [_or_error(_decoders[task], raw) for raw in raws]
+
+
+def _or_error(decode: Callable[[bytes], Any], raw: bytes) -> Any:
+    try:
+        return decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return error
+
+
+def _plain_of(raws: Sequence[bytes], found: list[Any]) -> list[tuple[bytes, int] | None]:
+    """See `_Rows`; what is no plain polygon is decoded in `found`."""
+    plain = [None if isinstance(a, Exception) else _plain(a.segmentation) for a in found]
+    for i, polygon in enumerate(plain):
+        if polygon is None and not isinstance(found[i], Exception):
+            found[i] = _or_error(_polygons, raws[i])
+    return plain
+
+
+def _plain(segmentation: msgspec.Raw) -> tuple[bytes, int] | None:
+    """The numbers of one polygon, see `_Rows`; None where it is anything else, or has numbers of an unusual form."""
+    text = bytes(segmentation)
+    if text[:2] != b"[[":
+        text = text.translate(None, _BLANKS)
+    numbers = text[2:-2]
+    commas = numbers.translate(None, _DIGITS)
+    if text[:2] != b"[[" or text[-2:] != b"]]" or commas.strip(b","):
+        return None
+    return numbers, len(commas) + 1
 
 
 def _id_of(raw: Any) -> str:
@@ -171,8 +223,7 @@ class _Losses:
         self.free &= ~where
 
 
-def _table(part: Part, rows: _Rows, sizes: Floats, task: Task, keypoints: tuple[int, int] | None, numbers: str
-           ) -> pa.Table:
+def _table(rows: _Rows, sizes: Floats, task: Task, keypoints: tuple[int, int] | None, numbers: str) -> pa.Table:
     losses = _Losses(len(rows.found))
     losses.add(np.array([bool(a.iscrowd) for a in rows.found], np.bool_), "crowd")
     box = _boxes(rows, losses)
@@ -187,7 +238,7 @@ def _table(part: Part, rows: _Rows, sizes: Floats, task: Task, keypoints: tuple[
     values, starts = _within(values, starts, losses, task)
     tail = tails(values, starts, numbers)
     if not losses.free.all():
-        tail = pa.array(tail.to_pylist(), pa.binary(), mask=~losses.free)
+        tail = pc.if_else(pa.array(losses.free), tail, pa.scalar(None, pa.binary()))
     if told is not None:
         losses.word[losses.free] = told[losses.free]
     return pa.table({
@@ -199,15 +250,9 @@ def _table(part: Part, rows: _Rows, sizes: Floats, task: Task, keypoints: tuple[
         "tail": tail,
         **{name: centre[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
         "n_tokens": np.where(losses.free, np.diff(starts) + 1, 0).astype(np.int32),
-        "raw": _slices(part.data, rows.spans),
+        "raw": pa.array(rows.raw, pa.binary()),
         "loss": pa.array(losses.word.tolist(), pa.string()),
     })
-
-
-def _slices(data: Bytes, spans: Ints) -> pa.Array:
-    text = b"".join([data[begin:stop] for begin, stop in spans.tolist()])
-    offsets = np.concatenate([[0], np.cumsum(spans[:, 1] - spans[:, 0])]).astype(np.int32)
-    return pa.BinaryArray.from_buffers(pa.binary(), len(spans), [None, pa.py_buffer(offsets), pa.py_buffer(text)])
 
 
 def _boxes(rows: _Rows, losses: _Losses) -> Floats:
@@ -231,26 +276,31 @@ def _normalised(box: Floats, sizes: Floats) -> Floats:
 def _segments(rows: _Rows, sizes: Floats, losses: _Losses) -> tuple[Floats, Ints, npt.NDArray[np.object_]]:
     """One polygon a row, normalised; and what is lost of it all the same."""
     told: npt.NDArray[np.object_] = np.full(len(rows.found), None, object)
-    flat: list[Any] = []
+    joined: dict[int, Floats] = {}
     counts = np.zeros(len(rows.found), np.int64)
-    empty = np.zeros(len(rows.found), np.bool_)
-    for i in np.flatnonzero(losses.free).tolist():
-        given = rows.found[i].segmentation
-        if type(given) is list and len(given) == 1 and len(given[0]) >= 6 and not len(given[0]) % 2:
-            flat.append(given[0])
-            counts[i] = len(given[0])
+    wanted = np.flatnonzero(losses.free).tolist()
+    for i in wanted:
+        polygon = rows.plain[i]
+        if polygon is not None:
+            if polygon[1] >= 6 and not polygon[1] % 2:
+                counts[i] = polygon[1]
             continue
-        parts, told[i] = _parts(given)
+        parts, told[i] = _parts(rows.found[i].segmentation)
         if parts:
-            joined = join_polygons(parts).ravel().tolist()
-            flat.append(joined)
-            counts[i] = len(joined)
-        empty[i] = not parts
-    losses.add(empty, "no_polygon")
-    total = int(counts.sum())
-    values = np.fromiter(itertools.chain.from_iterable(flat), np.float64, total)
-    scale = np.repeat(sizes, counts // 2, axis=0).ravel()
-    return values / scale, np.concatenate([[0], np.cumsum(counts)]), told
+            joined[i] = join_polygons(parts).ravel()
+            counts[i] = len(joined[i])
+    losses.add(counts == 0, "no_polygon")
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    singles = counts > 0
+    singles[list(joined)] = False
+    values = parse_numbers([polygon[0] for i in np.flatnonzero(singles).tolist() if (polygon := rows.plain[i])])
+    if joined:
+        single = values
+        values = np.empty(starts[-1])
+        values[np.repeat(singles, counts)] = single
+        for i, given in joined.items():
+            values[starts[i] : starts[i + 1]] = given
+    return values / np.repeat(sizes, counts // 2, axis=0).ravel(), starts, told
 
 
 def _parts(given: Any) -> tuple[list[Floats], str | None]:

@@ -81,6 +81,14 @@ class Outline:
     rest: bytes = b"{}"
     problems: list[tuple[str, str, str]] = field(default_factory=list)
 
+    def forget(self) -> None:
+        """Let go of what is as large as the file has objects."""
+        import numpy as np
+
+        self.images = self.annotations = np.zeros((0, 2), np.int64)
+        self.image_of = np.zeros(0, np.int64)
+        self.stems, self.paths = [], []
+
 
 @dataclass
 class Part:

@@ -35,7 +35,7 @@ def open_store(address: Address, options: dict[str, Any]) -> Any:
     client, retry = client_options(options)
     given = {k: v for k, v in options.items() if k not in _OURS}
     keys = config({k: v for k, v in given.items() if k not in ("client_options", "retry_config")})
-    endpoint = str(keys.get("endpoint") or keys.get("base_url") or _endpoint_of_environment(address.protocol))
+    endpoint = str(_endpoint_given(options) or keys.get("endpoint") or _endpoint_of_environment(address.protocol))
     if endpoint.startswith("http://"):
         client["allow_http"] = True
     try:
@@ -65,12 +65,16 @@ def client_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
 
 def endpoint_host(protocol: str, options: dict[str, Any]) -> str | None:
     """The host that requests will go to, as far as it is known before the first."""
-    inner = options.get("client_kwargs") or {}
-    given = options.get("endpoint_url") or options.get("endpoint") or options.get("base_url") or inner.get(
-        "endpoint_url") or _endpoint_of_environment(protocol)
+    given = _endpoint_given(options) or _endpoint_of_environment(protocol)
     if not given and protocol == "s3":
         given = _aws_files(options.get("profile")).get("endpoint_url")
     return str(given).partition("://")[2].partition("/")[0].rpartition("@")[2] or None if given else None
+
+
+def _endpoint_given(options: dict[str, Any]) -> Any:
+    inner = options.get("client_kwargs") or {}
+    return options.get("endpoint_url") or options.get("endpoint") or options.get("base_url") or inner.get(
+        "endpoint_url")
 
 
 def _endpoint_of_environment(protocol: str) -> str:

@@ -6,12 +6,15 @@ import contextlib
 import datetime
 import errno
 import os
+import random
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pipeline.errors import ConfigError
+from pipeline.stop import check_stop
 from pipeline.storage._address import OBJECT_STORES, Address
 from pipeline.storage._client import Client, Entry, Version
 from pipeline.storage._options import scrub
@@ -23,6 +26,10 @@ T = TypeVar("T")
 #: Protocols with real folders, where a file under way can be seen: it is made under another name, then renamed.
 _RENAMING = frozenset({"sftp", "ftp", "smb", "hdfs", "webhdfs", "arrow_hdfs", "local", "file"})
 _EXTRAS = {"sftp": "sshfs", "s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "smb": "smbprotocol"}
+#: Protocols with a connection that is opened once and can break, which their file systems do not mend.
+_CONNECTED = frozenset({"sftp", "ftp", "smb"})
+#: Waits (s) before a broken connection is tried again.
+_WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
 _TEMPORARY = ".coco-diy-"
 _WIDTH = 16
 
@@ -38,22 +45,28 @@ class FsspecClient(Client):
         self.width = int(options.get("in_flight", _WIDTH))
         self._renames = address.protocol in _RENAMING
         self._scheme = address.url.partition("://")[0]
+        self._opening = threading.Lock()
         self._fs = self._open()
         # Keys are put below it as they are: as part of a URL, a ? or # in them would mean something.
         self._top: str = self._fs._strip_protocol(f"{self._scheme}://{self.address.host}/").rstrip("/")
         self._made: set[str] = set()
         self._making = threading.Lock()
 
-    def _open(self) -> Any:
+    def _open(self, **more: Any) -> Any:
         from fsspec.core import url_to_fs
 
-        options: dict[str, Any] = dict(self.options)
+        options: dict[str, Any] = {**self.options, **more}
         if self.address.protocol == "sftp":
             options.setdefault("known_hosts", ())  # ~/.ssh/known_hosts: the library would trust any server
+            options.setdefault("connect_timeout", 10)
+            options.setdefault("keepalive_interval", 15)  # else a server that falls silent is waited for without end
         elif self.address.protocol in OBJECT_STORES:
             options.setdefault("use_listings_cache", False)
         try:
-            return self._ask(lambda: url_to_fs(f"{self._scheme}://{self.address.host}", **options)[0])
+            return _asked(lambda: url_to_fs(f"{self._scheme}://{self.address.host}", **options)[0], writing=False)
+        except Missing:
+            raise ConfigError(f"{self.address.url}: a file that the options for {self.address.protocol} in conf/local/ "
+                              "name is not there; correct them") from None
         except ImportError:
             package = _EXTRAS.get(self.address.protocol, f"that fsspec wants for {self.address.protocol}")
             raise ConfigError(f"{self.address.url}: needs the package {package}; install it with pip") from None
@@ -238,21 +251,47 @@ class FsspecClient(Client):
         return True
 
     def _ask(self, call: Callable[[], T], *, writing: bool = False) -> T:
-        """What `call` returns, its errors as ours."""
+        """What `call` returns, its errors as ours; where the connection broke, there is a new one afterwards."""
+        fs = self._fs
         try:
-            return call()
-        except (Refused, Missing, ImportError, ConfigError):
+            return _asked(call, writing=writing)
+        except Refused as refused:
+            if refused.passing and self.address.protocol in _CONNECTED:
+                self._reopen(fs)
             raise
-        except FileNotFoundError:
-            if not writing:
-                raise Missing from None
-            refused = Refused("the place that it is to be written to does not exist; create it, or correct the URL",
-                              fatal=True)
-        except Exception as error:  # every file system has errors of its own
-            if isinstance(error, ValueError) and "rotocol" in str(error):
-                raise
-            refused = _refused(error)
-        raise refused
+
+    def _reopen(self, broken: Any) -> None:
+        """Make a new connection, unless another thread has done so; raises `Refused` where the server stays away."""
+        with self._opening:
+            if self._fs is not broken:
+                return
+            for wait in _WAITS:
+                check_stop()
+                time.sleep(wait * (0.5 + random.random()))
+                try:
+                    self._fs = self._open(skip_instance_cache=True)
+                except Refused as refused:
+                    last = refused
+                else:
+                    return
+            raise last
+
+
+def _asked(call: Callable[[], T], *, writing: bool) -> T:
+    try:
+        return call()
+    except (Refused, Missing, ImportError, ConfigError):
+        raise
+    except FileNotFoundError:
+        if not writing:
+            raise Missing from None
+        refused = Refused("the place that it is to be written to does not exist; create it, or correct the URL",
+                          fatal=True)
+    except Exception as error:  # every file system has errors of its own
+        if isinstance(error, ValueError) and "rotocol" in str(error):
+            raise
+        refused = _refused(error)
+    raise refused
 
 
 def _refused(error: Exception) -> Refused:  # noqa: PLR0911 - one return a kind

@@ -39,18 +39,21 @@ def must_be_whole(came: int, size: int) -> None:
 
 
 _KEYS = "check the credentials in the environment, the provider's own files or conf/local/"
+_NOT_ALLOWED = "these credentials may not do that here; allow listing, reading, writing and deleting"
 #: By the store's own word for the error (S3, Google, Azure); everything here would meet every further file.
 _CODES = {
     "InvalidAccessKeyId": f"the store does not know this access key; {_KEYS}",
     "SignatureDoesNotMatch": f"the secret key is wrong; {_KEYS}",
-    "AuthenticationFailed": f"the account key or token is wrong; {_KEYS}",
+    "AuthenticationFailed": f"the account key or token is wrong, or has expired; {_KEYS}",
+    "AuthorizationFailure": f"the account key or token is wrong, or this network is not allowed in; {_KEYS}",
     "InvalidAuthenticationInfo": f"the account key or token is wrong; {_KEYS}",
     "ExpiredToken": "the session token has expired; get a new one, then run again: it goes on where it was",
     "ExpiredTokenException": "the session token has expired; get a new one, then run again: it goes on where it was",
     "TokenRefreshRequired": "the session token has expired; get a new one, then run again: it goes on where it was",
     "InvalidToken": f"the session token is wrong; {_KEYS}",
     "RequestTimeTooSkewed": "the clock of this machine is wrong; set it",
-    "AccessDenied": "these credentials may not do that here; allow listing, reading, writing and deleting",
+    "AccessDenied": _NOT_ALLOWED,
+    "AuthorizationPermissionMismatch": _NOT_ALLOWED,
     "AccountProblem": "the account has a problem; ask the provider",
     "NoSuchBucket": "there is no such bucket; create it, or correct the URL",
     "ContainerNotFound": "there is no such container; create it, or correct the URL",
@@ -86,7 +89,7 @@ def of_status(status: str | None, code: str | None, message: str) -> Refused:  #
 
 def of_connection(text: str) -> Refused | None:
     """The refusal where no answer came at all, by what the client says of it; None where it is something else."""
-    low = text.lower()
+    low = text.lower().replace("retry_timeout", "")  # a setting, which is told with every error
     if "dns error" in low or "name or service not known" in low or "getaddrinfo" in low or "failed to lookup" in low:
         return Refused("the name of the server cannot be found; correct the endpoint, or check the network", fatal=True)
     if "certificate" in low:
@@ -100,7 +103,8 @@ def of_connection(text: str) -> Refused | None:
         return Refused("no answer came in time; run again: it goes on where it was", passing=True)
     if any(word in low for word in ("connection reset", "broken pipe", "connection closed", "incomplete",
                                     "hyper::error", "error decoding response body", "error sending request",
-                                    "connection lost", "disconnect", "end of file", "unexpected eof", "channelclosed")):
+                                    "connection lost", "not open", "disconnect", "end of file", "unexpected eof",
+                                    "channelclosed")):
         return Refused("the connection broke; run again: it goes on where it was", passing=True)
     return None
 

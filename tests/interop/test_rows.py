@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,27 @@ def test_no_image_is_dropped(make: Make, read: Reader, photographs: Path) -> Non
         assert told["classes"] == list(yaml.safe_load((target / "data.yaml").read_text())["names"].values())
         assert told["splits"] == {split: rows_of(target, split) for split in ("train", "val")}
         assert all(split["images"] for split in told["splits"].values())
+
+
+def test_a_zip_by_path_and_by_address(read: Reader, tmp_path: Path) -> None:
+    """What a trainer in a cloud is given: it unpacks the zip, and finds the one YAML with the name of the file."""
+    data = {"source": {"root": str(SAMPLE / "detect"), "names": str(PROJECT / "conf/coco.yaml"),
+                       "splits": {"train": "train2017", "val": "val2017"}},
+            "classes": ["bicycle", "car"], "workdir": str(tmp_path / "work")}
+    for name, more in (("folder", {}), ("packed", {"archive": "zip"}), ("served", {"archive": "zip"})):
+        data["target"] = {"root": str(tmp_path / name), **more}
+        told = run_process("build", write_file(tmp_path / "c.yaml", yaml.safe_dump(data)))
+        assert told.code == 0, told.err
+    (packed,), (served,) = (tmp_path / "packed").glob("*.zip"), (tmp_path / "served").glob("*.zip")
+    serve = partial(SimpleHTTPRequestHandler, directory=str(served.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        by_address = f"http://127.0.0.1:{server.server_address[1]}/{served.name}"
+        found = read("ultralytics_rows", (packed, "detect"), (by_address, "detect"))
+        server.shutdown()
+    for told_of in found:
+        assert told_of["classes"] == ["bicycle", "car"]
+        assert told_of["splits"] == {split: rows_of(tmp_path / "folder", split) for split in ("train", "val")}
 
 
 def test_an_epoch_of_each_task(make: Make, read: Reader, tmp_path: Path) -> None:
