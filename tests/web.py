@@ -92,9 +92,16 @@ class Nginx:
             self.process.wait()
             self.process = None
 
-    def log(self) -> list[tuple[int, int, str, str]]:
-        """Status, bytes of the body, path and Range of each request so far; the list is emptied."""
+    def log(self, least: int = 0) -> list[tuple[int, int, str, str]]:
+        """Status, bytes of the body, path and Range of each request so far; the list is emptied.
+
+        A line is written after the answer: `least` lines are waited for.
+        """
         path = self.folder / "access.log"
+        for _ in range(250):
+            if path.read_bytes().count(b"\n") >= least:
+                break
+            time.sleep(0.02)
         lines = [line.split(" ", 3) for line in path.read_text().splitlines()]
         os.truncate(path, 0)
         return [(int(a), int(b), c, d) for a, b, c, d in lines]
