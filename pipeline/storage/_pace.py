@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 import time
 
+#: Its own: a program that has seeded the numbers of `random` keeps them.
+CHANCE = random.Random()
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_ASKED_S = 0.5, 60.0, 600.0
 #: Without a word from the server of how often it may be asked: what a first complaint makes of it, and how the seconds
 #: between two requests grow with each complaint and shrink with each answer.
@@ -52,9 +54,9 @@ class Pace:
         """
         seconds = retry_after(asked)
         if seconds is None:
-            wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** (attempts - 1)) * random.uniform(0.5, 1.5)
+            wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** (attempts - 1)) * CHANCE.uniform(0.5, 1.5)
             return now + wait
-        when = now + max(min(seconds, _LONGEST_ASKED_S), 0.0) * random.uniform(1.0, 1.1)
+        when = now + max(min(seconds, _LONGEST_ASKED_S), 0.0) * CHANCE.uniform(1.0, 1.1)
         self._not_before = max(self._not_before, when)
         return when
 
