@@ -12,7 +12,7 @@ from pipeline._gathering import MetaFile, assemble
 from pipeline._losses import image_balance, problem_table, record_facts, row_balance, told
 from pipeline._packing import pack, packed_folder
 from pipeline._source import source_report
-from pipeline._splitting import Dealt, by_hash, by_table, split_report
+from pipeline._splitting import Dealt, by_hash, by_table, split_report, stems_twice
 from pipeline.engine import Engine
 from pipeline.errors import ConfigError, DataError, TargetError, plural
 from pipeline.exporters import Dataset
@@ -80,7 +80,7 @@ def plan_subset(
         split = without[0]
         raise ConfigError(f"source: split {split.split} has no images folder beside {split.labels}; add one, or set "
                           "target.images to none to make labels only")
-    context, dealt = _dealt(job, _plan_context(job, infos, state, suspects, fetched), engine)
+    context, dealt = _dealt(job, infos, _plan_context(job, infos, state, suspects, fetched), engine)
     with progress.stage("plan", context.buckets, "buckets") as step:
         summaries = _planner.run(context, engine, step.add)
     totals: dict[str, Any] = {}
@@ -141,7 +141,9 @@ def _files_for_folders(job: Job) -> list[str]:
     return [path for path in found if not job.target.below(path).exists()]  # a link may lead to a folder
 
 
-def _dealt(job: Job, context: PlanContext, engine: Engine) -> tuple[PlanContext, Dealt | None]:
+def _dealt(
+    job: Job, infos: Sequence[IndexInfo], context: PlanContext, engine: Engine
+) -> tuple[PlanContext, Dealt | None]:
     """The context that knows how images are dealt out, as the config says."""
     from pipeline import _planner
 
@@ -152,7 +154,7 @@ def _dealt(job: Job, context: PlanContext, engine: Engine) -> tuple[PlanContext,
     if job.split_table is not None:
         groups = _planner.strata(replace(context, dealing=dealt.dealing), engine)
         dealt = by_table(job, options, groups)
-    return replace(context, dealing=dealt.dealing), dealt
+    return replace(context, dealing=replace(dealt.dealing, twice=stems_twice(job, infos))), dealt
 
 
 def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:

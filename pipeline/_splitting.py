@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from pipeline import storage
 from pipeline._shares import SplitShares
 from pipeline.config import read_text
 from pipeline.errors import ConfigError
+from pipeline.index import IndexInfo
 from pipeline.job import Job
 from pipeline.schema import part_name
 from pipeline.split import Strata, deal, deviations, group_names, read_table, stratify, write_table
@@ -23,12 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dealing:
-    """How a bucket deals out its images: by the hash or, where `folder` is given, by its tables of group and split."""
+    """How a bucket deals out its images: by the hash or, where `folder` is given, by its tables of group and split.
+
+    `twice` are stems that stand in several splits of a source, each after the source's name: they are dealt to one
+    side, where only one of each would be left.
+    """
 
     by: str
     shares: dict[str, float]
     seed: int
     folder: str | None = None
+    twice: frozenset[str] = frozenset()
 
     def groups(self, images: pa.Table) -> list[str]:
         """The group of each of `images`; one that no group's pattern matches is a group by itself."""
@@ -36,7 +42,7 @@ class Dealing:
         return [g if g is not None else stem for g, stem in zip(group_names(stems, self.by), stems, strict=True)]
 
     def split(self, images: pa.Table, bucket: int) -> pa.Table:
-        """`images` with the split that they are dealt to."""
+        """`images` with the split that they are dealt to; those of `twice` below a folder of the split they were of."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -47,8 +53,32 @@ class Dealing:
             table = pq.read_table(os.path.join(self.folder, part_name(bucket)))
             known = dict(zip(table["group"].to_pylist(), table["split"].to_pylist(), strict=True))
             splits = [known[group] for group in groups]
-        place = images.schema.get_field_index("split")
-        return images.set_column(place, images.schema.field(place), pa.array(splits, pa.string()))
+        columns = {"split": splits}
+        if self.twice:
+            parts = [(*key.split("/", 1), stem) for key, stem in zip(
+                images["key"].to_pylist(), images["stem"].to_pylist(), strict=True)]
+            columns["stem"] = [below if f"{source}/{stem}" in self.twice else stem for source, below, stem in parts]
+        for name, values in columns.items():
+            place = images.schema.get_field_index(name)
+            images = images.set_column(place, images.schema.field(place), pa.array(values, pa.string()))
+        return images
+
+
+def stems_twice(job: Job, infos: Sequence[IndexInfo]) -> frozenset[str]:
+    """Stems that images of several splits of a source have, see `Dealing`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found: set[str] = set()
+    for source, info in zip(job.sources, infos, strict=True):
+        if len(source.spec.splits) > 1:
+            places = [os.path.join(source.index_dir, "images", part_name(bucket)) for bucket in range(info.buckets)]
+            tables = [pq.read_table(place, columns=["stem"]) for place in places]
+            counts = pa.concat_tables(tables)["stem"].value_counts()
+            stems = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+            found |= {f"{source.spec.name}/{stem}" for stem in stems.to_pylist()}
+    return frozenset(found)
 
 
 @dataclass

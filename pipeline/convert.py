@@ -23,7 +23,10 @@ def conversion(
     source has. Raises `UsageError` where the source has no layout that its format knows.
     """
     folder = formats.load(from_format)
-    places = {"root": source, "splits": _splits(source, from_format, folder, Task(task))}
+    splits = _splits(source, from_format, folder, Task(task))
+    if folder.WHOLE and from_format == to_format:  # label rows hold no captions
+        splits = {split: _with_captions(source, value, folder, Task(task)) for split, value in splits.items()}
+    places = {"root": source, "splits": splits}
     split = None if shares is None else {**_shares(shares), "seed": seed}
     return {
         "source": {"format": from_format, "task": task, "names": names, **places},
@@ -57,6 +60,19 @@ def _places(place: str, folder: str, layout: dict[str, str]) -> str | dict[str, 
     usual = os.path.isdir(os.path.join(place, layout["images"]))
     ours = f"images/{folder}"
     return {**layout, "images": ours} if not usual and os.path.isdir(os.path.join(place, ours)) else folder
+
+
+def _with_captions(source: str, value: str | dict[str, str], format_: formats.Format, task: Task) -> Any:
+    """The places of a split with the captions of its images, where the layout has such a file."""
+    place = os.path.abspath(os.path.expanduser(source))
+    places = value if isinstance(value, dict) else format_.layout(value, task)
+    folder, name = os.path.split(places["annotations"])
+    captions = os.path.join(folder, f"captions_{name.rpartition('_')[2]}")
+    if not os.path.isfile(os.path.join(place, captions)):
+        return value
+    if isinstance(value, str) and not os.path.isdir(os.path.join(place, places["images"])):
+        places = {"annotations": places["annotations"]}
+    return {**places, "captions": captions}
 
 
 def _images_beside(annotations: str) -> str:

@@ -71,10 +71,14 @@ def join_polygons(parts: Sequence[Floats]) -> Floats:
         return parts[0]
     ways: list[list[int]] = [[] for _ in parts]
     for i in range(1, len(parts)):
-        apart = ((parts[i - 1][:, None, :] - parts[i][None, :, :]) ** 2).sum(-1)
-        first, second = np.unravel_index(int(apart.argmin()), apart.shape)
-        ways[i - 1].append(int(first))
-        ways[i].append(int(second))
+        across = parts[i - 1][:, 0, None] - parts[i][:, 0]
+        down = parts[i - 1][:, 1, None] - parts[i][:, 1]
+        across *= across
+        down *= down
+        across += down
+        first, second = divmod(int(across.argmin()), len(parts[i]))
+        ways[i - 1].append(first)
+        ways[i].append(second)
     there: list[Floats] = []
     back: list[Floats] = []
     for i, (part, way) in enumerate(zip(parts, ways, strict=True)):
@@ -82,8 +86,7 @@ def join_polygons(parts: Sequence[Floats]) -> Floats:
         if len(way) == 2 and way[0] > way[1]:
             # Walked the other way round, as in the labels that Ultralytics gives out for COCO.
             way, points = [len(part) - 1 - step for step in way], part[::-1]  # noqa: PLW2901
-        points = np.roll(points, -way[0], axis=0)
-        points = np.concatenate([points, points[:1]])
+        points = np.concatenate([points[way[0] :], points[: way[0] + 1]])
         if i in (0, len(parts) - 1):
             there.append(points)
         else:

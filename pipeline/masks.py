@@ -172,7 +172,12 @@ def outlines(mask: Bools) -> tuple[list[Floats], list[Floats]]:
     """
     import numpy as np
 
-    padded = np.pad(np.asarray(mask, np.bool_), 1)
+    mask = np.asarray(mask, np.bool_)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return [], []
+    first = np.array([columns[0], rows[0]], np.float64)
+    padded = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)  # most objects are small
     across = padded[1:, 1:-1].astype(np.int8) - padded[:-1, 1:-1]  # edges along x, between a row and the one above
     along = padded[1:-1, 1:].astype(np.int8) - padded[1:-1, :-1]  # edges along y, between a column and its left one
     # Every edge is walked with the inside on its right hand: east above it, west below, south on its right, north left.
@@ -186,7 +191,7 @@ def outlines(mask: Bools) -> tuple[list[Floats], list[Floats]]:
     holes: list[Floats] = []
     while following:
         loop = _loop(following)
-        (outer if _turns_right(loop) else holes).append(np.array(loop, np.float64))
+        (outer if _turns_right(loop) else holes).append(np.array(loop, np.float64) + first)
     return outer, holes
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.conftest import Run
-from tests.helpers import PROJECT, contents
+from tests.helpers import PROJECT, contents, write_file
 
 SAMPLE = PROJECT / "tests/sample"
 
@@ -54,6 +54,22 @@ def test_yolo_keeps_its_splits(folder: Path, run: Run) -> None:
     for path in (SAMPLE / "detect/labels").rglob("*.txt"):
         split = path.parent.name.removesuffix("2017")
         assert made.get(f"labels/{split}/{path.name}", b"") == path.read_bytes()
+
+
+@pytest.mark.parametrize("place", ["", "annotations/instances_val2017.json"])
+def test_coco_json_to_coco_json_takes_its_captions_along(folder: Path, run: Run, place: str) -> None:
+    image = {"id": 1, "file_name": "a.jpg", "width": 10, "height": 10}
+    said = {"id": 5, "image_id": 1, "caption": "a kite"}
+    thing = {"id": 2, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25, "iscrowd": 0}
+    write_file(folder / "zoo/annotations/instances_val2017.json", json.dumps(
+        {"images": [image], "annotations": [thing], "categories": [{"id": 1, "name": "kite"}]}))
+    write_file(folder / "zoo/annotations/captions_val2017.json", json.dumps({"images": [image], "annotations": [said]}))
+    words = ["--from", "coco", "--to", "coco", "--set", "target.images=none"]
+    run("convert", folder / "zoo" / place, folder / "out", *words)
+    (path,) = (folder / "out/annotations").glob("captions_*.json")
+    assert json.loads(path.read_text())["annotations"] == [said]
+    run("convert", folder / "out", folder / "again", *words)
+    assert (folder / "again/annotations" / path.name).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import runpy
+import sys
+import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -121,6 +124,21 @@ def test_objects_without_ids_get_some(make: Make) -> None:
     assert [o["id"] for o in told(subset)["annotations"]] == [2, 1]
 
 
+def test_an_id_that_stands_twice_in_one_file_is_kept_once(make: Make) -> None:
+    subset = make({"a": {"train": document(annotation(3), annotation(3, bbox=[0, 0, 5, 5]), annotation(1))}}, ["car"])
+    subset.build()
+    assert [(o["id"], o["bbox"][2]) for o in told(subset)["annotations"]] == [(3, 20), (2, 5), (1, 20)]
+
+
+def test_licenses_of_all_sources_are_kept(make: Make) -> None:
+    shared = {"id": 2, "name": "CC BY"}
+    first = document(annotation(), licenses=[{"id": 1, "name": "mine"}, shared])
+    second = document(annotation(), licenses=[{"id": 1, "name": "yours"}, shared])
+    subset = make({"a": {"train": first, "val": first}, "b": {"train": second}}, ["car"])
+    subset.build()
+    assert [found["name"] for found in told(subset)["licenses"]] == ["mine", "CC BY", "yours"]
+
+
 def test_captions_come_along(make: Make) -> None:
     subset = make({"zoo": {"train": document(annotation(), images=[image(), image(2, "b.jpg")])}}, ["car"])
     said = [{"image_id": n, "id": 10 - n, "caption": f"picture {n}"} for n in (2, 1, 3)]
@@ -178,6 +196,39 @@ def test_an_image_that_is_none_stops_with_a_sentence(make: Make, tmp_path: Path)
     source = {"names": str(root / "coco.yaml"), "root": str(root), "splits": {"train": "t"}}
     error = make([source]).command("build", code=1).err
     assert f"{root}/images/t/p.jpg: is no image whose size can be read" in error
+
+
+@pytest.mark.parametrize("yaml_", ["portable", "absolute"])
+def test_the_lines_for_detectron2_register_each_split(
+    make: Make, tmp_path: Path, yaml_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are run against a stand-in: detectron2 has no wheel. It takes what the real function takes."""
+    seen: dict[str, tuple[dict[str, Any], Path, Path]] = {}
+
+    def register_coco_instances(name: str, metadata: dict[str, Any], json_file: str, image_root: str) -> None:
+        assert all(isinstance(value, str) for value in (name, json_file, image_root))
+        assert name not in seen
+        seen[name] = metadata, Path(json_file), Path(image_root)
+
+    for module in ("detectron2", "detectron2.data", "detectron2.data.datasets"):
+        monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
+    vars(sys.modules["detectron2.data.datasets"])["register_coco_instances"] = register_coco_instances
+    root = tmp_path / "zoo"
+    for split, name in (("train", "a.jpg"), ("val", "sub/b.jpg")):
+        text = json.dumps(document(annotation(), images=[image(1, name)]))
+        write_file(root / f"annotations/instances_{split}.json", text)
+        write_file(root / split / name, jpeg(100, 50))
+    source = {"format": "coco", "root": str(root), "splits": {"train": "train", "val": "val"}}
+    subset = make([source], images="copy", root=str(tmp_path / "it's {mine}"), yaml=yaml_)
+    subset.build()
+    target = tmp_path / "it's {mine}"
+    runpy.run_path(str(target / "detectron2_datasets.py"))
+    assert list(seen) == ["it's {mine}_train", "it's {mine}_val"]
+    for metadata, file, images in seen.values():
+        assert metadata == {}
+        data = json.loads(file.read_text())
+        assert [c["id"] for c in data["categories"]] == list(range(1, len(data["categories"]) + 1))
+        assert all((images / found["file_name"]).is_file() for found in data["images"])
 
 
 def test_there_and_back_again(make: Make, make_subset: MakeSubset, shared: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.formats import coco
-from pipeline.formats._numbers import tails
+from pipeline.formats._numbers import parse_numbers, tails
 from pipeline.schema import LabelState, Task
 from tests.conftest import MakeSubset, Run, Subset
 from tests.helpers import PROJECT, contents, picture, write_file
@@ -57,6 +57,12 @@ def test_a_row() -> None:
     assert (problems, states) == ([], [LabelState.FOUND])
 
 
+@pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT])
+def test_whole_numbers_may_be_written_as_tables_write_them(task: Task) -> None:
+    (row,), problems, _ = parse(document(annotation(1.0, image_id=1.0, category_id=3.0, iscrowd=0.0)), task)
+    assert (row["label"], row["class_id"], row["loss"], problems) == ("car", 3, None, [])
+
+
 LOST: dict[str, tuple[Task, dict[str, Any]]] = {
     "crowd": (Task.DETECT, {"iscrowd": 1}),
     "no_box": (Task.DETECT, {"bbox": None}),
@@ -81,6 +87,41 @@ def test_what_is_in_no_row_is_counted_and_kept(reason: str) -> None:
 def test_a_segmentation_without_a_polygon(segmentation: Any) -> None:
     (row,), problems, _ = parse(document(annotation(segmentation=segmentation)), Task.SEGMENT)
     assert (row["loss"], problems) == ("no_polygon", [])
+
+
+@pytest.mark.parametrize("written", [
+    "[[10,10,30,10,30,30,10,30]]", "[[10, 10.0, 30, 1e1, 30, 3E+1, 10, 30.00]]", "[ [10 ,10,30,10,\n 30,30,10,30 ] ]",
+    "[[10,10,30,10,30,30,10,30],[1,2]]"])
+def test_a_polygon_however_it_is_written(written: str) -> None:
+    text = json.dumps(document(annotation(segmentation="HERE"), annotation(2, segmentation="OTHER")))
+    text = text.replace('"HERE"', written).replace('"OTHER"', "[[0.1,1.25,99.3000000000000001,2,50,50]]")
+    (row, other), problems, _ = parse(text.encode(), Task.SEGMENT)
+    assert row["tail"] == b" 0.100000 0.200000 0.300000 0.200000 0.300000 0.600000 0.100000 0.600000"
+    assert other["tail"] == b" 0.001000 0.025000 0.993000 0.040000 0.500000 1.000000"
+    assert problems == []
+
+
+@pytest.mark.parametrize("segmentation", [[["1", 2, 3, 4, 5, 6]], [[1, 2, None, 4, 5, 6]], [1, 2, 3, 4, 5, 6], "x", 7,
+                                          [[[1, 2], [3, 4], [5, 6]]], [{"a": 1}]])
+def test_a_segmentation_of_another_kind_is_bad_and_spoils_no_other(segmentation: Any) -> None:
+    data = document(annotation(segmentation=segmentation), annotation(2, image_id=2), annotation(3, category_id=8),
+                    annotation(4, bbox=[0, 0, 5, 5]), images=[image(), image(2, "b.jpg")])
+    rows, problems, _ = parse(data, Task.SEGMENT)
+    assert [json.loads(row["raw"])["id"] for row in rows] == [4, 2]
+    assert [row["tail"] for row in rows] == [rows[0]["tail"]] * 2
+    assert [reason for reason, _ in problems] == ["bad_annotation", "no_such_category"]
+    assert problems[0][1].startswith("annotation 1 is none of COCO")
+
+
+@given(st.lists(st.lists(st.floats(0, 1e6).filter(lambda v: v == 0 or v > 1e-3), min_size=6, max_size=12), max_size=5))
+def test_numbers_are_read_to_the_last_bit(rows: list[list[float]]) -> None:
+    assert parse_numbers([",".join(map(repr, row)).encode() for row in rows]).tolist() == [v for r in rows for v in r]
+
+
+def test_numbers_in_the_middle_are_rounded_by_their_exact_value() -> None:
+    pixels = np.arange(0, 64_000, 4) / 100 / 640  # every other one has its seventh digit a 5, or nearly
+    (made,) = tails(pixels, np.array([0, len(pixels)]), "%.6f").to_pylist()
+    assert made == "".join(f" {v:.6f}" for v in pixels).encode()
 
 
 def test_parts_of_an_object() -> None:
@@ -112,6 +153,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no image id": (document(annotation(image_id=None)), "no_such_image"),
     "no such category": (document(annotation(category_id=4)), "no_such_category"),
     "a box of words": (document(annotation(bbox=["1", 2, 3, 4])), "bad_annotation"),
+    "a category of words among good ones": (document(annotation(category_id=[3])), "bad_annotation"),
     "no object": (document(17), "no_such_image"),
     "image id twice": (document(images=[image(), image(1, "b.jpg")]), "image_twice"),
     "stem twice": (document(images=[image(), image(2, "a.png")]), "stem_twice"),

@@ -58,6 +58,28 @@ def test_every_image_is_dealt_once_and_nothing_is_left_to_do(cams: Path, make_su
     assert _sides(third) != sides
 
 
+@pytest.mark.parametrize("stratify", [False, True])
+def test_two_images_of_one_name_are_both_kept(stratify: bool, tmp_path: Path, make_subset: MakeSubset) -> None:
+    """Splits of the source had them apart; dealt anew they are on one side, and still two."""
+    labels: dict[str, dict[str, bytes | str]] = {
+        "train2017": {"a": "0 0.5 0.5 0.1 0.1\n", "sub/b": "", "only": "2 0.5 0.5 0.1 0.1\n"},
+        "val2017": {"a": "1 0.5 0.5 0.2 0.2\n", "sub/b": "1 0.5 0.5 0.3 0.3\n"}}
+    images = {split: tuple(f"{stem}.jpg" for stem in files) for split, files in labels.items()}
+    source = make_tree(tmp_path / "source", labels, images, CLASSES)
+    subset = make_subset(source, "twins", classes=list(CLASSES), select={"backgrounds": "all"},
+                         split={"train": 0.5, "val": 0.5, "stratify": stratify})
+    told = subset.build()
+    assert told["images"]["kept"] == 5
+    made = {p.split("/", 2)[2]: (p.split("/")[1], c) for p, c in contents(subset.target).items() if p.startswith("lab")}
+    assert {name: content for name, (_, content) in made.items()} == {
+        **{f"{split}/{stem}.txt": str(labels[split][stem]).encode() for split in labels for stem in ("a", "sub/b")},
+        "only.txt": b"2 0.5 0.5 0.1 0.1\n"}
+    for stem in ("a", "sub/b"):
+        assert made[f"train2017/{stem}.txt"][0] == made[f"val2017/{stem}.txt"][0]
+    kept = {p: c for p, c in contents(subset.target).items() if p.startswith("images/")}
+    assert len(set(kept.values())) == len(kept) == 5
+
+
 def test_the_text_tells_how_near_it_came(cams: Path, make_subset: MakeSubset) -> None:
     out = _make(make_subset, cams, train=0.8, val=0.2).command("plan").out
     assert "Images dealt out: train 0." in out

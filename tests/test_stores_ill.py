@@ -71,6 +71,11 @@ def names(count: int) -> tuple[list[str], list[bytes]]:
     return [f"{i}.txt" for i in range(count)], [b"content %d" % i for i in range(count)]
 
 
+def test_a_server_that_is_not_there_is_told() -> None:
+    with pytest.raises(StorageError, match=r"ftp://127.0.0.1:1/x: cannot be opened: no server answers"):
+        storage.locate("ftp://127.0.0.1:1/x").fingerprints(["a.zip"])
+
+
 @pytest.mark.parametrize("fault", ["slow", "cut", "hang", "damage"])
 def test_what_passes_is_tried_again(proxy: Proxy, options: Configure, fault: str) -> None:
     if fault == "hang":

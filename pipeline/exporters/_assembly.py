@@ -1,7 +1,8 @@
 """One JSON of the objects of all buckets, a piece at a time. Part of `exporters`.
 
 Buckets are merged in the order of keys, so the bytes do not depend on how many there are; each is read where it lies
-on the disk, and what is in memory at once is a piece of it.
+on the disk, and what is in memory at once is a piece of it: that, and some 25 bytes an object, since no two may have
+the same id.
 """
 
 from __future__ import annotations
@@ -172,18 +173,20 @@ def _put(text: bytes, span: tuple[int, int], value: int, name: bytes) -> bytes:
 
 
 def _head(dataset: Dataset, split: str) -> dict[str, bytes]:
-    """What stands before the images: of each key what the first source has; licenses of all."""
+    """What stands before the images: of each key what the first source has; licenses of all.
+
+    Images keep the license that they name, so two licenses of one id stay both: which is meant only the sources tell.
+    """
     head: dict[str, bytes] = {}
-    licenses: dict[bytes, bytes] = {}
+    licenses: dict[bytes, None] = {}
     for document in _documents(dataset, split):
         for key, value in document.items():
             if key == "licenses":
-                for text in _list(value):
-                    licenses.setdefault(_id_text(text), text)
+                licenses |= dict.fromkeys(_list(value))
             elif key not in _OURS:
                 head.setdefault(key, bytes(value))
     head = {"info": b'{"description": "Made by coco-diy"}', **head} if "info" not in head else head
-    return head | {"licenses": b"[" + b", ".join(licenses.values()) + b"]"}
+    return head | {"licenses": b"[" + b", ".join(licenses) + b"]"}
 
 
 def _documents(dataset: Dataset, split: str) -> Iterator[dict[str, msgspec.Raw]]:
@@ -198,13 +201,6 @@ def _list(value: msgspec.Raw) -> list[bytes]:
         return [bytes(item) for item in msgspec.json.decode(value, type=list[msgspec.Raw])]
     except msgspec.DecodeError:
         return []
-
-
-def _id_text(text: bytes) -> bytes:
-    try:
-        return bytes(msgspec.json.decode(text, type=dict[str, msgspec.Raw]).get("id", msgspec.Raw(text)))
-    except msgspec.DecodeError:
-        return text
 
 
 def _categories(dataset: Dataset) -> bytes:

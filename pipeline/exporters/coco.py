@@ -94,16 +94,13 @@ def _detectron2(dataset: Dataset, kind: str) -> bytes:
 
     https://detectron2.readthedocs.io/en/latest/tutorials/datasets.html
     """
-    folder = dataset.root.rstrip("/").rpartition("/")[2]
-    root = (f"Path({dataset.root.rstrip('/')!r})" if dataset.yaml == "absolute"
-            else "Path(__file__).resolve().parent")
-    name = folder if dataset.yaml == "absolute" else "{root.name}"
-    prefix = "" if dataset.yaml == "absolute" else "f"
+    root = dataset.root.rstrip("/")
+    absolute = dataset.yaml == "absolute"
     lines = ["# Made by coco-diy; a build writes it anew. Run it before training, as in `import detectron2_datasets`.",
              "from pathlib import Path", "",
              "from detectron2.data.datasets import register_coco_instances", "",
-             f"root = {root}"]
-    lines += [f"register_coco_instances({prefix}\"{name}_{split}\", {{}}, "
+             f"root = {f'Path({root!r})' if absolute else 'Path(__file__).resolve().parent'}"]
+    lines += [f"register_coco_instances(f'{{root.name}}_{split}', {{}}, "
               f"str(root / 'annotations/{kind}_{split}.json'), str(root / 'images/{split}'))"
               for split in dataset.splits]
     return ("\n".join(lines) + "\n").encode()

@@ -42,9 +42,9 @@ class _Image(msgspec.Struct, gc=False):
 class _Box(msgspec.Struct, gc=False):
     """What task detect reads of an annotation; what else it has is passed over."""
 
-    category_id: int | str | None = None
+    category_id: int | str | float | None = None  # tools of tables write whole numbers as 3.0
     bbox: list[float] | None = None
-    iscrowd: int | bool | None = 0
+    iscrowd: int | bool | float | None = 0
 
 
 class _Segment(_Box, gc=False):
@@ -59,7 +59,7 @@ class _Polygons(_Box, gc=False):
 
 class _Pose(_Box, gc=False):
     keypoints: list[float] | None = None
-    num_keypoints: int | None = None
+    num_keypoints: int | float | None = None
 
 
 _image = msgspec.json.Decoder(_Image).decode
@@ -154,7 +154,7 @@ def _decode(part: Part, owner: Ints, line: Ints, spans: Ints, sizes: Floats, tas
             reason, told = "bad_annotation", f"annotation {_id_of(raws[i])} is none of COCO ({annotation})"
         elif (category := annotation.category_id) in part.labels:
             rows.label.append(part.labels[category])
-            rows.class_id.append(category if isinstance(category, int) and abs(category) < 2**31 else -1)
+            rows.class_id.append(-1 if isinstance(category, str) or abs(category) >= 2**31 else int(category))
             continue
         else:
             reason = "no_such_category"

@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import errno
 import os
-import random
 import threading
 import time
 import uuid
@@ -19,6 +18,7 @@ from pipeline.storage._address import OBJECT_STORES, Address
 from pipeline.storage._client import Client, Entry, Version
 from pipeline.storage._deleting import delete_each
 from pipeline.storage._options import scrub
+from pipeline.storage._pace import CHANCE
 from pipeline.storage._refused import Missing, Refused, must_be_whole, of_connection, of_status
 from pipeline.storage._window import persist
 
@@ -259,7 +259,7 @@ class FsspecClient(Client):
                 return
             for wait in _WAITS:
                 check_stop()
-                time.sleep(wait * (0.5 + random.random()))
+                time.sleep(wait * CHANCE.uniform(0.5, 1.5))
                 try:
                     self._fs = self._open(skip_instance_cache=True)
                 except Refused as refused:

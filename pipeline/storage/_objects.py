@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import random
 import re
 import threading
 import time
@@ -30,7 +29,7 @@ from pipeline.storage._refused import (
     of_connection,
     of_status,
 )
-from pipeline.storage._window import WIDTH
+from pipeline.storage._window import WIDTH, wait_after
 
 T = TypeVar("T")
 
@@ -134,7 +133,7 @@ class ObjectClient(Client):
             except Refused as refused:
                 if not refused.passing or attempt == _TRIES - 1:
                     raise
-            time.sleep(0.2 * 2**attempt * (0.5 + random.random()))
+            time.sleep(wait_after(attempt))
 
     def _list_after(self, prefix: str, last: str | None) -> Iterator[Sequence[Entry]]:
         import obstore
