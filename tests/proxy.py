@@ -19,6 +19,8 @@ ANSWERS = {
     "expired": (400, b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"),
     "denied": (403, b"<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>"),
     "silent": (403, b""),
+    "not implemented": (501, b"<Error><Code>NotImplemented</Code><Message>Conditional object PUTs are not supported."
+                             b"</Message></Error>"),
     "unknown": (401, b"<Error><Code>AuthenticationRequired</Code><Message>Authentication required.</Message></Error>"),
 }
 
@@ -40,6 +42,8 @@ class Proxy:
 
     upstream: int
     fault: Callable[[str, str, int], str | None] = lambda _method, _path, _time: None
+    #: Whether uploads may have conditions; Swift refuses them.
+    conditions: bool = True
     requests: list[Request] = field(default_factory=list)
     times: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -76,6 +80,9 @@ class Proxy:
                     proxy.times[self.command, path] += 1
                     number = proxy.times[self.command, path]
                 fault = proxy.fault(self.command, path, number)
+                if self.command == "PUT" and not proxy.conditions and (
+                        self.headers["If-None-Match"] or self.headers["If-Match"]):
+                    fault = "not implemented"
                 if fault == "hang":
                     time.sleep(2)
                     self.close_connection = True

@@ -60,18 +60,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _children(parent: int) -> list[int]:
-    """Processes that `parent` started, and what these started."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(path.parent.name)] = int(path.read_text(errors="replace").rpartition(")")[2].split()[1])
-    found = [parent]
-    for one in found:
-        found += [child for child, its in parents.items() if its == one]
-    return found[1:]
-
-
 @dataclass
 class Server:
     """A server process: what it is called, its port, fsspec's options for it, and how it is started again."""
@@ -112,13 +100,24 @@ class Server:
     def kill(self) -> None:
         """As if the machine had lost power; with those that it left its connections to."""
         if self.process is not None:
-            children = _children(self.process.pid)
+            children = self.children()
             self.process.send_signal(self.end_by)
             self.process.wait()
             for child in children:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
             self.process = None
+
+    def children(self) -> list[int]:
+        """Processes that it started, and what these started."""
+        parents = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                parents[int(path.parent.name)] = int(path.read_text(errors="replace").rpartition(")")[2].split()[1])
+        found = [self.process.pid] if self.process else []
+        for one in found:
+            found += [child for child, its in parents.items() if its == one]
+        return found[1:]
 
     def end(self) -> None:
         """End it for good."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -319,6 +321,42 @@ def test_a_server_of_sftp_that_is_killed_and_comes_back(tmp_path: Path, local: A
         assert killed[0] < 200
         assert (results.done, results.failed) == (200, {})
         assert {paths[f.index]: f.data for f in place.fetch_many(paths)} == dict(zip(paths, data, strict=True))
+
+
+def test_a_server_of_sftp_that_falls_silent(tmp_path: Path, local: Any) -> None:
+    with stores.running(stores.sftp(tmp_path / "sftp")) as server:
+        local({**server.options, "keepalive_interval": 0.1})
+        place = storage.locate(f"{server.url}/subset")
+        place.write("first.txt", b"1")
+        silent = server.children()
+        for child in silent:
+            os.kill(child, signal.SIGSTOP)
+        try:
+            paths, data = names(20)
+            results = place.write_many(paths, data)
+            assert (results.done, results.failed) == (20, {})
+        finally:
+            for child in silent:
+                os.kill(child, signal.SIGKILL)
+
+
+def test_a_server_of_sftp_whose_disk_is_full(tmp_path: Path, local: Any) -> None:
+    server = stores.sftp(tmp_path / "sftp")
+    disk = server.folder / "data" / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], check=False,
+                             capture_output=True, timeout=60)
+    if mounted.returncode != 0:
+        pytest.skip("may not mount a small disk")
+    try:
+        with stores.running(server):
+            local(server.options)
+            paths = [f"{i}.txt" for i in range(1000)]
+            with pytest.raises(StorageError, match=r"cannot be written: the server says no more than that it failed "
+                                                   r"\(SFTPFailure: Failure\); its disk may be full"):
+                storage.locate(f"{server.url}/disk/x").write_many(paths, [b"x" * 9000] * 1000)
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True, timeout=60)
 
 
 def test_sftp_that_refuses(tmp_path: Path, local: Any) -> None:

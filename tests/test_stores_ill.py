@@ -334,6 +334,19 @@ def test_a_lease_that_is_lost_stops_its_holder(options: Configure, monkeypatch: 
     assert not STOP.is_set()
 
 
+def test_a_lock_where_uploads_may_have_no_conditions(proxy: Proxy, options: Configure) -> None:
+    """As on Swift, which answers 501: the claim is written without, and looked at again."""
+    proxy.conditions = False
+    place = storage.locate(SUBSET)
+    with place.lock("lock", "the target"):
+        assert place.lock_holder("lock") is not None
+        with pytest.raises(LockError, match="the target is in use by process"), place.lock("lock", "the target"):
+            raise AssertionError
+    assert place.read("lock") is None
+    # Asked once with a condition, then claimed without, and once more to see what the store makes of it.
+    assert len([r for r in proxy.requests if r.method == "PUT" and r.path.endswith("/lock")]) == 3
+
+
 def test_a_dead_holder_is_known(options: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     place = storage.locate(SUBSET)
     code = ("import os, signal\nfrom pipeline import storage\n"

@@ -298,6 +298,9 @@ def _refused(error: Exception) -> Refused:  # noqa: PLR0911 - one return a kind
         return of_status("403", None, text)
     if number in (errno.ENOSPC, errno.EDQUOT) or "NoSpace" in text or "QuotaExceeded" in text:
         return of_status("507", None, text)
+    if text.startswith("SFTPFailure"):  # all that OpenSSH says, of a full disk, too
+        return Refused(f"the server says no more than that it failed ({text}); its disk may be full, or a folder stand "
+                       "in the way: look there, then run again: it goes on where it was", passing=True)
     if isinstance(error, ConnectionRefusedError):
         return of_connection("connection refused") or Refused(text)
     if isinstance(status, int) and 300 <= status < 600:

@@ -59,6 +59,8 @@ class ObjectClient(Client):
         self._store = open_store(address, options)
         self._root: Any = None
         self._plain_etags = True  # MD5, until one is seen that is not
+        self._conditions = True  # are kept, until the store says that it knows none
+        self._once: Any = None
 
     # Reading
 
@@ -267,23 +269,31 @@ class ObjectClient(Client):
     def _conditionally(self, key: str, data: bytes, mode: Any) -> bool:
         from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
 
-        try:
-            self._put(key, data, mode=mode)
-        except (AlreadyExistsError, PreconditionError):
-            return False
-        except NotSupportedError:
-            self._put(key, data)
-        except Refused as refused:
-            if not refused.reason.startswith("501"):
-                raise
-            self._put(key, data)
+        if self._conditions:
+            if self._once is None:  # else obstore asks again and again where a store says that it knows no conditions
+                once = {**self.options, "retry_config": {"max_retries": 0}}
+                self._once = open_store(self.address, once)
+            try:
+                self._put(key, data, mode=mode, store=self._once)
+            except (AlreadyExistsError, PreconditionError):
+                return False
+            except NotSupportedError:
+                self._conditions = False
+            except Refused as refused:
+                if not refused.reason.startswith("501"):
+                    raise
+                self._conditions = False
+            else:
+                return True
+        self._put(key, data)
         return True
 
-    def _put(self, key: str, data: bytes, mode: Any = None) -> str | None:
+    def _put(self, key: str, data: bytes, mode: Any = None, store: Any = None) -> str | None:
         import obstore
 
-        found = _ask(lambda: obstore.put(self._store, key, data, attributes={"Content-Type": content_type(key)},
-                                         use_multipart=False, mode=mode), writing=True)
+        kind, store = {"Content-Type": content_type(key)}, store or self._store
+        found = _ask(lambda: obstore.put(store, key, data, attributes=kind, use_multipart=False, mode=mode),
+                     writing=True)
         tag: str | None = found["e_tag"]
         return tag
 

@@ -99,8 +99,8 @@ _BROKEN = (
      "no server answers there; check the endpoint and the network, then run again: it goes on where it was", False),
     (("timed out", "timeout", "deadline"), "no answer came in time; run again: it goes on where it was", True),
     (("connection reset", "broken pipe", "connection closed", "incomplete", "hyper::error",
-      "error decoding response body", "error sending request", "connection lost", "not open", "disconnect",
-      "end of file", "unexpected eof", "channelclosed"),
+      "error decoding response body", "error sending request", "connection lost", "connectionlost", "not open",
+      "disconnect", "end of file", "unexpected eof", "channelclosed"),
      "the connection broke; run again: it goes on where it was", True),
 )
 
