@@ -199,17 +199,21 @@ def _plain(segmentation: msgspec.Raw) -> Plain | None:
         text = text.translate(None, _BLANKS)
     if text[:2] != b"[[" or text[-2:] != b"]]":
         return None
-    parts = [text[2:-2]]
-    if b"]" in parts[0]:
-        parts = parts[0].translate(None, _BLANKS).split(b"],[")
+    numbers = text[2:-2]
+    commas = numbers.translate(None, _DIGITS)
+    if commas.strip(b","):
+        return _plain_parts(numbers.translate(None, _BLANKS).split(b"],["))
+    count = len(commas) + 1
+    return (numbers, [count], True) if count >= 6 and not count % 2 else (b"", [], False)
+
+
+def _plain_parts(parts: list[bytes]) -> Plain | None:
     commas = [part.translate(None, _DIGITS) for part in parts]
     if any(rest.strip(b",") for rest in commas):
         return None
     counts = [len(rest) + 1 for rest in commas]
     good = [i for i, count in enumerate(counts) if count >= 6 and not count % 2]
-    if len(good) == len(parts):
-        return parts[0] if len(parts) == 1 else b",".join(parts), counts, True
-    return b",".join([parts[i] for i in good]), [counts[i] for i in good], False
+    return b",".join([parts[i] for i in good]), [counts[i] for i in good], len(good) == len(parts)
 
 
 def _id_of(raw: Any) -> str:
