@@ -21,10 +21,11 @@ from pipeline.config import Config, load_config, validate
 from pipeline.errors import ConfigError, DataError, StorageError
 from pipeline.fetch import fetch, needed
 from pipeline.progress import Progress
+from pipeline.storage import _pace
 from tests.archives import pack
 from tests.conftest import Run
 from tests.helpers import PROJECT, contents, write_file
-from tests.web import Faults, Nginx, faulty, nginx_in
+from tests.web import Faults, Nginx, faulty, free_port, nginx_in
 
 BLOB = random.Random(4).randbytes(30 << 20)
 MD5 = hashlib.md5(BLOB).hexdigest()
@@ -177,6 +178,21 @@ def test_a_refusal_is_told_at_once(tmp_path: Path, status: int) -> None:
     assert len(faults.asked) == 1
 
 
+@pytest.mark.parametrize(("location", "asked"), [("file:///etc/hostname", 1), ("/blob.bin", 11)])
+def test_what_no_second_try_changes_is_told_at_once(tmp_path: Path, location: str, asked: int) -> None:
+    faults = Faults(answers=[(302, {"Location": location})] * 50)
+    with faulty(faults) as url, pytest.raises(StorageError, match=r"/blob.bin: .*: check the URL"):
+        get(config_of(tmp_path, f"{url}/blob.bin"))
+    assert len(faults.asked) == asked
+    assert left(tmp_path) == []
+
+
+def test_a_server_that_never_answered_is_given_up_sooner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pace, "_FIRST_WAIT_S", 0.01)
+    with pytest.raises(StorageError, match=r"/blob.bin: .*connect.*, 5 times in a row; run again later"):
+        get(config_of(tmp_path, f"http://127.0.0.1:{free_port()}/blob.bin"))
+
+
 def test_secrets_of_a_url_are_not_shown(tmp_path: Path) -> None:
     with faulty(Faults()) as url, pytest.raises(StorageError) as caught:
         get(config_of(tmp_path, f"{url.replace('//', '//me:geheim@')}/blob.bin?token=geheim"))
@@ -214,10 +230,10 @@ def test_the_disk_must_hold_all_that_comes(tmp_path: Path) -> None:
 
 
 def test_limits_hold(tmp_path: Path, nginx: Nginx) -> None:
-    write_file(nginx.www / "blob.bin", BLOB[: 6 << 20])
+    write_file(nginx.www / "small.bin", BLOB[: 6 << 20])
     began = time.monotonic()
-    get(config_of(tmp_path, f"{nginx.url}/blob.bin", fetching={"bytes_per_second": 3 << 20, "connections": 2}))
-    assert time.monotonic() - began > 1.5
+    get(config_of(tmp_path, f"{nginx.url}/small.bin", fetching={"bytes_per_second": 6 << 20, "connections": 2}))
+    assert time.monotonic() - began > 0.7
 
 
 def test_requests_to_a_folder_are_limited_too(tmp_path: Path) -> None:

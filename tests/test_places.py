@@ -16,8 +16,9 @@ import xxhash
 import yaml
 
 from pipeline import storage
-from pipeline.errors import ConfigError, LockError, StorageError
-from pipeline.storage import Location
+from pipeline.errors import ConfigError, Interrupted, LockError, StorageError
+from pipeline.stop import STOP, check_stop
+from pipeline.storage import Location, _lease
 from pipeline.storage._address import parse
 from pipeline.storage._clients import client_for
 from tests import stores
@@ -35,6 +36,12 @@ MAKERS = stores.MAKERS | {"ceph": ceph}
 NAMES = ["plain.txt", "two words.txt", "ü/ñ日本🚲.txt", "a#b.txt", "50%.txt", "50%25.txt", "a+b&c=d.txt",
          "(x)[y]'z.txt", "q?.txt", "~t*.txt", "a:b;c,d@e$f!.txt", "deep/er/and/deeper.txt", "UPPER.JPG", ".hidden.txt"]
 TXT = frozenset({".txt"})
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else claims the same lock here."""
+    monkeypatch.setattr(_lease, "SETTLE_S", 0.05)
 
 
 @pytest.fixture(scope="session")
@@ -244,6 +251,21 @@ def test_a_lock_keeps_others_out(place: Location) -> None:
     assert place.lock_holder(".coco-diy/lock") is None
     with place.lock(".coco-diy/lock", "the target"):
         pass
+
+
+@pytest.mark.parametrize("kind", KINDS[1:], indirect=True)
+def test_a_run_that_is_stopped_gives_its_lock_back(place: Location) -> None:
+    def stop_amid() -> None:
+        with place.lock("lock", "the target"):
+            STOP.set()
+            check_stop()
+
+    try:
+        with pytest.raises(Interrupted):
+            stop_amid()
+    finally:
+        STOP.clear()
+    assert place.read("lock") is None
 
 
 @pytest.mark.parametrize("kind", ["gs", "az", CEPH], indirect=True)

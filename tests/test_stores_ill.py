@@ -71,6 +71,11 @@ def names(count: int) -> tuple[list[str], list[bytes]]:
     return [f"{i}.txt" for i in range(count)], [b"content %d" % i for i in range(count)]
 
 
+def test_a_server_that_is_not_there_is_told() -> None:
+    with pytest.raises(StorageError, match=r"ftp://127.0.0.1:1/x: cannot be opened: no server answers"):
+        storage.locate("ftp://127.0.0.1:1/x").fingerprints(["a.zip"])
+
+
 @pytest.mark.parametrize("fault", ["slow", "cut", "hang", "damage"])
 def test_what_passes_is_tried_again(proxy: Proxy, options: Configure, fault: str) -> None:
     if fault == "hang":
@@ -204,7 +209,7 @@ def test_copies_within_a_store_do_not_pass_through_here(proxy: Proxy, options: C
 
 
 def test_requests_of_builds(
-    proxy: Proxy, options: Configure, town: Path, make_subset: MakeSubset, monkeypatch: pytest.MonkeyPatch
+    server: stores.Server, proxy: Proxy, options: Configure, town: Path, make_subset: MakeSubset
 ) -> None:
     subset = make_subset(town, target={"root": SUBSET})
     subset.build()
@@ -221,6 +226,13 @@ def test_requests_of_builds(
     proxy.reset()
     assert subset.plan()["changes"] == 0
     assert sum(r.path.endswith(("/manifest.json", "/intent.json")) for r in proxy.requests) == 2
+    yaml_there = set()
+
+    def look(method: str, path: str, _time: int) -> None:
+        if method == "PUT" and "/labels/" in path:
+            yaml_there.add((server.folder / "data/bucket/subset/data.yaml").exists())
+
+    proxy.fault = look
     told = subset.build("--set", "classes=[car, bicycle]")
     written = told["plan"]["write"]["label"]["files"]
     assert written
@@ -228,6 +240,17 @@ def test_requests_of_builds(
     labels = [r for r in proxy.requests if r.method == "PUT" and "/labels/" in r.path]
     assert images == []
     assert len(labels) == written
+    # There is no YAML while labels change; it comes back after the last, and the manifest is the last of all.
+    assert yaml_there == {False}
+    written_to = [r.path.removeprefix("/bucket/subset/") for r in proxy.requests if r.method == "PUT"]
+    after = written_to[written_to.index("data.yaml") :]
+    assert [name for name in after if name.startswith(("labels/", "images/"))] == []
+    assert [name for name in after if "/runs/" not in name][-1] == ".coco-diy/manifest.json"
+    proxy.reset()
+    gone = subset.build("--set", "classes=[car]")["plan"]["delete"]
+    assert min(gone["label"]["files"], gone["image"]["files"]) > 1
+    singly = [r.path for r in proxy.requests if r.method == "DELETE"]
+    assert [path for path in singly if "/labels/" in path or "/images/" in path] == []
 
 
 def test_an_upload_cut_in_two_leaves_nothing(

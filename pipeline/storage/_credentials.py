@@ -39,15 +39,40 @@ def open_store(address: Address, options: dict[str, Any]) -> Any:
     if endpoint.startswith("http://"):
         client["allow_http"] = True
     try:
-        bucket = address.host.partition("@")[0]
-        if "@" in address.host:  # abfs://container@account.dfs.core.windows.net
-            keys.setdefault("account_name", address.host.partition("@")[2].partition(".")[0])
+        bucket, account = bucket_of(address)
+        if account:
+            keys.setdefault("account_name", account)
         return make(bucket, client_options=client, retry_config=retry, **keys)
     except (BaseError, ValueError, TypeError) as error:
         # What obstore says may quote the options, and with them a secret.
         raise ConfigError(f"{address.url}: the options for {address.protocol} in conf/local/ are not understood "
                           f"({type(error).__name__}); they are fsspec's: {', '.join(sorted(keys)) or 'none'} were "
                           "given") from None
+
+
+def bucket_of(address: Address) -> tuple[str, str]:
+    """Bucket or container, and the account where it is named: ``abfs://container@account.dfs.core.windows.net``."""
+    bucket, _, server = address.host.partition("@")
+    return bucket, server.partition(".")[0]
+
+
+def open_top(address: Address, options: dict[str, Any], store: Any) -> Any:
+    """The endpoint of `store` itself as a store, a bucket or container being the first step of a key.
+
+    Only so can a copy cross buckets.
+    """
+    if address.protocol == "az":
+        account = bucket_of(address)[1]
+        given = _az(options)
+        where, sep, last = str(given.get("endpoint") or _endpoint_of_environment("az")).rstrip("/").rpartition("/")
+        if sep and not where.endswith("/"):  # the account is a step of the path, as emulators have it
+            return open_store(Address(address.url, "az", last, ""), given | {"endpoint": where})
+        return open_store(Address(address.url, "az", f"@{account}" if account else "", ""), options)
+    endpoint = store.config.get("endpoint") or f"https://s3.{store.config.get('region') or 'us-east-1'}.amazonaws.com"
+    given = {k: v for k, v in options.items() if k not in ("endpoint_url", "endpoint", "config_kwargs")}
+    inner = {k: v for k, v in (given.pop("client_kwargs", None) or {}).items() if k != "endpoint_url"}
+    given |= {"client_kwargs": inner, "endpoint": endpoint, "virtual_hosted_style_request": True}
+    return open_store(Address(address.url, "s3", "", ""), given)
 
 
 def client_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

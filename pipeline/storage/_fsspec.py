@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import errno
 import os
-import random
 import threading
 import time
 import uuid
@@ -17,9 +16,11 @@ from pipeline.errors import ConfigError
 from pipeline.stop import check_stop
 from pipeline.storage._address import OBJECT_STORES, Address
 from pipeline.storage._client import Client, Entry, Version
+from pipeline.storage._deleting import delete_each
 from pipeline.storage._options import scrub
+from pipeline.storage._pace import CHANCE
 from pipeline.storage._refused import Missing, Refused, must_be_whole, of_connection, of_status
-from pipeline.storage._window import in_flight
+from pipeline.storage._window import persist
 
 T = TypeVar("T")
 
@@ -136,7 +137,7 @@ class FsspecClient(Client):
         """See `Client.list`."""
         root = self._path(prefix)
         try:
-            found = self._ask(lambda: self._fs.find(root, detail=True))
+            found = persist(lambda: self._ask(lambda: self._fs.find(root, detail=True)))
         except Missing:
             return
         entries = [_entry(path.removeprefix(f"{self._top}/"), info) for path, info in sorted(found.items())
@@ -203,17 +204,8 @@ class FsspecClient(Client):
 
     def delete(self, keys: Sequence[str]) -> dict[str, str]:
         """See `Client.delete`."""
-        failed: dict[str, str] = {}
-
-        def remove(key: str) -> None:
-            with contextlib.suppress(Missing):
-                self._ask(lambda: self._fs.rm_file(self._path(key)))
-
-        for key, result in in_flight(remove, keys, name=lambda k: f"{self._scheme}://{self.address.host}/{k}",
-                                     doing="deleted", width=min(self.width, len(keys))):
-            if isinstance(result, Refused):
-                failed[key] = result.reason
-        return failed
+        return delete_each(lambda key: self._ask(lambda: self._fs.rm_file(self._path(key))), keys,
+                           f"{self._scheme}://{self.address.host}", self.width)
 
     def can_copy(self, other: Client) -> bool:
         """See `Client.can_copy`: object stores can."""
@@ -267,7 +259,7 @@ class FsspecClient(Client):
                 return
             for wait in _WAITS:
                 check_stop()
-                time.sleep(wait * (0.5 + random.random()))
+                time.sleep(wait * CHANCE.uniform(0.5, 1.5))
                 try:
                     self._fs = self._open(skip_instance_cache=True)
                 except Refused as refused:

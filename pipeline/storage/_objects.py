@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import random
 import re
 import threading
 import time
@@ -17,7 +16,9 @@ from typing import Any, TypeVar
 from pipeline.errors import ConfigError
 from pipeline.storage._address import Address, content_type
 from pipeline.storage._client import Client, Entry, Version
-from pipeline.storage._credentials import endpoint_host, open_store
+from pipeline.storage._credentials import bucket_of, endpoint_host, open_store, open_top
+from pipeline.storage._deleting import delete_each
+from pipeline.storage._pieces import read_ahead
 from pipeline.storage._refused import (
     NO_CREDENTIALS,
     Missing,
@@ -28,7 +29,7 @@ from pipeline.storage._refused import (
     of_connection,
     of_status,
 )
-from pipeline.storage._window import WIDTH
+from pipeline.storage._window import WIDTH, wait_after
 
 T = TypeVar("T")
 
@@ -130,7 +131,7 @@ class ObjectClient(Client):
             except Refused as refused:
                 if not refused.passing or attempt == _TRIES - 1:
                     raise
-            time.sleep(0.2 * 2**attempt * (0.5 + random.random()))
+            time.sleep(wait_after(attempt))
 
     def _list_after(self, prefix: str, last: str | None) -> Iterator[Sequence[Entry]]:
         import obstore
@@ -168,7 +169,8 @@ class ObjectClient(Client):
 
         def watched() -> Iterator[bytes]:
             try:
-                yield from pieces
+                # Not in this thread, where obstore is at work already: pieces of another store ask it, too.
+                yield from read_ahead(pieces)
             except BaseException as error:
                 failed.append(error)
                 raise
@@ -200,24 +202,18 @@ class ObjectClient(Client):
             except Missing:
                 pass
             # One that was gone can stop a whole batch (Azure, Google), and some stores know no batches.
-            for key in some:
-                try:
-                    _ask(lambda key=key: obstore.delete(self._store, key))  # type: ignore[misc]
-                except Missing:
-                    continue
-                except Refused as refused:
-                    if refused.fatal:
-                        raise
-                    failed[key] = refused.reason
+            top = f"{self.address.protocol}://{self.address.host}"
+            failed |= delete_each(lambda key: _ask(lambda: obstore.delete(self._store, key)), some, top, self.width)
         return failed
 
     def can_copy(self, other: Client) -> bool:
-        """See `Client.can_copy`: within a bucket, and on S3 between buckets of one endpoint."""
+        """See `Client.can_copy`: within a bucket; on S3 and Azure also between those of one endpoint or account."""
         if not isinstance(other, ObjectClient) or other.address.protocol != self.address.protocol:
             return False
-        if other.options != self.options:
+        (mine, account), (its, its_account) = bucket_of(self.address), bucket_of(other.address)
+        if other.options != self.options or account != its_account:
             return False
-        return other.address.host == self.address.host or self.address.protocol == "s3"
+        return mine == its or self.address.protocol in ("s3", "az")
 
     def copy(self, other: Client, source: str, key: str, size: int | None) -> None:
         """See `Client.copy`."""
@@ -234,17 +230,9 @@ class ObjectClient(Client):
             _ask(lambda: obstore.copy(self._store, source, key))
             return
         if self._root is None:
-            self._root = self._all_buckets()
-        _ask(lambda: obstore.copy(self._root, f"{other.address.host}/{source}", f"{self.address.host}/{key}"))
-
-    def _all_buckets(self) -> Any:
-        """The endpoint itself as a store, a bucket being the first step of a key: only so can a copy cross buckets."""
-        config = self._store.config
-        endpoint = config.get("endpoint") or f"https://s3.{config.get('region') or 'us-east-1'}.amazonaws.com"
-        options = {k: v for k, v in self.options.items() if k not in ("endpoint_url", "endpoint", "config_kwargs")}
-        inner = {k: v for k, v in (options.pop("client_kwargs", None) or {}).items() if k != "endpoint_url"}
-        options |= {"client_kwargs": inner, "endpoint": endpoint, "virtual_hosted_style_request": True}
-        return open_store(Address(self.address.url, "s3", "", ""), options)
+            self._root = open_top(self.address, self.options, self._store)
+        here, there = bucket_of(self.address)[0], bucket_of(other.address)[0]
+        _ask(lambda: obstore.copy(self._root, f"{there}/{source}", f"{here}/{key}"))
 
     # Locks
 

@@ -1,14 +1,21 @@
-"""When a web server is asked next: as often as the user allows, and less often when it says that it is busy."""
+"""When a web server is asked next: as often as the user allows, and less often when it says that it is busy.
+
+And when more is taken of what it sends.
+"""
 
 from __future__ import annotations
 
 import random
 import time
 
+#: Its own: a program that has seeded the numbers of `random` keeps them.
+CHANCE = random.Random()
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_ASKED_S = 0.5, 60.0, 600.0
 #: Without a word from the server of how often it may be asked: what a first complaint makes of it, and how the seconds
 #: between two requests grow with each complaint and shrink with each answer.
 _FIRST_GAP_S, _LONGEST_GAP_S, _GROW, _SHRINK = 0.001, 5.0, 1.5, 0.99
+#: So much time in which nothing came is made up for.
+_CREDIT_S = 0.1
 
 
 class Pace:
@@ -47,11 +54,28 @@ class Pace:
         """
         seconds = retry_after(asked)
         if seconds is None:
-            wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** (attempts - 1)) * random.uniform(0.5, 1.5)
+            wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** (attempts - 1)) * CHANCE.uniform(0.5, 1.5)
             return now + wait
-        when = now + max(min(seconds, _LONGEST_ASKED_S), 0.0) * random.uniform(1.0, 1.1)
+        when = now + max(min(seconds, _LONGEST_ASKED_S), 0.0) * CHANCE.uniform(1.0, 1.1)
         self._not_before = max(self._not_before, when)
         return when
+
+
+class Flow:
+    """Bytes of all connections together, at most `per_second` of them; None: no limit."""
+
+    def __init__(self, per_second: int | None) -> None:
+        self._per_second = per_second
+        self._due = 0.0
+
+    def wait(self, now: float) -> float:
+        """Seconds from `now` (of `time.monotonic`) until more may be taken; 0 where it may."""
+        return max(0.0, self._due - now)
+
+    def came(self, count: int, now: float) -> None:
+        """So many bytes were taken."""
+        if self._per_second:
+            self._due = max(self._due, now - _CREDIT_S) + count / self._per_second
 
 
 def retry_after(text: str | None) -> float | None:

@@ -87,25 +87,30 @@ def of_status(status: str | None, code: str | None, message: str) -> Refused:  #
     return Refused(told or "the store gives no reason")
 
 
+#: What clients say where no answer came, in the order in which it is looked for; the reason; whether it may pass.
+_BROKEN = (
+    (("dns error", "name or service not known", "getaddrinfo", "failed to lookup"),
+     "the name of the server cannot be found; correct the endpoint, or check the network", False),
+    (("builder error",), "no request can be made to the address of the server; correct the endpoint", False),
+    (("certificate",), "the server's certificate is not trusted; correct the endpoint, or make the certificate known",
+     False),
+    (("connection refused", "tcp connect error", "no route to host", "network is unreachable", "connect error",
+      "client error (connect)"),
+     "no server answers there; check the endpoint and the network, then run again: it goes on where it was", False),
+    (("timed out", "timeout", "deadline"), "no answer came in time; run again: it goes on where it was", True),
+    (("connection reset", "broken pipe", "connection closed", "incomplete", "hyper::error",
+      "error decoding response body", "error sending request", "connection lost", "not open", "disconnect",
+      "end of file", "unexpected eof", "channelclosed"),
+     "the connection broke; run again: it goes on where it was", True),
+)
+
+
 def of_connection(text: str) -> Refused | None:
     """The refusal where no answer came at all, by what the client says of it; None where it is something else."""
     low = text.lower().replace("retry_timeout", "")  # a setting, which is told with every error
-    if "dns error" in low or "name or service not known" in low or "getaddrinfo" in low or "failed to lookup" in low:
-        return Refused("the name of the server cannot be found; correct the endpoint, or check the network", fatal=True)
-    if "certificate" in low:
-        return Refused("the server's certificate is not trusted; correct the endpoint, or make the certificate known",
-                       fatal=True)
-    if any(word in low for word in ("connection refused", "tcp connect error", "no route to host",
-                                    "network is unreachable", "connect error", "client error (connect)")):
-        return Refused("no server answers there; check the endpoint and the network, then run again: it goes on where "
-                       "it was", fatal=True)
-    if any(word in low for word in ("timed out", "timeout", "deadline")):
-        return Refused("no answer came in time; run again: it goes on where it was", passing=True)
-    if any(word in low for word in ("connection reset", "broken pipe", "connection closed", "incomplete",
-                                    "hyper::error", "error decoding response body", "error sending request",
-                                    "connection lost", "not open", "disconnect", "end of file", "unexpected eof",
-                                    "channelclosed")):
-        return Refused("the connection broke; run again: it goes on where it was", passing=True)
+    for words, reason, passing in _BROKEN:
+        if any(word in low for word in words):
+            return Refused(reason, fatal=not passing, passing=passing)
     return None
 
 

@@ -44,10 +44,10 @@ class RemoteFolder(Location):
 
     @property
     def client(self) -> Client:
-        """The store; opened when it is first needed."""
+        """The store; opened when it is first needed. Raises `StorageError` where it does not answer."""
         try:
-            return client_for(self.address)
-        except Refused as refused:  # where opening it takes signing in
+            return persist(lambda: client_for(self.address))
+        except Refused as refused:
             raise refused.error(self.url, "opened") from None
 
     def below(self, folder: str) -> RemoteFolder:

@@ -18,14 +18,16 @@ from typing import Any
 from pipeline.errors import ConfigError, StorageError
 from pipeline.stop import STOP, check_stop
 from pipeline.storage._base import redact
-from pipeline.storage._pace import Pace
+from pipeline.storage._pace import Flow, Pace
 
 SCHEMES = ("http://", "https://")
-_ATTEMPTS = 8
+#: In a row, for one transfer; and fewer where not a byte ever came: an address may be wrong.
+_ATTEMPTS, _FIRST_ATTEMPTS = 8, 5
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _BUSY = {429, 503}
 _CONNECT_S = 30
-_BUFFER = 512 * 1024
+#: Bytes that a connection takes at a time; with a limit, all of them together take some tenths of a second's share.
+_BUFFER, _LEAST_BUFFER, _SHARES = 512 * 1024, 1024, 20
 _CURES = {
     401: "it wants a login; get the file in another way, or name another place with fetch.mirror",
     403: "it is not allowed to read it; check the URL, or name another place with fetch.mirror",
@@ -145,7 +147,11 @@ class _Loop:
         self.busy: dict[Any, Transfer] = {}
         self.again: collections.deque[tuple[float, Transfer]] = collections.deque()
         self.more = True
-        self.pace = Pace(self.limits.requests_per_second)
+        self.pace, self.flow = Pace(self.limits.requests_per_second), Flow(self.limits.bytes_per_second)
+        self.buffer = _BUFFER
+        if self.limits.bytes_per_second:
+            share = self.limits.bytes_per_second // (_SHARES * self.limits.connections)
+            self.buffer = min(max(share, _LEAST_BUFFER), _BUFFER)
         self.fault: Exception | None = None
         #: What no second try changes.
         self.hopeless = {pycurl.E_URL_MALFORMAT, pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_TOO_MANY_REDIRECTS,
@@ -155,6 +161,9 @@ class _Loop:
         """Until all are done, or a stop is asked for."""
         try:
             while not (self.halt.is_set() or STOP.is_set()):
+                if wait := self.flow.wait(time.monotonic()):  # what the server sends meanwhile stays with the system
+                    time.sleep(min(wait, 0.1))
+                    continue
                 self._begin()
                 if not self.busy and not self.again and not self.more:
                     break
@@ -233,7 +242,7 @@ class _Loop:
         for option, value in (
             (c.URL, transfer.url), (c.HTTPHEADER, headers), (c.FOLLOWLOCATION, True), (c.MAXREDIRS, 10),
             (c.PROTOCOLS, web), (c.REDIR_PROTOCOLS, web), (c.NOSIGNAL, True),
-            (c.USERAGENT, "coco-diy"), (c.BUFFERSIZE, _BUFFER), (c.CONNECTTIMEOUT, _CONNECT_S),
+            (c.USERAGENT, "coco-diy"), (c.BUFFERSIZE, self.buffer), (c.CONNECTTIMEOUT, _CONNECT_S),
             (c.LOW_SPEED_LIMIT, 1), (c.LOW_SPEED_TIME, max(1, round(self.limits.timeout))),
             (c.HEADERFUNCTION, lambda line: _note_header(transfer, line)),
             (c.WRITEFUNCTION, lambda data: self._take(transfer, data)),
@@ -241,12 +250,10 @@ class _Loop:
             handle.setopt(option, value)
         if bundle := _certificates():
             handle.setopt(c.CAINFO, bundle)
-        if self.limits.bytes_per_second:
-            share = max(1, self.limits.bytes_per_second // self.limits.connections)
-            handle.setopt(c.MAX_RECV_SPEED_LARGE, share)
 
     def _take(self, transfer: Transfer, data: bytes) -> int:
         """Take a piece of an answer; anything but its length ends the transfer."""
+        self.flow.came(len(data), time.monotonic())
         if not transfer.fits and (answer := self._fits(transfer, len(data))) is not None:
             return answer
         if transfer.most is not None and transfer.at + len(data) > transfer.start + transfer.most:
@@ -320,7 +327,7 @@ class _Loop:
         if transfer.stop is not None and transfer.at > transfer.asked:
             transfer.attempts = 0  # it gets on, if slowly
         transfer.attempts += 1
-        if hopeless or transfer.attempts >= _ATTEMPTS:
+        if hopeless or transfer.attempts >= (_ATTEMPTS if self.web.received or status else _FIRST_ATTEMPTS):
             what = f"the server says {status}" if code == 0 and status not in (200, 206) else told or "cut off"
             cure = ("check the URL, the proxy, and the certificates" if hopeless else
                     f"{transfer.attempts} times in a row; run again later, it goes on where it was")

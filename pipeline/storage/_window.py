@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import queue
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from pipeline.stop import check_stop
+from pipeline.storage._pace import CHANCE
 from pipeline.storage._refused import Refused
 from pipeline.tally import count_file
 
@@ -69,6 +69,11 @@ def _judge(refused: Refused, row: int, url: str, doing: str) -> int:
     return row
 
 
+def wait_after(attempt: int) -> float:
+    """Seconds until the next of several tries; `attempt` counts from 0."""
+    return _FIRST_WAIT_S * 2.0**attempt * CHANCE.uniform(0.5, 1.5)
+
+
 def persist(ask: Callable[[], R], pause: Callable[[float], object] = time.sleep) -> R:
     """What `ask` returns, tried again after growing, random waits where it is refused for a passing reason."""
     for attempt in range(_TRIES):
@@ -77,7 +82,7 @@ def persist(ask: Callable[[], R], pause: Callable[[float], object] = time.sleep)
         except Refused as refused:
             if not refused.passing or attempt == _TRIES - 1:
                 raise
-        pause(_FIRST_WAIT_S * 2**attempt * (0.5 + random.random()))
+        pause(wait_after(attempt))
         check_stop()
     raise AssertionError
 

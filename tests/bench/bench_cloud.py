@@ -63,6 +63,7 @@ class Bench:
     base: Path
     server: stores.Server
     env: dict[str, str]
+    files: int
     rounds: int
     rows: list[Comparison] = field(default_factory=list)
 
@@ -100,7 +101,7 @@ class Bench:
             (self.base / "out").mkdir()
             self.server.start()
 
-        found = measure.alternate(ours | others, self.rounds, prepare, self.env)
+        found = measure.alternate(ours | others, self.rounds, prepare, self.env, warm_up=self.files < WHOLE)
         prepare("")
         measure.print_summaries(title, found.values())
         self.rows += [Comparison(f"{title}: {what}", found[what], Summary(name, found[name].seconds),
@@ -130,30 +131,30 @@ def collection(base: Path, files: int) -> None:
     (base / "labels.txt").write_text("\n".join(f"{name}.txt" for name in names))
 
 
-def images(bench: Bench, files: int, *, aws: bool) -> None:
+def images(bench: Bench, *, aws: bool) -> None:
     """Images from a folder and from a zip to the store, and back."""
     folder, listed = bench.source / "images/train2017", bench.base / "images.txt"
     shutil.copytree(folder, bench.bucket / "images", copy_function=lambda a, b: Path(b).hardlink_to(a))
-    bench.race(f"{files:,} images to the store", {
+    bench.race(f"{bench.files:,} images to the store", {
         "from a folder": bench.ours(COPY, str(folder), "s3://bucket/up", listed),
         "from a zip": bench.ours(COPY, f"zip://train2017::{bench.base / 'images.zip'}", "s3://bucket/up", listed),
     }, bench.others(folder, "up", up=True, aws=aws))
     out = bench.base / "out"
-    bench.race(f"{files:,} images from the store", {
+    bench.race(f"{bench.files:,} images from the store", {
         "to a folder": bench.ours(COPY, "s3://bucket/images", str(out), listed),
     }, bench.others(out, "images", up=False, aws=aws))
     shutil.rmtree(bench.bucket / "images")
 
 
-def labels(bench: Bench, files: int, *, aws: bool) -> None:
+def labels(bench: Bench, *, aws: bool) -> None:
     """Label files to the store."""
     folder, listed = bench.source / "labels/train2017", bench.base / "labels.txt"
-    bench.race(f"{files:,} label files to the store", {
+    bench.race(f"{bench.files:,} label files to the store", {
         "written": bench.ours(WRITE, str(folder), "s3://bucket/up", listed),
     }, bench.others(folder, "up", up=True, aws=aws))
 
 
-def build(bench: Bench, files: int, *, aws: bool) -> None:
+def build(bench: Bench, *, aws: bool) -> None:
     """The whole command, its index and its plan with it; the others carry the same labels and images."""
     config = bench.base / "build.json"
     config.write_text(json.dumps({
@@ -163,7 +164,7 @@ def build(bench: Bench, files: int, *, aws: bool) -> None:
     folder = bench.base / "both"
     for part in ("images", "labels"):
         shutil.copytree(bench.source / part, folder / part, copy_function=lambda a, b: Path(b).hardlink_to(a))
-    bench.race(f"{files:,} images and labels", {
+    bench.race(f"{bench.files:,} images and labels", {
         "coco-diy build": [sys.executable, "-m", "pipeline", "build", "-q", str(config)],
     }, bench.others(folder, "up", up=True, aws=aws))
 
@@ -186,7 +187,7 @@ def started(base: Path, files: int, rounds: int) -> Iterator[Bench]:
     try:
         collection(folder, files)
         with stores.running(stores.s3(folder / "s3")) as server:
-            yield Bench(folder, server, environment(server, folder / "local"), rounds)
+            yield Bench(folder, server, environment(server, folder / "local"), files, rounds)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -204,7 +205,7 @@ def main() -> int:
     for number, files in enumerate(map(int, args.files.split(","))):
         with started(args.base, files, args.rounds) as bench:
             for name in args.sections.split(","):
-                {"images": images, "labels": labels, "build": build}[name](bench, files, aws=not number)
+                {"images": images, "labels": labels, "build": build}[name](bench, aws=not number)
             rows += bench.rows
     measure.print_comparisons("Against other programs", rows)
     return int(args.strict and not all(row.met for row in rows))
