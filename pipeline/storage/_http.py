@@ -188,7 +188,7 @@ class RemoteZip(_Far, ZipFolder):
 
     def _refresh(self) -> Table:
         """Ask for the end of the archive, and where it is another one than before, for its directory."""
-        web = Web(Limits())
+        web = Web(Limits(connections=1))
         end = Transfer(self.archive, -_members.TAIL_BYTES, 0)
         self._one(web, end)
         size = parse_range(end.headers.get("content-range", ""))[2]

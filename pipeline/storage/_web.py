@@ -97,7 +97,6 @@ class Web:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.received = 0
-        self.requests = 0
 
     def run(self, transfers: Iterable[Transfer], *, poll: Callable[[], None] | None = None) -> Iterator[Transfer]:
         """Give the transfers as they are done or given up; `transfers` may be added to while this goes on.
@@ -207,7 +206,6 @@ class _Loop:
             handle = self.idle.pop()
             self._prepare(handle, transfer)
             self.busy[handle] = transfer
-            self.web.requests += 1
             self.multi.add_handle(handle)
 
     def _next(self, now: float) -> Transfer | None:
