@@ -282,8 +282,11 @@ def test_one_of_many_at_the_same_moment_gets_the_lock(place: Location, root: str
     race(lambda data: client.create(key, data))
     was = client.version(key)
     assert was is not None
-    race(lambda data: client.replace(key, data, was))
-    assert client.version(key) != was
+    # Other contents than those that are there: an etag does not tell the same bytes, written twice, apart.
+    race(lambda data: client.replace(key, b"new " + data, was))
+    now = client.version(key)
+    assert now is not None
+    assert now.data.startswith(b"new ")
 
 
 @pytest.mark.parametrize("kind", ["s3", "gs", "az", CEPH], indirect=True)

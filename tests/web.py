@@ -92,9 +92,16 @@ class Nginx:
             self.process.wait()
             self.process = None
 
-    def log(self) -> list[tuple[int, int, str, str]]:
-        """Status, bytes of the body, path and Range of each request so far; the list is emptied."""
+    def log(self, least: int = 0) -> list[tuple[int, int, str, str]]:
+        """Status, bytes of the body, path and Range of each request so far; the list is emptied.
+
+        A line is written after the answer: `least` lines are waited for.
+        """
         path = self.folder / "access.log"
+        for _ in range(250):
+            if path.read_bytes().count(b"\n") >= least:
+                break
+            time.sleep(0.02)
         lines = [line.split(" ", 3) for line in path.read_text().splitlines()]
         os.truncate(path, 0)
         return [(int(a), int(b), c, d) for a, b, c, d in lines]
@@ -189,6 +196,8 @@ class Faults:
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     ranges: bool = True
     pages: set[str] = field(default_factory=set)
+    #: What is answered for some paths.
+    broken: dict[str, int] = field(default_factory=dict)
     #: So many answers stop after their headers.
     silent: int = 0
     connections: int = 0
@@ -223,8 +232,8 @@ def faulty(faults: Faults) -> Iterator[str]:
                 self.end_headers()
                 return
             data = faults.files.get(path)
-            if data is None:
-                self.send_error(404)
+            if data is None or path in faults.broken:
+                self.send_error(faults.broken.get(path, 404))
                 return
             self.send_file(data, asked)
 

@@ -32,6 +32,8 @@ _DIGITS = b"0123456789-." + _BLANKS
 Bytes = bytes | mmap.mmap
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+#: The text of numbers with commas between them, how many of them each polygon has, and whether no polygon is left out.
+Plain = tuple[bytes, list[int], bool]
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -74,8 +76,7 @@ _polygons = msgspec.json.Decoder(_Polygons).decode
 class _Rows:
     """Some annotations, decoded: those that could be, `image` is the place of each one's image in the part.
 
-    `plain` is the text of the numbers of each that has one polygon, with commas between them, and how many they are;
-    for task segment alone, and None where what there is is decoded in `found`.
+    `plain`, for task segment alone, is what `_plain` finds; None where what there is is decoded in `found`.
     """
 
     image: Ints
@@ -84,7 +85,7 @@ class _Rows:
     found: list[Any]
     label: list[str]
     class_id: list[int]
-    plain: list[tuple[bytes, int] | None]
+    plain: list[Plain | None]
 
 
 def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, numbers: str) -> Parsed:
@@ -182,7 +183,7 @@ def _or_error(decode: Callable[[bytes], Any], raw: bytes) -> Any:
         return error
 
 
-def _plain_of(raws: Sequence[bytes], found: list[Any]) -> list[tuple[bytes, int] | None]:
+def _plain_of(raws: Sequence[bytes], found: list[Any]) -> list[Plain | None]:
     """See `_Rows`; what is no plain polygon is decoded in `found`."""
     plain = [None if isinstance(a, Exception) else _plain(a.segmentation) for a in found]
     for i, polygon in enumerate(plain):
@@ -191,16 +192,28 @@ def _plain_of(raws: Sequence[bytes], found: list[Any]) -> list[tuple[bytes, int]
     return plain
 
 
-def _plain(segmentation: msgspec.Raw) -> tuple[bytes, int] | None:
-    """The numbers of one polygon, see `_Rows`; None where it is anything else, or has numbers of an unusual form."""
+def _plain(segmentation: msgspec.Raw) -> Plain | None:
+    """The polygons of 3 points and more; None where it is anything else, or has numbers of an unusual form."""
     text = bytes(segmentation)
     if text[:2] != b"[[":
         text = text.translate(None, _BLANKS)
+    if text[:2] != b"[[" or text[-2:] != b"]]":
+        return None
     numbers = text[2:-2]
     commas = numbers.translate(None, _DIGITS)
-    if text[:2] != b"[[" or text[-2:] != b"]]" or commas.strip(b","):
+    if commas.strip(b","):
+        return _plain_parts(numbers.translate(None, _BLANKS).split(b"],["))
+    count = len(commas) + 1
+    return (numbers, [count], True) if count >= 6 and not count % 2 else (b"", [], False)
+
+
+def _plain_parts(parts: list[bytes]) -> Plain | None:
+    commas = [part.translate(None, _DIGITS) for part in parts]
+    if any(rest.strip(b",") for rest in commas):
         return None
-    return numbers, len(commas) + 1
+    counts = [len(rest) + 1 for rest in commas]
+    good = [i for i, count in enumerate(counts) if count >= 6 and not count % 2]
+    return b",".join([parts[i] for i in good]), [counts[i] for i in good], len(good) == len(parts)
 
 
 def _id_of(raw: Any) -> str:
@@ -277,30 +290,40 @@ def _segments(rows: _Rows, sizes: Floats, losses: _Losses) -> tuple[Floats, Ints
     """One polygon a row, normalised; and what is lost of it all the same."""
     told: npt.NDArray[np.object_] = np.full(len(rows.found), None, object)
     joined: dict[int, Floats] = {}
-    counts = np.zeros(len(rows.found), np.int64)
-    wanted = np.flatnonzero(losses.free).tolist()
-    for i in wanted:
-        polygon = rows.plain[i]
-        if polygon is not None:
-            if polygon[1] >= 6 and not polygon[1] % 2:
-                counts[i] = polygon[1]
-            continue
-        parts, told[i] = _parts(rows.found[i].segmentation)
-        if parts:
-            joined[i] = join_polygons(parts).ravel()
-            counts[i] = len(joined[i])
-    losses.add(counts == 0, "no_polygon")
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    singles = counts > 0
-    singles[list(joined)] = False
-    values = parse_numbers([polygon[0] for i in np.flatnonzero(singles).tolist() if (polygon := rows.plain[i])])
+    plain: dict[int, Plain] = {}
+    for i in np.flatnonzero(losses.free).tolist():
+        polygons = rows.plain[i]
+        if polygons is None:
+            parts, told[i] = _parts(rows.found[i].segmentation)
+            if parts:
+                joined[i] = join_polygons(parts).ravel()
+        elif polygons[1]:
+            plain[i] = polygons
+            told[i] = None if polygons[2] else "short_part"
+    numbers = parse_numbers([text for text, _, _ in plain.values()])
+    lengths = np.array([sum(counts) for _, counts, _ in plain.values()], np.int64)
+    ends = np.cumsum(lengths)
+    single = np.array([len(counts) == 1 for _, counts, _ in plain.values()], np.bool_)
+    places = np.fromiter(plain, np.int64, len(plain))
+    for n in np.flatnonzero(~single).tolist():
+        i, stop = int(places[n]), int(ends[n])
+        edges = itertools.accumulate(plain[i][1], initial=stop - int(lengths[n]))
+        joined[i] = join_polygons([numbers[a:b].reshape(-1, 2) for a, b in itertools.pairwise(edges)]).ravel()
+    counts_of = np.zeros(len(rows.found), np.int64)
+    counts_of[places[single]] = lengths[single]
+    for i, given in joined.items():
+        counts_of[i] = len(given)
+    losses.add(counts_of == 0, "no_polygon")
+    starts = np.concatenate([[0], np.cumsum(counts_of)])
     if joined:
-        single = values
-        values = np.empty(starts[-1])
-        values[np.repeat(singles, counts)] = single
+        alone = numbers[np.repeat(single, lengths)]
+        numbers = np.empty(starts[-1])
+        here = np.zeros(len(rows.found), np.bool_)
+        here[places[single]] = True
+        numbers[np.repeat(here, counts_of)] = alone
         for i, given in joined.items():
-            values[starts[i] : starts[i + 1]] = given
-    return values / np.repeat(sizes, counts // 2, axis=0).ravel(), starts, told
+            numbers[starts[i] : starts[i + 1]] = given
+    return numbers / np.repeat(sizes, counts_of // 2, axis=0).ravel(), starts, told
 
 
 def _parts(given: Any) -> tuple[list[Floats], str | None]:

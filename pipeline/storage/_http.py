@@ -23,8 +23,9 @@ from pipeline.storage._web import Limits, Transfer, Web, check_url, lost, parse_
 from pipeline.storage._zip import Table, ZipFolder
 
 _NOT_KEPT = "was not fetched; run again"
-#: So many failures and not one success: the place is wrong, not the images.
+#: So many failures and not one success, or so many refusals in a row: the place is wrong, not the images.
 _HOPELESS = 16
+_GONE = {404, 410}
 #: A larger file is no image. Those that are under way are in memory.
 _MOST_BYTES = 256 << 20
 #: Wanted members with less than this between them come by one request: another costs about as much.
@@ -111,7 +112,7 @@ class HttpFolder(_Far):
 
     def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
         """See `Location.gather`; one request an image."""
-        failed, done = dict[str, str](), 0
+        failed, done, row = dict[str, str](), 0, 0
         with self.kept() as kept:
             wanted = (path for path in paths if path not in kept.held)
             transfers = (Transfer(f"{self.url}/{urllib.parse.quote(path)}", most=_MOST_BYTES, tag=path)
@@ -119,10 +120,11 @@ class HttpFolder(_Far):
             for transfer in Web(limits).run(transfers):
                 if transfer.headers.get("content-type", "").startswith("text/html") and transfer.reason is None:
                     transfer.reason = f"{transfer.url}: the server sent a web page instead of an image; check the URL"
+                row = 0 if transfer.reason is None or transfer.status in _GONE else row + 1
                 if transfer.reason is None:
                     kept.put(transfer.tag, transfer.body)
                     done += 1
-                elif transfer.lost or (not done and len(failed) >= _HOPELESS):
+                elif transfer.lost or row >= _HOPELESS or (not done and len(failed) >= _HOPELESS):
                     raise lost(transfer)
                 else:
                     failed[transfer.tag] = transfer.reason

@@ -13,7 +13,7 @@ CHANCE = random.Random()
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_ASKED_S = 0.5, 60.0, 600.0
 #: Without a word from the server of how often it may be asked: what a first complaint makes of it, and how the seconds
 #: between two requests grow with each complaint and shrink with each answer.
-_FIRST_GAP_S, _LONGEST_GAP_S, _GROW, _SHRINK = 0.001, 5.0, 1.5, 0.99
+_FIRST_GAP_S, _LONGEST_GAP_S, _GROW, _SHRINK = 0.001, 1.0, 1.5, 0.98
 #: So much time in which nothing came is made up for.
 _CREDIT_S = 0.1
 

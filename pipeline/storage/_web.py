@@ -73,7 +73,7 @@ class Transfer:
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
-    #: Whether the server could not be reached at all, so that other requests need not be tried.
+    #: Whether there was no answer, or none but that the server is busy, so that other requests need not be tried.
     lost: bool = False
     attempts: int = 0
     asked: int = 0
@@ -332,7 +332,7 @@ class _Loop:
             cure = ("check the URL, the proxy, and the certificates" if hopeless else
                     f"{transfer.attempts} times in a row; run again later, it goes on where it was")
             transfer.reason = f"{_shown(transfer.url)}: {what}{': ' if hopeless else ', '}{cure}"
-            transfer.lost = True
+            transfer.lost = code != 0 or status in (200, 206, *_BUSY)
             self._hand(transfer)
             return
         now = time.monotonic()
