@@ -343,8 +343,8 @@ def test_a_lock_where_uploads_may_have_no_conditions(proxy: Proxy, options: Conf
         with pytest.raises(LockError, match="the target is in use by process"), place.lock("lock", "the target"):
             raise AssertionError
     assert place.read("lock") is None
-    # Asked once with a condition, then claimed without, and once more to see what the store makes of it.
-    assert len([r for r in proxy.requests if r.method == "PUT" and r.path.endswith("/lock")]) == 3
+    # Asked three times with a condition, then claimed without, and once more to see what the store makes of it.
+    assert len([r for r in proxy.requests if r.method == "PUT" and r.path.endswith("/lock")]) == 5
 
 
 def test_a_dead_holder_is_known(options: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class ObjectClient(Client):
         self._root: Any = None
         self._plain_etags = True  # MD5, until one is seen that is not
         self._conditions = True  # are kept, until the store says that it knows none
-        self._once: Any = None
+        self._brief: Any = None
 
     # Reading
 
@@ -270,11 +270,11 @@ class ObjectClient(Client):
         from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
 
         if self._conditions:
-            if self._once is None:  # else obstore asks again and again where a store says that it knows no conditions
-                once = {**self.options, "retry_config": {"max_retries": 0}}
-                self._once = open_store(self.address, once)
+            if self._brief is None:  # else obstore asks again and again where a store says that it knows no conditions
+                brief = {**self.options, "retry_config": {"max_retries": 2}}
+                self._brief = open_store(self.address, brief)
             try:
-                self._put(key, data, mode=mode, store=self._once)
+                self._put(key, data, mode=mode, store=self._brief)
             except (AlreadyExistsError, PreconditionError):
                 return False
             except NotSupportedError:
