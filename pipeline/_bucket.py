@@ -178,6 +178,8 @@ class BucketIndexer:
 
     def _old_files(self) -> tuple[pa.Table | None, dict[str, Any] | None]:
         """The bucket as it was, where the same specification made it and all its parts are there."""
+        if not os.path.exists(self._path("files")):
+            return None, None  # asking Arrow for a file that is not there costs the import of its datasets
         try:
             table = pq.read_table(self._path("files"))
             state = json.loads((table.schema.metadata or {})[_META])

@@ -187,7 +187,9 @@ def _plain_of(raws: Sequence[bytes], found: list[Any]) -> list[Plain | None]:
     """See `_Rows`; what is no plain polygon is decoded in `found`."""
     plain = [None if isinstance(a, Exception) else _plain(a.segmentation) for a in found]
     for i, polygon in enumerate(plain):
-        if polygon is None and not isinstance(found[i], Exception):
+        # The mask of a crowd is in no row, and has numbers by the hundred.
+        if polygon is None and not isinstance(found[i], Exception) and not (
+                found[i].iscrowd and bytes(found[i].segmentation)[:1] == b"{"):
             found[i] = _or_error(_polygons, raws[i])
     return plain
 
