@@ -346,11 +346,12 @@ def test_images_that_came_are_not_asked_for_again(tmp_path: Path) -> None:
     with faulty(faults) as url:
         with pytest.raises(Interrupted):
             storage.locate(f"{url}/i", str(tmp_path)).gather(names, Limits(), add)
-        before = len(faults.asked)
         place = storage.locate(f"{url}/i", str(tmp_path))
-        assert sum(place.at_hand(names)) == 50
+        held = {name for name, there in zip(names, place.at_hand(names), strict=True) if there}
+        assert len(held) == 50
         assert place.gather(names, Limits(), lambda _: None) == {}
-        assert len(faults.asked) - before == 70
+        # Of the others some were under way when it was stopped, and may be asked for twice.
+        assert sorted(path for path, _ in faults.asked if path[3:] in held) == sorted(f"/i/{name}" for name in held)
         assert {f.index: f.data for f in place.fetch_many(names)} == {
             i: name.encode() * 100 for i, name in enumerate(names)}
 
@@ -381,7 +382,7 @@ def test_an_image_that_the_server_cannot_give_fails_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize(("status", "most"), [(403, 60), (503, 90)])
+@pytest.mark.parametrize(("status", "most"), [(403, 100), (503, 130)])
 def test_a_server_that_refuses_from_now_on_is_left_alone(tmp_path: Path, status: int, most: int) -> None:
     names = [f"{i:04d}.jpg" for i in range(1000)]
     faults = Faults({f"/i/{name}": b"an image" for name in names}, broken={f"/i/{n}": status for n in names[30:]})
@@ -390,7 +391,7 @@ def test_a_server_that_refuses_from_now_on_is_left_alone(tmp_path: Path, status:
         with pytest.raises(StorageError, match=f"the server says {status}"):
             place.gather(names, Limits(), lambda _: None)
         assert sum(place.at_hand(names)) >= 30 - Limits().connections  # some may have been under way
-    assert len(faults.asked) <= most
+    assert len(faults.asked) <= most  # of a thousand; how many are under way at the end is a matter of luck
 
 
 @pytest.mark.usefixtures("at_once")
