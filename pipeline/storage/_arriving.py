@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from pipeline.errors import Interrupted
 from pipeline.stop import STOPPED, check_stop
@@ -15,7 +15,8 @@ from pipeline.tally import count_file
 
 #: So many folders are held open; a file of a further one opens it for itself.
 _OPEN_FOLDERS = 32
-_Folder = tuple[int, int, str]
+#: Descriptors of a folder and of that for temporary files, its path, and what closes both where it is not held open.
+_Folder = tuple[int, int, str, contextlib.ExitStack | None]
 
 
 def copy_from(
@@ -36,8 +37,11 @@ def copy_from(
             reason = CHANGED
         if reason is None:
             below, _, name = paths[one.index].rpartition("/")
-            with folders.opened(below) as (fd, temp_fd, folder):
-                reason = put_whole(name, name if direct else temporary_name(), one.data, fd, temp_fd, folder)
+            taken = folders.take(below)
+            try:
+                reason = put_whole(name, name if direct else temporary_name(), one.data, *taken[:3])
+            finally:
+                folders.give(taken)
         return one.index, reason, b"" if reason else xxhash.xxh3_128_digest(one.data)
 
     results = Results()
@@ -64,7 +68,7 @@ class _Folders:
         self._root, self._scratch = root, scratch
         self._held: dict[str, _Folder] = {}
         self._stack = contextlib.ExitStack()
-        self._free = threading.Condition()
+        self._free = threading.Condition(threading.Lock())
         self._users, self._closed = 0, False
 
     def __enter__(self) -> None:
@@ -76,26 +80,31 @@ class _Folders:
             self._free.wait_for(lambda: not self._users)
         self._stack.close()
 
-    @contextlib.contextmanager
-    def opened(self, below: str) -> Iterator[_Folder]:
-        """The descriptors of the folder `below` and of that for temporary files, and its path."""
+    def take(self, below: str) -> _Folder:
+        """The folder `below`, held until it is given back."""
         with self._free:
             if self._closed:
                 raise Interrupted(STOPPED)
-            held = self._held.get(below)
-            if held is None and len(self._held) < _OPEN_FOLDERS:
-                held = self._held[below] = self._stack.enter_context(self._open(below))
+            taken = self._held.get(below)
+            if taken is None:
+                taken = self._open(below)
+                if len(self._held) < _OPEN_FOLDERS:
+                    self._stack.push(taken[3])
+                    taken = self._held[below] = (*taken[:3], None)
             self._users += 1
-        try:
-            with contextlib.nullcontext(held) if held is not None else self._open(below) as found:
-                yield found
-        finally:
-            with self._free:
-                self._users -= 1
+        return taken
+
+    def give(self, taken: _Folder) -> None:
+        """Give back what was taken."""
+        if taken[3] is not None:
+            taken[3].close()
+        with self._free:
+            self._users -= 1
+            if self._closed:
                 self._free.notify_all()
 
-    @contextlib.contextmanager
-    def _open(self, below: str) -> Iterator[_Folder]:
+    def _open(self, below: str) -> tuple[int, int, str, contextlib.ExitStack]:
         folder = os.path.join(self._root, below) if below else self._root
-        with open_dir(folder, "written") as fd, scratch_dir(self._scratch, fd) as temp_fd:
-            yield fd, temp_fd, folder
+        with contextlib.ExitStack() as stack:
+            fd = stack.enter_context(open_dir(folder, "written"))
+            return fd, stack.enter_context(scratch_dir(self._scratch, fd)), folder, stack.pop_all()
