@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
+from pipeline.redaction import is_signed, redact_data, redact_url
 from pipeline.schema import VERSION
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def portable_config(job: Job) -> dict[str, Any]:
             | ({"captions": s.captions} if s.captions else {}) for s in spec.splits}
         source.pop("root")
     data["target"]["root"], data["workdir"] = job.root, job.workdir
+    # All other URLs are refused where they have a login; these are for `fetch` alone, and a subset travels.
+    data["fetch"], data["engine"] = redact_data(data["fetch"]), redact_data(data["engine"])
     if job.split_table is not None:
         data["split"]["table"] = job.split_table
     if isinstance(data["classes"], str):
@@ -67,7 +70,7 @@ def _without_place(value: Any) -> Any:
     within, chain, place = value.rpartition("::")
     if os.path.isabs(place):
         return within + chain + os.path.basename(place.rstrip("/"))
-    return storage.redact(value)
+    return redact_url(value) if is_signed(value) else value
 
 
 def _split_table_content(job: Job) -> str | None:

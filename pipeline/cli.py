@@ -7,6 +7,7 @@ failures, any row or file skipped, a held lock, stopped; 2 usage, config, an unk
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ import click
 
 from pipeline import __version__
 from pipeline.errors import CocoDiyError, ConfigError, StorageError
+from pipeline.redaction import redact
 from pipeline.stop import STOPPED
 
 if TYPE_CHECKING:
@@ -135,10 +137,11 @@ def index(config: str, **common: Any) -> None:
 @click.argument("config", metavar="CONFIG")
 @click.argument("names", metavar="[ARCHIVE]...", nargs=-1)
 @click.option("--extract", is_flag=True, help="unpack the archives below source.root")
+@click.option("--overwrite", is_flag=True, help="with --extract: replace files that are not as in the archives")
 @click.option("--remove-archives", is_flag=True, help="with --extract: delete each archive that was unpacked")
 @click.option("--clean", is_flag=True, help="delete the images in the workdir that were fetched one by one")
 @_common
-def fetch(config: str, names: tuple[str, ...], extract: bool, remove_archives: bool, clean: bool,
+def fetch(config: str, names: tuple[str, ...], extract: bool, overwrite: bool, remove_archives: bool, clean: bool,
           **common: Any) -> None:
     """Get the archives that CONFIG reads, and further ones by name; a fetch that was stopped goes on where it was."""
     from pipeline import fetch as stage
@@ -146,10 +149,12 @@ def fetch(config: str, names: tuple[str, ...], extract: bool, remove_archives: b
 
     if remove_archives and not extract:
         raise click.UsageError("--remove-archives needs --extract: otherwise nothing would be left")
+    if overwrite and not extract:
+        raise click.UsageError("--overwrite needs --extract: a download never replaces a file")
     loaded = _load(config, common)
     told = stage.clean(loaded) if clean else stage.fetch(
-        loaded, _progress(common), names, extract=extract, remove_archives=remove_archives)
-    _tell(Report(told), common, fetch_text)
+        loaded, _progress(common), names, extract=extract, remove_archives=remove_archives, overwrite=overwrite)
+    _tell(Report(told, warnings=told.pop("warnings", [])), common, fetch_text)
 
 
 @cli.command()
@@ -244,9 +249,12 @@ def _overrides(common: dict[str, Any]) -> list[str]:
 
 def _load(path: str, common: dict[str, Any]) -> Config:
     from pipeline.config import load_config
+    from pipeline.storage import options_beside
 
     if not Path(path).is_file():
         raise ConfigError(f"{path}: no such config file; `coco-diy init NAME` makes one to start from")
+    if passed_over := click.get_current_context().with_resource(options_beside(path)):
+        click.echo(f"warning: {passed_over}", err=True)
     return load_config(path, _overrides(common))
 
 
@@ -319,7 +327,9 @@ def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one r
         click.echo(f"coco-diy: {STOPPED}", err=True)
         return 1
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(redact(shown.getvalue()), err=True, nl=False)
         return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()
@@ -329,7 +339,8 @@ def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one r
     except Exception as error:
         if {"-v", "--verbose"} & set(sys.argv if arguments is None else arguments):
             raise
-        click.echo(f"coco-diy: a fault of coco-diy's own, please report it: {type(error).__name__}: {error} "
+        told = f"{type(error).__name__}: {redact(str(error))}"
+        click.echo(f"coco-diy: a fault of coco-diy's own, please report it: {told} "
                    "(run again with -v for the traceback)", err=True)
         return 1
     return 0

@@ -13,7 +13,7 @@
     └── Interrupted              stopped by a signal; running again goes on
 
 The text of an error is one sentence that names the file (and line), what is wrong with it and the cure. It is printed
-as it stands, so it never holds a secret and never a traceback.
+as it stands, so it never holds a secret (URLs in it lose theirs here) and never a traceback.
 """
 
 from __future__ import annotations
@@ -21,11 +21,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from pipeline.redaction import redact
+
 
 class CocoDiyError(Exception):
     """Root of all errors that are reported as a sentence; `exit_code` is what the process ends with."""
 
     exit_code = 1
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(redact(text))
 
 
 class UsageError(CocoDiyError):

@@ -12,13 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import storage
-from pipeline._download import Download, Wanted, bytes_there, refuse_without_room, shown
+from pipeline._download import Download, Wanted, bytes_there, refuse_without_room
 from pipeline.config import Archive, Config, SplitFolders
-from pipeline.errors import ConfigError, DataError, StorageError, UnknownNameError, unknown
+from pipeline.errors import ConfigError, DataError, StorageError, UnknownNameError, plural, unknown
 from pipeline.progress import Progress, Step
+from pipeline.redaction import redact_url
 from pipeline.storage import Limits
 
 _BATCH = 512
+#: Of files that differ, so many are named.
+_LISTED = 10
+#: Below the folder into which archives are unpacked: files under way.
+_SCRATCH = ".unpacking"
 
 
 @dataclass(frozen=True)
@@ -74,32 +79,39 @@ def needed(config: Config, more: Sequence[str] = ()) -> list[Needed]:
 
 def fetch(
     config: Config, progress: Progress, more: Sequence[str] = (), *, extract: bool = False,
-    remove_archives: bool = False,
+    remove_archives: bool = False, overwrite: bool = False,
 ) -> dict[str, Any]:
     """Get what `config` needs; returns the report. `more` are further names of ``fetch.archives``.
 
     With `extract` archives that say where to are unpacked below ``source.root``, and with `remove_archives` those are
-    deleted afterwards.
+    deleted afterwards. Files there that differ from the archive's stop it before it writes any, unless it may
+    `overwrite` them.
     """
     root = _root(config) if extract else None
     files = needed(config, more)
-    todo = [one for one in files if root is None or not _is_unpacked(one, root)]
+    todo = [one for one in files if root is None or overwrite or not _is_unpacked(one, root)]
     downloads = {one.name: _download(config, one) for one in todo}
     lacking = [one for one in todo if not downloads[one.name].there()]
     _refuse_without_room(lacking)
-    told = []
+    moved: dict[str, int] = {}
     with _Telling(progress, lacking) as telling:
-        for one in files:
-            moved = _get(downloads[one.name], telling, one) if one in lacking else 0
-            unpacked = root is not None and bool(one.archive.unpack)
-            if root is not None and unpacked and one in todo:
-                _unpack(one, root, progress)
-            if remove_archives and unpacked and os.path.exists(one.path):
-                os.unlink(one.path)
-            told.append({"name": one.name, "path": one.path, "url": shown(_origin(config, one)), "moved": moved,
-                         "status": "unpacked" if unpacked else "fetched" if one in lacking else "there"})
-    return {"command": "fetch", "files": told, "moved": sum(f["moved"] for f in told),
-            "extracted": root, "removed": remove_archives}
+        for one in lacking:
+            moved[one.name] = _get(downloads[one.name], telling, one)
+    if root is not None:
+        unpackings = [_compare(one, root, progress) for one in todo if one.archive.unpack]
+        _refuse_different([u for u in unpackings if not overwrite])
+        for unpacking in unpackings:
+            _unpack(unpacking, root, progress)
+    told = []
+    for one in files:
+        unpacked = root is not None and bool(one.archive.unpack)
+        if remove_archives and unpacked and os.path.exists(one.path):
+            os.unlink(one.path)
+        told.append({"name": one.name, "path": one.path, "url": redact_url(_origin(config, one)),
+                     "moved": moved.get(one.name, 0),
+                     "status": "unpacked" if unpacked else "fetched" if one in lacking else "there"})
+    return {"command": "fetch", "files": told, "moved": sum(moved.values()), "extracted": root,
+            "removed": remove_archives, "warnings": [text for one in downloads.values() for text in one.warnings]}
 
 
 class _Telling:
@@ -154,8 +166,10 @@ def _refuse_without_room(files: Sequence[Needed]) -> None:
 
 
 def _origin(config: Config, one: Needed) -> str:
-    mirror = config.fetch.mirror
-    return f"{mirror.rstrip('/')}/{one.name}" if mirror else one.archive.url
+    if config.fetch.mirror is None:
+        return one.archive.url
+    place, mark, query = config.fetch.mirror.partition("?")  # a signature of a container is one of all that is in it
+    return f"{place.rstrip('/')}/{one.name}{mark}{query}"
 
 
 def _download(config: Config, one: Needed) -> Download:
@@ -193,28 +207,70 @@ def _is_unpacked(one: Needed, root: str) -> bool:
         os.path.isdir(os.path.join(root, outer)) for outer in one.archive.unpack.values())
 
 
-def _unpack(one: Needed, root: str, progress: Progress) -> None:
-    """Unpack one archive below `root`: every file whole and checked; what is there already is left."""
+@dataclass(frozen=True)
+class _Unpacking:
+    """An archive and what is to be unpacked of it: names by folder in the archive and the path below the root."""
+
+    one: Needed
+    names: dict[tuple[str, str], list[str]]
+    different: list[str]
+
+
+def _compare(one: Needed, root: str, progress: Progress) -> _Unpacking:
+    """Find out what of an archive is lacking below `root`, and what is there but is not the archive's."""
+    names: dict[tuple[str, str], list[str]] = {}
+    different: list[str] = []
     for inner, outer in one.archive.unpack.items():
         place = storage.locate(f"zip://{inner}::{one.path}")
-        target = storage.locate(os.path.join(root, outer) if outer else root)
+        assert isinstance(place, storage.ZipFolder)
         odd = place.odd_names()
         if odd:
             raise DataError(f"{one.path}: {odd[0][0]!r} {storage.ODD[odd[0][1]]}; nothing of it is unpacked")
-        names = sorted(place.names())
-        sizes = place.sizes(names)
-        todo = [(n, s) for n, s, now in zip(names, sizes, target.sizes(names), strict=True) if s != now]
-        refuse_without_room(os.path.join(root, outer, ""), sum(s or 0 for _, s in todo))
-        with progress.stage(f"unpack {one.name}", len(todo)) as step:
-            for begin in range(0, len(todo), _BATCH):
-                some = todo[begin : begin + _BATCH]
-                batch = [n for n, _ in some]
-                results = target.copy_many(batch, place, batch, [s for _, s in some], "copy")
-                if results.failed:
-                    raise StorageError(next(iter(results.failed.values())))
-                step.add(len(some))
-        target.sync()
-    storage.locate(root).write(os.path.basename(_marker(one, root)), b"")
+        folder, inside = os.path.join(root, outer) if outer else root, sorted(place.names())
+        todo = names[inner, outer] = []
+        with progress.stage(f"compare {one.name}", len(inside)) as step:
+            for name, found in zip(inside, storage.compare_unpacked(place, folder, inside), strict=True):
+                if found != storage.SAME:
+                    todo.append(name)
+                if found == storage.DIFFERENT:
+                    different.append(os.path.join(folder, name))
+                step.add(1)
+    return _Unpacking(one, names, different)
+
+
+def _refuse_different(unpackings: Sequence[_Unpacking]) -> None:
+    """Raise `DataError` where files would be written over that somebody may have corrected, or that are damaged."""
+    found = [path for unpacking in unpackings for path in unpacking.different]
+    if found:
+        archives = ", ".join(u.one.name for u in unpackings if u.different)
+        more = f", … ({plural(len(found), 'file')})" if len(found) > _LISTED else ""
+        raise DataError(f"{', '.join(found[:_LISTED])}{more}: not as in {archives}; nothing is unpacked: move them "
+                        "away, or replace them by the archive's with --overwrite")
+
+
+def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
+    """Unpack what is lacking of one archive below `root`: every file whole and checked."""
+    one, top = unpacking.one, storage.locate(root)
+    with top.lock(f"{_SCRATCH}.lock", f"the folder {root}") as ours:
+        scratch = top.below(_SCRATCH)
+        scratch.delete_many(scratch.flat_names(""))  # of a run that was killed
+        for (inner, outer), names in unpacking.names.items():
+            place = storage.locate(f"zip://{inner}::{one.path}")
+            target = top.below(outer) if outer else top
+            sizes = place.sizes(names)
+            refuse_without_room(os.path.join(root, outer, ""), sum(size or 0 for size in sizes))
+            with progress.stage(f"unpack {one.name}", len(names)) as step:
+                for begin in range(0, len(names), _BATCH):
+                    some = slice(begin, begin + _BATCH)
+                    results = target.copy_many(names[some], place, names[some], sizes[some], "copy", scratch=scratch)
+                    if results.failed:
+                        raise StorageError(next(iter(results.failed.values())))
+                    step.add(len(names[some]))
+            target.sync()
+        ours()
+        top.drop_empty_folders(_SCRATCH)
+        top.write(os.path.basename(_marker(one, root)), b"")
+        top.delete_many([f"{_SCRATCH}.lock"])
 
 
 def clean(config: Config) -> dict[str, Any]:

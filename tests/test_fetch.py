@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -143,7 +144,7 @@ def test_a_file_that_changed_in_between_begins_anew(tmp_path: Path, tags: tuple[
     assert (tmp_path / "blob.bin").read_bytes() == other
 
 
-def _break_off(config: Config, faults: Faults) -> None:
+def _break_off(config: Config, faults: Faults, path: str = "/blob.bin") -> None:
     """Fetch until the first part is here, then be refused."""
     faults.times, faults.cut = 0, None
     original = dict(faults.files)
@@ -153,7 +154,7 @@ def _break_off(config: Config, faults: Faults) -> None:
 
         def get(self, key: str, default: Any = None) -> Any:
             self.count += 1
-            return original[key] if self.count == 1 else default
+            return original[path] if self.count == 1 else default
 
     faults.files = Vanishing()
     with pytest.raises(StorageError, match="404"):
@@ -189,7 +190,7 @@ def test_what_no_second_try_changes_is_told_at_once(tmp_path: Path, location: st
 
 def test_a_server_that_never_answered_is_given_up_sooner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_pace, "_FIRST_WAIT_S", 0.01)
-    with pytest.raises(StorageError, match=r"/blob.bin: .*connect.*, 5 times in a row; run again later"):
+    with pytest.raises(StorageError, match=r"/blob.bin: no server answers .*, 5 times in a row; run again later"):
         get(config_of(tmp_path, f"http://127.0.0.1:{free_port()}/blob.bin"))
 
 
@@ -199,15 +200,148 @@ def test_secrets_of_a_url_are_not_shown(tmp_path: Path) -> None:
     assert "geheim" not in str(caught.value)
 
 
-def test_a_wrong_digest_or_size_leaves_nothing(tmp_path: Path) -> None:
+def test_a_wrong_size_or_archive_is_not_put_in_place(tmp_path: Path) -> None:
     with faulty(Faults({"/blob.bin": b"small", "/x.zip": b"no archive"})) as url:
-        with pytest.raises(DataError, match="its md5 is"):
-            get(config_of(tmp_path, f"{url}/blob.bin", md5=MD5))
         with pytest.raises(DataError, match="has 5 bytes and not 6"):
             get(config_of(tmp_path, f"{url}/blob.bin", size=6))
+        assert left(tmp_path) == []
         with pytest.raises(StorageError, match="no zip archive"):
             get(config_of(tmp_path, f"{url}/x.zip", "x.zip"))
+    assert not (tmp_path / "x.zip").exists()
+
+
+def test_a_wrong_digest_costs_no_second_download_once_it_is_corrected(tmp_path: Path) -> None:
+    with faulty(Faults({"/blob.bin": BLOB})) as url:
+        with pytest.raises(DataError, match="its md5 is"):
+            get(config_of(tmp_path, f"{url}/blob.bin", md5="0" * 32))
+        assert not (tmp_path / "blob.bin").exists()
+        assert get(config_of(tmp_path, f"{url}/blob.bin", md5=MD5))["moved"] == 0
+    assert (tmp_path / "blob.bin").read_bytes() == BLOB
+    assert left(tmp_path) == ["blob.bin"]
+
+
+def test_what_came_damaged_stays_until_its_replacement_is_whole(tmp_path: Path) -> None:
+    other = b"damaged" * 1000
+    faults = Faults({"/blob.bin": other})
+    with faulty(faults) as url:
+        config = config_of(tmp_path, f"{url}/blob.bin", md5=MD5)
+        with pytest.raises(DataError, match="its md5 is"):
+            get(config)
+        faults.broken["/blob.bin"] = 403
+        with pytest.raises(StorageError, match="403"):
+            get(config)
+        assert (tmp_path / "blob.bin.part.old").read_bytes() == other
+        faults.broken.clear()
+        faults.files["/blob.bin"] = BLOB
+        get(config)
+    assert (tmp_path / "blob.bin").read_bytes() == BLOB
+    assert left(tmp_path) == ["blob.bin"]
+
+
+def test_notes_that_are_damaged_are_not_believed(tmp_path: Path) -> None:
+    faults = Faults({"/blob.bin": BLOB}, cut=3_000_000, times=10**6)
+    with faulty(faults) as url:
+        config = config_of(tmp_path, f"{url}/blob.bin", sha256=hashlib.sha256(BLOB).hexdigest())
+        with pytest.raises(DataError, match="its sha256"):
+            get(config_of(tmp_path, f"{url}/blob.bin", sha256="0" * 64))
+        notes = tmp_path / "blob.bin.part.json"
+        noted = json.loads(notes.read_text())
+        noted["ranges"][-1][1] = noted["ranges"][-1][0]  # says that the end is lacking
+        notes.write_text(json.dumps(noted))
+        faults.cut = None
+        assert get(config)["moved"] == len(BLOB)
+    assert (tmp_path / "blob.bin").read_bytes() == BLOB
+
+
+class Machines(dict[str, bytes]):
+    """The files of a mirror whose machines take turns, and give the same bytes ETags of their own."""
+
+    def __init__(self, faults: Faults, files: dict[str, bytes]) -> None:
+        super().__init__(files)
+        self._faults, self._turn = faults, 0
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._turn += 1
+        self._faults.etag = f'"machine {self._turn % 3}"'
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("known", [{"md5": MD5}, {"size": len(BLOB)}, {}])
+@pytest.mark.parametrize("modified", ["", "Sat, 28 Nov 2026 04:39:31 GMT"])
+def test_machines_of_a_mirror_may_give_other_etags(tmp_path: Path, known: dict[str, Any], modified: str) -> None:
+    faults = Faults(modified=modified)
+    faults.files = Machines(faults, {"/blob.bin": BLOB})
+    with faulty(faults) as url:
+        moved = get(config_of(tmp_path, f"{url}/blob.bin", **known))["moved"]
+    assert (tmp_path / "blob.bin").read_bytes() == BLOB
+    assert left(tmp_path) == ["blob.bin"]
+    if modified or "md5" in known:  # nothing came twice
+        assert moved == len(BLOB)
+
+
+def test_a_fetch_goes_on_from_another_mirror_where_the_digest_decides(tmp_path: Path) -> None:
+    faults = Faults({"/a/blob.bin": BLOB, "/b/blob.bin": BLOB}, broken={})
+    known = {"size": len(BLOB), "md5": MD5}
+    with faulty(faults) as url:
+        _break_off(config_of(tmp_path, f"{url}/a/blob.bin", **known), faults, "/a/blob.bin")
+        here = sum(at - start for start, at, _ in json.loads((tmp_path / "blob.bin.part.json").read_text())["ranges"])
+        assert here > 0
+        assert get(config_of(tmp_path, f"{url}/b/blob.bin", **known))["moved"] == len(BLOB) - here
+    assert (tmp_path / "blob.bin").read_bytes() == BLOB
+
+
+@pytest.mark.parametrize("known", [{}, {"size": len(BLOB)}, {"md5": MD5}])
+def test_an_answer_without_a_length_that_is_cut_is_not_all(tmp_path: Path, known: dict[str, Any]) -> None:
+    faults = Faults({"/blob.bin": BLOB}, ranges=False, sized=False, cut=1_000_000, times=99)
+    with faulty(faults) as url:
+        config = config_of(tmp_path, f"{url}/blob.bin", **known)
+        if known:
+            with pytest.raises((StorageError, DataError), match=r"(the connection broke|its md5 is)"):
+                get(config)
+            assert not (tmp_path / "blob.bin").exists()
+        else:
+            (told,) = get(config)["warnings"]
+            assert "1,000,000 bytes may not be all" in told
+
+
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html><title>Sign in</title>", b"\xef\xbb\xbf \n<HTML><body>no</body>"])
+@pytest.mark.parametrize("by_type", [True, False])
+@pytest.mark.parametrize("name", ["blob.bin", "x.zip"])
+def test_a_login_page_is_called_that(tmp_path: Path, page: bytes, by_type: bool, name: str) -> None:
+    path = f"/{name}"
+    faults = Faults({path: page}, pages={path} if by_type else set())
+    with faulty(faults) as url, pytest.raises(StorageError, match="sends a web page, perhaps a login"):
+        get(config_of(tmp_path, f"{url}{path}", name))
     assert left(tmp_path) == []
+    write_file(tmp_path / "mirror" / name, page)
+    if name.endswith(".zip"):
+        with pytest.raises(StorageError, match="is a web page, perhaps a login, and no archive"):
+            get(config_of(tmp_path, "http://x.invalid/", name, {"mirror": str(tmp_path / "mirror")}))
+
+
+def test_a_redirect_never_takes_a_login_along(tmp_path: Path) -> None:
+    there = Faults({"/blob.bin": b"small"})
+    with faulty(there) as other:
+        first = Faults(answers=[(302, {"Location": f"{other.replace('127.0.0.1', 'localhost')}/blob.bin"})])
+        with faulty(first) as url:
+            get(config_of(tmp_path, f"{url.replace('//', '//me:geheim@')}/blob.bin?sig=geheim"))
+    assert "Basic" in first.headers[0]["Authorization"]
+    assert there.headers
+    assert "Authorization" not in there.headers[0]
+    assert "geheim" not in str(there.headers) + str(there.asked)
+
+
+def test_credentials_do_not_go_unencrypted_over_a_network(tmp_path: Path) -> None:
+    for url in ("http://me:geheim@mirror.example/blob.bin", "http://mirror.example/blob.bin?sig=geheim"):
+        with pytest.raises(ConfigError, match="readable on the way") as caught:
+            get(config_of(tmp_path, url))
+        assert "geheim" not in str(caught.value)
+
+
+def test_an_answer_of_more_than_was_asked_for_is_given_up(tmp_path: Path) -> None:
+    faults = Faults({"/blob.bin": BLOB}, sized=False, more=1 << 20)
+    with faulty(faults) as url, pytest.raises(StorageError, match="more than was asked for"):
+        get(config_of(tmp_path, f"{url}/blob.bin"))
 
 
 def test_a_disk_too_small_is_told_before_the_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,7 +201,10 @@ class Faults:
     #: So many answers stop after their headers.
     silent: int = 0
     connections: int = 0
+    #: So many bytes are sent beyond what was asked for.
+    more: int = 0
     asked: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
 
 
@@ -223,6 +226,7 @@ def faulty(faults: Faults) -> Iterator[str]:
             asked = self.headers.get("Range", "")
             path = re.sub(r"^https?://[^/]*", "", self.path)  # a proxy is asked for whole URLs
             faults.asked.append((path, asked))
+            faults.headers.append(dict(self.headers))
             faults.at.append(time.monotonic())
             if faults.answers:
                 status, headers = faults.answers.pop(0)
@@ -274,7 +278,7 @@ def faulty(faults: Faults) -> Iterator[str]:
                     self.connection.shutdown(socket.SHUT_RDWR)
             else:
                 with contextlib.suppress(OSError):
-                    self.wfile.write(data)
+                    self.wfile.write(data + bytes(faults.more))
 
     class Server(http.server.ThreadingHTTPServer):
         def handle_error(self, *_: Any) -> None:

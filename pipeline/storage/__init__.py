@@ -11,14 +11,19 @@ from __future__ import annotations
 import os
 
 from pipeline.errors import ConfigError
+from pipeline.redaction import redact_url
 from pipeline.storage._address import parse, protocol_of
-from pipeline.storage._base import SETTLE_NS, local_path, redact, same_place, storage_error, within
+from pipeline.storage._base import SETTLE_NS, local_path, same_place, storage_error, within
+from pipeline.storage._endpoints import refuse_plain
 from pipeline.storage._http import HttpFolder, RemoteZip, is_web
 from pipeline.storage._kept import drop_kept
 from pipeline.storage._listing import ODD, Listing
 from pipeline.storage._local import LocalFolder
 from pipeline.storage._location import Asked, Buffer, Fetched, Fingerprint, Location, Peeked, Results
+from pipeline.storage._members import is_page
+from pipeline.storage._options import options_beside
 from pipeline.storage._pieces import write_pieces, write_zip
+from pipeline.storage._unpacking import DIFFERENT, SAME, compare_unpacked
 from pipeline.storage._web import SCHEMES as WEB_SCHEMES
 from pipeline.storage._web import Limits, Transfer, Web, parse_range, validator
 from pipeline.storage._writing import replace_with
@@ -26,7 +31,9 @@ from pipeline.storage._zip import ONLY_ZIP, ZipFolder, check_zip, split_url
 from pipeline.storage._zip import SCHEME as _ZIP
 
 __all__ = [
+    "DIFFERENT",
     "ODD",
+    "SAME",
     "SETTLE_NS",
     "WEB_SCHEMES",
     "Asked",
@@ -41,14 +48,18 @@ __all__ = [
     "Results",
     "Transfer",
     "Web",
+    "ZipFolder",
     "archive_of",
     "check_zip",
+    "compare_unpacked",
     "drop_kept",
+    "is_page",
     "local_path",
     "locate",
     "locate_below",
+    "options_beside",
     "parse_range",
-    "redact",
+    "refuse_plain",
     "replace_with",
     "same_place",
     "storage_error",
@@ -69,7 +80,7 @@ def locate(url: str, keep: str | None = None) -> Location:
     if url.startswith(_ZIP):
         return RemoteZip(url, keep) if is_web(split_url(url)[1]) else ZipFolder(url, keep)
     if url.startswith("tar://"):
-        raise ConfigError(f"{redact(url)}: {ONLY_ZIP}")
+        raise ConfigError(f"{redact_url(url)}: {ONLY_ZIP}")
     if is_web(url):
         return HttpFolder(url, keep)
     if protocol_of(url) is None:

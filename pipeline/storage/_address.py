@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
+from pipeline.redaction import is_signed, redact_url
 
 #: Names of one protocol: the first is what we call it.
 _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "ssh": "sftp"}
@@ -55,11 +56,11 @@ def parse(url: str) -> Address:
     assert protocol is not None
     scheme, _, rest = url.partition("://")
     host, _, path = rest.partition("/")
-    shown = f"{scheme}://{host.rpartition('@')[2]}"
-    if ":" in host.rpartition("@")[0]:
+    shown = redact_url(url)
+    if is_signed(url.partition("?")[0]):
         raise ConfigError(f"{shown}: a password stands in the URL, where it would reach logs and manifests; put it "
                           f"into conf/local/, as password below the key {protocol}")
-    if protocol in OBJECT_STORES and ("?" in url and "=" in url.partition("?")[2]):
+    if shown != url:
         raise ConfigError(f"{shown}: options stand in the URL; put them into conf/local/ below the key {protocol}")
     if not host and protocol in OBJECT_STORES:
         raise ConfigError(f"{url}: names no bucket; as in {scheme}://bucket/folder")
@@ -67,6 +68,12 @@ def parse(url: str) -> Address:
     if path and (why := odd_key(path)):
         raise ConfigError(f"{url}: {why}")
     return Address(url.rstrip("/"), protocol, host, path)
+
+
+def bucket_of(address: Address) -> tuple[str, str]:
+    """Bucket or container, and the account where it is named: ``abfs://container@account.dfs.core.windows.net``."""
+    bucket, _, server = address.host.partition("@")
+    return bucket, server.partition(".")[0]
 
 
 def odd_key(key: str) -> str | None:

@@ -6,6 +6,7 @@ import errno
 import os
 
 from pipeline.errors import ConfigError, StorageError
+from pipeline.redaction import redact_url
 from pipeline.storage._address import parse, protocol_of
 
 #: A file younger than this when it was listed may change again without a new timestamp, so its fingerprint is void.
@@ -28,7 +29,7 @@ def local_path(url: str) -> str:
     if url.startswith("file://"):
         url = url[7:]
     if "://" in url:
-        raise ConfigError(f"{redact(url)}: must be a folder of this machine")
+        raise ConfigError(f"{redact_url(url)}: must be a folder of this machine")
     return os.path.abspath(os.path.expanduser(url))
 
 
@@ -50,13 +51,6 @@ def _real(url: str) -> str:
         return url
     address = parse(url)
     return f"{address.protocol}://{address.host}/{address.path}"
-
-
-def redact(url: str) -> str:
-    """`url` without what stands before an @ of its host: that is where passwords hide."""
-    scheme, sep, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{sep}{host.rpartition('@')[2]}{slash}{path}" if sep else url
 
 
 def storage_error(error: OSError, path: str, doing: str) -> StorageError:

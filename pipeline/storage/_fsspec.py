@@ -16,6 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.stop import check_stop
 from pipeline.storage._address import OBJECT_STORES, Address
 from pipeline.storage._client import Client, Entry, Version
+from pipeline.storage._credentials import fsspec_options
 from pipeline.storage._deleting import delete_each
 from pipeline.storage._options import scrub
 from pipeline.storage._pace import CHANCE
@@ -43,6 +44,8 @@ class FsspecClient(Client):
     def __init__(self, address: Address, options: dict[str, Any]) -> None:
         self.address = address
         self.options = {k: v for k, v in options.items() if k not in ("driver", "in_flight")}
+        if address.protocol in OBJECT_STORES:
+            self.options = fsspec_options(address, self.options)
         self.width = int(options.get("in_flight", _WIDTH))
         self._renames = address.protocol in _RENAMING
         self._scheme = address.url.partition("://")[0]

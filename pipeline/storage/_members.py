@@ -37,6 +37,8 @@ _LENGTHS = struct.Struct("<2H")
 _MARK = b"PK\x01\x02"
 _END, _END64, _LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 _BIG = 0xFFFFFFFF
+#: A directory that is larger would take more memory than a bucket does: some three million members of common names.
+_MOST_BYTES, _MOST_MEMBERS = 256 << 20, 4_000_000
 _MAX_RATIO = 1032  # of deflate: 258 bytes for two bits
 _ENTRY = [
     ("mark", "S4"), ("made", "<u2"), ("needs", "<u2"), ("flags", "<u2"), ("method", "<u2"), ("time", "<u4"),
@@ -85,7 +87,8 @@ def find_directory(size: int, read: Callable[[int, int], bytes], name: str) -> D
     tail = read(start, size - start)
     at = tail.rfind(_END)
     if at < 0 or len(tail) - at < 22:
-        raise StorageError(f"{name}: is no zip archive, or its end is missing; get it again")
+        kind = _kind_of(read(0, min(size, 512)))
+        raise StorageError(f"{name}: is {kind or 'no zip archive, or its end is missing; get it again'}")
     disk, _, here, entries, length, offset, _ = struct.unpack_from("<4H2LH", tail, at + 4)
     end = start + at
     locator = at - 20
@@ -101,10 +104,39 @@ def find_directory(size: int, read: Callable[[int, int], bytes], name: str) -> D
         end = where
     if disk != 0 or here != entries:
         raise StorageError(f"{name}: is one of several parts of an archive; join them with `zip -s 0`")
+    _limit(length, entries, name)
     shift = end - length - offset
     if shift < 0 or length > end:
         raise StorageError(f"{name}: its directory lies outside of it: it was cut, or changed; get it again")
     return Directory(offset + shift, length, entries, shift)
+
+
+def _limit(length: int, entries: int, name: str) -> None:
+    """Raise `StorageError` where the directory of an archive is larger than memory is to hold."""
+    if length > _MOST_BYTES or entries > _MOST_MEMBERS:
+        raise StorageError(f"{name}: its directory says that it has {length:,} bytes and {entries:,} members; at most "
+                           f"{_MOST_BYTES >> 20} MiB and {_MOST_MEMBERS:,} are read: unpack it, or cut it into smaller "
+                           "archives")
+
+
+def is_page(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a web page: that is how logins and refusals come."""
+    text = head[:2048].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or (
+        text.startswith((b"<?xml", b"<!--")) and b"<html" in text)
+
+
+def _kind_of(head: bytes) -> str:
+    """What a file is that is no zip archive, by its first bytes, with the cure; empty where nobody knows."""
+    if is_page(head):
+        return "a web page, perhaps a login, and no archive; get the archive with a browser, or another URL"
+    kinds = ((b"version https://git-lfs", "a pointer of Git LFS and not the archive; run `git lfs pull`"),
+             (b"\x1f\x8b", "compressed by gzip and no zip archive; unpack it"),
+             (b"7z\xbc\xaf\x27\x1c", "a 7z archive and no zip; unpack it"),
+             (b"Rar!", "a RAR archive and no zip; unpack it"), (b"\xfd7zXZ", "compressed by xz and no zip; unpack it"),
+             (b"<?xml", "an XML document, perhaps the refusal of a server, and no archive; get it again"),
+             (b"{", "a JSON document, perhaps the refusal of a server, and no archive; get it again"))
+    return next((told for mark, told in kinds if head.startswith(mark)), "")
 
 
 def parse_directory(data: bytes, where: Directory, name: str) -> Members:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pipeline.errors import ConfigError
-from pipeline.storage._address import Address, content_type
+from pipeline.storage._address import Address, bucket_of, content_type
 from pipeline.storage._client import Client, Entry, Version
-from pipeline.storage._credentials import bucket_of, endpoint_host, open_store, open_top
+from pipeline.storage._credentials import endpoint_host, open_store, open_top
 from pipeline.storage._deleting import delete_each
 from pipeline.storage._pieces import read_ahead
 from pipeline.storage._refused import (
@@ -333,10 +333,9 @@ def _find_host(address: Address, options: dict[str, Any]) -> None:
 
     if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
         return  # then names are the proxy's affair
-    host = endpoint_host(address.protocol, options)
-    if not host:
+    name = endpoint_host(address, options)
+    if not name:
         return
-    name = host.strip("[]") if host.endswith("]") else host.rpartition(":")[0].strip("[]") or host
     try:
         socket.getaddrinfo(name, None)
     except OSError:

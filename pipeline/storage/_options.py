@@ -11,6 +11,7 @@ import contextlib
 import functools
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from pipeline.errors import ConfigError
 from pipeline.storage._address import Address, protocol_of
 
 _SECRET_NAMES = re.compile(r"key|secret|token|passw|sas|credential|connection_string|passphrase", re.IGNORECASE)
+_VARIABLE = "COCO_DIY_LOCAL"
+#: Where options are looked for unless the variable names another folder.
+LOCAL = os.path.join("conf", "local")
 #: What is shorter is no secret, and would be found everywhere.
 _SHORTEST = 6
 
@@ -38,8 +42,33 @@ def scrub(text: str) -> str:
     return text
 
 
+def is_folder_named() -> bool:
+    """Whether the user named the folder of the options, and did not only happen to be where one is."""
+    return bool(os.environ.get(_VARIABLE))
+
+
+@contextlib.contextmanager
+def options_beside(config: str) -> Iterator[str | None]:
+    """While inside, ``conf/local/`` of the current folder is believed only if the file `config` lies in that folder.
+
+    Who is in a folder that he downloaded did not choose what stands in it. Gives the sentence that says so, if there
+    are options that are not read. It is a variable of the environment that carries this to workers.
+    """
+    here = os.path.realpath(os.curdir)
+    if is_folder_named() or os.path.realpath(config).startswith(here.rstrip("/") + "/"):
+        yield None
+        return
+    passed_over = bool(_state())
+    os.environ[_VARIABLE] = os.devnull
+    try:
+        yield (f"{LOCAL}: is not read, for {config} lies in another folder; set {_VARIABLE}={LOCAL} to use it"
+               if passed_over else None)
+    finally:
+        del os.environ[_VARIABLE]
+
+
 def _folder() -> str:
-    return os.environ.get("COCO_DIY_LOCAL") or os.path.join("conf", "local")
+    return os.environ.get(_VARIABLE) or LOCAL
 
 
 def _state() -> tuple[tuple[str, int, int], ...]:

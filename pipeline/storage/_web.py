@@ -9,15 +9,18 @@ from __future__ import annotations
 import collections
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigError, StorageError
+from pipeline.redaction import redact_url
 from pipeline.stop import STOP, check_stop
-from pipeline.storage._base import redact
+from pipeline.storage._certificates import HOW_TO_TRUST, certificates
 from pipeline.storage._pace import Flow, Pace
 
 SCHEMES = ("http://", "https://")
@@ -87,8 +90,27 @@ class Transfer:
 
 def check_url(url: str) -> None:
     """Raise `ConfigError` for a URL with a login or a question mark: there hide secrets, and places are noted."""
-    if "@" in url.split("://", 1)[1].split("/", 1)[0] or "?" in url or "#" in url:
-        raise ConfigError(f"{redact(url).split('?')[0]}: must be a plain URL, without a login and without ? or #")
+    if redact_url(url) != url:
+        raise ConfigError(f"{redact_url(url)}: must be a plain URL, without a login and without ? or #")
+
+
+def _reasons(curl: Any) -> dict[int, tuple[str, bool]]:
+    """What libcurl's codes mean to a user, and whether a further try may change it."""
+    broken = ("the connection broke", True)
+    return {
+        curl.E_COULDNT_RESOLVE_HOST: ("the name {host} is not known; check the URL and the network", True),
+        curl.E_COULDNT_RESOLVE_PROXY: ("the name of the proxy is not known; correct https_proxy, or unset it", True),
+        curl.E_COULDNT_CONNECT: ("no server answers at {host}; check the URL, the proxy and the network", True),
+        curl.E_OPERATION_TIMEDOUT: ("no answer came in time", True),
+        curl.E_PEER_FAILED_VERIFICATION: (f"the certificate of {{host}} is not trusted; {HOW_TO_TRUST}", False),
+        curl.E_SSL_CACERT_BADFILE: (f"the file of certificates is of no use; {HOW_TO_TRUST}", False),
+        curl.E_SSL_CONNECT_ERROR: ("no secure connection to {host} is possible; check the URL and the proxy", True),
+        curl.E_URL_MALFORMAT: ("is no URL of a web server: check the URL", False),
+        curl.E_UNSUPPORTED_PROTOCOL: ("is redirected to another protocol (from https only https is followed): check "
+                                      "the URL", False),
+        curl.E_TOO_MANY_REDIRECTS: ("leads from one address to the next without end: check the URL", False),
+        **dict.fromkeys((curl.E_PARTIAL_FILE, curl.E_RECV_ERROR, curl.E_SEND_ERROR, curl.E_GOT_NOTHING), broken),
+    }
 
 
 class Web:
@@ -152,9 +174,8 @@ class _Loop:
             share = self.limits.bytes_per_second // (_SHARES * self.limits.connections)
             self.buffer = min(max(share, _LEAST_BUFFER), _BUFFER)
         self.fault: Exception | None = None
-        #: What no second try changes.
-        self.hopeless = {pycurl.E_URL_MALFORMAT, pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_TOO_MANY_REDIRECTS,
-                         pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE}
+        self.reasons = _reasons(pycurl)
+        self.bundle = certificates().path
 
     def run(self) -> None:
         """Until all are done, or a stop is asked for."""
@@ -237,17 +258,19 @@ class _Loop:
             transfer.body.clear()
             transfer.at = transfer.start
         web = c.PROTO_HTTP | c.PROTO_HTTPS
+        # A login is for its own host, which libcurl sees to; and nobody on the way may take the s off https.
+        onward = c.PROTO_HTTPS if transfer.url.lower().startswith("https:") else web
         for option, value in (
             (c.URL, transfer.url), (c.HTTPHEADER, headers), (c.FOLLOWLOCATION, True), (c.MAXREDIRS, 10),
-            (c.PROTOCOLS, web), (c.REDIR_PROTOCOLS, web), (c.NOSIGNAL, True),
+            (c.PROTOCOLS, web), (c.REDIR_PROTOCOLS, onward), (c.NOSIGNAL, True),
+            (c.UNRESTRICTED_AUTH, False),
             (c.USERAGENT, "coco-diy"), (c.BUFFERSIZE, self.buffer), (c.CONNECTTIMEOUT, _CONNECT_S),
             (c.LOW_SPEED_LIMIT, 1), (c.LOW_SPEED_TIME, max(1, round(self.limits.timeout))),
             (c.HEADERFUNCTION, lambda line: _note_header(transfer, line)),
             (c.WRITEFUNCTION, lambda data: self._take(transfer, data)),
         ):
             handle.setopt(option, value)
-        if bundle := _certificates():
-            handle.setopt(c.CAINFO, bundle)
+        handle.setopt(c.CAPATH if os.path.isdir(self.bundle) else c.CAINFO, self.bundle)
 
     def _take(self, transfer: Transfer, data: bytes) -> int:
         """Take a piece of an answer; anything but its length ends the transfer."""
@@ -256,6 +279,9 @@ class _Loop:
             return answer
         if transfer.most is not None and transfer.at + len(data) > transfer.start + transfer.most:
             return _too_large(transfer)
+        if transfer.stop is not None and transfer.status == 206 and transfer.at + len(data) > transfer.stop:
+            transfer.reason = f"{redact_url(transfer.url)}: the server sends more than was asked for; try again later"
+            return -1
         self.web.received += len(data)
         try:
             if transfer.sink is None:
@@ -277,8 +303,9 @@ class _Loop:
             first, _, size = parse_range(transfer.headers.get("content-range", ""))
             if size is not None and transfer.stop:
                 transfer.stop = min(transfer.stop, size)
-            if first is not None and transfer.asked < 0:
+            if first is not None and size is not None and transfer.asked < 0:
                 transfer.asked = transfer.at = transfer.start = first
+                transfer.stop = size
             elif first != transfer.asked:
                 return -1
         length = transfer.headers.get("content-length", "")
@@ -309,27 +336,30 @@ class _Loop:
                 return
             if code != 0:  # not what was asked for
                 transfer.reason = transfer.reason or (
-                    f"{_shown(transfer.url)}: the server answered with something else than the bytes that were asked "
-                    "for; try again later")
+                    f"{redact_url(transfer.url)}: the server answered with something else than the bytes that were "
+                    "asked for; try again later")
                 self._hand(transfer)
                 return
         elif code == 0 and status not in _RETRIED:
-            transfer.reason = f"{_shown(transfer.url)}: the server says {status}: {_CURES.get(status, 'check the URL')}"
+            cure = _CURES.get(status, "check the URL")
+            transfer.reason = f"{redact_url(transfer.url)}: the server says {status}: {cure}"
             self._hand(transfer)
             return
         self._retry(transfer, code, told)
 
     def _retry(self, transfer: Transfer, code: int, told: str) -> None:
         """Put a transfer back among those to begin, or give it up."""
-        status, hopeless = transfer.status, code in self.hopeless
+        status = transfer.status
+        what, again = self.reasons.get(code, ("the transfer ended early", True))
         if transfer.stop is not None and transfer.at > transfer.asked:
             transfer.attempts = 0  # it gets on, if slowly
         transfer.attempts += 1
-        if hopeless or transfer.attempts >= (_ATTEMPTS if self.web.received or status else _FIRST_ATTEMPTS):
-            what = f"the server says {status}" if code == 0 and status not in (200, 206) else told or "cut off"
-            cure = ("check the URL, the proxy, and the certificates" if hopeless else
-                    f"{transfer.attempts} times in a row; run again later, it goes on where it was")
-            transfer.reason = f"{_shown(transfer.url)}: {what}{': ' if hopeless else ', '}{cure}"
+        if not again or transfer.attempts >= (_ATTEMPTS if self.web.received or status else _FIRST_ATTEMPTS):
+            if code == 0:
+                what = f"the server says {status}" if status not in (200, 206) else "the answer is cut off"
+            what = what.format(host=_host_of(told, transfer.url))
+            tried = f", {transfer.attempts} times in a row; run again later: it goes on where it was" if again else ""
+            transfer.reason = f"{redact_url(transfer.url)}: {what}{tried}"
             transfer.lost = code != 0 or status in (200, 206, *_BUSY)
             self._hand(transfer)
             return
@@ -341,7 +371,7 @@ class _Loop:
 
 
 def _too_large(transfer: Transfer) -> int:
-    transfer.reason = f"{_shown(transfer.url)}: is larger than {(transfer.most or 0) >> 20} MiB: no image"
+    transfer.reason = f"{redact_url(transfer.url)}: is larger than {(transfer.most or 0) >> 20} MiB: no image"
     return -1
 
 
@@ -370,18 +400,10 @@ def validator(headers: dict[str, str]) -> str | None:
     return headers.get("etag") or headers.get("last-modified")
 
 
-def _shown(url: str) -> str:
-    return redact(url).split("?")[0]
-
-
-def _certificates() -> str | None:
-    """The bundle of certificates that the environment names, as curl has it, or Mozilla's."""
-    for name in ("CURL_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
-        if path := os.environ.get(name):
-            return path
-    import certifi
-
-    return certifi.where()
+def _host_of(told: str, url: str) -> str:
+    """The host that libcurl could not reach: that of the URL, unless it was led to another one."""
+    found = re.search(r"(?:host: |connect to |target host name ')([\w.-]*\w)", told)
+    return found[1] if found else urlsplit(redact_url(url)).hostname or "the server"
 
 
 def lost(transfer: Transfer) -> StorageError:

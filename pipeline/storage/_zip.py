@@ -17,9 +17,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, StorageError
+from pipeline.redaction import redact_url
 from pipeline.stop import STOP, check_stop
 from pipeline.storage import _members
-from pipeline.storage._base import hits_all, local_path, redact, storage_error
+from pipeline.storage._base import hits_all, local_path, storage_error
 from pipeline.storage._listing import Listing
 from pipeline.storage._location import Fetched, Fingerprint, Location
 from pipeline.storage._members import (
@@ -61,9 +62,9 @@ def split_url(url: str) -> tuple[str, str]:
     folder, sep, archive = url.removeprefix(SCHEME).partition("::")
     folder = folder.strip("/")
     if archive.lower().endswith(_OTHERS):
-        raise ConfigError(f"{redact(archive)}: {ONLY_ZIP}")
+        raise ConfigError(f"{redact_url(archive)}: {ONLY_ZIP}")
     if not sep or not archive or any(part in ("..", ".") for part in folder.split("/")):
-        raise ConfigError(f"{redact(url)}: must be zip://FOLDER::ARCHIVE, as in "
+        raise ConfigError(f"{redact_url(url)}: must be zip://FOLDER::ARCHIVE, as in "
                           "zip://train2017::downloads/train2017.zip")
     return folder, archive
 
@@ -279,6 +280,11 @@ class ZipFolder(Location):
         """See `Location.sizes`."""
         numbers = self.table().numbers
         return [int(numbers[row, SIZE]) if row >= 0 else None for row in self._rows(paths).tolist()]
+
+    def checksums(self, paths: Sequence[str]) -> Sequence[tuple[int, int]]:
+        """Size and CRC-32 of each of `paths`, which are in the archive."""
+        sizes_and_sums = self.table().numbers[self._rows(paths)][:, [SIZE, CRC]].tolist() if paths else []
+        return [(size, crc) for size, crc in sizes_and_sums]
 
     def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
         """See `Location.fingerprints`; the mark is size and CRC-32, wherever the archive lies."""
