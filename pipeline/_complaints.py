@@ -39,6 +39,7 @@ def sentence(
     errors = sorted(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
     first = errors[0]
     steps, models = _walk(first["loc"], model)
+    steps = steps or list(first["loc"])  # a key that looks like one of pydantic's own steps
     key = ".".join(str(s) for s in steps)
     line = _line(node, steps)
     at = _override(key, overrides, within=first["type"] == "extra_forbidden") or (f"{where}:{line}" if line else where)

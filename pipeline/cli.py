@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -338,7 +339,8 @@ def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one r
         return stop.code if isinstance(stop.code, int) else 1
     except Exception as error:
         if {"-v", "--verbose"} & set(sys.argv if arguments is None else arguments):
-            raise
+            click.echo(redact(traceback.format_exc()), err=True)
+            return 1
         told = f"{type(error).__name__}: {redact(str(error))}"
         click.echo(f"coco-diy: a fault of coco-diy's own, please report it: {told} "
                    "(run again with -v for the traceback)", err=True)

@@ -41,7 +41,7 @@ def redact(text: str) -> str:
 
 def redact_url(url: str) -> str:
     """`url`, a URL as a whole or a chain of them, without login, query and fragment; a local path as it is."""
-    return _WHOLE.sub(lambda found: found[1] + _before(_QUERY, found[1], _without_login(found[1], found[2])), url)
+    return _WHOLE.sub(lambda u: u[1] + redact_url(_before(_QUERY, u[1], _without_login(u[1], u[2]))), url)
 
 
 def redact_data(data: Any) -> Any:
@@ -55,14 +55,19 @@ def redact_data(data: Any) -> Any:
 
 def is_signed(url: str) -> bool:
     """Whether there is a login in `url`, or what signs a request."""
-    return bool(_SIGNING.search(url)) or _WHOLE.sub(lambda u: u[1] + _without_login(u[1], u[2]), url) != url
+    return bool(_SIGNING.search(url)) or _WHOLE.sub(_in_whole, url) != url
+
+
+def _in_whole(found: re.Match[str]) -> str:
+    return found[1] + _WHOLE.sub(_in_whole, _without_login(found[1], found[2]))
 
 
 def _in_text(found: re.Match[str]) -> str:
     scheme, rest = found[1], found[2]
     tail = _TAIL.search(rest)
     end = tail.start() if tail else len(rest)
-    return scheme + _before(_QUERY_IN_TEXT, scheme, _without_login(scheme, rest[:end])) + rest[end:]
+    bare = _before(_QUERY_IN_TEXT, scheme, _without_login(scheme, rest[:end]))
+    return scheme + _URL.sub(_in_text, bare) + rest[end:]  # a path may hold another URL
 
 
 def _without_login(scheme: str, rest: str) -> str:

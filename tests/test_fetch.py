@@ -281,7 +281,7 @@ def test_machines_of_a_mirror_may_give_other_etags(tmp_path: Path, known: dict[s
 
 def test_a_fetch_goes_on_from_another_mirror_where_the_digest_decides(tmp_path: Path) -> None:
     faults = Faults({"/a/blob.bin": BLOB, "/b/blob.bin": BLOB}, broken={})
-    known = {"size": len(BLOB), "md5": MD5}
+    known: dict[str, Any] = {"size": len(BLOB), "md5": MD5}
     with faulty(faults) as url:
         _break_off(config_of(tmp_path, f"{url}/a/blob.bin", **known), faults, "/a/blob.bin")
         here = sum(at - start for start, at, _ in json.loads((tmp_path / "blob.bin.part.json").read_text())["ranges"])

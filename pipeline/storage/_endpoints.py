@@ -40,7 +40,9 @@ def given_endpoint(options: Mapping[str, Any]) -> str:
     inner = options.get("client_kwargs") or {}
     text = connection_string(options.get("connection_string")).get("BlobEndpoint")
     host = f"https://{options['account_host']}" if options.get("account_host") else ""
-    found = [*(options.get(name) for name in _ENDPOINTS), inner.get("endpoint_url"), text, host]
+    token = options.get("token")
+    account = token.get("gcs_base_url") if isinstance(token, dict) else None
+    found = [*(options.get(name) for name in _ENDPOINTS), inner.get("endpoint_url"), text, host, account]
     return str(next(filter(None, found), "")).rstrip("/")
 
 
@@ -62,8 +64,9 @@ def host_of(address: Address, options: Mapping[str, Any], endpoint: str, region:
         account = (bucket_of(address)[1] or options.get("account_name")
                    or next(filter(None, map(os.environ.get, _ACCOUNTS)), None))
         return f"{account}.blob.core.windows.net" if account else None
-    default = {"s3": f"https://s3.{region or 'us-east-1'}.amazonaws.com", "gs": "https://storage.googleapis.com"}
-    return urlsplit(endpoint or default[address.protocol]).hostname
+    if not endpoint and address.protocol == "s3":
+        endpoint = f"https://s3.{region or 'us-east-1'}.amazonaws.com"
+    return urlsplit(endpoint).hostname  # a file of Google's credentials may name another one than Google's
 
 
 def refuse_plain(url: str, shown: str) -> None:
