@@ -337,7 +337,7 @@ def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one r
         return 1
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - here every exception becomes text
         if {"-v", "--verbose"} & set(sys.argv if arguments is None else arguments):
             click.echo(redact(traceback.format_exc()), err=True)
             return 1

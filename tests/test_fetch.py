@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,11 @@ from pipeline.progress import Progress
 from pipeline.storage import _pace
 from tests.archives import pack
 from tests.conftest import Run
-from tests.helpers import PROJECT, contents, write_file
+from tests.helpers import PROJECT, contents, snapshot, write_file
 from tests.web import Faults, Nginx, faulty, free_port, nginx_in
 
-BLOB = random.Random(4).randbytes(30 << 20)
+RNG = random.Random(4)
+BLOB = RNG.randbytes(30 << 20)
 MD5 = hashlib.md5(BLOB).hexdigest()
 
 
@@ -467,3 +470,130 @@ def test_extract_makes_the_tutorials_folders(tmp_path: Path, town: Path, run: Ru
     assert left(tmp_path / "d") == ["notes.txt"]
     assert run("fetch", config, "--extract", "--json").json["moved"] == 0
     run("build", config)
+
+
+@dataclass
+class Unpacked:
+    """A config whose archives are unpacked below `root`, and what is right there."""
+
+    config: Path
+    root: Path
+    files: dict[str, bytes]
+    mirror: Path
+
+    def now(self) -> dict[str, bytes]:
+        return {p: d for p, d in contents(self.root).items() if not p.startswith(".")} if self.root.exists() else {}
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path, town: Path) -> Unpacked:
+    pack(town / "labels", tmp_path / "www/labels.zip", "coco/labels")
+    pack(town / "images/train2017", tmp_path / "www/train2017.zip", "train2017")
+    config = write_file(tmp_path / "c.yaml", yaml.safe_dump({
+        "source": {"names": str(town / "coco.yaml"), "root": str(tmp_path / "coco"), "splits": {"train": "train2017"}},
+        "target": {"root": str(tmp_path / "t")}, "workdir": str(tmp_path / "w"),
+        "fetch": {"folder": str(tmp_path / "d"), "mirror": str(tmp_path / "www"), "archives": {
+            "labels.zip": {"url": "x", "task": "detect", "unpack": {"coco": ""}},
+            "train2017.zip": {"url": "x", "split": "train", "unpack": {"train2017": "images/train2017"}}}},
+    }))
+    right = {p: d for p, d in contents(town).items() if p.startswith(("labels/", "images/train2017"))}
+    return Unpacked(config, tmp_path / "coco", right, tmp_path / "www")
+
+
+def _edit(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"0 0.5 0.5 0.1 0.1\n")
+
+
+def _zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _dangling(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("change", [_edit, _zeros, _flip, _folder, _pipe, _dangling, lambda path: path.write_bytes(b"")],
+                         ids=["edited", "zeros", "flipped", "folder", "pipe", "dangling", "emptied"])
+@pytest.mark.parametrize("name", ["labels/train2017/b.txt", "images/train2017/a.jpg"])
+def test_extract_writes_over_nothing_that_differs(
+    unpacked: Unpacked, run: Run, name: str, change: Callable[[Path], object]
+) -> None:
+    run("fetch", unpacked.config, "--extract")
+    assert unpacked.now() == unpacked.files
+    for marker in unpacked.root.glob(".*.unpacked"):
+        marker.unlink()
+    gone = unpacked.root / "labels/train2017/sub/e.txt"
+    gone.unlink()
+    change(unpacked.root / name)
+    before = snapshot(unpacked.root)
+    told = run("fetch", unpacked.config, "--extract", code=1).err
+    assert str(unpacked.root / name) in told
+    assert "--overwrite" in told
+    assert snapshot(unpacked.root) == before
+    if change is _folder:
+        return  # a folder is not replaced
+    assert run("fetch", unpacked.config, "--extract", "--overwrite").err == ""
+    assert unpacked.now() == unpacked.files
+    assert not list(unpacked.root.glob(".unpacking*"))
+
+
+def test_extract_adds_what_is_lacking_and_leaves_the_rest(unpacked: Unpacked, run: Run) -> None:
+    own = write_file(unpacked.root / "labels/train2017/mine.txt", "0 0.5 0.5 0.1 0.1\n")
+    same = write_file(unpacked.root / "labels/train2017/b.txt", unpacked.files["labels/train2017/b.txt"])
+    before = same.stat()
+    run("fetch", unpacked.config, "--extract")
+    assert unpacked.now() == {**unpacked.files, "labels/train2017/mine.txt": own.read_bytes()}
+    assert (same.stat().st_ino, same.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_many_that_differ_are_counted(unpacked: Unpacked, run: Run) -> None:
+    for name in unpacked.files:
+        write_file(unpacked.root / name, "other")
+    told = run("fetch", unpacked.config, "--extract", code=1).err
+    assert f"({len(unpacked.files)} files): not as in labels.zip, train2017.zip; nothing is unpacked" in told
+
+
+def test_overwrite_checks_what_counts_as_unpacked(unpacked: Unpacked, run: Run) -> None:
+    run("fetch", unpacked.config, "--extract")
+    _zeros(unpacked.root / "images/train2017/a.jpg")
+    run("fetch", unpacked.config, "--extract", "--overwrite")
+    assert unpacked.now() == unpacked.files
+    assert "--overwrite needs --extract" in run("fetch", unpacked.config, "--overwrite", code=2).err
+
+
+def test_a_killed_unpacking_leaves_nothing_among_the_files(unpacked: Unpacked, run: Run, tmp_path: Path) -> None:
+    with zipfile.ZipFile(unpacked.mirror / "train2017.zip", "a") as archive:
+        for i in range(3000):
+            archive.writestr(f"train2017/more/{i}.jpg", RNG.randbytes(20_000))
+    for wait in (0.0, 0.02, 0.05, 0.1):
+        child = subprocess.Popen([sys.executable, "-m", "pipeline", "fetch", str(unpacked.config), "--extract"],
+                                 env={**os.environ, "PYTHONPATH": str(PROJECT)}, stderr=subprocess.DEVNULL,
+                                 stdout=subprocess.DEVNULL)
+        more = unpacked.root / "images/train2017/more"
+        deadline = time.monotonic() + 60
+        while not more.exists() and child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(wait)
+        child.kill()
+        child.wait()
+        assert not [p for p in unpacked.now() if ".coco-diy" in p or p.endswith(".tmp")]
+    run("fetch", unpacked.config, "--extract")
+    assert len(unpacked.now()) == len(unpacked.files) + 3000
+    assert not list(unpacked.root.glob(".unpacking*"))

@@ -32,8 +32,9 @@ class Certificates:
     def pem(self) -> bytes:
         """All of them as one PEM text. Raises `ConfigError` where there is none."""
         try:
-            files = sorted(Path(self.path).iterdir()) if os.path.isdir(self.path) else [Path(self.path)]
-            found = b"\n".join(data for file in files if file.is_file() and _PEM in (data := file.read_bytes()))
+            is_folder = os.path.isdir(self.path)
+            files = [p for p in sorted(Path(self.path).iterdir()) if p.is_file()] if is_folder else [Path(self.path)]
+            found = b"\n".join(data for file in files if _PEM in (data := file.read_bytes()))
         except OSError as error:
             raise ConfigError(f"{self.path}: the certificates that {self.named_by} names cannot be read "
                               f"({error.strerror}); correct it") from None

@@ -23,6 +23,7 @@ from pipeline.errors import ConfigError
 from pipeline.storage._address import Address, bucket_of
 from pipeline.storage._certificates import certificates
 from pipeline.storage._endpoints import (
+    ENDPOINTS,
     brings_credentials,
     connection_string,
     endpoint_of,
@@ -34,8 +35,7 @@ from pipeline.storage._endpoints import (
 _OURS = {"driver", "in_flight", "project", "use_ssl", "default_block_size", "default_fill_cache", "asynchronous",
          "loop", "consistency", "cache_timeout", "check_connection", "use_listings_cache", "skip_instance_cache",
          "cache_regions", "verify", "client_options", "retry_config"}
-#: Options by any name that name the endpoint: `endpoint_of` knows them all.
-_ENDPOINTS = {"endpoint_url", "endpoint", "base_url", "account_host"}
+_ENDPOINTS = frozenset({*ENDPOINTS, "account_host"})
 _S3 = {"key": "access_key_id", "secret": "secret_access_key", "token": "session_token", "region_name": "region",
        "anon": "skip_signature", "requester_pays": "request_payer", "aws_access_key_id": "access_key_id",
        "aws_secret_access_key": "secret_access_key", "aws_session_token": "session_token"}

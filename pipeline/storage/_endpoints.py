@@ -20,7 +20,9 @@ from pipeline.storage._address import Address, bucket_of
 _VARIABLES = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"), "gs": ("GOOGLE_BASE_URL",),
               "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")}
 _ACCOUNTS = ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
-_ENDPOINTS = ("endpoint_url", "endpoint", "base_url")
+#: Options by any name that name the endpoint: those of s3fs, gcsfs and adlfs, and obstore's own.
+ENDPOINTS = ("endpoint_url", "endpoint", "base_url", "aws_endpoint", "aws_endpoint_url", "aws_endpoint_url_s3",
+             "google_base_url", "azure_endpoint", "azure_storage_endpoint")
 #: Options that lead nowhere, and may be combined with credentials from elsewhere.
 _HARMLESS = frozenset({
     "driver", "in_flight", "retry_config", "profile", "token", "project", "anon", "skip_signature", "requester_pays",
@@ -42,7 +44,7 @@ def given_endpoint(options: Mapping[str, Any]) -> str:
     host = f"https://{options['account_host']}" if options.get("account_host") else ""
     token = options.get("token")
     account = token.get("gcs_base_url") if isinstance(token, dict) else None
-    found = [*(options.get(name) for name in _ENDPOINTS), inner.get("endpoint_url"), text, host, account]
+    found = [*(options.get(name) for name in ENDPOINTS), inner.get("endpoint_url"), text, host, account]
     return str(next(filter(None, found), "")).rstrip("/")
 
 
@@ -122,7 +124,7 @@ def _is_harmless(protocol: str, name: str, value: Any) -> bool:
         return bool(_REGION.fullmatch(str(value)))
     if name == "account_name":
         return value in map(os.environ.get, _ACCOUNTS)
-    if name in _ENDPOINTS or name == "client_kwargs":
+    if name in ENDPOINTS or name == "client_kwargs":
         inner = set(value) - {"endpoint_url"} if isinstance(value, dict) else set()
         return not inner and given_endpoint({name: value}) == _of_environment(protocol)
     return name in _HARMLESS

@@ -55,8 +55,8 @@ class ObjectClient(Client):
     def __init__(self, address: Address, options: dict[str, Any]) -> None:
         self.address, self.options = address, options
         self.width = int(options.get("in_flight", WIDTH))
-        _find_host(address, options)
         self._store = open_store(address, options)
+        _find_host(address, options)
         self._root: Any = None
         self._plain_etags = True  # MD5, until one is seen that is not
         self._conditions = True  # are kept, until the store says that it knows none

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pipeline.errors import StorageError
+from pipeline.storage._certificates import HOW_TO_TRUST
 from pipeline.storage._options import scrub
 
 
@@ -90,10 +91,9 @@ def of_status(status: str | None, code: str | None, message: str) -> Refused:  #
 #: What clients say where no answer came, in the order in which it is looked for; the reason; whether it may pass.
 _BROKEN = (
     (("dns error", "name or service not known", "getaddrinfo", "failed to lookup"),
-     "the name of the server cannot be found; correct the endpoint, or check the network", False),
+     "the name of the server{host} cannot be found; correct the endpoint, or check the network", False),
     (("builder error",), "no request can be made to the address of the server; correct the endpoint", False),
-    (("certificate",), "the server's certificate is not trusted; correct the endpoint, or make the certificate known",
-     False),
+    (("certificate",), f"the server's certificate is not trusted; {HOW_TO_TRUST}", False),
     (("connection refused", "tcp connect error", "no route to host", "network is unreachable", "connect error",
       "client error (connect)"),
      "no server answers there; check the endpoint and the network, then run again: it goes on where it was", False),
@@ -105,12 +105,18 @@ _BROKEN = (
 )
 
 
+#: The host in what a client says of its request.
+_HOST = re.compile(r"://(?:[^/\s\"'@]*@)?([\w.-]*\w)")
+
+
 def of_connection(text: str) -> Refused | None:
     """The refusal where no answer came at all, by what the client says of it; None where it is something else."""
     low = text.lower().replace("retry_timeout", "")  # a setting, which is told with every error
     for words, reason, passing in _BROKEN:
         if any(word in low for word in words):
-            return Refused(reason, fatal=not passing, passing=passing)
+            host = _HOST.search(text)
+            told = reason.replace("{host}", f", {host[1]}," if host else "")
+            return Refused(told, fatal=not passing, passing=passing)
     return None
 
 
