@@ -250,27 +250,33 @@ def _refuse_different(unpackings: Sequence[_Unpacking]) -> None:
 
 def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
     """Unpack what is lacking of one archive below `root`: every file whole and checked."""
-    one, top = unpacking.one, storage.locate(root)
+    top = storage.locate(root)
     with top.lock(f"{_SCRATCH}.lock", f"the folder {root}") as ours:
         scratch = top.below(_SCRATCH)
         scratch.delete_many(scratch.flat_names(""))  # of a run that was killed
-        for (inner, outer), names in unpacking.names.items():
-            place = storage.locate(f"zip://{inner}::{one.path}")
-            target = top.below(outer) if outer else top
-            sizes = place.sizes(names)
-            refuse_without_room(os.path.join(root, outer, ""), sum(size or 0 for size in sizes))
-            with progress.stage(f"unpack {one.name}", len(names)) as step:
-                for begin in range(0, len(names), _BATCH):
-                    some = slice(begin, begin + _BATCH)
-                    results = target.copy_many(names[some], place, names[some], sizes[some], "copy", scratch=scratch)
-                    if results.failed:
-                        raise StorageError(next(iter(results.failed.values())))
-                    step.add(len(names[some]))
-            target.sync()
-        ours()
-        top.drop_empty_folders(_SCRATCH)
-        top.write(os.path.basename(_marker(one, root)), b"")
-        top.delete_many([f"{_SCRATCH}.lock"])
+        try:
+            for (inner, outer), names in unpacking.names.items():
+                place = storage.locate(f"zip://{inner}::{unpacking.one.path}")
+                refuse_without_room(os.path.join(root, outer, ""), sum(size or 0 for size in place.sizes(names)))
+                target = top.below(outer) if outer else top
+                with progress.stage(f"unpack {unpacking.one.name}", len(names)) as step:
+                    _copy(place, target, names, scratch, step)
+                target.sync()
+            ours()
+            top.write(os.path.basename(_marker(unpacking.one, root)), b"")
+        finally:
+            top.drop_empty_folders(_SCRATCH)
+            top.delete_many([f"{_SCRATCH}.lock"])
+
+
+def _copy(place: storage.Location, target: storage.Location, names: list[str], scratch: storage.Location,
+          step: Step) -> None:
+    for begin in range(0, len(names), _BATCH):
+        some = names[begin : begin + _BATCH]
+        results = target.copy_many(some, place, some, place.sizes(some), "copy", scratch=scratch)
+        if results.failed:
+            raise StorageError(next(iter(results.failed.values())))
+        step.add(len(some))
 
 
 def clean(config: Config) -> dict[str, Any]:

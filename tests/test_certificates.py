@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pipeline.storage import Limits, Transfer, Web, _clients
 from pipeline.storage._certificates import VARIABLES, certificates
 from tests import stores
 from tests.helpers import write_file
+from tests.web import Faults, faulty
 
 FILES = VARIABLES[:-1]
 
@@ -138,6 +140,17 @@ def test_a_file_that_is_of_no_use_is_told_by_who_names_it(
             with pytest.raises(ConfigError, match=rf"{path}: .*{told}.*") as caught:
                 read()
             assert variable in str(caught.value)
+
+
+def test_nobody_on_the_way_takes_the_s_off_https(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(company.authority))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(company.authority.with_name("s.pem"), company.authority.with_name("s.key"))
+    plain = Faults({"/x.txt": b"by http"})
+    with faulty(plain) as url, faulty(Faults(answers=[(302, {"Location": f"{url}/x.txt"})]), context) as secure:
+        (done,) = Web(Limits()).run([Transfer(f"{secure}/x.txt")])
+    assert "from https only https is followed" in str(done.reason)
+    assert plain.asked == []
 
 
 def test_certificates_are_always_checked(company: Company, tmp_path: Path) -> None:

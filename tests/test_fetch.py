@@ -524,12 +524,16 @@ def _pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
 def _dangling(path: Path) -> None:
     path.unlink()
     path.symlink_to("nowhere")
 
 
-@pytest.mark.parametrize("change", [_edit, _zeros, _flip, _folder, _pipe, _dangling, lambda path: path.write_bytes(b"")],
+@pytest.mark.parametrize("change", [_edit, _zeros, _flip, _folder, _pipe, _dangling, _empty],
                          ids=["edited", "zeros", "flipped", "folder", "pipe", "dangling", "emptied"])
 @pytest.mark.parametrize("name", ["labels/train2017/b.txt", "images/train2017/a.jpg"])
 def test_extract_writes_over_nothing_that_differs(

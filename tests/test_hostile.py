@@ -79,7 +79,7 @@ def test_nothing_is_unpacked_to_another_place(tmp_path: Path, name: bytes) -> No
 @pytest.mark.parametrize("data", UNSOUND.values(), ids=UNSOUND)
 def test_an_archive_that_is_not_sound_never_counts_as_there(tmp_path: Path, data: bytes) -> None:
     assert "x.zip" in unpacked(tmp_path, data)
-    assert contents(tmp_path / "down") == {}
+    assert not (tmp_path / "down/x.zip").exists()
 
 
 def test_unusual_archives_are_unpacked(tmp_path: Path) -> None:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import storage
 from pipeline.errors import ConfigError, Interrupted, StorageError
-from pipeline.storage import Limits, _pace
+from pipeline.storage import Limits, _members, _pace
 from tests.archives import pack
 from tests.conftest import MakeSubset, Run, Subset
 from tests.helpers import PROJECT, contents, make_tree, write_file
@@ -453,3 +458,80 @@ def test_requests_a_second_are_limited(tmp_path: Path) -> None:
         limits = Limits(requests_per_second=20)
         storage.locate(f"{url}/i", str(tmp_path)).gather([f"{i}.jpg" for i in range(20)], limits, lambda _: None)
     assert faults.at[-1] - faults.at[0] >= 0.85
+
+
+@given(size=st.integers(98, 1 << 62), length=st.integers(0, 1 << 63), entries=st.integers(0, 1 << 63),
+       offset=st.integers(0, 1 << 63), wide=st.booleans())
+@example(size=10**13, length=5 * 10**12, entries=10**9, offset=5 * 10**12 - 98, wide=True)
+@example(size=10**13, length=0xFFFFFFFF, entries=0xFFFF, offset=98, wide=False)
+def test_no_directory_is_asked_for_that_memory_does_not_hold(
+    size: int, length: int, entries: int, offset: int, wide: bool
+) -> None:
+    """Whatever the end of an archive says: a directory of some MiB inside of it, or a sentence."""
+    end = size - 98
+    if wide:
+        tail = (struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, entries, entries, length, offset)
+                + struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
+                + struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0))
+    else:
+        tail = bytes(76) + struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, entries & 0xFFFF, entries & 0xFFFF,
+                                       length & 0xFFFFFFFF, offset & 0xFFFFFFFF, 0)
+
+    def read(at: int, count: int) -> bytes:
+        assert 0 <= at <= at + count <= size
+        assert count <= 1 << 20
+        return (bytes(max(0, min(count, end - at))) + tail[max(0, at - end) :])[:count]
+
+    try:
+        found = _members.find_directory(size, read, "x.zip")
+    except StorageError:
+        return
+    assert found.size <= 256 << 20
+    assert 0 <= found.offset <= found.offset + found.size <= size
+
+
+def _said_to_have(size: int, length: int) -> Callable[[int, int], bytes]:
+    """What a server answers whose archive is said to have `size` bytes, `length` of them its directory."""
+    end = size - 98
+    tail = (struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 10**6, 10**6, length, end - length)
+            + struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
+            + struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0))
+    return lambda at, count: (bytes(max(0, min(count, end - at))) + tail[max(0, at - end) :])[:count]
+
+
+@pytest.mark.parametrize(("length", "told"), [(5 * 10**12, "at most 256 MiB"), (10**8, "more than was asked for")])
+def test_an_archive_without_end_on_a_server(tmp_path: Path, length: int, told: str) -> None:
+    size = 10**13
+    answer = _said_to_have(size, length)
+    sent = 0
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            nonlocal sent
+            first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+            at = int(first) if first else size - int(last)
+            stop = int(last) + 1 if first else size
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {at}-{stop - 1}/{size}")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                if not first:
+                    self.wfile.write(answer(at, stop - at))
+                while first:  # no length was told, and there is no end
+                    self.wfile.write(bytes(1 << 20))
+                    sent += 1 << 20
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        place = storage.locate(f"zip://x::http://127.0.0.1:{server.server_port}/e.zip", str(tmp_path))
+        with pytest.raises(StorageError, match=told):
+            place.names()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert sent < 2 * 10**8

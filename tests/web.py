@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -209,8 +210,8 @@ class Faults:
 
 
 @contextlib.contextmanager
-def faulty(faults: Faults) -> Iterator[str]:
-    """A web server with the faults of `faults`, which may be changed while it runs; gives its URL."""
+def faulty(faults: Faults, secure: ssl.SSLContext | None = None) -> Iterator[str]:
+    """A web server with the faults of `faults`, which may be changed while it runs, or a `secure` one; its URL."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -286,10 +287,12 @@ def faulty(faults: Faults) -> Iterator[str]:
 
     server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if secure is not None:
+        server.socket = secure.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http{'s' if secure else ''}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         thread.join()

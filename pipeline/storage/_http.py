@@ -214,7 +214,7 @@ class RemoteZip(_Far, ZipFolder):
 
     def _one(self, web: Web, transfer: Transfer) -> None:
         for done in web.run([transfer]):
-            if done.status == 200 or (done.reason and done.status == 206):
+            if done.status == 200:
                 raise StorageError(f"{self.archive}: the server does not give parts of files (no Range), so an archive "
                                    "there cannot be read in place; download it with `coco-diy fetch`")
             if done.reason:
