@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from pipeline import storage
-from pipeline.digest import digest_of
+from pipeline._partial import PartFile, State, remove
 from pipeline.errors import DataError, StorageError
 from pipeline.redaction import is_signed, redact_url
 from pipeline.report import size as shown_size
@@ -34,30 +32,6 @@ class _Changed(Exception):  # noqa: N818 - a reason to begin anew
 
 class _Whole(_Changed):
     """The connection broke, and the server gives a file only from its start."""
-
-
-@dataclass
-class _State:
-    """What is known of a file under way: its size, what tells its state, and [start, next, stop] of its ranges.
-
-    `etag` and `modified` are the server's; of a store `etag` is the mark of its fingerprint.
-    """
-
-    url: str
-    size: int | None = None
-    etag: str | None = None
-    modified: str | None = None
-    ranges: list[list[int]] = field(default_factory=list)
-
-    @property
-    def here(self) -> int:
-        """Bytes that are here."""
-        return sum(at - start for start, at, _ in self.ranges)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all bytes are here."""
-        return self.size is not None and self.here == self.size
 
 
 @dataclass(frozen=True)
@@ -85,15 +59,11 @@ Started = Callable[[int | None, int], Callable[[int], None]]
 
 
 class Download:
-    """Brings one file here. `run` may be called again after any end whatever, also of the process.
-
-    What came is in ``NAME.part``, and what is known of it in ``NAME.part.json``. Where it turns out to be of no use it
-    is set aside as ``NAME.part.old`` until its replacement is whole.
-    """
+    """Brings one file here. `run` may be called again after any end whatever, also of the process."""
 
     def __init__(self, wanted: Wanted, limits: Limits) -> None:
         self.wanted, self.limits = wanted, limits
-        self.part, self.notes, self.old = (f"{wanted.path}.{end}" for end in ("part", "part.json", "part.old"))
+        self.part = PartFile(wanted.path)
         self.moved = 0
         self.warnings: list[str] = []
 
@@ -123,27 +93,23 @@ class Download:
                 if not self.there():  # another run may just have brought it
                     self._run()
             finally:
-                _remove(f"{self.part}.lock")
+                remove(f"{self.part.path}.lock")
 
     def _run(self) -> None:
         if not self._is_here_already():
             self._get_whole()
             self._check()
-        with open(self.part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(self.part, self.wanted.path)
-        _remove(self.notes)
-        _remove(self.old)
+        self.part.finish()
 
     def _is_here_already(self) -> bool:
         """Whether all came in an earlier run, which may have been given a wrong digest to check it by."""
-        state = self._recall()
-        if not state.complete:
+        state = self.part.recall(self._is_of)
+        if state is None or not state.complete:
             return False
         try:
             self._check()
         except (DataError, StorageError):
-            self._set_aside()
+            self.part.set_aside()
             return False
         return True
 
@@ -153,7 +119,7 @@ class Download:
                 self._get(in_parts=attempt == 0)
                 return
             except _Changed as why:
-                self._set_aside()
+                self.part.set_aside()
                 if attempt == _TRIES - 1:
                     told = ("the connection broke, and the server gives no parts of files (no Range) to go on with; "
                             "run again, or name another mirror with fetch.mirror" if isinstance(why, _Whole)
@@ -161,75 +127,82 @@ class Download:
                     raise StorageError(f"{self.wanted.shown}: {told}") from None
 
     def _get(self, *, in_parts: bool) -> None:
-        """Fetch what is lacking; not `in_parts`, the file comes by one answer, of which one server makes all."""
-        state = self._recall()
-        fd = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        state = self.part.recall(self._is_of) or State(self.wanted.shown)
+        kind = _FromWeb if self.wanted.url.startswith(storage.WEB_SCHEMES) else _FromStore
+        bringing = kind(self.wanted, self.limits, self.part, self.started)
+        fd = self.part.open()
         try:
-            if self.wanted.url.startswith(storage.WEB_SCHEMES):
-                self._from_web(fd, state, in_parts=in_parts)
-            else:
-                self._from_store(fd, state)
+            bringing.bring(fd, state, in_parts=in_parts)
             os.ftruncate(fd, state.size or 0)
         finally:
-            os.close(fd)
-            if not state.here and not state.complete:
-                _remove(self.part)
+            self.part.close(fd, state)
+            self.moved += bringing.moved
+            self.warnings += bringing.warnings
 
-    # What is here already
-
-    def _recall(self) -> _State:
-        """The state that an earlier run left, where it is of this file; what is of no use any more is set aside."""
-        try:
-            with open(self.notes, encoding="utf-8") as file:
-                noted = json.load(file)
-            if noted.pop("digest") == _digest_of_notes(noted) and os.path.exists(self.part):
-                state = _State(**noted)
-                if state.size is not None and self._is_of(state):
-                    return state  # without a size there was no Range either, and nothing to go on with
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            pass
-        self._set_aside()
-        return _State(self.wanted.shown)
-
-    def _is_of(self, state: _State) -> bool:
+    def _is_of(self, state: State) -> bool:
         """Whether what is here is of the wanted file: of its size, and of its URL unless the digest decides."""
         if self.wanted.size not in (None, state.size):
             return False
         return state.url == self.wanted.shown or (self.wanted.has_digest and self.wanted.size is not None)
 
-    def _note(self, fd: int, state: _State) -> None:
-        """Write down how far the ranges are: what is written down is on the disk, whatever happens then."""
-        noted = {**vars(state), "ranges": [list(r) for r in state.ranges]}
-        text = json.dumps({**noted, "digest": _digest_of_notes(noted)})
-        os.fdatasync(fd)
-        storage.replace_with(self.notes, lambda path: _write_text(path, text))
+    def _check(self) -> None:
+        """Size, digest and, of an archive, its directory. What does not pass stays: the digest may be wrong."""
+        for name in ("sha256", "md5"):
+            expected = getattr(self.wanted, name)
+            if expected and (found := _digest(self.part.path, name)) != expected.lower():
+                raise DataError(f"{self.wanted.shown}: its {name} is {found} and not {expected} as fetch.archives "
+                                "says: it is damaged, or another file; run again to get it anew, or correct the digest")
+        if self.wanted.path.lower().endswith(".zip"):
+            storage.check_zip(self.part.path)
 
-    def _set_aside(self) -> None:
-        """Make room for another beginning: what came is deleted when its replacement is whole, and not before."""
-        with contextlib.suppress(OSError):
-            if os.stat(self.part).st_size:
-                os.replace(self.part, self.old)
-        _remove(self.notes)
 
-    # From a web server
+class _Bringing:
+    """What brings a file here, from wherever it is: `bring` writes to what came so far, and knows how far it is."""
 
-    def _from_web(self, fd: int, state: _State, *, in_parts: bool) -> None:
+    def __init__(self, wanted: Wanted, limits: Limits, part: PartFile, started: Started) -> None:
+        self.wanted, self.limits, self.part, self.started = wanted, limits, part, started
+        self.moved = 0
+        self.warnings: list[str] = []
+
+    def bring(self, fd: int, state: State, *, in_parts: bool) -> None:
+        """Fetch what is lacking; not `in_parts`, all comes by one answer, of which one server makes all."""
+        raise NotImplementedError
+
+    def _expect(self, state: State) -> None:
+        wanted = self.wanted
+        if wanted.size is not None and state.size is not None and state.size != wanted.size:
+            raise DataError(f"{wanted.shown}: has {state.size:,} bytes and not {wanted.size:,} as fetch.archives "
+                            "says; correct that, or the URL")
+
+    def _put(self, fd: int, offset: int, data: bytes) -> None:
+        self.part.put(fd, offset, data)
+        self._count(len(data))
+
+    def _begin(self, state: State) -> None:
+        """The size is known: say so, and see that there is room."""
+        refuse_without_room(self.part.path, (state.size or 0) - state.here)
+        self._count = self.started(state.size, state.here)
+
+
+class _FromWeb(_Bringing):
+    """From a web server."""
+
+    def bring(self, fd: int, state: State, *, in_parts: bool) -> None:
+        """See `_Bringing.bring`."""
         web = Web(self.limits)
         try:
             if state.size is None:
                 self._first(web, fd, state, in_parts=in_parts)
             else:
-                self._expect(state)
-                refuse_without_room(self.part, state.size - state.here)
-                self._count = self.started(state.size, state.here)
+                self._begin(state)
             if not state.complete:
                 self._rest(web, fd, state)
         finally:
             self.moved += web.received
             if state.here:
-                self._note(fd, state)
+                self.part.note(fd, state)
 
-    def _first(self, web: Web, fd: int, state: _State, *, in_parts: bool) -> None:
+    def _first(self, web: Web, fd: int, state: State, *, in_parts: bool) -> None:
         """The first bytes, which tell size and state; or the whole file, from a server without ranges."""
         def sink(offset: int, data: bytes) -> None:
             if offset == 0:
@@ -253,7 +226,7 @@ class Download:
         if first.status == 200:
             self._end_of(first, state)
 
-    def _end_of(self, first: Transfer, state: _State) -> None:
+    def _end_of(self, first: Transfer, state: State) -> None:
         """The file came by one answer: where its server told no size, it is what came, if that is what is wanted."""
         unsized = state.size is None
         state.size = first.at
@@ -273,7 +246,7 @@ class Download:
             raise StorageError(f"{self.wanted.shown}: the server sends a web page, perhaps a login, and not the file; "
                                "get it with a browser, or name another mirror with fetch.mirror")
 
-    def _learn(self, first: Transfer, state: _State) -> None:
+    def _learn(self, first: Transfer, state: State) -> None:
         headers = first.headers
         if first.status == 206:
             state.size = storage.parse_range(headers.get("content-range", ""))[2]
@@ -284,9 +257,8 @@ class Download:
             state.size = int(length) if length.isdecimal() else None
         state.etag, state.modified = headers.get("etag"), headers.get("last-modified")
         self._expect(state)
+        self._begin(state)
         room = state.size or 0
-        refuse_without_room(self.part, room)
-        self._count = self.started(state.size, 0)
         stop = min(_FIRST_BYTES, room) if first.status == 206 else room or 1 << 62
         state.ranges = [[0, 0, stop]]
         if first.status == 206 and room > stop:
@@ -294,13 +266,7 @@ class Download:
             step = min(max((room - stop) // pieces + 1, _LEAST_PIECE), _MOST_PIECE)
             state.ranges += [[at, at, min(at + step, room)] for at in range(stop, room, step)]
 
-    def _expect(self, state: _State) -> None:
-        wanted = self.wanted
-        if wanted.size is not None and state.size is not None and state.size != wanted.size:
-            raise DataError(f"{wanted.shown}: has {state.size:,} bytes and not {wanted.size:,} as fetch.archives "
-                            "says; correct that, or the URL")
-
-    def _is_same(self, state: _State, headers: dict[str, str]) -> bool:
+    def _is_same(self, state: State, headers: dict[str, str]) -> bool:
         """Whether an answer with these `headers` is about the file of which parts are here.
 
         Machines of one mirror may give the same bytes different ETags: size and digest decide or, without a digest, the
@@ -314,13 +280,13 @@ class Download:
             return True
         return not (etag and state.etag) and not (modified and state.modified)
 
-    def _rest(self, web: Web, fd: int, state: _State) -> None:
+    def _rest(self, web: Web, fd: int, state: State) -> None:
         noted = time.monotonic()
 
         def poll() -> None:
             nonlocal noted
             if time.monotonic() - noted >= _NOTE_EVERY_S:
-                self._note(fd, state)
+                self.part.note(fd, state)
                 noted = time.monotonic()
 
         transfers = (self._range(fd, state, one) for one in [r for r in state.ranges if r[1] < r[2]])
@@ -330,7 +296,7 @@ class Download:
             if transfer.reason:
                 raise StorageError(transfer.reason)
 
-    def _range(self, fd: int, state: _State, one: list[int]) -> Transfer:
+    def _range(self, fd: int, state: State, one: list[int]) -> Transfer:
         """What brings the range `one`; nothing of an answer about another file is written."""
         def sink(offset: int, data: bytes) -> None:
             if not self._is_same(state, transfer.headers):
@@ -341,18 +307,13 @@ class Download:
         transfer = Transfer(self.wanted.url, one[1], one[2], sink=sink)
         return transfer
 
-    def _put(self, fd: int, offset: int, data: bytes) -> None:
-        try:
-            done = os.pwrite(fd, data, offset)
-            while done < len(data):
-                done += os.pwrite(fd, memoryview(data)[done:], offset + done)
-        except OSError as error:
-            raise storage.storage_error(error, self.part, "written") from None
-        self._count(len(data))
 
-    # From a folder, a share, a store
+class _FromStore(_Bringing):
+    """From a folder, a share, a store."""
 
-    def _from_store(self, fd: int, state: _State) -> None:
+    def bring(self, fd: int, state: State, *, in_parts: bool) -> None:
+        """See `_Bringing.bring`; a store has one answer for everybody."""
+        del in_parts
         folder, _, name = self.wanted.url.rpartition("/")
         place = storage.locate(folder or "/")
         found = place.fingerprints([name])[0]
@@ -362,24 +323,23 @@ class Download:
             state.size, state.etag = found.size, found.mark.hex()
             state.ranges = [[at, at, min(at + _PART, found.size)] for at in range(0, found.size, _PART)]
             self._expect(state)
-            refuse_without_room(self.part, found.size)
         elif not self._is_still(found, state):
             raise _Changed
-        self._count = self.started(state.size, state.here)
+        self._begin(state)
         try:
             self._parts(fd, state, place, name)
         finally:
-            self._note(fd, state)
+            self.part.note(fd, state)
         after = place.fingerprints([name])[0]
         if not self._is_still(after, state):
             raise _Changed
 
-    def _is_still(self, found: storage.Fingerprint | None, state: _State) -> bool:
+    def _is_still(self, found: storage.Fingerprint | None, state: State) -> bool:
         """Whether what is `found` in a store is the file of which parts are here."""
         return found is not None and found.size == state.size and (
             self.wanted.has_digest or found.mark.hex() == state.etag)
 
-    def _parts(self, fd: int, state: _State, place: storage.Location, name: str) -> None:
+    def _parts(self, fd: int, state: State, place: storage.Location, name: str) -> None:
         lacking = [r for r in state.ranges if r[1] < r[2]]
         began = noted = time.monotonic()
         bytes_a_second, parts_a_second = self.limits.bytes_per_second, self.limits.requests_per_second
@@ -389,25 +349,13 @@ class Download:
             lacking[i][1] = lacking[i][2]
             self.moved += len(data)
             if time.monotonic() - noted >= _NOTE_EVERY_S:
-                self._note(fd, state)
+                self.part.note(fd, state)
                 noted = time.monotonic()
             due = max(self.moved / bytes_a_second if bytes_a_second else 0.0,
                       count / parts_a_second if parts_a_second else 0.0)
             if due:
                 STOP.wait(began + due - time.monotonic())
                 check_stop()
-
-    # Checks
-
-    def _check(self) -> None:
-        """Size, digest and, of an archive, its directory. What does not pass stays: the digest may be wrong."""
-        for name in ("sha256", "md5"):
-            expected = getattr(self.wanted, name)
-            if expected and (found := _digest(self.part, name)) != expected.lower():
-                raise DataError(f"{self.wanted.shown}: its {name} is {found} and not {expected} as fetch.archives "
-                                "says: it is damaged, or another file; run again to get it anew, or correct the digest")
-        if self.wanted.path.lower().endswith(".zip"):
-            storage.check_zip(self.part)
 
 
 def refuse_without_room(path: str, needed: int) -> None:
@@ -437,19 +385,3 @@ def _digest(path: str, name: str) -> str:
             check_stop()
             digest.update(data)
     return digest.hexdigest()
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)
-
-
-def _digest_of_notes(noted: dict[str, Any]) -> str:
-    """What tells that notes were damaged."""
-    return digest_of(json.dumps(noted, sort_keys=True).encode()).hex()
-
-
-def _write_text(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-

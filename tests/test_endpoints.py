@@ -197,6 +197,11 @@ def test_a_link_to_a_config_does_not_make_the_folder_its_own(tmp_path: Path) -> 
         assert told is None
 
 
+def test_an_account_of_somebody_else_gets_no_credentials_of_ours() -> None:
+    told = ask("abfs://container@somebody.dfs.core.windows.net/x")
+    assert "is in the account somebody, and credentials of the environment are those of mine" in told
+
+
 @pytest.mark.parametrize(("protocol", "options"), [
     ("s3", {"key": "K", "secret": "S", "endpoint_url": "http://store.example:9000"}),
     ("s3", {"key": "K", "secret": "S", "endpoint_url": "http://10.0.0.1"}),

@@ -25,6 +25,7 @@ from pipeline.storage._certificates import certificates
 from pipeline.storage._endpoints import (
     ENDPOINTS,
     brings_credentials,
+    check_account,
     connection_string,
     endpoint_of,
     host_of,
@@ -48,6 +49,8 @@ def open_store(address: Address, options: dict[str, Any]) -> Any:
     from obstore.store import AzureStore, GCSStore, S3Store
 
     protocol = address.protocol
+    if protocol == "az":
+        check_account(address, options)
     make, config = {"s3": (S3Store, _s3), "gs": (GCSStore, _gs), "az": (AzureStore, _az)}[protocol]
     client, retry = client_options(options)
     profile = aws_profile(protocol, options)

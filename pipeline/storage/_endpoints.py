@@ -94,6 +94,14 @@ def keep_credentials_apart(address: Address, options: Mapping[str, Any], files: 
                           f"environment do not go there; set {kind} beside it, or COCO_DIY_LOCAL to that folder")
 
 
+def check_account(address: Address, options: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` where an account in the URL would be sent the environment's credentials for another one."""
+    named, own = bucket_of(address)[1], next(filter(None, map(os.environ.get, _ACCOUNTS)), None)
+    if named and own and named != own and not (options.get("account_name") or brings_credentials("az", options)):
+        raise ConfigError(f"{address.url}: is in the account {named}, and credentials of the environment are those of "
+                          f"{own}; set account_key or sas_token for it in conf/local/")
+
+
 def brings_credentials(protocol: str, options: Mapping[str, Any]) -> bool:
     """Whether the `options` hold credentials themselves, or say that there shall be none."""
     inner = options.get("client_kwargs") or {}

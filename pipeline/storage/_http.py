@@ -118,7 +118,8 @@ class HttpFolder(_Far):
             transfers = (Transfer(f"{self.url}/{urllib.parse.quote(path)}", most=_MOST_BYTES, tag=path)
                          for path in wanted)
             for transfer in Web(limits).run(transfers):
-                if transfer.headers.get("content-type", "").startswith("text/html") and transfer.reason is None:
+                is_html = transfer.headers.get("content-type", "").startswith("text/html")
+                if transfer.reason is None and (is_html or _members.is_page(transfer.body)):
                     transfer.reason = f"{transfer.url}: the server sent a web page instead of an image; check the URL"
                 row = 0 if transfer.reason is None or transfer.status in _GONE else row + 1
                 if transfer.reason is None:

@@ -119,7 +119,7 @@ def _limit(length: int, entries: int, name: str) -> None:
                            "archives")
 
 
-def is_page(head: bytes) -> bool:
+def is_page(head: bytes | bytearray) -> bool:
     """Whether a file that begins with `head` is a web page: that is how logins and refusals come."""
     text = head[:2048].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     return text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or (

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
+from pipeline.redaction import redact
 from pipeline.storage._address import Address, protocol_of
 
 _SECRET_NAMES = re.compile(r"key|secret|token|passw|sas|credential|connection_string|passphrase", re.IGNORECASE)
@@ -36,7 +37,8 @@ def options_for(address: Address) -> dict[str, Any]:
 
 
 def scrub(text: str) -> str:
-    """`text` without any secret of the options or the environment."""
+    """`text` without any secret of the options or the environment, and its URLs without theirs."""
+    text = redact(text)
     for secret in sorted(_secrets(), key=len, reverse=True):
         text = text.replace(secret, "***")
     return text

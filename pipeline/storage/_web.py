@@ -275,7 +275,7 @@ class _Loop:
     def _take(self, transfer: Transfer, data: bytes) -> int:
         """Take a piece of an answer; anything but its length ends the transfer."""
         self.flow.came(len(data), time.monotonic())
-        if not transfer.fits and (answer := self._fits(transfer, len(data))) is not None:
+        if not transfer.fits and (answer := _misfit(transfer, len(data))) is not None:
             return answer
         if transfer.most is not None and transfer.at + len(data) > transfer.start + transfer.most:
             return _too_large(transfer)
@@ -293,26 +293,6 @@ class _Loop:
             return -1
         transfer.at += len(data)
         return len(data)
-
-    def _fits(self, transfer: Transfer, count: int) -> int | None:
-        """Look at the first piece of an answer: None where it is what was asked for, else what the callback returns."""
-        expected = 200 if transfer.stop is None else 206
-        if transfer.status != expected and not (transfer.whole_too and transfer.status == 200 and transfer.asked == 0):
-            return count if transfer.status >= 400 else -1
-        if expected == 206 and transfer.status == 206:
-            first, _, size = parse_range(transfer.headers.get("content-range", ""))
-            if size is not None and transfer.stop:
-                transfer.stop = min(transfer.stop, size)
-            if first is not None and size is not None and transfer.asked < 0:
-                transfer.asked = transfer.at = transfer.start = first
-                transfer.stop = size
-            elif first != transfer.asked:
-                return -1
-        length = transfer.headers.get("content-length", "")
-        if transfer.most is not None and length.isdecimal() and int(length) > transfer.most:
-            return _too_large(transfer)
-        transfer.fits = True
-        return None
 
     def _finish(self) -> bool:
         """Deal with the transfers that ended; whether there were any."""
@@ -368,6 +348,27 @@ class _Loop:
             self.pace.busy(now, transfer.begun)
         when = self.pace.back_off(now, transfer.attempts, transfer.headers.get("retry-after"))
         self.again.append((when, transfer))
+
+
+def _misfit(transfer: Transfer, count: int) -> int | None:
+    """Look at the first piece of an answer: None where it is what was asked for, else what the callback returns."""
+    expected = 200 if transfer.stop is None else 206
+    if transfer.status != expected and not (transfer.whole_too and transfer.status == 200 and transfer.asked == 0):
+        return count if transfer.status >= 400 else -1
+    if expected == 206 and transfer.status == 206:
+        first, _, size = parse_range(transfer.headers.get("content-range", ""))
+        if size is not None and transfer.stop:
+            transfer.stop = min(transfer.stop, size)
+        if first is not None and size is not None and transfer.asked < 0:
+            transfer.asked = transfer.at = transfer.start = first
+            transfer.stop = size
+        elif first != transfer.asked:
+            return -1
+    length = transfer.headers.get("content-length", "")
+    if transfer.most is not None and length.isdecimal() and int(length) > transfer.most:
+        return _too_large(transfer)
+    transfer.fits = True
+    return None
 
 
 def _too_large(transfer: Transfer) -> int:
