@@ -98,7 +98,6 @@ class Download:
     def _run(self) -> None:
         if not self._is_here_already():
             self._get_whole()
-            self._check()
         self.part.finish()
 
     def _is_here_already(self) -> bool:
@@ -107,16 +106,17 @@ class Download:
         if state is None or not state.complete:
             return False
         try:
-            self._check()
-        except (DataError, StorageError):
+            self._check(state)
+        except (DataError, StorageError, _Changed):
             self.part.set_aside()
             return False
         return True
 
     def _get_whole(self) -> None:
+        """Fetch and check it."""
         for attempt in range(_TRIES):
             try:
-                self._get(in_parts=attempt == 0)
+                self._check(self._get(in_parts=attempt == 0))
                 return
             except _Changed as why:
                 self.part.set_aside()
@@ -126,7 +126,7 @@ class Download:
                             else "changes while it is fetched; try again later")
                     raise StorageError(f"{self.wanted.shown}: {told}") from None
 
-    def _get(self, *, in_parts: bool) -> None:
+    def _get(self, *, in_parts: bool) -> State:
         state = self.part.recall(self._is_of) or State(self.wanted.shown)
         kind = _FromWeb if self.wanted.url.startswith(storage.WEB_SCHEMES) else _FromStore
         bringing = kind(self.wanted, self.limits, self.part, self.started)
@@ -138,6 +138,7 @@ class Download:
             self.part.close(fd, state)
             self.moved += bringing.moved
             self.warnings += bringing.warnings
+        return state
 
     def _is_of(self, state: State) -> bool:
         """Whether what is here is of the wanted file: of its size, and of its URL unless the digest decides."""
@@ -145,11 +146,13 @@ class Download:
             return False
         return state.url == self.wanted.shown or (self.wanted.has_digest and self.wanted.size is not None)
 
-    def _check(self) -> None:
-        """Size, digest and, of an archive, its directory. What does not pass stays: the digest may be wrong."""
+    def _check(self, state: State) -> None:
+        """Digest and, of an archive, its directory. What does not pass stays: the digest may be wrong."""
         for name in ("sha256", "md5"):
             expected = getattr(self.wanted, name)
             if expected and (found := _digest(self.part.path, name)) != expected.lower():
+                if state.mixed:  # of parts of two files
+                    raise _Changed
                 raise DataError(f"{self.wanted.shown}: its {name} is {found} and not {expected} as fetch.archives "
                                 "says: it is damaged, or another file; run again to get it anew, or correct the digest")
         if self.wanted.path.lower().endswith(".zip"):
@@ -205,6 +208,8 @@ class _FromWeb(_Bringing):
     def _first(self, web: Web, fd: int, state: State, *, in_parts: bool) -> None:
         """The first bytes, which tell size and state; or the whole file, from a server without ranges."""
         def sink(offset: int, data: bytes) -> None:
+            if offset == 0 and state.ranges:
+                raise _Whole  # it broke, and comes from the start again
             if offset == 0:
                 self._refuse_page(first.headers, data)
             if not state.ranges:
@@ -276,9 +281,11 @@ class _FromWeb(_Bringing):
         if size not in (None, state.size):
             return False
         etag, modified = headers.get("etag"), headers.get("last-modified")
-        if self.wanted.has_digest or (etag and etag == state.etag) or (modified and modified == state.modified):
+        if (etag and etag == state.etag) or (modified and modified == state.modified):
             return True
-        return not (etag and state.etag) and not (modified and state.modified)
+        differs = bool((etag and state.etag) or (modified and state.modified))
+        state.mixed |= differs
+        return self.wanted.has_digest or not differs
 
     def _rest(self, web: Web, fd: int, state: State) -> None:
         noted = time.monotonic()
@@ -336,8 +343,10 @@ class _FromStore(_Bringing):
 
     def _is_still(self, found: storage.Fingerprint | None, state: State) -> bool:
         """Whether what is `found` in a store is the file of which parts are here."""
-        return found is not None and found.size == state.size and (
-            self.wanted.has_digest or found.mark.hex() == state.etag)
+        if found is None or found.size != state.size:
+            return False
+        state.mixed |= found.mark.hex() != state.etag
+        return self.wanted.has_digest or not state.mixed
 
     def _parts(self, fd: int, state: State, place: storage.Location, name: str) -> None:
         lacking = [r for r in state.ranges if r[1] < r[2]]

@@ -25,6 +25,8 @@ class State:
     etag: str | None = None
     modified: str | None = None
     ranges: list[list[int]] = field(default_factory=list)
+    #: Whether parts of it came from servers that say different things of its state: the digest decides.
+    mixed: bool = False
 
     @property
     def here(self) -> int:

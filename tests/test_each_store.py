@@ -144,7 +144,7 @@ def wrong(kind: str, what: str) -> dict[str, Any]:
     if what == "server":
         return {"endpoint_url": "http://127.0.0.1:9", "endpoint": f"http://127.0.0.1:9/{ACCOUNT}"}
     if what == "name":
-        return {"endpoint_url": "http://no-such.invalid", "endpoint": f"http://no-such.invalid/{ACCOUNT}"}
+        return {"endpoint_url": "https://no-such.invalid", "endpoint": f"https://no-such.invalid/{ACCOUNT}"}
     if what == "old":
         return {"account_key": None, "sas_token": stores.azure_pass("rwdlc", "2020-01-01T00:00:00Z")}
     return {"account_key": OTHER_KEY}

@@ -143,7 +143,7 @@ def test_a_store_that_stays_ill_stops_the_run(proxy: Proxy, options: Configure) 
     ({"key": "AKUNKNOWN"}, SUBSET, "check the credentials in the environment"),
     ({}, "s3://nobucket/subset", "there is no such bucket; create it, or correct the URL"),
     ({"endpoint_url": "http://127.0.0.1:9", **QUICK}, SUBSET, "no server answers there; check the endpoint"),
-    ({"endpoint_url": "http://no-such.invalid"}, SUBSET, "the name of the server, no-such.invalid, cannot be found"),
+    ({"endpoint_url": "https://no-such.invalid"}, SUBSET, "the name of the server, no-such.invalid, cannot be found"),
     ({"endpont": "http://127.0.0.1"}, SUBSET, "the options for s3 in conf/local/ are not understood"),
 ])
 def test_a_wrong_key_or_place_stops_at_the_first_request(

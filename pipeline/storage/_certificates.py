@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +70,8 @@ def _checked(found: Certificates, _mtime_ns: int) -> Certificates:
 
 @functools.cache
 def _of_system() -> Certificates:
+    import ssl
+
     own = ssl.get_default_verify_paths()
     for path in filter(None, (own.cafile, *_SYSTEM)):
         if os.path.isfile(path) and os.path.getsize(path):

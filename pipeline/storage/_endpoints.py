@@ -6,7 +6,6 @@ folder, which may have been downloaded, does not lead those of the environment o
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -139,6 +138,8 @@ def _is_harmless(protocol: str, name: str, value: Any) -> bool:
 
 
 def _is_loopback(host: str) -> bool:
+    import ipaddress
+
     if host.lower() == "localhost" or host.lower().endswith(".localhost"):
         return True
     try:
