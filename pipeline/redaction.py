@@ -76,9 +76,11 @@ def _without_login(scheme: str, rest: str) -> str:
     if name == "zip":  # its host is a folder in the archive
         return rest
     if _PASSWORD.match(rest):  # up to the last @, for a password may hold slashes; without one it was cut off
-        return rest.rpartition("@")[2] if "@" in rest else "***"
+        return _without_login(scheme, rest.rpartition("@")[2]) if "@" in rest else "***"
     host = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    return rest[host.rindex("@") + 1 :] if "@" in host and name in _USER_IS_SECRET else rest
+    if "@" in host and name in _USER_IS_SECRET:
+        return _without_login(scheme, rest[host.rindex("@") + 1 :])
+    return rest
 
 
 def _before(query: dict[bool, re.Pattern[str]], scheme: str, rest: str) -> str:

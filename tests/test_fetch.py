@@ -472,6 +472,55 @@ def test_extract_makes_the_tutorials_folders(tmp_path: Path, town: Path, run: Ru
     run("build", config)
 
 
+class Moody(dict[str, bytes]):
+    """A file at a server that cuts, says other ETags, forgets lengths and ranges, as dice fall at each request."""
+
+    def __init__(self, faults: Faults, files: dict[str, bytes], dice: random.Random) -> None:
+        super().__init__(files)
+        self._faults, self._dice, self.well = faults, dice, False
+
+    def get(self, key: str, default: Any = None) -> Any:
+        faults, dice = self._faults, self._dice
+        ill = not self.well
+        faults.etag = f'"{dice.choice("aab")}"' if ill and dice.random() < 0.6 else '"a"'
+        faults.ranges = not (ill and dice.random() < 0.2)
+        faults.sized = not (ill and dice.random() < 0.2)
+        faults.cut, faults.times = (dice.randrange(1, 60_000), 1) if ill and dice.random() < 0.4 else (None, 0)
+        faults.reset = dice.random() < 0.5
+        if ill and dice.random() < 0.1:
+            faults.answers.append((503, {}))
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_whatever_a_server_does_a_file_is_right_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    for name, value in (("_FIRST_BYTES", 4096), ("_LEAST_PIECE", 8192), ("_MOST_PIECE", 65_536)):
+        monkeypatch.setattr(f"pipeline._download.{name}", value)
+    monkeypatch.setattr(_pace, "_FIRST_WAIT_S", 0.001)
+    dice = random.Random(seed)
+    content = BLOB[: dice.randrange(1, 400_000)]
+    known: dict[str, Any] = dice.choice([{"md5": hashlib.md5(content).hexdigest()}, {"size": len(content)}, {}])
+    faults = Faults()
+    files = faults.files = Moody(faults, {"/blob.bin": content}, dice)
+    path = tmp_path / "blob.bin"
+    with faulty(faults) as url:
+        config = config_of(tmp_path, f"{url}/blob.bin", **known)
+        for attempt in range(6):
+            files.well = attempt == 5
+            try:
+                warned = get(config)["warnings"]
+            except (StorageError, DataError):
+                assert not path.exists()
+                assert not files.well
+                continue
+            assert path.read_bytes() == content or warned
+            assert not (known and warned)
+            break
+    assert left(tmp_path) == ["blob.bin"]
+
+
 @dataclass
 class Unpacked:
     """A config whose archives are unpacked below `root`, and what is right there."""
