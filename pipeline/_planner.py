@@ -293,6 +293,7 @@ def _of_images(rows: pa.Table, images: pa.Table) -> pa.Table:
 def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, list[str]]:
     """`images` with their source path, size and fingerprint now; and the keys of those that are gone."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     keys = images["key"].to_pylist()
     names = images["image_path"].to_pylist()
@@ -301,11 +302,13 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     for prefix, folder in context.origins.items():
         here = [i for i, key in enumerate(keys) if key.startswith(prefix)]
         assert folder is not None
-        origin = storage.locate(folder, context.workdir)
-        for i, found in zip(here, origin.fingerprints([names[i] for i in here]), strict=True):
-            sources[i], stats[i] = origin.join(names[i]), found
+        for origin, some in storage.image_places(storage.locate(folder, context.workdir), [names[i] for i in here]):
+            found = origin.fingerprints([names[here[n]] for n in some])
+            for i, one in zip((here[n] for n in some), found, strict=True):
+                sources[i], stats[i] = origin.join(names[i]), one
     images = images.append_column("source", pa.array(sources, pa.string()))
-    images = images.append_column("size", pa.array([s and s.size for s in stats], pa.int64()))
+    sizes = pa.array([s and s.size for s in stats], pa.int64())  # of an image in a label file the index knows it
+    images = images.append_column("size", pc.coalesce(sizes, images["image_size"].combine_chunks()))
     images = images.append_column("mark", pa.array(
         [s and image_mark(context.images, s, source or "") for s, source in zip(stats, sources, strict=True)],
         pa.binary()))
@@ -334,7 +337,9 @@ def _detail(context: PlanContext, reason: str, key: str, images: pa.Table, bad: 
     place = next(folder for prefix, folder in context.origins.items() if key.startswith(prefix))
     folder = storage.locate(place or "")
     if reason == "no_image":
-        return folder.join(f"{row['stem']}.*"), f"the label {row['label_path']} has no image"
+        said = f", and none where it says ({row['image_said']})" if row["image_said"] else ""
+        held = "; the one in it is taken where labels and images are one folder" if row["held_suffix"] else ""
+        return folder.join(f"{row['stem']}.*"), f"the label {row['label_path']} has no image of this name{said}{held}"
     path = folder.join(row["image_path"])
     if reason == "many_images":
         others = ", ".join(row["other_images"].split("\n"))

@@ -23,6 +23,19 @@ class Names:
     kpt_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
+#: Characters that nobody sees, which copying leaves at the ends of a name.
+_UNSEEN = "\u200b\u200e\u200f\u2060\ufeff"
+
+
+def plain_name(name: str) -> str:
+    """`name` as it looks: composed (Unicode NFC), without blanks at its ends, single ones within."""
+    import unicodedata
+
+    if name.isascii() and "  " not in name and name.strip() == name and name.isprintable():
+        return name
+    return " ".join(unicodedata.normalize("NFC", name).strip(_UNSEEN).split()).strip(_UNSEEN)
+
+
 @dataclass(frozen=True)
 class ClassSpec:
     """One class of the subset: its name and the source's classes that become it."""

@@ -46,7 +46,8 @@ class Scan:
         """Equal digests mean an unchanged source; None while a file is too young to tell."""
         import xxhash
 
-        if not self.with_stats or not all(labels.settled for labels, _ in self.splits):
+        settled = all(listing.settled for pair in self.splits for listing in pair if listing is not None)
+        if not self.with_stats or not settled:
             return None
         state = xxhash.xxh3_128(spec.digest().encode())
         for labels, images in self.splits:
@@ -121,8 +122,9 @@ def scan(
         else:
             jobs.append((split.labels, frozenset({format_.SUFFIX}), with_stats))
         if split.images is not None and split.suffix is None:
-            # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred.
-            jobs.append((split.images, frozenset(IMAGE_SUFFIXES), False))
+            # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred. But where
+            # the size of an image decides about rows, a changed one must be seen.
+            jobs.append((split.images, frozenset(IMAGE_SUFFIXES), format_.SIZED))
     if engine is None:
         listings = _list_all(jobs, keep)
     else:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".txt"
 TASKS = frozenset(Task)
-NAMED = WHOLE = False
+NAMED = WHOLE = SIZED = False
 Options = None
 
 

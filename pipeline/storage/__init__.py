@@ -13,6 +13,7 @@ import os
 from pipeline.errors import ConfigError
 from pipeline.storage._address import parse, protocol_of
 from pipeline.storage._base import SETTLE_NS, local_path, redact, same_place, storage_error, within
+from pipeline.storage._embedded import embedded_name, image_places
 from pipeline.storage._http import HttpFolder, RemoteZip, is_web
 from pipeline.storage._kept import drop_kept
 from pipeline.storage._listing import ODD, Listing
@@ -44,6 +45,8 @@ __all__ = [
     "archive_of",
     "check_zip",
     "drop_kept",
+    "embedded_name",
+    "image_places",
     "local_path",
     "locate",
     "locate_below",
