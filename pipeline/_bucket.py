@@ -385,6 +385,8 @@ class BucketIndexer:
             }
             if names is not None:
                 result[split.split]["loss"] = _value_counts(rows["loss"].filter(pa.array(of_row)).drop_null())
+                drawn = of_row & pc.or_(rows["tail"].is_valid(), rows["raw"].is_valid()).to_numpy()
+                result[split.split]["drawn"] = _class_counts(ids[drawn], names)
         return result
 
 

@@ -11,6 +11,7 @@ from pipeline import exporters, formats, storage
 from pipeline.classes import ClassMap, ClassSpec, Names
 from pipeline.config import Config, Source, SplitFolders, load_names, load_specs, map_classes
 from pipeline.errors import ConfigError
+from pipeline.manifest import Manifest
 from pipeline.schema import Task
 from pipeline.spec import IndexSpec, SplitSpec
 from pipeline.storage import Location
@@ -144,6 +145,23 @@ class Job:
         specs = list(self.specs) if self.specs is not None else None
         maps = map_classes(self.config, specs, [s.names.names for s in sources if s.names])
         return replace(self, sources=sources, maps=maps)
+
+
+    def keep_numbers(self, before: Manifest | None) -> Job:
+        """This job with the numbers that classes have at the target, whose manifest is `before`; new ones come after.
+
+        So it is where the sources' own names decide, because neither the config nor a names file gives an order: a
+        label that comes or goes is not to change what the others mean. A class that went keeps its number.
+        """
+        ordered = self.specs is not None or any(source.file_names is not None for source in self.sources)
+        if before is None or ordered or not self.maps or before.config.get("classes") is not None:
+            return self
+        held = before.report.get("classes", [])
+        if not set(held) & set(self.classes):
+            return self
+        names = tuple(dict.fromkeys([*held, *self.classes]))
+        maps = tuple(replace(m, names=names, lut=tuple(names.index(name) for name in m.source)) for m in self.maps)
+        return replace(self, maps=maps)
 
 
 def _short(text: str) -> str:
