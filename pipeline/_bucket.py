@@ -383,8 +383,9 @@ class BucketIndexer:
                 "problems": _value_counts(reasons.filter(of_problem)),
                 "content": int(self.contents[label_split == number].sum()),  # modulo 2**64: the order does not matter
             }
-            if names is not None:
+            if rows["loss"].null_count < rows.num_rows:
                 result[split.split]["loss"] = _value_counts(rows["loss"].filter(pa.array(of_row)).drop_null())
+            if names is not None:
                 drawn = of_row & pc.or_(rows["tail"].is_valid(), rows["raw"].is_valid()).to_numpy()
                 result[split.split]["drawn"] = _class_counts(ids[drawn], names)
         return result

@@ -30,13 +30,16 @@ if TYPE_CHECKING:
 class PlannedSource:
     """One source of a plan: its index, its class map, and whether its rows carry the names of their classes.
 
-    `prefix` is what all its keys begin with.
+    `prefix` is what all its keys begin with, `labels` where label files are, by what keys begin with. `mixed`: some of
+    its files have boxes and polygons.
     """
 
     prefix: str
     index_dir: str
     classes: ClassMap
     named: bool
+    labels: dict[str, str]
+    mixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ def _frames(context: PlanContext, source: PlannedSource) -> tuple[Any, Any]:
     found = index.open_index(source.index_dir)
     exporter = exporters.load(context.exporter)
     more = [c for c in exporter.COLUMNS if source.named or c not in ("loss", "raw")]
+    if source.mixed and exporter.OF_TASK:
+        more += ["loss", "n_tokens", "line"]
     columns = select.columns(context.duplicates, [*more, "label"] if source.named else more)
     classes = source.classes
     wanted: Any = classes.wanted_names if source.named else classes.wanted_ids
@@ -172,8 +177,9 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         "bucket": bucket,
         "changes": int(table.num_rows - _count(table, Action.KEEP)),
         "foreign": foreign,
-        "problems": [[key, reason, *_detail(context, reason, key, all_images, bad)] for key, reason in choice.problems],
-        "left_out": [[found.prefix, found.name, found.digest.hex()] for found in bad.values()],
+        "problems": [[key, reason, *_detail(context, reason, key, all_images, bad, found.mixed)]
+                     for key, reason in choice.problems],
+        "left_out": [[one.prefix, one.name, one.digest.hex()] for one in bad.values()],
         "rows": {"kept": taken.num_rows, "duplicates": found.duplicates,
                  "without_image": rows.num_rows - with_image.num_rows,
                  "bad_image": with_image.num_rows - taken.num_rows, "lost": found.left_out},
@@ -186,7 +192,10 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
 
 @dataclass
 class _Found:
-    """What a bucket has for the subset: its rows, all of its images, those chosen; and rows that were left out."""
+    """What a bucket has for the subset: its rows, all of its images, those chosen; and rows that were left out.
+
+    `mixed` are images whose rows are boxes and polygons, with what is to be told of each.
+    """
 
     rows: pa.Table
     images: pa.Table
@@ -194,16 +203,26 @@ class _Found:
     lost: dict[str, int]
     left_out: int
     duplicates: int
+    mixed: dict[str, str]
 
 
 def _choose(context: PlanContext, frames: Sequence[Any]) -> _Found:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     mapped = _together(frames[0::2])
     images = _together(frames[1::2])
-    rows, lost = _rows_held(mapped, of_task=exporters.load(context.exporter).OF_TASK)
+    of_task = exporters.load(context.exporter).OF_TASK
+    rows, mixed = select.unmixed(mapped) if of_task else (mapped, {})
+    rows, lost = _rows_held(rows, of_task=of_task)
     all_rows = rows.num_rows
     rows = select.drop_duplicates(rows) if context.duplicates == "drop" else rows
-    choice = select.choose(rows, images, backgrounds=context.backgrounds, need_image=context.images != "none")
-    return _Found(rows, images, choice, lost, mapped.num_rows - all_rows, all_rows - rows.num_rows)
+    others = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(mixed), pa.string())))) if mixed else images
+    choice = select.choose(rows, others, backgrounds=context.backgrounds, need_image=context.images != "none")
+    if mixed:
+        choice.dropped["mixed"] = len(mixed)
+        choice.problems += [(key, "mixed") for key in mixed]
+    return _Found(rows, images, choice, lost, mapped.num_rows - all_rows, all_rows - rows.num_rows, mixed)
 
 
 def strata(context: PlanContext, engine: Engine) -> list[str]:
@@ -329,11 +348,17 @@ def _foreign(target: storage.Location, table: pa.Table, held: pa.Table) -> list[
     return [path for path, there in zip(paths, target.exist_many(paths), strict=True) if there]
 
 
-def _detail(context: PlanContext, reason: str, key: str, images: pa.Table, bad: dict[str, Bad]) -> tuple[str, str]:
+def _detail(
+    context: PlanContext, reason: str, key: str, images: pa.Table, bad: dict[str, Bad], mixed: dict[str, str]
+) -> tuple[str, str]:
     """The file that a problem is about, and what it is."""
     import pyarrow.compute as pc
 
     row = images.filter(pc.equal(images["key"], key)).slice(0, 1).to_pylist()[0]
+    if reason == "mixed":
+        labels = next(url for source in context.sources for prefix, url in source.labels.items()
+                      if key.startswith(prefix))
+        return storage.locate(labels).join(row["label_path"]), mixed[key]
     place = next(folder for prefix, folder in context.origins.items() if key.startswith(prefix))
     folder = storage.locate(place or "")
     if reason == "no_image":

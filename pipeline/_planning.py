@@ -174,8 +174,10 @@ def _plan_context(
     folders = folder_times(job)
     held = state.manifest.folders if state.manifest and state.intent is None else {}
     return PlanContext(
-        sources=tuple(PlannedSource(f"{s.spec.name}/", s.index_dir, m, s.named)
-                      for s, m in zip(job.sources, job.maps, strict=True)),
+        sources=tuple(PlannedSource(
+            f"{s.spec.name}/", s.index_dir, m, s.named, {s.spec.prefix(split): split.labels for split in s.spec.splits},
+            any("mixed" in totals.get("loss", {}) for totals in info.totals.values()))
+            for s, m, info in zip(job.sources, job.maps, infos, strict=True)),
         several=job.several,
         buckets=_common_buckets([info.buckets for info in infos]),
         plan_dir=job.plan_dir,
@@ -376,8 +378,10 @@ def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
     return f"{plural(len(planned.problems), 'image')} with a problem: {told}{end}"
 
 
-_CURES = {"no_image": "get the image", "many_images": "remove all but one", "vanished": "run again"}
-_REASONS = {"no_image": "without an image file: left out", "many_images": "with several: the first taken",
+_CURES = {"mixed": "make boxes of all with --set source.options.polygons=boxes",
+          "no_image": "get the image", "many_images": "remove all but one", "vanished": "run again"}
+_REASONS = {"mixed": "with boxes and polygons in one label file: left out",
+            "no_image": "without an image file: left out", "many_images": "with several: the first taken",
             "vanished": "gone since they were listed: left out"}
 _BAD_IMAGE = "that cannot be used: left out"
 

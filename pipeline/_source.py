@@ -140,7 +140,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
                 report.warnings += _unlisted(source, info)
             else:
                 report.lose(_never_drawn(source, info))
-            report.warnings += _alike(source, info)
+            report.warnings += _alike(info)
         report.warnings += [f"{plural(count, 'file')} in folders `{folder}` left out: {LEFT_OUT_FOLDERS[folder]}"
                             for folder, count in sorted(info.left_out.items())]
         bad = _count_bad(info)
@@ -202,7 +202,7 @@ def _never_drawn(source: SourceJob, info: IndexInfo) -> list[str]:
     return [f"labels of lines, points or objects outside of their image alone are no classes: {told}"] if rest else []
 
 
-def _alike(source: SourceJob, info: IndexInfo) -> list[str]:
+def _alike(info: IndexInfo) -> list[str]:
     """Names that differ in case alone: likely one class, which nobody but the user can know."""
     groups: dict[str, list[str]] = {}
     for name in (info.names or {}).get("names", ()):

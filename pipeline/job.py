@@ -205,7 +205,8 @@ def _source(source: Source, workdir: str) -> SourceJob:
     if source.task is Task.POSE and not format_.NAMED and names is not None and names.kpt_shape is None:
         raise ConfigError(f"{source.names}: task pose needs the line `kpt_shape: [17, 3]` "
                           "(number of keypoints, 2 or 3 values each)")
-    keypoints = names.kpt_shape if names is not None and source.task is Task.POSE else None
+    keypoints = names.kpt_shape if names is not None and (
+        source.task is Task.POSE or not format_.NAMED) else None
     spec = IndexSpec(source.name, source.format, source.task, keypoints, tuple(_splits(source, format_)),
                      _options(source, format_))
     return SourceJob(source, spec, workdir, names, names)

@@ -77,6 +77,7 @@ DROPS = {
     "image_too_large": "images too large to decode",
     "unknown_class": "of a class that the names do not have",
     "corrupt": "with a label file of bad rows only",
+    "mixed": "with boxes and polygons in one label file",
     "lost": "that the target cannot hold",
     "bad": "bad",
 }
