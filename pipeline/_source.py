@@ -16,7 +16,7 @@ from pipeline.job import Job, SourceJob
 from pipeline.progress import Progress
 from pipeline.report import Report
 from pipeline.schema import part_name
-from pipeline.spec import LEFT_OUT_FOLDERS
+from pipeline.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -141,8 +141,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             else:
                 report.lose(_never_drawn(source, info))
             report.warnings += _alike(info)
-        report.warnings += [f"{plural(count, 'file')} in folders `{folder}` left out: {LEFT_OUT_FOLDERS[folder]}"
-                            for folder, count in sorted(info.left_out.items())]
+        report.warnings += [_left_out(name, count) for name, count in sorted(info.left_out.items())]
         bad = _count_bad(info)
         folder = os.path.join(source.index_dir, "problems")
         if bad and fail:
@@ -182,6 +181,13 @@ def _unlisted(source: SourceJob, info: IndexInfo) -> list[str]:
         raise ConfigError(f"{source.source.names}: none of its names is a class of the source {source.spec.name}: "
                           f"{_some(source.file_names.names)} against {_some(sorted(counts))}; correct the list")
     return [f"{source.source.names} leaves out classes of the source {source.spec.name}: {told}"] if counts else []
+
+
+def _left_out(name: str, count: int) -> str:
+    """What is told of files that no data set has."""
+    if name in LEFT_OUT_FILES:
+        return f"{plural(count, 'file')} called {name} left out: {LEFT_OUT_FILES[name]}"
+    return f"{plural(count, 'file')} in folders called {name} left out: {LEFT_OUT_FOLDERS[name]}"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -229,8 +235,6 @@ def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
         table = pa.concat_tables(tables).sort_by([("key", "ascending"), ("line", "ascending")])
         row = table.slice(0, 1).to_pylist()[0]
         first = f"{row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
-        if os.path.basename(row["path"]) == "classes.txt":
-            first += " (a list of class names among the labels? move it elsewhere)"
     more = f" ({plural(bad - 1, 'more bad row or file', 'more bad rows or files')}, all listed in {folder})" \
         if bad > 1 else ""
     return f"{first}{more}; correct it, or leave such rows out and count them with --set on_error=skip"

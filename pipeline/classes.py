@@ -17,12 +17,13 @@ from pipeline.errors import ConfigError, UnknownNameError, unknown
 
 @dataclass(frozen=True)
 class Names:
-    """Class names of a dataset, the position is the id; and the keypoint facts that go with them."""
+    """Class names of a dataset, the position is the id; the keypoint facts that go with them, and the task, if told."""
 
     names: tuple[str, ...]
     kpt_shape: tuple[int, int] | None = None
     flip_idx: tuple[int, ...] | None = None
     kpt_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    task: str | None = None
 
 
 #: Characters that nobody sees, which copying leaves at the ends of a name.
@@ -131,7 +132,7 @@ def read_names(text: str, where: str) -> Names:
 
     text = text.removeprefix("\ufeff")
     kind = where.lower().rpartition(".")[2]
-    if kind in ("txt", "names"):
+    if kind in ("txt", "names", "labels"):
         return Names(_listed(text, where))
     try:
         root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -154,11 +155,12 @@ def read_names(text: str, where: str) -> Names:
     names = _names(top["names"], where)
     _check_nc(top.get("nc"), len(names), where)
     wanted = {"kpt_shape", "flip_idx", "kpt_names"} & top.keys()
+    task = str(top["task"].value) if "task" in top else None
     try:
         extra = yaml.safe_load(yaml.serialize(_pick(root, wanted), Dumper=yaml.SafeDumper)) if wanted else {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: {', '.join(sorted(wanted))}: {getattr(error, 'problem', error)}") from None
-    return Names(names, *_keypoints(extra, where))
+    return Names(names, *_keypoints(extra, where), task=task if task in ("detect", "segment", "pose") else None)
 
 
 #: Labels that are no classes: labelme's own tools leave out the first and take the second for what is no object.

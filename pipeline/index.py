@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.frames import to_pandas
 from pipeline.progress import Progress
 from pipeline.schema import VERSION, part_name
-from pipeline.spec import IMAGE_SUFFIXES, LEFT_OUT_FOLDERS, Dealt, IndexSpec
+from pipeline.spec import IMAGE_SUFFIXES, LEFT_OUT_FILES, LEFT_OUT_FOLDERS, Dealt, IndexSpec
 from pipeline.storage import Listing
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def scan(
             meanwhile()
         listings = result()
     for listing in listings:
-        listing.leave_out(LEFT_OUT_FOLDERS)
+        listing.leave_out(LEFT_OUT_FOLDERS, LEFT_OUT_FILES)
     found = iter(listings)
     pairs = [(next(found), next(found) if split.images is not None and split.suffix is None else None)
              for split in spec.splits]

@@ -52,15 +52,17 @@ class Listing:
     odd: list[tuple[str, str]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
 
-    def leave_out(self, folders: Iterable[str]) -> None:
-        """Forget the files in subfolders called as one of `folders`, at any depth; `left_out` counts them."""
-        marks = {f"{folder}/".encode(): folder for folder in folders}
+    def leave_out(self, folders: Iterable[str], files: Iterable[str]) -> None:
+        """Forget `files`, and what is in subfolders called as one of `folders`; `left_out` counts both."""
+        whole = {file.encode(): file for file in files}
+        marks = {f"{folder}/".encode(): folder for folder in folders} | whole
         for i, (blob, stats) in enumerate(self.chunks):
             if not any(mark in blob for mark in marks):
                 continue
             names, keep = blob.split(b"\0"), []
             for n, name in enumerate(names):
-                found = next((marks[m] for m in marks if name.startswith(m) or b"/" + m in name), None)
+                found = whole.get(name.rpartition(b"/")[2]) or next(
+                    (marks[m] for m in marks.keys() - whole if name.startswith(m) or b"/" + m in name), None)
                 if found is None:
                     keep.append(n)
                 else:
