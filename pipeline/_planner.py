@@ -17,6 +17,7 @@ from pipeline._splitting import Dealing, summary_of
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path, to_parquet
 from pipeline.plan import compare, doubt, image_mark, summarise
+from pipeline.report import CHANGED
 from pipeline.schema import Action, part_name
 
 if TYPE_CHECKING:
@@ -258,6 +259,7 @@ def _rows_held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, in
 
     `of_task`: it has rows of the task alone; else it takes whatever is an object.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     if "loss" not in rows.column_names or rows["loss"].null_count == rows.num_rows:
@@ -266,7 +268,7 @@ def _rows_held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, in
     losses = rows["loss"]
     if not of_task:
         held = pc.or_(held, pc.is_valid(rows["raw"]))
-        losses = losses.filter(pc.invert(held))
+        losses = losses.filter(pc.or_(pc.invert(held), pc.is_in(losses, pa.array(sorted(CHANGED)))))
     counts = {e["values"]: e["counts"] for e in losses.drop_null().value_counts().to_pylist()}
     return rows.filter(held).combine_chunks(), dict(sorted(counts.items()))
 

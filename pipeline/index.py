@@ -138,6 +138,9 @@ def scan(
     found = iter(listings)
     pairs = [(next(found), next(found) if split.images is not None and split.suffix is None else None)
              for split in spec.splits]
+    for _, images in pairs if format_.SIZED else ():
+        if images is not None:
+            images.forget_links()
     return Scan(pairs, with_stats)
 
 

@@ -90,7 +90,7 @@ def unpacked(text: bytes, most: int | None = None) -> bytes | None:
     if b"\\" in plain:
         plain = plain.replace(b"\\/", b"/").replace(b"\\n", b"").replace(b"\\r", b"")
     try:
-        return base64.b64decode(plain[: len(plain) // 4 * 4] if most is not None else plain)
+        return base64.b64decode(plain[: len(plain) // 4 * 4] if most is not None else plain) or None
     except (binascii.Error, ValueError):
         return None
 

@@ -60,6 +60,10 @@ PARTLY = {
 }
 
 
+#: What is changed of an object whatever it is written as, even as COCO JSON, which takes all shapes.
+CHANGED = frozenset({"resized", "turned", "exchanged", "clipped", "instance"})
+
+
 #: What becomes of rows and images, in the words of a report; `kept` and what is not here adds up to the source.
 DROPS = {
     "other_classes": "of other classes",

@@ -72,6 +72,14 @@ class Listing:
             self.chunks[i] = (b"\0".join([names[n] for n in keep]), left)
         self.chunks = [chunk for chunk in self.chunks if chunk[0]]
 
+    def forget_links(self) -> None:
+        """Take the time of a file's content for that of its state, which each hard link to it changes."""
+        changed = [array("q", stats) for _, stats in self.chunks if stats is not None]
+        for stats in changed:
+            stats[2::4] = stats[1::4]
+        self.chunks = [(blob, stats) for (blob, _), stats in zip(self.chunks, changed, strict=True)]
+        self.settled = max((max(s[2::4], default=0) for s in changed), default=0) <= self.started_ns - SETTLE_NS
+
     def take(self, names: list[str], stats: list[int] | array[int], *, with_stats: bool) -> None:
         """Move `names` and their `stats` (four numbers each) into a chunk; both lists are empty afterwards."""
         try:
