@@ -44,14 +44,18 @@ def _box(row: dict[str, Any]) -> list[float]:
 # Shapes
 
 
-@pytest.mark.parametrize("kind", ["rotation", "quadrilateral", "Polygon", "oriented_rectangle", " POLYGON ", "Rotation"])
+@pytest.mark.parametrize("kind", [
+    "rotation", "quadrilateral", "Polygon", "oriented_rectangle", " POLYGON ", "Rotation",
+])
 def test_four_corners_are_four_corners_in_every_dialect(kind: str) -> None:
-    assert json.loads(only(file(shape(points=SQUARE, kind=kind)))["raw"])["segmentation"] == [sum(SQUARE, [])]
+    assert json.loads(only(file(shape(points=SQUARE, kind=kind)))["raw"])["segmentation"] == [
+        [n for point in SQUARE for n in point]]
 
 
 @pytest.mark.parametrize(("kind", "points"), [("Rectangle", [[50, 40], [10, 10]]), ("CIRCLE", [[30, 25], [30, 35]])])
 def test_capitals_are_the_same_shape(kind: str, points: Any) -> None:
-    assert only(file(shape(points=points, kind=kind)))["tail"] == only(file(shape(points=points, kind=kind.lower())))["tail"]
+    made, plain = (only(file(shape(points=points, kind=k))) for k in (kind, kind.lower()))
+    assert made["tail"] == plain["tail"]
 
 
 @pytest.mark.parametrize("beyond", [0, 1])
@@ -108,7 +112,8 @@ def test_a_number_at_the_end_of_a_newer_label_is_part_of_it(content: bytes) -> N
 
 def test_labels_of_points_alone_are_no_classes(photos: Photos) -> None:
     photos.add("a", shape("person"), shape("nose", points=[[1, 1]], kind="point"),
-               shape("limb", points=[[1, 1], [5, 5]], kind="line"), shape("gone", points=[[200, 200], [300, 200], [300, 300]]))
+               shape("limb", points=[[1, 1], [5, 5]], kind="line"),
+               shape("gone", points=[[200, 200], [300, 200], [300, 300]]))
     told = photos.command("build", "--quiet")
     assert told.out == ""
     assert "labels of lines, points or objects outside of their image alone are no classes: 'gone' (1), 'limb' (1), " \
@@ -186,13 +191,15 @@ def test_what_nobody_can_know_is_refused(said: tuple[int, int], picture: Picture
 def test_a_mask_is_resized_with_its_image() -> None:
     mask = np.zeros((20, 40), bool)
     mask[4:12, 8:30] = True
-    content = file(shape(points=[[8, 4], [29, 11]], kind="mask", mask=png(mask[4:12, 8:30])), imageWidth=40, imageHeight=20)
+    patch = shape(points=[[8, 4], [29, 11]], kind="mask", mask=png(mask[4:12, 8:30]))
+    content = file(patch, imageWidth=40, imageHeight=20)
     for by in (0.5, 2, 3):
         picture = Picture(int(40 * by), int(20 * by))
         (row,) = labelme.parse([content], Task.SEGMENT, pictures=lambda *_, p=picture: p).rows.to_pylist()
         found = json.loads(row["raw"])["segmentation"]
         made = to_mask(decompress(found["counts"]), *found["size"])
-        assert (made == np.asarray(Image.fromarray(mask).resize((picture.width, picture.height), Image.Resampling.NEAREST))).all()
+        size = (picture.width, picture.height)
+        assert (made == np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))).all()
 
 
 def test_an_image_that_changed_is_seen_though_its_label_file_did_not(photos: Photos) -> None:
