@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import time
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import formats, schema, storage
-from pipeline._finding import Finder, curable, unsettled
+from pipeline._finding import Finder, composed_as, curable, unsettled
 from pipeline._reading import content_marks, facts, problem_table, states_of, states_schema
 from pipeline.schema import Kind, LabelState, part_name
 from pipeline.spec import IMAGE_SUFFIXES, Dealt, IndexSpec
@@ -24,6 +23,8 @@ from pipeline.spec import IMAGE_SUFFIXES, Dealt, IndexSpec
 #: A label file larger than this is none.
 MAX_LABEL_BYTES = 64 << 20
 _BATCH_FILES = 4096
+#: Label files in memory at once, bytes: labelme's hold photographs.
+_BATCH_BYTES = 64 << 20
 _META = b"coco_diy"
 
 Ints = npt.NDArray[np.int64]
@@ -57,18 +58,21 @@ class BucketIndexer:
         self.started_ns = time.time_ns()
         self.made_by = {"spec": spec.digest(), "buckets": buckets}
         self.unsettled = False
+        self.picture_stats: Ints | None = None
 
     def run(self, dealt: Dealt) -> BucketDone:
         """Update the bucket from its listing."""
         listed = self._listed(dealt)
         marks = np.frombuffer(dealt.marks, np.int64).reshape(-1, 6)
         labels = self._of_kind(listed, 0)
-        pictures = self._of_kind(listed, 1)
+        pictures = composed_as(labels, self._of_kind(listed, 1))
+        if formats.load(self.spec.format).SIZED:
+            self.picture_stats = marks[pictures["position"].to_numpy(), 2:]
         self.finder = Finder(self.spec, pictures, self.keep)
         self.stats = marks[labels["position"].to_numpy(), 2:].copy()
         self.contents: npt.NDArray[np.uint64] = np.zeros(labels.num_rows, np.uint64)
         old_files, old_summary = self._old_files()
-        same = self._unchanged(labels, old_files)
+        same = self._unchanged(labels, pictures, old_files)
         if old_files is not None and old_summary is not None and same.all():
             fresh = self._files(labels, pictures)
             if old_files.equals(fresh) and not self.unsettled:
@@ -153,7 +157,9 @@ class BucketIndexer:
     def _files(self, labels: pa.Table, pictures: pa.Table) -> pa.Table:
         both = pa.concat_tables([labels.select(["key", "path", "size"]), pictures.select(["key", "path", "size"])])
         kinds = pa.array([Kind.LABEL] * labels.num_rows + [Kind.IMAGE] * pictures.num_rows, pa.string())
-        marks = pa.concat_arrays([self._fingerprints(), pa.nulls(pictures.num_rows, pa.binary())])
+        of_pictures = (pa.nulls(pictures.num_rows, pa.binary()) if self.picture_stats is None
+                       else self._fingerprints(self.picture_stats))
+        marks = pa.concat_arrays([self._fingerprints(self.stats), of_pictures])
         return pa.table({
             "bucket": pa.array(np.full(both.num_rows, self.bucket, np.int32)),
             "key": both["key"],
@@ -164,13 +170,13 @@ class BucketIndexer:
             "content": pa.concat_arrays([pa.array(self.contents), pa.nulls(pictures.num_rows, pa.uint64())]),
         }).cast(schema.files()).combine_chunks()
 
-    def _fingerprints(self) -> pa.Array:
+    def _fingerprints(self, stats: Ints) -> pa.Array:
         """Size, mtime_ns, ctime_ns and inode as 32 bytes each; null for a file too young to be trusted, or unread."""
-        count = len(self.stats)
+        count = len(stats)
         offsets = np.arange(count + 1, dtype=np.int32) * 32
         marks = pa.BinaryArray.from_buffers(
-            pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(self.stats.astype("<i8"))])
-        young = (self.stats[:, 2] > self.started_ns - storage.SETTLE_NS) | (self.stats[:, 3] == 0)
+            pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(stats, "<i8"))])
+        young = (stats[:, 2] > self.started_ns - storage.SETTLE_NS) | (stats[:, 3] == 0)
         return pc.if_else(pa.array(young), pa.scalar(None, pa.binary()), marks) if young.any() else marks
 
     def _path(self, table: str) -> str:
@@ -192,14 +198,16 @@ class BucketIndexer:
         self.unsettled = state["unsettled"]
         return table.combine_chunks().replace_schema_metadata(None), state["summary"]
 
-    def _unchanged(self, labels: pa.Table, old: pa.Table | None) -> Bools:
-        """Which of `labels` have the fingerprint that they had."""
+    def _unchanged(self, labels: pa.Table, pictures: pa.Table, old: pa.Table | None) -> Bools:
+        """Which of `labels` have the fingerprint that they had and, where it decides about rows, their image too."""
         if old is None:
             return np.zeros(labels.num_rows, np.bool_)
         before = old.filter(pc.equal(old["kind"], Kind.LABEL.value))
         position = pc.index_in(labels["key"], before["key"].combine_chunks())
         had = before["fingerprint"].combine_chunks().take(position)
-        equal = pc.fill_null(pc.equal(self._fingerprints(), had), False)
+        equal = pc.fill_null(pc.equal(self._fingerprints(self.stats), had), False)
+        if self.picture_stats is not None:
+            equal = pc.and_(equal, self._same_pictures(labels, pictures, old))
         if self.unsettled:
             problems = pq.read_table(self._path("problems"))
             again = problems["key"].filter(curable(problems)).combine_chunks()
@@ -208,6 +216,18 @@ class BucketIndexer:
         read = pc.fill_null(before["content"].combine_chunks().take(position), pa.scalar(0, pa.uint64())).to_numpy()
         self.contents[same] = read[same]
         return same
+
+    def _same_pictures(self, labels: pa.Table, pictures: pa.Table, old: pa.Table) -> pa.Array:
+        """Whether the image of each of `labels` has the fingerprint that it had, or there was and is none."""
+        assert self.picture_stats is not None
+        before = old.filter(pc.equal(old["kind"], Kind.IMAGE.value))
+        found = []
+        for table, marks in ((before, before["fingerprint"].combine_chunks()),
+                             (pictures, self._fingerprints(self.picture_stats))):
+            position = pc.index_in(labels["key"].combine_chunks(), table["key"].combine_chunks())
+            found += [position.is_valid(), marks.take(position)]
+        had, mark_before, has, mark = found
+        return pc.or_(pc.fill_null(pc.equal(mark, mark_before), False), pc.invert(pc.or_(had, has)))
 
     def _read(self, labels: pa.Table, same: Bools) -> tuple[pa.Table, pa.Table, pa.Table]:
         """Annotations, state and facts of each label file, and problems: of `same` files from the old tables."""
@@ -238,30 +258,37 @@ class BucketIndexer:
         rows: list[pa.Table] = []
         states: list[pa.Table] = [states_schema().empty_table()]
         problems: list[tuple[str, str, int | None, str, str, int]] = []
-        for begin, stop in _batches(labels["split"].to_numpy()):
+        edges = _edges(labels["split"].to_numpy())
+        begin = 0
+        while begin < labels.num_rows:
+            stop = min(begin + _BATCH_FILES, next(edge for edge in edges if edge > begin))
             part = labels.slice(begin, stop - begin)
             split = self.spec.splits[part["split"][0].as_py()]
             place, names = storage.locate(split.labels, self.keep), part["path"].to_pylist()
-            contents, stats, failed = place.read_many(names, MAX_LABEL_BYTES)
+            contents, stats, failed = place.read_many(names, MAX_LABEL_BYTES, _BATCH_BYTES)
+            stop = begin + len(contents)
+            part, names = part.slice(0, len(contents)), names[: len(contents)]
             self.stats[positions[begin:stop]] = np.frombuffer(stats, np.int64).reshape(-1, 4)
             self.contents[positions[begin:stop]] = content_marks(split.split, names, contents, failed)
             keys = part["key"].combine_chunks()
             pictures = self.finder.asked(part["split"][0].as_py(), names, keys.to_pylist())
             parsed = format_.parse(contents, self.spec.task, self.spec.keypoints, options, pictures)
             rows.append(parsed.rows.append_column("key", keys.take(parsed.rows["file"])))
+            parsed.problems = [p for p in parsed.problems if p.file not in failed]
             for i, reason in failed.items():
                 parsed.states[i] = LabelState.CORRUPT
                 parsed.problems.append(formats.Problem(i, None, reason, _READ_REASONS[reason], rows=0))
             states.append(states_of(parsed))
             problems += [(keys[p.file].as_py(), place.join(names[p.file]), p.line, p.reason, p.detail, p.rows)
                          for p in parsed.problems]
+            begin = stop
         told = problem_table(problems)
         return self._annotations(rows), pa.concat_tables(states).combine_chunks(), told
 
     def _annotations(self, parts: list[pa.Table]) -> pa.Table:
         if not parts:
             return schema.annotations().empty_table()
-        table = pa.concat_tables(parts)
+        table = pa.concat_tables(parts, promote_options="default")
         table = table.append_column("bucket", pa.array(np.full(table.num_rows, self.bucket, np.int32)))
         for absent in (f for f in schema.annotations() if f.name not in table.column_names):
             table = table.append_column(absent.name, pa.nulls(table.num_rows, absent.type))
@@ -356,16 +383,17 @@ class BucketIndexer:
                 "problems": _value_counts(reasons.filter(of_problem)),
                 "content": int(self.contents[label_split == number].sum()),  # modulo 2**64: the order does not matter
             }
-            if names is not None:
+            if rows["loss"].null_count < rows.num_rows:
                 result[split.split]["loss"] = _value_counts(rows["loss"].filter(pa.array(of_row)).drop_null())
+            if names is not None:
+                drawn = of_row & pc.or_(rows["tail"].is_valid(), rows["raw"].is_valid()).to_numpy()
+                result[split.split]["drawn"] = _class_counts(ids[drawn], names)
         return result
 
 
-def _batches(splits: Ints) -> list[tuple[int, int]]:
-    """Ranges of at most `_BATCH_FILES` files of one split; files are sorted by split."""
-    edges = [0, *(np.flatnonzero(np.diff(splits)) + 1).tolist(), len(splits)]
-    return [(i, min(i + _BATCH_FILES, stop)) for start, stop in itertools.pairwise(edges)
-            for i in range(start, stop, _BATCH_FILES)]
+def _edges(splits: Ints) -> list[int]:
+    """Where the files of a split end; files are sorted by split."""
+    return [*(np.flatnonzero(np.diff(splits)) + 1).tolist(), len(splits)]
 
 
 def _value_counts(values: pa.ChunkedArray) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 import zlib
 from array import array
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ def deal(
 ) -> tuple[list[Dealt], list[npt.NDArray[np.int64]]]:
     """Deal the listed files to buckets; without `labels` the images alone.
 
+    A label file and its image come to one bucket, also where two machines composed the letters of their names in
+    different ways of Unicode.
+
     Also returns, by bucket, the positions of its files in the listing. NumPy alone does it: helpers begin as soon as
     their files are dealt, while this process imports Arrow.
     """
@@ -35,7 +39,10 @@ def deal(
             for blob, stats in listing.chunks if listing else ():
                 some = blob.split(b"\0")
                 names += some
-                homes.append(np.array([zlib.crc32(name[: name.rfind(b".")], seed) for name in some], np.uint32))
+                stems = [name[: name.rfind(b".")] for name in some]
+                if labels and not blob.isascii():
+                    stems = [unicodedata.normalize("NFC", stem.decode()).encode() for stem in stems]
+                homes.append(np.array([zlib.crc32(stem, seed) for stem in stems], np.uint32))
                 mark = np.zeros((len(some), 6), np.int64)
                 mark[:, 0], mark[:, 1] = number, kind
                 if stats is not None:

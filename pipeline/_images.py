@@ -46,8 +46,8 @@ def check_images(
     fingerprint; null while it is too young to be trusted). What was seen before of an image in the same state is not
     looked at again; what is new is kept in the table `schema.checks` of the index.
     """
-    place = storage.locate(os.path.join(index_dir, "checks"))
-    before = _read(place, part_name(bucket))
+    checks = storage.locate(os.path.join(index_dir, "checks"))
+    before = _read(checks, part_name(bucket))
     # What is in order when decoded has a header in order; of what is not, the header may be.
     seen = {row["key"]: row for row in before.to_pylist()
             if row["level"] == level or (level == "header" and row["reason"] is None)}
@@ -59,13 +59,14 @@ def check_images(
         here = [row for row in new if row["key"].startswith(prefix)]
         if not here:
             continue
-        origin = storage.locate(folder or "", keep)
-        at_hand = origin.at_hand([row["image_path"] for row in here])
-        here = [row for row, there in zip(here, at_hand, strict=True) if there]
-        for i, look in _look(origin, [row["image_path"] for row in here], level):
-            fresh[here[i]["key"]] = look
+        place = storage.locate(folder or "", keep)
+        for origin, some in storage.image_places(place, [row["image_path"] for row in here]):
+            at_hand = origin.at_hand([here[i]["image_path"] for i in some])
+            asked = [here[i] for i, there in zip(some, at_hand, strict=True) if there]
+            for i, look in _look(origin, [row["image_path"] for row in asked], level):
+                fresh[asked[i]["key"]] = look
     if fresh:
-        _write(place, part_name(bucket), before, new, fresh, level)
+        _write(checks, part_name(bucket), before, new, fresh, level)
     bad = {}
     unseen = {row["key"] for row in new} - fresh.keys()
     for row in wanted:

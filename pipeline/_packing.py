@@ -147,13 +147,15 @@ class _Members:
             if not mine:
                 continue
             assert url is not None
-            origin = storage.locate(url)
-            for fetched in origin.fetch_many([origin.name_of(sources[i]) for i in mine]):
-                i = mine[fetched.index]
-                if fetched.reason is not None:
-                    raise DataError(f"{sources[i]}: {fetched.reason}; get it again, or run again")
-                if sizes[i] is not None and len(fetched.data) != sizes[i]:
-                    raise DataError(f"{sources[i]}: changed since the plan was made; run again")
-                contents[i] = fetched.data
+            place = storage.locate(url)
+            for origin, some in storage.image_places(place, [place.name_of(sources[i]) for i in mine]):
+                these = [mine[n] for n in some]
+                for fetched in origin.fetch_many([origin.name_of(sources[i]) for i in these]):
+                    i = these[fetched.index]
+                    if fetched.reason is not None:
+                        raise DataError(f"{sources[i]}: {fetched.reason}; get it again, or run again")
+                    if sizes[i] is not None and len(fetched.data) != sizes[i]:
+                        raise DataError(f"{sources[i]}: changed since the plan was made; run again")
+                    contents[i] = fetched.data
         yield from zip(window["path"].to_pylist(), contents, strict=True)
         self._add(len(contents))

@@ -17,6 +17,7 @@ from pipeline._splitting import Dealing, summary_of
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path, to_parquet
 from pipeline.plan import compare, doubt, image_mark, summarise
+from pipeline.report import CHANGED
 from pipeline.schema import Action, part_name
 
 if TYPE_CHECKING:
@@ -30,13 +31,16 @@ if TYPE_CHECKING:
 class PlannedSource:
     """One source of a plan: its index, its class map, and whether its rows carry the names of their classes.
 
-    `prefix` is what all its keys begin with.
+    `prefix` is what all its keys begin with, `labels` where label files are, by what keys begin with. `mixed`: some of
+    its files have boxes and polygons.
     """
 
     prefix: str
     index_dir: str
     classes: ClassMap
     named: bool
+    labels: dict[str, str]
+    mixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ def _frames(context: PlanContext, source: PlannedSource) -> tuple[Any, Any]:
     found = index.open_index(source.index_dir)
     exporter = exporters.load(context.exporter)
     more = [c for c in exporter.COLUMNS if source.named or c not in ("loss", "raw")]
+    if source.mixed and exporter.OF_TASK:
+        more += ["loss", "n_tokens", "line"]
     columns = select.columns(context.duplicates, [*more, "label"] if source.named else more)
     classes = source.classes
     wanted: Any = classes.wanted_names if source.named else classes.wanted_ids
@@ -172,8 +178,9 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         "bucket": bucket,
         "changes": int(table.num_rows - _count(table, Action.KEEP)),
         "foreign": foreign,
-        "problems": [[key, reason, *_detail(context, reason, key, all_images, bad)] for key, reason in choice.problems],
-        "left_out": [[found.prefix, found.name, found.digest.hex()] for found in bad.values()],
+        "problems": [[key, reason, *_detail(context, reason, key, all_images, bad, found.mixed)]
+                     for key, reason in choice.problems],
+        "left_out": [[one.prefix, one.name, one.digest.hex()] for one in bad.values()],
         "rows": {"kept": taken.num_rows, "duplicates": found.duplicates,
                  "without_image": rows.num_rows - with_image.num_rows,
                  "bad_image": with_image.num_rows - taken.num_rows, "lost": found.left_out},
@@ -186,7 +193,10 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
 
 @dataclass
 class _Found:
-    """What a bucket has for the subset: its rows, all of its images, those chosen; and rows that were left out."""
+    """What a bucket has for the subset: its rows, all of its images, those chosen; and rows that were left out.
+
+    `mixed` are images whose rows are boxes and polygons, with what is to be told of each.
+    """
 
     rows: pa.Table
     images: pa.Table
@@ -194,16 +204,26 @@ class _Found:
     lost: dict[str, int]
     left_out: int
     duplicates: int
+    mixed: dict[str, str]
 
 
 def _choose(context: PlanContext, frames: Sequence[Any]) -> _Found:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     mapped = _together(frames[0::2])
     images = _together(frames[1::2])
-    rows, lost = _rows_held(mapped, of_task=exporters.load(context.exporter).OF_TASK)
+    of_task = exporters.load(context.exporter).OF_TASK
+    rows, mixed = select.unmixed(mapped) if of_task else (mapped, {})
+    rows, lost = _rows_held(rows, of_task=of_task)
     all_rows = rows.num_rows
     rows = select.drop_duplicates(rows) if context.duplicates == "drop" else rows
-    choice = select.choose(rows, images, backgrounds=context.backgrounds, need_image=context.images != "none")
-    return _Found(rows, images, choice, lost, mapped.num_rows - all_rows, all_rows - rows.num_rows)
+    others = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(mixed), pa.string())))) if mixed else images
+    choice = select.choose(rows, others, backgrounds=context.backgrounds, need_image=context.images != "none")
+    if mixed:
+        choice.dropped["mixed"] = len(mixed)
+        choice.problems += [(key, "mixed") for key in mixed]
+    return _Found(rows, images, choice, lost, mapped.num_rows - all_rows, all_rows - rows.num_rows, mixed)
 
 
 def strata(context: PlanContext, engine: Engine) -> list[str]:
@@ -239,6 +259,7 @@ def _rows_held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, in
 
     `of_task`: it has rows of the task alone; else it takes whatever is an object.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     if "loss" not in rows.column_names or rows["loss"].null_count == rows.num_rows:
@@ -247,7 +268,7 @@ def _rows_held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, in
     losses = rows["loss"]
     if not of_task:
         held = pc.or_(held, pc.is_valid(rows["raw"]))
-        losses = losses.filter(pc.invert(held))
+        losses = losses.filter(pc.or_(pc.invert(held), pc.is_in(losses, pa.array(sorted(CHANGED)))))
     counts = {e["values"]: e["counts"] for e in losses.drop_null().value_counts().to_pylist()}
     return rows.filter(held).combine_chunks(), dict(sorted(counts.items()))
 
@@ -293,6 +314,7 @@ def _of_images(rows: pa.Table, images: pa.Table) -> pa.Table:
 def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, list[str]]:
     """`images` with their source path, size and fingerprint now; and the keys of those that are gone."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     keys = images["key"].to_pylist()
     names = images["image_path"].to_pylist()
@@ -301,11 +323,13 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     for prefix, folder in context.origins.items():
         here = [i for i, key in enumerate(keys) if key.startswith(prefix)]
         assert folder is not None
-        origin = storage.locate(folder, context.workdir)
-        for i, found in zip(here, origin.fingerprints([names[i] for i in here]), strict=True):
-            sources[i], stats[i] = origin.join(names[i]), found
+        for origin, some in storage.image_places(storage.locate(folder, context.workdir), [names[i] for i in here]):
+            found = origin.fingerprints([names[here[n]] for n in some])
+            for i, one in zip((here[n] for n in some), found, strict=True):
+                sources[i], stats[i] = origin.join(names[i]), one
     images = images.append_column("source", pa.array(sources, pa.string()))
-    images = images.append_column("size", pa.array([s and s.size for s in stats], pa.int64()))
+    sizes = pa.array([s and s.size for s in stats], pa.int64())  # of an image in a label file the index knows it
+    images = images.append_column("size", pc.coalesce(sizes, images["image_size"].combine_chunks()))
     images = images.append_column("mark", pa.array(
         [s and image_mark(context.images, s, source or "") for s, source in zip(stats, sources, strict=True)],
         pa.binary()))
@@ -326,15 +350,23 @@ def _foreign(target: storage.Location, table: pa.Table, held: pa.Table) -> list[
     return [path for path, there in zip(paths, target.exist_many(paths), strict=True) if there]
 
 
-def _detail(context: PlanContext, reason: str, key: str, images: pa.Table, bad: dict[str, Bad]) -> tuple[str, str]:
+def _detail(
+    context: PlanContext, reason: str, key: str, images: pa.Table, bad: dict[str, Bad], mixed: dict[str, str]
+) -> tuple[str, str]:
     """The file that a problem is about, and what it is."""
     import pyarrow.compute as pc
 
     row = images.filter(pc.equal(images["key"], key)).slice(0, 1).to_pylist()[0]
+    if reason == "mixed":
+        labels = next(url for source in context.sources for prefix, url in source.labels.items()
+                      if key.startswith(prefix))
+        return storage.locate(labels).join(row["label_path"]), mixed[key]
     place = next(folder for prefix, folder in context.origins.items() if key.startswith(prefix))
     folder = storage.locate(place or "")
     if reason == "no_image":
-        return folder.join(f"{row['stem']}.*"), f"the label {row['label_path']} has no image"
+        said = f", and none where it says ({row['image_said']})" if row["image_said"] else ""
+        held = "; the one in it is taken where labels and images are one folder" if row["held_suffix"] else ""
+        return folder.join(f"{row['stem']}.*"), f"the label {row['label_path']} has no image of this name{said}{held}"
     path = folder.join(row["image_path"])
     if reason == "many_images":
         others = ", ".join(row["other_images"].split("\n"))

@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError, DataError, TargetError, plural
 from pipeline.exporters import Dataset
 from pipeline.index import IndexInfo, add_counts
 from pipeline.job import Job, keep_out_of_subsets
-from pipeline.manifest import TargetState, to_parquet
+from pipeline.manifest import Manifest, TargetState, to_parquet
 from pipeline.plan import compare, meta_held, meta_wanted, summarise
 from pipeline.progress import Progress
 from pipeline.report import Report, dataset_record
@@ -174,8 +174,10 @@ def _plan_context(
     folders = folder_times(job)
     held = state.manifest.folders if state.manifest and state.intent is None else {}
     return PlanContext(
-        sources=tuple(PlannedSource(f"{s.spec.name}/", s.index_dir, m, s.named)
-                      for s, m in zip(job.sources, job.maps, strict=True)),
+        sources=tuple(PlannedSource(
+            f"{s.spec.name}/", s.index_dir, m, s.named, {s.spec.prefix(split): split.labels for split in s.spec.splits},
+            any("mixed" in totals.get("loss", {}) for totals in info.totals.values()))
+            for s, m, info in zip(job.sources, job.maps, infos, strict=True)),
         several=job.several,
         buckets=_common_buckets([info.buckets for info in infos]),
         plan_dir=job.plan_dir,
@@ -224,9 +226,16 @@ def folder_times(job: Job) -> dict[str, int]:
     return job.target.folder_times(exporter.FOLDERS)
 
 
-def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Report:
-    """What the plan does and what the subset will be; not ok where images are lacking or doubled."""
+def plan_report(
+    job: Job, infos: Sequence[IndexInfo], planned: Planned, before: Manifest | None = None
+) -> Report:
+    """What the plan does and what the subset will be; not ok where images are lacking or doubled.
+
+    `before` is the manifest of the target as it is.
+    """
     report = source_report(job, infos)
+    if before is not None:
+        report.lose(_renumbered(before.report.get("classes", ()), job.classes))
     plan = {action: {"label": none(), "image": none(), "meta": none()} for action in
             ("write", "copy", "keep", "delete")}
     for action, kinds in planned.totals["plan"].items():
@@ -251,7 +260,9 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
     report.data.pop("buckets", None)
     report.data["changes"] = planned.changes
     report.data["fetch"] = _requests(job, planned)
-    for split, cure in _lacking(job, report.data["subset"]):
+    report.lose([f"all {count:,} objects of class {name!r} are left out" for name, count in
+                 _lost_classes(job, infos, report.data["subset"])])
+    for split, cure in _lacking(job, infos, report.data["subset"]):
         report.warnings.append(f"the subset has no {split} images, and trainers need them; {cure}")
     if planned.problems:
         report.ok = False
@@ -300,15 +311,54 @@ def _problem_counts(problems: list[list[Any]]) -> dict[str, int]:
     return counts
 
 
-def _lacking(job: Job, subset: dict[str, Any]) -> list[tuple[str, str]]:
+def _renumbered(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """What is to be said of classes that the target has by another number."""
+    moved = [f"{name!r} was {old}, is {now.index(name)}" for old, name in enumerate(before)
+             if name in now and now.index(name) != old]
+    if not moved:
+        return []
+    more = f" (and {len(moved) - 5:,} more)" if len(moved) > 5 else ""
+    return [f"class numbers change at the target: {', '.join(moved[:5])}{more}; models trained on the old ones do not "
+            "fit, so keep the order of `classes` or of the names, or build into a new folder"]
+
+
+def _objects_of(job: Job, infos: Sequence[IndexInfo], split: str | None = None) -> dict[str, int]:
+    """Objects of the subset's classes in the sources, by class, in `split` or all splits; read ones alone."""
+    counts: dict[str, int] = dict.fromkeys(job.classes, 0)
+    for source, info, classes in zip(job.sources, infos, job.maps, strict=True):
+        number = {name if source.named else str(i): new
+                  for i, (name, new) in enumerate(zip(classes.source, classes.lut, strict=True))}
+        for name, totals in info.totals.items():
+            for key, count in totals["objects"].items() if split in (None, name) else ():
+                if number.get(key, -1) >= 0:
+                    counts[job.classes[number[key]]] += count
+    return counts
+
+
+def _lost_classes(job: Job, infos: Sequence[IndexInfo], subset: dict[str, Any]) -> list[tuple[str, int]]:
+    """Classes that the sources have objects of, and the subset none, with their number."""
+    return [(name, count) for name, count in _objects_of(job, infos).items()
+            if count and not any(split["objects"].get(name) for split in subset.values())]
+
+
+def _lacking(job: Job, infos: Sequence[IndexInfo], subset: dict[str, Any]) -> list[tuple[str, str]]:
     if job.config.split is not None:
         return [(split, "give it a larger share in `split`, or set another split.seed" if split in job.splits
                  else "give it a share, as in `split: {train: 0.8, val: 0.2}`")
                 for split in ("train", "val") if not subset.get(split, {}).get("images")]
-    return [(split, f"split {split} of the source has no object of these classes" if split in job.splits
+    return [(split, _why_empty(job, infos, split) if split in job.splits
              else f"the source has none: add its labels and name them in source.splits, as in `{split}: {split}2017`, "
                   "or set `split: {train: 0.8, val: 0.2}`")
             for split in ("train", "val") if not subset.get(split, {}).get("images")]
+
+
+def _why_empty(job: Job, infos: Sequence[IndexInfo], split: str) -> str:
+    """Why nothing of a split of the source is in the subset."""
+    if count := sum(_objects_of(job, infos, split).values()):
+        return f"{plural(count, 'object')} of these classes in split {split} of the source are left out"
+    if any(info.totals.get(split, {}).get("bad_rows") for info in infos):
+        return f"what split {split} of the source has of these classes is in bad rows or files, which are left out"
+    return f"split {split} of the source has no object of these classes"
 
 
 def refuse(job: Job, planned: Planned) -> None:
@@ -328,8 +378,10 @@ def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
     return f"{plural(len(planned.problems), 'image')} with a problem: {told}{end}"
 
 
-_CURES = {"no_image": "get the image", "many_images": "remove all but one", "vanished": "run again"}
-_REASONS = {"no_image": "without an image file: left out", "many_images": "with several: the first taken",
+_CURES = {"mixed": "make boxes of all with --set source.options.polygons=boxes",
+          "no_image": "get the image", "many_images": "remove all but one", "vanished": "run again"}
+_REASONS = {"mixed": "with boxes and polygons in one label file: left out",
+            "no_image": "without an image file: left out", "many_images": "with several: the first taken",
             "vanished": "gone since they were listed: left out"}
 _BAD_IMAGE = "that cannot be used: left out"
 

@@ -265,9 +265,11 @@ def _images_digest(job: Job) -> str | None:
     how = job.config.target.images
     digests: list[bytes] = []
     for folder, names in json.loads(data).items():
-        origin = storage.locate(folder, job.workdir)
-        for name, image in zip(names, origin.fingerprints(names), strict=True):
-            if image is None:
-                return None
-            digests.append(digest_of(image_mark(how, image, origin.join(name))))
+        found: dict[int, bytes] = {}
+        for origin, some in storage.image_places(storage.locate(folder, job.workdir), names):
+            for i, image in zip(some, origin.fingerprints([names[i] for i in some]), strict=True):
+                if image is None:
+                    return None
+                found[i] = digest_of(image_mark(how, image, origin.join(names[i])))
+        digests += [found[i] for i in range(len(names))]
     return digest_of(b"".join(digests)).hex()

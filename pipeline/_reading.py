@@ -28,7 +28,8 @@ def states_schema() -> pa.Schema:
 
 def facts() -> list[pa.Field]:
     """What a label file may tell of its image."""
-    return [schema.images().field(name) for name in ("width", "height", "raw", "image_said", "captions")]
+    names = ("width", "height", "raw", "image_said", "held_suffix", "held_size", "captions")
+    return [schema.images().field(name) for name in names]
 
 
 def problem_table(problems: Sequence[tuple[str, str, int | None, str, str, int]]) -> pa.Table:

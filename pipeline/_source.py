@@ -8,14 +8,15 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, index, storage
-from pipeline.classes import Names
+from pipeline.classes import NO_CLASS, Names
 from pipeline.engine import FILES_WORTH_HELPERS, Engine
-from pipeline.errors import DataError, plural
+from pipeline.errors import ConfigError, DataError, plural
 from pipeline.index import IndexInfo, Scan
 from pipeline.job import Job, SourceJob
 from pipeline.progress import Progress
 from pipeline.report import Report
 from pipeline.schema import part_name
+from pipeline.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -134,8 +135,13 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
                 raise DataError(_first_beyond(source, info, beyond))
             report.ok = False
             report.warnings.append(f"{plural(beyond, 'row')} left out, of a class that is not in {source.source.names}")
-        elif source.named and source.file_names is not None:
-            report.warnings += _unlisted(source, info)
+        elif source.named:
+            if source.file_names is not None:
+                report.warnings += _unlisted(source, info)
+            else:
+                report.lose(_never_drawn(source, info))
+            report.warnings += _alike(info)
+        report.warnings += [_left_out(name, count) for name, count in sorted(info.left_out.items())]
         bad = _count_bad(info)
         folder = os.path.join(source.index_dir, "problems")
         if bad and fail:
@@ -144,8 +150,12 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             report.ok = False
             told = plural(bad, "bad row or file", "bad rows or files")
             report.warnings.append(f"{told} left out, listed in {folder}")
+    gone = [name for number, name in enumerate(job.classes if job.maps else ())
+            if not any(number in classes.lut for classes in job.maps)]
+    report.lose([f"class {name!r} has no object in the source any more; it keeps its number {job.classes.index(name)}, "
+                 "and a build into a new folder drops it" for name in gone])
     for source, classes in zip(job.sources, job.maps, strict=False):
-        for name in classes.lacking:
+        for name in (name for name in classes.lacking if name not in gone):
             report.warnings.append(f"source {source.spec.name} has no class for {name!r}: such objects in its images "
                                    "are not labelled, and a trainer takes them for background")
     return report
@@ -166,7 +176,46 @@ def _unlisted(source: SourceJob, info: IndexInfo) -> list[str]:
             if name not in source.file_names.names:
                 counts[name] = counts.get(name, 0) + count
     told = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items()))
+    known = {name for totals in info.totals.values() for name in totals["objects"]}
+    if counts and not known & set(source.file_names.names):
+        raise ConfigError(f"{source.source.names}: none of its names is a class of the source {source.spec.name}: "
+                          f"{_some(source.file_names.names)} against {_some(sorted(counts))}; correct the list")
     return [f"{source.source.names} leaves out classes of the source {source.spec.name}: {told}"] if counts else []
+
+
+def _left_out(name: str, count: int) -> str:
+    """What is told of files that no data set has."""
+    if name in LEFT_OUT_FILES:
+        return f"{plural(count, 'file')} called {name} left out: {LEFT_OUT_FILES[name]}"
+    return f"{plural(count, 'file')} in folders called {name} left out: {LEFT_OUT_FOLDERS[name]}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
+
+
+def _never_drawn(source: SourceJob, info: IndexInfo) -> list[str]:
+    """Names that are no classes, because nothing with an area has them: lines and points, or all outside."""
+    if formats.load(source.spec.format).WHOLE:
+        return []
+    counts: dict[str, int] = {}
+    for totals in info.totals.values():
+        for name, count in totals["objects"].items():
+            counts[name] = counts.get(name, 0) + count
+    drawn = {name for totals in info.totals.values() for name in totals.get("drawn", ())}
+    rest = {name: count for name, count in counts.items() if name not in drawn and name not in NO_CLASS}
+    told = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(rest.items()))
+    return [f"labels of lines, points or objects outside of their image alone are no classes: {told}"] if rest else []
+
+
+def _alike(info: IndexInfo) -> list[str]:
+    """Names that differ in case alone: likely one class, which nobody but the user can know."""
+    groups: dict[str, list[str]] = {}
+    for name in (info.names or {}).get("names", ()):
+        groups.setdefault(name.casefold(), []).append(name)
+    return [f"classes {' and '.join(map(repr, names))} differ in case alone; make one of them with "
+            f"`classes: [{{name: {names[-1]}, from: [{', '.join(names)}]}}]`"
+            for names in groups.values() if len(names) > 1]
 
 
 def _count_bad(info: IndexInfo) -> int:
@@ -186,8 +235,6 @@ def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
         table = pa.concat_tables(tables).sort_by([("key", "ascending"), ("line", "ascending")])
         row = table.slice(0, 1).to_pylist()[0]
         first = f"{row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
-        if os.path.basename(row["path"]) == "classes.txt":
-            first += " (a list of class names among the labels? move it elsewhere)"
     more = f" ({plural(bad - 1, 'more bad row or file', 'more bad rows or files')}, all listed in {folder})" \
         if bad > 1 else ""
     return f"{first}{more}; correct it, or leave such rows out and count them with --set on_error=skip"

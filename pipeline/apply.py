@@ -91,10 +91,13 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
             if not images.num_rows:
                 continue
             assert url is not None
-            origin = storage.locate(url, context.workdir)
-            names = [origin.name_of(source) for source in images["source"].to_pylist()]
-            _note(outcome, root.copy_many(images["path"].to_pylist(), origin, names, images["size"].to_pylist(),
-                                          context.images, scratch=scratch, direct=direct))
+            place = storage.locate(url, context.workdir)
+            names = [place.name_of(source) for source in images["source"].to_pylist()]
+            for origin, some in storage.image_places(place, names):
+                these = images.take(some)
+                how = context.images if origin is place else "copy"  # what a label file holds cannot be linked to
+                _note(outcome, root.copy_many(these["path"].to_pylist(), origin, [names[i] for i in some],
+                                              these["size"].to_pylist(), how, scratch=scratch, direct=direct))
 
 
 def publish(target: storage.Location, staged: tuple[str, ...]) -> None:

@@ -7,6 +7,8 @@ paths in it belong to another machine, and ``download:`` is a program that is ne
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,12 +17,24 @@ from pipeline.errors import ConfigError, UnknownNameError, unknown
 
 @dataclass(frozen=True)
 class Names:
-    """Class names of a dataset, the position is the id; and the keypoint facts that go with them."""
+    """Class names of a dataset, the position is the id; the keypoint facts that go with them, and the task, if told."""
 
     names: tuple[str, ...]
     kpt_shape: tuple[int, int] | None = None
     flip_idx: tuple[int, ...] | None = None
     kpt_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    task: str | None = None
+
+
+#: Characters that nobody sees, which copying leaves at the ends of a name.
+_UNSEEN = "\u200b\u200e\u200f\u2060\ufeff"
+
+
+def plain_name(name: str) -> str:
+    """`name` as it looks: composed (Unicode NFC), without blanks at its ends, single ones within."""
+    if name.isascii() and "  " not in name and name.strip() == name and name.isprintable():
+        return name
+    return " ".join(unicodedata.normalize("NFC", name).strip(_UNSEEN).split()).strip(_UNSEEN)
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,7 @@ def align(sources: Sequence[Sequence[str]], specs: Iterable[ClassSpec] | None) -
 
 def _targets(known: Sequence[str], specs: Iterable[ClassSpec]) -> tuple[dict[str, int], tuple[str, ...]]:
     """The subset's id of each class that is taken, by its name in the sources; and the subset's names."""
+    as_known = {unicodedata.normalize("NFC", name): name for name in reversed(known)}
     ids: dict[str, int] = {}
     names: list[str] = []
     for spec in specs:
@@ -89,7 +104,8 @@ def _targets(known: Sequence[str], specs: Iterable[ClassSpec]) -> tuple[dict[str
             raise ConfigError(f"classes: the name {spec.name!r} holds a control character or a line break")
         if not spec.sources:
             raise ConfigError(f"classes: {spec.name!r} is made of no class; name at least one after `from:`")
-        for name in spec.sources:
+        for written in spec.sources:
+            name = written if written in known else as_known.get(unicodedata.normalize("NFC", written), written)
             if name not in known:
                 raise UnknownNameError(f"classes: {unknown('class', name, known)}")
             if name in ids:
@@ -107,13 +123,16 @@ def _targets(known: Sequence[str], specs: Iterable[ClassSpec]) -> tuple[dict[str
 def read_names(text: str, where: str) -> Names:
     """Read a names YAML; `where` is how the user calls the file.
 
-    A ``.txt`` is a list of names, one a line, as labelme's ``labels.txt``: `NO_CLASS` are left out.
+    A ``.txt``, a ``.names``, and whatever else is no YAML of names, is a list, one name a line: labelme's
+    ``labels.txt``, darknet's ``obj.names``, mmyolo's ``class_with_id.txt``. `NO_CLASS` are left out.
 
     Raises `ConfigError`, a sentence with file and line, for whatever a trainer would misread.
     """
     import yaml
 
-    if where.lower().endswith(".txt"):
+    text = text.removeprefix("\ufeff")
+    kind = where.lower().rpartition(".")[2]
+    if kind in ("txt", "names", "labels"):
         return Names(_listed(text, where))
     try:
         root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -123,6 +142,8 @@ def read_names(text: str, where: str) -> Names:
         problem = getattr(error, "problem", None) or "unreadable"
         raise ConfigError(f"{where}{line}: not valid YAML ({problem})") from None
     if not isinstance(root, yaml.MappingNode):
+        if kind not in ("yaml", "yml", "json") and isinstance(root, yaml.ScalarNode):
+            return Names(_listed(text, where))
         raise ConfigError(f"{where}: holds no mapping; a names YAML has a line `names:` with the class names below it")
     top: dict[str, yaml.Node] = {}
     for key, value in root.value:
@@ -134,25 +155,37 @@ def read_names(text: str, where: str) -> Names:
     names = _names(top["names"], where)
     _check_nc(top.get("nc"), len(names), where)
     wanted = {"kpt_shape", "flip_idx", "kpt_names"} & top.keys()
+    task = str(top["task"].value) if "task" in top else None
     try:
         extra = yaml.safe_load(yaml.serialize(_pick(root, wanted), Dumper=yaml.SafeDumper)) if wanted else {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: {', '.join(sorted(wanted))}: {getattr(error, 'problem', error)}") from None
-    return Names(names, *_keypoints(extra, where))
+    return Names(names, *_keypoints(extra, where), task=task if task in ("detect", "segment", "pose") else None)
 
 
 #: Labels that are no classes: labelme's own tools leave out the first and take the second for what is no object.
 NO_CLASS = ("__ignore__", "_background_")
 
 
+#: A line of mmyolo's ``class_with_id.txt`` and its like: a number, then the name.
+_NUMBERED = re.compile(r"(\d+)\s*[:,\t ]\s*(\S.*)")
+
+
 def _listed(text: str, where: str) -> tuple[str, ...]:
+    lines = {number: name for number, line in enumerate(re.split("\r\n?|\n", text), 1)
+             if (name := plain_name(line)) and name not in NO_CLASS}
+    numbered = [_NUMBERED.fullmatch(name) for name in lines.values()]
+    ids = [int(match[1]) for match in numbered if match is not None]
+    if len(ids) == len(lines) > 0 and ids in ([*range(len(ids))], [*range(1, len(ids) + 1)]):
+        stripped = [match[2] for match in numbered if match is not None]
+        if len(set(stripped)) == len(stripped):  # "1 euro, 2 euro" are names of their own
+            lines = dict(zip(lines, stripped, strict=True))
     names: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        name = line.strip()
-        if not name or name in NO_CLASS:
-            continue
+    for number, name in lines.items():
         if name in names:
-            raise ConfigError(f"{where}:{number}: the name {name!r} stands in line {names[name]} too")
+            raise ConfigError(f"{where}:{number}: the name {name!r} is a duplicate of line {names[name]}; name it once")
+        if any(unicodedata.category(c) == "Cc" for c in name):
+            raise ConfigError(f"{where}:{number}: the name {name!r} holds a control character; write it anew")
         names[name] = number
     if not names:
         raise ConfigError(f"{where}: holds no name; write one class a line")

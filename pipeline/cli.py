@@ -89,11 +89,11 @@ def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | No
 @click.option("--labels", metavar="FILE", help="class names in their order: labels.txt or a YAML; default: sorted")
 @click.option("--split", metavar="SHARES", help="deal out anew: 0.8 is train, the rest val; or 0.7,0.2,0.1")
 @click.option("--seed", type=int, default=0, metavar="N", help="another number, another way of dealing")
-@click.option("--task", type=click.Choice(["detect", "segment", "pose"]), default="detect", show_default=True)
+@click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: that of the names, or detect")
 @click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
 @_common
 def convert(src: str, dst: str, from_format: str, to_format: str, labels: str | None, split: str | None, seed: int,
-            task: str, workdir: str | None, **common: Any) -> None:
+            task: str | None, workdir: str | None, **common: Any) -> None:
     """Make DST of the folder SRC in another format: a build without a config."""
     from pipeline.config import apply_overrides, validate
     from pipeline.convert import conversion
@@ -282,9 +282,8 @@ def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) 
 
 
 def _tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
-    if not common["quiet"] or not report.ok:
-        for warning in report.warnings:
-            click.echo(f"warning: {warning}", err=True)
+    for warning in report.losses if common["quiet"] and report.ok else report.warnings:
+        click.echo(f"warning: {warning}", err=True)
     if common["as_json"]:
         _print(json.dumps(report.data | {"warnings": report.warnings, "ok": report.ok}, ensure_ascii=False))
     elif not common["quiet"]:

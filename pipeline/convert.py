@@ -6,24 +6,30 @@ import os
 from typing import Any
 
 from pipeline import formats
+from pipeline._layouts import find_names, find_splits
+from pipeline.classes import Names, read_names
+from pipeline.config import read_text
 from pipeline.errors import ConfigError
 from pipeline.schema import Task
 
-#: What folders of a split are called, in COCO's layout and in everybody's; the first that is there counts.
-_FOLDERS = {"train": ("train2017", "train"), "val": ("val2017", "val", "valid"), "test": ("test2017", "test")}
-
 
 def conversion(
-    source: str, target: str, *, from_format: str, to_format: str, task: str = "detect", names: str | None = None,
+    source: str, target: str, *, from_format: str, to_format: str, task: str | None = None, names: str | None = None,
     shares: str | None = None, seed: int = 0, workdir: str,
 ) -> dict[str, Any]:
     """The config, as plain data, that makes `target` of the folder (or COCO's JSON file) `source`.
 
     `shares` is ``0.8`` (train, the rest val) or ``0.7,0.2,0.1`` (train, val, test); None keeps the splits that the
-    source has. Raises `UsageError` where the source has no layout that its format knows.
+    source has. Where neither `task` nor `names` is given, the file of names that a tool left in the folder tells both:
+    it has ``kpt_shape`` for pose. Raises `UsageError` where the source has no layout that its format knows.
     """
     folder = formats.load(from_format)
-    splits = _splits(source, from_format, folder, Task(task))
+    if not folder.NAMED:
+        names = names or find_names(source)
+        known = read_names(read_text(names, "class names"), names) if names is not None and task is None else None
+        task = task or _task_of(known)
+    task = task or "detect"
+    splits: dict[str, Any] = {**find_splits(source, from_format, folder, Task(task))}
     if folder.WHOLE and from_format == to_format:  # label rows hold no captions
         splits = {split: _with_captions(source, value, folder, Task(task)) for split, value in splits.items()}
     places = {"root": source, "splits": splits}
@@ -36,30 +42,11 @@ def conversion(
     }
 
 
-def _splits(source: str, name: str, folder: formats.Format, task: Task) -> dict[str, Any]:
-    place = os.path.abspath(os.path.expanduser(source))
-    if folder.WHOLE and os.path.isfile(place):
-        return {"train": {"annotations": place, "images": _images_beside(place)}}
-    found: dict[str, Any] = {}
-    for split, candidates in _FOLDERS.items():
-        for candidate in candidates:
-            layout = folder.layout(candidate, task)
-            if os.path.exists(os.path.join(place, layout["annotations" if folder.WHOLE else "labels"])):
-                found.setdefault(split, _places(place, candidate, layout) if folder.WHOLE else candidate)
-    if found:
-        return found
-    if os.path.isdir(place) and not folder.WHOLE and folder.layout("x", task)["labels"] == "x":
-        return {"train": {"labels": place, "images": place}}
-    example = folder.layout("train2017", task)
-    raise ConfigError(f"{source}: has none of the splits train, val and test as format {name} lays them out, for "
-                      f"example {' and '.join(example.values())}; for any other layout write a config")
-
-
-def _places(place: str, folder: str, layout: dict[str, str]) -> str | dict[str, str]:
-    """The places of a split: as the format lays them out or, as the targets made here, with ``images/<folder>``."""
-    usual = os.path.isdir(os.path.join(place, layout["images"]))
-    ours = f"images/{folder}"
-    return {**layout, "images": ours} if not usual and os.path.isdir(os.path.join(place, ours)) else folder
+def _task_of(names: Names | None) -> str | None:
+    """The task that a names file tells."""
+    if names is None or (names.task is None and names.kpt_shape is None):
+        return None
+    return names.task or "pose"
 
 
 def _with_captions(source: str, value: str | dict[str, str], format_: formats.Format, task: Task) -> Any:
@@ -73,13 +60,6 @@ def _with_captions(source: str, value: str | dict[str, str], format_: formats.Fo
     if isinstance(value, str) and not os.path.isdir(os.path.join(place, places["images"])):
         places = {"annotations": places["annotations"]}
     return {**places, "captions": captions}
-
-
-def _images_beside(annotations: str) -> str:
-    """The folder of images of a JSON file: ``images`` beside it if it is there, else the file's own folder."""
-    folder = os.path.dirname(annotations)
-    images = os.path.join(folder, "images")
-    return images if os.path.isdir(images) else folder
 
 
 def _shares(text: str) -> dict[str, float]:

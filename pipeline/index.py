@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.frames import to_pandas
 from pipeline.progress import Progress
 from pipeline.schema import VERSION, part_name
-from pipeline.spec import IMAGE_SUFFIXES, Dealt, IndexSpec
+from pipeline.spec import IMAGE_SUFFIXES, LEFT_OUT_FILES, LEFT_OUT_FOLDERS, Dealt, IndexSpec
 from pipeline.storage import Listing
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Scan:
         """Equal digests mean an unchanged source; None while a file is too young to tell."""
         import xxhash
 
-        if not self.with_stats or not all(labels.settled for labels, _ in self.splits):
+        settled = all(listing.settled for pair in self.splits for listing in pair if listing is not None)
+        if not self.with_stats or not settled:
             return None
         state = xxhash.xxh3_128(spec.digest().encode())
         for labels, images in self.splits:
@@ -75,8 +76,8 @@ class IndexInfo:
     """The content of `index.json`: `totals` by split, see `_summary`.
 
     `names` is what the source calls its classes itself, if it does (the fields of `classes.Names`); `document` is what
-    belongs to a label file as a whole, by split. `content` is a digest of the label files' names and contents, the same
-    on every machine.
+    belongs to a label file as a whole, by split. `left_out` counts the files of folders that nobody wants. `content` is
+    a digest of the label files' names and contents, the same on every machine.
     """
 
     spec: dict[str, Any]
@@ -88,6 +89,7 @@ class IndexInfo:
     document: dict[str, Any] = field(default_factory=dict)
     odd: list[list[str]] = field(default_factory=list)
     content: str | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
     version: int = VERSION
 
     @staticmethod
@@ -121,8 +123,9 @@ def scan(
         else:
             jobs.append((split.labels, frozenset({format_.SUFFIX}), with_stats))
         if split.images is not None and split.suffix is None:
-            # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred.
-            jobs.append((split.images, frozenset(IMAGE_SUFFIXES), False))
+            # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred. But where
+            # the size of an image decides about rows, a changed one must be seen.
+            jobs.append((split.images, frozenset(IMAGE_SUFFIXES), format_.SIZED))
     if engine is None:
         listings = _list_all(jobs, keep)
     else:
@@ -130,9 +133,14 @@ def scan(
         if meanwhile is not None:
             meanwhile()
         listings = result()
+    for listing in listings:
+        listing.leave_out(LEFT_OUT_FOLDERS, LEFT_OUT_FILES)
     found = iter(listings)
     pairs = [(next(found), next(found) if split.images is not None and split.suffix is None else None)
              for split in spec.splits]
+    for _, images in pairs if format_.SIZED else ():
+        if images is not None:
+            images.forget_links()
     return Scan(pairs, with_stats)
 
 
@@ -238,6 +246,10 @@ def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
     """Write ``index.json``, the last of all."""
     info.odd = [[storage.locate(listing.folder).join(path), reason]
                 for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
+    for pair in found.splits:
+        for listing in pair:
+            if listing is not None:
+                add_counts(info.left_out, listing.left_out)
     content = sum(counts.pop("content", 0) for counts in info.totals.values())
     info.content = info.document.get("content", f"{content % 2**64:016x}")
     text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
@@ -248,8 +260,8 @@ def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
 
 
 def _names(totals: dict[str, Any]) -> dict[str, Any]:
-    """The names of classes that rows carry, sorted."""
-    return {"names": sorted({name for counts in totals.values() for name in counts["objects"]} - set(NO_CLASS))}
+    """The names of classes that rows carry, sorted; what only lines and points are called is no class."""
+    return {"names": sorted({name for counts in totals.values() for name in counts.get("drawn", ())} - set(NO_CLASS))}
 
 
 def has_parts(directory: str) -> bool:

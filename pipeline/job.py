@@ -11,6 +11,7 @@ from pipeline import exporters, formats, storage
 from pipeline.classes import ClassMap, ClassSpec, Names
 from pipeline.config import Config, Source, SplitFolders, load_names, load_specs, map_classes
 from pipeline.errors import ConfigError
+from pipeline.manifest import Manifest
 from pipeline.schema import Task
 from pipeline.spec import IndexSpec, SplitSpec
 from pipeline.storage import Location
@@ -146,6 +147,23 @@ class Job:
         return replace(self, sources=sources, maps=maps)
 
 
+    def keep_numbers(self, before: Manifest | None) -> Job:
+        """This job with the numbers that classes have at the target, whose manifest is `before`; new ones come after.
+
+        So it is where the sources' own names decide, because neither the config nor a names file gives an order: a
+        label that comes or goes is not to change what the others mean. A class that went keeps its number.
+        """
+        ordered = self.specs is not None or any(source.file_names is not None for source in self.sources)
+        if before is None or ordered or not self.maps or before.config.get("classes") is not None:
+            return self
+        held = before.report.get("classes", [])
+        if not set(held) & set(self.classes):
+            return self
+        names = tuple(dict.fromkeys([*held, *self.classes]))
+        maps = tuple(replace(m, names=names, lut=tuple(names.index(name) for name in m.source)) for m in self.maps)
+        return replace(self, maps=maps)
+
+
 def _short(text: str) -> str:
     from pipeline.digest import digest_of
 
@@ -187,7 +205,8 @@ def _source(source: Source, workdir: str) -> SourceJob:
     if source.task is Task.POSE and not format_.NAMED and names is not None and names.kpt_shape is None:
         raise ConfigError(f"{source.names}: task pose needs the line `kpt_shape: [17, 3]` "
                           "(number of keypoints, 2 or 3 values each)")
-    keypoints = names.kpt_shape if names is not None and source.task is Task.POSE else None
+    keypoints = names.kpt_shape if names is not None and (
+        source.task is Task.POSE or not format_.NAMED) else None
     spec = IndexSpec(source.name, source.format, source.task, keypoints, tuple(_splits(source, format_)),
                      _options(source, format_))
     return SourceJob(source, spec, workdir, names, names)

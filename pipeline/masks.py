@@ -78,6 +78,15 @@ def of_mask(mask: Bools) -> Ints:
     return np.diff(turns, prepend=0, append=len(flat)).astype(np.int64)
 
 
+def of_patch(patch: Bools, left: int, top: int, height: int, width: int) -> Ints:
+    """Runs of a mask of which `patch`, shape (rows, columns), is all that is inside; it lies within `height, width`."""
+    import numpy as np
+
+    turns = np.diff(np.pad(patch.T, ((0, 0), (1, 1))).astype(np.int8), axis=1)  # a row a column of the image
+    column, row = np.nonzero(turns)
+    return _between((left + column) * height + top + row, height * width)
+
+
 def to_mask(runs: Sequence[int] | Ints, height: int, width: int) -> Bools:
     """The mask, shape (height, width), of `runs`; raises `ValueError` where they are not of that size."""
     import numpy as np

@@ -59,10 +59,40 @@ def picture_of(data: bytes) -> Picture | None:
             warnings.simplefilter("ignore")  # a very large picture is no attack here: no pixel is decoded
             with Image.open(io.BytesIO(data)) as image:
                 width, height = image.size
-                orientation = image.getexif().get(_ORIENTATION, 1)
+                # The base class's: that of a PNG decodes all pixels to find what stands behind them.
+                orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - Pillow raises what its plug-ins raise: OSError, SyntaxError, struct.error, …
         return None
     return Picture(width, height, orientation if orientation in _TURNS else 1)
+
+
+#: How files of images begin, and the suffix of each kind.
+_BEGINNINGS = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG\r\n", ".png"), (b"BM", ".bmp"), (b"II*\0", ".tif"),
+               (b"MM\0*", ".tif"), (b"RIFF", ".webp"))
+
+
+def suffix_of(data: bytes) -> str | None:
+    """The suffix that an image file should have, by its first bytes; None where they are of no image."""
+    return next((suffix for begin, suffix in _BEGINNINGS if data.startswith(begin)), None)
+
+
+def unpacked(text: bytes, most: int | None = None) -> bytes | None:
+    """The bytes that a JSON string, quotes and all, holds in base64, of them the first `most`; None where it does not.
+
+    JSON may write a slash as ``\\/`` and MIME breaks lines: both are no part of base64.
+    """
+    import base64
+    import binascii
+
+    if len(text) < 6 or text[:1] != b'"':
+        return None
+    plain = text[1:-1] if most is None else text[1 : 1 + most // 3 * 4]
+    if b"\\" in plain:
+        plain = plain.replace(b"\\/", b"/").replace(b"\\n", b"").replace(b"\\r", b"")
+    try:
+        return base64.b64decode(plain[: len(plain) // 4 * 4] if most is not None else plain) or None
+    except (binascii.Error, ValueError):
+        return None
 
 
 def mask_of(data: bytes) -> Bools | None:

@@ -18,13 +18,20 @@ SPLITS = ("train", "val", "test")
 class Report:
     """What a command found or did; `data` is what `--json` prints. `ok` is False where the exit code must be 1.
 
-    `problems` is the table (`schema.problems`) of what was left out, where anything was.
+    `problems` is the table (`schema.problems`) of what was left out, where anything was. `losses` are those of the
+    `warnings` that are told however quiet a run is: a whole class or split is lost, or means another one.
     """
 
     data: dict[str, Any]
     ok: bool = True
     warnings: list[str] = field(default_factory=list)
     problems: pa.Table | None = None
+    losses: list[str] = field(default_factory=list)
+
+    def lose(self, losses: Sequence[str]) -> None:
+        """Note warnings that nobody may miss."""
+        self.losses += losses
+        self.warnings += losses
 
 
 #: What a target cannot hold of objects, by the word that is counted.
@@ -43,8 +50,18 @@ LOSSES = {
 #: What is kept, but not whole.
 PARTLY = {
     "holes": "objects with holes, which are filled",
+    "resized": "objects of images that were resized after they were labelled, scaled with them",
+    "turned": "objects drawn on the stored image, turned as it is shown",
+    "exchanged": "objects of files that say width for height",
+    "clipped": "objects cut off at the edge of the image",
+    "joined": "objects of several parts, joined to one outline",
+    "instance": "objects numbered in their label (person-1), the number taken off",
     "short_part": "objects with parts of too few points, which are left out",
 }
+
+
+#: What is changed of an object whatever it is written as, even as COCO JSON, which takes all shapes.
+CHANGED = frozenset({"resized", "turned", "exchanged", "clipped", "instance"})
 
 
 #: What becomes of rows and images, in the words of a report; `kept` and what is not here adds up to the source.
@@ -64,6 +81,7 @@ DROPS = {
     "image_too_large": "images too large to decode",
     "unknown_class": "of a class that the names do not have",
     "corrupt": "with a label file of bad rows only",
+    "mixed": "with boxes and polygons in one label file",
     "lost": "that the target cannot hold",
     "bad": "bad",
 }

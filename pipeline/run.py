@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from pipeline import _losses
@@ -50,7 +51,7 @@ def make_index(config: Config, progress: Progress | None = None) -> Report:
         if not report.ok:
             where = [os.path.join(source.index_dir, "problems") for source in job.sources]
             report.data["left_out"] = _losses.told(_losses.problem_table(job, infos, []), ", ".join(where))
-    return Report({"command": "index", **report.data}, report.ok, report.warnings)
+    return replace(report, data={"command": "index", **report.data})
 
 
 def make_plan(config: Config, progress: Progress | None = None) -> Report:
@@ -61,8 +62,10 @@ def make_plan(config: Config, progress: Progress | None = None) -> Report:
         refuse_busy(job.target)
         found = scan(job, engine, progress, import_for_plan)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
-        planned = plan_subset(job, infos, TargetState(job.target, job.prefixes), engine, progress)
-        report = plan_report(job, infos, planned)
+        state = TargetState(job.target, job.prefixes)
+        job = job.keep_numbers(state.manifest)
+        planned = plan_subset(job, infos, state, engine, progress)
+        report = plan_report(job, infos, planned, state.manifest)
     report.data["command"] = "plan"
     return report
 
@@ -164,6 +167,7 @@ def build(
             still_ours = stack.enter_context(target_lock)
             state = TargetState(job.target, job.prefixes)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
+        job = job.keep_numbers(state.manifest)
         check_stop()
         planned, report = _plan(job, infos, state, engine, progress, suspects)
         if gather(job, planned, progress):  # sizes are known now, and images can be looked at
@@ -198,6 +202,6 @@ def _plan(
 ) -> tuple[Planned, Report]:
     """A plan that nothing stands in the way of, and its report."""
     planned = plan_subset(job, infos, state, engine, progress, suspects, fetched=fetched)
-    report = plan_report(job, infos, planned)
+    report = plan_report(job, infos, planned, state.manifest)
     refuse(job, planned)
     return planned, report

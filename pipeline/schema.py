@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Raised whenever a change makes older index files, plans or manifests unreadable; they are then made anew.
 VERSION = 2
+#: Raised whenever a change makes older index files alone unreadable.
+INDEX_VERSION = 3
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -111,6 +113,8 @@ def images() -> "pa.Schema":
         ("raw", "binary", True, "COCO image object, as it was written; null where the source has none"),
         ("image_said", "string", True, "where the label file says that its image is, relative to itself; looked for "
          "where there is no image of its stem"),
+        ("held_suffix", "string", True, "suffix of the image that the label file itself holds; null: it holds none"),
+        ("held_size", "int64", True, "bytes of that image"),
         ("captions", "binary", True, "JSON list of the image's COCO caption annotations, each as it was written"),
     )
 

@@ -72,6 +72,33 @@ def drop_duplicates(rows: pa.Table) -> pa.Table:
     return rows.filter(pa.array(~again)).combine_chunks()
 
 
+def unmixed(rows: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+    """`rows` without those of images that have boxes and polygons; and by key of such an image what is to be told.
+
+    A trainer takes each box of such a file for a polygon of two points, or drops the image.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if "n_tokens" not in rows.column_names or "loss" not in rows.column_names:
+        return rows, {}
+    suspect = pc.fill_null(pc.equal(rows["loss"], "mixed"), False)
+    if not pc.any(suspect).as_py():
+        return rows, {}
+    told: dict[str, str] = {}
+    some = rows.filter(suspect).select(["key", "line", "n_tokens"]).to_pandas()
+    for key, group in some.groupby("key", sort=True):
+        is_box = group["n_tokens"] == 5
+        if is_box.any() and not is_box.all():
+            told[str(key)] = (f"a box (line {group['line'][is_box].iloc[0]}) and a polygon (line "
+                              f"{group['line'][~is_box].iloc[0]}) in one file, which trainers misread")
+    place = rows.schema.get_field_index("loss")
+    plain = pc.if_else(suspect, pa.scalar(None, rows.schema.field(place).type), rows["loss"])
+    rows = rows.set_column(place, rows.schema.field(place), plain)
+    mixed = pc.is_in(rows["key"], pa.array(list(told), pa.string()))
+    return rows.filter(pc.invert(mixed)).combine_chunks(), told
+
+
 @dataclass
 class Choice:
     """The images of one bucket that belong to the subset (rows of `schema.images`), and what was left out and why.

@@ -5,12 +5,27 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from pipeline.schema import VERSION, Task
+from pipeline.schema import INDEX_VERSION, VERSION, Task
 
 #: Image suffixes that Ultralytics 8.4 reads (`IMG_FORMATS`), in any case; where one stem has several, the first wins.
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".dng", ".mpo",
 )  # fmt: skip
+
+#: Folders that annotation tools keep beside images, and what is in them; none of it belongs to a data set.
+LEFT_OUT_FOLDERS = {
+    "_delete_": "images that were deleted in X-AnyLabeling",
+    "x-anylabeling-exif-backup": "backups of X-AnyLabeling",
+    "x-anylabeling-crops": "cut-outs of X-AnyLabeling",
+    "x-anylabeling-image-backup": "backups of X-AnyLabeling",
+}
+
+#: Files that tools lay among label files, and what is in them.
+LEFT_OUT_FILES = {
+    "classes.txt": "class names",
+    "README.roboflow.txt": "a page of Roboflow",
+    "README.dataset.txt": "a page of Roboflow",
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +63,7 @@ class IndexSpec:
         """Hexadecimal digest of the specification and the version of the tables."""
         import xxhash
 
-        text = json.dumps([VERSION, asdict(self)], sort_keys=True)
+        text = json.dumps([VERSION, INDEX_VERSION, asdict(self)], sort_keys=True)
         return str(xxhash.xxh3_128_hexdigest(text.encode()))
 
 

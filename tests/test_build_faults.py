@@ -22,7 +22,8 @@ BAD: dict[str, tuple[str | bytes, int | None, str]] = {
     "cut short": (GOOD + "1 0.5 0.5 0.5\n", 2, "4 tokens '1 0.5 0.5 0.5' look like a row cut short"),
     "pixels": (GOOD + "\n\n1 320 240 10 10\n", 4, "'320' is not within 0 and 1"),
     "no number": ("bicycle 0.5 0.5 0.1 0.1\n" + GOOD, 1, "'bicycle' is not a number"),
-    "mixed": (GOOD + "1 0.1 0.1 0.9 0.1 0.5 0.9\n", 2, "a box (line 1) and a polygon (line 2)"),
+    "prediction": ("0 0.5 0.5 0.1 0.1 0.875\n", 1, "look like a box with a confidence or a track's number"),
+    "track": ("0 0.5 0.5 0.1 0.1 0.875 3\n", 1, "ends with a track's number: a prediction (save_txt), no polygon"),
     "no text": (b"\xff\xfe1\x000\x00", 1, "is not a number"),
     "binary": (bytes(range(256)), 1, "is not a number"),
 }

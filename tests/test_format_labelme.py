@@ -201,7 +201,7 @@ def test_a_group_is_one_object() -> None:
                    shape(points=far), shape(points=[[1, 1]], kind="point", group_id=1))
     found = rows(content)
     assert [(r["line"], r["label"], r["loss"]) for r in found] == [
-        (1, "cat", None), (2, "dog", None), (4, "cat", None), (5, "cat", None), (6, "cat", "no_area")]
+        (1, "cat", "joined"), (2, "dog", None), (4, "cat", None), (5, "cat", None), (6, "cat", "no_area")]
     raw = json.loads(found[0]["raw"])
     assert raw["segmentation"] == [[10, 10, 50, 10, 10, 30], [60, 10, 70, 10, 60, 20]]
     assert raw["bbox"] == [10, 10, 60, 20]
@@ -254,7 +254,8 @@ BAD_SHAPES = _bad([
     (shape(3), "label", "shape 1: its label is 3, not a text"),  # type: ignore[arg-type]
     (shape(" "), "label", "its label is"),
     (shape("a\nb"), "label", "control character"),
-    (shape(kind="cuboid"), "shape_type", "shape 1 (\"cat\"): shape_type 'cuboid' is none of polygon,"),
+    (shape(kind="cuboid"), "shape_type", "shape 1 (\"cat\"): shape_type 'cuboid' is X-AnyLabeling's box in space"),
+    (shape(kind="ellipse"), "shape_type", "shape_type 'ellipse' is unknown; labelme and its relatives have polygon,"),
     (shape(kind=7), "shape_type", "'7'"),  # type: ignore[arg-type]
     (shape(points=[[1, 2], [3, 4]]), "points", "a polygon of 2 points; it needs 3 or more"),
     (shape(points=[[1, 2]], kind="rectangle"), "points", "a rectangle of 1 points; it needs 2 to 4"),
@@ -278,14 +279,21 @@ BAD_SHAPES = _bad([
 BAD_FILES: list[tuple[int | None, bytes, str, str]] = [
     (None, b" \n", "not_json", "is empty"),
     (2, b'{"shapes": [],\n oops}', "not_json", "is not JSON"),
-    (1, file(shape())[:-30].replace(b"\n", b" "), "not_json", "is not JSON"),
+    (1, file(shape())[:-30].replace(b"\n", b" "), "not_json", "ends before its JSON does"),
+    (2, b'{"shapes": [\n<<<<<<< HEAD\n=======\n>>>>>>> b\n]}', "merge_marks", "the marks of a merge (<<<<<<<)"),
+    (None, b"<!DOCTYPE html><html>sign in", "not_json", "is a web page"),
+    (None, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "not_json", "a pointer of Git LFS"),
+    (None, file(shape()).decode().encode("utf-16"), "not_utf8", "is UTF-16 text"),
     (None, b'{"shapes":' * 100_000, "not_json", "too deep"),
-    (None, "{\"shapes\": [{\"label\": \"狗\"}]}".encode("gbk"), "not_utf8", "is not UTF-8 text"),
+    (1, "{\"shapes\": [{\"label\": \"狗\"}]}".encode("gbk"), "not_utf8", "is not UTF-8 text"),
     (None, b"[1, 2]", "not_labelme", "is JSON, but no label file of labelme"),
     (None, b'{"images": [], "annotations": [], "categories": []}', "not_labelme", "no list `shapes`"),
     (None, b'{"shapes": {}}', "not_labelme", "no list `shapes`"),
-    (None, file(imageHeight="50"), "size", 'imageHeight "50" are no size'),
-    (None, file(imageHeight=0), "size", "are no size in pixels"),
+    (None, file(imageHeight="high"), "size", 'imageHeight "high" are no size'),
+    (None, file(imageHeight=True), "size", "are no size in pixels"),
+    (None, file(imageHeight=10**6, imageWidth=10**6), "size", "is larger than trainers read"),
+    (None, file(imageHeight=0), "no_size", "does not say the size of its image"),
+    (None, file(imageHeight=-1, imageWidth=-1), "no_size", "does not say the size of its image"),
     (None, file(imageWidth=1.5), "size", "are no size in pixels"),
     (None, file(imageWidth=None), "no_size", "does not say the size of its image"),
     (None, file(imageWidth=None, imageData="AAAA"), "no_size", "does not say the size of its image"),
@@ -313,7 +321,8 @@ def test_an_object_with_a_bad_part_is_left_out_whole() -> None:
 
 @pytest.mark.parametrize(("path", "image"), [
     ("a.jpg", "a.jpg"), ("..\\photos\\a b.jpg", "../photos/a b.jpg"), ("sub/a.jpg", "sub/a.jpg"),
-    ("C:\\Users\\me\\a.jpg", "a.jpg"), ("/home/me/a.jpg", "a.jpg"), ("", None), (None, None), (3, None), ("a\0b", None),
+    ("C:\\Users\\me\\a.jpg", "C:/Users/me/a.jpg"), ("/home/me/a.jpg", "/home/me/a.jpg"),
+    ("", None), (None, None), (3, None), ("a\0b", None),
 ])
 def test_the_image_is_where_the_file_says(path: Any, image: str | None) -> None:
     images = parse(file(shape(), imagePath=path)).images

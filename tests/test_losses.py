@@ -56,14 +56,15 @@ def test_all_that_is_left_out_is_listed(own_subset: Subset) -> None:
     assert "class 99 is not in" in first["detail"]
     # Every row of the source: 3 + 3 + 3 + 1, and those of the files that were not spoilt.
     assert balanced(told["rows"]) == {"source": 20, "kept": 5, "other_classes": 6, "without_image": 1,
-                                      "unknown_class": 2, "bad": 6}
-    assert balanced(told["images"]) == {"source": 12, "kept": 4, "other_classes": 3, "background": 2, "corrupt": 2,
-                                        "no_image": 1}
+                                      "unknown_class": 2, "bad": 3, "lost": 3}
+    assert balanced(told["images"]) == {"source": 12, "kept": 4, "other_classes": 3, "background": 2, "corrupt": 1,
+                                        "mixed": 1, "no_image": 1}
     # A run with nothing to do says the same, whatever was planned for this target meanwhile.
     own_subset.plan(*SKIP, "--set", "classes=[person]", code=1)
     again = own_subset.build(*SKIP, code=1)
     assert (again["status"], again["left_out"]) == ("nothing to do", left)
-    assert own_subset.command("index", "--json", *SKIP, code=1).json["left_out"]["counts"]["mixed"] == 1
+    # Boxes and polygons in one file are no fault of the file: COCO JSON takes both.
+    assert "mixed" not in own_subset.command("index", "--json", *SKIP, code=1).json["left_out"]["counts"]
 
 
 def test_what_was_mended_is_not_listed_any_more(own_subset: Subset) -> None:

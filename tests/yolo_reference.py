@@ -26,11 +26,10 @@ class Row:
 
 @dataclass
 class Reading:
-    """Rows that are in order and lines that are not; `mixed` where boxes and polygons share the file."""
+    """Rows that are in order and lines that are not."""
 
     rows: list[Row] = field(default_factory=list)
     bad: list[int] = field(default_factory=list)
-    mixed: bool = False
 
 
 def source_lines(content: bytes) -> list[bytes]:
@@ -51,9 +50,6 @@ def read(content: bytes, task: Task, keypoints: tuple[int, int] | None) -> Readi
         head = line[: len(line) - len(line.lstrip(b" \t"))]
         tail = line[len(head) + len(tokens[0]) :]
         found.rows.append(Row(number, int(float(tokens[0])), head, tokens[0], tail, len(tokens)))
-    kinds = {row.count == 5 for row in found.rows}
-    if task is Task.DETECT and len(kinds) == 2:
-        found.rows, found.mixed = [], True
     return found
 
 

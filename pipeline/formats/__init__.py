@@ -6,6 +6,7 @@ A format module has
 - ``TASKS``: the tasks whose rows it can hold;
 - ``NAMED``: whether rows carry the names of their classes, so that a source needs no YAML of names;
 - ``WHOLE``: whether one file holds all labels of a split;
+- ``SIZED``: whether the size of its image decides about a label file's rows, so that a changed image is a changed file;
 - ``Options``: a pydantic model of what ``source.options`` may say; None where there is nothing to choose;
 - ``layout(folder, task) -> dict``: where a split called `folder` lies below the root of a source, by convention;
 - ``parse(files, task, keypoints, options, pictures) -> Parsed``: rows of a batch of files; a format that is `WHOLE` has
@@ -63,7 +64,7 @@ class Parsed:
     `rows` has the columns file (int32, index into the batch), line, class_id, head, tail, cx, cy, w, h and n_tokens of
     `schema.annotations`, sorted by file and line, and where the format is `NAMED` label, raw and loss; `states` has
     one `LabelState` a file. `images`, if any, has one row a file with those of the columns width, height, raw,
-    captions and image_said of `schema.images` that the format knows.
+    captions, image_said, held_suffix and held_size of `schema.images` that the format knows.
     """
 
     rows: pa.Table
@@ -79,6 +80,7 @@ class Format(Protocol):
     TASKS: frozenset[Task]
     NAMED: bool
     WHOLE: bool
+    SIZED: bool
     Options: type[BaseModel] | None
 
     def layout(self, folder: str, task: Task) -> dict[str, str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,16 +15,23 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline import schema
-from pipeline.classes import NO_CLASS
+from pipeline.classes import NO_CLASS, plain_name
 from pipeline.formats import Parsed, Pictures, Problem
-from pipeline.formats._shapes import Bad, Outline, read_outline
+from pipeline.formats._flaws import flaw_of
+from pipeline.formats._framing import frame_of
+from pipeline.formats._shapes import Bad, Frame, Outline, read_outline
 from pipeline.geometry import join_polygons
-from pipeline.pictures import Picture, picture_of
+from pipeline.pictures import Picture, picture_of, suffix_of, unpacked
 from pipeline.schema import LabelState, Task
 
 _BOM = b"\xef\xbb\xbf"
 _NAMED = ("line", "class_id", "label", "head", "tail", "cx", "cy", "w", "h", "n_tokens", "raw", "loss")
-_MAX_SIDE = 1_000_000
+_MAX_SIDE = 10_000_000
+#: OpenCV, with which trainers read images, takes no larger ones.
+_MAX_PIXELS = 1 << 30
+_HEAD_BYTES = 1 << 16
+#: How labelme before 4.0 told the instances of a class apart: ``person-1``, ``person-2``.
+_INSTANCE = re.compile(r"(.*[^-\s])-(\d+)")
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,6 +56,7 @@ class _Object:
     label: str
     shapes: list[Outline] = field(default_factory=list)
     extras: dict[str, Any] = field(default_factory=dict)
+    note: str | None = None
 
 
 class _Batch:
@@ -57,43 +64,50 @@ class _Batch:
 
     def __init__(self) -> None:
         self.columns: dict[str, list[Any]] = {name: [] for name in ("file", *_NAMED)}
-        self.images: dict[str, list[Any]] = {"width": [], "height": [], "raw": [], "image_said": []}
+        self.images: dict[str, list[Any]] = {
+            name: [] for name in ("width", "height", "raw", "image_said", "held_suffix", "held_size")}
         self.states: list[LabelState] = []
         self.problems: list[Problem] = []
 
 
-def parse(
-    files: Sequence[bytes], task: Task, numbers: str, pictures: Pictures
-) -> Parsed:
+@dataclass(frozen=True)
+class Rules:
+    """What the options say: how numbers are written, whether images are asked for their size, and labels numbered."""
+
+    numbers: str
+    check_sizes: bool
+    instances: bool
+
+
+def parse(files: Sequence[bytes], task: Task, rules: Rules, pictures: Pictures) -> Parsed:
     """See `pipeline.formats.labelme.parse`."""
     batch = _Batch()
     for number, content in enumerate(files):
         rows, told = len(batch.columns["file"]), len(batch.problems)
+        found, frame = _File(shapes=[]), None
         try:
             found = _decode(content)
-            picture, turned = _size(found, number, pictures)
+            frame = _frame(found, number, rules, pictures)
         except Bad as bad:
-            batch.problems.append(Problem(number, bad.line, bad.reason, str(bad)))
-            found, picture, turned = _File(shapes=[]), None, False
-        if picture is not None:
-            for row in _objects(found.shapes, picture, turned, number, batch.problems):
-                _add(batch, number, _row(row, picture, task, numbers))
-        _add_image(batch, found, picture)
+            lost = len(found.shapes)
+            batch.problems.append(Problem(number, bad.line, bad.reason, str(bad), rows=max(lost, 1)))
+        if frame is not None:
+            for row in _objects(found, frame, rules, number, batch.problems):
+                _add(batch, number, _row(row, frame, task, rules.numbers))
+        _add_image(batch, found, frame)
         good, bad_ones = len(batch.columns["file"]) > rows, len(batch.problems) > told
         batch.states.append(LabelState.FOUND if good else LabelState.CORRUPT if bad_ones else LabelState.EMPTY)
     fields = {f.name: f.type for f in schema.annotations()}
     types = {"file": pa.int32(), **{n: fields.get(n, pa.string()) for n in _NAMED}, "raw": pa.binary()}
     rows_ = pa.table({name: pa.array(values, types[name]) for name, values in batch.columns.items()})
-    kinds = {"width": pa.int32(), "height": pa.int32(), "raw": pa.binary(), "image_said": pa.string()}
-    images = pa.table({name: pa.array(values, kinds[name]) for name, values in batch.images.items()})
+    images = pa.table({name: pa.array(values, schema.images().field(name).type)
+                       for name, values in batch.images.items()})
     return Parsed(rows_, batch.states, batch.problems, images)
 
 
 def _decode(content: bytes) -> _File:
     """The file's content, not looked at closely; raises `Bad` for what is no labelme file."""
     text = content.removeprefix(_BOM)
-    if not text.strip():
-        raise Bad("not_json", "is empty; a label file without objects has `\"shapes\": []`")
     try:
         found = msgspec.json.decode(text, type=_File)
     except msgspec.ValidationError:
@@ -106,16 +120,10 @@ def _decode(content: bytes) -> _File:
 
 
 def _decode_slowly(text: bytes) -> _File:
-    """By the standard library, which tells the line of a mistake and takes NaN, as Python writes it."""
-    try:
-        data = json.loads(text.decode())
-    except UnicodeDecodeError:
-        raise Bad("not_utf8", "is not UTF-8 text (old versions of labelme wrote the encoding of their Windows); save "
-                              "it as UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise Bad("not_json", f"is not JSON ({error.msg})", error.lineno) from None
-    except (RecursionError, ValueError):
-        raise Bad("not_json", "is JSON too deep or with numbers too long to be read") from None
+    """By the standard library, which takes NaN, as Python writes it; raises `Bad` with the cause."""
+    if (flaw := flaw_of(text)) is not None:
+        raise Bad(flaw.reason, flaw.detail, flaw.line)
+    data = json.loads(text)
     if not isinstance(data, dict):
         raise Bad("not_labelme", "is JSON, but no label file of labelme; move it elsewhere")
     embedded = json.dumps(data.get("imageData")).encode()
@@ -123,48 +131,86 @@ def _decode_slowly(text: bytes) -> _File:
     return _File(imageData=msgspec.Raw(embedded), **plain)
 
 
-def _size(
-    found: _File, number: int, pictures: Pictures
-) -> tuple[Picture, bool]:
-    """The image's size, and whether points are those of the stored image and still to be turned."""
-    width, height = found.imageWidth, found.imageHeight
-    if width is not None and height is not None:
-        if all(isinstance(n, int | float) and not isinstance(n, bool) and n == n // 1 and 0 < n <= _MAX_SIDE
-               for n in (width, height)):
-            return Picture(int(width), int(height)), False
-        raise Bad("size", f"imageWidth {_shown(width)} and imageHeight {_shown(height)} are no size in pixels")
-    picture = _embedded(found.imageData) or pictures(number, _image_path(found))
-    if picture is None:
-        raise Bad("no_size", "does not say the size of its image (imageWidth, imageHeight), and there is no image that "
-                          "would; put the image beside it")
-    return picture, _before_orientation(found.version)
+def _frame(found: _File, number: int, rules: Rules, pictures: Pictures) -> Frame:
+    """Where the points of a file lie; its image is asked where the file does not say how large it is, or may be wrong.
+
+    Raises `Bad`.
+    """
+    said = _said_size(found)
+    there = pictures(number, _image_path(found)) if said is None or rules.check_sizes else None
+    if said is not None:
+        frame = frame_of(said, there, found.shapes)
+    else:
+        within = _embedded(found)
+        picture = within or there
+        if picture is None:
+            raise Bad("no_size", "does not say the size of its image (imageWidth, imageHeight), and there is no image "
+                                 "that would; put the image beside it")
+        stored = _is_old(found)
+        size = ((picture.stored_width, picture.stored_height) if stored else (picture.width, picture.height))
+        frame = frame_of(size, there or picture, found.shapes, stored=stored)
+    if frame.width * frame.height > _MAX_PIXELS:
+        raise Bad("size", f"its image of {frame.width} x {frame.height} pixels is larger than trainers read "
+                          f"({_MAX_PIXELS:,}); correct imageWidth and imageHeight")
+    return frame
 
 
-def _before_orientation(version: Any) -> bool:
-    """Whether a labelme of `version` showed images as they are stored, whatever their EXIF data say."""
-    major = re.match(r"\d+", version) if isinstance(version, str) else None
-    return major is None or int(major[0]) < 4
+def _said_size(found: _File) -> tuple[int, int] | None:
+    """The size that a file says, None where it says none: tools begin with -1, or 0. Raises `Bad` for anything else."""
+    sides = [_side(found.imageWidth), _side(found.imageHeight)]
+    if None in sides:
+        raise Bad("size", f"imageWidth {_shown(found.imageWidth)} and imageHeight {_shown(found.imageHeight)} are no "
+                          "size in pixels; correct them, or set both to null")
+    width, height = (side or 0 for side in sides)
+    return (width, height) if width and height else None
 
 
-def _embedded(data: msgspec.Raw) -> Picture | None:
-    try:
-        text = msgspec.json.decode(data)
-        return picture_of(base64.b64decode(text)) if isinstance(text, str) and text else None
-    except (msgspec.DecodeError, binascii.Error, ValueError):
+def _side(value: Any) -> int | None:
+    """A width or height in pixels, 0 for none; None for what is no number."""
+    if value is None:
+        return 0
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_MAX_SIDE <= value <= _MAX_SIDE:
         return None
+    return max(int(value), 0) if value == int(value) else None
 
 
-def _objects(
-    shapes: Sequence[Any], picture: Picture, turned: bool, number: int, problems: list[Problem]
-) -> list[_Object]:
+def _is_old(found: _File) -> bool:
+    """Whether labelme before 4.0 wrote it: by its version, and because no shape can be of a group.
+
+    Those versions showed images as they are stored, whatever their EXIF data say, and numbered instances in labels.
+    """
+    major = re.match(r"\d+", found.version) if isinstance(found.version, str) else None
+    early = found.version is None or (major is not None and int(major[0]) < 4)
+    return early and not any(isinstance(shape, dict) and "group_id" in shape for shape in found.shapes)
+
+
+def _embedded(found: _File) -> Picture | None:
+    """The embedded image as its first bytes have it or, where much else is in front, all of them."""
+    data = bytes(found.imageData)
+    head = unpacked(data, _HEAD_BYTES)
+    if not head:
+        return None
+    return picture_of(head) or picture_of(unpacked(data) or b"")
+
+
+def _objects(found: _File, frame: Frame, rules: Rules, number: int, problems: list[Problem]) -> list[_Object]:
     """Shapes by object, in order of first shapes; an object with a bad shape is left out."""
-    found: dict[tuple[Any, ...], _Object] = {}
+    objects: dict[tuple[Any, ...], _Object] = {}
     broken: set[tuple[Any, ...]] = set()
-    for place, shape in enumerate(shapes, 1):
+    numbered = rules.instances and _is_old(found)
+    for place, shape in enumerate(found.shapes, 1):
         label, group = None, None
         try:
             label, group = _label(shape), _group(shape)
-            outline = read_outline(shape, picture, turned=turned)
+            instance = _INSTANCE.fullmatch(label) if numbered else None
+            if instance is not None:
+                label, group = instance[1], int(instance[2])
+            outline = read_outline(shape, frame)
         except Bad as bad:
             name = f" ({_shown(label)})" if label is not None else ""
             problems.append(Problem(number, None, bad.reason, f"shape {place}{name}: {bad}"))
@@ -172,21 +218,23 @@ def _objects(
             continue
         # What has no area is nobody's part: it is counted by itself.
         key = (place,) if group is None or not outline.has_area else (label, group)
-        thing = found.setdefault(key, _Object(place, label))
+        thing = objects.setdefault(key, _Object(place, label, note="instance" if instance else frame.note))
         thing.shapes.append(outline)
-        _add_extras(thing.extras, shape, group)
-    return [thing for key, thing in found.items() if key not in broken]
+        _add_extras(thing.extras, shape, None if instance else group)
+    return [thing for key, thing in objects.items() if key not in broken]
 
 
 def _label(shape: Any) -> str:
+    """The shape's label; labels that differ in blanks or in the form of Unicode alone are one."""
     if not isinstance(shape, dict):
         raise Bad("shape", f"is {_shown(shape)}, not an object with label and points")
     label = shape.get("label")
-    if not isinstance(label, str) or not label.strip():
+    plain = plain_name(label) if isinstance(label, str) else ""
+    if not isinstance(label, str) or not plain:
         raise Bad("label", f"its label is {_shown(label)}, not a text" if "label" in shape else "has no label")
-    if any(ord(c) < 32 for c in label):
-        raise Bad("label", f"its label {_shown(label)} holds a control character or a line break")
-    return label
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in label.strip()):
+        raise Bad("label", f"its label {_shown(label)} holds a control character; write it anew")
+    return plain
 
 
 def _group(shape: dict[str, Any]) -> int | str | None:
@@ -210,9 +258,9 @@ def _add_extras(extras: dict[str, Any], shape: dict[str, Any], group: int | str 
         extras["description"] = "\n".join(filter(None, (extras.get("description"), text)))
 
 
-def _row(thing: _Object, picture: Picture, task: Task, numbers: str) -> dict[str, Any]:
+def _row(thing: _Object, frame: Frame, task: Task, numbers: str) -> dict[str, Any]:
     """One row of the index."""
-    width, height = picture.width, picture.height
+    width, height = frame.width, frame.height
     whole = Outline.of_several(thing.shapes)
     left, top, right, bottom = whole.box
     scale = np.array([width, height], np.float64)
@@ -234,10 +282,19 @@ def _row(thing: _Object, picture: Picture, task: Task, numbers: str) -> dict[str
         values = [row["cx"], row["cy"], row["w"], row["h"]]
     else:
         values = (join_polygons(whole.parts) / scale).ravel().tolist()
-        row["loss"] = "holes" if whole.holes else None
+    row["loss"] = _partly(thing, whole, task)
     row["tail"] = "".join([" " + numbers % v for v in values]).encode()
     row["n_tokens"] = 1 + len(values)
     return row
+
+
+def _partly(thing: _Object, whole: Outline, task: Task) -> str | None:
+    """The counted word for an object that is taken, but not as it was drawn."""
+    if task is Task.SEGMENT and whole.holes:
+        return "holes"
+    if thing.note is not None:
+        return thing.note
+    return "clipped" if whole.cut else "joined" if task is Task.SEGMENT and len(whole.parts) > 1 else None
 
 
 def _raw(thing: _Object, whole: Outline, width: int, height: int) -> bytes:
@@ -260,25 +317,26 @@ def _add(batch: _Batch, number: int, row: dict[str, Any]) -> None:
         batch.columns[name].append(row[name])
 
 
-def _add_image(batch: _Batch, found: _File, picture: Picture | None) -> None:
-    batch.images["width"].append(picture and picture.width)
-    batch.images["height"].append(picture and picture.height)
+def _add_image(batch: _Batch, found: _File, frame: Frame | None) -> None:
+    batch.images["width"].append(frame and frame.width)
+    batch.images["height"].append(frame and frame.height)
     flags = found.flags
     batch.images["raw"].append(_json({"flags": flags}) if isinstance(flags, dict) and flags else None)
     batch.images["image_said"].append(_image_path(found))
+    data = bytes(found.imageData)
+    suffix = suffix_of(unpacked(data, 48) or b"")
+    batch.images["held_suffix"].append(suffix)
+    batch.images["held_size"].append(len(unpacked(data) or b"") if suffix else None)
 
 
 def _image_path(found: _File) -> str | None:
-    """Where the image is, relative to the label file, as far as that can be believed."""
+    """Where the image is, with ``/``, as the file says it: relative to itself, or on the machine that wrote it."""
     path = found.imagePath
-    if not isinstance(path, str) or not path.isprintable():
+    if not isinstance(path, str) or any(unicodedata.category(c) in ("Cc", "Cs") for c in path):
         return None
-    path = path.replace("\\", "/")  # backslashes are Windows'
-    if re.match(r"^([A-Za-z]:|/)", path):
-        path = path.rpartition("/")[2]  # a drive, or the root of another machine: the name alone may be right
-    return path or None
+    return path.strip().replace("\\", "/") or None  # backslashes are Windows'
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=True, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace").decode()
     return text if len(text) <= 60 else f"{text[:60]}…"

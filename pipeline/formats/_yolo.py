@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.formats import Parsed, Problem
+from pipeline.formats._numbers import tails
+from pipeline.formats._strangers import check_strangers
 from pipeline.geometry import polygons_to_cxcywhn
 from pipeline.schema import LabelState, Task
 
@@ -28,19 +30,29 @@ Floats = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 
 
-def parse(files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None) -> Parsed:
-    """See `pipeline.formats.yolo.parse`."""
+def parse(
+    files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None, *, polygons_to_boxes: bool = False
+) -> Parsed:
+    """See `pipeline.formats.yolo.parse`; with `polygons_to_boxes` polygons of task detect are given by their boxes."""
     bare = [f[3:] if f[:3] == _BOM else f for f in files]
     text = b"\n" + b"\n".join(bare) + b"\n"
-    rows = _Rows(text, bare)
-    reasons = _Reasons(rows)
+    rows = Rows(text, bare)
+    reasons = Reasons(rows)
+    if keypoints is not None and task is Task.DETECT:
+        # As Ultralytics takes them: a pose row is its box. Every [K, 2] would else look like a polygon.
+        rows.cut(rows.count == _pose_tokens(keypoints), 5)
+    elif task is not Task.POSE and (rows.count > 5).any():
+        check_strangers(rows, reasons, task, keypoints)
     _check_tokens(rows, reasons, task, keypoints)
     box = _boxes(rows, reasons, task, keypoints)
-    _check_mixed(rows, reasons)
-    return _finish(rows, reasons, box, len(files))
+    parsed = _finish(rows, reasons, box, len(files))
+    if polygons_to_boxes and task is Task.DETECT:
+        parsed.rows = _as_boxes(parsed.rows)
+    parsed.rows = _mark_mixed(parsed.rows)
+    return parsed
 
 
-class _Rows:
+class Rows:
     """Where rows and tokens lie in the text. Arrays over tokens: `start`, `end`, `value`; over rows: the rest."""
 
     def __init__(self, text: bytes, files: Sequence[bytes]) -> None:
@@ -96,6 +108,19 @@ class _Rows:
                     unreadable[i] = True
             return values, unreadable
 
+    def cut(self, marked: Bools, tokens: int) -> None:
+        """Forget what the `marked` rows have beyond so many tokens."""
+        rows = np.flatnonzero(marked & (self.count > tokens))
+        if not len(rows):
+            return
+        beyond = self.count[rows] - tokens
+        within = np.arange(int(beyond.sum())) - np.repeat(np.cumsum(beyond) - beyond, beyond)
+        forgotten = np.repeat(self.first[rows] + tokens, beyond) + within
+        self.value, self.unreadable = self.value.copy(), self.unreadable.copy()
+        self.value[forgotten], self.unreadable[forgotten] = 0, False
+        self.stop[rows] = self.end[self.first[rows] + tokens - 1]
+        self.count[rows] = tokens
+
     def token(self, index: int) -> str:
         return self._shown(self.start[index], self.end[index])
 
@@ -120,13 +145,12 @@ class _Rows:
         return first + int(np.argmax(over_tokens[first : first + int(self.count[row])]))
 
 
-class _Reasons:
+class Reasons:
     """Which rows are bad: the first reason found for a row is the one that is told."""
 
-    def __init__(self, rows: _Rows) -> None:
+    def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self.bad: Bools = np.zeros(len(rows.first), np.bool_)
-        self.files: set[int] = set()
         self.problems: list[Problem] = []
 
     def add(self, marked: Bools, reason: str, detail: Callable[[int], str]) -> None:
@@ -139,7 +163,7 @@ class _Reasons:
             self.bad |= new
 
 
-def _check_tokens(rows: _Rows, reasons: _Reasons, task: Task, keypoints: tuple[int, int] | None) -> None:
+def _check_tokens(rows: Rows, reasons: Reasons, task: Task, keypoints: tuple[int, int] | None) -> None:
     if rows.unreadable.any():
         reasons.add(
             rows.per_row(rows.unreadable),
@@ -178,7 +202,7 @@ def _pose_tokens(keypoints: tuple[int, int] | None) -> int:
     return 5 + keypoints[0] * keypoints[1]
 
 
-def _looks_like(rows: _Rows, row: int, task: Task, keypoints: tuple[int, int] | None) -> str:
+def _looks_like(rows: Rows, row: int, task: Task, keypoints: tuple[int, int] | None) -> str:
     count = int(rows.count[row])
     needs = {
         Task.DETECT: "a box (5 tokens) or a polygon (odd, 7 or more)",
@@ -188,19 +212,21 @@ def _looks_like(rows: _Rows, row: int, task: Task, keypoints: tuple[int, int] | 
     if count == 5:
         like = "a box"
     elif count == 6:
-        like = "a box with a confidence"
+        like = "a box with a confidence or a track's number, as predictions have; remove the last"
     elif count < 5:
         like = "a row cut short"
     elif count % 2:
         like = "a polygon or a pose row"
+    elif (count - 5) % 3 == 0 and count > 10 and task is not Task.POSE:
+        like = f"a pose row (kpt_shape [{(count - 5) // 3}, 3]); name a YAML that has kpt_shape"
     else:
-        like = "a polygon with an odd number of coordinates"
+        like = "a polygon with an odd number of coordinates, or a prediction with its confidence"
     seen = f"1 token {rows.text(row)} looks" if count == 1 else f"{count} tokens {rows.text(row)} look"
     return f"{seen} like {like}; task {task} takes {needs}"
 
 
 def _boxes(
-    rows: _Rows, reasons: _Reasons, task: Task, keypoints: tuple[int, int] | None
+    rows: Rows, reasons: Reasons, task: Task, keypoints: tuple[int, int] | None
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """cx, cy, w, h of every row, 0 where a row is bad; checks what they must be."""
     _check_range(rows, reasons, task, keypoints)
@@ -224,7 +250,7 @@ def _boxes(
     return boxes[0], boxes[1], boxes[2], boxes[3]
 
 
-def _check_range(rows: _Rows, reasons: _Reasons, task: Task, keypoints: tuple[int, int] | None) -> None:
+def _check_range(rows: Rows, reasons: Reasons, task: Task, keypoints: tuple[int, int] | None) -> None:
     with np.errstate(invalid="ignore"):
         outside = (rows.value < -TOLERANCE) | (rows.value > 1 + TOLERANCE)
     outside[rows.first] = False
@@ -246,26 +272,36 @@ def _check_range(rows: _Rows, reasons: _Reasons, task: Task, keypoints: tuple[in
         )
 
 
-def _check_mixed(rows: _Rows, reasons: _Reasons) -> None:
-    """A trainer drops an image whose file has boxes and polygons: such a file is bad as a whole."""
-    good = ~reasons.bad
-    box = good & (rows.count == 5)
-    if not box.any() or box[good].all():
-        return
-    polygon_files = np.unique(rows.file[good & ~box])
-    mixed = np.intersect1d(np.unique(rows.file[box]), polygon_files)
-    for file in mixed.tolist():
-        here = good & (rows.file == file)
-        box_line = int(rows.line[here & box][0])
-        polygon_line = int(rows.line[here & ~box][0])
-        reasons.problems.append(Problem(file, max(box_line, polygon_line), "mixed", (
-            f"a box (line {box_line}) and a polygon (line {polygon_line}) in one file: trainers drop such an image"
-        ), rows=int(here.sum())))
-        reasons.bad |= here
-        reasons.files.add(file)
+def _mark_mixed(rows: pa.Table) -> pa.Table:
+    """`rows` with the loss ``mixed`` for those of files that have boxes and polygons, where there are such files.
+
+    Trainers misread such a file, COCO JSON does not mind: what is made of them decides.
+    """
+    box = rows["n_tokens"].to_numpy() == 5
+    if not box.any() or box.all():
+        return rows
+    file = rows["file"].to_numpy()
+    mixed = np.isin(file, np.intersect1d(file[box], file[~box]))
+    if not mixed.any():
+        return rows
+    return rows.append_column("loss", pc.if_else(pa.array(mixed), pa.scalar("mixed"), pa.scalar(None, pa.string())))
 
 
-def _finish(rows: _Rows, reasons: _Reasons, box: tuple[Floats, Floats, Floats, Floats], files: int) -> Parsed:
+def _as_boxes(rows: pa.Table) -> pa.Table:
+    """`rows` with the box of each polygon instead of it."""
+    polygon = rows["n_tokens"].to_numpy() > 5
+    if not polygon.any():
+        return rows
+    values = np.stack([rows[name].to_numpy()[polygon] for name in ("cx", "cy", "w", "h")], axis=1)
+    boxes = tails(values.ravel(), np.arange(0, 4 * len(values) + 1, 4), "%.6f")
+    tail = pc.replace_with_mask(rows["tail"].combine_chunks(), pa.array(polygon), boxes)
+    count = np.where(polygon, 5, rows["n_tokens"].to_numpy()).astype(np.int32)
+    for name, column in (("tail", tail), ("n_tokens", pa.array(count))):
+        rows = rows.set_column(rows.schema.get_field_index(name), name, column)
+    return rows
+
+
+def _finish(rows: Rows, reasons: Reasons, box: tuple[Floats, Floats, Floats, Floats], files: int) -> Parsed:
     keep = slice(None) if not reasons.bad.any() else np.flatnonzero(~reasons.bad)
     first = rows.first[keep]
     begin, stop = rows.begin[keep], rows.stop[keep]

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 SUFFIX = ".json"
 TASKS = frozenset(Task)
 NAMED = WHOLE = True
+SIZED = False
 
 
 class Options(pydantic.BaseModel):

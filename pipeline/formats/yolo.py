@@ -10,12 +10,17 @@ pose      ``class cx cy w h`` and K times ``x y [v]``   5 + K * D
 
 All numbers are normalised to 0-1 by the image's size. The rules follow Ultralytics 8.4 (`verify_image_label`): numbers
 within -0.01 and 1.01, a class may be written ``1.0``, a UTF-8 BOM and any line end are accepted, and a file mixes no
-boxes with polygons.
+boxes with polygons: what has both is marked, and refused for a target of rows. Rows of pose are boxes to task detect
+where the names say ``kpt_shape``; what looks like a pose row or like a prediction with a confidence or a track's number
+is bad, with what it is.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field
 
 from pipeline.schema import Task
 
@@ -28,8 +33,16 @@ if TYPE_CHECKING:
 
 SUFFIX = ".txt"
 TASKS = frozenset(Task)
-NAMED = WHOLE = False
-Options = None
+NAMED = WHOLE = SIZED = False
+
+
+class Options(pydantic.BaseModel):
+    """What ``source.options`` may say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    polygons: Literal["keep", "boxes"] = Field(
+        "keep", description="of task detect: polygons as they are, or the box of each")
 
 
 def layout(folder: str, task: Task) -> dict[str, str]:
@@ -46,10 +59,10 @@ def parse(
 
     Any bytes are taken: what is no row of the task is in `Parsed.problems` with its line and what it looks like.
     """
-    del options, pictures
+    del pictures
     from pipeline.formats import _yolo  # needs NumPy and Arrow, which a rebuild with nothing to do never loads
 
-    return _yolo.parse(files, task, keypoints)
+    return _yolo.parse(files, task, keypoints, polygons_to_boxes=(options or {}).get("polygons") == "boxes")
 
 
 def render(head: pa.Array, class_id: pa.Array, tail: pa.Array) -> pa.Array:

@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.redaction import redact_url
 from pipeline.storage._address import parse, protocol_of
 from pipeline.storage._base import SETTLE_NS, local_path, same_place, storage_error, within
+from pipeline.storage._embedded import embedded_name, image_places
 from pipeline.storage._endpoints import refuse_plain
 from pipeline.storage._http import HttpFolder, RemoteZip, is_web
 from pipeline.storage._kept import drop_kept
@@ -53,6 +54,8 @@ __all__ = [
     "check_zip",
     "compare_unpacked",
     "drop_kept",
+    "embedded_name",
+    "image_places",
     "is_page",
     "local_path",
     "locate",

@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.storage._base import SETTLE_NS, storage_error
@@ -40,7 +40,8 @@ class Listing:
     """The files of one folder and its subfolders, in chunks of some thousand.
 
     A chunk is the relative paths, joined by NUL (UTF-8), and `None` or size, mtime_ns, ctime_ns, inode of each, one
-    after another. `odd` are relative paths that cannot be used, with the reason, a key of `ODD`.
+    after another. `odd` are relative paths that cannot be used, with the reason, a key of `ODD`; `left_out` counts
+    files by the folder that nobody wants.
     """
 
     folder: str
@@ -49,6 +50,35 @@ class Listing:
     settled: bool = True
     started_ns: int = field(default_factory=time.time_ns)
     odd: list[tuple[str, str]] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def leave_out(self, folders: Iterable[str], files: Iterable[str]) -> None:
+        """Forget `files`, and what is in subfolders called as one of `folders`; `left_out` counts both."""
+        whole = {file.encode(): file for file in files}
+        marks = {f"{folder}/".encode(): folder for folder in folders} | whole
+        for i, (blob, stats) in enumerate(self.chunks):
+            if not any(mark in blob for mark in marks):
+                continue
+            names, keep = blob.split(b"\0"), []
+            for n, name in enumerate(names):
+                found = whole.get(name.rpartition(b"/")[2]) or next(
+                    (marks[m] for m in marks.keys() - whole if name.startswith(m) or b"/" + m in name), None)
+                if found is None:
+                    keep.append(n)
+                else:
+                    self.left_out[found] = self.left_out.get(found, 0) + 1
+            self.count -= len(names) - len(keep)
+            left = None if stats is None else array("q", [v for n in keep for v in stats[4 * n : 4 * n + 4]])
+            self.chunks[i] = (b"\0".join([names[n] for n in keep]), left)
+        self.chunks = [chunk for chunk in self.chunks if chunk[0]]
+
+    def forget_links(self) -> None:
+        """Take the time of a file's content for that of its state, which each hard link to it changes."""
+        changed = [array("q", stats) for _, stats in self.chunks if stats is not None]
+        for stats in changed:
+            stats[2::4] = stats[1::4]
+        self.chunks = [(blob, stats) for (blob, _), stats in zip(self.chunks, changed, strict=True)]
+        self.settled = max((max(s[2::4], default=0) for s in changed), default=0) <= self.started_ns - SETTLE_NS
 
     def take(self, names: list[str], stats: list[int] | array[int], *, with_stats: bool) -> None:
         """Move `names` and their `stats` (four numbers each) into a chunk; both lists are empty afterwards."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import mmap
 import os
 import stat
@@ -20,14 +21,16 @@ from pipeline.tally import count_file
 
 
 def read_many(
-    folder: str, names: Sequence[str], limit: int
+    folder: str, names: Sequence[str], limit: int, room: int | None = None
 ) -> tuple[list[bytes], array[int], dict[int, str]]:
     """Contents of the files `names` in `folder`, in order; their stats; and by index why one could not be read.
 
     The stats are size (bytes), mtime_ns, ctime_ns and inode of each file, one after another, of the very file that was
     read. A file that cannot be read gives empty bytes, zeros and a reason: ``vanished``, ``changed`` (while it was
-    read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``not_a_file``.
+    read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``not_a_file``. With `room` (bytes) only the first
+    are read, one or more, until they fill it.
     """
+    left = math.inf if room is None else room
     contents: list[bytes] = []
     stats: list[int] = []
     failed: dict[int, str] = {}
@@ -58,6 +61,9 @@ def read_many(
                     close(fd)
                 add(data)
                 add_stat((size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
+                left -= size
+                if left <= 0:
+                    break
             except (OSError, _Unfit) as error:
                 failed[i] = _why(error, os.path.join(folder, name))
                 add(b"")

@@ -35,6 +35,10 @@ _REMEMBER_S = 60.0
 _CHUNK = 16_384
 
 
+#: So many files tell how large those of a folder are.
+_FIRST_BATCH = 64
+
+
 class RemoteFolder(Location):
     """A folder of a store or server: all files whose keys begin with its path. It need not exist."""
 
@@ -129,8 +133,12 @@ class RemoteFolder(Location):
             return None
         return data
 
-    def read_many(self, paths: Sequence[str], limit: int) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
-        """See `Location.read_many`."""
+    def read_many(
+        self, paths: Sequence[str], limit: int, room: int | None = None
+    ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
+        """See `Location.read_many`; a store does not tell sizes beforehand, so `room` is filled from small batches."""
+        if room is not None:
+            return self._read_into(paths, limit, room)
         contents: list[bytes] = [b""] * len(paths)
         stats = array("q", bytes(32 * len(paths)))
         failed: dict[int, str] = {}
@@ -143,6 +151,22 @@ class RemoteFolder(Location):
             else:
                 contents[i] = found[0]
                 stats[4 * i : 4 * i + 4] = array("q", found[1].numbers)
+        return contents, stats, failed
+
+    def _read_into(
+        self, paths: Sequence[str], limit: int, room: int
+    ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
+        """The first of `paths`, a batch after the other, each of as many as the room left holds by their mean size."""
+        contents: list[bytes] = []
+        stats, failed, size, count = array("q"), {}, 0, _FIRST_BATCH
+        while len(contents) < len(paths) and size < room:
+            begin = len(contents)
+            some, numbers, bad = self.read_many(paths[begin : begin + count], limit)
+            contents += some
+            stats += numbers
+            failed.update({begin + i: reason for i, reason in bad.items()})
+            size += sum(map(len, some))
+            count = max((room - size) * len(contents) // max(size, 1), 1)
         return contents, stats, failed
 
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:

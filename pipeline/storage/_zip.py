@@ -7,6 +7,7 @@ in the archive, each bounded by its stated size and checked by its CRC-32.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import struct
@@ -303,8 +304,13 @@ class ZipFolder(Location):
             raise StorageError(f"{self.join(path)}: cannot be read: {failed[0]}")
         return None if failed else contents[0]
 
-    def read_many(self, paths: Sequence[str], limit: int) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
+    def read_many(
+        self, paths: Sequence[str], limit: int, room: int | None = None
+    ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
         """See `Location.read_many`; the numbers are those of `listing`."""
+        if room is not None:
+            filled = itertools.accumulate(size or 0 for size in self.sizes(paths))
+            paths = paths[: 1 + sum(1 for _ in itertools.takewhile(lambda size: size < room, filled))]
         contents = [b""] * len(paths)
         stats = array("q", bytes(32 * len(paths)))
         failed: dict[int, str] = {}

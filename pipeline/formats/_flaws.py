@@ -1,0 +1,67 @@
+"""Why a JSON document cannot be read, in words: its cause where that is plain, and its line. Part of `formats`."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+#: The beginning of the first side of a merge, as Git and Mercurial write it.
+_MERGE = re.compile(rb"^<{7}(?: [^\n]*)?\r?$", re.MULTILINE)
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """The counted word, a clause with the cure, and the line (from 1) where that is known."""
+
+    reason: str
+    detail: str
+    line: int | None = None
+
+
+def merge_mark(data: bytes) -> int | None:
+    """The line (from 1) of the first mark that a merge left in `data`; None where there is none."""
+    found = _MERGE.search(data)
+    return None if found is None else data.count(b"\n", 0, found.start()) + 1
+
+
+def flaw_of(data: bytes) -> Flaw | None:
+    """What is wrong with `data` as JSON text in UTF-8; None for what Python's reader takes."""
+    plain = _known(data)
+    if plain is not None:
+        return plain
+    if (line := merge_mark(data)) is not None:
+        return Flaw("merge_marks", "holds the marks of a merge (<<<<<<<); settle the merge and save the file", line)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return Flaw("not_utf8", "is not UTF-8 text (old versions of labelme wrote the encoding of their Windows); save "
+                                "it as UTF-8", data.count(b"\n", 0, error.start) + 1)
+    return _flaw_of_text(text)
+
+
+def _flaw_of_text(text: str) -> Flaw | None:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+            return Flaw("not_json", "ends before its JSON does: it was cut short; get it again", error.lineno)
+        return Flaw("not_json", "is not JSON from this line on; correct it, or get it again", error.lineno)
+    except (RecursionError, ValueError):
+        return Flaw("not_json", "is JSON too deep or with numbers too long to be read; move it elsewhere")
+    return None
+
+
+def _known(data: bytes) -> Flaw | None:
+    """What is told by the first bytes."""
+    start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not data.strip(b"\0 \t\r\n"):
+        return Flaw("not_json", "is empty; get it again, or delete it")
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return Flaw("not_utf8", "is UTF-16 text; save it as UTF-8")
+    if start.startswith(_POINTER):
+        return Flaw("not_json", "is a pointer of Git LFS, not the file; get it with `git lfs pull`")
+    if start[:1] == b"<" and re.match(rb"<(!doctype|html|\?xml|head|body)", start, re.IGNORECASE):
+        return Flaw("not_json", "is a web page or XML, not JSON; get the file again")
+    return None
