@@ -22,7 +22,8 @@ from tests.test_format_labelme import file, png, shape
 DOCUMENTS = 2000
 _VALUES: list[Any] = [
     None, True, False, 0, -1, 1, 0.5, -0.0, 1e-320, 1e308, 10**30, 2**63, "", " ", "cat", "-1", "1e3", "NaN", "ü\u200b",
-    "\ud800", "\0", [], {}, [[]], [None], [1, 2], [[1, 2]], {"label": 1}, float("nan"), float("inf"), "iVBORw0KGgo=", "/9j/4AAQ",
+    "\ud800", "\0", [], {}, [[]], [None], [1, 2], [[1, 2]], {"label": 1}, float("nan"), float("inf"),
+    "iVBORw0KGgo=", "/9j/4AAQ",
     "polygon", "Mask", "rotation", "circle", "point", "../a.jpg", "C:\\a.jpg", "person-1", 2**31, "1" * 400,
 ]  # fmt: skip
 _BYTES = [b"", b"0", b"-", b"e400", b"\0", b"\xff", b"\xef\xbb\xbf", b"{", b"]", b'"', b",", b" ", b"\n", b"\r",
@@ -68,7 +69,8 @@ def _labelme_documents() -> list[bytes]:
     square = [[10, 10], [50, 10], [50, 40], [10, 40]]
     found.append(file(
         shape(kind="circle", points=[[20, 20], [30, 20]]), shape(kind="rotation", points=square),
-        shape(kind="Rectangle", points=[[90, 40], [10, 5]]), shape(kind="mask", points=[[3, 4], [5, 6]], mask=png([[1, 0, 1]] * 3)),
+        shape(kind="Rectangle", points=[[90, 40], [10, 5]]),
+        shape(kind="mask", points=[[3, 4], [5, 6]], mask=png([[1, 0, 1]] * 3)),
         shape(group_id=1), shape(group_id=1, points=square), shape(kind="point", points=[[1, 1]])))  # fmt: skip
     return found
 
