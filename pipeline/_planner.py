@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, index, select, storage
+from pipeline._backgrounds import never_of
 from pipeline._gathering import gather, records_folder
 from pipeline._images import Bad, check_images
 from pipeline._packing import set_aside
@@ -50,7 +51,7 @@ class PlanContext:
     `staged`: folders that are not at the target yet. `state`: what is at the target, read once for all buckets.
     `suspects`: paths whose content is not believed to be what the manifest says. `fetched`: see `plan_subset`.
     `archive`: all goes into one file, see `_packing`. `dealing`: how images are dealt out; None: as the source has
-    them.
+    them. `never`: folder of the images that are no backgrounds, see `_backgrounds`; None: there are no such.
     """
 
     sources: tuple[PlannedSource, ...]
@@ -76,6 +77,7 @@ class PlanContext:
     check_images: str
     archive: bool = False
     dealing: Dealing | None = None
+    never: str | None = None
 
 
 def run(context: PlanContext, engine: Engine, done: Callable[[int], None]) -> list[dict[str, Any]]:
@@ -136,7 +138,7 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     import pyarrow.parquet as pq
 
     bucket = int(numbers["bucket"].iloc[0])
-    found = _choose(context, frames)
+    found = _choose(context, bucket, frames)
     rows, all_images, choice = found.rows, found.images, found.choice
     exporter = exporters.load(context.exporter)
     chosen = choice.images if context.dealing is None else context.dealing.split(choice.images, bucket)
@@ -196,13 +198,18 @@ class _Found:
     duplicates: int
 
 
-def _choose(context: PlanContext, frames: Sequence[Any]) -> _Found:
+def _choose(context: PlanContext, bucket: int, frames: Sequence[Any]) -> _Found:
+    import pyarrow.compute as pc
+
     mapped = _together(frames[0::2])
     images = _together(frames[1::2])
     rows, lost = _rows_held(mapped, of_task=exporters.load(context.exporter).OF_TASK)
     all_rows = rows.num_rows
     rows = select.drop_duplicates(rows) if context.duplicates == "drop" else rows
-    choice = select.choose(rows, images, backgrounds=context.backgrounds, need_image=context.images != "none")
+    # What has a wanted object that is in no row is no background: a trainer would learn that nothing is there.
+    never = never_of(context.never, bucket) | {"unwritable": pc.unique(mapped["key"].combine_chunks())}
+    choice = select.choose(rows, images, backgrounds=context.backgrounds, need_image=context.images != "none",
+                           never=never)
     return _Found(rows, images, choice, lost, mapped.num_rows - all_rows, all_rows - rows.num_rows)
 
 
@@ -213,16 +220,17 @@ def strata(context: PlanContext, engine: Engine) -> list[str]:
 
     frames = [frame for source in context.sources for frame in _frames(context, source)]
     meta = pd.DataFrame({"groups": pd.Series([], dtype=object)})
-    found = dd.map_partitions(functools.partial(_strata_of_bucket, context), *frames, meta=meta,
+    numbers = dd.from_map(_number, range(context.buckets), meta=_number(0).iloc[:0])
+    found = dd.map_partitions(functools.partial(_strata_of_bucket, context), numbers, *frames, meta=meta,
                               align_dataframes=False, enforce_metadata=False)
     return [part["groups"].iloc[0] for part in engine.compute(found, lambda _: None)]
 
 
-def _strata_of_bucket(context: PlanContext, *frames: Any) -> Any:
+def _strata_of_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     import pandas as pd
 
     assert context.dealing is not None
-    found = _choose(context, frames)
+    found = _choose(context, int(numbers["bucket"].iloc[0]), frames)
     return pd.DataFrame({"groups": [summary_of(context.dealing, found.rows, found.choice.images)]})
 
 

@@ -136,9 +136,10 @@ def _rarest_first(left: Sequence[int]) -> Iterable[int]:
 def read_table(text: str, where: str) -> dict[str, str]:
     """The split of each group in a split table; `where` is how the user calls the file. Raises `ConfigError`."""
     import csv
+    import io
 
     found: dict[str, str] = {}
-    lines = csv.reader(text.splitlines())
+    lines = csv.reader(io.StringIO(text, newline=""))  # a group's name may hold line ends
     for number, line in enumerate(lines, 1):
         if number == 1:
             if ",".join(line) != HEADER:

@@ -19,6 +19,7 @@ from pipeline.storage._listing import ODD, Listing
 from pipeline.storage._local import LocalFolder
 from pipeline.storage._location import Asked, Buffer, Fetched, Fingerprint, Location, Peeked, Results
 from pipeline.storage._pieces import write_pieces, write_zip
+from pipeline.storage._traits import Traits
 from pipeline.storage._web import SCHEMES as WEB_SCHEMES
 from pipeline.storage._web import Limits, Transfer, Web, parse_range, validator
 from pipeline.storage._writing import replace_with
@@ -39,6 +40,7 @@ __all__ = [
     "Location",
     "Peeked",
     "Results",
+    "Traits",
     "Transfer",
     "Web",
     "archive_of",
