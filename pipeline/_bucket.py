@@ -23,7 +23,9 @@ from pipeline.spec import IMAGE_SUFFIXES, Dealt, IndexSpec
 
 #: A label file larger than this is none.
 MAX_LABEL_BYTES = 64 << 20
+#: So many label files, or bytes of them, are in memory at once.
 _BATCH_FILES = 4096
+BATCH_BYTES = 64 << 20
 _META = b"coco_diy"
 
 Ints = npt.NDArray[np.int64]
@@ -238,11 +240,17 @@ class BucketIndexer:
         rows: list[pa.Table] = []
         states: list[pa.Table] = [states_schema().empty_table()]
         problems: list[tuple[str, str, int | None, str, str, int]] = []
-        for begin, stop in _batches(labels["split"].to_numpy()):
+        batches = _batches(labels["split"].to_numpy(), labels["size"].to_numpy())
+        while batches:
+            begin, stop = batches.pop()
             part = labels.slice(begin, stop - begin)
             split = self.spec.splits[part["split"][0].as_py()]
             place, names = storage.locate(split.labels, self.keep), part["path"].to_pylist()
-            contents, stats, failed = place.read_many(names, MAX_LABEL_BYTES)
+            contents, stats, failed = place.read_many(names, MAX_LABEL_BYTES, BATCH_BYTES)
+            if len(contents) < len(names):  # they were larger than anybody knew: the rest is the next batch
+                batches.append((begin + len(contents), stop))
+                stop = begin + len(contents)
+                part, names = part.slice(0, len(contents)), names[: len(contents)]
             self.stats[positions[begin:stop]] = np.frombuffer(stats, np.int64).reshape(-1, 4)
             self.contents[positions[begin:stop]] = content_marks(split.split, names, contents, failed)
             keys = part["key"].combine_chunks()
@@ -361,11 +369,22 @@ class BucketIndexer:
         return result
 
 
-def _batches(splits: Ints) -> list[tuple[int, int]]:
-    """Ranges of at most `_BATCH_FILES` files of one split; files are sorted by split."""
-    edges = [0, *(np.flatnonzero(np.diff(splits)) + 1).tolist(), len(splits)]
-    return [(i, min(i + _BATCH_FILES, stop)) for start, stop in itertools.pairwise(edges)
-            for i in range(start, stop, _BATCH_FILES)]
+def _batches(splits: Ints, sizes: Ints) -> list[tuple[int, int]]:
+    """Ranges of at most `_BATCH_FILES` files of one split and, as far as `sizes` are known, `BATCH_BYTES`; last first.
+
+    Files are sorted by split.
+    """
+    edges = {0, len(splits), *(np.flatnonzero(np.diff(splits)) + 1).tolist(), *range(0, len(splits), _BATCH_FILES)}
+    cut = []
+    for start, stop in itertools.pairwise(sorted(edges)):
+        here = start
+        ends = np.cumsum(sizes[start:stop])
+        while here < stop:
+            before = int(ends[here - start - 1]) if here > start else 0
+            to = start + max(int(np.searchsorted(ends, before + BATCH_BYTES, side="right")), here - start + 1)
+            cut.append((here, to))
+            here = to
+    return cut[::-1]
 
 
 def _value_counts(values: pa.ChunkedArray) -> dict[str, int]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, index, select, storage
 from pipeline._backgrounds import never_of
-from pipeline._gathering import gather, records_folder
+from pipeline._gathering import gather, records_folder, with_sizes
 from pipeline._images import Bad, check_images
 from pipeline._packing import set_aside
 from pipeline._splitting import Dealing, summary_of
@@ -19,6 +20,7 @@ from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path, to_parquet
 from pipeline.plan import compare, doubt, image_mark, summarise
 from pipeline.schema import Action, part_name
+from pipeline.spec import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -147,12 +149,12 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         choice.problems += [(key, "vanished") for key in vanished]
         choice.dropped["vanished"] = len(vanished)
     with_image = _of_images(rows, chosen)
-    chosen, bad = _without_bad(context, bucket, chosen, choice)
+    chosen, bad = _usable(context, bucket, chosen, choice)
     taken = _of_images(with_image, chosen) if bad else with_image
     if context.several:
         chosen = _in_folders(chosen)
     if exporter.GATHERS:
-        chosen = gather(context, bucket, taken, chosen)
+        gather(context, bucket, taken, chosen)
     wanted = exporter.fragment(taken, chosen)
     if context.archive:
         wanted = set_aside(context.plan_dir, bucket, wanted)
@@ -270,10 +272,22 @@ def _in_folders(images: pa.Table) -> pa.Table:
     return images.set_column(images.schema.get_field_index("stem"), "stem", stem)
 
 
-def _without_bad(
+def _usable(
     context: PlanContext, bucket: int, images: pa.Table, choice: select.Choice
 ) -> tuple[pa.Table, dict[str, Bad]]:
     """`images` without those that cannot be used, and these by key; they are noted in `choice`."""
+    images, bad = _without_bad(context, bucket, images)
+    if exporters.load(context.exporter).GATHERS:
+        images, sizeless = with_sizes(context, images)
+        bad |= sizeless
+    for key, found in bad.items():
+        choice.problems.append((key, found.reason))
+        choice.dropped[found.reason] = choice.dropped.get(found.reason, 0) + 1
+    return images, bad
+
+
+def _without_bad(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.Table, dict[str, Bad]]:
+    """`images` without those that cannot be used, and these by key."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -284,9 +298,6 @@ def _without_bad(
         own = images.filter(pc.starts_with(images["key"], source.prefix))
         origins = {prefix: place for prefix, place in context.origins.items() if prefix.startswith(source.prefix)}
         bad |= check_images(source.index_dir, bucket, context.check_images, origins, own, context.workdir)
-    for key, found in bad.items():
-        choice.problems.append((key, found.reason))
-        choice.dropped[found.reason] = choice.dropped.get(found.reason, 0) + 1
     if bad:
         images = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(bad))))).combine_chunks()
     return images, bad
@@ -342,12 +353,23 @@ def _detail(context: PlanContext, reason: str, key: str, images: pa.Table, bad: 
     place = next(folder for prefix, folder in context.origins.items() if key.startswith(prefix))
     folder = storage.locate(place or "")
     if reason == "no_image":
-        return folder.join(f"{row['stem']}.*"), f"the label {row['label_path']} has no image"
-    path = folder.join(row["image_path"])
+        told = f"the label {row['label_path']} has no image"
+        if other := _other_form(folder, row["stem"]):
+            told += (f"; {other} there has composed letters where this has decomposed ones, or the other way round "
+                     "(Unicode NFC and NFD): rename one of them")
+        return folder.join(f"{row['stem']}.*"), told
+    path = folder.join(row["image_path"] or f"{row['stem']}.*")
     if reason == "many_images":
         others = ", ".join(row["other_images"].split("\n"))
         return path, f"has a second image of the same stem ({others}), one label for both"
     return path, "is gone since the folder was listed" if reason == "vanished" else bad[key].detail
+
+
+def _other_form(folder: storage.Location, stem: str) -> str | None:
+    """The image whose name looks like `stem` and is another to a file system: macOS hands out decomposed letters."""
+    forms = {unicodedata.normalize(form, stem) for form in ("NFC", "NFD")} - {stem}
+    names = [form + suffix for form in sorted(forms) for suffix in IMAGE_SUFFIXES]
+    return next((name for name, there in zip(names, folder.exist_many(names), strict=True) if there), None)
 
 
 def _count(table: pa.Table, action: Action) -> int:

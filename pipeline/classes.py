@@ -7,10 +7,16 @@ paths in it belong to another machine, and ``download:`` is a program that is ne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, UnknownNameError, unknown
+from pipeline.yaml_document import compose_yaml, construct_yaml, dump_yaml
+
+if TYPE_CHECKING:
+    import yaml
 
 
 @dataclass(frozen=True)
@@ -115,13 +121,7 @@ def read_names(text: str, where: str) -> Names:
 
     if where.lower().endswith(".txt"):
         return Names(_listed(text, where))
-    try:
-        root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "unreadable"
-        raise ConfigError(f"{where}{line}: not valid YAML ({problem})") from None
+    root = compose_yaml(text, where)
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{where}: holds no mapping; a names YAML has a line `names:` with the class names below it")
     top: dict[str, yaml.Node] = {}
@@ -134,10 +134,7 @@ def read_names(text: str, where: str) -> Names:
     names = _names(top["names"], where)
     _check_nc(top.get("nc"), len(names), where)
     wanted = {"kpt_shape", "flip_idx", "kpt_names"} & top.keys()
-    try:
-        extra = yaml.safe_load(yaml.serialize(_pick(root, wanted), Dumper=yaml.SafeDumper)) if wanted else {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: {', '.join(sorted(wanted))}: {getattr(error, 'problem', error)}") from None
+    extra = construct_yaml(_pick(root, wanted), where) if wanted else {}
     return Names(names, *_keypoints(extra, where))
 
 
@@ -147,7 +144,7 @@ NO_CLASS = ("__ignore__", "_background_")
 
 def _listed(text: str, where: str) -> tuple[str, ...]:
     names: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(re.split("\r\n|\n|\r", text), 1):
         name = line.strip()
         if not name or name in NO_CLASS:
             continue
@@ -159,10 +156,9 @@ def _listed(text: str, where: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _pick(root: object, keys: set[str]) -> object:
+def _pick(root: yaml.MappingNode, keys: set[str]) -> yaml.Node:
     import yaml
 
-    assert isinstance(root, yaml.MappingNode)
     return yaml.MappingNode(root.tag, [(k, v) for k, v in root.value if str(k.value) in keys])
 
 
@@ -272,28 +268,16 @@ def dataset_yaml(
     `paths` gives the value of each split's key (train, val, test). ``kpt_shape``, ``flip_idx`` and ``kpt_names``
     (whose class ids are mapped) go along when `pose`. Format: https://docs.ultralytics.com/datasets/detect/
     """
-    blocks = [_block(dict(paths))] if paths else []
-    blocks += [_block({"names": dict(enumerate(maps[0].names))})]
+    blocks = [dump_yaml(dict(paths))] if paths else []
+    blocks += [dump_yaml({"names": dict(enumerate(maps[0].names))})]
     source = sources[0]
     if pose and source.kpt_shape:
-        blocks.append(_flow({"kpt_shape": list(source.kpt_shape)}))
+        blocks.append(dump_yaml({"kpt_shape": list(source.kpt_shape)}, flow=None))
         if source.flip_idx:
-            blocks.append(_flow({"flip_idx": list(source.flip_idx)}))
+            blocks.append(dump_yaml({"flip_idx": list(source.flip_idx)}, flow=None))
         by_new = {classes.lut[k]: list(v) for classes, names in zip(reversed(maps), reversed(sources), strict=True)
                   for k, v in sorted(names.kpt_names.items(), reverse=True)
                   if k < len(classes.lut) and classes.lut[k] >= 0}
         if by_new:
-            blocks.append(_block({"kpt_names": dict(sorted(by_new.items()))}))
+            blocks.append(dump_yaml({"kpt_names": dict(sorted(by_new.items()))}))
     return (header + "\n".join(blocks)).encode()
-
-
-def _block(data: dict[str, object]) -> str:
-    import yaml
-
-    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=2**31, default_flow_style=False))
-
-
-def _flow(data: dict[str, object]) -> str:
-    import yaml
-
-    return str(yaml.safe_dump(data, sort_keys=False, width=2**31, default_flow_style=None))

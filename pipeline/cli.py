@@ -20,6 +20,7 @@ import click
 from pipeline import __version__
 from pipeline.errors import CocoDiyError, ConfigError, StorageError
 from pipeline.stop import STOPPED
+from pipeline.text import printable, printable_json
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -275,19 +276,25 @@ def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) 
 def _tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
     if not common["quiet"] or not report.ok:
         for warning in report.warnings:
-            click.echo(f"warning: {warning}", err=True)
+            _say(f"warning: {warning}")
     if common["as_json"]:
-        _print(json.dumps(report.data | {"warnings": report.warnings, "ok": report.ok}, ensure_ascii=False))
+        document = json.dumps(report.data | {"warnings": report.warnings, "ok": report.ok}, ensure_ascii=False)
+        _print(printable_json(document))
     elif not common["quiet"]:
         _print(text(report.data))
     if not report.ok:
         sys.exit(1)
 
 
+def _say(sentence: str) -> None:
+    """Put one line on stderr; whatever is quoted in it is no more than text there."""
+    click.echo(printable(sentence), err=True)
+
+
 def _print(result: str) -> None:
     """Put the result on stdout."""
     try:
-        click.echo(result)
+        click.echo(printable(result, lines=True))
     except BrokenPipeError:  # who read it wanted no more
         raise
     except OSError as error:
@@ -311,12 +318,12 @@ def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one r
     try:
         cli.main(arguments, prog_name="coco-diy", standalone_mode=False)
     except CocoDiyError as error:
-        click.echo(f"coco-diy: {error}", err=True)
+        _say(f"coco-diy: {error}")
         return error.exit_code
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.Abort:
-        click.echo(f"coco-diy: {STOPPED}", err=True)
+        _say(f"coco-diy: {STOPPED}")
         return 1
     except click.ClickException as error:
         error.show()
@@ -329,7 +336,7 @@ def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one r
     except Exception as error:
         if {"-v", "--verbose"} & set(sys.argv if arguments is None else arguments):
             raise
-        click.echo(f"coco-diy: a fault of coco-diy's own, please report it: {type(error).__name__}: {error} "
-                   "(run again with -v for the traceback)", err=True)
+        _say(f"coco-diy: a fault of coco-diy's own, please report it: {type(error).__name__}: {error} "
+             "(run again with -v for the traceback)")
         return 1
     return 0

@@ -19,6 +19,7 @@ from pipeline._shares import SplitShares
 from pipeline.classes import ClassMap, ClassSpec, Names, align, read_names
 from pipeline.errors import ConfigError, UnknownNameError, unknown
 from pipeline.schema import Split, Task
+from pipeline.yaml_document import parse_yaml
 
 
 class _Model(pydantic.BaseModel):
@@ -209,18 +210,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
     Raises `ConfigError` with file, line and the nearest key.
     """
-    import yaml
-
     where = os.fspath(path)
-    text = read_text(where, "config")
-    try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        node = yaml.compose(text, Loader=loader)
-        data = yaml.load(text, Loader=loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{where}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
+    node, data = parse_yaml(read_text(where, "config"), where)
     no_key_twice(node, where)
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: holds no config; start from `coco-diy init`")
@@ -243,16 +234,14 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     """A copy of `data` with every ``key.path=value`` set; raises `ConfigError` for one that is not of that form."""
     import copy
 
-    import yaml
-
     result = copy.deepcopy(dict(data))
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path.strip("."):
             raise ConfigError(f"--set {override}: must be key.path=value, as in --set target.images=symlink")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = parse_yaml(text, "--set")[1]
+        except ConfigError:
             raise ConfigError(f"--set {override}: the value is not valid YAML; put it in quotes") from None
         *parents, last = path.split(".")
         place = result

@@ -15,7 +15,8 @@ MODULES = {".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts).removes
 
 #: From the bottom up; a module may import only what stands on a lower level.
 LEVELS: list[set[str]] = [
-    {"errors"},
+    {"errors", "text"},
+    {"yaml_document"},
     {"schema", "geometry", "masks", "pictures", "looks", "classes", "frames", "stop", "tally", "digest"},
     {"engine", "storage", "config", "progress", "ready", "report", "spec"},
     {"formats"},

@@ -19,6 +19,7 @@ _CURES = {
     errno.EPERM: "no permission; allow it or choose another folder",
     errno.EMFILE: "too many open files; raise the limit with `ulimit -n 1024`",
     errno.ENFILE: "too many open files on this machine; try again later",
+    errno.ENODEV: "it is a pipe or a device, and such are not read",
     errno.ENOTDIR: "a file stands where a folder must be",
 }
 

@@ -181,7 +181,9 @@ class RemoteZip(_Far, ZipFolder):
         self._refresh()
         return ZipFolder.listing(self, suffixes, with_stats=with_stats)
 
-    def read_many(self, paths: Sequence[str], limit: int) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
+    def read_many(
+        self, paths: Sequence[str], limit: int, most: int | None = None
+    ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
         """See `Location.read_many`: labels are all read, so the archive had better be here."""
         raise ConfigError(f"{self.url}: labels are not read over the network; fetch the archive and name its path, as "
                           "in zip://coco/labels/train2017::downloads/coco2017labels.zip")

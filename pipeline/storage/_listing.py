@@ -51,9 +51,16 @@ class Listing:
     odd: list[tuple[str, str]] = field(default_factory=list)
 
     def take(self, names: list[str], stats: list[int] | array[int], *, with_stats: bool) -> None:
-        """Move `names` and their `stats` (four numbers each) into a chunk; both lists are empty afterwards."""
+        """Move `names` and their `stats` (four numbers each) into a chunk; both lists are empty afterwards.
+
+        Files of `of_macos` are nobody's, and are passed over.
+        """
+        text = "\0".join(names)
+        if "._" in text or "__MACOSX/" in text:
+            _keep_only([i for i, name in enumerate(names) if not of_macos(name)], names, stats, with_stats)
+            text = "\0".join(names)
         try:
-            blob = "\0".join(names).encode()
+            blob = text.encode()
         except UnicodeEncodeError:
             _drop_undecodable(names, stats, self, with_stats)
             blob = "\0".join(names).encode()
@@ -119,7 +126,8 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
                         below.append(name)
                     continue
                 if not _leads_to(entry.is_file):
-                    listing.odd.append((prefix + name, _odd(entry)))
+                    if not of_macos(prefix + name):
+                        listing.odd.append((prefix + name, _odd(entry)))
                     continue
                 names.append(name)
                 if len(names) >= _STEP:
@@ -254,6 +262,17 @@ def _odd(entry: os.DirEntry[str]) -> str:
     return "not_a_file"
 
 
+def of_macos(path: str) -> bool:
+    """Whether macOS made the file beside another (AppleDouble), as it does on sticks, on shares and in archives."""
+    return path.rpartition("/")[2].startswith("._") or path.startswith("__MACOSX/") or "/__MACOSX/" in path
+
+
+def _keep_only(good: list[int], names: list[str], stats: list[int] | array[int], with_stats: bool) -> None:
+    names[:] = [names[i] for i in good]
+    if with_stats:
+        stats[:] = array("q", [v for i in good for v in stats[4 * i : 4 * i + 4]])
+
+
 def _drop_undecodable(names: list[str], stats: list[int] | array[int], listing: Listing, with_stats: bool) -> None:
     good: list[int] = []
     for i, name in enumerate(names):
@@ -262,9 +281,7 @@ def _drop_undecodable(names: list[str], stats: list[int] | array[int], listing: 
             good.append(i)
         except UnicodeEncodeError:
             listing.odd.append((name.encode(errors="surrogateescape").decode(errors="backslashreplace"), "not_utf8"))
-    names[:] = [names[i] for i in good]
-    if with_stats:
-        stats[:] = array("q", [v for i in good for v in stats[4 * i : 4 * i + 4]])
+    _keep_only(good, names, stats, with_stats)
 
 
 def list_names(folder: str) -> set[str]:

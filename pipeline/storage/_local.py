@@ -77,9 +77,11 @@ class LocalFolder(Location):
         """See `Location.read`."""
         return _reading.read_whole(self._at(path))
 
-    def read_many(self, paths: Sequence[str], limit: int) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
+    def read_many(
+        self, paths: Sequence[str], limit: int, most: int | None = None
+    ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
         """See `Location.read_many`; the numbers are those of the very file that was read."""
-        return _reading.read_many(self.local, paths, limit)
+        return _reading.read_many(self.local, paths, limit, most)
 
     def mapped(self, path: str) -> Buffer:
         """See `Location.mapped`."""

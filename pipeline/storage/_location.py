@@ -178,11 +178,16 @@ class Location:
         """One large file as bytes that are read when they are looked at, and are no memory of this process's own."""
         raise self._cannot("be mapped; a file that holds all labels must lie in a folder of this machine")
 
-    def read_many(self, paths: Sequence[str], limit: int) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
+    def read_many(
+        self, paths: Sequence[str], limit: int, most: int | None = None
+    ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
         """Contents of files in order; four numbers of each as `listing` gives them; and by index why one was not read.
 
         A file that cannot be read gives empty bytes, zeros and a reason: ``vanished``, ``changed`` (while it was
         read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``damaged``, ``not_a_file``.
+
+        Where sizes are known only when files are read, as in a folder, no file is read any more once there are `most`
+        bytes: there are then fewer contents than `paths`.
         """
         raise self._cannot("be read")
 

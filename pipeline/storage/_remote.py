@@ -129,8 +129,11 @@ class RemoteFolder(Location):
             return None
         return data
 
-    def read_many(self, paths: Sequence[str], limit: int) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
+    def read_many(
+        self, paths: Sequence[str], limit: int, most: int | None = None
+    ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
         """See `Location.read_many`."""
+        del most  # sizes are listed
         contents: list[bytes] = [b""] * len(paths)
         stats = array("q", bytes(32 * len(paths)))
         failed: dict[int, str] = {}

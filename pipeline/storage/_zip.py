@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError, StorageError
 from pipeline.stop import STOP, check_stop
 from pipeline.storage import _members
 from pipeline.storage._base import hits_all, local_path, redact, storage_error
-from pipeline.storage._listing import Listing
+from pipeline.storage._listing import Listing, of_macos
 from pipeline.storage._location import Fetched, Fingerprint, Location
 from pipeline.storage._members import (
     CRC,
@@ -34,6 +34,7 @@ from pipeline.storage._members import (
     lead_of,
     unpack,
 )
+from pipeline.storage._reading import MAX_BYTES
 from pipeline.storage._writing import replace_with
 from pipeline.tally import count_file
 
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 SCHEME = "zip://"
-#: A file larger than this is no image.
-MAX_BYTES = 1 << 30
 ONLY_ZIP = "only zip archives are read in place; unpack this one, as by `tar xf`, and name the folder"
 _VERSION = 1
 _OTHERS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
@@ -251,7 +250,7 @@ class ZipFolder(Location):
         table, prefix = self.table(), self.prefix
         found, skip = Listing(self.url), len(self.prefix)
         found.odd = [(name.removeprefix(prefix), reason) for name, reason in table.odd
-                     if name.startswith(prefix) and name[name.rfind(".") :].lower() in suffixes]
+                     if name.startswith(prefix) and name[name.rfind(".") :].lower() in suffixes and not of_macos(name)]
         found.odd.sort()
         endings = tuple(suffixes)
         rows = [i for i, name in enumerate(table.names) if name.startswith(prefix) and (
@@ -297,8 +296,11 @@ class ZipFolder(Location):
             raise StorageError(f"{self.join(path)}: cannot be read: {failed[0]}")
         return None if failed else contents[0]
 
-    def read_many(self, paths: Sequence[str], limit: int) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
+    def read_many(
+        self, paths: Sequence[str], limit: int, most: int | None = None
+    ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
         """See `Location.read_many`; the numbers are those of `listing`."""
+        del most  # sizes are listed
         contents = [b""] * len(paths)
         stats = array("q", bytes(32 * len(paths)))
         failed: dict[int, str] = {}
