@@ -24,8 +24,19 @@ def _speak_utf8() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def _open_streams() -> None:
+    """Where a stream of ours is closed, the first file that a run opens would take its place, and get what we print."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - it stays open
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
+    _open_streams()
     _speak_utf8()
     # A short-lived process: collecting garbage amid imports and listings costs more than it frees.
     gc.set_threshold(100_000, 50, 50)

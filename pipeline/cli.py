@@ -310,13 +310,33 @@ def _stop(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _main(arguments: list[str] | None) -> None:
+    """Run a command; what the machine lacks is a sentence, wherever it is met."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError("the working folder was removed; change to one that is there") from None
+    try:
+        cli.main(arguments, prog_name="coco-diy", standalone_mode=False)
+    except BrokenPipeError:
+        raise
+    except MemoryError:
+        raise StorageError("memory is used up; set engine.workers to fewer, or index.buckets to more") from None
+    except OSError as error:
+        from pipeline.storage import is_of_machine, storage_error
+
+        if is_of_machine(error):
+            raise storage_error(error, str(error.filename or "a file"), "used") from None
+        raise
+
+
 def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one return an exit code
     """Run a command; the one place where exceptions become a sentence. Returns the exit code."""
     with contextlib.suppress(ValueError):  # a thread of somebody's may call this too: then signals are theirs
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stop)
     try:
-        cli.main(arguments, prog_name="coco-diy", standalone_mode=False)
+        _main(arguments)
     except CocoDiyError as error:
         _say(f"coco-diy: {error}")
         return error.exit_code

@@ -12,7 +12,7 @@ import os
 
 from pipeline.errors import ConfigError
 from pipeline.storage._address import parse, protocol_of
-from pipeline.storage._base import SETTLE_NS, local_path, redact, same_place, storage_error, within
+from pipeline.storage._base import SETTLE_NS, is_of_machine, local_path, redact, same_place, storage_error, within
 from pipeline.storage._http import HttpFolder, RemoteZip, is_web
 from pipeline.storage._kept import drop_kept
 from pipeline.storage._listing import ODD, Listing
@@ -46,6 +46,7 @@ __all__ = [
     "archive_of",
     "check_zip",
     "drop_kept",
+    "is_of_machine",
     "local_path",
     "locate",
     "locate_below",
