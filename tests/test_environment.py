@@ -54,7 +54,8 @@ def test_closed_streams(config: Path, closed: str) -> None:
 
 
 def test_a_folder_that_is_not_utf8(config: Path) -> None:
-    done = shell("mv src $'d\\xff'; $CD remake $'d\\xff' x --src-yaml n.yaml --dst-yaml n.yaml --workdir w", config.parent)
+    done = shell("mv src $'d\\xff'; $CD remake $'d\\xff' x --src-yaml n.yaml --dst-yaml n.yaml --workdir w",
+                 config.parent)
     assert done.returncode == 2
     assert "d\\xff/labels/train2017: the path is not UTF-8" in done.stderr
     assert not (config.parent / "x").exists()
