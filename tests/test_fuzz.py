@@ -34,8 +34,8 @@ from tests.helpers import write_file
 TOKENS = [
     "0b_", "2001-13-45", "1:99", "!!int x", "!!binary '?'", "!!set {a}", "!!omap [a]", "!!python/name:os.system",
     "&a [*a]", "*b", "<<: 1", "? [a]", "? {}", "{[1]: 2}", "{{}: 1}", "~", ".inf", "-.nan", "1" * 5000, "\0", "\x85",
-    "\ufeff", "\t", "- - -", "'", '"\\ud800"', '"\\x0"', "%YAML 9.9", "--- a\n--- b", "=", "|", ">", "@", "`", "[" * 300,
-    "{" * 300, "true", "yes", "on", "1_0", "0o7", "a: b: c", "\u2028", "null", "", "[]", "{}",
+    "\ufeff", "\t", "- - -", "'", '"\\ud800"', '"\\x0"', "%YAML 9.9", "--- a\n--- b", "=", "|", ">", "@", "`",
+    "[" * 300, "{" * 300, "true", "yes", "on", "1_0", "0o7", "a: b: c", "\u2028", "null", "", "[]", "{}",
 ]
 TEXT = st.one_of(st.text(max_size=40), st.sampled_from(TOKENS),
                  st.lists(st.sampled_from(TOKENS), max_size=5).map("\n".join))
@@ -118,8 +118,8 @@ def check_overrides(overrides: list[str]) -> None:
 
 
 NUMBERS = st.sampled_from([
-    b"0", b"1", b"0.5", b"-0.001", b"1.01", b"1e-3", b"nan", b"inf", b"-1", b"1e400", b"0x1", b"1_0", b"+1", b".5", b"5.",
-    b"", b"\xc2\xa0", b"\xff", b"99999999999999999999", b"1.0", b"#", b"a"])
+    b"0", b"1", b"0.5", b"-0.001", b"1.01", b"1e-3", b"nan", b"inf", b"-1", b"1e400", b"0x1", b"1_0", b"+1", b".5",
+    b"5.", b"", b"\xc2\xa0", b"\xff", b"99999999999999999999", b"1.0", b"#", b"a"])
 ROWS = st.lists(st.lists(NUMBERS, max_size=9).map(b" ".join), max_size=6)
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r", b"\n\n", b"\x0b", b"\x0c", b"\0"])
 FILES = st.lists(st.one_of(st.binary(max_size=60), st.tuples(ENDS, ROWS).map(lambda pair: pair[0].join(pair[1])),
