@@ -21,6 +21,9 @@ from pipeline.errors import ConfigError, UnknownNameError, unknown
 from pipeline.schema import Split, Task
 from pipeline.yaml_document import parse_yaml
 
+#: A text file of the user's that is larger is none; a split table of a million groups is smaller.
+_MAX_TEXT = 256 << 20
+
 
 class _Model(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -259,7 +262,11 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
 def read_text(path: str, what: str) -> str:
     """The text of a small UTF-8 file of the user's; `what` names it in the error."""
     try:
-        return Path(path).expanduser().read_bytes().decode("utf-8-sig")
+        with Path(path).expanduser().open("rb") as file:
+            data = file.read(_MAX_TEXT + 1)
+        if len(data) > _MAX_TEXT:
+            raise ConfigError(f"{path}: the {what} file is larger than {_MAX_TEXT >> 20} MiB; is it the right one?")
+        return data.decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such {what} file") from None
     except UnicodeDecodeError:

@@ -69,9 +69,9 @@ workdir: work
 
 
 def sentence(error: CocoDiyError) -> None:
-    """What is said is one sentence, and not of a length that hides it."""
-    assert 0 < len(str(error)) < 20_000
-    assert "Traceback" not in str(error)
+    """Something is said, and nothing of Python's."""
+    assert str(error)
+    assert not re.search(r"Traceback|Error\b|<class|object at 0x", str(error))
 
 
 def allowed(work: Callable[[], Any]) -> Any:
@@ -136,7 +136,7 @@ def check_labels(files: list[bytes]) -> None:
         good = {row["file"] for row in rows}
         for i, (content, state) in enumerate(zip(files, found.states, strict=True)):
             assert (state == LabelState.FOUND) == (i in good)
-            if not content.strip(b" \t\r\n\xef\xbb\xbf"):
+            if not content.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\n"):
                 assert state == LabelState.EMPTY
             if state == LabelState.CORRUPT:
                 assert i in bad

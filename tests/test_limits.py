@@ -21,6 +21,8 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline._bucket import _BATCH_FILES, BATCH_BYTES, _batches
+from pipeline.config import read_text
+from pipeline.errors import ConfigError
 from pipeline.pictures import mask_of, opened, picture_of
 from pipeline.storage import ODD
 from tests.conftest import Run
@@ -202,13 +204,13 @@ def test_images_of_unknown_size_are_left_out_of_coco_json(tmp_path: Path, run: R
 
 @pytest.mark.parametrize("archived", [True, False])
 @pytest.mark.parametrize("level", ["none", "header"])
-def test_apple_double_files_are_nobodys(tmp_path: Path, run: Run, archived: bool, level: str) -> None:
+def test_files_of_systems_are_nobodys(tmp_path: Path, run: Run, archived: bool, level: str) -> None:
     files = {"labels/train/a.txt": ROW.encode(), "images/train/a.png": picture(), "images/train/b.png": picture()}
     double = b"\0\5\x16\7\0\2\0\0Mac OS X"
     for path in list(files):
         folder, _, name = path.rpartition("/")
-        files |= {f"{folder}/._{name}": double, f"{folder}/__MACOSX/{name}": double,
-                  f"{folder}/__MACOSX/._{name}": double}
+        files |= {f"{folder}/{of}{name}": double for of in (
+            "._", "__MACOSX/", "__MACOSX/._", "sub/__MACOSX/", ".AppleDouble/", "@eaDir/", "@eaDir/x.png/THUMB_")}
     if archived:
         with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
             for path, data in files.items():
@@ -232,3 +234,10 @@ def test_a_name_in_another_unicode_form_is_told(tmp_path: Path, run: Run) -> Non
     write_file(tmp_path / "src/images/train/cafe\u0301.png", picture())
     told = run("build", config(tmp_path), code=1)
     assert "(Unicode NFC and NFD): rename one of them" in told.err
+
+
+def test_a_names_file_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.config._MAX_TEXT", 1 << 20)
+    for path in ("/dev/zero", str(write_file(tmp_path / "n.yaml", b"#" * ((1 << 20) + 1)))):
+        with pytest.raises(ConfigError, match="is larger than 1 MiB; is it the right one"):
+            read_text(path, "class names")

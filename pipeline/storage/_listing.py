@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pipeline.storage._base import SETTLE_NS, storage_error
 from pipeline.tally import WATCHING, count_files
 
+#: What `is_nobodys` looks for: how a name begins, and folders.
+_NOBODYS = ("._", "__MACOSX/", ".AppleDouble/", "@eaDir/")
 #: Files in a chunk; in the largest chunks half of the stats are another process's.
 _STEP = 65_536
 _SHARE = 32_768
@@ -53,11 +55,11 @@ class Listing:
     def take(self, names: list[str], stats: list[int] | array[int], *, with_stats: bool) -> None:
         """Move `names` and their `stats` (four numbers each) into a chunk; both lists are empty afterwards.
 
-        Files of `of_macos` are nobody's, and are passed over.
+        Files that `is_nobodys` are passed over.
         """
         text = "\0".join(names)
-        if "._" in text or "__MACOSX/" in text:
-            _keep_only([i for i, name in enumerate(names) if not of_macos(name)], names, stats, with_stats)
+        if any(mark in text for mark in _NOBODYS):
+            _keep_only([i for i, name in enumerate(names) if not is_nobodys(name)], names, stats, with_stats)
             text = "\0".join(names)
         try:
             blob = text.encode()
@@ -126,7 +128,7 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
                         below.append(name)
                     continue
                 if not _leads_to(entry.is_file):
-                    if not of_macos(prefix + name):
+                    if not is_nobodys(prefix + name):
                         listing.odd.append((prefix + name, _odd(entry)))
                     continue
                 names.append(name)
@@ -262,9 +264,12 @@ def _odd(entry: os.DirEntry[str]) -> str:
     return "not_a_file"
 
 
-def of_macos(path: str) -> bool:
-    """Whether macOS made the file beside another (AppleDouble), as it does on sticks, on shares and in archives."""
-    return path.rpartition("/")[2].startswith("._") or path.startswith("__MACOSX/") or "/__MACOSX/" in path
+def is_nobodys(path: str) -> bool:
+    """Whether a system made the file beside another, with its name: macOS (on sticks, on shares and in archives,
+    AppleDouble), netatalk, or a Synology server, whose thumbnails are images.
+    """
+    double, *folders = _NOBODYS
+    return f"/{path}".rpartition("/")[2].startswith(double) or any(f"/{name}" in f"/{path}" for name in folders)
 
 
 def _keep_only(good: list[int], names: list[str], stats: list[int] | array[int], with_stats: bool) -> None:

@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError, StorageError
 from pipeline.stop import STOP, check_stop
 from pipeline.storage import _members
 from pipeline.storage._base import hits_all, local_path, redact, storage_error
-from pipeline.storage._listing import Listing, of_macos
+from pipeline.storage._listing import Listing, is_nobodys
 from pipeline.storage._location import Fetched, Fingerprint, Location
 from pipeline.storage._members import (
     CRC,
@@ -250,7 +250,8 @@ class ZipFolder(Location):
         table, prefix = self.table(), self.prefix
         found, skip = Listing(self.url), len(self.prefix)
         found.odd = [(name.removeprefix(prefix), reason) for name, reason in table.odd
-                     if name.startswith(prefix) and name[name.rfind(".") :].lower() in suffixes and not of_macos(name)]
+                     if name.startswith(prefix) and name[name.rfind(".") :].lower() in suffixes
+                     and not is_nobodys(name)]
         found.odd.sort()
         endings = tuple(suffixes)
         rows = [i for i, name in enumerate(table.names) if name.startswith(prefix) and (
