@@ -17,8 +17,27 @@ def _stop_early(_number: int, _frame: object) -> None:
     os._exit(1)
 
 
+def _speak_utf8() -> None:
+    """Begin anew in Python's UTF-8 mode where the locale is another: names on the disk would not be those in files."""
+    if sys.getfilesystemencoding() != "utf-8" and "PYTHONUTF8" not in os.environ:
+        os.environ["PYTHONUTF8"] = "1"  # of helpers, too
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _open_streams() -> None:
+    """Where a stream of ours is closed, the first file that a run opens would take its place, and get what we print."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - it stays open
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
+    _open_streams()
+    _speak_utf8()
     # A short-lived process: collecting garbage amid imports and listings costs more than it frees.
     gc.set_threshold(100_000, 50, 50)
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -22,6 +22,7 @@ from pipeline.spec import IMAGE_SUFFIXES, Dealt, IndexSpec
 
 #: A label file larger than this is none.
 MAX_LABEL_BYTES = 64 << 20
+#: So many label files, or bytes of them, are in memory at once.
 _BATCH_FILES = 4096
 #: Label files in memory at once, bytes: labelme's hold photographs.
 _BATCH_BYTES = 64 << 20

@@ -7,11 +7,12 @@ the images themselves where the source does not say it, once: the answers are ke
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline import exporters, storage
+from pipeline._images import Bad
 from pipeline.digest import digest_of
 from pipeline.errors import DataError
 from pipeline.schema import part_name
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _TABLES = ("images", "objects")
 #: An image says how large it is before that, but for rare ones with much else in front.
 _HEAD_BYTES = 1 << 16
+#: A larger file is not read for that.
+MAX_IMAGE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,12 @@ def records_folder(plan_dir: str) -> str:
     return f"{plan_dir}.records"
 
 
-def gather(context: PlanContext, bucket: int, rows: pa.Table, images: pa.Table) -> pa.Table:
-    """Leave the records of a bucket beside the plan; returns `images`, their width and height filled."""
-    images = _with_sizes(context, images)
+def gather(context: PlanContext, bucket: int, rows: pa.Table, images: pa.Table) -> None:
+    """Leave the records of a bucket beside the plan; the width and height of `images` are filled."""
     exporter = exporters.load(context.exporter)
     made = cast(Any, exporter).records(rows, images, context.keypoints)
     for name in _TABLES:
         write_arrow(os.path.join(records_folder(context.plan_dir), name, part_name(bucket)), getattr(made, name))
-    return images
 
 
 def write_arrow(path: str, table: pa.Table) -> None:
@@ -75,42 +76,61 @@ def read_arrow(path: str) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(path)).read_all()
 
 
-def _with_sizes(context: PlanContext, images: pa.Table) -> pa.Table:
+def with_sizes(context: PlanContext, images: pa.Table) -> tuple[pa.Table, dict[str, Bad]]:
+    """`images`, their width and height filled, and those by key of which neither can be told, which are left out."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    from pipeline.pictures import picture_of
-
-    widths, heights = images["width"].to_pylist(), images["height"].to_pylist()
-    keys, paths = images["key"].to_pylist(), images["image_path"].to_pylist()
-    lacking = [i for i, width in enumerate(widths) if width is None]
-    if not lacking:
-        return images
+    lacking = images.filter(images["width"].is_null())
+    if not lacking.num_rows:
+        return images, {}
+    asked = [c for c in ("key", "image_path", "mark") if c in images.column_names]
+    sizes: dict[str, tuple[int, int]] = {}
+    bad: dict[str, Bad] = {}
     for prefix, folder in context.origins.items():
-        here = [i for i in lacking if keys[i].startswith(prefix)]
-        if not here:
+        rows = lacking.filter(pc.starts_with(lacking["key"], prefix)).select(asked).to_pylist()
+        if not rows:
             continue
-        if folder is None or any(paths[i] is None for i in here):
-            raise DataError(f"{keys[here[0]]}: the size of its image is not known, and there is no image that tells; "
+        if folder is None:
+            raise DataError(f"{rows[0]['key']}: the size of its image is not known, and there is no image that tells; "
                             "COCO JSON needs it, so name the folder of images in source.splits")
-        origin = storage.locate(folder, context.workdir)
-        at_hand = origin.at_hand([paths[i] for i in here])
-        for i, there in zip(here, at_hand, strict=True):
-            if not there and context.fetched:
-                raise DataError(f"{origin.join(paths[i])}: could not be fetched, and COCO JSON needs its size; run "
-                                "again, or leave its label out")
-            if not there:  # it is fetched before anything is built, and asked then
-                widths[i] = heights[i] = 0
-        here = [i for i, there in zip(here, at_hand, strict=True) if there]
-        for peeked in origin.peek_many([paths[i] for i in here], _HEAD_BYTES, 0):
-            i = here[peeked.index]
-            found = picture_of(peeked.head) or picture_of(origin.read(paths[i]) or b"")
-            if found is None:
-                raise DataError(f"{origin.join(paths[i])}: is no image whose size can be read; COCO JSON needs it")
-            widths[i], heights[i] = found.width, found.height
-    for name, values in (("width", widths), ("height", heights)):
+        for row, found in _sizes(context, folder, rows):
+            if isinstance(found, str):
+                bad[row["key"]] = Bad(prefix, row["image_path"] or "", digest_of(row.get("mark") or b""),
+                                      "image_unreadable", found)
+            else:
+                sizes[row["key"]] = found
+    images = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(bad), pa.string())))).combine_chunks()
+    keys = images["key"].to_pylist()
+    for axis, name in enumerate(("width", "height")):
+        values = [sizes[key][axis] if key in sizes else value
+                  for key, value in zip(keys, images[name].to_pylist(), strict=True)]
         place = images.schema.get_field_index(name)
         images = images.set_column(place, images.schema.field(place), pa.array(values, pa.int32()))
-    return images
+    return images, bad
+
+
+def _sizes(
+    context: PlanContext, folder: str, rows: Sequence[dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], tuple[int, int] | str]]:
+    """Width and height of the images of `rows` (image_path) in `folder`, or a clause that says why they are unknown."""
+    from pipeline.pictures import picture_of
+
+    origin = storage.locate(folder, context.workdir)
+    yield from ((row, "has no image that tells its size, and COCO JSON needs it") for row in rows
+                if row["image_path"] is None)
+    rows = [row for row in rows if row["image_path"] is not None]
+    at_hand = origin.at_hand([row["image_path"] for row in rows])
+    for row, there in zip(rows, at_hand, strict=True):
+        if not there:  # it is fetched before anything is built, and asked then
+            yield row, "could not be fetched, and COCO JSON needs its size" if context.fetched else (0, 0)
+    rows = [row for row, there in zip(rows, at_hand, strict=True) if there]
+    for peeked in origin.peek_many([row["image_path"] for row in rows], _HEAD_BYTES, 0):
+        row = rows[peeked.index]
+        found = picture_of(peeked.head)
+        if found is None and len(peeked.head) < peeked.size <= MAX_IMAGE_BYTES:
+            found = picture_of(origin.read(row["image_path"]) or b"")
+        yield row, (found.width, found.height) if found else "is no image whose size can be read; COCO JSON needs it"
 
 
 def assemble(exporter: str, dataset: Dataset, plan_dir: str, buckets: int) -> dict[str, MetaFile]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, index, select, storage
-from pipeline._gathering import gather, records_folder
+from pipeline._backgrounds import never_of
+from pipeline._gathering import gather, records_folder, with_sizes
 from pipeline._images import Bad, check_images
 from pipeline._packing import set_aside
 from pipeline._splitting import Dealing, summary_of
@@ -19,6 +21,7 @@ from pipeline.manifest import TargetState, staged_path, to_parquet
 from pipeline.plan import compare, doubt, image_mark, summarise
 from pipeline.report import CHANGED
 from pipeline.schema import Action, part_name
+from pipeline.spec import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +57,7 @@ class PlanContext:
     `staged`: folders that are not at the target yet. `state`: what is at the target, read once for all buckets.
     `suspects`: paths whose content is not believed to be what the manifest says. `fetched`: see `plan_subset`.
     `archive`: all goes into one file, see `_packing`. `dealing`: how images are dealt out; None: as the source has
-    them.
+    them. `never`: folder of the images that are no backgrounds, see `_backgrounds`; None: there are no such.
     """
 
     sources: tuple[PlannedSource, ...]
@@ -80,6 +83,7 @@ class PlanContext:
     check_images: str
     archive: bool = False
     dealing: Dealing | None = None
+    never: str | None = None
 
 
 def run(context: PlanContext, engine: Engine, done: Callable[[int], None]) -> list[dict[str, Any]]:
@@ -142,7 +146,7 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     import pyarrow.parquet as pq
 
     bucket = int(numbers["bucket"].iloc[0])
-    found = _choose(context, frames)
+    found = _choose(context, bucket, frames)
     rows, all_images, choice = found.rows, found.images, found.choice
     exporter = exporters.load(context.exporter)
     chosen = choice.images if context.dealing is None else context.dealing.split(choice.images, bucket)
@@ -151,12 +155,12 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         choice.problems += [(key, "vanished") for key in vanished]
         choice.dropped["vanished"] = len(vanished)
     with_image = _of_images(rows, chosen)
-    chosen, bad = _without_bad(context, bucket, chosen, choice)
+    chosen, bad = _usable(context, bucket, chosen, choice)
     taken = _of_images(with_image, chosen) if bad else with_image
     if context.several:
         chosen = _in_folders(chosen)
     if exporter.GATHERS:
-        chosen = gather(context, bucket, taken, chosen)
+        gather(context, bucket, taken, chosen)
     wanted = exporter.fragment(taken, chosen)
     if context.archive:
         wanted = set_aside(context.plan_dir, bucket, wanted)
@@ -207,7 +211,7 @@ class _Found:
     mixed: dict[str, str]
 
 
-def _choose(context: PlanContext, frames: Sequence[Any]) -> _Found:
+def _choose(context: PlanContext, bucket: int, frames: Sequence[Any]) -> _Found:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -219,7 +223,10 @@ def _choose(context: PlanContext, frames: Sequence[Any]) -> _Found:
     all_rows = rows.num_rows
     rows = select.drop_duplicates(rows) if context.duplicates == "drop" else rows
     others = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(mixed), pa.string())))) if mixed else images
-    choice = select.choose(rows, others, backgrounds=context.backgrounds, need_image=context.images != "none")
+    # What has a wanted object that is in no row is no background: a trainer would learn that nothing is there.
+    never = never_of(context.never, bucket) | {"unwritable": pc.unique(mapped["key"].combine_chunks())}
+    choice = select.choose(rows, others, backgrounds=context.backgrounds, need_image=context.images != "none",
+                           never=never)
     if mixed:
         choice.dropped["mixed"] = len(mixed)
         choice.problems += [(key, "mixed") for key in mixed]
@@ -233,16 +240,17 @@ def strata(context: PlanContext, engine: Engine) -> list[str]:
 
     frames = [frame for source in context.sources for frame in _frames(context, source)]
     meta = pd.DataFrame({"groups": pd.Series([], dtype=object)})
-    found = dd.map_partitions(functools.partial(_strata_of_bucket, context), *frames, meta=meta,
+    numbers = dd.from_map(_number, range(context.buckets), meta=_number(0).iloc[:0])
+    found = dd.map_partitions(functools.partial(_strata_of_bucket, context), numbers, *frames, meta=meta,
                               align_dataframes=False, enforce_metadata=False)
     return [part["groups"].iloc[0] for part in engine.compute(found, lambda _: None)]
 
 
-def _strata_of_bucket(context: PlanContext, *frames: Any) -> Any:
+def _strata_of_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     import pandas as pd
 
     assert context.dealing is not None
-    found = _choose(context, frames)
+    found = _choose(context, int(numbers["bucket"].iloc[0]), frames)
     return pd.DataFrame({"groups": [summary_of(context.dealing, found.rows, found.choice.images)]})
 
 
@@ -283,10 +291,22 @@ def _in_folders(images: pa.Table) -> pa.Table:
     return images.set_column(images.schema.get_field_index("stem"), "stem", stem)
 
 
-def _without_bad(
+def _usable(
     context: PlanContext, bucket: int, images: pa.Table, choice: select.Choice
 ) -> tuple[pa.Table, dict[str, Bad]]:
     """`images` without those that cannot be used, and these by key; they are noted in `choice`."""
+    images, bad = _without_bad(context, bucket, images)
+    if exporters.load(context.exporter).GATHERS:
+        images, sizeless = with_sizes(context, images)
+        bad |= sizeless
+    for key, found in bad.items():
+        choice.problems.append((key, found.reason))
+        choice.dropped[found.reason] = choice.dropped.get(found.reason, 0) + 1
+    return images, bad
+
+
+def _without_bad(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.Table, dict[str, Bad]]:
+    """`images` without those that cannot be used, and these by key."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -297,9 +317,6 @@ def _without_bad(
         own = images.filter(pc.starts_with(images["key"], source.prefix))
         origins = {prefix: place for prefix, place in context.origins.items() if prefix.startswith(source.prefix)}
         bad |= check_images(source.index_dir, bucket, context.check_images, origins, own, context.workdir)
-    for key, found in bad.items():
-        choice.problems.append((key, found.reason))
-        choice.dropped[found.reason] = choice.dropped.get(found.reason, 0) + 1
     if bad:
         images = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(bad))))).combine_chunks()
     return images, bad
@@ -366,12 +383,23 @@ def _detail(
     if reason == "no_image":
         said = f", and none where it says ({row['image_said']})" if row["image_said"] else ""
         held = "; the one in it is taken where labels and images are one folder" if row["held_suffix"] else ""
-        return folder.join(f"{row['stem']}.*"), f"the label {row['label_path']} has no image of this name{said}{held}"
-    path = folder.join(row["image_path"])
+        told = f"the label {row['label_path']} has no image of this name{said}{held}"
+        if other := _other_form(folder, row["stem"]):
+            told += (f"; {other} there has composed letters where this has decomposed ones, or the other way round "
+                     "(Unicode NFC and NFD): rename one of them")
+        return folder.join(f"{row['stem']}.*"), told
+    path = folder.join(row["image_path"] or f"{row['stem']}.*")
     if reason == "many_images":
         others = ", ".join(row["other_images"].split("\n"))
         return path, f"has a second image of the same stem ({others}), one label for both"
     return path, "is gone since the folder was listed" if reason == "vanished" else bad[key].detail
+
+
+def _other_form(folder: storage.Location, stem: str) -> str | None:
+    """The image whose name looks like `stem` and is another to a file system: macOS hands out decomposed letters."""
+    forms = {unicodedata.normalize(form, stem) for form in ("NFC", "NFD")} - {stem}
+    names = [form + suffix for form in sorted(forms) for suffix in IMAGE_SUFFIXES]
+    return next((name for name, there in zip(names, folder.exist_many(names), strict=True) if there), None)
 
 
 def _count(table: pa.Table, action: Action) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, storage
+from pipeline._backgrounds import doubled_warning, keep, look_through
 from pipeline._gathering import MetaFile, assemble
 from pipeline._losses import image_balance, problem_table, record_facts, row_balance, told
 from pipeline._packing import pack, packed_folder
@@ -50,6 +51,7 @@ class Planned:
     left_out: list[list[str]]
     dealt: Dealt | None
     sources: str
+    doubled: list[list[str]]
 
     @property
     def touched(self) -> list[int]:
@@ -80,7 +82,10 @@ def plan_subset(
         split = without[0]
         raise ConfigError(f"source: split {split.split} has no images folder beside {split.labels}; add one, or set "
                           "target.images to none to make labels only")
-    context, dealt = _dealt(job, infos, _plan_context(job, infos, state, suspects, fetched), engine)
+    images = look_through(job, infos)
+    context = _plan_context(job, infos, state, suspects, fetched)
+    context = replace(context, never=keep(images, f"{job.plan_dir}.never", context.buckets))
+    context, dealt = _dealt(job, infos, context, engine)
     with progress.stage("plan", context.buckets, "buckets") as step:
         summaries = _planner.run(context, engine, step.add)
     totals: dict[str, Any] = {}
@@ -112,7 +117,7 @@ def plan_subset(
     foreign += _files_for_folders(job)
     return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
                    context.staged, sorted(left_out), dealt,
-                   packed_folder(job.plan_dir) if job.config.target.zipped else job.plan_dir)
+                   packed_folder(job.plan_dir) if job.config.target.zipped else job.plan_dir, images.doubled)
 
 
 def _meta_held(job: Job, state: TargetState, suspects: frozenset[str]) -> dict[str, dict[str, Any]]:
@@ -264,6 +269,7 @@ def plan_report(
                  _lost_classes(job, infos, report.data["subset"])])
     for split, cure in _lacking(job, infos, report.data["subset"]):
         report.warnings.append(f"the subset has no {split} images, and trainers need them; {cure}")
+    report.warnings += doubled_warning(planned.doubled)
     if planned.problems:
         report.ok = False
         report.warnings.append(_problem_warning(job, planned, report.data["problems"]))

@@ -65,7 +65,7 @@ class Dealing:
 
 
 def stems_twice(job: Job, infos: Sequence[IndexInfo]) -> frozenset[str]:
-    """Stems that images of several splits of a source have, see `Dealing`."""
+    """Stems that images of several splits of a source have, see `Dealing`; and those that they would be called then."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -74,10 +74,16 @@ def stems_twice(job: Job, infos: Sequence[IndexInfo]) -> frozenset[str]:
     for source, info in zip(job.sources, infos, strict=True):
         if len(source.spec.splits) > 1:
             places = [os.path.join(source.index_dir, "images", part_name(bucket)) for bucket in range(info.buckets)]
-            tables = [pq.read_table(place, columns=["stem"]) for place in places]
-            counts = pa.concat_tables(tables)["stem"].value_counts()
-            stems = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-            found |= {f"{source.spec.name}/{stem}" for stem in stems.to_pylist()}
+            table = pa.concat_tables([pq.read_table(place, columns=["key", "stem"]) for place in places])
+            counts = table["stem"].value_counts()
+            again = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+            while len(again):
+                found |= {f"{source.spec.name}/{stem}" for stem in again.to_pylist()}
+                # They get the path after the source's name. Where another image is called so, it moves out of the way.
+                moved = pc.is_in(table["stem"], again)
+                paths = pc.utf8_slice_codeunits(table["key"].filter(moved), len(source.spec.name) + 1)
+                table = table.filter(pc.invert(moved))
+                again = pc.unique(table["stem"].filter(pc.is_in(table["stem"], paths)))
     return frozenset(found)
 
 

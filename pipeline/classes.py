@@ -11,8 +11,13 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, UnknownNameError, unknown
+from pipeline.yaml_document import compose_yaml, construct_yaml, dump_yaml
+
+if TYPE_CHECKING:
+    import yaml
 
 
 @dataclass(frozen=True)
@@ -134,13 +139,7 @@ def read_names(text: str, where: str) -> Names:
     kind = where.lower().rpartition(".")[2]
     if kind in ("txt", "names", "labels"):
         return Names(_listed(text, where))
-    try:
-        root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "unreadable"
-        raise ConfigError(f"{where}{line}: not valid YAML ({problem})") from None
+    root = compose_yaml(text, where)
     if not isinstance(root, yaml.MappingNode):
         if kind not in ("yaml", "yml", "json") and isinstance(root, yaml.ScalarNode):
             return Names(_listed(text, where))
@@ -156,10 +155,7 @@ def read_names(text: str, where: str) -> Names:
     _check_nc(top.get("nc"), len(names), where)
     wanted = {"kpt_shape", "flip_idx", "kpt_names"} & top.keys()
     task = str(top["task"].value) if "task" in top else None
-    try:
-        extra = yaml.safe_load(yaml.serialize(_pick(root, wanted), Dumper=yaml.SafeDumper)) if wanted else {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: {', '.join(sorted(wanted))}: {getattr(error, 'problem', error)}") from None
+    extra = construct_yaml(_pick(root, wanted), where) if wanted else {}
     return Names(names, *_keypoints(extra, where), task=task if task in ("detect", "segment", "pose") else None)
 
 
@@ -192,10 +188,9 @@ def _listed(text: str, where: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _pick(root: object, keys: set[str]) -> object:
+def _pick(root: yaml.MappingNode, keys: set[str]) -> yaml.Node:
     import yaml
 
-    assert isinstance(root, yaml.MappingNode)
     return yaml.MappingNode(root.tag, [(k, v) for k, v in root.value if str(k.value) in keys])
 
 
@@ -305,28 +300,16 @@ def dataset_yaml(
     `paths` gives the value of each split's key (train, val, test). ``kpt_shape``, ``flip_idx`` and ``kpt_names``
     (whose class ids are mapped) go along when `pose`. Format: https://docs.ultralytics.com/datasets/detect/
     """
-    blocks = [_block(dict(paths))] if paths else []
-    blocks += [_block({"names": dict(enumerate(maps[0].names))})]
+    blocks = [dump_yaml(dict(paths))] if paths else []
+    blocks += [dump_yaml({"names": dict(enumerate(maps[0].names))})]
     source = sources[0]
     if pose and source.kpt_shape:
-        blocks.append(_flow({"kpt_shape": list(source.kpt_shape)}))
+        blocks.append(dump_yaml({"kpt_shape": list(source.kpt_shape)}, flow=None))
         if source.flip_idx:
-            blocks.append(_flow({"flip_idx": list(source.flip_idx)}))
+            blocks.append(dump_yaml({"flip_idx": list(source.flip_idx)}, flow=None))
         by_new = {classes.lut[k]: list(v) for classes, names in zip(reversed(maps), reversed(sources), strict=True)
                   for k, v in sorted(names.kpt_names.items(), reverse=True)
                   if k < len(classes.lut) and classes.lut[k] >= 0}
         if by_new:
-            blocks.append(_block({"kpt_names": dict(sorted(by_new.items()))}))
+            blocks.append(dump_yaml({"kpt_names": dict(sorted(by_new.items()))}))
     return (header + "\n".join(blocks)).encode()
-
-
-def _block(data: dict[str, object]) -> str:
-    import yaml
-
-    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=2**31, default_flow_style=False))
-
-
-def _flow(data: dict[str, object]) -> str:
-    import yaml
-
-    return str(yaml.safe_dump(data, sort_keys=False, width=2**31, default_flow_style=None))

@@ -23,6 +23,7 @@ from pipeline import __version__
 from pipeline.errors import CocoDiyError, ConfigError, StorageError
 from pipeline.redaction import redact
 from pipeline.stop import STOPPED
+from pipeline.text import printable, printable_json
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -283,19 +284,25 @@ def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) 
 
 def _tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
     for warning in report.losses if common["quiet"] and report.ok else report.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        _say(f"warning: {warning}")
     if common["as_json"]:
-        _print(json.dumps(report.data | {"warnings": report.warnings, "ok": report.ok}, ensure_ascii=False))
+        document = json.dumps(report.data | {"warnings": report.warnings, "ok": report.ok}, ensure_ascii=False)
+        _print(printable_json(document))
     elif not common["quiet"]:
         _print(text(report.data))
     if not report.ok:
         sys.exit(1)
 
 
+def _say(sentence: str) -> None:
+    """Put one line on stderr; whatever is quoted in it is no more than text there."""
+    click.echo(printable(sentence), err=True)
+
+
 def _print(result: str) -> None:
     """Put the result on stdout."""
     try:
-        click.echo(result)
+        click.echo(printable(result, lines=True))
     except BrokenPipeError:  # who read it wanted no more
         raise
     except OSError as error:
@@ -311,20 +318,40 @@ def _stop(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _main(arguments: list[str] | None) -> None:
+    """Run a command; what the machine lacks is a sentence, wherever it is met."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError("the working folder was removed; change to one that is there") from None
+    try:
+        cli.main(arguments, prog_name="coco-diy", standalone_mode=False)
+    except BrokenPipeError:
+        raise
+    except MemoryError:
+        raise StorageError("memory is used up; set engine.workers to fewer, or index.buckets to more") from None
+    except OSError as error:
+        from pipeline.storage import is_of_machine, storage_error
+
+        if is_of_machine(error):
+            raise storage_error(error, str(error.filename or "a file"), "used") from None
+        raise
+
+
 def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one return an exit code
     """Run a command; the one place where exceptions become a sentence. Returns the exit code."""
     with contextlib.suppress(ValueError):  # a thread of somebody's may call this too: then signals are theirs
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stop)
     try:
-        cli.main(arguments, prog_name="coco-diy", standalone_mode=False)
+        _main(arguments)
     except CocoDiyError as error:
-        click.echo(f"coco-diy: {error}", err=True)
+        _say(f"coco-diy: {error}")
         return error.exit_code
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.Abort:
-        click.echo(f"coco-diy: {STOPPED}", err=True)
+        _say(f"coco-diy: {STOPPED}")
         return 1
     except click.ClickException as error:
         shown = io.StringIO()
@@ -340,8 +367,7 @@ def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one r
         if {"-v", "--verbose"} & set(sys.argv if arguments is None else arguments):
             click.echo(redact(traceback.format_exc()), err=True)
             return 1
-        told = f"{type(error).__name__}: {redact(str(error))}"
-        click.echo(f"coco-diy: a fault of coco-diy's own, please report it: {told} "
-                   "(run again with -v for the traceback)", err=True)
+        _say(f"coco-diy: a fault of coco-diy's own, please report it: {type(error).__name__}: {redact(str(error))} "
+             "(run again with -v for the traceback)")
         return 1
     return 0

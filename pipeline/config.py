@@ -19,6 +19,10 @@ from pipeline._shares import SplitShares
 from pipeline.classes import ClassMap, ClassSpec, Names, align, read_names
 from pipeline.errors import ConfigError, UnknownNameError, unknown
 from pipeline.schema import Split, Task
+from pipeline.yaml_document import parse_yaml
+
+#: A text file of the user's that is larger is none; a split table of a million groups is smaller.
+_MAX_TEXT = 256 << 20
 
 
 class _Model(pydantic.BaseModel):
@@ -209,18 +213,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
     Raises `ConfigError` with file, line and the nearest key.
     """
-    import yaml
-
     where = os.fspath(path)
-    text = read_text(where, "config")
-    try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        node = yaml.compose(text, Loader=loader)
-        data = yaml.load(text, Loader=loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{where}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
+    node, data = parse_yaml(read_text(where, "config"), where)
     no_key_twice(node, where)
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: holds no config; start from `coco-diy init`")
@@ -243,16 +237,14 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     """A copy of `data` with every ``key.path=value`` set; raises `ConfigError` for one that is not of that form."""
     import copy
 
-    import yaml
-
     result = copy.deepcopy(dict(data))
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path.strip("."):
             raise ConfigError(f"--set {override}: must be key.path=value, as in --set target.images=symlink")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = parse_yaml(text, "--set")[1]
+        except ConfigError:
             raise ConfigError(f"--set {override}: the value is not valid YAML; put it in quotes") from None
         *parents, last = path.split(".")
         place = result
@@ -270,7 +262,11 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
 def read_text(path: str, what: str) -> str:
     """The text of a small UTF-8 file of the user's; `what` names it in the error."""
     try:
-        return Path(path).expanduser().read_bytes().decode("utf-8-sig")
+        with Path(path).expanduser().open("rb") as file:
+            data = file.read(_MAX_TEXT + 1)
+        if len(data) > _MAX_TEXT:
+            raise ConfigError(f"{path}: the {what} file is larger than {_MAX_TEXT >> 20} MiB; is it the right one?")
+        return data.decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such {what} file") from None
     except UnicodeDecodeError:

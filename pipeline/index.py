@@ -146,9 +146,15 @@ def scan(
 
 def _list_all(jobs: list[tuple[str, frozenset[str] | None, bool]], keep: str | None) -> list[Listing]:
     """Listings of folders; of single files, joined by NUL, where there are no suffixes to look for."""
-    return [storage.locate("/").listing_of([path.removeprefix("/") for path in place.split("\0")])
-            if suffixes is None else storage.locate(place, keep).listing(suffixes, with_stats=stats)
-            for place, suffixes, stats in jobs]
+    found = []
+    for path, suffixes, stats in jobs:
+        if suffixes is None:
+            found.append(storage.locate("/").listing_of([one.removeprefix("/") for one in path.split("\0")]))
+            continue
+        place = storage.locate(path, keep)
+        # Elsewhere than in a folder sizes come along, and batches of label files are cut by them.
+        found.append(place.listing(suffixes, with_stats=stats or (len(suffixes) == 1 and place.local is None)))
+    return found
 
 
 def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -144,6 +145,8 @@ class Job:
             return replace(self, sources=sources)
         specs = list(self.specs) if self.specs is not None else None
         maps = map_classes(self.config, specs, [s.names.names for s in sources if s.names])
+        if self.task is Task.POSE:
+            _same_keypoints(sources, maps)
         return replace(self, sources=sources, maps=maps)
 
 
@@ -164,6 +167,27 @@ class Job:
         return replace(self, maps=maps)
 
 
+def _same_keypoints(sources: Sequence[SourceJob], maps: Sequence[ClassMap]) -> None:
+    """Refuse sources whose keypoints differ: rows of both would be read by the facts of one."""
+    first = sources[0]
+    for source in sources[1:]:
+        for what in ("kpt_shape", "flip_idx"):
+            one, other = (getattr(s.names, what) for s in (first, source))
+            if one != other:
+                told = (f"{s.source.name} has {list(v) if v else 'none'}" for s, v in ((first, one), (source, other)))
+                raise ConfigError(f"source: the sources of one subset have the same {what}, but {' and '.join(told)}; "
+                                  "correct the names YAML of one, or build two subsets")
+    called: dict[int, tuple[str, tuple[str, ...]]] = {}
+    for source, classes in zip(sources, maps, strict=True):
+        for number, points in (source.names.kpt_names if source.names else {}).items():
+            new = classes.lut[number] if number < len(classes.lut) else -1
+            name, before = called.setdefault(new, (source.source.name, points))
+            if new >= 0 and before != points:
+                raise ConfigError(f"source: the keypoints of class {classes.names[new]!r} have other names or another "
+                                  f"order in {source.source.name} than in {name}; correct kpt_names of one, or build "
+                                  "two subsets")
+
+
 def _short(text: str) -> str:
     from pipeline.digest import digest_of
 
@@ -175,6 +199,8 @@ def resolve(config: Config) -> Job:
 
     Raises `UsageError`s: an unknown class, format or name stops here, before anything is read.
     """
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        raise ConfigError(f"the locale's encoding is {encoding}: names of files would be misread; set PYTHONUTF8=1")
     workdir = storage.local_path(config.workdir)
     exporters.load(config.target.format)
     sources = tuple(_source(source, workdir) for source in config.sources)
@@ -303,12 +329,13 @@ def _no_split_within_another(found: Sequence[_Found]) -> None:
     for split, labels, images, *_ in found:
         for other, other_labels, other_images, *__ in found:
             for inner, outer, what in ((labels, other_labels, "labels"), (images, other_images, "images")):
-                if split != other and inner and outer and inner.url != outer.url and _is_below(inner, outer):
+                if split != other and inner and outer and inner.url != outer.url and is_below(inner, outer):
                     raise ConfigError(f"source.splits: the {what} of {split}, {inner.url}, lie in those of {other}, "
                                       f"{outer.url}, so they would be in both; give each split a folder of its own")
 
 
-def _is_below(place: Location, other: Location) -> bool:
+def is_below(place: Location, other: Location) -> bool:
+    """Whether the folder `place` lies in the folder `other`, links followed."""
     if place.local is not None and other.local is not None:
         return storage.within(place.local, other.local)
     rest = place.key_path.removeprefix(f"{other.key_path}/")

@@ -6,16 +6,15 @@ and WebP files are looked at here. HEIC and HEIF are beyond Pillow: of them only
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
+
+from pipeline.pictures import MAX_PIXELS, opened
 
 #: Bytes at the beginning that nearly always hold the header; a large colour profile may need more.
 HEAD_BYTES = 64 << 10
 TAIL_BYTES = 64
 #: Ultralytics leaves out images with a side under this (`verify_image_label`).
 MIN_SIDE = 10
-#: More are not decoded: they would take a gigabyte of memory.
-MAX_PIXELS = 1 << 28
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
 
@@ -73,10 +72,8 @@ def by_decoding(data: bytes) -> Look:
     if look.width * (look.height or 0) > MAX_PIXELS:
         return Look("image_too_large", f"has {look.width} x {look.height} pixels, too many to decode; look at headers "
                     "only, with --set select.check_images=header", look.width, look.height)
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with opened(data) as image:
             image.load()
     except Exception as error:  # noqa: BLE001 - Pillow's plug-ins raise anything, from struct.error to SyntaxError
         cut = "truncated" in str(error)
@@ -110,11 +107,8 @@ def _has_end_within(data: bytes) -> bool:
 
 def _open(head: bytes) -> tuple[int, int] | None:
     """Width and height as Pillow reads them from the beginning of an image; None where it cannot."""
-    from PIL import Image
-
-    Image.MAX_IMAGE_PIXELS = None  # its guard warns through a global; `MAX_PIXELS` is ours
     try:
-        with Image.open(io.BytesIO(head)) as image:
+        with opened(head) as image:
             return image.size
-    except Exception:  # noqa: BLE001 - Pillow's plug-ins raise anything, from struct.error to SyntaxError
+    except Exception:  # noqa: BLE001 - see `opened`
         return None

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from PIL import Image
 
     Floats = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
 
+#: More are not decoded: they would take a gigabyte of memory.
+MAX_PIXELS = 1 << 28
 _ORIENTATION = 0x0112  # the EXIF tag
 #: For each EXIF orientation: whether x and y change places, then whether x, then whether y runs the other way.
 _TURNS = {1: (False, False, False), 2: (False, True, False), 3: (False, True, True), 4: (False, False, True),
@@ -48,20 +54,38 @@ class Picture:
         return turned
 
 
+#: What trainers read of what Pillow reads, as Pillow calls it: DNG is a TIFF, MPO a JPEG. Others are not even tried:
+#: some run programs (EPS: Ghostscript), and none is an image to a trainer (Ultralytics: `IMG_FORMATS`).
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000")
+
+
+@contextlib.contextmanager
+def opened(data: bytes, formats: Sequence[str] = _FORMATS) -> Iterator[Image.Image]:
+    """The image that `data`, a file or its first bytes, begins; no pixel is decoded yet.
+
+    How large it is, is for the caller to judge before it decodes. Raises whatever Pillow's plug-ins raise: OSError,
+    SyntaxError, struct.error, …
+    """
+    from PIL import Image, features
+
+    Image.MAX_IMAGE_PIXELS = None  # its guard is a global that warns, or refuses to tell the size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        known = [f for f in formats if f != "AVIF" or features.check("avif")]  # it came with Pillow 11.3
+        with Image.open(io.BytesIO(data), formats=known) as image:
+            yield image
+
+
 def picture_of(data: bytes) -> Picture | None:
     """The picture that `data`, a file or its first bytes, begins; None where that cannot be told."""
-    import io
-
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a very large picture is no attack here: no pixel is decoded
-            with Image.open(io.BytesIO(data)) as image:
-                width, height = image.size
-                # The base class's: that of a PNG decodes all pixels to find what stands behind them.
-                orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
-    except Exception:  # noqa: BLE001 - Pillow raises what its plug-ins raise: OSError, SyntaxError, struct.error, …
+        with opened(data) as image:
+            width, height = image.size
+            # The base class's: that of a PNG decodes all pixels to find what stands behind them.
+            orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - see `opened`
         return None
     return Picture(width, height, orientation if orientation in _TURNS else 1)
 
@@ -97,16 +121,13 @@ def unpacked(text: bytes, most: int | None = None) -> bytes | None:
 
 def mask_of(data: bytes) -> Bools | None:
     """The pixels of a PNG image that are not 0, shape (height, width); None for data that are no such image."""
-    import io
-
     import numpy as np
-    from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # here pixels are decoded: a picture of gigabytes is refused
-            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-                plain = image if image.mode in ("1", "L", "P", "I", "I;16") else image.convert("L")
-                return np.asarray(np.asarray(plain) != 0)
-    except Exception:  # noqa: BLE001 - Pillow raises what its plug-ins raise: OSError, SyntaxError, struct.error, …
+        with opened(data, ("PNG",)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return None
+            plain = image if image.mode in ("1", "L", "P", "I", "I;16") else image.convert("L")
+            return np.asarray(np.asarray(plain) != 0)
+    except Exception:  # noqa: BLE001 - see `opened`
         return None

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from pipeline.tally import WATCHING, files_counted
+from pipeline.text import printable
 
 _SHOW_AFTER_S = 1.0
 _BAR_EVERY_S = 0.2
@@ -51,6 +52,7 @@ class Progress:
         """
         if self._quiet:
             return Step()
+        name = printable(name)
         if self._stream.isatty():
             step: _Watched = _Bar(self._stream, name, total, unit)
         else:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import plural
+from pipeline.text import markdown, printable
+from pipeline.yaml_document import dump_yaml
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,6 +72,9 @@ DROPS = {
     "other_classes": "of other classes",
     "duplicates": "duplicates dropped",
     "background": "without an object",
+    "elsewhere": "labelled in another split or source, so no backgrounds",
+    "unwritable": "with a wanted object that the target cannot hold, so no backgrounds",
+    "unread": "with a label that was left out, so no backgrounds",
     "no_image": "without an image file",
     "vanished": "gone since they were listed",
     "without_image": "of labels without image",
@@ -105,7 +111,7 @@ def table(
 
 
 def _cell(value: str | int) -> str:
-    return f"{value:,}" if isinstance(value, int) else value
+    return f"{value:,}" if isinstance(value, int) else printable(value)
 
 
 def size(count: int) -> str:
@@ -148,7 +154,7 @@ def plan_text(data: dict[str, Any]) -> str:
     """What `coco-diy plan` prints."""
     verdict = (f"A build would change {data['changes']:,} files at {data['target']}." if data["changes"]
                else f"A build would change nothing at {data['target']}.")
-    foreign = "".join(f"\nin the way: {path}" for path in data["foreign"][:10])
+    foreign = "".join(f"\nin the way: {printable(path)}" for path in data["foreign"][:10])
     return f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n{_fetch_text(data)}{verdict}{foreign}"
 
 
@@ -194,8 +200,6 @@ def _lost(counts: dict[str, int]) -> list[tuple[int, str]]:
 
 def dataset_record(facts: dict[str, Any]) -> str:
     """The record of a subset in Markdown: what made it and what is in it; the same facts make the same text."""
-    import yaml
-
     splits = list(facts["subset"])
     header = ["id", "class", "made of", *[f"{s} {what}" for s in splits for what in ("images", "objects")]]
     rows: list[list[str | int]] = []
@@ -210,13 +214,14 @@ def dataset_record(facts: dict[str, Any]) -> str:
         counts_of = facts[what]
         balance += [[what, "in the source", counts_of["source"]], ["", "kept", counts_of["kept"]],
                     *(_loss_row(n, words) for n, words in _lost(counts_of))]
-    config = yaml.safe_dump(facts["config"], sort_keys=False, allow_unicode=True)
+    config = dump_yaml(facts["config"])
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", config)), default=0))
     return ("# What this dataset is made of\n\n"
             f"Made by {facts['tool']} from {plural(facts['label_files'], 'label file')}; "
             "a build writes this file anew.\n"
             f"Digest of the names and contents of these label files: `{facts['fingerprint']}`\n\n"
             f"{_markdown(header, rows)}\n\n{_markdown(['', 'what became of it', 'count'], balance)}\n\n"
-            f"The config, without what does not decide about the files:\n\n```yaml\n{config}```\n")
+            f"The config, without what does not decide about the files:\n\n{fence}yaml\n{config}{fence}\n")
 
 
 def _loss_row(count: int, words: str) -> list[str | int]:
@@ -224,7 +229,8 @@ def _loss_row(count: int, words: str) -> list[str | int]:
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
-    lines = [list(header), ["---"] * len(header), *[[_cell(c).replace("|", "\\|") for c in row] for row in rows]]
+    cells = [[f"{c:,}" if isinstance(c, int) else markdown(c) for c in row] for row in rows]
+    lines = [list(header), ["---"] * len(header), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -249,7 +255,7 @@ def build_text(data: dict[str, Any]) -> str:
     head = f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n"
     if data["status"] == "failed":
         failed = list(data["failed"].items())
-        listed = "\n".join(f"failed: {path}: {reason}" for path, reason in failed[:10])
+        listed = "\n".join(printable(f"failed: {path}: {reason}") for path, reason in failed[:10])
         return f"{head}{listed}\n{plural(len(failed), 'file')} failed; run the same command again to do just these."
     return f"{head}Built {data['target']}."
 
@@ -277,7 +283,7 @@ def _by_source(source: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def verify_text(data: dict[str, Any]) -> str:
     """What `coco-diy verify` prints."""
-    lines = [f"{d['path']}: {d['detail']}" for d in data["listed"][:20]]
+    lines = [printable(f"{d['path']}: {d['detail']}") for d in data["listed"][:20]]
     if len(data["listed"]) > 20:
         lines.append(f"… and {plural(len(data['listed']) - 20, 'more file')}; all with --json")
     if data.get("repaired"):

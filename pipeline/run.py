@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline import _losses
 from pipeline._checking import diff_targets, last_run, open_target, refuse_busy, verify_target
+from pipeline._fitness import refuse_unfit
 from pipeline._planning import Planned, plan_report, plan_subset, refuse
 from pipeline._publish import PROBLEMS, apply_plan, commit, gather, is_current_recipe, nothing_to_do, reclaim, record
 from pipeline._source import (
@@ -204,4 +205,5 @@ def _plan(
     planned = plan_subset(job, infos, state, engine, progress, suspects, fetched=fetched)
     report = plan_report(job, infos, planned, state.manifest)
     refuse(job, planned)
+    refuse_unfit(job, planned)
     return planned, report

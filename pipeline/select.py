@@ -7,7 +7,7 @@ images those rows bring along, with a counted reason for every drop.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -112,11 +112,14 @@ class Choice:
     problems: list[tuple[str, str]] = field(default_factory=list)
 
 
-def choose(rows: pa.Table, images: pa.Table, *, backgrounds: str, need_image: bool) -> Choice:
+def choose(
+    rows: pa.Table, images: pa.Table, *, backgrounds: str, need_image: bool, never: Mapping[str, pa.Array] | None = None
+) -> Choice:
     """Which of a bucket's `images` the kept `rows` bring along.
 
     `backgrounds`: ``none``, ``unlabelled`` (images without any object in the source) or ``all`` (also those whose
-    objects are all of other classes). With `need_image` a label without an image is a problem, not a choice.
+    objects are all of other classes). Images of the keys in `never` are no backgrounds all the same, for the reason
+    that they stand under. With `need_image` a label without an image is a problem, not a choice.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -130,11 +133,17 @@ def choose(rows: pa.Table, images: pa.Table, *, backgrounds: str, need_image: bo
     unlabelled = pc.is_in(state, pa.array([LabelState.MISSING.value, LabelState.EMPTY.value]))
     corrupt = pc.equal(state, LabelState.CORRUPT.value)
     wanted = has_rows
-    if backgrounds != "none":
-        background = pc.and_(pc.invert(has_rows), pc.and_(has_image, pc.invert(corrupt)))
-        wanted = pc.or_(has_rows, background if backgrounds == "all" else pc.and_(background, unlabelled))
     choice = Choice(images.slice(0, 0))
-    others = pc.invert(wanted)
+    others = pc.invert(has_rows)
+    if backgrounds != "none":
+        background = pc.and_(others, pc.and_(has_image, pc.invert(corrupt)))
+        background = background if backgrounds == "all" else pc.and_(background, unlabelled)
+        others = pc.and_not(others, background)
+        for reason, excluded in (never or {}).items():
+            unfit = pc.and_(background, pc.is_in(keys, excluded))
+            choice.dropped[reason] = int(pc.sum(unfit).as_py() or 0)
+            background = pc.and_not(background, unfit)
+        wanted = pc.or_(has_rows, background)
     for reason, marked in (
         ("corrupt", corrupt),
         ("background", unlabelled),

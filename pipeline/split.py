@@ -136,21 +136,26 @@ def _rarest_first(left: Sequence[int]) -> Iterable[int]:
 def read_table(text: str, where: str) -> dict[str, str]:
     """The split of each group in a split table; `where` is how the user calls the file. Raises `ConfigError`."""
     import csv
+    import io
 
     found: dict[str, str] = {}
-    lines = csv.reader(text.splitlines())
-    for number, line in enumerate(lines, 1):
-        if number == 1:
-            if ",".join(line) != HEADER:
-                raise ConfigError(f"{where}:1: the first line of a split table is `{HEADER}`")
-            continue
-        if not line:
-            continue
-        if len(line) != 2 or line[1] not in ("train", "val", "test"):
-            raise ConfigError(f"{where}:{number}: not `group,split` with train, val or test")
-        if found.get(line[0], line[1]) != line[1]:
-            raise ConfigError(f"{where}:{number}: the group {line[0]!r} is in {found[line[0]]} already")
-        found[line[0]] = line[1]
+    lines = csv.reader(io.StringIO(text, newline=""))  # a group's name may hold line ends
+    try:
+        for line in lines:
+            number = lines.line_num
+            if not found and number == 1:
+                if ",".join(line) != HEADER:
+                    raise ConfigError(f"{where}:1: the first line of a split table is `{HEADER}`")
+                continue
+            if not line:
+                continue
+            if len(line) != 2 or line[1] not in ("train", "val", "test"):
+                raise ConfigError(f"{where}:{number}: not `group,split` with train, val or test")
+            if found.get(line[0], line[1]) != line[1]:
+                raise ConfigError(f"{where}:{number}: the group {line[0]!r} is in {found[line[0]]} already")
+            found[line[0]] = line[1]
+    except csv.Error as error:
+        raise ConfigError(f"{where}:{lines.line_num}: is no CSV file ({error})") from None
     return found
 
 

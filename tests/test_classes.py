@@ -108,7 +108,17 @@ ERRORS = {
     "flip_idx short": ("names: [a]\nkpt_shape: [3, 3]\nflip_idx: [0, 1]\n", "x.yaml", "each of 0 to 2 once"),
     "kpt_names by name": ("names: [a]\nkpt_shape: [1, 3]\nkpt_names: {a: [nose]}\n", "x.yaml", "kpt_names"),
     "kpt_names no list": ("names: [a]\nkpt_shape: [1, 3]\nkpt_names: {0: nose}\n", "x.yaml", "kpt_names"),
-    "a tag in what is read": ("names: [a]\nkpt_shape: !!python/tuple [17, 3]\n", "x.yaml", "kpt_shape"),
+    "a tag in what is read": ("names: [a]\nkpt_shape: !!python/tuple [17, 3]\n", "x.yaml:2",
+                              "holds a tag that is not plain YAML"),
+    "nested deeply": ("names: " + "[" * 100_000 + "]" * 100_000, "x.yaml:1", "nested more than 64 levels deep"),
+    "aliases": ("names: [p]\nkpt_shape: [1, 3]\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"a{i}: &a{i} [" + ", ".join([f"*a{i - 1}"] * 10) + "]\n" for i in range(1, 10)) + "kpt_names: {0: [*a9]}\n",
+        "x.yaml", "its aliases counted"),
+    "holds itself": ("names: &a [*a]\n", "x.yaml:1", "holds itself by an alias"),
+    "no such date": ("names: [a]\nkpt_shape: [2001-13-45, 3]\n", "x.yaml", "month must be"),
+    "no number": ("names: [a]\nkpt_shape: [0b_, 3]\n", "x.yaml", "put the value in quotes"),
+    "digits": ("names: [a]\nkpt_shape: [" + "9" * 5000 + ", 3]\n", "x.yaml", "put the value in quotes"),
+    "control character": ("names: [\x00]\n", "x.yaml", "not valid YAML"),
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.conftest import MakeSubset, Subset
 from tests.helpers import contents, make_tree, picture, write_file
@@ -138,3 +139,27 @@ def test_photographs_with_polygons_join_a_subset_of_coco_json(layout: str, tmp_p
         assert [(o["id"], o["image_id"], o["category_id"]) for o in data["annotations"]] == [
             (9, 7, 2), (1, 1, 1), (2, 1, 2)]
         assert [c["name"] for c in data["categories"]] == ["kite", "car"]
+
+
+@pytest.mark.parametrize(("facts", "row", "clause"), [
+    ({"kpt_shape": [3, 3]}, "0.5 0.5 2 0.6 0.6 2 0.4 0.4 2", "the same kpt_shape, but a has [2, 3] and b has [3, 3]"),
+    ({"kpt_shape": [2, 2]}, "0.5 0.5 0.6 0.6", "the same kpt_shape"),
+    ({"kpt_shape": [2, 3], "flip_idx": [0, 1]}, "0.5 0.5 2 0.6 0.6 2", "the same flip_idx, but a has [1, 0] and b"),
+    ({"kpt_shape": [2, 3]}, "0.5 0.5 2 0.6 0.6 2", "the same flip_idx, but a has [1, 0] and b has none"),
+    ({"kpt_shape": [2, 3], "flip_idx": [1, 0], "kpt_names": {0: ["right", "left"]}}, "0.5 0.5 2 0.6 0.6 2",
+     "the keypoints of class 'p' have other names"),
+    ({"kpt_shape": [2, 3], "flip_idx": [1, 0]}, "0.5 0.5 2 0.6 0.6 2", None),
+])
+def test_sources_have_the_same_keypoints(
+    tmp_path: Path, make_subset: MakeSubset, facts: dict[str, Any], row: str, clause: str | None
+) -> None:
+    """Rows of both are read by one kpt_shape: what differs is refused before anything is read."""
+    first = {"kpt_shape": [2, 3], "flip_idx": [1, 0], "kpt_names": {0: ["left", "right"]}}
+    sources = []
+    for name, told, points in (("a", first, "0.5 0.5 2 0.6 0.6 2"), ("b", facts, row)):
+        root = make_tree(tmp_path / name, {"t": {"x": f"0 0.5 0.5 0.2 0.2 {points}\n"}}, {"t": ("x.jpg",)}, ("p",))
+        write_file(root / "coco.yaml", yaml.safe_dump({"names": ["p"], **told}))
+        sources.append(entry(name, root, {"train": "t"}) | {"task": "pose"})
+    subset = make_subset(tmp_path, source=sources, classes=None)
+    told_of = subset.command("build", code=2 if clause else 0)
+    assert (clause or "") in told_of.err

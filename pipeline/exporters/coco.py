@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.schema import Task
+from pipeline.text import python_literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,10 +67,13 @@ def _mmdetection(dataset: Dataset, kind: str) -> bytes:
     """A fragment of a config for mmdetection 3; classes are in the order of the JSON's categories.
 
     Configs in one ``_base_`` may not share a key, and the one that people start from has dataloaders of its own: so
-    these keys have names of their own, and the head says what to write where.
+    these keys have names of their own, and the head says what to write where. mmengine fills in what stands in
+    ``{{ }}`` before Python reads the file, and a folder's path may hold a quote: so there are no braces here, and
+    Python is asked for the folder. A key that begins with two underscores is no part of the config.
     https://mmengine.readthedocs.io/en/latest/advanced_tutorials/config.html
     """
-    root = repr(dataset.root.rstrip("/"))[1:-1] if dataset.yaml == "absolute" else "{{ fileDirname }}"
+    root = python_literal(dataset.root.rstrip("/")) if dataset.yaml == "absolute" else (
+        "(lambda: 0).__code__.co_filename.rpartition('/')[0]  # where this file lies (mmengine 0.9 and newer)")
     files = {split: f"annotations/{kind}_{split}.json" for split in dataset.splits}
     lines = ["# Made by coco-diy; a build writes it anew. In a config of mmdetection:", "#",
              "# _base_ = ['the config that you start from', 'PATH/mmdetection.py']"]
@@ -80,12 +84,12 @@ def _mmdetection(dataset: Dataset, kind: str) -> bytes:
         if held is not None and split != "train":
             lines.append(f"# {split}_evaluator = dict(ann_file=_base_.subset_{held}_annotations)")
     lines += ["# model = ...  # num_classes where the model has it, as in roi_head=dict(bbox_head=dict(num_classes="
-              f"{len(dataset.maps[0].names)}))", "",
-              f"subset_metainfo = dict(classes=({', '.join(map(repr, dataset.maps[0].names))},))"]
+              f"{len(dataset.maps[0].names)}))", "", f"__root = {root}",
+              f"subset_metainfo = dict(classes=({', '.join(map(python_literal, dataset.maps[0].names))},))"]
     for split, file in files.items():
-        lines += [f"subset_{split} = dict(type='CocoDataset', data_root='{root}/', metainfo=subset_metainfo,",
+        lines += [f"subset_{split} = dict(type='CocoDataset', data_root=__root + '/', metainfo=subset_metainfo,",
                   f"{' ' * len(f'subset_{split} = dict(')}ann_file='{file}', data_prefix=dict(img='images/{split}/'))",
-                  f"subset_{split}_annotations = '{root}/{file}'"]
+                  f"subset_{split}_annotations = __root + '/{file}'"]
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -99,7 +103,7 @@ def _detectron2(dataset: Dataset, kind: str) -> bytes:
     lines = ["# Made by coco-diy; a build writes it anew. Run it before training, as in `import detectron2_datasets`.",
              "from pathlib import Path", "",
              "from detectron2.data.datasets import register_coco_instances", "",
-             f"root = {f'Path({root!r})' if absolute else 'Path(__file__).resolve().parent'}"]
+             f"root = {f'Path({python_literal(root)})' if absolute else 'Path(__file__).resolve().parent'}"]
     lines += [f"register_coco_instances(f'{{root.name}}_{split}', {{}}, "
               f"str(root / 'annotations/{kind}_{split}.json'), str(root / 'images/{split}'))"
               for split in dataset.splits]

@@ -13,7 +13,7 @@ import os
 from pipeline.errors import ConfigError
 from pipeline.redaction import redact_url
 from pipeline.storage._address import parse, protocol_of
-from pipeline.storage._base import SETTLE_NS, local_path, same_place, storage_error, within
+from pipeline.storage._base import SETTLE_NS, is_of_machine, local_path, same_place, storage_error, within
 from pipeline.storage._embedded import embedded_name, image_places
 from pipeline.storage._endpoints import refuse_plain
 from pipeline.storage._http import HttpFolder, RemoteZip, is_web
@@ -24,6 +24,7 @@ from pipeline.storage._location import Asked, Buffer, Fetched, Fingerprint, Loca
 from pipeline.storage._members import is_page
 from pipeline.storage._options import options_beside
 from pipeline.storage._pieces import write_pieces, write_zip
+from pipeline.storage._traits import Traits
 from pipeline.storage._unpacking import DIFFERENT, SAME, compare_unpacked
 from pipeline.storage._web import SCHEMES as WEB_SCHEMES
 from pipeline.storage._web import Limits, Transfer, Web, parse_range, validator
@@ -47,6 +48,7 @@ __all__ = [
     "Location",
     "Peeked",
     "Results",
+    "Traits",
     "Transfer",
     "Web",
     "ZipFolder",
@@ -56,6 +58,7 @@ __all__ = [
     "drop_kept",
     "embedded_name",
     "image_places",
+    "is_of_machine",
     "is_page",
     "local_path",
     "locate",

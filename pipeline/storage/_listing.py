@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pipeline.storage._base import SETTLE_NS, storage_error
 from pipeline.tally import WATCHING, count_files
 
+#: What `is_nobodys` looks for: how a name begins, and folders.
+_NOBODYS = ("._", "__MACOSX/", ".AppleDouble/", "@eaDir/")
 #: Files in a chunk; in the largest chunks half of the stats are another process's.
 _STEP = 65_536
 _SHARE = 32_768
@@ -81,9 +83,16 @@ class Listing:
         self.settled = max((max(s[2::4], default=0) for s in changed), default=0) <= self.started_ns - SETTLE_NS
 
     def take(self, names: list[str], stats: list[int] | array[int], *, with_stats: bool) -> None:
-        """Move `names` and their `stats` (four numbers each) into a chunk; both lists are empty afterwards."""
+        """Move `names` and their `stats` (four numbers each) into a chunk; both lists are empty afterwards.
+
+        Files that `is_nobodys` are passed over.
+        """
+        text = "\0".join(names)
+        if any(mark in text for mark in _NOBODYS):
+            _keep_only([i for i, name in enumerate(names) if not is_nobodys(name)], names, stats, with_stats)
+            text = "\0".join(names)
         try:
-            blob = "\0".join(names).encode()
+            blob = text.encode()
         except UnicodeEncodeError:
             _drop_undecodable(names, stats, self, with_stats)
             blob = "\0".join(names).encode()
@@ -149,7 +158,8 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
                         below.append(name)
                     continue
                 if not _leads_to(entry.is_file):
-                    listing.odd.append((prefix + name, _odd(entry)))
+                    if not is_nobodys(prefix + name):
+                        listing.odd.append((prefix + name, _odd(entry)))
                     continue
                 names.append(name)
                 if len(names) >= _STEP:
@@ -284,6 +294,20 @@ def _odd(entry: os.DirEntry[str]) -> str:
     return "not_a_file"
 
 
+def is_nobodys(path: str) -> bool:
+    """Whether a system made the file beside another, with its name: macOS (on sticks, on shares and in archives,
+    AppleDouble), netatalk, or a Synology server, whose thumbnails are images.
+    """
+    double, *folders = _NOBODYS
+    return f"/{path}".rpartition("/")[2].startswith(double) or any(f"/{name}" in f"/{path}" for name in folders)
+
+
+def _keep_only(good: list[int], names: list[str], stats: list[int] | array[int], with_stats: bool) -> None:
+    names[:] = [names[i] for i in good]
+    if with_stats:
+        stats[:] = array("q", [v for i in good for v in stats[4 * i : 4 * i + 4]])
+
+
 def _drop_undecodable(names: list[str], stats: list[int] | array[int], listing: Listing, with_stats: bool) -> None:
     good: list[int] = []
     for i, name in enumerate(names):
@@ -292,9 +316,7 @@ def _drop_undecodable(names: list[str], stats: list[int] | array[int], listing: 
             good.append(i)
         except UnicodeEncodeError:
             listing.odd.append((name.encode(errors="surrogateescape").decode(errors="backslashreplace"), "not_utf8"))
-    names[:] = [names[i] for i in good]
-    if with_stats:
-        stats[:] = array("q", [v for i in good for v in stats[4 * i : 4 * i + 4]])
+    _keep_only(good, names, stats, with_stats)
 
 
 def list_names(folder: str) -> set[str]:

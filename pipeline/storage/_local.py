@@ -12,6 +12,7 @@ from pipeline.storage import _arriving, _listing, _locks, _reading, _writing
 from pipeline.storage._base import local_path
 from pipeline.storage._listing import Listing
 from pipeline.storage._location import Buffer, Fetched, Fingerprint, Location, Peeked, Results
+from pipeline.storage._traits import Traits, traits_of
 
 
 class LocalFolder(Location):
@@ -151,6 +152,10 @@ class LocalFolder(Location):
         """See `Location.publish_folders`."""
         assert staging.local is not None
         _writing.publish_folders(staging.local, self.local, folders)
+
+    def traits(self, scratch: str) -> Traits:
+        """See `Location.traits`."""
+        return traits_of(self._at(scratch))
 
     def sync(self, folders: Sequence[str] = ()) -> None:
         """See `Location.sync`."""

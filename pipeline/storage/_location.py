@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pipeline.errors import StorageError
 from pipeline.storage._listing import Listing
+from pipeline.storage._traits import Traits
 from pipeline.storage._web import Limits
 
 T = TypeVar("T")
@@ -186,6 +187,9 @@ class Location:
 
         A file that cannot be read gives empty bytes, zeros and a reason: ``vanished``, ``changed`` (while it was
         read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``damaged``, ``not_a_file``.
+
+        Where sizes are known only when files are read, as in a folder, no file is read any more once there are `most`
+        bytes: there are then fewer contents than `paths`.
         """
         raise self._cannot("be read")
 
@@ -287,6 +291,11 @@ class Location:
         Raises `StorageError` where one stands in the way.
         """
         raise self._cannot("be written to")
+
+    def traits(self, scratch: str) -> Traits:
+        """What names and links the place takes; where that must be tried, files are made in the folder `scratch`."""
+        del scratch
+        return Traits()
 
     def sync(self, folders: Sequence[str] = ()) -> None:
         """Return when all that was written here will outlive a power cut, also below `folders` that lie elsewhere."""

@@ -11,13 +11,16 @@ import struct
 import time
 from array import array
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from pipeline.errors import StorageError
 from pipeline.stop import STOP, check_stop
 from pipeline.storage._base import SETTLE_NS, storage_error
 from pipeline.storage._location import Buffer, Fetched, Fingerprint, Peeked
 from pipeline.tally import count_file
+
+#: A file larger than this is no image.
+MAX_BYTES = 1 << 30
+NOT_READ = "is a pipe or a device, and such are not read"
 
 
 def read_many(
@@ -71,6 +74,16 @@ def read_many(
     finally:
         os.close(directory)
     return contents, array("q", stats), failed
+
+
+def open_file(path: str) -> int:
+    """A descriptor of a file for reading; raises OSError, too, for a pipe or a device, which could keep us waiting."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.ENODEV, NOT_READ)
+    return fd
 
 
 class _Unfit(Exception):  # noqa: N818 - a reason, not a fault
@@ -130,7 +143,8 @@ def fingerprints(folder: str, names: Sequence[str]) -> list[Fingerprint | None]:
 def read_whole(path: str) -> bytes | None:
     """The bytes of one file, or None where it is not there."""
     try:
-        return Path(path).read_bytes()
+        with open(open_file(path), "rb") as file:
+            return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -154,19 +168,26 @@ def fetch_many(root: str, paths: Sequence[str]) -> Iterator[Fetched]:
         check_stop()
         full = os.path.join(root, path)
         try:
-            data = Path(full).read_bytes()
+            with open(open_file(full), "rb") as file:
+                fitting = os.fstat(file.fileno()).st_size <= MAX_BYTES
+                data = file.read() if fitting else b""
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
-                raise storage_error(error, full, "read") from None
-            yield Fetched(i, reason=os.strerror(error.errno or 0))
+            yield Fetched(i, reason=_reason(error, full))
         else:
-            yield Fetched(i, data)
+            yield Fetched(i, data, None if fitting else f"is larger than {MAX_BYTES >> 30} GiB: no image")
+
+
+def _reason(error: OSError, path: str) -> str:
+    """Why one file cannot be read; what would meet every file is raised."""
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
+        raise storage_error(error, path, "read") from None
+    return NOT_READ if error.errno == errno.ENODEV else os.strerror(error.errno or 0)
 
 
 def mapped(path: str) -> Buffer:
     """See `Location.mapped`."""
     try:
-        with open(path, "rb") as file:
+        with open(open_file(path), "rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError:  # an empty file cannot be mapped
         return b""
@@ -180,7 +201,7 @@ def peek_many(root: str, paths: Sequence[str], head: int, tail: int) -> Iterator
         check_stop()
         full = os.path.join(root, path)
         try:
-            fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = open_file(full)
             try:
                 size = os.fstat(fd).st_size
                 first = os.pread(fd, head, 0)
@@ -188,9 +209,7 @@ def peek_many(root: str, paths: Sequence[str], head: int, tail: int) -> Iterator
             finally:
                 os.close(fd)
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
-                raise storage_error(error, full, "read") from None
-            yield Peeked(i, reason=os.strerror(error.errno or 0))
+            yield Peeked(i, reason=_reason(error, full))
         else:
             yield Peeked(i, size, first, last)
 
@@ -198,7 +217,7 @@ def peek_many(root: str, paths: Sequence[str], head: int, tail: int) -> Iterator
 def read_parts(path: str, parts: Sequence[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
     """Parts of one file, in order; raises `StorageError` where it cannot be read, or ends before the last."""
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(open_file(path), "rb", buffering=0) as file:
             for i, (start, stop) in enumerate(parts):
                 check_stop()
                 data = os.pread(file.fileno(), stop - start, start)
@@ -218,7 +237,7 @@ def content_digest(path: str) -> bytes | None:
 
     state = xxhash.xxh3_128()
     try:
-        with open(path, "rb") as file:
+        with open(open_file(path), "rb") as file:
             while data := file.read(1 << 20):
                 check_stop()
                 state.update(data)

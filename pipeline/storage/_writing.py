@@ -200,7 +200,7 @@ def _source_refused(source: str) -> bool:
 
 
 def _copy_one(source: str, temporary: str, fd: int, size: int | None, digest: Digest) -> str | None:
-    inp = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    inp = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait
     try:
         if size is None:
             size = os.fstat(inp).st_size

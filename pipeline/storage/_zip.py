@@ -22,7 +22,7 @@ from pipeline.redaction import redact_url
 from pipeline.stop import STOP, check_stop
 from pipeline.storage import _members
 from pipeline.storage._base import hits_all, local_path, storage_error
-from pipeline.storage._listing import Listing
+from pipeline.storage._listing import Listing, is_nobodys
 from pipeline.storage._location import Fetched, Fingerprint, Location
 from pipeline.storage._members import (
     CRC,
@@ -36,6 +36,7 @@ from pipeline.storage._members import (
     lead_of,
     unpack,
 )
+from pipeline.storage._reading import MAX_BYTES
 from pipeline.storage._writing import replace_with
 from pipeline.tally import count_file
 
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 SCHEME = "zip://"
-#: A file larger than this is no image.
-MAX_BYTES = 1 << 30
 ONLY_ZIP = "only zip archives are read in place; unpack this one, as by `tar xf`, and name the folder"
 _VERSION = 1
 _OTHERS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
@@ -253,7 +252,8 @@ class ZipFolder(Location):
         table, prefix = self.table(), self.prefix
         found, skip = Listing(self.url), len(self.prefix)
         found.odd = [(name.removeprefix(prefix), reason) for name, reason in table.odd
-                     if name.startswith(prefix) and name[name.rfind(".") :].lower() in suffixes]
+                     if name.startswith(prefix) and name[name.rfind(".") :].lower() in suffixes
+                     and not is_nobodys(name)]
         found.odd.sort()
         endings = tuple(suffixes)
         rows = [i for i, name in enumerate(table.names) if name.startswith(prefix) and (

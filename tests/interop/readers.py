@@ -68,6 +68,16 @@ def mmdetection_coco(fragment: str, split: str) -> Found:
     return {"images": len(dataset), "objects": found, "classes": classes}
 
 
+def mmengine_config(fragment: str) -> Found:
+    """What `mmengine.config.Config` makes of a file: its values, and its lines filled in by names in ``{{ }}``."""
+    sys.modules.setdefault("cv2", types.ModuleType("cv2"))
+    from mmengine.config import Config
+
+    made = Config.fromfile(fragment)
+    return {"classes": list(made.subset_metainfo["classes"]), "keys": sorted(made.keys()),
+            "root": made.get("subset_train", {}).get("data_root")}
+
+
 def ultralytics_rows(yaml: str, task: str) -> Found:
     """`check_det_dataset` and `YOLODataset`: by split what it takes, and what it holds to be damaged."""
     from ultralytics.data.dataset import YOLODataset

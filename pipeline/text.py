@@ -1,0 +1,46 @@
+"""Text from outside in what we write: for a terminal, Markdown, JSON and Python, a name is data and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+
+#: What a terminal would obey or hide: control characters (C0, DEL, C1), line and paragraph separators, marks of the
+#: direction of writing, invisible characters but for those that join letters, and halves of surrogate pairs.
+_UNPRINTABLE = ("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+                "\U000e0000-\U000e007f]")
+_ANY = re.compile(_UNPRINTABLE)
+_BUT_LINE_ENDS = re.compile(f"(?!\n){_UNPRINTABLE}")
+#: What may mean something in a line of Markdown. An underscore between letters does not, and stands in many a name.
+_MARKUP = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.|@|^\s|\s$")
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""`text` for one line of a terminal, or with `lines` for as many as it has: what else would act there is escaped.
+
+    An escape sequence becomes ``\x1b[2J``, a byte of a name that is no UTF-8 ``\xff``.
+    """
+    return (_BUT_LINE_ENDS if lines else _ANY).sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8
+        code -= 0xDC00
+    return found[0].encode("unicode_escape").decode() if code > 0xFF else {9: "\\t", 10: "\\n", 13: "\\r"}.get(
+        code, f"\\x{code:02x}")
+
+
+def printable_json(document: str) -> str:
+    """A JSON document, as `json.dumps` makes it, whose strings hold nothing that a terminal would obey."""
+    return _BUT_LINE_ENDS.sub(lambda found: json.dumps(found[0])[1:-1], document)
+
+
+def markdown(text: str) -> str:
+    """`text` within a line or a table's cell of Markdown, shown as it is: no markup, no HTML, no link."""
+    return _MARKUP.sub(lambda found: "".join(f"&#{ord(c)};" for c in found[0]), printable(text))
+
+
+def python_literal(text: str) -> str:
+    """`text` as a literal of Python that holds no brace, for some readers fill in what stands in ``{{ }}``."""
+    return repr(text).replace("{", "\\x7b").replace("}", "\\x7d")
