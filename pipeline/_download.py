@@ -186,7 +186,7 @@ class Download:
             if transfer.reason and transfer.status == 200 and state.ranges:  # no ranges here: from the start again
                 raise _Whole
             if transfer.reason:
-                raise StorageError(transfer.reason)
+                raise storage.lost(transfer)
         if not state.ranges:  # not a byte came
             self._learn(first, state)
         if first.status == 200:  # where a server tells no size, it is what came
@@ -248,7 +248,7 @@ class Download:
             if transfer.status in (200, 416) or (transfer.status == 206 and another):
                 raise _Changed
             if transfer.reason:
-                raise StorageError(transfer.reason)
+                raise storage.lost(transfer)
 
     def _put(self, fd: int, offset: int, data: bytes) -> None:
         try:

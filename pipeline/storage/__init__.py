@@ -20,7 +20,7 @@ from pipeline.storage._local import LocalFolder
 from pipeline.storage._location import Asked, Buffer, Fetched, Fingerprint, Location, Peeked, Results
 from pipeline.storage._pieces import write_pieces, write_zip
 from pipeline.storage._web import SCHEMES as WEB_SCHEMES
-from pipeline.storage._web import Limits, Transfer, Web, parse_range, validator
+from pipeline.storage._web import Limits, Transfer, Web, lost, parse_range, validator
 from pipeline.storage._writing import replace_with
 from pipeline.storage._zip import ONLY_ZIP, ZipFolder, check_zip, split_url
 from pipeline.storage._zip import SCHEME as _ZIP
@@ -47,6 +47,7 @@ __all__ = [
     "local_path",
     "locate",
     "locate_below",
+    "lost",
     "parse_range",
     "redact",
     "replace_with",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.errors import ConfigError, StorageError
+from pipeline.errors import ConfigError, StorageError, UnavailableError
 from pipeline.stop import STOP, check_stop
 from pipeline.storage._base import redact
 from pipeline.storage._pace import Flow, Pace
@@ -75,6 +75,8 @@ class Transfer:
     reason: str | None = None
     #: Whether there was no answer, or none but that the server is busy, so that other requests need not be tried.
     lost: bool = False
+    #: Whether it was given up because the server is busy, ill or away: the same request may do later.
+    later: bool = False
     attempts: int = 0
     asked: int = 0
     begun: float = 0.0
@@ -330,6 +332,7 @@ class _Loop:
             cure = ("check the URL, the proxy, and the certificates" if hopeless else
                     f"{transfer.attempts} times in a row; run again later, it goes on where it was")
             transfer.reason = f"{_shown(transfer.url)}: {what}{': ' if hopeless else ', '}{cure}"
+            transfer.later = not hopeless
             transfer.lost = code != 0 or status in (200, 206, *_BUSY)
             self._hand(transfer)
             return
@@ -386,4 +389,4 @@ def _certificates() -> str | None:
 
 def lost(transfer: Transfer) -> StorageError:
     """The error of a transfer that was given up."""
-    return StorageError(transfer.reason or "")
+    return (UnavailableError if transfer.later else StorageError)(transfer.reason or "")
