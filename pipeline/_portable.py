@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
+from pipeline.job import marker_url
 from pipeline.schema import VERSION
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ def portable_config(job: Job) -> dict[str, Any]:
     """The config as plain data that means the same in every working directory of this machine."""
     data = job.config.model_dump(mode="json", by_alias=True)
     told = data["source"] if isinstance(data["source"], list) else [data["source"]]
-    specs = {s.source.name: s.spec for s in job.sources}
+    sources = {s.source.name: s for s in job.sources}
     for source in told:
-        spec = specs[source["name"]]
+        spec = sources[source["name"]].spec
         whole = formats.load(spec.format).WHOLE
         if source["names"] is not None:
             source["names"] = storage.local_path(source["names"])
@@ -32,6 +33,8 @@ def portable_config(job: Job) -> dict[str, Any]:
             s.split: {"annotations" if whole else "labels": s.labels, "images": _portable_images(s)}
             | ({"captions": s.captions} if s.captions else {}) for s in spec.splits}
         source.pop("root")
+        if source["marker"] is not None:
+            source["marker"] = marker_url(sources[source["name"]].source)
     data["target"]["root"], data["workdir"] = job.root, job.workdir
     if job.split_table is not None:
         data["split"]["table"] = job.split_table
@@ -43,9 +46,12 @@ def portable_config(job: Job) -> dict[str, Any]:
 def told_config(job: Job) -> dict[str, Any]:
     """The config as the record of the subset tells it: what decides about the files, but not where on a machine."""
     config = portable_config(job)
-    for key in ("workdir", "engine", "index", "fetch"):
+    for key in ("workdir", "engine", "index", "fetch", "runs"):
         config.pop(key, None)
-    config["target"].pop("root")
+    for key in ("root", "max_delete"):
+        config["target"].pop(key)
+    for source in config["source"] if isinstance(config["source"], list) else [config["source"]]:
+        source.pop("marker")
     if config["split"] is not None:
         config["split"].pop("table")
     if not job.several:

@@ -118,7 +118,7 @@ def source_digest(digests: Sequence[str | None]) -> str | None:
 
 
 def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
-    """Counts of the sources; bad rows are an error or, under `on_error: skip`, exit code 1."""
+    """Counts of the sources; bad rows are an error or, under `on_error: skip`, exit code 3."""
     report = Report({
         "index": [s.index_dir for s in job.sources] if job.several else job.sources[0].index_dir,
         "buckets": max(info.buckets for info in infos),
@@ -132,7 +132,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
         if not source.named and (beyond := count_beyond(source, info)):
             if fail:
                 raise DataError(_first_beyond(source, info, beyond))
-            report.ok = False
+            report.ok, report.incomplete = False, True
             report.warnings.append(f"{plural(beyond, 'row')} left out, of a class that is not in {source.source.names}")
         elif source.named and source.file_names is not None:
             report.warnings += _unlisted(source, info)
@@ -141,7 +141,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
         if bad and fail:
             raise DataError(_first_problem(info, bad, folder))
         if bad:
-            report.ok = False
+            report.ok, report.incomplete = False, True
             told = plural(bad, "bad row or file", "bad rows or files")
             report.warnings.append(f"{told} left out, listed in {folder}")
     for source, classes in zip(job.sources, job.maps, strict=False):

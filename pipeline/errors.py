@@ -15,7 +15,7 @@
     ├── LockError                exit code 5: another run uses the index or the target
     └── Interrupted              exit code 130 or 143: stopped by SIGINT or SIGTERM; running again goes on
 
-Exit code 0 is done, or nothing to do; 3 is done, but rows or files were skipped (`on_error: skip`), see `report.Report`.
+Exit code 0 is done, or nothing to do; 3 is done, but rows or files were skipped (`on_error: skip`): `report.Report`.
 
 The text of an error is one sentence that names the file (and line), what is wrong with it and the cure. It is printed
 as it stands, so it never holds a secret and never a traceback. `CocoDiyError.facts` takes it apart for programs.

@@ -136,11 +136,11 @@ def test_two_images_of_one_stem_stop_the_build(doubled: Subset) -> None:
 
 
 def test_two_images_of_one_stem_the_first_is_taken(doubled: Subset) -> None:
-    told = doubled.build("--set", "on_error=skip", code=1)
+    told = doubled.build("--set", "on_error=skip", code=3)
     assert told["ok"] is False
     assert contents(doubled.target) == BUILT
     assert any("with several" in w for w in told["warnings"])
-    again = doubled.build("--set", "on_error=skip", code=1)
+    again = doubled.build("--set", "on_error=skip", code=3)
     assert (again["status"], again["problems"]) == ("nothing to do", {"many_images": 1})
 
 
@@ -150,7 +150,7 @@ def test_a_label_without_image(own_subset: Subset) -> None:
     assert f"{own_subset.source}/images/val2017/v" in told.err
     assert "v.txt has no image" in told.err
     assert contents(own_subset.target) == {}
-    built = own_subset.build("--set", "on_error=skip", code=1)
+    built = own_subset.build("--set", "on_error=skip", code=3)
     expected = {p: c for p, c in BUILT.items() if p not in ("labels/val/v.txt", "images/val/v.jpg")}
     assert contents(own_subset.target) == expected
     assert +Counter(built["rows"]) == {"source": 19, "kept": 7, "other_classes": 10, "without_image": 2}
@@ -164,7 +164,7 @@ def test_a_label_without_image(own_subset: Subset) -> None:
 def test_an_image_that_goes_while_nobody_looks(own_subset: Subset) -> None:
     own_subset.build()
     (own_subset.source / "images/val2017/v.jpg").unlink()
-    assert own_subset.build("--set", "on_error=skip", code=1)["plan"]["delete"]["image"]["files"] == 1
+    assert own_subset.build("--set", "on_error=skip", code=3)["plan"]["delete"]["image"]["files"] == 1
     assert not (own_subset.target / "labels/val/v.txt").exists()
 
 

@@ -168,7 +168,7 @@ def test_images_that_are_looked_at_are_fetched_first(far: Subset, nginx: Nginx) 
     assert planned["problems"] == {}
     assert images_asked(nginx) <= 2
     assert "is no image" in far.command("build", *how, code=1).err
-    skipped = far.command("build", *how, "--set", "on_error=skip", code=1).json
+    skipped = far.command("build", *how, "--set", "on_error=skip", code=3).json
     assert skipped["images"]["image_unreadable"] == planned["fetch"]["images"]
 
 

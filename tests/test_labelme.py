@@ -74,7 +74,7 @@ def test_one_bad_file_or_shape_never_stops_a_run_that_skips(photos: Photos) -> N
     assert "photos/b.json: shape 2 (\"cat\"): its points are not a list" in told.err
     assert "4 more bad rows or files" in told.err
     assert contents(photos.target) == {}
-    done = photos.build("--set", "on_error=skip", code=1)
+    done = photos.build("--set", "on_error=skip", code=3)
     assert done["subset"]["train"]["objects"] == {"cat": 2}
     assert done["source"]["train"]["problems"] == {"not_json": 2, "not_labelme": 1, "points": 1, "shape_type": 1}
 

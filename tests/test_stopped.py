@@ -153,7 +153,7 @@ def test_a_folder_of_nothing_but_unreadable_names(tmp_path: Path, make_subset: M
     write_file(Path(os.fsdecode(os.fsencode(source / "labels/train2017") + b"/caf\xe9.txt")), "1 0.5 0.5 0.1 0.1\n")
     subset = make_subset(source)
     assert "has a name that is not UTF-8" in subset.command("index", code=1).err
-    told = subset.command("index", "--json", "--set", "on_error=skip", code=1).json
+    told = subset.command("index", "--json", "--set", "on_error=skip", code=3).json
     assert told["source"]["train"]["labels"] == {}
 
 

@@ -368,7 +368,7 @@ def test_a_dead_holder_is_known(options: Configure, monkeypatch: pytest.MonkeyPa
 def test_break_lock_on_the_command_line(options: Configure, town: Path, make_subset: MakeSubset) -> None:
     subset = make_subset(town, target={"root": SUBSET})
     storage.locate(SUBSET).write(".coco-diy/lock", b'{"host": "elsewhere", "process": 7, "where": "there", "id": "x"}')
-    assert "in use by process 7 on elsewhere" in subset.command("build", code=1).err
+    assert "in use by process 7 on elsewhere" in subset.command("build", code=5).err
     assert storage.locate(SUBSET).names() == {".coco-diy/lock"}
     subset.command("build", "--break-lock")
     local = make_subset(town, "local")
