@@ -190,8 +190,8 @@ def target_brake(job: Job, infos: Sequence[IndexInfo], state: TargetState, loss:
         if not limit.exceeded(loss.lost, loss.total):
             return None
         share = _share(loss.lost, loss.total)
-        told = (f"{job.root}: would lose {loss.lost:,} of {plural(loss.total, 'file')} ({share}) by the config that made "
-                f"it{_named(loss.names)}; check the source, or build with --max-delete none to let them go")
+        told = (f"{job.root}: would lose {loss.lost:,} of {plural(loss.total, 'file')} ({share}) by its own config"
+                f"{_named(loss.names)}; check the source, or build with --max-delete none to let them go")
         return BrakeError(told, "target", loss.lost, loss.total, loss.names)
     cause = _other_cause(job, infos, state)
     count = loss.lost + loss.replaced

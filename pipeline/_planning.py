@@ -318,17 +318,19 @@ def _lacking(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> list[tup
 
 def _why_empty(job: Job, infos: Sequence[IndexInfo], planned: Planned, split: str | None = None) -> str:
     """Why the subset has no image of a split of the source, or of any: no files, no object of its classes, or what."""
-    files, objects = 0, 0
+    files, labels, rows, objects = 0, 0, 0, 0
     for source, classes, info in zip(job.sources, job.maps, infos, strict=True):
         wanted = classes.wanted_names if source.named else [str(i) for i in classes.wanted_ids]
         for name, counts in info.totals.items():
             if split in (None, name):
                 files += counts["images"] + counts["no_image"]
+                labels += sum(n for state, n in counts["labels"].items() if state != "missing")
+                rows += sum(counts["objects"].values())
                 objects += sum(counts["objects"].get(i, 0) for i in wanted)
-    if not files:
-        return "has no label file and no image"
-    if not objects:
-        return "has no object of these classes"
+    for count, lacks in ((files, "label file and no image"), (labels, "label file"), (rows, "object of any class"),
+                         (objects, "object of these classes")):
+        if not count:
+            return f"has no {lacks}"
     counts = planned.totals["images"] | {"lost": planned.totals["rows"]["lost"]}
     reasons = {key: n for key, n in counts.items() if key not in ("kept", "background", "other_classes")}
     told = left_out_words(reasons)

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline import __version__, storage
 from pipeline.config import Config
-from pipeline.errors import INCOMPLETE, CocoDiyError
+from pipeline.errors import INCOMPLETE, CocoDiyError, StorageError
 from pipeline.job import target_name
 from pipeline.manifest import FOLDER
 from pipeline.report import Report
@@ -45,9 +45,10 @@ class RunRecords:
         self._write(at_target(self._target), report.exit_code, {"report": report.data})
 
     def failed(self, error: BaseException) -> None:
-        """The run ended with `error`."""
+        """The run ended with `error`; a store that may be what failed is not asked to take the record."""
         facts = failure(error)
-        if self._is_built() and self._write(at_target(self._target), facts["exit_code"], {"error": facts}):
+        ill = self._target.local is None and isinstance(error, StorageError)
+        if not ill and self._is_built() and self._write(at_target(self._target), facts["exit_code"], {"error": facts}):
             return
         if self.begun:
             self._write(beside(self._workdir, self._target), facts["exit_code"], {"error": facts})

@@ -248,7 +248,7 @@ def test_a_held_lock(subset: Subset) -> None:
             held.write("process 1 on other since then")
             held.flush()
             fcntl.flock(held, fcntl.LOCK_EX)
-            told = subset.command("build", "--set", "classes=[car]", code=1)
+            told = subset.command("build", "--set", "classes=[car]", code=5)
         assert f"coco-diy: {what}" in told.err
         assert "in use by process 1 on other since then" in told.err
     assert outside(snapshot(subset.target)) == before

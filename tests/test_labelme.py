@@ -87,7 +87,8 @@ def test_an_image_of_another_name_is_where_the_file_says(photos: Photos, said: s
     photos.build()
     assert sorted(contents(photos.target)) == ["data.yaml", "images/train/a.jpg", "labels/train/a.txt"]
     os.remove(photos.photos / "IMG_1.jpg")
-    photos.command("build", code=1)
+    assert "lost all 1 image of split train" in photos.command("build", code=4).err
+    assert "a.json has no image" in photos.command("build", "--max-delete", "none", code=1).err
 
 
 def test_an_image_with_a_label_of_its_own_is_nobody_elses(photos: Photos) -> None:

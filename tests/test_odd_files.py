@@ -24,6 +24,7 @@ NAMES = (
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = {folder: dict.fromkeys(NAMES, ROW) for folder in ("train2017", "val2017")}
+    labels["train2017"]["stays"] = "0 0.5 0.5 0.2 0.2\n"
     images = {folder: tuple(f"{stem}.jpg" for stem in files) for folder, files in labels.items()}
     root = make_tree(tmp_path_factory.mktemp("odd") / "source", labels, images)
     time.sleep(2.1)
@@ -52,11 +53,11 @@ def test_odd_names_come_through(odd: Path, make_subset: MakeSubset, how: str) ->
     assert subset.build()["status"] == "nothing to do"
     assert subset.run("verify", target, "--deep", "--json").json["differences"] == {}
     swapped = subset.build("--set", "classes=[person, bicycle]")
-    assert swapped["plan"]["write"]["label"]["files"] == 2 * len(NAMES)
+    assert swapped["plan"]["write"]["label"]["files"] == 2 * len(NAMES) + 1
     assert (target / "labels/train/-rf.txt").read_text() == ROW
     gone = subset.build("--set", "classes=[person]")
     assert gone["plan"]["delete"]["image"]["files"] == 2 * len(NAMES)
-    assert [p for p in contents(target) if p != "data.yaml"] == []
+    assert set(contents(target)) == {"data.yaml", "labels/train/stays.txt", "images/train/stays.jpg"}
 
 
 def test_names_that_differ_in_case_alone_are_two(own_subset: Subset) -> None:
