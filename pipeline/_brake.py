@@ -46,11 +46,16 @@ class Limit:
             return Limit(number=value)
         return Limit() if value == "none" else Limit(percent=float(value.removesuffix("%")))
 
-    def exceeded(self, lost: int, total: int, *, few: int = _FEW) -> bool:
-        """Whether `lost` of `total` files are too many; a share lets `few` files go whatever share they are."""
+    def exceeded(self, lost: int, total: int, *, images: int | None = None) -> bool:
+        """Whether `lost` of `total` files are too many; a share lets those of a few images (default: one each) go."""
+        few = self.number is None and (lost if images is None else images) <= _FEW
+        return not few and self.forbids(lost, total)
+
+    def forbids(self, lost: int, total: int) -> bool:
+        """Whether `lost` of `total` files, be they few, are too many."""
         if self.number is not None:
             return lost > self.number
-        return self.percent is not None and lost > few and 100 * lost > self.percent * total
+        return self.percent is not None and 100 * lost > self.percent * total
 
     def forbids_all(self, total: int) -> bool:
         """Whether all of `total` files, be they few, are too many: a split that is gone is no tidying up."""
@@ -63,17 +68,19 @@ class Limit:
 class Loss:
     """What carrying out a plan takes from the target: files (or images, where it has no file for each) and names.
 
-    `lost` of `total` files go; `replaced` label files get another content.
+    `lost` of `total` files go, with their `images`; `replaced` label files get another content.
     """
 
     lost: int
+    images: int
     replaced: int
     total: int
     names: tuple[str, ...]
 
     def data(self) -> dict[str, Any]:
         """As a report has it."""
-        return {"files": self.lost, "replaced": self.replaced, "total": self.total, "names": list(self.names)}
+        return {"files": self.lost, "images": self.images, "replaced": self.replaced, "total": self.total,
+                "names": list(self.names)}
 
 
 def source_counts(job: Job, found: Sequence[Scan]) -> Listed:
@@ -167,7 +174,8 @@ def missing(config: Config, error: MissingSourceError) -> BrakeError | None:
 
 def target_loss(state: TargetState, planned: Planned) -> Loss:
     """What carrying out `planned` takes from the target."""
-    sums = {what: sum(s["loss_at_target"][what] for s in planned.summaries) for what in ("lost", "replaced", "total")}
+    sums = {what: sum(s["loss_at_target"][what] for s in planned.summaries)
+            for what in ("lost", "images", "replaced", "total")}
     names = [name for s in planned.summaries for name in s["loss_at_target"]["names"]]
     if not sums["total"] and state.manifest is not None:  # a zip, or a JSON alone: what it holds are images
         before = {split: counts["images"] for split, counts in state.manifest.report["subset"].items()}
@@ -176,8 +184,8 @@ def target_loss(state: TargetState, planned: Planned) -> Loss:
         lost = max(0, total - sum(now.values()))
         names = [f"{split} (from {n:,} images to {now.get(split, 0):,})" for split, n in before.items()
                  if n > now.get(split, 0)]
-        return Loss(lost, total - lost if planned.changes else 0, total, tuple(names[:_NAMES]))
-    return Loss(sums["lost"], sums["replaced"], sums["total"], tuple(sorted(names)[:_NAMES]))
+        return Loss(lost, lost, total - lost if planned.changes else 0, total, tuple(names[:_NAMES]))
+    return Loss(sums["lost"], sums["images"], sums["replaced"], sums["total"], tuple(sorted(names)[:_NAMES]))
 
 
 def target_brake(job: Job, infos: Sequence[IndexInfo], state: TargetState, loss: Loss) -> BrakeError | None:
@@ -187,7 +195,7 @@ def target_brake(job: Job, infos: Sequence[IndexInfo], state: TargetState, loss:
         return None
     limit = Limit.of(job.config.target.max_delete)
     if made.recipe == recipe(job):
-        if not limit.exceeded(loss.lost, loss.total):
+        if not limit.exceeded(loss.lost, loss.total, images=loss.images):
             return None
         share = _share(loss.lost, loss.total)
         told = (f"{job.root}: would lose {loss.lost:,} of {plural(loss.total, 'file')} ({share}) by its own config"
@@ -195,7 +203,7 @@ def target_brake(job: Job, infos: Sequence[IndexInfo], state: TargetState, loss:
         return BrakeError(told, "target", loss.lost, loss.total, loss.names)
     cause = _other_cause(job, infos, state)
     count = loss.lost + loss.replaced
-    if cause is None or not limit.exceeded(count, loss.total, few=0):
+    if cause is None or not limit.forbids(count, loss.total):
         return None
     what = {"other_source": f"the source {', '.join(_roots(made.config))}",
             "other_recipe": f"the config {made.name}"}[cause]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline import _runs, exporters, manifest, storage, verify
 from pipeline.engine import Engine
-from pipeline.errors import INCOMPLETE, ConfigError, LockError
+from pipeline.errors import ConfigError, LockError
 from pipeline.manifest import Manifest, TargetState
 from pipeline.progress import Progress
 from pipeline.report import Report
@@ -137,8 +137,7 @@ def last_run(root: str, workdir: str | None = None) -> Report:
     stopped = state.intent is not None and holder is None
     data = {"command": "status", "target": state.root.url, "runs": len(records), "last": records[-1] if records else {},
             "recent": [_brief(record) for record in records[:-_RECENT - 1:-1]], "running": holder, "stopped": stopped}
-    failed = bool(records) and records[-1].get("exit_code", 0) not in (0, INCOMPLETE)
-    return Report(data, not stopped and not failed)
+    return Report(data, not stopped)
 
 
 def _brief(record: dict[str, Any]) -> dict[str, Any]:

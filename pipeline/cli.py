@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -349,14 +350,13 @@ def run_cli(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
-        if _is_internal(error) and {"-v", "--verbose"} & set(words):
-            raise
+        told = isinstance(error, CocoDiyError | click.ClickException | click.Abort)
+        if not told and {"-v", "--verbose"} & set(words):
+            if "--json" not in words:
+                raise
+            traceback.print_exc()
         return _fail(error, as_json="--json" in words)
     return 0
-
-
-def _is_internal(error: Exception) -> bool:
-    return not isinstance(error, CocoDiyError | click.ClickException | click.Abort)
 
 
 def _fail(error: Exception, *, as_json: bool) -> int:

@@ -110,21 +110,24 @@ def image_mark(images: str, found: Fingerprint, source: str) -> bytes:
 def losses(plan: pa.Table, manifest: pa.Table) -> dict[str, Any]:
     """What `plan` takes from a target that holds `manifest`: counts of files, and the first paths.
 
-    ``lost`` files go, and no other file of their image and kind comes; ``replaced`` label files get another content;
-    ``total`` is what is there. ``moved`` are the images that are in another split then, as (stem, before, after).
+    ``lost`` files, those of ``images``, go, and no other file of their image and kind comes; ``replaced`` label files
+    get another content; ``total`` is what is there. ``moved`` are the images that are in another split then, as
+    (stem, before, after).
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     is_delete = pc.equal(plan["action"], Action.DELETE.value)
     gone, left = plan.filter(is_delete), plan.filter(pc.invert(is_delete))
-    found: dict[str, Any] = {"lost": 0, "replaced": 0, "total": manifest.num_rows, "names": [], "moved": []}
+    total = manifest.num_rows
+    found: dict[str, Any] = {"lost": 0, "images": 0, "replaced": 0, "total": total, "names": [], "moved": []}
     if gone.num_rows:
         ids = [pc.binary_join_element_wise(side["kind"].combine_chunks(), side["key"].combine_chunks(), "/")
                for side in (gone, left)]
         position = pc.index_in(ids[0], ids[1])
-        lost = gone["path"].filter(pc.is_null(position))
-        found["lost"], found["names"] = len(lost), lost.slice(0, _NAMES).to_pylist()
+        lost = gone.filter(pc.is_null(position))
+        found["lost"], found["images"] = lost.num_rows, len(pc.unique(lost["key"]))
+        found["names"] = lost["path"].slice(0, _NAMES).to_pylist()
         there = gone.filter(pc.is_valid(position))
         after = left["split"].combine_chunks().take(position.drop_null())
         sides = zip(there["key"].to_pylist(), there["split"].to_pylist(), after.to_pylist(), strict=True)
