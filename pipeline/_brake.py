@@ -23,6 +23,8 @@ from pipeline.job import Job, SourceJob
 from pipeline.manifest import TargetState
 from pipeline.spec import SplitSpec
 
+#: Recipes of commands that have no config: which splits there are they ask the source.
+DISCOVERING = ("convert", "remake")
 #: So few files are never a share: somebody tidied up.
 _FEW = 10
 _WORDS = {"labels": "label file", "images": "image"}
@@ -102,13 +104,11 @@ def _splits(job: Job, found: Sequence[Scan]) -> dict[str, tuple[SourceJob, Split
 
 def check_source(job: Job, state: TargetState, found: Sequence[Scan]) -> None:
     """Raise `BrakeError` where a source lost too many files, or a split all, since the target was made from it."""
-    if state.manifest is None:
-        return
+    if state.manifest is None or _is_other_source(job, places := _places(state.manifest.config)):
+        return  # another source is judged once it is known what would become of the target
+    _check_discovered(job, state)
     limit = Limit.of(job.config.target.max_delete)
     before, now = state.manifest.listed, _splits(job, found)
-    places = _places(state.manifest.config)
-    if _is_other_source(job, places):
-        return  # it is compared with what the target has, once it is known what would become of that
     kinds = ("labels", "images") if job.need_image else ("labels",)
     for source, kind in itertools.product(job.sources, kinds):
         sums = [0, 0]
@@ -126,6 +126,19 @@ def check_source(job: Job, state: TargetState, found: Sequence[Scan]) -> None:
         if limit.exceeded(lost, total):
             what = f"{lost:,} of {plural(total, _WORDS[kind])} ({_share(lost, total)})"
             raise _source_lost(job, source, what, "source", lost, total, _lost_names(job, state, found, source))
+
+
+def _check_discovered(job: Job, state: TargetState) -> None:
+    """Raise `BrakeError` where a command that takes what splits it finds does not find one that it found before."""
+    made = state.manifest
+    if made is None or made.name != job.config.name or made.name not in DISCOVERING:
+        return
+    for key, prefix in made.prefixes.items():
+        had = made.listed.get(key, {}).get("labels") or 0
+        if key not in job.prefixes and Limit.of(job.config.target.max_delete).forbids_all(had) and had:
+            names = list(itertools.islice(_unlisted(state, {prefix: set()}), _NAMES))
+            raise _source_lost(job, job.sources[0], f"all {plural(had, _WORDS['labels'])} of split {key}", "split", had,
+                               had, names)
 
 
 def _source_lost(

@@ -346,11 +346,12 @@ def empty(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> str | None:
 
 def _moved(planned: Planned) -> list[str]:
     """A warning for images that change sides: a model that was trained on them is not to be tested on them."""
-    moved = [side for summary in planned.summaries for side in summary["loss_at_target"]["moved"]]
+    moved = sum(summary["loss_at_target"]["moved"] for summary in planned.summaries)
+    sides = [side for summary in planned.summaries for side in summary["loss_at_target"]["sides"]]
     if not moved and planned.dealt is not None:  # of a zip or a JSON alone the split table knows
-        moved = planned.dealt.moved
-    names = ", ".join(f"{name} ({before} to {after})" for name, before, after in sorted(map(tuple, moved))[:3])
-    return [f"{plural(len(moved), 'image')} in another split than before: {names}"] if moved else []
+        moved, sides = len(planned.dealt.moved), planned.dealt.moved
+    names = ", ".join(f"{name} ({before} to {after})" for name, before, after in sorted(map(tuple, sides))[:3])
+    return [f"{plural(moved, 'image')} in another split than before: {names}"] if moved else []
 
 
 def refuse(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> None:

@@ -111,17 +111,19 @@ def losses(plan: pa.Table, manifest: pa.Table) -> dict[str, Any]:
     """What `plan` takes from a target that holds `manifest`: counts of files, and the first paths.
 
     ``lost`` files, those of ``images``, go, and no other file of their image and kind comes; ``replaced`` label files
-    get another content; ``total`` is what is there. ``moved`` are the images that are in another split then, as
-    (stem, before, after).
+    get another content; ``total`` is what is there. ``moved`` images are in another split then, the first ``sides``
+    of them as (stem, before, after).
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    plan = plan.select(["path", "kind", "key", "split", "action"])  # contents are large, and not looked at
     is_delete = pc.equal(plan["action"], Action.DELETE.value)
-    gone, left = plan.filter(is_delete), plan.filter(pc.invert(is_delete))
-    total = manifest.num_rows
-    found: dict[str, Any] = {"lost": 0, "images": 0, "replaced": 0, "total": total, "names": [], "moved": []}
+    gone, total = plan.filter(is_delete), manifest.num_rows
+    found: dict[str, Any] = {"lost": 0, "images": 0, "replaced": 0, "total": total, "names": [],
+                             "moved": 0, "sides": []}
     if gone.num_rows:
+        left = plan.filter(pc.invert(is_delete))
         ids = [pc.binary_join_element_wise(side["kind"].combine_chunks(), side["key"].combine_chunks(), "/")
                for side in (gone, left)]
         position = pc.index_in(ids[0], ids[1])
@@ -131,10 +133,11 @@ def losses(plan: pa.Table, manifest: pa.Table) -> dict[str, Any]:
         there = gone.filter(pc.is_valid(position))
         after = left["split"].combine_chunks().take(position.drop_null())
         sides = zip(there["key"].to_pylist(), there["split"].to_pylist(), after.to_pylist(), strict=True)
-        found["moved"] = sorted({(key.split("/", 2)[-1], a, b) for key, a, b in sides if a != b})
-    if manifest.num_rows:
+        moved = sorted({(key.split("/", 2)[-1], a, b) for key, a, b in sides if a != b})
+        found["moved"], found["sides"] = len(moved), moved[:_NAMES]
+    write = plan.filter(pc.equal(plan["action"], Action.WRITE.value))["path"]
+    if manifest.num_rows and len(write):
         known = manifest["path"].filter(pc.not_equal(manifest["digest"], pa.scalar(UNKNOWN, pa.binary(16))))
-        write = plan.filter(pc.equal(plan["action"], Action.WRITE.value))["path"]
         again = write.filter(pc.is_in(write, known.combine_chunks()))
         found["replaced"] = len(again)
         found["names"] = [*found["names"], *again.slice(0, _NAMES).to_pylist()][:_NAMES]

@@ -300,6 +300,23 @@ def test_convert_does_not_replace_another_subset(made: Subset, tmp_path: Path, r
     assert "was made from the source" in told
 
 
+@pytest.mark.parametrize("command", ["convert", "remake"])
+def test_a_split_that_a_command_does_not_find_any_more(command: str, tmp_path: Path, run: Run) -> None:
+    source, target = a_source(tmp_path / "source"), tmp_path / "out"
+    more = {"convert": ("--from", "yolo", "--to", "yolo", "--labels", source / "coco.yaml"),
+            "remake": ("--src-yaml", source / "coco.yaml", "--dst-yaml", source / "coco.yaml")}[command]
+    words = (command, source, target, "--workdir", tmp_path / "w", *more)
+    run(*words)
+    before = contents(target)
+    (source / "labels/val2017").rename(tmp_path / "away")
+    told = run(*words, code=4).err
+    assert f"{source}: lost all 30 label files of split val since {target} was made from it, such as " in told
+    assert "val/0000." in told
+    assert contents(target) == before
+    run(*words, "--max-delete", "none")
+    assert not list((target / "labels").glob("val/*"))
+
+
 def test_a_tiny_subset_of_another_source_is_replaced_no_more_than_a_large_one(
     tmp_path: Path, make_subset: MakeSubset
 ) -> None:

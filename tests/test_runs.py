@@ -193,8 +193,7 @@ def test_a_first_build_that_fails_leaves_its_record_and_no_target(own_subset: Su
         own_subset.command("build", "--set", f"target.root={target}", code=1)
         assert (sorted(target.iterdir()) if target.exists() else None) == ([] if target.name == "there" else None)
     assert snapshot(own_subset.source) == source
-    told = own_subset.command("status").out
-    assert f"data (exit code 1): {bad}:1: " in told
+    assert f"data (exit code 1): {bad}:1: " in own_subset.command("status").out
     write_file(bad, "1 0.5 0.5 0.1 0.1\n")
     own_subset.build()
     told = own_subset.command("status", "--json").json
