@@ -138,6 +138,22 @@ def test_a_store_that_stays_ill_stops_the_run(proxy: Proxy, options: Configure) 
     assert len(proxy.requests) < 600
 
 
+def test_a_store_that_is_busy_now_may_do_later(
+    proxy: Proxy, options: Configure, town: Path, make_subset: MakeSubset
+) -> None:
+    """Exit code 75, and the record of the run is where it can be written."""
+    options(**QUICK)
+    subset = make_subset(town, target={"root": SUBSET})
+    proxy.fault = lambda _method, _path, _time: "slow"
+    told = subset.command("build", "--json", code=75).json
+    assert (told["reason"], told["exit_code"]) == ("unavailable", 75)
+    (record,) = (subset.workdir / "runs").rglob("*-75.json")
+    assert yaml.safe_load(record.read_text())["error"]["error"] == told["error"]
+    proxy.fault = lambda _method, _path, _time: None
+    subset.build()
+    assert [r["exit_code"] for r in subset.command("status", "--json").json["recent"]] == [0, 75]
+
+
 @pytest.mark.parametrize(("change", "url", "clause"), [
     ({"secret": "wrong-secret-0123"}, SUBSET, "the secret key is wrong; check the credentials in the environment"),
     ({"key": "AKUNKNOWN"}, SUBSET, "check the credentials in the environment"),
