@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
 from pipeline.job import marker_url
+from pipeline.manifest import FOLDER
 from pipeline.schema import VERSION
+from pipeline.split import COPY, unsign
 
 if TYPE_CHECKING:
     from pipeline.classes import Names
@@ -81,6 +83,8 @@ def _split_table_content(job: Job) -> str | None:
         return None
     folder, name = os.path.split(job.split_table)
     content = storage.locate(folder).read(name)
+    if content is None and job.config.split is not None and job.config.split.stratify:  # lost: the target has a copy
+        content = unsign(job.target.below(FOLDER).read(COPY) or b"")
     return content.decode(errors="replace") if content is not None else None
 
 

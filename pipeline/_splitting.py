@@ -12,21 +12,26 @@ from typing import TYPE_CHECKING, Any
 from pipeline import storage
 from pipeline._shares import SplitShares
 from pipeline.config import read_text
-from pipeline.digest import digest_of
 from pipeline.errors import ConfigError, TargetError
 from pipeline.index import IndexInfo
 from pipeline.job import Job
 from pipeline.manifest import FOLDER
 from pipeline.schema import part_name
-from pipeline.split import Strata, deal, deviations, group_names, read_table, stratify, write_table
+from pipeline.split import (
+    COPY,
+    Strata,
+    deal,
+    deviations,
+    group_names,
+    read_table,
+    sign,
+    stratify,
+    unsign,
+    write_table,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-#: Below the target's `.coco-diy`: the table, and after this mark its digest.
-TABLE = "splits.csv"
-_DIGEST = b"# xxh3-128 of the above: "
 
 
 @dataclass(frozen=True)
@@ -194,14 +199,14 @@ def _held(job: Job) -> dict[str, str]:
 
 def _kept_at(place: storage.Location) -> dict[str, str]:
     """The split of each group as the target's copy of the table has it; raises `TargetError` for a damaged one."""
-    data = place.read(TABLE)
+    data = place.read(COPY)
     if data is None:
         return {}
-    table, _, digest = data.rpartition(_DIGEST)
-    if not digest or digest.strip() != digest_of(table).hex().encode():
-        raise TargetError(f"{place.join(TABLE)}: the split table is damaged; restore it, or delete it to go by the one "
+    table = unsign(data)
+    if table is None:
+        raise TargetError(f"{place.join(COPY)}: the split table is damaged; restore it, or delete it to go by the one "
                           "of the workdir alone, where images may change sides")
-    return read_table(table.decode(), place.join(TABLE))
+    return read_table(table.decode(), place.join(COPY))
 
 
 def remember(job: Job, dealt: Dealt | None) -> None:
@@ -210,8 +215,8 @@ def remember(job: Job, dealt: Dealt | None) -> None:
         return
     assert job.split_table is not None
     folder, name = os.path.split(job.split_table)
-    signed = dealt.table + _DIGEST + digest_of(dealt.table).hex().encode() + b"\n"
-    for place, path, data in ((job.target.below(FOLDER), TABLE, signed), (storage.locate(folder), name, dealt.table)):
+    copy = job.target.below(FOLDER)
+    for place, path, data in ((copy, COPY, sign(dealt.table)), (storage.locate(folder), name, dealt.table)):
         if place.read(path) != data:
             place.write(path, data)
             place.sync()

@@ -226,6 +226,16 @@ def test_a_lost_table_moves_no_image(
     assert set(text.splitlines()) <= set(table.read_text().splitlines())
 
 
+def test_a_lost_workdir_does_not_release_the_brake(cams: Path, make_subset: MakeSubset, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(cams, tmp_path / "own"))
+    subset = _make(make_subset, source, train=0.7, val=0.3, stratify=True)
+    subset.build()
+    shutil.rmtree(subset.workdir)
+    for path in sorted((source / "labels/train2017").iterdir())[:11]:
+        path.write_text("")
+    assert "would lose 22 of 120 files" in subset.command("build", code=4).err
+
+
 @pytest.mark.parametrize("how", [{}, {"archive": "zip"}, {"format": "coco", "images": "none"}])
 def test_images_that_change_sides_are_told(
     cams: Path, make_subset: MakeSubset, tmp_path: Path, how: dict[str, str]
