@@ -255,8 +255,8 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
         report.ok = report.incomplete = False
         report.warnings.append(f"{why}; a build would stop there")
     else:
-        report.warnings += [f"the subset has no {split} images, and trainers need them; {cure}"
-                            for split, cure in _lacking(job, infos, planned)]
+        report.warn_gravely([f"the subset has no {split} images, and trainers need them; {cure}"
+                             for split, cure in _lacking(job, infos, planned)])
     report.warn_once(_moved(planned))
     if planned.problems:
         report.ok, report.incomplete = False, job.config.on_error == "skip" and why is None

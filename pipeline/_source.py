@@ -135,7 +135,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             report.ok, report.incomplete = False, True
             report.warnings.append(f"{plural(beyond, 'row')} left out, of a class that is not in {source.source.names}")
         elif source.named and source.file_names is not None:
-            report.warnings += _unlisted(source, info)
+            report.warn_gravely(_unlisted(source, info))
         bad = _count_bad(info)
         folder = os.path.join(source.index_dir, "problems")
         if bad and fail:
@@ -146,8 +146,8 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             report.warnings.append(f"{told} left out, listed in {folder}")
     for source, classes in zip(job.sources, job.maps, strict=False):
         for name in classes.lacking:
-            report.warnings.append(f"source {source.spec.name} has no class for {name!r}: such objects in its images "
-                                   "are not labelled, and a trainer takes them for background")
+            report.warn_gravely([f"source {source.spec.name} has no class for {name!r}: such objects in its images are "
+                                 "not labelled, and a trainer takes them for background"])
     return report
 
 

@@ -300,7 +300,7 @@ def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) 
 def _tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
     """Print what a command found or did, and end the process with its exit code where that is not 0."""
     quiet = common["quiet"]
-    for warning in report.once if quiet and report.ok else report.warnings:
+    for warning in [*report.grave, *report.once] if quiet and report.ok else report.warnings:
         click.echo(f"warning: {warning}", err=True)
     if common["as_json"]:
         facts = {"warnings": report.warnings, "ok": report.ok, "exit_code": report.exit_code}

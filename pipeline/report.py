@@ -19,8 +19,9 @@ class Report:
     """What a command found or did; `data` is what `--json` prints.
 
     `ok` is False where something failed or, with `incomplete`, where all was done but for what was skipped. `once` are
-    those of the `warnings` that tell what this very run takes away or moves: quiet or not, they are said. `problems` is
-    the table (`schema.problems`) of what was left out, where anything was.
+    those of the `warnings` that tell what this very run takes away or moves, `grave` those that tell of a whole class
+    or split that is lacking: quiet or not, they are said. `problems` is the table (`schema.problems`) of what was left
+    out, where anything was.
     """
 
     data: dict[str, Any]
@@ -29,6 +30,7 @@ class Report:
     problems: pa.Table | None = None
     incomplete: bool = False
     once: list[str] = field(default_factory=list)
+    grave: list[str] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -39,6 +41,11 @@ class Report:
         """Add `warnings` of this very run."""
         self.warnings += warnings
         self.once += warnings
+
+    def warn_gravely(self, warnings: Sequence[str]) -> None:
+        """Add `warnings` of a class or split that is lacking."""
+        self.warnings += warnings
+        self.grave += warnings
 
 
 #: What a target cannot hold of objects, by the word that is counted.

@@ -53,7 +53,8 @@ def make_index(config: Config, progress: Progress | None = None) -> Report:
         if not report.ok:
             where = [os.path.join(source.index_dir, "problems") for source in job.sources]
             report.data["left_out"] = _losses.told(_losses.problem_table(job, infos, []), ", ".join(where))
-    return Report({"command": "index", **report.data}, report.ok, report.warnings, incomplete=report.incomplete)
+    return Report({"command": "index", **report.data}, report.ok, report.warnings, incomplete=report.incomplete,
+                  grave=report.grave)
 
 
 def make_plan(config: Config, progress: Progress | None = None) -> Report:
@@ -147,7 +148,7 @@ def repair(
     after = verify(root, progress, deep=deep)
     put_right = suspects - {d["path"] for d in after.data["listed"]}
     return Report(after.data | {"repaired": len(put_right)}, after.ok and done.ok, done.warnings,
-                  incomplete=after.ok and done.incomplete, once=done.once)
+                  incomplete=after.ok and done.incomplete, once=done.once, grave=done.grave)
 
 
 def build(
