@@ -275,7 +275,8 @@ def test_no_secret_is_left_anywhere(
     subset = make_subset(town, target={"root": url})
     said = [subset.command("build", "-v", "--json"), subset.command("verify", "-v", "--json"),
             subset.command("plan", "-v", "--json", "--set", "classes=[car]"),
-            subset.command("build", "-v", "--json", "--set", f"target.root={refused}", code=75 if what == "sftp" else 1)]
+            subset.command("build", "-v", "--json", "--set", f"target.root={refused}",
+                           code=75 if what == "sftp" else 1)]
     place = storage.locate(url)
     names = sorted(place.names())
     assert any(name.startswith(".coco-diy/runs/") for name in names)
