@@ -10,11 +10,11 @@ import sys
 from pipeline.stop import STOPPED
 
 
-def _stop_early(_number: int, _frame: object) -> None:
+def _stop_early(number: int, _frame: object) -> None:
     # Nothing was begun: whoever imports modules now is not to be told of it by a traceback.
     sys.stderr.write(f"coco-diy: {STOPPED}\n")
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(128 + number)
 
 
 def _speak_utf8() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
-import json
 from typing import Any
 
-from pipeline import exporters, manifest, storage, verify
+from pipeline import _runs, exporters, manifest, storage, verify
 from pipeline.engine import Engine
 from pipeline.errors import ConfigError, LockError
 from pipeline.manifest import Manifest, TargetState
 from pipeline.progress import Progress
 from pipeline.report import Report
 from pipeline.verify import Difference
+
+#: So many runs are told of.
+_RECENT = 10
 
 
 def open_target(root: str) -> tuple[TargetState, Manifest]:
@@ -121,14 +123,26 @@ def _differ(old: tuple[Any, ...], new: tuple[Any, ...]) -> bool:
     return any(a is not None and b is not None and a != b for a, b in zip(old, new, strict=True))
 
 
-def last_run(root: str) -> Report:
-    """What the last run at `root` did, and whether one is under way or was stopped."""
+def last_run(root: str, workdir: str | None = None) -> Report:
+    """What the last runs at `root` did, newest first, and whether one is under way or was stopped.
+
+    With `workdir` also those that failed before there was a target.
+    """
     state = TargetState(storage.locate(root))
-    runs = [name for name in state.folder.flat_names("runs") if name.endswith(".json")]
+    places = [_runs.at_target(state.root), *([_runs.beside(workdir, state.root)] if workdir is not None else [])]
+    records = sorted((record for place in places for record in _runs.read(place)), key=lambda r: str(r.get("time")))
     holder = state.root.lock_holder(manifest.LOCK)
-    if not runs and state.intent is None and holder is None:
+    if not records and state.intent is None and holder is None:
         raise ConfigError(f"{state.root.url}: no run of coco-diy was ever begun there")
-    record = json.loads(state.folder.read(f"runs/{runs[-1]}") or b"{}") if runs else {}
-    data = {"command": "status", "target": state.root.url, "runs": len(runs), "last": record,
-            "running": holder, "stopped": state.intent is not None and holder is None}
-    return Report(data, not data["stopped"])
+    stopped = state.intent is not None and holder is None
+    data = {"command": "status", "target": state.root.url, "runs": len(records), "last": records[-1] if records else {},
+            "recent": [_brief(record) for record in records[:-_RECENT - 1:-1]], "running": holder, "stopped": stopped}
+    return Report(data, not stopped)
+
+
+def _brief(record: dict[str, Any]) -> dict[str, Any]:
+    """What a run came to, in a line."""
+    report, error = record.get("report", {}), record.get("error", {})
+    return {"time": record.get("time"), "host": record.get("host"), "exit_code": record.get("exit_code", 0),
+            "status": report.get("status", error.get("reason")), "changes": report.get("changes"),
+            "error": error.get("error")}

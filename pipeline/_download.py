@@ -225,7 +225,7 @@ class _FromWeb(_Bringing):
             if transfer.reason and transfer.status == 200 and state.ranges:  # no ranges here: from the start again
                 raise _Whole
             if transfer.reason:
-                raise StorageError(transfer.reason)
+                raise storage.lost(transfer)
         if not state.ranges:  # not a byte came
             self._learn(first, state)
         if first.status == 200:
@@ -301,7 +301,7 @@ class _FromWeb(_Bringing):
             if transfer.status in (200, 416) or (transfer.status == 206 and not self._is_same(state, transfer.headers)):
                 raise _Changed
             if transfer.reason:
-                raise StorageError(transfer.reason)
+                raise storage.lost(transfer)
 
     def _range(self, fd: int, state: State, one: list[int]) -> Transfer:
         """What brings the range `one`; nothing of an answer about another file is written."""

@@ -79,6 +79,19 @@ def image_balance(infos: Sequence[IndexInfo], planned: dict[str, int]) -> dict[s
     return {"source": sum(t["images"] + t["no_image"] for t in totals), **planned}
 
 
+def taken_away(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Whole classes and splits that were in the target by its report `before`, and have nothing in that of `now`."""
+    found = []
+    for split, counts in before["subset"].items():
+        if counts["images"] and split in now["subset"] and not now["subset"][split]["images"]:
+            found.append(f"split {split} had {counts['images']:,} images in the target, and has none now")
+    for name in before["classes"]:
+        had, has = (sum(split["objects"].get(name, 0) for split in r["subset"].values()) for r in (before, now))
+        if had and not has and name in now["classes"]:
+            found.append(f"class {name!r} had {had:,} objects in the target, and has none now")
+    return found
+
+
 def record_facts(job: Job, infos: Sequence[IndexInfo], totals: dict[str, Any]) -> dict[str, Any]:
     """What the record of a subset says: all that made it, and nothing of when, where or by how many."""
     return {

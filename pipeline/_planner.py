@@ -18,7 +18,7 @@ from pipeline._packing import set_aside
 from pipeline._splitting import Dealing, summary_of
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path, to_parquet
-from pipeline.plan import compare, doubt, image_mark, summarise
+from pipeline.plan import compare, doubt, image_mark, losses, summarise
 from pipeline.report import CHANGED
 from pipeline.schema import Action, part_name
 from pipeline.spec import IMAGE_SUFFIXES
@@ -182,6 +182,7 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         "bucket": bucket,
         "changes": int(table.num_rows - _count(table, Action.KEEP)),
         "foreign": foreign,
+        "loss_at_target": losses(table, held),
         "problems": [[key, reason, *_detail(context, reason, key, all_images, bad, found.mixed)]
                      for key, reason in choice.problems],
         "left_out": [[one.prefix, one.name, one.digest.hex()] for one in bad.values()],

@@ -22,7 +22,7 @@ from pipeline.job import Job, keep_out_of_subsets
 from pipeline.manifest import Manifest, TargetState, to_parquet
 from pipeline.plan import compare, meta_held, meta_wanted, summarise
 from pipeline.progress import Progress
-from pipeline.report import Report, dataset_record
+from pipeline.report import Report, dataset_record, left_out_words
 from pipeline.schema import UNKNOWN, Task
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _dealt(
     dealt = by_hash(options)
     if job.split_table is not None:
         groups = _planner.strata(replace(context, dealing=dealt.dealing), engine)
-        dealt = by_table(job, options, groups)
+        dealt = by_table(job, options, groups, context.state.folder)
     return replace(context, dealing=replace(dealt.dealing, twice=stems_twice(job, infos))), dealt
 
 
@@ -240,7 +240,7 @@ def plan_report(
     """
     report = source_report(job, infos)
     if before is not None:
-        report.lose(_renumbered(before.report.get("classes", ()), job.classes))
+        report.warn_gravely(_renumbered(before.report.get("classes", ()), job.classes))
     plan = {action: {"label": none(), "image": none(), "meta": none()} for action in
             ("write", "copy", "keep", "delete")}
     for action, kinds in planned.totals["plan"].items():
@@ -265,13 +265,18 @@ def plan_report(
     report.data.pop("buckets", None)
     report.data["changes"] = planned.changes
     report.data["fetch"] = _requests(job, planned)
-    report.lose([f"all {count:,} objects of class {name!r} are left out" for name, count in
-                 _lost_classes(job, infos, report.data["subset"])])
-    for split, cure in _lacking(job, infos, report.data["subset"]):
-        report.warnings.append(f"the subset has no {split} images, and trainers need them; {cure}")
+    report.warn_gravely([f"all {count:,} objects of class {name!r} are left out" for name, count in
+                         _lost_classes(job, infos, report.data["subset"])])
+    if (why := empty(job, infos, planned)) is not None:
+        report.ok = report.incomplete = False
+        report.warnings.append(f"{why}; a build would stop there")
+    else:
+        report.warn_gravely([f"the subset has no {split} images, and trainers need them; {cure}"
+                             for split, cure in _lacking(job, infos, planned)])
+    report.warn_once(_moved(planned))
     report.warnings += doubled_warning(planned.doubled)
     if planned.problems:
-        report.ok = False
+        report.ok, report.incomplete = False, job.config.on_error == "skip" and why is None
         report.warnings.append(_problem_warning(job, planned, report.data["problems"]))
     if job.config.target.images in ("hardlink", "symlink"):
         report.warnings.append(f"images are {job.config.target.images}s: what a trainer does to them (older ones "
@@ -347,28 +352,61 @@ def _lost_classes(job: Job, infos: Sequence[IndexInfo], subset: dict[str, Any]) 
             if count and not any(split["objects"].get(name) for split in subset.values())]
 
 
-def _lacking(job: Job, infos: Sequence[IndexInfo], subset: dict[str, Any]) -> list[tuple[str, str]]:
+def _lacking(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> list[tuple[str, str]]:
+    subset = planned.totals["subset"]
+    lacking = [split for split in ("train", "val") if not subset.get(split, {}).get("images")]
     if job.config.split is not None:
         return [(split, "give it a larger share in `split`, or set another split.seed" if split in job.splits
-                 else "give it a share, as in `split: {train: 0.8, val: 0.2}`")
-                for split in ("train", "val") if not subset.get(split, {}).get("images")]
-    return [(split, _why_empty(job, infos, split) if split in job.splits
+                 else "give it a share, as in `split: {train: 0.8, val: 0.2}`") for split in lacking]
+    return [(split, f"split {split} of the source {_why_empty(job, infos, planned, split)}" if split in job.splits
              else f"the source has none: add its labels and name them in source.splits, as in `{split}: {split}2017`, "
-                  "or set `split: {train: 0.8, val: 0.2}`")
-            for split in ("train", "val") if not subset.get(split, {}).get("images")]
+                  "or set `split: {train: 0.8, val: 0.2}`") for split in lacking]
 
 
-def _why_empty(job: Job, infos: Sequence[IndexInfo], split: str) -> str:
-    """Why nothing of a split of the source is in the subset."""
-    if count := sum(_objects_of(job, infos, split).values()):
-        return f"{plural(count, 'object')} of these classes in split {split} of the source are left out"
-    if any(info.totals.get(split, {}).get("bad_rows") for info in infos):
-        return f"what split {split} of the source has of these classes is in bad rows or files, which are left out"
-    return f"split {split} of the source has no object of these classes"
+def _why_empty(job: Job, infos: Sequence[IndexInfo], planned: Planned, split: str | None = None) -> str:
+    """Why the subset has no image of a split of the source, or of any: no files, no object of its classes, or what."""
+    files, labels, rows, objects = 0, 0, 0, 0
+    for source, classes, info in zip(job.sources, job.maps, infos, strict=True):
+        wanted = classes.wanted_names if source.named else [str(i) for i in classes.wanted_ids]
+        for name, counts in info.totals.items():
+            if split in (None, name):
+                files += counts["images"] + counts["no_image"]
+                labels += sum(n for state, n in counts["labels"].items() if state != "missing")
+                rows += sum(counts["objects"].values())
+                objects += sum(counts["objects"].get(i, 0) for i in wanted)
+    bad = any(info.totals.get(name, {}).get("bad_rows") for info in infos for name in info.totals
+              if split in (None, name))
+    if bad and labels and not objects:
+        return "has objects of these classes, if any, in bad rows or files alone, which are left out"
+    for count, lacks in ((files, "label file and no image"), (labels, "label file"), (rows, "object of any class"),
+                         (objects, "object of these classes")):
+        if not count:
+            return f"has no {lacks}"
+    counts = planned.totals["images"] | {"lost": planned.totals["rows"]["lost"]}
+    reasons = {key: n for key, n in counts.items() if key not in ("kept", "background", "other_classes")}
+    told = left_out_words(reasons)
+    return f"has {plural(objects, 'object')} of these classes, and none can be used" + (f": {told}" if told else "")
 
 
-def refuse(job: Job, planned: Planned) -> None:
-    """Stop before the first write where a file is in the way or an image is lacking."""
+def empty(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> str | None:
+    """The sentence for a subset without an image, with the cause; None for any other."""
+    if any(counts["images"] for counts in planned.totals["subset"].values()):
+        return None
+    return f"{job.root}: the subset would be empty: the source {_why_empty(job, infos, planned)}"
+
+
+def _moved(planned: Planned) -> list[str]:
+    """A warning for images that change sides: a model that was trained on them is not to be tested on them."""
+    moved = sum(summary["loss_at_target"]["moved"] for summary in planned.summaries)
+    sides = [side for summary in planned.summaries for side in summary["loss_at_target"]["sides"]]
+    if not moved and planned.dealt is not None:  # of a zip or a JSON alone the split table knows
+        moved, sides = len(planned.dealt.moved), planned.dealt.moved
+    names = ", ".join(f"{name} ({before} to {after})" for name, before, after in sorted(map(tuple, sides))[:3])
+    return [f"{plural(moved, 'image')} in another split than before: {names}"] if moved else []
+
+
+def refuse(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> None:
+    """Stop before the first write where a file is in the way, an image is lacking, or there is none at all."""
     if planned.foreign:
         raise TargetError(f"{job.target.join(planned.foreign[0])}: is in the way and was not made by coco-diy"
                           f"{_and_more(len(planned.foreign))}; move it, or choose another target.root")
@@ -376,6 +414,8 @@ def refuse(job: Job, planned: Planned) -> None:
         _, reason, path, detail = planned.problems[0]
         cure = _CURES.get(reason, "get it again")
         raise DataError(f"{path}: {detail}{_and_more(len(planned.problems))}; {cure}, or --set on_error=skip")
+    if why := empty(job, infos, planned):
+        raise DataError(f"{why}; correct the source, `classes` or `select`")
 
 
 def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:

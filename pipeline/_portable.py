@@ -10,8 +10,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
+from pipeline.job import marker_url
+from pipeline.manifest import FOLDER
 from pipeline.redaction import is_signed, redact_data, redact_url
 from pipeline.schema import VERSION
+from pipeline.split import COPY, unsign
 
 if TYPE_CHECKING:
     from pipeline.classes import Names
@@ -23,9 +26,9 @@ def portable_config(job: Job) -> dict[str, Any]:
     """The config as plain data that means the same in every working directory of this machine."""
     data = job.config.model_dump(mode="json", by_alias=True)
     told = data["source"] if isinstance(data["source"], list) else [data["source"]]
-    specs = {s.source.name: s.spec for s in job.sources}
+    sources = {s.source.name: s for s in job.sources}
     for source in told:
-        spec = specs[source["name"]]
+        spec = sources[source["name"]].spec
         whole = formats.load(spec.format).WHOLE
         if source["names"] is not None:
             source["names"] = storage.local_path(source["names"])
@@ -33,6 +36,8 @@ def portable_config(job: Job) -> dict[str, Any]:
             s.split: {"annotations" if whole else "labels": s.labels, "images": _portable_images(s)}
             | ({"captions": s.captions} if s.captions else {}) for s in spec.splits}
         source.pop("root")
+        if source["marker"] is not None:
+            source["marker"] = marker_url(sources[source["name"]].source)
     data["target"]["root"], data["workdir"] = job.root, job.workdir
     # All other URLs are refused where they have a login; these are for `fetch` alone, and a subset travels.
     data["fetch"], data["engine"] = redact_data(data["fetch"]), redact_data(data["engine"])
@@ -46,9 +51,12 @@ def portable_config(job: Job) -> dict[str, Any]:
 def told_config(job: Job) -> dict[str, Any]:
     """The config as the record of the subset tells it: what decides about the files, but not where on a machine."""
     config = portable_config(job)
-    for key in ("workdir", "engine", "index", "fetch"):
+    for key in ("workdir", "engine", "index", "fetch", "runs"):
         config.pop(key, None)
-    config["target"].pop("root")
+    for key in ("root", "max_delete"):
+        config["target"].pop(key)
+    for source in config["source"] if isinstance(config["source"], list) else [config["source"]]:
+        source.pop("marker")
     if config["split"] is not None:
         config["split"].pop("table")
     if not job.several:
@@ -78,6 +86,8 @@ def _split_table_content(job: Job) -> str | None:
         return None
     folder, name = os.path.split(job.split_table)
     content = storage.locate(folder).read(name)
+    if content is None and job.config.split is not None and job.config.split.stratify:  # lost: the target has a copy
+        content = unsign(job.target.below(FOLDER).read(COPY) or b"")
     return content.decode(errors="replace") if content is not None else None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from pipeline import __version__, exporters, storage
@@ -132,7 +131,8 @@ def _drop_caches(job: Job, planned: Planned) -> None:
 
 
 def commit(
-    job: Job, infos: Sequence[IndexInfo], planned: Planned, state: TargetState, report: Report, *, complete: bool
+    job: Job, infos: Sequence[IndexInfo], planned: Planned, state: TargetState, report: Report, *, complete: bool,
+    listed: dict[str, dict[str, int | None]],
 ) -> None:
     """The YAML comes back, then the manifest is written: from here on the subset is done.
 
@@ -149,7 +149,8 @@ def commit(
     job.target.delete_many([path for action, path in planned.meta if action == "delete" and path.endswith(".zip")])
     meta = {path: {"size": file.size, "digest": file.digest} for path, file in planned.contents.items()}
     kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
-    told = {key: report.data[key] for key in kept} | {"ok": report.ok, "warnings": report.warnings}
+    told = {key: report.data[key] for key in kept} | {
+        "ok": report.ok, "warnings": [w for w in report.warnings if w not in report.once]}
     manifest = Manifest(
         tool=f"coco-diy {__version__}",
         recipe=recipe(job),
@@ -163,6 +164,8 @@ def commit(
         prefixes=job.prefixes,
         config=portable_config(job),
         numbers=job.numbers(),
+        name=job.config.name,
+        listed=listed,
     )
     _keep_problems(state, report)
     target_manifest.commit(state, manifest)
@@ -200,17 +203,6 @@ def _keep_problems(state: TargetState, report: Report) -> None:
         state.folder.delete_many([PROBLEMS])
 
 
-def record(job: Job, report: Report) -> None:
-    """One small file a run: what it did, when and where."""
-    import socket
-
-    now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    record = {"time": now, "host": socket.gethostname(), "process": os.getpid(), "tool": f"coco-diy {__version__}",
-              "report": report.data}
-    path = f"{target_manifest.FOLDER}/runs/{now}-{os.getpid()}.json"
-    job.target.write_many([path], [json.dumps(record, ensure_ascii=False, indent=1).encode()])
-
-
 def is_current_recipe(job: Job, state: TargetState) -> bool:
     return state.manifest is not None and state.intent is None and state.manifest.recipe == recipe(job)
 
@@ -236,7 +228,7 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
         from pipeline import _losses
 
         data["left_out"] = _losses.told(_losses.read_table(state.folder, PROBLEMS), state.folder.join(PROBLEMS))
-    return Report(data, ok, warnings)
+    return Report(data, ok, warnings, incomplete=not ok)  # of a build that failed the manifest names no source
 
 
 def _images_file(job: Job) -> str:

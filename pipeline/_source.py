@@ -119,7 +119,7 @@ def source_digest(digests: Sequence[str | None]) -> str | None:
 
 
 def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
-    """Counts of the sources; bad rows are an error or, under `on_error: skip`, exit code 1."""
+    """Counts of the sources; bad rows are an error or, under `on_error: skip`, exit code 3."""
     report = Report({
         "index": [s.index_dir for s in job.sources] if job.several else job.sources[0].index_dir,
         "buckets": max(info.buckets for info in infos),
@@ -133,13 +133,13 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
         if not source.named and (beyond := count_beyond(source, info)):
             if fail:
                 raise DataError(_first_beyond(source, info, beyond))
-            report.ok = False
+            report.ok, report.incomplete = False, True
             report.warnings.append(f"{plural(beyond, 'row')} left out, of a class that is not in {source.source.names}")
         elif source.named:
             if source.file_names is not None:
-                report.warnings += _unlisted(source, info)
+                report.warn_gravely(_unlisted(source, info))
             else:
-                report.lose(_never_drawn(source, info))
+                report.warn_gravely(_never_drawn(source, info))
             report.warnings += _alike(info)
         report.warnings += [_left_out(name, count) for name, count in sorted(info.left_out.items())]
         bad = _count_bad(info)
@@ -147,17 +147,17 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
         if bad and fail:
             raise DataError(_first_problem(info, bad, folder))
         if bad:
-            report.ok = False
+            report.ok, report.incomplete = False, True
             told = plural(bad, "bad row or file", "bad rows or files")
             report.warnings.append(f"{told} left out, listed in {folder}")
     gone = [name for number, name in enumerate(job.classes if job.maps else ())
             if not any(number in classes.lut for classes in job.maps)]
-    report.lose([f"class {name!r} has no object in the source any more; it keeps its number {job.classes.index(name)}, "
+    report.warn_gravely([f"class {name!r} has no object in the source any more; it keeps its number {job.classes.index(name)}, "
                  "and a build into a new folder drops it" for name in gone])
     for source, classes in zip(job.sources, job.maps, strict=False):
         for name in (name for name in classes.lacking if name not in gone):
-            report.warnings.append(f"source {source.spec.name} has no class for {name!r}: such objects in its images "
-                                   "are not labelled, and a trainer takes them for background")
+            report.warn_gravely([f"source {source.spec.name} has no class for {name!r}: such objects in its images are "
+                                 "not labelled, and a trainer takes them for background"])
     return report
 
 

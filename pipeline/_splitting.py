@@ -12,11 +12,23 @@ from typing import TYPE_CHECKING, Any
 from pipeline import storage
 from pipeline._shares import SplitShares
 from pipeline.config import read_text
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, TargetError
 from pipeline.index import IndexInfo
 from pipeline.job import Job
+from pipeline.manifest import FOLDER
 from pipeline.schema import part_name
-from pipeline.split import Strata, deal, deviations, group_names, read_table, stratify, write_table
+from pipeline.split import (
+    COPY,
+    Strata,
+    deal,
+    deviations,
+    group_names,
+    read_table,
+    sign,
+    stratify,
+    unsign,
+    write_table,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,10 +101,14 @@ def stems_twice(job: Job, infos: Sequence[IndexInfo]) -> frozenset[str]:
 
 @dataclass
 class Dealt:
-    """What was decided: the split table as it is to be kept (None: the hash decides), and what is told of it."""
+    """What was decided: the split table as it is to be kept (None: the hash decides), and what is told of it.
+
+    `moved` are the groups that the table at the target has in another split, as (group, before, now).
+    """
 
     dealing: Dealing
     table: bytes | None = None
+    moved: list[tuple[str, str, str]] = field(default_factory=list)
     told: dict[str, Any] = field(default_factory=dict)
 
 
@@ -101,17 +117,20 @@ def by_hash(options: SplitShares) -> Dealt:
     return Dealt(Dealing(options.by, options.shares, options.seed))
 
 
-def by_table(job: Job, options: SplitShares, strata: Iterable[str]) -> Dealt:
+def by_table(job: Job, options: SplitShares, strata: Iterable[str], place: storage.Location) -> Dealt:
     """Obey the split table; deal groups that it lacks so that classes keep their shares, or by their hash.
 
-    `strata` has the groups of each bucket, as `summary_of` tells them.
+    `strata` has the groups of each bucket, as `summary_of` tells them. What was decided for the target is there too, in
+    `place`: a table that was lost, emptied or cut is filled from it.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     parts = [json.loads(text) for text in strata]
     whole = _sum(parts)
-    held = _held(job)
+    before = _kept_at(place) if options.stratify else {}
+    own = _held(job)
+    held = before | own if any(group in before for group in whole.groups) else own
     known = [group for group in whole.groups if group in held]
     if held and whole.groups and not known:
         raise ConfigError(f"{job.split_table}: names none of the groups of these images; is it the table of another "
@@ -125,8 +144,8 @@ def by_table(job: Job, options: SplitShares, strata: Iterable[str]) -> Dealt:
             raise ConfigError(f"{job.split_table}: puts {strange!r} into {held[strange]}, which has no share in "
                               "`split`")
     folder = f"{job.plan_dir}.splits"
-    place = storage.locate(folder)
-    place.delete_many(sorted(place.names() - {part_name(b) for b in range(len(parts))}))
+    beside = storage.locate(folder)
+    beside.delete_many(sorted(beside.names() - {part_name(b) for b in range(len(parts))}))
     for bucket, part in enumerate(parts):
         table = pa.table({"group": pa.array(part["groups"], pa.string()),
                           "split": pa.array([splits[g] for g in part["groups"]], pa.string())})
@@ -134,7 +153,8 @@ def by_table(job: Job, options: SplitShares, strata: Iterable[str]) -> Dealt:
         storage.replace_with(os.path.join(folder, part_name(bucket)), write)
     told = {"table": job.split_table, "kept": len(known), "dealt": len(whole.groups) - len(known)}
     keep = write_table(held | splits) if options.stratify else None
-    return Dealt(Dealing(options.by, options.shares, options.seed, folder), keep, told)
+    moved = [(g, before[g], splits[g]) for g in whole.groups if g in before and before[g] != splits[g]]
+    return Dealt(Dealing(options.by, options.shares, options.seed, folder), keep, moved, told)
 
 
 def summary_of(dealing: Dealing, rows: pa.Table, images: pa.Table) -> str:
@@ -183,16 +203,29 @@ def _held(job: Job) -> dict[str, str]:
     return read_table(read_text(job.split_table, "split table"), job.split_table)
 
 
+def _kept_at(place: storage.Location) -> dict[str, str]:
+    """The split of each group as the target's copy of the table has it; raises `TargetError` for a damaged one."""
+    data = place.read(COPY)
+    if data is None:
+        return {}
+    table = unsign(data)
+    if table is None:
+        raise TargetError(f"{place.join(COPY)}: the split table is damaged; restore it, or delete it to go by the one "
+                          "of the workdir alone, where images may change sides")
+    return read_table(table.decode(), place.join(COPY))
+
+
 def remember(job: Job, dealt: Dealt | None) -> None:
-    """Keep the split table, before the first file of the subset obeys it."""
+    """Keep the split table at the target and where the user can edit it, before the first file obeys it."""
     if dealt is None or dealt.table is None:
         return
     assert job.split_table is not None
     folder, name = os.path.split(job.split_table)
-    place = storage.locate(folder)
-    if place.read(name) != dealt.table:
-        place.write(name, dealt.table)
-        place.sync()
+    copy = job.target.below(FOLDER)
+    for place, path, data in ((copy, COPY, sign(dealt.table)), (storage.locate(folder), name, dealt.table)):
+        if place.read(path) != data:
+            place.write(path, data)
+            place.sync()
 
 
 def split_report(options: SplitShares, dealt: Dealt, subset: dict[str, Any]) -> dict[str, Any]:

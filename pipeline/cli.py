@@ -1,7 +1,6 @@
 """The command line: commands, printing and exit codes; nothing else.
 
-stdout carries the result, stderr everything else. Exit codes: 0 done or nothing to do; 1 bad data, finished with
-failures, any row or file skipped, a held lock, stopped; 2 usage, config, an unknown class.
+stdout carries the result, stderr everything else. `errors` says what a process ends with.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline import __version__
-from pipeline.errors import CocoDiyError, ConfigError, StorageError
+from pipeline.errors import CocoDiyError, ConfigError, StorageError, UsageError
 from pipeline.redaction import redact
-from pipeline.stop import STOPPED
+from pipeline.stop import failure, forget_signal, note_signal
 from pipeline.text import printable, printable_json
 
 if TYPE_CHECKING:
@@ -38,14 +37,29 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--workers", type=click.IntRange(min=1), metavar="N", help="threads or processes"),
         click.option("--json", "as_json", is_flag=True, help="the result on stdout as one JSON document"),
         click.option("-v", "--verbose", is_flag=True, help="tracebacks for faults of ours"),
-        click.option("-q", "--quiet", is_flag=True, help="errors only"),
+        click.option("-q", "--quiet", is_flag=True, help="errors, what failed, and what is lost; nothing else"),
     ]
     for option in reversed(options):
         command = option(command)
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_max_delete = click.option(
+    "--max-delete", metavar="10%|N|none", help="stop before more files of the target are lost (target.max_delete)")
+
+_EXIT_CODES = """\b
+Exit codes:
+  0    done, or nothing to do
+  1    failed: bad data, files that failed, an internal error
+  2    usage or config
+  3    done, but rows or files were skipped (on_error: skip)
+  4    stopped by the brake: much of the target would be lost
+  5    the target or an index is in use by another run
+  75   try again later: network, a busy server, no workers
+  130  stopped by Ctrl-C (143: by SIGTERM); run again to go on"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EXIT_CODES)
 @click.version_option(__version__, prog_name="coco-diy")
 def cli() -> None:
     """Turn a big labelled image collection into the exact training set you need."""
@@ -58,6 +72,7 @@ def cli() -> None:
 @click.option("--dst-yaml", required=True, metavar="YAML", help="class names of the subset, in their new order")
 @click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: pose or detect")
 @click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
+@_max_delete
 @_common
 def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | None, workdir: str | None,
            **common: Any) -> None:
@@ -79,7 +94,7 @@ def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | No
         "target": {"root": dst},
         "workdir": workdir,
     }
-    _build(validate(apply_overrides(data, _overrides(common)), "remake"), common)
+    _build(validate(apply_overrides(data, _overrides(common)), "remake", name="remake"), common)
 
 
 @cli.command()
@@ -92,6 +107,7 @@ def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | No
 @click.option("--seed", type=int, default=0, metavar="N", help="another number, another way of dealing")
 @click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: that of the names, or detect")
 @click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
+@_max_delete
 @_common
 def convert(src: str, dst: str, from_format: str, to_format: str, labels: str | None, split: str | None, seed: int,
             task: str | None, workdir: str | None, **common: Any) -> None:
@@ -101,12 +117,13 @@ def convert(src: str, dst: str, from_format: str, to_format: str, labels: str | 
 
     data = conversion(src, dst, from_format=from_format, to_format=to_format, task=task, names=labels, shares=split,
                       seed=seed, workdir=workdir or _cache())
-    _build(validate(apply_overrides(data, _overrides(common)), "convert"), common)
+    _build(validate(apply_overrides(data, _overrides(common)), "convert", name="convert"), common)
 
 
 @cli.command()
 @click.argument("config", metavar="CONFIG")
 @click.option("--break-lock", is_flag=True, help="take the target from a run that is not running any more (stores)")
+@_max_delete
 @_common
 def build(config: str, break_lock: bool, **common: Any) -> None:
     """Make the subset: index, select, plan, apply. A second run does nothing."""
@@ -115,6 +132,7 @@ def build(config: str, break_lock: bool, **common: Any) -> None:
 
 @cli.command()
 @click.argument("config", metavar="CONFIG")
+@_max_delete
 @_common
 def plan(config: str, **common: Any) -> None:
     """Say what a build would write, copy, keep and delete; nothing is changed at the target."""
@@ -176,6 +194,7 @@ def stats(what: str, **common: Any) -> None:
 @click.argument("what", metavar="CONFIG|TARGET")
 @click.option("--deep", is_flag=True, help="read contents and compare digests")
 @click.option("--repair", is_flag=True, help="put right what differs")
+@_max_delete
 @_common
 def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
     """Compare what is at a target with its manifest: missing, foreign, size, content, class ids."""
@@ -185,7 +204,10 @@ def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
     config = _config_of(what, common)
     root = config.target.root if config else what
     progress = _progress(common)
-    report = run.repair(root, config, progress, deep=deep) if repair else run.verify(root, progress, deep=deep)
+    if repair:
+        report = run.repair(root, config, progress, deep=deep, max_delete=common["max_delete"])
+    else:
+        report = run.verify(root, progress, deep=deep)
     _tell(report, common, verify_text)
 
 
@@ -206,12 +228,12 @@ def diff(first: str, second: str, **common: Any) -> None:
 @click.argument("what", metavar="CONFIG|TARGET")
 @_common
 def status(what: str, **common: Any) -> None:
-    """Tell of the last run at a target, and whether one is under way or was stopped."""
+    """Tell of the last runs at a target, also those that failed, and whether one is under way or was stopped."""
     from pipeline.report import status_text
     from pipeline.run import last_run
 
     config = _config_of(what, common)
-    _tell(last_run(config.target.root if config else what), common, status_text)
+    _tell(last_run(config.target.root, config.workdir) if config else last_run(what), common, status_text)
 
 
 @cli.command()
@@ -246,6 +268,8 @@ def _overrides(common: dict[str, Any]) -> list[str]:
         found.append(f"engine.scheduler={json.dumps(common['scheduler'])}")
     if common["workers"]:
         found.append(f"engine.workers={common['workers']}")
+    if common.get("max_delete") is not None:
+        found.append(f"target.max_delete={json.dumps(common['max_delete'])}")
     return found
 
 
@@ -283,15 +307,22 @@ def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) 
 
 
 def _tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
-    for warning in report.losses if common["quiet"] and report.ok else report.warnings:
+    """Print what a command found or did, and end the process with its exit code where that is not 0."""
+    quiet = common["quiet"]
+    for warning in [*report.grave, *report.once] if quiet and report.ok else report.warnings:
         _say(f"warning: {warning}")
     if common["as_json"]:
-        document = json.dumps(report.data | {"warnings": report.warnings, "ok": report.ok}, ensure_ascii=False)
-        _print(printable_json(document))
-    elif not common["quiet"]:
+        facts = {"warnings": report.warnings, "ok": report.ok, "exit_code": report.exit_code}
+        _print(printable_json(json.dumps(report.data | facts, ensure_ascii=False)))
+    elif not quiet:
         _print(text(report.data))
-    if not report.ok:
-        sys.exit(1)
+    elif not report.ok:
+        from pipeline.report import failure_text
+
+        if lines := failure_text(report.data):
+            click.echo("\n".join(map(printable, lines.split("\n"))), err=True)
+    if report.exit_code:
+        sys.exit(report.exit_code)
 
 
 def _say(sentence: str) -> None:
@@ -310,11 +341,9 @@ def _print(result: str) -> None:
         raise StorageError(told) from None
 
 
-def _stop(_number: int, _frame: object) -> None:
+def _stop(number: int, _frame: object) -> None:
     # The flag first: an exception alone can fall into a callback of the interpreter's own and be lost there.
-    from pipeline.stop import STOP
-
-    STOP.set()
+    note_signal(number)
     raise KeyboardInterrupt
 
 
@@ -338,36 +367,43 @@ def _main(arguments: list[str] | None) -> None:
         raise
 
 
-def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one return an exit code
+def run_cli(arguments: list[str] | None = None) -> int:
     """Run a command; the one place where exceptions become a sentence. Returns the exit code."""
+    forget_signal()
     with contextlib.suppress(ValueError):  # a thread of somebody's may call this too: then signals are theirs
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stop)
+    words = sys.argv[1:] if arguments is None else arguments
     try:
         _main(arguments)
-    except CocoDiyError as error:
-        _say(f"coco-diy: {error}")
-        return error.exit_code
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.Abort:
-        _say(f"coco-diy: {STOPPED}")
-        return 1
-    except click.ClickException as error:
-        shown = io.StringIO()
-        error.show(shown)
-        click.echo(redact(shown.getvalue()), err=True, nl=False)
-        return error.exit_code
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
     except BrokenPipeError:
         sys.stderr.close()
         return 1
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 1
     except Exception as error:  # noqa: BLE001 - here every exception becomes text
-        if {"-v", "--verbose"} & set(sys.argv if arguments is None else arguments):
+        told = isinstance(error, CocoDiyError | click.ClickException | click.Abort)
+        if not told and {"-v", "--verbose"} & set(words):
             click.echo(redact(traceback.format_exc()), err=True)
-            return 1
-        _say(f"coco-diy: a fault of coco-diy's own, please report it: {type(error).__name__}: {redact(str(error))} "
-             "(run again with -v for the traceback)")
-        return 1
+            if "--json" not in words:
+                return 1
+        return _fail(error, as_json="--json" in words)
     return 0
+
+
+def _fail(error: Exception, *, as_json: bool) -> int:
+    """Say what ended a command, also as the one JSON document; returns the exit code."""
+    if isinstance(error, click.ClickException):
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(redact(shown.getvalue()), err=True, nl=False)
+        facts = UsageError(error.format_message()).facts()
+    else:
+        facts = failure(error)
+        _say(f"coco-diy: {facts['error']}")
+    if as_json:
+        with contextlib.suppress(OSError):
+            click.echo(printable_json(json.dumps(facts, ensure_ascii=False)))
+    return int(facts["exit_code"])

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +18,7 @@ from pydantic import ConfigDict, Field
 from pipeline._complaints import no_key_twice, sentence
 from pipeline._shares import SplitShares
 from pipeline.classes import ClassMap, ClassSpec, Names, align, read_names
-from pipeline.errors import ConfigError, UnknownNameError, unknown
+from pipeline.errors import ConfigError, MissingSourceError, UnknownNameError, unknown
 from pipeline.schema import Split, Task
 from pipeline.yaml_document import parse_yaml
 
@@ -59,6 +60,9 @@ class Source(_Model):
     root: str | None = Field(None, description="folder or URL of the source; yolo: with labels/<folder> "
                              "and images/<folder>")
     splits: dict[Split, str | SplitFolders] = Field(description="split: its folder, or {labels: …, images: …}")
+    marker: str | None = Field(
+        None, description="a file, by path or below `root`, that is there whenever the disk of the source is mounted"
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="of the format")
 
     @pydantic.model_validator(mode="after")
@@ -104,6 +108,21 @@ class Target(_Model):
     archive: Literal["none", "zip"] = Field(
         "none", description="none: a folder of files; zip: one file NAME-<digest>.zip, as training in a cloud takes it"
     )
+    max_delete: int | str = Field(
+        "10%",
+        description="a build that would lose more stops before it writes: a share (of more than 10 files), a number of "
+        "files, or none for no limit",
+    )
+
+    @pydantic.field_validator("max_delete", mode="before")
+    @classmethod
+    def _limit(cls, value: object) -> int | str:
+        text = "none" if value is None else str(value).strip()
+        if text == "none" or (re.fullmatch(r"\d+(\.\d+)?%", text) and float(text[:-1]) <= 100):
+            return text
+        if not isinstance(value, bool) and re.fullmatch(r"\d{1,12}", text):
+            return int(text)
+        raise ValueError("must be a share up to 100%, a number of files, or none")
 
     @property
     def zipped(self) -> bool:
@@ -139,6 +158,12 @@ class Engine(_Model):
         if value not in known and "://" not in value:
             raise ValueError(unknown("scheduler", value, [*known, "tcp://host:port"]))
         return value
+
+
+class Runs(_Model):
+    """The records of runs."""
+
+    keep: int = Field(30, ge=1, description="so many stay, among them the last success and the last failure")
 
 
 class Archive(_Model):
@@ -204,8 +229,17 @@ class Config(_Model):
     target: Target
     index: Index = Field(default_factory=lambda: Index.model_validate({}))
     engine: Engine = Field(default_factory=lambda: Engine.model_validate({}))
+    runs: Runs = Field(default_factory=lambda: Runs.model_validate({}))
     on_error: Literal["fail", "skip"] = Field("fail", description="bad rows and files: stop, or count, list, leave out")
     workdir: str = Field("work", min_length=1, description="index, plans and runs; never the source, never the target")
+
+    #: What the recipe is called: the config file's name without its ending, or the command that has none.
+    _name: str | None = pydantic.PrivateAttr(None)
+
+    @property
+    def name(self) -> str | None:
+        """What the recipe is called, see `validate`."""
+        return self._name
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -219,16 +253,21 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: holds no config; start from `coco-diy init`")
     overrides = list(overrides)
-    return validate(apply_overrides(data, overrides), where, node, overrides)
+    return validate(apply_overrides(data, overrides), where, node, overrides, name=Path(where).stem)
 
 
-def validate(data: Mapping[str, Any], where: str, node: object = None, overrides: Iterable[str] = ()) -> Config:
+def validate(
+    data: Mapping[str, Any], where: str, node: object = None, overrides: Iterable[str] = (), *, name: str | None = None
+) -> Config:
     """Make a `Config` of plain `data`; `where` is how the user calls it, `node` its YAML tree for line numbers.
 
-    `overrides` were applied to it: an error in one of those is called by it.
+    `overrides` were applied to it: an error in one of those is called by it. `name` is what the recipe is called: a
+    target that a recipe of another name made is not replaced unasked.
     """
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
+        config._name = name
+        return config
     except pydantic.ValidationError as error:
         raise ConfigError(sentence(error, Config, where, node, overrides)) from None
 
@@ -268,7 +307,7 @@ def read_text(path: str, what: str) -> str:
             raise ConfigError(f"{path}: the {what} file is larger than {_MAX_TEXT >> 20} MiB; is it the right one?")
         return data.decode("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such {what} file") from None
+        raise MissingSourceError(f"{path}: no such {what} file", os.path.abspath(os.path.expanduser(path))) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: the {what} file is not UTF-8 text") from None
     except OSError as error:

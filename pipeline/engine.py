@@ -23,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
-from pipeline.errors import ConfigError, StorageError
+from pipeline.errors import ConfigError, UnavailableError
 from pipeline.stop import STOP
 from pipeline.tally import count_in, look_at
 
@@ -218,7 +218,7 @@ class Engine(AbstractContextManager["Engine"]):
             try:
                 self._client = Client(self.scheduler, timeout="10s", set_as_default=False)
             except (OSError, ValueError) as error:
-                raise StorageError(f"engine.scheduler: no scheduler answers at {self.scheduler} ({error}); "
+                raise UnavailableError(f"engine.scheduler: no scheduler answers at {self.scheduler} ({error}); "
                                    "start one with `dask scheduler`, or use processes") from None
         return self._client
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pipeline import exporters, formats, storage
 from pipeline.classes import ClassMap, ClassSpec, Names
 from pipeline.config import Config, Source, SplitFolders, load_names, load_specs, map_classes
-from pipeline.errors import ConfigError
+from pipeline.errors import BrakeError, ConfigError, MissingSourceError
 from pipeline.manifest import Manifest
 from pipeline.schema import Task
 from pipeline.spec import IndexSpec, SplitSpec
@@ -100,8 +100,7 @@ class Job:
 
     @property
     def _target_name(self) -> str:
-        """A name for the target, fit for a file."""
-        return f"{os.path.basename(self.root) or 'root'}-{_short(self.root)}"
+        return target_name(self.root)
 
     @property
     def plan_dir(self) -> str:
@@ -188,6 +187,11 @@ def _same_keypoints(sources: Sequence[SourceJob], maps: Sequence[ClassMap]) -> N
                                   "two subsets")
 
 
+def target_name(root: str) -> str:
+    """A name for the target at `root`, fit for a file."""
+    return f"{os.path.basename(root) or 'root'}-{_short(root)}"
+
+
 def _short(text: str) -> str:
     from pipeline.digest import digest_of
 
@@ -197,10 +201,13 @@ def _short(text: str) -> str:
 def resolve(config: Config) -> Job:
     """Check `config` as far as it goes without reading the source, and make it a `Job`.
 
-    Raises `UsageError`s: an unknown class, format or name stops here, before anything is read.
+    Raises `UsageError`s: an unknown class, format or name stops here, before anything is read. Raises `BrakeError`
+    where the marker of a source is missing.
     """
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         raise ConfigError(f"the locale's encoding is {encoding}: names of files would be misread; set PYTHONUTF8=1")
+    for source in config.sources:
+        _check_marker(source)
     workdir = storage.local_path(config.workdir)
     exporters.load(config.target.format)
     sources = tuple(_source(source, workdir) for source in config.sources)
@@ -211,9 +218,9 @@ def resolve(config: Config) -> Job:
     job = Job(config, sources, None if specs is None else tuple(specs), (), storage.locate(config.target.root).url,
               workdir)
     job = job.with_names([s.names for s in sources])
-    for source in sources:
-        for split in source.spec.splits:
-            _check_places(source, split, config)
+    for one in sources:
+        for split in one.spec.splits:
+            _check_places(one, split, config)
     if job.target.local is None and config.target.images in ("hardlink", "symlink"):
         raise ConfigError(f"target.images: a {config.target.images} cannot stand in {job.root}; set it to copy")
     _keep_apart(job)
@@ -256,6 +263,27 @@ def _options(source: Source, format_: formats.Format) -> str:
         raise ConfigError(f"source.options.{key}: {what[:1].lower()}{what[1:]}") from None
 
 
+def marker_url(source: Source) -> str | None:
+    """The file that says that the disk of `source` is mounted: below its `root`, or a path like all in a config."""
+    if source.marker is None:
+        return None
+    below = storage.locate_below(source.root, source.marker).url
+    return next((url for url in (below, storage.locate(source.marker).url) if _is_there(url)), below)
+
+
+def _is_there(url: str) -> bool:
+    folder, _, name = url.rpartition("/")
+    return storage.locate(folder or "/").sizes([name])[0] is not None
+
+
+def _check_marker(source: Source) -> None:
+    """Exit code 4 and not 75: a disk that is not mounted waits for a person, and trying again does not mount it."""
+    url = marker_url(source)
+    if url is not None and not _is_there(url):
+        raise BrakeError(f"{url}: the marker of source {source.name} is missing: its disk is not mounted; mount it and "
+                         "run again", "marker")
+
+
 def _check_places(source: SourceJob, split: SplitSpec, config: Config) -> None:
     images = config.target.images
     whole = formats.load(source.spec.format).WHOLE
@@ -270,7 +298,7 @@ def _check_places(source: SourceJob, split: SplitSpec, config: Config) -> None:
             if os.path.isfile(url):
                 raise ConfigError(f"source: the {what} of split {split.split}, {url}, is a file; a folder in a zip "
                                   f"archive is named as in zip://train2017::{url}, other archives must be unpacked")
-            raise ConfigError(f"source: the {what} of split {split.split}, {url}, does not exist; {cure}")
+            raise MissingSourceError(f"source: the {what} of split {split.split}, {url}, does not exist; {cure}", url)
     if split.images is None:
         return
     place = storage.locate(split.images)

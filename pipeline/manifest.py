@@ -5,6 +5,7 @@ Below the target's ``.coco-diy/``::
     manifest.json            small, written last: what made the subset, and the digests of the parts
     manifest/<digest>.parquet  immutable parts (`schema.manifest`), one a bucket
     intent.json              there while a run is under way: what it started from, and the folder of its parts
+    splits.csv               which split each group of images was assigned to, where `split.stratify` decided it
     intent/<run>/            a part a bucket with the paths that the run will touch, and done-<bucket>.json once a
                              bucket is done
     tmp/, new/               files on their way
@@ -50,7 +51,9 @@ class Manifest:
     `recipe` is the digest of everything in the config that decides about the subset, `source` that of the source's
     listing; `parts` are the digests of the parts, `meta` the files that belong to no image, `folders` the change times
     (ns) of the target's folders when the run ended; `prefixes` is what keys begin with, see `TargetState`;
-    `config` is the config, its paths made absolute; `numbers` the digest of which class got which number.
+    `config` is the config, its paths made absolute; `numbers` the digest of which class got which number; `name` is
+    what the recipe is called; `listed` has the label files and images of each split of the source, by what `prefixes`
+    goes by.
     """
 
     tool: str
@@ -65,6 +68,8 @@ class Manifest:
     prefixes: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     numbers: str | None = None
+    name: str | None = None
+    listed: dict[str, dict[str, int | None]] = field(default_factory=dict)
     version: int = VERSION
 
 

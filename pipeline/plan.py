@@ -53,6 +53,10 @@ def doubt(manifest: pa.Table, paths: frozenset[str]) -> pa.Table:
     return manifest.set_column(manifest.schema.get_field_index("digest"), schema.manifest().field("digest"), digest)
 
 
+#: Examples that are given with a count.
+_NAMES = 3
+
+
 class WholeFile(Protocol):
     """A file that belongs to no image; `place` is where it lies ready if it is too large for `content`."""
 
@@ -101,6 +105,43 @@ def image_mark(images: str, found: Fingerprint, source: str) -> bytes:
     """
     unsettled = b"" if found.settled else str(time.time_ns()).encode()  # never the same again
     return b"\0".join((images.encode(), found.mark, unsettled, source.encode() if images == "symlink" else b""))
+
+
+def losses(plan: pa.Table, manifest: pa.Table) -> dict[str, Any]:
+    """What `plan` takes from a target that holds `manifest`: counts of files, and the first paths.
+
+    ``lost`` files, those of ``images``, go, and no other file of their image and kind comes; ``replaced`` label files
+    get another content; ``total`` is what is there. ``moved`` images are in another split then, the first ``sides``
+    of them as (stem, before, after).
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    plan = plan.select(["path", "kind", "key", "split", "action"])  # contents are large, and not looked at
+    is_delete = pc.equal(plan["action"], Action.DELETE.value)
+    gone, total = plan.filter(is_delete), manifest.num_rows
+    found: dict[str, Any] = {"lost": 0, "images": 0, "replaced": 0, "total": total, "names": [],
+                             "moved": 0, "sides": []}
+    if gone.num_rows:
+        left = plan.filter(pc.invert(is_delete))
+        ids = [pc.binary_join_element_wise(side["kind"].combine_chunks(), side["key"].combine_chunks(), "/")
+               for side in (gone, left)]
+        position = pc.index_in(ids[0], ids[1])
+        lost = gone.filter(pc.is_null(position))
+        found["lost"], found["images"] = lost.num_rows, len(pc.unique(lost["key"]))
+        found["names"] = lost["path"].slice(0, _NAMES).to_pylist()
+        there = gone.filter(pc.is_valid(position))
+        after = left["split"].combine_chunks().take(position.drop_null())
+        sides = zip(there["key"].to_pylist(), there["split"].to_pylist(), after.to_pylist(), strict=True)
+        moved = sorted({(key.split("/", 2)[-1], a, b) for key, a, b in sides if a != b})
+        found["moved"], found["sides"] = len(moved), moved[:_NAMES]
+    write = plan.filter(pc.equal(plan["action"], Action.WRITE.value))["path"]
+    if manifest.num_rows and len(write):
+        known = manifest["path"].filter(pc.not_equal(manifest["digest"], pa.scalar(UNKNOWN, pa.binary(16))))
+        again = write.filter(pc.is_in(write, known.combine_chunks()))
+        found["replaced"] = len(again)
+        found["names"] = [*found["names"], *again.slice(0, _NAMES).to_pylist()][:_NAMES]
+    return found
 
 
 def as_manifest(plan: pa.Table, failed: set[str], digests: Mapping[str, bytes]) -> pa.Table:

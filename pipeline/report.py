@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import plural
+from pipeline.errors import INCOMPLETE, plural
 from pipeline.text import markdown, printable
 from pipeline.yaml_document import dump_yaml
 
@@ -19,22 +19,36 @@ SPLITS = ("train", "val", "test")
 
 @dataclass
 class Report:
-    """What a command found or did; `data` is what `--json` prints. `ok` is False where the exit code must be 1.
+    """What a command found or did; `data` is what `--json` prints.
 
-    `problems` is the table (`schema.problems`) of what was left out, where anything was. `losses` are those of the
-    `warnings` that are told however quiet a run is: a whole class or split is lost, or means another one.
+    `ok` is False where something failed or, with `incomplete`, where all was done but for what was skipped. `once` are
+    those of the `warnings` that tell what this very run takes away or moves, `grave` those that tell of a whole class
+    or split that is lacking: quiet or not, they are said. `problems` is the table (`schema.problems`) of what was left
+    out, where anything was.
     """
 
     data: dict[str, Any]
     ok: bool = True
     warnings: list[str] = field(default_factory=list)
     problems: pa.Table | None = None
-    losses: list[str] = field(default_factory=list)
+    incomplete: bool = False
+    once: list[str] = field(default_factory=list)
+    grave: list[str] = field(default_factory=list)
 
-    def lose(self, losses: Sequence[str]) -> None:
-        """Note warnings that nobody may miss."""
-        self.losses += losses
-        self.warnings += losses
+    @property
+    def exit_code(self) -> int:
+        """What a process ends with, see `errors`."""
+        return 0 if self.ok else INCOMPLETE if self.incomplete else 1
+
+    def warn_once(self, warnings: Sequence[str]) -> None:
+        """Add `warnings` of this very run."""
+        self.warnings += warnings
+        self.once += warnings
+
+    def warn_gravely(self, warnings: Sequence[str]) -> None:
+        """Add `warnings` of a class or split that is lacking."""
+        self.warnings += warnings
+        self.grave += warnings
 
 
 #: What a target cannot hold of objects, by the word that is counted.
@@ -152,10 +166,17 @@ def actions_text(data: dict[str, Any]) -> str:
 
 def plan_text(data: dict[str, Any]) -> str:
     """What `coco-diy plan` prints."""
+    if "plan" not in data:
+        return f"A build would stop (exit code 4): {data['brake']['error']}"
     verdict = (f"A build would change {data['changes']:,} files at {data['target']}." if data["changes"]
                else f"A build would change nothing at {data['target']}.")
     foreign = "".join(f"\nin the way: {printable(path)}" for path in data["foreign"][:10])
-    return f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n{_fetch_text(data)}{verdict}{foreign}"
+    loss = data["lost"]
+    lost = (f"\nOf {plural(loss['total'], 'file')} at the target {loss['files']:,} would go and {loss['replaced']:,} "
+            f"be replaced, such as {', '.join(loss['names'])}." if loss["files"] + loss["replaced"] else "")
+    brake = f"\nA build would stop (exit code 4): {data['brake']['error']}" if data["brake"] else ""
+    return (f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n{_fetch_text(data)}{verdict}{lost}"
+            f"{brake}{foreign}")
 
 
 def _fetch_text(data: dict[str, Any]) -> str:
@@ -196,6 +217,11 @@ def _lost(counts: dict[str, int]) -> list[tuple[int, str]]:
     known = [(counts[key], words) for key, words in DROPS.items() if counts.get(key)]
     other = [(n, key) for key, n in counts.items() if n and key not in ("source", "kept", *DROPS)]
     return known + other
+
+
+def left_out_words(counts: dict[str, int]) -> str:
+    """Counts by reason of what was left out, in words."""
+    return ", ".join(f"{n:,} {words}" for n, words in _lost(counts))
 
 
 def dataset_record(facts: dict[str, Any]) -> str:
@@ -294,6 +320,18 @@ def verify_text(data: dict[str, Any]) -> str:
     return "\n".join([*lines, f"{verdict}: {data['target']}, {plural(data['files'], 'file')} checked {how}."])
 
 
+def failure_text(data: dict[str, Any]) -> str:
+    """What failed or was left out, a line each: what is said of it where nothing else is."""
+    lines = [f"failed: {path}: {reason}" for path, reason in data.get("failed", {}).items()]
+    if "differences" in data:
+        lines += [f"{d['path']}: {d['detail']}" for d in data["listed"]]
+    if data.get("left_out"):
+        lines += [f"left out: {row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
+                  for row in data["left_out"]["listed"]]
+    more = [f"… and {len(lines) - 20:,} more; all with --json"] if len(lines) > 20 else []
+    return "\n".join([*lines[:20], *more])
+
+
 def diff_text(data: dict[str, Any]) -> str:
     """What `coco-diy diff` prints."""
     splits = list(data["by_class"])
@@ -312,13 +350,19 @@ def diff_text(data: dict[str, Any]) -> str:
 
 def status_text(data: dict[str, Any]) -> str:
     """What `coco-diy status` prints."""
-    lines = []
-    if data["last"]:
-        last, report = data["last"], data["last"]["report"]
-        lines.append(f"{last['time']} on {last['host']}: {report['command']}, {report['status']}, "
-                     f"{report['changes']:,} files changed ({plural(data['runs'], 'run')} so far).")
+    lines = [_run_text(run) for run in data["recent"]]
+    if data["runs"] > len(lines):
+        lines.append(f"… and {data['runs'] - len(lines):,} before.")
     if data["running"]:
         lines.append(f"A run is under way: {data['running']}.")
     if data["stopped"]:
         lines.append("A later run was stopped before its end; run the same command again to go on.")
     return "\n".join(lines) or f"Nothing is known of {data['target']}."
+
+
+def _run_text(run: dict[str, Any]) -> str:
+    head = f"{run['time']} on {run['host']}: {run['status']}"
+    if run["error"]:
+        return f"{head} (exit code {run['exit_code']}): {run['error']}"
+    skipped = " (exit code 3: some was skipped)" if run["exit_code"] == INCOMPLETE else ""
+    return f"{head}, {plural(run['changes'] or 0, 'file')} changed{skipped}."

@@ -7,6 +7,7 @@ prints it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,10 +15,12 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline import _losses
+from pipeline._brake import braked, check_source, missing, source_counts, target_brake, target_loss
 from pipeline._checking import diff_targets, last_run, open_target, refuse_busy, verify_target
 from pipeline._fitness import refuse_unfit
 from pipeline._planning import Planned, plan_report, plan_subset, refuse
-from pipeline._publish import PROBLEMS, apply_plan, commit, gather, is_current_recipe, nothing_to_do, reclaim, record
+from pipeline._publish import PROBLEMS, apply_plan, commit, gather, is_current_recipe, nothing_to_do, reclaim
+from pipeline._runs import RunRecords
 from pipeline._source import (
     import_for_index,
     import_for_plan,
@@ -29,10 +32,10 @@ from pipeline._source import (
 from pipeline._splitting import remember
 from pipeline.config import Config, validate
 from pipeline.engine import Engine
-from pipeline.errors import StorageError, plural
+from pipeline.errors import BrakeError, MissingSourceError, StorageError, plural
 from pipeline.index import IndexInfo, add_counts
 from pipeline.job import Job, SourceJob, resolve
-from pipeline.manifest import LOCK, TargetState, tidy
+from pipeline.manifest import FOLDER, LOCK, TargetState, tidy
 from pipeline.progress import Progress
 from pipeline.report import Report
 from pipeline.stop import check_stop
@@ -57,17 +60,25 @@ def make_index(config: Config, progress: Progress | None = None) -> Report:
 
 def make_plan(config: Config, progress: Progress | None = None) -> Report:
     """What a build would write, copy, keep and delete; nothing is changed at the target."""
-    job = resolve(config)
-    progress = progress or Progress()
-    with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
+    try:
+        return _make_plan(_resolve(config), progress or Progress())
+    except BrakeError as error:  # a build would not even index; nor does a plan
+        return Report(braked(config, error))
+
+
+def _make_plan(job: Job, progress: Progress) -> Report:
+    options = job.config.engine
+    with Engine(options.scheduler, options.workers) as engine, index_lock(job):
         refuse_busy(job.target)
         found = scan(job, engine, progress, import_for_plan)
-        job, infos = update_index(job, engine, progress, found, import_for_plan)
         state = TargetState(job.target, job.prefixes)
+        check_source(job, state, found)
+        job, infos = update_index(job, engine, progress, found, import_for_plan)
         job = job.keep_numbers(state.manifest)
         planned = plan_subset(job, infos, state, engine, progress)
-        report = plan_report(job, infos, planned, state.manifest)
+        report, brake = _judge(job, infos, state, planned)
     report.data["command"] = "plan"
+    report.data["brake"] = brake.facts() if brake is not None else None
     return report
 
 
@@ -92,7 +103,7 @@ def source_stats(config: Config, progress: Progress | None = None) -> Report:
     if lacking := sum(counts["no_image"] for info in infos for counts in info.totals.values()):
         report.warnings.append(f"{plural(lacking, 'label file')} without an image: counted as images here")
     data = {"command": "stats", "of": "source", "classes": list(names), "subset": subset}
-    return Report(data, report.ok, report.warnings)
+    return Report(data, report.ok, report.warnings, incomplete=report.incomplete)
 
 
 def _by_name(source: SourceJob, counts: dict[str, int], names: tuple[str, ...]) -> dict[str, int]:
@@ -116,11 +127,15 @@ def verify(root: str, progress: Progress | None = None, *, deep: bool = False) -
         return verify_target(root, deep=deep, engine=engine, progress=progress or Progress())
 
 
-def repair(root: str, config: Config | None = None, progress: Progress | None = None, *, deep: bool = False) -> Report:
+def repair(
+    root: str, config: Config | None = None, progress: Progress | None = None, *, deep: bool = False,
+    max_delete: str | None = None,
+) -> Report:
     """Verify the subset at `root` and put right what differs: a build for which those files count as unknown.
 
-    Without `config` the one that the manifest remembers is used. Foreign files are left alone. The report is that of
-    the second verification, with ``repaired``, the number of files that were put right.
+    Without `config` the one that the manifest remembers is used, with `max_delete` for its ``target.max_delete``.
+    Foreign files are left alone. The report is that of the second verification, with ``repaired``, the number of files
+    that were put right.
     """
     before = verify(root, progress, deep=deep)
     suspects = frozenset(d["path"] for d in before.data["listed"] if d["reason"] != "foreign")
@@ -128,34 +143,57 @@ def repair(root: str, config: Config | None = None, progress: Progress | None = 
         return Report(before.data | {"repaired": 0}, before.ok)
     if config is None:
         state, made = open_target(root)
-        here = made.config | {"target": made.config["target"] | {"root": state.root.url}}  # it may have been moved
-        config = validate(here, f"{root}: the config in its manifest")
+        target = made.config["target"] | {"root": state.root.url}  # it may have been moved
+        here = made.config | {"target": target | ({"max_delete": max_delete} if max_delete is not None else {})}
+        config = validate(here, f"{root}: the config in its manifest", name=made.name)
     done = build(config, progress, suspects=suspects)
     after = verify(root, progress, deep=deep)
     put_right = suspects - {d["path"] for d in after.data["listed"]}
-    return Report(after.data | {"repaired": len(put_right)}, after.ok and done.ok, done.warnings)
+    return Report(after.data | {"repaired": len(put_right)}, after.ok and done.ok, done.warnings,
+                  incomplete=after.ok and done.incomplete, once=done.once, grave=done.grave)
 
 
 def build(
     config: Config, progress: Progress | None = None, *, suspects: frozenset[str] = frozenset(),
     break_lock: bool = False,
 ) -> Report:
-    """Make the subset: index, select, plan and apply. Where nothing changed, nothing is done.
+    """Make the subset: index, select, plan and apply. Where nothing changed, nothing is done. Leaves a run record.
 
     The files `suspects` (paths below the target) are made anew, whatever the manifest says of them. With `break_lock`
     the lock at the target is taken from whoever holds it.
 
     Raises `CocoDiyError`s; a run that ends early is continued by running it again.
     """
-    job = resolve(config)
-    progress = progress or Progress()
-    options = config.engine
+    records = RunRecords(config)
+    try:
+        job = _resolve(config)
+        records.begun = True
+        report = _build(job, progress or Progress(), suspects, break_lock)
+    except BaseException as error:
+        records.failed(error)
+        raise
+    records.ended(report)
+    return report
+
+
+def _resolve(config: Config) -> Job:
+    try:
+        return resolve(config)
+    except MissingSourceError as error:
+        raise missing(config, error) or error from None
+
+
+def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: bool) -> Report:
+    options = job.config.engine
     if break_lock:
         job.target.break_lock(LOCK)
     target_lock = job.target.lock(LOCK, f"the target {job.root}")
     with ExitStack() as stack, Engine(options.scheduler, options.workers) as engine:
         if job.target.local is not None:
+            had_folder = job.target.exist_many([FOLDER])[0]
+            leave_none = functools.partial(_leave_no_target, job, had_folder, job.target.exists())
             still_ours = stack.enter_context(target_lock)
+            stack.push(leave_none)
         stack.enter_context(index_lock(job))
         state = TargetState(job.target, job.prefixes)
         if job.target.local is not None:
@@ -167,6 +205,8 @@ def build(
         if job.target.local is None:  # taking this lock costs requests: not where there is nothing to do
             still_ours = stack.enter_context(target_lock)
             state = TargetState(job.target, job.prefixes)
+        check_source(job, state, found)
+        listed = source_counts(job, found)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         job = job.keep_numbers(state.manifest)
         check_stop()
@@ -185,16 +225,24 @@ def build(
             with contextlib.suppress(StorageError):
                 reclaim(job, planned)
             raise
-        commit(job, infos, planned, state, report, complete=not failed)
+        commit(job, infos, planned, state, report, complete=not failed, listed=listed)
         if report.problems is not None:
             report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
     report.data["command"] = "build"
     report.data["status"] = "failed" if failed else "built" if planned.changes else "nothing to do"
     if failed:
-        report.ok = False
+        report.ok = report.incomplete = False
         report.data["failed"] = failed
-    record(job, report)
     return report
+
+
+def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[BaseException] | None, *_: object) -> None:
+    """Of a build that ends before its first write, leave no target where there was none; its lock is held still."""
+    if kind is None or had_folder or job.target.exist_many([f"{FOLDER}/intent.json"])[0]:
+        return
+    with contextlib.suppress(StorageError):
+        job.target.delete_many([LOCK])
+        job.target.drop_empty_folders("" if not had_root else FOLDER)
 
 
 def _plan(
@@ -203,7 +251,21 @@ def _plan(
 ) -> tuple[Planned, Report]:
     """A plan that nothing stands in the way of, and its report."""
     planned = plan_subset(job, infos, state, engine, progress, suspects, fetched=fetched)
-    report = plan_report(job, infos, planned, state.manifest)
-    refuse(job, planned)
+    report, brake = _judge(job, infos, state, planned)
+    if brake is not None:
+        raise brake
+    refuse(job, infos, planned)
     refuse_unfit(job, planned)
     return planned, report
+
+
+def _judge(
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, planned: Planned
+) -> tuple[Report, BrakeError | None]:
+    """The report of a plan, with what it takes from the target, and why a build must not carry it out, if so."""
+    report = plan_report(job, infos, planned, state.manifest)
+    loss = target_loss(state, planned)
+    report.data["lost"] = loss.data()
+    if state.manifest is not None:
+        report.warn_once(_losses.taken_away(state.manifest.report, report.data))
+    return report, target_brake(job, infos, state, loss)

@@ -46,7 +46,7 @@ def test_a_bad_row_stops_the_build(own_subset: Subset, case: str) -> None:
 def test_a_bad_row_is_left_out_counted_and_listed(own_subset: Subset, case: str) -> None:
     content, line, clause = BAD[case]
     path = write_file(own_subset.source / "labels/train2017/sub/e.txt", content)
-    told = own_subset.build(*SKIP, code=1)
+    told = own_subset.build(*SKIP, code=3)
     assert told["ok"] is False
     assert contents(own_subset.target) == {p: c for p, c in BUILT.items() if "/sub/e." not in p}
     counted = sum(told["source"]["train"]["problems"].values())
@@ -57,16 +57,16 @@ def test_a_bad_row_is_left_out_counted_and_listed(own_subset: Subset, case: str)
     assert (first["path"], first["line"], first["key"]) == (str(path), line, "source/train2017/sub/e")
     assert clause in first["detail"]
     assert any("left out" in w for w in told["warnings"])
-    again = own_subset.build(*SKIP, code=1)
+    again = own_subset.build(*SKIP, code=3)
     assert (again["status"], again["ok"]) == ("nothing to do", False)
     assert any("left out" in w for w in again["warnings"])
     for command in ("plan", "index"):
-        assert own_subset.command(command, *SKIP, "--json", code=1).json["ok"] is False
+        assert own_subset.command(command, *SKIP, "--json", code=3).json["ok"] is False
 
 
 def test_the_rest_of_a_file_with_a_bad_row_is_kept(own_subset: Subset) -> None:
     write_file(own_subset.source / "labels/train2017/sub/e.txt", "1 0.5 0.5 0.25 0.25\n1 9 9 9 9\n2 0.5 0.5 0.5 0.5\n")
-    own_subset.build(*SKIP, code=1)
+    own_subset.build(*SKIP, code=3)
     assert (own_subset.target / "labels/train/sub/e.txt").read_text() == "0 0.5 0.5 0.25 0.25\n1 0.5 0.5 0.5 0.5\n"
 
 
@@ -89,14 +89,14 @@ def test_files_that_are_none(own_subset: Subset) -> None:
     os.symlink("nowhere.txt", own_subset.source / "labels/train2017/lost.txt")
     told = own_subset.command("build", code=1).err
     assert f"{own_subset.source}/labels/train2017/lost.txt: is a link to a file that is not there" in told
-    own_subset.build(*SKIP, code=1)
+    own_subset.build(*SKIP, code=3)
     assert contents(own_subset.target) == BUILT
 
 
 def test_a_name_that_is_not_utf8(own_subset: Subset) -> None:
     write_file(Path(os.fsdecode(os.fsencode(own_subset.source / "labels/train2017") + b"/caf\xe9.txt")), GOOD)
     assert "has a name that is not UTF-8" in own_subset.command("build", code=1).err
-    own_subset.build(*SKIP, code=1)
+    own_subset.build(*SKIP, code=3)
     assert contents(own_subset.target) == BUILT
 
 
@@ -249,7 +249,7 @@ def test_a_held_lock(subset: Subset) -> None:
             held.write("process 1 on other since then")
             held.flush()
             fcntl.flock(held, fcntl.LOCK_EX)
-            told = subset.command("build", "--set", "classes=[car]", code=1)
+            told = subset.command("build", "--set", "classes=[car]", code=5)
         assert f"coco-diy: {what}" in told.err
         assert "in use by process 1 on other since then" in told.err
     assert outside(snapshot(subset.target)) == before

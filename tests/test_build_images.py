@@ -136,11 +136,11 @@ def test_two_images_of_one_stem_stop_the_build(doubled: Subset) -> None:
 
 
 def test_two_images_of_one_stem_the_first_is_taken(doubled: Subset) -> None:
-    told = doubled.build("--set", "on_error=skip", code=1)
+    told = doubled.build("--set", "on_error=skip", code=3)
     assert told["ok"] is False
     assert contents(doubled.target) == BUILT
     assert any("with several" in w for w in told["warnings"])
-    again = doubled.build("--set", "on_error=skip", code=1)
+    again = doubled.build("--set", "on_error=skip", code=3)
     assert (again["status"], again["problems"]) == ("nothing to do", {"many_images": 1})
 
 
@@ -150,7 +150,7 @@ def test_a_label_without_image(own_subset: Subset) -> None:
     assert f"{own_subset.source}/images/val2017/v" in told.err
     assert "v.txt has no image" in told.err
     assert contents(own_subset.target) == {}
-    built = own_subset.build("--set", "on_error=skip", code=1)
+    built = own_subset.build("--set", "on_error=skip", code=3)
     expected = {p: c for p, c in BUILT.items() if p not in ("labels/val/v.txt", "images/val/v.jpg")}
     assert contents(own_subset.target) == expected
     assert +Counter(built["rows"]) == {"source": 19, "kept": 7, "other_classes": 10, "without_image": 2}
@@ -164,7 +164,7 @@ def test_a_label_without_image(own_subset: Subset) -> None:
 def test_an_image_that_goes_while_nobody_looks(own_subset: Subset) -> None:
     own_subset.build()
     (own_subset.source / "images/val2017/v.jpg").unlink()
-    assert own_subset.build("--set", "on_error=skip", code=1)["plan"]["delete"]["image"]["files"] == 1
+    assert own_subset.build("--set", "on_error=skip", code=3)["plan"]["delete"]["image"]["files"] == 1
     assert not (own_subset.target / "labels/val/v.txt").exists()
 
 
@@ -200,17 +200,18 @@ STEMS = ["a b", "ünï", "-dash", "a.b.c", "back\\slash", "quo'te\"", "line\nbre
 def test_any_name_is_taken_as_it_is(tmp_path: Path, make_subset: MakeSubset) -> None:
     stems = [*STEMS, *(f"in {stem}/{stem}" for stem in STEMS[:-2])]
     labels = {stem: f"1 0.5 0.5 0.1 0.{number}1\n" for number, stem in enumerate(stems)}
+    labels["stays"] = "2 0.5 0.5 0.1 0.1\n"
     source = make_tree(tmp_path / "src", {"train2017": labels, "val2017": {}},
                        {"train2017": tuple(f"{stem}.jpg" for stem in labels), "val2017": ()})
     subset = make_subset(source)
     subset.build("--set", "index.buckets=3")
-    expected = {f"labels/train/{stem}.txt": f"0{row[1:]}".encode() for stem, row in labels.items()}
+    expected = {f"labels/train/{stem}.txt": f"{int(row[0]) - 1}{row[1:]}".encode() for stem, row in labels.items()}
     expected |= {f"images/train/{stem}.jpg": picture(f"train2017/{stem}.jpg") for stem in labels}
     made = contents(subset.target)
     del made["data.yaml"]
     assert made == expected
     subset.build("--set", "classes=[car]", "--set", "index.buckets=3")
-    assert set(contents(subset.target)) == {"data.yaml"}
+    assert set(contents(subset.target)) == {"data.yaml", "labels/train/stays.txt", "images/train/stays.jpg"}
 
 
 @pytest.mark.parametrize("folder", ["images", "images/train", "labels"])
@@ -280,10 +281,14 @@ def test_a_source_without_an_images_folder(tmp_path: Path, make_subset: MakeSubs
 def test_a_subset_without_any_image(tmp_path: Path, make_subset: MakeSubset, labels: dict[str, Any]) -> None:
     source = make_tree(tmp_path / "src", {"train2017": labels, "val2017": {}}, {"train2017": ("a.jpg",), "val2017": ()})
     subset = make_subset(source)
-    told = subset.build()
-    assert set(contents(subset.target)) == {"data.yaml"}
-    assert len(told["warnings"]) == 2
-    assert subset.build()["changes"] == 0
+    told = subset.command("build", code=1).err
+    cause = "has no object of these classes" if labels.get("a", "").startswith("0") else "has no object of any class"
+    assert "the subset would be empty: the source " + ("has no label file" if not labels else cause) in told
+    assert not subset.target.exists()
+    planned = subset.plan(code=1)
+    assert [w for w in planned["warnings"] if w.endswith("a build would stop there")]
+    built = subset.build("--set", "select.backgrounds=all")
+    assert built["images"]["kept"] == 1
 
 
 def test_hard_links_do_not_cross_file_systems(own_subset: Subset) -> None:

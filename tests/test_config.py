@@ -36,9 +36,10 @@ fetch: {}
 classes: [bicycle, {name: vehicle, from: [car, bus, truck]}]
 select: {check_images: none}
 split: null
-target: {root: datasets/bicycle, format: yolo, images: copy, yaml: portable}
+target: {root: datasets/bicycle, format: yolo, images: copy, yaml: portable, max_delete: 10%}
 index: {buckets: auto}
 engine: {scheduler: auto, workers: auto}
+runs: {keep: 30}
 on_error: fail
 workdir: work
 """
@@ -55,9 +56,11 @@ def test_minimal_config_has_the_defaults_of_the_design(tmp_path: Path) -> None:
     assert told["source"]["task"] == "detect"
     assert told["classes"] is None
     assert told["select"] == {"check_images": "none", "duplicates": "keep", "backgrounds": "none"}
-    assert told["target"] == {"root": "out", "format": "yolo", "images": "copy", "yaml": "portable", "archive": "none"}
+    assert told["target"] == {"root": "out", "format": "yolo", "images": "copy", "yaml": "portable", "archive": "none",
+                              "max_delete": "10%"}
     assert told["index"] == {"buckets": "auto"}
     assert told["engine"] == {"scheduler": "auto", "workers": "auto"}
+    assert told["runs"] == {"keep": 30}
     assert (told["on_error"], told["workdir"], told["split"]) == ("fail", "work", None)
 
 

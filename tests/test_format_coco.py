@@ -323,7 +323,7 @@ def test_bad_annotations(zoo: Subset, change: dict[str, Any], clause: str) -> No
     path.write_text(json.dumps(data))
     told = zoo.command("build", code=1).err
     assert told.startswith(f"coco-diy: {path}: {clause}")
-    assert zoo.build("--set", "on_error=skip", code=1)["rows"]["kept"] == 1
+    assert zoo.build("--set", "on_error=skip", code=3)["rows"]["kept"] == 1
 
 
 def test_a_broken_file(zoo: Subset) -> None:

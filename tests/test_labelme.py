@@ -74,7 +74,7 @@ def test_one_bad_file_or_shape_never_stops_a_run_that_skips(photos: Photos) -> N
     assert "photos/b.json: shape 2 (\"cat\"): its points are not a list" in told.err
     assert "4 more bad rows or files" in told.err
     assert contents(photos.target) == {}
-    done = photos.build("--set", "on_error=skip", code=1)
+    done = photos.build("--set", "on_error=skip", code=3)
     assert done["subset"]["train"]["objects"] == {"cat": 2}
     assert done["source"]["train"]["problems"] == {"not_json": 2, "not_labelme": 1, "points": 1, "shape_type": 1}
 
@@ -87,7 +87,8 @@ def test_an_image_of_another_name_is_where_the_file_says(photos: Photos, said: s
     photos.build()
     assert sorted(contents(photos.target)) == ["data.yaml", "images/train/a.jpg", "labels/train/a.txt"]
     os.remove(photos.photos / "IMG_1.jpg")
-    photos.command("build", code=1)
+    assert "lost all 1 image of split train" in photos.command("build", code=4).err
+    assert "a.json has no image" in photos.command("build", "--max-delete", "none", code=1).err
 
 
 def test_an_image_with_a_label_of_its_own_is_nobody_elses(photos: Photos) -> None:

@@ -43,7 +43,7 @@ def balanced(counts: dict[str, int]) -> dict[str, int]:
 
 def test_all_that_is_left_out_is_listed(own_subset: Subset) -> None:
     expected = spoil(own_subset.source)
-    told = own_subset.build(*SKIP, code=1)
+    told = own_subset.build(*SKIP, code=3)
     left = told["left_out"]
     assert Counter(left["counts"]) == expected
     assert Counter(entry["reason"] for entry in left["listed"]) == expected
@@ -60,16 +60,16 @@ def test_all_that_is_left_out_is_listed(own_subset: Subset) -> None:
     assert balanced(told["images"]) == {"source": 12, "kept": 4, "other_classes": 3, "background": 2, "corrupt": 1,
                                         "mixed": 1, "no_image": 1}
     # A run with nothing to do says the same, whatever was planned for this target meanwhile.
-    own_subset.plan(*SKIP, "--set", "classes=[person]", code=1)
-    again = own_subset.build(*SKIP, code=1)
+    own_subset.plan(*SKIP, "--set", "classes=[person]", code=3)
+    again = own_subset.build(*SKIP, code=3)
     assert (again["status"], again["left_out"]) == ("nothing to do", left)
     # Boxes and polygons in one file are no fault of the file: COCO JSON takes both.
-    assert "mixed" not in own_subset.command("index", "--json", *SKIP, code=1).json["left_out"]["counts"]
+    assert "mixed" not in own_subset.command("index", "--json", *SKIP, code=3).json["left_out"]["counts"]
 
 
 def test_what_was_mended_is_not_listed_any_more(own_subset: Subset) -> None:
     write_file(own_subset.source / "labels/train2017/d.txt", "x")
-    left = own_subset.build(*SKIP, code=1)["left_out"]
+    left = own_subset.build(*SKIP, code=3)["left_out"]
     write_file(own_subset.source / "labels/train2017/d.txt", GOOD)
     told = own_subset.build(*SKIP)
     assert "left_out" not in told
@@ -80,12 +80,12 @@ def test_what_was_mended_is_not_listed_any_more(own_subset: Subset) -> None:
                                        ("select.duplicates=drop", "index.buckets=5"), ("classes=null",)], ids=str)
 def test_a_spoilt_source_adds_up(own_subset: Subset, overrides: tuple[str, ...]) -> None:
     spoil(own_subset.source)
-    told = own_subset.build(*SKIP, *(w for o in overrides for w in ("--set", o)), code=1)
+    told = own_subset.build(*SKIP, *(w for o in overrides for w in ("--set", o)), code=3)
     kept = balanced(told["rows"])["kept"]
     files = {p: c for p, c in contents(own_subset.target).items() if p.startswith("labels/")}
     assert kept == sum(len(c.splitlines()) for c in files.values())
     assert balanced(told["images"])["kept"] == len(files) == sum(s["images"] for s in told["subset"].values())
-    text = own_subset.command("plan", *SKIP, *(w for o in overrides for w in ("--set", o)), code=1).out
+    text = own_subset.command("plan", *SKIP, *(w for o in overrides for w in ("--set", o)), code=3).out
     assert f"{kept} of {told['rows']['source']} rows kept" in text
     assert "of a class that the names do not have" in text
 

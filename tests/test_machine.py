@@ -42,11 +42,11 @@ def process(subset: Subset, *words: str, before: Callable[[], None] | None = Non
                             preexec_fn=before)  # noqa: PLW1509 - a child without threads
 
 
-def fails(subset: Subset, *words: str, before: Callable[[], None] | None = None) -> str:
-    """The one sentence that a build ends in, with exit code 1."""
+def fails(subset: Subset, *words: str, before: Callable[[], None] | None = None, code: int = 1) -> str:
+    """The one sentence that a build ends in, with the exit code `code`."""
     with process(subset, *words, before=before) as running:
         out, err = running.communicate(timeout=100)
-    assert running.returncode == 1, (out, err)
+    assert running.returncode == code, (out, err)
     assert out == ""
     return one_sentence(err)
 
@@ -186,7 +186,7 @@ def test_files_beyond_a_limit(heavy: Subset) -> None:
     with process(heavy, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LARGE, LARGE))) as running:
         out, err = running.communicate(timeout=100)
     assert (running.returncode, err) == (1, "warning: the subset has no val images, and trainers need them; split val "
-                                            "of the source has no object of these classes\n")
+                                            "of the source has no label file and no image\n")
     assert "32 files failed; run the same command again to do just these." in out
     assert not list(heavy.target.rglob("*.jpg"))
     assert heavy.build()["plan"]["copy"]["image"]["files"] == 32
@@ -398,7 +398,7 @@ def test_a_second_build_at_one_target(many: Subset) -> None:
         while first.poll() is None and not begun(many)():
             time.sleep(0.0002)
         first.send_signal(signal.SIGSTOP)
-        told.append(fails(many, "--set", f"workdir={many.workdir}-2", "--set", "classes=[car]"))
+        told.append(fails(many, "--set", f"workdir={many.workdir}-2", "--set", "classes=[car]", code=5))
         first.send_signal(signal.SIGCONT)
         first.communicate(timeout=100)
     assert first.returncode == 0

@@ -24,6 +24,7 @@ NAMES = (
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = {folder: dict.fromkeys(NAMES, ROW) for folder in ("train2017", "val2017")}
+    labels["train2017"]["stays"] = "0 0.5 0.5 0.2 0.2\n"
     images = {folder: tuple(f"{stem}.jpg" for stem in files) for folder, files in labels.items()}
     root = make_tree(tmp_path_factory.mktemp("odd") / "source", labels, images)
     time.sleep(2.1)
@@ -52,11 +53,11 @@ def test_odd_names_come_through(odd: Path, make_subset: MakeSubset, how: str) ->
     assert subset.build()["status"] == "nothing to do"
     assert subset.run("verify", target, "--deep", "--json").json["differences"] == {}
     swapped = subset.build("--set", "classes=[person, bicycle]")
-    assert swapped["plan"]["write"]["label"]["files"] == 2 * len(NAMES)
+    assert swapped["plan"]["write"]["label"]["files"] == 2 * len(NAMES) + 1
     assert (target / "labels/train/-rf.txt").read_text() == ROW
     gone = subset.build("--set", "classes=[person]")
     assert gone["plan"]["delete"]["image"]["files"] == 2 * len(NAMES)
-    assert [p for p in contents(target) if p != "data.yaml"] == []
+    assert set(contents(target)) == {"data.yaml", "labels/train/stays.txt", "images/train/stays.jpg"}
 
 
 def test_names_that_differ_in_case_alone_are_two(own_subset: Subset) -> None:
@@ -72,7 +73,7 @@ def test_names_that_differ_in_case_alone_are_two(own_subset: Subset) -> None:
 def test_a_name_of_a_suffix_alone(own_subset: Subset) -> None:
     """`.txt` is a label file without a stem to most tools, and none to Ultralytics, whose images have a stem."""
     write_file(own_subset.source / "labels/train2017/.txt", ROW)
-    told = own_subset.build(*SKIP, code=1)
+    told = own_subset.build(*SKIP, code=3)
     assert sum(told["problems"].values()) == 1
 
 
@@ -88,7 +89,7 @@ def test_files_that_are_no_files(own_subset: Subset, kind: str) -> None:
     told = own_subset.command("build", code=1).err
     assert f"{path}: " in told
     assert "--set on_error=skip" in told
-    counts = own_subset.build(*SKIP, code=1)["left_out"]["counts"]
+    counts = own_subset.build(*SKIP, code=3)["left_out"]["counts"]
     assert counts == {{"loop": "link_loop", "dangling": "dangling"}.get(kind, "not_a_file"): 1}
 
 
@@ -98,8 +99,8 @@ def test_what_is_no_file_comes_and_goes(own_subset: Subset) -> None:
     path = own_subset.source / "labels/train2017/odd.txt"
     path.symlink_to("nowhere")
     assert f"{path}: is a link to a file that is not there" in own_subset.command("build", code=1).err
-    assert own_subset.build(*SKIP, code=1)["left_out"]["counts"] == {"dangling": 1}
-    assert own_subset.build(*SKIP, code=1)["status"] == "nothing to do"
+    assert own_subset.build(*SKIP, code=3)["left_out"]["counts"] == {"dangling": 1}
+    assert own_subset.build(*SKIP, code=3)["status"] == "nothing to do"
     path.unlink()
     assert own_subset.build()["ok"] is True
     assert "left_out" not in own_subset.command("index", "--json").json
@@ -123,7 +124,7 @@ def test_a_label_file_of_hundreds_of_megabytes(own_subset: Subset) -> None:
         file.truncate(200 << 20)
     told = own_subset.command("build", code=1).err
     assert f"{path}: is larger than 64 MiB: no label file" in told
-    assert own_subset.build(*SKIP, code=1)["left_out"]["counts"]["too_large"] == 1
+    assert own_subset.build(*SKIP, code=3)["left_out"]["counts"]["too_large"] == 1
 
 
 def test_a_folder_that_is_no_split(own_subset: Subset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests.conftest import MakeSubset, Subset
 from tests.helpers import contents, make_tree, snapshot, write_file
+from tests.test_format_labelme import jpeg
 
 CLASSES = ("person", "bicycle", "car")
 
@@ -87,8 +89,6 @@ def test_the_text_tells_how_near_it_came(cams: Path, make_subset: MakeSubset) ->
 
 
 def test_images_stay_where_they_are_when_others_come(cams: Path, make_subset: MakeSubset, tmp_path: Path) -> None:
-    import shutil
-
     source = Path(shutil.copytree(cams, tmp_path / "own"))
     subset = _make(make_subset, source, train=0.8, val=0.2)
     subset.build()
@@ -119,8 +119,6 @@ def test_no_group_is_on_two_sides(cams: Path, make_subset: MakeSubset) -> None:
 def test_strata_are_kept_in_a_table_that_later_builds_obey(
     cams: Path, make_subset: MakeSubset, tmp_path: Path
 ) -> None:
-    import shutil
-
     source = Path(shutil.copytree(cams, tmp_path / "own"))
     subset = _make(make_subset, source, train=0.8, val=0.2, stratify=True)
     before_plan = snapshot(subset.workdir) if subset.workdir.exists() else {}
@@ -200,3 +198,85 @@ def test_a_table_lies_beside_source_and_target(cams: Path, make_subset: MakeSubs
 def test_an_empty_side_is_told(cams: Path, make_subset: MakeSubset) -> None:
     told = _make(make_subset, cams, train=0.999, val=0.001).command("plan").err
     assert "the subset has no val images, and trainers need them; give it a larger share in `split`" in told
+
+
+@pytest.mark.parametrize("how", ["workdir gone", "emptied", "cut", "gone"])
+def test_a_lost_table_moves_no_image(
+    cams: Path, make_subset: MakeSubset, tmp_path: Path, how: str
+) -> None:
+    """The target has a copy: others come along, and nobody who was on one side is on the other."""
+    source = Path(shutil.copytree(cams, tmp_path / "own"))
+    subset = _make(make_subset, source, train=0.7, val=0.3, stratify=True)
+    table = Path(subset.build()["split"]["table"])
+    before, text = _sides(subset), table.read_text()
+    if how == "workdir gone":
+        shutil.rmtree(subset.workdir)
+    elif how == "gone":
+        table.unlink()
+    else:
+        table.write_text("".join(text.splitlines(keepends=True)[: {"emptied": 0, "cut": 20}[how]]))
+    for i in range(20):
+        write_file(source / f"labels/train2017/new{i}.txt", f"{i % 3} 0.5 0.5 0.1 0.1\n")
+        write_file(source / f"images/train2017/new{i}.jpg", b"new")
+    told = subset.build()
+    after = _sides(subset)
+    assert {stem: after[stem] for stem in before} == before
+    assert len(after) == 80
+    assert (told["split"]["kept"], told["split"]["dealt"], told["warnings"]) == (60, 20, [])
+    assert set(text.splitlines()) <= set(table.read_text().splitlines())
+
+
+def test_a_lost_workdir_does_not_release_the_brake(cams: Path, make_subset: MakeSubset, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(cams, tmp_path / "own"))
+    subset = _make(make_subset, source, train=0.7, val=0.3, stratify=True)
+    subset.build()
+    shutil.rmtree(subset.workdir)
+    for path in sorted((source / "labels/train2017").iterdir())[:11]:
+        path.write_text("")
+    assert "would lose 22 of 120 files" in subset.command("build", code=4).err
+
+
+@pytest.mark.parametrize("how", [{}, {"archive": "zip"}, {"format": "coco", "images": "none"}])
+def test_images_that_change_sides_are_told(
+    cams: Path, make_subset: MakeSubset, tmp_path: Path, how: dict[str, str]
+) -> None:
+    source = Path(shutil.copytree(cams, tmp_path / "own"))
+    for path in source.rglob("*.jpg"):
+        path.write_bytes(jpeg(32, 32))
+    target = {"root": str(tmp_path / "out"), **how}
+    subset = make_subset(source, "told", classes=list(CLASSES), split={"train": 0.7, "val": 0.3, "stratify": True},
+                         target=target)
+    table = Path(subset.build()["split"]["table"])
+    lines = table.read_text().splitlines()
+    moved = [line for line in lines if line.endswith("train")][:4]
+    table.write_text("\n".join(line.replace("train", "val") if line in moved else line for line in lines) + "\n")
+    names = ", ".join(f"{line.split(',')[0]} (train to val)" for line in moved[:3])
+    warning = f"warning: 4 images in another split than before: {names}\n"
+    assert warning in subset.command("plan").err
+    assert subset.command("build", "--quiet").err == warning
+    assert subset.command("build").err == ""
+
+
+def test_sides_by_another_seed_are_told(cams: Path, make_subset: MakeSubset) -> None:
+    subset = _make(make_subset, cams, train=0.7, val=0.3)
+    subset.build()
+    before = _sides(subset)
+    told = subset.build("--set", "split.seed=5", "--max-delete", "0")  # files that go to the other side are no loss
+    after = _sides(subset)
+    count = sum(before[stem] != after[stem] for stem in before)
+    assert told["warnings"][0].startswith(f"{count} images in another split than before: cam")
+
+
+def test_a_damaged_copy_of_the_table_is_told(cams: Path, make_subset: MakeSubset) -> None:
+    subset = _make(make_subset, cams, train=0.7, val=0.3, stratify=True)
+    subset.build()
+    copy = subset.target / ".coco-diy/splits.csv"
+    data = copy.read_bytes()
+    for bad in (b"", data[:-2], data[:100], data.replace(b"train", b"val", 1), data + b"x"):
+        copy.write_bytes(bad)
+        told = subset.command("build", "--set", "classes=[car]", code=1).err
+        assert f"{copy}: the split table is damaged; restore it, or delete it" in told
+    copy.unlink()
+    subset.build()
+    assert subset.build("--set", "classes=[car, person]")["warnings"] == []
+    assert copy.exists()

@@ -121,7 +121,7 @@ LISTENING = "import signal; signal.signal(2, signal.default_int_handler); from p
 @pytest.mark.parametrize(("engine", "number"), [("sync", signal.SIGINT), ("threads", signal.SIGTERM),
                                                 ("processes", signal.SIGINT)])
 def test_stopped_by_a_signal(wanted: Subset, expected: dict[str, bytes], engine: str, number: int) -> None:
-    """Stopped by hand, or by a scheduler, amid its work: a sentence, exit code 1, and the next run goes on."""
+    """Stopped by hand, or by a scheduler, amid its work: a sentence, 128 and the signal, and the next run goes on."""
     words = ["build", str(wanted.config), "--scheduler", engine, "--workers", "2", "--set", "index.buckets=32"]
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
     with subprocess.Popen([sys.executable, "-c", LISTENING, *words], env=env, stdout=subprocess.DEVNULL,
@@ -130,7 +130,7 @@ def test_stopped_by_a_signal(wanted: Subset, expected: dict[str, bytes], engine:
             time.sleep(0.001)
         os.killpg(process.pid, number)  # as a terminal does: the helpers get it too
         _, told = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 128 + number
     assert told.strip() == "coco-diy: stopped; run the same command again to go on"
     wanted.build("--set", "index.buckets=32")
     assert contents(wanted.target, record=True) == expected
@@ -153,7 +153,7 @@ def test_a_folder_of_nothing_but_unreadable_names(tmp_path: Path, make_subset: M
     write_file(Path(os.fsdecode(os.fsencode(source / "labels/train2017") + b"/caf\xe9.txt")), "1 0.5 0.5 0.1 0.1\n")
     subset = make_subset(source)
     assert "has a name that is not UTF-8" in subset.command("index", code=1).err
-    told = subset.command("index", "--json", "--set", "on_error=skip", code=1).json
+    told = subset.command("index", "--json", "--set", "on_error=skip", code=3).json
     assert told["source"]["train"]["labels"] == {}
 
 

@@ -138,6 +138,22 @@ def test_a_store_that_stays_ill_stops_the_run(proxy: Proxy, options: Configure) 
     assert len(proxy.requests) < 600
 
 
+def test_a_store_that_is_busy_now_may_do_later(
+    proxy: Proxy, options: Configure, town: Path, make_subset: MakeSubset
+) -> None:
+    """Exit code 75, and the record of the run is where it can be written."""
+    options(**QUICK)
+    subset = make_subset(town, target={"root": SUBSET})
+    proxy.fault = lambda _method, _path, _time: "slow"
+    told = subset.command("build", "--json", code=75).json
+    assert (told["reason"], told["exit_code"]) == ("unavailable", 75)
+    (record,) = (subset.workdir / "runs").rglob("*-75.json")
+    assert yaml.safe_load(record.read_text())["error"]["error"] == told["error"]
+    proxy.fault = lambda _method, _path, _time: None
+    subset.build()
+    assert [r["exit_code"] for r in subset.command("status", "--json").json["recent"]] == [0, 75]
+
+
 @pytest.mark.parametrize(("change", "url", "clause"), [
     ({"secret": "wrong-secret-0123"}, SUBSET, "the secret key is wrong; check the credentials in the environment"),
     ({"key": "AKUNKNOWN"}, SUBSET, "check the credentials in the environment"),
@@ -151,7 +167,8 @@ def test_a_wrong_key_or_place_stops_at_the_first_request(
 ) -> None:
     options(**change)
     told = make_subset(town, target={"root": url}).command("build", code=None)
-    assert told.code in (1, 2)
+    assert told.code in (1, 2, 75)
+    assert (told.code == 75) == ("no server answers" in clause)
     assert clause in told.err
     assert url in told.err
     assert "wrong-secret-0123" not in told.err
@@ -215,8 +232,10 @@ def test_requests_of_builds(
     subset.build()
     proxy.reset()
     assert subset.build()["status"] == "nothing to do"
-    assert sorted((r.method, r.path.rpartition("/")[2]) for r in proxy.requests) == [
-        ("GET", "intent.json"), ("GET", "manifest.json"), ("HEAD", "DATASET.md"), ("HEAD", "data.yaml")]
+    asked = sorted((r.method, "RECORD" if "/runs/" in r.path else r.path.rpartition("/")[2]) for r in proxy.requests)
+    assert asked == [
+        ("GET", "bucket"), ("GET", "intent.json"), ("GET", "manifest.json"), ("HEAD", "DATASET.md"),
+        ("HEAD", "data.yaml"), ("PUT", "RECORD")]  # the record of the run, and the listing of those that may go
     proxy.reset()
     subset.command("verify")
     assert (proxy.count("HEAD"), proxy.count("GET", "list-type=2")) == (0, 1)
@@ -368,7 +387,7 @@ def test_a_dead_holder_is_known(options: Configure, monkeypatch: pytest.MonkeyPa
 def test_break_lock_on_the_command_line(options: Configure, town: Path, make_subset: MakeSubset) -> None:
     subset = make_subset(town, target={"root": SUBSET})
     storage.locate(SUBSET).write(".coco-diy/lock", b'{"host": "elsewhere", "process": 7, "where": "there", "id": "x"}')
-    assert "in use by process 7 on elsewhere" in subset.command("build", code=1).err
+    assert "in use by process 7 on elsewhere" in subset.command("build", code=5).err
     assert storage.locate(SUBSET).names() == {".coco-diy/lock"}
     subset.command("build", "--break-lock")
     local = make_subset(town, "local")

@@ -177,7 +177,7 @@ def test_nobody_looks_at_a_target_that_is_being_built(own_subset: Subset) -> Non
     with storage.locate(str(own_subset.target)).lock(".coco-diy/lock", "the target"):
         for words in (("plan", str(own_subset.config)), ("verify", str(own_subset.target)),
                       ("build", str(own_subset.config))):
-            assert f"the target {own_subset.target} is in use by process" in own_subset.run(*words, code=1).err
+            assert f"the target {own_subset.target} is in use by process" in own_subset.run(*words, code=5).err
     assert listed(own_subset, code=0) == {}
 
 

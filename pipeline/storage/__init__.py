@@ -27,7 +27,7 @@ from pipeline.storage._pieces import write_pieces, write_zip
 from pipeline.storage._traits import Traits
 from pipeline.storage._unpacking import DIFFERENT, SAME, compare_unpacked
 from pipeline.storage._web import SCHEMES as WEB_SCHEMES
-from pipeline.storage._web import Limits, Transfer, Web, parse_range, validator
+from pipeline.storage._web import Limits, Transfer, Web, lost, parse_range, validator
 from pipeline.storage._writing import replace_with
 from pipeline.storage._zip import ONLY_ZIP, ZipFolder, check_zip, split_url
 from pipeline.storage._zip import SCHEME as _ZIP
@@ -63,6 +63,7 @@ __all__ = [
     "local_path",
     "locate",
     "locate_below",
+    "lost",
     "options_beside",
     "parse_range",
     "refuse_plain",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, UnavailableError
 from pipeline.storage._certificates import HOW_TO_TRUST
 from pipeline.storage._options import scrub
 
@@ -21,16 +21,17 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault
     """A store did not do what it was asked for.
 
     `reason` is a clause with the cure. `fatal`: it would say the same of every further file. `passing`: it may say
-    something else a little later.
+    something else a little later. `away`: no server answered, so that the same run may do later; as where it may pass.
     """
 
-    def __init__(self, reason: str, *, fatal: bool = False, passing: bool = False) -> None:
+    def __init__(self, reason: str, *, fatal: bool = False, passing: bool = False, away: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.fatal, self.passing = reason, fatal, passing
+        self.reason, self.fatal, self.passing, self.away = reason, fatal, passing, away or passing
 
     def error(self, url: str, doing: str) -> StorageError:
         """The sentence that names the file or place, what was being done with it, and the cure."""
-        return StorageError(f"{url}: cannot be {doing}: {self.reason}")
+        kind = UnavailableError if self.away else StorageError
+        return kind(f"{url}: cannot be {doing}: {self.reason}")
 
 
 def must_be_whole(came: int, size: int) -> None:
@@ -88,7 +89,8 @@ def of_status(status: str | None, code: str | None, message: str) -> Refused:  #
     return Refused(told or "the store gives no reason")
 
 
-#: What clients say where no answer came, in the order in which it is looked for; the reason; whether it may pass.
+#: What clients say where no answer came, in the order in which it is looked for; the reason; whether it may pass by
+#: itself. Only an address and a certificate stay what they are until somebody corrects them.
 _BROKEN = (
     (("dns error", "name or service not known", "getaddrinfo", "failed to lookup"),
      "the name of the server{host} cannot be found; correct the endpoint, or check the network", False),
@@ -116,7 +118,8 @@ def of_connection(text: str) -> Refused | None:
         if any(word in low for word in words):
             host = _HOST.search(text)
             told = reason.replace("{host}", f", {host[1]}," if host else "")
-            return Refused(told, fatal=not passing, passing=passing)
+            away = words[0] not in ("builder error", "certificate")
+            return Refused(told, fatal=not passing, passing=passing, away=away)
     return None
 
 

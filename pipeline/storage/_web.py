@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.errors import ConfigError, StorageError
+from pipeline.errors import ConfigError, StorageError, UnavailableError
 from pipeline.redaction import redact_url
 from pipeline.stop import STOP, check_stop
 from pipeline.storage._certificates import HOW_TO_TRUST, certificates
@@ -78,6 +78,8 @@ class Transfer:
     reason: str | None = None
     #: Whether there was no answer, or none but that the server is busy, so that other requests need not be tried.
     lost: bool = False
+    #: Whether it was given up because the server is busy, ill or away: the same request may do later.
+    later: bool = False
     attempts: int = 0
     asked: int = 0
     begun: float = 0.0
@@ -340,6 +342,7 @@ class _Loop:
             what = what.format(host=_host_of(told, transfer.url))
             tried = f", {transfer.attempts} times in a row; run again later: it goes on where it was" if again else ""
             transfer.reason = f"{redact_url(transfer.url)}: {what}{tried}"
+            transfer.later = again
             transfer.lost = code != 0 or status in (200, 206, *_BUSY)
             self._hand(transfer)
             return
@@ -409,4 +412,4 @@ def _host_of(told: str, url: str) -> str:
 
 def lost(transfer: Transfer) -> StorageError:
     """The error of a transfer that was given up."""
-    return StorageError(transfer.reason or "")
+    return (UnavailableError if transfer.later else StorageError)(transfer.reason or "")
