@@ -30,7 +30,7 @@ from pipeline.engine import Engine
 from pipeline.errors import StorageError, plural
 from pipeline.index import IndexInfo, add_counts
 from pipeline.job import Job, SourceJob, resolve
-from pipeline.manifest import LOCK, TargetState, tidy
+from pipeline.manifest import FOLDER, LOCK, TargetState, mend, tidy
 from pipeline.progress import Progress
 from pipeline.report import Report
 from pipeline.stop import check_stop
@@ -156,13 +156,17 @@ def build(
         state = TargetState(job.target, job.prefixes)
         if job.target.local is not None:
             tidy(state)
-        current = is_current_recipe(job, state) and not suspects
+        current = is_current_recipe(job, state) and not suspects and not (state.damaged and job.target.local is None)
         found = scan(job, None if current else engine, progress, import_for_plan)
         if current and (report := nothing_to_do(job, state, found)):
             return report
         if job.target.local is None:  # taking this lock costs requests: not where there is nothing to do
             still_ours = stack.enter_context(target_lock)
             state = TargetState(job.target, job.prefixes)
+            tidy(state)
+        interrupted = state.intent is not None
+        if any(path.startswith(f"{FOLDER}/") for path in suspects):
+            mend(state)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         check_stop()
         planned, report = _plan(job, infos, state, engine, progress, suspects)
@@ -184,7 +188,7 @@ def build(
         if report.problems is not None:
             report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
     report.data["command"] = "build"
-    report.data["status"] = "failed" if failed else "built" if planned.changes else "nothing to do"
+    report.data["status"] = "failed" if failed else "built" if planned.changes or interrupted else "nothing to do"
     if failed:
         report.ok = False
         report.data["failed"] = failed

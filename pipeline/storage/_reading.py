@@ -122,10 +122,10 @@ def fingerprints(folder: str, names: Sequence[str]) -> list[Fingerprint | None]:
 
 
 def read_whole(path: str) -> bytes | None:
-    """The bytes of one file, or None where it is not there."""
+    """The bytes of one file, or None where it, or any file, is not there."""
     try:
         return Path(path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
         raise storage_error(error, path, "read") from None
