@@ -52,6 +52,8 @@ class Planned:
     sources: str
     #: Whether labels failed when it was carried out.
     halted: bool = False
+    #: Whether it goes on with what an earlier run began.
+    resumed: bool = False
 
     @property
     def touched(self) -> list[int]:

@@ -44,6 +44,7 @@ def apply_plan(
 
     failed: dict[str, str] = {}
     touched = planned.touched
+    planned.resumed = state.intent is not None
     if not touched and not planned.changes:
         planned.totals["parts"] = target_manifest.settle(state, planned.buckets).parts
         _publish(job, planned, still_ours)

@@ -99,9 +99,13 @@ class Records:
             if self.folder.read(path) != data:
                 self.folder.write(path, data)
 
-    def drop(self, names: Sequence[str]) -> dict[str, str]:
-        """Delete records; returns path: reason of those that stay."""
-        return self.folder.delete_many([path for name in names for path in _twice(name)]).failed
+    def drop(self, name: str) -> str | None:
+        """Delete the record `name`; returns why it stays, if it does."""
+        try:
+            failed = self.folder.delete_many(_twice(name)).failed
+        except StorageError as error:
+            return str(error)
+        return next((f"{self.folder.join(path)}: {reason}" for path, reason in failed.items()), None)
 
     def read_table(self, digest: str, *, both: bool = False) -> pa.Table:
         """The part of that digest; with `both` its copy is looked at even where the first is whole.
@@ -144,6 +148,7 @@ class Records:
         for folder in _twice(PARTS):
             paths = {f"{folder}/{name}" for name in self.folder.names(folder)}
             self.folder.delete_many(sorted(paths - kept))
+            self.folder.drop_empty_folders(folder)  # one may stand where a part was
 
 
 def _twice(path: str) -> tuple[str, str]:

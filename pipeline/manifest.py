@@ -370,8 +370,10 @@ def tidy(state: TargetState) -> None:
         _drop_intent(state)
 
 
-def mend(state: TargetState) -> None:
-    """Write all parts of the manifest anew that are damaged where their copy is whole, and the other way round."""
+def mend(state: TargetState, suspects: Iterable[str]) -> None:
+    """Where `suspects` (paths below the root) name parts of the manifest, write each half anew whose other is whole."""
+    if not any(path.startswith(f"{FOLDER}/") for path in suspects):
+        return
     state.records.mends = True
     for digest in filter(None, state.base.parts):
         with contextlib.suppress(Damaged):
@@ -384,9 +386,9 @@ def damaged_parts(state: TargetState, bucket: int) -> list[str]:
     return [f"{FOLDER}/{path}" for path in state.records.bad_tables(digest)] if digest is not None else []
 
 
-def _drop_intent(state: TargetState) -> dict[str, str]:
-    """Delete all that is there only while a run is under way; returns path: reason of what stays of its intent."""
-    stays = state.records.drop([_INTENT])
+def _drop_intent(state: TargetState) -> str | None:
+    """Delete all that is there only while a run is under way; returns why the intent stays, if it does."""
+    stays = state.records.drop(_INTENT)
     for folder, there in zip(_OF_A_RUN, state.folder.exist_many(_OF_A_RUN), strict=True):
         if there or state.root.local is None:
             _clear(state.folder, folder, keep="")
@@ -403,8 +405,8 @@ def commit(state: TargetState, manifest: Manifest) -> list[str]:
     state.records.write(_MANIFEST, asdict(manifest))
     state.manifest, state.intent = manifest, None
     try:
-        stays = [f"{state.folder.join(path)}: {reason}" for path, reason in _drop_intent(state).items()]
+        stays = _drop_intent(state)
     except StorageError as error:
-        stays = [str(error)]
-    return [f"what a run leaves while it is under way cannot be deleted, and is ignored until it can ({why})"
-            for why in stays[:1]]
+        stays = str(error)
+    return [f"what a run leaves while it is under way cannot be deleted ({stays}); it is ignored, and goes when it can"
+            ] if stays else []

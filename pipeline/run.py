@@ -30,7 +30,7 @@ from pipeline.engine import Engine
 from pipeline.errors import StorageError, plural
 from pipeline.index import IndexInfo, add_counts
 from pipeline.job import Job, SourceJob, resolve
-from pipeline.manifest import FOLDER, LOCK, TargetState, mend, tidy
+from pipeline.manifest import LOCK, TargetState, mend, tidy
 from pipeline.progress import Progress
 from pipeline.report import Report
 from pipeline.stop import check_stop
@@ -164,9 +164,7 @@ def build(
             still_ours = stack.enter_context(target_lock)
             state = TargetState(job.target, job.prefixes)
             tidy(state)
-        interrupted = state.intent is not None
-        if any(path.startswith(f"{FOLDER}/") for path in suspects):
-            mend(state)
+        mend(state, suspects)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         check_stop()
         planned, report = _plan(job, infos, state, engine, progress, suspects)
@@ -188,7 +186,7 @@ def build(
         if report.problems is not None:
             report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
     report.data["command"] = "build"
-    report.data["status"] = "failed" if failed else "built" if planned.changes or interrupted else "nothing to do"
+    report.data["status"] = "failed" if failed else "built" if planned.changes or planned.resumed else "nothing to do"
     if failed:
         report.ok = False
         report.data["failed"] = failed

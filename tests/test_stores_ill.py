@@ -222,8 +222,8 @@ def test_requests_of_builds(
     subset.command("verify")
     assert (proxy.count("HEAD"), proxy.count("GET", "list-type=2")) == (0, 1)
     buckets = len(list(subset.workdir.rglob("annotations/*.parquet")))
-    # The manifest, the intent that there is none of, nor a copy, the lock that there is none of, the YAML, the record, and
-    # the parts: by their digest, their copies too, and what they list.
+    # The manifest, the intent that there is none of, nor a copy, the lock that there is none of, the YAML, the record,
+    # and the parts: by their digest, their copies too, and what they list.
     assert proxy.count("GET") == 1 + 6 + 3 * buckets
     proxy.reset()
     assert subset.plan()["changes"] == 0

@@ -117,7 +117,7 @@ class Kept:
         return None
 
     def whole(self, path: str) -> str:
-        """The name of an image's file, whose content was checked; of one that is not whole, a name that is not there."""
+        """The name of an image's file, its content checked; of one that is not whole, a name that is not there."""
         return self.held[path] if self.get(path) is not None else path
 
     def note_failures(self, reasons: dict[str, str]) -> None:
