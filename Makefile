@@ -76,7 +76,8 @@ test-interop: $(READY) .interop/.ready ## Hand targets to trainers and readers (
 	@$(PY) -m pytest -m interop $(ARGS)
 
 torture: export COCO_DIY_KILLS ?= 60
-torture: $(READY) ## Halt and kill runs at chosen and at random moments (COCO_DIY_KILLS of them)
+torture: export COCO_DIY_STEP ?= 7
+torture: $(READY) ## Halt and kill runs at chosen and at random moments (COCO_DIY_KILLS of them), and at every COCO_DIY_STEP-th call
 	@$(PY) -m pytest -m "racing or torture" $(ARGS)
 
 lint: $(READY) ## Check style and types

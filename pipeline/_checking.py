@@ -7,11 +7,10 @@ from typing import Any
 
 from pipeline import _runs, exporters, manifest, storage, verify
 from pipeline.engine import Engine
-from pipeline.errors import ConfigError, LockError
+from pipeline.errors import ConfigError, LockError, TargetError
 from pipeline.manifest import Manifest, TargetState
 from pipeline.progress import Progress
 from pipeline.report import Report
-from pipeline.verify import Difference
 
 #: So many runs are told of.
 _RECENT = 10
@@ -20,6 +19,9 @@ _RECENT = 10
 def open_target(root: str) -> tuple[TargetState, Manifest]:
     """State and manifest of the subset at `root`; raises `ConfigError` where none was ever finished there."""
     state = TargetState(storage.locate(root.removesuffix(f"/{manifest.FOLDER}/manifest.json")))
+    if state.manifest is None and state.lost:
+        raise TargetError(f"{state.folder.join('manifest.json')}: is damaged, and so is its copy; build the subset "
+                          "again with its config, which makes it anew")
     if state.manifest is None:
         unfinished = "; a build there did not end, run it again" if state.intent else ""
         raise ConfigError(f"{state.root.url}: is neither a config file nor a subset that coco-diy built (it has no "
@@ -45,7 +47,7 @@ def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) 
         layout = ()
     ours: set[str] = set()
     with state.root.surveyed(), progress.stage("verify", state.base.buckets, "buckets") as step:
-        differences: list[Difference] = verify.verify_meta(state, deep=deep)
+        differences = [*verify.damaged(state.damaged), *verify.verify_meta(state, deep=deep)]
         for found, paths in engine.map(check, [(b,) for b in range(state.base.buckets)], files=0):
             differences += found
             ours.update(paths)

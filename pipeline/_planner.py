@@ -16,11 +16,12 @@ from pipeline._gathering import gather, records_folder, with_sizes
 from pipeline._images import Bad, check_images
 from pipeline._packing import set_aside
 from pipeline._splitting import Dealing, summary_of
+from pipeline.digest import digest_of
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path, to_parquet
 from pipeline.plan import compare, doubt, image_mark, losses, summarise
 from pipeline.report import CHANGED
-from pipeline.schema import Action, part_name
+from pipeline.schema import Action, Kind, part_name
 from pipeline.spec import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
@@ -165,14 +166,14 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     if context.archive:
         wanted = set_aside(context.plan_dir, bucket, wanted)
     target = storage.locate(context.root)
-    held = context.state.rows(bucket, context.buckets)
-    if context.check_there:
-        places = [staged_path(path, context.staged) for path in held["path"].to_pylist()]
-        held = held.filter(pa.array(target.exist_many(places), pa.bool_()))
+    listed = context.state.rows(bucket, context.buckets)
+    held = _still_there(context, target, listed) if context.check_there else listed
     if context.suspects:
         held = doubt(held, context.suspects)
     table = compare(wanted, held)
     foreign = _foreign(target, table, held) if context.check_foreign else []
+    if foreign and context.state.lost:
+        foreign = sorted({*foreign} - _as_wanted(context, target, table, foreign))
     path = os.path.join(context.plan_dir, part_name(bucket))
     storage.replace_with(path, lambda p: pq.write_table(table, p, use_dictionary=["split"], write_statistics=False))
     touched = table.select(["path", "kind", "key", "split"]).filter(pc.not_equal(table["action"], Action.KEEP.value))
@@ -181,6 +182,8 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     summary = {
         "bucket": bucket,
         "changes": int(table.num_rows - _count(table, Action.KEEP)),
+        "untrue": context.state.lost or held.num_rows < listed.num_rows,
+        "lost": context.state.lost,
         "foreign": foreign,
         "loss_at_target": losses(table, held),
         "problems": [[key, reason, *_detail(context, reason, key, all_images, bad, found.mixed)]
@@ -355,6 +358,39 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     there = pa.array([s is not None for s in stats], pa.bool_())
     gone = [key for key, s in zip(keys, stats, strict=True) if s is None]
     return (images.filter(there) if gone else images).combine_chunks(), gone
+
+
+def _still_there(context: PlanContext, target: storage.Location, listed: pa.Table) -> pa.Table:
+    """Those of the files `listed` that are at the target, or ready to be put there."""
+    import pyarrow as pa
+
+    places = [staged_path(path, context.staged) for path in listed["path"].to_pylist()]
+    return listed.filter(pa.array(target.exist_many(places, sure=True), pa.bool_()))
+
+
+def _as_wanted(context: PlanContext, target: storage.Location, table: pa.Table, paths: Sequence[str]) -> set[str]:
+    """Those of `paths` whose content at the target is what the plan `table` has for them.
+
+    Where the manifest is lost these are ours, as far as anybody can know: nothing is lost when they are made anew.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = table.filter(pc.is_in(table["path"], pa.array(paths)))
+    there = dict(zip(rows["path"].to_pylist(), target.content_digests(rows["path"].to_pylist()), strict=True))
+    labels = rows.filter(pc.equal(rows["kind"], Kind.LABEL.value))
+    same = {path for path, digest in zip(labels["path"].to_pylist(), labels["digest"].to_pylist(), strict=True)
+            if there[path] == digest}
+    images = rows.filter(pc.equal(rows["kind"], Kind.IMAGE.value))
+    for prefix, url in context.origins.items():
+        mine = images.filter(pc.starts_with(images["key"], prefix))
+        if url is None or not mine.num_rows:
+            continue
+        origin = storage.locate(url, context.workdir)
+        names, own = [origin.name_of(source) for source in mine["source"].to_pylist()], mine["path"].to_pylist()
+        same |= {own[found.index] for found in origin.fetch_many(names)
+                 if found.reason is None and there[own[found.index]] == digest_of(found.data)}
+    return same
 
 
 def _foreign(target: storage.Location, table: pa.Table, held: pa.Table) -> list[str]:

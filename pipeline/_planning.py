@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +52,15 @@ class Planned:
     dealt: Dealt | None
     sources: str
     doubled: list[list[str]]
+    #: Whether labels failed when it was carried out.
+    halted: bool = False
+    #: Whether it goes on with what an earlier run began.
+    resumed: bool = False
 
     @property
     def touched(self) -> list[int]:
-        """Buckets with anything to write, copy or delete."""
-        return [s["bucket"] for s in self.summaries if s["changes"]]
+        """Buckets with anything to write, copy or delete, or whose part of the manifest is not true any more."""
+        return [s["bucket"] for s in self.summaries if s["changes"] or s["untrue"]]
 
     @property
     def changes(self) -> int:
@@ -113,7 +117,8 @@ def plan_subset(
     storage.replace_with(os.path.join(job.plan_dir, META_PART), lambda path: pq.write_table(table, path))
     add_counts(totals, {"plan": summarise(table)})
     meta = list(zip(table["action"].to_pylist(), table["path"].to_pylist(), strict=True))
-    foreign += [p for a, p in meta if a == "write" and p not in state.meta and job.target.exist_many([p])[0]]
+    state.lost = state.lost or any(summary["lost"] for summary in summaries)
+    foreign += _meta_foreign(job, state, contents, [p for a, p in meta if a == "write" and p not in state.meta])
     foreign += _files_for_folders(job)
     return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
                    context.staged, sorted(left_out), dealt,
@@ -126,7 +131,7 @@ def _meta_held(job: Job, state: TargetState, suspects: frozenset[str]) -> dict[s
     Where classes get other numbers, labels of two meanings stand side by side for a while: nobody is to train on them
     by an old YAML, so that goes and comes back, even if its bytes are the same.
     """
-    held = still_there(job, state)
+    held = {path: _looked_at(job, path, file) for path, file in still_there(job, state).items()}
     doubted = {*suspects}
     before = state.manifest.numbers if state.manifest is not None else None
     has_rows = "labels" in exporters.load(job.config.target.format).FOLDERS and not job.config.target.zipped
@@ -162,11 +167,35 @@ def _dealt(
     return replace(context, dealing=replace(dealt.dealing, twice=stems_twice(job, infos))), dealt
 
 
+def _meta_foreign(job: Job, state: TargetState, wanted: Mapping[str, MetaFile], paths: Sequence[str]) -> list[str]:
+    """Those of `paths`, of files that belong to no image, that somebody else's file has.
+
+    Where nobody knows any more what is ours, one with the very content that is wanted is.
+    """
+    there = [path for path, found in zip(paths, job.target.exist_many(paths), strict=True) if found]
+    if not state.lost or not there:
+        return there
+    return [path for path, digest in zip(there, job.target.content_digests(there), strict=True)
+            if digest is None or digest.hex() != wanted[path].digest]
+
+
 def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
-    """Those of the target's files that belong to no image, as the manifest has them, that are there."""
+    """Those of the target's files that belong to no image, as the manifest has them, that are there.
+
+    The ``mark`` of an archive is that of now.
+    """
     paths = sorted(state.meta)
-    there = job.target.exist_many(paths)
-    return {path: state.meta[path] for path, found in zip(paths, there, strict=True) if found}
+    held = dict(zip(paths, job.target.fingerprints(paths), strict=True))
+    return {path: file | ({"mark": found.mark.hex()} if "mark" in file else {})
+            for path, file in state.meta.items() if (found := held[path]) is not None}
+
+
+def _looked_at(job: Job, path: str, file: dict[str, Any]) -> dict[str, Any]:
+    """What is at the target of an archive: it is the whole subset, so its content decides."""
+    if not path.endswith(".zip") or file["digest"] == UNKNOWN.hex():
+        return file
+    digest = job.target.content_digests([path])[0]
+    return file | {"digest": (digest or UNKNOWN).hex()}
 
 
 def _plan_context(
@@ -195,7 +224,7 @@ def _plan_context(
         images=job.config.target.images,
         origins=job.origins,
         exporter=job.config.target.format,
-        check_there=folders != held or not job.target.keeps_times,
+        check_there=state.intent is not None or state.lost or folders != held or not job.target.keeps_times,
         staged=_staged(job),
         state=state,
         keypoints=next((s.names.kpt_shape for s in job.sources if s.names and job.task is Task.POSE), None),

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from pipeline import __version__, exporters, storage
 from pipeline import manifest as target_manifest
@@ -25,7 +26,7 @@ from pipeline.manifest import Manifest, TargetState
 from pipeline.plan import image_mark
 from pipeline.progress import Progress
 from pipeline.report import Report
-from pipeline.schema import part_name
+from pipeline.schema import UNKNOWN, part_name
 
 #: Below the target's `.coco-diy`: what was left out by the last build, `schema.problems`.
 PROBLEMS = "problems.parquet"
@@ -42,28 +43,46 @@ def apply_plan(
 
     failed: dict[str, str] = {}
     touched = planned.touched
-    if not planned.changes:
+    planned.resumed = state.intent is not None
+    if not touched and not planned.changes:
         planned.totals["parts"] = target_manifest.settle(state, planned.buckets).parts
+        _publish(job, planned, still_ours)
         return failed
     paths = {b: _intended(planned, b) for b in touched}
     target_manifest.write_intent(state, planned.buckets, paths, [p for a, p in planned.meta if a != "keep"])
-    assert state.intent is not None
     parts = list(state.base.parts)
     _prepare_target(job, planned)
     files = sum(s["changes"] for s in planned.summaries)
-    context = apply.ApplyContext(job.root, job.workdir, state.intent["folder"], job.config.target.images,
-                                 planned.staged, job.origins)
+    context = apply.ApplyContext(job.root, job.workdir, job.config.target.images, planned.staged, job.origins)
     function = functools.partial(apply.apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
+    marks = target_manifest.DoneMarks(state, _synced_folders(job))
     with progress.stage("apply", files) as step:
         for outcome in engine.map(function, tasks, files=files):
             parts[outcome.bucket] = outcome.part
             failed |= outcome.failed
             step.add(outcome.done)
+            marks.add(outcome.bucket, outcome.part)
+    still_ours()
+    marks.write()
+    _publish(job, planned, still_ours)
+    planned.totals["parts"] = parts
+    planned.halted = any(path.startswith("labels/") for path in failed)
+    return failed
+
+
+def _publish(job: Job, planned: Planned, still_ours: Callable[[], None]) -> None:
+    """Put the folders in place that were filled beside the target, by this run or by one that was stopped."""
+    from pipeline import apply
+
     still_ours()
     apply.publish(job.target, planned.staged)
-    planned.totals["parts"] = parts
-    return failed
+
+
+def _synced_folders(job: Job) -> list[str]:
+    """Folders of the layout: what is in them must outlive a power cut, also where a link leads to another disk."""
+    layout = exporters.load(job.config.target.format).FOLDERS
+    return [*layout, *(f"{folder}/{split}" for folder in layout for split in job.splits)]
 
 
 def gather(job: Job, planned: Planned, progress: Progress) -> bool:
@@ -112,7 +131,8 @@ def _prepare_target(job: Job, planned: Planned) -> None:
         folders.clear()
     job.target.make_folders([target_manifest.staged_path(folder, planned.staged) for folder in folders])
     _drop_caches(job, planned)
-    job.target.delete_many([path for action, path in planned.meta if action != "keep" and not path.endswith(".zip")])
+    yamls = [path for action, path in planned.meta if action != "keep" and not path.endswith(".zip")]
+    job.target.delete_many(yamls).must(job.target, "deleted")
 
 
 def _drop_caches(job: Job, planned: Planned) -> None:
@@ -127,7 +147,7 @@ def _drop_caches(job: Job, planned: Planned) -> None:
         else:  # looking for subfolders would take a listing of all files
             folders = [f"labels/{split}" for split in job.splits]
         caches = {name for f in folders for name in (f"{f}.cache", f"{f.rpartition('.')[0] or f}.cache")}
-        job.target.delete_many(sorted(caches))
+        job.target.delete_many(sorted(caches)).must(job.target, "deleted")
 
 
 def commit(
@@ -137,17 +157,15 @@ def commit(
     """The YAML comes back, then the manifest is written: from here on the subset is done.
 
     Where it is not `complete`, because files failed, the manifest names no source: the next build looks at all again.
+    And where labels failed, which may have numbers of before, there is no YAML to train on them.
     """
-    writes = [path for action, path in planned.meta if action == "write"]
+    writes = [path for action, path in planned.meta if action == "write" and not planned.halted]
     if planned.changes:
         _drop_caches(job, planned)
     _write_meta(job, {path: planned.contents[path] for path in writes})
-    if planned.changes:
-        layout = exporters.load(job.config.target.format).FOLDERS
-        # What the manifest vouches for must outlive a power cut, also where a link leads to another disk.
-        job.target.sync([*layout, *(f"{folder}/{split}" for folder in layout for split in job.splits)])
+    job.target.sync(_synced_folders(job))  # also where nothing was to be done: a run that was killed may have done it
     job.target.delete_many([path for action, path in planned.meta if action == "delete" and path.endswith(".zip")])
-    meta = {path: {"size": file.size, "digest": file.digest} for path, file in planned.contents.items()}
+    meta = _meta_made(job, planned)
     kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
     told = {key: report.data[key] for key in kept} | {
         "ok": report.ok, "warnings": [w for w in report.warnings if w not in report.once]}
@@ -166,13 +184,25 @@ def commit(
         numbers=job.numbers(),
         name=job.config.name,
         listed=listed,
+        left_out=_keep_problems(state, report),
     )
-    _keep_problems(state, report)
-    target_manifest.commit(state, manifest)
+    report.warnings += target_manifest.commit(state, manifest)
     if job.config.target.zipped:
         drop_packed(job.plan_dir)
         for folder in exporters.load(job.config.target.format).FOLDERS:
             job.target.drop_empty_folders(folder)
+
+
+def _meta_made(job: Job, planned: Planned) -> dict[str, dict[str, Any]]:
+    """What the manifest says of the files that belong to no image."""
+    wait = {path for action, path in planned.meta if action == "write" and planned.halted}
+    meta = {path: {"size": file.size, "digest": UNKNOWN.hex() if path in wait else file.digest}
+            for path, file in planned.contents.items()}
+    archives = [path for path in meta if path.endswith(".zip")]
+    for path, found in zip(archives, job.target.fingerprints(archives), strict=True):
+        if found is not None:
+            meta[path]["mark"] = found.mark.hex()
+    return meta
 
 
 def held_after(plan: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
@@ -195,16 +225,28 @@ def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
                                  scratch=scratch).must(job.target)
 
 
-def _keep_problems(state: TargetState, report: Report) -> None:
-    """The table of what was left out stands beside the manifest: the plan's own is the next plan's to replace."""
-    if report.problems is not None:
-        state.folder.write(PROBLEMS, target_manifest.to_parquet(report.problems))
-    else:
+def _keep_problems(state: TargetState, report: Report) -> str | None:
+    """The table of what was left out stands beside the manifest: the plan's own is the next plan's to replace.
+
+    Returns its digest; None without one.
+    """
+    if report.problems is None:
         state.folder.delete_many([PROBLEMS])
+        return None
+    data = target_manifest.to_parquet(report.problems)
+    state.folder.write(PROBLEMS, data)
+    return digest_of(data).hex()
+
+
+def _problems_there(state: TargetState, digest: str | None) -> bool:
+    """Whether the table of what was left out is as it was written."""
+    data = state.folder.read(PROBLEMS) if digest is not None else None
+    return digest is None or (data is not None and digest_of(data).hex() == digest)
 
 
 def is_current_recipe(job: Job, state: TargetState) -> bool:
-    return state.manifest is not None and state.intent is None and state.manifest.recipe == recipe(job)
+    certain = state.manifest is not None and state.intent is None and not state.lost
+    return certain and state.manifest is not None and state.manifest.recipe == recipe(job)
 
 
 def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report | None:
@@ -213,7 +255,7 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
     digest = source_digest([scan.digest(s.spec) for s, scan in zip(job.sources, found, strict=True)])
     if manifest is None or digest is None or manifest.source != digest or manifest.folders != folder_times(job):
         return None
-    if still_there(job, state).keys() != manifest.meta.keys():
+    if still_there(job, state) != manifest.meta or not _problems_there(state, manifest.left_out):
         return None
     if job.need_image and (manifest.images is None or _images_digest(job) != manifest.images):
         return None

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from pipeline import formats, index, storage
 from pipeline.classes import NO_CLASS, Names
 from pipeline.engine import FILES_WORTH_HELPERS, Engine
-from pipeline.errors import ConfigError, DataError, plural
+from pipeline.errors import ConfigError, DataError, LockError, plural
 from pipeline.index import IndexInfo, Scan
 from pipeline.job import Job, SourceJob
+from pipeline.manifest import FOLDER, LOCK, TargetState
 from pipeline.progress import Progress
 from pipeline.report import Report
 from pipeline.schema import part_name
@@ -38,6 +39,7 @@ def scan(job: Job, engine: Engine | None, progress: Progress, meanwhile: Callabl
 
     Without any part of an index every label file is read, and its stats come with that: then only names are listed.
     """
+    _subsets(job)
     if engine is not None and any(_many_files(job, source) for source in job.sources):
         engine.warm_up()
     found = []
@@ -85,10 +87,13 @@ def update_index(
 ) -> tuple[Job, list[IndexInfo]]:
     """Bring the indexes of the job's sources up to date, see `index.update`; the job then knows all names."""
     infos = []
+    subsets = _subsets(job)
     for number, (source, listed) in enumerate(zip(job.sources, found, strict=True)):
         first = meanwhile if not number else None
         infos.append(index.update(source.spec, source.index_dir, listed, buckets=job.config.index.buckets,
                                   engine=engine, progress=progress, keep=job.workdir, meanwhile=first))
+    if (place := next((p for p, made in _subsets(job).items() if subsets.get(p) != made), None)) is not None:
+        raise DataError(f"{place}: is a subset that was built anew while it was read as a source; run again")
     named = [names_of(info) for info in infos]
     for source, names in zip(job.sources, named, strict=True):
         if source.names is None and names is not None and not names.names:
@@ -96,6 +101,32 @@ def update_index(
             raise DataError(f"source {source.spec.name}: no label file has an object of a class; correct source.root "
                             "or source.splits")
     return job.with_names(named), infos
+
+
+def _subsets(job: Job) -> dict[str, Any]:
+    """The sources that are subsets of coco-diy themselves, and what each was last made as.
+
+    Raises `LockError` where a run is changing one, `DataError` where one did not end: such labels have two meanings.
+    """
+    roots = {source.source.root for source in job.sources if source.source.root is not None}
+    for source in job.sources:
+        for url in (u for split in source.spec.splits for u in (split.labels, split.images) if u is not None):
+            roots |= {os.path.dirname(url), os.path.dirname(os.path.dirname(url))}
+    found = {}
+    for root in sorted(roots):
+        if "::" in root or root.startswith(storage.WEB_SCHEMES):  # nobody builds there
+            continue
+        place = storage.locate(root)
+        if not any(place.exist_many([f"{FOLDER}/intent.json", f"{FOLDER}/manifest.json"])):
+            continue
+        state = TargetState(place)
+        if holder := place.lock_holder(LOCK):
+            raise LockError(f"{place.url}: is a source, and a subset that is being built by {holder}; wait for it")
+        if state.intent is not None:
+            raise DataError(f"{place.url}: is a source, and a subset whose build did not end; run that build again "
+                            "first")
+        found[place.url] = state.base
+    return found
 
 
 def names_of(info: IndexInfo | None) -> Names | None:
@@ -152,8 +183,8 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             report.warnings.append(f"{told} left out, listed in {folder}")
     gone = [name for number, name in enumerate(job.classes if job.maps else ())
             if not any(number in classes.lut for classes in job.maps)]
-    report.warn_gravely([f"class {name!r} has no object in the source any more; it keeps its number {job.classes.index(name)}, "
-                 "and a build into a new folder drops it" for name in gone])
+    report.warn_gravely([f"class {name!r} has no object in the source any more; it keeps its number "
+                         f"{job.classes.index(name)}, and a build into a new folder drops it" for name in gone])
     for source, classes in zip(job.sources, job.maps, strict=False):
         for name in (name for name in classes.lacking if name not in gone):
             report.warn_gravely([f"source {source.spec.name} has no class for {name!r}: such objects in its images are "

@@ -1,8 +1,9 @@
 """Stage 4: plan -> outcomes. The only stage with side effects at the target.
 
 A bucket is carried out in an order that never leaves an image without its label: images that go, labels that go,
-labels, images; each file whole or not at all. Its part of the manifest is written when it is done. Folders that are not
-at the target yet are filled beside it and put in place when all buckets are done, labels before images.
+labels, images; each file whole or not at all. Its part of the manifest is written when it is done; that it is done is
+said by who asked for it, when all of it is durable. Folders that are not at the target yet are filled beside it and put
+in place when all buckets are done, labels before images.
 """
 
 from __future__ import annotations
@@ -23,14 +24,13 @@ if TYPE_CHECKING:
 class ApplyContext:
     """What all buckets share.
 
-    `root` is the target's, `workdir` that of the run, `intent` the folder of the intent's parts, `images` is copy,
-    hardlink, symlink or none; `staged` are the folders (each with a final /) that are filled in the staging place;
-    `origins` is where images come from, by what their keys begin with.
+    `root` is the target's, `workdir` that of the run, `images` is copy, hardlink, symlink or none; `staged` are the
+    folders (each with a final /) that are filled in the staging place; `origins` is where images come from, by what
+    their keys begin with.
     """
 
     root: str
     workdir: str
-    intent: str
     images: str
     staged: tuple[str, ...]
     origins: dict[str, str | None]
@@ -64,7 +64,6 @@ def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
     _put(context, outcome, _of(plan, Action.COPY, Kind.IMAGE))
     state_folder = target.below(manifest.FOLDER)
     outcome.part = manifest.write_part(state_folder, as_manifest(plan, set(outcome.failed), outcome.digests))
-    manifest.mark_done(state_folder, context.intent, bucket, outcome.part)
     outcome.digests.clear()  # they are in the part now, and need not travel
     return outcome
 

@@ -3,30 +3,37 @@
 Below the target's ``.coco-diy/``::
 
     manifest.json            small, written last: what made the subset, and the digests of the parts
-    manifest/<digest>.parquet  immutable parts (`schema.manifest`), one a bucket
-    intent.json              there while a run is under way: what it started from, and the folder of its parts
+    manifest/<digest>.parquet  immutable parts, called by the XXH3-128 of their bytes: of the manifest
+                             (`schema.manifest`) and of the intent (path, kind, key and split of what a run will touch),
+                             one a bucket
+    intent.json              there while a run is under way: what it started from, and its parts
+    intent/<run>/            an empty file ``done-<bucket>-<digest of its part>`` for each bucket that is done
     splits.csv               which split each group of images was assigned to, where `split.stratify` decided it
-    intent/<run>/            a part a bucket with the paths that the run will touch, and done-<bucket>.json once a
-                             bucket is done
+    copy/                    manifest, parts and intent.json once more
     tmp/, new/               files on their way
     runs/                    one record a run: times and hosts live only there
 
-Files that an intent lists are ours, whatever became of them: their digest is unknown until their bucket is done.
+Files that an intent lists are ours, whatever became of them: their digest is unknown until their bucket is done. Runs
+have serial numbers, and the manifest has that of the run that it is of: an intent of that or of an earlier run is over,
+whether or not it could be deleted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
-import json
+import re
+import time
 import uuid
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline import schema
-from pipeline.errors import TargetError
-from pipeline.schema import UNKNOWN, VERSION, part_name
+from pipeline._records import Damaged, Records
+from pipeline.errors import StorageError, TargetError
+from pipeline.schema import UNKNOWN, VERSION
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,6 +49,10 @@ SCRATCH = f"{FOLDER}/tmp"
 STAGING = f"{FOLDER}/new"
 #: Folders that are there only while a run is under way.
 _OF_A_RUN = ("intent", "tmp", "new")
+_MANIFEST, _INTENT = "manifest.json", "intent.json"
+_DONE = re.compile(r"done-(\d+)-([0-9a-f]{32}|none)")
+#: What is on its way to the disk is waited for so often (s): a kill costs no more of the work than that.
+_MARK_EVERY_S = 5.0
 
 
 @dataclass
@@ -53,7 +64,7 @@ class Manifest:
     (ns) of the target's folders when the run ended; `prefixes` is what keys begin with, see `TargetState`;
     `config` is the config, its paths made absolute; `numbers` the digest of which class got which number; `name` is
     what the recipe is called; `listed` has the label files and images of each split of the source, by what `prefixes`
-    goes by.
+    goes by; `serial` is the number of the run that this is of; `left_out` the digest of the table of what was left out.
     """
 
     tool: str
@@ -70,6 +81,8 @@ class Manifest:
     numbers: str | None = None
     name: str | None = None
     listed: dict[str, dict[str, int | None]] = field(default_factory=dict)
+    serial: int = 0
+    left_out: str | None = None
     version: int = VERSION
 
 
@@ -81,46 +94,70 @@ class Base:
     parts: list[str | None] = field(default_factory=lambda: [None])
 
 
+@dataclass
+class Intent:
+    """The content of `intent.json`: what run number `serial` is going to touch, beside `base`, which it started from.
+
+    `touched` has the digests of its parts by bucket of `buckets`, `meta` the files that belong to no image; `folder` is
+    where its buckets are marked as done; `prefixes` is what keys begin with.
+    """
+
+    serial: int
+    folder: str
+    buckets: int
+    touched: dict[int, str]
+    base: Base
+    meta: list[str]
+    prefixes: dict[str, str]
+
+    @staticmethod
+    def of(content: dict[str, Any]) -> Intent:
+        """The intent that a record has; raises `Damaged` where it is another version's."""
+        try:
+            content = content | {"base": Base(**content["base"]),
+                                 "touched": {int(b): digest for b, digest in content["touched"].items()}}
+            return Intent(**content)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise Damaged(_INTENT) from None
+
+
 class TargetState:
     """The manifest and intent at `root`, read once; `rows` gives what the target holds, a bucket at a time.
 
     `prefixes` is what keys begin with now, by split (of several sources, by source and split). Where the source was
     called otherwise before, the keys of the manifest are changed accordingly: the files are the same.
+
+    `lost` says that some of it is damaged and so are the copies, so that files may be ours that nothing lists; with
+    `doubted` nobody knows what a run did to those that are listed: the content of all counts as unknown.
     """
 
     def __init__(self, root: Location, prefixes: dict[str, str] | None = None) -> None:
         self.root = root
         self.folder = root.below(FOLDER)
+        self.records = Records(self.folder)
+        self.lost = self.doubted = False
         self.manifest = self._manifest()
-        self.intent: dict[str, Any] | None = self._json("intent.json")
+        #: Paths, below the root, of what was damaged of the manifest.
+        self.damaged = [f"{FOLDER}/{path}" for path in self.records.damaged]
+        self.intent = self._intent()
         self.base = Base(self.manifest.buckets, self.manifest.parts) if self.manifest else Base()
         self._done: dict[int, str | None] = {}
+        before = self.manifest.prefixes if self.manifest else prefixes
         if self.intent is not None:
-            self.base = Base(**self.intent["base"])
-            before = self.intent["prefixes"]
-        else:
-            before = self.manifest.prefixes if self.manifest else prefixes
+            self.base, before = self.intent.base, self.intent.prefixes
         self.prefixes: dict[str, str] = prefixes if prefixes is not None else before or {}
         self.renamed = [(p, self.prefixes[s]) for s, p in (before or {}).items()
                         if s in self.prefixes and p != self.prefixes[s]]
         if self.intent is not None:
-            for name in self.folder.names(self.intent["folder"]):
-                if name.startswith("done-") and name.endswith(".json"):
-                    self._done[int(name[5:-5])] = (self._json(f"{self.intent['folder']}/{name}") or {})["part"]
-
-    def _json(self, name: str) -> dict[str, Any] | None:
-        data = self.folder.read(name)
-        if data is None:
-            return None
-        try:
-            found = json.loads(data)
-        except ValueError:
-            raise TargetError(f"{self.folder.join(name)}: is damaged (no JSON); if nothing else uses this target, "
-                              f"delete {self.folder.url} and the files beside it, and build again") from None
-        return dict(found)
+            marks = filter(None, map(_DONE.fullmatch, self.folder.names(self.intent.folder)))
+            self._done = {int(mark[1]): None if mark[2] == "none" else mark[2] for mark in marks}
 
     def _manifest(self) -> Manifest | None:
-        data = self._json("manifest.json")
+        try:
+            data = self.records.read(_MANIFEST)
+        except Damaged:
+            data = None
+            self.lost = True
         if data is None:
             return None
         try:
@@ -128,15 +165,30 @@ class TargetState:
         except TypeError:
             manifest = None
         if manifest is None or manifest.version != VERSION:
-            raise TargetError(f"{self.folder.join('manifest.json')}: was written by another version of coco-diy "
+            raise TargetError(f"{self.folder.join(_MANIFEST)}: was written by another version of coco-diy "
                               f"({data.get('tool')}); build into a new folder, or use that version")
         return manifest
+
+    def _intent(self) -> Intent | None:
+        try:
+            content = self.records.read(_INTENT)
+            intent = None if content is None else Intent.of(content)
+        except Damaged:
+            self.lost = self.doubted = True
+            return None
+        over = self.manifest.serial if self.manifest is not None else 0
+        return intent if intent is not None and intent.serial > over else None
+
+    @property
+    def serial(self) -> int:
+        """Number of the last run that is known of."""
+        return max(self.manifest.serial if self.manifest else 0, self.intent.serial if self.intent else 0)
 
     @property
     def meta(self) -> dict[str, dict[str, Any]]:
         """Files of ours that belong to no image: path to size and digest (hex)."""
         held = dict(self.manifest.meta) if self.manifest else {}
-        for path in self.intent["meta"] if self.intent else ():
+        for path in held if self.doubted else self.intent.meta if self.intent else ():
             held[path] = {"size": 0, "digest": UNKNOWN.hex()}
         return held
 
@@ -146,7 +198,7 @@ class TargetState:
 
         if not self.renamed:
             return self._rows(bucket, buckets)
-        n = self.intent["buckets"] if self.intent else self.base.buckets
+        n = self.intent.buckets if self.intent else self.base.buckets
         table = pa.concat_tables([self._rows(b, n) for b in range(n)])
         keys = []
         for key in table["key"].to_pylist():
@@ -161,54 +213,47 @@ class TargetState:
 
         base = self._of_base(bucket, buckets)
         if self.intent is None:
-            return base
+            return _unknown(base) if self.doubted else base
         tables: list[pa.Table] = []
-        touched: list[pa.Table] = []
-        n = int(self.intent["buckets"])
+        n = self.intent.buckets
         for other in _sharing(bucket, buckets, n):
-            if other not in self.intent["touched"]:
+            if other not in self.intent.touched:
                 continue
-            if other in self._done:
-                tables.append(_only(self._read_part(self._done[other]), bucket, buckets, n))
-                base = base.filter(pc.invert(_in_bucket(base, other, n)))
+            mine = _in_bucket(base, other, n)
+            if other in self._done and (done := self._part(self._done[other])) is not None:
+                tables.append(_only(done, bucket, buckets, n))
+                base = base.filter(pc.invert(mine))
+            elif (part := self._part(self.intent.touched[other])) is not None:
+                intended = _only(part, bucket, buckets, n)
+                tables.append(_unknown(intended))
+                base = base.filter(pc.invert(pc.is_in(base["path"], intended["path"].combine_chunks())))
             else:
-                path = f"{self.intent['folder']}/{part_name(other)}"
-                touched.append(_only(_read(self.folder, path), bucket, buckets, n))
-        if touched:
-            intended = pa.concat_tables(touched)
-            base = base.filter(pc.invert(pc.is_in(base["path"], intended["path"].combine_chunks())))
-            tables.append(_unknown(intended))
+                tables.append(_unknown(base.filter(mine)))
+                base = base.filter(pc.invert(mine))
         return pa.concat_tables([base, *tables]).sort_by("path").combine_chunks()
 
     def _of_base(self, bucket: int, buckets: int) -> pa.Table:
         import pyarrow as pa
 
         n = self.base.buckets
-        tables = [_only(self._read_part(self.base.parts[b]), bucket, buckets, n) for b in _sharing(bucket, buckets, n)]
-        return pa.concat_tables(tables).combine_chunks()
+        parts = [self._part(self.base.parts[b]) for b in _sharing(bucket, buckets, n)]
+        tables = [_only(part, bucket, buckets, n) for part in parts if part is not None]
+        return pa.concat_tables([schema.manifest().empty_table(), *tables]).combine_chunks()
 
-    def _read_part(self, digest: str | None) -> pa.Table:
+    def _part(self, digest: str | None) -> pa.Table | None:
+        """The part of that digest; None where it is damaged, and its copy too."""
         if digest is None:
             return schema.manifest().empty_table()
-        return _read(self.folder, f"manifest/{digest}.parquet")
+        try:
+            return self.records.read_table(digest)
+        except Damaged:
+            self.lost = True
+            return None
 
 
 def staged_path(path: str, staged: tuple[str, ...]) -> str:
     """Where the file `path` lies below the target's root, while the folders `staged` are not put in place yet."""
     return f"{STAGING}/{path}" if path.startswith(staged) else path
-
-
-def _read(folder: Location, path: str) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        data = folder.read(path)
-        if data is not None:
-            return pq.read_table(pa.BufferReader(data), use_threads=False).combine_chunks()
-    except pa.ArrowInvalid:
-        pass
-    raise TargetError(f"{folder.join(path)}: a part of the manifest is missing or damaged; build into a new folder")
 
 
 def _sharing(bucket: int, buckets: int, n: int) -> Iterable[int]:
@@ -251,19 +296,35 @@ def to_parquet(table: pa.Table) -> bytes:
 
 def write_part(folder: Location, table: pa.Table) -> str | None:
     """Write an immutable part of the manifest; returns its digest, None for a table without rows."""
-    import xxhash
-
-    if not table.num_rows:
-        return None
-    data = to_parquet(table)
-    digest = str(xxhash.xxh3_128_hexdigest(data))
-    folder.write_many([f"manifest/{digest}.parquet"], [data]).must(folder)
-    return digest
+    return Records(folder).write_tables([to_parquet(table)])[0] if table.num_rows else None
 
 
-def mark_done(folder: Location, intent: str, bucket: int, part: str | None) -> None:
-    """Say that a bucket of the intent (its folder's name) is done and what it holds now."""
-    folder.write_many([f"{intent}/done-{bucket}.json"], [json.dumps({"part": part}).encode()]).must(folder)
+class DoneMarks:
+    """Buckets of the intent that are done. They are marked when all that the mark vouches for is durable.
+
+    Waiting for the disk holds up nobody but this thread, and is done for all buckets of some seconds at once.
+    """
+
+    def __init__(self, state: TargetState, folders: Sequence[str]) -> None:
+        self._state, self._folders = state, folders
+        self._waiting: list[str] = []
+        self._last = time.monotonic()
+
+    def add(self, bucket: int, part: str | None) -> None:
+        """A bucket is done, and holds what the part `part` says."""
+        self._waiting.append(f"done-{bucket}-{part or 'none'}")
+        if self._state.root.local is None or time.monotonic() - self._last >= _MARK_EVERY_S:
+            self.write()
+
+    def write(self) -> None:
+        """Mark all that are waiting for it."""
+        state = self._state
+        assert state.intent is not None
+        state.root.sync(self._folders)
+        paths = [f"{state.intent.folder}/{name}" for name in self._waiting]
+        state.folder.write_many(paths, [b""] * len(paths)).must(state.folder)
+        self._waiting.clear()
+        self._last = time.monotonic()
 
 
 def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta: list[str]) -> None:
@@ -272,22 +333,21 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
     An older intent is replaced in one step: the new one covers its files, as `TargetState.rows` listed them.
     """
     base = settle(state, buckets)
-    folder = f"intent/{uuid.uuid4().hex}"
-    state.folder.write_many([f"{folder}/{part_name(b)}" for b in parts], list(parts.values())).must(state.folder)
+    touched = dict(zip(parts, state.records.write_tables(list(parts.values())), strict=True))
     state.folder.sync()  # what intent.json points at must outlive a power cut
-    content = {"folder": folder, "buckets": buckets, "touched": sorted(parts), "base": asdict(base), "meta": meta,
-               "prefixes": state.prefixes}
-    state.folder.write("intent.json", json.dumps(content).encode())
-    state.intent, state.base, state._done, state.renamed = content, base, {}, []
-    _clear(state.folder, "intent", keep=folder.removeprefix("intent/"))
+    intent = Intent(state.serial + 1, f"intent/{uuid.uuid4().hex}", buckets, touched, base, meta, state.prefixes)
+    state.records.write(_INTENT, asdict(intent))
+    state.intent, state.base, state._done, state.renamed, state.doubted = intent, base, {}, [], False
+    _clear(state.folder, "intent", keep=intent.folder.removeprefix("intent/"))
 
 
 def settle(state: TargetState, buckets: int) -> Base:
     """Parts of what the target holds now, cut into `buckets`.
 
-    They are the manifest's own, unless it is cut otherwise or a run was interrupted: then they are written here.
+    They are the manifest's own, unless it is cut otherwise, a run was interrupted or some are lost: then they are
+    written here.
     """
-    if state.intent is None and state.base.buckets == buckets and not state.renamed:
+    if state.intent is None and state.base.buckets == buckets and not state.renamed and not state.lost:
         return state.base
     return Base(buckets, [write_part(state.folder, state.rows(b, buckets)) for b in range(buckets)])
 
@@ -300,23 +360,57 @@ def _clear(place: Location, folder: str, keep: str) -> None:
 
 
 def tidy(state: TargetState) -> None:
-    """Clear what a run left that was killed when its subset was done, but not all of its own things were gone."""
+    """Clear what a run left that was killed when its subset was done, but not all of its own things were gone.
+
+    What is damaged is mended from its copy, now and whenever it is read later.
+    """
+    state.records.mends = True
     halves = [name for name in state.folder.flat_names("") if name.startswith(".coco-diy-") and name.endswith(".tmp")]
     if halves:
         state.folder.delete_many(halves)
-    if state.intent is None:
-        for folder, there in zip(_OF_A_RUN, state.folder.exist_many(_OF_A_RUN), strict=True):
-            if there:
-                _clear(state.folder, folder, keep="")
+    if state.manifest is not None:
+        state.records.mend(_MANIFEST, asdict(state.manifest))
+    if state.intent is None and not state.lost:
+        _drop_intent(state)
 
 
-def commit(state: TargetState, manifest: Manifest) -> None:
-    """Put `manifest` in place, then drop the intent and parts that nothing names any more."""
-    text = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False)
-    state.folder.write("manifest.json", text.encode())
-    state.folder.delete_many(["intent.json"])
-    for folder in _OF_A_RUN:
-        _clear(state.folder, folder, keep="")
-    keep = {f"{digest}.parquet" for digest in manifest.parts if digest}
-    parts = state.folder.below("manifest")
-    parts.delete_many(sorted(parts.names() - keep))
+def mend(state: TargetState, suspects: Iterable[str]) -> None:
+    """Where `suspects` (paths below the root) name parts of the manifest, write each half anew whose other is whole."""
+    if not any(path.startswith(f"{FOLDER}/") for path in suspects):
+        return
+    state.records.mends = True
+    for digest in filter(None, state.base.parts):
+        with contextlib.suppress(Damaged):
+            state.records.read_table(digest, both=True)
+
+
+def damaged_parts(state: TargetState, bucket: int) -> list[str]:
+    """Paths, below the root, of what is damaged of the part of a bucket, as the manifest is cut."""
+    digest = state.base.parts[bucket]
+    return [f"{FOLDER}/{path}" for path in state.records.bad_tables(digest)] if digest is not None else []
+
+
+def _drop_intent(state: TargetState) -> str | None:
+    """Delete all that is there only while a run is under way; returns why the intent stays, if it does."""
+    stays = state.records.drop(_INTENT)
+    for folder, there in zip(_OF_A_RUN, state.folder.exist_many(_OF_A_RUN), strict=True):
+        if there or state.root.local is None:
+            _clear(state.folder, folder, keep="")
+    state.records.drop_tables(state.manifest.parts if state.manifest else [])
+    return stays
+
+
+def commit(state: TargetState, manifest: Manifest) -> list[str]:
+    """Put `manifest` in place, then drop the intent and parts that nothing names any more.
+
+    From the first step on the subset is done. Returns warnings of what could not be dropped, which is harmless.
+    """
+    manifest.serial = state.serial
+    state.records.write(_MANIFEST, asdict(manifest))
+    state.manifest, state.intent = manifest, None
+    try:
+        stays = _drop_intent(state)
+    except StorageError as error:
+        stays = str(error)
+    return [f"what a run leaves while it is under way cannot be deleted ({stays}); it is ignored, and goes when it can"
+            ] if stays else []

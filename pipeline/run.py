@@ -35,7 +35,7 @@ from pipeline.engine import Engine
 from pipeline.errors import BrakeError, MissingSourceError, StorageError, plural
 from pipeline.index import IndexInfo, add_counts
 from pipeline.job import Job, SourceJob, resolve
-from pipeline.manifest import FOLDER, LOCK, TargetState, tidy
+from pipeline.manifest import FOLDER, LOCK, TargetState, mend, tidy
 from pipeline.progress import Progress
 from pipeline.report import Report
 from pipeline.stop import check_stop
@@ -198,15 +198,17 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
         state = TargetState(job.target, job.prefixes)
         if job.target.local is not None:
             tidy(state)
-        current = is_current_recipe(job, state) and not suspects
+        current = is_current_recipe(job, state) and not suspects and not (state.damaged and job.target.local is None)
         found = scan(job, None if current else engine, progress, import_for_plan)
         if current and (report := nothing_to_do(job, state, found)):
             return report
         if job.target.local is None:  # taking this lock costs requests: not where there is nothing to do
             still_ours = stack.enter_context(target_lock)
             state = TargetState(job.target, job.prefixes)
+            tidy(state)
         check_source(job, state, found)
         listed = source_counts(job, found)
+        mend(state, suspects)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         job = job.keep_numbers(state.manifest)
         check_stop()
@@ -229,7 +231,7 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
         if report.problems is not None:
             report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
     report.data["command"] = "build"
-    report.data["status"] = "failed" if failed else "built" if planned.changes else "nothing to do"
+    report.data["status"] = "failed" if failed else "built" if planned.changes or planned.resumed else "nothing to do"
     if failed:
         report.ok = report.incomplete = False
         report.data["failed"] = failed

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.manifest import TargetState
+from pipeline.manifest import TargetState, damaged_parts
 from pipeline.schema import UNKNOWN, Kind
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ REASONS = {
     "unfinished": "belongs to a run that did not end",
     "class": "has a class id beyond the names",
     "foreign": "was not made by coco-diy",
+    "damaged": "is damaged: a build that repairs makes it anew",
 }
 #: A file of the whole subset is read by every verification up to so many bytes.
 _LARGE = 16 << 20
@@ -49,7 +50,13 @@ def verify_bucket(
     shares its source's content). `classes` is how many names there are: no object may have an id beyond.
     """
     held = state.rows(bucket, state.base.buckets)
-    return list(_compare(state.root, held, classes, deep=deep)), held["path"].to_pylist()
+    found = [*damaged(damaged_parts(state, bucket)), *_compare(state.root, held, classes, deep=deep)]
+    return found, held["path"].to_pylist()
+
+
+def damaged(paths: Sequence[str]) -> list[Difference]:
+    """Files of the manifest itself that are not as they were written."""
+    return [Difference(path, "damaged", REASONS["damaged"]) for path in paths]
 
 
 def _compare(root: Location, held: pa.Table, classes: int, *, deep: bool) -> Iterator[Difference]:

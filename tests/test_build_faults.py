@@ -293,20 +293,33 @@ def test_the_yaml_is_away_while_numbers_change(own_subset: Subset) -> None:
     assert (after.st_size, after.st_mtime_ns > before.st_mtime_ns) == (before.st_size, True)
 
 
-def test_a_damaged_manifest_is_told_not_guessed(subset: Subset) -> None:
+def test_a_manifest_of_another_version_is_told_not_guessed(subset: Subset) -> None:
+    from pipeline._records import seal, unseal
+
     subset.build()
     before = outside(snapshot(subset.target))
     manifest = subset.target / ".coco-diy/manifest.json"
-    good = manifest.read_text()
-    for bad in ("{", json.dumps({"tool": "coco-diy 99"}), json.dumps(json.loads(good) | {"version": 99})):
-        manifest.write_text(bad)
+    good = unseal(manifest.read_bytes())
+    assert good is not None
+    for other in ({"tool": "coco-diy 99"}, good | {"version": 99}, good | {"more": 1}):
+        manifest.write_bytes(seal(other))
         told = subset.command("build", "--set", "classes=[car]", code=1).err
-        assert str(manifest) in told
-        assert "fault of coco-diy" not in told
-    manifest.write_text(good)
-    next((subset.target / ".coco-diy/manifest").iterdir()).unlink()
-    assert "missing or damaged" in subset.command("build", "--set", "classes=[car]", code=1).err
+        assert f"{manifest}: was written by another version of coco-diy" in told
     assert outside(snapshot(subset.target)) == before
+
+
+def test_a_part_of_the_manifest_that_is_lost_with_its_copy(subset: Subset) -> None:
+    """What is wanted and there is taken for ours; the rest is told, and mended by a build with the config of before."""
+    subset.build("--set", "index.buckets=4")
+    before = contents(subset.target)
+    for part in (subset.target / ".coco-diy").rglob("*.parquet"):
+        os.truncate(part, 5)
+    assert "was not made by coco-diy" in subset.command("build", "--set", "classes=[car]", code=1).err
+    assert contents(subset.target) == before
+    subset.build("--set", "index.buckets=4", "--set", "on_error=skip")
+    assert contents(subset.target) == before
+    subset.build("--set", "classes=[car]")
+    assert subset.command("verify", "--deep", "--json").json["differences"] == {}
 
 
 def test_the_manifest_lists_what_is_there(subset: Subset) -> None:

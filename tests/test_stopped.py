@@ -111,7 +111,7 @@ def test_a_killed_build_goes_on(
     assert contents(wanted.target) == {path: c for path, c in expected.items() if path != "DATASET.md"}
     assert snapshot(wanted.source, links=True) == source
     left = {p.relative_to(wanted.target).parts[1] for p in (wanted.target / ".coco-diy").rglob("*") if p.is_file()}
-    assert left == {"manifest.json", "manifest", "runs", "lock"}
+    assert left == {"manifest.json", "manifest", "copy", "runs", "lock"}
 
 
 #: A shell's background job ignores Ctrl-C, and so do its children: here it counts again.
@@ -195,7 +195,7 @@ def test_what_a_run_left_that_was_killed_when_it_was_done(own_subset: Subset) ->
         write_file(own_subset.target / ".coco-diy" / name, "left")
     assert own_subset.build()["status"] == "nothing to do"
     left = {p.relative_to(own_subset.target).parts[1] for p in (own_subset.target / ".coco-diy").rglob("*")}
-    assert left == {"manifest.json", "manifest", "runs", "lock"}
+    assert left == {"manifest.json", "manifest", "copy", "runs", "lock"}
 
 
 def test_a_list_of_one_source_is_that_source(own_subset: Subset, make_subset: MakeSubset) -> None:

@@ -234,17 +234,18 @@ def test_requests_of_builds(
     assert subset.build()["status"] == "nothing to do"
     asked = sorted((r.method, "RECORD" if "/runs/" in r.path else r.path.rpartition("/")[2]) for r in proxy.requests)
     assert asked == [
-        ("GET", "bucket"), ("GET", "intent.json"), ("GET", "manifest.json"), ("HEAD", "DATASET.md"),
-        ("HEAD", "data.yaml"), ("PUT", "RECORD")]  # the record of the run, and the listing of those that may go
+        ("GET", "bucket"), ("GET", "intent.json"), ("GET", "intent.json"), ("GET", "manifest.json"),
+        ("HEAD", "DATASET.md"), ("HEAD", "data.yaml"), ("PUT", "RECORD")]  # the record of the run, and the listing of those that may go
     proxy.reset()
     subset.command("verify")
     assert (proxy.count("HEAD"), proxy.count("GET", "list-type=2")) == (0, 1)
     buckets = len(list(subset.workdir.rglob("annotations/*.parquet")))
-    # The manifest, the intent that there is none of, the lock that there is none of, the YAML, the record, the parts.
-    assert proxy.count("GET") == 1 + 5 + buckets
+    # The manifest, the intent that there is none of, nor a copy, the lock that there is none of, the YAML, the record,
+    # and the parts: by their digest, their copies too, and what they list.
+    assert proxy.count("GET") == 1 + 6 + 3 * buckets
     proxy.reset()
     assert subset.plan()["changes"] == 0
-    assert sum(r.path.endswith(("/manifest.json", "/intent.json")) for r in proxy.requests) == 2
+    assert sum(r.path.endswith(("/manifest.json", "/intent.json")) for r in proxy.requests) == 3
     yaml_there = set()
 
     def look(method: str, path: str, _time: int) -> None:

@@ -59,7 +59,7 @@ class _Far(Location):
     def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
         """See `Location.kept_files`."""
         kept = self.kept()
-        return LocalFolder(kept.folder), [kept.held.get(path, path) for path in paths]
+        return LocalFolder(kept.folder), [kept.whole(path) for path in paths]
 
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """See `Location.fetch_many`; what `gather` brought, checked by its digest."""

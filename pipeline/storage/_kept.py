@@ -1,7 +1,8 @@
 """Images that were fetched one by one and kept in the workdir, so that nothing is fetched twice.
 
 A file is called as the image, with the XXH3-128 of its content behind: what a crash or a disk did to it is seen when it
-is read, and it is then fetched again.
+is read, and it is then fetched again. While images come, a mark says that a power cut may take them: whoever finds it
+looks at all that came since.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pipeline.storage._base import local_path, storage_error
 
 _FOLDER = "fetched"
 _FAILURES = "failures.json"
+#: There while images are fetched, until they are durable.
+_COMING = "coming"
 _HEX = 32
 _OPEN_FOLDERS = 32
 
@@ -35,11 +38,33 @@ class Kept:
         self._stack, self._opened = contextlib.ExitStack(), dict[str, int]()
 
     def __enter__(self) -> Kept:
+        """While inside, images are put; what a run left that was killed or cut off is looked at first."""
+        coming = os.path.join(self.top, _COMING)
+        if os.path.exists(coming):
+            self._drop_damaged(os.stat(coming).st_mtime_ns)
+        else:
+            _writing.write_whole(coming, b"")
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._close_folders()
+        if kind is None:
+            _writing.sync(self.top)
+            _writing.delete_many(self.top, [_COMING])
+
+    def _close_folders(self) -> None:
         self._opened.clear()
         self._stack.close()
+
+    def _drop_damaged(self, since_ns: int) -> None:
+        """Delete the images that came after `since_ns` (by their mtime) and are not whole."""
+        for path, name in list(self.held.items()):
+            try:
+                young = os.stat(os.path.join(self.folder, name)).st_mtime_ns >= since_ns
+            except OSError:
+                continue
+            if young:
+                self.get(path)
 
     @property
     def held(self) -> dict[str, str]:
@@ -67,7 +92,7 @@ class Kept:
         fd = self._opened.get(folder)
         if fd is None:
             if len(self._opened) >= _OPEN_FOLDERS:
-                self.__exit__()
+                self._close_folders()
             fd = self._opened[folder] = self._stack.enter_context(_writing.open_dir(folder, "written"))
         if reason := _writing.put_whole(last, _writing.temporary_name(), data, fd, fd, folder):
             raise StorageError(f"{folder}/{last}: cannot be written: {reason}")
@@ -91,6 +116,10 @@ class Kept:
         del self.held[path]
         return None
 
+    def whole(self, path: str) -> str:
+        """The name of an image's file, its content checked; of one that is not whole, a name that is not there."""
+        return self.held[path] if self.get(path) is not None else path
+
     def note_failures(self, reasons: dict[str, str]) -> None:
         """Write down why images could not be had: those who copy them say so."""
         _writing.write_whole(os.path.join(self.top, _FAILURES), json.dumps(reasons).encode())
@@ -111,7 +140,7 @@ def drop_kept(workdir: str) -> tuple[int, int]:
     files = size = 0
     for folder, _, names in os.walk(top):
         for name in names:
-            if name != _FAILURES:
+            if name not in (_FAILURES, _COMING):
                 files += 1
                 size += os.lstat(os.path.join(folder, name)).st_size
     try:

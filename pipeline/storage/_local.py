@@ -57,8 +57,9 @@ class LocalFolder(Location):
         """See `Location.flat_names`."""
         return _listing.list_flat(self._at(folder))
 
-    def exist_many(self, paths: Sequence[str]) -> Sequence[bool]:
+    def exist_many(self, paths: Sequence[str], *, sure: bool = False) -> Sequence[bool]:
         """See `Location.exist_many`."""
+        del sure
         return _reading.exist_many(self.local, paths)
 
     def sizes(self, paths: Sequence[str]) -> Sequence[int | None]:

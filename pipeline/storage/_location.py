@@ -43,10 +43,13 @@ class Results:
     failed: dict[str, str] = field(default_factory=dict)
     digests: dict[str, bytes] = field(default_factory=dict)
 
-    def must(self, place: Location) -> None:
-        """Raise `StorageError` for the first file that was not done at `place`: for files that nothing goes without."""
+    def must(self, place: Location, doing: str = "written") -> None:
+        """Raise `StorageError` for the first file that was not done at `place`: for files that nothing goes without.
+
+        `doing` is what was to be done.
+        """
         for path, reason in self.failed.items():
-            raise StorageError(f"{place.join(path)}: cannot be written: {reason}")
+            raise StorageError(f"{place.join(path)}: cannot be {doing}: {reason}")
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,12 @@ class Location:
         """While inside, most files here are asked about: where each costs a request, one listing answers them all."""
         return nullcontext()
 
-    def exist_many(self, paths: Sequence[str]) -> Sequence[bool]:
-        """Whether each of `paths` is there (a dangling link is)."""
+    def exist_many(self, paths: Sequence[str], *, sure: bool = False) -> Sequence[bool]:
+        """Whether each of `paths` is there (a dangling link is).
+
+        Listings of some stores lack their newest files for a while. Where that would do harm, `sure` asks once more
+        for each file that a listing does not have.
+        """
         raise self._cannot("be looked at")
 
     def sizes(self, paths: Sequence[str]) -> Sequence[int | None]:

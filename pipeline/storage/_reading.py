@@ -141,11 +141,11 @@ def fingerprints(folder: str, names: Sequence[str]) -> list[Fingerprint | None]:
 
 
 def read_whole(path: str) -> bytes | None:
-    """The bytes of one file, or None where it is not there."""
+    """The bytes of one file, or None where it, or any file, is not there."""
     try:
         with open(open_file(path), "rb") as file:
             return file.read()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
         raise storage_error(error, path, "read") from None

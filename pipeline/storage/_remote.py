@@ -109,13 +109,13 @@ class RemoteFolder(Location):
         finally:
             self._forget()
 
-    def exist_many(self, paths: Sequence[str]) -> Sequence[bool]:
+    def exist_many(self, paths: Sequence[str], *, sure: bool = False) -> Sequence[bool]:
         """See `Location.exist_many`."""
-        return [entry is not None for entry in self._look(paths)]
+        return [entry is not None for entry in self._look(paths, sure=sure)]
 
     def sizes(self, paths: Sequence[str]) -> Sequence[int | None]:
         """See `Location.sizes`."""
-        return [entry and entry[0] for entry in self._look(paths)]
+        return [entry and entry[0] for entry in self._look(paths, sure=True)]
 
     def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
         """See `Location.fingerprints`; the mark is size and etag, or size and time."""
@@ -333,16 +333,15 @@ class RemoteFolder(Location):
         except Refused as refused:
             raise refused.error(url, doing) from None
 
-    def _look(self, paths: Sequence[str]) -> list[tuple[int, int, int, int] | None]:
-        """The four numbers of each file; None where there is none."""
+    def _look(self, paths: Sequence[str], *, sure: bool = False) -> list[tuple[int, int, int, int] | None]:
+        """The four numbers of each file; None where there is none. `sure` is as in `Location.exist_many`."""
         seen = self._seen() if len(paths) > _LIST_FROM else self._remembered()
-        if seen is not None:
-            return [seen.get(path) for path in paths]
-        found: list[tuple[int, int, int, int] | None] = [None] * len(paths)
-        for i, entry in self._each(paths, self.client.head, "looked at"):
+        found = [seen.get(path) if seen is not None else None for path in paths]
+        asked = [i for i, entry in enumerate(found) if entry is None] if sure or seen is None else []
+        for n, entry in self._each([paths[i] for i in asked], self.client.head, "looked at"):
             if isinstance(entry, Refused):
-                raise entry.error(self.join(paths[i]), "looked at")
-            found[i] = entry and entry.numbers
+                raise entry.error(self.join(paths[asked[n]]), "looked at")
+            found[asked[n]] = entry and entry.numbers
         return found
 
     def _seen(self) -> dict[str, tuple[int, int, int, int]] | None:

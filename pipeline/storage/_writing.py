@@ -116,6 +116,15 @@ def _create(name: str, fd: int) -> int:
         return os.open(name, flags, 0o666, dir_fd=fd)
 
 
+def _put_in_place(temporary: str, name: str, temp_fd: int, fd: int) -> None:
+    """Rename a file that is whole to its name; an empty folder of that name holds nothing, and makes room."""
+    try:
+        os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+    except IsADirectoryError:
+        os.rmdir(name, dir_fd=fd)
+        os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+
+
 def _write_all(fd: int, data: bytes | bytearray) -> None:
     written = os.write(fd, data)
     while written < len(data):
@@ -147,7 +156,7 @@ def copy_many(
         try:
             reason = put(sources[i], temporary, temp_fd, sizes[i], digest)
             if reason is None and not direct:
-                os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+                _put_in_place(temporary, name, temp_fd, fd)
                 if how == "hardlink":  # renaming one link of a file onto another leaves both
                     _clean(temporary, temp_fd)
         except OSError as error:
@@ -186,7 +195,7 @@ def put_whole(name: str, temporary: str, data: bytes | bytearray, fd: int, temp_
         finally:
             os.close(out)
         if temporary != name:
-            os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+            _put_in_place(temporary, name, temp_fd, fd)
     except OSError as error:
         _clean(temporary, temp_fd)
         if hits_all(error):
@@ -268,7 +277,7 @@ def write_whole(path: str, data: bytes) -> None:
                 os.fsync(out)
             finally:
                 os.close(out)
-            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+            _put_in_place(temporary, name, fd, fd)
             os.fsync(fd)  # the name, too
         except OSError as error:
             _clean(temporary, fd)

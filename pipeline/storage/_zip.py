@@ -273,8 +273,9 @@ class ZipFolder(Location):
         prefix = f"{self.prefix}{folder}/" if folder else self.prefix
         return {name[len(prefix) :] for name in self.table().names if name.startswith(prefix)}
 
-    def exist_many(self, paths: Sequence[str]) -> Sequence[bool]:
+    def exist_many(self, paths: Sequence[str], *, sure: bool = False) -> Sequence[bool]:
         """See `Location.exist_many`."""
+        del sure
         return [row >= 0 for row in self._rows(paths).tolist()]
 
     def sizes(self, paths: Sequence[str]) -> Sequence[int | None]:
