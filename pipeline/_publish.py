@@ -181,7 +181,7 @@ def held_after(plan: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str,
 def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
     if not files:
         return
-    scratch = job.target.below(target_manifest.SCRATCH)  # what a kill leaves there is cleared by the next run
+    scratch = job.target.own(target_manifest.SCRATCH)  # what a kill leaves there is cleared by the next run
     job.target.make_folders([f"{target_manifest.SCRATCH}/"])
     small = {path: file.content for path, file in files.items() if file.content is not None}
     job.target.write_many(list(small), list(small.values()), scratch=scratch).must(job.target)

@@ -62,7 +62,7 @@ def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
         _note(outcome, target.delete_many([staged_path(p, context.staged) for p in paths]))
     _put(context, outcome, _of(plan, Action.WRITE, Kind.LABEL))
     _put(context, outcome, _of(plan, Action.COPY, Kind.IMAGE))
-    state_folder = target.below(manifest.FOLDER)
+    state_folder = target.own(manifest.FOLDER)
     outcome.part = manifest.write_part(state_folder, as_manifest(plan, set(outcome.failed), outcome.digests))
     manifest.mark_done(state_folder, context.intent, bucket, outcome.part)
     outcome.digests.clear()  # they are in the part now, and need not travel
@@ -80,8 +80,8 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
         part = files.filter(pa.array([s is direct for s in staged], pa.bool_()))
         if not part.num_rows:
             continue
-        root = target.below(manifest.STAGING) if direct else target
-        scratch = None if direct else target.below(manifest.SCRATCH)
+        root = target.own(manifest.STAGING) if direct else target
+        scratch = None if direct else target.own(manifest.SCRATCH)
         if part["content"][0].is_valid:
             paths, contents = part["path"].to_pylist(), part["content"].to_pylist()
             _note(outcome, root.write_many(paths, contents, scratch=scratch, direct=direct))
@@ -100,7 +100,7 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
 def publish(target: storage.Location, staged: tuple[str, ...]) -> None:
     """Put the folders that were filled in the staging place at the target, labels before images."""
     if staged:
-        target.publish_folders(target.below(manifest.STAGING), [folder.rstrip("/") for folder in staged])
+        target.publish_folders(target.own(manifest.STAGING), [folder.rstrip("/") for folder in staged])
 
 
 def _of(plan: pa.Table, action: Action, kind: Kind) -> pa.Table:

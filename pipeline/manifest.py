@@ -85,7 +85,7 @@ class TargetState:
 
     def __init__(self, root: Location, prefixes: dict[str, str] | None = None) -> None:
         self.root = root
-        self.folder = root.below(FOLDER)
+        self.folder = root.own(FOLDER)
         self.manifest = self._manifest()
         self.intent: dict[str, Any] | None = self._json("intent.json")
         self.base = Base(self.manifest.buckets, self.manifest.parts) if self.manifest else Base()
@@ -313,5 +313,5 @@ def commit(state: TargetState, manifest: Manifest) -> None:
     for folder in _OF_A_RUN:
         _clear(state.folder, folder, keep="")
     keep = {f"{digest}.parquet" for digest in manifest.parts if digest}
-    parts = state.folder.below("manifest")
+    parts = state.folder.own("manifest")
     parts.delete_many(sorted(parts.names() - keep))

@@ -59,10 +59,11 @@ __all__ = [
 ]
 
 
-def locate(url: str, keep: str | None = None) -> Location:
+def locate(url: str, keep: str | None = None, links: frozenset[str] = frozenset()) -> Location:
     """The place that the user calls `url`: a path, or a URL such as ``zip://folder::archive``.
 
-    `keep` is a folder, that of a job's work, where a place that is slow to ask keeps what it learned.
+    `keep` is a folder, that of a job's work, where a place that is slow to ask keeps what it learned. `links` are
+    folders in a folder of this machine through which may be written where they are links.
 
     Raises `ConfigError` for a kind of place that is not known.
     """
@@ -73,7 +74,7 @@ def locate(url: str, keep: str | None = None) -> Location:
     if is_web(url):
         return HttpFolder(url, keep)
     if protocol_of(url) is None:
-        return LocalFolder(url)
+        return LocalFolder(url, links)
     from pipeline.storage._remote import RemoteFolder
 
     return RemoteFolder(parse(url))

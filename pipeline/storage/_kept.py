@@ -17,6 +17,7 @@ import xxhash
 from pipeline.errors import StorageError
 from pipeline.storage import _listing, _writing
 from pipeline.storage._base import local_path, storage_error
+from pipeline.storage._root import Root
 
 _FOLDER = "fetched"
 _FAILURES = "failures.json"
@@ -29,8 +30,8 @@ class Kept:
 
     def __init__(self, workdir: str, place: str) -> None:
         host = "".join(c if c.isalnum() or c in ".-" else "-" for c in place.split("://", 1)[-1])[-60:]
-        self.top = os.path.join(workdir, _FOLDER, f"{host}-{xxhash.xxh3_64_hexdigest(place.encode())}")
-        self.folder = os.path.join(self.top, "images")
+        self._root = Root(workdir).inner(f"{_FOLDER}/{host}-{xxhash.xxh3_64_hexdigest(place.encode())}")
+        self.top, self.folder = self._root.at(), self._root.at("images")
         self._held: dict[str, str] | None = None
         self._stack, self._opened = contextlib.ExitStack(), dict[str, int]()
 
@@ -63,14 +64,14 @@ class Kept:
     def put(self, path: str, data: bytes | bytearray) -> None:
         """Keep an image, inside of a `with` of this; raises `StorageError` where it cannot be written."""
         name = f"{path}.{xxhash.xxh3_128_hexdigest(data)}"
-        folder, _, last = os.path.join(self.folder, name).rpartition("/")
+        folder, _, last = f"images/{name}".rpartition("/")
         fd = self._opened.get(folder)
         if fd is None:
             if len(self._opened) >= _OPEN_FOLDERS:
                 self.__exit__()
-            fd = self._opened[folder] = self._stack.enter_context(_writing.open_dir(folder, "written"))
-        if reason := _writing.put_whole(last, _writing.temporary_name(), data, fd, fd, folder):
-            raise StorageError(f"{folder}/{last}: cannot be written: {reason}")
+            fd = self._opened[folder] = self._stack.enter_context(self._root.open(folder, "written"))
+        if reason := _writing.put_whole(last, _writing.temporary_name(), data, fd, fd, self._root.at(folder)):
+            raise StorageError(f"{self._root.at(folder)}/{last}: cannot be written: {reason}")
         self.held[path] = name
 
     def get(self, path: str) -> bytes | None:
@@ -93,7 +94,7 @@ class Kept:
 
     def note_failures(self, reasons: dict[str, str]) -> None:
         """Write down why images could not be had: those who copy them say so."""
-        _writing.write_whole(os.path.join(self.top, _FAILURES), json.dumps(reasons).encode())
+        _writing.write_whole(self._root, _FAILURES, json.dumps(reasons).encode())
 
     def failures(self) -> dict[str, str]:
         """What `note_failures` wrote last."""

@@ -115,6 +115,10 @@ class Location:
         """The place that a folder below this one is."""
         raise self._cannot("have folders")
 
+    def own(self, folder: str) -> Location:
+        """The place of a folder of our own below this one: where links can be, none is followed, reading or writing."""
+        return self.below(folder)
+
     # What is there
 
     def exists(self) -> bool:
