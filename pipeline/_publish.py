@@ -53,7 +53,7 @@ def apply_plan(
     _prepare_target(job, planned)
     files = sum(s["changes"] for s in planned.summaries)
     context = apply.ApplyContext(job.root, job.workdir, state.intent["folder"], job.config.target.images,
-                                 planned.staged, job.origins)
+                                 planned.staged, job.origins, job.layout)
     function = functools.partial(apply.apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
     with progress.stage("apply", files) as step:

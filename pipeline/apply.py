@@ -25,7 +25,7 @@ class ApplyContext:
 
     `root` is the target's, `workdir` that of the run, `intent` the folder of the intent's parts, `images` is copy,
     hardlink, symlink or none; `staged` are the folders (each with a final /) that are filled in the staging place;
-    `origins` is where images come from, by what their keys begin with.
+    `origins` is where images come from, by what their keys begin with; `layout` are the folders that may be links.
     """
 
     root: str
@@ -34,6 +34,7 @@ class ApplyContext:
     images: str
     staged: tuple[str, ...]
     origins: dict[str, str | None]
+    layout: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -56,7 +57,7 @@ def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
 
     plan = pq.read_table(plan_path, memory_map=True, use_threads=False)
     outcome = Outcome(bucket)
-    target = storage.locate(context.root)
+    target = storage.locate(context.root, links=context.layout)
     for kind in (Kind.IMAGE, Kind.LABEL):
         paths = _of(plan, Action.DELETE, kind)["path"].to_pylist()
         _note(outcome, target.delete_many([staged_path(p, context.staged) for p in paths]))
@@ -74,7 +75,7 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    target = storage.locate(context.root)
+    target = storage.locate(context.root, links=context.layout)
     staged = [path.startswith(context.staged) for path in files["path"].to_pylist()]
     for direct in (True, False):
         part = files.filter(pa.array([s is direct for s in staged], pa.bool_()))

@@ -83,6 +83,10 @@ class LocalFolder(Location):
         """See `Location.folder_times`."""
         return _listing.folder_times(self.local, folders)
 
+    def links_among(self, paths: Sequence[str], *, beyond: int) -> list[str]:
+        """See `Location.links_among`."""
+        return self.root.links_among(paths, beyond)
+
     def read(self, path: str) -> bytes | None:
         """See `Location.read`."""
         return self.root.read(path) if self._own else _reading.read_whole(self._at(path))

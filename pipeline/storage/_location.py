@@ -171,6 +171,11 @@ class Location:
         del folders
         return {}
 
+    def links_among(self, paths: Sequence[str], *, beyond: int) -> list[str]:
+        """The folders of the files `paths` that are links, where the place knows such, but for the first `beyond`."""
+        del paths, beyond
+        return []
+
     # Reading
 
     def read(self, path: str) -> bytes | None:

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import StorageError
@@ -140,6 +140,14 @@ class Root:
         except FileNotFoundError:
             return set()
         return found
+
+    def links_among(self, paths: Sequence[str], beyond: int) -> list[str]:
+        """Folders of the files `paths` that are links, but for the first `beyond` steps of each; sorted."""
+        found: set[str] = set()
+        for folder in {path.rpartition("/")[0] for path in paths}:
+            steps = folder.split("/")
+            found.update("/".join(steps[:n]) for n in range(beyond + 1, len(steps) + 1))
+        return sorted(folder for folder in found if is_link(self.at(folder)))
 
     def drop_empty_folders(self, folder: str) -> None:
         """Remove `folder` and its subfolders where they are empty."""
