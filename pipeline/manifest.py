@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import uuid
 import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline import schema
+from pipeline import _claims, schema
+from pipeline.digest import digest_of
 from pipeline.errors import TargetError
 from pipeline.schema import UNKNOWN, VERSION, part_name
 
@@ -41,6 +43,9 @@ SCRATCH = f"{FOLDER}/tmp"
 STAGING = f"{FOLDER}/new"
 #: Folders that are there only while a run is under way.
 _OF_A_RUN = ("intent", "tmp", "new")
+#: What an intent has of a file.
+_INTENDED = ("path", "kind", "key", "split")
+_DONE = re.compile(r"done-(\d{1,5})\.json")
 
 
 @dataclass
@@ -91,6 +96,7 @@ class TargetState:
         self.base = Base(self.manifest.buckets, self.manifest.parts) if self.manifest else Base()
         self._done: dict[int, str | None] = {}
         if self.intent is not None:
+            _claims.check_intent(self.intent, self.folder.join("intent.json"))
             self.base = Base(**self.intent["base"])
             before = self.intent["prefixes"]
         else:
@@ -100,8 +106,9 @@ class TargetState:
                         if s in self.prefixes and p != self.prefixes[s]]
         if self.intent is not None:
             for name in self.folder.names(self.intent["folder"]):
-                if name.startswith("done-") and name.endswith(".json"):
-                    self._done[int(name[5:-5])] = (self._json(f"{self.intent['folder']}/{name}") or {})["part"]
+                if (found := _DONE.fullmatch(name)) is not None:
+                    marker = f"{self.intent['folder']}/{name}"
+                    self._done[int(found[1])] = _claims.check_done(self._json(marker) or {}, self.folder.join(marker))
 
     def _json(self, name: str) -> dict[str, Any] | None:
         data = self.folder.read(name)
@@ -109,10 +116,12 @@ class TargetState:
             return None
         try:
             found = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise TargetError(f"{self.folder.join(name)}: is damaged (no JSON); if nothing else uses this target, "
                               f"delete {self.folder.url} and the files beside it, and build again") from None
-        return dict(found)
+        if not isinstance(found, dict):
+            raise _claims.unfit(self.folder.join(name), "holds no fields")
+        return found
 
     def _manifest(self) -> Manifest | None:
         data = self._json("manifest.json")
@@ -125,6 +134,7 @@ class TargetState:
         if manifest is None or manifest.version != VERSION:
             raise TargetError(f"{self.folder.join('manifest.json')}: was written by another version of coco-diy "
                               f"({data.get('tool')}); build into a new folder, or use that version")
+        _claims.check_manifest(data, self.folder.join("manifest.json"))
         return manifest
 
     @property
@@ -168,7 +178,7 @@ class TargetState:
                 base = base.filter(pc.invert(_in_bucket(base, other, n)))
             else:
                 path = f"{self.intent['folder']}/{part_name(other)}"
-                touched.append(_only(_read(self.folder, path), bucket, buckets, n))
+                touched.append(_only(_read(self.folder, path, _INTENDED), bucket, buckets, n))
         if touched:
             intended = pa.concat_tables(touched)
             base = base.filter(pc.invert(pc.is_in(base["path"], intended["path"].combine_chunks())))
@@ -185,7 +195,7 @@ class TargetState:
     def _read_part(self, digest: str | None) -> pa.Table:
         if digest is None:
             return schema.manifest().empty_table()
-        return _read(self.folder, f"manifest/{digest}.parquet")
+        return _read(self.folder, f"manifest/{digest}.parquet", tuple(schema.manifest().names), digest)
 
 
 def staged_path(path: str, staged: tuple[str, ...]) -> str:
@@ -193,15 +203,17 @@ def staged_path(path: str, staged: tuple[str, ...]) -> str:
     return f"{STAGING}/{path}" if path.startswith(staged) else path
 
 
-def _read(folder: Location, path: str) -> pa.Table:
+def _read(folder: Location, path: str, columns: tuple[str, ...], digest: str | None = None) -> pa.Table:
+    """The part `path` of a manifest or intent; with `digest` its content must have that."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         data = folder.read(path)
-        if data is not None:
-            return pq.read_table(pa.BufferReader(data), use_threads=False).combine_chunks()
-    except pa.ArrowInvalid:
+        if data is not None and (digest is None or digest_of(data).hex() == digest):
+            table = pq.read_table(pa.BufferReader(data), use_threads=False).combine_chunks()
+            return _claims.check_rows(table, columns, folder.join(path))
+    except (pa.ArrowException, OSError):  # of what is no Parquet file, both are raised
         pass
     raise TargetError(f"{folder.join(path)}: a part of the manifest is missing or damaged; build into a new folder")
 
