@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline import _claims, schema
+from pipeline import _claims, _provenance, schema
 from pipeline.digest import digest_of
 from pipeline.errors import TargetError
 from pipeline.schema import UNKNOWN, VERSION, part_name
@@ -91,6 +91,7 @@ class TargetState:
     def __init__(self, root: Location, prefixes: dict[str, str] | None = None) -> None:
         self.root = root
         self.folder = root.own(FOLDER)
+        self._digests: dict[str, str] = {}
         self.manifest = self._manifest()
         self.intent: dict[str, Any] | None = self._json("intent.json")
         self.base = Base(self.manifest.buckets, self.manifest.parts) if self.manifest else Base()
@@ -114,6 +115,7 @@ class TargetState:
         data = self.folder.read(name)
         if data is None:
             return None
+        self._digests[name] = _provenance.digest(data)
         try:
             found = json.loads(data)
         except (ValueError, RecursionError):
@@ -136,6 +138,11 @@ class TargetState:
                               f"({data.get('tool')}); build into a new folder, or use that version")
         _claims.check_manifest(data, self.folder.join("manifest.json"))
         return manifest
+
+    def is_ours(self) -> bool:
+        """Whether this machine wrote the manifest and the intent, as far as they are there."""
+        found = [self._digests[name] for name in ("manifest.json", "intent.json") if name in self._digests]
+        return all(map(_provenance.is_ours, found))
 
     @property
     def meta(self) -> dict[str, dict[str, Any]]:
@@ -284,7 +291,9 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
     state.folder.sync()  # what intent.json points at must outlive a power cut
     content = {"folder": folder, "buckets": buckets, "touched": sorted(parts), "base": asdict(base), "meta": meta,
                "prefixes": state.prefixes}
-    state.folder.write("intent.json", json.dumps(content).encode())
+    data = json.dumps(content).encode()
+    _provenance.remember(data)
+    state.folder.write("intent.json", data)
     state.intent, state.base, state._done, state.renamed = content, base, {}, []
     _clear(state.folder, "intent", keep=folder.removeprefix("intent/"))
 
@@ -319,8 +328,9 @@ def tidy(state: TargetState) -> None:
 
 def commit(state: TargetState, manifest: Manifest) -> None:
     """Put `manifest` in place, then drop the intent and parts that nothing names any more."""
-    text = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False)
-    state.folder.write("manifest.json", text.encode())
+    data = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False).encode()
+    _provenance.remember(data)
+    state.folder.write("manifest.json", data)
     state.folder.delete_many(["intent.json"])
     for folder in _OF_A_RUN:
         _clear(state.folder, folder, keep="")

@@ -27,7 +27,7 @@ from pipeline._source import (
 from pipeline._splitting import remember
 from pipeline.config import Config, validate
 from pipeline.engine import Engine
-from pipeline.errors import StorageError, plural
+from pipeline.errors import ConfigError, StorageError, plural
 from pipeline.index import IndexInfo, add_counts
 from pipeline.job import Job, SourceJob, resolve
 from pipeline.manifest import LOCK, TargetState, tidy
@@ -115,8 +115,9 @@ def verify(root: str, progress: Progress | None = None, *, deep: bool = False) -
 def repair(root: str, config: Config | None = None, progress: Progress | None = None, *, deep: bool = False) -> Report:
     """Verify the subset at `root` and put right what differs: a build for which those files count as unknown.
 
-    Without `config` the one that the manifest remembers is used. Foreign files are left alone. The report is that of
-    the second verification, with ``repaired``, the number of files that were put right.
+    Without `config` the one that the manifest remembers is used, if this machine wrote that; else it is a
+    `ConfigError`. Foreign files are left alone. The report is that of the second verification, with ``repaired``, the
+    number of files that were put right.
     """
     before = verify(root, progress, deep=deep)
     suspects = frozenset(d["path"] for d in before.data["listed"] if d["reason"] != "foreign")
@@ -124,6 +125,9 @@ def repair(root: str, config: Config | None = None, progress: Progress | None = 
         return Report(before.data | {"repaired": 0}, before.ok)
     if config is None:
         state, made = open_target(root)
+        if not state.is_ours():
+            raise ConfigError(f"{root}: this machine did not write its manifest, so the config in it is not carried "
+                              "out; name the config: coco-diy verify CONFIG --repair")
         here = made.config | {"target": made.config["target"] | {"root": state.root.url}}  # it may have been moved
         config = validate(here, f"{root}: the config in its manifest")
     done = build(config, progress, suspects=suspects)
