@@ -132,11 +132,13 @@ def _drop_caches(job: Job, planned: Planned) -> None:
 
 
 def commit(
-    job: Job, infos: Sequence[IndexInfo], planned: Planned, state: TargetState, report: Report, *, complete: bool
+    job: Job, infos: Sequence[IndexInfo], planned: Planned, state: TargetState, report: Report,
+    still_ours: Callable[[], None], *, complete: bool
 ) -> None:
     """The YAML comes back, then the manifest is written: from here on the subset is done.
 
     Where it is not `complete`, because files failed, the manifest names no source: the next build looks at all again.
+    `still_ours` raises where the target was removed meanwhile, or its lock is another run's.
     """
     writes = [path for action, path in planned.meta if action == "write"]
     if planned.changes:
@@ -165,6 +167,7 @@ def commit(
         numbers=job.numbers(),
     )
     _keep_problems(state, report)
+    still_ours()
     target_manifest.commit(state, manifest)
     if job.config.target.zipped:
         drop_packed(job.plan_dir)
