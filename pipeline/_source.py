@@ -27,9 +27,21 @@ def index_lock(job: Job) -> Iterator[None]:
     with ExitStack() as held:
         for source in job.sources:
             path = os.path.relpath(source.index_dir, job.workdir)
-            place = storage.locate(job.workdir)
+            place = job.work
             held.enter_context(place.lock(f"{path}.lock", f"the index {source.index_dir}"))
+            place.own(path).drop_temporaries()
+        _drop_temporaries(job)
         yield
+
+
+def _drop_temporaries(job: Job) -> None:
+    """Clear what killed runs had under way in the workdir: of this job's plan all, of what others use what is old."""
+    place = job.work
+    plan = os.path.relpath(job.plan_dir, job.workdir)
+    for end in ("", ".touched", ".archive", ".records", ".splits"):
+        place.own(f"{plan}{end}").drop_temporaries()
+    for folder in ("plans", "members", "splits"):
+        place.own(folder).drop_temporaries(shared=True)
 
 
 def scan(job: Job, engine: Engine | None, progress: Progress, meanwhile: Callable[[], None]) -> list[Scan]:

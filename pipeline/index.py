@@ -275,7 +275,7 @@ def _drop_foreign_parts(directory: str, buckets: int) -> None:
     """Parts beyond the last bucket are of an older count: they must not be read as part of a table."""
     keep = {part_name(b) for b in range(buckets)}
     for table in TABLES:
-        place = storage.locate(directory).below(table)
+        place = storage.locate(directory).own(table)
         place.delete_many(sorted(place.names() - keep))
 
 

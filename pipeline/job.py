@@ -58,6 +58,11 @@ class Job:
         return storage.locate(self.root, links=self.layout)
 
     @property
+    def work(self) -> storage.Location:
+        """The place of the workdir; users put folders of it on another disk, too."""
+        return storage.locate(self.workdir, links=frozenset({"index", "plans", "members", "splits", "fetched"}))
+
+    @property
     def layout(self) -> frozenset[str]:
         """Folders of the target, relative to it, that users may put on another disk and leave a link for."""
         folders = exporters.load(self.config.target.format).FOLDERS

@@ -320,7 +320,9 @@ def tidy(state: TargetState) -> None:
     halves = [name for name in state.folder.flat_names("") if name.startswith(".coco-diy-") and name.endswith(".tmp")]
     if halves:
         state.folder.delete_many(halves)
+    state.folder.drop_temporaries("runs")
     if state.intent is None:
+        _drop_superseded(state.folder, state.manifest)
         for folder, there in zip(_OF_A_RUN, state.folder.exist_many(_OF_A_RUN), strict=True):
             if there:
                 _clear(state.folder, folder, keep="")
@@ -334,6 +336,11 @@ def commit(state: TargetState, manifest: Manifest) -> None:
     state.folder.delete_many(["intent.json"])
     for folder in _OF_A_RUN:
         _clear(state.folder, folder, keep="")
-    keep = {f"{digest}.parquet" for digest in manifest.parts if digest}
-    parts = state.folder.own("manifest")
+    _drop_superseded(state.folder, manifest)
+
+
+def _drop_superseded(folder: Location, manifest: Manifest | None) -> None:
+    """Delete parts that `manifest` does not name, where no intent does."""
+    keep = {f"{digest}.parquet" for digest in manifest.parts if digest} if manifest else set()
+    parts = folder.own("manifest")
     parts.delete_many(sorted(parts.names() - keep))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import xxhash
 
 from pipeline.errors import StorageError
-from pipeline.storage import _listing, _writing
+from pipeline.storage import _writing
 from pipeline.storage._base import local_path, storage_error
 from pipeline.storage._root import Root
 
@@ -30,7 +30,7 @@ class Kept:
 
     def __init__(self, workdir: str, place: str) -> None:
         host = "".join(c if c.isalnum() or c in ".-" else "-" for c in place.split("://", 1)[-1])[-60:]
-        self._root = Root(workdir).inner(f"{_FOLDER}/{host}-{xxhash.xxh3_64_hexdigest(place.encode())}")
+        self._root = Root(workdir, links=frozenset({_FOLDER})).inner(f"{_FOLDER}/{host}-{xxhash.xxh3_64_hexdigest(place.encode())}")
         self.top, self.folder = self._root.at(), self._root.at("images")
         self._held: dict[str, str] | None = None
         self._stack, self._opened = contextlib.ExitStack(), dict[str, int]()
@@ -46,7 +46,8 @@ class Kept:
     def held(self) -> dict[str, str]:
         """Path of each image that is kept: path of its file."""
         if self._held is None:
-            names = _listing.list_names(self.folder)
+            names = self._root.names("images")
+            _writing.drop_temporaries(self._root.inner("images"), names, shared=True)
             self._held = {name[: -_HEX - 1]: name for name in names if len(name) > _HEX and name[-_HEX - 1] == "."}
         return self._held
 

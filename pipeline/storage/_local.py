@@ -147,6 +147,11 @@ class LocalFolder(Location):
         """See `Location.delete_many`."""
         return _writing.delete_many(self.root, paths)
 
+    def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
+        """See `Location.drop_temporaries`."""
+        root = self.root.inner(folder)
+        _writing.drop_temporaries(root, root.names("", deep=not shared), shared=shared)
+
     def make_folders(self, folders: Sequence[str]) -> None:
         """See `Location.make_folders`."""
         _writing.make_folders(self.root, folders)

@@ -275,6 +275,12 @@ class Location:
         """Delete files; one that is gone already counts as done."""
         raise self._cannot("be written to")
 
+    def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
+        """Delete files below `folder` that killed runs of ours had under way, where a place has such.
+
+        Where other runs may be at work there, it is `shared`: then old ones are deleted, right in the folder.
+        """
+
     def make_folders(self, folders: Sequence[str]) -> None:
         """Make `folders`, as far as they are not there and the place has such a thing."""
 

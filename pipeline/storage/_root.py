@@ -128,11 +128,16 @@ class Root:
         except OSError as error:
             raise storage_error(error, self.at(path), "read") from None
 
-    def names(self, folder: str) -> set[str]:
-        """Relative paths of all files and links below `folder`; empty where it is not there. No link is followed."""
+    def names(self, folder: str, *, deep: bool = True) -> set[str]:
+        """Relative paths of all files and links below `folder`; empty where it is not there. No link is followed.
+
+        Unless `deep`, the names of what is right in it, folders too.
+        """
         found: set[str] = set()
         try:
             with self.open(folder, "listed", make=False) as fd:
+                if not deep:
+                    return set(os.listdir(fd))
                 for place, folders, files, inner in os.fwalk(".", dir_fd=fd):
                     prefix = f"{place[2:]}/" if place != "." else ""
                     links = [name for name in folders if is_link(name, inner)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from pipeline.errors import StorageError
@@ -25,6 +27,9 @@ class Digest(Protocol):
 
 
 _TEMPORARY = ".coco-diy-"
+#: Every name that a file under way has: of `temporary_name`, of `write_whole` and of `replace_with`.
+_UNDER_WAY = re.compile(r"\.coco-diy-\d+-.+\.tmp|.+\.\d+-\d+\.tmp", re.DOTALL)
+_OLD_S = 86_400
 _COPY_BYTES = 1 << 20
 CHANGED = "changed since the plan was made; run again"
 
@@ -284,6 +289,24 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise storage_error(error, path, "written") from None
+
+
+def drop_temporaries(root: Root, names: Iterable[str], *, shared: bool) -> None:
+    """Delete those of the files `names` below `root` that killed runs had under way.
+
+    Where it is `shared` with runs that are at work, those that are a day old: nothing takes that long. What cannot be
+    deleted stays: it is looked for again.
+    """
+    paths = [name for name in names if _UNDER_WAY.fullmatch(name.rpartition("/")[2])]
+    with contextlib.suppress(StorageError):
+        delete_many(root, [path for path in paths if not shared or _is_old(root.at(path))])
+
+
+def _is_old(path: str) -> bool:
+    try:
+        return time.time() - os.stat(path, follow_symlinks=False).st_mtime > _OLD_S
+    except OSError:
+        return False
 
 
 def make_folders(root: Root, folders: Sequence[str]) -> None:
