@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -91,11 +92,19 @@ class Download:
         with storage.locate(folder).lock(f"{name}.part.lock", f"the download {self.wanted.path}") as ours:
             try:
                 ours()
+                self._clear(folder, name)
                 if not self.there():  # another run may just have brought it
                     self._run()
             finally:
                 with contextlib.suppress(OSError):
                     os.unlink(f"{self.part}.lock")
+
+    @staticmethod
+    def _clear(folder: str, name: str) -> None:
+        """Delete notes that killed runs had under way: nobody else is at work on this file."""
+        place = storage.locate(folder)
+        halves = re.compile(rf"{re.escape(name)}\.part\.json\.\d+-\d+\.tmp")
+        place.delete_many([found for found in place.flat_names("") if halves.fullmatch(found)])
 
     def _run(self) -> None:
         for attempt in range(_TRIES):
@@ -117,7 +126,7 @@ class Download:
 
     def _get(self) -> None:
         state = self._recall()
-        fd = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = storage.open_own(self.part, os.O_RDWR | os.O_CREAT, "written")
         try:
             if self.wanted.url.startswith(storage.WEB_SCHEMES):
                 self._from_web(fd, state)
@@ -132,7 +141,7 @@ class Download:
     def _recall(self) -> _State:
         """The state that an earlier run left, where it is of this file."""
         try:
-            with open(self.notes, encoding="utf-8") as file:
+            with open(storage.open_own(self.notes, os.O_RDONLY, "read"), encoding="utf-8") as file:
                 state = _State(**json.load(file))
             if state.url == shown(self.wanted.url) and os.path.exists(self.part) and state.size is not None:
                 return state  # without a size there was no Range either, and nothing to go on with

@@ -19,6 +19,7 @@ from pipeline.storage._listing import ODD, Listing
 from pipeline.storage._local import LocalFolder
 from pipeline.storage._location import Asked, Buffer, Fetched, Fingerprint, Location, Peeked, Results
 from pipeline.storage._pieces import write_pieces, write_zip
+from pipeline.storage._root import Root
 from pipeline.storage._web import SCHEMES as WEB_SCHEMES
 from pipeline.storage._web import Limits, Transfer, Web, parse_range, validator
 from pipeline.storage._writing import replace_with
@@ -47,6 +48,7 @@ __all__ = [
     "local_path",
     "locate",
     "locate_below",
+    "open_own",
     "parse_range",
     "redact",
     "replace_with",
@@ -85,6 +87,15 @@ def locate_below(root: str | None, path: str) -> Location:
     if root is None or "://" in path or os.path.isabs(path) or path.startswith("~"):
         return locate(path)
     return locate(root).below(path)
+
+
+def open_own(path: str, flags: int, doing: str) -> int:
+    """The descriptor of our own file `path`, opened with `flags`: no link is followed, no pipe or second name taken.
+
+    Raises `StorageError` where something else is there, `FileNotFoundError` where nothing is and `flags` make none.
+    """
+    folder, name = os.path.split(path)
+    return Root(folder).open_file(name, flags, doing)
 
 
 def archive_of(url: str) -> str | None:

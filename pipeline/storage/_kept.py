@@ -30,7 +30,8 @@ class Kept:
 
     def __init__(self, workdir: str, place: str) -> None:
         host = "".join(c if c.isalnum() or c in ".-" else "-" for c in place.split("://", 1)[-1])[-60:]
-        self._root = Root(workdir, links=frozenset({_FOLDER})).inner(f"{_FOLDER}/{host}-{xxhash.xxh3_64_hexdigest(place.encode())}")
+        name = f"{host}-{xxhash.xxh3_64_hexdigest(place.encode())}"
+        self._root = Root(workdir, links=frozenset({_FOLDER})).inner(f"{_FOLDER}/{name}")
         self.top, self.folder = self._root.at(), self._root.at("images")
         self._held: dict[str, str] | None = None
         self._stack, self._opened = contextlib.ExitStack(), dict[str, int]()

@@ -155,9 +155,11 @@ class Root:
         return sorted(folder for folder in found if is_link(self.at(folder)))
 
     def drop_empty_folders(self, folder: str) -> None:
-        """Remove `folder` and its subfolders where they are empty."""
-        above, _, name = folder.rpartition("/")
-        with contextlib.suppress(FileNotFoundError), self.open(above, "deleted", make=False) as fd:
+        """Remove `folder` (that of this root itself where it is empty) and its subfolders where they are empty."""
+        above, _, name = "/".join(filter(None, (self.below, folder))).rpartition("/")
+        outer = Root(self.path, links=self.links) if name else Root(os.path.dirname(self.path))
+        name = name or os.path.basename(self.path)
+        with contextlib.suppress(FileNotFoundError), outer.open(above, "deleted", make=False) as fd:
             if is_link(name, fd):  # a folder that lies elsewhere stays: it may be another's
                 return
             for place, _, _, inner in os.fwalk(name, topdown=False, dir_fd=fd):
