@@ -148,6 +148,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             report.warnings.append(f"{plural(beyond, 'row')} left out, of a class that is not in {source.source.names}")
         elif source.named and source.file_names is not None:
             report.warnings += _unlisted(source, info)
+        report.warnings += _links_out(source, info)
         bad = _count_bad(info)
         folder = os.path.join(source.index_dir, "problems")
         if bad and fail:
@@ -161,6 +162,23 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             report.warnings.append(f"source {source.spec.name} has no class for {name!r}: such objects in its images "
                                    "are not labelled, and a trainer takes them for background")
     return report
+
+
+def _links_out(source: SourceJob, info: IndexInfo) -> list[str]:
+    """What is to be said of links that lead out of a source; raises `DataError` where they are to be refused."""
+    real = {folder: f"{os.path.realpath(storage.local_path(source.source.root or folder))}/"
+            for folder, *_ in info.links}
+    found = [(count, os.path.join(folder, name)) for folder, home, count, name in info.links
+             if not f"{home}/".startswith(real[folder])]
+    if not found:
+        return []
+    path, more = found[0][1], sum(count for count, _ in found) - 1
+    others = f" (and {more:,} more)" if more else ""
+    if source.source.links == "refuse":
+        raise DataError(f"{path}: is a link that leads out of the source{others}; remove it, or set source.links to "
+                        "follow")
+    return [f"{path}: is a link that leads out of the source{others}: the file there is taken; source.links: refuse "
+            "stops instead"]
 
 
 def _totals(job: Job, infos: Sequence[IndexInfo]) -> dict[str, Any]:

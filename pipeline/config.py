@@ -56,6 +56,9 @@ class Source(_Model):
                              "and images/<folder>")
     splits: dict[Split, str | SplitFolders] = Field(description="split: its folder, or {labels: …, images: …}")
     options: dict[str, Any] = Field(default_factory=dict, description="of the format")
+    links: Literal["follow", "refuse"] = Field(
+        "follow", description="links that lead out of root: follow and count them, or stop"
+    )
 
     @pydantic.model_validator(mode="after")
     def _needs_root(self) -> Source:

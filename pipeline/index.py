@@ -76,7 +76,7 @@ class IndexInfo:
 
     `names` is what the source calls its classes itself, if it does (the fields of `classes.Names`); `document` is what
     belongs to a label file as a whole, by split. `content` is a digest of the label files' names and contents, the same
-    on every machine.
+    on every machine. `links` are the folders that links in a folder lead to, with their number and one of them.
     """
 
     spec: dict[str, Any]
@@ -87,6 +87,7 @@ class IndexInfo:
     names: dict[str, Any] | None = None
     document: dict[str, Any] = field(default_factory=dict)
     odd: list[list[str]] = field(default_factory=list)
+    links: list[tuple[str, str, int, str]] = field(default_factory=list)
     content: str | None = None
     version: int = VERSION
 
@@ -238,6 +239,8 @@ def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
     """Write ``index.json``, the last of all."""
     info.odd = [[storage.locate(listing.folder).join(path), reason]
                 for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
+    info.links = [(listing.folder, home, count, name) for pair in found.splits for listing in pair
+                  if listing is not None for home, (count, name) in sorted(listing.links.items())]
     content = sum(counts.pop("content", 0) for counts in info.totals.values())
     info.content = info.document.get("content", f"{content % 2**64:016x}")
     text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
