@@ -190,7 +190,7 @@ class Location:
         """Contents of files in order; four numbers of each as `listing` gives them; and by index why one was not read.
 
         A file that cannot be read gives empty bytes, zeros and a reason: ``vanished``, ``changed`` (while it was
-        read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``damaged``, ``not_a_file``.
+        read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``stale``, ``damaged``, ``not_a_file``.
         """
         raise self._cannot("be read")
 
