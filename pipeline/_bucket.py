@@ -37,6 +37,7 @@ _READ_REASONS = {
     "changed": "changed while it was read; run again",
     "not_a_file": "is no file",
     "damaged": "is damaged in its archive (wrong CRC-32 or length); get the archive again",
+    "stale": "has a stale handle: the server of its disk lost it; run again",
     "unreadable": "cannot be read; allow it with chmod",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,10 +91,18 @@ class Download:
         with storage.locate(folder).lock(f"{name}.part.lock", f"the download {self.wanted.path}") as ours:
             try:
                 ours()
+                self._clear(folder, name)
                 if not self.there():  # another run may just have brought it
                     self._run()
             finally:
                 remove(f"{self.part.path}.lock")
+
+    @staticmethod
+    def _clear(folder: str, name: str) -> None:
+        """Delete notes that killed runs had under way: nobody else is at work on this file."""
+        place = storage.locate(folder)
+        halves = re.compile(rf"{re.escape(name)}\.part\.json\.\d+-\d+\.tmp")
+        place.delete_many([found for found in place.flat_names("") if halves.fullmatch(found)])
 
     def _run(self) -> None:
         if not self._is_here_already():

@@ -55,7 +55,7 @@ class PartFile:
         What is of no use any more is set aside.
         """
         try:
-            with open(self.notes, encoding="utf-8") as file:
+            with open(storage.open_own(self.notes, os.O_RDONLY, "read"), encoding="utf-8") as file:
                 noted = json.load(file)
             if noted.pop("digest") == _digest(noted) and os.path.exists(self.path):
                 state = State(**noted)
@@ -68,7 +68,7 @@ class PartFile:
 
     def open(self) -> int:
         """A descriptor of what came, to read and write."""
-        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        return storage.open_own(self.path, os.O_RDWR | os.O_CREAT, "written")
 
     def put(self, fd: int, offset: int, data: bytes) -> None:
         """Write what came. Raises `StorageError`."""

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from pipeline.engine import Engine
 
 
+#: Steps of a split's folder in every layout (``images/train``): users may leave links for these, not for deeper ones.
+_SPLIT_DEPTH = 2
+
+
 @dataclass(frozen=True)
 class PlannedSource:
     """One source of a plan: its index, its class map, and whether its rows carry the names of their classes.
@@ -177,6 +181,7 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     path = os.path.join(context.plan_dir, part_name(bucket))
     storage.replace_with(path, lambda p: pq.write_table(table, p, use_dictionary=["split"], write_statistics=False))
     touched = table.select(["path", "kind", "key", "split"]).filter(pc.not_equal(table["action"], Action.KEEP.value))
+    foreign += target.links_among(touched["path"].to_pylist(), beyond=_SPLIT_DEPTH)
     beside = storage.locate(touched_folder(context.plan_dir))
     beside.write_many([part_name(bucket)], [to_parquet(touched)]).must(beside)
     summary = {

@@ -119,7 +119,7 @@ def plan_subset(
     meta = list(zip(table["action"].to_pylist(), table["path"].to_pylist(), strict=True))
     state.lost = state.lost or any(summary["lost"] for summary in summaries)
     foreign += _meta_foreign(job, state, contents, [p for a, p in meta if a == "write" and p not in state.meta])
-    foreign += _files_for_folders(job)
+    foreign += _files_for_folders(job) + _links_of_others(job, state)
     return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
                    context.staged, sorted(left_out), dealt,
                    packed_folder(job.plan_dir) if job.config.target.zipped else job.plan_dir, images.doubled)
@@ -149,6 +149,15 @@ def _files_for_folders(job: Job) -> list[str]:
     found = [f"{folder}/{name}".lstrip("/") for folder, names in wanted.items()
              for name in job.target.flat_names(folder) if name in names]
     return [path for path in found if not job.target.below(path).exists()]  # a link may lead to a folder
+
+
+def _links_of_others(job: Job, state: TargetState) -> list[str]:
+    """Folders of the layout that are links, beside a manifest that this machine did not write.
+
+    What such a manifest lists would be deleted and overwritten wherever the links lead.
+    """
+    links = job.target.links_among([f"{folder}/" for folder in job.layout], beyond=0)
+    return links if links and not state.is_ours() else []
 
 
 def _dealt(

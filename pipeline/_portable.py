@@ -59,6 +59,9 @@ def told_config(job: Job) -> dict[str, Any]:
         source.pop("marker")
     if config["split"] is not None:
         config["split"].pop("table")
+    for source in config["source"] if isinstance(config["source"], list) else [config["source"]]:
+        if source["links"] == "follow":  # decides about no file; to refuse them stops a build, so that is one anew
+            source.pop("links")
     if not job.several:
         # It is in no path then. A list of one is as good as that one.
         config["source"] = config["source"][0] if isinstance(config["source"], list) else config["source"]

@@ -53,7 +53,8 @@ def apply_plan(
     parts = list(state.base.parts)
     _prepare_target(job, planned)
     files = sum(s["changes"] for s in planned.summaries)
-    context = apply.ApplyContext(job.root, job.workdir, job.config.target.images, planned.staged, job.origins)
+    context = apply.ApplyContext(job.root, job.workdir, job.config.target.images, planned.staged, job.origins,
+                                 job.layout)
     function = functools.partial(apply.apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
     marks = target_manifest.DoneMarks(state, _synced_folders(job))
@@ -151,13 +152,14 @@ def _drop_caches(job: Job, planned: Planned) -> None:
 
 
 def commit(
-    job: Job, infos: Sequence[IndexInfo], planned: Planned, state: TargetState, report: Report, *, complete: bool,
-    listed: dict[str, dict[str, int | None]],
+    job: Job, infos: Sequence[IndexInfo], planned: Planned, state: TargetState, report: Report,
+    still_ours: Callable[[], None], *, complete: bool, listed: dict[str, dict[str, int | None]],
 ) -> None:
     """The YAML comes back, then the manifest is written: from here on the subset is done.
 
     Where it is not `complete`, because files failed, the manifest names no source: the next build looks at all again.
-    And where labels failed, which may have numbers of before, there is no YAML to train on them.
+    still_ours()
+    report.warnings += target_manifest.commit(state, manifest)
     """
     writes = [path for action, path in planned.meta if action == "write" and not planned.halted]
     if planned.changes:
@@ -186,6 +188,7 @@ def commit(
         listed=listed,
         left_out=_keep_problems(state, report),
     )
+    still_ours()
     report.warnings += target_manifest.commit(state, manifest)
     if job.config.target.zipped:
         drop_packed(job.plan_dir)
@@ -214,7 +217,7 @@ def held_after(plan: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str,
 def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
     if not files:
         return
-    scratch = job.target.below(target_manifest.SCRATCH)  # what a kill leaves there is cleared by the next run
+    scratch = job.target.own(target_manifest.SCRATCH)  # what a kill leaves there is cleared by the next run
     job.target.make_folders([f"{target_manifest.SCRATCH}/"])
     small = {path: file.content for path, file in files.items() if file.content is not None}
     job.target.write_many(list(small), list(small.values()), scratch=scratch).must(job.target)

@@ -126,7 +126,10 @@ class Records:
             raise Damaged(_part_path(digest))
         if bad and self.mends:
             self.folder.write_many(bad, [whole] * len(bad)).must(self.folder)
-        return pq.read_table(pa.BufferReader(whole), use_threads=False).combine_chunks()
+        try:
+            return pq.read_table(pa.BufferReader(whole), use_threads=False).combine_chunks()
+        except (pa.ArrowException, OSError):  # its digest is right, so nobody damaged it: no build has written it
+            raise Damaged(_part_path(digest)) from None
 
     def bad_tables(self, digest: str) -> list[str]:
         """Paths of those of the two files of a part that are not whole; what was made before there were two has one."""

@@ -29,9 +29,21 @@ def index_lock(job: Job) -> Iterator[None]:
     with ExitStack() as held:
         for source in job.sources:
             path = os.path.relpath(source.index_dir, job.workdir)
-            place = storage.locate(job.workdir)
+            place = job.work
             held.enter_context(place.lock(f"{path}.lock", f"the index {source.index_dir}"))
+            place.own(path).drop_temporaries()
+        _drop_temporaries(job)
         yield
+
+
+def _drop_temporaries(job: Job) -> None:
+    """Clear what killed runs had under way in the workdir: of this job's plan all, of what others use what is old."""
+    place = job.work
+    plan = os.path.relpath(job.plan_dir, job.workdir)
+    for end in ("", ".touched", ".archive", ".records", ".splits"):
+        place.own(f"{plan}{end}").drop_temporaries()
+    for folder in ("plans", "members", "splits"):
+        place.own(folder).drop_temporaries(shared=True)
 
 
 def scan(job: Job, engine: Engine | None, progress: Progress, meanwhile: Callable[[], None]) -> list[Scan]:
@@ -173,6 +185,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
                 report.warn_gravely(_never_drawn(source, info))
             report.warnings += _alike(info)
         report.warnings += [_left_out(name, count) for name, count in sorted(info.left_out.items())]
+        report.warnings += _links_out(source, info)
         bad = _count_bad(info)
         folder = os.path.join(source.index_dir, "problems")
         if bad and fail:
@@ -190,6 +203,23 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             report.warn_gravely([f"source {source.spec.name} has no class for {name!r}: such objects in its images are "
                                  "not labelled, and a trainer takes them for background"])
     return report
+
+
+def _links_out(source: SourceJob, info: IndexInfo) -> list[str]:
+    """What is to be said of links that lead out of a source; raises `DataError` where they are to be refused."""
+    real = {folder: f"{os.path.realpath(storage.local_path(source.source.root or folder))}/"
+            for folder, *_ in info.links}
+    found = [(count, os.path.join(folder, name)) for folder, home, count, name in info.links
+             if not f"{home}/".startswith(real[folder])]
+    if not found:
+        return []
+    path, more = found[0][1], sum(count for count, _ in found) - 1
+    others = f" (and {more:,} more)" if more else ""
+    if source.source.links == "refuse":
+        raise DataError(f"{path}: is a link that leads out of the source{others}; remove it, or set source.links to "
+                        "follow")
+    return [f"{path}: is a link that leads out of the source{others}: the file there is taken; source.links: refuse "
+            "stops instead"]
 
 
 def _totals(job: Job, infos: Sequence[IndexInfo]) -> dict[str, Any]:

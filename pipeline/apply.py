@@ -25,8 +25,8 @@ class ApplyContext:
     """What all buckets share.
 
     `root` is the target's, `workdir` that of the run, `images` is copy, hardlink, symlink or none; `staged` are the
-    folders (each with a final /) that are filled in the staging place; `origins` is where images come from, by what
-    their keys begin with.
+    folders (each with a final /) that are filled in the staging folder; `origins` is where images come from, by what
+    their keys begin with; `layout` are the folders that may be links.
     """
 
     root: str
@@ -34,6 +34,7 @@ class ApplyContext:
     images: str
     staged: tuple[str, ...]
     origins: dict[str, str | None]
+    layout: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -56,13 +57,13 @@ def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
 
     plan = pq.read_table(plan_path, memory_map=True, use_threads=False)
     outcome = Outcome(bucket)
-    target = storage.locate(context.root)
+    target = storage.locate(context.root, links=context.layout)
     for kind in (Kind.IMAGE, Kind.LABEL):
         paths = _of(plan, Action.DELETE, kind)["path"].to_pylist()
         _note(outcome, target.delete_many([staged_path(p, context.staged) for p in paths]))
     _put(context, outcome, _of(plan, Action.WRITE, Kind.LABEL))
     _put(context, outcome, _of(plan, Action.COPY, Kind.IMAGE))
-    state_folder = target.below(manifest.FOLDER)
+    state_folder = target.own(manifest.FOLDER)
     outcome.part = manifest.write_part(state_folder, as_manifest(plan, set(outcome.failed), outcome.digests))
     outcome.digests.clear()  # they are in the part now, and need not travel
     return outcome
@@ -73,14 +74,14 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    target = storage.locate(context.root)
+    target = storage.locate(context.root, links=context.layout)
     staged = [path.startswith(context.staged) for path in files["path"].to_pylist()]
     for direct in (True, False):
         part = files.filter(pa.array([s is direct for s in staged], pa.bool_()))
         if not part.num_rows:
             continue
-        root = target.below(manifest.STAGING) if direct else target
-        scratch = None if direct else target.below(manifest.SCRATCH)
+        root = target.own(manifest.STAGING) if direct else target
+        scratch = None if direct else target.own(manifest.SCRATCH)
         if part["content"][0].is_valid:
             paths, contents = part["path"].to_pylist(), part["content"].to_pylist()
             _note(outcome, root.write_many(paths, contents, scratch=scratch, direct=direct))
@@ -102,7 +103,7 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
 def publish(target: storage.Location, staged: tuple[str, ...]) -> None:
     """Put the folders that were filled in the staging place at the target, labels before images."""
     if staged:
-        target.publish_folders(target.below(manifest.STAGING), [folder.rstrip("/") for folder in staged])
+        target.publish_folders(target.own(manifest.STAGING), [folder.rstrip("/") for folder in staged])
 
 
 def _of(plan: pa.Table, action: Action, kind: Kind) -> pa.Table:

@@ -64,6 +64,9 @@ class Source(_Model):
         None, description="a file, by path or below `root`, that is there whenever the disk of the source is mounted"
     )
     options: dict[str, Any] = Field(default_factory=dict, description="of the format")
+    links: Literal["follow", "refuse"] = Field(
+        "follow", description="links that lead out of root: follow and count them, or stop"
+    )
 
     @pydantic.model_validator(mode="after")
     def _needs_root(self) -> Source:

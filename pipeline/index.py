@@ -77,7 +77,8 @@ class IndexInfo:
 
     `names` is what the source calls its classes itself, if it does (the fields of `classes.Names`); `document` is what
     belongs to a label file as a whole, by split. `left_out` counts the files of folders that nobody wants. `content` is
-    a digest of the label files' names and contents, the same on every machine.
+    a digest of the label files' names and contents, the same on every machine. `links` are the folders that links in a
+    folder lead to, with their number and one of them.
     """
 
     spec: dict[str, Any]
@@ -88,6 +89,7 @@ class IndexInfo:
     names: dict[str, Any] | None = None
     document: dict[str, Any] = field(default_factory=dict)
     odd: list[list[str]] = field(default_factory=list)
+    links: list[tuple[str, str, int, str]] = field(default_factory=list)
     content: str | None = None
     left_out: dict[str, int] = field(default_factory=dict)
     version: int = VERSION
@@ -256,6 +258,8 @@ def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
         for listing in pair:
             if listing is not None:
                 add_counts(info.left_out, listing.left_out)
+    info.links = [(listing.folder, home, count, name) for pair in found.splits for listing in pair
+                  if listing is not None for home, (count, name) in sorted(listing.links.items())]
     content = sum(counts.pop("content", 0) for counts in info.totals.values())
     info.content = info.document.get("content", f"{content % 2**64:016x}")
     text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
@@ -293,7 +297,7 @@ def _drop_foreign_parts(directory: str, buckets: int) -> None:
     """Parts beyond the last bucket are of an older count: they must not be read as part of a table."""
     keep = {part_name(b) for b in range(buckets)}
     for table in TABLES:
-        place = storage.locate(directory).below(table)
+        place = storage.locate(directory).own(table)
         place.delete_many(sorted(place.names() - keep))
 
 

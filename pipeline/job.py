@@ -57,7 +57,18 @@ class Job:
     @property
     def target(self) -> storage.Location:
         """The place of the target."""
-        return storage.locate(self.root)
+        return storage.locate(self.root, links=self.layout)
+
+    @property
+    def work(self) -> storage.Location:
+        """The place of the workdir; users put folders of it on another disk, too."""
+        return storage.locate(self.workdir, links=frozenset({"index", "plans", "members", "splits", "fetched"}))
+
+    @property
+    def layout(self) -> frozenset[str]:
+        """Folders of the target, relative to it, that users may put on another disk and leave a link for."""
+        folders = exporters.load(self.config.target.format).FOLDERS
+        return frozenset((*folders, *(f"{folder}/{split}" for folder in folders for split in self.splits)))
 
     @property
     def several(self) -> bool:
@@ -415,6 +426,4 @@ def keep_out_of_subsets(job: Job) -> None:
 
 def _own_folders(job: Job) -> list[str]:
     """Folders that a build writes to, as far as they can be links to somewhere else."""
-    layout = exporters.load(job.config.target.format).FOLDERS
-    below = [f"{folder}/{split}" for folder in layout for split in job.splits]
-    return [f"{job.root}/{folder}" for folder in (".coco-diy", *layout, *below)]
+    return [f"{job.root}/{folder}" for folder in (".coco-diy", *sorted(job.layout))]

@@ -30,8 +30,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline import schema
-from pipeline._records import Damaged, Records
+from pipeline import _claims, _provenance, schema
+from pipeline._records import PARTS, Damaged, Records, seal
 from pipeline.errors import StorageError, TargetError
 from pipeline.schema import UNKNOWN, VERSION
 
@@ -50,7 +50,9 @@ STAGING = f"{FOLDER}/new"
 #: Folders that are there only while a run is under way.
 _OF_A_RUN = ("intent", "tmp", "new")
 _MANIFEST, _INTENT = "manifest.json", "intent.json"
-_DONE = re.compile(r"done-(\d+)-([0-9a-f]{32}|none)")
+#: What an intent has of a file.
+_INTENDED = ("path", "kind", "key", "split")
+_DONE = re.compile(r"done-(\d{1,5})-([0-9a-f]{32}|none)")
 #: What is on its way to the disk is waited for so often (s): a kill costs no more of the work than that.
 _MARK_EVERY_S = 5.0
 
@@ -133,7 +135,9 @@ class TargetState:
 
     def __init__(self, root: Location, prefixes: dict[str, str] | None = None) -> None:
         self.root = root
-        self.folder = root.below(FOLDER)
+        self.folder = root.own(FOLDER)
+        #: Digests of what of `manifest.json` and `intent.json` is there, see `_provenance`.
+        self._digests: list[str] = []
         self.records = Records(self.folder)
         self.lost = self.doubted = False
         self.manifest = self._manifest()
@@ -167,17 +171,28 @@ class TargetState:
         if manifest is None or manifest.version != VERSION:
             raise TargetError(f"{self.folder.join(_MANIFEST)}: was written by another version of coco-diy "
                               f"({data.get('tool')}); build into a new folder, or use that version")
+        _claims.check_manifest(data, self.folder.join(_MANIFEST))
+        self._digests.append(_provenance.digest(seal(data)))
         return manifest
 
     def _intent(self) -> Intent | None:
         try:
             content = self.records.read(_INTENT)
-            intent = None if content is None else Intent.of(content)
+            if content is None:
+                return None
+            intent = Intent.of(content)
         except Damaged:
             self.lost = self.doubted = True
             return None
-        over = self.manifest.serial if self.manifest is not None else 0
-        return intent if intent is not None and intent.serial > over else None
+        if self.manifest is not None and intent.serial <= self.manifest.serial:
+            return None
+        _claims.check_intent(content, self.folder.join(_INTENT))
+        self._digests.append(_provenance.digest(seal(content)))
+        return intent
+
+    def is_ours(self) -> bool:
+        """Whether this machine wrote the manifest and the intent, as far as they are there."""
+        return all(map(_provenance.is_ours, self._digests))
 
     @property
     def serial(self) -> int:
@@ -223,7 +238,7 @@ class TargetState:
             if other in self._done and (done := self._part(self._done[other])) is not None:
                 tables.append(_only(done, bucket, buckets, n))
                 base = base.filter(pc.invert(mine))
-            elif (part := self._part(self.intent.touched[other])) is not None:
+            elif (part := self._part(self.intent.touched[other], _INTENDED)) is not None:
                 intended = _only(part, bucket, buckets, n)
                 tables.append(_unknown(intended))
                 base = base.filter(pc.invert(pc.is_in(base["path"], intended["path"].combine_chunks())))
@@ -240,15 +255,16 @@ class TargetState:
         tables = [_only(part, bucket, buckets, n) for part in parts if part is not None]
         return pa.concat_tables([schema.manifest().empty_table(), *tables]).combine_chunks()
 
-    def _part(self, digest: str | None) -> pa.Table | None:
-        """The part of that digest; None where it is damaged, and its copy too."""
+    def _part(self, digest: str | None, columns: tuple[str, ...] = ()) -> pa.Table | None:
+        """The part of that digest, with the `columns` or all; None where it is damaged, and its copy too."""
         if digest is None:
             return schema.manifest().empty_table()
         try:
-            return self.records.read_table(digest)
+            table = self.records.read_table(digest)
         except Damaged:
             self.lost = True
             return None
+        return _claims.check_rows(table, columns or tuple(schema.manifest().names), self.folder.join(PARTS))
 
 
 def staged_path(path: str, staged: tuple[str, ...]) -> str:
@@ -336,6 +352,7 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
     touched = dict(zip(parts, state.records.write_tables(list(parts.values())), strict=True))
     state.folder.sync()  # what intent.json points at must outlive a power cut
     intent = Intent(state.serial + 1, f"intent/{uuid.uuid4().hex}", buckets, touched, base, meta, state.prefixes)
+    _provenance.remember(seal(asdict(intent)))
     state.records.write(_INTENT, asdict(intent))
     state.intent, state.base, state._done, state.renamed, state.doubted = intent, base, {}, [], False
     _clear(state.folder, "intent", keep=intent.folder.removeprefix("intent/"))
@@ -368,6 +385,7 @@ def tidy(state: TargetState) -> None:
     halves = [name for name in state.folder.flat_names("") if name.startswith(".coco-diy-") and name.endswith(".tmp")]
     if halves:
         state.folder.delete_many(halves)
+    state.folder.drop_temporaries("runs")
     if state.manifest is not None:
         state.records.mend(_MANIFEST, asdict(state.manifest))
     if state.intent is None and not state.lost:
@@ -406,6 +424,7 @@ def commit(state: TargetState, manifest: Manifest) -> list[str]:
     From the first step on the subset is done. Returns warnings of what could not be dropped, which is harmless.
     """
     manifest.serial = state.serial
+    _provenance.remember(seal(asdict(manifest)))
     state.records.write(_MANIFEST, asdict(manifest))
     state.manifest, state.intent = manifest, None
     try:

@@ -32,7 +32,7 @@ from pipeline._source import (
 from pipeline._splitting import remember
 from pipeline.config import Config, validate
 from pipeline.engine import Engine
-from pipeline.errors import BrakeError, MissingSourceError, StorageError, plural
+from pipeline.errors import BrakeError, ConfigError, MissingSourceError, StorageError, plural
 from pipeline.index import IndexInfo, add_counts
 from pipeline.job import Job, SourceJob, resolve
 from pipeline.manifest import FOLDER, LOCK, TargetState, mend, tidy
@@ -133,9 +133,9 @@ def repair(
 ) -> Report:
     """Verify the subset at `root` and put right what differs: a build for which those files count as unknown.
 
-    Without `config` the one that the manifest remembers is used, with `max_delete` for its ``target.max_delete``.
-    Foreign files are left alone. The report is that of the second verification, with ``repaired``, the number of files
-    that were put right.
+    Without `config` the one that the manifest remembers is used, with `max_delete` for its ``target.max_delete``, if
+    this machine wrote that; else it is a `ConfigError`. Foreign files are left alone. The report is that of the second
+    verification, with ``repaired``, the number of files that were put right.
     """
     before = verify(root, progress, deep=deep)
     suspects = frozenset(d["path"] for d in before.data["listed"] if d["reason"] != "foreign")
@@ -143,6 +143,9 @@ def repair(
         return Report(before.data | {"repaired": 0}, before.ok)
     if config is None:
         state, made = open_target(root)
+        if not state.is_ours():
+            raise ConfigError(f"{root}: this machine did not write its manifest, so the config in it is not carried "
+                              "out; name the config: coco-diy verify CONFIG --repair")
         target = made.config["target"] | {"root": state.root.url}  # it may have been moved
         here = made.config | {"target": target | ({"max_delete": max_delete} if max_delete is not None else {})}
         config = validate(here, f"{root}: the config in its manifest", name=made.name)
@@ -227,7 +230,7 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
             with contextlib.suppress(StorageError):
                 reclaim(job, planned)
             raise
-        commit(job, infos, planned, state, report, complete=not failed, listed=listed)
+        commit(job, infos, planned, state, report, still_ours, complete=not failed, listed=listed)
         if report.problems is not None:
             report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
     report.data["command"] = "build"

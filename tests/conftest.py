@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 import zipfile
@@ -25,6 +26,17 @@ Run = Callable[..., Result]
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("hunt", deadline=None, max_examples=5000)
 settings.load_profile("same")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What this machine wrote is noted in a folder of the tests, not in that of the user who runs them."""
+    before = os.environ.get("COCO_DIY_STATE")
+    os.environ["COCO_DIY_STATE"] = str(tmp_path_factory.mktemp("state"))
+    yield
+    os.environ.pop("COCO_DIY_STATE")
+    if before is not None:
+        os.environ["COCO_DIY_STATE"] = before
 
 
 @pytest.fixture(scope="session")

@@ -235,7 +235,8 @@ def test_requests_of_builds(
     asked = sorted((r.method, "RECORD" if "/runs/" in r.path else r.path.rpartition("/")[2]) for r in proxy.requests)
     assert asked == [
         ("GET", "bucket"), ("GET", "intent.json"), ("GET", "intent.json"), ("GET", "manifest.json"),
-        ("HEAD", "DATASET.md"), ("HEAD", "data.yaml"), ("PUT", "RECORD")]  # the record of the run, and the listing of those that may go
+        ("HEAD", "DATASET.md"), ("HEAD", "data.yaml"), ("PUT", "RECORD"),  # and the listing of those that may go
+    ]
     proxy.reset()
     subset.command("verify")
     assert (proxy.count("HEAD"), proxy.count("GET", "list-type=2")) == (0, 1)

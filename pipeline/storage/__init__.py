@@ -24,6 +24,7 @@ from pipeline.storage._location import Asked, Buffer, Fetched, Fingerprint, Loca
 from pipeline.storage._members import is_page
 from pipeline.storage._options import options_beside
 from pipeline.storage._pieces import write_pieces, write_zip
+from pipeline.storage._root import Root
 from pipeline.storage._traits import Traits
 from pipeline.storage._unpacking import DIFFERENT, SAME, compare_unpacked
 from pipeline.storage._web import SCHEMES as WEB_SCHEMES
@@ -64,6 +65,7 @@ __all__ = [
     "locate",
     "locate_below",
     "lost",
+    "open_own",
     "options_beside",
     "parse_range",
     "refuse_plain",
@@ -77,10 +79,11 @@ __all__ = [
 ]
 
 
-def locate(url: str, keep: str | None = None) -> Location:
+def locate(url: str, keep: str | None = None, links: frozenset[str] = frozenset()) -> Location:
     """The place that the user calls `url`: a path, or a URL such as ``zip://folder::archive``.
 
-    `keep` is a folder, that of a job's work, where a place that is slow to ask keeps what it learned.
+    `keep` is a folder, that of a job's work, where a place that is slow to ask keeps what it learned. `links` are
+    folders in a folder of this machine through which may be written where they are links.
 
     Raises `ConfigError` for a kind of place that is not known.
     """
@@ -91,7 +94,7 @@ def locate(url: str, keep: str | None = None) -> Location:
     if is_web(url):
         return HttpFolder(url, keep)
     if protocol_of(url) is None:
-        return LocalFolder(url)
+        return LocalFolder(url, links)
     from pipeline.storage._remote import RemoteFolder
 
     return RemoteFolder(parse(url))
@@ -102,6 +105,15 @@ def locate_below(root: str | None, path: str) -> Location:
     if root is None or "://" in path or os.path.isabs(path) or path.startswith("~"):
         return locate(path)
     return locate(root).below(path)
+
+
+def open_own(path: str, flags: int, doing: str) -> int:
+    """The descriptor of our own file `path`, opened with `flags`: no link is followed, no pipe or second name taken.
+
+    Raises `StorageError` where something else is there, `FileNotFoundError` where nothing is and `flags` make none.
+    """
+    folder, name = os.path.split(path)
+    return Root(folder).open_file(name, flags, doing)
 
 
 def archive_of(url: str) -> str | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Sequence
 
 from pipeline.errors import Interrupted
 from pipeline.stop import STOPPED, check_stop
 from pipeline.storage._location import Fetched, Location, Results
-from pipeline.storage._writing import CHANGED, open_dir, put_whole, scratch_dir, temporary_name
+from pipeline.storage._root import Root
+from pipeline.storage._writing import CHANGED, put_whole, scratch_dir, temporary_name
 from pipeline.tally import count_file
 
 #: So many folders are held open; a file of a further one opens it for itself.
@@ -20,8 +20,8 @@ _Folder = tuple[int, int, str, contextlib.ExitStack | None]
 
 
 def copy_from(
-    root: str, paths: Sequence[str], origin: Location, names: Sequence[str], sizes: Sequence[int | None], *,
-    scratch: str | None = None, direct: bool = False,
+    root: Root, paths: Sequence[str], origin: Location, names: Sequence[str], sizes: Sequence[int | None], *,
+    scratch: Root | None = None, direct: bool = False,
 ) -> Results:
     """Write files `names` of `origin` at `paths` below `root` as they come, in whatever order.
 
@@ -64,7 +64,7 @@ class _Folders:
     no descriptor is closed under them, and later ones are sent away.
     """
 
-    def __init__(self, root: str, scratch: str | None) -> None:
+    def __init__(self, root: Root, scratch: Root | None) -> None:
         self._root, self._scratch = root, scratch
         self._held: dict[str, _Folder] = {}
         self._stack = contextlib.ExitStack()
@@ -104,7 +104,6 @@ class _Folders:
                 self._free.notify_all()
 
     def _open(self, below: str) -> tuple[int, int, str, contextlib.ExitStack]:
-        folder = os.path.join(self._root, below) if below else self._root
         with contextlib.ExitStack() as stack:
-            fd = stack.enter_context(open_dir(folder, "written"))
-            return fd, stack.enter_context(scratch_dir(self._scratch, fd)), folder, stack.pop_all()
+            fd = stack.enter_context(self._root.open(below, "written"))
+            return fd, stack.enter_context(scratch_dir(self._scratch, fd)), self._root.at(below), stack.pop_all()

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 import xxhash
 
 from pipeline.errors import StorageError
-from pipeline.storage import _listing, _writing
+from pipeline.storage import _writing
 from pipeline.storage._base import local_path, storage_error
+from pipeline.storage._root import Root
 
 _FOLDER = "fetched"
 _FAILURES = "failures.json"
@@ -32,8 +33,9 @@ class Kept:
 
     def __init__(self, workdir: str, place: str) -> None:
         host = "".join(c if c.isalnum() or c in ".-" else "-" for c in place.split("://", 1)[-1])[-60:]
-        self.top = os.path.join(workdir, _FOLDER, f"{host}-{xxhash.xxh3_64_hexdigest(place.encode())}")
-        self.folder = os.path.join(self.top, "images")
+        name = f"{host}-{xxhash.xxh3_64_hexdigest(place.encode())}"
+        self._root = Root(workdir, links=frozenset({_FOLDER})).inner(f"{_FOLDER}/{name}")
+        self.top, self.folder = self._root.at(), self._root.at("images")
         self._held: dict[str, str] | None = None
         self._stack, self._opened = contextlib.ExitStack(), dict[str, int]()
 
@@ -43,14 +45,14 @@ class Kept:
         if os.path.exists(coming):
             self._drop_damaged(os.stat(coming).st_mtime_ns)
         else:
-            _writing.write_whole(coming, b"")
+            _writing.write_whole(self._root, _COMING, b"")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._close_folders()
         if kind is None:
             _writing.sync(self.top)
-            _writing.delete_many(self.top, [_COMING])
+            _writing.delete_many(self._root, [_COMING])
 
     def _close_folders(self) -> None:
         self._opened.clear()
@@ -70,7 +72,8 @@ class Kept:
     def held(self) -> dict[str, str]:
         """Path of each image that is kept: path of its file."""
         if self._held is None:
-            names = _listing.list_names(self.folder)
+            names = self._root.names("images")
+            _writing.drop_temporaries(self._root.inner("images"), names, shared=True)
             self._held = {name[: -_HEX - 1]: name for name in names if len(name) > _HEX and name[-_HEX - 1] == "."}
         return self._held
 
@@ -88,14 +91,14 @@ class Kept:
     def put(self, path: str, data: bytes | bytearray) -> None:
         """Keep an image, inside of a `with` of this; raises `StorageError` where it cannot be written."""
         name = f"{path}.{xxhash.xxh3_128_hexdigest(data)}"
-        folder, _, last = os.path.join(self.folder, name).rpartition("/")
+        folder, _, last = f"images/{name}".rpartition("/")
         fd = self._opened.get(folder)
         if fd is None:
             if len(self._opened) >= _OPEN_FOLDERS:
                 self._close_folders()
-            fd = self._opened[folder] = self._stack.enter_context(_writing.open_dir(folder, "written"))
-        if reason := _writing.put_whole(last, _writing.temporary_name(), data, fd, fd, folder):
-            raise StorageError(f"{folder}/{last}: cannot be written: {reason}")
+            fd = self._opened[folder] = self._stack.enter_context(self._root.open(folder, "written"))
+        if reason := _writing.put_whole(last, _writing.temporary_name(), data, fd, fd, self._root.at(folder)):
+            raise StorageError(f"{self._root.at(folder)}/{last}: cannot be written: {reason}")
         self.held[path] = name
 
     def get(self, path: str) -> bytes | None:
@@ -122,7 +125,7 @@ class Kept:
 
     def note_failures(self, reasons: dict[str, str]) -> None:
         """Write down why images could not be had: those who copy them say so."""
-        _writing.write_whole(os.path.join(self.top, _FAILURES), json.dumps(reasons).encode())
+        _writing.write_whole(self._root, _FAILURES, json.dumps(reasons).encode())
 
     def failures(self) -> dict[str, str]:
         """What `note_failures` wrote last."""

@@ -19,23 +19,43 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
-from pipeline.errors import LockError
+from pipeline.errors import LockError, StorageError
 from pipeline.stop import STOP
-from pipeline.storage._client import Client, Version
+from pipeline.storage._client import Version
 from pipeline.storage._refused import Refused
 from pipeline.storage._window import persist
 
 BEAT_S = 20.0
 LEASE_S = 120.0
 SETTLE_S = 1.0
+_LOST = "{}: its lock was broken by another run, so this one stopped; run again"
+
+
+class Keeper(Protocol):
+    """What keeps the file of a lease: a store (`Client`), or a file system without locks."""
+
+    def version(self, key: str) -> Version | None:
+        """See `Client`."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `Client`."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See `Client`."""
+
+    def replace(self, key: str, data: bytes, was: Version) -> bool:
+        """See `Client`."""
+
+    def delete(self, keys: Sequence[str]) -> object:
+        """See `Client`."""
 
 
 @contextlib.contextmanager
-def lease(client: Client, key: str, url: str, what: str) -> Iterator[Callable[[], None]]:
-    """Hold the lock file `key` while inside; what it gives raises `LockError` where the lock is lost.
+def lease(client: Keeper, key: str, url: str, what: str) -> Iterator[Callable[[], None]]:
+    """Hold the lock file `key` while inside; what it gives asks the store, and raises `LockError` where it is lost.
 
     Raises `LockError`, naming the holder, where another run has it.
     """
@@ -49,12 +69,13 @@ def lease(client: Client, key: str, url: str, what: str) -> Iterator[Callable[[]
     beat = threading.Thread(target=me.beat, daemon=True)
     beat.start()
     try:
-        yield functools.partial(me.check, what)
-        me.check(what)
+        yield functools.partial(me.check, what, url)
+        if me.lost:
+            raise LockError(_LOST.format(what))
     except BaseException:
         if me.lost:
             STOP.clear()
-            raise LockError(f"{what}: its lock was broken by another run, so this one stopped; run again") from None
+            raise LockError(_LOST.format(what)) from None
         raise
     finally:
         me.ended.set()
@@ -62,7 +83,7 @@ def lease(client: Client, key: str, url: str, what: str) -> Iterator[Callable[[]
         me.release()
 
 
-def holder(client: Client, key: str) -> str | None:
+def holder(client: Keeper, key: str) -> str | None:
     """Who holds the lock file `key`; None where nobody does, or nobody is alive to."""
     found = client.version(key)
     if found is None or _is_over(client, key, found):
@@ -71,7 +92,7 @@ def holder(client: Client, key: str) -> str | None:
 
 
 class _Claim:
-    def __init__(self, client: Client, key: str) -> None:
+    def __init__(self, client: Keeper, key: str) -> None:
         self._client, self._key = client, key
         self._who = _myself() | {"id": uuid.uuid4().hex}
         self.ended = threading.Event()
@@ -97,10 +118,15 @@ class _Claim:
         now = client.version(key)
         return now is not None and self._is_mine(now)
 
-    def check(self, what: str) -> None:
-        """Raise `LockError` where the lock is not ours any more."""
-        if self.lost:
-            raise LockError(f"{what}: its lock was broken by another run, so this one stopped; run again")
+    def check(self, what: str, url: str) -> None:
+        """Raise `LockError` where the lock is not ours any more: the store is asked, for a beat is some time ago."""
+        try:
+            found = persist(lambda: self._client.version(self._key))
+        except Refused as refused:
+            raise refused.error(url, "read") from None
+        if self.lost or found is None or not self._is_mine(found):
+            self.lost = True
+            raise LockError(_LOST.format(what))
 
     def beat(self) -> None:
         """Until it ends: say that we are alive. Where the lock is not ours any more, the run is stopped."""
@@ -113,7 +139,7 @@ class _Claim:
                 elif not self._client.replace(self._key, self._data(), found):
                     continue
                 misses = 0
-            except Refused:
+            except (Refused, StorageError):
                 # A store that is away for so long that others may think us dead: then we must not go on.
                 misses += 1
                 self.lost = misses * BEAT_S >= LEASE_S
@@ -123,7 +149,7 @@ class _Claim:
 
     def release(self) -> None:
         """Give the lock back, if it is ours still."""
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(Refused, StorageError):
             found = self._client.version(self._key)
             if found is not None and self._is_mine(found):
                 self._client.delete([self._key])
@@ -176,7 +202,7 @@ def _told(found: Version) -> str:
     return f"process {who.get('process')} on {who.get('host')} since {who.get('since')}"
 
 
-def _is_over(client: Client, key: str, found: Version) -> bool:
+def _is_over(client: Keeper, key: str, found: Version) -> bool:
     who = _who(found)
     if who.get("where") and who["where"] == _where() and _started(int(who.get("process", 0))) != who.get("started"):
         return True

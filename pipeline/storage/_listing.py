@@ -43,7 +43,8 @@ class Listing:
 
     A chunk is the relative paths, joined by NUL (UTF-8), and `None` or size, mtime_ns, ctime_ns, inode of each, one
     after another. `odd` are relative paths that cannot be used, with the reason, a key of `ODD`; `left_out` counts
-    files by the folder that nobody wants.
+    files by the folder that nobody wants. `links` are the folders that links lead to, absolute, each with their number
+    and the relative path of one.
     """
 
     folder: str
@@ -53,6 +54,7 @@ class Listing:
     started_ns: int = field(default_factory=time.time_ns)
     odd: list[tuple[str, str]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    links: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def leave_out(self, folders: Iterable[str], files: Iterable[str]) -> None:
         """Forget `files`, and what is in subfolders called as one of `folders`; `left_out` counts both."""
@@ -114,10 +116,11 @@ class Listing:
         self.settled = max(stats[2::4], default=0) <= self.started_ns - SETTLE_NS
 
     def digest(self) -> bytes:
-        """XXH3-128 over names and stats in listing order, and what is odd: equal digests are equal listings."""
+        """XXH3-128 over names and stats in listing order, links, and what is odd: equal digests are equal listings."""
         import xxhash
 
         state = xxhash.xxh3_128("\0".join(itertools.chain(*self.odd)).encode())
+        state.update("\0".join(f"{home} {told}" for home, told in sorted(self.links.items())).encode(errors="replace"))
         for names, stats in self.chunks:
             state.update(names)
             state.update(b"\0\0")
@@ -145,6 +148,7 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
     listing = Listing(folder)
     single = next(iter(suffixes)) if len(suffixes) == 1 else None
     visited: set[tuple[int, int]] = set()
+    links = _Links(listing.links)
 
     def walk(path: str, prefix: str) -> None:
         below: list[str] = []
@@ -156,11 +160,15 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
                 if not (name.endswith(single) if single else name[name.rfind(".") :].lower() in suffixes):
                     if _leads_to(entry.is_dir):
                         below.append(name)
+                        if entry.is_symlink():
+                            links.add(os.path.join(path, name, ""), prefix + name)
                     continue
-                if not _leads_to(entry.is_file):
-                    if not is_nobodys(prefix + name):
-                        listing.odd.append((prefix + name, _odd(entry)))
-                    continue
+                if not entry.is_file(follow_symlinks=False):
+                    if not _leads_to(entry.is_file):
+                        if not is_nobodys(prefix + name):
+                            listing.odd.append((prefix + name, _odd(entry)))
+                        continue
+                    links.add(os.path.join(path, name), prefix + name)
                 names.append(name)
                 if len(names) >= _STEP:
                     take(names, prefix, fd)
@@ -186,6 +194,28 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
         raise storage_error(error, error.filename if isinstance(error.filename, str) else folder, "listed") from None
     listing.odd.sort()
     return listing
+
+
+class _Links:
+    """Notes where links lead, by folder: some collections are nothing but a hundred thousand links."""
+
+    def __init__(self, found: dict[str, tuple[int, str]]) -> None:
+        self._found = found
+        self._real: dict[str, str] = {}
+
+    def add(self, path: str, name: str) -> None:
+        """Note the link `path`, called `name` in its listing; a final / says that it leads to a folder."""
+        if path.endswith("/"):
+            home = os.path.realpath(path)
+        else:
+            folder, last = os.path.split(os.path.join(os.path.dirname(path), os.readlink(path)))
+            if folder not in self._real:
+                self._real[folder] = os.path.realpath(folder)
+            home = self._real[folder]
+            if os.path.islink(os.path.join(home, last)):
+                home = os.path.dirname(os.path.realpath(path))
+        count, first = self._found.get(home, (0, name))
+        self._found[home] = count + 1, min(first, name)
 
 
 def _stats(names: list[str], fd: int) -> array[int]:

@@ -12,17 +12,19 @@ from pipeline.storage import _arriving, _listing, _locks, _reading, _writing
 from pipeline.storage._base import local_path
 from pipeline.storage._listing import Listing
 from pipeline.storage._location import Buffer, Fetched, Fingerprint, Location, Peeked, Results
+from pipeline.storage._root import Root
 from pipeline.storage._traits import Traits, traits_of
 
 
 class LocalFolder(Location):
-    """A folder of this machine; it need not exist."""
+    """A folder of this machine; it need not exist. Nothing is written through a link below it, but for `links`."""
 
     local: str
     keeps_times = True
 
-    def __init__(self, path: str) -> None:
-        self.local = local_path(path)
+    def __init__(self, path: str, links: frozenset[str] = frozenset()) -> None:
+        self.root, self._own = Root(local_path(path), links=links), False
+        self.local = self.root.path
         super().__init__(self.local)
 
     @property
@@ -35,7 +37,16 @@ class LocalFolder(Location):
 
     def below(self, folder: str) -> LocalFolder:
         """See `Location.below`."""
-        return LocalFolder(self._at(folder))
+        return self._inner(folder, own=self._own)
+
+    def own(self, folder: str) -> LocalFolder:
+        """See `Location.own`."""
+        return self._inner(folder, own=True)
+
+    def _inner(self, folder: str, *, own: bool) -> LocalFolder:
+        place = LocalFolder(self._at(folder))
+        place.root, place._own = self.root.inner(folder), own
+        return place
 
     def exists(self) -> bool:
         """See `Location.exists`."""
@@ -51,7 +62,7 @@ class LocalFolder(Location):
 
     def names(self, folder: str = "") -> set[str]:
         """See `Location.names`."""
-        return _listing.list_names(self._at(folder))
+        return self.root.names(folder) if self._own else _listing.list_names(self._at(folder))
 
     def flat_names(self, folder: str) -> Sequence[str]:
         """See `Location.flat_names`."""
@@ -74,9 +85,13 @@ class LocalFolder(Location):
         """See `Location.folder_times`."""
         return _listing.folder_times(self.local, folders)
 
+    def links_among(self, paths: Sequence[str], *, beyond: int) -> list[str]:
+        """See `Location.links_among`."""
+        return self.root.links_among(paths, beyond)
+
     def read(self, path: str) -> bytes | None:
         """See `Location.read`."""
-        return _reading.read_whole(self._at(path))
+        return self.root.read(path) if self._own else _reading.read_whole(self._at(path))
 
     def read_many(
         self, paths: Sequence[str], limit: int, room: int | None = None
@@ -107,43 +122,47 @@ class LocalFolder(Location):
 
     def write(self, path: str, data: bytes) -> None:
         """See `Location.write`."""
-        _writing.write_whole(self._at(path), data)
+        _writing.write_whole(self.root, path, data)
 
     def write_many(
         self, paths: Sequence[str], contents: Sequence[bytes], *, scratch: Location | None = None,
         direct: bool = False,
     ) -> Results:
         """See `Location.write_many`."""
-        return _writing.write_many(self.local, paths, contents, scratch=scratch.local if scratch else None,
-                                   direct=direct)
+        return _writing.write_many(self.root, paths, contents, scratch=_root_of(scratch), direct=direct)
 
     def copy_many(
         self, paths: Sequence[str], origin: Location, names: Sequence[str], sizes: Sequence[int | None], how: str, *,
         scratch: Location | None = None, direct: bool = False,
     ) -> Results:
         """See `Location.copy_many`."""
-        beside = scratch.local if scratch else None
+        beside = _root_of(scratch)
         if origin.local is None:
             if how == "hardlink" and origin.far:
                 place, files = origin.kept_files(names)
                 return self.copy_many(paths, place, files, sizes, how, scratch=scratch, direct=direct)
             if how != "copy":
                 raise StorageError(f"{origin.url}: files there cannot be linked; set target.images to copy")
-            return _arriving.copy_from(self.local, paths, origin, names, sizes, scratch=beside, direct=direct)
+            return _arriving.copy_from(self.root, paths, origin, names, sizes, scratch=beside, direct=direct)
         sources = [origin.join(name) for name in names]
-        return _writing.copy_many(self.local, paths, sources, sizes, how, scratch=beside, direct=direct)
+        return _writing.copy_many(self.root, paths, sources, sizes, how, scratch=beside, direct=direct)
 
     def delete_many(self, paths: Sequence[str]) -> Results:
         """See `Location.delete_many`."""
-        return _writing.delete_many(self.local, paths)
+        return _writing.delete_many(self.root, paths)
+
+    def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
+        """See `Location.drop_temporaries`."""
+        root = self.root.inner(folder)
+        _writing.drop_temporaries(root, root.names("", deep=not shared), shared=shared)
 
     def make_folders(self, folders: Sequence[str]) -> None:
         """See `Location.make_folders`."""
-        _writing.make_folders(self.local, folders)
+        _writing.make_folders(self.root, folders)
 
     def drop_empty_folders(self, folder: str) -> None:
         """See `Location.drop_empty_folders`."""
-        _writing.drop_empty_folders(self._at(folder))
+        self.root.drop_empty_folders(folder)
 
     def can_stage(self, folder: str) -> bool:
         """See `Location.can_stage`: one on another disk cannot be put in place in one step."""
@@ -151,8 +170,8 @@ class LocalFolder(Location):
 
     def publish_folders(self, staging: Location, folders: Sequence[str]) -> None:
         """See `Location.publish_folders`."""
-        assert staging.local is not None
-        _writing.publish_folders(staging.local, self.local, folders)
+        assert isinstance(staging, LocalFolder)
+        _writing.publish_folders(staging.root, self.root, folders)
 
     def traits(self, scratch: str) -> Traits:
         """See `Location.traits`."""
@@ -164,8 +183,17 @@ class LocalFolder(Location):
 
     def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
         """See `Location.lock`; it is the operating system's, so it dies with its holder."""
-        return _locks.lock(self._at(path), what)
+        return _locks.lock(self.root, path, what)
 
     def lock_holder(self, path: str) -> str | None:
         """See `Location.lock_holder`."""
-        return _locks.lock_holder(self._at(path))
+        return _locks.lock_holder(self.root, path)
+
+    def break_lock(self, path: str) -> None:
+        """See `Location.break_lock`."""
+        _locks.break_lease(self.root, path)
+
+
+def _root_of(place: Location | None) -> Root | None:
+    assert place is None or isinstance(place, LocalFolder)
+    return place.root if place is not None else None

@@ -119,6 +119,10 @@ class Location:
         """The place that a folder below this one is."""
         raise self._cannot("have folders")
 
+    def own(self, folder: str) -> Location:
+        """The place of a folder of our own below this one: where links can be, none is followed, reading or writing."""
+        return self.below(folder)
+
     # What is there
 
     def exists(self) -> bool:
@@ -175,6 +179,11 @@ class Location:
         del folders
         return {}
 
+    def links_among(self, paths: Sequence[str], *, beyond: int) -> list[str]:
+        """The folders of the files `paths` that are links, where the place knows such, but for the first `beyond`."""
+        del paths, beyond
+        return []
+
     # Reading
 
     def read(self, path: str) -> bytes | None:
@@ -193,10 +202,7 @@ class Location:
         With `room` only the first of them are read, one or more: as many as about so many bytes hold.
 
         A file that cannot be read gives empty bytes, zeros and a reason: ``vanished``, ``changed`` (while it was
-        read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``damaged``, ``not_a_file``.
-
-        Where sizes are known only when files are read, as in a folder, no file is read any more once there are `most`
-        bytes: there are then fewer contents than `paths`.
+        read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``stale``, ``damaged``, ``not_a_file``.
         """
         raise self._cannot("be read")
 
@@ -280,6 +286,12 @@ class Location:
     def delete_many(self, paths: Sequence[str]) -> Results:
         """Delete files; one that is gone already counts as done."""
         raise self._cannot("be written to")
+
+    def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
+        """Delete files below `folder` that killed runs of ours had under way, where a place has such.
+
+        Where other runs may be at work there, it is `shared`: then old ones are deleted, right in the folder.
+        """
 
     def make_folders(self, folders: Sequence[str]) -> None:
         """Make `folders`, as far as they are not there and the place has such a thing."""

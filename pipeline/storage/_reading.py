@@ -21,6 +21,8 @@ from pipeline.tally import count_file
 #: A file larger than this is no image.
 MAX_BYTES = 1 << 30
 NOT_READ = "is a pipe or a device, and such are not read"
+#: Without waiting for whoever writes to a pipe.
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def read_many(
@@ -30,15 +32,14 @@ def read_many(
 
     The stats are size (bytes), mtime_ns, ctime_ns and inode of each file, one after another, of the very file that was
     read. A file that cannot be read gives empty bytes, zeros and a reason: ``vanished``, ``changed`` (while it was
-    read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``not_a_file``. With `room` (bytes) only the first
-    are read, one or more, until they fill it.
+    read), ``too_large`` (more than `limit` bytes), ``stale`` (NFS lost it, twice), ``unreadable``, ``not_a_file``. With
+    `room` (bytes) only the first are read, one or more, until they fill it.
     """
     left = math.inf if room is None else room
     contents: list[bytes] = []
     stats: list[int] = []
     failed: dict[int, str] = {}
-    add, add_stat, read, close, fstat = contents.append, stats.extend, os.read, os.close, os.fstat
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    add, add_stat = contents.append, stats.extend
     try:
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
@@ -49,22 +50,15 @@ def read_many(
                 check_stop()
             count_file()
             try:
-                fd = os.open(name, flags, dir_fd=directory)
                 try:
-                    s = fstat(fd)
-                    size = s.st_size
-                    if size > limit or not stat.S_ISREG(s.st_mode):
-                        raise _Unfit("too_large" if stat.S_ISREG(s.st_mode) else "not_a_file")
-                    data = read(fd, size + 1)
-                    if len(data) < size:
-                        data = _read_rest(fd, data, size)
-                    if len(data) != size:
-                        raise _Unfit("changed")
-                finally:
-                    close(fd)
+                    data, s = _read_one(name, directory, limit)
+                except OSError as error:
+                    if error.errno != errno.ESTALE:
+                        raise
+                    data, s = _read_one(os.path.join(folder, name), None, limit)  # NFS gives a new handle
                 add(data)
-                add_stat((size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
-                left -= size
+                add_stat((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
+                left -= s.st_size
                 if left <= 0:
                     break
             except (OSError, _Unfit) as error:
@@ -86,6 +80,24 @@ def open_file(path: str) -> int:
     return fd
 
 
+def _read_one(name: str, directory: int | None, limit: int) -> tuple[bytes, os.stat_result]:
+    """Content and stats of the file `name` in the folder `directory`; raises `_Unfit` where it is not taken."""
+    fd = os.open(name, _READ, dir_fd=directory)
+    try:
+        s = os.fstat(fd)
+        size = s.st_size
+        if size > limit or not stat.S_ISREG(s.st_mode):
+            raise _Unfit("too_large" if stat.S_ISREG(s.st_mode) else "not_a_file")
+        data = os.read(fd, size + 1)
+        if len(data) < size:
+            data = _read_rest(fd, data, size)
+        if len(data) != size:
+            raise _Unfit("changed")
+    finally:
+        os.close(fd)
+    return data, s
+
+
 class _Unfit(Exception):  # noqa: N818 - a reason, not a fault
     """Why a file is not taken; the one argument is the counted word."""
 
@@ -95,7 +107,7 @@ def _why(error: OSError | _Unfit, path: str) -> str:
         return str(error.args[0])
     if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
         raise storage_error(error, path, "read") from None
-    return "vanished" if error.errno == errno.ENOENT else "unreadable"
+    return {errno.ENOENT: "vanished", errno.ESTALE: "stale"}.get(error.errno or 0, "unreadable")
 
 
 def _read_rest(fd: int, data: bytes, size: int) -> bytes:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from pipeline.errors import StorageError
 from pipeline.stop import check_stop
 from pipeline.storage._base import hits_all, storage_error
 from pipeline.storage._location import Results
+from pipeline.storage._root import Root
 from pipeline.tally import count_file
 
 
@@ -24,6 +27,9 @@ class Digest(Protocol):
 
 
 _TEMPORARY = ".coco-diy-"
+#: Every name that a file under way has: of `temporary_name`, of `write_whole` and of `replace_with`.
+_UNDER_WAY = re.compile(r"\.coco-diy-\d+-.+\.tmp|.+\.\d+-\d+\.tmp", re.DOTALL)
+_OLD_S = 86_400
 _COPY_BYTES = 1 << 20
 CHANGED = "changed since the plan was made; run again"
 
@@ -33,31 +39,16 @@ def temporary_name() -> str:
     return f"{_TEMPORARY}{os.getpid()}-{threading.get_ident()}.tmp"
 
 
-def _group(root: str, paths: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
-    """Indexes of `paths` by folder (absolute), in order of appearance."""
+def _group(paths: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Indexes of `paths` by folder, in order of appearance."""
     groups: dict[str, list[int]] = {}
     for i, path in enumerate(paths):
         groups.setdefault(path.rpartition("/")[0], []).append(i)
-    for folder, indexes in groups.items():
-        yield os.path.join(root, folder) if folder else root, indexes
-
-
-@contextlib.contextmanager
-def open_dir(folder: str, doing: str) -> Iterator[int]:
-    """The descriptor of `folder`, which is made where it is not there; `doing` is for the message where it cannot."""
-    try:
-        os.makedirs(folder, exist_ok=True)
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise storage_error(error, folder, doing) from None
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+    yield from groups.items()
 
 
 def _places(
-    root: str, paths: Sequence[str], scratch: str | None, direct: bool
+    root: Root, paths: Sequence[str], scratch: Root | None, direct: bool
 ) -> Iterator[tuple[int, str, str, str, int, int]]:
     """Where each of `paths` is to be made, folder by folder, until a stop is asked for.
 
@@ -65,17 +56,18 @@ def _places(
     and of that for temporary files.
     """
     temporary = temporary_name()
-    for folder, indexes in _group(root, paths):
-        with open_dir(folder, "written") as fd, scratch_dir(scratch, fd) as temp_fd:
+    for folder, indexes in _group(paths):
+        with root.open(folder, "written") as fd, scratch_dir(scratch, fd) as temp_fd:
+            shown = root.at(folder)
             for i in indexes:
                 check_stop()
                 count_file()
                 name = paths[i].rpartition("/")[2]
-                yield i, folder, name, name if direct else temporary, fd, temp_fd
+                yield i, shown, name, name if direct else temporary, fd, temp_fd
 
 
 def write_many(
-    root: str, paths: Sequence[str], contents: Sequence[bytes], *, scratch: str | None = None, direct: bool = False
+    root: Root, paths: Sequence[str], contents: Sequence[bytes], *, scratch: Root | None = None, direct: bool = False
 ) -> Results:
     """Write files below `root`, each whole or not at all: a temporary file, then a rename.
 
@@ -94,12 +86,12 @@ def write_many(
 
 
 @contextlib.contextmanager
-def scratch_dir(scratch: str | None, fd: int) -> Iterator[int]:
+def scratch_dir(scratch: Root | None, fd: int) -> Iterator[int]:
     """The folder for temporary files: `scratch`, unless it is on another file system than the folder `fd`."""
     if scratch is None:
         yield fd
         return
-    with open_dir(scratch, "written") as temp_fd:
+    with scratch.open("", "written") as temp_fd:
         yield temp_fd if os.fstat(temp_fd).st_dev == os.fstat(fd).st_dev else fd
 
 
@@ -137,8 +129,8 @@ def _clean(name: str, fd: int) -> None:
 
 
 def copy_many(
-    root: str, paths: Sequence[str], sources: Sequence[str], sizes: Sequence[int | None], how: str, *,
-    scratch: str | None = None, direct: bool = False,
+    root: Root, paths: Sequence[str], sources: Sequence[str], sizes: Sequence[int | None], how: str, *,
+    scratch: Root | None = None, direct: bool = False,
 ) -> Results:
     """Put `sources` (absolute paths) at `paths` below `root` by `how`: copy, hardlink or symlink; each whole or not.
 
@@ -247,28 +239,37 @@ def _symlink_one(source: str, temporary: str, fd: int, size: int | None, _digest
     return None
 
 
-def delete_many(root: str, paths: Sequence[str]) -> Results:
+def delete_many(root: Root, paths: Sequence[str]) -> Results:
     """Delete files below `root`; one that is gone already counts as done."""
     results = Results()
-    for path in paths:
-        full = os.path.join(root, path)
+    for folder, indexes in _group(paths):
         try:
-            os.unlink(full)
+            with root.open(folder, "deleted", make=False) as fd:
+                for i in indexes:
+                    _delete(root, paths[i], fd, results)
         except FileNotFoundError:
-            pass
-        except OSError as error:
-            if hits_all(error):
-                raise storage_error(error, full, "deleted") from None
-            results.failed[path] = os.strerror(error.errno or 0)
-            continue
-        results.done += 1
+            results.done += len(indexes)
     return results
 
 
-def write_whole(path: str, data: bytes) -> None:
-    """Write one file whole, durably or not at all: temporary name, fsync, rename."""
-    folder, name = os.path.split(path)
-    with open_dir(folder, "written") as fd:
+def _delete(root: Root, path: str, fd: int, results: Results) -> None:
+    """Delete the file `path` below `root`, whose folder is `fd`, and note what became of it."""
+    try:
+        os.unlink(path.rpartition("/")[2], dir_fd=fd)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if hits_all(error):
+            raise storage_error(error, root.at(path), "deleted") from None
+        results.failed[path] = os.strerror(error.errno or 0)
+        return
+    results.done += 1
+
+
+def write_whole(root: Root, path: str, data: bytes) -> None:
+    """Write the file `path` below `root` whole, durably or not at all: temporary name, fsync, rename."""
+    folder, _, name = path.rpartition("/")
+    with root.open(folder, "written") as fd:
         temporary = f"{_TEMPORARY}{os.getpid()}-{name}.tmp"
         try:
             out = _create(temporary, fd)
@@ -281,7 +282,7 @@ def write_whole(path: str, data: bytes) -> None:
             os.fsync(fd)  # the name, too
         except OSError as error:
             _clean(temporary, fd)
-            raise storage_error(error, path, "written") from None
+            raise storage_error(error, root.at(path), "written") from None
 
 
 def replace_with(path: str, write: Callable[[str], None]) -> None:
@@ -289,6 +290,8 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
     temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # whatever stands there may be a link, or another's second name
+            os.unlink(temporary)
         write(temporary)
         os.replace(temporary, path)
     except OSError as error:
@@ -297,37 +300,45 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
         raise storage_error(error, path, "written") from None
 
 
-def drop_empty_folders(folder: str) -> None:
-    """Remove `folder` and its subfolders where they are empty."""
-    for path, _, _ in os.walk(folder, topdown=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(path)
+def drop_temporaries(root: Root, names: Iterable[str], *, shared: bool) -> None:
+    """Delete those of the files `names` below `root` that killed runs had under way.
+
+    Where it is `shared` with runs that are at work, those that are a day old: nothing takes that long. What cannot be
+    deleted stays: it is looked for again.
+    """
+    paths = [name for name in names if _UNDER_WAY.fullmatch(name.rpartition("/")[2])]
+    with contextlib.suppress(StorageError):
+        delete_many(root, [path for path in paths if not shared or _is_old(root.at(path))])
 
 
-def make_folders(root: str, folders: Sequence[str]) -> None:
+def _is_old(path: str) -> bool:
+    try:
+        return time.time() - os.stat(path, follow_symlinks=False).st_mtime > _OLD_S
+    except OSError:
+        return False
+
+
+def make_folders(root: Root, folders: Sequence[str]) -> None:
     """Make `folders` below `root`, as far as they are not there."""
     for folder in folders:
-        path = os.path.join(root, folder)
-        try:
-            os.makedirs(path, exist_ok=True)
-        except OSError as error:
-            raise storage_error(error, path, "made") from None
+        with root.open(folder, "made"):
+            pass
 
 
-def publish_folders(staging: str, root: str, folders: Sequence[str]) -> None:
+def publish_folders(staging: Root, root: Root, folders: Sequence[str]) -> None:
     """Move `folders` from below `staging` to below `root`, in this order, each in one step.
 
     Those that are not there are left out. Raises `StorageError` where one stands in the way.
     """
     for folder in folders:
-        source, target = os.path.join(staging, folder), os.path.join(root, folder)
+        above, _, name = folder.rpartition("/")
         try:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.rename(source, target)
+            with staging.open(above, "read", make=False) as source, root.open(above, "put in place") as target:
+                os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise storage_error(error, target, "put in place") from None
+            raise storage_error(error, root.at(folder), "put in place") from None
 
 
 def sync(folder: str, others: Sequence[str] = ()) -> None:
