@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def deal(
-    spec: IndexSpec, found: Scan, buckets: int, *, labels: bool = True
+    spec: IndexSpec, found: Scan, buckets: int
 ) -> tuple[list[Dealt], list[npt.NDArray[np.int64]]]:
-    """Deal the listed files to buckets; without `labels` the images alone.
+    """Deal the listed files to buckets.
 
     Also returns, by bucket, the positions of its files in the listing. NumPy alone does it: helpers begin as soon as
     their files are dealt, while this process imports Arrow.
@@ -30,8 +30,6 @@ def deal(
     for number, split in enumerate(spec.splits):
         seed = zlib.crc32(f"{spec.name}/{split.folder}/".encode())
         for kind, listing in enumerate(found.splits[number]):
-            if kind == 0 and not labels:
-                continue
             for blob, stats in listing.chunks if listing else ():
                 some = blob.split(b"\0")
                 names += some

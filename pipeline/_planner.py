@@ -178,6 +178,7 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
                  "without_image": rows.num_rows - with_image.num_rows,
                  "bad_image": with_image.num_rows - taken.num_rows, "lost": found.left_out},
         "loss": found.lost,
+        "lost_of": found.lost_of,
         "counts": _counts(context, taken, chosen, choice, table),
     }
     pa.default_memory_pool().release_unused()  # otherwise the pool keeps the largest bucket it ever saw
@@ -192,6 +193,7 @@ class _Found:
     images: pa.Table
     choice: select.Choice
     lost: dict[str, int]
+    lost_of: dict[str, dict[str, dict[str, int]]]
     left_out: int
     duplicates: int
 
@@ -199,11 +201,12 @@ class _Found:
 def _choose(context: PlanContext, frames: Sequence[Any]) -> _Found:
     mapped = _together(frames[0::2])
     images = _together(frames[1::2])
-    rows, lost = _rows_held(mapped, of_task=exporters.load(context.exporter).OF_TASK)
+    rows, lost, lost_rows = _rows_held(mapped, of_task=exporters.load(context.exporter).OF_TASK)
+    lost_of = _lost_of(lost_rows, images, context.classes) if lost_rows is not None else {}
     all_rows = rows.num_rows
     rows = select.drop_duplicates(rows) if context.duplicates == "drop" else rows
     choice = select.choose(rows, images, backgrounds=context.backgrounds, need_image=context.images != "none")
-    return _Found(rows, images, choice, lost, mapped.num_rows - all_rows, all_rows - rows.num_rows)
+    return _Found(rows, images, choice, lost, lost_of, mapped.num_rows - all_rows, all_rows - rows.num_rows)
 
 
 def strata(context: PlanContext, engine: Engine) -> list[str]:
@@ -234,22 +237,36 @@ def _together(frames: Sequence[Any]) -> pa.Table:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def _rows_held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, int]]:
-    """The rows that a target can hold, and how many it does not hold, or not whole, by reason.
+def _rows_held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, int], pa.Table | None]:
+    """The rows that a target can hold; how many it does not hold, or not whole, by reason; and those not held, if any.
 
     `of_task`: it has rows of the task alone; else it takes whatever is an object.
     """
     import pyarrow.compute as pc
 
     if "loss" not in rows.column_names or rows["loss"].null_count == rows.num_rows:
-        return rows, {}
+        return rows, {}, None
     held = pc.is_valid(rows["tail"])
     losses = rows["loss"]
     if not of_task:
         held = pc.or_(held, pc.is_valid(rows["raw"]))
         losses = losses.filter(pc.invert(held))
     counts = {e["values"]: e["counts"] for e in losses.drop_null().value_counts().to_pylist()}
-    return rows.filter(held).combine_chunks(), dict(sorted(counts.items()))
+    lost = rows.filter(pc.invert(held)) if rows["loss"].null_count < rows.num_rows else None
+    return rows.filter(held).combine_chunks(), dict(sorted(counts.items())), lost
+
+
+def _lost_of(rows: pa.Table, images: pa.Table, classes: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
+    """How many rows are lost by split of the source, class and reason."""
+    import pyarrow.compute as pc
+
+    splits = images["split"].take(pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks()))
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    for split, number, reason in zip(splits.to_pylist(), rows["class_id"].to_pylist(), rows["loss"].to_pylist(),
+                                     strict=True):
+        of_class = counts.setdefault(split, {}).setdefault(classes[number], {})
+        of_class[reason] = of_class.get(reason, 0) + 1
+    return counts
 
 
 def _in_folders(images: pa.Table) -> pa.Table:

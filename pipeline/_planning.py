@@ -21,7 +21,7 @@ from pipeline.job import Job, keep_out_of_subsets
 from pipeline.manifest import TargetState, to_parquet
 from pipeline.plan import compare, meta_held, meta_wanted, summarise
 from pipeline.progress import Progress
-from pipeline.report import Report, dataset_record
+from pipeline.report import LOSSES, Report, dataset_record
 from pipeline.schema import UNKNOWN, Task
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def plan_subset(
     left_out: list[list[str]] = []
     foreign: list[str] = []
     for summary in summaries:
-        add_counts(totals, summary["counts"] | {"rows": summary["rows"], "loss": summary["loss"]})
+        add_counts(totals, summary["counts"] | {"rows": summary["rows"], "loss": summary["loss"],
+                                                "lost_of": summary["lost_of"]})
         problems += summary["problems"]
         left_out += summary["left_out"]
         foreign += summary["foreign"]
@@ -251,7 +252,9 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
     report.data.pop("buckets", None)
     report.data["changes"] = planned.changes
     report.data["fetch"] = _requests(job, planned)
-    for split, cure in _lacking(job, report.data["subset"]):
+    lost = planned.totals["lost_of"]
+    report.alarm(_lost_classes(job, report.data["subset"], lost))
+    for split, cure in _lacking(job, report.data["subset"], lost):
         report.warnings.append(f"the subset has no {split} images, and trainers need them; {cure}")
     if planned.problems:
         report.ok = False
@@ -300,15 +303,40 @@ def _problem_counts(problems: list[list[Any]]) -> dict[str, int]:
     return counts
 
 
-def _lacking(job: Job, subset: dict[str, Any]) -> list[tuple[str, str]]:
+def _lost_classes(job: Job, subset: dict[str, Any], lost: dict[str, Any]) -> list[str]:
+    """Sentences for the classes of which nothing is left, though the source has objects of them."""
+    told = []
+    for name in job.classes:
+        reasons: dict[str, int] = {}
+        for of_split in lost.values():
+            add_counts(reasons, of_split.get(name, {}))
+        if reasons and not any(counts["objects"][name] for counts in subset.values()):
+            cure = "; --set source.options.crowd=keep takes crowds as objects" if "crowd" in reasons else ""
+            told.append(f"class {name!r} has no object in the subset: all are left out ({_reasons(reasons)}){cure}")
+    return told
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {LOSSES.get(reason, reason)}" for reason, count in sorted(counts.items()))
+
+
+def _lacking(job: Job, subset: dict[str, Any], lost: dict[str, Any]) -> list[tuple[str, str]]:
     if job.config.split is not None:
         return [(split, "give it a larger share in `split`, or set another split.seed" if split in job.splits
                  else "give it a share, as in `split: {train: 0.8, val: 0.2}`")
                 for split in ("train", "val") if not subset.get(split, {}).get("images")]
-    return [(split, f"split {split} of the source has no object of these classes" if split in job.splits
+    return [(split, _no_object(split, lost.get(split, {})) if split in job.splits
              else f"the source has none: add its labels and name them in source.splits, as in `{split}: {split}2017`, "
                   "or set `split: {train: 0.8, val: 0.2}`")
             for split in ("train", "val") if not subset.get(split, {}).get("images")]
+
+
+def _no_object(split: str, lost: dict[str, dict[str, int]]) -> str:
+    reasons: dict[str, int] = {}
+    for of_class in lost.values():
+        add_counts(reasons, of_class)
+    return (f"all objects of these classes in split {split} are left out ({_reasons(reasons)})" if reasons
+            else f"split {split} of the source has no object of these classes")
 
 
 def refuse(job: Job, planned: Planned) -> None:

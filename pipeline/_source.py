@@ -144,6 +144,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             report.ok = False
             told = plural(bad, "bad row or file", "bad rows or files")
             report.warnings.append(f"{told} left out, listed in {folder}")
+    report.warnings += [note for info in infos for note in info.document.get("notes", ())]
     for source, classes in zip(job.sources, job.maps, strict=False):
         for name in classes.lacking:
             report.warnings.append(f"source {source.spec.name} has no class for {name!r}: such objects in its images "

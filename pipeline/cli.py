@@ -273,9 +273,8 @@ def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) 
 
 
 def _tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
-    if not common["quiet"] or not report.ok:
-        for warning in report.warnings:
-            click.echo(f"warning: {warning}", err=True)
+    for warning in report.warnings if not common["quiet"] or not report.ok else report.alarms:
+        click.echo(f"warning: {warning}", err=True)
     if common["as_json"]:
         _print(json.dumps(report.data | {"warnings": report.warnings, "ok": report.ok}, ensure_ascii=False))
     elif not common["quiet"]:

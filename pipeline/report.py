@@ -18,13 +18,20 @@ SPLITS = ("train", "val", "test")
 class Report:
     """What a command found or did; `data` is what `--json` prints. `ok` is False where the exit code must be 1.
 
-    `problems` is the table (`schema.problems`) of what was left out, where anything was.
+    `problems` is the table (`schema.problems`) of what was left out, where anything was. `alarms` are those of the
+    warnings that are told under --quiet as well: a whole class, file or split is lost.
     """
 
     data: dict[str, Any]
     ok: bool = True
     warnings: list[str] = field(default_factory=list)
     problems: pa.Table | None = None
+    alarms: list[str] = field(default_factory=list)
+
+    def alarm(self, sentences: Sequence[str]) -> None:
+        """Add warnings that are told under --quiet as well."""
+        self.warnings += sentences
+        self.alarms += sentences
 
 
 #: What a target cannot hold of objects, by the word that is counted.
@@ -35,7 +42,6 @@ LOSSES = {
     "other_keypoints": "another number of keypoints",
     "no_box": "no box",
     "zero_area": "boxes without area",
-    "out_of_range": "outside of the image",
     "outside": "outside of the image",
     "no_area": "lines and points, which have no area",
     "no_class": "of no class",
@@ -44,6 +50,8 @@ LOSSES = {
 PARTLY = {
     "holes": "objects with holes, which are filled",
     "short_part": "objects with parts of too few points, which are left out",
+    "clipped": "objects that the image's edge cuts, clipped to it",
+    "keypoint_outside": "objects with keypoints outside of the image, which count as not labelled",
 }
 
 
