@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, index, select, storage
 from pipeline._gathering import gather, records_folder
+from pipeline._image_sizes import Sizes, compare_sizes
 from pipeline._images import Bad, check_images
 from pipeline._packing import set_aside
 from pipeline._splitting import Dealing, summary_of
+from pipeline.formats._image_names import TRIED
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path, to_parquet
 from pipeline.plan import compare, doubt, image_mark, summarise
@@ -163,6 +165,8 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         held = doubt(held, context.suspects)
     table = compare(wanted, held)
     foreign = _foreign(target, table, held) if context.check_foreign else []
+    sizes = _compare_sizes(context, chosen, table)
+    choice.problems += [(key, "other_size") for key in sizes.other]
     path = os.path.join(context.plan_dir, part_name(bucket))
     storage.replace_with(path, lambda p: pq.write_table(table, p, use_dictionary=["split"], write_statistics=False))
     touched = table.select(["path", "kind", "key", "split"]).filter(pc.not_equal(table["action"], Action.KEEP.value))
@@ -172,7 +176,9 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         "bucket": bucket,
         "changes": int(table.num_rows - _count(table, Action.KEEP)),
         "foreign": foreign,
-        "problems": [[key, reason, *_detail(context, reason, key, all_images, bad)] for key, reason in choice.problems],
+        "problems": [[key, reason, *_detail(context, reason, key, all_images, bad, sizes)]
+                     for key, reason in choice.problems],
+        "turned": sizes.turned,
         "left_out": [[found.prefix, found.name, found.digest.hex()] for found in bad.values()],
         "rows": {"kept": taken.num_rows, "duplicates": found.duplicates,
                  "without_image": rows.num_rows - with_image.num_rows,
@@ -332,6 +338,18 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     return (images.filter(there) if gone else images).combine_chunks(), gone
 
 
+def _compare_sizes(context: PlanContext, images: pa.Table, plan: pa.Table) -> Sizes:
+    """See `_image_sizes`: of the images that are to be copied."""
+    import pyarrow.compute as pc
+
+    if context.images == "none":
+        return Sizes()
+    copied = plan["key"].filter(pc.equal(plan["action"], Action.COPY.value))
+    changed = images.filter(pc.is_in(images["key"], copied.combine_chunks()))
+    return compare_sizes(changed, context.origins, context.workdir,
+                         normalised=exporters.load(context.exporter).OF_TASK)
+
+
 def _foreign(target: storage.Location, table: pa.Table, held: pa.Table) -> list[str]:
     """Paths to be made that are there already and are not ours."""
     import pyarrow as pa
@@ -343,19 +361,25 @@ def _foreign(target: storage.Location, table: pa.Table, held: pa.Table) -> list[
     return [path for path, there in zip(paths, target.exist_many(paths), strict=True) if there]
 
 
-def _detail(context: PlanContext, reason: str, key: str, images: pa.Table, bad: dict[str, Bad]) -> tuple[str, str]:
+def _detail(
+    context: PlanContext, reason: str, key: str, images: pa.Table, bad: dict[str, Bad], sizes: Sizes
+) -> tuple[str, str]:
     """The file that a problem is about, and what it is."""
     import pyarrow.compute as pc
 
     row = images.filter(pc.equal(images["key"], key)).slice(0, 1).to_pylist()[0]
     place = next(folder for prefix, folder in context.origins.items() if key.startswith(prefix))
     folder = storage.locate(place or "")
+    if reason == "no_image" and row["raw"] is not None and row["image_said"]:
+        return folder.url, f"has no image {row['image_said']!r} ({TRIED})"
     if reason == "no_image":
         return folder.join(f"{row['stem']}.*"), f"the label {row['label_path']} has no image"
     path = folder.join(row["image_path"])
     if reason == "many_images":
         others = ", ".join(row["other_images"].split("\n"))
         return path, f"has a second image of the same stem ({others}), one label for both"
+    if reason == "other_size":
+        return path, sizes.other[key]
     return path, "is gone since the folder was listed" if reason == "vanished" else bad[key].detail
 
 

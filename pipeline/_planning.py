@@ -86,11 +86,13 @@ def plan_subset(
     totals: dict[str, Any] = {}
     problems: list[list[Any]] = []
     left_out: list[list[str]] = []
+    turned: list[str] = []
     foreign: list[str] = []
     for summary in summaries:
         add_counts(totals, summary["counts"] | {"rows": summary["rows"], "loss": summary["loss"],
                                                 "lost_of": summary["lost_of"]})
         problems += summary["problems"]
+        turned += summary["turned"]
         left_out += summary["left_out"]
         foreign += summary["foreign"]
     splits = tuple(s for s in ("train", "val", "test") if totals["subset"].get(s, {}).get("images"))
@@ -111,6 +113,7 @@ def plan_subset(
     meta = list(zip(table["action"].to_pylist(), table["path"].to_pylist(), strict=True))
     foreign += [p for a, p in meta if a == "write" and p not in state.meta and job.target.exist_many([p])[0]]
     foreign += _files_for_folders(job)
+    totals["turned"] = sorted(turned)
     return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
                    context.staged, sorted(left_out), dealt,
                    packed_folder(job.plan_dir) if job.config.target.zipped else job.plan_dir)
@@ -256,6 +259,9 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
     report.alarm(_lost_classes(job, report.data["subset"], lost))
     for split, cure in _lacking(job, report.data["subset"], lost):
         report.warnings.append(f"the subset has no {split} images, and trainers need them; {cure}")
+    if turned := planned.totals["turned"]:
+        report.alarm([f"{plural(len(turned), 'image')}, {turned[0]} the first, shown turned by EXIF data: label files "
+                      "say their size without the turn; look at their boxes with a viewer"])
     if planned.problems:
         report.ok = False
         report.warnings.append(_problem_warning(job, planned, report.data["problems"]))
@@ -356,9 +362,11 @@ def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
     return f"{plural(len(planned.problems), 'image')} with a problem: {told}{end}"
 
 
-_CURES = {"no_image": "get the image", "many_images": "remove all but one", "vanished": "run again"}
+_CURES = {"no_image": "get the image", "many_images": "remove all but one", "vanished": "run again",
+          "other_size": "get the image that was labelled, or set source.options.sizes to image (COCO JSON)"}
 _REASONS = {"no_image": "without an image file: left out", "many_images": "with several: the first taken",
-            "vanished": "gone since they were listed: left out"}
+            "vanished": "gone since they were listed: left out",
+            "other_size": "of another size than their label file says: taken"}
 _BAD_IMAGE = "that cannot be used: left out"
 
 

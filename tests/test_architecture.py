@@ -132,7 +132,7 @@ def test_formats_and_exporters_know_no_file_system(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_file_is_short_enough_to_read(module: str) -> None:
-    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) < 400
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 500
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if "._" not in m])

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from pipeline.formats import Parsed, Problem
 from pipeline.formats._coco_rows import Plain, Rows, values_of
 from pipeline.formats._numbers import tails
-from pipeline.formats._values import Unfit, as_pixels, mended, plain, shown
+from pipeline.formats._values import Unfit, as_pixels, mended, plain, scaled, shown
 from pipeline.formats.coco import Options, Part
+from pipeline.geometry import same_shape
 from pipeline.schema import LabelState, Task
 
 _BATCH = 4096
@@ -67,7 +68,7 @@ _polygons = msgspec.json.Decoder(_Polygons).decode
 def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, options: Options) -> Parsed:
     """See `pipeline.formats.coco.parse`."""
     problems: list[Problem] = []
-    sizes, images = _sizes(part, problems)
+    sizes, scales, images = _sizes(part, problems, ask=options.sizes == "image")
     order = np.argsort(part.image_of, kind="stable")
     owner = part.image_of[order]
     line = np.arange(len(owner)) - np.searchsorted(owner, owner) + 1
@@ -76,6 +77,8 @@ def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, options: Op
         here = slice(begin, begin + _BATCH)
         raws = [part.annotations[i] for i in order[here].tolist()]
         rows = _decode(part.labels, owner[here], line[here], raws, sizes, task, problems, options)
+        for i in np.flatnonzero((scales[rows.image] != 1).any(axis=1)).tolist():
+            rows.raw[i] = scaled(rows.raw[i], *scales[rows.image[i]].tolist())
         tables.append(_table(rows, sizes[rows.image], task, keypoints, options.numbers))
     table = pa.concat_tables(tables)
     has_rows = np.zeros(len(part.images), np.bool_)
@@ -87,27 +90,38 @@ def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, options: Op
     return Parsed(table, states, problems, images)
 
 
-def _sizes(part: Part, problems: list[Problem]) -> tuple[Floats, pa.Table]:
-    """Width and height of each image, shape (images, 2); not a number where nothing tells it."""
-    sizes = np.full((len(part.images), 2), np.nan)
+def _sizes(part: Part, problems: list[Problem], *, ask: bool) -> tuple[Floats, Floats, pa.Table]:
+    """What objects of each image are parts of, and what scales them, shape (images, 2); and the images themselves.
+
+    Sizes are not a number where nothing tells them. With `ask` every image is asked how large it is.
+    """
+    sizes, scales = np.full((len(part.images), 2), np.nan), np.ones((len(part.images), 2))
     lost = np.bincount(part.image_of, minlength=len(part.images)).tolist()
     for i, (width, height) in enumerate(_said_sizes(part.images)):
-        if width is not None and height is not None:
-            sizes[i] = width, height
-        elif part.picture is not None and (picture := part.picture(i)) is not None:
-            sizes[i] = picture.width, picture.height
+        said = (width, height) if width is not None and height is not None else None
+        picture = part.picture(i) if part.picture is not None and (ask or said is None) else None
+        actual = said if picture is None else (picture.width, picture.height)
+        if said is not None and actual is not None and actual not in (said, said[::-1]):
+            sizes[i], scales[i] = said, np.array(actual) / said
+            if not same_shape(said, actual):
+                problems.append(Problem(i, None, "other_size", f"image {_id_of(part.images[i])} has {actual[0]} x "
+                                        f"{actual[1]} pixels, not {said[0]} x {said[1]}, and another shape", lost[i]))
+                sizes[i] = np.nan
+        elif actual is not None:
+            sizes[i] = actual
         else:
             problems.append(Problem(i, None, "no_size", f"image {_id_of(part.images[i])} has no width and height in "
                                     "pixels, and no image file tells them", lost[i]))
     known = ~np.isnan(sizes[:, 0])
-    columns = {name: pa.array(np.where(known, sizes[:, axis], 0).astype(np.int32), mask=~known)
+    pixels = np.rint(np.where(known[:, None], sizes * scales, 0)).astype(np.int32)
+    columns = {name: pa.array(pixels[:, axis], mask=~known)
                for axis, name in enumerate(("width", "height"))}
     texts: list[list[bytes]] = [[] for _ in part.images]
     if part.captions is not None:
         for text, place in zip(part.captions[0], part.captions[1].tolist(), strict=True):
             texts[place].append(text)
     captions = pa.array([b"[" + b", ".join(told) + b"]" if told else None for told in texts], pa.binary())
-    return sizes, pa.table({**columns, "raw": pa.array(part.images, pa.binary()), "captions": captions})
+    return sizes, scales, pa.table({**columns, "raw": pa.array(part.images, pa.binary()), "captions": captions})
 
 
 def _said_sizes(raws: Sequence[bytes]) -> list[tuple[int | None, int | None]]:

@@ -22,6 +22,8 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from pipeline.formats._values import is_text
+
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://[^/]*")
 _DRIVE = re.compile(r"^[A-Za-z]:")
@@ -46,7 +48,7 @@ def clean(said: str) -> str:
     if _PLAIN.fullmatch(said) and said not in (".", ".."):
         return said
     text = said.strip().replace("\\", "/")
-    if "\0" in text:
+    if "\0" in text or not is_text(text):
         return ""
     if _URL.match(text):
         text = urllib.parse.unquote(_URL.sub("", text).partition("?")[0].partition("#")[0])

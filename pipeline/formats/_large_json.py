@@ -241,11 +241,16 @@ class LargeObject:
 
     def _wrong(self, clause: str) -> Malformed:
         """The error of what stands here; the marks of a merge are its cause where there are any."""
-        if (line := merge_mark(self._text)) is not None:
+        here = self._here()
+        line = merge_mark(self._text)
+        for _ in range(8):  # the mark may have begun only
+            if line is not None or not self._more():
+                break
+            line = merge_mark(self._text)
+        if line is not None:
             return Malformed("holds the marks of a merge (<<<<<<<, =======, >>>>>>>); resolve it, or check the file "
                              "out again", self._line + line - 1)
-        line = self._here()
-        return Malformed(clause, line if line > 1 else None)  # most files are one line
+        return Malformed(clause, here if here > 1 else None)  # most files are one line
 
 
 def _last_boundary(text: bytes, begin: int) -> int:

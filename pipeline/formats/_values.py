@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any
 
 import msgspec
@@ -75,12 +76,14 @@ def category_name(category: dict[str, Any]) -> str | None:
     name = category.get("name")
     if isinstance(name, int | float) and not isinstance(name, bool):
         return str(name)
-    return name if isinstance(name, str) and name.strip() and not any(ord(c) < 32 for c in name) else None
+    if not isinstance(name, str) or not name.strip() or not is_text(name) or any(ord(c) < 32 for c in name):
+        return None
+    return name
 
 
 def shown(value: Any) -> str:
     """A value for a sentence: as JSON, cut where it is long."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(finite(value) if isinstance(value, str) else value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
@@ -125,7 +128,25 @@ def mended(text: bytes, task: str) -> bytes:
             if number is None:
                 del data[name]
     if "area" not in data and isinstance(data.get("bbox"), list) and len(data["bbox"]) == 4:
-        data["area"] = data["bbox"][2] * data["bbox"][3]
+        data["area"] = min(data["bbox"][2] * data["bbox"][3], sys.float_info.max)
+    return msgspec.json.encode(finite(data))
+
+
+def scaled(text: bytes, across: float, down: float) -> bytes:
+    """An annotation, `mended` or in order, for an image that is so many times as wide and as high.
+
+    Run lengths stay: they say themselves of which size they are.
+    """
+    data = json.loads(mended(text, ""))
+    if data.get("bbox"):
+        data["bbox"] = [v * (down if i % 2 else across) for i, v in enumerate(data["bbox"])]
+    if isinstance(data.get("segmentation"), list):
+        data["segmentation"] = [[v * (down if i % 2 else across) for i, v in enumerate(part)]
+                                for part in data["segmentation"]]
+    if data.get("keypoints"):
+        data["keypoints"] = [v * (across, down, 1)[i % 3] for i, v in enumerate(data["keypoints"])]
+    if data.get("area") is not None:
+        data["area"] *= across * down
     return msgspec.json.encode(finite(data))
 
 
@@ -218,12 +239,19 @@ def _from_text(value: Any) -> Any:
     return value
 
 
+def is_text(value: str) -> bool:
+    """Whether UTF-8 can say a text: JSON can write half of a pair of surrogates, which is no character."""
+    return not any("\ud800" <= c <= "\udfff" for c in value) if not value.isascii() else True
+
+
 def finite(value: Any) -> Any:
-    """`value` as JSON can have it: null for what is no finite number."""
+    """`value` as JSON in UTF-8 can have it: null for what is no finite number, ``?`` for half a character."""
+    if isinstance(value, str):
+        return value if is_text(value) else value.encode(errors="replace").decode()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {name: finite(inner) for name, inner in value.items()}
+        return {finite(name): finite(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [finite(inner) for inner in value]
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:

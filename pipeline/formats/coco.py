@@ -64,6 +64,8 @@ class Options(pydantic.BaseModel):
     numbers: Literal["%.6f", "%g"] = Field("%.6f", description="how coordinates are written in label rows")
     crowd: Literal["drop", "keep"] = Field("drop", description="whether objects with iscrowd are in no row, or are "
                                            "objects like others (CVAT calls every brush mask a crowd)")
+    sizes: Literal["file", "image"] = Field("file", description="whose width and height count: image asks each one, "
+                                            "and scales the objects of one that was scaled after it was labelled")
 
 
 @dataclass
