@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def deal(
-    spec: IndexSpec, found: Scan, buckets: int, *, labels: bool = True
+    spec: IndexSpec, found: Scan, buckets: int
 ) -> tuple[list[Dealt], list[npt.NDArray[np.int64]]]:
-    """Deal the listed files to buckets; without `labels` the images alone.
+    """Deal the listed files to buckets.
 
     A label file and its image come to one bucket, also where two machines composed the letters of their names in
     different ways of Unicode.
@@ -34,13 +34,11 @@ def deal(
     for number, split in enumerate(spec.splits):
         seed = zlib.crc32(f"{spec.name}/{split.folder}/".encode())
         for kind, listing in enumerate(found.splits[number]):
-            if kind == 0 and not labels:
-                continue
             for blob, stats in listing.chunks if listing else ():
                 some = blob.split(b"\0")
                 names += some
                 stems = [name[: name.rfind(b".")] for name in some]
-                if labels and not blob.isascii():
+                if not blob.isascii():
                     stems = [unicodedata.normalize("NFC", stem.decode()).encode() for stem in stems]
                 homes.append(np.array([zlib.crc32(stem, seed) for stem in stems], np.uint32))
                 mark = np.zeros((len(some), 6), np.int64)

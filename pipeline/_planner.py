@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline import exporters, index, select, storage
 from pipeline._backgrounds import never_of
 from pipeline._gathering import gather, records_folder, with_sizes
+from pipeline._image_sizes import Sizes, compare_sizes
 from pipeline._images import Bad, check_images
 from pipeline._packing import set_aside
 from pipeline._splitting import Dealing, summary_of
 from pipeline.digest import digest_of
+from pipeline.formats._image_names import TRIED
 from pipeline.frames import to_arrow
 from pipeline.manifest import TargetState, staged_path, to_parquet
 from pipeline.plan import compare, doubt, image_mark, losses, summarise
@@ -178,6 +180,8 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     foreign = _foreign(target, table, held) if context.check_foreign else []
     if foreign and context.state.lost:
         foreign = sorted({*foreign} - _as_wanted(context, target, table, foreign))
+    sizes = _compare_sizes(context, chosen, table)
+    choice.problems += [(key, "other_size") for key in sizes.other]
     path = os.path.join(context.plan_dir, part_name(bucket))
     storage.replace_with(path, lambda p: pq.write_table(table, p, use_dictionary=["split"], write_statistics=False))
     touched = table.select(["path", "kind", "key", "split"]).filter(pc.not_equal(table["action"], Action.KEEP.value))
@@ -191,13 +195,15 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         "lost": context.state.lost,
         "foreign": foreign,
         "loss_at_target": losses(table, held),
-        "problems": [[key, reason, *_detail(context, reason, key, all_images, bad, found.mixed)]
+        "problems": [[key, reason, *_detail(context, reason, key, all_images, bad, found.mixed, sizes)]
                      for key, reason in choice.problems],
+        "turned": sizes.turned,
         "left_out": [[one.prefix, one.name, one.digest.hex()] for one in bad.values()],
         "rows": {"kept": taken.num_rows, "duplicates": found.duplicates,
                  "without_image": rows.num_rows - with_image.num_rows,
                  "bad_image": with_image.num_rows - taken.num_rows, "lost": found.left_out},
         "loss": found.lost,
+        "lost_of": found.lost_of,
         "counts": _counts(context, taken, chosen, choice, table),
     }
     pa.default_memory_pool().release_unused()  # otherwise the pool keeps the largest bucket it ever saw
@@ -215,6 +221,7 @@ class _Found:
     images: pa.Table
     choice: select.Choice
     lost: dict[str, int]
+    lost_of: dict[str, dict[str, dict[str, int]]]
     left_out: int
     duplicates: int
     mixed: dict[str, str]
@@ -228,7 +235,8 @@ def _choose(context: PlanContext, bucket: int, frames: Sequence[Any]) -> _Found:
     images = _together(frames[1::2])
     of_task = exporters.load(context.exporter).OF_TASK
     rows, mixed = select.unmixed(mapped) if of_task else (mapped, {})
-    rows, lost = _rows_held(rows, of_task=of_task)
+    rows, lost, lost_rows = _rows_held(rows, of_task=of_task)
+    lost_of = _lost_of(lost_rows, images, context.classes) if lost_rows is not None else {}
     all_rows = rows.num_rows
     rows = select.drop_duplicates(rows) if context.duplicates == "drop" else rows
     others = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(mixed), pa.string())))) if mixed else images
@@ -239,7 +247,8 @@ def _choose(context: PlanContext, bucket: int, frames: Sequence[Any]) -> _Found:
     if mixed:
         choice.dropped["mixed"] = len(mixed)
         choice.problems += [(key, "mixed") for key in mixed]
-    return _Found(rows, images, choice, lost, mapped.num_rows - all_rows, all_rows - rows.num_rows, mixed)
+    left_out, duplicates = mapped.num_rows - all_rows, all_rows - rows.num_rows
+    return _Found(rows, images, choice, lost, lost_of, left_out, duplicates, mixed)
 
 
 def strata(context: PlanContext, engine: Engine) -> list[str]:
@@ -271,8 +280,8 @@ def _together(frames: Sequence[Any]) -> pa.Table:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def _rows_held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, int]]:
-    """The rows that a target can hold, and how many it does not hold, or not whole, by reason.
+def _rows_held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, int], pa.Table | None]:
+    """The rows that a target can hold; how many it does not hold, or not whole, by reason; and those not held, if any.
 
     `of_task`: it has rows of the task alone; else it takes whatever is an object.
     """
@@ -280,14 +289,28 @@ def _rows_held(rows: pa.Table, *, of_task: bool) -> tuple[pa.Table, dict[str, in
     import pyarrow.compute as pc
 
     if "loss" not in rows.column_names or rows["loss"].null_count == rows.num_rows:
-        return rows, {}
+        return rows, {}, None
     held = pc.is_valid(rows["tail"])
     losses = rows["loss"]
     if not of_task:
         held = pc.or_(held, pc.is_valid(rows["raw"]))
         losses = losses.filter(pc.or_(pc.invert(held), pc.is_in(losses, pa.array(sorted(CHANGED)))))
     counts = {e["values"]: e["counts"] for e in losses.drop_null().value_counts().to_pylist()}
-    return rows.filter(held).combine_chunks(), dict(sorted(counts.items()))
+    lost = rows.filter(pc.invert(held)) if rows["loss"].null_count < rows.num_rows else None
+    return rows.filter(held).combine_chunks(), dict(sorted(counts.items())), lost
+
+
+def _lost_of(rows: pa.Table, images: pa.Table, classes: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
+    """How many rows are lost by split of the source, class and reason."""
+    import pyarrow.compute as pc
+
+    splits = images["split"].take(pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks()))
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    for split, number, reason in zip(splits.to_pylist(), rows["class_id"].to_pylist(), rows["loss"].to_pylist(),
+                                     strict=True):
+        of_class = counts.setdefault(split, {}).setdefault(classes[number], {})
+        of_class[reason] = of_class.get(reason, 0) + 1
+    return counts
 
 
 def _in_folders(images: pa.Table) -> pa.Table:
@@ -398,6 +421,18 @@ def _as_wanted(context: PlanContext, target: storage.Location, table: pa.Table, 
     return same
 
 
+def _compare_sizes(context: PlanContext, images: pa.Table, plan: pa.Table) -> Sizes:
+    """See `_image_sizes`: of the images that are to be copied."""
+    import pyarrow.compute as pc
+
+    if context.images == "none":
+        return Sizes()
+    copied = plan["key"].filter(pc.equal(plan["action"], Action.COPY.value))
+    changed = images.filter(pc.is_in(images["key"], copied.combine_chunks()))
+    return compare_sizes(changed, context.origins, context.workdir,
+                         normalised=exporters.load(context.exporter).OF_TASK)
+
+
 def _foreign(target: storage.Location, table: pa.Table, held: pa.Table) -> list[str]:
     """Paths to be made that are there already and are not ours."""
     import pyarrow as pa
@@ -410,7 +445,8 @@ def _foreign(target: storage.Location, table: pa.Table, held: pa.Table) -> list[
 
 
 def _detail(
-    context: PlanContext, reason: str, key: str, images: pa.Table, bad: dict[str, Bad], mixed: dict[str, str]
+    context: PlanContext, reason: str, key: str, images: pa.Table, bad: dict[str, Bad], mixed: dict[str, str],
+    sizes: Sizes,
 ) -> tuple[str, str]:
     """The file that a problem is about, and what it is."""
     import pyarrow.compute as pc
@@ -422,6 +458,8 @@ def _detail(
         return storage.locate(labels).join(row["label_path"]), mixed[key]
     place = next(folder for prefix, folder in context.origins.items() if key.startswith(prefix))
     folder = storage.locate(place or "")
+    if reason == "no_image" and row["raw"] is not None and row["image_said"]:
+        return folder.url, f"has no image {row['image_said']!r} ({TRIED})"
     if reason == "no_image":
         said = f", and none where it says ({row['image_said']})" if row["image_said"] else ""
         held = "; the one in it is taken where labels and images are one folder" if row["held_suffix"] else ""
@@ -434,6 +472,8 @@ def _detail(
     if reason == "many_images":
         others = ", ".join(row["other_images"].split("\n"))
         return path, f"has a second image of the same stem ({others}), one label for both"
+    if reason == "other_size":
+        return path, sizes.other[key]
     return path, "is gone since the folder was listed" if reason == "vanished" else bad[key].detail
 
 

@@ -22,7 +22,7 @@ from pipeline.job import Job, keep_out_of_subsets
 from pipeline.manifest import Manifest, TargetState, to_parquet
 from pipeline.plan import compare, meta_held, meta_wanted, summarise
 from pipeline.progress import Progress
-from pipeline.report import Report, dataset_record, left_out_words
+from pipeline.report import LOSSES, Report, dataset_record, left_out_words
 from pipeline.schema import UNKNOWN, Task
 
 if TYPE_CHECKING:
@@ -95,10 +95,13 @@ def plan_subset(
     totals: dict[str, Any] = {}
     problems: list[list[Any]] = []
     left_out: list[list[str]] = []
+    turned: list[str] = []
     foreign: list[str] = []
     for summary in summaries:
-        add_counts(totals, summary["counts"] | {"rows": summary["rows"], "loss": summary["loss"]})
+        add_counts(totals, summary["counts"] | {"rows": summary["rows"], "loss": summary["loss"],
+                                                "lost_of": summary["lost_of"]})
         problems += summary["problems"]
+        turned += summary["turned"]
         left_out += summary["left_out"]
         foreign += summary["foreign"]
     splits = tuple(s for s in ("train", "val", "test") if totals["subset"].get(s, {}).get("images"))
@@ -120,6 +123,7 @@ def plan_subset(
     state.lost = state.lost or any(summary["lost"] for summary in summaries)
     foreign += _meta_foreign(job, state, contents, [p for a, p in meta if a == "write" and p not in state.meta])
     foreign += _files_for_folders(job) + _links_of_others(job, state)
+    totals["turned"] = sorted(turned)
     return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
                    context.staged, sorted(left_out), dealt,
                    packed_folder(job.plan_dir) if job.config.target.zipped else job.plan_dir, images.doubled)
@@ -303,8 +307,7 @@ def plan_report(
     report.data.pop("buckets", None)
     report.data["changes"] = planned.changes
     report.data["fetch"] = _requests(job, planned)
-    report.warn_gravely([f"all {count:,} objects of class {name!r} are left out" for name, count in
-                         _lost_classes(job, infos, report.data["subset"])])
+    report.warn_gravely(_lost_classes(job, infos, planned))
     if (why := empty(job, infos, planned)) is not None:
         report.ok = report.incomplete = False
         report.warnings.append(f"{why}; a build would stop there")
@@ -313,6 +316,9 @@ def plan_report(
                              for split, cure in _lacking(job, infos, planned)])
     report.warn_once(_moved(planned))
     report.warnings += doubled_warning(planned.doubled)
+    if turned := planned.totals["turned"]:
+        report.warn_gravely([f"{plural(len(turned), 'image')}, {turned[0]} the first, shown turned by EXIF data: label "
+                             "files say their size without the turn; look at their boxes with a viewer"])
     if planned.problems:
         report.ok, report.incomplete = False, job.config.on_error == "skip" and why is None
         report.warnings.append(_problem_warning(job, planned, report.data["problems"]))
@@ -384,10 +390,34 @@ def _objects_of(job: Job, infos: Sequence[IndexInfo], split: str | None = None) 
     return counts
 
 
-def _lost_classes(job: Job, infos: Sequence[IndexInfo], subset: dict[str, Any]) -> list[tuple[str, int]]:
-    """Classes that the sources have objects of, and the subset none, with their number."""
-    return [(name, count) for name, count in _objects_of(job, infos).items()
-            if count and not any(split["objects"].get(name) for split in subset.values())]
+def _lost_classes(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> list[str]:
+    """Sentences for the classes of which nothing is left, though the sources have objects of them."""
+    told = []
+    for name, count in _objects_of(job, infos).items():
+        if any(counts["objects"].get(name) for counts in planned.totals["subset"].values()):
+            continue
+        if reasons := _lost_objects(planned, classes=(name,)):
+            cure = "; --set source.options.crowd=keep takes crowds as objects" if "crowd" in reasons else ""
+            told.append(f"class {name!r} has no object in the subset: all are left out ({_reasons(reasons)}){cure}")
+        elif count:
+            told.append(f"all {count:,} objects of class {name!r} are left out")
+    return told
+
+
+def _lost_objects(
+    planned: Planned, *, split: str | None = None, classes: Sequence[str] | None = None
+) -> dict[str, int]:
+    """Wanted objects that the target cannot hold, by reason: of one split and of some classes, or of all."""
+    counts: dict[str, int] = {}
+    for side, of_split in planned.totals["lost_of"].items():
+        for name, reasons in of_split.items() if split in (None, side) else ():
+            if classes is None or name in classes:
+                add_counts(counts, reasons)
+    return counts
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {LOSSES.get(reason, reason)}" for reason, count in sorted(counts.items()))
 
 
 def _lacking(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> list[tuple[str, str]]:
@@ -412,6 +442,9 @@ def _why_empty(job: Job, infos: Sequence[IndexInfo], planned: Planned, split: st
                 labels += sum(n for state, n in counts["labels"].items() if state != "missing")
                 rows += sum(counts["objects"].values())
                 objects += sum(counts["objects"].get(i, 0) for i in wanted)
+    lost = _lost_objects(planned, split=split)
+    if lost and not objects:
+        return f"has objects of these classes, and none can be used: {_reasons(lost)}"
     bad = any(info.totals.get(name, {}).get("bad_rows") for info in infos for name in info.totals
               if split in (None, name))
     if bad and labels and not objects:
@@ -422,7 +455,7 @@ def _why_empty(job: Job, infos: Sequence[IndexInfo], planned: Planned, split: st
             return f"has no {lacks}"
     counts = planned.totals["images"] | {"lost": planned.totals["rows"]["lost"]}
     reasons = {key: n for key, n in counts.items() if key not in ("kept", "background", "other_classes")}
-    told = left_out_words(reasons)
+    told = _reasons(lost) if lost else left_out_words(reasons)
     return f"has {plural(objects, 'object')} of these classes, and none can be used" + (f": {told}" if told else "")
 
 
@@ -463,10 +496,12 @@ def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
 
 
 _CURES = {"mixed": "make boxes of all with --set source.options.polygons=boxes",
-          "no_image": "get the image", "many_images": "remove all but one", "vanished": "run again"}
+          "no_image": "get the image", "many_images": "remove all but one", "vanished": "run again",
+          "other_size": "get the image that was labelled, or set source.options.sizes to image (COCO JSON)"}
 _REASONS = {"mixed": "with boxes and polygons in one label file: left out",
             "no_image": "without an image file: left out", "many_images": "with several: the first taken",
-            "vanished": "gone since they were listed: left out"}
+            "vanished": "gone since they were listed: left out",
+            "other_size": "of another size than their label file says: taken"}
 _BAD_IMAGE = "that cannot be used: left out"
 
 

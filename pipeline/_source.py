@@ -198,6 +198,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             if not any(number in classes.lut for classes in job.maps)]
     report.warn_gravely([f"class {name!r} has no object in the source any more; it keeps its number "
                          f"{job.classes.index(name)}, and a build into a new folder drops it" for name in gone])
+    report.warnings += [note for info in infos for note in info.document.get("notes", ())]
     for source, classes in zip(job.sources, job.maps, strict=False):
         for name in (name for name in classes.lacking if name not in gone):
             report.warn_gravely([f"source {source.spec.name} has no class for {name!r}: such objects in its images are "

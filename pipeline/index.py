@@ -192,14 +192,15 @@ def update(
         from pipeline._whole import Whole
 
         same = existing is not None and usable and digest is not None and existing.source_digest == digest
-        whole = Whole(spec, digest, existing.document if same and existing else None)
+        whole = Whole(spec, digest, existing.document if same and existing else None,
+                      [pictures for _, pictures in found.splits])
         images = whole.images
     count = bucket_count(buckets, images, existing.buckets if existing and usable else None)
     if (existing and usable and existing.buckets == count and digest is not None
             and existing.source_digest == digest and _is_whole(directory, count)):
         return existing
     if whole is not None:
-        return _update_whole(whole, directory, found, count, engine, progress, meanwhile)
+        return _update_whole(whole, directory, found, count, engine, progress, keep, meanwhile)
     # Where most of the index stands, few files are read, and processes are not worth their start.
     changed = found.label_files if not usable else 0
     payloads, order = deal(spec, found, count)
@@ -229,18 +230,15 @@ def _sum(summaries: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _update_whole(
-    whole: Whole, directory: str, found: Scan, count: int, engine: Engine, progress: Progress,
+    whole: Whole, directory: str, found: Scan, count: int, engine: Engine, progress: Progress, keep: str | None,
     meanwhile: Callable[[], None] | None,
 ) -> IndexInfo:
     """`update` for a format of which one file holds all labels of a split."""
-    from pipeline._dealing import deal
-
     spec = whole.spec
     _drop_foreign_parts(directory, count)
     with progress.stage("index", whole.images, "images") as step:
-        dealt, _ = deal(spec, found, count, labels=False)
-        tasks = [(bucket, *payload) for bucket, payload in enumerate(zip(dealt, whole.deal(count), strict=True))]
-        function = functools.partial(whole.index_bucket(), directory, count)
+        tasks = list(enumerate(whole.deal(count)))
+        function = functools.partial(whole.index_bucket(), directory, count, keep)
         summaries = {}
         for done in engine.map(function, tasks, files=whole.annotations, first=meanwhile):
             summaries[done.bucket] = done.summary

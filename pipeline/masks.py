@@ -92,7 +92,7 @@ def to_mask(runs: Sequence[int] | Ints, height: int, width: int) -> Bools:
     import numpy as np
 
     lengths = np.asarray(runs, np.int64)
-    if (lengths < 0).any() or lengths.sum() != height * width:
+    if (lengths < 0).any() or (lengths > height * width).any() or lengths.sum() != height * width:
         raise ValueError(f"run lengths add up to {int(lengths.sum())}, not to {height} x {width} pixels")
     inside = np.arange(len(lengths)) % 2 == 1
     return np.repeat(inside, lengths).reshape((height, width), order="F")
@@ -173,11 +173,11 @@ def decompress(text: str | bytes) -> Ints:
     return np.array(counts, np.int64)
 
 
-def outlines(mask: Bools) -> tuple[list[Floats], list[Floats]]:
+def outlines(mask: Bools, most: int | None = None) -> tuple[list[Floats], list[Floats]]:
     """Polygons along the pixels' edges of a mask of shape (height, width): those around its parts, and its holes'.
 
     Each has shape (points, 2), x and y in pixels, corners only; parts that touch by a corner are two. The outer ones
-    less the holes cover exactly the mask's pixels.
+    less the holes cover exactly the mask's pixels. Of a mask with more than `most` polygons there are none.
     """
     import numpy as np
 
@@ -198,15 +198,20 @@ def outlines(mask: Bools) -> tuple[list[Floats], list[Floats]]:
             following.setdefault((x + dx0, y + dy0), []).append((x + dx1, y + dy1))
     outer: list[Floats] = []
     holes: list[Floats] = []
-    while following:
-        loop = _loop(following)
-        (outer if _turns_right(loop) else holes).append(np.array(loop, np.float64) + first)
+    for start in list(following):  # the first that is left would be looked for from the dict's beginning, every time
+        while start in following:
+            loop = _loop(following, start)
+            (outer if _turns_right(loop) else holes).append(np.array(loop, np.float64) + first)
+            if most is not None and len(outer) + len(holes) > most:
+                return [], []
     return outer, holes
 
 
-def _loop(following: dict[tuple[int, int], list[tuple[int, int]]]) -> list[tuple[int, int]]:
-    """Take one closed walk out of `following`; its corners, from the first in the dict on."""
-    start = here = next(iter(following))
+def _loop(
+    following: dict[tuple[int, int], list[tuple[int, int]]], start: tuple[int, int]
+) -> list[tuple[int, int]]:
+    """Take one closed walk out of `following`; its corners, from `start` on."""
+    here = start
     way = (0, 0)
     corners: list[tuple[int, int]] = []
     while True:

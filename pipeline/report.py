@@ -59,7 +59,6 @@ LOSSES = {
     "other_keypoints": "another number of keypoints",
     "no_box": "no box",
     "zero_area": "boxes without area",
-    "out_of_range": "outside of the image",
     "outside": "outside of the image",
     "no_area": "lines and points, which have no area",
     "no_class": "of no class",
@@ -74,6 +73,7 @@ PARTLY = {
     "joined": "objects of several parts, joined to one outline",
     "instance": "objects numbered in their label (person-1), the number taken off",
     "short_part": "objects with parts of too few points, which are left out",
+    "keypoint_outside": "objects with keypoints outside of the image, which count as not labelled",
 }
 
 

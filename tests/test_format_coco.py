@@ -41,10 +41,11 @@ def document(*annotations: Any, images: Sequence[Any] = (image(),), **more: Any)
 def parse(data: Mapping[str, Any] | bytes, task: Task = Task.DETECT) -> tuple[list[dict[str, Any]], list[Any], Any]:
     """Rows, problems and states of a whole document."""
     text = data if isinstance(data, bytes) else json.dumps(data).encode()
-    found = coco.outline(text, task)
-    part = coco.Part(text, found.images, found.annotations, found.image_of, found.labels)
+    found = coco.outline([text], task)
+    images, annotations = ([text[a:b] for a, b in spans.tolist()] for spans in (found.images, found.annotations))
+    part = coco.Part(images, annotations, found.image_of, found.labels)
     parsed = coco.parse(part, task, (2, 3) if task is Task.POSE else None)
-    told = [(reason, detail) for _, reason, detail in found.problems]
+    told = [(reason, detail) for _, reason, detail, _ in found.problems]
     return parsed.rows.to_pylist(), told + [(p.reason, p.detail) for p in parsed.problems], parsed.states
 
 
@@ -67,7 +68,7 @@ LOST: dict[str, tuple[Task, dict[str, Any]]] = {
     "crowd": (Task.DETECT, {"iscrowd": 1}),
     "no_box": (Task.DETECT, {"bbox": None}),
     "zero_area": (Task.DETECT, {"bbox": [1, 1, 0, 5]}),
-    "out_of_range": (Task.DETECT, {"bbox": [95, 10, 20, 20]}),
+    "outside": (Task.DETECT, {"bbox": [105, 10, 20, 20]}),
     "no_polygon": (Task.SEGMENT, {"segmentation": []}),
     "no_keypoints": (Task.POSE, {"keypoints": [0] * 6, "num_keypoints": 0}),
     "other_keypoints": (Task.POSE, {"keypoints": [1, 1, 2], "num_keypoints": 1}),
@@ -101,8 +102,18 @@ def test_a_polygon_however_it_is_written(written: str) -> None:
     assert problems == []
 
 
-@pytest.mark.parametrize("segmentation", [[["1", 2, 3, 4, 5, 6]], [[1, 2, None, 4, 5, 6]], [1, 2, 3, 4, 5, 6], "x", 7,
-                                          [[[1, 2], [3, 4], [5, 6]]], [{"a": 1}]])
+@pytest.mark.parametrize("segmentation", [
+    [["10", 10, "30", "10.0", 30, 30, 10, 30]], [10, 10, 30, 10, 30, 30, 10, 30],
+    [[[10, 10], [30, 10], [30, 30], [10, 30]]],
+    [[10, 10], [30, 10], [30, 30], [10, 30]], "[[10, 10, 30, 10, 30, 30, 10, 30]]"])
+def test_a_polygon_as_tools_write_it(segmentation: Any) -> None:
+    (row,), problems, _ = parse(document(annotation(segmentation=segmentation, bbox=None)), Task.SEGMENT)
+    assert row["tail"] == b" 0.100000 0.200000 0.300000 0.200000 0.300000 0.600000 0.100000 0.600000"
+    assert (row["cx"], row["cy"], row["w"], row["h"]) == pytest.approx((0.2, 0.4, 0.2, 0.4))
+    assert problems == []
+
+
+@pytest.mark.parametrize("segmentation", [[["x", 2, 3, 4, 5, 6]], "x", 7, [{"a": 1}], [1, [2, 3]]])
 def test_a_segmentation_of_another_kind_is_bad_and_spoils_no_other(segmentation: Any) -> None:
     data = document(annotation(segmentation=segmentation), annotation(2, image_id=2), annotation(3, category_id=8),
                     annotation(4, bbox=[0, 0, 5, 5]), images=[image(), image(2, "b.jpg")])
@@ -110,7 +121,7 @@ def test_a_segmentation_of_another_kind_is_bad_and_spoils_no_other(segmentation:
     assert [json.loads(row["raw"])["id"] for row in rows] == [4, 2]
     assert [row["tail"] for row in rows] == [rows[0]["tail"]] * 2
     assert [reason for reason, _ in problems] == ["bad_annotation", "no_such_category"]
-    assert problems[0][1].startswith("annotation 1 is none of COCO")
+    assert problems[0][1].startswith("annotation 1 has the segmentation")
 
 
 @given(st.lists(st.lists(st.floats(0, 1e6).filter(lambda v: v == 0 or v > 1e-3), min_size=6, max_size=12), max_size=5))
@@ -152,14 +163,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no such image": (document(annotation(image_id=7)), "no_such_image"),
     "no image id": (document(annotation(image_id=None)), "no_such_image"),
     "no such category": (document(annotation(category_id=4)), "no_such_category"),
-    "a box of words": (document(annotation(bbox=["1", 2, 3, 4])), "bad_annotation"),
+    "a box of words": (document(annotation(bbox=["x", 2, 3, 4])), "bad_annotation"),
     "a category of words among good ones": (document(annotation(category_id=[3])), "bad_annotation"),
     "no object": (document(17), "no_such_image"),
     "image id twice": (document(images=[image(), image(1, "b.jpg")]), "image_twice"),
-    "stem twice": (document(images=[image(), image(2, "a.png")]), "stem_twice"),
     "no id": (document(images=[image(None)]), "bad_image"),
-    "above": (document(images=[image(1, "../a.jpg")]), "bad_image"),
-    "from the root": (document(images=[image(1, "/etc/a.jpg")]), "bad_image"),
+    "above": (document(images=[image(1, "..")]), "bad_image"),
     "no name": (document(images=[image(1, "")]), "bad_image"),
     "no size": (document(images=[image(width=None)]), "no_size"),
 }
@@ -181,7 +190,7 @@ def test_what_is_bad_is_a_problem(case: str) -> None:
 ])
 def test_what_is_no_coco_json(text: bytes, clause: str) -> None:
     with pytest.raises(ValueError, match=clause):
-        coco.outline(text, Task.DETECT)
+        coco.outline([text], Task.DETECT)
 
 
 @pytest.mark.parametrize(("of_image", "of_annotation"), [(2**53, 2**53), ("7", 7), (7, "7"), ("x-1", "x-1")])
@@ -200,7 +209,7 @@ def test_everything_is_found_however_it_is_written(
     keys = {"i": ("images", images), "a": ("annotations", annotations), "c": ("categories", CATEGORIES)}
     data: dict[str, Any] = {"info": {"images": []}} | dict(keys[o] for o in order) | {"version": 1.50}
     text = (b"\xef\xbb\xbf" if mark else b"") + json.dumps(data, separators=separators).encode()
-    found = coco.outline(text, Task.DETECT)
+    found = coco.outline([text], Task.DETECT)
     assert [json.loads(text[a:b]) for a, b in found.images.tolist()] == images
     assert [json.loads(text[a:b]) for a, b in found.annotations.tolist()] == annotations
     assert [found.stems[i] for i in found.image_of] == [str(owner) for owner in owners]

@@ -69,6 +69,16 @@ class Records:
         rows = self.objects["image"].filter(pc.equal(self.objects["kind"], "caption"))
         return bool(pc.any(pc.equal(self.images["split"].take(rows), split)).as_py())
 
+    def has_masks(self, split: str) -> bool:
+        """Whether an object of `split` that is no crowd is a mask of run lengths."""
+        import pyarrow.compute as pc
+
+        texts = self.objects["text"]
+        crowd = pc.match_substring_regex(texts, r'"iscrowd"\s*:\s*1')
+        masks = pc.and_(pc.match_substring(texts, '"counts"'), pc.invert(crowd))
+        rows = self.objects["image"].filter(masks)
+        return bool(pc.any(pc.equal(self.images["split"].take(rows), split)).as_py())
+
 
 class Exporter(Protocol):
     """What an exporter module offers."""

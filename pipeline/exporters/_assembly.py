@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.exporters import Dataset, Records
+from pipeline.formats._values import category_name
 
 Ints = npt.NDArray[np.int64]
 
@@ -211,7 +212,7 @@ def _categories(dataset: Dataset) -> bytes:
             rest = msgspec.json.decode(text.encode(), type=dict[str, msgspec.Raw])
             for item in _list(rest.get("categories", msgspec.Raw(b"[]"))):
                 fields = msgspec.json.decode(item, type=dict[str, msgspec.Raw])
-                known.setdefault(msgspec.json.decode(fields["name"]), fields)
+                known.setdefault(category_name(msgspec.json.decode(item)) or "", fields)
     made = []
     for number, name in enumerate(dataset.maps[0].names):
         sources = [s for m in dataset.maps for s, new in zip(m.source, m.lut, strict=True) if new == number]

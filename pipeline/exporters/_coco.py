@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline import masks
 from pipeline.exporters import Records
+from pipeline.formats._values import finite, plain, with_numbers
 
 #: What stands before every object, so that those of an image, one after another, are a piece of a JSON list.
 COMMA = b",\n"
@@ -76,23 +77,22 @@ class _Objects:
 
 def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None) -> Records:
     """See `pipeline.exporters.coco.records`."""
-    raws = images["raw"].to_pylist()
     told = [_image(*values) for values in zip(*(images[c].to_pylist() for c in (
         "raw", "stem", "image_path", "width", "height", "key")), strict=True)]
-    own = [text[slice(*at)] if _is_coco_image(raw) else b"" for raw, (text, at) in zip(raws, told, strict=True)]
+    own = [text[slice(*at)] if given else b"" for text, at, given in told]
     pictures = pa.table({
         "key": images["key"],
         "split": images["split"],
-        "text": pa.array([COMMA + text for text, _ in told], pa.binary()),
+        "text": pa.array([COMMA + text for text, *_ in told], pa.binary()),
         "id": pa.array([_number(own_id) for own_id in own], pa.int64()),
-        "id_begin": pa.array([_moved(at, len(COMMA))[0] for _, at in told], pa.int32()),
-        "id_stop": pa.array([_moved(at, len(COMMA))[1] for _, at in told], pa.int32()),
+        "id_begin": pa.array([_moved(at, len(COMMA))[0] for _, at, _ in told], pa.int32()),
+        "id_stop": pa.array([_moved(at, len(COMMA))[1] for _, at, _ in told], pa.int32()),
     })
     objects = _Objects()
     _annotations(objects, rows, images, own, keypoints)
     for place, text in enumerate(images["captions"].to_pylist()):
         for raw in msgspec.json.decode(text, type=list[msgspec.Raw]) if text else ():
-            caption = bytes(raw)
+            caption = with_numbers(bytes(raw))
             spans = _spans(caption)
             objects.add(place, "caption", caption, spans["id"], spans["image_id"], own[place])
     table = objects.table()
@@ -101,31 +101,44 @@ def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None)
 
 
 def _image(raw: bytes | None, stem: str, path: str | None, width: int | None, height: int | None, key: str
-           ) -> tuple[bytes, Span]:
-    """The JSON object of an image and where its id stands in it.
+           ) -> tuple[bytes, Span, bool]:
+    """The JSON object of an image, where its id stands in it, and whether the source gave that.
 
     Its file name is that below the split's folder; of several sources the stem begins with the folder of its own.
     """
     suffix = path[path.rfind(".") :] if path is not None else ""
-    name = stem + suffix
-    if not _is_coco_image(raw):
-        data = {"id": 0, "file_name": name or key, "width": width, "height": height}
-        if raw is not None:  # what a format tells of an image beside its size
-            data |= {k: v for k, v in msgspec.json.decode(raw).items() if k not in data}
-        return _encode(data), (6, 7)
-    found = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    said = msgspec.json.decode(found["file_name"])
-    if suffix and said != name:
-        found["file_name"] = msgspec.Raw(msgspec.json.encode(name))
-        raw = msgspec.json.encode(found)
-    elif not suffix and said.rpartition(".")[0] != stem:
-        found["file_name"] = msgspec.Raw(msgspec.json.encode(f"{stem}.{said.rpartition('.')[2]}"))
-        raw = msgspec.json.encode(found)
-    return raw, _spans(raw)["id"]
+    fields = _fields(raw) if raw is not None else {}
+    if "id" not in fields or raw is None:
+        data = {"id": 0, "file_name": stem + suffix or key, "width": width, "height": height}
+        # what a format tells of an image beside its size
+        data |= {k: msgspec.json.decode(v) for k, v in fields.items() if k not in data}
+        return _encode(data), (6, 7), False
+    said = _decoded(fields.get("file_name"))
+    name = stem + suffix if suffix else f"{stem}.{said.rpartition('.')[2]}" if isinstance(said, str) else stem
+    wanted = {"file_name": name, "width": width, "height": height}
+    changed = {k: msgspec.Raw(_encode(v)) for k, v in wanted.items() if v is not None and _decoded(fields.get(k)) != v}
+    text = msgspec.json.encode(fields | changed) if changed or not _is_json(raw) else raw
+    return text, _spans(text)["id"], True
 
 
-def _is_coco_image(raw: bytes | None) -> TypeGuard[bytes]:
-    return raw is not None and b'"file_name"' in raw
+def _fields(raw: bytes) -> dict[str, msgspec.Raw]:
+    """The members of an object, each as it is written; what JSON does not know (NaN) is null."""
+    try:
+        return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return msgspec.json.decode(msgspec.json.encode(finite(plain(raw))), type=dict[str, msgspec.Raw])
+
+
+def _is_json(raw: bytes) -> bool:
+    try:
+        msgspec.json.decode(raw, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def _decoded(value: msgspec.Raw | None) -> Any:
+    return msgspec.json.decode(value) if value is not None else None
 
 
 def _annotations(
@@ -140,6 +153,7 @@ def _annotations(
         raws[i] = text
     for where, new, raw in zip(place, category, raws, strict=True):
         assert raw is not None
+        raw = with_numbers(raw)  # noqa: PLW2901
         spans = _spans(raw)
         if spans["category_id"] == (0, 0):  # a format without such ids: they come first
             head = b'{"id":0,"image_id":0,"category_id":%d,' % new
@@ -157,8 +171,8 @@ def _spans(raw: bytes) -> dict[str, Span]:
     """Where the values of id, image_id and category_id stand in an object; (0, 0) for one that it does not have."""
     found = {m[1].decode(): m.span(2) for m in _IDS.finditer(raw)}
     names = ("id", "image_id", "category_id")
-    # A key within a value of another, or one that stands there twice, would be found too: then it is asked exactly.
-    if len(found) < 3 or sum(raw.count(b'"%s"' % name.encode()) for name in names) != 3:
+    # A key within a value of another, or a duplicate, would be found too: then it is asked exactly.
+    if len(found) < 3 or raw.count(b"{") > 1 or sum(raw.count(b'"%s"' % name.encode()) for name in names) != 3:
         values = _ids(raw)
         base = _address(raw)
         found = {}
@@ -215,5 +229,5 @@ def _rounded(values: Sequence[float]) -> list[float]:
     return [round(float(v), 3) for v in values]
 
 
-def _encode(data: dict[str, Any]) -> bytes:
+def _encode(data: Any) -> bytes:
     return msgspec.json.encode(data)

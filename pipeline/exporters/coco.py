@@ -33,6 +33,7 @@ def fragment(rows: pa.Table, images: pa.Table) -> pa.Table:
     from pipeline import schema
     from pipeline.exporters import yolo
 
+    images = _as_named(images)
     del rows  # they are in one file with those of all buckets
     return yolo.pictures(images) if "mark" in images.column_names else schema.wanted().empty_table()
 
@@ -45,7 +46,20 @@ def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None)
     """
     from pipeline.exporters import _coco  # needs NumPy and Arrow
 
-    return _coco.records(rows, images, keypoints)
+    return _coco.records(rows, _as_named(images), keypoints)
+
+
+def _as_named(images: pa.Table) -> pa.Table:
+    """`images` with the stem that their file has: where two have the same one, that of the later is its whole name."""
+    import pyarrow.compute as pc
+
+    stem, path = images["stem"].combine_chunks(), images["image_path"].combine_chunks()
+    name = pc.replace_substring_regex(path, r"^.*/", "")
+    whole = pc.fill_null(pc.equal(pc.replace_substring_regex(stem, r"^.*/", ""), name), False)
+    if not pc.any(whole).as_py():
+        return images
+    stem = pc.if_else(whole, pc.replace_substring_regex(stem, r"\.[^./]*$", ""), stem)
+    return images.set_column(images.schema.get_field_index("stem"), images.schema.field("stem"), stem)
 
 
 def assemble(dataset: Dataset, parts: Sequence[Records] = ()) -> dict[str, bytes | Iterable[bytes]]:
@@ -59,7 +73,8 @@ def assemble(dataset: Dataset, parts: Sequence[Records] = ()) -> dict[str, bytes
         if any(part.has_captions(split) for part in parts):
             files[f"annotations/captions_{split}.json"] = _assembly.json_file(dataset, parts, split, "caption")
     files["mmdetection.py"] = _mmdetection(dataset, kind)
-    files["detectron2_datasets.py"] = _detectron2(dataset, kind)
+    with_masks = [split for split in dataset.splits if any(part.has_masks(split) for part in parts)]
+    files["detectron2_datasets.py"] = _detectron2(dataset, kind, with_masks)
     return files
 
 
@@ -81,6 +96,14 @@ def _mmdetection(dataset: Dataset, kind: str) -> bytes:
         held = split if split in files else "val" if split == "test" and "val" in files else None
         if held is not None:
             lines.append(f"# {split}_dataloader = dict(dataset=_base_.subset_{held})")
+        if split == "train" and held is not None:
+            lines += ["#   or, where that config wraps its training set (YOLOX, SSD, CenterNet, large scale jitter):",
+                      "#   train_dataloader = dict(dataset=dict(dataset=_base_.subset_train))"]
+        if split == "val" and held is None:
+            lines += ["# This dataset has no val split; to train without one:",
+                      "# val_dataloader = val_evaluator = val_cfg = None"]
+        if split == "test" and held is None:
+            lines.append("# test_dataloader = test_evaluator = test_cfg = None")
         if held is not None and split != "train":
             lines.append(f"# {split}_evaluator = dict(ann_file=_base_.subset_{held}_annotations)")
     lines += ["# model = ...  # num_classes where the model has it, as in roi_head=dict(bbox_head=dict(num_classes="
@@ -93,14 +116,16 @@ def _mmdetection(dataset: Dataset, kind: str) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _detectron2(dataset: Dataset, kind: str) -> bytes:
-    """Lines that register the dataset with detectron2.
+def _detectron2(dataset: Dataset, kind: str, with_masks: Sequence[str]) -> bytes:
+    """Lines that register the dataset with detectron2, which must be told of the splits `with_masks` of run lengths.
 
     https://detectron2.readthedocs.io/en/latest/tutorials/datasets.html
     """
     root = dataset.root.rstrip("/")
     absolute = dataset.yaml == "absolute"
     lines = ["# Made by coco-diy; a build writes it anew. Run it before training, as in `import detectron2_datasets`.",
+             *([f"# Objects of {' and '.join(with_masks)} are masks (run lengths), which detectron2 reads with",
+                '# cfg.INPUT.MASK_FORMAT = "bitmask"'] if with_masks else []),
              "from pathlib import Path", "",
              "from detectron2.data.datasets import register_coco_instances", "",
              f"root = {f'Path({python_literal(root)})' if absolute else 'Path(__file__).resolve().parent'}"]

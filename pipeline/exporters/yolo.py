@@ -1,7 +1,8 @@
 """The YOLO layout: ``labels/<split>/<stem>.txt`` beside ``images/<split>/<stem>.<suffix>``, and a training YAML.
 
 Trainers find a label file by replacing the last ``/images/`` of an image's path by ``/labels/`` and the suffix by
-``.txt`` (Ultralytics `img2label_paths`), so stems and subfolders are kept as they are.
+``.txt`` (Ultralytics `img2label_paths`), so stems and subfolders are kept as they are, but for a subfolder called
+``images``: it is ``images_`` here.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def fragment(rows: pa.Table, images: pa.Table) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    images = _mappable(images)
     split = images["split"].combine_chunks()
     stem = images["stem"].combine_chunks()
     image_of_row = pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks())
@@ -58,6 +60,16 @@ def fragment(rows: pa.Table, images: pa.Table) -> pa.Table:
         objects=_objects(image_of_row, rows["class_id"].to_numpy(), images.num_rows),
     )
     return pa.concat_tables([labels, pictures(images)]) if "mark" in images.column_names else labels
+
+
+def _mappable(images: pa.Table) -> pa.Table:
+    """`images` with stems from whose path trainers find the label file."""
+    import pyarrow.compute as pc
+
+    stem = images["stem"].combine_chunks()
+    for _ in range(2):  # a match takes the slash that the next one begins with
+        stem = pc.replace_substring_regex(stem, r"(^|/)images/", r"\1images_/")
+    return images.set_column(images.schema.get_field_index("stem"), images.schema.field("stem"), stem)
 
 
 def pictures(images: pa.Table) -> pa.Table:

@@ -6,18 +6,23 @@ beside them. What becomes of what people's files hold:
 ======================================= ==========================================================================
 found                                   outcome
 ======================================= ==========================================================================
-ids up to 2^53, ids as text             taken; an annotation may write its image's id as text, or the other way round
-two images of one id, or of one stem    the first is taken, the others are bad
-an annotation of no image               bad; so is one of no category, or whose values have another type
+numbers and ids as text, "false", NaN   taken, see `formats._values`; NaN where a number is needed: bad
+an image by another path, or a URL      found, see `formats._image_names`; where two files fit: bad
+several ids of one image                one image with the objects of all, told
+one id of several images                bad: whose its objects are is not known
+two images of one stem (a.jpg, a.png)   two images: the label file of the later one is called by its whole name
+no width and height                     those of the image file; bad where that does not tell
+an annotation of no image               bad; so is one of no category
 two annotations of one id               both taken; in COCO JSON the second gets a new id
-``iscrowd``                             in no row (``crowd``); kept in COCO JSON
-no box, a box without area              in no row (``no_box``, ``zero_area``); kept in COCO JSON
-far beyond the image (more than 1 %)    in no row (``out_of_range``), for a trainer would drop the whole image; kept
+``iscrowd``                             in no row (``crowd``) but with ``crowd: keep``; kept in COCO JSON
+no box, a box without area              detect, pose: in no row (``no_box``, ``zero_area``); kept in COCO JSON
+cut by the image's edge (more than 1 %) clipped to it (``clipped``); wholly beyond: in no row (``outside``); kept
 segment: ``[]``, nothing of 3 points    in no row (``no_polygon``); kept in COCO JSON
 segment: some parts below 3 points, or  the other parts are the row (``short_part``); kept in COCO JSON
 of an odd count of numbers
 segment: RLE, as a list or compressed   the outline of its pixels, holes filled (``holes``); kept in COCO JSON
 pose: ``num_keypoints`` 0               in no row (``no_keypoints``), as in Ultralytics' own labels; kept
+pose: a keypoint with v = 0             0 0 0; one beyond the image as well (``keypoint_outside``)
 ======================================= ==========================================================================
 
 What is bad is a problem with a sentence; what is in no row is counted. Several polygons of one object are joined as
@@ -35,16 +40,16 @@ from pydantic import ConfigDict, Field
 from pipeline.schema import Task
 
 if TYPE_CHECKING:
-    import mmap
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
 
     from pipeline.formats import Parsed
+    from pipeline.formats._image_names import ImageNames
+    from pipeline.pictures import Picture
 
     Ints = npt.NDArray[np.int64]
-    Bytes = bytes | mmap.mmap
 
 SUFFIX = ".json"
 TASKS = frozenset(Task)
@@ -58,17 +63,23 @@ class Options(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     numbers: Literal["%.6f", "%g"] = Field("%.6f", description="how coordinates are written in label rows")
+    crowd: Literal["drop", "keep"] = Field("drop", description="whether objects with iscrowd are in no row, or are "
+                                           "objects like others (CVAT calls every brush mask a crowd)")
+    sizes: Literal["file", "image"] = Field("file", description="whose width and height count: image asks each one, "
+                                            "and scales the objects of one that was scaled after it was labelled")
 
 
 @dataclass
 class Outline:
     """Where everything lies in a file, found in one pass; nothing of it is decoded but what images are called.
 
-    `images` and `annotations` are spans, shape (n, 2): begin and end in the file. `stems` are the images' paths without
-    suffix, `paths` with it; `image_of` is the place of each annotation's image in `images`. Images and annotations that
-    cannot be used are left out and stand in `problems`, as (stem or "", counted word, clause). `names` are the fields
-    of `classes.Names`, in the order of the category ids; `labels` the category names by id. `rest` is the file without
-    its images and annotations. `places` are those of the images by id.
+    `images` and `annotations` are spans, shape (n, 2): begin and end in the file. `stems` are unique, `paths` those of
+    the images below their folder (empty: there is none), `said` what the file calls them; `image_of` is the place of
+    each annotation's image in `images`. Images and annotations that cannot be used are left out and stand in
+    `problems`, as (path or "", counted word, clause, lost annotations); `lost_with` is the place there by image id.
+    `doubtful` are places of images of which it is not known whether they have objects. `names` are the fields of
+    `classes.Names`, in the order of the category ids; `labels` the category names by id. `rest` is the file without
+    its images and annotations. `places` are those of the images by id. `notes` are sentences for the user.
     """
 
     images: Ints
@@ -76,11 +87,15 @@ class Outline:
     image_of: Ints
     stems: list[str]
     paths: list[str]
+    said: list[str]
     places: dict[Any, int] = field(default_factory=dict)
     labels: dict[int | str, str] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=dict)
     rest: bytes = b"{}"
-    problems: list[tuple[str, str, str]] = field(default_factory=list)
+    problems: list[tuple[str, str, str, int]] = field(default_factory=list)
+    lost_with: dict[Any, int] = field(default_factory=dict)
+    doubtful: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def forget(self) -> None:
         """Let go of what is as large as the file has objects."""
@@ -88,22 +103,23 @@ class Outline:
 
         self.images = self.annotations = np.zeros((0, 2), np.int64)
         self.image_of = np.zeros(0, np.int64)
-        self.stems, self.paths = [], []
+        self.stems, self.paths, self.said = [], [], []
 
 
 @dataclass
 class Part:
-    """Some images of a file with their annotations: spans as in `Outline`, `image_of` is a place in these `images`.
+    """Some images of a file with their annotations, each as it is written; `image_of` is a place in these `images`.
 
-    `data` is the file, and `captions` are (its file, spans, places in `images`). Slices of files are bytes.
+    `captions` are the image's caption annotations, and places in `images`. `picture` is asked for the image at a place
+    where the file does not say how large it is.
     """
 
-    data: Bytes
-    images: Ints
-    annotations: Ints
+    images: Sequence[bytes]
+    annotations: Sequence[bytes]
     image_of: Ints
     labels: Mapping[int | str, str]
-    captions: tuple[Bytes, Ints, Ints] | None = None
+    captions: tuple[Sequence[bytes], Ints] | None = None
+    picture: Callable[[int], Picture | None] | None = None
 
 
 def layout(folder: str, task: Task) -> dict[str, str]:
@@ -112,25 +128,25 @@ def layout(folder: str, task: Task) -> dict[str, str]:
     return {"annotations": f"annotations/{kind}_{folder}.json", "images": folder}
 
 
-def outline(data: Bytes, task: Task) -> Outline:
-    """Look through a whole file in one pass; `data` may be a mapped file.
+def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None = None) -> Outline:
+    """Look through a whole file, which comes in `pieces`, in one pass; `names` are the images that are there.
 
-    Raises `ValueError`, a clause, for what is no COCO JSON at all.
+    Raises `Malformed` (a `ValueError` that is a clause) for what is no COCO JSON at all.
     """
     from pipeline.formats import _outline  # needs NumPy, which a rebuild with nothing to do never loads
 
-    return _outline.outline(data, task)
+    return _outline.outline(pieces, task, names)
 
 
-def captions(data: Bytes, of: Outline) -> tuple[Ints, Ints]:
-    """Captions in the file `data` for the images of another: spans, and places in its images.
+def captions(pieces: Iterable[bytes], of: Outline) -> tuple[Ints, Ints]:
+    """Captions in a file for the images of another: spans, and places in its images.
 
-    A captions file often has more images than the other; what belongs to those is passed over. Raises `ValueError` as
+    A captions file often has more images than the other; what belongs to those is passed over. Raises `Malformed` as
     `outline` does.
     """
     from pipeline.formats import _outline
 
-    return _outline.captions(data, of)
+    return _outline.captions(pieces, of)
 
 
 def parse(
@@ -142,4 +158,4 @@ def parse(
     """
     from pipeline.formats import _coco
 
-    return _coco.parse(part, task, keypoints, Options.model_validate(options or {}).numbers)
+    return _coco.parse(part, task, keypoints, Options.model_validate(options or {}))

@@ -20,7 +20,7 @@ from pipeline.storage._http import HttpFolder, RemoteZip, is_web
 from pipeline.storage._kept import drop_kept
 from pipeline.storage._listing import ODD, Listing
 from pipeline.storage._local import LocalFolder
-from pipeline.storage._location import Asked, Buffer, Fetched, Fingerprint, Location, Peeked, Results
+from pipeline.storage._location import Asked, Fetched, Fingerprint, Location, Peeked, Results
 from pipeline.storage._members import is_page
 from pipeline.storage._options import options_beside
 from pipeline.storage._pieces import write_pieces, write_zip
@@ -40,7 +40,6 @@ __all__ = [
     "SETTLE_NS",
     "WEB_SCHEMES",
     "Asked",
-    "Buffer",
     "Fetched",
     "Fingerprint",
     "Limits",

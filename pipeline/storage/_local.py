@@ -11,7 +11,7 @@ from pipeline.errors import StorageError
 from pipeline.storage import _arriving, _listing, _locks, _reading, _writing
 from pipeline.storage._base import local_path
 from pipeline.storage._listing import Listing
-from pipeline.storage._location import Buffer, Fetched, Fingerprint, Location, Peeked, Results
+from pipeline.storage._location import Fetched, Fingerprint, Location, Peeked, Results
 from pipeline.storage._root import Root
 from pipeline.storage._traits import Traits, traits_of
 
@@ -99,9 +99,9 @@ class LocalFolder(Location):
         """See `Location.read_many`; the numbers are those of the very file that was read."""
         return _reading.read_many(self.local, paths, limit, room)
 
-    def mapped(self, path: str) -> Buffer:
-        """See `Location.mapped`."""
-        return _reading.mapped(self._at(path))
+    def read_spans(self, path: str, spans: Sequence[tuple[int, int]]) -> Sequence[bytes]:
+        """See `Location.read_spans`."""
+        return _reading.read_spans(self._at(path), spans)
 
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """See `Location.fetch_many`; in the given order."""

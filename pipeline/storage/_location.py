@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,10 +14,6 @@ from pipeline.storage._traits import Traits
 from pipeline.storage._web import Limits
 
 T = TypeVar("T")
-
-#: The bytes of a file: slices of either are bytes.
-Buffer = bytes | mmap.mmap
-
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -190,9 +185,9 @@ class Location:
         """The bytes of one file, or None where it is not there."""
         raise self._cannot("be read")
 
-    def mapped(self, path: str) -> Buffer:
-        """One large file as bytes that are read when they are looked at, and are no memory of this process's own."""
-        raise self._cannot("be mapped; a file that holds all labels must lie in a folder of this machine")
+    def read_spans(self, path: str, spans: Sequence[tuple[int, int]]) -> Sequence[bytes]:
+        """Small parts of one large file, by the hundred thousand, each from one byte up to another, in order."""
+        raise self._cannot("be read in parts; a file that holds all labels must lie in a folder of this machine")
 
     def read_many(
         self, paths: Sequence[str], limit: int, room: int | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import math
-import mmap
 import os
 import stat
 import struct
@@ -15,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.errors import StorageError
 from pipeline.stop import STOP, check_stop
 from pipeline.storage._base import SETTLE_NS, storage_error
-from pipeline.storage._location import Buffer, Fetched, Fingerprint, Peeked
+from pipeline.storage._location import Fetched, Fingerprint, Peeked
 from pipeline.tally import count_file
 
 #: A file larger than this is no image.
@@ -23,6 +22,8 @@ MAX_BYTES = 1 << 30
 NOT_READ = "is a pipe or a device, and such are not read"
 #: Without waiting for whoever writes to a pipe.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+#: Spans that are read between two looks at whether the run is to stop.
+_SPANS = 4096
 
 
 def read_many(
@@ -196,15 +197,20 @@ def _reason(error: OSError, path: str) -> str:
     return NOT_READ if error.errno == errno.ENODEV else os.strerror(error.errno or 0)
 
 
-def mapped(path: str) -> Buffer:
-    """See `Location.mapped`."""
+def read_spans(path: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+    """See `Location.read_spans`."""
+    pread, found = os.pread, []
     try:
-        with open(open_file(path), "rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except ValueError:  # an empty file cannot be mapped
-        return b""
+        with open(open_file(path), "rb", buffering=0) as file:
+            fd = file.fileno()
+            for begin in range(0, len(spans), _SPANS):
+                check_stop()
+                found += [pread(fd, stop - start, start) for start, stop in spans[begin : begin + _SPANS]]
     except OSError as error:
         raise storage_error(error, path, "read") from None
+    if any(len(data) != stop - start for data, (start, stop) in zip(found, spans, strict=True)):
+        raise StorageError(f"{path}: became shorter while it was read; run again")
+    return found
 
 
 def peek_many(root: str, paths: Sequence[str], head: int, tail: int) -> Iterator[Peeked]:

@@ -1,0 +1,341 @@
+"""A JSON object whose arrays have millions of elements, read a piece at a time. Part of `formats`.
+
+Elements are found, not decoded: a chunk of text that ends between two of them is one call of the decoder, which says
+where each lies. Text that the decoder refuses (NaN, as Python writes it, or a mistake in one element) is cut by its
+brackets and strings alone, so that what is wrong with one element is told of that element.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+#: Bytes of one element, or of a member that is no array of ours.
+MAX_VALUE = 256 << 20
+_BLANKS = b" \t\r\n"
+#: A string, a bracket, or the beginning of a string that does not end here.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]|"', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_SCALAR = re.compile(rb'[^\s,:"\[\]{}]+')
+_AFTER_BLANKS = re.compile(rb"[^ \t\r\n]")
+_MERGE = re.compile(rb"^(?:<<<<<<<|=======|>>>>>>>)(?=[ \r\n]|$)", re.MULTILINE)
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class Malformed(ValueError):  # noqa: N818 - a clause of a sentence, not a fault
+    """A clause that says what is wrong with a file, and the `line` (from 1) where that is known."""
+
+    def __init__(self, clause: str, line: int | None = None) -> None:
+        super().__init__(clause)
+        self.line = line
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Elements of the array `member`, one after another; the first of them is number `first`.
+
+    `text` is a JSON list of them; `spans`, shape (n, 2), are begin and end in the file, which holds `text` from byte
+    `base` on (but for its first and last byte). `line` is that of the first element.
+    """
+
+    member: str
+    first: int
+    text: bytes
+    base: int
+    spans: Ints
+    line: int
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def element(self, number: int) -> bytes:
+        """The text of element `number` of this chunk."""
+        begin, stop = (self.spans[number] - self.base).tolist()
+        return self.text[begin:stop]
+
+    def line_of(self, number: int) -> int:
+        """The line (from 1) on which element `number` of this chunk begins."""
+        return self.line + self.text.count(b"\n", 0, int(self.spans[number, 0]) - self.base)
+
+
+def merge_mark(text: bytes) -> int | None:
+    """The line (from 1) of the first mark that a merge of git left in `text`; None where there is none."""
+    found = _MERGE.search(text)
+    return text.count(b"\n", 0, found.start()) + 1 if found else None
+
+
+class LargeObject:
+    """A JSON object in `pieces`; of its members `arrays` are handed on in chunks, all others are small and kept.
+
+    `rest` has the other members, each as it is written, once all `chunks` were taken.
+    """
+
+    def __init__(self, pieces: Iterable[bytes], arrays: Collection[str]) -> None:
+        self._pieces, self._arrays = iter(pieces), arrays
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._text, self._at, self._base, self._line = b"", 0, 0, 1
+        self.rest: dict[str, bytes] = {}
+        #: The arrays that were found.
+        self.found: set[str] = set()
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All elements of the arrays, in order; an array that comes again begins with element 0 again.
+
+        Raises `Malformed` for what is no JSON object in UTF-8.
+        """
+        self._more()
+        if self._text.startswith(_WIDE):
+            raise Malformed("is UTF-16 text; save it as UTF-8")
+        self._at = len(codecs.BOM_UTF8) if self._text.startswith(codecs.BOM_UTF8) else 0
+        begin = self._next("is not JSON (it is empty)")
+        if begin != b"{":
+            raise self._wrong("is JSON, but no COCO dataset: it begins with a list or a text, not with an object"
+                              if begin in (b"[", b'"') else "is not JSON")
+        self._at += 1
+        following = self._next()
+        while following != b"}":
+            yield from self._member()
+            following = self._next()
+            if following == b",":
+                self._at += 1
+                if self._next() != b'"':
+                    raise self._wrong("is not JSON: a comma is followed by no key")
+            elif following != b"}":
+                raise self._wrong("is not JSON: a comma is missing")
+        self._at += 1
+        while self._more():
+            pass
+        if (more := _AFTER_BLANKS.search(self._text, self._at)) is not None:
+            self._at = more.start()
+            raise self._wrong("has more after the end of its JSON")
+
+    def _member(self) -> Iterator[Chunk]:
+        key = self._value()
+        try:
+            name = msgspec.json.decode(key, type=str)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise self._wrong("is not JSON: a key is no text") from None
+        if self._next() != b":":
+            raise self._wrong(f"is not JSON: the key {name!r} is followed by no colon")
+        self._at += 1
+        if name in self._arrays and self._next() == b"[":
+            self._at += 1
+            self.found.add(name)
+            yield from self._array(name)
+        else:
+            self.rest[name] = self._value()
+
+    def _array(self, name: str) -> Iterator[Chunk]:
+        count = 0
+        if self._next() == b"]":
+            self._at += 1
+            yield Chunk(name, 0, b"[]", self._base + self._at, np.zeros((0, 2), np.int64), self._here())
+            return
+        while True:
+            chunk = self._some(name, count)
+            count += len(chunk)
+            yield chunk
+            following = self._next()
+            self._at += 1
+            if following == b"]":
+                return
+            if following != b",":
+                self._at -= 1
+                raise self._wrong(f"is not JSON: {name}[{count - 1}] is followed by neither a comma nor a bracket")
+
+    def _some(self, name: str, count: int) -> Chunk:
+        """As many whole elements from here on as are at hand, one at least."""
+        while True:
+            self._next()
+            begin = self._at
+            stop = _last_boundary(self._text, begin)
+            if stop > begin:
+                text = b"".join((b"[", memoryview(self._text)[begin:stop], b"]"))
+                try:
+                    raws = _raws(text)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    pass  # the array ends before, the boundary is one of a nested list, or there is a mistake
+                else:
+                    base = self._base + begin - 1
+                    made = Chunk(name, count, text, base, _spans(raws, text) + base, self._here())
+                    self._at = stop
+                    return made
+            edges = list(_elements(self._text, begin))
+            if edges:
+                base = self._base + begin - 1
+                text = b"[" + self._text[begin : edges[-1][1]] + b"]"
+                made = Chunk(name, count, text, base, np.array(edges, np.int64) + self._base, self._here())
+                self._at = edges[-1][1]
+                return made
+            if self._text[begin : begin + 1] in (b",", b"]", b"}", b":"):
+                raise self._wrong(f"is not JSON: {name}[{count}] is missing")
+            if not self._more():
+                raise self._wrong(f"is not JSON (cut short: {name}[{count}] does not end)")
+
+    def _value(self) -> bytes:
+        """The value that begins here, which ends before a comma or a bracket."""
+        self._next()
+        while (stop := _stop(self._text, self._at)) < 0 or stop == len(self._text):
+            if not self._more():
+                if stop > 0:
+                    break
+                raise self._wrong("is not JSON (cut short: its last value does not end)")
+        if stop == self._at:
+            raise self._wrong("is not JSON: a value is missing")
+        value = self._text[self._at : stop]
+        self._at = stop
+        return value
+
+    def _next(self, otherwise: str = "is not JSON (cut short: its last bracket is missing)") -> bytes:
+        """The next byte that is no blank, which is then the one at hand."""
+        while (found := _AFTER_BLANKS.search(self._text, self._at)) is None:
+            self._at = len(self._text)
+            if not self._more():
+                raise self._wrong(otherwise)
+        self._at = found.start()
+        return found[0]
+
+    def _more(self) -> bool:
+        """Double what is at hand beyond the place where we are; False at the end of the file."""
+        rest = len(self._text) - self._at
+        if rest > MAX_VALUE:
+            raise self._wrong(f"has a value of more than {MAX_VALUE >> 20} MiB")
+        parts: list[bytes] = []
+        while sum(map(len, parts)) <= rest and (piece := next(self._pieces, None)) is not None:
+            self._check(piece, parts)
+            parts.append(piece)
+        if not parts:
+            self._check(b"", parts, final=True)
+            return False
+        if b"\n" in self._text:  # most files are one line, and that is told faster than counted
+            self._line += self._text.count(b"\n", 0, self._at)
+        self._base += self._at
+        self._text = b"".join([memoryview(self._text)[self._at :], *parts])
+        self._at = 0
+        return True
+
+    def _check(self, piece: bytes, before: list[bytes], *, final: bool = False) -> None:
+        """Raise `Malformed` for what is not UTF-8."""
+        if piece.isascii() and not final and not self._decoder.getstate()[0]:
+            return
+        try:
+            self._decoder.decode(piece, final)
+        except UnicodeDecodeError as error:
+            if not self._base and not before and not self._text and piece.startswith(_WIDE):
+                raise Malformed("is UTF-16 text; save it as UTF-8") from None
+            lines = sum(part.count(b"\n") for part in (self._text, *before, piece[: error.start]))
+            raise Malformed("is not UTF-8 text; save it as UTF-8", self._line + lines) from None
+
+    def _here(self) -> int:
+        return self._line + (self._text.count(b"\n", 0, self._at) if self._at else 0)
+
+    def _wrong(self, clause: str) -> Malformed:
+        """The error of what stands here; the marks of a merge are its cause where there are any."""
+        here = self._here()
+        line = merge_mark(self._text)
+        for _ in range(8):  # the mark may have begun only
+            if line is not None or not self._more():
+                break
+            line = merge_mark(self._text)
+        if line is not None:
+            return Malformed("holds the marks of a merge (<<<<<<<, =======, >>>>>>>); resolve it, or check the file "
+                             "out again", self._line + line - 1)
+        return Malformed(clause, here if here > 1 else None)  # most files are one line
+
+
+def _last_boundary(text: bytes, begin: int) -> int:
+    """Where the last object ends that is followed by a comma and another object; `begin` where none is."""
+    place = len(text)
+    for _ in range(64):
+        place = text.rfind(b"{", begin + 1, place)
+        if place < 0:
+            return begin
+        comma = _last_of(text, begin, place)
+        if text[comma : comma + 1] == b",":
+            brace = _last_of(text, begin, comma)
+            if text[brace : brace + 1] == b"}":
+                return brace + 1
+    return begin
+
+
+def _last_of(text: bytes, begin: int, stop: int) -> int:
+    """The place of the last byte before `stop` that is no blank."""
+    stop -= 1
+    while stop > begin and text[stop] in _BLANKS:
+        stop -= 1
+    return stop
+
+
+def _elements(text: bytes, at: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of each element from `at` on that is whole, by brackets and strings alone."""
+    while True:
+        stop = _stop(text, at)
+        if stop <= at or stop == len(text):  # what ends with the text may go on
+            return
+        yield at, stop
+        comma = _AFTER_BLANKS.search(text, stop)
+        if comma is None or comma[0] != b",":
+            return
+        following = _AFTER_BLANKS.search(text, comma.end())
+        if following is None:
+            return
+        at = following.start()
+
+
+def _stop(text: bytes, at: int) -> int:
+    """Where the value that begins at `at` ends; -1 where it does not."""
+    if text[at] in b"[{":
+        depth = 0
+        for found in _STRUCTURE.finditer(text, at):
+            first = text[found.start()]
+            if first in b"[{":
+                depth += 1
+            elif first in b"]}":
+                depth -= 1
+                if not depth:
+                    return found.end()
+            elif found.end() - found.start() == 1:
+                return -1
+        return -1
+    pattern = _STRING if text[at] == 34 else _SCALAR
+    value = pattern.match(text, at)
+    return value.end() if value is not None else -1 if text[at] == 34 else at
+
+
+def _spans(raws: list[msgspec.Raw], text: bytes) -> Ints:
+    """Begin and end in `text` of the values that were found in it."""
+    base = _address(text)
+    lengths = np.fromiter([len(memoryview(raw)) for raw in raws], np.int64, len(raws))
+    first = _address(raws[0]) - base
+    if len(raws) > 1:
+        # Nearly all files have the same bytes between any two values. That is checked, and saves asking each of them.
+        gap = _address(raws[1]) - base - first - int(lengths[0])
+        begin = first + np.cumsum(lengths + gap) - lengths - gap
+        if int(begin[-1]) == _address(raws[-1]) - base and _all_apart(text, begin, lengths, gap):
+            return np.stack([begin, begin + lengths], axis=1)
+    begin = np.fromiter((_address(raw) for raw in raws), np.int64, len(raws)) - base
+    return np.stack([begin, begin + lengths], axis=1)
+
+
+def _all_apart(data: bytes, begin: Ints, lengths: Ints, gap: int) -> bool:
+    """Whether every value is followed by the same `gap` bytes: a comma and blanks."""
+    text = np.frombuffer(data, np.uint8)
+    first_stop = int(begin[0] + lengths[0])
+    between = text[first_stop : first_stop + gap]
+    stops = (begin + lengths)[:-1]
+    return all(bool((text[stops + i] == between[i]).all()) for i in range(gap)) and bool(
+        (text[begin] == text[begin[0]]).all())
+
+
+def _address(value: Any) -> int:
+    return int(np.frombuffer(value, np.uint8).__array_interface__["data"][0])
