@@ -6,12 +6,11 @@ names of parts are digests, or a sentence says which file is not to be believed.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline import exporters, schema
+from pipeline import schema
 from pipeline.errors import TargetError
 
 if TYPE_CHECKING:
@@ -35,11 +34,9 @@ def is_part(value: object) -> bool:
     return value is None or (isinstance(value, str) and _PART.fullmatch(value) is not None)
 
 
-@functools.cache
-def _layout() -> str:
-    """The pattern of paths below the folders of all layouts."""
-    folders = sorted({folder for name in exporters.available() for folder in exporters.load(name).FOLDERS})
-    return rf"\A(?:{'|'.join(map(re.escape, folders))})(?:/{_STEP})+\z"
+#: Folders below which all layouts keep their labels and images (`FOLDERS` of an exporter).
+LAYOUT_FOLDERS = ("images", "labels")
+_INSIDE = rf"\A(?:{'|'.join(LAYOUT_FOLDERS)})(?:/{_STEP})+\z"
 
 
 def check_rows(table: pa.Table, columns: tuple[str, ...], where: str) -> pa.Table:
@@ -54,7 +51,7 @@ def check_rows(table: pa.Table, columns: tuple[str, ...], where: str) -> pa.Tabl
     if any(found.get(name) != wanted.field(name).type or (table[name].null_count and not wanted.field(name).nullable)
            for name in columns):
         raise unfit(where, "has other columns than a part of a manifest")
-    inside = pc.match_substring_regex(table["path"], _layout())
+    inside = pc.match_substring_regex(table["path"], _INSIDE)
     if not pc.all(inside).as_py():
         path = table["path"].filter(pc.invert(inside))[0].as_py()
         raise unfit(where, f"names {path!r}, which is no file of a subset")
@@ -76,7 +73,7 @@ def check_manifest(data: Mapping[str, Any], where: str) -> None:
     report, config = data["report"], data["config"]
     classes = report.get("classes") if isinstance(report, dict) else None
     if (not isinstance(classes, list) or not isinstance(report.get("subset"), dict)
-            or report.get("format") not in exporters.available()):
+            or not isinstance(report.get("format"), str)):
         raise unfit(where, "does not say what the subset holds")
     target = config.get("target") if isinstance(config, dict) else None
     if not isinstance(target, dict) or not {"images", "archive"} <= target.keys():
