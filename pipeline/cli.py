@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline import __version__
 from pipeline.errors import CocoDiyError, ConfigError, StorageError
-from pipeline.stop import STOPPED
+from pipeline.runtime.interrupt import STOPPED
+from pipeline.version import __version__
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
-    from pipeline.progress import Progress
-    from pipeline.report import Report
+    from pipeline.config.model import Config
+    from pipeline.reports.report import Report
+    from pipeline.runtime.progress import Progress
 
 
 def _common(command: Callable[..., None]) -> Callable[..., None]:
@@ -59,8 +59,8 @@ def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | No
            **common: Any) -> None:
     """Make the subset DST of SRC_COCO (labels/{train2017,val2017}, images/…): the tutorial's four values."""
     from pipeline import storage
-    from pipeline.classes import read_names
-    from pipeline.config import apply_overrides, read_text, validate
+    from pipeline.config.class_names import read_names
+    from pipeline.config.load import apply_overrides, read_text, validate
 
     if task is None:
         task = "pose" if read_names(read_text(src_yaml, "class names"), src_yaml).kpt_shape else "detect"
@@ -92,8 +92,8 @@ def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | No
 def convert(src: str, dst: str, from_format: str, to_format: str, labels: str | None, split: str | None, seed: int,
             task: str, workdir: str | None, **common: Any) -> None:
     """Make DST of the folder SRC in another format: a build without a config."""
-    from pipeline.config import apply_overrides, validate
-    from pipeline.convert import conversion
+    from pipeline.config.load import apply_overrides, validate
+    from pipeline.job.conversion import conversion
 
     data = conversion(src, dst, from_format=from_format, to_format=to_format, task=task, names=labels, shares=split,
                       seed=seed, workdir=workdir or _cache())
@@ -114,8 +114,8 @@ def build(config: str, break_lock: bool, **common: Any) -> None:
 @_common
 def plan(config: str, **common: Any) -> None:
     """Say what a build would write, copy, keep and delete; nothing is changed at the target."""
-    from pipeline.report import plan_text
-    from pipeline.run import make_plan
+    from pipeline.api import make_plan
+    from pipeline.reports.text import plan_text
 
     _tell(make_plan(_load(config, common), _progress(common)), common, plan_text)
 
@@ -125,8 +125,8 @@ def plan(config: str, **common: Any) -> None:
 @_common
 def index(config: str, **common: Any) -> None:
     """Read the label files into the Parquet index; only what changed is read again."""
-    from pipeline.report import index_text
-    from pipeline.run import make_index
+    from pipeline.api import make_index
+    from pipeline.reports.text import index_text
 
     _tell(make_index(_load(config, common), _progress(common)), common, index_text)
 
@@ -141,13 +141,14 @@ def index(config: str, **common: Any) -> None:
 def fetch(config: str, names: tuple[str, ...], extract: bool, remove_archives: bool, clean: bool,
           **common: Any) -> None:
     """Get the archives that CONFIG reads, and further ones by name; a fetch that was stopped goes on where it was."""
-    from pipeline import fetch as stage
-    from pipeline.report import Report, fetch_text
+    from pipeline.reports.report import Report
+    from pipeline.reports.text import fetch_text
+    from pipeline.stages.fetch import archives
 
     if remove_archives and not extract:
         raise click.UsageError("--remove-archives needs --extract: otherwise nothing would be left")
     loaded = _load(config, common)
-    told = stage.clean(loaded) if clean else stage.fetch(
+    told = archives.clean(loaded) if clean else archives.fetch(
         loaded, _progress(common), names, extract=extract, remove_archives=remove_archives)
     _tell(Report(told), common, fetch_text)
 
@@ -157,8 +158,8 @@ def fetch(config: str, names: tuple[str, ...], extract: bool, remove_archives: b
 @_common
 def stats(what: str, **common: Any) -> None:
     """Counts by class and split: of the source of a CONFIG, or of a TARGET that was built."""
-    from pipeline.report import subset_text
-    from pipeline.run import source_stats, target_stats
+    from pipeline.api import source_stats, target_stats
+    from pipeline.reports.text import subset_text
 
     config = _config_of(what, common)
     report = target_stats(what) if config is None else source_stats(config, _progress(common))
@@ -172,13 +173,13 @@ def stats(what: str, **common: Any) -> None:
 @_common
 def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
     """Compare what is at a target with its manifest: missing, foreign, size, content, class ids."""
-    from pipeline import run
-    from pipeline.report import verify_text
+    from pipeline import api
+    from pipeline.reports.text import verify_text
 
     config = _config_of(what, common)
     root = config.target.root if config else what
     progress = _progress(common)
-    report = run.repair(root, config, progress, deep=deep) if repair else run.verify(root, progress, deep=deep)
+    report = api.repair(root, config, progress, deep=deep) if repair else api.verify(root, progress, deep=deep)
     _tell(report, common, verify_text)
 
 
@@ -188,8 +189,8 @@ def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
 @_common
 def diff(first: str, second: str, **common: Any) -> None:
     """Compare two subsets, class by class and file by file: what B has more or less than A."""
-    from pipeline.report import diff_text
-    from pipeline.run import diff_targets
+    from pipeline.reports.text import diff_text
+    from pipeline.stages.verify.diff import diff_targets
 
     configs = [(what, _config_of(what, common)) for what in (first, second)]
     _tell(diff_targets(*(config.target.root if config else what for what, config in configs)), common, diff_text)
@@ -200,8 +201,8 @@ def diff(first: str, second: str, **common: Any) -> None:
 @_common
 def status(what: str, **common: Any) -> None:
     """Tell of the last run at a target, and whether one is under way or was stopped."""
-    from pipeline.report import status_text
-    from pipeline.run import last_run
+    from pipeline.reports.text import status_text
+    from pipeline.stages.verify.status import last_run
 
     config = _config_of(what, common)
     _tell(last_run(config.target.root if config else what), common, status_text)
@@ -212,7 +213,7 @@ def status(what: str, **common: Any) -> None:
 @click.option("--force", is_flag=True, help="replace a file that is there")
 def init(name: str, force: bool) -> None:
     """Copy the ready config NAME (and the class names it needs) to conf/; without a match, tell which there are."""
-    from pipeline.ready import copy_ready
+    from pipeline.config.templates import copy_ready
 
     for path, written in copy_ready(name, force=force):
         _print(f"{path}{'' if written else ' (is there already)'}")
@@ -221,7 +222,7 @@ def init(name: str, force: bool) -> None:
 @cli.command()
 def schema() -> None:
     """Print the JSON Schema of the config, for editors."""
-    from pipeline.config import Config
+    from pipeline.config.model import Config
 
     _print(json.dumps(Config.model_json_schema(), indent=2))
 
@@ -243,7 +244,7 @@ def _overrides(common: dict[str, Any]) -> list[str]:
 
 
 def _load(path: str, common: dict[str, Any]) -> Config:
-    from pipeline.config import load_config
+    from pipeline.config.load import load_config
 
     if not Path(path).is_file():
         raise ConfigError(f"{path}: no such config file; `coco-diy init NAME` makes one to start from")
@@ -260,14 +261,14 @@ def _config_of(what: str, common: dict[str, Any]) -> Config | None:
 
 
 def _progress(common: dict[str, Any]) -> Progress:
-    from pipeline.progress import Progress
+    from pipeline.runtime.progress import Progress
 
     return Progress(sys.stderr, quiet=common["quiet"])
 
 
 def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) -> None:
-    from pipeline.report import build_text
-    from pipeline.run import build as build_subset
+    from pipeline.api import build as build_subset
+    from pipeline.reports.text import build_text
 
     _tell(build_subset(config, _progress(common), break_lock=break_lock), common, build_text)
 
@@ -297,7 +298,7 @@ def _print(result: str) -> None:
 
 def _stop(_number: int, _frame: object) -> None:
     # The flag first: an exception alone can fall into a callback of the interpreter's own and be lost there.
-    from pipeline.stop import STOP
+    from pipeline.runtime.interrupt import STOP
 
     STOP.set()
     raise KeyboardInterrupt

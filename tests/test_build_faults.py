@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import schema
+from pipeline.tables import schema
 from tests.conftest import MakeSubset, Subset
 from tests.helpers import contents, outside, picture, snapshot, write_file
 from tests.test_build import BUILT

@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.config import Config, load_config, validate
+from pipeline.config.load import load_config, validate
+from pipeline.config.model import Config
 from pipeline.errors import ConfigError, DataError, StorageError
-from pipeline.fetch import fetch, needed
-from pipeline.progress import Progress
-from pipeline.storage import _pace
+from pipeline.runtime.progress import Progress
+from pipeline.stages.fetch.archives import fetch, needed
+from pipeline.storage.web import pace
 from tests.archives import pack
 from tests.conftest import Run
 from tests.helpers import PROJECT, contents, write_file
@@ -188,7 +189,7 @@ def test_what_no_second_try_changes_is_told_at_once(tmp_path: Path, location: st
 
 
 def test_a_server_that_never_answered_is_given_up_sooner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pace, "_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(pace, "_FIRST_WAIT_S", 0.01)
     with pytest.raises(StorageError, match=r"/blob.bin: .*connect.*, 5 times in a row; run again later"):
         get(config_of(tmp_path, f"http://127.0.0.1:{free_port()}/blob.bin"))
 

@@ -21,7 +21,8 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline.errors import ConfigError, Interrupted, StorageError
-from pipeline.storage import Limits, _pace
+from pipeline.storage import Limits
+from pipeline.storage.web import pace
 from tests.archives import pack
 from tests.conftest import MakeSubset, Run, Subset
 from tests.helpers import PROJECT, contents, make_tree, write_file
@@ -366,8 +367,8 @@ def test_a_wrong_place_is_given_up_early(tmp_path: Path) -> None:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for between two tries."""
-    monkeypatch.setattr(_pace, "_FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr(_pace, "_LONGEST_GAP_S", 0.001)
+    monkeypatch.setattr(pace, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(pace, "_LONGEST_GAP_S", 0.001)
 
 
 @pytest.mark.usefixtures("at_once")

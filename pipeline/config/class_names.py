@@ -1,0 +1,183 @@
+"""Class names: reading them from a dataset YAML in any style, and mapping source ids to subset ids by name.
+
+A *names YAML* is what Ultralytics, YOLOv5/v7 and Roboflow call the dataset YAML: ``names`` as a mapping ``0: person``
+or as a list, with or without ``nc``. Only ``names``, ``nc``, ``kpt_shape``, ``flip_idx`` and ``kpt_names`` are read:
+paths in it belong to another machine, and ``download:`` is a program that is neither copied nor run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Names:
+    """Class names of a dataset, the position is the id; and the keypoint facts that go with them."""
+
+    names: tuple[str, ...]
+    kpt_shape: tuple[int, int] | None = None
+    flip_idx: tuple[int, ...] | None = None
+    kpt_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+
+def read_names(text: str, where: str) -> Names:
+    """Read a names YAML; `where` is how the user calls the file.
+
+    A ``.txt`` is a list of names, one a line, as labelme's ``labels.txt``: `NO_CLASS` are left out.
+
+    Raises `ConfigError`, a sentence with file and line, for whatever a trainer would misread.
+    """
+    import yaml
+
+    if where.lower().endswith(".txt"):
+        return Names(_listed(text, where))
+    try:
+        root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "unreadable"
+        raise ConfigError(f"{where}{line}: not valid YAML ({problem})") from None
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{where}: holds no mapping; a names YAML has a line `names:` with the class names below it")
+    top: dict[str, yaml.Node] = {}
+    for key, value in root.value:
+        if str(key.value) in top:
+            raise ConfigError(f"{where}:{key.start_mark.line + 1}: `{key.value}` stands there twice")
+        top[str(key.value)] = value
+    if "names" not in top:
+        raise ConfigError(f"{where}: has no `names:`; add one with the class names, `0: person` or a list")
+    names = _names(top["names"], where)
+    _check_nc(top.get("nc"), len(names), where)
+    wanted = {"kpt_shape", "flip_idx", "kpt_names"} & top.keys()
+    try:
+        extra = yaml.safe_load(yaml.serialize(_pick(root, wanted), Dumper=yaml.SafeDumper)) if wanted else {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: {', '.join(sorted(wanted))}: {getattr(error, 'problem', error)}") from None
+    return Names(names, *_keypoints(extra, where))
+
+
+#: Labels that are no classes: labelme's own tools leave out the first and take the second for what is no object.
+NO_CLASS = ("__ignore__", "_background_")
+
+
+def _listed(text: str, where: str) -> tuple[str, ...]:
+    names: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        name = line.strip()
+        if not name or name in NO_CLASS:
+            continue
+        if name in names:
+            raise ConfigError(f"{where}:{number}: the name {name!r} stands in line {names[name]} too")
+        names[name] = number
+    if not names:
+        raise ConfigError(f"{where}: holds no name; write one class a line")
+    return tuple(names)
+
+
+def _pick(root: object, keys: set[str]) -> object:
+    import yaml
+
+    assert isinstance(root, yaml.MappingNode)
+    return yaml.MappingNode(root.tag, [(k, v) for k, v in root.value if str(k.value) in keys])
+
+
+def _names(node: object, where: str) -> tuple[str, ...]:
+    import yaml
+
+    line = node.start_mark.line + 1 if isinstance(node, yaml.Node) else 0
+    if isinstance(node, yaml.SequenceNode):
+        pairs = list(enumerate(node.value))
+    elif isinstance(node, yaml.MappingNode):
+        pairs = [(_class_id(key, where), value) for key, value in node.value]
+    else:
+        raise ConfigError(f"{where}:{line}: `names` must be a list of names or a mapping `0: person`")
+    if not pairs:
+        raise ConfigError(f"{where}:{line}: `names` is empty")
+    by_id: dict[int, str] = {}
+    seen: dict[str, int] = {}
+    for class_id, value in pairs:
+        at = f"{where}:{value.start_mark.line + 1}"
+        name = _name(value, at, class_id)
+        if class_id in by_id:
+            raise ConfigError(f"{at}: class id {class_id} stands there twice ({by_id[class_id]!r} and {name!r})")
+        if name in seen:
+            raise ConfigError(f"{at}: the name {name!r} is given to class {seen[name]} and class {class_id}; "
+                              "classes are mapped by name, so names must differ")
+        by_id[class_id] = name
+        seen[name] = class_id
+    missing = next(i for i in range(len(by_id) + 1) if i not in by_id)
+    if missing < len(by_id):
+        line = next(v.start_mark.line + 1 for i, v in pairs if i == max(by_id))
+        raise ConfigError(f"{where}:{line}: the ids of `names` must be 0 to {len(by_id) - 1} without a gap, "
+                          f"but {missing} is missing (there is {max(by_id)})")
+    return tuple(by_id[i] for i in range(len(by_id)))
+
+
+def _class_id(key: object, where: str) -> int:
+    text = str(getattr(key, "value", key))
+    line = getattr(getattr(key, "start_mark", None), "line", 0) + 1
+    try:
+        number = int(text)
+    except ValueError:
+        raise ConfigError(f"{where}:{line}: the key {text!r} of `names` is not a class id; write `0: {text}`") from None
+    if number < 0:
+        raise ConfigError(f"{where}:{line}: the class id {number} of `names` is negative; ids begin at 0")
+    return number
+
+
+def _name(node: object, at: str, class_id: int) -> str:
+    import yaml
+
+    if not isinstance(node, yaml.ScalarNode):
+        raise ConfigError(f"{at}: the name of class {class_id} is not a text but a list or a mapping")
+    text: str = node.value
+    if node.tag.endswith(":bool"):
+        raise ConfigError(f"{at}: YAML reads the name {text} of class {class_id} as true/false; "
+                          f"put it in quotes: '{text}'")
+    if node.tag.endswith(":null") or not text.strip():
+        raise ConfigError(f"{at}: class {class_id} has no name (YAML reads {text!r} as nothing)")
+    if any(ord(c) < 32 for c in text):
+        raise ConfigError(f"{at}: the name {text!r} of class {class_id} holds a control character or a line break")
+    return text
+
+
+def _check_nc(node: object, count: int, where: str) -> None:
+    if node is None:
+        return
+    text = str(getattr(node, "value", node))
+    line = getattr(getattr(node, "start_mark", None), "line", 0) + 1
+    if text.strip() != str(count):
+        raise ConfigError(f"{where}:{line}: nc is {text}, but `names` has {count}; correct the one that is wrong")
+
+
+def _keypoints(
+    data: Mapping[str, object], where: str
+) -> tuple[tuple[int, int] | None, tuple[int, ...] | None, dict[int, tuple[str, ...]]]:
+    shape = data.get("kpt_shape")
+    if shape is None:
+        return None, None, {}
+    pair = _int_list(shape)
+    if pair is None or len(pair) != 2 or pair[0] < 1 or pair[1] not in (2, 3):
+        raise ConfigError(f"{where}: kpt_shape must be [number of keypoints, 2 or 3], not {shape!r}")
+    flip = data.get("flip_idx")
+    flips = None
+    if flip is not None:
+        flips = _int_list(flip)
+        if flips is None or sorted(flips) != list(range(pair[0])):
+            raise ConfigError(f"{where}: flip_idx must hold each of 0 to {pair[0] - 1} once, as kpt_shape says")
+    names = data.get("kpt_names") or {}
+    good = isinstance(names, Mapping) and all(isinstance(k, int) and isinstance(vs, list) for k, vs in names.items())
+    if not good or not isinstance(names, Mapping):
+        raise ConfigError(f"{where}: kpt_names must be a list of names below each class id, `0: [nose, …]`")
+    by_class = {int(k): tuple(str(v) for v in vs) for k, vs in names.items()}
+    return (pair[0], pair[1]), tuple(flips) if flips is not None else None, by_class
+
+
+def _int_list(value: object) -> list[int] | None:
+    if isinstance(value, Sequence) and all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+        return list(value)
+    return None

@@ -1,0 +1,105 @@
+"""From a plan to a subset that is done: intent, apply, commit; and the quick proof that it still is."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+
+from pipeline import exporters, storage
+from pipeline.errors import StorageError
+from pipeline.job.job import Job
+from pipeline.job.limits import limits
+from pipeline.runtime.engine import Engine
+from pipeline.runtime.progress import Progress
+from pipeline.stages.apply.commit import drop_caches
+from pipeline.stages.plan.planned import Planned
+from pipeline.stages.plan.report import far_images
+from pipeline.storage.local.disk_space import refuse_without_room
+from pipeline.tables.schema import part_name
+from pipeline.target.intent import settle, write_intent
+from pipeline.target.manifest import TargetState, staged_path
+
+
+def apply_plan(
+    job: Job, planned: Planned, state: TargetState, engine: Engine, progress: Progress, still_ours: Callable[[], None]
+) -> dict[str, str]:
+    """Carry out the plan; returns path: reason of the files that failed.
+
+    `still_ours` raises where the target was removed meanwhile.
+    """
+    from pipeline.stages.apply.bucket import ApplyContext, apply_bucket, publish
+
+    failed: dict[str, str] = {}
+    touched = planned.touched
+    if not planned.changes:
+        planned.totals["parts"] = settle(state, planned.buckets).parts
+        return failed
+    paths = {b: _intended(planned, b) for b in touched}
+    write_intent(state, planned.buckets, paths, [p for a, p in planned.meta if a != "keep"])
+    assert state.intent is not None
+    parts = list(state.base.parts)
+    _prepare_target(job, planned)
+    files = sum(s["changes"] for s in planned.summaries)
+    context = ApplyContext(job.root, job.workdir, state.intent["folder"], job.config.target.images,
+                                 planned.staged, job.origins)
+    function = functools.partial(apply_bucket, context)
+    tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
+    with progress.stage("apply", files) as step:
+        for outcome in engine.map(function, tasks, files=files):
+            parts[outcome.bucket] = outcome.part
+            failed |= outcome.failed
+            step.add(outcome.done)
+    still_ours()
+    publish(job.target, planned.staged)
+    planned.totals["parts"] = parts
+    return failed
+
+
+def gather(job: Job, planned: Planned, progress: Progress) -> bool:
+    """Bring images that lie far away to the workdir: from one process, so that limits hold. Whether there were any."""
+    far = far_images(job, planned)
+    with progress.stage("fetch", sum(map(len, far.values())), "images") as step:
+        for place, names in far.items():
+            origin = storage.locate(place, job.workdir)
+            refuse_without_room(os.path.join(job.workdir, "fetched"), origin.ask(names).bytes or 0)
+            origin.gather(names, limits(job.config), step.add)
+    return bool(far)
+
+
+def reclaim(job: Job, planned: Planned) -> None:
+    """Say again what this run has touched, where the target was removed under it, and the intent with it.
+
+    Files that it made since are ours, and the next run must know. Where another run has begun there, they are its.
+    """
+    if job.target.local is None:  # a store's is not to be removed by a hand
+        return
+    state = TargetState(job.target, job.prefixes)
+    if job.target.exists() and state.manifest is None and state.intent is None:
+        parts = {b: _intended(planned, b) for b in planned.touched}
+        write_intent(state, planned.buckets, parts, [p for a, p in planned.meta if a != "keep"])
+
+
+def _intended(planned: Planned, bucket: int) -> bytes:
+    from pipeline.stages.plan.bucket import touched_folder
+
+    data = storage.locate(touched_folder(planned.folder)).read(part_name(bucket))
+    if data is None:
+        raise StorageError(f"{planned.folder}: the plan is gone while it is carried out; run again")
+    return data
+
+
+def _prepare_target(job: Job, planned: Planned) -> None:
+    """Before the first label changes: folders exist, trainers' caches are gone, and so is a YAML that will change.
+
+    A zip is whole by itself, and somebody may be reading it by its URL: it stays until the new one is there.
+    """
+    exporter = exporters.load(job.config.target.format)
+    splits = [s for s in ("train", "val", "test") if planned.totals["subset"].get(s, {}).get("images")]
+    folders = [f"{folder}/{split}/" for folder in exporter.FOLDERS if folder != "images" or job.need_image
+               for split in splits]
+    if job.config.target.zipped:
+        folders.clear()
+    job.target.make_folders([staged_path(folder, planned.staged) for folder in folders])
+    drop_caches(job, planned)
+    job.target.delete_many([path for action, path in planned.meta if action != "keep" and not path.endswith(".zip")])

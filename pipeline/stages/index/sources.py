@@ -1,0 +1,114 @@
+"""From a job to indexes that are up to date, and what is wrong with the sources."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from pipeline import storage
+from pipeline.config.class_names import Names
+from pipeline.errors import DataError
+from pipeline.job.job import Job, SourceJob
+from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine
+from pipeline.runtime.progress import Progress
+from pipeline.stages.index.problems import source_report
+from pipeline.stages.index.reader import IndexInfo, has_parts
+from pipeline.stages.index.scan import Scan, scan_source
+from pipeline.stages.index.source import update
+
+
+@contextmanager
+def index_lock(job: Job) -> Iterator[None]:
+    """Hold the indexes of all sources."""
+    with ExitStack() as held:
+        for source in job.sources:
+            path = os.path.relpath(source.index_dir, job.workdir)
+            place = storage.locate(job.workdir)
+            held.enter_context(place.lock(f"{path}.lock", f"the index {source.index_dir}"))
+        yield
+
+
+def scan(job: Job, engine: Engine | None, progress: Progress, meanwhile: Callable[[], None]) -> list[Scan]:
+    """List the sources: in a helper process while this one imports what the next stages need, or right here.
+
+    Without any part of an index every label file is read, and its stats come with that: then only names are listed.
+    """
+    if engine is not None and any(_many_files(job, source) for source in job.sources):
+        engine.warm_up()
+    found = []
+    with progress.stage("list", 0):
+        for number, source in enumerate(job.sources):
+            if engine is None:
+                found.append(scan_source(source.spec, with_stats=True, keep=job.workdir))
+            elif not has_parts(source.index_dir):
+                found.append(scan_source(source.spec, with_stats=False, keep=job.workdir))
+            else:
+                first = meanwhile if not number else None
+                found.append(scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine, meanwhile=first))
+    return found
+
+
+def _many_files(job: Job, source: SourceJob) -> bool:
+    """Whether this run is likely to read or write more files than this process does alone: a guess from the index."""
+    info = IndexInfo.read(source.index_dir)
+    if info is None or not job.maps:
+        return True
+    classes = job.maps[job.sources.index(source)]
+    wanted = set(classes.wanted_names) if source.named else {str(i) for i in classes.wanted_ids}
+    counts = [n for split in info.totals.values() for i, n in split["class_images"].items() if i in wanted]
+    return int(sum(counts)) > FILES_WORTH_HELPERS
+
+
+def import_for_index() -> None:
+    """Import what the index stage needs: done while a helper lists or reads."""
+    import dask.delayed
+    import pyarrow.parquet
+
+    assert dask.delayed
+    assert pyarrow.parquet
+
+
+def import_for_plan() -> None:
+    """Import what the selection needs: done while a helper lists or reads."""
+    import dask.dataframe
+
+    assert dask.dataframe
+
+
+def update_index(
+    job: Job, engine: Engine, progress: Progress, found: Sequence[Scan], meanwhile: Callable[[], None]
+) -> tuple[Job, list[IndexInfo]]:
+    """Bring the indexes of the job's sources up to date, see `index.update`; the job then knows all names."""
+    infos = []
+    for number, (source, listed) in enumerate(zip(job.sources, found, strict=True)):
+        first = meanwhile if not number else None
+        infos.append(update(source.spec, source.index_dir, listed, buckets=job.config.index.buckets,
+                                  engine=engine, progress=progress, keep=job.workdir, meanwhile=first))
+    named = [names_of(info) for info in infos]
+    for source, names in zip(job.sources, named, strict=True):
+        if source.names is None and names is not None and not names.names:
+            source_report(job, infos)  # what is bad in its label files is the better thing to tell
+            raise DataError(f"source {source.spec.name}: no label file has an object of a class; correct source.root "
+                            "or source.splits")
+    return job.with_names(named), infos
+
+
+def names_of(info: IndexInfo | None) -> Names | None:
+    """The names that a source gives its classes itself, as its index has them."""
+    if info is None or info.names is None:
+        return None
+    data = dict(info.names)
+    return Names(
+        tuple(data["names"]),
+        tuple(data["kpt_shape"]) if data.get("kpt_shape") else None,
+        tuple(data["flip_idx"]) if data.get("flip_idx") else None,
+        {int(k): tuple(v) for k, v in data.get("kpt_names", {}).items()},
+    )
+
+
+def source_digest(digests: Sequence[str | None]) -> str | None:
+    """One digest of the listings of all sources; None while that of one is not certain."""
+    if any(digest is None for digest in digests):
+        return None
+    return "+".join(str(digest) for digest in digests)
