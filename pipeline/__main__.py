@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from pipeline.stop import STOPPED
+from pipeline.runtime.interrupt import STOPPED
 
 
 def _stop_early(number: int, _frame: object) -> None:

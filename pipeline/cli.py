@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline import __version__
 from pipeline.errors import CocoDiyError, ConfigError, StorageError, UsageError
 from pipeline.redaction import redact
-from pipeline.stop import failure, forget_signal, note_signal
+from pipeline.runtime.interrupt import failure, forget_signal, note_signal
 from pipeline.text import printable, printable_json
+from pipeline.version import __version__
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
-    from pipeline.progress import Progress
-    from pipeline.report import Report
+    from pipeline.config.model import Config
+    from pipeline.reports.report import Report
+    from pipeline.runtime.progress import Progress
 
 
 def _common(command: Callable[..., None]) -> Callable[..., None]:
@@ -78,8 +78,8 @@ def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | No
            **common: Any) -> None:
     """Make the subset DST of SRC_COCO (labels/{train2017,val2017}, images/…): the tutorial's four values."""
     from pipeline import storage
-    from pipeline.classes import read_names
-    from pipeline.config import apply_overrides, read_text, validate
+    from pipeline.config.class_names import read_names
+    from pipeline.config.load import apply_overrides, read_text, validate
 
     if task is None:
         task = "pose" if read_names(read_text(src_yaml, "class names"), src_yaml).kpt_shape else "detect"
@@ -112,8 +112,8 @@ def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | No
 def convert(src: str, dst: str, from_format: str, to_format: str, labels: str | None, split: str | None, seed: int,
             task: str | None, workdir: str | None, **common: Any) -> None:
     """Make DST of the folder SRC in another format: a build without a config."""
-    from pipeline.config import apply_overrides, validate
-    from pipeline.convert import conversion
+    from pipeline.config.load import apply_overrides, validate
+    from pipeline.job.conversion import conversion
 
     data = conversion(src, dst, from_format=from_format, to_format=to_format, task=task, names=labels, shares=split,
                       seed=seed, workdir=workdir or _cache())
@@ -136,8 +136,8 @@ def build(config: str, break_lock: bool, **common: Any) -> None:
 @_common
 def plan(config: str, **common: Any) -> None:
     """Say what a build would write, copy, keep and delete; nothing is changed at the target."""
-    from pipeline.report import plan_text
-    from pipeline.run import make_plan
+    from pipeline.api import make_plan
+    from pipeline.reports.text import plan_text
 
     _tell(make_plan(_load(config, common), _progress(common)), common, plan_text)
 
@@ -147,8 +147,8 @@ def plan(config: str, **common: Any) -> None:
 @_common
 def index(config: str, **common: Any) -> None:
     """Read the label files into the Parquet index; only what changed is read again."""
-    from pipeline.report import index_text
-    from pipeline.run import make_index
+    from pipeline.api import make_index
+    from pipeline.reports.text import index_text
 
     _tell(make_index(_load(config, common), _progress(common)), common, index_text)
 
@@ -164,15 +164,16 @@ def index(config: str, **common: Any) -> None:
 def fetch(config: str, names: tuple[str, ...], extract: bool, overwrite: bool, remove_archives: bool, clean: bool,
           **common: Any) -> None:
     """Get the archives that CONFIG reads, and further ones by name; a fetch that was stopped goes on where it was."""
-    from pipeline import fetch as stage
-    from pipeline.report import Report, fetch_text
+    from pipeline.reports.report import Report
+    from pipeline.reports.text import fetch_text
+    from pipeline.stages.fetch import archives
 
     if remove_archives and not extract:
         raise click.UsageError("--remove-archives needs --extract: otherwise nothing would be left")
     if overwrite and not extract:
         raise click.UsageError("--overwrite needs --extract: a download never replaces a file")
     loaded = _load(config, common)
-    told = stage.clean(loaded) if clean else stage.fetch(
+    told = archives.clean(loaded) if clean else archives.fetch(
         loaded, _progress(common), names, extract=extract, remove_archives=remove_archives, overwrite=overwrite)
     _tell(Report(told, warnings=told.pop("warnings", [])), common, fetch_text)
 
@@ -182,8 +183,8 @@ def fetch(config: str, names: tuple[str, ...], extract: bool, overwrite: bool, r
 @_common
 def stats(what: str, **common: Any) -> None:
     """Counts by class and split: of the source of a CONFIG, or of a TARGET that was built."""
-    from pipeline.report import subset_text
-    from pipeline.run import source_stats, target_stats
+    from pipeline.api import source_stats, target_stats
+    from pipeline.reports.text import subset_text
 
     config = _config_of(what, common)
     report = target_stats(what) if config is None else source_stats(config, _progress(common))
@@ -198,16 +199,16 @@ def stats(what: str, **common: Any) -> None:
 @_common
 def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
     """Compare what is at a target with its manifest: missing, foreign, size, content, class ids."""
-    from pipeline import run
-    from pipeline.report import verify_text
+    from pipeline import api
+    from pipeline.reports.text import verify_text
 
     config = _config_of(what, common)
     root = config.target.root if config else what
     progress = _progress(common)
     if repair:
-        report = run.repair(root, config, progress, deep=deep, max_delete=common["max_delete"])
+        report = api.repair(root, config, progress, deep=deep, max_delete=common["max_delete"])
     else:
-        report = run.verify(root, progress, deep=deep)
+        report = api.verify(root, progress, deep=deep)
     _tell(report, common, verify_text)
 
 
@@ -217,8 +218,8 @@ def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
 @_common
 def diff(first: str, second: str, **common: Any) -> None:
     """Compare two subsets, class by class and file by file: what B has more or less than A."""
-    from pipeline.report import diff_text
-    from pipeline.run import diff_targets
+    from pipeline.reports.text import diff_text
+    from pipeline.stages.verify.diff import diff_targets
 
     configs = [(what, _config_of(what, common)) for what in (first, second)]
     _tell(diff_targets(*(config.target.root if config else what for what, config in configs)), common, diff_text)
@@ -229,8 +230,8 @@ def diff(first: str, second: str, **common: Any) -> None:
 @_common
 def status(what: str, **common: Any) -> None:
     """Tell of the last runs at a target, also those that failed, and whether one is under way or was stopped."""
-    from pipeline.report import status_text
-    from pipeline.run import last_run
+    from pipeline.reports.text import status_text
+    from pipeline.stages.verify.status import last_run
 
     config = _config_of(what, common)
     _tell(last_run(config.target.root, config.workdir) if config else last_run(what), common, status_text)
@@ -241,7 +242,7 @@ def status(what: str, **common: Any) -> None:
 @click.option("--force", is_flag=True, help="replace a file that is there")
 def init(name: str, force: bool) -> None:
     """Copy the ready config NAME (and the class names it needs) to conf/; without a match, tell which there are."""
-    from pipeline.ready import copy_ready
+    from pipeline.config.templates import copy_ready
 
     for path, written in copy_ready(name, force=force):
         _print(f"{path}{'' if written else ' (is there already)'}")
@@ -250,7 +251,7 @@ def init(name: str, force: bool) -> None:
 @cli.command()
 def schema() -> None:
     """Print the JSON Schema of the config, for editors."""
-    from pipeline.config import Config
+    from pipeline.config.model import Config
 
     _print(json.dumps(Config.model_json_schema(), indent=2))
 
@@ -274,7 +275,7 @@ def _overrides(common: dict[str, Any]) -> list[str]:
 
 
 def _load(path: str, common: dict[str, Any]) -> Config:
-    from pipeline.config import load_config
+    from pipeline.config.load import load_config
     from pipeline.storage import options_beside
 
     if not Path(path).is_file():
@@ -294,14 +295,14 @@ def _config_of(what: str, common: dict[str, Any]) -> Config | None:
 
 
 def _progress(common: dict[str, Any]) -> Progress:
-    from pipeline.progress import Progress
+    from pipeline.runtime.progress import Progress
 
     return Progress(sys.stderr, quiet=common["quiet"])
 
 
 def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) -> None:
-    from pipeline.report import build_text
-    from pipeline.run import build as build_subset
+    from pipeline.api import build as build_subset
+    from pipeline.reports.text import build_text
 
     _tell(build_subset(config, _progress(common), break_lock=break_lock), common, build_text)
 
@@ -317,7 +318,7 @@ def _tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]
     elif not quiet:
         _print(text(report.data))
     elif not report.ok:
-        from pipeline.report import failure_text
+        from pipeline.reports.text import failure_text
 
         if lines := failure_text(report.data):
             click.echo("\n".join(map(printable, lines.split("\n"))), err=True)

@@ -34,6 +34,7 @@ from pipeline.redaction import redact
 
 #: Done, but rows or files were skipped (`on_error: skip`).
 INCOMPLETE = 3
+
 _SUBJECT = re.compile(r"^(?P<file>[^\n]+?)(?::(?P<line>\d+))?: ")
 
 
@@ -178,8 +179,3 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     else:
         hint = f"none of the {len(known)} known names is like it: {', '.join(known[:6])}, …"
     return f"unknown {what} {name!r}; {hint}"
-
-
-def plural(count: int, singular: str, many: str | None = None) -> str:
-    """``1 image``, ``2 images``, ``117,266 images``: a count with its noun."""
-    return f"{count:,} {singular if count == 1 else many or singular + 's'}"

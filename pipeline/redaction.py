@@ -11,18 +11,27 @@ from typing import Any
 
 #: Schemes whose user name alone is as good as a password: tokens of code hosts, keys of buckets.
 _USER_IS_SECRET = frozenset({"http", "https", "ftp", "ftps", "s3", "s3a", "gs", "gcs"})
+
 _WEB = frozenset({"http", "https"})
+
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
+
 #: A URL in a text, up to a blank or to the archive that it is chained to by ``::``.
 _URL = re.compile(rf"({_SCHEME})((?:(?!::{_SCHEME})\S)*)")
+
 #: The same where the whole text is one URL, or a chain of them, and blanks are part of it.
 _WHOLE = re.compile(rf"({_SCHEME})((?:(?!::{_SCHEME})[\s\S])*)")
+
 _PASSWORD = re.compile(r"(?!\[)[^/?#@]*?:(?!:)(?!\d*(?:[/?#@]|$))")
+
 #: Where a query or fragment begins, on the web and elsewhere: a question mark in a key of a store is part of it.
 _QUERY = {True: re.compile(r"[?#]"), False: re.compile(r"[?#](?=[^/]*=)")}
+
 _QUERY_IN_TEXT = {True: re.compile(r"\?|#(?=\S*=)"), False: _QUERY[False]}
+
 #: What ends a sentence, a quotation or a bracket is not the URL's.
 _TAIL = re.compile(r"[\])}>'\":;,.…]*$")
+
 #: Names of what signs a request or gives access, wherever they stand.
 _SIGNING = re.compile(
     r"(?i)\b(sig|signature|x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|access_?token|"

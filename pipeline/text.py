@@ -9,8 +9,11 @@ import re
 #: direction of writing, invisible characters but for those that join letters, and halves of surrogate pairs.
 _UNPRINTABLE = ("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
                 "\U000e0000-\U000e007f]")
+
 _ANY = re.compile(_UNPRINTABLE)
+
 _BUT_LINE_ENDS = re.compile(f"(?!\n){_UNPRINTABLE}")
+
 #: What may mean something in a line of Markdown. An underscore between letters does not, and stands in many a name.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.|@|^\s|\s$")
 

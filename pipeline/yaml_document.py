@@ -20,7 +20,9 @@ T = TypeVar("T")
 
 #: Names YAMLs are a few levels deep, and of some thousand values.
 _DEPTH = 64
+
 _VALUES = 200_000
+
 #: What other readers than PyYAML do not take for text: numbers and booleans of YAML 1.2, ``y`` and ``n`` of 1.1.
 _NOT_TEXT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|0o[0-7]+|0x[0-9a-fA-F]+|[yYnN]|[-+]?\.(inf|Inf|INF)")
 

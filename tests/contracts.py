@@ -12,13 +12,15 @@ import pytest
 import xxhash
 import yaml
 
-from pipeline import exporters, formats, schema
-from pipeline.classes import ClassSpec, Names, class_map
+from pipeline import exporters, formats
+from pipeline.config.class_map import ClassSpec, class_map
+from pipeline.config.class_names import Names
 from pipeline.errors import UnknownNameError
 from pipeline.exporters import Dataset
 from pipeline.formats import Parsed
 from pipeline.formats.yolo import render
-from pipeline.schema import LabelState, Task
+from pipeline.tables import schema
+from pipeline.tables.schema import LabelState, Task
 
 #: Columns of `Parsed.rows` beside ``file``.
 ROW_COLUMNS = ("line", "class_id", "head", "tail", "cx", "cy", "w", "h", "n_tokens")

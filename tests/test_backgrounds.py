@@ -13,8 +13,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import validate
-from pipeline.run import build
+from pipeline.api import build
+from pipeline.config.load import validate
 from tests.conftest import Run
 from tests.helpers import write_file
 

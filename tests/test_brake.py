@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline._brake import Limit
+from pipeline.stages.plan.brake import Limit
 from tests import stores
 from tests.conftest import MakeSubset, Run, Subset
 from tests.helpers import contents, make_tree, names_yaml, outside, snapshot, write_file

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import pipeline
-from pipeline import schema
+from pipeline.tables import schema
 from tests.conftest import MakeSubset, Subset
 from tests.helpers import contents, outside, picture, run_process, snapshot, write_file
 
@@ -361,7 +361,7 @@ def test_a_result_that_cannot_be_written(subset: Subset) -> None:
 
 def test_a_fault_of_ours(subset: Subset, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence that asks for a report; with -v the traceback."""
-    monkeypatch.setattr("pipeline.run.resolve", lambda _: 1 // 0)
+    monkeypatch.setattr("pipeline.api.resolve", lambda _: 1 // 0)
     told = subset.command("plan", code=1)
     assert told.err == ("coco-diy: a fault of coco-diy's own, please report it: ZeroDivisionError: integer division or "
                         "modulo by zero (run again with -v for the traceback)\n")
@@ -382,7 +382,7 @@ def test_as_processes_with_the_default_engine(subset: Subset) -> None:
 
 
 def test_as_a_library(subset: Subset) -> None:
-    from pipeline.run import make_plan
+    from pipeline.api import make_plan
 
     config = pipeline.load_config(subset.config, ["engine.scheduler=sync"])
     assert make_plan(config).data["changes"] == 16

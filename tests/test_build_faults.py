@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import schema
+from pipeline.tables import schema
 from tests.conftest import MakeSubset, Subset
 from tests.helpers import contents, outside, picture, snapshot, write_file
 from tests.test_build import BUILT
@@ -294,7 +294,7 @@ def test_the_yaml_is_away_while_numbers_change(own_subset: Subset) -> None:
 
 
 def test_a_manifest_of_another_version_is_told_not_guessed(subset: Subset) -> None:
-    from pipeline._records import seal, unseal
+    from pipeline.target.records import seal, unseal
 
     subset.build()
     before = outside(snapshot(subset.target))

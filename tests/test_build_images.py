@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.storage import _writing
+from pipeline.storage.local import folders
+from pipeline.storage.local.folders import _sync_disk
 from tests.conftest import MakeSubset, Subset
 from tests.helpers import contents, make_tree, outside, picture, run_process, snapshot, write_file
 from tests.test_build import BUILT
@@ -228,13 +229,13 @@ def test_a_folder_of_the_target_on_another_disk(
         (own_subset.target / folder).parent.mkdir(parents=True)
         os.symlink(there, own_subset.target / folder)
         synced = []
-        sync_disk = _writing._sync_disk
+        sync_disk = _sync_disk
 
         def sync(place: str) -> None:
             synced.append(os.stat(place).st_dev)
             sync_disk(place)
 
-        monkeypatch.setattr(_writing, "_sync_disk", sync)
+        monkeypatch.setattr(folders, "_sync_disk", sync)
         own_subset.build()
         assert {shm.stat().st_dev, own_subset.target.stat().st_dev} <= set(synced)
         assert contents_of_links(own_subset.target) == BUILT

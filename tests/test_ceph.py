@@ -13,7 +13,8 @@ import yaml
 
 from pipeline import storage
 from pipeline.errors import LockError, StorageError
-from pipeline.storage import _lease, _objects
+from pipeline.storage.stores import lease, object_store
+from pipeline.storage.stores.object_store import ObjectClient
 from tests.ceph import Ceph, ceph
 from tests.conftest import MakeSubset
 from tests.helpers import write_file
@@ -126,8 +127,8 @@ def test_deletes_go_in_batches(options: Any, proxy: Proxy) -> None:
 def test_a_cut_upload_leaves_no_parts(
     options: Any, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_objects.ObjectClient, "LARGE", 1 << 20)
-    monkeypatch.setattr(_objects, "_PART", 5 << 20)
+    monkeypatch.setattr(ObjectClient, "LARGE", 1 << 20)
+    monkeypatch.setattr(object_store, "_PART", 5 << 20)
     options(retry_config={"max_retries": 0})
     write_file(tmp_path / "from" / "big.jpg", os.urandom(12 << 20))
     proxy.fault = lambda method, path, time: "denied" if method == "PUT" and time == 2 else None
@@ -139,7 +140,7 @@ def test_a_cut_upload_leaves_no_parts(
 
 
 def test_a_lock_is_kept_alive_and_can_be_taken_over(options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_lease, "BEAT_S", 0.1)
+    monkeypatch.setattr(lease, "BEAT_S", 0.1)
     place = storage.locate("s3://ceph/locks")
     with place.lock("lock", "the target"):
         first = place.read("lock")
@@ -152,7 +153,7 @@ def test_a_lock_is_kept_alive_and_can_be_taken_over(options: Any, monkeypatch: p
     place.write("lock", b'{"host": "elsewhere", "process": 7, "since": "noon", "where": "there", "id": "x"}')
     with pytest.raises(LockError, match="in use by process 7"), place.lock("lock", "the target"):
         raise AssertionError
-    monkeypatch.setattr(_lease, "LEASE_S", -60.0)  # as if minutes had gone by
+    monkeypatch.setattr(lease, "LEASE_S", -60.0)  # as if minutes had gone by
     with place.lock("lock", "the target"):
         pass
 

@@ -14,8 +14,9 @@ import yaml
 
 from pipeline import storage
 from pipeline.errors import CocoDiyError, ConfigError, StorageError
-from pipeline.storage import Limits, Transfer, Web, _clients
-from pipeline.storage._certificates import VARIABLES, certificates
+from pipeline.storage import Limits, Transfer, Web
+from pipeline.storage.certificates import VARIABLES, certificates
+from pipeline.storage.stores import connect
 from tests import stores
 from tests.helpers import write_file
 from tests.web import Faults, faulty
@@ -63,7 +64,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COCO_DIY_LOCAL", str(tmp_path / "options"))
-    monkeypatch.setattr(_clients, "_CLIENTS", {})
+    monkeypatch.setattr(connect, "_CLIENTS", {})
 
 
 def read_store(company: Company, tmp_path: Path, **more: object) -> bytes | None:

@@ -15,13 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import _whole, masks
 from pipeline.errors import DataError, StorageError
 from pipeline.formats import coco
 from pipeline.formats._image_names import ImageNames, clean
 from pipeline.formats._large_json import LargeObject, Malformed
 from pipeline.formats._values import with_numbers
-from pipeline.schema import Task
+from pipeline.formats.coco.parts import Outline, Part
+from pipeline.geometry import masks
+from pipeline.stages.index.single_file import _File
+from pipeline.tables.schema import Task
 from tests.conftest import Run
 from tests.helpers import write_file
 from tests.test_format_coco import SQUARE, annotation, document, image, parse
@@ -60,7 +62,7 @@ def test_a_cleaned_path_stays_below_its_folder(said: str) -> None:
     assert "\0" not in path
 
 
-def outline(images: list[Any], annotations: list[Any], listed: tuple[str, ...]) -> coco.Outline:
+def outline(images: list[Any], annotations: list[Any], listed: tuple[str, ...]) -> Outline:
     return coco.outline([json.dumps(document(*annotations, images=images)).encode()], Task.DETECT, ImageNames(listed))
 
 
@@ -129,7 +131,7 @@ def test_crowds_can_be_objects() -> None:
     mask = {"size": [50, 100], "counts": [0, 5000]}
     text = json.dumps(document(annotation(iscrowd=1, segmentation=mask))).encode()
     found = coco.outline([text], Task.SEGMENT)
-    part = coco.Part([json.dumps(image()).encode()], [text[a:b] for a, b in found.annotations.tolist()],
+    part = Part([json.dumps(image()).encode()], [text[a:b] for a, b in found.annotations.tolist()],
                      found.image_of, found.labels)
     for crowd, loss, flag in (("drop", "crowd", 1), ("keep", None, 0)):
         (row,) = coco.parse(part, Task.SEGMENT, None, {"crowd": crowd}).rows.to_pylist()
@@ -141,7 +143,7 @@ def test_keypoints_that_are_not_labelled_are_zeros() -> None:
     text = json.dumps(document(annotation(keypoints=points, num_keypoints=2))).encode()
     found = coco.outline([text], Task.POSE)
     assert found.names["kpt_shape"] == [3, 3]
-    part = coco.Part([json.dumps(image()).encode()], [text[a:b] for a, b in found.annotations.tolist()],
+    part = Part([json.dumps(image()).encode()], [text[a:b] for a, b in found.annotations.tolist()],
                      found.image_of, found.labels)
     (row,) = coco.parse(part, Task.POSE, (3, 3)).rows.to_pylist()
     assert np.array(row["tail"].split(), float)[4:].tolist() == [0.05, 0.1, 2, 0, 0, 0, 0, 0, 0]
@@ -208,7 +210,7 @@ def test_a_file_that_is_written_anew_is_a_sentence(tmp_path: Path) -> None:
     images = [image(n, f"{n}.jpg") for n in range(300)]
     text = json.dumps(document(*[annotation(n, image_id=n % 300, note="x" * 2000) for n in range(3000)], images=images))
     path = write_file(tmp_path / "a.json", text)
-    file = _whole._File(str(path))
+    file = _File(str(path))
     found = file.looked_through(lambda pieces: coco.outline(pieces, Task.DETECT))
     path.write_text(text[:100])
     with pytest.raises((DataError, StorageError), match=r"a\.json: (became shorter|is written anew)"):

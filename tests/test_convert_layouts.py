@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.classes import read_names
+from pipeline.config.class_names import read_names
 from pipeline.errors import ConfigError
 from tests.conftest import Run
 from tests.helpers import contents, write_file

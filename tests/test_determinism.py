@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipeline
-from pipeline import schema
-from pipeline.index import Index
+from pipeline.stages.index.reader import Index
+from pipeline.tables import schema
 from tests.conftest import CROWD_CONFIG, MakeSubset, Subset
 from tests.helpers import NAMES, contents, make_tree
 

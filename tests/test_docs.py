@@ -33,11 +33,12 @@ import pydantic
 import pytest
 import yaml
 
-from pipeline import __version__
 from pipeline.cli import cli
-from pipeline.config import Config, Target, load_config, validate
-from pipeline.engine import FILES_WORTH_HELPERS
-from pipeline.spec import IMAGE_SUFFIXES
+from pipeline.config.load import load_config, validate
+from pipeline.config.model import Config, Target
+from pipeline.images.header import IMAGE_SUFFIXES
+from pipeline.runtime.engine import FILES_WORTH_HELPERS
+from pipeline.version import __version__
 from tests.helpers import PROJECT
 
 README = PROJECT / "README.md"
@@ -172,9 +173,9 @@ def test_keys_fit_into_the_config(block: Block) -> None:
 
 
 def test_options_of_stores_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.storage._address import parse
-    from pipeline.storage._credentials import open_store
-    from pipeline.storage._options import options_for
+    from pipeline.storage.address import parse
+    from pipeline.storage.stores.credentials import open_store
+    from pipeline.storage.stores.options import options_for
 
     text = next(b for b in blocks() if b.kind == "options").text
     (tmp_path / "stores.yaml").write_text(text, encoding="utf-8")
@@ -229,7 +230,7 @@ def test_options_are_there() -> None:
 
 
 def test_ready_configs_are_there() -> None:
-    from pipeline.ready import available
+    from pipeline.config.templates import available
 
     assert named(r"coco-diy init ([a-z0-9-]+)") <= set(available())
     for path in named(r"\b((?:conf|tests)/(?!local/)[\w./-]+)"):  # conf/local is the user's own

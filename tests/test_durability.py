@@ -113,16 +113,16 @@ def ground(tmp_path_factory: pytest.TempPathFactory, _towns: Any) -> Iterator[Gr
 
 
 def _has_brake() -> bool:
-    from pipeline.config import Target
+    from pipeline.config.model import Target
 
     return "max_delete" in Target.model_fields
 
 
 def _verifies_configs() -> bool:
     """Whether a repair wants the config, because the manifest's own is not believed."""
-    from pipeline import run
+    from pipeline import api
 
-    return hasattr(run, "trusted")
+    return hasattr(api, "trusted")
 
 
 def calls_of(ground: Ground, case: str) -> list[Call]:
@@ -325,22 +325,23 @@ def test_a_source_that_is_a_subset_under_way(ground: Ground, make_subset: MakeSu
 def test_a_listing_that_lacks_its_newest_files(run: Run, town: Path, make_subset: MakeSubset,
                                                monkeypatch: pytest.MonkeyPatch) -> None:
     """Stores answer so for a while; a file that is asked for by its name is there."""
-    from pipeline.storage import _fsspec, _remote
+    from pipeline.storage.stores import folder
+    from pipeline.storage.stores.filesystem import FsspecClient
 
-    monkeypatch.setattr(_remote, "_LIST_FROM", 2)
+    monkeypatch.setattr(folder, "_LIST_FROM", 2)
     subset = make_subset(town, target={"root": f"memory://late-{time.monotonic_ns()}/t"})
     subset.build()
-    whole = _fsspec.FsspecClient.list
+    whole = FsspecClient.list
     late = ("a.txt", "v.jpg")
 
-    def lacking(client: _fsspec.FsspecClient, prefix: str) -> Iterator[Sequence[Any]]:
+    def lacking(client: FsspecClient, prefix: str) -> Iterator[Sequence[Any]]:
         for entries in whole(client, prefix):
             yield [entry for entry in entries if not entry.key.endswith(late)]
 
-    monkeypatch.setattr(_fsspec.FsspecClient, "list", lacking)
+    monkeypatch.setattr(FsspecClient, "list", lacking)
     root = yaml.safe_load(subset.config.read_text())["target"]["root"]
     assert run("verify", root, "--json").json["differences"] == {}
     gone = subset.build("--set", "classes=[truck]")["plan"]["delete"]["label"]["files"]
-    monkeypatch.setattr(_fsspec.FsspecClient, "list", whole)
+    monkeypatch.setattr(FsspecClient, "list", whole)
     assert gone
     assert run("verify", root, "--json").json["differences"] == {}

@@ -20,7 +20,7 @@ import yaml
 
 from pipeline import storage
 from pipeline.errors import ConfigError, StorageError
-from pipeline.storage import _lease
+from pipeline.storage.stores import lease
 from tests import stores
 from tests.conftest import MakeSubset
 from tests.helpers import write_file
@@ -36,7 +36,7 @@ URLS = {"gs": "gs://bucket/subset", "az": "az://bucket/subset"}
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else claims the same lock here."""
-    monkeypatch.setattr(_lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
 
 
 @pytest.fixture(scope="module")
@@ -214,10 +214,11 @@ def test_copies_within_a_store_do_not_pass_through_here(proxy: Proxy, url: str, 
 def test_what_goes_from_one_provider_to_another_is_never_here_as_a_whole(
     proxy: Proxy, url: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.storage import _objects
+    from pipeline.storage.stores import object_store
+    from pipeline.storage.stores.object_store import ObjectClient
 
-    monkeypatch.setattr(_objects.ObjectClient, "LARGE", 2 << 20)
-    monkeypatch.setattr(_objects, "_PART", 5 << 20)
+    monkeypatch.setattr(ObjectClient, "LARGE", 2 << 20)
+    monkeypatch.setattr(object_store, "_PART", 5 << 20)
     big = os.urandom(1 << 20) * 13
     with stores.running(stores.s3(tmp_path / "s3")) as s3:
         write_file(tmp_path / "options" / "s3.yaml", yaml.safe_dump({"s3": s3.options}))

@@ -15,8 +15,8 @@ import yaml
 
 from pipeline import storage
 from pipeline.errors import ConfigError, StorageError
-from pipeline.storage import _clients
-from pipeline.storage._options import options_beside
+from pipeline.storage.stores import connect
+from pipeline.storage.stores.options import options_beside
 from tests import stores
 from tests.conftest import MakeSubset, Run, Subset
 from tests.helpers import contents, write_file
@@ -82,7 +82,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, value in OURS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(_clients, "_CLIENTS", {})  # a process has one environment for all its life, but for tests
+    monkeypatch.setattr(connect, "_CLIENTS", {})  # a process has one environment for all its life, but for tests
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipeline import masks
+from pipeline.geometry import masks
 from tests.conftest import MakeSubset, Run, Subset
 from tests.contracts import ExporterContract
 from tests.helpers import contents, write_file

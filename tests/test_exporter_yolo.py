@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import yaml
 
-from pipeline.classes import Names, class_map
-from pipeline.schema import Task
+from pipeline.config.class_map import class_map
+from pipeline.config.class_names import Names
+from pipeline.tables.schema import Task
 from tests.contracts import ExporterContract
 
 

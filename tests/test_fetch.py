@@ -20,11 +20,12 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.config import Config, load_config, validate
+from pipeline.config.load import load_config, validate
+from pipeline.config.model import Config
 from pipeline.errors import ConfigError, DataError, StorageError
-from pipeline.fetch import fetch, needed
-from pipeline.progress import Progress
-from pipeline.storage import _pace
+from pipeline.runtime.progress import Progress
+from pipeline.stages.fetch.archives import fetch, needed
+from pipeline.storage.web import pace
 from tests.archives import pack
 from tests.conftest import Run
 from tests.helpers import PROJECT, contents, snapshot, write_file
@@ -192,7 +193,7 @@ def test_what_no_second_try_changes_is_told_at_once(tmp_path: Path, location: st
 
 
 def test_a_server_that_never_answered_is_given_up_sooner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pace, "_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(pace, "_FIRST_WAIT_S", 0.01)
     with pytest.raises(StorageError, match=r"/blob.bin: no server answers .*, 5 times in a row; run again later"):
         get(config_of(tmp_path, f"http://127.0.0.1:{free_port()}/blob.bin"))
 
@@ -497,8 +498,8 @@ def test_whatever_a_server_does_a_file_is_right_or_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     for name, value in (("_FIRST_BYTES", 4096), ("_LEAST_PIECE", 8192), ("_MOST_PIECE", 65_536)):
-        monkeypatch.setattr(f"pipeline._download.{name}", value)
-    monkeypatch.setattr(_pace, "_FIRST_WAIT_S", 0.001)
+        monkeypatch.setattr(f"pipeline.stages.fetch.download.{name}", value)
+    monkeypatch.setattr(pace, "_FIRST_WAIT_S", 0.001)
     dice = random.Random(seed)
     content = BLOB[: dice.randrange(1, 400_000)]
     known: dict[str, Any] = dice.choice([{"md5": hashlib.md5(content).hexdigest()}, {"size": len(content)}, {}])

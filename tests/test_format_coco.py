@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from pipeline.formats import coco
 from pipeline.formats._numbers import parse_numbers, tails
-from pipeline.schema import LabelState, Task
+from pipeline.formats.coco.parts import Part
+from pipeline.tables.schema import LabelState, Task
 from tests.conftest import MakeSubset, Run, Subset
 from tests.helpers import PROJECT, contents, picture, write_file
 
@@ -43,7 +44,7 @@ def parse(data: Mapping[str, Any] | bytes, task: Task = Task.DETECT) -> tuple[li
     text = data if isinstance(data, bytes) else json.dumps(data).encode()
     found = coco.outline([text], task)
     images, annotations = ([text[a:b] for a, b in spans.tolist()] for spans in (found.images, found.annotations))
-    part = coco.Part(images, annotations, found.image_of, found.labels)
+    part = Part(images, annotations, found.image_of, found.labels)
     parsed = coco.parse(part, task, (2, 3) if task is Task.POSE else None)
     told = [(reason, detail) for _, reason, detail, _ in found.problems]
     return parsed.rows.to_pylist(), told + [(p.reason, p.detail) for p in parsed.problems], parsed.states

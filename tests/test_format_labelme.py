@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import masks
 from pipeline.formats import Parsed, labelme
-from pipeline.pictures import Picture
-from pipeline.schema import LabelState, Task
+from pipeline.geometry import masks
+from pipeline.images.header import Picture
+from pipeline.tables.schema import LabelState, Task
 from tests.contracts import FormatContract
 
 DETECT, SEGMENT = Task.DETECT, Task.SEGMENT

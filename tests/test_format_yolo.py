@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.formats import Parsed, yolo
-from pipeline.schema import LabelState, Task
+from pipeline.tables.schema import LabelState, Task
 from tests.contracts import RowFormatContract
 from tests.yolo_reference import read, source_lines
 

@@ -19,15 +19,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.classes import read_names
-from pipeline.config import Config, apply_overrides, load_config, validate
+from pipeline.api import build
+from pipeline.config.class_names import read_names
+from pipeline.config.load import apply_overrides, load_config, validate
+from pipeline.config.model import Config
 from pipeline.errors import CocoDiyError
 from pipeline.formats import yolo
-from pipeline.job import resolve
-from pipeline.run import build
-from pipeline.schema import LabelState, Task
-from pipeline.split import read_table, write_table
-from pipeline.storage import locate
+from pipeline.job.resolve import resolve
+from pipeline.stages.select.split import read_table, write_table
+from pipeline.storage.registry import locate
+from pipeline.tables.schema import LabelState, Task
 from tests.helpers import write_file
 
 #: What PyYAML resolves to something that Python then refuses, and what its parser stumbles over.

@@ -22,10 +22,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import _claims, manifest, storage
-from pipeline.digest import digest_of
+from pipeline import storage
 from pipeline.errors import StorageError, TargetError
-from pipeline.manifest import TargetState
+from pipeline.tables.digest import digest_of
+from pipeline.tables.parquet import to_parquet
+from pipeline.target.claims import check_rows, is_path
+from pipeline.target.manifest import TargetState
 from tests.conftest import Run, Subset
 from tests.helpers import contents, make_town, run_process, snapshot, write_file
 
@@ -115,7 +117,7 @@ def lie(target: Path, path: str) -> None:
     number = next(i for i, part in enumerate(told["parts"]) if part)
     table = pq.read_table(folder / f"manifest/{told['parts'][number]}.parquet")
     row = dict(table.slice(0, 1).to_pylist()[0], path=path, key="source/train2017/zz")
-    data = manifest.to_parquet(pa.concat_tables([table, pa.Table.from_pylist([row], table.schema)]))
+    data = to_parquet(pa.concat_tables([table, pa.Table.from_pylist([row], table.schema)]))
     told["parts"][number] = digest_of(data).hex()
     write_file(folder / f"manifest/{told['parts'][number]}.parquet", data)
     write_file(folder / "manifest.json", json.dumps(told))
@@ -246,13 +248,13 @@ def test_paths_stay_below_the_layout(path: str) -> None:
     honest = "\0" not in path and not {"", ".", ".."} & set(steps)
     table = pa.table({"path": pa.array([f"images/{path}"])})
     try:
-        _claims.check_rows(table, ("path",), "x")
+        check_rows(table, ("path",), "x")
     except TargetError:
         assert not honest
     else:
         assert honest
         assert os.path.normpath(f"images/{path}") == f"images/{path}"
-    assert _claims.is_path(path) == (honest and not path.casefold().startswith(".coco-diy"))
+    assert is_path(path) == (honest and not path.casefold().startswith(".coco-diy"))
 
 
 # Repairs
@@ -283,16 +285,17 @@ def test_a_manifest_with_another_config_is_not_ours(own_subset: Subset) -> None:
 
 
 def test_what_this_machine_wrote_is_pruned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from pipeline import _provenance
+    from pipeline.target import provenance
+    from pipeline.target.provenance import digest, is_ours, remember
 
     monkeypatch.setenv("COCO_DIY_STATE", str(tmp_path))
-    monkeypatch.setattr(_provenance, "_MOST", 5)
+    monkeypatch.setattr(provenance, "_MOST", 5)
     for i in range(12):
-        _provenance.remember(b"%d" % i)
-        _provenance.remember(b"always")
+        remember(b"%d" % i)
+        remember(b"always")
     assert len(list((tmp_path / "manifests").iterdir())) <= 6
-    assert _provenance.is_ours(_provenance.digest(b"always"))
-    assert not _provenance.is_ours(_provenance.digest(b"0"))
+    assert is_ours(digest(b"always"))
+    assert not is_ours(digest(b"0"))
 
 
 def test_a_state_folder_that_cannot_be_written_to_stops_no_build(

@@ -26,7 +26,9 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline.errors import ConfigError, Interrupted, StorageError
-from pipeline.storage import Limits, _members, _pace
+from pipeline.storage import Limits
+from pipeline.storage.archives.directory import find_directory
+from pipeline.storage.web import pace
 from tests.archives import pack
 from tests.conftest import MakeSubset, Run, Subset
 from tests.helpers import PROJECT, contents, make_tree, write_file
@@ -371,8 +373,8 @@ def test_a_wrong_place_is_given_up_early(tmp_path: Path) -> None:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for between two tries."""
-    monkeypatch.setattr(_pace, "_FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr(_pace, "_LONGEST_GAP_S", 0.001)
+    monkeypatch.setattr(pace, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(pace, "_LONGEST_GAP_S", 0.001)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -483,7 +485,7 @@ def test_no_directory_is_asked_for_that_memory_does_not_hold(
         return (bytes(max(0, min(count, end - at))) + tail[max(0, at - end) :])[:count]
 
     try:
-        found = _members.find_directory(size, read, "x.zip")
+        found = find_directory(size, read, "x.zip")
     except StorageError:
         return
     assert found.size <= 256 << 20

@@ -49,23 +49,23 @@ def test_nothing_to_do_needs_no_frame(subset: Subset) -> None:
     assert {"dask.dataframe", "pandas"} <= modules  # the first build is a frame
     code, modules = imported("build", subset.config)
     assert code == 0
-    assert "pipeline.run" in modules
+    assert "pipeline.api" in modules
     assert modules & {"dask.dataframe", "pandas", "distributed"} == set()
 
 
 def test_the_library_is_lazy() -> None:
     done = run_process(python=("-c", "import sys, pipeline; print(pipeline.load_config, *sys.modules)"))
     modules = set(done.out.split())
-    assert "pipeline.config" in modules
+    assert "pipeline.config.load" in modules
     assert modules & {"dask", "pandas", "pyarrow", "numpy", "click"} == set()
 
 
-@pytest.mark.parametrize("before", ["pass", "import pipeline.run", "import pipeline.cli", "import pipeline.plan",
+@pytest.mark.parametrize("before", ["pass", "import pipeline.api", "import pipeline.cli", "import pipeline.stages.plan.compare",
                                     "from pipeline import build", "from pipeline import load_config, open_index"])
 def test_public_names_whatever_was_imported_before(before: str) -> None:
     program = f"{before}\nfrom pipeline import plan\nfrom pipeline import build, load_config, make_index, open_index\n"
     program += (
         "print(*(f.__module__ + '.' + f.__name__ for f in (build, load_config, make_index, open_index, plan)))")
     done = run_process(python=("-c", program))
-    assert done.out.split() == ["pipeline.run.build", "pipeline.config.load_config", "pipeline.run.make_index",
-                                "pipeline.index.open_index", "pipeline.run.make_plan"], done.err
+    assert done.out.split() == ["pipeline.api.build", "pipeline.config.load.load_config", "pipeline.api.make_index",
+                                "pipeline.stages.index.reader.open_index", "pipeline.api.make_plan"], done.err

@@ -17,11 +17,11 @@ from PIL import Image
 
 from pipeline.formats import labelme
 from pipeline.formats._flaws import flaw_of, merge_mark
-from pipeline.formats._framing import frame_of
-from pipeline.formats._shapes import Bad
-from pipeline.masks import decompress, to_mask
-from pipeline.pictures import Picture, unpacked
-from pipeline.schema import Task
+from pipeline.formats.labelme.framing import frame_of
+from pipeline.formats.labelme.shapes import Bad
+from pipeline.geometry.masks import decompress, to_mask
+from pipeline.images.header import Picture, unpacked
+from pipeline.tables.schema import Task
 from tests.conftest import Run
 from tests.helpers import contents, snapshot, write_file
 from tests.test_format_labelme import TRIANGLE, file, jpeg, only, parse, png, rows, shape

@@ -18,9 +18,9 @@ import yaml
 from PIL import Image
 
 from pipeline import storage
-from pipeline.config import read_text
+from pipeline.config.load import read_text
 from pipeline.errors import ConfigError
-from pipeline.pictures import mask_of, opened, picture_of
+from pipeline.images.header import mask_of, opened, picture_of
 from pipeline.storage import ODD
 from tests.conftest import Run
 from tests.helpers import PROJECT, Result, contents, write_file
@@ -164,7 +164,7 @@ def test_no_pixel_is_decoded_to_learn_a_size(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_mask_of_too_many_pixels_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.pictures.MAX_PIXELS", 1000)
+    monkeypatch.setattr("pipeline.images.header.MAX_PIXELS", 1000)
     assert mask_of(picture()) is None
 
 
@@ -221,7 +221,7 @@ def test_a_name_in_another_unicode_form_is_told(tmp_path: Path, run: Run) -> Non
 
 
 def test_a_names_file_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.config._MAX_TEXT", 1 << 20)
+    monkeypatch.setattr("pipeline.config.load._MAX_TEXT", 1 << 20)
     for path in ("/dev/zero", str(write_file(tmp_path / "n.yaml", b"#" * ((1 << 20) + 1)))):
         with pytest.raises(ConfigError, match="is larger than 1 MiB; is it the right one"):
             read_text(path, "class names")

@@ -9,23 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage import _listing
-from pipeline.tally import WATCHING, files_counted
+from pipeline.runtime.counters import WATCHING, files_counted
+from pipeline.storage.local import walk
+from pipeline.storage.local.walk import _directory, _stats, list_folder
 
 PROGRAM = """
 import os, sys, threading
-from pipeline.storage import _listing
+from pipeline.storage.local import walk
 
 folder, share, ended, thread = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 if thread:
     threading.Thread(name=thread, daemon=True, target=threading.Event().wait).start()
-_listing._SHARE = share
+walk._SHARE = share
 fork, forks = os.fork, []
 os.fork = lambda: forks.append(fork()) or forks[-1]
 if ended == "early":
-    packed = _listing._packed
-    _listing._packed = lambda *args: packed(*args)[:-8]
-found = _listing.list_folder(folder, frozenset({".txt"}), with_stats=True)
+    packed = walk._packed
+    walk._packed = lambda *args: packed(*args)[:-8]
+found = walk.list_folder(folder, frozenset({".txt"}), with_stats=True)
 print(len(forks), found.count, found.digest().hex(), [path for path, _ in found.odd])
 """
 
@@ -58,7 +59,7 @@ def test_listed_files_are_counted_for_progress(tmp_path: Path) -> None:
     for i in range(5):
         (tmp_path / f"{i}.txt").touch()
     before = files_counted()
-    _listing.list_folder(str(tmp_path), frozenset({".txt"}), with_stats=False)
+    list_folder(str(tmp_path), frozenset({".txt"}), with_stats=False)
     assert files_counted() - before == 5
 
 
@@ -66,11 +67,11 @@ def test_files_that_go_amid_a_listing(tmp_path: Path, monkeypatch: pytest.Monkey
     names = [f"{i}.txt" for i in range(8)]
     for name in names:
         (tmp_path / name).write_text(name * 3)
-    monkeypatch.setattr(_listing, "_SHARE", 1000)
-    with _listing._directory(str(tmp_path)) as fd:
+    monkeypatch.setattr(walk, "_SHARE", 1000)
+    with _directory(str(tmp_path)) as fd:
         for i in (0, 3, 7):
             (tmp_path / names[i]).unlink()
-        stats = _listing._stats(names, fd)
+        stats = _stats(names, fd)
     assert names == ["1.txt", "2.txt", "4.txt", "5.txt", "6.txt"]
     assert list(stats[::4]) == [15] * 5
     assert list(stats[3::4]) == [(tmp_path / name).stat().st_ino for name in names]

@@ -19,8 +19,9 @@ import yaml
 
 from pipeline import storage
 from pipeline.errors import LockError, StorageError
-from pipeline.stop import STOP
-from pipeline.storage import _lease, _locks
+from pipeline.runtime.interrupt import STOP
+from pipeline.storage.local import lock
+from pipeline.storage.stores import lease
 from tests.conftest import Subset
 from tests.helpers import PROJECT, contents, make_tree, write_file
 from tests.test_build import BUILT
@@ -35,14 +36,14 @@ def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(request.param, "no locks here")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.setattr(_lease, "SETTLE_S", 0.05)
-    monkeypatch.setattr(_locks, "_WARNED", set())
+    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lock, "_WARNED", set())
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A beat that comes often; a lost lease stops this process's batches, which later tests have."""
-    monkeypatch.setattr(_lease, "BEAT_S", 0.05)
+    monkeypatch.setattr(lease, "BEAT_S", 0.05)
     yield
     STOP.clear()
 
@@ -92,7 +93,7 @@ def test_a_lease_outlives_its_beats_and_no_holder(tmp_path: Path, monkeypatch: p
     write_file(tmp_path / "lock.lease", json.dumps(told | {"where": "another machine"}))
     with pytest.raises(LockError, match="in use"), place.lock("lock", "the target"):
         pass
-    monkeypatch.setattr(_lease, "LEASE_S", -60.0)  # as if minutes had gone by
+    monkeypatch.setattr(lease, "LEASE_S", -60.0)  # as if minutes had gone by
     with place.lock("lock", "the target") as held:
         held()
 
@@ -127,7 +128,7 @@ def test_a_lock_that_was_taken_is_noticed_at_once(
     if where == "folder":
         monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSYS, "none")))
         where = str(tmp_path)
-    monkeypatch.setattr(_lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
     request.addfinalizer(STOP.clear)
     first, second = storage.locate(where), storage.locate(where)
     def both() -> None:

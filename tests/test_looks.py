@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline import looks, storage
-from pipeline.looks import Look
+from pipeline import storage
+from pipeline.images import header, integrity
+from pipeline.images.integrity import Look
 from tests.conftest import MakeSubset, Subset
 from tests.helpers import contents, make_tree, write_file
 
@@ -29,14 +30,14 @@ def draw(kind: str = "JPEG", size: tuple[int, int] = (64, 48), **options: object
     return out.getvalue()
 
 
-def by_header(data: bytes, head: int = looks.HEAD_BYTES) -> Look | None:
-    return looks.by_header(len(data), data[:head], data[-looks.TAIL_BYTES :])
+def by_header(data: bytes, head: int = integrity.HEAD_BYTES) -> Look | None:
+    return integrity.by_header(len(data), data[:head], data[-integrity.TAIL_BYTES :])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_in_order(kind: str) -> None:
     data = draw(kind)
-    assert by_header(data) == looks.by_decoding(data) == Look(None, None, 64, 48)
+    assert by_header(data) == integrity.by_decoding(data) == Look(None, None, 64, 48)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -50,7 +51,7 @@ def test_every_cut(kind: str) -> None:
             assert look is not None
             assert look.reason in ("image_cut_short", "image_unreadable"), cut
         if kind not in ("BMP", "TIFF", "JPEG2000", "AVIF") or cut < len(data) - 40:
-            assert looks.by_decoding(part).reason in ("image_cut_short", "image_unreadable"), cut
+            assert integrity.by_decoding(part).reason in ("image_cut_short", "image_unreadable"), cut
 
 
 @pytest.mark.parametrize(("data", "reason", "clause"), [
@@ -61,7 +62,7 @@ def test_every_cut(kind: str) -> None:
     (draw("JPEG", (64, 9)), "image_too_small", "64 x 9 pixels"),
 ], ids=["empty", "zeros", "page", "narrow", "low"])
 def test_what_is_no_image(data: bytes, reason: str, clause: str) -> None:
-    for look in (by_header(data), looks.by_decoding(data)):
+    for look in (by_header(data), integrity.by_decoding(data)):
         assert look is not None
         assert look.reason == reason
         assert clause in str(look.detail)
@@ -72,7 +73,7 @@ def test_damage_inside_is_seen_by_decoding_alone() -> None:
     middle = len(data) // 2
     damaged = data[:middle] + bytes(64) + data[middle + 64 :]
     assert by_header(damaged) == Look(None, None, 64, 48)
-    assert looks.by_decoding(damaged).reason == "image_unreadable"
+    assert integrity.by_decoding(damaged).reason == "image_unreadable"
 
 
 def test_padding_after_the_end_is_in_order() -> None:
@@ -96,8 +97,8 @@ def test_a_header_beyond_the_beginning_asks_for_more() -> None:
 
 
 def test_too_many_pixels_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looks, "MAX_PIXELS", 1000)
-    assert looks.by_decoding(draw()).reason == "image_too_large"
+    monkeypatch.setattr(header, "MAX_PIXELS", 1000)
+    assert integrity.by_decoding(draw()).reason == "image_too_large"
 
 
 @pytest.fixture

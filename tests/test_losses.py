@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipeline import schema
+from pipeline.tables import schema
 from tests.conftest import MakeSubset, Subset
 from tests.helpers import contents, write_file
 

@@ -24,7 +24,7 @@ import yaml
 
 from pipeline import storage
 from pipeline.errors import StorageError
-from pipeline.schema import VERSION
+from pipeline.tables.schema import VERSION
 from tests.conftest import CROWD_CONFIG, MakeSubset, Subset
 from tests.helpers import PROJECT, contents, make_tree, picture, snapshot, write_file
 from tests.test_build import BUILT

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import masks
-from pipeline.geometry import clip_polygon, join_polygons
+from pipeline.geometry import masks
+from pipeline.geometry.polygons import clip_polygon, join_polygons
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from pipeline.formats import Parsed, labelme, yolo
-from pipeline.pictures import Picture
-from pipeline.schema import LabelState, Task
+from pipeline.images.header import Picture
+from pipeline.tables.schema import LabelState, Task
 from tests.helpers import PROJECT
 from tests.test_format_labelme import file, png, shape
 

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.config import validate
-from pipeline.run import build
+from pipeline.api import build
+from pipeline.config.load import validate
 from pipeline.storage import Traits
 from tests.conftest import Run
 from tests.helpers import PROJECT, contents, write_file

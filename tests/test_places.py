@@ -17,11 +17,12 @@ import yaml
 
 from pipeline import storage
 from pipeline.errors import ConfigError, Interrupted, LockError, StorageError
-from pipeline.stop import STOP, check_stop
-from pipeline.storage import Location, _lease
-from pipeline.storage._address import parse
-from pipeline.storage._clients import client_for
-from pipeline.storage._window import persist
+from pipeline.runtime.interrupt import STOP, check_stop
+from pipeline.storage import Location
+from pipeline.storage.address import parse
+from pipeline.storage.stores import lease
+from pipeline.storage.stores.connect import client_for
+from pipeline.storage.stores.in_flight import persist
 from tests import stores
 from tests.ceph import ceph
 from tests.conftest import MakeSubset, Subset
@@ -42,7 +43,7 @@ TXT = frozenset({".txt"})
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else claims the same lock here."""
-    monkeypatch.setattr(_lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
 
 
 @pytest.fixture(scope="session")
@@ -226,12 +227,13 @@ def test_copies_within_a_place(place: Location, kind: str) -> None:
 
 
 def test_large_files_go_in_parts(place: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.storage import _objects
-    from pipeline.storage._fsspec import FsspecClient
+    from pipeline.storage.stores import object_store
+    from pipeline.storage.stores.filesystem import FsspecClient
+    from pipeline.storage.stores.object_store import ObjectClient
 
-    monkeypatch.setattr(_objects.ObjectClient, "LARGE", 1 << 20)
+    monkeypatch.setattr(ObjectClient, "LARGE", 1 << 20)
     monkeypatch.setattr(FsspecClient, "LARGE", 1 << 20)
-    monkeypatch.setattr(_objects, "_PART", 5 << 20)
+    monkeypatch.setattr(object_store, "_PART", 5 << 20)
     data = os.urandom(1 << 20) * 12 + b"end"
     write_file(tmp_path / "big.jpg", data)
     results = place.copy_many(["big.jpg"], storage.locate(str(tmp_path)), ["big.jpg"], [len(data)], "copy")
@@ -293,7 +295,7 @@ def test_one_of_many_at_the_same_moment_gets_the_lock(place: Location, root: str
 def test_content_types(place: Location, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import obstore
 
-    from pipeline.storage._objects import ObjectClient
+    from pipeline.storage.stores.object_store import ObjectClient
 
     monkeypatch.setattr(ObjectClient, "LARGE", 1000)
     wanted = {"a.txt": "text/plain; charset=utf-8", "b.JPG": "image/jpeg", "data.yaml": "application/yaml",

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline import tally
-from pipeline.engine import Engine
-from pipeline.progress import Progress
+from pipeline.runtime import counters
+from pipeline.runtime.engine import Engine
+from pipeline.runtime.progress import Progress
 
 
 class Terminal(io.StringIO):
@@ -25,7 +25,7 @@ def work(progress: Progress, *, unit: str = "files", total: int = 100) -> None:
     """A stage of two batches, the first of which takes longer than it takes until a bar is shown."""
     with progress.stage("apply", total, unit) as step:
         for _ in range(50):
-            tally.count_file()
+            counters.count_file()
         time.sleep(1.5)
         step.add(60)
         time.sleep(0.4)
@@ -78,7 +78,7 @@ def test_a_total_that_is_not_known() -> None:
 
 def _count(files: int) -> int:
     for _ in range(files):
-        tally.count_file()
+        counters.count_file()
     return files
 
 
@@ -89,6 +89,6 @@ def engine() -> Iterator[Engine]:
 
 
 def test_helpers_are_counted_too(engine: Engine) -> None:
-    before = tally.files_counted()
+    before = counters.files_counted()
     assert sum(engine.map(_count, [(30,), (12,)], files=10**6)) == 42
-    assert tally.files_counted() - before == 42
+    assert counters.files_counted() - before == 42

@@ -17,13 +17,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import _download, storage
-from pipeline._download import Download, Wanted
+from pipeline import storage
 from pipeline.errors import Interrupted, StorageError
-from pipeline.fetch import fetch
-from pipeline.progress import Progress
+from pipeline.runtime.progress import Progress
+from pipeline.stages.fetch import download
+from pipeline.stages.fetch.archives import fetch
+from pipeline.stages.fetch.download import Download, Wanted
 from pipeline.storage import Limits
-from pipeline.storage._pace import Pace, retry_after
+from pipeline.storage.backoff import retry_after
+from pipeline.storage.web.pace import Pace
 from tests import stores
 from tests.helpers import PROJECT, write_file
 from tests.test_fetch import BLOB, MD5, config_of
@@ -67,7 +69,7 @@ def bring(url: str, path: Path, count: Callable[[int], None] = lambda _: None) -
 
 def test_stopped_at_any_byte(tmp_path: Path, origin: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a kill leaves is what lies on the disk at that moment: it is put aside at some moments, and gone on with."""
-    monkeypatch.setattr(_download, "_NOTE_EVERY_S", 0)
+    monkeypatch.setattr(download, "_NOTE_EVERY_S", 0)
     rng = random.Random(3)
     moments = sorted(rng.sample(range(len(BLOB)), 3))
     came, aside = 0, list[Path]()

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import masks
-from pipeline.config import validate
-from pipeline.run import build
+from pipeline.api import build
+from pipeline.config.load import validate
+from pipeline.geometry import masks
 from tests.helpers import write_file
 from tests.test_format_labelme import png
 

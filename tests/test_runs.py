@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import errors, storage
-from pipeline._runs import surplus
-from pipeline.errors import CocoDiyError
+from pipeline import errors as errors_module
+from pipeline import storage
+from pipeline.errors import CocoDiyError, __doc__
+from pipeline.stages.apply.run_records import surplus
 from tests.conftest import MakeSubset, Run, Subset
 from tests.helpers import PROJECT, contents, run_process, snapshot, write_file
 
@@ -50,13 +51,13 @@ def stopped(words: list[str], ready: Callable[[], bool], number: int) -> tuple[i
 
 
 def test_every_kind_of_error_has_the_exit_code_of_the_design() -> None:
-    codes = {name: kind.exit_code for name, kind in vars(errors).items()
+    codes = {name: kind.exit_code for name, kind in vars(errors_module).items()
              if isinstance(kind, type) and issubclass(kind, CocoDiyError)}
     assert codes == {
         "CocoDiyError": 1, "UsageError": 2, "ConfigError": 2, "MissingSourceError": 2, "UnknownNameError": 2,
         "DataError": 1, "TargetError": 1, "StorageError": 1, "UnavailableError": 75, "BrakeError": 4, "LockError": 5,
         "Interrupted": 130}
-    drawn = errors.__doc__ or ""
+    drawn = __doc__ or ""
     assert [name for name in codes if name not in drawn] == []
 
 
@@ -103,7 +104,7 @@ def test_the_parts_of_a_sentence(own_subset: Subset) -> None:
 
 def test_an_internal_error_is_one_document(subset: Subset) -> None:
     program = ("import sys, pipeline.run\ndef build(*_, **__): raise ZeroDivisionError('here')\n"
-               "pipeline.run.build = build\nfrom pipeline.cli import run_cli\nsys.exit(run_cli(sys.argv[1:]))")
+               "pipeline.api.build = build\nfrom pipeline.cli import run_cli\nsys.exit(run_cli(sys.argv[1:]))")
     for more in ((), ("-v",)):
         told = run_process("build", subset.config, "--json", *more, python=("-c", program))
         assert (told.code, told.json["reason"]) == (1, "internal")

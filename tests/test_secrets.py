@@ -74,7 +74,7 @@ def test_a_zip_of_the_subset_holds_none(town: Path, make_subset: MakeSubset) -> 
 @pytest.mark.parametrize("status", [200, 403, 404, 500])
 def test_a_download_by_a_signed_url_leaves_none(town: Path, tmp_path: Path, run: Run, status: int,
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.storage._pace._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("pipeline.storage.web.pace._FIRST_WAIT_S", 0.01)
     pack(town / "labels", tmp_path / "www/labels.zip", "coco/labels")
     path = f"/labels.zip?sv=1&sig={SECRET}"
     faults = Faults({path: (tmp_path / "www/labels.zip").read_bytes()}, broken={} if status == 200 else {path: status})

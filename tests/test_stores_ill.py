@@ -15,7 +15,7 @@ import yaml
 
 from pipeline import storage
 from pipeline.errors import ConfigError, LockError, StorageError
-from pipeline.storage import _lease
+from pipeline.storage.stores import lease
 from tests import stores
 from tests.conftest import MakeSubset, Run
 from tests.helpers import contents, run_process, write_file
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Server]:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """No second run claims the same lock here, but where a test says so."""
-    monkeypatch.setattr(_lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
 
 
 @pytest.fixture
@@ -277,10 +277,11 @@ def test_requests_of_builds(
 def test_an_upload_cut_in_two_leaves_nothing(
     proxy: Proxy, options: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.storage import _objects
+    from pipeline.storage.stores import object_store
+    from pipeline.storage.stores.object_store import ObjectClient
 
-    monkeypatch.setattr(_objects.ObjectClient, "LARGE", 1 << 20)
-    monkeypatch.setattr(_objects, "_PART", 5 << 20)
+    monkeypatch.setattr(ObjectClient, "LARGE", 1 << 20)
+    monkeypatch.setattr(object_store, "_PART", 5 << 20)
     options(**QUICK)
     write_file(tmp_path / "from" / "big.jpg", os.urandom(12 << 20))
     proxy.fault = lambda method, path, time: "denied" if method == "PUT" and time == 2 else None
@@ -321,7 +322,7 @@ def test_no_secret_is_left_anywhere(
 
 
 def test_what_fsspec_says_is_scrubbed(options: Configure, tmp_path: Path) -> None:
-    from pipeline.storage._options import scrub
+    from pipeline.storage.stores.options import scrub
 
     text = "AccountName=me;AccountKey=c2VjcmV0LWtleQ=="
     write_file(tmp_path / "options" / "z.yaml", yaml.safe_dump({"az": {"connection_string": text}}))
@@ -338,9 +339,9 @@ def test_what_fsspec_says_is_scrubbed(options: Configure, tmp_path: Path) -> Non
 
 @pytest.mark.racing
 def test_a_lease_that_is_lost_stops_its_holder(options: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.stop import STOP, check_stop
+    from pipeline.runtime.interrupt import STOP, check_stop
 
-    monkeypatch.setattr(_lease, "BEAT_S", 0.1)
+    monkeypatch.setattr(lease, "BEAT_S", 0.1)
     place = storage.locate(SUBSET)
     with (  # noqa: PT012 - the error comes at the end of what it holds
         pytest.raises(LockError, match="its lock was broken by another run"), place.lock("lock", "the target"),
@@ -381,7 +382,7 @@ def test_a_dead_holder_is_known(options: Configure, monkeypatch: pytest.MonkeyPa
     with pytest.raises(LockError, match=r"the target is in use by process 7 on elsewhere since noon; wait for it, or "
                                         r"stop it.* --break-lock ends it"), place.lock("lock", "the target"):
         raise AssertionError
-    monkeypatch.setattr(_lease, "LEASE_S", -60.0)  # as if two minutes had gone by
+    monkeypatch.setattr(lease, "LEASE_S", -60.0)  # as if two minutes had gone by
     with place.lock("lock", "the target"):
         pass
 

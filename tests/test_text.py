@@ -15,10 +15,13 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.classes import ClassMap, Names, dataset_yaml, read_names
+from pipeline.config.class_map import ClassMap
+from pipeline.config.class_names import Names, read_names
 from pipeline.exporters import Dataset, coco
-from pipeline.report import dataset_record, table
-from pipeline.schema import Task
+from pipeline.exporters._data_yaml import dataset_yaml
+from pipeline.reports.dataset_card import dataset_record
+from pipeline.reports.text import table
+from pipeline.tables.schema import Task
 from pipeline.text import markdown, printable, printable_json, python_literal
 from pipeline.yaml_document import dump_yaml, parse_yaml
 from tests.conftest import Run

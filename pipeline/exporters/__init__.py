@@ -26,8 +26,9 @@ from pipeline.errors import UnknownNameError, unknown
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.classes import ClassMap, Names
-    from pipeline.schema import Task
+    from pipeline.config.class_map import ClassMap
+    from pipeline.config.class_names import Names
+    from pipeline.tables.schema import Task
 
 
 @dataclass(frozen=True)

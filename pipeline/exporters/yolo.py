@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline import schema
-from pipeline.classes import dataset_yaml
+from pipeline.exporters._data_yaml import dataset_yaml
+from pipeline.exporters._images import digests, pictures, wanted_files
 from pipeline.formats.yolo import render
-from pipeline.schema import Kind, Task
+from pipeline.tables.schema import Kind, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
 #: Folders of the layout, each with one subfolder a split.
 FOLDERS = ("labels", "images")
+
 COLUMNS = ("loss",)
+
 OF_TASK = True
+
 GATHERS = False
 
 
@@ -49,14 +52,14 @@ def fragment(rows: pa.Table, images: pa.Table) -> pa.Table:
     image_of_row = image_of_row.to_numpy(zero_copy_only=False).astype(np.int64)
     edges = np.searchsorted(image_of_row, np.arange(images.num_rows + 1))
     contents = _contents(render(*(rows[c].combine_chunks() for c in ("head", "class_id", "tail"))), edges)
-    labels = _wanted(
+    labels = wanted_files(
         images,
         Kind.LABEL,
         split,
         pc.binary_join_element_wise("labels/", split, "/", stem, ".txt", ""),
         content=contents,
         size=pc.binary_length(contents).cast(pa.int64()),
-        digest=_digests(contents),
+        digest=digests(contents),
         objects=_objects(image_of_row, rows["class_id"].to_numpy(), images.num_rows),
     )
     return pa.concat_tables([labels, pictures(images)]) if "mark" in images.column_names else labels
@@ -72,38 +75,6 @@ def _mappable(images: pa.Table) -> pa.Table:
     return images.set_column(images.schema.get_field_index("stem"), images.schema.field("stem"), stem)
 
 
-def pictures(images: pa.Table) -> pa.Table:
-    """The wanted images of one bucket, as `schema.wanted`: ``images/<split>/<stem>`` with the suffix they have."""
-    import pyarrow.compute as pc
-
-    split = images["split"].combine_chunks()
-    stem = images["stem"].combine_chunks()
-    suffix = pc.struct_field(pc.extract_regex(images["image_path"].combine_chunks(), r"(?P<s>\.[^./]*)$"), "s")
-    return _wanted(
-        images,
-        Kind.IMAGE,
-        split,
-        pc.binary_join_element_wise("images/", split, "/", stem, suffix, ""),
-        source=images["source"].combine_chunks(),
-        size=images["size"].combine_chunks(),
-        digest=_digests(images["mark"].combine_chunks()),
-    )
-
-
-def _wanted(images: pa.Table, kind: Kind, split: pa.Array, path: pa.Array, **columns: pa.Array) -> pa.Table:
-    import pyarrow as pa
-
-    fitting = schema.wanted()
-    columns |= {
-        "path": path,
-        "kind": pa.repeat(pa.scalar(kind.value), images.num_rows),
-        "key": images["key"].combine_chunks(),
-        "split": split,
-    }
-    arrays = [columns[f.name] if f.name in columns else pa.nulls(images.num_rows, f.type) for f in fitting]
-    return pa.Table.from_arrays([a.cast(f.type) for a, f in zip(arrays, fitting, strict=True)], schema=fitting)
-
-
 def _contents(lines: pa.Array, edges: Ints) -> pa.Array:
     """Lines joined to files: file i has the lines ``edges[i]:edges[i + 1]``. The bytes are shared, not copied."""
     import numpy as np
@@ -115,14 +86,6 @@ def _contents(lines: pa.Array, edges: Ints) -> pa.Array:
     starts = np.frombuffer(offsets, np.int32)[lines.offset : lines.offset + len(lines) + 1]
     file_starts = np.ascontiguousarray(starts[edges])
     return pa.BinaryArray.from_buffers(pa.binary(), len(edges) - 1, [None, pa.py_buffer(file_starts), data])
-
-
-def _digests(values: pa.Array) -> pa.Array:
-    import pyarrow as pa
-    import xxhash
-
-    digest = xxhash.xxh3_128_digest
-    return pa.array([digest(value) for value in values.to_pylist()], pa.binary(16))
 
 
 def _objects(image: Ints, class_id: npt.NDArray[np.int32], images: int) -> pa.Array:

@@ -24,19 +24,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pipeline.errors import UnknownNameError, unknown
-from pipeline.schema import LabelState, Task
+from pipeline.tables.schema import LabelState, Task
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import pyarrow as pa
     from pydantic import BaseModel
 
-    from pipeline.pictures import Picture
-
-    Ints = npt.NDArray[np.integer]
-    Floats = npt.NDArray[np.float64]
-    Bools = npt.NDArray[np.bool_]
+    from pipeline.images.header import Picture
 
 
 @dataclass(frozen=True)
@@ -103,37 +97,3 @@ def load(name: str) -> Format:
     if name not in available():
         raise UnknownNameError(unknown("format", name, available()))
     return cast("Format", importlib.import_module(f"{__name__}.{name}"))
-
-
-def duplicate_rows(file: Ints, class_id: Ints, boxes: Sequence[Floats], tail: pa.ChunkedArray) -> Bools:
-    """Which rows repeat an earlier row of the same file: same class, and the same bytes after it; shape (rows,).
-
-    Rows are hashed by their numbers first, and by the length of `tail`, so that bytes are compared only where they may
-    be equal.
-    """
-    import numpy as np
-    import pyarrow.compute as pc
-
-    prime = np.uint64(0x9E3779B97F4A7C15)
-    with np.errstate(over="ignore"):
-        hashed = file.astype(np.uint64) * prime + class_id.astype(np.uint64)
-        lengths = pc.fill_null(pc.binary_length(tail), -1).to_numpy()
-        for column in [*boxes, lengths.astype(np.float64)]:
-            hashed = (hashed ^ (hashed >> np.uint64(29))) * prime + np.ascontiguousarray(column).view(np.uint64)
-    result = np.zeros(len(hashed), np.bool_)
-    ordered = np.sort(hashed)
-    if not (ordered[1:] == ordered[:-1]).any():
-        return result
-    order = np.argsort(hashed, kind="stable")
-    again = np.flatnonzero(hashed[order][1:] == hashed[order][:-1])
-    seen: dict[int, set[tuple[int, int, bytes]]] = {}
-    for i in again.tolist():
-        group = seen.setdefault(int(hashed[order[i]]), set())
-        for row in (int(order[i]), int(order[i + 1])):
-            if result[row]:
-                continue
-            content = (int(file[row]), int(class_id[row]), tail[row].as_py())
-            if row == int(order[i + 1]) and content in group:
-                result[row] = True
-            group.add(content)
-    return result

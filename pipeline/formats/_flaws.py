@@ -1,4 +1,4 @@
-"""Why a JSON document cannot be read, in words: its cause where that is plain, and its line. Part of `formats`."""
+"""Why a JSON document cannot be read, in words: its cause where that is plain, and its line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 #: The beginning of the first side of a merge, as Git and Mercurial write it.
 _MERGE = re.compile(rb"^<{7}(?: [^\n]*)?\r?$", re.MULTILINE)
+
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 

@@ -1,4 +1,4 @@
-"""Which of the listed files is the image that a label file names. Part of `formats`.
+"""Which of the listed files is the image that a label file names.
 
 A label file calls its image by the path it had where the labels were made: below another folder, on another system,
 behind a URL, under the name it had before an upload. What is tried, from exact to loose, ends with the first that fits:
@@ -25,9 +25,13 @@ from typing import NamedTuple
 from pipeline.formats._values import is_text
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
+
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://[^/]*")
+
 _DRIVE = re.compile(r"^[A-Za-z]:")
+
 _QUERY = re.compile(r"[?&]d=([^&]+)")
+
 _UPLOADED = re.compile(r"^(?:COCO_[A-Za-z]+[0-9]{4}_|[0-9a-f]{8}-)(?=.)")
 
 #: What was tried, for the sentence that says that nothing was found.

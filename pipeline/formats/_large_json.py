@@ -1,4 +1,4 @@
-"""A JSON object whose arrays have millions of elements, read a piece at a time. Part of `formats`.
+"""A JSON object whose arrays have millions of elements, read a piece at a time.
 
 Elements are found, not decoded: a chunk of text that ends between two of them is one call of the decoder, which says
 where each lies. Text that the decoder refuses (NaN, as Python writes it, or a mistake in one element) is cut by its
@@ -21,14 +21,22 @@ Ints = npt.NDArray[np.int64]
 
 #: Bytes of one element, or of a member that is no array of ours.
 MAX_VALUE = 256 << 20
+
 _BLANKS = b" \t\r\n"
+
 #: A string, a bracket, or the beginning of a string that does not end here.
 _STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]|"', re.DOTALL)
+
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+
 _SCALAR = re.compile(rb'[^\s,:"\[\]{}]+')
+
 _AFTER_BLANKS = re.compile(rb"[^ \t\r\n]")
+
 _MERGE = re.compile(rb"^(?:<<<<<<<|=======|>>>>>>>)(?=[ \r\n]|$)", re.MULTILINE)
+
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 

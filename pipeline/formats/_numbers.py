@@ -1,4 +1,4 @@
-"""Numbers as the text of label rows, by the million. Part of `formats`."""
+"""Numbers as the text of label rows, by the million."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 Floats = npt.NDArray[np.float64]
+
 Ints = npt.NDArray[np.int64]
 
 _WIDTH = 9  # " 0.123456"
+
 _LINES = bytes.maketrans(b",", b"\n")
+
 _AT_ONCE = 1 << 14  # numbers whose digits stay in the processor's cache: twice as fast as all at once
 
 

@@ -1,4 +1,4 @@
-"""Values of COCO JSON as tools write them, made the numbers that they mean. Part of `formats`.
+"""Values of COCO JSON as tools write them, made the numbers that they mean.
 
 Numbers as text (Roboflow), flags as ``"false"`` and ``0.0`` (Label Studio, pylabel), NaN (Python's `json` writes it),
 flat lists of a polygon's numbers, points in pairs: what `json.load` and NumPy take, with which pycocotools and
@@ -15,7 +15,9 @@ from typing import Any
 import msgspec
 
 _FALSE = frozenset({"false", "0", "0.0", "no", "none", "null", ""})
+
 _TRUE = frozenset({"true", "1", "1.0", "yes"})
+
 _NUMBERS = ("area", "num_keypoints", "width", "height", "score")
 
 
@@ -257,4 +259,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
         return float(value) if abs(value) < 1 << 1000 else None
     return value
-

@@ -1,0 +1,281 @@
+"""The stages in order: list, index, select, plan, apply; with locks, resume and the quick way out.
+
+`build` is the main job, `make_index` and `make_plan` its first parts. Each returns a report, plain data as `--json`
+prints it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from pipeline.config.load import validate
+from pipeline.config.model import Config
+from pipeline.errors import BrakeError, ConfigError, MissingSourceError, StorageError
+from pipeline.humanize import plural
+from pipeline.job.job import Job, SourceJob
+from pipeline.job.resolve import resolve
+from pipeline.reports.report import Report
+from pipeline.runtime.engine import Engine
+from pipeline.runtime.interrupt import check_stop
+from pipeline.runtime.progress import Progress
+from pipeline.stages.apply.commit import commit
+from pipeline.stages.apply.run_records import RunRecords
+from pipeline.stages.apply.subset import apply_plan, gather, reclaim
+from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do
+from pipeline.stages.index.problems import source_report
+from pipeline.stages.index.reader import IndexInfo
+from pipeline.stages.index.sources import import_for_index, import_for_plan, index_lock, scan, update_index
+from pipeline.stages.plan import balance
+from pipeline.stages.plan.brake import braked, check_source, missing, source_counts, target_brake, target_loss
+from pipeline.stages.plan.fitness import refuse_unfit
+from pipeline.stages.plan.planned import Planned
+from pipeline.stages.plan.report import plan_report, refuse
+from pipeline.stages.plan.subset import plan_subset
+from pipeline.stages.select.split_table import remember
+from pipeline.stages.verify.diff import diff_targets
+from pipeline.stages.verify.status import last_run, open_target, refuse_busy
+from pipeline.stages.verify.subset import verify_target
+from pipeline.tables.counts import add_counts
+from pipeline.target.intent import tidy
+from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState, mend
+
+__all__ = ["Report", "build", "diff_targets", "last_run", "make_index", "make_plan", "repair", "source_stats",
+           "target_stats", "verify"]
+
+
+def make_index(config: Config, progress: Progress | None = None) -> Report:
+    """Bring the index of `config`'s source up to date."""
+    job = resolve(config)
+    progress = progress or Progress()
+    with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
+        found = scan(job, engine, progress, import_for_index)
+        job, infos = update_index(job, engine, progress, found, import_for_index)
+        report = source_report(job, infos)
+        if not report.ok:
+            where = [os.path.join(source.index_dir, "problems") for source in job.sources]
+            report.data["left_out"] = balance.told(balance.problem_table(job, infos, []), ", ".join(where))
+    return replace(report, data={"command": "index", **report.data})
+
+
+def make_plan(config: Config, progress: Progress | None = None) -> Report:
+    """What a build would write, copy, keep and delete; nothing is changed at the target."""
+    try:
+        return _make_plan(_resolve(config), progress or Progress())
+    except BrakeError as error:  # a build would not even index; nor does a plan
+        return Report(braked(config, error))
+
+
+def _make_plan(job: Job, progress: Progress) -> Report:
+    options = job.config.engine
+    with Engine(options.scheduler, options.workers) as engine, index_lock(job):
+        refuse_busy(job.target)
+        found = scan(job, engine, progress, import_for_plan)
+        state = TargetState(job.target, job.prefixes)
+        check_source(job, state, found)
+        job, infos = update_index(job, engine, progress, found, import_for_plan)
+        job = job.keep_numbers(state.manifest)
+        planned = plan_subset(job, infos, state, engine, progress)
+        report, brake = _judge(job, infos, state, planned)
+    report.data["command"] = "plan"
+    report.data["brake"] = brake.facts() if brake is not None else None
+    return report
+
+
+def source_stats(config: Config, progress: Progress | None = None) -> Report:
+    """Counts of the source of `config` by class and split, all classes."""
+    job = resolve(config)
+    progress = progress or Progress()
+    with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
+        found = scan(job, engine, progress, import_for_index)
+        job, infos = update_index(job, engine, progress, found, import_for_index)
+        report = source_report(job, infos)
+    names = job.names
+    subset: dict[str, Any] = {}
+    for source, info in zip(job.sources, infos, strict=True):
+        for split, counts in info.totals.items():
+            add_counts(subset.setdefault(split, {}), {
+                "images": counts["images"] + counts["no_image"],
+                "labels": sum(n for state, n in counts["labels"].items() if state != "missing"),
+                "objects": _by_name(source, counts["objects"], names),
+                "images_by_class": _by_name(source, counts["class_images"], names),
+            })
+    if lacking := sum(counts["no_image"] for info in infos for counts in info.totals.values()):
+        report.warnings.append(f"{plural(lacking, 'label file')} without an image: counted as images here")
+    data = {"command": "stats", "of": "source", "classes": list(names), "subset": subset}
+    return Report(data, report.ok, report.warnings, incomplete=report.incomplete)
+
+
+def _by_name(source: SourceJob, counts: dict[str, int], names: tuple[str, ...]) -> dict[str, int]:
+    """The index's counts by class as counts by name, of all `names`."""
+    assert source.names is not None
+    keys = {name: name if source.named else str(i) for i, name in enumerate(source.names.names)}
+    return {name: counts.get(keys.get(name, ""), 0) for name in names}
+
+
+def target_stats(root: str) -> Report:
+    """Counts of the subset at `root` by class and split, as its manifest has them."""
+    state, made = open_target(root)
+    told = made.report
+    return Report({"command": "stats", "of": "target", "target": state.root.url, "classes": told["classes"],
+                   "subset": told["subset"]})
+
+
+def verify(root: str, progress: Progress | None = None, *, deep: bool = False) -> Report:
+    """What differs at the subset `root` from its manifest; with `deep` contents are read."""
+    with Engine() as engine:
+        return verify_target(root, deep=deep, engine=engine, progress=progress or Progress())
+
+
+def repair(
+    root: str, config: Config | None = None, progress: Progress | None = None, *, deep: bool = False,
+    max_delete: str | None = None,
+) -> Report:
+    """Verify the subset at `root` and put right what differs: a build for which those files count as unknown.
+
+    Without `config` the one that the manifest remembers is used, with `max_delete` for its ``target.max_delete``, if
+    this machine wrote that; else it is a `ConfigError`. Foreign files are left alone. The report is that of the second
+    verification, with ``repaired``, the number of files that were put right.
+    """
+    before = verify(root, progress, deep=deep)
+    suspects = frozenset(d["path"] for d in before.data["listed"] if d["reason"] != "foreign")
+    if not suspects:
+        return Report(before.data | {"repaired": 0}, before.ok)
+    if config is None:
+        state, made = open_target(root)
+        if not state.is_ours():
+            raise ConfigError(f"{root}: this machine did not write its manifest, so the config in it is not carried "
+                              "out; name the config: coco-diy verify CONFIG --repair")
+        target = made.config["target"] | {"root": state.root.url}  # it may have been moved
+        here = made.config | {"target": target | ({"max_delete": max_delete} if max_delete is not None else {})}
+        config = validate(here, f"{root}: the config in its manifest", name=made.name)
+    done = build(config, progress, suspects=suspects)
+    after = verify(root, progress, deep=deep)
+    put_right = suspects - {d["path"] for d in after.data["listed"]}
+    return Report(after.data | {"repaired": len(put_right)}, after.ok and done.ok, done.warnings,
+                  incomplete=after.ok and done.incomplete, once=done.once, grave=done.grave)
+
+
+def build(
+    config: Config, progress: Progress | None = None, *, suspects: frozenset[str] = frozenset(),
+    break_lock: bool = False,
+) -> Report:
+    """Make the subset: index, select, plan and apply. Where nothing changed, nothing is done. Leaves a run record.
+
+    The files `suspects` (paths below the target) are made anew, whatever the manifest says of them. With `break_lock`
+    the lock at the target is taken from whoever holds it.
+
+    Raises `CocoDiyError`s; a run that ends early is continued by running it again.
+    """
+    records = RunRecords(config)
+    try:
+        job = _resolve(config)
+        records.begun = True
+        report = _build(job, progress or Progress(), suspects, break_lock)
+    except BaseException as error:
+        records.failed(error)
+        raise
+    records.ended(report)
+    return report
+
+
+def _resolve(config: Config) -> Job:
+    try:
+        return resolve(config)
+    except MissingSourceError as error:
+        raise missing(config, error) or error from None
+
+
+def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: bool) -> Report:
+    options = job.config.engine
+    if break_lock:
+        job.target.break_lock(LOCK)
+    target_lock = job.target.lock(LOCK, f"the target {job.root}")
+    with ExitStack() as stack, Engine(options.scheduler, options.workers) as engine:
+        if job.target.local is not None:
+            had_folder = job.target.exist_many([FOLDER])[0]
+            leave_none = functools.partial(_leave_no_target, job, had_folder, job.target.exists())
+            still_ours = stack.enter_context(target_lock)
+            stack.push(leave_none)
+        stack.enter_context(index_lock(job))
+        state = TargetState(job.target, job.prefixes)
+        if job.target.local is not None:
+            tidy(state)
+        current = is_current_recipe(job, state) and not suspects and not (state.damaged and job.target.local is None)
+        found = scan(job, None if current else engine, progress, import_for_plan)
+        if current and (report := nothing_to_do(job, state, found)):
+            return report
+        if job.target.local is None:  # taking this lock costs requests: not where there is nothing to do
+            still_ours = stack.enter_context(target_lock)
+            state = TargetState(job.target, job.prefixes)
+            tidy(state)
+        check_source(job, state, found)
+        listed = source_counts(job, found)
+        mend(state, suspects)
+        job, infos = update_index(job, engine, progress, found, import_for_plan)
+        job = job.keep_numbers(state.manifest)
+        check_stop()
+        planned, report = _plan(job, infos, state, engine, progress, suspects)
+        if gather(job, planned, progress):  # sizes are known now, and images can be looked at
+            asked = report.data["fetch"]
+            planned, report = _plan(job, infos, state, engine, progress, suspects, fetched=True)
+            report.data["fetch"] = asked
+        check_stop()
+        remember(job, planned.dealt)
+        try:
+            failed = apply_plan(job, planned, state, engine, progress, still_ours)
+            check_stop()
+            still_ours()
+        except StorageError:
+            with contextlib.suppress(StorageError):
+                reclaim(job, planned)
+            raise
+        commit(job, infos, planned, state, report, still_ours, complete=not failed, listed=listed)
+        if report.problems is not None:
+            report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
+    report.data["command"] = "build"
+    report.data["status"] = "failed" if failed else "built" if planned.changes or planned.resumed else "nothing to do"
+    if failed:
+        report.ok = report.incomplete = False
+        report.data["failed"] = failed
+    return report
+
+
+def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[BaseException] | None, *_: object) -> None:
+    """Of a build that ends before its first write, leave no target where there was none; its lock is held still."""
+    if kind is None or had_folder or job.target.exist_many([f"{FOLDER}/intent.json"])[0]:
+        return
+    with contextlib.suppress(StorageError):
+        job.target.delete_many([LOCK])
+        job.target.drop_empty_folders("" if not had_root else FOLDER)
+
+
+def _plan(
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, engine: Engine, progress: Progress,
+    suspects: frozenset[str], *, fetched: bool = False,
+) -> tuple[Planned, Report]:
+    """A plan that nothing stands in the way of, and its report."""
+    planned = plan_subset(job, infos, state, engine, progress, suspects, fetched=fetched)
+    report, brake = _judge(job, infos, state, planned)
+    if brake is not None:
+        raise brake
+    refuse(job, infos, planned)
+    refuse_unfit(job, planned)
+    return planned, report
+
+
+def _judge(
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, planned: Planned
+) -> tuple[Report, BrakeError | None]:
+    """The report of a plan, with what it takes from the target, and why a build must not carry it out, if so."""
+    report = plan_report(job, infos, planned, state.manifest)
+    loss = target_loss(state, planned)
+    report.data["lost"] = loss.data()
+    if state.manifest is not None:
+        report.warn_once(balance.taken_away(state.manifest.report, report.data))
+    return report, target_brake(job, infos, state, loss)

@@ -1,0 +1,209 @@
+"""Class names: reading them from a dataset YAML in any style, and mapping source ids to subset ids by name.
+
+A *names YAML* is what Ultralytics, YOLOv5/v7 and Roboflow call the dataset YAML: ``names`` as a mapping ``0: person``
+or as a list, with or without ``nc``. Only ``names``, ``nc``, ``kpt_shape``, ``flip_idx`` and ``kpt_names`` are read:
+paths in it belong to another machine, and ``download:`` is a program that is neither copied nor run.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline.errors import ConfigError
+from pipeline.yaml_document import compose_yaml, construct_yaml
+
+if TYPE_CHECKING:
+    import yaml
+
+
+@dataclass(frozen=True)
+class Names:
+    """Class names of a dataset, the position is the id; the keypoint facts that go with them, and the task, if told."""
+
+    names: tuple[str, ...]
+    kpt_shape: tuple[int, int] | None = None
+    flip_idx: tuple[int, ...] | None = None
+    kpt_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    task: str | None = None
+
+
+#: Characters that nobody sees, which copying leaves at the ends of a name.
+_UNSEEN = "\u200b\u200e\u200f\u2060\ufeff"
+
+
+def plain_name(name: str) -> str:
+    """`name` as it looks: composed (Unicode NFC), without blanks at its ends, single ones within."""
+    if name.isascii() and "  " not in name and name.strip() == name and name.isprintable():
+        return name
+    return " ".join(unicodedata.normalize("NFC", name).strip(_UNSEEN).split()).strip(_UNSEEN)
+
+
+def read_names(text: str, where: str) -> Names:
+    """Read a names YAML; `where` is how the user calls the file.
+
+    A ``.txt``, a ``.names``, and whatever else is no YAML of names, is a list, one name a line: labelme's
+    ``labels.txt``, darknet's ``obj.names``, mmyolo's ``class_with_id.txt``. `NO_CLASS` are left out.
+
+    Raises `ConfigError`, a sentence with file and line, for whatever a trainer would misread.
+    """
+    import yaml
+
+    text = text.removeprefix("\ufeff")
+    kind = where.lower().rpartition(".")[2]
+    if kind in ("txt", "names", "labels"):
+        return Names(_listed(text, where))
+    root = compose_yaml(text, where)
+    if not isinstance(root, yaml.MappingNode):
+        if kind not in ("yaml", "yml", "json") and isinstance(root, yaml.ScalarNode):
+            return Names(_listed(text, where))
+        raise ConfigError(f"{where}: holds no mapping; a names YAML has a line `names:` with the class names below it")
+    top: dict[str, yaml.Node] = {}
+    for key, value in root.value:
+        if str(key.value) in top:
+            raise ConfigError(f"{where}:{key.start_mark.line + 1}: `{key.value}` stands there twice")
+        top[str(key.value)] = value
+    if "names" not in top:
+        raise ConfigError(f"{where}: has no `names:`; add one with the class names, `0: person` or a list")
+    names = _names(top["names"], where)
+    _check_nc(top.get("nc"), len(names), where)
+    wanted = {"kpt_shape", "flip_idx", "kpt_names"} & top.keys()
+    task = str(top["task"].value) if "task" in top else None
+    extra = construct_yaml(_pick(root, wanted), where) if wanted else {}
+    return Names(names, *_keypoints(extra, where), task=task if task in ("detect", "segment", "pose") else None)
+
+
+#: Labels that are no classes: labelme's own tools leave out the first and take the second for what is no object.
+NO_CLASS = ("__ignore__", "_background_")
+
+
+#: A line of mmyolo's ``class_with_id.txt`` and its like: a number, then the name.
+_NUMBERED = re.compile(r"(\d+)\s*[:,\t ]\s*(\S.*)")
+
+
+def _listed(text: str, where: str) -> tuple[str, ...]:
+    lines = {number: name for number, line in enumerate(re.split("\r\n?|\n", text), 1)
+             if (name := plain_name(line)) and name not in NO_CLASS}
+    numbered = [_NUMBERED.fullmatch(name) for name in lines.values()]
+    ids = [int(match[1]) for match in numbered if match is not None]
+    if len(ids) == len(lines) > 0 and ids in ([*range(len(ids))], [*range(1, len(ids) + 1)]):
+        stripped = [match[2] for match in numbered if match is not None]
+        if len(set(stripped)) == len(stripped):  # "1 euro, 2 euro" are names of their own
+            lines = dict(zip(lines, stripped, strict=True))
+    names: dict[str, int] = {}
+    for number, name in lines.items():
+        if name in names:
+            raise ConfigError(f"{where}:{number}: the name {name!r} is a duplicate of line {names[name]}; name it once")
+        if any(unicodedata.category(c) == "Cc" for c in name):
+            raise ConfigError(f"{where}:{number}: the name {name!r} holds a control character; write it anew")
+        names[name] = number
+    if not names:
+        raise ConfigError(f"{where}: holds no name; write one class a line")
+    return tuple(names)
+
+
+def _pick(root: yaml.MappingNode, keys: set[str]) -> yaml.Node:
+    import yaml
+
+    return yaml.MappingNode(root.tag, [(k, v) for k, v in root.value if str(k.value) in keys])
+
+
+def _names(node: object, where: str) -> tuple[str, ...]:
+    import yaml
+
+    line = node.start_mark.line + 1 if isinstance(node, yaml.Node) else 0
+    if isinstance(node, yaml.SequenceNode):
+        pairs = list(enumerate(node.value))
+    elif isinstance(node, yaml.MappingNode):
+        pairs = [(_class_id(key, where), value) for key, value in node.value]
+    else:
+        raise ConfigError(f"{where}:{line}: `names` must be a list of names or a mapping `0: person`")
+    if not pairs:
+        raise ConfigError(f"{where}:{line}: `names` is empty")
+    by_id: dict[int, str] = {}
+    seen: dict[str, int] = {}
+    for class_id, value in pairs:
+        at = f"{where}:{value.start_mark.line + 1}"
+        name = _name(value, at, class_id)
+        if class_id in by_id:
+            raise ConfigError(f"{at}: class id {class_id} stands there twice ({by_id[class_id]!r} and {name!r})")
+        if name in seen:
+            raise ConfigError(f"{at}: the name {name!r} is given to class {seen[name]} and class {class_id}; "
+                              "classes are mapped by name, so names must differ")
+        by_id[class_id] = name
+        seen[name] = class_id
+    missing = next(i for i in range(len(by_id) + 1) if i not in by_id)
+    if missing < len(by_id):
+        line = next(v.start_mark.line + 1 for i, v in pairs if i == max(by_id))
+        raise ConfigError(f"{where}:{line}: the ids of `names` must be 0 to {len(by_id) - 1} without a gap, "
+                          f"but {missing} is missing (there is {max(by_id)})")
+    return tuple(by_id[i] for i in range(len(by_id)))
+
+
+def _class_id(key: object, where: str) -> int:
+    text = str(getattr(key, "value", key))
+    line = getattr(getattr(key, "start_mark", None), "line", 0) + 1
+    try:
+        number = int(text)
+    except ValueError:
+        raise ConfigError(f"{where}:{line}: the key {text!r} of `names` is not a class id; write `0: {text}`") from None
+    if number < 0:
+        raise ConfigError(f"{where}:{line}: the class id {number} of `names` is negative; ids begin at 0")
+    return number
+
+
+def _name(node: object, at: str, class_id: int) -> str:
+    import yaml
+
+    if not isinstance(node, yaml.ScalarNode):
+        raise ConfigError(f"{at}: the name of class {class_id} is not a text but a list or a mapping")
+    text: str = node.value
+    if node.tag.endswith(":bool"):
+        raise ConfigError(f"{at}: YAML reads the name {text} of class {class_id} as true/false; "
+                          f"put it in quotes: '{text}'")
+    if node.tag.endswith(":null") or not text.strip():
+        raise ConfigError(f"{at}: class {class_id} has no name (YAML reads {text!r} as nothing)")
+    if any(ord(c) < 32 for c in text):
+        raise ConfigError(f"{at}: the name {text!r} of class {class_id} holds a control character or a line break")
+    return text
+
+
+def _check_nc(node: object, count: int, where: str) -> None:
+    if node is None:
+        return
+    text = str(getattr(node, "value", node))
+    line = getattr(getattr(node, "start_mark", None), "line", 0) + 1
+    if text.strip() != str(count):
+        raise ConfigError(f"{where}:{line}: nc is {text}, but `names` has {count}; correct the one that is wrong")
+
+
+def _keypoints(
+    data: Mapping[str, object], where: str
+) -> tuple[tuple[int, int] | None, tuple[int, ...] | None, dict[int, tuple[str, ...]]]:
+    shape = data.get("kpt_shape")
+    if shape is None:
+        return None, None, {}
+    pair = _int_list(shape)
+    if pair is None or len(pair) != 2 or pair[0] < 1 or pair[1] not in (2, 3):
+        raise ConfigError(f"{where}: kpt_shape must be [number of keypoints, 2 or 3], not {shape!r}")
+    flip = data.get("flip_idx")
+    flips = None
+    if flip is not None:
+        flips = _int_list(flip)
+        if flips is None or sorted(flips) != list(range(pair[0])):
+            raise ConfigError(f"{where}: flip_idx must hold each of 0 to {pair[0] - 1} once, as kpt_shape says")
+    names = data.get("kpt_names") or {}
+    good = isinstance(names, Mapping) and all(isinstance(k, int) and isinstance(vs, list) for k, vs in names.items())
+    if not good or not isinstance(names, Mapping):
+        raise ConfigError(f"{where}: kpt_names must be a list of names below each class id, `0: [nose, …]`")
+    by_class = {int(k): tuple(str(v) for v in vs) for k, vs in names.items()}
+    return (pair[0], pair[1]), tuple(flips) if flips is not None else None, by_class
+
+
+def _int_list(value: object) -> list[int] | None:
+    if isinstance(value, Sequence) and all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+        return list(value)
+    return None

@@ -1,0 +1,140 @@
+"""The config file as pydantic models; an unknown key is an error that names the line and the nearest key.
+
+`load_config` reads a YAML file, applies `--set` overrides and validates. Paths are relative to the working directory.
+`pipeline schema` prints the JSON Schema of `Config` for editors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+from pydantic import Field
+
+from pipeline.config.class_map import ClassMap, ClassSpec, align
+from pipeline.config.class_names import Names, read_names
+from pipeline.config.messages import no_key_twice, sentence
+from pipeline.config.model import Config, _Model
+from pipeline.errors import ConfigError, MissingSourceError, UnknownNameError
+from pipeline.yaml_document import parse_yaml
+
+if TYPE_CHECKING:
+    from pipeline.config.model import Source
+
+#: A text file of the user's that is larger is none; a split table of a million groups is smaller.
+_MAX_TEXT = 256 << 20
+
+
+class Runs(_Model):
+    """The records of runs."""
+
+    keep: int = Field(30, ge=1, description="so many stay, among them the last success and the last failure")
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read and validate the config at `path`, then apply `overrides` (each ``key.path=value``, a YAML value).
+
+    Raises `ConfigError` with file, line and the nearest key.
+    """
+    where = os.fspath(path)
+    node, data = parse_yaml(read_text(where, "config"), where)
+    no_key_twice(node, where)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: holds no config; start from `coco-diy init`")
+    overrides = list(overrides)
+    return validate(apply_overrides(data, overrides), where, node, overrides, name=Path(where).stem)
+
+
+def validate(
+    data: Mapping[str, Any], where: str, node: object = None, overrides: Iterable[str] = (), *, name: str | None = None
+) -> Config:
+    """Make a `Config` of plain `data`; `where` is how the user calls it, `node` its YAML tree for line numbers.
+
+    `overrides` were applied to it: an error in one of those is called by it. `name` is what the recipe is called: a
+    target that a recipe of another name made is not replaced unasked.
+    """
+    try:
+        config = Config.model_validate(data)
+        config._name = name
+        return config
+    except pydantic.ValidationError as error:
+        raise ConfigError(sentence(error, Config, where, node, overrides)) from None
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of `data` with every ``key.path=value`` set; raises `ConfigError` for one that is not of that form."""
+    import copy
+
+    result = copy.deepcopy(dict(data))
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path.strip("."):
+            raise ConfigError(f"--set {override}: must be key.path=value, as in --set target.images=symlink")
+        try:
+            value = parse_yaml(text, "--set")[1]
+        except ConfigError:
+            raise ConfigError(f"--set {override}: the value is not valid YAML; put it in quotes") from None
+        *parents, last = path.split(".")
+        place = result
+        for parent in parents:
+            inner = place.get(parent)
+            if inner is None:
+                inner = place[parent] = {}
+            if not isinstance(inner, dict):
+                raise ConfigError(f"--set {override}: {parent!r} holds a value, not keys")
+            place = inner
+        place[last] = value
+    return result
+
+
+def read_text(path: str, what: str) -> str:
+    """The text of a small UTF-8 file of the user's; `what` names it in the error."""
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            data = file.read(_MAX_TEXT + 1)
+        if len(data) > _MAX_TEXT:
+            raise ConfigError(f"{path}: the {what} file is larger than {_MAX_TEXT >> 20} MiB; is it the right one?")
+        return data.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise MissingSourceError(f"{path}: no such {what} file", os.path.abspath(os.path.expanduser(path))) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: the {what} file is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: the {what} file cannot be read ({error.strerror})") from None
+
+
+def load_names(source: Source) -> Names | None:
+    """The class names of a source, None where it has no file of them."""
+    return read_names(read_text(source.names, "class names"), source.names) if source.names is not None else None
+
+
+def load_specs(config: Config) -> list[ClassSpec] | None:
+    """The classes of a config, None for all; raises before anything else is read."""
+    if config.classes is None:
+        return None
+    if isinstance(config.classes, str):
+        if not os.path.exists(os.path.expanduser(config.classes)):
+            raise ConfigError(f"classes: {config.classes!r} is no file; a text here is the path of a names YAML, and a "
+                              f"class is written in brackets: [{config.classes}]")
+        wanted = read_names(read_text(config.classes, "classes"), config.classes).names
+        return [ClassSpec(n, (n,)) for n in wanted]
+    specs = []
+    for entry in config.classes:
+        if isinstance(entry, str):
+            specs.append(ClassSpec(entry, (entry,)))
+        else:
+            sources = [entry.from_] if isinstance(entry.from_, str) else entry.from_
+            specs.append(ClassSpec(entry.name, tuple(sources)))
+    return specs
+
+
+def map_classes(config: Config, specs: list[ClassSpec] | None, names: Sequence[Sequence[str]]) -> tuple[ClassMap, ...]:
+    """The class map of each source, whose `names` are by the order of `Config.sources`."""
+    try:
+        return align(names, specs)
+    except UnknownNameError as error:
+        where = f"{config.classes}: " if isinstance(config.classes, str) else ""
+        raise UnknownNameError(f"{where}{error}") from None

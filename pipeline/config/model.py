@@ -1,0 +1,269 @@
+"""The config as a model: every key, its default, and what it must be."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field
+
+from pipeline.config.load import Runs
+from pipeline.errors import unknown
+from pipeline.tables.schema import Split, Task
+
+
+class SplitShares(pydantic.BaseModel):
+    """Deal the images out anew, whatever split they are of in the source."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train: float | None = Field(None, gt=0, le=1, description="share of the images, 0 to 1")
+    val: float | None = Field(None, gt=0, le=1, description="share of the images")
+    test: float | None = Field(None, gt=0, le=1, description="share of the images")
+    by: str = Field(
+        "image",
+        min_length=1,
+        description="what stays on one side: image, folder, or a regular expression whose first parentheses match the "
+        "name of the group in the image's path, as in '^(cam[0-9]+)_'",
+    )
+    stratify: bool = Field(False, description="each class gets its share too; what was decided is kept in `table`")
+    seed: int = Field(0, description="another number, another way of dealing")
+    table: str | None = Field(
+        None, description="CSV file of group and split that is obeyed; stratify: made, by default in the workdir"
+    )
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares by split, in the order train, val, test."""
+        return {name: share for name in ("train", "val", "test")
+                if (share := getattr(self, name)) is not None}
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> SplitShares:
+        if abs(sum(self.shares.values()) - 1) > 1e-6:
+            raise ValueError(f"shares add up to {sum(self.shares.values()):g}, not to 1; as in "
+                             "`split: {train: 0.8, val: 0.2}`")
+        return self
+
+    @pydantic.field_validator("by")
+    @classmethod
+    def _pattern(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is neither image nor folder nor a regular expression ({error})") from None
+        return value
+
+
+class _Model(pydantic.BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class ImagePlace(_Model):
+    """Images that are asked for by name, because nobody lists them: the name is that of the label file."""
+
+    url: str = Field(pattern="^https?://", description="what stands before /NAME.jpg")
+    suffix: str = Field(pattern=r"^\.[A-Za-z0-9]+$", description="what the names end in, as in .jpg")
+
+
+class SplitFolders(_Model):
+    """Where one split of a source lies, relative to `root` where they are relative paths."""
+
+    labels: str | None = Field(None, description="folder of the label files")
+    annotations: str | None = Field(None, description="COCO: the JSON file with all annotations")
+    captions: str | None = Field(None, description="COCO: a JSON file with captions of the same images")
+    images: str | ImagePlace | None = Field(None, description="folder of the images; leave out where there are none")
+
+
+class Source(_Model):
+    """A labelled collection. It is only ever read."""
+
+    name: str = Field("source", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="first part of every key")
+    format: str = Field("yolo", description="grammar of the label files")
+    task: Task = Field(Task.DETECT, description="what a row says: declared, never guessed")
+    names: str | None = Field(
+        None,
+        description="path of the YAML with the class names of the source, the place is the id; or a list, one name a "
+        "line. COCO JSON and labelme name their classes themselves: there it gives the order",
+    )
+    root: str | None = Field(None, description="folder or URL of the source; yolo: with labels/<folder> "
+                             "and images/<folder>")
+    splits: dict[Split, str | SplitFolders] = Field(description="split: its folder, or {labels: …, images: …}")
+    marker: str | None = Field(
+        None, description="a file, by path or below `root`, that is there whenever the disk of the source is mounted"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="of the format")
+    links: Literal["follow", "refuse"] = Field(
+        "follow", description="links that lead out of root: follow and count them, or stop"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _needs_root(self) -> Source:
+        if not self.splits:
+            raise ValueError("name at least one split, as in `splits: {train: train2017, val: val2017}`")
+        if self.root is None and any(isinstance(s, str) for s in self.splits.values()):
+            raise ValueError("a split given as a folder's name needs `root`")
+        return self
+
+
+class ClassEntry(_Model):
+    """A class of the subset that is made of one or more of the source's."""
+
+    name: str = Field(min_length=1, description="name in the subset")
+    from_: str | list[str] = Field(alias="from", description="the source's class or classes that become it")
+
+
+class Select(_Model):
+    """Which rows and images are taken."""
+
+    check_images: Literal["none", "header", "full"] = Field(
+        "none", description="what is looked at of each image: nothing; its beginning and end; all of it, decoded"
+    )
+    duplicates: Literal["keep", "drop"] = Field("keep", description="rows that stand twice in one label file")
+    backgrounds: Literal["none", "unlabelled", "all"] = Field(
+        "none",
+        description="images without an object of the subset: none; those without any object in the source; all",
+    )
+
+
+class Target(_Model):
+    """The subset: where it goes and in which layout."""
+
+    root: str = Field(min_length=1, description="folder of the subset, or its URL (s3://bucket/folder)")
+    format: str = Field("yolo", description="layout of the dataset")
+    images: Literal["copy", "hardlink", "symlink", "none"] = Field("copy", description="how images get there")
+    yaml: Literal["portable", "absolute", "cloud"] = Field(
+        "portable",
+        description="portable: data.yaml with relative paths; absolute: with the paths of this machine; "
+        "cloud: relative, and named as the folder",
+    )
+    archive: Literal["none", "zip"] = Field(
+        "none", description="none: a folder of files; zip: one file NAME-<digest>.zip, as training in a cloud takes it"
+    )
+    max_delete: int | str = Field(
+        "10%",
+        description="a build that would lose more stops before it writes: a share (of more than 10 files), a number of "
+        "files, or none for no limit",
+    )
+
+    @pydantic.field_validator("max_delete", mode="before")
+    @classmethod
+    def _limit(cls, value: object) -> int | str:
+        text = "none" if value is None else str(value).strip()
+        if text == "none" or (re.fullmatch(r"\d+(\.\d+)?%", text) and float(text[:-1]) <= 100):
+            return text
+        if not isinstance(value, bool) and re.fullmatch(r"\d{1,12}", text):
+            return int(text)
+        raise ValueError("must be a share up to 100%, a number of files, or none")
+
+    @property
+    def zipped(self) -> bool:
+        """Whether the subset is one zip file."""
+        return self.archive == "zip"
+
+    @pydantic.model_validator(mode="after")
+    def _fit_for_archive(self) -> Target:
+        for key, fitting in (("format", ("yolo",)), ("images", ("copy", "none")), ("yaml", ("portable", "cloud"))):
+            if self.zipped and getattr(self, key) not in fitting:
+                raise ValueError(f"a zip is not made with {key}: {getattr(self, key)}; set it to {fitting[0]}")
+        return self
+
+
+class Index(_Model):
+    """How the index is cut."""
+
+    buckets: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
+        "auto", description="files a table; auto: a power of two with a few thousand images each"
+    )
+
+
+class Engine(_Model):
+    """What runs the Dask tasks."""
+
+    scheduler: str = Field("auto", description="auto, sync, threads, processes or the tcp:// address of a scheduler")
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field("auto", description="threads or processes")
+
+    @pydantic.field_validator("scheduler")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        known = ("auto", "sync", "threads", "processes")
+        if value not in known and "://" not in value:
+            raise ValueError(unknown("scheduler", value, [*known, "tcp://host:port"]))
+        return value
+
+
+class Archive(_Model):
+    """A file that can be fetched: where it is, what it holds, and what it is checked by."""
+
+    url: str = Field(description="http(s)://, or any URL that fsspec knows")
+    size: int | None = Field(None, ge=0, description="bytes")
+    sha256: str | None = Field(None, pattern="^[0-9a-fA-F]{64}$", description="hexadecimal digest")
+    md5: str | None = Field(None, pattern="^[0-9a-fA-F]{32}$", description="hexadecimal digest")
+    task: Task | None = Field(None, description="it holds the labels of this task")
+    split: Split | None = Field(None, description="it holds the images of this split")
+    unpack: dict[str, str] = Field(
+        default_factory=dict, description="for --extract: folder in the archive: folder below source.root"
+    )
+
+
+class Fetch(_Model):
+    """Downloads, and images that lie elsewhere."""
+
+    folder: str = Field("downloads", description="where archives go that the source does not name by path")
+    mirror: str | None = Field(None, description="a place that has all archives under their names, asked instead")
+    connections: int = Field(4, ge=1, le=64, description="at most so many at once: the host is somebody's")
+    bytes_per_second: int | None = Field(None, ge=1, description="null: no limit")
+    requests_per_second: float | None = Field(None, gt=0, description="null: no limit")
+    timeout: float = Field(60, gt=0, description="seconds that a transfer may stand still")
+    archives: dict[str, Archive] = Field(default_factory=dict, description="file name: what it is")
+
+
+def _how_many(value: object) -> str:
+    return "several" if isinstance(value, list | tuple) else "one"
+
+
+class Config(_Model):
+    """One subset: its source or sources, its classes, its target."""
+
+    source: Annotated[
+        Annotated[Source, pydantic.Tag("one")] | Annotated[list[Source], pydantic.Tag("several")],
+        pydantic.Discriminator(_how_many),
+    ] = Field(description="one collection, or a list of them, each with a name; classes are aligned by name")
+    fetch: Fetch = Field(default_factory=lambda: Fetch.model_validate({}))
+    classes: str | list[str | ClassEntry] | None = Field(
+        None, description="classes of the subset, the order gives the ids; or the path of a names YAML; null: all"
+    )
+    select: Select = Field(default_factory=lambda: Select.model_validate({}))
+    split: SplitShares | None = Field(None, description="null: the source's own splits")
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources, one or more, by the order of their keys."""
+        found = self.source if isinstance(self.source, list) else [self.source]
+        return tuple(sorted(found, key=lambda source: f"{source.name}/"))
+
+    @pydantic.field_validator("source")
+    @classmethod
+    def _own_names(cls, value: Source | list[Source]) -> Source | list[Source]:
+        names = [source.name for source in value] if isinstance(value, list) else ["one"]
+        if not names:
+            raise ValueError("the list is empty; name at least one source")
+        if again := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two sources are called {again!r}; give each a `name` of its own, as in `name: mine`")
+        return value
+
+    target: Target
+    index: Index = Field(default_factory=lambda: Index.model_validate({}))
+    engine: Engine = Field(default_factory=lambda: Engine.model_validate({}))
+    runs: Runs = Field(default_factory=lambda: Runs.model_validate({}))
+    on_error: Literal["fail", "skip"] = Field("fail", description="bad rows and files: stop, or count, list, leave out")
+    workdir: str = Field("work", min_length=1, description="index, plans and runs; never the source, never the target")
+
+    #: What the recipe is called: the config file's name without its ending, or the command that has none.
+    _name: str | None = pydantic.PrivateAttr(None)
+
+    @property
+    def name(self) -> str | None:
+        """What the recipe is called, see `validate`."""
+        return self._name

@@ -1,0 +1,51 @@
+"""Rows of wanted images, which every layout that copies images shares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.tables import schema
+from pipeline.tables.schema import Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def pictures(images: pa.Table) -> pa.Table:
+    """The wanted images of one bucket, as `schema.wanted`: ``images/<split>/<stem>`` with the suffix they have."""
+    import pyarrow.compute as pc
+
+    split = images["split"].combine_chunks()
+    stem = images["stem"].combine_chunks()
+    suffix = pc.struct_field(pc.extract_regex(images["image_path"].combine_chunks(), r"(?P<s>\.[^./]*)$"), "s")
+    return wanted_files(
+        images,
+        Kind.IMAGE,
+        split,
+        pc.binary_join_element_wise("images/", split, "/", stem, suffix, ""),
+        source=images["source"].combine_chunks(),
+        size=images["size"].combine_chunks(),
+        digest=digests(images["mark"].combine_chunks()),
+    )
+
+
+def wanted_files(images: pa.Table, kind: Kind, split: pa.Array, path: pa.Array, **columns: pa.Array) -> pa.Table:
+    import pyarrow as pa
+
+    fitting = schema.wanted()
+    columns |= {
+        "path": path,
+        "kind": pa.repeat(pa.scalar(kind.value), images.num_rows),
+        "key": images["key"].combine_chunks(),
+        "split": split,
+    }
+    arrays = [columns[f.name] if f.name in columns else pa.nulls(images.num_rows, f.type) for f in fitting]
+    return pa.Table.from_arrays([a.cast(f.type) for a, f in zip(arrays, fitting, strict=True)], schema=fitting)
+
+
+def digests(values: pa.Array) -> pa.Array:
+    import pyarrow as pa
+    import xxhash
+
+    digest = xxhash.xxh3_128_digest
+    return pa.array([digest(value) for value in values.to_pylist()], pa.binary(16))

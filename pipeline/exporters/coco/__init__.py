@@ -1,0 +1,81 @@
+"""The COCO layout: ``annotations/instances_<split>.json`` beside ``images/<split>/…``, and what trainers read it with.
+
+What comes from COCO JSON stays as it was written, byte for byte, but for ``category_id``; categories get the ids 1 to n
+in the config's order. Ids of images and annotations are kept where they are whole numbers and no other has them, in the
+order of keys; the rest are counted from 1, past those in use. Of label rows (YOLO) boxes and polygons become pixels,
+rounded to 3 decimals; ``area`` is that of the polygon's mask, of a box its own. Format: https://cocodataset.org/#format-data
+
+``captions_<split>.json`` is made where the source has captions, ``person_keypoints_<split>.json`` for task pose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.exporters.coco.frameworks import detectron2, mmdetection
+from pipeline.tables.schema import Task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.exporters import Dataset, Records
+
+#: Folders of the layout, each with one subfolder a split.
+FOLDERS = ("images",)
+
+COLUMNS = ("line", "cx", "cy", "w", "h", "n_tokens", "loss", "raw")
+
+OF_TASK = False
+
+GATHERS = True
+
+
+def fragment(rows: pa.Table, images: pa.Table) -> pa.Table:
+    """The wanted files of one bucket, as `schema.wanted`: its images, where they are to be copied."""
+    from pipeline.exporters._images import pictures
+    from pipeline.tables import schema
+
+    images = _as_named(images)
+    del rows  # they are in one file with those of all buckets
+    return pictures(images) if "mark" in images.column_names else schema.wanted().empty_table()
+
+
+def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None) -> Records:
+    """The JSON objects of one bucket, see `Records`.
+
+    `rows` has key, class_id (the subset's), head, tail and `COLUMNS` as far as the source has them; `images` has
+    `schema.images`, width and height filled; `keypoints` is (K, D) for pose.
+    """
+    from pipeline.exporters.coco.objects import records  # needs NumPy and Arrow
+
+    return records(rows, _as_named(images), keypoints)
+
+
+def _as_named(images: pa.Table) -> pa.Table:
+    """`images` with the stem that their file has: where two have the same one, that of the later is its whole name."""
+    import pyarrow.compute as pc
+
+    stem, path = images["stem"].combine_chunks(), images["image_path"].combine_chunks()
+    name = pc.replace_substring_regex(path, r"^.*/", "")
+    whole = pc.fill_null(pc.equal(pc.replace_substring_regex(stem, r"^.*/", ""), name), False)
+    if not pc.any(whole).as_py():
+        return images
+    stem = pc.if_else(whole, pc.replace_substring_regex(stem, r"\.[^./]*$", ""), stem)
+    return images.set_column(images.schema.get_field_index("stem"), images.schema.field("stem"), stem)
+
+
+def assemble(dataset: Dataset, parts: Sequence[Records] = ()) -> dict[str, bytes | Iterable[bytes]]:
+    """The JSON files, in pieces, and the lines that mmdetection and detectron2 read them with."""
+    from pipeline.exporters.coco.json_file import json_file
+
+    kind = "person_keypoints" if dataset.task is Task.POSE else "instances"
+    files: dict[str, bytes | Iterable[bytes]] = {}
+    for split in dataset.splits:
+        files[f"annotations/{kind}_{split}.json"] = json_file(dataset, parts, split, "annotation")
+        if any(part.has_captions(split) for part in parts):
+            files[f"annotations/captions_{split}.json"] = json_file(dataset, parts, split, "caption")
+    files["mmdetection.py"] = mmdetection(dataset, kind)
+    with_masks = [split for split in dataset.splits if any(part.has_masks(split) for part in parts)]
+    files["detectron2_datasets.py"] = detectron2(dataset, kind, with_masks)
+    return files

@@ -1,0 +1,105 @@
+"""COCO JSON: one file holds all images, annotations and categories of a split.
+
+``instances_*`` has boxes and polygons or RLE masks, ``person_keypoints_*`` keypoints as well; ``captions_*`` stands
+beside them. What becomes of what people's files hold:
+
+======================================= ==========================================================================
+found                                   outcome
+======================================= ==========================================================================
+numbers and ids as text, "false", NaN   taken, see `formats._values`; NaN where a number is needed: bad
+an image by another path, or a URL      found, see `formats._image_names`; where two files fit: bad
+several ids of one image                one image with the objects of all, told
+one id of several images                bad: whose its objects are is not known
+two images of one stem (a.jpg, a.png)   two images: the label file of the later one is called by its whole name
+no width and height                     those of the image file; bad where that does not tell
+an annotation of no image               bad; so is one of no category
+two annotations of one id               both taken; in COCO JSON the second gets a new id
+``iscrowd``                             in no row (``crowd``) but with ``crowd: keep``; kept in COCO JSON
+no box, a box without area              detect, pose: in no row (``no_box``, ``zero_area``); kept in COCO JSON
+cut by the image's edge (more than 1 %) clipped to it (``clipped``); wholly beyond: in no row (``outside``); kept
+segment: ``[]``, nothing of 3 points    in no row (``no_polygon``); kept in COCO JSON
+segment: some parts below 3 points, or  the other parts are the row (``short_part``); kept in COCO JSON
+of an odd count of numbers
+segment: RLE, as a list or compressed   the outline of its pixels, holes filled (``holes``); kept in COCO JSON
+pose: ``num_keypoints`` 0               in no row (``no_keypoints``), as in Ultralytics' own labels; kept
+pose: a keypoint with v = 0             0 0 0; one beyond the image as well (``keypoint_outside``)
+======================================= ==========================================================================
+
+What is bad is a problem with a sentence; what is in no row is counted. Several polygons of one object are joined as
+Ultralytics' `merge_multi_segment` joins them. Format: https://cocodataset.org/#format-data
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field
+
+from pipeline.tables.schema import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pipeline.formats import Parsed
+    from pipeline.formats._image_names import ImageNames
+    from pipeline.formats.coco.parts import Ints, Outline, Part
+
+SUFFIX = ".json"
+
+TASKS = frozenset(Task)
+
+NAMED = WHOLE = True
+
+SIZED = False
+
+
+class Options(pydantic.BaseModel):
+    """What ``source.options`` may say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    numbers: Literal["%.6f", "%g"] = Field("%.6f", description="how coordinates are written in label rows")
+    crowd: Literal["drop", "keep"] = Field("drop", description="whether objects with iscrowd are in no row, or are "
+                                           "objects like others (CVAT calls every brush mask a crowd)")
+    sizes: Literal["file", "image"] = Field("file", description="whose width and height count: image asks each one, "
+                                            "and scales the objects of one that was scaled after it was labelled")
+
+
+def layout(folder: str, task: Task) -> dict[str, str]:
+    """COCO's own layout: ``annotations/instances_<folder>.json`` beside the folder of images."""
+    kind = "person_keypoints" if task is Task.POSE else "instances"
+    return {"annotations": f"annotations/{kind}_{folder}.json", "images": folder}
+
+
+def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None = None) -> Outline:
+    """Look through a whole file, which comes in `pieces`, in one pass; `names` are the images that are there.
+
+    Raises `Malformed` (a `ValueError` that is a clause) for what is no COCO JSON at all.
+    """
+    from pipeline.formats.coco.scan import outline  # needs NumPy, which a rebuild with nothing to do never loads
+
+    return outline(pieces, task, names)
+
+
+def captions(pieces: Iterable[bytes], of: Outline) -> tuple[Ints, Ints]:
+    """Captions in a file for the images of another: spans, and places in its images.
+
+    A captions file often has more images than the other; what belongs to those is passed over. Raises `Malformed` as
+    `outline` does.
+    """
+    from pipeline.formats.coco.scan import captions
+
+    return captions(pieces, of)
+
+
+def parse(
+    part: Part, task: Task, keypoints: tuple[int, int] | None = None, options: Mapping[str, Any] | None = None
+) -> Parsed:
+    """Rows of a `Part`; ``file`` in them is the place of the image, ``line`` that of the annotation in its image.
+
+    `keypoints` is (K, 3) for pose.
+    """
+    from pipeline.formats.coco.rows import parse
+
+    return parse(part, task, keypoints, Options.model_validate(options or {}))

@@ -1,0 +1,265 @@
+"""Numbers of label rows of decoded COCO annotations, and the word for what is lost of each.
+
+The rules stand in `formats.coco`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.formats._numbers import parse_numbers
+from pipeline.geometry import masks
+from pipeline.geometry.polygons import clip_polygon, join_polygons
+from pipeline.tables.schema import Task
+
+#: What Ultralytics lets pass on either side of 0-1; what is beyond is clipped.
+TOLERANCE = 0.01
+
+#: A mask of more pixels, or of more parts, is none: it would take gigabytes, or its row megabytes.
+MAX_PIXELS, MAX_PARTS = 1 << 28, 10_000
+
+Floats = npt.NDArray[np.float64]
+
+Ints = npt.NDArray[np.int64]
+
+Bools = npt.NDArray[np.bool_]
+
+#: The text of numbers with commas between them, how many of them each polygon has, and whether no polygon is left out.
+Plain = tuple[bytes, list[int], bool]
+
+
+@dataclass
+class Rows:
+    """Some annotations, decoded: those that could be, `image` is the place of each one's image in the part.
+
+    `plain`, for task segment alone, is the text of plain polygons; None where what there is is decoded in `found`.
+    """
+
+    image: Ints
+    line: Ints
+    raw: list[bytes]
+    found: list[Any]
+    label: list[str]
+    class_id: list[int]
+    plain: list[Plain | None]
+
+
+@dataclass
+class Values:
+    """Row i has ``values[starts[i]:starts[i + 1]]`` after its class where `is_row`; `words` are those of losses.
+
+    `boxes`, cxcywhn, are of all: of what has no box, zeros.
+    """
+
+    values: Floats
+    starts: Ints
+    boxes: Floats
+    is_row: Bools
+    words: npt.NDArray[np.object_]
+
+
+class _Losses:
+    """The counted reason of each row that is no row of the task, the first one stays; and what others lose in part."""
+
+    def __init__(self, count: int) -> None:
+        self.word: npt.NDArray[np.object_] = np.full(count, None, object)
+        self.partly: npt.NDArray[np.object_] = np.full(count, None, object)
+        self.free = np.ones(count, np.bool_)
+
+    def add(self, where: Bools, word: str) -> None:
+        where = where & self.free
+        self.word[where] = word
+        self.free &= ~where
+
+    def some(self, row: int, word: str | None) -> None:
+        """Note that row `row` is kept, but not whole."""
+        self.partly[row] = self.partly[row] or word
+
+
+def values_of(rows: Rows, sizes: Floats, task: Task, keypoints: tuple[int, int] | None) -> Values:
+    """The numbers of rows of a `task`; `sizes`, shape (rows, 2), are width and height of each one's image in pixels."""
+    losses = _Losses(len(rows.found))
+    losses.add(np.array([bool(a.iscrowd) for a in rows.found], np.bool_), "crowd")
+    box, has_box, has_area = _boxes(rows)
+    if task is not Task.SEGMENT:  # its rows have no box
+        losses.add(~has_box, "no_box")
+        losses.add(~has_area, "zero_area")
+    box = _clipped(box, sizes, losses, needed=task is not Task.SEGMENT)
+    centre = _normalised(box, sizes)
+    if task is Task.SEGMENT:
+        values, starts = _segments(rows, sizes, losses)
+        centre = _boxes_of_polygons(centre, ~(has_box & has_area), values, starts)
+    elif task is Task.POSE:
+        values, starts = _keypoints(rows, centre, sizes, keypoints, losses)
+    else:
+        starts = np.concatenate([[0], np.cumsum(np.where(losses.free, 4, 0))])
+        values = centre[losses.free].ravel()
+    words = losses.word
+    words[losses.free] = losses.partly[losses.free]
+    return Values(values, starts, centre, losses.free, words)
+
+
+def _boxes(rows: Rows) -> tuple[Floats, Bools, Bools]:
+    """The xywh boxes, shape (rows, 4), zeros where there is none; whether there is one, and whether it has an area."""
+    given = [a.bbox if a.bbox is not None and len(a.bbox) == 4 else None for a in rows.found]
+    box = np.array([b if b is not None else (0.0, 0.0, 0.0, 0.0) for b in given], np.float64).reshape(-1, 4)
+    finite = np.isfinite(box).all(axis=1)
+    box[~finite] = 0
+    has_box = np.array([b is not None for b in given], np.bool_) & finite
+    return box, has_box, (box[:, 2] > 0) & (box[:, 3] > 0)
+
+
+def _clipped(box: Floats, sizes: Floats, losses: _Losses, *, needed: bool) -> Floats:
+    """The xywh boxes without what is beyond their image, where that is more than trainers let pass."""
+    slack = TOLERANCE * sizes
+    low, high = box[:, :2], box[:, :2] + box[:, 2:]
+    beyond = ((low < -slack) | (high > sizes + slack) | (box[:, 2:] > sizes + slack)).any(axis=1)
+    if not beyond.any():
+        return box
+    corners = np.concatenate([low, high], axis=1)[beyond]
+    corners = np.clip(corners, 0, np.tile(sizes[beyond], 2))
+    box = box.copy()
+    box[beyond] = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    if needed:
+        losses.add(beyond & ((box[:, 2] <= 0) | (box[:, 3] <= 0)), "outside")
+        for row in np.flatnonzero(beyond & losses.free).tolist():
+            losses.some(row, "clipped")
+    return box
+
+
+def _normalised(box: Floats, sizes: Floats) -> Floats:
+    """The same boxes as cxcywhn; the order of operations is that of Ultralytics' `convert_coco`."""
+    centre = box.copy()
+    centre[:, :2] += centre[:, 2:] / 2
+    centre[:, [0, 2]] /= sizes[:, :1]
+    centre[:, [1, 3]] /= sizes[:, 1:]
+    return centre
+
+
+def _boxes_of_polygons(boxes: Floats, lacking: Bools, values: Floats, starts: Ints) -> Floats:
+    """`boxes` (cxcywhn) with those around the polygons where the file has none."""
+    for row in np.flatnonzero(lacking & (np.diff(starts) > 0)).tolist():
+        xy = values[starts[row] : starts[row + 1]].reshape(-1, 2)
+        low, high = xy.min(axis=0), xy.max(axis=0)
+        boxes[row] = *((low + high) / 2), *(high - low)
+    return boxes
+
+
+def _segments(rows: Rows, sizes: Floats, losses: _Losses) -> tuple[Floats, Ints]:
+    """One polygon a row, normalised and clipped."""
+    joined: dict[int, Floats] = {}
+    plain: dict[int, Plain] = {}
+    for i in np.flatnonzero(losses.free).tolist():
+        polygons = rows.plain[i]
+        if polygons is None:
+            parts, word = _parts(rows.found[i].segmentation, sizes[i])
+            losses.some(i, word)
+            if parts:
+                joined[i] = join_polygons(parts).ravel()
+        elif polygons[1]:
+            plain[i] = polygons
+            losses.some(i, None if polygons[2] else "short_part")
+    numbers = parse_numbers([text for text, _, _ in plain.values()])
+    lengths = np.array([sum(counts) for _, counts, _ in plain.values()], np.int64)
+    ends = np.cumsum(lengths)
+    single = np.array([len(counts) == 1 for _, counts, _ in plain.values()], np.bool_)
+    places = np.fromiter(plain, np.int64, len(plain))
+    for n in np.flatnonzero(~single).tolist():
+        i, stop = int(places[n]), int(ends[n])
+        edges = itertools.accumulate(plain[i][1], initial=stop - int(lengths[n]))
+        joined[i] = join_polygons([numbers[a:b].reshape(-1, 2) for a, b in itertools.pairwise(edges)]).ravel()
+    counts_of = np.zeros(len(rows.found), np.int64)
+    counts_of[places[single]] = lengths[single]
+    for i, given in joined.items():
+        counts_of[i] = len(given)
+    losses.add(counts_of == 0, "no_polygon")
+    starts = np.concatenate([[0], np.cumsum(counts_of)])
+    if joined:
+        alone = numbers[np.repeat(single, lengths)]
+        numbers = np.empty(starts[-1])
+        here = np.zeros(len(rows.found), np.bool_)
+        here[places[single]] = True
+        numbers[np.repeat(here, counts_of)] = alone
+        for i, given in joined.items():
+            numbers[starts[i] : starts[i + 1]] = given
+    return _within(numbers / np.repeat(sizes, counts_of // 2, axis=0).ravel(), starts, losses)
+
+
+def _within(values: Floats, starts: Ints, losses: _Losses) -> tuple[Floats, Ints]:
+    """Normalised polygons without what is beyond their image."""
+    outside = ~((values >= -TOLERANCE) & (values <= 1 + TOLERANCE))
+    if not outside.any():
+        return values, starts
+    row = np.unique(np.searchsorted(starts, np.flatnonzero(outside), side="right") - 1)
+    parts = np.split(values, starts[1:-1])
+    for i in row.tolist():
+        polygon = parts[i].reshape(-1, 2)
+        parts[i] = clip_polygon(polygon, 1, 1).ravel() if np.isfinite(polygon).all() else np.zeros(0)
+        losses.some(i, "clipped")
+    counts = np.array([len(part) for part in parts], np.int64)
+    lost = np.zeros(len(counts), np.bool_)
+    lost[row] = counts[row] < 6
+    losses.add(lost, "outside")
+    return np.concatenate([part for part, bad in zip(parts, lost.tolist(), strict=True) if not bad] or [np.zeros(0)]), (
+        np.concatenate([[0], np.cumsum(np.where(lost, 0, counts))]))
+
+
+def _parts(given: Any, size: Floats) -> tuple[list[Floats], str | None]:
+    """The polygons of an object, shape (points, 2), in pixels of its image of `size`; the word for what they lack."""
+    if isinstance(given, dict):
+        runs = read_rle(given)
+        if runs is None:
+            return [], None
+        outer, holes = masks.outlines(runs, MAX_PARTS)
+        scale = size / runs.shape[::-1]  # a mask may be that of a smaller image
+        return [part * scale for part in outer] if (scale != 1).any() else outer, "holes" if holes else None
+    good = [np.array(p, np.float64).reshape(-1, 2) for p in given or () if len(p) >= 6 and not len(p) % 2]
+    return good, "short_part" if good and len(good) < len(given) else None
+
+
+def read_rle(given: dict[str, Any]) -> Bools | None:
+    """The mask, shape (height, width), of an RLE, as a list of counts or compressed; None where it is none."""
+    counts, size = given.get("counts"), given.get("size")
+    if not (isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
+        return None
+    if size[0] * size[1] > MAX_PIXELS:
+        return None
+    try:
+        runs = masks.decompress(counts) if isinstance(counts, str) else np.array(counts, np.int64)
+        return masks.to_mask(runs, *size)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _keypoints(
+    rows: Rows, centre: Floats, sizes: Floats, keypoints: tuple[int, int] | None, losses: _Losses
+) -> tuple[Floats, Ints]:
+    """Box and keypoints of each row, normalised; each has x, y and how visible it is, zeros where it is not labelled.
+
+    So are those beyond the image: trainers drop an image that has one.
+    """
+    width = 3 * keypoints[0] if keypoints else 0
+    given = [a.keypoints or () for a in rows.found]
+    counted = [any(v > 0 for v in k[2::3]) and a.num_keypoints != 0 for a, k in zip(rows.found, given, strict=True)]
+    losses.add(~np.array(counted, np.bool_), "no_keypoints")
+    losses.add(np.array([len(k) != width for k in given], np.bool_), "other_keypoints")
+    free = np.flatnonzero(losses.free)
+    points = np.array([given[i] for i in free.tolist()], np.float64).reshape(len(free), width // 3, 3)
+    points[:, :, :2] /= sizes[free, None]
+    unlabelled = ~(points[:, :, 2] > 0)
+    inside = ((points[:, :, :2] >= -TOLERANCE) & (points[:, :, :2] <= 1 + TOLERANCE)).all(axis=2)
+    cut = ~unlabelled & ~inside
+    points[unlabelled | cut] = 0
+    for place in np.flatnonzero(cut.any(axis=1)).tolist():
+        losses.some(int(free[place]), "keypoint_outside")
+    lost = np.zeros(len(losses.free), np.bool_)
+    seen = (points[:, :, 2] > 0).any(axis=1)
+    lost[free[~seen]] = True
+    losses.add(lost, "no_keypoints")
+    values = np.concatenate([centre[free], points.reshape(len(free), width)], axis=1)[seen].ravel()
+    return values, np.concatenate([[0], np.cumsum(np.where(losses.free, 4 + width, 0))])

@@ -1,0 +1,267 @@
+"""How annotations of COCO JSON become rows. The rules stand in `formats.coco`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.formats import Parsed, Problem
+from pipeline.formats._numbers import tails
+from pipeline.formats._values import Unfit, as_pixels, mended, plain, scaled, shown
+from pipeline.formats.coco import Options
+from pipeline.formats.coco.parts import Part
+from pipeline.formats.coco.row_text import Plain, Rows, values_of
+from pipeline.geometry.polygons import same_shape
+from pipeline.tables.schema import LabelState, Task
+
+_BATCH = 4096
+
+_BLANKS = b" \t\r\n"
+
+#: What numbers are made of but for exponents: those may be too large for a float, and are told by who decodes them.
+_DIGITS = b"0123456789-." + _BLANKS
+
+Floats = npt.NDArray[np.float64]
+
+Ints = npt.NDArray[np.int64]
+
+
+class _Image(msgspec.Struct, gc=False):
+    width: int | None = None
+    height: int | None = None
+
+
+class _Box(msgspec.Struct, gc=False):
+    """What task detect reads of an annotation; what else it has is passed over."""
+
+    category_id: int | str | float | None = None  # tools of tables write whole numbers as 3.0
+    bbox: list[float] | None = None
+    iscrowd: int | bool | float | None = 0
+
+
+class _Segment(_Box, gc=False):
+    """The text of polygons is kept as it is: those of many annotations are read at once."""
+
+    segmentation: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Polygons(_Box, gc=False):
+    segmentation: list[list[float]] | dict[str, Any] | None = None
+
+
+class _Pose(_Box, gc=False):
+    keypoints: list[float] | None = None
+    num_keypoints: int | float | None = None
+
+
+_images = msgspec.json.Decoder(list[_Image]).decode
+
+_kinds: dict[Task, type[_Box]] = {Task.DETECT: _Box, Task.SEGMENT: _Segment, Task.POSE: _Pose}
+
+_decoders = {task: msgspec.json.Decoder(kind).decode for task, kind in _kinds.items()}
+
+_lists: dict[Task, Callable[[bytes], Any]] = {
+    task: msgspec.json.Decoder(list[kind]).decode for task, kind in _kinds.items()}  # type: ignore[valid-type]
+
+_polygons = msgspec.json.Decoder(_Polygons).decode
+
+
+def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, options: Options) -> Parsed:
+    """See `pipeline.formats.coco.parse`."""
+    problems: list[Problem] = []
+    sizes, scales, images = _sizes(part, problems, ask=options.sizes == "image")
+    order = np.argsort(part.image_of, kind="stable")
+    owner = part.image_of[order]
+    line = np.arange(len(owner)) - np.searchsorted(owner, owner) + 1
+    tables = []
+    for begin in range(0, max(len(owner), 1), _BATCH):
+        here = slice(begin, begin + _BATCH)
+        raws = [part.annotations[i] for i in order[here].tolist()]
+        rows = _decode(part.labels, owner[here], line[here], raws, sizes, task, problems, options)
+        for i in np.flatnonzero((scales[rows.image] != 1).any(axis=1)).tolist():
+            rows.raw[i] = scaled(rows.raw[i], *scales[rows.image[i]].tolist())
+        tables.append(_table(rows, sizes[rows.image], task, keypoints, options.numbers))
+    table = pa.concat_tables(tables)
+    has_rows = np.zeros(len(part.images), np.bool_)
+    has_rows[table["file"].to_numpy()] = True
+    bad = {p.file for p in problems}
+    states = [LabelState.FOUND if good else LabelState.CORRUPT if i in bad else LabelState.EMPTY
+              for i, good in enumerate(has_rows.tolist())]
+    problems.sort(key=lambda p: p.file)
+    return Parsed(table, states, problems, images)
+
+
+def _sizes(part: Part, problems: list[Problem], *, ask: bool) -> tuple[Floats, Floats, pa.Table]:
+    """What objects of each image are parts of, and what scales them, shape (images, 2); and the images themselves.
+
+    Sizes are not a number where nothing tells them. With `ask` every image is asked how large it is.
+    """
+    sizes, scales = np.full((len(part.images), 2), np.nan), np.ones((len(part.images), 2))
+    lost = np.bincount(part.image_of, minlength=len(part.images)).tolist()
+    for i, (width, height) in enumerate(_said_sizes(part.images)):
+        said = (width, height) if width is not None and height is not None else None
+        picture = part.picture(i) if part.picture is not None and (ask or said is None) else None
+        actual = said if picture is None else (picture.width, picture.height)
+        if said is not None and actual is not None and actual not in (said, said[::-1]):
+            sizes[i], scales[i] = said, np.array(actual) / said
+            if not same_shape(said, actual):
+                problems.append(Problem(i, None, "other_size", f"image {_id_of(part.images[i])} has {actual[0]} x "
+                                        f"{actual[1]} pixels, not {said[0]} x {said[1]}, and another shape", lost[i]))
+                sizes[i] = np.nan
+        elif actual is not None:
+            sizes[i] = actual
+        else:
+            problems.append(Problem(i, None, "no_size", f"image {_id_of(part.images[i])} has no width and height in "
+                                    "pixels, and no image file tells them", lost[i]))
+    known = ~np.isnan(sizes[:, 0])
+    pixels = np.rint(np.where(known[:, None], sizes * scales, 0)).astype(np.int32)
+    columns = {name: pa.array(pixels[:, axis], mask=~known)
+               for axis, name in enumerate(("width", "height"))}
+    texts: list[list[bytes]] = [[] for _ in part.images]
+    if part.captions is not None:
+        for text, place in zip(part.captions[0], part.captions[1].tolist(), strict=True):
+            texts[place].append(text)
+    captions = pa.array([b"[" + b", ".join(told) + b"]" if told else None for told in texts], pa.binary())
+    return sizes, scales, pa.table({**columns, "raw": pa.array(part.images, pa.binary()), "captions": captions})
+
+
+def _said_sizes(raws: Sequence[bytes]) -> list[tuple[int | None, int | None]]:
+    """Width and height as each image object says them; None where it does not."""
+    try:
+        found = [(image.width, image.height) for image in _images(b"[" + b",".join(raws) + b"]")]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        objects = [data if isinstance(data := plain(raw), dict) else {} for raw in raws]
+        return [(as_pixels(data.get("width")), as_pixels(data.get("height"))) for data in objects]
+    good = all(w is not None and h is not None and 0 < w < 1 << 31 and 0 < h < 1 << 31 for w, h in found)
+    return found if good else [(as_pixels(width), as_pixels(height)) for width, height in found]
+
+
+def _decode(
+    labels: Mapping[int | str, str], owner: Ints, line: Ints, raws: list[bytes], sizes: Floats, task: Task,
+    problems: list[Problem], options: Options,
+) -> Rows:
+    """Annotations, decoded: those that could be; what is wrong with the others is added to `problems`."""
+    sized = np.flatnonzero(~np.isnan(sizes[owner, 0]))  # the others are told with their image
+    raws = [raws[i] for i in sized.tolist()] if len(sized) < len(raws) else raws
+    keep = options.crowd == "keep"
+    found = _decoded(raws, task)
+    plain_of = _plain_of(raws, found, crowds=keep) if task is Task.SEGMENT else []
+    rows = Rows(owner[sized], line[sized], raws, found, [], [], plain_of)
+    good = np.ones(len(found), np.bool_)
+    for i, annotation in enumerate(found):
+        if isinstance(annotation, Exception):
+            reason, told = "bad_annotation", f"annotation {_id_of(raws[i])} {annotation}"
+        elif (category := annotation.category_id) in labels:
+            rows.label.append(labels[category])
+            rows.class_id.append(-1 if isinstance(category, str) or abs(category) >= 2**31 else int(category))
+            if keep and annotation.iscrowd:
+                annotation.iscrowd = 0
+                raws[i] = no_crowd(raws[i])
+            continue
+        else:
+            reason = "no_such_category"
+            told = f"annotation {_id_of(raws[i])} has the category_id {shown(category)}, which is no category"
+        problems.append(Problem(int(rows.image[i]), None, reason, told))
+        good[i] = False
+    if not good.all():
+        rows.image, rows.line = rows.image[good], rows.line[good]
+        rows.raw, rows.found, rows.plain = (list(itertools.compress(some, good)) for some in (raws, found, plain_of))
+    return rows
+
+
+def no_crowd(raw: bytes) -> bytes:
+    """An annotation that is an object like others, whatever its ``iscrowd`` says."""
+    fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    return msgspec.json.encode(fields | {"iscrowd": msgspec.Raw(b"0")})
+
+
+def _decoded(raws: list[bytes], task: Task) -> list[Any]:
+    """Annotations, all at once where none is unusual; instead of one that cannot be used stands its error.
+
+    What was mended stands in `raws` as it was understood.
+    """
+    try:
+        return list(_lists[task](b"[" + b",".join(raws) + b"]"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return [_or_error(_decoders[task], raws, i, task) for i in range(len(raws))]
+
+
+def _or_error(decode: Callable[[bytes], Any], raws: list[bytes], place: int, task: Task) -> Any:
+    try:
+        return decode(raws[place])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            raws[place] = mended(raws[place], task.value)
+            return decode(raws[place])
+        except Unfit as error:
+            return error
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return Unfit("has a value of another type than COCO's")
+
+
+def _plain_of(raws: list[bytes], found: list[Any], *, crowds: bool) -> list[Plain | None]:
+    """See `Rows`; what is no plain polygon is decoded in `found`, and `crowds` where they are objects."""
+    plain = [None if isinstance(a, Exception) else _plain(a.segmentation) for a in found]
+    for i, polygon in enumerate(plain):
+        # The mask of a crowd is in no row, and has numbers by the hundred.
+        if polygon is None and not isinstance(found[i], Exception) and (
+                crowds or not found[i].iscrowd or bytes(found[i].segmentation)[:1] != b"{"):
+            found[i] = _or_error(_polygons, raws, i, Task.SEGMENT)
+    return plain
+
+
+def _plain(segmentation: msgspec.Raw) -> Plain | None:
+    """The polygons of 3 points and more; None where it is anything else, or has numbers of an unusual form."""
+    text = bytes(segmentation)
+    if text[:2] != b"[[":
+        text = text.translate(None, _BLANKS)
+    if text[:2] != b"[[" or text[-2:] != b"]]":
+        return None
+    numbers = text[2:-2]
+    commas = numbers.translate(None, _DIGITS)
+    if commas.strip(b","):
+        return _plain_parts(numbers.translate(None, _BLANKS).split(b"],["))
+    count = len(commas) + 1
+    return (numbers, [count], True) if count >= 6 and not count % 2 else (b"", [], False)
+
+
+def _plain_parts(parts: list[bytes]) -> Plain | None:
+    commas = [part.translate(None, _DIGITS) for part in parts]
+    if any(rest.strip(b",") for rest in commas):
+        return None
+    counts = [len(rest) + 1 for rest in commas]
+    if len(parts) > 2 and set(counts) == {2}:  # points in pairs
+        return b",".join(parts), [2 * len(parts)], True
+    good = [i for i, count in enumerate(counts) if count >= 6 and not count % 2]
+    return b",".join([parts[i] for i in good]), [counts[i] for i in good], len(good) == len(parts)
+
+
+def _id_of(raw: bytes) -> str:
+    data = plain(raw)
+    return shown(data["id"]) if isinstance(data, dict) and "id" in data else "without id"
+
+
+def _table(rows: Rows, sizes: Floats, task: Task, keypoints: tuple[int, int] | None, numbers: str) -> pa.Table:
+    made = values_of(rows, sizes, task, keypoints)
+    tail = tails(made.values, made.starts, numbers)
+    if not made.is_row.all():
+        tail = pc.if_else(pa.array(made.is_row), tail, pa.scalar(None, pa.binary()))
+    return pa.table({
+        "file": rows.image.astype(np.int32),
+        "line": rows.line.astype(np.int32),
+        "class_id": pa.array(rows.class_id, pa.int32()),
+        "label": pa.array(rows.label, pa.string()),
+        "head": pa.nulls(len(rows.found), pa.binary()),
+        "tail": tail,
+        **{name: made.boxes[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
+        "n_tokens": np.where(made.is_row, np.diff(made.starts) + 1, 0).astype(np.int32),
+        "raw": pa.array(rows.raw, pa.binary()),
+        "loss": pa.array(made.words.tolist(), pa.string()),
+    })

@@ -1,0 +1,373 @@
+"""One pass over a COCO JSON: where everything lies, and what belongs to what."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.formats._image_names import Found, ImageNames, clean
+from pipeline.formats._large_json import Chunk, LargeObject, Malformed
+from pipeline.formats._values import as_id, category_name, plain
+from pipeline.formats.coco.parts import Outline
+from pipeline.tables.schema import Task
+
+Ints = npt.NDArray[np.int64]
+
+Id = int | str | float | None
+
+#: Keypoints of the left and the right side, as COCO and its kin call them: a flip makes one of the other.
+_SIDES = (("left", "right"), ("Left", "Right"), ("l_", "r_"))
+
+_ARRAYS = frozenset({"images", "annotations"})
+
+#: Place of an image that is left out: its annotations are counted with it.
+_LOST = -2
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: Id = None
+    file_name: str | None = None
+    coco_url: str | None = None
+
+
+class _OfImage(msgspec.Struct, gc=False):
+    image_id: Id = None
+
+
+class _OfPose(_OfImage, gc=False):
+    category_id: Id = None
+    keypoints: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+_images = msgspec.json.Decoder(list[_Image]).decode
+
+_owners: dict[bool, Any] = {True: msgspec.json.Decoder(list[_OfPose]).decode,
+                            False: msgspec.json.Decoder(list[_OfImage]).decode}
+
+
+class _Reader:
+    """What one pass finds: spans, owners of annotations, images as they are written, mistakes."""
+
+    def __init__(self, task: Task) -> None:
+        self.pose = task is Task.POSE
+        self.spans: dict[str, list[Ints]] = {"images": [], "annotations": []}
+        self.images: list[_Image | str] = []
+        self.owners: list[Id] = []
+        #: How many keypoints annotations have, by category.
+        self.points: Counter[tuple[Id, int]] = Counter()
+
+    def take(self, chunk: Chunk) -> None:
+        if not chunk.first:  # of two members of one name the last counts, as for `json`
+            self._forget(chunk.member)
+        self.spans[chunk.member].append(chunk.spans)
+        if chunk.member == "images":
+            self.images += _decoded(_images, chunk, _image_of)
+            return
+        found = _decoded(_owners[self.pose], chunk, self._owner_of)
+        self.owners += [row.image_id for row in found]
+        if self.pose:
+            self.points.update((row.category_id, row.keypoints and bytes(row.keypoints).count(b",") + 1)
+                               for row in found if bytes(row.keypoints) not in (b"[]", b"null"))
+
+    def _owner_of(self, text: bytes, _line: int) -> _OfImage:
+        data = plain(text)
+        if not isinstance(data, dict):
+            return _OfPose()
+        points = data.get("keypoints")
+        return _OfPose(as_id(data.get("image_id")), as_id(data.get("category_id")), msgspec.Raw(
+            b"," * (len(points) - 1) if isinstance(points, list) and points else b"[]"))
+
+    def _forget(self, member: str) -> None:
+        self.spans[member] = []
+        if member == "images":
+            self.images = []
+        else:
+            self.owners = []
+            self.points.clear()
+
+    def array(self, member: str) -> Ints:
+        return np.concatenate([np.zeros((0, 2), np.int64), *self.spans[member]])
+
+
+def _image_of(text: bytes, line: int) -> _Image | str:
+    """An image, or the clause that says why it is none."""
+    data = plain(text)
+    if not isinstance(data, dict):
+        return f"is {'not JSON' if data is None else 'no object'} (line {line})"
+    name, url = data.get("file_name"), data.get("coco_url")
+    return _Image(as_id(data.get("id")), str(name) if isinstance(name, str | int | float) else None,
+                  url if isinstance(url, str) else None)
+
+
+def _decoded(decode: Any, chunk: Chunk, one: Any) -> list[Any]:
+    """All elements of a chunk at once; where one of them is bad, each by itself."""
+    try:
+        found: list[Any] = decode(chunk.text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return [one(chunk.element(i), chunk.line_of(i)) for i in range(len(chunk))]
+    return found
+
+
+def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None) -> Outline:
+    """See `pipeline.formats.coco.outline`."""
+    reader = _Reader(task)
+    file = LargeObject(pieces, _ARRAYS)
+    for chunk in file.chunks():
+        reader.take(chunk)
+    _must_be_coco(file)
+    rest, shown = _rest(file.rest)
+    found = Outline(reader.array("images"), reader.array("annotations"), np.zeros(0, np.int64), [], [], [], rest=shown)
+    _categories(found, rest.get("categories"))
+    if reader.owners and not found.labels:
+        raise Malformed("has annotations but no categories: their classes have no names")
+    if task is Task.POSE:
+        _keypoints(found, rest.get("categories"), reader.points)
+    _take_images(found, reader.images, names)
+    _belongings(found, reader.owners)
+    return found
+
+
+def _must_be_coco(file: LargeObject) -> None:
+    """Raise `Malformed` for JSON of another kind."""
+    for member in sorted(_ARRAYS & file.rest.keys()):
+        if file.rest[member] != b"null":
+            raise Malformed(f"is JSON, but no COCO dataset: `{member}` is no list")
+    if not file.found and not {*_ARRAYS, "categories"} & file.rest.keys():
+        kind = "a project of VIA; export it as COCO" if "_via_img_metadata" in file.rest else \
+            "a label file of labelme (format: labelme)" if "shapes" in file.rest else "it has no `images`"
+        raise Malformed(f"is JSON, but no COCO dataset: {kind}")
+
+
+def _rest(members: dict[str, bytes]) -> tuple[dict[str, Any], bytes]:
+    """The small members, decoded, and as JSON: as they are written, but for what JSON does not know."""
+    found = {name: plain(text) for name, text in members.items() if name not in _ARRAYS}
+    parts = []
+    for name, text in members.items():
+        if name in _ARRAYS:
+            continue
+        try:
+            msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if found[name] is None:
+                raise Malformed(f"is not JSON: `{name}` cannot be read") from None
+            text = json.dumps(found[name], ensure_ascii=True).encode()  # noqa: PLW2901
+        parts.append(msgspec.json.encode(name) + b": " + text)
+    return found, b"{" + b", ".join(parts) + b"}"
+
+
+def captions(pieces: Iterable[bytes], of: Outline) -> tuple[Ints, Ints]:
+    """See `pipeline.formats.coco.captions`."""
+    reader = _Reader(Task.DETECT)
+    for chunk in LargeObject(pieces, _ARRAYS).chunks():
+        if chunk.member == "annotations":
+            reader.take(chunk)
+    owner = np.array([_place(of.places, i) for i in reader.owners], np.int64)
+    order = np.flatnonzero(owner >= 0)
+    return reader.array("annotations")[order], owner[order]
+
+
+def _categories(found: Outline, categories: Any) -> None:
+    """Names by id; several categories of one name are one class."""
+    if not isinstance(categories, list | None):
+        raise Malformed("has `categories` that are no list")
+    for number, category in enumerate(categories or ()):
+        if not isinstance(category, dict):
+            raise Malformed(f"has a category that is no object (number {number + 1})")
+        key = as_id(category.get("id"))
+        name = category_name(category)
+        if key is None:
+            raise Malformed(f"has a category without an id ({name!r})")
+        if name is None:
+            raise Malformed(f"has a category without a proper name (number {number + 1}, id {key!r})")
+        if found.labels.setdefault(key, name) != name:
+            raise Malformed(f"has the category id {key!r} twice, as {found.labels[key]!r} and {name!r}; give each "
+                            "an id of its own")
+    order = sorted(found.labels, key=lambda key: (isinstance(key, str), key))
+    found.names = {"names": list(dict.fromkeys(found.labels[key] for key in order))}
+    for key in order:  # an annotation may write as text what is a number here, and the other way round
+        other = str(key) if isinstance(key, int) else int(key) if key.isdecimal() else key
+        found.labels.setdefault(other, found.labels[key])
+
+
+def _keypoints(found: Outline, categories: Any, counted: Counter[tuple[Id, int]]) -> None:
+    """How many keypoints objects have and what those are called: by the categories, else by the annotations."""
+    points: dict[str, list[str]] = {}
+    for category in categories or ():
+        told = category.get("keypoints")
+        if isinstance(told, list) and told:
+            points.setdefault(str(category_name(category)), [str(p) for p in told])
+    by_name: Counter[tuple[str, int]] = Counter()
+    for (category, count), objects in counted.items():
+        key = as_id(category)
+        if key is not None and key in found.labels and count % 3 == 0:
+            by_name[found.labels[key], count // 3] += objects
+    names = found.names["names"]
+    counts = {name: len(told) for name, told in points.items()}
+    for (name, count), _ in by_name.most_common():
+        counts.setdefault(name, count)
+    if not counts:
+        return
+    objects_of = Counter({name: sum(n for (other, _), n in by_name.items() if other == name) for name in counts})
+    first = max(counts, key=lambda name: (objects_of[name], -names.index(name)))
+    width = counts[first]
+    found.names["kpt_shape"] = [width, 3]
+    if first in points:
+        found.names["flip_idx"] = _flips(points[first])
+    if told := {str(names.index(name)): some for name, some in points.items() if len(some) == width}:
+        found.names["kpt_names"] = told
+    if others := {name: count for name, count in counts.items() if count != width}:
+        listed = ", ".join(f"{name!r} {count}" for name, count in others.items())
+        found.notes.append(f"categories have several skeletons: {first!r} has {width} keypoints, {listed}; rows are of "
+                           f"{width}, and objects with another number are left out")
+
+
+def _flips(points: Sequence[str]) -> list[int] | None:
+    """For each keypoint the one that it is after a flip from left to right, by name; None where names do not tell."""
+    result = []
+    for name in points:
+        mirrored = name
+        for left, right in _SIDES:
+            if left in name or right in name:
+                mirrored = name.replace(left, "\0").replace(right, left).replace("\0", right)
+                break
+        if mirrored not in points:
+            return None
+        result.append(points.index(mirrored))
+    return result if result != list(range(len(points))) else None
+
+
+def _take_images(found: Outline, images: Sequence[_Image | str], names: ImageNames | None) -> None:
+    """Paths and stems of the images, and the place of each by id; those that cannot be used are taken out."""
+    good: list[tuple[int, Id, str]] = []
+    files: list[Found] = []
+    for number, image in enumerate(images):
+        if isinstance(image, str):
+            found.problems.append(("", "bad_image", f"images[{number}] {image}", 0))
+            continue
+        said, path = _name_of(image)
+        if image.id is not None and said:
+            good.append((number, image.id, said))
+            files.append(names.find(said, image.coco_url or said) if names is not None else Found(path, exact=True))
+            continue
+        what = "no id" if said else "neither a file_name nor a coco_url that names a file"
+        _leave_out(found, image.id, "", "bad_image", f"{_told(number, image.file_name, image.id)} has {what}")
+    _settle(found, good, files)
+    if joined := len(files) - len(found.paths) - sum(reason == "ambiguous_image" for _, reason, *_ in found.problems):
+        found.notes.append(f"{joined:,} of {len(images):,} entries of `images` name an image that another entry names, "
+                           "too: their objects are joined")
+
+
+def _name_of(image: _Image) -> tuple[str, str]:
+    """What an image is called, and that as a path; empty where nothing names it."""
+    for said in (image.file_name, image.coco_url):
+        if said and (path := clean(said)):
+            return said, path
+    return "", ""
+
+
+def _settle(found: Outline, images: Sequence[tuple[int, Id, str]], files: Sequence[Found]) -> None:
+    """Give each of `images` (number, id, name) its file; a file that is only like the name is no two images'."""
+    exact = {file.path for file in files if file.exact}
+    like = {(file.path, said) for file, (_, _, said) in zip(files, images, strict=True) if file.path and not file.exact}
+    claims = Counter(path for path, _ in like)
+    kept: list[int] = []
+    stems: list[str] = []
+    place_of: dict[str, int] = {}
+    for file, (number, key, said) in zip(files, images, strict=True):
+        path = file.path
+        if file.several or (path and not file.exact and (path in exact or claims[path] > 1)):
+            fitting = " or ".join(file.several[:3]) or f"{path}, which another image is called as well"
+            told = f"{_told(number, said, key)} may be {fitting}; name it by its path below the folder of images"
+            _leave_out(found, key, clean(said), "ambiguous_image", told)
+            continue
+        place = place_of.setdefault(path or f"\0{clean(said)}", len(kept))
+        if place == len(kept):
+            kept.append(number)
+            stems.append(path or clean(said))
+            found.paths.append(path or "")
+            found.said.append(said)
+        if found.places.setdefault(key, place) != place:
+            if found.places[key] >= 0:
+                found.doubtful.append(found.places[key])
+            found.doubtful.append(place)
+            _leave_out(found, key, stems[place], "image_twice",
+                       f"{_told(number, said, key)} has the id of another image: whose the objects are is not known")
+    found.images = found.images[kept]
+    found.stems = _stems(stems, found)
+
+
+def _told(number: int, said: str | None, key: Id) -> str:
+    return f"images[{number}] ({said!r}, id {key!r})"
+
+
+def _leave_out(found: Outline, key: Id, path: str, reason: str, told: str) -> None:
+    """Note a problem; the annotations of the image `key` are lost with it, and are counted there."""
+    if key is not None:
+        found.places[key] = _LOST
+        found.lost_with[key] = len(found.problems)
+    found.problems.append((path, reason, told, 0))
+
+
+def _stems(paths: Sequence[str], found: Outline) -> list[str]:
+    """The paths without suffix; of two that are then equal the later one keeps it."""
+    taken: set[str] = set()
+    stems = []
+    doubled = 0
+    for path in paths:
+        stem, dot, suffix = path.rpartition(".")
+        stem = stem if dot and stem and "/" not in suffix and not stem.endswith("/") else path
+        if stem in taken:
+            doubled += 1
+            stem = path
+            while stem in taken:
+                stem += "_"
+        taken.add(stem)
+        stems.append(stem)
+    if doubled:
+        found.notes.append(f"{doubled:,} images have the name of another but for the suffix (as in a.jpg and a.png): "
+                           "their label files are called by the whole name")
+    return stems
+
+
+def _belongings(found: Outline, owners: Sequence[Id]) -> None:
+    """The image of each annotation; those of none are taken out."""
+    found.image_of = np.fromiter(map(found.places.get, owners, itertools.repeat(-1)), np.int64, len(owners))
+    for number in np.flatnonzero(found.image_of == -1).tolist():
+        found.image_of[number] = _place(found.places, owners[number])
+    lost = np.flatnonzero(found.image_of < 0)
+    if not len(lost):
+        return
+    with_image: Counter[int] = Counter()
+    for number in lost.tolist():
+        if found.image_of[number] == _LOST:
+            owner = owners[number]
+            with_image[next(found.lost_with[k] for k in (owner, as_id(owner), str(owner), _int(owner))
+                            if k in found.lost_with)] += 1
+        else:
+            found.problems.append(("", "no_such_image", f"annotations[{number}] belongs to no image (image_id "
+                                                        f"{owners[number]!r})", 1))
+    for place, count in with_image.items():
+        found.problems[place] = (*found.problems[place][:3], count)
+    keep = found.image_of >= 0
+    found.annotations, found.image_of = found.annotations[keep], found.image_of[keep]
+
+
+def _int(owner: Id) -> int | None:
+    return int(owner) if isinstance(owner, str) and owner.strip().lstrip("-").isdecimal() else None
+
+
+def _place(places: dict[Any, int], owner: Id) -> int:
+    """The place of an image by its id, which may be written as text here and as a number there."""
+    if owner in places:
+        return places[owner]
+    if (number := _int(owner)) is not None:
+        return places.get(number, -1)
+    key = as_id(owner)
+    return places.get(str(key), -1) if key is not None else -1

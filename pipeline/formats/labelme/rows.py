@@ -1,0 +1,347 @@
+"""How labelme's files are parsed: a file at a time, a shape at a time. The rules stand in `formats.labelme`."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.config.class_names import NO_CLASS, plain_name
+from pipeline.formats import Parsed, Pictures, Problem
+from pipeline.formats._flaws import flaw_of
+from pipeline.formats.labelme.framing import frame_of
+from pipeline.formats.labelme.shapes import Bad, Frame, Outline, read_outline
+from pipeline.geometry.polygons import join_polygons
+from pipeline.images.header import Picture, picture_of, suffix_of, unpacked
+from pipeline.tables import schema
+from pipeline.tables.schema import LabelState, Task
+
+_BOM = b"\xef\xbb\xbf"
+
+_NAMED = ("line", "class_id", "label", "head", "tail", "cx", "cy", "w", "h", "n_tokens", "raw", "loss")
+
+_MAX_SIDE = 10_000_000
+
+#: OpenCV, with which trainers read images, takes no larger ones.
+_MAX_PIXELS = 1 << 30
+
+_HEAD_BYTES = 1 << 16
+
+#: How labelme before 4.0 told the instances of a class apart: ``person-1``, ``person-2``.
+_INSTANCE = re.compile(r"(.*[^-\s])-(\d+)")
+
+Floats = npt.NDArray[np.float64]
+
+
+class _File(msgspec.Struct):
+    """What we read of a file; ``imageData``, most of its bytes, is passed over."""
+
+    version: Any = None
+    shapes: Any = None
+    imagePath: Any = None  # noqa: N815 - labelme's name
+    imageData: msgspec.Raw = msgspec.Raw(b"null")  # noqa: N815
+    imageHeight: Any = None  # noqa: N815
+    imageWidth: Any = None  # noqa: N815
+    flags: Any = None
+
+
+@dataclass
+class _Object:
+    """One object: the shapes of one label and group."""
+
+    line: int
+    label: str
+    shapes: list[Outline] = field(default_factory=list)
+    extras: dict[str, Any] = field(default_factory=dict)
+    note: str | None = None
+
+
+class _Batch:
+    """Rows and facts of all files, column by column."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[Any]] = {name: [] for name in ("file", *_NAMED)}
+        self.images: dict[str, list[Any]] = {
+            name: [] for name in ("width", "height", "raw", "image_said", "held_suffix", "held_size")}
+        self.states: list[LabelState] = []
+        self.problems: list[Problem] = []
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the options say: how numbers are written, whether images are asked for their size, and labels numbered."""
+
+    numbers: str
+    check_sizes: bool
+    instances: bool
+
+
+def parse(files: Sequence[bytes], task: Task, rules: Rules, pictures: Pictures) -> Parsed:
+    """See `pipeline.formats.labelme.parse`."""
+    batch = _Batch()
+    for number, content in enumerate(files):
+        rows, told = len(batch.columns["file"]), len(batch.problems)
+        found, frame = _File(shapes=[]), None
+        try:
+            found = _decode(content)
+            frame = _frame(found, number, rules, pictures)
+        except Bad as bad:
+            lost = len(found.shapes)
+            batch.problems.append(Problem(number, bad.line, bad.reason, str(bad), rows=max(lost, 1)))
+        if frame is not None:
+            for row in _objects(found, frame, rules, number, batch.problems):
+                _add(batch, number, _row(row, frame, task, rules.numbers))
+        _add_image(batch, found, frame)
+        good, bad_ones = len(batch.columns["file"]) > rows, len(batch.problems) > told
+        batch.states.append(LabelState.FOUND if good else LabelState.CORRUPT if bad_ones else LabelState.EMPTY)
+    fields = {f.name: f.type for f in schema.annotations()}
+    types = {"file": pa.int32(), **{n: fields.get(n, pa.string()) for n in _NAMED}, "raw": pa.binary()}
+    rows_ = pa.table({name: pa.array(values, types[name]) for name, values in batch.columns.items()})
+    images = pa.table({name: pa.array(values, schema.images().field(name).type)
+                       for name, values in batch.images.items()})
+    return Parsed(rows_, batch.states, batch.problems, images)
+
+
+def _decode(content: bytes) -> _File:
+    """The file's content, not looked at closely; raises `Bad` for what is no labelme file."""
+    text = content.removeprefix(_BOM)
+    try:
+        found = msgspec.json.decode(text, type=_File)
+    except msgspec.ValidationError:
+        raise Bad("not_labelme", "is JSON, but no label file of labelme; move it elsewhere") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = _decode_slowly(text)
+    if not isinstance(found.shapes, list):
+        raise Bad("not_labelme", "is JSON, but has no list `shapes`: no label file of labelme; move it elsewhere")
+    return found
+
+
+def _decode_slowly(text: bytes) -> _File:
+    """By the standard library, which takes NaN, as Python writes it; raises `Bad` with the cause."""
+    if (flaw := flaw_of(text)) is not None:
+        raise Bad(flaw.reason, flaw.detail, flaw.line)
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise Bad("not_labelme", "is JSON, but no label file of labelme; move it elsewhere")
+    embedded = json.dumps(data.get("imageData")).encode()
+    plain = {name: data.get(name) for name in _File.__struct_fields__ if name != "imageData"}
+    return _File(imageData=msgspec.Raw(embedded), **plain)
+
+
+def _frame(found: _File, number: int, rules: Rules, pictures: Pictures) -> Frame:
+    """Where the points of a file lie; its image is asked where the file does not say how large it is, or may be wrong.
+
+    Raises `Bad`.
+    """
+    said = _said_size(found)
+    there = pictures(number, _image_path(found)) if said is None or rules.check_sizes else None
+    if said is not None:
+        frame = frame_of(said, there, found.shapes)
+    else:
+        within = _embedded(found)
+        picture = within or there
+        if picture is None:
+            raise Bad("no_size", "does not say the size of its image (imageWidth, imageHeight), and there is no image "
+                                 "that would; put the image beside it")
+        stored = _is_old(found)
+        size = ((picture.stored_width, picture.stored_height) if stored else (picture.width, picture.height))
+        frame = frame_of(size, there or picture, found.shapes, stored=stored)
+    if frame.width * frame.height > _MAX_PIXELS:
+        raise Bad("size", f"its image of {frame.width} x {frame.height} pixels is larger than trainers read "
+                          f"({_MAX_PIXELS:,}); correct imageWidth and imageHeight")
+    return frame
+
+
+def _said_size(found: _File) -> tuple[int, int] | None:
+    """The size that a file says, None where it says none: tools begin with -1, or 0. Raises `Bad` for anything else."""
+    sides = [_side(found.imageWidth), _side(found.imageHeight)]
+    if None in sides:
+        raise Bad("size", f"imageWidth {_shown(found.imageWidth)} and imageHeight {_shown(found.imageHeight)} are no "
+                          "size in pixels; correct them, or set both to null")
+    width, height = (side or 0 for side in sides)
+    return (width, height) if width and height else None
+
+
+def _side(value: Any) -> int | None:
+    """A width or height in pixels, 0 for none; None for what is no number."""
+    if value is None:
+        return 0
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_MAX_SIDE <= value <= _MAX_SIDE:
+        return None
+    return max(int(value), 0) if value == int(value) else None
+
+
+def _is_old(found: _File) -> bool:
+    """Whether labelme before 4.0 wrote it: by its version, and because no shape can be of a group.
+
+    Those versions showed images as they are stored, whatever their EXIF data say, and numbered instances in labels.
+    """
+    major = re.match(r"\d+", found.version) if isinstance(found.version, str) else None
+    early = found.version is None or (major is not None and int(major[0]) < 4)
+    return early and not any(isinstance(shape, dict) and "group_id" in shape for shape in found.shapes)
+
+
+def _embedded(found: _File) -> Picture | None:
+    """The embedded image as its first bytes have it or, where much else is in front, all of them."""
+    data = bytes(found.imageData)
+    head = unpacked(data, _HEAD_BYTES)
+    if not head:
+        return None
+    return picture_of(head) or picture_of(unpacked(data) or b"")
+
+
+def _objects(found: _File, frame: Frame, rules: Rules, number: int, problems: list[Problem]) -> list[_Object]:
+    """Shapes by object, in order of first shapes; an object with a bad shape is left out."""
+    objects: dict[tuple[Any, ...], _Object] = {}
+    broken: set[tuple[Any, ...]] = set()
+    numbered = rules.instances and _is_old(found)
+    for place, shape in enumerate(found.shapes, 1):
+        label, group = None, None
+        try:
+            label, group = _label(shape), _group(shape)
+            instance = _INSTANCE.fullmatch(label) if numbered else None
+            if instance is not None:
+                label, group = instance[1], int(instance[2])
+            outline = read_outline(shape, frame)
+        except Bad as bad:
+            name = f" ({_shown(label)})" if label is not None else ""
+            problems.append(Problem(number, None, bad.reason, f"shape {place}{name}: {bad}"))
+            broken.add((label, group))
+            continue
+        # What has no area is nobody's part: it is counted by itself.
+        key = (place,) if group is None or not outline.has_area else (label, group)
+        thing = objects.setdefault(key, _Object(place, label, note="instance" if instance else frame.note))
+        thing.shapes.append(outline)
+        _add_extras(thing.extras, shape, None if instance else group)
+    return [thing for key, thing in objects.items() if key not in broken]
+
+
+def _label(shape: Any) -> str:
+    """The shape's label; labels that differ in blanks or in the form of Unicode alone are one."""
+    if not isinstance(shape, dict):
+        raise Bad("shape", f"is {_shown(shape)}, not an object with label and points")
+    label = shape.get("label")
+    plain = plain_name(label) if isinstance(label, str) else ""
+    if not isinstance(label, str) or not plain:
+        raise Bad("label", f"its label is {_shown(label)}, not a text" if "label" in shape else "has no label")
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in label.strip()):
+        raise Bad("label", f"its label {_shown(label)} holds a control character; write it anew")
+    return plain
+
+
+def _group(shape: dict[str, Any]) -> int | str | None:
+    group = shape.get("group_id")
+    if group is None or (isinstance(group, int | str) and not isinstance(group, bool)):
+        return group
+    raise Bad("group", f"its group_id is {_shown(group)}, not a whole number")
+
+
+def _add_extras(extras: dict[str, Any], shape: dict[str, Any], group: int | str | None) -> None:
+    """``group_id``, ``flags`` and ``description`` of an object: of several shapes all flags, and each text once."""
+    if group is not None:
+        extras["group_id"] = group
+    flags = shape.get("flags")
+    if isinstance(flags, dict) and flags:
+        held = extras.setdefault("flags", {})
+        for name, value in flags.items():
+            held[name] = held.get(name) or value
+    text = shape.get("description")
+    if isinstance(text, str) and text and text not in extras.get("description", "").split("\n"):
+        extras["description"] = "\n".join(filter(None, (extras.get("description"), text)))
+
+
+def _row(thing: _Object, frame: Frame, task: Task, numbers: str) -> dict[str, Any]:
+    """One row of the index."""
+    width, height = frame.width, frame.height
+    whole = Outline.of_several(thing.shapes)
+    left, top, right, bottom = whole.box
+    scale = np.array([width, height], np.float64)
+    row: dict[str, Any] = {
+        "line": thing.line, "class_id": -1, "label": thing.label, "head": None, "tail": None, "n_tokens": 0,
+        "cx": (left + right) / 2 / width, "cy": (top + bottom) / 2 / height,
+        "w": (right - left) / width, "h": (bottom - top) / height, "raw": None, "loss": None,
+    }
+    if thing.label in NO_CLASS:
+        return row | {"loss": "no_class"}
+    if not whole.has_area:
+        return row | {"loss": "no_area"}
+    if not whole.parts:
+        return row | {"loss": "outside"}
+    row["raw"] = _raw(thing, whole, width, height)
+    if right <= left or bottom <= top:
+        return row | {"loss": "zero_area"}
+    if task is Task.DETECT:
+        values = [row["cx"], row["cy"], row["w"], row["h"]]
+    else:
+        values = (join_polygons(whole.parts) / scale).ravel().tolist()
+    row["loss"] = _partly(thing, whole, task)
+    row["tail"] = "".join([" " + numbers % v for v in values]).encode()
+    row["n_tokens"] = 1 + len(values)
+    return row
+
+
+def _partly(thing: _Object, whole: Outline, task: Task) -> str | None:
+    """The counted word for an object that is taken, but not as it was drawn."""
+    if task is Task.SEGMENT and whole.holes:
+        return "holes"
+    if thing.note is not None:
+        return thing.note
+    return "clipped" if whole.cut else "joined" if task is Task.SEGMENT and len(whole.parts) > 1 else None
+
+
+def _raw(thing: _Object, whole: Outline, width: int, height: int) -> bytes:
+    """A COCO annotation object without what only a whole dataset knows: id, image_id and category_id."""
+    left, top, right, bottom = whole.box
+    segmentation, area = whole.segmentation(height, width)
+    data = {"segmentation": segmentation, "area": area, "bbox": [left, top, right - left, bottom - top],
+            "iscrowd": 0, **thing.extras}
+    return _json(data)
+
+
+def _json(data: dict[str, Any]) -> bytes:
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")  # a lone surrogate, which JSON can say and UTF-8 cannot
+
+
+def _add(batch: _Batch, number: int, row: dict[str, Any]) -> None:
+    batch.columns["file"].append(number)
+    for name in _NAMED:
+        batch.columns[name].append(row[name])
+
+
+def _add_image(batch: _Batch, found: _File, frame: Frame | None) -> None:
+    batch.images["width"].append(frame and frame.width)
+    batch.images["height"].append(frame and frame.height)
+    flags = found.flags
+    batch.images["raw"].append(_json({"flags": flags}) if isinstance(flags, dict) and flags else None)
+    batch.images["image_said"].append(_image_path(found))
+    data = bytes(found.imageData)
+    suffix = suffix_of(unpacked(data, 48) or b"")
+    batch.images["held_suffix"].append(suffix)
+    batch.images["held_size"].append(len(unpacked(data) or b"") if suffix else None)
+
+
+def _image_path(found: _File) -> str | None:
+    """Where the image is, with ``/``, as the file says it: relative to itself, or on the machine that wrote it."""
+    path = found.imagePath
+    if not isinstance(path, str) or any(unicodedata.category(c) in ("Cc", "Cs") for c in path):
+        return None
+    return path.strip().replace("\\", "/") or None  # backslashes are Windows'
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace").decode()
+    return text if len(text) <= 60 else f"{text[:60]}…"

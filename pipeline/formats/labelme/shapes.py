@@ -1,0 +1,229 @@
+"""Shapes of labelme as outlines: polygons, or pixels."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.geometry import masks
+from pipeline.geometry.polygons import clip_polygon
+from pipeline.images.header import Picture, mask_of
+
+Floats = npt.NDArray[np.float64]
+
+Bools = npt.NDArray[np.bool_]
+
+#: How many pixels a side of the polygon for a circle may be off.
+_SAGITTA = 0.1
+
+#: Points that each shape has, fewest and most.
+_POINTS = {"polygon": (3, None), "rectangle": (2, 4), "oriented_rectangle": (4, 4), "circle": (2, 2), "mask": (2, 2),
+           "line": (2, 2), "linestrip": (2, None), "point": (1, 1), "points": (1, None),
+           "rotation": (4, 4), "quadrilateral": (3, None)}  # the last two are X-AnyLabeling's, by their corners
+
+_NO_AREA = frozenset({"line", "linestrip", "point", "points"})
+
+#: Shapes of other tools that have no outline in the image, with what they are.
+_NOT_FLAT = {"cuboid": "X-AnyLabeling's box in space", "cuboid2d": "a box in space", "cube": "a box in space"}
+
+#: An outline longer than that, in pixels, is no drawing: its pixels would fill the memory.
+_MAX_LENGTH = 4_000_000
+
+#: Drawn so far beyond the image, in pixels, a shape is counted as cut off.
+_CUT = 1.0
+
+
+class Bad(Exception):  # noqa: N818 - a finding, told with file and shape by who catches it
+    """A file or a shape that cannot be taken: the counted word, a clause, and the line where that is known."""
+
+    def __init__(self, reason: str, detail: str, line: int | None = None) -> None:
+        super().__init__(detail)
+        self.reason, self.line = reason, line
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The image that points lie in, `width` x `height` pixels as it is shown, and how they get there.
+
+    First they are scaled by `scale`, then turned as `turn`, the stored image, is. `note` is the counted word for what
+    was put right, None where nothing was.
+    """
+
+    width: int
+    height: int
+    scale: tuple[float, float] = (1.0, 1.0)
+    turn: Picture | None = None
+    note: str | None = None
+
+    def place(self, points: Floats) -> Floats:
+        """Points, shape (n, 2), of the label file in the image."""
+        scaled = points if self.scale == (1.0, 1.0) else points * np.array(self.scale)
+        return scaled if self.turn is None else self.turn.shown(scaled)
+
+
+@dataclass
+class Outline:
+    """What an object covers, in pixels of the image as it is shown, cut off at its edges.
+
+    `box` is (left, top, right, bottom); `parts` and `holes` are polygons of shape (points, 2). What was given by pixels
+    has its `runs`; `drawn` are the parts that were given as polygons. `has_area` is False for lines and points, which
+    have a box alone; `cut` is True for what reaches beyond the image.
+    """
+
+    box: tuple[float, float, float, float]
+    parts: list[Floats] = field(default_factory=list)
+    holes: list[Floats] = field(default_factory=list)
+    drawn: list[Floats] = field(default_factory=list)
+    runs: npt.NDArray[np.int64] | None = None
+    has_area: bool = True
+    cut: bool = False
+
+    @staticmethod
+    def of_several(several: Sequence[Outline]) -> Outline:
+        """All shapes of one object as one."""
+        if len(several) == 1:
+            return several[0]
+        there = [s for s in several if s.parts] or several
+        corners = np.array([s.box for s in there])
+        left, top = corners[:, :2].min(axis=0).tolist()
+        right, bottom = corners[:, 2:].max(axis=0).tolist()
+        pixels = [s.runs for s in there if s.runs is not None]
+        return Outline((left, top, right, bottom), [p for s in there for p in s.parts],
+                       [h for s in there for h in s.holes], [p for s in there for p in s.drawn],
+                       masks.union(pixels) if pixels else None, cut=any(s.cut for s in there))
+
+    def segmentation(self, height: int, width: int) -> tuple[Any, int]:
+        """COCO's ``segmentation`` and ``area``, the pixels it covers: polygons, or RLE where any shape is a mask."""
+        every = [masks.of_polygon(p, height, width) for p in self.drawn]
+        every += [self.runs] if self.runs is not None else []
+        runs = masks.union(every)
+        if self.runs is None:
+            return [p.ravel().tolist() for p in self.drawn], masks.area(runs)
+        return {"size": [height, width], "counts": masks.compress(runs)}, masks.area(runs)
+
+
+def read_outline(shape: dict[str, Any], frame: Frame) -> Outline:
+    """The outline of one shape in the image of `frame`; raises `Bad`."""
+    kind = _kind(shape.get("shape_type"))
+    points = _points(shape.get("points"))
+    least, most = _POINTS[kind]
+    if len(points) < least or (most is not None and len(points) > most):
+        needs = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
+        raise Bad("points", f"a {kind} of {len(points)} points; it needs {needs}")
+    if kind == "mask":
+        return _mask(shape.get("mask"), points, frame)
+    if kind == "circle":
+        points = _circle(points)
+    points = frame.place(points)
+    if kind in _NO_AREA:
+        return Outline(_extent(points, frame), has_area=False)
+    polygon = _rectangle(points) if kind == "rectangle" else points
+    inside = clip_polygon(polygon, frame.width, frame.height)
+    parts = [inside] if len(inside) else []
+    if parts and np.abs(np.diff(inside, axis=0, append=inside[:1])).sum() > _MAX_LENGTH:
+        raise Bad("too_long", f"its outline is longer than {_MAX_LENGTH:,} pixels, as no drawing is; remove it")
+    beyond = (polygon < -_CUT).any() or (polygon > np.array([frame.width, frame.height]) + _CUT).any()
+    return Outline(_extent(inside if parts else polygon, frame), parts, drawn=parts, cut=bool(beyond))
+
+
+def _kind(value: Any) -> str:
+    """The shape's kind, whatever capitals it is written in: scripts write ``Rectangle``."""
+    kind = str(value or "polygon").strip().lower()
+    if kind in _POINTS:
+        return kind
+    shown = str(value)[:40]
+    if kind in _NOT_FLAT:
+        raise Bad("shape_type", f"shape_type {shown!r} is {_NOT_FLAT[kind]}, which has no outline in the image; draw a "
+                                "polygon instead")
+    raise Bad("shape_type", f"shape_type {shown!r} is unknown; labelme and its relatives have {', '.join(_POINTS)}")
+
+
+def _points(value: Any) -> Floats:
+    try:
+        good = isinstance(value, list) and bool(value) and all(
+            isinstance(p, list) and len(p) == 2 and all(type(n) in (int, float) and math.isfinite(n) for n in p)
+            for p in value)
+    except OverflowError:  # a whole number beyond any float
+        good = False
+    if not good or max(abs(n) for p in value for n in p) > 1e9:
+        raise Bad("points", "its points are not a list of [x, y] with finite numbers; draw it anew")
+    return np.array(value, np.float64)
+
+
+def _rectangle(points: Floats) -> Floats:
+    """Four corners around the points, as labelme's own converter orders them."""
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+
+
+def _circle(points: Floats) -> Floats:
+    """A regular polygon whose corners lie on the circle, four of them at its extremes."""
+    radius = math.dist(points[0], points[1])
+    half_angle = math.acos(1 - min(_SAGITTA / radius, 1)) if radius > 0 else math.pi
+    corners = max(12, 4 * math.ceil(math.pi / half_angle / 4))
+    angle = 2 * math.pi / corners * np.arange(corners)
+    return np.asarray(points[0] + radius * np.stack([np.sin(angle), np.cos(angle)], axis=1), np.float64)
+
+
+def _extent(points: Floats, frame: Frame) -> tuple[float, float, float, float]:
+    edge = np.array([frame.width, frame.height], np.float64)
+    low, high = np.clip(points.min(axis=0), 0, edge), np.clip(points.max(axis=0), 0, edge)
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def _mask(value: Any, points: Floats, frame: Frame) -> Outline:
+    """A PNG patch at the place of the first point; the second is its last pixel or, as scripts have it, one beyond."""
+    patch = _patch(value)
+    (x, y), (x1, y1) = np.rint(points).astype(int).tolist()
+    rows, columns = patch.shape
+    whole = bool((points == np.trunc(points)).all())
+    if whole and (x1 - x, y1 - y) not in ((columns - 1, rows - 1), (columns, rows)):
+        raise Bad("mask", f"its mask has {columns} x {rows} pixels, but its points span "
+                          f"{x1 - x + 1} x {y1 - y + 1}; draw it anew")
+    if frame.turn is not None:
+        raise Bad("mask", "its mask is of the image before it was turned; turn the image back, or draw it anew")
+    if frame.scale != (1.0, 1.0):
+        patch, x, y = _scaled(patch, x, y, frame)
+    left, top = max(x, 0), max(y, 0)
+    inside = patch[top - y : max(frame.height - y, 0), left - x : max(frame.width - x, 0)]
+    if not inside.any():
+        return Outline(_extent(frame.place(points), frame), [])
+    outer, holes = masks.outlines(inside)
+    shift = np.array([left, top])
+    parts = [p + shift for p in outer]
+    runs = masks.of_patch(inside, left, top, frame.height, frame.width)
+    cut = bool(patch.any()) and int(inside.sum()) < int(patch.sum())
+    return Outline(_extent(np.concatenate(parts), frame), parts, [h + shift for h in holes], runs=runs, cut=cut)
+
+
+def _scaled(patch: Bools, x: int, y: int, frame: Frame) -> tuple[Bools, int, int]:
+    """The patch at `x`, `y` in the pixels of an image that was resized: each takes what lies in its middle."""
+    taken, corner = patch, []
+    for axis, (at, by, edge) in enumerate(((y, frame.scale[1], frame.height), (x, frame.scale[0], frame.width))):
+        first = max(math.floor(at * by), 0)
+        last = min(math.ceil((at + patch.shape[axis]) * by), edge)
+        source = np.floor((np.arange(first, last) + 0.5) / by).astype(np.int64) - at
+        good = (source >= 0) & (source < patch.shape[axis])
+        taken = taken.take(source[good], axis=axis)
+        corner.append(first + int(np.argmax(good)) if good.any() else first)
+    return taken, corner[1], corner[0]
+
+
+def _patch(value: Any) -> Bools:
+    """The mask of a base64 PNG, shape (height, width)."""
+    if not isinstance(value, str):
+        raise Bad("mask", "is a mask without one: `mask` must be a PNG image in base64; draw it anew")
+    try:
+        pixels = mask_of(base64.b64decode(value))
+    except (binascii.Error, ValueError):
+        pixels = None
+    if pixels is None:
+        raise Bad("mask", "its mask is no PNG image in base64, or a damaged one; draw it anew")
+    return pixels

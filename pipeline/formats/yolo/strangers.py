@@ -1,0 +1,133 @@
+"""Rows that look like polygons and are none: pose rows, and predictions with confidences and tracks.
+
+Ultralytics' ``save_txt`` writes ``class x y w h [confidence] [track]``, and the same after polygons; every pose row of
+keypoints ``x y`` has as many tokens as some polygon. By itself such a row is a polygon; what gives it away is the last
+number, which is whole, or that all rows are as long, and their points lie in the box that they begin with.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.tables.schema import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Ints = npt.NDArray[np.int64]
+    Bools = npt.NDArray[np.bool_]
+    Floats = npt.NDArray[np.float64]
+
+#: Fewer rows of one length may be polygons by chance.
+_FEW = 3
+
+_NEAR = 0.02
+
+_DOT, _E, _BIG_E = b".eE"
+
+
+class Rows(Protocol):
+    """What is looked at of `_yolo.Rows`."""
+
+    buffer: npt.NDArray[np.uint8]
+    start: Ints
+    end: Ints
+    first: Ints
+    count: Ints
+    file: Ints
+    value: Floats
+
+    def text(self, row: int) -> str:
+        """The row, shortened."""
+
+
+class Reasons(Protocol):
+    """What is told of bad rows."""
+
+    def add(self, marked: Bools, reason: str, detail: Callable[[int], str]) -> None:
+        """Mark rows as bad."""
+
+
+def check_strangers(rows: Rows, reasons: Reasons, task: Task, keypoints: tuple[int, int] | None) -> None:
+    """Mark rows of task detect or segment that are of predictions or of pose, each with what it is and the cure."""
+    if keypoints is not None:
+        pose = rows.count == 5 + keypoints[0] * keypoints[1]
+        reasons.add(pose, "pose", lambda r: f"{rows.text(r)} is a pose row (kpt_shape {list(keypoints)}), no polygon; "
+                                            "set source.task to pose")
+    odd = (rows.count >= 7) & (rows.count % 2 == 1)
+    if not odd.any():
+        return
+    tracks = _tracks(rows, odd, task)
+    reasons.add(tracks, "tracks", lambda r: f"{rows.text(r)} ends with a track's number: a prediction (save_txt), no "
+                                            "polygon; remove it and the confidence")
+    if keypoints is None:
+        shape = _pose_shape(rows, odd & ~tracks)
+        if shape is not None:
+            reasons.add(odd, "pose", lambda r: f"{rows.text(r)} looks like a pose row (kpt_shape {list(shape)}): its "
+                                               "points lie in the box before them; name a YAML that has kpt_shape")
+
+
+def _tracks(rows: Rows, odd: Bools, task: Task) -> Bools:
+    """Rows that end with the number of a track."""
+    marked = np.zeros(len(rows.first), np.bool_)
+    some = np.flatnonzero(odd)
+    last = rows.first[some] + rows.count[some] - 1
+    value = rows.value[last]
+    with np.errstate(invalid="ignore"):
+        whole = (value == np.floor(value)) & (value >= 0)
+    some, last, value = some[whole], last[whole], value[whole]
+    if not len(some):
+        return marked
+    plain = np.array([not {_DOT, _E, _BIG_E} & set(rows.buffer[a:b].tolist())
+                      for a, b in zip(rows.start[last].tolist(), rows.end[last].tolist(), strict=True)])
+    some, value = some[plain], value[plain]
+    marked[some[value >= 2]] = True
+    marked &= ~_has_visibility(rows, marked)  # 2 is that of a keypoint, see `_pose_shape`
+    marked[some[np.isin(rows.file[some], rows.file[marked])]] = True
+    # Track 1: its number could be a coordinate. A box with it has seven tokens, and is a box.
+    few = some[(value < 2) & (rows.count[some] == 7)]
+    long = np.unique(rows.file[rows.count > 7])
+    if task is Task.DETECT or bool((rows.count == 7).all()):
+        marked[few[_is_box(rows, few) & ~np.isin(rows.file[few], long)]] = True
+    return marked
+
+
+def _is_box(rows: Rows, some: Ints) -> Bools:
+    """Whether four numbers after the class are a box within the image."""
+    cx, cy, w, h = (rows.value[rows.first[some] + i] for i in range(1, 5))
+    with np.errstate(invalid="ignore"):
+        inside = [(c - s / 2 >= -_NEAR) & (c + s / 2 <= 1 + _NEAR) & (s > 0) for c, s in ((cx, w), (cy, h))]
+    return np.asarray(inside[0] & inside[1], np.bool_)
+
+
+def _has_visibility(rows: Rows, marked: Bools) -> Bools:
+    """Which of the `marked` rows are of three values a keypoint: every third is 0, 1 or 2."""
+    found = np.zeros(len(marked), np.bool_)
+    for row in np.flatnonzero(marked & ((rows.count - 5) % 3 == 0) & (rows.count > 10)).tolist():
+        every = rows.value[rows.first[row] + 7 : rows.first[row] + rows.count[row] : 3]
+        found[row] = bool(np.isin(every, (0, 1, 2)).all())
+    return found
+
+
+def _pose_shape(rows: Rows, odd: Bools) -> tuple[int, int] | None:
+    """The kpt_shape of a collection whose rows are all of pose; None for polygons."""
+    some = np.flatnonzero(odd)
+    count = int(rows.count[some[0]]) if len(some) else 0
+    if len(some) < _FEW or count < 9 or not (rows.count == count).all() or not _is_box(rows, some).all():
+        return None
+    values = rows.value[rows.first[some, None] + np.arange(1, count)[None, :]]
+    cx, cy, w, h = (values[:, i, None] for i in range(4))
+    for step in (3, 2):
+        if (count - 5) % step:
+            continue
+        x, y = values[:, 4::step], values[:, 5::step]
+        seen = (x != 0) | (y != 0)
+        if step == 3 and not np.isin(values[:, 6::step], (0, 1, 2)).all():
+            continue
+        within = (np.abs(x - cx) <= w / 2 + _NEAR) & (np.abs(y - cy) <= h / 2 + _NEAR)
+        if (within | ~seen).all():
+            return (count - 5) // step, step
+    return None

@@ -1,0 +1,1 @@
+"""Polygons and masks: pure functions on arrays."""

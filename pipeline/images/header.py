@@ -1,0 +1,140 @@
+"""What an image file says of itself in its first bytes: its size, and which way up it is shown; pure."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL import Image
+
+    Floats = npt.NDArray[np.float64]
+    Bools = npt.NDArray[np.bool_]
+
+#: More are not decoded: they would take a gigabyte of memory.
+MAX_PIXELS = 1 << 28
+
+_ORIENTATION = 0x0112  # the EXIF tag
+
+#: For each EXIF orientation: whether x and y change places, then whether x, then whether y runs the other way.
+_TURNS = {1: (False, False, False), 2: (False, True, False), 3: (False, True, True), 4: (False, False, True),
+          5: (True, False, False), 6: (True, True, False), 7: (True, True, True), 8: (True, False, True)}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Size in pixels as the file stores it, and its EXIF orientation (1 to 8)."""
+
+    stored_width: int
+    stored_height: int
+    orientation: int = 1
+
+    @property
+    def width(self) -> int:
+        """Width in pixels as trainers and viewers show the image: by its orientation."""
+        return self.stored_height if _TURNS[self.orientation][0] else self.stored_width
+
+    @property
+    def height(self) -> int:
+        """Height in pixels as trainers and viewers show the image."""
+        return self.stored_width if _TURNS[self.orientation][0] else self.stored_height
+
+    def shown(self, xy: Floats) -> Floats:
+        """Points, shape (n, 2), of the stored image as points of the one that is shown."""
+        swap, flip_x, flip_y = _TURNS[self.orientation]
+        turned = (xy[:, ::-1] if swap else xy).copy()
+        if flip_x:
+            turned[:, 0] = self.width - turned[:, 0]
+        if flip_y:
+            turned[:, 1] = self.height - turned[:, 1]
+        return turned
+
+
+#: What trainers read of what Pillow reads, as Pillow calls it: DNG is a TIFF, MPO a JPEG. Others are not even tried:
+#: some run programs (EPS: Ghostscript), and none is an image to a trainer (Ultralytics: `IMG_FORMATS`).
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000")
+
+
+@contextlib.contextmanager
+def opened(data: bytes, formats: Sequence[str] = _FORMATS) -> Iterator[Image.Image]:
+    """The image that `data`, a file or its first bytes, begins; no pixel is decoded yet.
+
+    How large it is, is for the caller to judge before it decodes. Raises whatever Pillow's plug-ins raise: OSError,
+    SyntaxError, struct.error, …
+    """
+    from PIL import Image, features
+
+    Image.MAX_IMAGE_PIXELS = None  # its guard is a global that warns, or refuses to tell the size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        known = [f for f in formats if f != "AVIF" or features.check("avif")]  # it came with Pillow 11.3
+        with Image.open(io.BytesIO(data), formats=known) as image:
+            yield image
+
+
+def picture_of(data: bytes) -> Picture | None:
+    """The picture that `data`, a file or its first bytes, begins; None where that cannot be told."""
+    from PIL import Image
+
+    try:
+        with opened(data) as image:
+            width, height = image.size
+            # The base class's: that of a PNG decodes all pixels to find what stands behind them.
+            orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - see `opened`
+        return None
+    return Picture(width, height, orientation if orientation in _TURNS else 1)
+
+
+#: How files of images begin, and the suffix of each kind.
+_BEGINNINGS = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG\r\n", ".png"), (b"BM", ".bmp"), (b"II*\0", ".tif"),
+               (b"MM\0*", ".tif"), (b"RIFF", ".webp"))
+
+
+def suffix_of(data: bytes) -> str | None:
+    """The suffix that an image file should have, by its first bytes; None where they are of no image."""
+    return next((suffix for begin, suffix in _BEGINNINGS if data.startswith(begin)), None)
+
+
+def unpacked(text: bytes, most: int | None = None) -> bytes | None:
+    """The bytes that a JSON string, quotes and all, holds in base64, of them the first `most`; None where it does not.
+
+    JSON may write a slash as ``\\/`` and MIME breaks lines: both are no part of base64.
+    """
+    import base64
+    import binascii
+
+    if len(text) < 6 or text[:1] != b'"':
+        return None
+    plain = text[1:-1] if most is None else text[1 : 1 + most // 3 * 4]
+    if b"\\" in plain:
+        plain = plain.replace(b"\\/", b"/").replace(b"\\n", b"").replace(b"\\r", b"")
+    try:
+        return base64.b64decode(plain[: len(plain) // 4 * 4] if most is not None else plain) or None
+    except (binascii.Error, ValueError):
+        return None
+
+
+def mask_of(data: bytes) -> Bools | None:
+    """The pixels of a PNG image that are not 0, shape (height, width); None for data that are no such image."""
+    import numpy as np
+
+    try:
+        with opened(data, ("PNG",)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return None
+            plain = image if image.mode in ("1", "L", "P", "I", "I;16") else image.convert("L")
+            return np.asarray(np.asarray(plain) != 0)
+    except Exception:  # noqa: BLE001 - see `opened`
+        return None
+
+#: Image suffixes that Ultralytics 8.4 reads (`IMG_FORMATS`), in any case; where one stem has several, the first wins.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".dng", ".mpo",
+)  # fmt: skip

@@ -1,0 +1,118 @@
+"""Whether bytes are an image that trainers can use, and its size; pure.
+
+Headers and pixels are Pillow's to read. It does not tell whether a file ends where it must, so the ends of JPEG, PNG
+and WebP files are looked at here. HEIC and HEIF are beyond Pillow: of them only the signature is looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.images.header import MAX_PIXELS, opened
+
+#: Bytes at the beginning that nearly always hold the header; a large colour profile may need more.
+HEAD_BYTES = 64 << 10
+
+TAIL_BYTES = 64
+
+#: Ultralytics leaves out images with a side under this (`verify_image_label`).
+MIN_SIDE = 10
+
+_PNG_END = b"IEND\xaeB`\x82"
+
+_JPEG_END = b"\xff\xd9"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen: `reason` (the counted word) and `detail` (a clause) where it cannot be used; its size in pixels.
+
+    Reasons: ``image_empty``, ``image_cut_short``, ``image_unreadable``, ``image_too_small``, ``image_too_large``.
+    """
+
+    reason: str | None = None
+    detail: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+def by_header(size: int, head: bytes, tail: bytes) -> Look | None:
+    """Look at the beginning and the end of an image of `size` bytes; None where that is not enough to tell.
+
+    With all bytes as `head` there is always an answer.
+    """
+    if size == 0:
+        return Look("image_empty", "has 0 bytes")
+    whole = len(head) >= size
+    ended = _has_end(size, head, tail)
+    if ended is None and not whole:
+        return None
+    if not (ended if ended is not None else _has_end_within(head)):
+        return Look("image_cut_short", f"is cut short: {size:,} bytes without the end of an image")
+    found = _open(head)
+    return _judge(*found) if found else _unopened(head, whole=whole)
+
+
+def _unopened(head: bytes, *, whole: bool) -> Look | None:
+    """What to say of an image that Pillow cannot open."""
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"heim", b"heis"):
+        return Look()
+    return Look("image_unreadable", "is no image that can be read") if whole else None
+
+
+def _judge(width: int, height: int) -> Look:
+    if min(width, height) < MIN_SIDE:
+        return Look("image_too_small", f"has {width} x {height} pixels: trainers leave out images with a side under "
+                    f"{MIN_SIDE}", width, height)
+    return Look(None, None, width, height)
+
+
+def by_decoding(data: bytes) -> Look:
+    """Look at all of an image: as `by_header`, and every pixel is decoded."""
+    look = by_header(len(data), data, data[-TAIL_BYTES:])
+    assert look is not None
+    if look.reason is not None or look.width is None:
+        return look
+    if look.width * (look.height or 0) > MAX_PIXELS:
+        return Look("image_too_large", f"has {look.width} x {look.height} pixels, too many to decode; look at headers "
+                    "only, with --set select.check_images=header", look.width, look.height)
+    try:
+        with opened(data) as image:
+            image.load()
+    except Exception as error:  # noqa: BLE001 - Pillow's plug-ins raise anything, from struct.error to SyntaxError
+        cut = "truncated" in str(error)
+        return Look("image_cut_short" if cut else "image_unreadable",
+                    "is cut short: not all of it can be decoded" if cut else "cannot be decoded",
+                    look.width, look.height)
+    return look
+
+
+def _has_end(size: int, head: bytes, tail: bytes) -> bool | None:
+    """Whether the file ends as its kind must; None where only all of it can tell."""
+    if head[:3] == b"\xff\xd8\xff":
+        return True if tail.endswith(_JPEG_END) else None
+    if head[:8] == b"\x89PNG\r\n\x1a\n":
+        return True if tail.endswith(_PNG_END) else None
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return int.from_bytes(head[4:8], "little") + 8 <= size
+    return True
+
+
+def _has_end_within(data: bytes) -> bool:
+    """Whether a JPEG or PNG has its end somewhere: what follows is padding, which decoders ignore."""
+    if data[:3] != b"\xff\xd8\xff":
+        return _PNG_END in data
+    # Segment by segment (ITU T.81, B.1.1.4) to the pixels: an embedded preview has an end of its own.
+    place = 2
+    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] != b"\xda":
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return data.find(_JPEG_END, place) >= 0
+
+
+def _open(head: bytes) -> tuple[int, int] | None:
+    """Width and height as Pillow reads them from the beginning of an image; None where it cannot."""
+    try:
+        with opened(head) as image:
+            return image.size
+    except Exception:  # noqa: BLE001 - see `opened`
+        return None

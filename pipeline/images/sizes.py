@@ -1,0 +1,84 @@
+"""Whether images are as large as their label files say.
+
+A header of each image of a source would cost minutes on a cold disk or a share, for a subset of 3 in a hundred. So the
+images are asked that a build is about to copy: their bytes are read next anyway, and one that stands at the target was
+asked before.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline import storage
+from pipeline.geometry.polygons import same_shape
+from pipeline.images.header import Picture, picture_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_HEAD_BYTES = 1 << 16
+
+_SIZED = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+@dataclass
+class Sizes:
+    """What was seen: by key a clause for an image of another size, and of those turned by their EXIF data the paths."""
+
+    other: dict[str, str] = field(default_factory=dict)
+    turned: list[str] = field(default_factory=list)
+
+
+def compare_sizes(images: pa.Table, origins: dict[str, str | None], keep: str, *, normalised: bool) -> Sizes:
+    """Compare what label files say of `images` (`schema.images`) with the images' headers.
+
+    `origins` is where they come from, by what their keys begin with; `keep` is as in `storage.locate`. `normalised`:
+    rows are parts of width and height, so that an image that was scaled as a whole is as good as the one it was.
+    """
+    found = Sizes()
+    rows = [row for row in images.select(["key", "image_path", "width", "height"]).to_pylist()
+            if row["width"] and row["height"] and row["image_path"] is not None]
+    for prefix, folder in origins.items():
+        here = [row for row in rows if row["key"].startswith(prefix)]
+        if folder is None or not here:
+            continue
+        origin = storage.locate(folder, keep)
+        at_hand = origin.at_hand([row["image_path"] for row in here])
+        here = [row for row, there in zip(here, at_hand, strict=True) if there]
+        for peeked in origin.peek_many([row["image_path"] for row in here], _HEAD_BYTES, 0):
+            row, said = here[peeked.index], (here[peeked.index]["width"], here[peeked.index]["height"])
+            if said == plain_jpeg(peeked.head):
+                continue
+            picture = picture_of(peeked.head)
+            if picture is None or said == (picture.width, picture.height):
+                continue  # what is no image is told by who reads it
+            if said == (picture.stored_width, picture.stored_height):
+                found.turned.append(origin.join(row["image_path"]))
+            elif not (normalised and same_shape(said, (picture.width, picture.height))):
+                found.other[row["key"]] = _clause(said, picture)
+    return found
+
+
+def plain_jpeg(head: bytes) -> tuple[int, int] | None:
+    """Width and height of a JPEG without EXIF data by its first bytes, ten times as fast as by Pillow; else None."""
+    place = 2
+    if head[:2] != b"\xff\xd8":
+        return None
+    while place + 9 < len(head) and head[place] == 0xFF:
+        kind, length = head[place + 1], head[place + 2] << 8 | head[place + 3]
+        if kind in _SIZED:
+            height, width = struct.unpack_from(">HH", head, place + 5)
+            return width, height
+        if kind == 0xE1:  # it may tell of an orientation
+            return None
+        place += 2 + length
+    return None
+
+
+def _clause(said: tuple[int, int], picture: Picture) -> str:
+    how = "exchanged" if said == (picture.height, picture.width) else \
+        "scaled" if same_shape(said, (picture.width, picture.height)) else "of another shape"
+    return (f"has {picture.width} x {picture.height} pixels, its label file says {said[0]} x {said[1]} ({how}): its "
+            "objects may lie elsewhere")

@@ -1,0 +1,1 @@
+"""A config, resolved and checked: what a run works on."""

@@ -1,0 +1,106 @@
+"""What must hold of the folders of a job before anything is read or written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline import formats, storage
+from pipeline.config.model import Config
+from pipeline.errors import ConfigError, MissingSourceError
+from pipeline.job.job import is_below
+from pipeline.job.spec import SplitSpec
+
+if TYPE_CHECKING:
+    from pipeline.job.job import Job, SourceJob
+    from pipeline.job.spec import Found
+
+
+def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None:
+    images = config.target.images
+    whole = formats.load(source.spec.format).WHOLE
+    for url, what, there in (
+        (split.labels, "annotations file" if whole else "labels folder", os.path.isfile if whole else _is_place),
+        (split.captions, "captions file", os.path.isfile),
+        (split.images, "images folder", _is_place),
+    ):
+        if url is not None and not there(url):
+            known = os.path.basename(storage.archive_of(url) or "") in config.fetch.archives
+            cure = "`coco-diy fetch CONFIG` gets it" if known else "correct source.root or source.splits"
+            if os.path.isfile(url):
+                raise ConfigError(f"source: the {what} of split {split.split}, {url}, is a file; a folder in a zip "
+                                  f"archive is named as in zip://train2017::{url}, other archives must be unpacked")
+            raise MissingSourceError(f"source: the {what} of split {split.split}, {url}, does not exist; {cure}", url)
+    if split.images is None:
+        return
+    place = storage.locate(split.images)
+    if place.local is None and images in (("symlink",) if place.far else ("hardlink", "symlink")):
+        raise ConfigError(f"target.images: {split.images} has no files that a {images} could lead to; set it to copy")
+    if place.far and config.target.zipped:
+        raise ConfigError(f"target.archive: a zip takes no images out of {split.images}; build a folder of them first")
+    if split.suffix is not None and config.select.backgrounds != "none":
+        raise ConfigError(f"select.backgrounds: {config.select.backgrounds} wants images without a label file, and "
+                          f"{split.images} cannot be listed; set it to none, or name a folder or an archive")
+
+
+def _is_place(url: str) -> bool:
+    return storage.locate(url).exists()
+
+
+def no_split_within_another(found: Sequence[Found]) -> None:
+    """Subfolders belong to a split: one inside another would put its images into both, the worst of leaks."""
+    for split, labels, images, *_ in found:
+        for other, other_labels, other_images, *__ in found:
+            for inner, outer, what in ((labels, other_labels, "labels"), (images, other_images, "images")):
+                if split != other and inner and outer and inner.url != outer.url and is_below(inner, outer):
+                    raise ConfigError(f"source.splits: the {what} of {split}, {inner.url}, lie in those of {other}, "
+                                      f"{outer.url}, so they would be in both; give each split a folder of its own")
+
+
+def keep_apart(job: Job) -> None:
+    """The source is never written to: neither target nor workdir may lie in a folder of it, or hold one as its own."""
+    for source in job.sources:
+        _keep_apart_from(job, source)
+    if job.target.local is not None:
+        keep_out_of_subsets(job)
+    for what, place in (("workdir", job.workdir), ("split.table", job.split_table)):
+        if place is not None and storage.within(place, job.root):
+            raise ConfigError(f"{what}: {place} lies in the target {job.root}; choose a place beside it")
+
+
+def _keep_apart_from(job: Job, source: SourceJob) -> None:
+    root = storage.locate(source.source.root).url if source.source.root is not None else None
+    for what, place in (("target.root", job.root), ("workdir", job.workdir)):
+        for folder in ("", "labels", "images"):
+            if root is not None and (storage.within(place, f"{root}/{folder}") if folder
+                                     else storage.same_place(place, root)):
+                raise ConfigError(f"{what}: {place} lies in the source {root}, which is never written to; choose a "
+                                  "place beside it")
+    for split in source.spec.splits:
+        places = (split.labels, split.images, split.captions)
+        for folder in (url for url in places if url):
+            table = [("split.table", job.split_table)] if job.split_table else []
+            for what, place in (("target.root", job.root), ("workdir", job.workdir), *table):
+                if storage.within(place, folder):
+                    raise ConfigError(f"{what}: {place} lies in the source folder {folder}, which is never written to; "
+                                      "choose another place")
+            for own in _own_folders(job):
+                if storage.within(folder, own) or storage.within(own, folder):
+                    raise ConfigError(f"target.root: {own} holds the source folder {folder}, or leads into it, and a "
+                                      "source is never written to; choose another place")
+
+
+def keep_out_of_subsets(job: Job) -> None:
+    """A subset must not lie in another: one would delete the other's files, or call them foreign."""
+    above = os.path.dirname(job.root)
+    while above != os.path.dirname(above) and not above.endswith((":", ":/")):
+        if storage.locate(above).exist_many([".coco-diy/manifest.json"])[0]:
+            raise ConfigError(f"target.root: {job.root} lies in {above}, which is a subset already; choose a place "
+                              "beside it")
+        above = os.path.dirname(above)
+
+
+def _own_folders(job: Job) -> list[str]:
+    """Folders that a build writes to, as far as they can be links to somewhere else."""
+    return [f"{job.root}/{folder}" for folder in (".coco-diy", *sorted(job.layout))]

@@ -1,0 +1,239 @@
+"""A config resolved: names read, classes mapped, folders made absolute, all checked that can be checked early."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pipeline import exporters, formats, storage
+from pipeline.config.class_map import ClassMap, ClassSpec
+from pipeline.config.class_names import Names
+from pipeline.config.load import map_classes
+from pipeline.config.model import Config, Source
+from pipeline.errors import BrakeError, ConfigError
+from pipeline.job.spec import IndexSpec
+from pipeline.storage import Location
+from pipeline.tables.schema import Task
+from pipeline.target.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class SourceJob:
+    """One source. `file_names` are from its names file, `names` those or, once it is indexed, the source's own."""
+
+    source: Source
+    spec: IndexSpec
+    workdir: str
+    file_names: Names | None
+    names: Names | None
+
+    @property
+    def index_dir(self) -> str:
+        """Folder of the index: one a source and task, whatever the classes and the target are."""
+        spec = self.spec
+        return os.path.join(self.workdir, "index", f"{spec.name}-{spec.task}-{spec.digest()[:8]}")
+
+    @property
+    def named(self) -> bool:
+        """Whether rows carry the names of their classes."""
+        return formats.load(self.spec.format).NAMED
+
+
+@dataclass(frozen=True)
+class Job:
+    """One subset to make. All paths are absolute; `root` is the target's.
+
+    `maps` has the class map of each source; it is empty until the names of all sources are known, see `with_names`.
+    """
+
+    config: Config
+    sources: tuple[SourceJob, ...]
+    specs: tuple[ClassSpec, ...] | None
+    maps: tuple[ClassMap, ...]
+    root: str
+    workdir: str
+
+    @property
+    def target(self) -> storage.Location:
+        """The place of the target."""
+        return storage.locate(self.root, links=self.layout)
+
+    @property
+    def work(self) -> storage.Location:
+        """The place of the workdir; users put folders of it on another disk, too."""
+        return storage.locate(self.workdir, links=frozenset({"index", "plans", "members", "splits", "fetched"}))
+
+    @property
+    def layout(self) -> frozenset[str]:
+        """Folders of the target, relative to it, that users may put on another disk and leave a link for."""
+        folders = exporters.load(self.config.target.format).FOLDERS
+        return frozenset((*folders, *(f"{folder}/{split}" for folder in folders for split in self.splits)))
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several sources: then each has a folder of its own below the target's splits."""
+        return len(self.sources) > 1
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the subset's classes, the place is the id; they are known once `maps` are."""
+        return self.maps[0].names
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes of all sources."""
+        return tuple(dict.fromkeys(name for s in self.sources if s.names for name in s.names.names))
+
+    @property
+    def task(self) -> Task:
+        """The task of all sources."""
+        return self.sources[0].spec.task
+
+    @property
+    def origins(self) -> dict[str, str | None]:
+        """Where images come from, by what their keys begin with."""
+        return {s.spec.prefix(split): split.images for s in self.sources for split in s.spec.splits}
+
+    @property
+    def prefixes(self) -> dict[str, str]:
+        """What keys begin with, by the split that they are of or, of several sources, by source and split."""
+        return {f"{s.spec.name}/{split.split}" if self.several else split.split: s.spec.prefix(split)
+                for s in self.sources for split in s.spec.splits}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Splits of the subset, as far as they are declared, in the order train, val, test."""
+        if self.config.split is not None:
+            return tuple(self.config.split.shares)
+        found = {split.split for s in self.sources for split in s.spec.splits}
+        return tuple(split for split in ("train", "val", "test") if split in found)
+
+    @property
+    def _target_name(self) -> str:
+        return target_name(self.root)
+
+    @property
+    def plan_dir(self) -> str:
+        """Folder of the plan for this target from these sources.
+
+        Who writes or reads it holds the locks of their indexes: nobody plans anew what a build is carrying out.
+        """
+        indexes = "\0".join(s.index_dir for s in self.sources)
+        return os.path.join(self.workdir, "plans", f"{self._target_name}-{_short(indexes)}")
+
+    @property
+    def split_table(self) -> str | None:
+        """Path of the split table; None where the source's splits or the hash decide."""
+        options = self.config.split
+        if options is None or not (options.stratify or options.table):
+            return None
+        if options.table is not None:
+            return storage.local_path(options.table)
+        return os.path.join(self.workdir, "splits", f"{self._target_name}.csv")
+
+    @property
+    def need_image(self) -> bool:
+        """Whether images are part of the subset."""
+        return self.config.target.images != "none"
+
+    def numbers(self) -> str:
+        """Digest of which class of which source gets which number."""
+        from pipeline.tables.digest import digest_of
+
+        facts = [[[old if source.named else i, new] for i, (old, new) in enumerate(zip(m.source, m.lut, strict=True))
+                  if new >= 0] for source, m in zip(self.sources, self.maps, strict=True)]
+        return digest_of(json.dumps([self.classes, facts]).encode()).hex()
+
+    def with_names(self, found: Sequence[Names | None]) -> Job:
+        """This job with the names that the sources themselves have, as far as no file gives them; classes mapped.
+
+        Raises `UnknownNameError` for a class that no source has.
+        """
+        sources = tuple(replace(s, names=s.file_names or names) for s, names in zip(self.sources, found, strict=True))
+        if not all(s.names for s in sources):
+            return replace(self, sources=sources)
+        specs = list(self.specs) if self.specs is not None else None
+        maps = map_classes(self.config, specs, [s.names.names for s in sources if s.names])
+        if self.task is Task.POSE:
+            _same_keypoints(sources, maps)
+        return replace(self, sources=sources, maps=maps)
+
+
+    def keep_numbers(self, before: Manifest | None) -> Job:
+        """This job with the numbers that classes have at the target, whose manifest is `before`; new ones come after.
+
+        So it is where the sources' own names decide, because neither the config nor a names file gives an order: a
+        label that comes or goes is not to change what the others mean. A class that went keeps its number.
+        """
+        ordered = self.specs is not None or any(source.file_names is not None for source in self.sources)
+        if before is None or ordered or not self.maps or before.config.get("classes") is not None:
+            return self
+        held = before.report.get("classes", [])
+        if not set(held) & set(self.classes):
+            return self
+        names = tuple(dict.fromkeys([*held, *self.classes]))
+        maps = tuple(replace(m, names=names, lut=tuple(names.index(name) for name in m.source)) for m in self.maps)
+        return replace(self, maps=maps)
+
+
+def _same_keypoints(sources: Sequence[SourceJob], maps: Sequence[ClassMap]) -> None:
+    """Refuse sources whose keypoints differ: rows of both would be read by the facts of one."""
+    first = sources[0]
+    for source in sources[1:]:
+        for what in ("kpt_shape", "flip_idx"):
+            one, other = (getattr(s.names, what) for s in (first, source))
+            if one != other:
+                told = (f"{s.source.name} has {list(v) if v else 'none'}" for s, v in ((first, one), (source, other)))
+                raise ConfigError(f"source: the sources of one subset have the same {what}, but {' and '.join(told)}; "
+                                  "correct the names YAML of one, or build two subsets")
+    called: dict[int, tuple[str, tuple[str, ...]]] = {}
+    for source, classes in zip(sources, maps, strict=True):
+        for number, points in (source.names.kpt_names if source.names else {}).items():
+            new = classes.lut[number] if number < len(classes.lut) else -1
+            name, before = called.setdefault(new, (source.source.name, points))
+            if new >= 0 and before != points:
+                raise ConfigError(f"source: the keypoints of class {classes.names[new]!r} have other names or another "
+                                  f"order in {source.source.name} than in {name}; correct kpt_names of one, or build "
+                                  "two subsets")
+
+
+def target_name(root: str) -> str:
+    """A name for the target at `root`, fit for a file."""
+    return f"{os.path.basename(root) or 'root'}-{_short(root)}"
+
+
+def _short(text: str) -> str:
+    from pipeline.tables.digest import digest_of
+
+    return digest_of(text.encode()).hex()[:8]
+
+
+def marker_url(source: Source) -> str | None:
+    """The file that says that the disk of `source` is mounted: below its `root`, or a path like all in a config."""
+    if source.marker is None:
+        return None
+    below = storage.locate_below(source.root, source.marker).url
+    return next((url for url in (below, storage.locate(source.marker).url) if _is_there(url)), below)
+
+
+def _is_there(url: str) -> bool:
+    folder, _, name = url.rpartition("/")
+    return storage.locate(folder or "/").sizes([name])[0] is not None
+
+
+def _check_marker(source: Source) -> None:
+    """Exit code 4 and not 75: a disk that is not mounted waits for a person, and trying again does not mount it."""
+    url = marker_url(source)
+    if url is not None and not _is_there(url):
+        raise BrakeError(f"{url}: the marker of source {source.name} is missing: its disk is not mounted; mount it and "
+                         "run again", "marker")
+
+
+def is_below(place: Location, other: Location) -> bool:
+    """Whether the folder `place` lies in the folder `other`, links followed."""
+    if place.local is not None and other.local is not None:
+        return storage.within(place.local, other.local)
+    rest = place.key_path.removeprefix(f"{other.key_path}/")
+    return rest != place.key_path and other.join(rest) == place.url

@@ -1,0 +1,179 @@
+"""Where the splits of a folder lie, as COCO, Roboflow, CVAT, Label Studio and labelImg have them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from pipeline import formats, storage
+from pipeline.errors import ConfigError
+from pipeline.tables.schema import Task
+
+#: What folders of a split are called, in lower case, in COCO's layout and in everybody's.
+_FOLDERS = {"train": ("train2017", "train", "training"), "val": ("val2017", "val", "valid", "validation"),
+            "test": ("test2017", "test", "testing")}
+
+#: A dataset without splits in one JSON file: Roboflow, Label Studio, FiftyOne, and what people call it.
+_WHOLE_FILES = ("_annotations.coco.json", "annotations/instances_default.json", "result.json", "labels.json",
+                "annotations.json", "coco.json", "instances.json")
+
+#: Where tools leave the class names of label files with numbers.
+_NAMES_FILES = ("data.yaml", "data.yml", "dataset.yaml", "obj.names", "classes.txt", "labels/classes.txt",
+                "train/classes.txt", "train/_darknet.labels", "_darknet.labels", "obj_train_data/classes.txt")
+
+#: Darknet's folders, by split, as CVAT calls them.
+_DARKNET = {"train": "obj_train_data", "val": "obj_valid_data", "test": "obj_test_data"}
+
+Places = str | dict[str, str]
+
+
+def find_splits(source: str, name: str, format_: formats.Format, task: Task) -> dict[str, Places]:
+    """The splits of the folder `source`, whose label files are of the format called `name`.
+
+    Each is a folder as the format itself lays it out, or its places. Raises `ConfigError` where no layout fits.
+    """
+    place = os.path.abspath(os.path.expanduser(source))
+    found = _whole(place, format_, task) if format_.WHOLE else _per_file(place, name, format_, task)
+    if found:
+        return found
+    example = " and ".join(format_.layout("train2017", task).values())
+    raise ConfigError(f"{source}: has none of the splits train, val and test as format {name} lays them out, for "
+                      f"example {example}, nor as Roboflow, CVAT and Label Studio do; for any other layout write a "
+                      "config")
+
+
+def find_names(source: str) -> str | None:
+    """The file with the class names of the folder `source`, where a tool left one."""
+    place = os.path.expanduser(source)
+    return next((path for name in _NAMES_FILES if os.path.isfile(path := os.path.join(place, name))), None)
+
+
+def _whole(place: str, format_: formats.Format, task: Task) -> dict[str, Places]:
+    if os.path.isfile(place):
+        return {"train": {"annotations": place, "images": _images_beside(place)}}
+    found: dict[str, Places] = {}
+    for split, folder in _split_folders(place, ""):
+        beside = f"{folder}/_annotations.coco.json"
+        if os.path.isfile(os.path.join(place, beside)):
+            _add(found, split, {"annotations": beside, "images": folder}, place)
+    for split, names in _FOLDERS.items():
+        for folder in names if split not in found else ():
+            layout = format_.layout(folder, task)
+            if os.path.exists(os.path.join(place, layout["annotations"])):
+                found.setdefault(split, _usual(place, folder, layout))
+    for name in _WHOLE_FILES if not found else ():
+        path = os.path.join(place, name)
+        if os.path.isfile(path):
+            images = next((i for i in ("images/default", "images", "data") if os.path.isdir(os.path.join(place, i))),
+                          os.path.dirname(name) or ".")
+            return {"train": {"annotations": path, "images": os.path.normpath(os.path.join(place, images))}}
+    return found
+
+
+def _usual(place: str, folder: str, layout: dict[str, str]) -> Places:
+    """The places of a split: as the format lays them out or, as the targets made here, with ``images/<folder>``."""
+    usual = os.path.isdir(os.path.join(place, layout["images"]))
+    ours = f"images/{folder}"
+    return {**layout, "images": ours} if not usual and os.path.isdir(os.path.join(place, ours)) else folder
+
+
+def _images_beside(annotations: str) -> str:
+    """The folder of images of a JSON file: ``images`` beside it if it is there, else the file's own folder."""
+    folder = os.path.dirname(annotations)
+    images = os.path.join(folder, "images")
+    return images if os.path.isdir(images) else folder
+
+
+def _per_file(place: str, name: str, format_: formats.Format, task: Task) -> dict[str, Places]:
+    found: dict[str, Places] = {}
+    layout = format_.layout("x", task)
+    beside = layout["labels"] == "x"  # label files lie beside their images
+    if not beside:
+        found = _by_yaml(place)
+    for split, folder in [] if found else _split_folders(place, "" if beside else "labels"):
+        _add(found, split, folder, place)
+    if found or not os.path.isdir(place):
+        return found
+    if beside:
+        return {"train": {"labels": place, "images": place}}
+    for split, folder in _split_folders(place, ""):
+        if os.path.isdir(os.path.join(place, folder, "labels")):
+            _add(found, split, {"labels": f"{folder}/labels", "images": f"{folder}/images"}, place)
+        elif _has(os.path.join(place, folder), format_.SUFFIX):
+            _add(found, split, {"labels": folder, "images": folder}, place)
+    for split, folder in _DARKNET.items():
+        if name == "yolo" and os.path.isdir(os.path.join(place, folder)):
+            found.setdefault(split, {"labels": folder, "images": folder})
+    return found or _without_splits(place, format_.SUFFIX)
+
+
+def _without_splits(place: str, suffix: str) -> dict[str, Places]:
+    """All of a folder as train: Label Studio's ``labels`` and ``images``, or label files beside their images."""
+    if os.path.isdir(os.path.join(place, "labels")) and os.path.isdir(os.path.join(place, "images")):
+        return {"train": {"labels": os.path.join(place, "labels"), "images": os.path.join(place, "images")}}
+    images = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+    if _has(place, suffix) and any(_has(place, kind) for kind in images):
+        return {"train": {"labels": place, "images": place}}
+    return {}
+
+
+def _has(folder: str, suffix: str) -> bool:
+    """Whether a file right in `folder` has `suffix`."""
+    return any(name.lower().endswith(suffix) for name in storage.locate(folder).flat_names(""))
+
+
+def _split_folders(place: str, below: str) -> Iterator[tuple[str, str]]:
+    """Split and name of each folder right in `below` that is called as a split is, in the usual capitals."""
+    for split, known in _FOLDERS.items():
+        for name in known:
+            there = [n for n in (name, name.capitalize(), name.upper()) if os.path.isdir(os.path.join(place, below, n))]
+            yield from ((split, n) for n in there[:1])
+
+
+def _add(found: dict[str, Places], split: str, places: Places, place: str) -> None:
+    if split in found:
+        first, second = (p if isinstance(p, str) else next(iter(p.values())) for p in (found[split], places))
+        raise ConfigError(f"{place}: {first} and {second} are both {split}; rename one, or write a config")
+    found[split] = places
+
+
+def _by_yaml(place: str) -> dict[str, Places]:
+    """The splits that Ultralytics' ``data.yaml`` in the folder names, as far as they are there.
+
+    Paths of another machine are none of this one's. Roboflow writes ``../train/images`` for ``train/images``.
+    """
+    import yaml
+
+    from pipeline.config.load import read_text
+
+    path = next((p for n in ("data.yaml", "data.yml") if os.path.isfile(p := os.path.join(place, n))), None)
+    try:
+        data = yaml.safe_load(read_text(path, "data")) if path is not None else None
+    except yaml.YAMLError:
+        data = None  # told where its names are read
+    if not isinstance(data, dict):
+        return {}
+    found: dict[str, Places] = {}
+    for key, split in (("train", "train"), ("val", "val"), ("valid", "val"), ("test", "test")):
+        value = data.get(key)
+        pair = _labels_and_images(place, data.get("path"), value) if isinstance(value, str) else None
+        places: Places | None = {"labels": pair[0], "images": pair[1]} if pair is not None else None
+        if places is not None and places not in found.values():  # some validate on what they train with
+            found.setdefault(split, places)
+    return found
+
+
+def _labels_and_images(place: str, path: object, value: str) -> tuple[str, str] | None:
+    """The folders of labels and images of a split whose images a YAML calls `value`, below its `path`."""
+    steps = [step for step in value.replace("\\", "/").split("/") if step not in ("", ".")]
+    plain = "/".join(step for step in steps if step != "..")
+    for images in (os.path.join(place, str(path or ""), value), os.path.join(place, value), os.path.join(place, plain)):
+        inside = os.path.realpath(images).startswith(os.path.realpath(place) + os.sep)
+        if not plain or not inside or not os.path.isdir(images):
+            continue
+        relative = os.path.relpath(os.path.realpath(images), os.path.realpath(place))
+        head, step, tail = f"/{relative}/".rpartition("/images/")
+        labels = f"{head}/labels/{tail}".strip("/") if step else relative
+        if os.path.isdir(os.path.join(place, labels)):
+            return labels, relative
+    return None

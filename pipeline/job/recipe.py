@@ -1,0 +1,120 @@
+"""A config as plain data: to mean the same in every folder, for the record, and as a digest of what it asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from pipeline import formats, storage
+from pipeline.job.job import marker_url
+from pipeline.redaction import is_signed, redact_data, redact_url
+from pipeline.stages.select.split import COPY, unsign
+from pipeline.tables.schema import VERSION
+from pipeline.target.manifest import FOLDER
+
+if TYPE_CHECKING:
+    from pipeline.config.class_names import Names
+    from pipeline.job.job import Job
+    from pipeline.job.spec import SplitSpec
+
+
+def portable_config(job: Job) -> dict[str, Any]:
+    """The config as plain data that means the same in every working directory of this machine."""
+    data = job.config.model_dump(mode="json", by_alias=True)
+    told = data["source"] if isinstance(data["source"], list) else [data["source"]]
+    sources = {s.source.name: s for s in job.sources}
+    for source in told:
+        spec = sources[source["name"]].spec
+        whole = formats.load(spec.format).WHOLE
+        if source["names"] is not None:
+            source["names"] = storage.local_path(source["names"])
+        source["splits"] = {
+            s.split: {"annotations" if whole else "labels": s.labels, "images": _portable_images(s)}
+            | ({"captions": s.captions} if s.captions else {}) for s in spec.splits}
+        source.pop("root")
+        if source["marker"] is not None:
+            source["marker"] = marker_url(sources[source["name"]].source)
+    data["target"]["root"], data["workdir"] = job.root, job.workdir
+    # All other URLs are refused where they have a login; these are for `fetch` alone, and a subset travels.
+    data["fetch"], data["engine"] = redact_data(data["fetch"]), redact_data(data["engine"])
+    if job.split_table is not None:
+        data["split"]["table"] = job.split_table
+    if isinstance(data["classes"], str):
+        data["classes"] = storage.local_path(data["classes"])
+    return data
+
+
+def told_config(job: Job) -> dict[str, Any]:
+    """The config as the record of the subset tells it: what decides about the files, but not where on a machine."""
+    config = portable_config(job)
+    for key in ("workdir", "engine", "index", "fetch", "runs"):
+        config.pop(key, None)
+    for key in ("root", "max_delete"):
+        config["target"].pop(key)
+    for source in config["source"] if isinstance(config["source"], list) else [config["source"]]:
+        source.pop("marker")
+    if config["split"] is not None:
+        config["split"].pop("table")
+    for source in config["source"] if isinstance(config["source"], list) else [config["source"]]:
+        if source["links"] == "follow":  # decides about no file; to refuse them stops a build, so that is one anew
+            source.pop("links")
+    if not job.several:
+        # It is in no path then. A list of one is as good as that one.
+        config["source"] = config["source"][0] if isinstance(config["source"], list) else config["source"]
+        config["source"].pop("name")
+    found: dict[str, Any] = _without_place(config)
+    return found
+
+
+def _without_place(value: Any) -> Any:
+    """`value` without nulls, and of each path the last part: where it lies is this machine's affair."""
+    if isinstance(value, dict):
+        return {key: _without_place(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_without_place(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    within, chain, place = value.rpartition("::")
+    if os.path.isabs(place):
+        return within + chain + os.path.basename(place.rstrip("/"))
+    return redact_url(value) if is_signed(value) else value
+
+
+def _split_table_content(job: Job) -> str | None:
+    if job.split_table is None:
+        return None
+    folder, name = os.path.split(job.split_table)
+    content = storage.locate(folder).read(name)
+    if content is None and job.config.split is not None and job.config.split.stratify:  # lost: the target has a copy
+        content = unsign(job.target.below(FOLDER).read(COPY) or b"")
+    return content.decode(errors="replace") if content is not None else None
+
+
+def recipe(job: Job) -> str:
+    """Digest of everything in the config that decides about the files of the subset.
+
+    Names that the sources themselves have are no part of it: what the sources are decides about those.
+    """
+    from pipeline.tables.digest import digest_of
+
+    parts: list[Any] = [
+        VERSION,
+        [[s.spec.digest(), *_facts(s.file_names)] for s in job.sources],
+        None if job.specs is None else [[spec.name, spec.sources] for spec in job.specs],
+        told_config(job),
+        job.root if job.config.target.yaml != "portable" else "",
+        _split_table_content(job),
+    ]
+    return digest_of(json.dumps(parts, sort_keys=True).encode()).hex()
+
+
+def _portable_images(split: SplitSpec) -> str | dict[str, str] | None:
+    if split.suffix is None or split.images is None:
+        return split.images
+    return {"url": split.images, "suffix": split.suffix}
+
+
+def _facts(names: Names | None) -> list[Any]:
+    return [] if names is None else [names.names, names.kpt_shape, names.flip_idx, sorted(names.kpt_names.items())]

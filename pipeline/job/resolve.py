@@ -1,0 +1,118 @@
+"""From a config to a job: names aligned, splits found, folders checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from pipeline import exporters, formats, storage
+from pipeline.config.load import load_names, load_specs
+from pipeline.config.model import Config, Source, SplitFolders
+from pipeline.errors import ConfigError
+from pipeline.job.checks import check_locations, keep_apart, no_split_within_another
+from pipeline.job.job import Job, SourceJob, _check_marker
+from pipeline.job.spec import IndexSpec, SplitSpec
+from pipeline.tables.schema import Task
+
+if TYPE_CHECKING:
+    from pipeline.job.spec import Found
+
+
+def resolve(config: Config) -> Job:
+    """Check `config` as far as it goes without reading the source, and make it a `Job`.
+
+    Raises `UsageError`s: an unknown class, format or name stops here, before anything is read. Raises `BrakeError`
+    where the marker of a source is missing.
+    """
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        raise ConfigError(f"the locale's encoding is {encoding}: names of files would be misread; set PYTHONUTF8=1")
+    for source in config.sources:
+        _check_marker(source)
+    workdir = storage.local_path(config.workdir)
+    exporters.load(config.target.format)
+    sources = tuple(_source(source, workdir) for source in config.sources)
+    if len(tasks := {s.spec.task: s.source.name for s in sources}) > 1:
+        told = " and ".join(f"{name} has {task}" for task, name in tasks.items())
+        raise ConfigError(f"source: the sources of one subset have one task, but {told}; declare the same task")
+    specs = load_specs(config)
+    job = Job(config, sources, None if specs is None else tuple(specs), (), storage.locate(config.target.root).url,
+              workdir)
+    job = job.with_names([s.names for s in sources])
+    for one in sources:
+        for split in one.spec.splits:
+            check_locations(one, split, config)
+    if job.target.local is None and config.target.images in ("hardlink", "symlink"):
+        raise ConfigError(f"target.images: a {config.target.images} cannot stand in {job.root}; set it to copy")
+    keep_apart(job)
+    return job
+
+
+def _source(source: Source, workdir: str) -> SourceJob:
+    format_ = formats.load(source.format)
+    if source.task not in format_.TASKS:
+        raise ConfigError(f"source.task: format {source.format} holds no task {source.task}")
+    if source.names is None and not format_.NAMED:
+        raise ConfigError(f"source.names: is missing; label files of format {source.format} have numbers for classes, "
+                          "so name the YAML that tells what they are, as in `names: conf/coco.yaml`")
+    names = load_names(source)
+    if source.task is Task.POSE and not format_.NAMED and names is not None and names.kpt_shape is None:
+        raise ConfigError(f"{source.names}: task pose needs the line `kpt_shape: [17, 3]` "
+                          "(number of keypoints, 2 or 3 values each)")
+    keypoints = names.kpt_shape if names is not None and (
+        source.task is Task.POSE or not format_.NAMED) else None
+    spec = IndexSpec(source.name, source.format, source.task, keypoints, tuple(_splits(source, format_)),
+                     _options(source, format_))
+    return SourceJob(source, spec, workdir, names, names)
+
+
+def _options(source: Source, format_: formats.Format) -> str:
+    """What the format may be told, complete, as JSON."""
+    if format_.Options is None:
+        if source.options:
+            raise ConfigError(f"source.options: format {source.format} has none")
+        return "{}"
+    import pydantic
+
+    try:
+        return json.dumps(format_.Options.model_validate(source.options).model_dump(mode="json"), sort_keys=True)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(step) for step in first["loc"])
+        known = ", ".join(format_.Options.model_fields)
+        what = f"unknown; format {source.format} knows {known}" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigError(f"source.options.{key}: {what[:1].lower()}{what[1:]}") from None
+
+
+def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
+    found: list[Found] = []
+    for split, value in source.splits.items():
+        given = isinstance(value, SplitFolders)
+        places = value.model_dump() if isinstance(value, SplitFolders) else format_.layout(value, source.task)
+        key, other = ("annotations", "labels") if format_.WHOLE else ("labels", "annotations")
+        if places.get(key) is None or places.get(other) is not None or (places.get("captions") and not format_.WHOLE):
+            raise ConfigError(f"source.splits.{split}: format {source.format} has `{key}` and `images`"
+                              f"{' and perhaps `captions`' if format_.WHOLE else ''}, as in "
+                              f"`{split}: {{{key}: …, images: …}}`")
+        images = places.get("images")
+        suffix = images["suffix"] if isinstance(images, dict) else None
+        labels, images, captions = (
+            storage.locate_below(source.root, place) if place is not None else None
+            for place in (places[key], images["url"] if isinstance(images, dict) else images, places.get("captions")))
+        if images is not None and not given and not images.exists():
+            images = None  # labels alone are a source too; a build that is to copy images says what is missing
+        assert labels is not None
+        found.append((str(split), labels, images, captions, suffix))
+    if not format_.WHOLE:
+        no_split_within_another(found)
+    # The folder's name is part of the key; where splits share it (train/labels, valid/labels), one more level is taken.
+    for depth in range(1, 10):
+        folders = ["/".join(labels.key_path.split("/")[-depth:]) for _, labels, *_ in found]
+        if format_.WHOLE:
+            folders = [os.path.splitext(folder)[0] for folder in folders]
+        if len(set(folders)) == len(folders):
+            return [SplitSpec(s, f, la.url, im.url if im else None, ca.url if ca else None, suffix)
+                    for f, (s, la, im, ca, suffix) in zip(folders, found, strict=True)]
+    raise ConfigError(f"source.splits: two splits have the same {'file of annotations' if format_.WHOLE else ''}"
+                      f"{'' if format_.WHOLE else 'folder of labels'}")

@@ -1,0 +1,67 @@
+"""What an index is made of: the source's folders, its grammar and its task."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from pipeline.storage import Location
+from pipeline.tables.schema import INDEX_VERSION, VERSION, Task
+
+#: Folders that annotation tools keep beside images, and what is in them; none of it belongs to a data set.
+LEFT_OUT_FOLDERS = {
+    "_delete_": "images that were deleted in X-AnyLabeling",
+    "x-anylabeling-exif-backup": "backups of X-AnyLabeling",
+    "x-anylabeling-crops": "cut-outs of X-AnyLabeling",
+    "x-anylabeling-image-backup": "backups of X-AnyLabeling",
+}
+
+#: Files that tools lay among label files, and what is in them.
+LEFT_OUT_FILES = {
+    "classes.txt": "class names",
+    "README.roboflow.txt": "a page of Roboflow",
+    "README.dataset.txt": "a page of Roboflow",
+}
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """One split of the source: `folder` is its part of the key; the rest are absolute paths, or URLs.
+
+    `labels` is the folder of the label files or, where one file holds all labels, that file; `captions` is a file too.
+    With `suffix` images are not listed: each label file is taken to have one, of its stem and this suffix.
+    """
+
+    split: str
+    folder: str
+    labels: str
+    images: str | None
+    captions: str | None = None
+    suffix: str | None = None
+
+
+@dataclass(frozen=True)
+class IndexSpec:
+    """What an index is made of: everything that decides about its rows but the files themselves."""
+
+    name: str
+    format: str
+    task: Task
+    keypoints: tuple[int, int] | None
+    splits: tuple[SplitSpec, ...]
+    options: str = "{}"  # of the format, as JSON: a specification is hashable and has a digest
+
+    def prefix(self, split: SplitSpec) -> str:
+        """What the keys of `split` begin with."""
+        return f"{self.name}/{split.folder}/"
+
+    def digest(self) -> str:
+        """Hexadecimal digest of the specification and the version of the tables."""
+        import xxhash
+
+        text = json.dumps([VERSION, INDEX_VERSION, asdict(self)], sort_keys=True)
+        return str(xxhash.xxh3_128_hexdigest(text.encode()))
+
+
+#: A split with its labels, images, captions, and the suffix of images that nobody lists.
+Found = tuple[str, Location, Location | None, Location | None, str | None]

@@ -1,0 +1,46 @@
+"""The result of a command: plain data, warnings, and whether it went well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import INCOMPLETE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass
+class Report:
+    """What a command found or did; `data` is what `--json` prints.
+
+    `ok` is False where something failed or, with `incomplete`, where all was done but for what was skipped. `once` are
+    those of the `warnings` that tell what this very run takes away or moves, `grave` those that tell of a whole class
+    or split that is lacking: quiet or not, they are said. `problems` is the table (`schema.problems`) of what was left
+    out, where anything was.
+    """
+
+    data: dict[str, Any]
+    ok: bool = True
+    warnings: list[str] = field(default_factory=list)
+    problems: pa.Table | None = None
+    incomplete: bool = False
+    once: list[str] = field(default_factory=list)
+    grave: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """What a process ends with, see `errors`."""
+        return 0 if self.ok else INCOMPLETE if self.incomplete else 1
+
+    def warn_once(self, warnings: Sequence[str]) -> None:
+        """Add `warnings` of this very run."""
+        self.warnings += warnings
+        self.once += warnings
+
+    def warn_gravely(self, warnings: Sequence[str]) -> None:
+        """Add `warnings` of a class or split that is lacking."""
+        self.warnings += warnings
+        self.grave += warnings

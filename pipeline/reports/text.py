@@ -1,0 +1,221 @@
+"""Reports as text for people; the same data goes out as JSON elsewhere. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.errors import INCOMPLETE
+from pipeline.humanize import plural, size
+from pipeline.reports.words import LOSSES, PARTLY, cell, lost
+from pipeline.text import printable
+
+SPLITS = ("train", "val", "test")
+
+
+#: What is changed of an object whatever it is written as, even as COCO JSON, which takes all shapes.
+CHANGED = frozenset({"resized", "turned", "exchanged", "clipped", "instance"})
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str | int]], *, total: Sequence[str | int] | None = None
+) -> str:
+    """A table of aligned columns: the first to the left, numbers (with thousands' commas) to the right."""
+    lines = [list(header), *[[cell(c) for c in row] for row in rows]]
+    if total is not None:
+        lines.append([cell(c) for c in total])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    texts = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+             for line in lines]
+    rule = "-" * len(texts[0])
+    texts.insert(1, rule)
+    if total is not None:
+        texts.insert(len(texts) - 1, rule)
+    return "\n".join(text.rstrip() for text in texts)
+
+
+def subset_text(data: dict[str, Any]) -> str:
+    """Images and objects of the subset by class and split."""
+    splits = [s for s in SPLITS if s in data["subset"]]
+    header = ["class", *[f"{s} {what}" for s in splits for what in ("images", "objects")]]
+    rows: list[list[str | int]] = []
+    for number, name in enumerate(data["classes"]):
+        row: list[str | int] = [f"{number} {name}"]
+        for split in splits:
+            row += [data["subset"][split]["images_by_class"][name], data["subset"][split]["objects"][name]]
+        rows.append(row)
+    total: list[str | int] = ["in all"]
+    for split in splits:
+        total += [data["subset"][split]["images"], sum(data["subset"][split]["objects"].values())]
+    return table(header, rows, total=total)
+
+
+def actions_text(data: dict[str, Any]) -> str:
+    """Files and bytes of a plan by action and kind."""
+    rows: list[list[str | int]] = []
+    for action, kinds in data["plan"].items():
+        files = sum(k["files"] for k in kinds.values())
+        count = sum(k["bytes"] for k in kinds.values())
+        rows.append([action, *[kinds[k]["files"] for k in ("label", "image", "meta")], files, size(count)])
+    return table(["action", "labels", "images", "other", "files", "bytes"], rows)
+
+
+def plan_text(data: dict[str, Any]) -> str:
+    """What `coco-diy plan` prints."""
+    if "plan" not in data:
+        return f"A build would stop (exit code 4): {data['brake']['error']}"
+    verdict = (f"A build would change {data['changes']:,} files at {data['target']}." if data["changes"]
+               else f"A build would change nothing at {data['target']}.")
+    foreign = "".join(f"\nin the way: {printable(path)}" for path in data["foreign"][:10])
+    loss = data["lost"]
+    lost = (f"\nOf {plural(loss['total'], 'file')} at the target {loss['files']:,} would go and {loss['replaced']:,} "
+            f"be replaced, such as {', '.join(loss['names'])}." if loss["files"] + loss["replaced"] else "")
+    brake = f"\nA build would stop (exit code 4): {data['brake']['error']}" if data["brake"] else ""
+    return (f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n{_fetch_text(data)}{verdict}{lost}"
+            f"{brake}{foreign}")
+
+
+def _fetch_text(data: dict[str, Any]) -> str:
+    """How much would be fetched, where images lie elsewhere."""
+    told = data["fetch"]
+    if not told["images"]:
+        return ""
+    if not told["requests"]:
+        return f"{plural(told['images'], 'image')} from elsewhere, all fetched already.\n"
+    much = "of unknown size" if told["bytes"] is None else size(told["bytes"])
+    return f"{plural(told['images'], 'image')} from elsewhere: {plural(told['requests'], 'request')}, {much}.\n"
+
+
+def fetch_text(data: dict[str, Any]) -> str:
+    """What `coco-diy fetch` prints."""
+    if "cleaned" in data:
+        return f"Freed {size(data['cleaned']['bytes'])}: {plural(data['cleaned']['files'], 'kept image')}."
+    if not data["files"]:
+        return "Nothing to fetch: this config reads no archive."
+    return "\n".join(f"{f['path']}: {f['status']}{', ' + size(f['moved']) + ' moved' if f['moved'] else ''}"
+                     for f in data["files"])
+
+
+def _rows_text(data: dict[str, Any]) -> str:
+    told = [_balance_text(data["rows"], "rows")]
+    told += [f"{count:,} {PARTLY[reason]}." if reason in PARTLY else
+             f"{count:,} left out: {LOSSES.get(reason, reason)}." for reason, count in data["loss"].items()]
+    return "\n".join([*told, _balance_text(data["images"], "images")]) + _split_text(data.get("split"))
+
+
+def _balance_text(counts: dict[str, int], what: str) -> str:
+    told = [f"{counts['kept']:,} of {counts['source']:,} {what} kept"]
+    return "; ".join([*told, *(f"{n:,} {words}" for n, words in lost(counts))]) + "."
+
+
+def left_out_words(counts: dict[str, int]) -> str:
+    """Counts by reason of what was left out, in words."""
+    return ", ".join(f"{n:,} {words}" for n, words in lost(counts))
+
+
+def _split_text(split: dict[str, Any] | None) -> str:
+    """How images were dealt out, where they were."""
+    if split is None:
+        return ""
+    told = ", ".join(f"{name} {split['images'][name]:.3f} ({share:g} asked)" for name, share in split["shares"].items())
+    worst = max(((abs(d), name, part, d) for name, parts in split["deviation"].items() for part, d in parts.items()),
+                default=None)
+    furthest = f"; furthest from its share: {worst[1]}, {worst[3]:+.3f} in {worst[2]}" if worst else ""
+    table = f"\nSplit table: {split['table']}, {split['kept']:,} as before, {split['dealt']:,} new." \
+        if "table" in split else ""
+    return f"\nImages dealt out: {told}{furthest}.{table}"
+
+
+def build_text(data: dict[str, Any]) -> str:
+    """What `coco-diy build` and `remake` print."""
+    if data["status"] == "nothing to do":
+        images = sum(s["images"] for s in data["subset"].values())
+        return f"Nothing to do: {data['target']} holds {images:,} images as the config and the source say."
+    head = f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n"
+    if data["status"] == "failed":
+        failed = list(data["failed"].items())
+        listed = "\n".join(printable(f"failed: {path}: {reason}") for path, reason in failed[:10])
+        return f"{head}{listed}\n{plural(len(failed), 'file')} failed; run the same command again to do just these."
+    return f"{head}Built {data['target']}."
+
+
+def index_text(data: dict[str, Any]) -> str:
+    """What `coco-diy index` prints."""
+    header = ["split", "images", "label files", "empty", "corrupt", "rows", "duplicates", "label, no image",
+              "image, no label", "two images"]
+    rows: list[list[str | int]] = []
+    for split, counts in _by_source(data["source"]):
+        labels = counts["labels"]
+        rows.append([split, counts["images"], sum(n for s, n in labels.items() if s != "missing"),
+                     labels.get("empty", 0), labels.get("corrupt", 0), counts["rows"], counts["duplicate_rows"],
+                     counts["no_image"], labels.get("missing", 0), counts["many_images"]])
+    where = data["index"] if isinstance(data["index"], str) else ", ".join(data["index"])
+    return f"{table(header, rows)}\n\nIndex in {where}, {plural(data['buckets'], 'bucket')}."
+
+
+def _by_source(source: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Counts by split; of several sources by source and split."""
+    if any("labels" in counts for counts in source.values()):
+        return list(source.items())
+    return [(f"{name} {split}", counts) for name, splits in source.items() for split, counts in splits.items()]
+
+
+def verify_text(data: dict[str, Any]) -> str:
+    """What `coco-diy verify` prints."""
+    lines = [printable(f"{d['path']}: {d['detail']}") for d in data["listed"][:20]]
+    if len(data["listed"]) > 20:
+        lines.append(f"… and {plural(len(data['listed']) - 20, 'more file')}; all with --json")
+    if data.get("repaired"):
+        lines.append(f"Repaired {plural(data['repaired'], 'file')}.")
+    told = ", ".join(f"{n:,} {reason}" for reason, n in data["differences"].items())
+    how = "contents and all" if data["deep"] else "by name and size"
+    verdict = (f"{plural(len(data['listed']), 'difference')} ({told})" if data["listed"] else "All is as it was built")
+    return "\n".join([*lines, f"{verdict}: {data['target']}, {plural(data['files'], 'file')} checked {how}."])
+
+
+def failure_text(data: dict[str, Any]) -> str:
+    """What failed or was left out, a line each: what is said of it where nothing else is."""
+    lines = [f"failed: {path}: {reason}" for path, reason in data.get("failed", {}).items()]
+    if "differences" in data:
+        lines += [f"{d['path']}: {d['detail']}" for d in data["listed"]]
+    if data.get("left_out"):
+        lines += [f"left out: {row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
+                  for row in data["left_out"]["listed"]]
+    more = [f"… and {len(lines) - 20:,} more; all with --json"] if len(lines) > 20 else []
+    return "\n".join([*lines[:20], *more])
+
+
+def diff_text(data: dict[str, Any]) -> str:
+    """What `coco-diy diff` prints."""
+    splits = list(data["by_class"])
+    header = ["class", *[f"{s} {what}" for s in splits for what in ("images", "objects")]]
+    names = list(next(iter(data["by_class"].values()), {}))
+    rows: list[list[str | int]] = []
+    for name in names:
+        cells = [data["by_class"][s][name][what] for s in splits for what in ("images_by_class", "objects")]
+        mark = next((f" ({word})" for word in ("gained", "lost", "renumbered") if name in data["classes"][word]), "")
+        rows.append([name + mark, *[f"{n:+,}" if n else "0" for n in cells]])
+    total = ["images in all", *[t for s in splits for t in (f"{data['images'][s]:+,}", "")]]
+    files = data["files"]
+    return (f"{table(header, rows, total=total)}\n\nFiles: {files['gained']:,} gained, {files['lost']:,} lost, "
+            f"{files['changed']:,} changed, from {data['from']} to {data['to']}.")
+
+
+def status_text(data: dict[str, Any]) -> str:
+    """What `coco-diy status` prints."""
+    lines = [_run_text(run) for run in data["recent"]]
+    if data["runs"] > len(lines):
+        lines.append(f"… and {data['runs'] - len(lines):,} before.")
+    if data["running"]:
+        lines.append(f"A run is under way: {data['running']}.")
+    if data["stopped"]:
+        lines.append("A later run was stopped before its end; run the same command again to go on.")
+    return "\n".join(lines) or f"Nothing is known of {data['target']}."
+
+
+def _run_text(run: dict[str, Any]) -> str:
+    head = f"{run['time']} on {run['host']}: {run['status']}"
+    if run["error"]:
+        return f"{head} (exit code {run['exit_code']}): {run['error']}"
+    skipped = " (exit code 3: some was skipped)" if run["exit_code"] == INCOMPLETE else ""
+    return f"{head}, {plural(run['changes'] or 0, 'file')} changed{skipped}."

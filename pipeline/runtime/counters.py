@@ -1,0 +1,55 @@
+"""Counting: how many files the batches of this process and its helpers have gone through, for progress to look at.
+
+A bucket is thousands of files, and a helper's results come back a bucket at a time: without this count nothing would be
+seen to move for minutes. Each process counts in a place of its own, so nobody waits for a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+#: Name of the thread that looks at the count.
+WATCHING = "coco-diy-progress"
+
+
+class Place(Protocol):
+    """A sequence of one number."""
+
+    def __getitem__(self, index: int, /) -> int:
+        """The number."""
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        """Change it."""
+
+
+#: Where this process counts: one number.
+_MINE: list[Place] = [[0]]
+
+#: Where helpers of this process count.
+_HELPERS: list[Iterable[int]] = []
+
+
+def count_file() -> None:
+    """One more file was read, written or copied."""
+    _MINE[0][0] += 1
+
+
+def count_files(count: int) -> None:
+    """`count` more files were listed."""
+    _MINE[0][0] += count
+
+
+def files_counted() -> int:
+    """Files that this process and its helpers have gone through so far."""
+    return _MINE[0][0] + sum(sum(places) for places in _HELPERS)
+
+
+def count_in(place: Place) -> None:
+    """Count in `place`, which the parent of this process looks at."""
+    _MINE[0] = place
+
+
+def look_at(places: Iterable[int]) -> None:
+    """Add what helpers count in `places` to this process's own count."""
+    _HELPERS.append(places)

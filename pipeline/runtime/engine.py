@@ -1,0 +1,361 @@
+"""Dask: where tasks run. A task is a bucket.
+
+The same task functions run in this thread (``sync``), on ``threads``, on ``processes`` and on a scheduler's address
+(``tcp://…``). ``auto`` picks by what measures best on one machine. Table work releases the interpreter lock, so it runs
+on threads. Reading and writing thousands of small files holds it: a few thousand are done right here; for more, this
+process and its helpers (one process less than there are workers) share the buckets, which costs less memory and less
+start-up than a pool beside an idle parent.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib.abc
+import os
+import queue
+import signal
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
+
+from pipeline.errors import ConfigError, UnavailableError
+from pipeline.runtime.counters import count_in, look_at
+from pipeline.runtime.interrupt import STOP
+
+T = TypeVar("T")
+
+_MAIN_LOCK = threading.Lock()
+
+#: Fewer files than this are done sooner than a helper process starts.
+FILES_WORTH_HELPERS = 10_000
+
+#: Places in which helpers count the files that they go through.
+_COUNT_PLACES = 64
+
+#: How long a stopped run waits for the file that a thread has under way.
+STOP_SECONDS = 1.0
+
+
+def _start_worker(needs_pandas: bool, counts: Any) -> None:
+    """First of all in a worker process. Ctrl-C is for the parent, which ends its workers.
+
+    A helper beside the parent indexes and applies, so it never needs pandas; Arrow would look for it at its first
+    conversion, which takes 0.3 s and 60 MB where it finds it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    place = os.getpid() % len(counts)  # two of one place would only lose some counts
+    count_in(memoryview(counts).cast("B").cast("q")[place : place + 1])
+    gc.set_threshold(100_000, 50, 50)  # lists of a hundred thousand names are no garbage
+    if not needs_pandas:
+        sys.meta_path.insert(0, _NoPandas())
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot end its workers, and they would wait for its tasks for ever."""
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class _NoPandas(importlib.abc.MetaPathFinder):
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:  # noqa: ARG002
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def _warm_up() -> None:
+    """First task of a helper: what later ones import."""
+    import pyarrow.parquet
+
+    assert pyarrow.parquet
+
+
+class Engine(AbstractContextManager["Engine"]):
+    """Runs tasks by the config's ``engine.scheduler`` and ``engine.workers``; closes what it started on exit."""
+
+    def __init__(self, scheduler: str = "auto", workers: int | str = "auto") -> None:
+        self.scheduler = scheduler
+        self.workers = _cores() if workers == "auto" else int(workers)
+        self._pool: _Helpers | None = None
+        self._client: Any = None
+        self._started = threading.Lock()
+
+    def __exit__(self, *exc: object) -> None:
+        if self._pool is not None:
+            self._pool.kill()  # idle, or not wanted any more: they hold nothing, and a polite end takes 40 ms
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._client is not None:
+            self._client.close()
+
+    def kind(self, files: int) -> str:
+        """What runs a stage that reads or writes `files` small files."""
+        if self.scheduler != "auto":
+            return self.scheduler
+        return "shared" if files >= FILES_WORTH_HELPERS and self.workers > 1 else "sync"
+
+    @property
+    def helpers(self) -> int:
+        """How many processes there are beside this one."""
+        if self.scheduler == "auto":
+            return self.workers - 1
+        return self.workers if self.scheduler == "processes" else 0
+
+    def pool(self) -> _Helpers:
+        """The helper processes, started when first used and shared by all stages.
+
+        They are spawned: forking a process that has threads (pyarrow's, fsspec's) can hang it.
+        """
+        import multiprocessing
+
+        with self._started:
+            if self._pool is None:
+                context = multiprocessing.get_context("spawn")
+                counts = context.RawArray("q", _COUNT_PLACES)
+                look_at(counts)
+                self._pool = _Helpers(max(self.helpers, 1), context, _start_worker, (self.scheduler != "auto", counts))
+            return self._pool
+
+    def background(self, function: Callable[..., T], *args: Any) -> Callable[[], T]:
+        """Begin `function` in a helper process, so that this one can import meanwhile; call the answer for its result.
+
+        Where there are no helpers, it runs when its result is asked for.
+        """
+        if not self.helpers:
+            return functools.partial(function, *args)
+        result: Callable[[], T] = self.pool().submit(function, *args).result
+        return result
+
+    def warm_up(self) -> None:
+        """Let the helpers import what tasks need, as soon as they are free: they will be used."""
+        for _ in range(self.helpers):
+            self.pool().submit(_warm_up)
+
+    def map(
+        self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], *, files: int,
+        first: Callable[[], None] | None = None,
+    ) -> Iterator[T]:
+        """Results of ``function(*task)`` for every task as they finish, in any order.
+
+        Each is one Dask task. The first error ends it and is raised; tasks not begun are left. This process does
+        `first` before its share of the tasks.
+        """
+        if not tasks:
+            return iter(())
+        kind = self.kind(files)
+        if "://" in kind:
+            return self._on_cluster(function, tasks)
+        import dask.callbacks
+        import dask.delayed
+
+        assert dask.callbacks
+        assert dask.delayed
+        options = self._local_options(kind)
+        # What `first` imports in a thread of its own must not meet half-imported modules of Dask here.
+        if kind == "shared":
+            function = _Shared(function, self.pool(), self.helpers, first)
+        elif first is not None:
+            first()
+        return _local(function, tasks, options)
+
+    def compute(self, frame: Any, done: Callable[[int], None]) -> list[Any]:
+        """The partitions of a Dask frame, in order; `done` is told how many more there are whenever some are.
+
+        It is table work, so `auto` takes threads.
+        """
+        import dask
+        from dask.callbacks import Callback
+
+        parts = frame.to_delayed()
+        if "://" in self.scheduler:
+            from distributed import as_completed
+
+            client = self._cluster()
+            futures = client.compute(parts, optimize_graph=False)
+            for _ in as_completed(futures, loop=client.loop):
+                done(1)
+            return list(client.gather(futures))
+        keys = {part.key for part in parts}
+
+        def tell(key: Any, *_: Any) -> None:
+            if key in keys:
+                done(1)
+
+        kind = "threads" if self.scheduler == "auto" else self.scheduler
+        with Callback(posttask=tell):
+            return list(dask.compute(*parts, optimize_graph=False, **self._local_options(kind)))
+
+    def _local_options(self, kind: str) -> dict[str, Any]:
+        # The functions themselves, not their names: for a name Dask looks for a cluster first (0.3 s of imports).
+        if kind == "shared":
+            from dask.threaded import get as get_threads
+
+            return {"scheduler": get_threads, "num_workers": self.workers}
+        if kind == "processes":
+            from dask.multiprocessing import get as get_processes
+
+            return {"scheduler": get_processes, "pool": self.pool(), "num_workers": self.workers, "chunksize": 1}
+        if kind == "threads":
+            from dask.threaded import get as get_threads
+
+            return {"scheduler": get_threads, "num_workers": self.workers}
+        from dask.local import get_sync
+
+        return {"scheduler": get_sync}
+
+    def _cluster(self) -> Any:
+        if self._client is None:
+            try:
+                from distributed import Client
+            except ImportError:
+                raise ConfigError(f"engine.scheduler {self.scheduler}: needs the package distributed; "
+                                  "install it with `pip install distributed`") from None
+            try:
+                self._client = Client(self.scheduler, timeout="10s", set_as_default=False)
+            except (OSError, ValueError) as error:
+                raise UnavailableError(f"engine.scheduler: no scheduler answers at {self.scheduler} ({error}); "
+                                   "start one with `dask scheduler`, or use processes") from None
+        return self._client
+
+    def _on_cluster(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+        from distributed import as_completed
+
+        client = self._cluster()
+        futures = [client.submit(function, *task, pure=False) for task in tasks]
+        try:
+            for future in as_completed(futures, loop=client.loop):
+                yield future.result()
+        finally:
+            client.cancel(futures)
+
+
+def _local(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], options: dict[str, Any]) -> Iterator[T]:
+    """Run tasks with a local Dask scheduler in a thread of its own, handing on each result as it comes."""
+    import dask
+    from dask.callbacks import Callback
+
+    results: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+    if "num_workers" not in options:
+        return (dask.compute(_task(function, task)(), **options)[0] for task in tasks)
+    stop = threading.Event()
+
+    class Stopped(Exception):  # noqa: N818 - never seen outside
+        pass
+
+    def done(key: Any, value: Any, _dsk: Any, _state: Any, _worker: Any) -> None:
+        if stop.is_set():
+            raise Stopped
+        if isinstance(key, str) and key.startswith("bucket-"):
+            results.put((True, value))
+
+    def run() -> None:
+        try:
+            graph = [_task(function, task)(dask_key_name=f"bucket-{i}") for i, task in enumerate(tasks)]
+            with Callback(posttask=done):
+                dask.compute(*graph, optimize_graph=False, **options)
+        except Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+            results.put((False, error))
+
+    def generate() -> Iterator[T]:
+        thread = threading.Thread(target=run, name="coco-diy-dask", daemon=True)
+        thread.start()
+        try:
+            for _ in tasks:
+                good, value = results.get()
+                if not good:
+                    raise value
+                yield value
+        except BaseException:
+            told = STOP.is_set()
+            STOP.set()
+            stop.set()
+            thread.join(STOP_SECONDS if told else None)
+            if not told:  # an error, not a signal: this process may go on to other things
+                STOP.clear()
+            raise
+        finally:
+            stop.set()
+            thread.join(0 if STOP.is_set() else None)
+
+    return generate()
+
+
+def _task(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """A Dask task whose arguments Dask does not look through: for a hundred thousand names that takes a second."""
+    from dask.delayed import delayed
+
+    return delayed(functools.partial(function, *arguments), pure=False, traverse=False)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Shared:
+    """A task function that runs wherever there is room: in a helper process, or here once `first` is done."""
+
+    def __init__(self, function: Callable[..., Any], pool: ProcessPoolExecutor, helpers: int,
+                 first: Callable[[], None] | None) -> None:
+        self._function, self._pool = function, pool
+        self._room: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        for _ in range(helpers):
+            self._room.put(False)
+        threading.Thread(target=self._open_here, args=(first,), daemon=True).start()
+
+    def _open_here(self, first: Callable[[], None] | None) -> None:
+        try:
+            if first is not None:
+                first()
+        finally:
+            self._room.put(True)
+
+    def __call__(self, *task: Any) -> Any:
+        here = self._room.get()
+        try:
+            return self._function(*task) if here else self._pool.submit(self._function, *task).result()
+        finally:
+            self._room.put(here)
+
+
+class _Helpers(ProcessPoolExecutor):
+    """A pool whose processes do not import the caller's main module.
+
+    They need nothing of it, and a user's script without a ``__name__`` guard would run twice.
+    """
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """See `ProcessPoolExecutor.submit`: this may start a process."""
+        with _no_main():
+            return super().submit(*args, **kwargs)
+
+    def kill(self) -> None:
+        """End all processes at once: what they were doing is lost, as if the machine had stopped there."""
+        for process in list((self._processes or {}).values()):
+            process.kill()
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Hide the caller's main module while workers start.
+
+    Spawned processes import the parent's main module anew; ours need nothing of it, and a user's script without a
+    ``__name__`` guard would run twice.
+    """
+    with _MAIN_LOCK:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main

@@ -1,0 +1,119 @@
+"""Stage 4: plan -> outcomes. The only stage with side effects at the target.
+
+A bucket is carried out in an order that never leaves an image without its label: images that go, labels that go,
+labels, images; each file whole or not at all. Its part of the manifest is written when it is done; that it is done is
+said by who asked for it, when all of it is durable. Folders that are not at the target yet are filled beside it and put
+in place when all buckets are done, labels before images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline import storage
+from pipeline.stages.plan.compare import as_manifest
+from pipeline.tables.schema import Action, Kind
+from pipeline.target.intent import write_part
+from pipeline.target.manifest import FOLDER, SCRATCH, STAGING, staged_path
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class ApplyContext:
+    """What all buckets share.
+
+    `root` is the target's, `workdir` that of the run, `images` is copy, hardlink, symlink or none; `staged` are the
+    folders (each with a final /) that are filled in the staging folder; `origins` is where images come from, by what
+    their keys begin with; `layout` are the folders that may be links.
+    """
+
+    root: str
+    workdir: str
+    images: str
+    staged: tuple[str, ...]
+    origins: dict[str, str | None]
+    layout: frozenset[str] = frozenset()
+
+
+@dataclass
+class Outcome:
+    """What became of one bucket.
+
+    Files done, path: reason of those that failed, its part of the manifest, and path: XXH3-128 of what was copied.
+    """
+
+    bucket: int
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    part: str | None = None
+    digests: dict[str, bytes] = field(default_factory=dict)
+
+
+def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
+    """Carry out the plan at `plan_path` (`schema.plan`); raises `StorageError` for what would hit every file."""
+    import pyarrow.parquet as pq
+
+    plan = pq.read_table(plan_path, memory_map=True, use_threads=False)
+    outcome = Outcome(bucket)
+    target = storage.locate(context.root, links=context.layout)
+    for kind in (Kind.IMAGE, Kind.LABEL):
+        paths = _of(plan, Action.DELETE, kind)["path"].to_pylist()
+        _note(outcome, target.delete_many([staged_path(p, context.staged) for p in paths]))
+    _put(context, outcome, _of(plan, Action.WRITE, Kind.LABEL))
+    _put(context, outcome, _of(plan, Action.COPY, Kind.IMAGE))
+    state_folder = target.own(FOLDER)
+    outcome.part = write_part(state_folder, as_manifest(plan, set(outcome.failed), outcome.digests))
+    outcome.digests.clear()  # they are in the part now, and need not travel
+    return outcome
+
+
+def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
+    """Write or copy `files` (rows of `schema.plan` of one kind)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    target = storage.locate(context.root, links=context.layout)
+    staged = [path.startswith(context.staged) for path in files["path"].to_pylist()]
+    for direct in (True, False):
+        part = files.filter(pa.array([s is direct for s in staged], pa.bool_()))
+        if not part.num_rows:
+            continue
+        root = target.own(STAGING) if direct else target
+        scratch = None if direct else target.own(SCRATCH)
+        if part["content"][0].is_valid:
+            paths, contents = part["path"].to_pylist(), part["content"].to_pylist()
+            _note(outcome, root.write_many(paths, contents, scratch=scratch, direct=direct))
+            continue
+        for prefix, url in context.origins.items():
+            images = part.filter(pc.starts_with(part["key"], prefix))
+            if not images.num_rows:
+                continue
+            assert url is not None
+            place = storage.locate(url, context.workdir)
+            names = [place.name_of(source) for source in images["source"].to_pylist()]
+            for origin, some in storage.image_places(place, names):
+                these = images.take(some)
+                how = context.images if origin is place else "copy"  # what a label file holds cannot be linked to
+                _note(outcome, root.copy_many(these["path"].to_pylist(), origin, [names[i] for i in some],
+                                              these["size"].to_pylist(), how, scratch=scratch, direct=direct))
+
+
+def publish(target: storage.Location, staged: tuple[str, ...]) -> None:
+    """Put the folders that were filled in the staging place at the target, labels before images."""
+    if staged:
+        target.publish_folders(target.own(STAGING), [folder.rstrip("/") for folder in staged])
+
+
+def _of(plan: pa.Table, action: Action, kind: Kind) -> pa.Table:
+    import pyarrow.compute as pc
+
+    return plan.filter(pc.and_(pc.equal(plan["action"], action.value), pc.equal(plan["kind"], kind.value)))
+
+
+def _note(outcome: Outcome, results: storage.Results) -> None:
+    outcome.done += results.done
+    outcome.failed.update(results.failed)
+    outcome.digests.update(results.digests)

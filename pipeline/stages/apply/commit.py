@@ -1,0 +1,117 @@
+"""The end of a build: dataset files, what was left out, and the manifest last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+from pipeline import exporters, storage
+from pipeline.job.job import Job
+from pipeline.job.recipe import portable_config, recipe
+from pipeline.reports.report import Report
+from pipeline.stages.apply.subset import _meta_made, _synced_folders
+from pipeline.stages.apply.up_to_date import remember_images
+from pipeline.stages.index.reader import IndexInfo
+from pipeline.stages.index.sources import source_digest
+from pipeline.stages.plan.archive import drop_packed
+from pipeline.stages.plan.context import folder_times
+from pipeline.stages.plan.dataset_files import MetaFile
+from pipeline.stages.plan.planned import Planned
+from pipeline.tables.digest import digest_of
+from pipeline.tables.parquet import to_parquet
+from pipeline.target.intent import commit_manifest
+from pipeline.target.manifest import PROBLEMS, SCRATCH, Manifest, TargetState
+from pipeline.version import __version__
+
+
+def drop_caches(job: Job, planned: Planned) -> None:
+    """Remove trainers' caches of the labels: most versions do not notice a change of equal length.
+
+    Trainers keep one beside each folder of label files: ``labels/train.cache`` of ``labels/train``; what follows the
+    last dot of the folder's name is cut off.
+    """
+    if any(kind == "label" for action in ("write", "delete") for kind in planned.totals["plan"].get(action, {})):
+        if job.target.keeps_times:
+            folders = [f for f in job.target.folder_times(["labels"]) if f != "labels"]
+        else:  # looking for subfolders would take a listing of all files
+            folders = [f"labels/{split}" for split in job.splits]
+        caches = {name for f in folders for name in (f"{f}.cache", f"{f.rpartition('.')[0] or f}.cache")}
+        job.target.delete_many(sorted(caches)).must(job.target, "deleted")
+
+
+def commit(
+    job: Job, infos: Sequence[IndexInfo], planned: Planned, state: TargetState, report: Report,
+    still_ours: Callable[[], None], *, complete: bool, listed: dict[str, dict[str, int | None]],
+) -> None:
+    """The YAML comes back, then the manifest is written: from here on the subset is done.
+
+    Where it is not `complete`, because files failed, the manifest names no source: the next build looks at all again.
+    still_ours()
+    report.warnings += target_manifest.commit(state, manifest)
+    """
+    writes = [path for action, path in planned.meta if action == "write" and not planned.halted]
+    if planned.changes:
+        drop_caches(job, planned)
+    _write_meta(job, {path: planned.contents[path] for path in writes})
+    job.target.sync(_synced_folders(job))  # also where nothing was to be done: a run that was killed may have done it
+    job.target.delete_many([path for action, path in planned.meta if action == "delete" and path.endswith(".zip")])
+    meta = _meta_made(job, planned)
+    kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
+    told = {key: report.data[key] for key in kept} | {
+        "ok": report.ok, "warnings": [w for w in report.warnings if w not in report.once]}
+    manifest = Manifest(
+        tool=f"coco-diy {__version__}",
+        recipe=recipe(job),
+        source=source_digest([info.source_digest for info in infos]) if complete else None,
+        buckets=planned.buckets,
+        parts=planned.totals["parts"],
+        meta=meta,
+        report=told | {"held": held_after(report.data["plan"])},
+        images=remember_images(job, planned),
+        folders=folder_times(job),
+        prefixes=job.prefixes,
+        config=portable_config(job),
+        numbers=job.numbers(),
+        name=job.config.name,
+        listed=listed,
+        left_out=_keep_problems(state, report),
+    )
+    still_ours()
+    report.warnings += commit_manifest(state, manifest)
+    if job.config.target.zipped:
+        drop_packed(job.plan_dir)
+        for folder in exporters.load(job.config.target.format).FOLDERS:
+            job.target.drop_empty_folders(folder)
+
+
+def held_after(plan: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """Files and bytes by kind that a target holds once `plan`, its counts by action and kind, is carried out."""
+    return {kind: {what: sum(plan[action][kind][what] for action in ("write", "copy", "keep"))
+                   for what in ("files", "bytes")} for kind in plan["keep"]}
+
+
+def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
+    if not files:
+        return
+    scratch = job.target.own(SCRATCH)  # what a kill leaves there is cleared by the next run
+    job.target.make_folders([f"{SCRATCH}/"])
+    small = {path: file.content for path, file in files.items() if file.content is not None}
+    job.target.write_many(list(small), list(small.values()), scratch=scratch).must(job.target)
+    for path, file in files.items():
+        if file.place is not None:
+            folder, name = os.path.split(file.place)
+            job.target.copy_many([path], storage.locate(folder), [name], [file.size], "copy",
+                                 scratch=scratch).must(job.target)
+
+
+def _keep_problems(state: TargetState, report: Report) -> str | None:
+    """The table of what was left out stands beside the manifest: the plan's own is the next plan's to replace.
+
+    Returns its digest; None without one.
+    """
+    if report.problems is None:
+        state.folder.delete_many([PROBLEMS])
+        return None
+    data = to_parquet(report.problems)
+    state.folder.write(PROBLEMS, data)
+    return digest_of(data).hex()

@@ -1,0 +1,145 @@
+"""From a plan to a subset that is done: intent, apply, commit; and the quick proof that it still is."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from pipeline import exporters, storage
+from pipeline.errors import StorageError
+from pipeline.job.job import Job
+from pipeline.job.limits import limits
+from pipeline.runtime.engine import Engine
+from pipeline.runtime.progress import Progress
+from pipeline.stages.apply.commit import drop_caches
+from pipeline.stages.plan.planned import Planned
+from pipeline.stages.plan.report import far_images
+from pipeline.storage.local.disk_space import refuse_without_room
+from pipeline.tables.digest import digest_of
+from pipeline.tables.schema import UNKNOWN, part_name
+from pipeline.target.intent import settle, write_intent
+from pipeline.target.manifest import PROBLEMS, DoneMarks, TargetState, staged_path
+
+
+def apply_plan(
+    job: Job, planned: Planned, state: TargetState, engine: Engine, progress: Progress, still_ours: Callable[[], None]
+) -> dict[str, str]:
+    """Carry out the plan; returns path: reason of the files that failed.
+
+    `still_ours` raises where the target was removed meanwhile.
+    """
+    from pipeline.stages.apply.bucket import ApplyContext, apply_bucket
+
+    failed: dict[str, str] = {}
+    touched = planned.touched
+    planned.resumed = state.intent is not None
+    if not touched and not planned.changes:
+        planned.totals["parts"] = settle(state, planned.buckets).parts
+        _publish(job, planned, still_ours)
+        return failed
+    paths = {b: _intended(planned, b) for b in touched}
+    write_intent(state, planned.buckets, paths, [p for a, p in planned.meta if a != "keep"])
+    parts = list(state.base.parts)
+    _prepare_target(job, planned)
+    files = sum(s["changes"] for s in planned.summaries)
+    context = ApplyContext(job.root, job.workdir, job.config.target.images, planned.staged, job.origins,
+                                 job.layout)
+    function = functools.partial(apply_bucket, context)
+    tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
+    marks = DoneMarks(state, _synced_folders(job))
+    with progress.stage("apply", files) as step:
+        for outcome in engine.map(function, tasks, files=files):
+            parts[outcome.bucket] = outcome.part
+            failed |= outcome.failed
+            step.add(outcome.done)
+            marks.add(outcome.bucket, outcome.part)
+    still_ours()
+    marks.write()
+    _publish(job, planned, still_ours)
+    planned.totals["parts"] = parts
+    planned.halted = any(path.startswith("labels/") for path in failed)
+    return failed
+
+
+def _publish(job: Job, planned: Planned, still_ours: Callable[[], None]) -> None:
+    """Put the folders in place that were filled beside the target, by this run or by one that was stopped."""
+    from pipeline.stages.apply.bucket import publish
+
+    still_ours()
+    publish(job.target, planned.staged)
+
+
+def _synced_folders(job: Job) -> list[str]:
+    """Folders of the layout: what is in them must outlive a power cut, also where a link leads to another disk."""
+    layout = exporters.load(job.config.target.format).FOLDERS
+    return [*layout, *(f"{folder}/{split}" for folder in layout for split in job.splits)]
+
+
+def gather(job: Job, planned: Planned, progress: Progress) -> bool:
+    """Bring images that lie far away to the workdir: from one process, so that limits hold. Whether there were any."""
+    far = far_images(job, planned)
+    with progress.stage("fetch", sum(map(len, far.values())), "images") as step:
+        for place, names in far.items():
+            origin = storage.locate(place, job.workdir)
+            refuse_without_room(os.path.join(job.workdir, "fetched"), origin.ask(names).bytes or 0)
+            origin.gather(names, limits(job.config), step.add)
+    return bool(far)
+
+
+def reclaim(job: Job, planned: Planned) -> None:
+    """Say again what this run has touched, where the target was removed under it, and the intent with it.
+
+    Files that it made since are ours, and the next run must know. Where another run has begun there, they are its.
+    """
+    if job.target.local is None:  # a store's is not to be removed by a hand
+        return
+    state = TargetState(job.target, job.prefixes)
+    if job.target.exists() and state.manifest is None and state.intent is None:
+        parts = {b: _intended(planned, b) for b in planned.touched}
+        write_intent(state, planned.buckets, parts, [p for a, p in planned.meta if a != "keep"])
+
+
+def _intended(planned: Planned, bucket: int) -> bytes:
+    from pipeline.stages.plan.bucket import touched_folder
+
+    data = storage.locate(touched_folder(planned.folder)).read(part_name(bucket))
+    if data is None:
+        raise StorageError(f"{planned.folder}: the plan is gone while it is carried out; run again")
+    return data
+
+
+def _prepare_target(job: Job, planned: Planned) -> None:
+    """Before the first label changes: folders exist, trainers' caches are gone, and so is a YAML that will change.
+
+    A zip is whole by itself, and somebody may be reading it by its URL: it stays until the new one is there.
+    """
+    exporter = exporters.load(job.config.target.format)
+    splits = [s for s in ("train", "val", "test") if planned.totals["subset"].get(s, {}).get("images")]
+    folders = [f"{folder}/{split}/" for folder in exporter.FOLDERS if folder != "images" or job.need_image
+               for split in splits]
+    if job.config.target.zipped:
+        folders.clear()
+    job.target.make_folders([staged_path(folder, planned.staged) for folder in folders])
+    drop_caches(job, planned)
+    yamls = [path for action, path in planned.meta if action != "keep" and not path.endswith(".zip")]
+    job.target.delete_many(yamls).must(job.target, "deleted")
+
+
+def _meta_made(job: Job, planned: Planned) -> dict[str, dict[str, Any]]:
+    """What the manifest says of the files that belong to no image."""
+    wait = {path for action, path in planned.meta if action == "write" and planned.halted}
+    meta = {path: {"size": file.size, "digest": UNKNOWN.hex() if path in wait else file.digest}
+            for path, file in planned.contents.items()}
+    archives = [path for path in meta if path.endswith(".zip")]
+    for path, found in zip(archives, job.target.fingerprints(archives), strict=True):
+        if found is not None:
+            meta[path]["mark"] = found.mark.hex()
+    return meta
+
+
+def _problems_there(state: TargetState, digest: str | None) -> bool:
+    """Whether the table of what was left out is as it was written."""
+    data = state.folder.read(PROBLEMS) if digest is not None else None
+    return digest is None or (data is not None and digest_of(data).hex() == digest)

@@ -1,0 +1,87 @@
+"""The quick proof that a subset is what its config wants: nothing is read but listings."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+from pipeline import storage
+from pipeline.job.job import Job
+from pipeline.job.recipe import recipe
+from pipeline.reports.report import Report
+from pipeline.stages.apply.subset import _problems_there
+from pipeline.stages.index.scan import Scan
+from pipeline.stages.index.sources import source_digest
+from pipeline.stages.plan.compare import image_mark
+from pipeline.stages.plan.context import folder_times
+from pipeline.stages.plan.planned import Planned
+from pipeline.stages.plan.report import none
+from pipeline.stages.plan.subset import still_there
+from pipeline.tables.digest import digest_of
+from pipeline.target.manifest import PROBLEMS, TargetState
+
+
+def is_current_recipe(job: Job, state: TargetState) -> bool:
+    certain = state.manifest is not None and state.intent is None and not state.lost
+    return certain and state.manifest is not None and state.manifest.recipe == recipe(job)
+
+
+def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report | None:
+    """The report of a build that changes nothing, if that is certain without reading a table."""
+    manifest = state.manifest
+    digest = source_digest([scan.digest(s.spec) for s, scan in zip(job.sources, found, strict=True)])
+    if manifest is None or digest is None or manifest.source != digest or manifest.folders != folder_times(job):
+        return None
+    if still_there(job, state) != manifest.meta or not _problems_there(state, manifest.left_out):
+        return None
+    if job.need_image and (manifest.images is None or _images_digest(job) != manifest.images):
+        return None
+    told = dict(manifest.report)
+    ok, warnings, held = told.pop("ok"), told.pop("warnings"), told.pop("held", None)
+    if held is None:
+        return None
+    plan = {action: {kind: none() for kind in held} for action in ("write", "copy", "delete")} | {"keep": held}
+    data = {"command": "build", "status": "nothing to do", "target": job.root, **told, "plan": plan, "changes": 0,
+            "warnings": warnings}
+    if not ok:
+        from pipeline.stages.plan import balance
+
+        data["left_out"] = balance.told(balance.read_table(state.folder, PROBLEMS), state.folder.join(PROBLEMS))
+    return Report(data, ok, warnings, incomplete=not ok)  # of a build that failed the manifest names no source
+
+
+def _images_file(job: Job) -> str:
+    return f"{os.path.relpath(job.plan_dir, job.workdir)}.images"
+
+
+def remember_images(job: Job, planned: Planned) -> str | None:
+    """Keep the list of the images in the subset, so that a later run can look for changed ones without the tables.
+
+    Returns the digest of their digests; None without images.
+    """
+    if not job.need_image:
+        return None
+    from pipeline.stages.plan.planned import image_sources
+
+    names, digests = image_sources(planned.sources, planned.buckets, job.origins, planned.left_out)
+    storage.locate(job.workdir).write(_images_file(job), json.dumps(names).encode())
+    return digest_of(digests).hex()
+
+
+def _images_digest(job: Job) -> str | None:
+    """What `remember_images` returned, of the images as they are now; None where one is gone."""
+    data = storage.locate(job.workdir).read(_images_file(job))
+    if data is None:
+        return None
+    how = job.config.target.images
+    digests: list[bytes] = []
+    for folder, names in json.loads(data).items():
+        found: dict[int, bytes] = {}
+        for origin, some in storage.image_places(storage.locate(folder, job.workdir), names):
+            for i, image in zip(some, origin.fingerprints([names[i] for i in some]), strict=True):
+                if image is None:
+                    return None
+                found[i] = digest_of(image_mark(how, image, origin.join(names[i])))
+        digests += [found[i] for i in range(len(names))]
+    return digest_of(b"".join(digests)).hex()

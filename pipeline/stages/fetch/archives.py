@@ -1,0 +1,283 @@
+"""Stage 0: get the source. Which archives a config needs, their downloads, and, where asked for, their unpacking.
+
+What is fetched comes in whole and checked, or not at all; an interrupted fetch goes on where it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import storage
+from pipeline.config.model import Archive, Config, SplitFolders
+from pipeline.errors import ConfigError, DataError, StorageError, UnknownNameError, unknown
+from pipeline.humanize import plural
+from pipeline.job.limits import limits
+from pipeline.redaction import redact_url
+from pipeline.runtime.progress import Progress, Step
+from pipeline.stages.fetch.download import Download, Wanted
+from pipeline.storage.local.disk_space import bytes_there, refuse_without_room
+
+_BATCH = 512
+
+#: Of files that differ, so many are named.
+_LISTED = 10
+
+#: Below the folder into which archives are unpacked: files under way.
+_SCRATCH = ".unpacking"
+
+
+@dataclass(frozen=True)
+class Needed:
+    """An archive that a config needs: its name in ``fetch.archives``, what it is, and its path."""
+
+    name: str
+    archive: Archive
+    path: str
+
+
+def needed(config: Config, more: Sequence[str] = ()) -> list[Needed]:
+    """The archives that `config` reads, or that hold what its folders are to hold; and those named in `more`.
+
+    Raises `ConfigError` where an archive is neither there nor known, `UnknownNameError` for a name in `more`.
+    """
+    known = config.fetch.archives
+    with_images = config.target.images != "none"
+    found: dict[str, Needed] = {}
+
+    def add(name: str, path: str | None = None) -> None:
+        path = path or os.path.join(storage.local_path(config.fetch.folder), name)
+        found.setdefault(name, Needed(name, known[name], path))
+
+    for source, split, value in ((s, split, v) for s in config.sources for split, v in s.splits.items()):
+        if isinstance(value, SplitFolders):
+            images = value.images if isinstance(value.images, str) and with_images else None
+            for url in filter(None, (value.labels, value.annotations, value.captions, images)):
+                path = storage.archive_of(url)
+                if path is None:
+                    continue
+                if os.path.basename(path) in known:
+                    add(os.path.basename(path), path)
+                elif not os.path.exists(path):
+                    raise ConfigError(f"{path}: is not there, and fetch.archives does not say where to get "
+                                      f"{os.path.basename(path)!r}")
+            continue
+        for name, archive in known.items():
+            if archive.task == source.task or (archive.split == split and with_images):
+                add(name)
+    for name in more:
+        if name not in known:
+            raise UnknownNameError(unknown("archive", name, known))
+        add(name)
+    return list(found.values())
+
+
+def fetch(
+    config: Config, progress: Progress, more: Sequence[str] = (), *, extract: bool = False,
+    remove_archives: bool = False, overwrite: bool = False,
+) -> dict[str, Any]:
+    """Get what `config` needs; returns the report. `more` are further names of ``fetch.archives``.
+
+    With `extract` archives that say where to are unpacked below ``source.root``, and with `remove_archives` those are
+    deleted afterwards. Files there that differ from the archive's stop it before it writes any, unless it may
+    `overwrite` them.
+    """
+    root = _root(config) if extract else None
+    files = needed(config, more)
+    todo = [one for one in files if root is None or overwrite or not _is_unpacked(one, root)]
+    downloads = {one.name: _download(config, one) for one in todo}
+    lacking = [one for one in todo if not downloads[one.name].there()]
+    _refuse_without_room(lacking)
+    moved: dict[str, int] = {}
+    with _Telling(progress, lacking) as telling:
+        for one in lacking:
+            moved[one.name] = _get(downloads[one.name], telling, one)
+    if root is not None:
+        unpackings = [_compare(one, root, progress) for one in todo if one.archive.unpack]
+        _refuse_different([u for u in unpackings if not overwrite])
+        for unpacking in unpackings:
+            _unpack(unpacking, root, progress)
+    told = []
+    for one in files:
+        unpacked = root is not None and bool(one.archive.unpack)
+        if remove_archives and unpacked and os.path.exists(one.path):
+            os.unlink(one.path)
+        told.append({"name": one.name, "path": one.path, "url": redact_url(_origin(config, one)),
+                     "moved": moved.get(one.name, 0),
+                     "status": "unpacked" if unpacked else "fetched" if one in lacking else "there"})
+    return {"command": "fetch", "files": told, "moved": sum(moved.values()), "extracted": root,
+            "removed": remove_archives, "warnings": [text for one in downloads.values() for text in one.warnings]}
+
+
+class _Telling:
+    """Progress of each file and, where there are several, of all."""
+
+    def __init__(self, progress: Progress, files: Sequence[Needed]) -> None:
+        self._progress, self._files = progress, files
+        self._one, self._all, self._counted = Step(), Step(), 0
+        self._grown: set[str] = set()
+
+    def __enter__(self) -> _Telling:
+        if len(self._files) > 1:
+            known = sum(one.archive.size or 0 for one in self._files)
+            self._all = self._progress.open(f"all {len(self._files)} files", known, "B")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        self._all.close()
+
+    def begin(self, one: Needed, size: int | None, here: int) -> Callable[[int], None]:
+        """A file is begun, or begun anew, of which `here` bytes are there; gives what counts on."""
+        self._one.close()
+        self._all.skip(here - self._counted)
+        if one.archive.size is None and one.name not in self._grown:
+            self._all.grow(size or 0)
+        self._grown.add(one.name)
+        self._counted = here
+        number = f" ({self._files.index(one) + 1} of {len(self._files)})" if len(self._files) > 1 else ""
+        self._one = self._progress.open(f"{one.name}{number}", size or 0, "B", here)
+        return self._add
+
+    def _add(self, count: int) -> None:
+        self._one.add(count)
+        self._all.add(count)
+        self._counted += count
+
+    def end(self) -> None:
+        """The file is there, or given up."""
+        self._one.close()
+        self._one, self._counted = Step(), 0
+
+
+def _refuse_without_room(files: Sequence[Needed]) -> None:
+    """Before the first byte: what is known to come must fit on each disk, all of it together."""
+    needed: dict[str, int] = {}
+    for one in files:
+        folder = os.path.dirname(one.path)
+        needed[folder] = needed.get(folder, 0) + max(0, (one.archive.size or 0) - bytes_there(one.path))
+    for folder, size in needed.items():
+        refuse_without_room(os.path.join(folder, ""), size)
+
+
+def _origin(config: Config, one: Needed) -> str:
+    if config.fetch.mirror is None:
+        return one.archive.url
+    place, mark, query = config.fetch.mirror.partition("?")  # a signature of a container is one of all that is in it
+    return f"{place.rstrip('/')}/{one.name}{mark}{query}"
+
+
+def _download(config: Config, one: Needed) -> Download:
+    archive = one.archive
+    wanted = Wanted(_origin(config, one), one.path, archive.size, archive.sha256, archive.md5)
+    return Download(wanted, limits(config))
+
+
+def _get(download: Download, telling: _Telling, one: Needed) -> int:
+    """Download one archive; returns the bytes moved."""
+    try:
+        download.run(functools.partial(telling.begin, one))
+    finally:
+        telling.end()
+    return download.moved
+
+
+# Unpacking
+
+def _root(config: Config) -> str:
+    source = config.sources[0]
+    spelled_out = any(isinstance(s, SplitFolders) for s in source.splits.values())
+    if len(config.sources) > 1 or source.root is None or spelled_out:
+        raise ConfigError("--extract: this config reads archives in place and needs nothing unpacked; to read folders, "
+                          "set source.root and give the splits as folder names, as in train: train2017")
+    return storage.local_path(source.root)
+
+
+def _marker(one: Needed, root: str) -> str:
+    return os.path.join(root, f".{one.name}.unpacked")
+
+
+def _is_unpacked(one: Needed, root: str) -> bool:
+    return bool(one.archive.unpack) and os.path.exists(_marker(one, root)) and all(
+        os.path.isdir(os.path.join(root, outer)) for outer in one.archive.unpack.values())
+
+
+@dataclass(frozen=True)
+class _Unpacking:
+    """An archive and what is to be unpacked of it: names by folder in the archive and the path below the root."""
+
+    one: Needed
+    names: dict[tuple[str, str], list[str]]
+    different: list[str]
+
+
+def _compare(one: Needed, root: str, progress: Progress) -> _Unpacking:
+    """Find out what of an archive is lacking below `root`, and what is there but is not the archive's."""
+    names: dict[tuple[str, str], list[str]] = {}
+    different: list[str] = []
+    for inner, outer in one.archive.unpack.items():
+        place = storage.locate(f"zip://{inner}::{one.path}")
+        assert isinstance(place, storage.ZipFolder)
+        odd = place.odd_names()
+        if odd:
+            raise DataError(f"{one.path}: {odd[0][0]!r} {storage.ODD[odd[0][1]]}; nothing of it is unpacked")
+        folder, inside = os.path.join(root, outer) if outer else root, sorted(place.names())
+        todo = names[inner, outer] = []
+        with progress.stage(f"compare {one.name}", len(inside)) as step:
+            for name, found in zip(inside, storage.compare_unpacked(place, folder, inside), strict=True):
+                if found != storage.SAME:
+                    todo.append(name)
+                if found == storage.DIFFERENT:
+                    different.append(os.path.join(folder, name))
+                step.add(1)
+    return _Unpacking(one, names, different)
+
+
+def _refuse_different(unpackings: Sequence[_Unpacking]) -> None:
+    """Raise `DataError` where files would be written over that somebody may have corrected, or that are damaged."""
+    found = [path for unpacking in unpackings for path in unpacking.different]
+    if found:
+        archives = ", ".join(u.one.name for u in unpackings if u.different)
+        more = f", … ({plural(len(found), 'file')})" if len(found) > _LISTED else ""
+        raise DataError(f"{', '.join(found[:_LISTED])}{more}: not as in {archives}; nothing is unpacked: move them "
+                        "away, or replace them by the archive's with --overwrite")
+
+
+def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
+    """Unpack what is lacking of one archive below `root`: every file whole and checked."""
+    top = storage.locate(root)
+    with top.lock(f"{_SCRATCH}.lock", f"the folder {root}") as ours:
+        scratch = top.below(_SCRATCH)
+        scratch.delete_many(scratch.flat_names(""))  # of a run that was killed
+        try:
+            for (inner, outer), names in unpacking.names.items():
+                place = storage.locate(f"zip://{inner}::{unpacking.one.path}")
+                refuse_without_room(os.path.join(root, outer, ""), sum(size or 0 for size in place.sizes(names)))
+                target = top.below(outer) if outer else top
+                with progress.stage(f"unpack {unpacking.one.name}", len(names)) as step:
+                    _copy(place, target, names, scratch, step)
+                target.sync()
+            ours()
+            top.write(os.path.basename(_marker(unpacking.one, root)), b"")
+        finally:
+            top.drop_empty_folders(_SCRATCH)
+            top.delete_many([f"{_SCRATCH}.lock"])
+
+
+def _copy(place: storage.Location, target: storage.Location, names: list[str], scratch: storage.Location,
+          step: Step) -> None:
+    for begin in range(0, len(names), _BATCH):
+        some = names[begin : begin + _BATCH]
+        results = target.copy_many(some, place, some, place.sizes(some), "copy", scratch=scratch)
+        if results.failed:
+            raise StorageError(next(iter(results.failed.values())))
+        step.add(len(some))
+
+
+def clean(config: Config) -> dict[str, Any]:
+    """Delete the images that were fetched one by one and kept; returns the report."""
+    files, freed = storage.drop_kept(storage.local_path(config.workdir))
+    return {"command": "fetch", "cleaned": {"files": files, "bytes": freed}}

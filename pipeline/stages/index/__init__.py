@@ -1,0 +1,1 @@
+"""From label files to Parquet, one file a bucket."""

@@ -1,0 +1,93 @@
+"""Listed files dealt to buckets."""
+
+from __future__ import annotations
+
+import itertools
+import unicodedata
+import zlib
+from array import array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.job.spec import IndexSpec
+
+if TYPE_CHECKING:
+    from pipeline.stages.index.scan import Scan
+
+
+def deal(
+    spec: IndexSpec, found: Scan, buckets: int
+) -> tuple[list[Dealt], list[npt.NDArray[np.int64]]]:
+    """Deal the listed files to buckets.
+
+    A label file and its image come to one bucket, also where two machines composed the letters of their names in
+    different ways of Unicode.
+
+    Also returns, by bucket, the positions of its files in the listing. NumPy alone does it: helpers begin as soon as
+    their files are dealt, while this process imports Arrow.
+    """
+    names: list[bytes] = []
+    homes: list[npt.NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
+    marks: list[npt.NDArray[np.int64]] = [np.zeros((0, 6), np.int64)]
+    for number, split in enumerate(spec.splits):
+        seed = zlib.crc32(f"{spec.name}/{split.folder}/".encode())
+        for kind, listing in enumerate(found.splits[number]):
+            for blob, stats in listing.chunks if listing else ():
+                some = blob.split(b"\0")
+                names += some
+                stems = [name[: name.rfind(b".")] for name in some]
+                if not blob.isascii():
+                    stems = [unicodedata.normalize("NFC", stem.decode()).encode() for stem in stems]
+                homes.append(np.array([zlib.crc32(stem, seed) for stem in stems], np.uint32))
+                mark = np.zeros((len(some), 6), np.int64)
+                mark[:, 0], mark[:, 1] = number, kind
+                if stats is not None:
+                    mark[:, 2:] = np.frombuffer(stats, np.int64).reshape(-1, 4)
+                marks.append(mark)
+    home = np.concatenate(homes) % np.uint32(buckets)
+    order = np.argsort(home, kind="stable")
+    edges = np.searchsorted(home[order], np.arange(buckets + 1))
+    positions = [order[a:b] for a, b in itertools.pairwise(edges)]
+    all_names, all_marks = np.array(names, object), np.concatenate(marks)
+    dealt = [Dealt(len(p), b"\0".join(all_names[p].tolist()), all_marks[p].tobytes()) for p in positions]
+    return dealt, positions
+
+
+def add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:
+    """Complete a listing of names by the stats that reading found; rows of `stats` are in the listing's order."""
+    position = 0
+    for labels, images in found.splits:
+        labels.add_stats(array("q", stats[position : position + labels.count].tobytes()))
+        position += labels.count + (images.count if images else 0)
+    found.with_stats = True
+
+#: A bucket costs some 10 ms of overhead a stage, and its rows are in memory at once: both count.
+IMAGES_PER_BUCKET = 8192
+
+
+def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
+    """Buckets for `images`: a power of two with a few thousand each; an `existing` count that still fits is kept."""
+    if wanted != "auto":
+        return int(wanted)
+    count = 1
+    while count * IMAGES_PER_BUCKET < images:
+        count *= 2
+    if existing is not None and count // 4 < existing <= count * 4 and existing & (existing - 1) == 0:
+        return existing
+    return count
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """The listed files of one bucket: relative paths, joined by NUL, and for each file six int64 as bytes.
+
+    They are the number of its split, its kind (0 label, 1 image), and size, mtime_ns, ctime_ns and inode, zeros where
+    the listing did not ask for them.
+    """
+
+    count: int
+    paths: bytes
+    marks: bytes

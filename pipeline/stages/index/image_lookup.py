@@ -1,0 +1,167 @@
+"""The image of a label file that has none of its stem, or does not say its size."""
+
+from __future__ import annotations
+
+import itertools
+import posixpath
+import re
+import unicodedata
+import urllib.parse
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import formats, storage
+from pipeline.images.header import IMAGE_SUFFIXES, Picture, picture_of
+from pipeline.job.spec import IndexSpec
+
+_HEAD_BYTES = 1 << 16
+
+#: So many steps at the end of a path that was written elsewhere are looked for here.
+_STEPS = 6
+
+
+class Finder:
+    """Looks for images of the source `spec`; `pictures` are those listed in the bucket, with key and path.
+
+    `keep` is as in `storage.locate`.
+    """
+
+    def __init__(self, spec: IndexSpec, pictures: pa.Table, keep: str | None) -> None:
+        self._spec, self._keep = spec, keep
+        self._pictures = pictures
+        self._by_key: dict[str, str] | None = None
+
+    def asked(self, split: int, labels: Sequence[str], keys: Sequence[str]) -> formats.Pictures:
+        """What a format may ask about a batch of label files, all of split number `split`.
+
+        The images of their stems are looked at together when the first is asked for.
+        """
+        headers: dict[str, Picture | None] = {}
+
+        def picture(number: int, said: str | None) -> Picture | None:
+            folder = self._spec.splits[split].images
+            if folder is None:
+                return None
+            place = storage.locate(folder, self._keep)
+            if not headers:
+                headers.update(_headers(place, [path for key in keys if (path := self._listed(key)) is not None]))
+            path = self._listed(keys[number]) or self._said(split, labels[number], said)
+            if path is not None and path not in headers:
+                headers.update(_headers(place, [path]))
+            return headers[path] if path is not None else None
+
+        return picture
+
+    def complete(self, images: pa.Table) -> pa.Table:
+        """`images` (`schema.images`) with the image that a label file says or holds, where none has its stem."""
+        lacking = pc.and_(images["image_path"].is_null(),
+                          pc.or_(images["image_said"].is_valid(), images["held_suffix"].is_valid()))
+        if not pc.any(lacking).as_py():
+            return images
+        number = {s.split: i for i, s in enumerate(self._spec.splits)}
+        rows = images.select(["split", "stem", "label_path", "image_path", "image_size", "image_said", "held_suffix",
+                              "held_size"]).to_pylist()
+        for row, lacks in zip(rows, lacking.to_pylist(), strict=True):
+            if not lacks:
+                continue
+            split = number[row["split"]]
+            row["image_path"] = self._said(split, row["label_path"], row["image_said"])
+            spec = self._spec.splits[split]
+            if row["image_path"] is None and row["held_suffix"] is not None and spec.images == spec.labels:
+                row["image_path"] = storage.embedded_name(row["label_path"], row["stem"], row["held_suffix"])
+                row["image_size"] = row["held_size"]
+        for name in ("image_path", "image_size"):
+            at = images.schema.get_field_index(name)
+            field = images.schema.field(at)
+            images = images.set_column(at, field, pa.array([row[name] for row in rows], field.type))
+        return images
+
+    def _listed(self, key: str) -> str | None:
+        if self._by_key is None:
+            pairs: list[dict[str, Any]] = self._pictures.select(["key", "path"]).to_pylist()
+            self._by_key = {p["key"]: p["path"] for p in reversed(pairs)}
+        return self._by_key.get(key)
+
+    def _said(self, split: int, label: str, said: str | None) -> str | None:
+        """The path of the image that a label file says, if it is one of the split's and no other label file's own."""
+        spec = self._spec.splits[split]
+        if said is None or spec.images is None:
+            return None
+        suffix = formats.load(self._spec.format).SUFFIX
+        candidates = [c for c in _candidates(posixpath.dirname(label), said)
+                      if posixpath.splitext(c)[1].lower() in IMAGE_SUFFIXES]
+        if not candidates:
+            return None
+        there = storage.locate(spec.images, self._keep).exist_many(candidates)
+        for candidate in itertools.compress(candidates, there):
+            (taken,) = storage.locate(spec.labels, self._keep).exist_many([posixpath.splitext(candidate)[0] + suffix])
+            if not taken:
+                return candidate
+        return None
+
+
+def _headers(place: storage.Location, paths: Sequence[str]) -> dict[str, Picture | None]:
+    """What images say of themselves, by path; of those that would have to be fetched first, nothing."""
+    here = list(itertools.compress(paths, place.at_hand(paths)))
+    found: dict[str, Picture | None] = dict.fromkeys(paths)
+    for peeked in place.peek_many(here, _HEAD_BYTES, 0):
+        path = here[peeked.index]
+        found[path] = picture_of(peeked.head)
+        if found[path] is None and peeked.size > len(peeked.head):
+            found[path] = picture_of(place.read(path) or b"")
+    return found
+
+
+def _candidates(folder: str, said: str) -> list[str]:
+    """Where the image may be that a label file in `folder` says: as it says it, else by the end of that path.
+
+    Folders are often wrong, since files were moved, or drawn on another machine: then the last steps alone may be
+    right. Tools write URLs (``%20``) for paths, and machines compose letters in their own way.
+    """
+    found: dict[str, None] = {}
+    for text in dict.fromkeys((said, urllib.parse.unquote(said))):
+        path = re.sub(r"^(file:/*|[A-Za-z]:)", "/", text)
+        if not path.startswith("/"):
+            found[posixpath.normpath(posixpath.join(folder, path))] = None
+        steps = [step for step in path.split("/") if step not in ("", ".", "..")]
+        for first in range(max(len(steps) - _STEPS, 0), len(steps)):
+            end = "/".join(steps[first:])
+            found |= {posixpath.join(folder, end): None, end: None}
+    forms = [form for path in found for form in (path, *(unicodedata.normalize(f, path) for f in ("NFC", "NFD")))]
+    return [path for path in dict.fromkeys(forms) if not path.startswith(("../", "/"))]
+
+
+def composed_as(labels: pa.Table, pictures: pa.Table) -> pa.Table:
+    """`pictures` with key and stem of the label file whose stem is theirs but for how letters are composed.
+
+    A Mac composes ``ü`` of two characters, everybody else writes it as one. Both tables have key and stem, sorted by
+    key; where a label file has an image of its very stem, it stays its own.
+    """
+    if pc.all(pc.string_is_ascii(pictures["stem"])).as_py() is not False:
+        return pictures
+    own = pictures["key"].combine_chunks()
+    lacking = labels.filter(pc.invert(pc.is_in(labels["key"], own)))
+    composed = pc.utf8_normalize(lacking["key"].combine_chunks(), "NFC")
+    position = pc.index_in(pc.utf8_normalize(own, "NFC"), composed)
+    position = pc.if_else(pc.is_in(own, labels["key"].combine_chunks()), pa.scalar(None, pa.int32()), position)
+    for name in ("key", "stem"):
+        place = pictures.schema.get_field_index(name)
+        taken = pc.coalesce(lacking[name].combine_chunks().take(position), pictures[name].combine_chunks())
+        pictures = pictures.set_column(place, pictures.schema.field(place), taken)
+    return pictures.sort_by([("key", "ascending"), ("rank", "ascending"), ("path", "ascending")]).combine_chunks()
+
+
+def unsettled(images: pa.Table, problems: pa.Table) -> bool:
+    """Whether files of other buckets may decide about images or label files of this one."""
+    path = images["image_path"]
+    own = pc.equal(pc.replace_substring_regex(path, r"\.[^./]*$", ""), images["stem"])
+    borrowed = pc.and_(images["image_said"].is_valid(), pc.invert(pc.fill_null(own, False)))
+    return bool(pc.any(borrowed).as_py() or pc.any(curable(problems)).as_py())
+
+
+def curable(problems: pa.Table) -> pa.ChunkedArray:
+    """Which `problems` another image may cure, though the label file stays as it is."""
+    return pc.is_in(problems["reason"], pa.array(["no_size", "size_differs"]))

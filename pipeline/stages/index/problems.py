@@ -1,0 +1,149 @@
+"""What is wrong with a source, counted and named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline import formats, storage
+from pipeline.errors import ConfigError, DataError
+from pipeline.humanize import plural
+from pipeline.job.job import Job, SourceJob
+from pipeline.reports.report import Report
+from pipeline.stages.index.reader import IndexInfo
+from pipeline.stages.index.sources import _alike, _left_out, _links_out, _never_drawn, _some
+from pipeline.tables.schema import part_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
+    """Counts of the sources; bad rows are an error or, under `on_error: skip`, exit code 3."""
+    report = Report({
+        "index": [s.index_dir for s in job.sources] if job.several else job.sources[0].index_dir,
+        "buckets": max(info.buckets for info in infos),
+        "task": str(job.task),
+        "classes": list(job.names),
+        "fingerprint": "+".join(str(info.content) for info in infos),
+        "source": _totals(job, infos),
+    })
+    fail = job.config.on_error == "fail"
+    for source, info in zip(job.sources, infos, strict=True):
+        if not source.named and (beyond := count_beyond(source, info)):
+            if fail:
+                raise DataError(_first_beyond(source, info, beyond))
+            report.ok, report.incomplete = False, True
+            report.warnings.append(f"{plural(beyond, 'row')} left out, of a class that is not in {source.source.names}")
+        elif source.named:
+            if source.file_names is not None:
+                report.warn_gravely(_unlisted(source, info))
+            else:
+                report.warn_gravely(_never_drawn(source, info))
+            report.warnings += _alike(info)
+        report.warnings += [_left_out(name, count) for name, count in sorted(info.left_out.items())]
+        report.warnings += _links_out(source, info)
+        bad = _count_bad(info)
+        folder = os.path.join(source.index_dir, "problems")
+        if bad and fail:
+            raise DataError(_first_problem(info, bad, folder))
+        if bad:
+            report.ok, report.incomplete = False, True
+            told = plural(bad, "bad row or file", "bad rows or files")
+            report.warnings.append(f"{told} left out, listed in {folder}")
+    gone = [name for number, name in enumerate(job.classes if job.maps else ())
+            if not any(number in classes.lut for classes in job.maps)]
+    report.warn_gravely([f"class {name!r} has no object in the source any more; it keeps its number "
+                         f"{job.classes.index(name)}, and a build into a new folder drops it" for name in gone])
+    report.warnings += [note for info in infos for note in info.document.get("notes", ())]
+    for source, classes in zip(job.sources, job.maps, strict=False):
+        for name in (name for name in classes.lacking if name not in gone):
+            report.warn_gravely([f"source {source.spec.name} has no class for {name!r}: such objects in its images are "
+                                 "not labelled, and a trainer takes them for background"])
+    return report
+
+
+def _totals(job: Job, infos: Sequence[IndexInfo]) -> dict[str, Any]:
+    if not job.several:
+        return infos[0].totals
+    return {s.spec.name: info.totals for s, info in zip(job.sources, infos, strict=True)}
+
+
+def _unlisted(source: SourceJob, info: IndexInfo) -> list[str]:
+    """Classes of a source that its names file leaves out: their objects are other classes."""
+    assert source.file_names is not None
+    counts: dict[str, int] = {}
+    for totals in info.totals.values():
+        for name, count in totals["objects"].items():
+            if name not in source.file_names.names:
+                counts[name] = counts.get(name, 0) + count
+    told = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items()))
+    known = {name for totals in info.totals.values() for name in totals["objects"]}
+    if counts and not known & set(source.file_names.names):
+        raise ConfigError(f"{source.source.names}: none of its names is a class of the source {source.spec.name}: "
+                          f"{_some(source.file_names.names)} against {_some(sorted(counts))}; correct the list")
+    return [f"{source.source.names} leaves out classes of the source {source.spec.name}: {told}"] if counts else []
+
+
+def _count_bad(info: IndexInfo) -> int:
+    return sum(sum(t["problems"].values()) for t in info.totals.values()) + len(info.odd)
+
+
+def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
+    """The sentence for the first bad row in order of keys, with the number of all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if info.odd:
+        path, reason = info.odd[0]
+        first = f"{path}: {storage.ODD[reason]}"
+    else:
+        tables = [pq.read_table(os.path.join(folder, part_name(b))) for b in range(info.buckets)]
+        table = pa.concat_tables(tables).sort_by([("key", "ascending"), ("line", "ascending")])
+        row = table.slice(0, 1).to_pylist()[0]
+        first = f"{row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
+    more = f" ({plural(bad - 1, 'more bad row or file', 'more bad rows or files')}, all listed in {folder})" \
+        if bad > 1 else ""
+    return f"{first}{more}; correct it, or leave such rows out and count them with --set on_error=skip"
+
+
+def count_beyond(source: SourceJob, info: IndexInfo) -> int:
+    """Rows of a class that the names YAML does not have; none where rows carry the names of their classes."""
+    if source.named:
+        return 0
+    assert source.names is not None
+    limit = len(source.names.names)
+    return int(sum(n for t in info.totals.values() for i, n in t["objects"].items() if int(i) >= limit))
+
+
+def _first_beyond(source: SourceJob, info: IndexInfo, rows: int) -> str:
+    assert source.names is not None
+    first = rows_beyond(source, info).slice(0, 1).to_pylist()[0]
+    return (f"{first['path']}:{first['line']}: class {first['class_id']} is not in {source.source.names}, which has "
+            f"the classes 0 to {len(source.names.names) - 1} ({plural(rows, 'such row')}); is it the YAML of this "
+            "collection? Correct it, or leave such rows out and count them with --set on_error=skip")
+
+
+def rows_beyond(source: SourceJob, info: IndexInfo) -> pa.Table:
+    """Rows of a class that the names YAML does not have: key, path, line and class_id, in order."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    assert source.names is not None
+    places = [os.path.join(source.index_dir, "annotations", part_name(bucket)) for bucket in range(info.buckets)]
+    beyond = [("class_id", ">=", len(source.names.names))]
+    parts = [pq.read_table(place, columns=["key", "line", "class_id"], filters=beyond) for place in places]
+    table = pa.concat_tables(parts).sort_by([("key", "ascending"), ("line", "ascending")])
+    paths = [_label_of(source, key) for key in table["key"].to_pylist()]
+    return table.append_column("path", pa.array(paths, pa.string()))
+
+
+def _label_of(source: SourceJob, key: str) -> str:
+    """The label file of an image's key, as the user knows it."""
+    path = key.split("/", 1)[1]
+    for split in source.spec.splits:
+        if path.startswith(split.folder + "/"):
+            suffix = formats.load(source.spec.format).SUFFIX
+            return storage.locate(split.labels).join(path[len(split.folder) + 1 :] + suffix)
+    return path

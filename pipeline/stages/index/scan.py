@@ -1,0 +1,100 @@
+"""What a source holds now: its listings, compared with those of the index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline import formats, storage
+from pipeline.images.header import IMAGE_SUFFIXES
+from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS, IndexSpec
+from pipeline.runtime.engine import Engine
+from pipeline.storage import Listing
+
+
+@dataclass
+class Scan:
+    """Listings of every split: labels, and images where the split has them."""
+
+    splits: list[tuple[Listing, Listing | None]]
+    with_stats: bool
+
+    def digest(self, spec: IndexSpec) -> str | None:
+        """Equal digests mean an unchanged source; None while a file is too young to tell."""
+        import xxhash
+
+        settled = all(listing.settled for pair in self.splits for listing in pair if listing is not None)
+        if not self.with_stats or not settled:
+            return None
+        state = xxhash.xxh3_128(spec.digest().encode())
+        for labels, images in self.splits:
+            state.update(labels.digest())
+            state.update(images.digest() if images else b"")
+        return str(state.hexdigest())
+
+    @property
+    def files(self) -> int:
+        """Files listed, labels and images."""
+        return sum(labels.count + (images.count if images else 0) for labels, images in self.splits)
+
+    @property
+    def images(self) -> int:
+        """Images, roughly: the more of label files and image files in each split."""
+        return sum(max(labels.count, images.count if images else 0) for labels, images in self.splits)
+
+    @property
+    def label_files(self) -> int:
+        """Label files listed."""
+        return sum(labels.count for labels, _ in self.splits)
+
+
+def scan_source(
+    spec: IndexSpec, *, with_stats: bool, keep: str | None = None,
+    engine: Engine | None = None, meanwhile: Callable[[], None] | None = None,
+) -> Scan:
+    """List the source. With an `engine` in a helper process, while this one does `meanwhile`.
+
+    `with_stats` asks for size and times of the label files; where all of them are read anyway, that is not needed.
+    `keep` is as in `storage.locate`.
+    """
+    format_ = formats.load(spec.format)
+    with_stats = with_stats or format_.WHOLE  # those are few files
+    jobs: list[tuple[str, frozenset[str] | None, bool]] = []
+    for split in spec.splits:
+        if format_.WHOLE:
+            jobs.append(("\0".join(filter(None, (split.labels, split.captions))), None, True))
+        else:
+            jobs.append((split.labels, frozenset({format_.SUFFIX}), with_stats))
+        if split.images is not None and split.suffix is None:
+            # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred. But where
+            # the size of an image decides about rows, a changed one must be seen.
+            jobs.append((split.images, frozenset(IMAGE_SUFFIXES), format_.SIZED))
+    if engine is None:
+        listings = _list_all(jobs, keep)
+    else:
+        result = engine.background(_list_all, jobs, keep)
+        if meanwhile is not None:
+            meanwhile()
+        listings = result()
+    for listing in listings:
+        listing.leave_out(LEFT_OUT_FOLDERS, LEFT_OUT_FILES)
+    found = iter(listings)
+    pairs = [(next(found), next(found) if split.images is not None and split.suffix is None else None)
+             for split in spec.splits]
+    for _, images in pairs if format_.SIZED else ():
+        if images is not None:
+            images.forget_links()
+    return Scan(pairs, with_stats)
+
+
+def _list_all(jobs: list[tuple[str, frozenset[str] | None, bool]], keep: str | None) -> list[Listing]:
+    """Listings of folders; of single files, joined by NUL, where there are no suffixes to look for."""
+    found = []
+    for path, suffixes, stats in jobs:
+        if suffixes is None:
+            found.append(storage.locate("/").listing_of([one.removeprefix("/") for one in path.split("\0")]))
+            continue
+        place = storage.locate(path, keep)
+        # Elsewhere than in a folder sizes come along, and batches of label files are cut by them.
+        found.append(place.listing(suffixes, with_stats=stats or (len(suffixes) == 1 and place.local is None)))
+    return found

@@ -1,0 +1,152 @@
+"""Stage 1: source to index. Lists the source, deals its files to buckets, and makes each bucket's tables.
+
+An index is a folder of four tables (`files`, `images`, `annotations`, `problems`, see `schema`), one Parquet file a
+bucket, and `index.json`. A bucket's `files` part is written last and carries what made it, so that a killed run loses
+only the buckets under way. An existing bucket re-reads only label files whose fingerprint changed.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from pipeline import formats, storage
+from pipeline.config.class_names import NO_CLASS
+from pipeline.job.spec import IndexSpec
+from pipeline.runtime.engine import Engine
+from pipeline.runtime.progress import Progress
+from pipeline.stages.index.buckets import Dealt, bucket_count
+from pipeline.stages.index.reader import TABLES, IndexInfo
+from pipeline.tables.counts import add_counts
+from pipeline.tables.schema import part_name
+
+if TYPE_CHECKING:
+    from pipeline.stages.index.bucket import BucketDone
+    from pipeline.stages.index.scan import Scan
+    from pipeline.stages.index.single_file import Whole
+
+
+def update(
+    spec: IndexSpec, directory: str, found: Scan, *, buckets: int | str, engine: Engine, progress: Progress,
+    keep: str | None = None, meanwhile: Callable[[], None] | None = None,
+) -> IndexInfo:
+    """Bring the index at `directory` up to date with `found`; returns what `index.json` then says.
+
+    `meanwhile` is done in this process while helpers, if any, are at work.
+    """
+    import numpy as np
+
+    from pipeline.stages.index.buckets import add_stats, deal
+
+    existing = IndexInfo.read(directory)
+    digest, spec_digest = found.digest(spec), spec.digest()
+    usable = existing is not None and existing.spec_digest == spec_digest
+    whole = None
+    images = found.images
+    if formats.load(spec.format).WHOLE:
+        from pipeline.stages.index.single_file import Whole
+
+        same = existing is not None and usable and digest is not None and existing.source_digest == digest
+        whole = Whole(spec, digest, existing.document if same and existing else None,
+                      [pictures for _, pictures in found.splits])
+        images = whole.images
+    count = bucket_count(buckets, images, existing.buckets if existing and usable else None)
+    if (existing and usable and existing.buckets == count and digest is not None
+            and existing.source_digest == digest and _is_whole(directory, count)):
+        return existing
+    if whole is not None:
+        return _update_whole(whole, directory, found, count, engine, progress, keep, meanwhile)
+    # Where most of the index stands, few files are read, and processes are not worth their start.
+    changed = found.label_files if not usable else 0
+    payloads, order = deal(spec, found, count)
+    function = functools.partial(index_bucket, spec, directory, count, keep)
+    _drop_foreign_parts(directory, count)
+    summaries: dict[int, dict[str, Any]] = {}
+    stats = np.zeros((found.files, 4), np.int64)
+    with progress.stage("index", found.label_files) as step:
+        tasks = [(bucket, payload) for bucket, payload in enumerate(payloads)]
+        for done in engine.map(function, tasks, files=changed, first=meanwhile):
+            summaries[done.bucket] = done.summary
+            stats[order[done.bucket]] = np.frombuffer(done.stats, np.int64).reshape(-1, 4)
+            step.add(done.files)
+    if not found.with_stats:
+        add_stats(found, stats)
+        digest = found.digest(spec)
+    totals = _sum(summaries)
+    names = _names(totals) if formats.load(spec.format).NAMED else None
+    return _finish(IndexInfo(asdict(spec), spec_digest, count, digest, totals, names), directory, found)
+
+
+def _sum(summaries: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+    totals: dict[str, Any] = {}
+    for bucket in sorted(summaries):
+        add_counts(totals, summaries[bucket])
+    return totals
+
+
+def _update_whole(
+    whole: Whole, directory: str, found: Scan, count: int, engine: Engine, progress: Progress, keep: str | None,
+    meanwhile: Callable[[], None] | None,
+) -> IndexInfo:
+    """`update` for a format of which one file holds all labels of a split."""
+    spec = whole.spec
+    _drop_foreign_parts(directory, count)
+    with progress.stage("index", whole.images, "images") as step:
+        tasks = list(enumerate(whole.deal(count)))
+        function = functools.partial(whole.index_bucket(), directory, count, keep)
+        summaries = {}
+        for done in engine.map(function, tasks, files=whole.annotations, first=meanwhile):
+            summaries[done.bucket] = done.summary
+            step.add(done.files)
+    totals = _sum(summaries)
+    info = IndexInfo(asdict(spec), spec.digest(), count, found.digest(spec), totals, whole.names, whole.document)
+    return _finish(info, directory, found)
+
+
+def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
+    """Write ``index.json``, the last of all."""
+    info.odd = [[storage.locate(listing.folder).join(path), reason]
+                for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
+    for pair in found.splits:
+        for listing in pair:
+            if listing is not None:
+                add_counts(info.left_out, listing.left_out)
+    info.links = [(listing.folder, home, count, name) for pair in found.splits for listing in pair
+                  if listing is not None for home, (count, name) in sorted(listing.links.items())]
+    content = sum(counts.pop("content", 0) for counts in info.totals.values())
+    info.content = info.document.get("content", f"{content % 2**64:016x}")
+    text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
+    place = storage.locate(directory)
+    place.sync()  # what index.json vouches for must outlive a power cut
+    place.write("index.json", text.encode())
+    return info
+
+
+def _names(totals: dict[str, Any]) -> dict[str, Any]:
+    """The names of classes that rows carry, sorted; what only lines and points are called is no class."""
+    return {"names": sorted({name for counts in totals.values() for name in counts.get("drawn", ())} - set(NO_CLASS))}
+
+
+def _is_whole(directory: str, buckets: int) -> bool:
+    parts = {part_name(b) for b in range(buckets)}
+    return all(storage.locate(directory).names(table) >= parts for table in TABLES)
+
+
+def _drop_foreign_parts(directory: str, buckets: int) -> None:
+    """Parts beyond the last bucket are of an older count: they must not be read as part of a table."""
+    keep = {part_name(b) for b in range(buckets)}
+    for table in TABLES:
+        place = storage.locate(directory).own(table)
+        place.delete_many(sorted(place.names() - keep))
+
+
+def index_bucket(
+    spec: IndexSpec, directory: str, buckets: int, keep: str | None, bucket: int, payload: Dealt
+) -> BucketDone:
+    """Make or update one bucket; `keep` is as in `storage.locate`."""
+    from pipeline.stages.index.bucket import BucketIndexer
+
+    return BucketIndexer(spec, directory, buckets, bucket, keep).run(payload)

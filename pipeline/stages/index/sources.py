@@ -1,0 +1,212 @@
+"""From a job to indexes that are up to date, and what is wrong with the sources."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from pipeline import formats, storage
+from pipeline.config.class_names import NO_CLASS, Names
+from pipeline.errors import DataError, LockError
+from pipeline.humanize import plural
+from pipeline.job.job import Job, SourceJob
+from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS
+from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine
+from pipeline.runtime.progress import Progress
+from pipeline.stages.index.problems import source_report
+from pipeline.stages.index.reader import IndexInfo, has_parts
+from pipeline.stages.index.scan import Scan, scan_source
+from pipeline.stages.index.source import update
+from pipeline.target.manifest import FOLDER, LOCK, TargetState
+
+
+@contextmanager
+def index_lock(job: Job) -> Iterator[None]:
+    """Hold the indexes of all sources."""
+    with ExitStack() as held:
+        for source in job.sources:
+            path = os.path.relpath(source.index_dir, job.workdir)
+            place = job.work
+            held.enter_context(place.lock(f"{path}.lock", f"the index {source.index_dir}"))
+            place.own(path).drop_temporaries()
+        _drop_temporaries(job)
+        yield
+
+
+def _drop_temporaries(job: Job) -> None:
+    """Clear what killed runs had under way in the workdir: of this job's plan all, of what others use what is old."""
+    place = job.work
+    plan = os.path.relpath(job.plan_dir, job.workdir)
+    for end in ("", ".touched", ".archive", ".records", ".splits"):
+        place.own(f"{plan}{end}").drop_temporaries()
+    for folder in ("plans", "members", "splits"):
+        place.own(folder).drop_temporaries(shared=True)
+
+
+def scan(job: Job, engine: Engine | None, progress: Progress, meanwhile: Callable[[], None]) -> list[Scan]:
+    """List the sources: in a helper process while this one imports what the next stages need, or right here.
+
+    Without any part of an index every label file is read, and its stats come with that: then only names are listed.
+    """
+    _subsets(job)
+    if engine is not None and any(_many_files(job, source) for source in job.sources):
+        engine.warm_up()
+    found = []
+    with progress.stage("list", 0):
+        for number, source in enumerate(job.sources):
+            if engine is None:
+                found.append(scan_source(source.spec, with_stats=True, keep=job.workdir))
+            elif not has_parts(source.index_dir):
+                found.append(scan_source(source.spec, with_stats=False, keep=job.workdir))
+            else:
+                first = meanwhile if not number else None
+                found.append(scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine, meanwhile=first))
+    return found
+
+
+def _many_files(job: Job, source: SourceJob) -> bool:
+    """Whether this run is likely to read or write more files than this process does alone: a guess from the index."""
+    info = IndexInfo.read(source.index_dir)
+    if info is None or not job.maps:
+        return True
+    classes = job.maps[job.sources.index(source)]
+    wanted = set(classes.wanted_names) if source.named else {str(i) for i in classes.wanted_ids}
+    counts = [n for split in info.totals.values() for i, n in split["class_images"].items() if i in wanted]
+    return int(sum(counts)) > FILES_WORTH_HELPERS
+
+
+def import_for_index() -> None:
+    """Import what the index stage needs: done while a helper lists or reads."""
+    import dask.delayed
+    import pyarrow.parquet
+
+    assert dask.delayed
+    assert pyarrow.parquet
+
+
+def import_for_plan() -> None:
+    """Import what the selection needs: done while a helper lists or reads."""
+    import dask.dataframe
+
+    assert dask.dataframe
+
+
+def update_index(
+    job: Job, engine: Engine, progress: Progress, found: Sequence[Scan], meanwhile: Callable[[], None]
+) -> tuple[Job, list[IndexInfo]]:
+    """Bring the indexes of the job's sources up to date, see `index.update`; the job then knows all names."""
+    infos = []
+    subsets = _subsets(job)
+    for number, (source, listed) in enumerate(zip(job.sources, found, strict=True)):
+        first = meanwhile if not number else None
+        infos.append(update(source.spec, source.index_dir, listed, buckets=job.config.index.buckets,
+                                  engine=engine, progress=progress, keep=job.workdir, meanwhile=first))
+    if (place := next((p for p, made in _subsets(job).items() if subsets.get(p) != made), None)) is not None:
+        raise DataError(f"{place}: is a subset that was built anew while it was read as a source; run again")
+    named = [names_of(info) for info in infos]
+    for source, names in zip(job.sources, named, strict=True):
+        if source.names is None and names is not None and not names.names:
+            source_report(job, infos)  # what is bad in its label files is the better thing to tell
+            raise DataError(f"source {source.spec.name}: no label file has an object of a class; correct source.root "
+                            "or source.splits")
+    return job.with_names(named), infos
+
+
+def _subsets(job: Job) -> dict[str, Any]:
+    """The sources that are subsets of coco-diy themselves, and what each was last made as.
+
+    Raises `LockError` where a run is changing one, `DataError` where one did not end: such labels have two meanings.
+    """
+    roots = {source.source.root for source in job.sources if source.source.root is not None}
+    for source in job.sources:
+        for url in (u for split in source.spec.splits for u in (split.labels, split.images) if u is not None):
+            roots |= {os.path.dirname(url), os.path.dirname(os.path.dirname(url))}
+    found = {}
+    for root in sorted(roots):
+        if "::" in root or root.startswith(storage.WEB_SCHEMES):  # nobody builds there
+            continue
+        place = storage.locate(root)
+        if not any(place.exist_many([f"{FOLDER}/intent.json", f"{FOLDER}/manifest.json"])):
+            continue
+        state = TargetState(place)
+        if holder := place.lock_holder(LOCK):
+            raise LockError(f"{place.url}: is a source, and a subset that is being built by {holder}; wait for it")
+        if state.intent is not None:
+            raise DataError(f"{place.url}: is a source, and a subset whose build did not end; run that build again "
+                            "first")
+        found[place.url] = state.base
+    return found
+
+
+def names_of(info: IndexInfo | None) -> Names | None:
+    """The names that a source gives its classes itself, as its index has them."""
+    if info is None or info.names is None:
+        return None
+    data = dict(info.names)
+    return Names(
+        tuple(data["names"]),
+        tuple(data["kpt_shape"]) if data.get("kpt_shape") else None,
+        tuple(data["flip_idx"]) if data.get("flip_idx") else None,
+        {int(k): tuple(v) for k, v in data.get("kpt_names", {}).items()},
+    )
+
+
+def source_digest(digests: Sequence[str | None]) -> str | None:
+    """One digest of the listings of all sources; None while that of one is not certain."""
+    if any(digest is None for digest in digests):
+        return None
+    return "+".join(str(digest) for digest in digests)
+
+
+def _links_out(source: SourceJob, info: IndexInfo) -> list[str]:
+    """What is to be said of links that lead out of a source; raises `DataError` where they are to be refused."""
+    real = {folder: f"{os.path.realpath(storage.local_path(source.source.root or folder))}/"
+            for folder, *_ in info.links}
+    found = [(count, os.path.join(folder, name)) for folder, home, count, name in info.links
+             if not f"{home}/".startswith(real[folder])]
+    if not found:
+        return []
+    path, more = found[0][1], sum(count for count, _ in found) - 1
+    others = f" (and {more:,} more)" if more else ""
+    if source.source.links == "refuse":
+        raise DataError(f"{path}: is a link that leads out of the source{others}; remove it, or set source.links to "
+                        "follow")
+    return [f"{path}: is a link that leads out of the source{others}: the file there is taken; source.links: refuse "
+            "stops instead"]
+
+
+def _left_out(name: str, count: int) -> str:
+    """What is told of files that no data set has."""
+    if name in LEFT_OUT_FILES:
+        return f"{plural(count, 'file')} called {name} left out: {LEFT_OUT_FILES[name]}"
+    return f"{plural(count, 'file')} in folders called {name} left out: {LEFT_OUT_FOLDERS[name]}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
+
+
+def _never_drawn(source: SourceJob, info: IndexInfo) -> list[str]:
+    """Names that are no classes, because nothing with an area has them: lines and points, or all outside."""
+    if formats.load(source.spec.format).WHOLE:
+        return []
+    counts: dict[str, int] = {}
+    for totals in info.totals.values():
+        for name, count in totals["objects"].items():
+            counts[name] = counts.get(name, 0) + count
+    drawn = {name for totals in info.totals.values() for name in totals.get("drawn", ())}
+    rest = {name: count for name, count in counts.items() if name not in drawn and name not in NO_CLASS}
+    told = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(rest.items()))
+    return [f"labels of lines, points or objects outside of their image alone are no classes: {told}"] if rest else []
+
+
+def _alike(info: IndexInfo) -> list[str]:
+    """Names that differ in case alone: likely one class, which nobody but the user can know."""
+    groups: dict[str, list[str]] = {}
+    for name in (info.names or {}).get("names", ()):
+        groups.setdefault(name.casefold(), []).append(name)
+    return [f"classes {' and '.join(map(repr, names))} differ in case alone; make one of them with "
+            f"`classes: [{{name: {names[-1]}, from: [{', '.join(names)}]}}]`"
+            for names in groups.values() if len(names) > 1]

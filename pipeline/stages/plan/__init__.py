@@ -1,0 +1,1 @@
+"""From a selection to one row a file: write, copy, keep or delete."""

@@ -1,0 +1,188 @@
+"""Which images are no backgrounds, whatever their own label file says.
+
+One folder of images may serve several splits or sources: what one of them labels is no background of another, and an
+image that nobody labels is a background once. Nor is an image a background whose label file holds anything that could
+not be read, for that may be an object of a wanted class. What is found out is kept beside the plan, a table a bucket.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline import formats, storage
+from pipeline.humanize import plural
+from pipeline.job.job import Job, SourceJob, is_below
+from pipeline.job.spec import SplitSpec
+from pipeline.stages.index.problems import count_beyond, rows_beyond
+from pipeline.stages.index.reader import IndexInfo
+from pipeline.tables.schema import SPLITS, part_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Counted words: another split or source labels the image; its own label file holds something that was left out.
+ELSEWHERE, UNREAD = "elsewhere", "unread"
+
+
+@dataclass
+class Images:
+    """What is known of images beyond their own bucket.
+
+    `never` has the counted word of each image that is no background, by its key; `doubled` the keys of each image file
+    that several label files, splits or sources label.
+    """
+
+    never: dict[str, str] = field(default_factory=dict)
+    doubled: list[list[str]] = field(default_factory=list)
+
+
+def look_through(job: Job, infos: Sequence[IndexInfo]) -> Images:
+    """Find the images that several label files share and, where backgrounds are wanted, those that are none."""
+    found = Images()
+    wanted = job.config.select.backgrounds != "none"
+    if wanted:
+        for source, info in zip(job.sources, infos, strict=True):
+            found.never.update(dict.fromkeys(_unread(source, info), UNREAD))
+    for keys, labelled in _shared(job, infos):
+        if len(labelled) > 1:
+            found.doubled.append(labelled)
+        if wanted:
+            others = [key for key in keys if key not in labelled]
+            found.never.update(dict.fromkeys(others if labelled else others[1:], ELSEWHERE))
+    found.doubled.sort()
+    return found
+
+
+def keep(found: Images, folder: str, buckets: int) -> str | None:
+    """Write what `found` says of backgrounds to `folder`, a table a bucket; None where there is nothing to say."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    place = storage.locate(folder)
+    place.delete_many(sorted(place.names()))
+    if not found.never:
+        return None
+    of_bucket: list[list[str]] = [[] for _ in range(buckets)]
+    for key in found.never:
+        of_bucket[zlib.crc32(key.encode()) % buckets].append(key)
+    for bucket, keys in enumerate(of_bucket):
+        table = pa.table({"key": pa.array(keys, pa.string()),
+                          "reason": pa.array([found.never[key] for key in keys], pa.string())})
+        storage.replace_with(os.path.join(folder, part_name(bucket)), functools.partial(pq.write_table, table))
+    return folder
+
+
+def never_of(folder: str | None, bucket: int) -> dict[str, pa.Array]:
+    """The keys of a bucket that are no backgrounds, by the counted word."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    if folder is None:
+        return {}
+    table = pq.read_table(os.path.join(folder, part_name(bucket)))
+    return {word: table["key"].filter(pc.equal(table["reason"], word)).combine_chunks()
+            for word in (ELSEWHERE, UNREAD)}
+
+
+def doubled_warning(doubled: Sequence[Sequence[str]]) -> list[str]:
+    """The sentence for images that the subset has several times, if there are any."""
+    if not doubled:
+        return []
+    shown = "; ".join(" and ".join(keys) for keys in doubled[:3])
+    more = "; …" if len(doubled) > 3 else ""
+    return [f"{plural(len(doubled), 'image file is', 'image files are')} labelled in several places, and the subset "
+            f"has a copy of each ({shown}{more}); a trainer that trains and validates on one image measures too much: "
+            "remove all but one"]
+
+
+def _unread(source: SourceJob, info: IndexInfo) -> Iterator[str]:
+    """Keys of images whose label file, or some of it, was left out."""
+    import pyarrow.parquet as pq
+
+    if any(counts["problems"] for counts in info.totals.values()):
+        for bucket in range(info.buckets):
+            path = os.path.join(source.index_dir, "problems", part_name(bucket))
+            yield from pq.read_table(path, columns=["key"])["key"].to_pylist()
+    if count_beyond(source, info):
+        yield from rows_beyond(source, info)["key"].to_pylist()
+    for split in source.spec.splits if not formats.load(source.spec.format).WHOLE else ():
+        place = storage.locate(split.labels)
+        for path, _ in info.odd:
+            name = place.name_of(path)
+            if path == place.join(name):
+                yield source.spec.prefix(split) + name.rpartition(".")[0]
+
+
+def _shared(job: Job, infos: Sequence[IndexInfo]) -> Iterator[tuple[list[str], list[str]]]:
+    """The keys of each image file that has several, by split, and those of them that have a label file."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = [_images(source, info, split) for source, info, split in _overlapping(job, infos)]
+    if not parts:
+        return
+    table = pa.concat_tables(parts)
+    counts = table["path"].value_counts()
+    several = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    table = table.filter(pc.is_in(table["path"], several)).sort_by(
+        [("path", "ascending"), ("rank", "ascending"), ("key", "ascending")])
+    columns = zip(*(table[name].to_pylist() for name in ("path", "key", "labelled")), strict=True)
+    for _, rows in itertools.groupby(columns, key=lambda row: row[0]):
+        group = list(rows)
+        yield [key for _, key, _ in group], [key for _, key, labelled in group if labelled]
+
+
+def _overlapping(job: Job, infos: Sequence[IndexInfo]) -> list[tuple[SourceJob, IndexInfo, SplitSpec]]:
+    """The splits that may have images in common with another, or several label files for one image."""
+    everywhere = [(source, info, split) for source, info in zip(job.sources, infos, strict=True)
+                  for split in source.spec.splits if split.images is not None]
+    found = [one for number, one in enumerate(everywhere)
+             if any(_overlap(one[2], other[2]) for n, other in enumerate(everywhere) if n != number)]
+    return found + [one for one in everywhere if one not in found and _borrows(one[0], one[1])]
+
+
+def _overlap(one: SplitSpec, other: SplitSpec) -> bool:
+    assert one.images is not None
+    assert other.images is not None
+    a, b = storage.locate(one.images), storage.locate(other.images)
+    return storage.same_place(a.url, b.url) or is_below(a, b) or is_below(b, a)
+
+
+def _borrows(source: SourceJob, info: IndexInfo) -> bool:
+    """Whether label files of the source say themselves where their image is: then two may say the same."""
+    import pyarrow.parquet as pq
+
+    for bucket in range(info.buckets):
+        facts = pq.read_metadata(os.path.join(source.index_dir, "images", part_name(bucket)))
+        column = facts.schema.names.index("image_said")
+        for group in range(facts.num_row_groups):
+            told = facts.row_group(group).column(column).statistics
+            if told is None or told.null_count < facts.row_group(group).num_rows:
+                return True
+    return False
+
+
+def _images(source: SourceJob, info: IndexInfo, split: SplitSpec) -> pa.Table:
+    """Path (as it is on the disk), key, and whether there is a label file, of each image of a split."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    assert split.images is not None
+    place = storage.locate(split.images)
+    before, after = place.join("\0").split("\0") if place.local is None else (f"{os.path.realpath(place.local)}/", "")
+    tables = []
+    for bucket in range(info.buckets):
+        path = os.path.join(source.index_dir, "images", part_name(bucket))
+        rows = pq.read_table(path, columns=["key", "split", "image_path", "label_path"])
+        tables.append(rows.filter(pc.and_(pc.equal(rows["split"], split.split), rows["image_path"].is_valid())))
+    rows = pa.concat_tables(tables)
+    paths = pc.binary_join_element_wise(before, rows["image_path"], after, "")
+    rank = pa.array([SPLITS.index(split.split)] * rows.num_rows, pa.int32())
+    return pa.table({"path": paths, "rank": rank, "key": rows["key"], "labelled": rows["label_path"].is_valid()})

@@ -1,0 +1,117 @@
+"""What was left out, where and why, and the numbers that must add up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline import formats, storage
+from pipeline.job.job import Job, SourceJob
+from pipeline.job.recipe import told_config
+from pipeline.stages.index.problems import count_beyond, rows_beyond
+from pipeline.stages.index.reader import IndexInfo
+from pipeline.tables import schema
+from pipeline.tables.schema import part_name
+from pipeline.version import __version__
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def problem_table(job: Job, infos: Sequence[IndexInfo], images: list[list[Any]]) -> pa.Table:
+    """Every row, file and image that could not be taken, as `schema.problems`: by file and line.
+
+    `images` are key, reason, path and detail of the images that are wanted and cannot be had.
+    """
+    import pyarrow as pa
+
+    parts = [part for source, info in zip(job.sources, infos, strict=True) for part in _of_source(job, source, info)]
+    told = [{"key": key, "path": path, "line": None, "reason": reason, "detail": detail, "rows": 0}
+            for key, reason, path, detail in images]
+    table = pa.concat_tables([*parts, pa.Table.from_pylist(told, schema.problems())])
+    return table.sort_by([("path", "ascending"), ("line", "ascending")]).combine_chunks()
+
+
+def _of_source(job: Job, source: SourceJob, info: IndexInfo) -> list[pa.Table]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = os.path.join(source.index_dir, "problems")
+    parts = [pq.read_table(os.path.join(folder, part_name(b))).cast(schema.problems()) for b in range(info.buckets)]
+    told = [{"key": "", "path": path, "line": None, "reason": reason, "detail": storage.ODD[reason], "rows": 0}
+            for path, reason in info.odd]
+    if job.config.on_error == "skip" and count_beyond(source, info):
+        told += [{"key": row["key"], "path": row["path"], "line": row["line"], "reason": "unknown_class", "rows": 1,
+                  "detail": f"class {row['class_id']} is not in {source.source.names}"}
+                 for row in rows_beyond(source, info).to_pylist()]
+    return [*parts, pa.Table.from_pylist(told, schema.problems())]
+
+
+def told(table: pa.Table, where: str) -> dict[str, Any]:
+    """`table` (`schema.problems`) as a report has it: counts by reason, the file that holds it, and every row."""
+    rows = table.select(["path", "line", "reason", "detail"]).to_pylist()
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row["reason"]] = counts.get(row["reason"], 0) + 1
+    return {"counts": dict(sorted(counts.items())), "table": where, "listed": rows}
+
+
+def read_table(place: storage.Location, path: str) -> pa.Table:
+    """The table of problems at `path` of `place`; empty where there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = place.read(path)
+    return schema.problems().empty_table() if data is None else pq.read_table(pa.BufferReader(data), use_threads=False)
+
+
+def row_balance(job: Job, infos: Sequence[IndexInfo], planned: dict[str, int]) -> dict[str, int]:
+    """Where the sources' rows went; `source` is the sum of the others. `planned` are the counts of the plan."""
+    totals = [t for info in infos for t in info.totals.values()]
+    good, bad = sum(t["rows"] for t in totals), sum(t["bad_rows"] for t in totals)
+    beyond = sum(count_beyond(source, info) for source, info in zip(job.sources, infos, strict=True))
+    rest = good - sum(planned.values()) - beyond
+    return {"source": good + bad, **planned, "other_classes": rest, "unknown_class": beyond, "bad": bad}
+
+
+def image_balance(infos: Sequence[IndexInfo], planned: dict[str, int]) -> dict[str, int]:
+    """Where the sources' images went (whatever has a label file or an image); `source` is the sum of the others."""
+    totals = [t for info in infos for t in info.totals.values()]
+    return {"source": sum(t["images"] + t["no_image"] for t in totals), **planned}
+
+
+def taken_away(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Whole classes and splits that were in the target by its report `before`, and have nothing in that of `now`."""
+    found = []
+    for split, counts in before["subset"].items():
+        if counts["images"] and split in now["subset"] and not now["subset"][split]["images"]:
+            found.append(f"split {split} had {counts['images']:,} images in the target, and has none now")
+    for name in before["classes"]:
+        had, has = (sum(split["objects"].get(name, 0) for split in r["subset"].values()) for r in (before, now))
+        if had and not has and name in now["classes"]:
+            found.append(f"class {name!r} had {had:,} objects in the target, and has none now")
+    return found
+
+
+def record_facts(job: Job, infos: Sequence[IndexInfo], totals: dict[str, Any]) -> dict[str, Any]:
+    """What the record of a subset says: all that made it, and nothing of when, where or by how many."""
+    return {
+        "tool": f"coco-diy {__version__}",
+        "fingerprint": "+".join(str(info.content) for info in infos),
+        "label_files": sum(_label_files(info) for info in infos),
+        "classes": [{"name": name, "from": list(dict.fromkeys(
+            old for m in job.maps for old, new in zip(m.source, m.lut, strict=True) if new == number))}
+            for number, name in enumerate(job.classes)],
+        "subset": {s: totals["subset"][s] for s in ("train", "val", "test") if s in totals["subset"]},
+        "rows": row_balance(job, infos, totals["rows"]),
+        "images": image_balance(infos, totals["images"]),
+        "config": told_config(job),
+    }
+
+
+def _label_files(info: IndexInfo) -> int:
+    """How many label files there are; of a format of which one file holds all labels of a split, those files."""
+    if formats.load(info.spec["format"]).WHOLE:
+        return sum(1 + (split["captions"] is not None) for split in info.spec["splits"])
+    return sum(n for t in info.totals.values() for state, n in t["labels"].items() if state != "missing")

@@ -1,0 +1,190 @@
+"""Stage 3: the plan. Wanted files x manifest -> write, copy, keep or delete; pure.
+
+The plan is a value: the dry run, the resume point, the record and what a test asserts are this one table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline.tables import schema
+from pipeline.tables.schema import UNKNOWN, Action, Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.storage import Fingerprint
+
+
+def compare(wanted: pa.Table, manifest: pa.Table) -> pa.Table:
+    """What makes the target hold `wanted` (`schema.wanted`) where it holds `manifest`; returns `schema.plan`.
+
+    A file with the same digest is kept; any other is written or, if it is an image, copied; what the manifest has and
+    nobody wants is deleted. Rows: the wanted files in their order, then deletes in the manifest's.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    held = manifest["path"].combine_chunks()
+    position = pc.index_in(wanted["path"].combine_chunks(), held)
+    before = manifest["digest"].combine_chunks().take(position)
+    same = pc.fill_null(pc.equal(wanted["digest"].combine_chunks(), before), False)
+    images = pc.equal(wanted["kind"].combine_chunks(), Kind.IMAGE.value)
+    action = pc.if_else(same, Action.KEEP.value, pc.if_else(images, Action.COPY.value, Action.WRITE.value))
+    content = pc.if_else(same, pa.scalar(None, pa.binary()), wanted["content"].combine_chunks())
+    planned = wanted.set_column(wanted.schema.get_field_index("content"), "content", content)
+    planned = planned.append_column("action", action)
+    read_before = manifest["content_digest"].combine_chunks().take(position)
+    planned = planned.append_column("content_digest", pc.if_else(same, read_before, pa.scalar(None, pa.binary(16))))
+    gone = manifest.filter(pc.invert(pc.is_in(held, wanted["path"].combine_chunks())))
+    deletes = _fill(gone, {"action": Action.DELETE.value})
+    return pa.concat_tables([planned.select(schema.plan().names).cast(schema.plan()), deletes])
+
+
+def doubt(manifest: pa.Table, paths: frozenset[str]) -> pa.Table:
+    """`manifest` with the content of `paths` unknown."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    bad = pc.is_in(manifest["path"].combine_chunks(), pa.array(sorted(paths), pa.string()))
+    digest = pc.if_else(bad, pa.scalar(UNKNOWN, pa.binary(16)), manifest["digest"].combine_chunks())
+    return manifest.set_column(manifest.schema.get_field_index("digest"), schema.manifest().field("digest"), digest)
+
+
+#: Examples that are given with a count.
+_NAMES = 3
+
+
+class WholeFile(Protocol):
+    """A file that belongs to no image; `place` is where it lies ready if it is too large for `content`."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def digest(self) -> str:
+        """XXH3-128 of its bytes, in hex."""
+
+    @property
+    def content(self) -> bytes | None:
+        """Its bytes, if it is small."""
+
+    @property
+    def place(self) -> str | None:
+        """Path of the file as it was made, if it is large."""
+
+
+def meta_wanted(files: Mapping[str, WholeFile]) -> pa.Table:
+    """Files that belong to no image, by path, as `schema.wanted`."""
+    return _meta(schema.wanted(), [
+        {"path": path, "size": file.size, "digest": bytes.fromhex(file.digest), "content": file.content,
+         "source": file.place} for path, file in sorted(files.items())])
+
+
+def meta_held(files: Mapping[str, Mapping[str, Any]]) -> pa.Table:
+    """Those of the target, by path with `size` and `digest` (hex), as `schema.manifest`."""
+    return _meta(schema.manifest(), [
+        {"path": path, "size": file["size"], "digest": bytes.fromhex(file["digest"])}
+        for path, file in sorted(files.items())])
+
+
+def _meta(as_schema: pa.Schema, rows: Sequence[dict[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    filled = [{"kind": Kind.META.value, "key": "", "split": "", **row} for row in rows]
+    return pa.Table.from_pylist(filled, schema=as_schema).combine_chunks()
+
+
+def image_mark(images: str, found: Fingerprint, source: str) -> bytes:
+    """What decides whether an image at the target is still the right one: how it got there, and its source as it is.
+
+    Its XXH3-128 is the image's digest in plan and manifest.
+    """
+    unsettled = b"" if found.settled else str(time.time_ns()).encode()  # never the same again
+    return b"\0".join((images.encode(), found.mark, unsettled, source.encode() if images == "symlink" else b""))
+
+
+def losses(plan: pa.Table, manifest: pa.Table) -> dict[str, Any]:
+    """What `plan` takes from a target that holds `manifest`: counts of files, and the first paths.
+
+    ``lost`` files, those of ``images``, go, and no other file of their image and kind comes; ``replaced`` label files
+    get another content; ``total`` is what is there. ``moved`` images are in another split then, the first ``sides``
+    of them as (stem, before, after).
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    plan = plan.select(["path", "kind", "key", "split", "action"])  # contents are large, and not looked at
+    is_delete = pc.equal(plan["action"], Action.DELETE.value)
+    gone, total = plan.filter(is_delete), manifest.num_rows
+    found: dict[str, Any] = {"lost": 0, "images": 0, "replaced": 0, "total": total, "names": [],
+                             "moved": 0, "sides": []}
+    if gone.num_rows:
+        left = plan.filter(pc.invert(is_delete))
+        ids = [pc.binary_join_element_wise(side["kind"].combine_chunks(), side["key"].combine_chunks(), "/")
+               for side in (gone, left)]
+        position = pc.index_in(ids[0], ids[1])
+        lost = gone.filter(pc.is_null(position))
+        found["lost"], found["images"] = lost.num_rows, len(pc.unique(lost["key"]))
+        found["names"] = lost["path"].slice(0, _NAMES).to_pylist()
+        there = gone.filter(pc.is_valid(position))
+        after = left["split"].combine_chunks().take(position.drop_null())
+        sides = zip(there["key"].to_pylist(), there["split"].to_pylist(), after.to_pylist(), strict=True)
+        moved = sorted({(key.split("/", 2)[-1], a, b) for key, a, b in sides if a != b})
+        found["moved"], found["sides"] = len(moved), moved[:_NAMES]
+    write = plan.filter(pc.equal(plan["action"], Action.WRITE.value))["path"]
+    if manifest.num_rows and len(write):
+        known = manifest["path"].filter(pc.not_equal(manifest["digest"], pa.scalar(UNKNOWN, pa.binary(16))))
+        again = write.filter(pc.is_in(write, known.combine_chunks()))
+        found["replaced"] = len(again)
+        found["names"] = [*found["names"], *again.slice(0, _NAMES).to_pylist()][:_NAMES]
+    return found
+
+
+def as_manifest(plan: pa.Table, failed: set[str], digests: Mapping[str, bytes]) -> pa.Table:
+    """What the target holds once `plan` is carried out but for `failed`; returns `schema.manifest`.
+
+    Files that failed stay ours, with an unknown digest, so that the next run does them. `digests` are those of the
+    contents that were copied, by path.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    is_delete = pc.equal(plan["action"], Action.DELETE.value)
+    bad = pc.is_in(plan["path"], pa.array(sorted(failed), pa.string()))
+    held = plan.filter(pc.or_(pc.invert(is_delete), bad)).select(schema.manifest().names).combine_chunks()
+    if digests:
+        read = pa.array([digests.get(path) for path in held["path"].to_pylist()], pa.binary(16))
+        read = pc.coalesce(read, held["content_digest"].combine_chunks())
+        place = held.schema.get_field_index("content_digest")
+        held = held.set_column(place, schema.manifest().field("content_digest"), read)
+    return doubt(held, frozenset(failed)) if failed else held
+
+
+def summarise(plan: pa.Table) -> dict[str, dict[str, dict[str, int]]]:
+    """Files and bytes of a plan: action -> kind -> {"files": n, "bytes": n}."""
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    groups = plan.select(["action", "kind", "size"]).group_by(["action", "kind"])
+    for row in groups.aggregate([("size", "sum"), ([], "count_all")]).to_pylist():
+        by_kind = counts.setdefault(row["action"], {})
+        by_kind[row["kind"]] = {"files": row["count_all"], "bytes": row["size_sum"] or 0}
+    return counts
+
+
+def _fill(table: pa.Table, values: dict[str, Any]) -> pa.Table:
+    """`table` with all columns of `schema.plan`: its own, `values`, and nulls."""
+    import pyarrow as pa
+
+    columns = []
+    for field in schema.plan():
+        if field.name in values:
+            scalar = pa.scalar(values[field.name], pa.string())
+            columns.append(pa.repeat(scalar, table.num_rows))
+        elif field.name in table.column_names:
+            columns.append(table[field.name].combine_chunks().cast(field.type))
+        else:
+            columns.append(pa.nulls(table.num_rows, field.type))
+    return pa.Table.from_arrays(columns, schema=schema.plan())

@@ -1,0 +1,136 @@
+"""What a plan of a bucket needs to know of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline import exporters
+from pipeline.job.checks import keep_out_of_subsets
+from pipeline.job.job import Job
+from pipeline.stages.index.reader import IndexInfo
+from pipeline.stages.select.split_table import Dealing
+from pipeline.tables.schema import Task
+from pipeline.target.manifest import TargetState
+
+if TYPE_CHECKING:
+    from pipeline.config.class_map import ClassMap
+
+
+@dataclass(frozen=True)
+class PlannedSource:
+    """One source of a plan: its index, its class map, and whether its rows carry the names of their classes.
+
+    `prefix` is what all its keys begin with, `labels` where label files are, by what keys begin with. `mixed`: some of
+    its files have boxes and polygons.
+    """
+
+    prefix: str
+    index_dir: str
+    classes: ClassMap
+    named: bool
+    labels: dict[str, str]
+    mixed: bool = False
+
+
+@dataclass(frozen=True)
+class PlanContext:
+    """Everything that the plan of one bucket depends on, but its rows; sent to workers.
+
+    `origins` is where images come from, by what their keys begin with; where there are `several` sources, the first
+    part of the key is a folder at the target. `splits` are the subset's.
+    `check_there`: files came or went at the target since the manifest was written, so kept ones are looked for.
+    `check_foreign`: the target has files, so new ones are looked for in case they are somebody else's.
+    `staged`: folders that are not at the target yet. `state`: what is at the target, read once for all buckets.
+    `suspects`: paths whose content is not believed to be what the manifest says. `fetched`: see `plan_subset`.
+    `archive`: all goes into one file, see `_packing`. `dealing`: how images are dealt out; None: as the source has
+    them. `never`: folder of the images that are no backgrounds, see `_backgrounds`; None: there are no such.
+    """
+
+    sources: tuple[PlannedSource, ...]
+    several: bool
+    buckets: int
+    plan_dir: str
+    workdir: str
+    root: str
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
+    duplicates: str
+    backgrounds: str
+    images: str
+    origins: dict[str, str | None]
+    exporter: str
+    check_there: bool
+    check_foreign: bool
+    staged: tuple[str, ...]
+    state: TargetState
+    keypoints: tuple[int, int] | None
+    suspects: frozenset[str]
+    fetched: bool
+    check_images: str
+    archive: bool = False
+    dealing: Dealing | None = None
+    never: str | None = None
+
+
+def plan_context(
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, suspects: frozenset[str], fetched: bool
+) -> PlanContext:
+    from pipeline.stages.plan.context import PlanContext, PlannedSource
+
+    if job.target.local is None and state.manifest is None:
+        keep_out_of_subsets(job)  # asked once: it costs requests
+    folders = folder_times(job)
+    held = state.manifest.folders if state.manifest and state.intent is None else {}
+    return PlanContext(
+        sources=tuple(PlannedSource(
+            f"{s.spec.name}/", s.index_dir, m, s.named, {s.spec.prefix(split): split.labels for split in s.spec.splits},
+            any("mixed" in totals.get("loss", {}) for totals in info.totals.values()))
+            for s, m, info in zip(job.sources, job.maps, infos, strict=True)),
+        several=job.several,
+        buckets=_common_buckets([info.buckets for info in infos]),
+        plan_dir=job.plan_dir,
+        workdir=job.workdir,
+        root=job.root,
+        classes=job.classes,
+        splits=job.splits,
+        duplicates=job.config.select.duplicates,
+        backgrounds=job.config.select.backgrounds,
+        images=job.config.target.images,
+        origins=job.origins,
+        exporter=job.config.target.format,
+        check_there=state.intent is not None or state.lost or folders != held or not job.target.keeps_times,
+        staged=_staged(job),
+        state=state,
+        keypoints=next((s.names.kpt_shape for s in job.sources if s.names and job.task is Task.POSE), None),
+        suspects=suspects,
+        fetched=fetched,
+        check_images=job.config.select.check_images,
+        archive=job.config.target.zipped,
+        check_foreign=bool(folders) or not job.target.keeps_times,
+    )
+
+
+def _common_buckets(counts: Sequence[int]) -> int:
+    """Buckets of a plan: those of the index that has most; the others are cut finer, for all are powers of two."""
+    most = max(counts)
+    assert all(most % count == 0 for count in counts), counts
+    return most
+
+
+def _staged(job: Job) -> tuple[str, ...]:
+    """Folders of the layout, each with a final /, that are not at the target yet: they are filled beside it."""
+    if job.config.target.zipped:
+        return ()
+    exporter = exporters.load(job.config.target.format)
+    folders = [f"{kind}/{split}" for kind in exporter.FOLDERS for split in job.splits]
+    folders = [folder for folder in folders if job.target.can_stage(folder)]
+    there = job.target.exist_many(folders)
+    return tuple(f"{folder}/" for folder, found in zip(folders, there, strict=True) if not found)
+
+
+def folder_times(job: Job) -> dict[str, int]:
+    """Change times (ns) of the target's folders: they tell whether files came or went since the last run."""
+    exporter = exporters.load(job.config.target.format)
+    return job.target.folder_times(exporter.FOLDERS)

@@ -1,0 +1,1 @@
+"""Which rows and images are wanted, with which class ids, in which split."""

@@ -1,0 +1,99 @@
+"""Stage 2: the selection. A Dask frame over the index: rows of wanted classes, with their new ids.
+
+The frame's steps are pure functions of one bucket, so they are the same on any scheduler. `choose` then decides which
+images those rows bring along, with a counted reason for every drop.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline.tables.duplicates import duplicate_rows
+from pipeline.tables.frames import to_arrow, to_pandas
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.config.class_map import ClassMap
+
+#: Columns that the selection needs; boxes only where rows are compared.
+_COLUMNS = ("key", "class_id", "head", "tail")
+
+_BOX = ("cx", "cy", "w", "h")
+
+
+def columns(duplicates: str, more: Sequence[str] = ()) -> list[str]:
+    """Columns of the annotations table that a selection reads; `duplicates` is ``keep`` or ``drop``, `more` as well."""
+    return list(dict.fromkeys((*_COLUMNS, *(_BOX if duplicates == "drop" else ()), *more)))
+
+
+def select(annotations: Any, classes: ClassMap) -> Any:
+    """The Dask frame `annotations` with source ids replaced by the subset's; rows of other classes are left out.
+
+    Where it has the column ``label``, the names in it decide.
+    """
+    step = functools.partial(remap, classes=classes)
+    return annotations.map_partitions(step, meta=annotations._meta, enforce_metadata=False)
+
+
+def remap(rows: Any, classes: ClassMap) -> Any:
+    """One bucket of `select`: pandas frame in, pandas frame out, same columns."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = to_arrow(rows)
+    count = len(classes.lut)
+    if "label" in table.column_names:
+        found = pc.fill_null(pc.index_in(table["label"], pa.array(classes.source, pa.string())), count)
+        source = found.to_numpy()
+    else:
+        source = table["class_id"].to_numpy()
+    # One more place for ids beyond the names: they were reported before, and are no class of the subset.
+    places = np.append(np.array(classes.lut, np.int32), np.int32(-1))
+    ids = places[np.minimum(source, count)]
+    keep = ids >= 0
+    if not keep.all():
+        table, ids = table.filter(pa.array(keep)), ids[keep]
+    position = table.schema.get_field_index("class_id")
+    return to_pandas(table.set_column(position, table.schema.field(position), pa.array(ids)))
+
+
+def drop_duplicates(rows: pa.Table) -> pa.Table:
+    """`rows` without those that repeat an earlier row of their file: the same class, now, and the same bytes."""
+    import pyarrow as pa
+
+    file = rows["key"].combine_chunks().dictionary_encode().indices.to_numpy()
+    boxes = [rows[c].to_numpy() for c in _BOX]
+    again = duplicate_rows(file, rows["class_id"].to_numpy(), boxes, rows["tail"])
+    again &= rows["tail"].is_valid().to_numpy()  # what is no row of the task repeats none
+    return rows.filter(pa.array(~again)).combine_chunks()
+
+
+def unmixed(rows: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+    """`rows` without those of images that have boxes and polygons; and by key of such an image what is to be told.
+
+    A trainer takes each box of such a file for a polygon of two points, or drops the image.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if "n_tokens" not in rows.column_names or "loss" not in rows.column_names:
+        return rows, {}
+    suspect = pc.fill_null(pc.equal(rows["loss"], "mixed"), False)
+    if not pc.any(suspect).as_py():
+        return rows, {}
+    told: dict[str, str] = {}
+    some = rows.filter(suspect).select(["key", "line", "n_tokens"]).to_pandas()
+    for key, group in some.groupby("key", sort=True):
+        is_box = group["n_tokens"] == 5
+        if is_box.any() and not is_box.all():
+            told[str(key)] = (f"a box (line {group['line'][is_box].iloc[0]}) and a polygon (line "
+                              f"{group['line'][~is_box].iloc[0]}) in one file, which trainers misread")
+    place = rows.schema.get_field_index("loss")
+    plain = pc.if_else(suspect, pa.scalar(None, rows.schema.field(place).type), rows["loss"])
+    rows = rows.set_column(place, rows.schema.field(place), plain)
+    mixed = pc.is_in(rows["key"], pa.array(list(told), pa.string()))
+    return rows.filter(pc.invert(mixed)).combine_chunks(), told

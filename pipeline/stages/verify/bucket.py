@@ -1,0 +1,110 @@
+"""Stage 5: what is at a target against its manifest. It only reads.
+
+A repair is a build for which the files that differ count as unknown, see `run.repair`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.tables.schema import UNKNOWN, Kind
+from pipeline.target.manifest import TargetState, damaged_parts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.storage import Location
+
+#: What can be wrong with a file; `foreign` is the one thing that a repair leaves alone.
+REASONS = {
+    "missing": "is not there",
+    "size": "has another size",
+    "content": "has other content",
+    "unfinished": "belongs to a run that did not end",
+    "class": "has a class id beyond the names",
+    "foreign": "was not made by coco-diy",
+    "damaged": "is damaged: a build that repairs makes it anew",
+}
+
+#: A file of the whole subset is read by every verification up to so many bytes.
+_LARGE = 16 << 20
+
+_OF_TRAINERS = (".cache", ".npy")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One file that is not as the manifest says: its path below the target, the counted word, and a clause."""
+
+    path: str
+    reason: str
+    detail: str
+
+
+def verify_bucket(
+    state: TargetState, classes: int, deep: bool, bucket: int
+) -> tuple[list[Difference], list[str]]:
+    """Compare one bucket of the target with its manifest; returns differences and the paths that are ours.
+
+    Presence and size of every file; with `deep` also the digests of labels and of images that were copied (a link
+    shares its source's content). `classes` is how many names there are: no object may have an id beyond.
+    """
+    held = state.rows(bucket, state.base.buckets)
+    found = [*damaged(damaged_parts(state, bucket)), *_compare(state.root, held, classes, deep=deep)]
+    return found, held["path"].to_pylist()
+
+
+def damaged(paths: Sequence[str]) -> list[Difference]:
+    """Files of the manifest itself that are not as they were written."""
+    return [Difference(path, "damaged", REASONS["damaged"]) for path in paths]
+
+
+def _compare(root: Location, held: pa.Table, classes: int, *, deep: bool) -> Iterator[Difference]:
+    paths = held["path"].to_pylist()
+    columns = [held[name].to_pylist() for name in ("kind", "size", "digest", "content_digest", "objects")]
+    found_sizes = root.sizes(paths)
+    contents = _contents(root, held, found_sizes) if deep else {}
+    for path, found, kind, size, digest, read, objects in zip(paths, found_sizes, *columns, strict=True):
+        expected = digest if kind == Kind.LABEL else read
+        if digest == UNKNOWN:
+            yield Difference(path, "unfinished", REASONS["unfinished"])
+        elif found is None:
+            yield Difference(path, "missing", REASONS["missing"])
+        elif size is not None and found != size:
+            yield Difference(path, "size", f"has {found:,} bytes instead of {size:,}")
+        elif deep and expected is not None and contents[path] != expected:
+            yield Difference(path, "content", REASONS["content"])
+        elif objects and max(class_id for class_id, _ in objects) >= classes:
+            yield Difference(path, "class", REASONS["class"])
+
+
+def _contents(root: Location, held: pa.Table, sizes: Sequence[int | None]) -> dict[str, bytes | None]:
+    """Digests of the contents that are at `root`, of all files that are there."""
+    paths = [path for path, size in zip(held["path"].to_pylist(), sizes, strict=True) if size is not None]
+    return dict(zip(paths, root.content_digests(paths), strict=True))
+
+
+def verify_meta(state: TargetState, *, deep: bool) -> list[Difference]:
+    """Compare the files that belong to no image: by content, but large ones by size unless `deep`."""
+    differences = []
+    sizes = dict(zip(state.meta, state.root.sizes(list(state.meta)), strict=True))
+    read = [path for path, held in state.meta.items() if sizes[path] is not None and (deep or held["size"] < _LARGE)]
+    digests = dict(zip(read, state.root.content_digests(read), strict=True))
+    for path, held in sorted(state.meta.items()):
+        found = sizes[path]
+        if found is None:
+            differences.append(Difference(path, "missing", REASONS["missing"]))
+        elif path in digests and (digests[path] or b"").hex() != held["digest"]:
+            differences.append(Difference(path, "content", REASONS["content"]))
+        elif path not in digests and found != held["size"]:
+            differences.append(Difference(path, "size", f"has {found:,} bytes instead of {held['size']:,}"))
+    return differences
+
+
+def foreign(root: Location, folders: tuple[str, ...], ours: set[str]) -> list[Difference]:
+    """Files in the layout's `folders` that are neither `ours` nor a trainer's (caches of labels, arrays of images)."""
+    names = [f"{folder}/{name}" for folder in folders for name in root.names(folder)]
+    return [Difference(path, "foreign", REASONS["foreign"]) for path in sorted(names)
+            if path not in ours and not path.endswith(_OF_TRAINERS)]

@@ -1,0 +1,46 @@
+"""The last runs of a target, and who works on it now."""
+
+from __future__ import annotations
+
+from pipeline import storage
+from pipeline.errors import ConfigError, LockError, TargetError
+from pipeline.reports.report import Report
+from pipeline.stages.apply.run_records import at_target, beside, read
+from pipeline.stages.verify.subset import _RECENT, _brief
+from pipeline.target.manifest import FOLDER, LOCK, Manifest, TargetState
+
+
+def open_target(root: str) -> tuple[TargetState, Manifest]:
+    """State and manifest of the subset at `root`; raises `ConfigError` where none was ever finished there."""
+    state = TargetState(storage.locate(root.removesuffix(f"/{FOLDER}/manifest.json")))
+    if state.manifest is None and state.lost:
+        raise TargetError(f"{state.folder.join('manifest.json')}: is damaged, and so is its copy; build the subset "
+                          "again with its config, which makes it anew")
+    if state.manifest is None:
+        unfinished = "; a build there did not end, run it again" if state.intent else ""
+        raise ConfigError(f"{state.root.url}: is neither a config file nor a subset that coco-diy built (it has no "
+                          f"{FOLDER}/manifest.json){unfinished}")
+    return state, state.manifest
+
+
+def refuse_busy(target: storage.Location) -> None:
+    """Raise `LockError` where a build is changing the target: what is there now is neither old nor new."""
+    if holder := target.lock_holder(LOCK):
+        raise LockError(f"the target {target.url} is in use by {holder}; wait for it, or stop it")
+
+
+def last_run(root: str, workdir: str | None = None) -> Report:
+    """What the last runs at `root` did, newest first, and whether one is under way or was stopped.
+
+    With `workdir` also those that failed before there was a target.
+    """
+    state = TargetState(storage.locate(root))
+    places = [at_target(state.root), *([beside(workdir, state.root)] if workdir is not None else [])]
+    records = sorted((record for place in places for record in read(place)), key=lambda r: str(r.get("time")))
+    holder = state.root.lock_holder(LOCK)
+    if not records and state.intent is None and holder is None:
+        raise ConfigError(f"{state.root.url}: no run of coco-diy was ever begun there")
+    stopped = state.intent is not None and holder is None
+    data = {"command": "status", "target": state.root.url, "runs": len(records), "last": records[-1] if records else {},
+            "recent": [_brief(record) for record in records[:-_RECENT - 1:-1]], "running": holder, "stopped": stopped}
+    return Report(data, not stopped)

@@ -1,0 +1,57 @@
+"""Verify a target, compare two, and tell of the last run."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from pipeline import exporters
+from pipeline.reports.report import Report
+from pipeline.runtime.engine import Engine
+from pipeline.runtime.progress import Progress
+from pipeline.stages.verify.bucket import damaged, foreign, verify_bucket, verify_meta
+from pipeline.stages.verify.status import open_target, refuse_busy
+
+#: So many runs are told of.
+_RECENT = 10
+
+
+def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) -> Report:
+    """What differs at `root` from its manifest; exit code 1 where anything does."""
+    state, made = open_target(root)
+    refuse_busy(state.root)
+    check = functools.partial(verify_bucket, state, len(made.report["classes"]), deep)
+    layout = exporters.load(made.report["format"]).FOLDERS
+    if made.config["target"]["images"] == "none":
+        layout = tuple(folder for folder in layout if folder != "images")  # whatever is there is the user's
+    if made.config["target"]["archive"] == "zip":
+        layout = ()
+    ours: set[str] = set()
+    with state.root.surveyed(), progress.stage("verify", state.base.buckets, "buckets") as step:
+        differences = [*damaged(state.damaged), *verify_meta(state, deep=deep)]
+        for found, paths in engine.map(check, [(b,) for b in range(state.base.buckets)], files=0):
+            differences += found
+            ours.update(paths)
+            step.add(1)
+        differences += foreign(state.root, layout, ours)
+    differences.sort(key=lambda d: d.path)
+    counts: dict[str, int] = {}
+    for difference in differences:
+        counts[difference.reason] = counts.get(difference.reason, 0) + 1
+    data: dict[str, Any] = {
+        "command": "verify",
+        "target": state.root.url,
+        "deep": deep,
+        "files": len(ours) + len(state.meta),
+        "differences": counts,
+        "listed": [{"path": d.path, "reason": d.reason, "detail": d.detail} for d in differences],
+    }
+    return Report(data, not differences)
+
+
+def _brief(record: dict[str, Any]) -> dict[str, Any]:
+    """What a run came to, in a line."""
+    report, error = record.get("report", {}), record.get("error", {})
+    return {"time": record.get("time"), "host": record.get("host"), "exit_code": record.get("exit_code", 0),
+            "status": report.get("status", error.get("reason")), "changes": report.get("changes"),
+            "error": error.get("error")}

@@ -1,0 +1,1 @@
+"""Zip archives as folders, read in place, and written."""

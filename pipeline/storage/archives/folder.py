@@ -1,0 +1,343 @@
+"""Zip archives read in place: a folder in an archive is a place like any other, and nothing is ever unpacked.
+
+The archive's directory is read once and its table kept in the workdir; members are read in the order in which they lie
+in the archive, each bounded by its stated size and checked by its CRC-32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import struct
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.errors import ConfigError, StorageError
+from pipeline.redaction import redact_url
+from pipeline.runtime.counters import count_file
+from pipeline.runtime.interrupt import STOP, check_stop
+from pipeline.storage.archives.directory import (
+    CRC,
+    DAMAGED,
+    HEADER_BYTES,
+    OFFSET,
+    PACKED,
+    ROOM,
+    SIZE,
+    Members,
+    find_directory,
+    lead_of,
+    parse_directory,
+    unpack,
+)
+from pipeline.storage.archives.table import keep_table, kept_table, know_table, known_table
+from pipeline.storage.listing import Listing
+from pipeline.storage.local.read import MAX_BYTES
+from pipeline.storage.local.walk import is_nobodys
+from pipeline.storage.location import Fetched, Fingerprint, Location
+from pipeline.storage.os_errors import hits_all, storage_error
+from pipeline.storage.paths import local_path
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from pipeline.storage.archives.table import Table
+
+SCHEME = "zip://"
+
+ONLY_ZIP = "only zip archives are read in place; unpack this one, as by `tar xf`, and name the folder"
+
+_OTHERS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
+
+_STEP = 16_384
+
+#: Header, name and extra field of a member are read together with what follows them up to this size.
+_SMALL = 65_536
+
+_SLACK = 128
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Folder in the archive (without slashes around it; may be empty) and archive of ``zip://folder::archive``.
+
+    Raises `ConfigError` where it is not of that form.
+    """
+    folder, sep, archive = url.removeprefix(SCHEME).partition("::")
+    folder = folder.strip("/")
+    if archive.lower().endswith(_OTHERS):
+        raise ConfigError(f"{redact_url(archive)}: {ONLY_ZIP}")
+    if not sep or not archive or any(part in ("..", ".") for part in folder.split("/")):
+        raise ConfigError(f"{redact_url(url)}: must be zip://FOLDER::ARCHIVE, as in "
+                          "zip://train2017::downloads/train2017.zip")
+    return folder, archive
+
+
+class ZipFolder(Location):
+    """A folder in a zip archive of this machine; `keep` is a folder where its table is kept."""
+
+    def __init__(self, url: str, keep: str | None = None) -> None:
+        self.folder, archive = split_url(url)
+        self.archive = self._locate_archive(archive)
+        self.prefix = f"{self.folder}/" if self.folder else ""
+        self._keep = keep
+        super().__init__(f"{SCHEME}{self.folder}::{self.archive}")
+
+    @staticmethod
+    def _locate_archive(archive: str) -> str:
+        return local_path(archive)
+
+    @property
+    def key_path(self) -> str:
+        """See `Location.key_path`; an archive counts as a folder of its name."""
+        stem = os.path.splitext(self.archive)[0]
+        return f"{stem}/{self.folder}" if self.folder else stem
+
+    @property
+    def archive_name(self) -> str:
+        """What the archive is called in messages."""
+        return self.archive
+
+    def join(self, path: str) -> str:
+        """See `Location.join`: ``zip://folder/path::archive``."""
+        return f"{SCHEME}{self.prefix}{path}::{self.archive}" if path else self.url
+
+    def name_of(self, joined: str) -> str:
+        """See `Location.name_of`."""
+        return joined[len(SCHEME) + len(self.prefix) : -len(self.archive) - 2]
+
+    def below(self, folder: str) -> Location:
+        """See `Location.below`."""
+        return type(self)(f"{SCHEME}{self.prefix}{folder}::{self.archive}", self._keep)
+
+    def exists(self) -> bool:
+        """See `Location.exists`; whether the archive holds the folder is told when it is listed."""
+        return os.path.isfile(self.archive)
+
+    # The table
+
+    def table_file(self) -> str | None:
+        """Where the archive's table is kept."""
+        import xxhash
+
+        if self._keep is None:
+            return None
+        stem = os.path.splitext(os.path.basename(self.archive))[0]
+        return os.path.join(self._keep, "members", f"{stem}-{xxhash.xxh3_64_hexdigest(self.archive.encode())}.npz")
+
+    def _identity(self) -> str:
+        try:
+            s = os.stat(self.archive)
+        except OSError as error:
+            raise storage_error(error, self.archive, "read") from None
+        return f"{s.st_size} {s.st_mtime_ns} {s.st_ino}"
+
+    def table(self) -> Table:
+        """The archive's files: as this process has them, as they were kept, or read anew."""
+        identity, path = self._identity(), self.table_file()
+        known = known_table(self.archive, path, identity)
+        if known is not None:
+            return known
+        kept = kept_table(path)
+        if kept is not None and kept[0] == identity:
+            members = kept[1]
+        else:
+            members = self._read_directory()
+            keep_table(path, identity, members)
+        return know_table(self.archive, path, identity, members)
+
+    def _read_directory(self) -> Members:
+        with self._open() as fd:
+            size = os.fstat(fd).st_size
+            where = find_directory(size, lambda at, count: os.pread(fd, count, at), self.archive)
+            data = b""
+            while len(data) < where.size and (more := os.pread(fd, where.size - len(data), where.offset + len(data))):
+                data += more
+            return parse_directory(data, where, self.archive)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[int]:
+        try:
+            fd = os.open(self.archive, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise storage_error(error, self.archive, "read") from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _rows(self, paths: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Row of each path in the table; -1 for one that is not there."""
+        import numpy as np
+
+        get, prefix = self.table().rows.get, self.prefix
+        return np.fromiter((get(prefix + path, -1) for path in paths), np.int64, len(paths))
+
+    # What is there
+
+    def odd_names(self) -> list[tuple[str, str]]:
+        """Names in this folder that cannot be used, with the reason."""
+        return [(name, reason) for name, reason in self.table().odd if name.startswith(self.prefix)]
+
+    def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+        """See `Location.listing`; the numbers are size, CRC-32, 0 and 1."""
+        table, prefix = self.table(), self.prefix
+        found, skip = Listing(self.url), len(self.prefix)
+        found.odd = [(name.removeprefix(prefix), reason) for name, reason in table.odd
+                     if name.startswith(prefix) and name[name.rfind(".") :].lower() in suffixes
+                     and not is_nobodys(name)]
+        found.odd.sort()
+        endings = tuple(suffixes)
+        rows = [i for i, name in enumerate(table.names) if name.startswith(prefix) and (
+            name.endswith(endings) or name[name.rfind(".") :].lower() in suffixes)]
+        if not rows and not found.odd and self.folder and not any(name.startswith(prefix) for name in table.names):
+            tops = sorted({"/".join(name.split("/")[:-1]) for name in table.names})
+            raise ConfigError(f"{self.archive_name}: holds no folder {self.folder!r}; its folders are "
+                              f"{', '.join(tops[:10]) or '(none)'}")
+        for begin in range(0, len(rows), _STEP):
+            some = rows[begin : begin + _STEP]
+            names = [table.names[i][skip:] for i in some]
+            found.take(names, _stats(table, some) if with_stats else [], with_stats=with_stats)
+        return found
+
+    def names(self, folder: str = "") -> set[str]:
+        """See `Location.names`."""
+        prefix = f"{self.prefix}{folder}/" if folder else self.prefix
+        return {name[len(prefix) :] for name in self.table().names if name.startswith(prefix)}
+
+    def exist_many(self, paths: Sequence[str], *, sure: bool = False) -> Sequence[bool]:
+        """See `Location.exist_many`."""
+        del sure
+        return [row >= 0 for row in self._rows(paths).tolist()]
+
+    def sizes(self, paths: Sequence[str]) -> Sequence[int | None]:
+        """See `Location.sizes`."""
+        numbers = self.table().numbers
+        return [int(numbers[row, SIZE]) if row >= 0 else None for row in self._rows(paths).tolist()]
+
+    def checksums(self, paths: Sequence[str]) -> Sequence[tuple[int, int]]:
+        """Size and CRC-32 of each of `paths`, which are in the archive."""
+        sizes_and_sums = self.table().numbers[self._rows(paths)][:, [SIZE, CRC]].tolist() if paths else []
+        return [(size, crc) for size, crc in sizes_and_sums]
+
+    def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
+        """See `Location.fingerprints`; the mark is size and CRC-32, wherever the archive lies."""
+        numbers, pack = self.table().numbers, struct.Struct("<2q").pack
+        rows = self._rows(paths)
+        some = numbers[rows][:, [SIZE, CRC]].tolist() if len(rows) and len(numbers) else [(0, 0)] * len(rows)
+        return [Fingerprint(size, pack(size, crc), True) if row >= 0 else None
+                for row, (size, crc) in zip(rows.tolist(), some, strict=True)]
+
+    # Reading
+
+    def read(self, path: str) -> bytes | None:
+        """See `Location.read`."""
+        contents, _, failed = self.read_many([path], MAX_BYTES)
+        if failed and failed[0] != "vanished":
+            raise StorageError(f"{self.join(path)}: cannot be read: {failed[0]}")
+        return None if failed else contents[0]
+
+    def read_many(
+        self, paths: Sequence[str], limit: int, room: int | None = None
+    ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
+        """See `Location.read_many`; the numbers are those of `listing`."""
+        if room is not None:
+            filled = itertools.accumulate(size or 0 for size in self.sizes(paths))
+            paths = paths[: 1 + sum(1 for _ in itertools.takewhile(lambda size: size < room, filled))]
+        contents = [b""] * len(paths)
+        stats = array("q", bytes(32 * len(paths)))
+        failed: dict[int, str] = {}
+        with self._open() as fd:
+            for i, entry in self._in_order(paths):
+                if STOP.is_set():
+                    check_stop()
+                count_file()
+                if entry is None:
+                    failed[i] = "vanished"
+                elif entry[SIZE] > limit:
+                    failed[i] = "too_large"
+                elif (data := self._member(fd, entry)) is None:
+                    failed[i] = "damaged"
+                else:
+                    contents[i] = data
+                    stats[4 * i : 4 * i + 4] = array("q", (entry[SIZE], entry[CRC], 0, 1))
+        return contents, stats, failed
+
+    def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
+        """See `Location.fetch_many`; in the archive's order."""
+        with self._open() as fd:
+            for i, entry in self._in_order(paths):
+                check_stop()
+                if entry is None:
+                    yield Fetched(i, reason="is not in the archive any more; run again")
+                elif entry[SIZE] > MAX_BYTES:
+                    yield Fetched(i, reason=f"is larger than {MAX_BYTES >> 30} GiB: no image")
+                elif (data := self._member(fd, entry)) is None:
+                    yield Fetched(i, reason=DAMAGED)
+                else:
+                    yield Fetched(i, data)
+
+    def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
+        """See `Location.content_digests`."""
+        import xxhash
+
+        found: list[bytes | None] = [None] * len(paths)
+        for one in self.fetch_many(paths):
+            found[one.index] = None if one.reason else bytes(xxhash.xxh3_128_digest(one.data))
+        return found
+
+    def _in_order(self, paths: Sequence[str]) -> Iterator[tuple[int, list[int] | None]]:
+        """Index and numbers of each path, as they lie in the archive; None for those not there, which come first."""
+        import numpy as np
+
+        rows, numbers = self._rows(paths), self.table().numbers
+        if not len(numbers):
+            yield from ((i, None) for i in range(len(paths)))
+            return
+        offsets = np.where(rows >= 0, numbers[rows, OFFSET], -1)
+        order = np.argsort(offsets, kind="stable")
+        for i, row, entry in zip(order.tolist(), rows[order].tolist(), numbers[rows[order]].tolist(), strict=True):
+            yield i, entry if row >= 0 else None
+
+    def _member(self, fd: int, entry: list[int]) -> bytes | None:
+        """The content of a member, checked; None where it is damaged."""
+        offset, packed, room = entry[OFFSET], entry[PACKED], entry[ROOM]
+        try:
+            if packed > _SMALL:  # read apart, so that the content of a stored member is not moved once more
+                head = os.pread(fd, HEADER_BYTES, offset)
+                lead = lead_of(head)
+                data: bytes | memoryview = read_exactly(fd, packed, offset + lead) if lead else b""
+            else:
+                span = os.pread(fd, min(room, packed + HEADER_BYTES + _SLACK), offset)
+                lead = lead_of(span)
+                if lead + packed > len(span):
+                    span = os.pread(fd, lead + packed, offset)
+                data = memoryview(span)[lead : lead + packed]
+        except OSError as error:
+            if hits_all(error):
+                raise storage_error(error, self.archive, "read") from None
+            return None
+        return unpack(data, entry) if lead and lead + packed <= room else None
+
+
+def check_zip(path: str) -> None:
+    """Raise `StorageError` where the file `path` is no archive, or its directory is not sound."""
+    ZipFolder(f"{SCHEME}::{path}")._read_directory()
+
+
+def read_exactly(fd: int, count: int, offset: int) -> bytes:
+    """`count` bytes at `offset`, or fewer where the file ends."""
+    data = os.pread(fd, count, offset)
+    while len(data) < count and (more := os.pread(fd, count - len(data), offset + len(data))):
+        data += more
+    return data
+
+
+def _stats(table: Table, rows: list[int]) -> list[int]:
+    import numpy as np
+
+    stats = np.zeros((len(rows), 4), np.int64)
+    stats[:, 0], stats[:, 1], stats[:, 3] = table.numbers[rows, SIZE], table.numbers[rows, CRC], 1
+    return stats.reshape(-1).tolist()

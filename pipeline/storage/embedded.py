@@ -1,0 +1,88 @@
+"""Images that label files hold in themselves, as labelme saves them: base64 in ``imageData``.
+
+An image of a folder may be called ``a.json/a.jpg``: where ``a.json`` is a file, that is what it holds.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+
+from pipeline.storage.location import Fetched, Fingerprint, Location
+
+_WITHIN = ".json/"
+
+_NONE = "holds no image any more; run again"
+
+
+def embedded_name(label: str, stem: str, suffix: str) -> str:
+    """What the image that the file `label` holds is called: as a file of the image's `stem` and `suffix` in it."""
+    return f"{label}/{stem.rpartition('/')[2]}{suffix}"
+
+
+def is_embedded(name: str) -> bool:
+    """Whether `name` is that of an image that a label file holds."""
+    return _WITHIN in name.lower()
+
+
+def _file_of(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+class EmbeddedImages(Location):
+    """The images that label files at `place` hold; their state is that of the file, and one is in memory at a time."""
+
+    def __init__(self, place: Location) -> None:
+        super().__init__(place.url)
+        self._place = place
+
+    @property
+    def key_path(self) -> str:
+        """See `Location.key_path`."""
+        return self._place.key_path
+
+    def join(self, path: str) -> str:
+        """See `Location.join`."""
+        return self._place.join(path)
+
+    def name_of(self, joined: str) -> str:
+        """See `Location.name_of`."""
+        return self._place.name_of(joined)
+
+    def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
+        """See `Location.fingerprints`; how large the images are is not told."""
+        found = self._place.fingerprints([_file_of(path) for path in paths])
+        return [one and Fingerprint(None, b"embedded" + one.mark, one.settled) for one in found]
+
+    def read(self, path: str) -> bytes | None:
+        """See `Location.read`."""
+        data = self._place.read(_file_of(path))
+        return None if data is None else _image_in(data)
+
+    def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
+        """See `Location.fetch_many`."""
+        for fetched in self._place.fetch_many([_file_of(path) for path in paths]):
+            image = _image_in(fetched.data) if fetched.reason is None else None
+            yield fetched if fetched.reason is not None else (
+                Fetched(fetched.index, reason=_NONE) if image is None else Fetched(fetched.index, image))
+
+
+def _image_in(data: bytes) -> bytes | None:
+    try:
+        found = json.loads(data.decode("utf-8-sig"))
+        return base64.b64decode(found["imageData"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def image_places(place: Location, names: Sequence[str]) -> Iterator[tuple[Location, list[int]]]:
+    """Where the images `names` of `place` are taken from: the place itself, and its label files; with their indices."""
+    within = [i for i, name in enumerate(names) if is_embedded(name)]
+    if not within:
+        yield place, list(range(len(names)))
+        return
+    plain = sorted(set(range(len(names))) - set(within))
+    if plain:
+        yield place, plain
+    yield EmbeddedImages(place), within

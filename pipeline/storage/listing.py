@@ -1,0 +1,131 @@
+"""What a folder holds, as columns."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pipeline.runtime.counters import count_files
+from pipeline.storage.local.walk import _NOBODYS, _keep_only, is_nobodys
+from pipeline.storage.os_errors import SETTLE_NS
+
+#: Why files cannot be used, in words.
+ODD = {
+    "dangling": "is a link to a file that is not there",
+    "link_loop": "is a link that leads back to itself",
+    "not_a_file": "is no file",
+    "not_utf8": "has a name that is not UTF-8",
+    "odd_key": "has an empty, . or .. step in its name, which stores take differently; rename it",
+    "unsafe_name": "has a name that could lead out of its folder, as in no honest archive",
+    "link": "is a link in an archive, and such are not followed",
+    "twice": "stands in the archive twice",
+    "encrypted": "is encrypted; pack the archive without a password",
+    "method": "is packed by a method other than deflate; pack it with `zip`",
+    "bomb": "unpacks to more than its packed bytes can hold: the archive is damaged, or made to do harm",
+}
+
+
+@dataclass
+class Listing:
+    """The files of one folder and its subfolders, in chunks of some thousand.
+
+    A chunk is the relative paths, joined by NUL (UTF-8), and `None` or size, mtime_ns, ctime_ns, inode of each, one
+    after another. `odd` are relative paths that cannot be used, with the reason, a key of `ODD`; `left_out` counts
+    files by the folder that nobody wants. `links` are the folders that links lead to, absolute, each with their number
+    and the relative path of one.
+    """
+
+    folder: str
+    chunks: list[tuple[bytes, array[int] | None]] = field(default_factory=list)
+    count: int = 0
+    settled: bool = True
+    started_ns: int = field(default_factory=time.time_ns)
+    odd: list[tuple[str, str]] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    links: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def leave_out(self, folders: Iterable[str], files: Iterable[str]) -> None:
+        """Forget `files`, and what is in subfolders called as one of `folders`; `left_out` counts both."""
+        whole = {file.encode(): file for file in files}
+        marks = {f"{folder}/".encode(): folder for folder in folders} | whole
+        for i, (blob, stats) in enumerate(self.chunks):
+            if not any(mark in blob for mark in marks):
+                continue
+            names, keep = blob.split(b"\0"), []
+            for n, name in enumerate(names):
+                found = whole.get(name.rpartition(b"/")[2]) or next(
+                    (marks[m] for m in marks.keys() - whole if name.startswith(m) or b"/" + m in name), None)
+                if found is None:
+                    keep.append(n)
+                else:
+                    self.left_out[found] = self.left_out.get(found, 0) + 1
+            self.count -= len(names) - len(keep)
+            left = None if stats is None else array("q", [v for n in keep for v in stats[4 * n : 4 * n + 4]])
+            self.chunks[i] = (b"\0".join([names[n] for n in keep]), left)
+        self.chunks = [chunk for chunk in self.chunks if chunk[0]]
+
+    def forget_links(self) -> None:
+        """Take the time of a file's content for that of its state, which each hard link to it changes."""
+        changed = [array("q", stats) for _, stats in self.chunks if stats is not None]
+        for stats in changed:
+            stats[2::4] = stats[1::4]
+        self.chunks = [(blob, stats) for (blob, _), stats in zip(self.chunks, changed, strict=True)]
+        self.settled = max((max(s[2::4], default=0) for s in changed), default=0) <= self.started_ns - SETTLE_NS
+
+    def take(self, names: list[str], stats: list[int] | array[int], *, with_stats: bool) -> None:
+        """Move `names` and their `stats` (four numbers each) into a chunk; both lists are empty afterwards.
+
+        Files that `is_nobodys` are passed over.
+        """
+        text = "\0".join(names)
+        if any(mark in text for mark in _NOBODYS):
+            _keep_only([i for i, name in enumerate(names) if not is_nobodys(name)], names, stats, with_stats)
+            text = "\0".join(names)
+        try:
+            blob = text.encode()
+        except UnicodeEncodeError:
+            _drop_undecodable(names, stats, self, with_stats)
+            blob = "\0".join(names).encode()
+        if names:
+            self.chunks.append((blob, array("q", stats) if with_stats else None))
+            self.count += len(names)
+            count_files(len(names))
+            self.settled = self.settled and max(stats[2::4], default=0) <= self.started_ns - SETTLE_NS
+        names.clear()
+        del stats[:]
+
+    def add_stats(self, stats: array[int]) -> None:
+        """Give a listing of names the stats of all its files, in its order."""
+        position = 0
+        for i, (names, _) in enumerate(self.chunks):
+            count = names.count(b"\0") + 1
+            self.chunks[i] = (names, stats[4 * position : 4 * (position + count)])
+            position += count
+        self.settled = max(stats[2::4], default=0) <= self.started_ns - SETTLE_NS
+
+    def digest(self) -> bytes:
+        """XXH3-128 over names and stats in listing order, links, and what is odd: equal digests are equal listings."""
+        import xxhash
+
+        state = xxhash.xxh3_128("\0".join(itertools.chain(*self.odd)).encode())
+        state.update("\0".join(f"{home} {told}" for home, told in sorted(self.links.items())).encode(errors="replace"))
+        for names, stats in self.chunks:
+            state.update(names)
+            state.update(b"\0\0")
+            if stats is not None:
+                state.update(stats)
+        return state.digest()
+
+
+def _drop_undecodable(names: list[str], stats: list[int] | array[int], listing: Listing, with_stats: bool) -> None:
+    good: list[int] = []
+    for i, name in enumerate(names):
+        try:
+            name.encode()
+            good.append(i)
+        except UnicodeEncodeError:
+            listing.odd.append((name.encode(errors="surrogateescape").decode(errors="backslashreplace"), "not_utf8"))
+    _keep_only(good, names, stats, with_stats)

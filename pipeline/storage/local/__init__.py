@@ -1,0 +1,1 @@
+"""Folders of this machine: batches of calls below an open directory."""

@@ -1,0 +1,29 @@
+"""Whether a disk has room for what is to come."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from pipeline.errors import StorageError
+from pipeline.humanize import size as shown_size
+
+
+def refuse_without_room(path: str, needed: int) -> None:
+    """Raise `StorageError` where `needed` bytes more, for `path`, do not fit on its disk: before the first is there."""
+    folder = os.path.dirname(path)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if needed > free:
+        raise StorageError(f"{path}: takes {shown_size(needed)}, and its disk has {shown_size(free)} free; make room, "
+                           "or set another folder")
+
+
+def bytes_there(path: str) -> int:
+    """Bytes of the file at `path`, or of what is there of it, that are on the disk."""
+    for name in (path, f"{path}.part"):
+        with contextlib.suppress(OSError):
+            return os.stat(name).st_blocks * 512
+    return 0

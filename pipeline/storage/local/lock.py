@@ -1,0 +1,181 @@
+"""Locks: one run at a time at an index or a target.
+
+A lock is the operating system's where the file system has such a thing. Some have not: Lustre as it is mounted by
+default, NFS without lockd, some FUSE. There a run keeps the same lease as on a store, see `_lease`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from pipeline.errors import LockError, StorageError
+from pipeline.storage.local.folders import delete_many
+from pipeline.storage.local.root import Root
+from pipeline.storage.local.write import write_whole
+from pipeline.storage.os_errors import storage_error
+from pipeline.storage.stores.client import Version
+from pipeline.storage.stores.lease import BEAT_S, SETTLE_S, holder, lease
+
+_LOG = logging.getLogger("coco-diy")
+
+#: What a file system without locks answers; 524 is the kernel's own ENOTSUPP, which some let out.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, 524}
+
+#: Where a lock file stands for a lease, that is the file beside it with this behind its name.
+_LEASE = ".lease"
+
+_WARNED: set[int] = set()
+
+
+@contextlib.contextmanager
+def lock(root: Root, path: str, what: str) -> Iterator[Callable[[], None]]:
+    """Hold the lock file `path` below `root` while inside; it is the operating system's, so it dies with its holder.
+
+    Gives a function that raises `StorageError` where the file is not there any more. Raises `LockError`, naming host,
+    process and since when, where another run holds it.
+    """
+    import datetime
+    import socket
+
+    fd = root.open_file(path, os.O_RDWR | os.O_CREAT, "written")
+    try:
+        if not _flock(fd, root.at(path), what):
+            with lease(_LeaseFile(root), path + _LEASE, root.at(path), what) as held:
+                yield held
+            return
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode(), 0)
+        except OSError as error:
+            raise storage_error(error, root.at(path), "written") from None
+        yield functools.partial(_still_there, fd, root, path, what)
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+    finally:
+        os.close(fd)
+
+
+def _flock(fd: int, path: str, what: str) -> bool:
+    """Lock `fd`; False where the file system knows no locks, which is said once for each.
+
+    Raises `LockError` where another run holds it.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LockError(f"{what} is in use by {_content(fd) or 'another process'}; wait for it, or stop it") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise storage_error(error, path, "locked") from None
+        device = os.fstat(fd).st_dev
+        if device not in _WARNED:
+            _WARNED.add(device)
+            _LOG.warning("coco-diy: %s: its file system has no locks; a file that is written anew every %.0f s keeps "
+                         "other runs away", path, BEAT_S)
+        return False
+    return True
+
+
+def _content(fd: int) -> str:
+    return os.pread(fd, 400, 0).decode(errors="replace").strip()
+
+
+def _still_there(fd: int, root: Root, path: str, what: str) -> None:
+    try:
+        there = os.stat(root.at(path), follow_symlinks=False)
+    except FileNotFoundError:
+        there = None
+    except OSError as error:
+        raise storage_error(error, root.at(path), "read") from None
+    if there is None or not os.path.samestat(there, os.fstat(fd)):
+        raise StorageError(f"{what} was removed while this run was at work; run again")
+
+
+def lock_holder(root: Root, path: str) -> str | None:
+    """Who holds the lock file `path` below `root`, as it says of itself; None where nobody does."""
+    import fcntl
+
+    try:
+        fd = root.open_file(path, os.O_RDONLY, "read")
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _content(fd) or "another process"
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise storage_error(error, root.at(path), "locked") from None
+        return holder(_LeaseFile(root), path + _LEASE)
+    finally:
+        os.close(fd)
+    return None
+
+
+def break_lease(root: Root, path: str) -> None:
+    """Take the lock file `path` below `root` from whoever holds it as a lease; the system's own locks are left."""
+    delete_many(root, [path + _LEASE])
+
+
+class _LeaseFile:
+    """The file of a lease below `root`, see `_lease.Keeper`; times are by the clock of whoever keeps the files."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+
+    def version(self, key: str) -> Version | None:
+        """See `_lease.Keeper`."""
+        try:
+            fd = self._root.open_file(key, os.O_RDONLY, "read")
+        except FileNotFoundError:
+            return None
+        try:
+            return Version(os.pread(fd, 4096, 0), os.fstat(fd).st_mtime_ns)
+        except OSError as error:
+            raise storage_error(error, self._root.at(key), "read") from None
+        finally:
+            os.close(fd)
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `_lease.Keeper`."""
+        write_whole(self._root, key, data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See `_lease.Keeper`; who reads it before it is written sees a holder without a name."""
+        try:
+            fd = self._root.open_file(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, "written")
+        except FileExistsError:
+            return False
+        try:
+            os.write(fd, data)
+        except OSError as error:
+            raise storage_error(error, self._root.at(key), "written") from None
+        finally:
+            os.close(fd)
+        return True
+
+    def replace(self, key: str, data: bytes, was: Version) -> bool:
+        """See `_lease.Keeper`. No file system compares and swaps: of two that replace a file, the later one's stays.
+
+        So it is looked at again after a while.
+        """
+        found = self.version(key)
+        if found is None or found.data != was.data:
+            return False
+        self.put(key, data)
+        time.sleep(SETTLE_S)
+        found = self.version(key)
+        return found is not None and found.data == data
+
+    def delete(self, keys: Sequence[str]) -> object:
+        """See `_lease.Keeper`."""
+        return delete_many(self._root, keys)

@@ -1,0 +1,225 @@
+"""Writing: every file whole or not at all, each with its own result."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from pipeline.errors import StorageError
+from pipeline.runtime.counters import count_file
+from pipeline.runtime.interrupt import check_stop
+from pipeline.storage.local.folders import delete_many
+from pipeline.storage.local.root import Root
+from pipeline.storage.location import Results
+from pipeline.storage.os_errors import hits_all, storage_error
+
+_TEMPORARY = ".coco-diy-"
+
+#: Every name that a file under way has: of `temporary_name`, of `write_whole` and of `replace_with`.
+_UNDER_WAY = re.compile(r"\.coco-diy-\d+-.+\.tmp|.+\.\d+-\d+\.tmp", re.DOTALL)
+
+_OLD_S = 86_400
+
+CHANGED = "changed since the plan was made; run again"
+
+
+def temporary_name() -> str:
+    """A name for a file under way that no other thread or process uses."""
+    return f"{_TEMPORARY}{os.getpid()}-{threading.get_ident()}.tmp"
+
+
+def _group(paths: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Indexes of `paths` by folder, in order of appearance."""
+    groups: dict[str, list[int]] = {}
+    for i, path in enumerate(paths):
+        groups.setdefault(path.rpartition("/")[0], []).append(i)
+    yield from groups.items()
+
+
+def places(
+    root: Root, paths: Sequence[str], scratch: Root | None, direct: bool
+) -> Iterator[tuple[int, str, str, str, int, int]]:
+    """Where each of `paths` is to be made, folder by folder, until a stop is asked for.
+
+    Gives its index, folder, name and temporary name (the name itself if `direct`), and the descriptors of the folder
+    and of that for temporary files.
+    """
+    temporary = temporary_name()
+    for folder, indexes in _group(paths):
+        with root.open(folder, "written") as fd, scratch_dir(scratch, fd) as temp_fd:
+            shown = root.at(folder)
+            for i in indexes:
+                check_stop()
+                count_file()
+                name = paths[i].rpartition("/")[2]
+                yield i, shown, name, name if direct else temporary, fd, temp_fd
+
+
+def write_many(
+    root: Root, paths: Sequence[str], contents: Sequence[bytes], *, scratch: Root | None = None, direct: bool = False
+) -> Results:
+    """Write files below `root`, each whole or not at all: a temporary file, then a rename.
+
+    Temporary files are made in `scratch` (a folder; default: that of the file), so that no reader sees them and several
+    writers do not wait for one folder's lock. With `direct` the file is made in place, which takes half the time: for
+    folders that nobody reads yet.
+    """
+    results = Results()
+    for i, folder, name, temporary, fd, temp_fd in places(root, paths, scratch, direct):
+        reason = put_whole(name, temporary, contents[i], fd, temp_fd, folder)
+        if reason is None:
+            results.done += 1
+        else:
+            results.failed[paths[i]] = reason
+    return results
+
+
+@contextlib.contextmanager
+def scratch_dir(scratch: Root | None, fd: int) -> Iterator[int]:
+    """The folder for temporary files: `scratch`, unless it is on another file system than the folder `fd`."""
+    if scratch is None:
+        yield fd
+        return
+    with scratch.open("", "written") as temp_fd:
+        yield temp_fd if os.fstat(temp_fd).st_dev == os.fstat(fd).st_dev else fd
+
+
+def create(name: str, fd: int) -> int:
+    """Open a new file `name` in the folder `fd` for writing.
+
+    Whatever a killed run left there is removed, never opened: it may be a hard link to a file of the source.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, 0o666, dir_fd=fd)
+    except FileExistsError:
+        os.unlink(name, dir_fd=fd)
+        return os.open(name, flags, 0o666, dir_fd=fd)
+
+
+def _put_in_place(temporary: str, name: str, temp_fd: int, fd: int) -> None:
+    """Rename a file that is whole to its name; an empty folder of that name holds nothing, and makes room."""
+    try:
+        os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+    except IsADirectoryError:
+        os.rmdir(name, dir_fd=fd)
+        os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+
+
+def write_all(fd: int, data: bytes | bytearray) -> None:
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])
+
+
+def clean(name: str, fd: int) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(name, dir_fd=fd)
+
+
+def put_whole(name: str, temporary: str, data: bytes | bytearray, fd: int, temp_fd: int, folder: str) -> str | None:
+    """Write one file by way of `temporary` (in place where that is its name); returns why it was not, or None."""
+    try:
+        out = create(temporary, temp_fd)
+        try:
+            write_all(out, data)
+        finally:
+            os.close(out)
+        if temporary != name:
+            _put_in_place(temporary, name, temp_fd, fd)
+    except OSError as error:
+        clean(temporary, temp_fd)
+        if hits_all(error):
+            raise storage_error(error, os.path.join(folder, name), "written") from None
+        return os.strerror(error.errno or 0)
+    return None
+
+
+def _delete(root: Root, path: str, fd: int, results: Results) -> None:
+    """Delete the file `path` below `root`, whose folder is `fd`, and note what became of it."""
+    try:
+        os.unlink(path.rpartition("/")[2], dir_fd=fd)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if hits_all(error):
+            raise storage_error(error, root.at(path), "deleted") from None
+        results.failed[path] = os.strerror(error.errno or 0)
+        return
+    results.done += 1
+
+
+def write_whole(root: Root, path: str, data: bytes) -> None:
+    """Write the file `path` below `root` whole, durably or not at all: temporary name, fsync, rename."""
+    folder, _, name = path.rpartition("/")
+    with root.open(folder, "written") as fd:
+        temporary = f"{_TEMPORARY}{os.getpid()}-{name}.tmp"
+        try:
+            out = create(temporary, fd)
+            try:
+                write_all(out, data)
+                os.fsync(out)
+            finally:
+                os.close(out)
+            _put_in_place(temporary, name, fd, fd)
+            os.fsync(fd)  # the name, too
+        except OSError as error:
+            clean(temporary, fd)
+            raise storage_error(error, root.at(path), "written") from None
+
+
+def replace_with(path: str, write: Callable[[str], None]) -> None:
+    """Let `write` make a file under a temporary name beside `path`, then put it there whole."""
+    temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # whatever stands there may be a link, or another's second name
+            os.unlink(temporary)
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise storage_error(error, path, "written") from None
+
+
+def drop_temporaries(root: Root, names: Iterable[str], *, shared: bool) -> None:
+    """Delete those of the files `names` below `root` that killed runs had under way.
+
+    Where it is `shared` with runs that are at work, those that are a day old: nothing takes that long. What cannot be
+    deleted stays: it is looked for again.
+    """
+    paths = [name for name in names if _UNDER_WAY.fullmatch(name.rpartition("/")[2])]
+    with contextlib.suppress(StorageError):
+        delete_many(root, [path for path in paths if not shared or _is_old(root.at(path))])
+
+
+def _is_old(path: str) -> bool:
+    try:
+        return time.time() - os.stat(path, follow_symlinks=False).st_mtime > _OLD_S
+    except OSError:
+        return False
+
+
+def write_pieces(path: str, pieces: Iterable[bytes]) -> tuple[int, bytes]:
+    """Write a file of `pieces`, whole or not at all; its size and the XXH3-128 of its content."""
+    import xxhash
+
+    state = xxhash.xxh3_128()
+    size = 0
+
+    def write(temporary: str) -> None:
+        nonlocal size
+        with open(temporary, "wb") as file:
+            for piece in pieces:
+                check_stop()
+                file.write(piece)
+                state.update(piece)
+                size += len(piece)
+
+    replace_with(path, write)
+    return size, state.digest()

@@ -1,0 +1,347 @@
+"""What every place that holds files can be asked; the kinds of places say how they do it."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pipeline.errors import StorageError
+from pipeline.storage.listing import Listing
+from pipeline.storage.traits import Traits
+
+T = TypeVar("T")
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells a changed file: its `size` (bytes; None where the place does not tell) and a `mark` of its state.
+
+    `settled` is False for a file so young that it may change again unseen.
+    """
+
+    size: int | None
+    mark: bytes
+    settled: bool
+
+
+@dataclass
+class Results:
+    """What became of a batch: how many files were done, and path: reason for those that were not.
+
+    `digests` has the XXH3-128 (16 bytes) of what was copied, by path.
+    """
+
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, bytes] = field(default_factory=dict)
+
+    def must(self, place: Location, doing: str = "written") -> None:
+        """Raise `StorageError` for the first file that was not done at `place`: for files that nothing goes without.
+
+        `doing` is what was to be done.
+        """
+        for path, reason in self.failed.items():
+            raise StorageError(f"{place.join(path)}: cannot be {doing}: {reason}")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What it takes to bring files here: requests, and bytes (None where the place does not tell)."""
+
+    requests: int
+    bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One file of a batch that was asked for: its `index` in the batch, and its bytes or the `reason` for none."""
+
+    index: int
+    data: bytes = b""
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """Beginning and end of one file of a batch: its `index` in the batch, its `size` (bytes), or the `reason` for none.
+
+    `head` may be more than was asked for, and is all of the file where it is `size` bytes long.
+    """
+
+    index: int
+    size: int = 0
+    head: bytes = b""
+    tail: bytes = b""
+    reason: str | None = None
+
+
+class Location:
+    """A place that holds files: a folder, an archive, a store. Paths below it are relative and use ``/``.
+
+    Every verb takes a batch where there can be many files: that is where speed lives. Each file of a batch has its own
+    result; an error that would hit every file is raised, as a `StorageError`. A kind of place that lacks a verb says
+    so in a sentence.
+
+    `url` is what the user calls the place, without secrets; `local` its absolute path where it is a folder of this
+    machine, else None. `keeps_times` says whether `folder_times` tells that files came or went.
+    """
+
+    local: str | None = None
+    keeps_times: bool = False
+    #: Whether files come over a network, and are brought here by `gather` before anything reads them.
+    far: bool = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def join(self, path: str) -> str:
+        """What the file `path` below this place is called in plans and messages; `name_of` is the way back."""
+        return f"{self.url}/{path}" if path else self.url
+
+    @property
+    def key_path(self) -> str:
+        """The path that keys take the folder's name from, with ``/``."""
+        return self.url
+
+    def name_of(self, joined: str) -> str:
+        """The path below this place of a file called `joined`."""
+        return joined[len(self.url) + 1 :]
+
+    def below(self, folder: str) -> Location:
+        """The place that a folder below this one is."""
+        raise self._cannot("have folders")
+
+    def own(self, folder: str) -> Location:
+        """The place of a folder of our own below this one: where links can be, none is followed, reading or writing."""
+        return self.below(folder)
+
+    # What is there
+
+    def exists(self) -> bool:
+        """Whether the place itself is there and can hold files."""
+        raise self._cannot("be looked at")
+
+    def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+        """Files whose suffix is one of `suffixes`, in subfolders too.
+
+        A single suffix (``.txt``) is meant as it is written; several (``.jpg``, ``.png``) in any case.
+
+        With `with_stats` also four numbers each that change when the file does.
+        """
+        raise self._cannot("be listed")
+
+    def odd_names(self) -> list[tuple[str, str]]:
+        """Names here that cannot be used, with the reason, where such a thing can be."""
+        return []
+
+    def listing_of(self, paths: Sequence[str]) -> Listing:
+        """The files `paths` as `listing` would have them, with their stats; those that are not there are left out."""
+        raise self._cannot("be listed")
+
+    def names(self, folder: str = "") -> set[str]:
+        """Paths, relative to `folder`, of all files below it; empty where it does not exist."""
+        raise self._cannot("be listed")
+
+    def flat_names(self, folder: str) -> Sequence[str]:
+        """Names of the files right in `folder`, sorted; none where it does not exist."""
+        raise self._cannot("be listed")
+
+    def surveyed(self) -> AbstractContextManager[None]:
+        """While inside, most files here are asked about: where each costs a request, one listing answers them all."""
+        return nullcontext()
+
+    def exist_many(self, paths: Sequence[str], *, sure: bool = False) -> Sequence[bool]:
+        """Whether each of `paths` is there (a dangling link is).
+
+        Listings of some stores lack their newest files for a while. Where that would do harm, `sure` asks once more
+        for each file that a listing does not have.
+        """
+        raise self._cannot("be looked at")
+
+    def sizes(self, paths: Sequence[str]) -> Sequence[int | None]:
+        """Size in bytes of each file, links followed; None for one that is not there."""
+        raise self._cannot("be looked at")
+
+    def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
+        """A `Fingerprint` of each file; None for one that is not there, or is no file."""
+        raise self._cannot("be looked at")
+
+    def folder_times(self, folders: Sequence[str]) -> dict[str, int]:
+        """Change times (ns) of `folders` and their subfolders, as far as they exist and the place keeps such times."""
+        del folders
+        return {}
+
+    def links_among(self, paths: Sequence[str], *, beyond: int) -> list[str]:
+        """The folders of the files `paths` that are links, where the place knows such, but for the first `beyond`."""
+        del paths, beyond
+        return []
+
+    # Reading
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of one file, or None where it is not there."""
+        raise self._cannot("be read")
+
+    def read_spans(self, path: str, spans: Sequence[tuple[int, int]]) -> Sequence[bytes]:
+        """Small parts of one large file, by the hundred thousand, each from one byte up to another, in order."""
+        raise self._cannot("be read in parts; a file that holds all labels must lie in a folder of this machine")
+
+    def read_many(
+        self, paths: Sequence[str], limit: int, room: int | None = None
+    ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
+        """Contents of files in order; four numbers of each as `listing` gives them; and by index why one was not read.
+
+        With `room` only the first of them are read, one or more: as many as about so many bytes hold.
+
+        A file that cannot be read gives empty bytes, zeros and a reason: ``vanished``, ``changed`` (while it was
+        read), ``too_large`` (more than `limit` bytes), ``unreadable``, ``stale``, ``damaged``, ``not_a_file``.
+        """
+        raise self._cannot("be read")
+
+    def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
+        """Contents of files that may be large, one by one as they come, in the order that suits the place best.
+
+        However many `paths` there are, only a few contents are in memory at once. What arrives was checked as far as
+        the place has something to check it by.
+        """
+        raise self._cannot("be read")
+
+    def fetch_each(self, paths: Sequence[str], work: Callable[[Fetched], T]) -> Iterator[T]:
+        """``work(fetched)`` for all that `fetch_many` gives; where several threads ask the place, they do it."""
+        return map(work, self.fetch_many(paths))
+
+    def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[Peeked]:
+        """The first `head` and the last `tail` bytes of files, one by one as they come."""
+        for fetched in self.fetch_many(paths):
+            data = fetched.data
+            yield Peeked(fetched.index, len(data), data, data[-tail:], fetched.reason)
+
+    def read_parts(self, path: str, parts: Sequence[tuple[int, int]], width: int) -> Iterator[tuple[int, bytes]]:
+        """Parts of one file, each from one byte up to another, by their index as they come; `width` at a time."""
+        raise self._cannot("be read")
+
+    def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
+        """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
+        raise self._cannot("be read")
+
+    # Places that are far
+
+    def at_hand(self, paths: Sequence[str]) -> Sequence[bool]:
+        """Whether each of the files can be read without asking for it over a network that has limits; see `gather`."""
+        return [True] * len(paths)
+
+    def ask(self, paths: Sequence[str]) -> Asked:
+        """What it would take to `gather` the files."""
+        del paths
+        return Asked(0, 0)
+
+    def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
+        """Bring files that are far to the workdir, those that are not there yet; `add` counts them.
+
+        Returns path: reason for those that cannot be had. Of what arrived nothing is lost, whatever ends this.
+        """
+        del paths, limits, add
+        return {}
+
+    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
+        """The local folder that `gather` brings files to, and what they are called there."""
+        raise self._cannot("be linked to")
+
+    # Writing
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write one file whole, durably or not at all."""
+        raise self._cannot("be written to")
+
+    def write_many(
+        self, paths: Sequence[str], contents: Sequence[bytes], *, scratch: Location | None = None,
+        direct: bool = False,
+    ) -> Results:
+        """Write files, each whole or not at all.
+
+        Where that takes temporary files, they are made in `scratch`. With `direct` nobody reads these folders yet, and
+        files may be made in place.
+        """
+        raise self._cannot("be written to")
+
+    def copy_many(
+        self, paths: Sequence[str], origin: Location, names: Sequence[str], sizes: Sequence[int | None], how: str, *,
+        scratch: Location | None = None, direct: bool = False,
+    ) -> Results:
+        """Put the files `names` of `origin` at `paths` by `how`: copy, hardlink or symlink; each whole or not.
+
+        `sizes`, in bytes, are what the plan saw: a source of another size has changed since and fails. `scratch` and
+        `direct` are as in `write_many`.
+        """
+        raise self._cannot("be written to")
+
+    def delete_many(self, paths: Sequence[str]) -> Results:
+        """Delete files; one that is gone already counts as done."""
+        raise self._cannot("be written to")
+
+    def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
+        """Delete files below `folder` that killed runs of ours had under way, where a place has such.
+
+        Where other runs may be at work there, it is `shared`: then old ones are deleted, right in the folder.
+        """
+
+    def make_folders(self, folders: Sequence[str]) -> None:
+        """Make `folders`, as far as they are not there and the place has such a thing."""
+
+    def drop_empty_folders(self, folder: str) -> None:
+        """Remove `folder` and its subfolders where they are empty."""
+
+    def can_stage(self, folder: str) -> bool:
+        """Whether `folder`, which is not there yet, can be filled elsewhere and be put in place in one step."""
+        del folder
+        return False
+
+    def publish_folders(self, staging: Location, folders: Sequence[str]) -> None:
+        """Move `folders` from below `staging` to here, in this order, each in one step; those not there are left out.
+
+        Raises `StorageError` where one stands in the way.
+        """
+        raise self._cannot("be written to")
+
+    def traits(self, scratch: str) -> Traits:
+        """What names and links the place takes; where that must be tried, files are made in the folder `scratch`."""
+        del scratch
+        return Traits()
+
+    def sync(self, folders: Sequence[str] = ()) -> None:
+        """Return when all that was written here will outlive a power cut, also below `folders` that lie elsewhere."""
+
+    # Locks
+
+    def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
+        """Hold the lock file `path` while inside; raises `LockError` where another run holds it.
+
+        What it gives is to be called before anything is vouched for: it raises `StorageError` where the lock is lost,
+        because `what` was removed meanwhile.
+        """
+        raise self._cannot("be written to")
+
+    def lock_holder(self, path: str) -> str | None:
+        """Who holds the lock file `path`, as it says of itself; None where nobody does."""
+        raise self._cannot("be looked at")
+
+    def break_lock(self, path: str) -> None:
+        """Take the lock file `path` away from whoever holds it; those that die with their holder are left."""
+
+    def _cannot(self, doing: str) -> StorageError:
+        return StorageError(f"{self.url}: cannot {doing}")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server may be asked for at once: connections, bytes and requests a second (None: no limit).
+
+    `timeout` is how many seconds a transfer may stand still.
+    """
+
+    connections: int = 4
+    bytes_per_second: int | None = None
+    requests_per_second: float | None = None
+    timeout: float = 60.0

@@ -1,0 +1,45 @@
+"""Names of locations: local paths, what lies within what, and URLs without their secrets."""
+
+from __future__ import annotations
+
+import os
+
+from pipeline.errors import ConfigError
+from pipeline.redaction import redact_url
+from pipeline.storage.address import parse, protocol_of
+
+
+def local_path(url: str) -> str:
+    """The absolute path of a folder or file of this machine, given as a path or file:// URL; other URLs are refused."""
+    if url.startswith("file://"):
+        url = url[7:]
+    if "://" in url:
+        raise ConfigError(f"{redact_url(url)}: must be a folder of this machine")
+    path = os.path.abspath(os.path.expanduser(url))
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{path}: the path is not UTF-8; rename the folder, or reach it by a link") from None
+    if "\0" in path:
+        raise ConfigError(f"{path}: a path holds no NUL")
+    return path
+
+
+def same_place(one: str, other: str) -> bool:
+    """Whether two places, each a path or URL, are one, links followed."""
+    return _real(one) == _real(other)
+
+
+def within(place: str, folder: str) -> bool:
+    """Whether `place` is `folder` or lies in it, links followed; both are paths or URLs."""
+    inner, outer = _real(place), _real(folder)
+    return inner == outer or inner.startswith(outer.rstrip("/") + "/")
+
+
+def _real(url: str) -> str:
+    if protocol_of(url) is None:
+        return os.path.realpath(local_path(url))
+    if "::" in url:  # a place in an archive holds nothing but itself
+        return url
+    address = parse(url)
+    return f"{address.protocol}://{address.host}/{address.path}"

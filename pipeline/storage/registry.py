@@ -1,0 +1,49 @@
+"""From what the user calls a location to the `Location`."""
+
+from __future__ import annotations
+
+import os
+
+from pipeline.errors import ConfigError
+from pipeline.redaction import redact_url
+from pipeline.storage.address import is_web, parse, protocol_of
+from pipeline.storage.archives.folder import ONLY_ZIP, ZipFolder, split_url
+from pipeline.storage.archives.folder import SCHEME as _ZIP
+from pipeline.storage.local.folder import LocalFolder
+from pipeline.storage.location import Location
+from pipeline.storage.web.archive import RemoteZip
+from pipeline.storage.web.folder import HttpFolder
+
+
+def locate(url: str, keep: str | None = None, links: frozenset[str] = frozenset()) -> Location:
+    """The place that the user calls `url`: a path, or a URL such as ``zip://folder::archive``.
+
+    `keep` is a folder, that of a job's work, where a place that is slow to ask keeps what it learned. `links` are
+    folders in a folder of this machine through which may be written where they are links.
+
+    Raises `ConfigError` for a kind of place that is not known.
+    """
+    if url.startswith(_ZIP):
+        return RemoteZip(url, keep) if is_web(split_url(url)[1]) else ZipFolder(url, keep)
+    if url.startswith("tar://"):
+        raise ConfigError(f"{redact_url(url)}: {ONLY_ZIP}")
+    if is_web(url):
+        return HttpFolder(url, keep)
+    if protocol_of(url) is None:
+        return LocalFolder(url, links)
+    from pipeline.storage.stores.folder import RemoteFolder
+
+    return RemoteFolder(parse(url))
+
+
+def locate_below(root: str | None, path: str) -> Location:
+    """The place that `path` is below the place `root`, or by itself where it is absolute or a URL."""
+    if root is None or "://" in path or os.path.isabs(path) or path.startswith("~"):
+        return locate(path)
+    return locate(root).below(path)
+
+
+def archive_of(url: str) -> str | None:
+    """Path of the archive of this machine that ``zip://folder::archive`` names; None for any other place."""
+    place = locate(url) if url.startswith(_ZIP) else None
+    return place.archive if isinstance(place, ZipFolder) and not place.far else None

@@ -1,0 +1,1 @@
+"""Object stores and everything else that fsspec reaches."""

@@ -1,0 +1,219 @@
+"""Locks on stores: a file that says who works there, and is written anew while it is true.
+
+A lock of the operating system dies with its holder; a file does not. So the holder writes it anew every
+`BEAT_S`, and one that has not been written for `LEASE_S`, by the store's own clock, is nobody's any more. A holder that
+was on this machine and is gone is known at once.
+
+Stores that create conditionally (AWS, Ceph, Azure, Google) let exactly one of two runs in. Others (rclone, Swift, SFTP)
+overwrite: there a run waits `SETTLE_S` after its claim and then looks whose it is, which keeps out all but two that
+claim within the time one request takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from pipeline.errors import LockError, StorageError
+from pipeline.runtime.interrupt import STOP
+from pipeline.storage.stores.client import Version
+from pipeline.storage.stores.in_flight import persist
+from pipeline.storage.stores.store_errors import Refused
+
+BEAT_S = 20.0
+
+LEASE_S = 120.0
+
+SETTLE_S = 1.0
+
+_LOST = "{}: its lock was broken by another run, so this one stopped; run again"
+
+
+class Keeper(Protocol):
+    """What keeps the file of a lease: a store (`Client`), or a file system without locks."""
+
+    def version(self, key: str) -> Version | None:
+        """See `Client`."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `Client`."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See `Client`."""
+
+    def replace(self, key: str, data: bytes, was: Version) -> bool:
+        """See `Client`."""
+
+    def delete(self, keys: Sequence[str]) -> object:
+        """See `Client`."""
+
+
+@contextlib.contextmanager
+def lease(client: Keeper, key: str, url: str, what: str) -> Iterator[Callable[[], None]]:
+    """Hold the lock file `key` while inside; what it gives asks the store, and raises `LockError` where it is lost.
+
+    Raises `LockError`, naming the holder, where another run has it.
+    """
+    me = _Claim(client, key)
+    try:
+        holds = persist(lambda: me.take(what))
+    except Refused as refused:
+        raise refused.error(url, "locked") from None
+    if not holds:
+        raise LockError(f"{what} was taken by another run at the same moment; run again later")
+    beat = threading.Thread(target=me.beat, daemon=True)
+    beat.start()
+    try:
+        yield functools.partial(me.check, what, url)
+        if me.lost:
+            raise LockError(_LOST.format(what))
+    except BaseException:
+        if me.lost:
+            STOP.clear()
+            raise LockError(_LOST.format(what)) from None
+        raise
+    finally:
+        me.ended.set()
+        beat.join(timeout=BEAT_S)
+        me.release()
+
+
+def holder(client: Keeper, key: str) -> str | None:
+    """Who holds the lock file `key`; None where nobody does, or nobody is alive to."""
+    found = client.version(key)
+    if found is None or _is_over(client, key, found):
+        return None
+    return _told(found)
+
+
+class _Claim:
+    def __init__(self, client: Keeper, key: str) -> None:
+        self._client, self._key = client, key
+        self._who = _myself() | {"id": uuid.uuid4().hex}
+        self.ended = threading.Event()
+        self.lost = False
+
+    def take(self, what: str) -> bool:
+        """Whether the lock is ours now. Raises `LockError` where somebody has it."""
+        client, key, data = self._client, self._key, self._data()
+        found = client.version(key)
+        if found is None:
+            if not client.create(key, data):
+                return False
+        elif self._is_mine(found):
+            return True
+        elif not _is_over(client, key, found):
+            raise LockError(f"{what} is in use by {_told(found)}; wait for it, or stop it. If it does not run any "
+                            f"more: the lock ends {LEASE_S:.0f} s after its last sign of life; --break-lock ends it")
+        elif not client.replace(key, data, found):
+            return False
+        if not client.create(key, data):  # refused, as it should be: the store keeps conditions
+            return True
+        self.ended.wait(SETTLE_S)
+        now = client.version(key)
+        return now is not None and self._is_mine(now)
+
+    def check(self, what: str, url: str) -> None:
+        """Raise `LockError` where the lock is not ours any more: the store is asked, for a beat is some time ago."""
+        try:
+            found = persist(lambda: self._client.version(self._key))
+        except Refused as refused:
+            raise refused.error(url, "read") from None
+        if self.lost or found is None or not self._is_mine(found):
+            self.lost = True
+            raise LockError(_LOST.format(what))
+
+    def beat(self) -> None:
+        """Until it ends: say that we are alive. Where the lock is not ours any more, the run is stopped."""
+        misses = 0
+        while not self.ended.wait(BEAT_S):
+            try:
+                found = self._client.version(self._key)
+                if found is None or not self._is_mine(found):
+                    self.lost = True
+                elif not self._client.replace(self._key, self._data(), found):
+                    continue
+                misses = 0
+            except (Refused, StorageError):
+                # A store that is away for so long that others may think us dead: then we must not go on.
+                misses += 1
+                self.lost = misses * BEAT_S >= LEASE_S
+            if self.lost:
+                STOP.set()
+                return
+
+    def release(self) -> None:
+        """Give the lock back, if it is ours still."""
+        with contextlib.suppress(Refused, StorageError):
+            found = self._client.version(self._key)
+            if found is not None and self._is_mine(found):
+                self._client.delete([self._key])
+
+    def _is_mine(self, found: Version) -> bool:
+        return bool(_who(found).get("id") == self._who["id"])
+
+    def _data(self) -> bytes:
+        return json.dumps(self._who | {"beat": time.time()}).encode()
+
+
+def _myself() -> dict[str, Any]:
+    import datetime
+
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return {"process": os.getpid(), "host": socket.gethostname(), "since": now, "where": _where(),
+            "started": _started(os.getpid())}
+
+
+def _where() -> str:
+    """This boot of this machine and this space of process ids: within one, a process id says whether one is alive."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _started(process: int) -> str:
+    """When a process began (ticks since boot); empty where it is not there."""
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _who(found: Version) -> dict[str, Any]:
+    try:
+        data = json.loads(found.data)
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _told(found: Version) -> str:
+    who = _who(found)
+    if not who:
+        return "another process"
+    return f"process {who.get('process')} on {who.get('host')} since {who.get('since')}"
+
+
+def _is_over(client: Keeper, key: str, found: Version) -> bool:
+    who = _who(found)
+    if who.get("where") and who["where"] == _where() and _started(int(who.get("process", 0))) != who.get("started"):
+        return True
+    # The store's clock, not ours: what it says of a file that it gets now.
+    probe = f"{key}.{uuid.uuid4().hex}"
+    client.put(probe, b"")
+    try:
+        now = client.version(probe)
+    finally:
+        client.delete([probe])
+    return now is not None and now.modified_ns - found.modified_ns > LEASE_S * 1e9

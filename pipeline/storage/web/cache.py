@@ -1,0 +1,160 @@
+"""Images that were fetched one by one and kept in the workdir, so that nothing is fetched twice.
+
+A file is called as the image, with the XXH3-128 of its content behind: what a crash or a disk did to it is seen when it
+is read, and it is then fetched again. While images come, a mark says that a power cut may take them: whoever finds it
+looks at all that came since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+
+import xxhash
+
+from pipeline.errors import StorageError
+from pipeline.storage.local.folders import delete_many, sync
+from pipeline.storage.local.root import Root
+from pipeline.storage.local.write import drop_temporaries, put_whole, temporary_name, write_whole
+from pipeline.storage.os_errors import storage_error
+from pipeline.storage.paths import local_path
+
+_FOLDER = "fetched"
+
+_FAILURES = "failures.json"
+
+#: There while images are fetched, until they are durable.
+_COMING = "coming"
+
+_HEX = 32
+
+_OPEN_FOLDERS = 32
+
+
+class Kept:
+    """What is kept of one place, in the workdir `workdir`."""
+
+    def __init__(self, workdir: str, place: str) -> None:
+        host = "".join(c if c.isalnum() or c in ".-" else "-" for c in place.split("://", 1)[-1])[-60:]
+        name = f"{host}-{xxhash.xxh3_64_hexdigest(place.encode())}"
+        self._root = Root(workdir, links=frozenset({_FOLDER})).inner(f"{_FOLDER}/{name}")
+        self.top, self.folder = self._root.at(), self._root.at("images")
+        self._held: dict[str, str] | None = None
+        self._stack, self._opened = contextlib.ExitStack(), dict[str, int]()
+
+    def __enter__(self) -> Kept:
+        """While inside, images are put; what a run left that was killed or cut off is looked at first."""
+        coming = os.path.join(self.top, _COMING)
+        if os.path.exists(coming):
+            self._drop_damaged(os.stat(coming).st_mtime_ns)
+        else:
+            write_whole(self._root, _COMING, b"")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._close_folders()
+        if kind is None:
+            sync(self.top)
+            delete_many(self._root, [_COMING])
+
+    def _close_folders(self) -> None:
+        self._opened.clear()
+        self._stack.close()
+
+    def _drop_damaged(self, since_ns: int) -> None:
+        """Delete the images that came after `since_ns` (by their mtime) and are not whole."""
+        for path, name in list(self.held.items()):
+            try:
+                young = os.stat(os.path.join(self.folder, name)).st_mtime_ns >= since_ns
+            except OSError:
+                continue
+            if young:
+                self.get(path)
+
+    @property
+    def held(self) -> dict[str, str]:
+        """Path of each image that is kept: path of its file."""
+        if self._held is None:
+            names = self._root.names("images")
+            drop_temporaries(self._root.inner("images"), names, shared=True)
+            self._held = {name[: -_HEX - 1]: name for name in names if len(name) > _HEX and name[-_HEX - 1] == "."}
+        return self._held
+
+    def sizes(self, paths: Sequence[str]) -> list[int | None]:
+        """Bytes of each image; None for one that is not kept."""
+        held = self.held
+        found: list[int | None] = []
+        for path in paths:
+            try:
+                found.append(os.stat(os.path.join(self.folder, held[path])).st_size)
+            except (KeyError, OSError):
+                found.append(None)
+        return found
+
+    def put(self, path: str, data: bytes | bytearray) -> None:
+        """Keep an image, inside of a `with` of this; raises `StorageError` where it cannot be written."""
+        name = f"{path}.{xxhash.xxh3_128_hexdigest(data)}"
+        folder, _, last = f"images/{name}".rpartition("/")
+        fd = self._opened.get(folder)
+        if fd is None:
+            if len(self._opened) >= _OPEN_FOLDERS:
+                self._close_folders()
+            fd = self._opened[folder] = self._stack.enter_context(self._root.open(folder, "written"))
+        if reason := put_whole(last, temporary_name(), data, fd, fd, self._root.at(folder)):
+            raise StorageError(f"{self._root.at(folder)}/{last}: cannot be written: {reason}")
+        self.held[path] = name
+
+    def get(self, path: str) -> bytes | None:
+        """An image as it was kept, checked; None where it is not, or not whole, there."""
+        name = self.held.get(path)
+        if name is None:
+            return None
+        full = os.path.join(self.folder, name)
+        try:
+            with open(full, "rb") as file:
+                data = file.read()
+        except OSError:
+            return None
+        if xxhash.xxh3_128_hexdigest(data) == name[-_HEX:]:
+            return data
+        with contextlib.suppress(OSError):
+            os.unlink(full)
+        del self.held[path]
+        return None
+
+    def whole(self, path: str) -> str:
+        """The name of an image's file, its content checked; of one that is not whole, a name that is not there."""
+        return self.held[path] if self.get(path) is not None else path
+
+    def note_failures(self, reasons: dict[str, str]) -> None:
+        """Write down why images could not be had: those who copy them say so."""
+        write_whole(self._root, _FAILURES, json.dumps(reasons).encode())
+
+    def failures(self) -> dict[str, str]:
+        """What `note_failures` wrote last."""
+        try:
+            with open(os.path.join(self.top, _FAILURES), encoding="utf-8") as file:
+                found: dict[str, str] = json.load(file)
+                return found
+        except (OSError, ValueError):
+            return {}
+
+
+def drop_kept(workdir: str) -> tuple[int, int]:
+    """Delete all that is kept in `workdir`; returns how many images it was, and their bytes."""
+    top = os.path.join(local_path(workdir), _FOLDER)
+    files = size = 0
+    for folder, _, names in os.walk(top):
+        for name in names:
+            if name not in (_FAILURES, _COMING):
+                files += 1
+                size += os.lstat(os.path.join(folder, name)).st_size
+    try:
+        if os.path.isdir(top):
+            shutil.rmtree(top)
+    except OSError as error:
+        raise storage_error(error, top, "deleted") from None
+    return files, size

@@ -1,0 +1,126 @@
+"""Images on a web server: asked for one by one by their URL, or by ranges out of an archive that lies there.
+
+Both fetch only what is wanted into the workdir, in one go and from one process, so that limits hold; what copies images
+then reads them there.
+"""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+
+from pipeline.errors import ConfigError, StorageError
+from pipeline.storage.archives.directory import is_page
+from pipeline.storage.listing import Listing
+from pipeline.storage.local.folder import LocalFolder
+from pipeline.storage.location import Asked, Fetched, Fingerprint, Limits, Location
+from pipeline.storage.web.cache import Kept
+from pipeline.storage.web.client import Transfer, Web, check_url, lost
+
+_NOT_KEPT = "was not fetched; run again"
+
+#: So many failures and not one success, or so many refusals in a row: the place is wrong, not the images.
+_HOPELESS = 16
+
+_GONE = {404, 410}
+
+#: A larger file is no image. Those that are under way are in memory.
+MOST_BYTES = 256 << 20
+
+
+class RemoteBytes(Location):
+    """What places on web servers have in common: what was fetched is kept in the workdir, and read there."""
+
+    far = True
+    _workdir: str | None
+
+    def kept(self) -> Kept:
+        """What is kept of this place."""
+        if self._workdir is None:
+            raise StorageError(f"{self.url}: is only read by way of a workdir")
+        return Kept(self._workdir, self._place())
+
+    def _place(self) -> str:
+        return self.url
+
+    def at_hand(self, paths: Sequence[str]) -> Sequence[bool]:
+        """See `Location.at_hand`; those that `gather` brought."""
+        held = self.kept().held
+        return [path in held for path in paths]
+
+    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
+        """See `Location.kept_files`."""
+        kept = self.kept()
+        return LocalFolder(kept.folder), [kept.whole(path) for path in paths]
+
+    def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
+        """See `Location.fetch_many`; what `gather` brought, checked by its digest."""
+        kept = self.kept()
+        failures = kept.failures()
+        for i, path in enumerate(paths):
+            data = kept.get(path)
+            if data is None:
+                yield Fetched(i, reason=failures.get(path, _NOT_KEPT))
+            else:
+                yield Fetched(i, data)
+
+    def read(self, path: str) -> bytes | None:
+        """See `Location.read`."""
+        return self.kept().get(path)
+
+
+class HttpFolder(RemoteBytes):
+    """Images at ``url/NAME``: known by name alone, for nobody lists them."""
+
+    def __init__(self, url: str, keep: str | None = None) -> None:
+        check_url(url)
+        self._workdir = keep
+        super().__init__(url.rstrip("/"))
+
+    @property
+    def key_path(self) -> str:
+        """See `Location.key_path`."""
+        return self.url.split("://", 1)[1]
+
+    def exists(self) -> bool:
+        """See `Location.exists`: not known before a file is asked for."""
+        return True
+
+    def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
+        """See `Location.listing`: there is none."""
+        raise ConfigError(f"{self.url}: a web server lists no files; as images name the place with their suffix, "
+                          f"{{url: {self.url!r}, suffix: .jpg}}")
+
+    def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
+        """See `Location.fingerprints`; an image counts as unchanged for as long as it is asked for by the same name."""
+        sizes = self.kept().sizes(paths)
+        return [Fingerprint(size, b"by name", True) for size in sizes]
+
+    def ask(self, paths: Sequence[str]) -> Asked:
+        """See `Location.ask`; the sizes are not known."""
+        held = self.kept().held
+        lacking = sum(path not in held for path in paths)
+        return Asked(lacking, None if lacking else 0)
+
+    def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
+        """See `Location.gather`; one request an image."""
+        failed, done, row = dict[str, str](), 0, 0
+        with self.kept() as kept:
+            wanted = (path for path in paths if path not in kept.held)
+            transfers = (Transfer(f"{self.url}/{urllib.parse.quote(path)}", most=MOST_BYTES, tag=path)
+                         for path in wanted)
+            for transfer in Web(limits).run(transfers):
+                is_html = transfer.headers.get("content-type", "").startswith("text/html")
+                if transfer.reason is None and (is_html or is_page(transfer.body)):
+                    transfer.reason = f"{transfer.url}: the server sent a web page instead of an image; check the URL"
+                row = 0 if transfer.reason is None or transfer.status in _GONE else row + 1
+                if transfer.reason is None:
+                    kept.put(transfer.tag, transfer.body)
+                    done += 1
+                elif transfer.lost or row >= _HOPELESS or (not done and len(failed) >= _HOPELESS):
+                    raise lost(transfer)
+                else:
+                    failed[transfer.tag] = transfer.reason
+                add(1)
+            kept.note_failures(failed)
+        return failed

@@ -1,0 +1,1 @@
+"""Tables: their schemas, and Arrow, Parquet and frames."""

@@ -1,0 +1,1 @@
+"""What a target remembers of itself, below `.coco-diy/`."""

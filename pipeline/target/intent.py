@@ -1,0 +1,93 @@
+"""What a run is going to touch, written before it does, and taken back when it is done."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from pipeline.errors import StorageError
+from pipeline.tables.parquet import to_parquet
+from pipeline.target.manifest import _INTENT, _MANIFEST, Base, Intent, _drop_intent
+from pipeline.target.provenance import remember
+from pipeline.target.records import Records, seal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.storage import Location
+    from pipeline.target.manifest import Manifest, TargetState
+
+#: Folders that are there only while a run is under way.
+_OF_A_RUN = ("intent", "tmp", "new")
+
+
+def write_part(folder: Location, table: pa.Table) -> str | None:
+    """Write an immutable part of the manifest; returns its digest, None for a table without rows."""
+    return Records(folder).write_tables([to_parquet(table)])[0] if table.num_rows else None
+
+
+def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta: list[str]) -> None:
+    """Commit what a run is going to touch; `parts` are Parquet files of path, kind, key and split by bucket.
+
+    An older intent is replaced in one step: the new one covers its files, as `TargetState.rows` listed them.
+    """
+    base = settle(state, buckets)
+    touched = dict(zip(parts, state.records.write_tables(list(parts.values())), strict=True))
+    state.folder.sync()  # what intent.json points at must outlive a power cut
+    intent = Intent(state.serial + 1, f"intent/{uuid.uuid4().hex}", buckets, touched, base, meta, state.prefixes)
+    remember(seal(asdict(intent)))
+    state.records.write(_INTENT, asdict(intent))
+    state.intent, state.base, state._done, state.renamed, state.doubted = intent, base, {}, [], False
+    _clear(state.folder, "intent", keep=intent.folder.removeprefix("intent/"))
+
+
+def settle(state: TargetState, buckets: int) -> Base:
+    """Parts of what the target holds now, cut into `buckets`.
+
+    They are the manifest's own, unless it is cut otherwise, a run was interrupted or some are lost: then they are
+    written here.
+    """
+    if state.intent is None and state.base.buckets == buckets and not state.renamed and not state.lost:
+        return state.base
+    return Base(buckets, [write_part(state.folder, state.rows(b, buckets)) for b in range(buckets)])
+
+
+def _clear(place: Location, folder: str, keep: str) -> None:
+    """Delete what is below `folder` but for the subfolder `keep`."""
+    names = sorted(place.names(folder))
+    place.delete_many([f"{folder}/{name}" for name in names if not keep or not name.startswith(f"{keep}/")])
+    place.drop_empty_folders(folder)
+
+
+def tidy(state: TargetState) -> None:
+    """Clear what a run left that was killed when its subset was done, but not all of its own things were gone.
+
+    What is damaged is mended from its copy, now and whenever it is read later.
+    """
+    state.records.mends = True
+    halves = [name for name in state.folder.flat_names("") if name.startswith(".coco-diy-") and name.endswith(".tmp")]
+    if halves:
+        state.folder.delete_many(halves)
+    state.folder.drop_temporaries("runs")
+    if state.manifest is not None:
+        state.records.mend(_MANIFEST, asdict(state.manifest))
+    if state.intent is None and not state.lost:
+        _drop_intent(state)
+
+
+def commit_manifest(state: TargetState, manifest: Manifest) -> list[str]:
+    """Put `manifest` in place, then drop the intent and parts that nothing names any more.
+
+    From the first step on the subset is done. Returns warnings of what could not be dropped, which is harmless.
+    """
+    manifest.serial = state.serial
+    remember(seal(asdict(manifest)))
+    state.records.write(_MANIFEST, asdict(manifest))
+    state.manifest, state.intent = manifest, None
+    try:
+        stays = _drop_intent(state)
+    except StorageError as error:
+        stays = str(error)
+    return [f"what a run leaves while it is under way cannot be deleted ({stays}); it is ignored, and goes when it can"
+            ] if stays else []

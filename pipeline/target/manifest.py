@@ -1,0 +1,364 @@
+"""What we put at a target, on disk: the manifest, and the intent of a run that has not ended.
+
+Below the target's ``.coco-diy/``::
+
+    manifest.json            small, written last: what made the subset, and the digests of the parts
+    manifest/<digest>.parquet  immutable parts, called by the XXH3-128 of their bytes: of the manifest
+                             (`schema.manifest`) and of the intent (path, kind, key and split of what a run will touch),
+                             one a bucket
+    intent.json              there while a run is under way: what it started from, and its parts
+    intent/<run>/            an empty file ``done-<bucket>-<digest of its part>`` for each bucket that is done
+    splits.csv               which split each group of images was assigned to, where `split.stratify` decided it
+    copy/                    manifest, parts and intent.json once more
+    tmp/, new/               files on their way
+    runs/                    one record a run: times and hosts live only there
+
+Files that an intent lists are ours, whatever became of them: their digest is unknown until their bucket is done. Runs
+have serial numbers, and the manifest has that of the run that it is of: an intent of that or of an earlier run is over,
+whether or not it could be deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import TargetError
+from pipeline.tables import schema
+from pipeline.tables.schema import UNKNOWN, VERSION
+from pipeline.target.claims import check_intent, check_manifest, check_rows
+from pipeline.target.intent import _OF_A_RUN, _clear
+from pipeline.target.provenance import digest, is_ours
+from pipeline.target.records import PARTS, Damaged, Records, seal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.storage import Location
+
+FOLDER = ".coco-diy"
+
+#: Held by the run that is at work.
+LOCK = f"{FOLDER}/lock"
+
+#: Where files are made before they are renamed into place.
+SCRATCH = f"{FOLDER}/tmp"
+
+#: Where folders that are not at the target yet are filled before they are put in place, in one step each.
+STAGING = f"{FOLDER}/new"
+
+_MANIFEST, _INTENT = "manifest.json", "intent.json"
+
+#: What an intent has of a file.
+_INTENDED = ("path", "kind", "key", "split")
+
+_DONE = re.compile(r"done-(\d{1,5})-([0-9a-f]{32}|none)")
+
+#: What is on its way to the disk is waited for so often (s): a kill costs no more of the work than that.
+_MARK_EVERY_S = 5.0
+
+
+@dataclass
+class Manifest:
+    """The content of `manifest.json`.
+
+    `recipe` is the digest of everything in the config that decides about the subset, `source` that of the source's
+    listing; `parts` are the digests of the parts, `meta` the files that belong to no image, `folders` the change times
+    (ns) of the target's folders when the run ended; `prefixes` is what keys begin with, see `TargetState`;
+    `config` is the config, its paths made absolute; `numbers` the digest of which class got which number; `name` is
+    what the recipe is called; `listed` has the label files and images of each split of the source, by what `prefixes`
+    goes by; `serial` is the number of the run that this is of; `left_out` the digest of the table of what was left out.
+    """
+
+    tool: str
+    recipe: str
+    source: str | None
+    buckets: int
+    parts: list[str | None]
+    meta: dict[str, dict[str, Any]]
+    report: dict[str, Any]
+    images: str | None = None
+    folders: dict[str, int] = field(default_factory=dict)
+    prefixes: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    numbers: str | None = None
+    name: str | None = None
+    listed: dict[str, dict[str, int | None]] = field(default_factory=dict)
+    serial: int = 0
+    left_out: str | None = None
+    version: int = VERSION
+
+
+@dataclass
+class Base:
+    """What was at the target before a run: parts by bucket."""
+
+    buckets: int = 1
+    parts: list[str | None] = field(default_factory=lambda: [None])
+
+
+@dataclass
+class Intent:
+    """The content of `intent.json`: what run number `serial` is going to touch, beside `base`, which it started from.
+
+    `touched` has the digests of its parts by bucket of `buckets`, `meta` the files that belong to no image; `folder` is
+    where its buckets are marked as done; `prefixes` is what keys begin with.
+    """
+
+    serial: int
+    folder: str
+    buckets: int
+    touched: dict[int, str]
+    base: Base
+    meta: list[str]
+    prefixes: dict[str, str]
+
+    @staticmethod
+    def of(content: dict[str, Any]) -> Intent:
+        """The intent that a record has; raises `Damaged` where it is another version's."""
+        try:
+            content = content | {"base": Base(**content["base"]),
+                                 "touched": {int(b): digest for b, digest in content["touched"].items()}}
+            return Intent(**content)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise Damaged(_INTENT) from None
+
+
+class TargetState:
+    """The manifest and intent at `root`, read once; `rows` gives what the target holds, a bucket at a time.
+
+    `prefixes` is what keys begin with now, by split (of several sources, by source and split). Where the source was
+    called otherwise before, the keys of the manifest are changed accordingly: the files are the same.
+
+    `lost` says that some of it is damaged and so are the copies, so that files may be ours that nothing lists; with
+    `doubted` nobody knows what a run did to those that are listed: the content of all counts as unknown.
+    """
+
+    def __init__(self, root: Location, prefixes: dict[str, str] | None = None) -> None:
+        self.root = root
+        self.folder = root.own(FOLDER)
+        #: Digests of what of `manifest.json` and `intent.json` is there, see `_provenance`.
+        self._digests: list[str] = []
+        self.records = Records(self.folder)
+        self.lost = self.doubted = False
+        self.manifest = self._manifest()
+        #: Paths, below the root, of what was damaged of the manifest.
+        self.damaged = [f"{FOLDER}/{path}" for path in self.records.damaged]
+        self.intent = self._intent()
+        self.base = Base(self.manifest.buckets, self.manifest.parts) if self.manifest else Base()
+        self._done: dict[int, str | None] = {}
+        before = self.manifest.prefixes if self.manifest else prefixes
+        if self.intent is not None:
+            self.base, before = self.intent.base, self.intent.prefixes
+        self.prefixes: dict[str, str] = prefixes if prefixes is not None else before or {}
+        self.renamed = [(p, self.prefixes[s]) for s, p in (before or {}).items()
+                        if s in self.prefixes and p != self.prefixes[s]]
+        if self.intent is not None:
+            marks = filter(None, map(_DONE.fullmatch, self.folder.names(self.intent.folder)))
+            self._done = {int(mark[1]): None if mark[2] == "none" else mark[2] for mark in marks}
+
+    def _manifest(self) -> Manifest | None:
+        try:
+            data = self.records.read(_MANIFEST)
+        except Damaged:
+            data = None
+            self.lost = True
+        if data is None:
+            return None
+        try:
+            manifest = Manifest(**data)
+        except TypeError:
+            manifest = None
+        if manifest is None or manifest.version != VERSION:
+            raise TargetError(f"{self.folder.join(_MANIFEST)}: was written by another version of coco-diy "
+                              f"({data.get('tool')}); build into a new folder, or use that version")
+        check_manifest(data, self.folder.join(_MANIFEST))
+        self._digests.append(digest(seal(data)))
+        return manifest
+
+    def _intent(self) -> Intent | None:
+        try:
+            content = self.records.read(_INTENT)
+            if content is None:
+                return None
+            intent = Intent.of(content)
+        except Damaged:
+            self.lost = self.doubted = True
+            return None
+        if self.manifest is not None and intent.serial <= self.manifest.serial:
+            return None
+        check_intent(content, self.folder.join(_INTENT))
+        self._digests.append(digest(seal(content)))
+        return intent
+
+    def is_ours(self) -> bool:
+        """Whether this machine wrote the manifest and the intent, as far as they are there."""
+        return all(map(is_ours, self._digests))
+
+    @property
+    def serial(self) -> int:
+        """Number of the last run that is known of."""
+        return max(self.manifest.serial if self.manifest else 0, self.intent.serial if self.intent else 0)
+
+    @property
+    def meta(self) -> dict[str, dict[str, Any]]:
+        """Files of ours that belong to no image: path to size and digest (hex)."""
+        held = dict(self.manifest.meta) if self.manifest else {}
+        for path in held if self.doubted else self.intent.meta if self.intent else ():
+            held[path] = {"size": 0, "digest": UNKNOWN.hex()}
+        return held
+
+    def rows(self, bucket: int, buckets: int) -> pa.Table:
+        """What the target holds of one bucket, as `schema.manifest`; unknown content has the digest `UNKNOWN`."""
+        import pyarrow as pa
+
+        if not self.renamed:
+            return self._rows(bucket, buckets)
+        n = self.intent.buckets if self.intent else self.base.buckets
+        table = pa.concat_tables([self._rows(b, n) for b in range(n)])
+        keys = []
+        for key in table["key"].to_pylist():
+            before, now = next((pair for pair in self.renamed if key.startswith(pair[0])), ("", ""))
+            keys.append(now + key.removeprefix(before))
+        table = table.set_column(table.schema.get_field_index("key"), table.schema.field("key"), pa.array(keys))
+        return table.filter(_in_bucket(table, bucket, buckets)).combine_chunks()
+
+    def _rows(self, bucket: int, buckets: int) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        base = self._of_base(bucket, buckets)
+        if self.intent is None:
+            return _unknown(base) if self.doubted else base
+        tables: list[pa.Table] = []
+        n = self.intent.buckets
+        for other in _sharing(bucket, buckets, n):
+            if other not in self.intent.touched:
+                continue
+            mine = _in_bucket(base, other, n)
+            if other in self._done and (done := self._part(self._done[other])) is not None:
+                tables.append(_only(done, bucket, buckets, n))
+                base = base.filter(pc.invert(mine))
+            elif (part := self._part(self.intent.touched[other], _INTENDED)) is not None:
+                intended = _only(part, bucket, buckets, n)
+                tables.append(_unknown(intended))
+                base = base.filter(pc.invert(pc.is_in(base["path"], intended["path"].combine_chunks())))
+            else:
+                tables.append(_unknown(base.filter(mine)))
+                base = base.filter(pc.invert(mine))
+        return pa.concat_tables([base, *tables]).sort_by("path").combine_chunks()
+
+    def _of_base(self, bucket: int, buckets: int) -> pa.Table:
+        import pyarrow as pa
+
+        n = self.base.buckets
+        parts = [self._part(self.base.parts[b]) for b in _sharing(bucket, buckets, n)]
+        tables = [_only(part, bucket, buckets, n) for part in parts if part is not None]
+        return pa.concat_tables([schema.manifest().empty_table(), *tables]).combine_chunks()
+
+    def _part(self, digest: str | None, columns: tuple[str, ...] = ()) -> pa.Table | None:
+        """The part of that digest, with the `columns` or all; None where it is damaged, and its copy too."""
+        if digest is None:
+            return schema.manifest().empty_table()
+        try:
+            table = self.records.read_table(digest)
+        except Damaged:
+            self.lost = True
+            return None
+        return check_rows(table, columns or tuple(schema.manifest().names), self.folder.join(PARTS))
+
+
+def staged_path(path: str, staged: tuple[str, ...]) -> str:
+    """Where the file `path` lies below the target's root, while the folders `staged` are not put in place yet."""
+    return f"{STAGING}/{path}" if path.startswith(staged) else path
+
+
+def _sharing(bucket: int, buckets: int, n: int) -> Iterable[int]:
+    """Which of `n` buckets can share keys with `bucket` of `buckets`: crc % a and crc % b nest where one divides."""
+    if buckets % n == 0:
+        return [bucket % n]
+    if n % buckets == 0:
+        return range(bucket, n, buckets)
+    return range(n)
+
+
+def _in_bucket(table: pa.Table, bucket: int, buckets: int) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array([zlib.crc32(k.encode()) % buckets == bucket for k in table["key"].to_pylist()], pa.bool_())
+
+
+def _only(table: pa.Table, bucket: int, buckets: int, n: int) -> pa.Table:
+    return table if n == buckets else table.filter(_in_bucket(table, bucket, buckets))
+
+
+def _unknown(intended: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    count = intended.num_rows
+    columns = {name: intended[name].combine_chunks() for name in ("path", "kind", "key", "split")}
+    columns["digest"] = pa.repeat(pa.scalar(UNKNOWN, pa.binary(16)), count)
+    fields = schema.manifest()
+    return pa.Table.from_arrays([columns.get(f.name, pa.nulls(count, f.type)) for f in fields], schema=fields)
+
+
+class DoneMarks:
+    """Buckets of the intent that are done. They are marked when all that the mark vouches for is durable.
+
+    Waiting for the disk holds up nobody but this thread, and is done for all buckets of some seconds at once.
+    """
+
+    def __init__(self, state: TargetState, folders: Sequence[str]) -> None:
+        self._state, self._folders = state, folders
+        self._waiting: list[str] = []
+        self._last = time.monotonic()
+
+    def add(self, bucket: int, part: str | None) -> None:
+        """A bucket is done, and holds what the part `part` says."""
+        self._waiting.append(f"done-{bucket}-{part or 'none'}")
+        if self._state.root.local is None or time.monotonic() - self._last >= _MARK_EVERY_S:
+            self.write()
+
+    def write(self) -> None:
+        """Mark all that are waiting for it."""
+        state = self._state
+        assert state.intent is not None
+        state.root.sync(self._folders)
+        paths = [f"{state.intent.folder}/{name}" for name in self._waiting]
+        state.folder.write_many(paths, [b""] * len(paths)).must(state.folder)
+        self._waiting.clear()
+        self._last = time.monotonic()
+
+
+def mend(state: TargetState, suspects: Iterable[str]) -> None:
+    """Where `suspects` (paths below the root) name parts of the manifest, write each half anew whose other is whole."""
+    if not any(path.startswith(f"{FOLDER}/") for path in suspects):
+        return
+    state.records.mends = True
+    for digest in filter(None, state.base.parts):
+        with contextlib.suppress(Damaged):
+            state.records.read_table(digest, both=True)
+
+
+def damaged_parts(state: TargetState, bucket: int) -> list[str]:
+    """Paths, below the root, of what is damaged of the part of a bucket, as the manifest is cut."""
+    digest = state.base.parts[bucket]
+    return [f"{FOLDER}/{path}" for path in state.records.bad_tables(digest)] if digest is not None else []
+
+
+def _drop_intent(state: TargetState) -> str | None:
+    """Delete all that is there only while a run is under way; returns why the intent stays, if it does."""
+    stays = state.records.drop(_INTENT)
+    for folder, there in zip(_OF_A_RUN, state.folder.exist_many(_OF_A_RUN), strict=True):
+        if there or state.root.local is None:
+            _clear(state.folder, folder, keep="")
+    state.records.drop_tables(state.manifest.parts if state.manifest else [])
+    return stays
+
+#: Below the target's `.coco-diy`: what was left out by the last build, `schema.problems`.
+PROBLEMS = "problems.parquet"

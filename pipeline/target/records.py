@@ -1,0 +1,163 @@
+"""Files below a target's `.coco-diy` that vouch for themselves, each of them there twice.
+
+A JSON record holds the XXH3-128 of itself, a table is called by that of its bytes. What does not match is damaged, and
+the copy below ``copy/`` is read in its stead. The copy is written first, when all that it vouches for is durable:
+whichever of the two is whole can be believed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import StorageError
+from pipeline.tables.digest import digest_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.storage import Location
+
+COPIES = "copy"
+
+PARTS = "manifest"
+
+
+class Damaged(Exception):  # noqa: N818 - what it means is for the caller to say
+    """Neither a file nor its copy is whole; the argument is its path below the folder."""
+
+
+def seal(content: dict[str, Any]) -> bytes:
+    """`content` as JSON with its own digest in it."""
+    content = json.loads(_text(content))  # as it will be read: keys are text, and in the order of text
+    return _text(content | {"digest": digest_of(_text(content)).hex()})
+
+
+def unseal(data: bytes) -> dict[str, Any] | None:
+    """The content of a sealed record; None where it is not whole.
+
+    Records of before 2026-12 have neither a digest nor a serial number; they are taken as they are.
+    """
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    digest = content.pop("digest", None)
+    whole = "serial" not in content if digest is None else digest == digest_of(_text(content)).hex()
+    return content if whole else None
+
+
+def _text(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass")
+
+
+class Records:
+    """Records and tables in `folder`; where it `mends`, a table that is damaged is written anew from its copy.
+
+    `damaged` are the paths, below the folder, of the records that were found damaged or missing.
+    """
+
+    def __init__(self, folder: Location) -> None:
+        self.folder = folder
+        self.mends = False
+        self.damaged: list[str] = []
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """The record `name`; None where there is none. Raises `Damaged`, and `StorageError` where nobody can tell."""
+        refused: StorageError | None = None
+        damaged = False
+        for path in _twice(name):
+            try:
+                data = self.folder.read(path)
+            except StorageError as error:
+                refused = refused or error
+                continue
+            content = unseal(data) if data is not None else None
+            if content is not None:
+                return content
+            damaged = damaged or data is not None
+            self.damaged.append(path)
+        if refused is not None:
+            raise refused
+        if damaged:
+            raise Damaged(name)
+        self.damaged = [path for path in self.damaged if path not in _twice(name)]
+        return None
+
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        """Write the record `name`, durably."""
+        data = seal(content)
+        for path in reversed(_twice(name)):
+            self.folder.write(path, data)
+
+    def mend(self, name: str, content: dict[str, Any]) -> None:
+        """Write the record `name` again where one of the two is not `content`."""
+        data = seal(content)
+        for path in reversed(_twice(name)):
+            if self.folder.read(path) != data:
+                self.folder.write(path, data)
+
+    def drop(self, name: str) -> str | None:
+        """Delete the record `name`; returns why it stays, if it does."""
+        try:
+            failed = self.folder.delete_many(_twice(name)).failed
+        except StorageError as error:
+            return str(error)
+        return next((f"{self.folder.join(path)}: {reason}" for path, reason in failed.items()), None)
+
+    def read_table(self, digest: str, *, both: bool = False) -> pa.Table:
+        """The part of that digest; with `both` its copy is looked at even where the first is whole.
+
+        Raises `Damaged`.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        bad, whole = list[str](), None
+        for path in _twice(_part_path(digest)):
+            data = self.folder.read(path) if whole is None or both else None
+            if data is not None and digest_of(data).hex() == digest:
+                whole = data
+            elif whole is None or both:
+                bad.append(path)
+        if whole is None:
+            raise Damaged(_part_path(digest))
+        if bad and self.mends:
+            self.folder.write_many(bad, [whole] * len(bad)).must(self.folder)
+        try:
+            return pq.read_table(pa.BufferReader(whole), use_threads=False).combine_chunks()
+        except (pa.ArrowException, OSError):  # its digest is right, so nobody damaged it: no build has written it
+            raise Damaged(_part_path(digest)) from None
+
+    def bad_tables(self, digest: str) -> list[str]:
+        """Paths of those of the two files of a part that are not whole; what was made before there were two has one."""
+        found = [(path, self.folder.read(path)) for path in _twice(_part_path(digest))]
+        if found[1][1] is None and self.folder.read(_twice("manifest.json")[1]) is None:
+            found.pop()
+        return [path for path, data in found if data is None or digest_of(data).hex() != digest]
+
+    def write_tables(self, tables: Sequence[bytes]) -> list[str]:
+        """Write parts, given as Parquet files; returns their digests. They are durable when the folder is synced."""
+        digests = [digest_of(data).hex() for data in tables]
+        paths = [path for digest in digests for path in reversed(_twice(_part_path(digest)))]
+        self.folder.write_many(paths, [data for data in tables for _ in range(2)]).must(self.folder)
+        return digests
+
+    def drop_tables(self, keep: Sequence[str | None]) -> None:
+        """Delete all parts but those of the digests `keep`."""
+        kept = {path for digest in keep if digest for path in _twice(_part_path(digest))}
+        for folder in _twice(PARTS):
+            paths = {f"{folder}/{name}" for name in self.folder.names(folder)}
+            self.folder.delete_many(sorted(paths - kept))
+            self.folder.drop_empty_folders(folder)  # one may stand where a part was
+
+
+def _twice(path: str) -> tuple[str, str]:
+    return path, f"{COPIES}/{path}"
+
+
+def _part_path(digest: str) -> str:
+    return f"{PARTS}/{digest}.parquet"
