@@ -40,8 +40,18 @@ from pipeline.tables.counts import add_counts
 from pipeline.target.intent import tidy
 from pipeline.target.manifest import LOCK, PROBLEMS, TargetState
 
-__all__ = ["Report", "build", "diff_targets", "last_run", "make_index", "make_plan", "repair", "source_stats",
-           "target_stats", "verify"]
+__all__ = [
+    "Report",
+    "build",
+    "diff_targets",
+    "last_run",
+    "make_index",
+    "make_plan",
+    "repair",
+    "source_stats",
+    "target_stats",
+    "verify",
+]
 
 
 def make_index(config: Config, progress: Progress | None = None) -> Report:
@@ -84,12 +94,15 @@ def source_stats(config: Config, progress: Progress | None = None) -> Report:
     subset: dict[str, Any] = {}
     for source, info in zip(job.sources, infos, strict=True):
         for split, counts in info.totals.items():
-            add_counts(subset.setdefault(split, {}), {
-                "images": counts["images"] + counts["no_image"],
-                "labels": sum(n for state, n in counts["labels"].items() if state != "missing"),
-                "objects": _by_name(source, counts["objects"], names),
-                "images_by_class": _by_name(source, counts["class_images"], names),
-            })
+            add_counts(
+                subset.setdefault(split, {}),
+                {
+                    "images": counts["images"] + counts["no_image"],
+                    "labels": sum(n for state, n in counts["labels"].items() if state != "missing"),
+                    "objects": _by_name(source, counts["objects"], names),
+                    "images_by_class": _by_name(source, counts["class_images"], names),
+                },
+            )
     if lacking := sum(counts["no_image"] for info in infos for counts in info.totals.values()):
         report.warnings.append(f"{plural(lacking, 'label file')} without an image: counted as images here")
     data = {"command": "stats", "of": "source", "classes": list(names), "subset": subset}
@@ -107,8 +120,15 @@ def target_stats(root: str) -> Report:
     """Counts of the subset at `root` by class and split, as its manifest has them."""
     state, made = open_target(root)
     told = made.report
-    return Report({"command": "stats", "of": "target", "target": state.root.url, "classes": told["classes"],
-                   "subset": told["subset"]})
+    return Report(
+        {
+            "command": "stats",
+            "of": "target",
+            "target": state.root.url,
+            "classes": told["classes"],
+            "subset": told["subset"],
+        }
+    )
 
 
 def verify(root: str, progress: Progress | None = None, *, deep: bool = False) -> Report:
@@ -138,7 +158,10 @@ def repair(root: str, config: Config | None = None, progress: Progress | None = 
 
 
 def build(
-    config: Config, progress: Progress | None = None, *, suspects: frozenset[str] = frozenset(),
+    config: Config,
+    progress: Progress | None = None,
+    *,
+    suspects: frozenset[str] = frozenset(),
     break_lock: bool = False,
 ) -> Report:
     """Make the subset: index, select, plan and apply. Where nothing changed, nothing is done.
@@ -198,8 +221,14 @@ def build(
 
 
 def _plan(
-    job: Job, infos: Sequence[IndexInfo], state: TargetState, engine: Engine, progress: Progress,
-    suspects: frozenset[str], *, fetched: bool = False,
+    job: Job,
+    infos: Sequence[IndexInfo],
+    state: TargetState,
+    engine: Engine,
+    progress: Progress,
+    suspects: frozenset[str],
+    *,
+    fetched: bool = False,
 ) -> tuple[Planned, Report]:
     """A plan that nothing stands in the way of, and its report."""
     planned = plan_subset(job, infos, state, engine, progress, suspects, fetched=fetched)

@@ -55,8 +55,9 @@ def cli() -> None:
 @click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: pose or detect")
 @click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
 @_common
-def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | None, workdir: str | None,
-           **common: Any) -> None:
+def remake(
+    src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | None, workdir: str | None, **common: Any
+) -> None:
     """Make the subset DST of SRC_COCO (labels/{train2017,val2017}, images/…): the tutorial's four values."""
     from pipeline import storage
     from pipeline.config.class_names import read_names
@@ -89,14 +90,33 @@ def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | No
 @click.option("--task", type=click.Choice(["detect", "segment", "pose"]), default="detect", show_default=True)
 @click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
 @_common
-def convert(src: str, dst: str, from_format: str, to_format: str, labels: str | None, split: str | None, seed: int,
-            task: str, workdir: str | None, **common: Any) -> None:
+def convert(
+    src: str,
+    dst: str,
+    from_format: str,
+    to_format: str,
+    labels: str | None,
+    split: str | None,
+    seed: int,
+    task: str,
+    workdir: str | None,
+    **common: Any,
+) -> None:
     """Make DST of the folder SRC in another format: a build without a config."""
     from pipeline.config.load import apply_overrides, validate
     from pipeline.job.conversion import conversion
 
-    data = conversion(src, dst, from_format=from_format, to_format=to_format, task=task, names=labels, shares=split,
-                      seed=seed, workdir=workdir or _cache())
+    data = conversion(
+        src,
+        dst,
+        from_format=from_format,
+        to_format=to_format,
+        task=task,
+        names=labels,
+        shares=split,
+        seed=seed,
+        workdir=workdir or _cache(),
+    )
     _build(validate(apply_overrides(data, _overrides(common)), "convert"), common)
 
 
@@ -138,8 +158,9 @@ def index(config: str, **common: Any) -> None:
 @click.option("--remove-archives", is_flag=True, help="with --extract: delete each archive that was unpacked")
 @click.option("--clean", is_flag=True, help="delete the images in the workdir that were fetched one by one")
 @_common
-def fetch(config: str, names: tuple[str, ...], extract: bool, remove_archives: bool, clean: bool,
-          **common: Any) -> None:
+def fetch(
+    config: str, names: tuple[str, ...], extract: bool, remove_archives: bool, clean: bool, **common: Any
+) -> None:
     """Get the archives that CONFIG reads, and further ones by name; a fetch that was stopped goes on where it was."""
     from pipeline.reports.report import Report
     from pipeline.reports.text import fetch_text
@@ -148,8 +169,11 @@ def fetch(config: str, names: tuple[str, ...], extract: bool, remove_archives: b
     if remove_archives and not extract:
         raise click.UsageError("--remove-archives needs --extract: otherwise nothing would be left")
     loaded = _load(config, common)
-    told = archives.clean(loaded) if clean else archives.fetch(
-        loaded, _progress(common), names, extract=extract, remove_archives=remove_archives)
+    told = (
+        archives.clean(loaded)
+        if clean
+        else archives.fetch(loaded, _progress(common), names, extract=extract, remove_archives=remove_archives)
+    )
     _tell(Report(told), common, fetch_text)
 
 
@@ -330,7 +354,10 @@ def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one r
     except Exception as error:
         if {"-v", "--verbose"} & set(sys.argv if arguments is None else arguments):
             raise
-        click.echo(f"coco-diy: a fault of coco-diy's own, please report it: {type(error).__name__}: {error} "
-                   "(run again with -v for the traceback)", err=True)
+        click.echo(
+            f"coco-diy: a fault of coco-diy's own, please report it: {type(error).__name__}: {error} "
+            "(run again with -v for the traceback)",
+            err=True,
+        )
         return 1
     return 0

@@ -16,8 +16,16 @@ if TYPE_CHECKING:
 _ORIENTATION = 0x0112  # the EXIF tag
 
 #: For each EXIF orientation: whether x and y change places, then whether x, then whether y runs the other way.
-_TURNS = {1: (False, False, False), 2: (False, True, False), 3: (False, True, True), 4: (False, False, True),
-          5: (True, False, False), 6: (True, True, False), 7: (True, True, True), 8: (True, False, True)}
+_TURNS = {
+    1: (False, False, False),
+    2: (False, True, False),
+    3: (False, True, True),
+    4: (False, False, True),
+    5: (True, False, False),
+    6: (True, True, False),
+    7: (True, True, True),
+    8: (True, False, True),
+}
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,7 @@ def mask_of(data: bytes) -> Bools | None:
                 return np.asarray(np.asarray(plain) != 0)
     except Exception:  # noqa: BLE001 - Pillow raises what its plug-ins raise: OSError, SyntaxError, struct.error, …
         return None
+
 
 #: Image suffixes that Ultralytics 8.4 reads (`IMG_FORMATS`), in any case; where one stem has several, the first wins.
 IMAGE_SUFFIXES = (

@@ -85,8 +85,11 @@ class Job:
     @property
     def prefixes(self) -> dict[str, str]:
         """What keys begin with, by the split that they are of or, of several sources, by source and split."""
-        return {f"{s.spec.name}/{split.split}" if self.several else split.split: s.spec.prefix(split)
-                for s in self.sources for split in s.spec.splits}
+        return {
+            f"{s.spec.name}/{split.split}" if self.several else split.split: s.spec.prefix(split)
+            for s in self.sources
+            for split in s.spec.splits
+        }
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -129,8 +132,14 @@ class Job:
         """Digest of which class of which source gets which number."""
         from pipeline.tables.digest import digest_of
 
-        facts = [[[old if source.named else i, new] for i, (old, new) in enumerate(zip(m.source, m.lut, strict=True))
-                  if new >= 0] for source, m in zip(self.sources, self.maps, strict=True)]
+        facts = [
+            [
+                [old if source.named else i, new]
+                for i, (old, new) in enumerate(zip(m.source, m.lut, strict=True))
+                if new >= 0
+            ]
+            for source, m in zip(self.sources, self.maps, strict=True)
+        ]
         return digest_of(json.dumps([self.classes, facts]).encode()).hex()
 
     def with_names(self, found: Sequence[Names | None]) -> Job:

@@ -25,15 +25,20 @@ def dataset_record(facts: dict[str, Any]) -> str:
     balance: list[list[str | int]] = []
     for what in ("rows", "images"):
         counts_of = facts[what]
-        balance += [[what, "in the source", counts_of["source"]], ["", "kept", counts_of["kept"]],
-                    *(_loss_row(n, words) for n, words in lost(counts_of))]
+        balance += [
+            [what, "in the source", counts_of["source"]],
+            ["", "kept", counts_of["kept"]],
+            *(_loss_row(n, words) for n, words in lost(counts_of)),
+        ]
     config = yaml.safe_dump(facts["config"], sort_keys=False, allow_unicode=True)
-    return ("# What this dataset is made of\n\n"
-            f"Made by {facts['tool']} from {plural(facts['label_files'], 'label file')}; "
-            "a build writes this file anew.\n"
-            f"Digest of the names and contents of these label files: `{facts['fingerprint']}`\n\n"
-            f"{_markdown(header, rows)}\n\n{_markdown(['', 'what became of it', 'count'], balance)}\n\n"
-            f"The config, without what does not decide about the files:\n\n```yaml\n{config}```\n")
+    return (
+        "# What this dataset is made of\n\n"
+        f"Made by {facts['tool']} from {plural(facts['label_files'], 'label file')}; "
+        "a build writes this file anew.\n"
+        f"Digest of the names and contents of these label files: `{facts['fingerprint']}`\n\n"
+        f"{_markdown(header, rows)}\n\n{_markdown(['', 'what became of it', 'count'], balance)}\n\n"
+        f"The config, without what does not decide about the files:\n\n```yaml\n{config}```\n"
+    )
 
 
 def _loss_row(count: int, words: str) -> list[str | int]:

@@ -19,8 +19,10 @@ def table(
     if total is not None:
         lines.append([cell(c) for c in total])
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    texts = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-             for line in lines]
+    texts = [
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    ]
     rule = "-" * len(texts[0])
     texts.insert(1, rule)
     if total is not None:
@@ -56,8 +58,11 @@ def actions_text(data: dict[str, Any]) -> str:
 
 def plan_text(data: dict[str, Any]) -> str:
     """What `coco-diy plan` prints."""
-    verdict = (f"A build would change {data['changes']:,} files at {data['target']}." if data["changes"]
-               else f"A build would change nothing at {data['target']}.")
+    verdict = (
+        f"A build would change {data['changes']:,} files at {data['target']}."
+        if data["changes"]
+        else f"A build would change nothing at {data['target']}."
+    )
     foreign = "".join(f"\nin the way: {path}" for path in data["foreign"][:10])
     return f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n{_fetch_text(data)}{verdict}{foreign}"
 
@@ -79,14 +84,17 @@ def fetch_text(data: dict[str, Any]) -> str:
         return f"Freed {size(data['cleaned']['bytes'])}: {plural(data['cleaned']['files'], 'kept image')}."
     if not data["files"]:
         return "Nothing to fetch: this config reads no archive."
-    return "\n".join(f"{f['path']}: {f['status']}{', ' + size(f['moved']) + ' moved' if f['moved'] else ''}"
-                     for f in data["files"])
+    return "\n".join(
+        f"{f['path']}: {f['status']}{', ' + size(f['moved']) + ' moved' if f['moved'] else ''}" for f in data["files"]
+    )
 
 
 def _rows_text(data: dict[str, Any]) -> str:
     told = [_balance_text(data["rows"], "rows")]
-    told += [f"{count:,} {PARTLY[reason]}." if reason in PARTLY else
-             f"{count:,} left out: {LOSSES.get(reason, reason)}." for reason, count in data["loss"].items()]
+    told += [
+        f"{count:,} {PARTLY[reason]}." if reason in PARTLY else f"{count:,} left out: {LOSSES.get(reason, reason)}."
+        for reason, count in data["loss"].items()
+    ]
     return "\n".join([*told, _balance_text(data["images"], "images")]) + _split_text(data.get("split"))
 
 
@@ -100,11 +108,16 @@ def _split_text(split: dict[str, Any] | None) -> str:
     if split is None:
         return ""
     told = ", ".join(f"{name} {split['images'][name]:.3f} ({share:g} asked)" for name, share in split["shares"].items())
-    worst = max(((abs(d), name, part, d) for name, parts in split["deviation"].items() for part, d in parts.items()),
-                default=None)
+    worst = max(
+        ((abs(d), name, part, d) for name, parts in split["deviation"].items() for part, d in parts.items()),
+        default=None,
+    )
     furthest = f"; furthest from its share: {worst[1]}, {worst[3]:+.3f} in {worst[2]}" if worst else ""
-    table = f"\nSplit table: {split['table']}, {split['kept']:,} as before, {split['dealt']:,} new." \
-        if "table" in split else ""
+    table = (
+        f"\nSplit table: {split['table']}, {split['kept']:,} as before, {split['dealt']:,} new."
+        if "table" in split
+        else ""
+    )
     return f"\nImages dealt out: {told}{furthest}.{table}"
 
 
@@ -123,14 +136,35 @@ def build_text(data: dict[str, Any]) -> str:
 
 def index_text(data: dict[str, Any]) -> str:
     """What `coco-diy index` prints."""
-    header = ["split", "images", "label files", "empty", "corrupt", "rows", "duplicates", "label, no image",
-              "image, no label", "two images"]
+    header = [
+        "split",
+        "images",
+        "label files",
+        "empty",
+        "corrupt",
+        "rows",
+        "duplicates",
+        "label, no image",
+        "image, no label",
+        "two images",
+    ]
     rows: list[list[str | int]] = []
     for split, counts in _by_source(data["source"]):
         labels = counts["labels"]
-        rows.append([split, counts["images"], sum(n for s, n in labels.items() if s != "missing"),
-                     labels.get("empty", 0), labels.get("corrupt", 0), counts["rows"], counts["duplicate_rows"],
-                     counts["no_image"], labels.get("missing", 0), counts["many_images"]])
+        rows.append(
+            [
+                split,
+                counts["images"],
+                sum(n for s, n in labels.items() if s != "missing"),
+                labels.get("empty", 0),
+                labels.get("corrupt", 0),
+                counts["rows"],
+                counts["duplicate_rows"],
+                counts["no_image"],
+                labels.get("missing", 0),
+                counts["many_images"],
+            ]
+        )
     where = data["index"] if isinstance(data["index"], str) else ", ".join(data["index"])
     return f"{table(header, rows)}\n\nIndex in {where}, {plural(data['buckets'], 'bucket')}."
 
@@ -151,7 +185,7 @@ def verify_text(data: dict[str, Any]) -> str:
         lines.append(f"Repaired {plural(data['repaired'], 'file')}.")
     told = ", ".join(f"{n:,} {reason}" for reason, n in data["differences"].items())
     how = "contents and all" if data["deep"] else "by name and size"
-    verdict = (f"{plural(len(data['listed']), 'difference')} ({told})" if data["listed"] else "All is as it was built")
+    verdict = f"{plural(len(data['listed']), 'difference')} ({told})" if data["listed"] else "All is as it was built"
     return "\n".join([*lines, f"{verdict}: {data['target']}, {plural(data['files'], 'file')} checked {how}."])
 
 
@@ -167,8 +201,10 @@ def diff_text(data: dict[str, Any]) -> str:
         rows.append([name + mark, *[f"{n:+,}" if n else "0" for n in cells]])
     total = ["images in all", *[t for s in splits for t in (f"{data['images'][s]:+,}", "")]]
     files = data["files"]
-    return (f"{table(header, rows, total=total)}\n\nFiles: {files['gained']:,} gained, {files['lost']:,} lost, "
-            f"{files['changed']:,} changed, from {data['from']} to {data['to']}.")
+    return (
+        f"{table(header, rows, total=total)}\n\nFiles: {files['gained']:,} gained, {files['lost']:,} lost, "
+        f"{files['changed']:,} changed, from {data['from']} to {data['to']}."
+    )
 
 
 def status_text(data: dict[str, Any]) -> str:
@@ -176,8 +212,10 @@ def status_text(data: dict[str, Any]) -> str:
     lines = []
     if data["last"]:
         last, report = data["last"], data["last"]["report"]
-        lines.append(f"{last['time']} on {last['host']}: {report['command']}, {report['status']}, "
-                     f"{report['changes']:,} files changed ({plural(data['runs'], 'run')} so far).")
+        lines.append(
+            f"{last['time']} on {last['host']}: {report['command']}, {report['status']}, "
+            f"{report['changes']:,} files changed ({plural(data['runs'], 'run')} so far)."
+        )
     if data["running"]:
         lines.append(f"A run is under way: {data['running']}.")
     if data["stopped"]:

@@ -47,8 +47,14 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
     folder = f"intent/{uuid.uuid4().hex}"
     state.folder.write_many([f"{folder}/{part_name(b)}" for b in parts], list(parts.values())).must(state.folder)
     state.folder.sync()  # what intent.json points at must outlive a power cut
-    content = {"folder": folder, "buckets": buckets, "touched": sorted(parts), "base": asdict(base), "meta": meta,
-               "prefixes": state.prefixes}
+    content = {
+        "folder": folder,
+        "buckets": buckets,
+        "touched": sorted(parts),
+        "base": asdict(base),
+        "meta": meta,
+        "prefixes": state.prefixes,
+    }
     state.folder.write("intent.json", json.dumps(content).encode())
     state.intent, state.base, state._done, state.renamed = content, base, {}, []
     _clear(state.folder, "intent", keep=folder.removeprefix("intent/"))

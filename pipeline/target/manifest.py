@@ -95,8 +95,9 @@ class TargetState:
         else:
             before = self.manifest.prefixes if self.manifest else prefixes
         self.prefixes: dict[str, str] = prefixes if prefixes is not None else before or {}
-        self.renamed = [(p, self.prefixes[s]) for s, p in (before or {}).items()
-                        if s in self.prefixes and p != self.prefixes[s]]
+        self.renamed = [
+            (p, self.prefixes[s]) for s, p in (before or {}).items() if s in self.prefixes and p != self.prefixes[s]
+        ]
         if self.intent is not None:
             for name in self.folder.names(self.intent["folder"]):
                 if name.startswith("done-") and name.endswith(".json"):
@@ -109,8 +110,10 @@ class TargetState:
         try:
             found = json.loads(data)
         except ValueError:
-            raise TargetError(f"{self.folder.join(name)}: is damaged (no JSON); if nothing else uses this target, "
-                              f"delete {self.folder.url} and the files beside it, and build again") from None
+            raise TargetError(
+                f"{self.folder.join(name)}: is damaged (no JSON); if nothing else uses this target, "
+                f"delete {self.folder.url} and the files beside it, and build again"
+            ) from None
         return dict(found)
 
     def _manifest(self) -> Manifest | None:
@@ -122,8 +125,10 @@ class TargetState:
         except TypeError:
             manifest = None
         if manifest is None or manifest.version != VERSION:
-            raise TargetError(f"{self.folder.join('manifest.json')}: was written by another version of coco-diy "
-                              f"({data.get('tool')}); build into a new folder, or use that version")
+            raise TargetError(
+                f"{self.folder.join('manifest.json')}: was written by another version of coco-diy "
+                f"({data.get('tool')}); build into a new folder, or use that version"
+            )
         return manifest
 
     @property
@@ -232,6 +237,7 @@ def _unknown(intended: pa.Table) -> pa.Table:
     columns["digest"] = pa.repeat(pa.scalar(UNKNOWN, pa.binary(16)), count)
     fields = schema.manifest()
     return pa.Table.from_arrays([columns.get(f.name, pa.nulls(count, f.type)) for f in fields], schema=fields)
+
 
 #: Below the target's `.coco-diy`: what was left out by the last build, `schema.problems`.
 PROBLEMS = "problems.parquet"

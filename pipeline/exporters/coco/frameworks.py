@@ -17,21 +17,29 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
     """
     root = repr(dataset.root.rstrip("/"))[1:-1] if dataset.yaml == "absolute" else "{{ fileDirname }}"
     files = {split: f"annotations/{kind}_{split}.json" for split in dataset.splits}
-    lines = ["# Made by coco-diy; a build writes it anew. In a config of mmdetection:", "#",
-             "# _base_ = ['the config that you start from', 'PATH/mmdetection.py']"]
+    lines = [
+        "# Made by coco-diy; a build writes it anew. In a config of mmdetection:",
+        "#",
+        "# _base_ = ['the config that you start from', 'PATH/mmdetection.py']",
+    ]
     for split in ("train", "val", "test"):
         held = split if split in files else "val" if split == "test" and "val" in files else None
         if held is not None:
             lines.append(f"# {split}_dataloader = dict(dataset=_base_.subset_{held})")
         if held is not None and split != "train":
             lines.append(f"# {split}_evaluator = dict(ann_file=_base_.subset_{held}_annotations)")
-    lines += ["# model = ...  # num_classes where the model has it, as in roi_head=dict(bbox_head=dict(num_classes="
-              f"{len(dataset.maps[0].names)}))", "",
-              f"subset_metainfo = dict(classes=({', '.join(map(repr, dataset.maps[0].names))},))"]
+    lines += [
+        "# model = ...  # num_classes where the model has it, as in roi_head=dict(bbox_head=dict(num_classes="
+        f"{len(dataset.maps[0].names)}))",
+        "",
+        f"subset_metainfo = dict(classes=({', '.join(map(repr, dataset.maps[0].names))},))",
+    ]
     for split, file in files.items():
-        lines += [f"subset_{split} = dict(type='CocoDataset', data_root='{root}/', metainfo=subset_metainfo,",
-                  f"{' ' * len(f'subset_{split} = dict(')}ann_file='{file}', data_prefix=dict(img='images/{split}/'))",
-                  f"subset_{split}_annotations = '{root}/{file}'"]
+        lines += [
+            f"subset_{split} = dict(type='CocoDataset', data_root='{root}/', metainfo=subset_metainfo,",
+            f"{' ' * len(f'subset_{split} = dict(')}ann_file='{file}', data_prefix=dict(img='images/{split}/'))",
+            f"subset_{split}_annotations = '{root}/{file}'",
+        ]
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -42,11 +50,17 @@ def detectron2(dataset: Dataset, kind: str) -> bytes:
     """
     root = dataset.root.rstrip("/")
     absolute = dataset.yaml == "absolute"
-    lines = ["# Made by coco-diy; a build writes it anew. Run it before training, as in `import detectron2_datasets`.",
-             "from pathlib import Path", "",
-             "from detectron2.data.datasets import register_coco_instances", "",
-             f"root = {f'Path({root!r})' if absolute else 'Path(__file__).resolve().parent'}"]
-    lines += [f"register_coco_instances(f'{{root.name}}_{split}', {{}}, "
-              f"str(root / 'annotations/{kind}_{split}.json'), str(root / 'images/{split}'))"
-              for split in dataset.splits]
+    lines = [
+        "# Made by coco-diy; a build writes it anew. Run it before training, as in `import detectron2_datasets`.",
+        "from pathlib import Path",
+        "",
+        "from detectron2.data.datasets import register_coco_instances",
+        "",
+        f"root = {f'Path({root!r})' if absolute else 'Path(__file__).resolve().parent'}",
+    ]
+    lines += [
+        f"register_coco_instances(f'{{root.name}}_{split}', {{}}, "
+        f"str(root / 'annotations/{kind}_{split}.json'), str(root / 'images/{split}'))"
+        for split in dataset.splits
+    ]
     return ("\n".join(lines) + "\n").encode()

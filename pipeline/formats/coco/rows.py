@@ -78,7 +78,8 @@ _kinds: dict[Task, type[_Box]] = {Task.DETECT: _Box, Task.SEGMENT: _Segment, Tas
 _decoders = {task: msgspec.json.Decoder(kind).decode for task, kind in _kinds.items()}
 
 _lists: dict[Task, Callable[[bytes], Any]] = {
-    task: msgspec.json.Decoder(list[kind]).decode for task, kind in _kinds.items()}  # type: ignore[valid-type]
+    task: msgspec.json.Decoder(list[kind]).decode for task, kind in _kinds.items()
+}  # type: ignore[valid-type]
 
 _polygons = msgspec.json.Decoder(_Polygons).decode
 
@@ -118,8 +119,10 @@ def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, numbers: st
     has_rows = np.zeros(len(part.images), np.bool_)
     has_rows[table["file"].to_numpy()] = True
     bad = {p.file for p in problems}
-    states = [LabelState.FOUND if good else LabelState.CORRUPT if i in bad else LabelState.EMPTY
-              for i, good in enumerate(has_rows.tolist())]
+    states = [
+        LabelState.FOUND if good else LabelState.CORRUPT if i in bad else LabelState.EMPTY
+        for i, good in enumerate(has_rows.tolist())
+    ]
     problems.sort(key=lambda p: p.file)
     return Parsed(table, states, problems, images)
 
@@ -139,11 +142,20 @@ def _sizes(part: Part, problems: list[Problem]) -> tuple[Floats, pa.Table]:
         if width and height and width > 0 and height > 0 and width == width // 1 and height == height // 1:
             sizes[i] = width, height
         else:
-            problems.append(Problem(i, None, "no_size", f"image {_id_of(raw)} has no width and height in pixels "
-                                                        f"({width!r} and {height!r})", lost[i]))
+            problems.append(
+                Problem(
+                    i,
+                    None,
+                    "no_size",
+                    f"image {_id_of(raw)} has no width and height in pixels ({width!r} and {height!r})",
+                    lost[i],
+                )
+            )
     known = ~np.isnan(sizes[:, 0])
-    columns = {name: pa.array(np.where(known, sizes[:, axis], 0).astype(np.int32), mask=~known)
-               for axis, name in enumerate(("width", "height"))}
+    columns = {
+        name: pa.array(np.where(known, sizes[:, axis], 0).astype(np.int32), mask=~known)
+        for axis, name in enumerate(("width", "height"))
+    }
     texts: list[list[bytes]] = [[] for _ in raws]
     if part.captions is not None:
         data, spans, owner = part.captions
@@ -153,8 +165,9 @@ def _sizes(part: Part, problems: list[Problem]) -> tuple[Floats, pa.Table]:
     return sizes, pa.table({**columns, "raw": pa.array(raws, pa.binary()), "captions": captions})
 
 
-def _decode(part: Part, owner: Ints, line: Ints, spans: Ints, sizes: Floats, task: Task, problems: list[Problem]
-            ) -> _Rows:
+def _decode(
+    part: Part, owner: Ints, line: Ints, spans: Ints, sizes: Floats, task: Task, problems: list[Problem]
+) -> _Rows:
     sized = np.flatnonzero(~np.isnan(sizes[owner, 0]))  # the others are told with their image
     raws = [part.data[begin:stop] for begin, stop in spans[sized].tolist()]
     found = _decoded(raws, task)
@@ -199,8 +212,11 @@ def _plain_of(raws: Sequence[bytes], found: list[Any]) -> list[Plain | None]:
     plain = [None if isinstance(a, Exception) else _plain(a.segmentation) for a in found]
     for i, polygon in enumerate(plain):
         # The mask of a crowd is in no row, and has numbers by the hundred.
-        if polygon is None and not isinstance(found[i], Exception) and not (
-                found[i].iscrowd and bytes(found[i].segmentation)[:1] == b"{"):
+        if (
+            polygon is None
+            and not isinstance(found[i], Exception)
+            and not (found[i].iscrowd and bytes(found[i].segmentation)[:1] == b"{")
+        ):
             found[i] = _or_error(_polygons, raws[i])
     return plain
 
@@ -267,18 +283,20 @@ def _table(rows: _Rows, sizes: Floats, task: Task, keypoints: tuple[int, int] | 
         tail = pc.if_else(pa.array(losses.free), tail, pa.scalar(None, pa.binary()))
     if told is not None:
         losses.word[losses.free] = told[losses.free]
-    return pa.table({
-        "file": rows.image.astype(np.int32),
-        "line": rows.line.astype(np.int32),
-        "class_id": pa.array(rows.class_id, pa.int32()),
-        "label": pa.array(rows.label, pa.string()),
-        "head": pa.nulls(len(rows.found), pa.binary()),
-        "tail": tail,
-        **{name: centre[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
-        "n_tokens": np.where(losses.free, np.diff(starts) + 1, 0).astype(np.int32),
-        "raw": pa.array(rows.raw, pa.binary()),
-        "loss": pa.array(losses.word.tolist(), pa.string()),
-    })
+    return pa.table(
+        {
+            "file": rows.image.astype(np.int32),
+            "line": rows.line.astype(np.int32),
+            "class_id": pa.array(rows.class_id, pa.int32()),
+            "label": pa.array(rows.label, pa.string()),
+            "head": pa.nulls(len(rows.found), pa.binary()),
+            "tail": tail,
+            **{name: centre[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
+            "n_tokens": np.where(losses.free, np.diff(starts) + 1, 0).astype(np.int32),
+            "raw": pa.array(rows.raw, pa.binary()),
+            "loss": pa.array(losses.word.tolist(), pa.string()),
+        }
+    )
 
 
 def _boxes(rows: _Rows, losses: _Losses) -> Floats:
@@ -371,8 +389,10 @@ def _keypoints(
     """Box and keypoints of each row, normalised; each has x, y and how visible it is."""
     width = 3 * keypoints[0] if keypoints else 0
     given = [a.keypoints or () for a in rows.found]
-    counted = [a.num_keypoints if a.num_keypoints is not None else sum(v > 0 for v in k[2::3])
-               for a, k in zip(rows.found, given, strict=True)]
+    counted = [
+        a.num_keypoints if a.num_keypoints is not None else sum(v > 0 for v in k[2::3])
+        for a, k in zip(rows.found, given, strict=True)
+    ]
     losses.add(np.array(counted, np.int64) == 0, "no_keypoints")
     losses.add(np.array([len(k) != width for k in given], np.bool_), "other_keypoints")
     free = np.flatnonzero(losses.free)

@@ -110,7 +110,8 @@ def _all_apart(data: memoryview, begin: Ints, lengths: Ints, gap: int) -> bool:
     between = text[first_stop : first_stop + gap]
     stops = (begin + lengths)[:-1]
     return all(bool((text[stops + i] == between[i]).all()) for i in range(gap)) and bool(
-        (text[begin] == text[begin[0]]).all())
+        (text[begin] == text[begin[0]]).all()
+    )
 
 
 def _address(value: Any) -> int:
@@ -139,8 +140,11 @@ def _categories(found: Outline, task: Task) -> None:
         if not isinstance(name, str) or not name.strip() or any(ord(c) < 32 for c in name):
             raise ValueError(f"has a category without a proper name (number {number + 1}, id {key!r})")
         if not isinstance(key, int | str) or isinstance(key, bool) or key in found.labels:
-            raise ValueError(f"has the category id {key!r} twice" if key in found.labels
-                             else f"has a category without an id ({name!r})")
+            raise ValueError(
+                f"has the category id {key!r} twice"
+                if key in found.labels
+                else f"has a category without an id ({name!r})"
+            )
         found.labels[key] = name
         if isinstance(points := category.get("keypoints"), list) and points:
             keypoints.setdefault(name, [str(p) for p in points])
@@ -149,8 +153,11 @@ def _categories(found: Outline, task: Task) -> None:
     found.names = {"names": names}
     if task is Task.POSE and keypoints:
         points = keypoints[next(name for name in names if name in keypoints)]
-        found.names |= {"kpt_shape": [len(points), 3], "flip_idx": _flips(points), "kpt_names": {
-            str(names.index(name)): told for name, told in keypoints.items() if len(told) == len(points)}}
+        found.names |= {
+            "kpt_shape": [len(points), 3],
+            "flip_idx": _flips(points),
+            "kpt_names": {str(names.index(name)): told for name, told in keypoints.items() if len(told) == len(points)},
+        }
 
 
 def _flips(points: Sequence[str]) -> list[int] | None:
@@ -182,13 +189,24 @@ def _images(found: Outline, raws: Sequence[msgspec.Raw]) -> dict[Id, int]:
         path, stem = _file_name(image.file_name)
         told = f"images[{number}] ({image.file_name!r}, id {image.id!r})"
         if image.id is None or not stem:
-            found.problems.append(("", "bad_image", f"{told} has no id" if stem else
-                                   f"{told} has no file name below the folder of images"))
+            found.problems.append(
+                (
+                    "",
+                    "bad_image",
+                    f"{told} has no id" if stem else f"{told} has no file name below the folder of images",
+                )
+            )
         elif image.id in places:
             found.problems.append((stem, "image_twice", f"{told} has the id of an image before it"))
         elif stem in stems:
-            found.problems.append((stem, "stem_twice", f"{told} has the stem of an image before it: label files, which "
-                                                       "are called by the stem, cannot tell them apart"))
+            found.problems.append(
+                (
+                    stem,
+                    "stem_twice",
+                    f"{told} has the stem of an image before it: label files, which "
+                    "are called by the stem, cannot tell them apart",
+                )
+            )
         else:
             places[image.id] = len(kept)
             stems.add(stem)
@@ -220,8 +238,10 @@ def _belongings(found: Outline, raws: Sequence[msgspec.Raw], places: dict[Id, in
     for number in lost.tolist():
         found.image_of[number] = _place(places, owners[number])
     lost = np.flatnonzero(found.image_of < 0)
-    found.problems += [("", "no_such_image", f"annotations[{number}] belongs to no image (image_id {owners[number]!r})")
-                       for number in lost.tolist()]
+    found.problems += [
+        ("", "no_such_image", f"annotations[{number}] belongs to no image (image_id {owners[number]!r})")
+        for number in lost.tolist()
+    ]
     keep = found.image_of >= 0
     found.annotations, found.image_of = found.annotations[keep], found.image_of[keep]
 

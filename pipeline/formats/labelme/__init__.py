@@ -57,8 +57,11 @@ def layout(folder: str, task: Task) -> dict[str, str]:
 
 
 def parse(
-    files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None = None,
-    options: Mapping[str, Any] | None = None, pictures: Pictures | None = None,
+    files: Sequence[bytes],
+    task: Task,
+    keypoints: tuple[int, int] | None = None,
+    options: Mapping[str, Any] | None = None,
+    pictures: Pictures | None = None,
 ) -> Parsed:
     """Objects of a batch of label files, see `Parsed`; ``line`` is the number of an object's first shape, from 1.
 

@@ -64,9 +64,7 @@ class _Batch:
         self.problems: list[Problem] = []
 
 
-def parse(
-    files: Sequence[bytes], task: Task, numbers: str, pictures: Pictures
-) -> Parsed:
+def parse(files: Sequence[bytes], task: Task, numbers: str, pictures: Pictures) -> Parsed:
     """See `pipeline.formats.labelme.parse`."""
     batch = _Batch()
     for number, content in enumerate(files):
@@ -95,7 +93,7 @@ def _decode(content: bytes) -> _File:
     """The file's content, not looked at closely; raises `Bad` for what is no labelme file."""
     text = content.removeprefix(_BOM)
     if not text.strip():
-        raise Bad("not_json", "is empty; a label file without objects has `\"shapes\": []`")
+        raise Bad("not_json", 'is empty; a label file without objects has `"shapes": []`')
     try:
         found = msgspec.json.decode(text, type=_File)
     except msgspec.ValidationError:
@@ -112,8 +110,10 @@ def _decode_slowly(text: bytes) -> _File:
     try:
         data = json.loads(text.decode())
     except UnicodeDecodeError:
-        raise Bad("not_utf8", "is not UTF-8 text (old versions of labelme wrote the encoding of their Windows); save "
-                              "it as UTF-8") from None
+        raise Bad(
+            "not_utf8",
+            "is not UTF-8 text (old versions of labelme wrote the encoding of their Windows); save it as UTF-8",
+        ) from None
     except json.JSONDecodeError as error:
         raise Bad("not_json", f"is not JSON ({error.msg})", error.lineno) from None
     except (RecursionError, ValueError):
@@ -125,20 +125,23 @@ def _decode_slowly(text: bytes) -> _File:
     return _File(imageData=msgspec.Raw(embedded), **plain)
 
 
-def _size(
-    found: _File, number: int, pictures: Pictures
-) -> tuple[Picture, bool]:
+def _size(found: _File, number: int, pictures: Pictures) -> tuple[Picture, bool]:
     """The image's size, and whether points are those of the stored image and still to be turned."""
     width, height = found.imageWidth, found.imageHeight
     if width is not None and height is not None:
-        if all(isinstance(n, int | float) and not isinstance(n, bool) and n == n // 1 and 0 < n <= _MAX_SIDE
-               for n in (width, height)):
+        if all(
+            isinstance(n, int | float) and not isinstance(n, bool) and n == n // 1 and 0 < n <= _MAX_SIDE
+            for n in (width, height)
+        ):
             return Picture(int(width), int(height)), False
         raise Bad("size", f"imageWidth {_shown(width)} and imageHeight {_shown(height)} are no size in pixels")
     picture = _embedded(found.imageData) or pictures(number, _image_path(found))
     if picture is None:
-        raise Bad("no_size", "does not say the size of its image (imageWidth, imageHeight), and there is no image that "
-                          "would; put the image beside it")
+        raise Bad(
+            "no_size",
+            "does not say the size of its image (imageWidth, imageHeight), and there is no image that "
+            "would; put the image beside it",
+        )
     return picture, _before_orientation(found.version)
 
 
@@ -219,9 +222,18 @@ def _row(thing: _Object, picture: Picture, task: Task, numbers: str) -> dict[str
     left, top, right, bottom = whole.box
     scale = np.array([width, height], np.float64)
     row: dict[str, Any] = {
-        "line": thing.line, "class_id": -1, "label": thing.label, "head": None, "tail": None, "n_tokens": 0,
-        "cx": (left + right) / 2 / width, "cy": (top + bottom) / 2 / height,
-        "w": (right - left) / width, "h": (bottom - top) / height, "raw": None, "loss": None,
+        "line": thing.line,
+        "class_id": -1,
+        "label": thing.label,
+        "head": None,
+        "tail": None,
+        "n_tokens": 0,
+        "cx": (left + right) / 2 / width,
+        "cy": (top + bottom) / 2 / height,
+        "w": (right - left) / width,
+        "h": (bottom - top) / height,
+        "raw": None,
+        "loss": None,
     }
     if thing.label in NO_CLASS:
         return row | {"loss": "no_class"}
@@ -246,8 +258,13 @@ def _raw(thing: _Object, whole: Outline, width: int, height: int) -> bytes:
     """A COCO annotation object without what only a whole dataset knows: id, image_id and category_id."""
     left, top, right, bottom = whole.box
     segmentation, area = whole.segmentation(height, width)
-    data = {"segmentation": segmentation, "area": area, "bbox": [left, top, right - left, bottom - top],
-            "iscrowd": 0, **thing.extras}
+    data = {
+        "segmentation": segmentation,
+        "area": area,
+        "bbox": [left, top, right - left, bottom - top],
+        "iscrowd": 0,
+        **thing.extras,
+    }
     return _json(data)
 
 

@@ -24,8 +24,17 @@ Bools = npt.NDArray[np.bool_]
 _SAGITTA = 0.1
 
 #: Points that each shape has, fewest and most.
-_POINTS = {"polygon": (3, None), "rectangle": (2, 4), "oriented_rectangle": (4, 4), "circle": (2, 2), "mask": (2, 2),
-           "line": (2, 2), "linestrip": (2, None), "point": (1, 1), "points": (1, None)}
+_POINTS = {
+    "polygon": (3, None),
+    "rectangle": (2, 4),
+    "oriented_rectangle": (4, 4),
+    "circle": (2, 2),
+    "mask": (2, 2),
+    "line": (2, 2),
+    "linestrip": (2, None),
+    "point": (1, 1),
+    "points": (1, None),
+}
 
 _NO_AREA = frozenset({"line", "linestrip", "point", "points"})
 
@@ -64,9 +73,13 @@ class Outline:
         left, top = corners[:, :2].min(axis=0).tolist()
         right, bottom = corners[:, 2:].max(axis=0).tolist()
         pixels = [s.runs for s in there if s.runs is not None]
-        return Outline((left, top, right, bottom), [p for s in there for p in s.parts],
-                       [h for s in there for h in s.holes], [p for s in there for p in s.drawn],
-                       masks.union(pixels) if pixels else None)
+        return Outline(
+            (left, top, right, bottom),
+            [p for s in there for p in s.parts],
+            [h for s in there for h in s.holes],
+            [p for s in there for p in s.drawn],
+            masks.union(pixels) if pixels else None,
+        )
 
     def segmentation(self, height: int, width: int) -> tuple[Any, int]:
         """COCO's ``segmentation`` and ``area``, the pixels it covers: polygons, or RLE where any shape is a mask."""
@@ -102,9 +115,14 @@ def read_outline(shape: dict[str, Any], picture: Picture, *, turned: bool) -> Ou
 
 def _points(value: Any) -> Floats:
     try:
-        good = isinstance(value, list) and bool(value) and all(
-            isinstance(p, list) and len(p) == 2 and all(type(n) in (int, float) and math.isfinite(n) for n in p)
-            for p in value)
+        good = (
+            isinstance(value, list)
+            and bool(value)
+            and all(
+                isinstance(p, list) and len(p) == 2 and all(type(n) in (int, float) and math.isfinite(n) for n in p)
+                for p in value
+            )
+        )
     except OverflowError:  # a whole number beyond any float
         good = False
     if not good or max(abs(n) for p in value for n in p) > 1e9:
@@ -139,8 +157,10 @@ def _mask(value: Any, points: Floats, picture: Picture) -> Outline:
     (x, y), (x1, y1) = np.rint(points).astype(int).tolist()
     whole = bool((points == np.trunc(points)).all())
     if whole and (x1 - x + 1, y1 - y + 1) != (patch.shape[1], patch.shape[0]):
-        raise Bad("mask", f"its mask has {patch.shape[1]} x {patch.shape[0]} pixels, but its points span "
-                          f"{x1 - x + 1} x {y1 - y + 1}")
+        raise Bad(
+            "mask",
+            f"its mask has {patch.shape[1]} x {patch.shape[0]} pixels, but its points span {x1 - x + 1} x {y1 - y + 1}",
+        )
     mask = np.zeros((picture.height, picture.width), np.bool_)
     rows = slice(max(y, 0), min(y + patch.shape[0], picture.height))
     columns = slice(max(x, 0), min(x + patch.shape[1], picture.width))

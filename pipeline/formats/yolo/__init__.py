@@ -42,8 +42,11 @@ def layout(folder: str, task: Task) -> dict[str, str]:
 
 
 def parse(
-    files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None = None,
-    options: Mapping[str, Any] | None = None, pictures: Pictures | None = None,
+    files: Sequence[bytes],
+    task: Task,
+    keypoints: tuple[int, int] | None = None,
+    options: Mapping[str, Any] | None = None,
+    pictures: Pictures | None = None,
 ) -> Parsed:
     """Rows of a batch of label files, see `Parsed`; `keypoints` is (K, D) for pose.
 

@@ -141,9 +141,7 @@ class _Reasons:
         new = marked & ~self.bad
         if new.any():
             for row in np.flatnonzero(new).tolist():
-                self.problems.append(
-                    Problem(int(self._rows.file[row]), int(self._rows.line[row]), reason, detail(row))
-                )
+                self.problems.append(Problem(int(self._rows.file[row]), int(self._rows.line[row]), reason, detail(row)))
             self.bad |= new
 
 
@@ -249,8 +247,10 @@ def _check_range(rows: _Rows, reasons: _Reasons, task: Task, keypoints: tuple[in
         reasons.add(
             rows.per_row(outside),
             "out_of_range",
-            lambda r: f"{rows.token(rows.first_marked(r, outside))} is not within 0 and 1 (0.01 more is accepted): "
-            "pixels instead of normalised coordinates?",
+            lambda r: (
+                f"{rows.token(rows.first_marked(r, outside))} is not within 0 and 1 (0.01 more is accepted): "
+                "pixels instead of normalised coordinates?"
+            ),
         )
 
 
@@ -266,9 +266,17 @@ def _check_mixed(rows: _Rows, reasons: _Reasons) -> None:
         here = good & (rows.file == file)
         box_line = int(rows.line[here & box][0])
         polygon_line = int(rows.line[here & ~box][0])
-        reasons.problems.append(Problem(file, max(box_line, polygon_line), "mixed", (
-            f"a box (line {box_line}) and a polygon (line {polygon_line}) in one file: trainers drop such an image"
-        ), rows=int(here.sum())))
+        reasons.problems.append(
+            Problem(
+                file,
+                max(box_line, polygon_line),
+                "mixed",
+                (
+                    f"a box (line {box_line}) and a polygon (line {polygon_line}) in one file: trainers drop such an image"
+                ),
+                rows=int(here.sum()),
+            )
+        )
         reasons.bad |= here
         reasons.files.add(file)
 

@@ -94,8 +94,18 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
             assert url is not None
             origin = storage.locate(url, context.workdir)
             names = [origin.name_of(source) for source in images["source"].to_pylist()]
-            _note(outcome, root.copy_many(images["path"].to_pylist(), origin, names, images["size"].to_pylist(),
-                                          context.images, scratch=scratch, direct=direct))
+            _note(
+                outcome,
+                root.copy_many(
+                    images["path"].to_pylist(),
+                    origin,
+                    names,
+                    images["size"].to_pylist(),
+                    context.images,
+                    scratch=scratch,
+                    direct=direct,
+                ),
+            )
 
 
 def publish(target: storage.Location, staged: tuple[str, ...]) -> None:

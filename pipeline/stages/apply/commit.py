@@ -82,8 +82,12 @@ def commit(
 
 def held_after(plan: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
     """Files and bytes by kind that a target holds once `plan`, its counts by action and kind, is carried out."""
-    return {kind: {what: sum(plan[action][kind][what] for action in ("write", "copy", "keep"))
-                   for what in ("files", "bytes")} for kind in plan["keep"]}
+    return {
+        kind: {
+            what: sum(plan[action][kind][what] for action in ("write", "copy", "keep")) for what in ("files", "bytes")
+        }
+        for kind in plan["keep"]
+    }
 
 
 def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
@@ -96,8 +100,9 @@ def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
     for path, file in files.items():
         if file.place is not None:
             folder, name = os.path.split(file.place)
-            job.target.copy_many([path], storage.locate(folder), [name], [file.size], "copy",
-                                 scratch=scratch).must(job.target)
+            job.target.copy_many([path], storage.locate(folder), [name], [file.size], "copy", scratch=scratch).must(
+                job.target
+            )
 
 
 def _keep_problems(state: TargetState, report: Report) -> None:
@@ -113,7 +118,12 @@ def record(job: Job, report: Report) -> None:
     import socket
 
     now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    record = {"time": now, "host": socket.gethostname(), "process": os.getpid(), "tool": f"coco-diy {__version__}",
-              "report": report.data}
+    record = {
+        "time": now,
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "tool": f"coco-diy {__version__}",
+        "report": report.data,
+    }
     path = f"{FOLDER}/runs/{now}-{os.getpid()}.json"
     job.target.write_many([path], [json.dumps(record, ensure_ascii=False, indent=1).encode()])

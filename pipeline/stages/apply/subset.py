@@ -41,8 +41,9 @@ def apply_plan(
     parts = list(state.base.parts)
     _prepare_target(job, planned)
     files = sum(s["changes"] for s in planned.summaries)
-    context = ApplyContext(job.root, job.workdir, state.intent["folder"], job.config.target.images,
-                                 planned.staged, job.origins)
+    context = ApplyContext(
+        job.root, job.workdir, state.intent["folder"], job.config.target.images, planned.staged, job.origins
+    )
     function = functools.partial(apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
     with progress.stage("apply", files) as step:
@@ -96,8 +97,9 @@ def _prepare_target(job: Job, planned: Planned) -> None:
     """
     exporter = exporters.load(job.config.target.format)
     splits = [s for s in ("train", "val", "test") if planned.totals["subset"].get(s, {}).get("images")]
-    folders = [f"{folder}/{split}/" for folder in exporter.FOLDERS if folder != "images" or job.need_image
-               for split in splits]
+    folders = [
+        f"{folder}/{split}/" for folder in exporter.FOLDERS if folder != "images" or job.need_image for split in splits
+    ]
     if job.config.target.zipped:
         folders.clear()
     job.target.make_folders([staged_path(folder, planned.staged) for folder in folders])

@@ -54,8 +54,9 @@ def needed(config: Config, more: Sequence[str] = ()) -> list[Needed]:
                 if os.path.basename(path) in known:
                     add(os.path.basename(path), path)
                 elif not os.path.exists(path):
-                    raise ConfigError(f"{path}: is not there, and fetch.archives does not say where to get "
-                                      f"{os.path.basename(path)!r}")
+                    raise ConfigError(
+                        f"{path}: is not there, and fetch.archives does not say where to get {os.path.basename(path)!r}"
+                    )
             continue
         for name, archive in known.items():
             if archive.task == source.task or (archive.split == split and with_images):
@@ -68,7 +69,11 @@ def needed(config: Config, more: Sequence[str] = ()) -> list[Needed]:
 
 
 def fetch(
-    config: Config, progress: Progress, more: Sequence[str] = (), *, extract: bool = False,
+    config: Config,
+    progress: Progress,
+    more: Sequence[str] = (),
+    *,
+    extract: bool = False,
     remove_archives: bool = False,
 ) -> dict[str, Any]:
     """Get what `config` needs; returns the report. `more` are further names of ``fetch.archives``.
@@ -91,10 +96,22 @@ def fetch(
                 _unpack(one, root, progress)
             if remove_archives and unpacked and os.path.exists(one.path):
                 os.unlink(one.path)
-            told.append({"name": one.name, "path": one.path, "url": shown(_origin(config, one)), "moved": moved,
-                         "status": "unpacked" if unpacked else "fetched" if one in lacking else "there"})
-    return {"command": "fetch", "files": told, "moved": sum(f["moved"] for f in told),
-            "extracted": root, "removed": remove_archives}
+            told.append(
+                {
+                    "name": one.name,
+                    "path": one.path,
+                    "url": shown(_origin(config, one)),
+                    "moved": moved,
+                    "status": "unpacked" if unpacked else "fetched" if one in lacking else "there",
+                }
+            )
+    return {
+        "command": "fetch",
+        "files": told,
+        "moved": sum(f["moved"] for f in told),
+        "extracted": root,
+        "removed": remove_archives,
+    }
 
 
 class _Telling:
@@ -170,12 +187,15 @@ def _get(download: Download, telling: _Telling, one: Needed) -> int:
 
 # Unpacking
 
+
 def _root(config: Config) -> str:
     source = config.sources[0]
     spelled_out = any(isinstance(s, SplitFolders) for s in source.splits.values())
     if len(config.sources) > 1 or source.root is None or spelled_out:
-        raise ConfigError("--extract: this config reads archives in place and needs nothing unpacked; to read folders, "
-                          "set source.root and give the splits as folder names, as in train: train2017")
+        raise ConfigError(
+            "--extract: this config reads archives in place and needs nothing unpacked; to read folders, "
+            "set source.root and give the splits as folder names, as in train: train2017"
+        )
     return storage.local_path(source.root)
 
 
@@ -184,8 +204,11 @@ def _marker(one: Needed, root: str) -> str:
 
 
 def _is_unpacked(one: Needed, root: str) -> bool:
-    return bool(one.archive.unpack) and os.path.exists(_marker(one, root)) and all(
-        os.path.isdir(os.path.join(root, outer)) for outer in one.archive.unpack.values())
+    return (
+        bool(one.archive.unpack)
+        and os.path.exists(_marker(one, root))
+        and all(os.path.isdir(os.path.join(root, outer)) for outer in one.archive.unpack.values())
+    )
 
 
 def _unpack(one: Needed, root: str, progress: Progress) -> None:

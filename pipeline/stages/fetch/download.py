@@ -82,8 +82,10 @@ class Download:
         except OSError:
             return False
         if self.wanted.size is not None and found != self.wanted.size:
-            raise DataError(f"{self.wanted.path}: has {found:,} bytes, and {shown(self.wanted.url)} should have "
-                            f"{self.wanted.size:,}; move it away, or correct fetch.archives")
+            raise DataError(
+                f"{self.wanted.path}: has {found:,} bytes, and {shown(self.wanted.url)} should have "
+                f"{self.wanted.size:,}; move it away, or correct fetch.archives"
+            )
         return True
 
     def run(self, started: Started) -> None:
@@ -110,9 +112,12 @@ class Download:
             except _Changed as why:
                 self._forget()
                 if attempt == _TRIES - 1:
-                    told = ("the connection broke, and the server gives no parts of files (no Range) to go on with; "
-                            "run again, or name another place with fetch.mirror" if isinstance(why, _Whole)
-                            else "changes while it is fetched; try again later")
+                    told = (
+                        "the connection broke, and the server gives no parts of files (no Range) to go on with; "
+                        "run again, or name another place with fetch.mirror"
+                        if isinstance(why, _Whole)
+                        else "changes while it is fetched; try again later"
+                    )
                     raise StorageError(f"{shown(self.wanted.url)}: {told}") from None
         self._check()
         with open(self.part, "rb") as file:
@@ -148,8 +153,14 @@ class Download:
 
     def _note(self, fd: int, state: _State) -> None:
         """Write down how far the ranges are: what is written down is on the disk, whatever happens then."""
-        noted = json.dumps({"url": state.url, "size": state.size, "validator": state.validator,
-                            "ranges": [list(r) for r in state.ranges]})
+        noted = json.dumps(
+            {
+                "url": state.url,
+                "size": state.size,
+                "validator": state.validator,
+                "ranges": [list(r) for r in state.ranges],
+            }
+        )
         os.fdatasync(fd)
         storage.replace_with(self.notes, lambda path: _write_text(path, noted))
 
@@ -180,6 +191,7 @@ class Download:
 
     def _first(self, web: Web, fd: int, state: _State) -> None:
         """The first bytes, which tell size and state; or the whole file, from a server without ranges."""
+
         def sink(offset: int, data: bytes) -> None:
             if not state.ranges:
                 self._learn(first, state)
@@ -223,8 +235,10 @@ class Download:
         wanted = self.wanted
         if wanted.size is not None and state.size is not None and state.size != wanted.size:
             self._forget()
-            raise DataError(f"{shown(wanted.url)}: has {state.size:,} bytes and not {wanted.size:,} as fetch.archives "
-                            "says; correct that, or the URL")
+            raise DataError(
+                f"{shown(wanted.url)}: has {state.size:,} bytes and not {wanted.size:,} as fetch.archives "
+                "says; correct that, or the URL"
+            )
 
     def _rest(self, web: Web, fd: int, state: _State) -> None:
         open_ranges = [r for r in state.ranges if r[1] < r[2]]
@@ -232,6 +246,7 @@ class Download:
 
         def transfers() -> Iterator[Transfer]:
             for one in open_ranges:
+
                 def sink(offset: int, data: bytes, one: list[int] = one) -> None:
                     self._put(fd, offset, data)
                     one[1] = offset + len(data)
@@ -301,8 +316,10 @@ class Download:
             if time.monotonic() - noted >= _NOTE_EVERY_S:
                 self._note(fd, state)
                 noted = time.monotonic()
-            due = max(self.moved / bytes_a_second if bytes_a_second else 0.0,
-                      count / parts_a_second if parts_a_second else 0.0)
+            due = max(
+                self.moved / bytes_a_second if bytes_a_second else 0.0,
+                count / parts_a_second if parts_a_second else 0.0,
+            )
             if due:
                 STOP.wait(began + due - time.monotonic())
                 check_stop()
@@ -315,9 +332,11 @@ class Download:
             for name in ("sha256", "md5"):
                 expected = getattr(self.wanted, name)
                 if expected and (found := _digest(self.part, name)) != expected.lower():
-                    raise DataError(f"{shown(self.wanted.url)}: its {name} is {found} and not {expected} as "
-                                    "fetch.archives says: it is damaged, or another file; run again to get it anew, or "
-                                    "correct the digest")
+                    raise DataError(
+                        f"{shown(self.wanted.url)}: its {name} is {found} and not {expected} as "
+                        "fetch.archives says: it is damaged, or another file; run again to get it anew, or "
+                        "correct the digest"
+                    )
             if self.wanted.path.lower().endswith(".zip"):
                 storage.check_zip(self.part)
         except (DataError, StorageError):

@@ -59,6 +59,7 @@ def add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:
         position += labels.count + (images.count if images else 0)
     found.with_stats = True
 
+
 #: A bucket costs some 10 ms of overhead a stage, and its rows are in memory at once: both count.
 IMAGES_PER_BUCKET = 8192
 

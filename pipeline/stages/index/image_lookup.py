@@ -43,8 +43,9 @@ class Finder:
             return images
         number = {s.split: i for i, s in enumerate(self._spec.splits)}
         rows = images.select(["split", "label_path", "image_path", "image_said"]).to_pylist()
-        found = [row["image_path"] or self._said(number[row["split"]], row["label_path"], row["image_said"])
-                 for row in rows]
+        found = [
+            row["image_path"] or self._said(number[row["split"]], row["label_path"], row["image_said"]) for row in rows
+        ]
         place = images.schema.get_field_index("image_path")
         return images.set_column(place, images.schema.field(place), pa.array(found, pa.string()))
 
@@ -62,8 +63,10 @@ class Finder:
         folder = posixpath.dirname(label)
         suffix = formats.load(self._spec.format).SUFFIX
         # Folders are often wrong, since label files were moved; then the name alone may be right.
-        for candidate in (posixpath.normpath(posixpath.join(folder, said)),
-                          posixpath.join(folder, posixpath.basename(said))):
+        for candidate in (
+            posixpath.normpath(posixpath.join(folder, said)),
+            posixpath.join(folder, posixpath.basename(said)),
+        ):
             stem, dot, kind = candidate.rpartition(".")
             if candidate.startswith("../") or f"{dot}{kind}".lower() not in IMAGE_SUFFIXES:
                 continue

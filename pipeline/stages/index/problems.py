@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 
 def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
     """Counts of the sources; bad rows are an error or, under `on_error: skip`, exit code 1."""
-    report = Report({
-        "index": [s.index_dir for s in job.sources] if job.several else job.sources[0].index_dir,
-        "buckets": max(info.buckets for info in infos),
-        "task": str(job.task),
-        "classes": list(job.names),
-        "fingerprint": "+".join(str(info.content) for info in infos),
-        "source": _totals(job, infos),
-    })
+    report = Report(
+        {
+            "index": [s.index_dir for s in job.sources] if job.several else job.sources[0].index_dir,
+            "buckets": max(info.buckets for info in infos),
+            "task": str(job.task),
+            "classes": list(job.names),
+            "fingerprint": "+".join(str(info.content) for info in infos),
+            "source": _totals(job, infos),
+        }
+    )
     fail = job.config.on_error == "fail"
     for source, info in zip(job.sources, infos, strict=True):
         if not source.named and (beyond := count_beyond(source, info)):
@@ -47,8 +49,10 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             report.warnings.append(f"{told} left out, listed in {folder}")
     for source, classes in zip(job.sources, job.maps, strict=False):
         for name in classes.lacking:
-            report.warnings.append(f"source {source.spec.name} has no class for {name!r}: such objects in its images "
-                                   "are not labelled, and a trainer takes them for background")
+            report.warnings.append(
+                f"source {source.spec.name} has no class for {name!r}: such objects in its images "
+                "are not labelled, and a trainer takes them for background"
+            )
     return report
 
 
@@ -89,8 +93,11 @@ def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
         first = f"{row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
         if os.path.basename(row["path"]) == "classes.txt":
             first += " (a list of class names among the labels? move it elsewhere)"
-    more = f" ({plural(bad - 1, 'more bad row or file', 'more bad rows or files')}, all listed in {folder})" \
-        if bad > 1 else ""
+    more = (
+        f" ({plural(bad - 1, 'more bad row or file', 'more bad rows or files')}, all listed in {folder})"
+        if bad > 1
+        else ""
+    )
     return f"{first}{more}; correct it, or leave such rows out and count them with --set on_error=skip"
 
 
@@ -106,9 +113,11 @@ def count_beyond(source: SourceJob, info: IndexInfo) -> int:
 def _first_beyond(source: SourceJob, info: IndexInfo, rows: int) -> str:
     assert source.names is not None
     first = rows_beyond(source, info).slice(0, 1).to_pylist()[0]
-    return (f"{first['path']}:{first['line']}: class {first['class_id']} is not in {source.source.names}, which has "
-            f"the classes 0 to {len(source.names.names) - 1} ({plural(rows, 'such row')}); is it the YAML of this "
-            "collection? Correct it, or leave such rows out and count them with --set on_error=skip")
+    return (
+        f"{first['path']}:{first['line']}: class {first['class_id']} is not in {source.source.names}, which has "
+        f"the classes 0 to {len(source.names.names) - 1} ({plural(rows, 'such row')}); is it the YAML of this "
+        "collection? Correct it, or leave such rows out and count them with --set on_error=skip"
+    )
 
 
 def rows_beyond(source: SourceJob, info: IndexInfo) -> pa.Table:

@@ -48,8 +48,12 @@ class Scan:
 
 
 def scan_source(
-    spec: IndexSpec, *, with_stats: bool, keep: str | None = None,
-    engine: Engine | None = None, meanwhile: Callable[[], None] | None = None,
+    spec: IndexSpec,
+    *,
+    with_stats: bool,
+    keep: str | None = None,
+    engine: Engine | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Scan:
     """List the source. With an `engine` in a helper process, while this one does `meanwhile`.
 
@@ -75,13 +79,18 @@ def scan_source(
             meanwhile()
         listings = result()
     found = iter(listings)
-    pairs = [(next(found), next(found) if split.images is not None and split.suffix is None else None)
-             for split in spec.splits]
+    pairs = [
+        (next(found), next(found) if split.images is not None and split.suffix is None else None)
+        for split in spec.splits
+    ]
     return Scan(pairs, with_stats)
 
 
 def _list_all(jobs: list[tuple[str, frozenset[str] | None, bool]], keep: str | None) -> list[Listing]:
     """Listings of folders; of single files, joined by NUL, where there are no suffixes to look for."""
-    return [storage.locate("/").listing_of([path.removeprefix("/") for path in place.split("\0")])
-            if suffixes is None else storage.locate(place, keep).listing(suffixes, with_stats=stats)
-            for place, suffixes, stats in jobs]
+    return [
+        storage.locate("/").listing_of([path.removeprefix("/") for path in place.split("\0")])
+        if suffixes is None
+        else storage.locate(place, keep).listing(suffixes, with_stats=stats)
+        for place, suffixes, stats in jobs
+    ]

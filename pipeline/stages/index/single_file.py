@@ -88,8 +88,11 @@ class Whole:
         """What the source calls its classes, see `IndexInfo`: the names of all splits, in the order of the first."""
         found: dict[str, Any] = {}
         for outline in self._outlines:
-            found = {**outline.names, **found, "names": list(dict.fromkeys([
-                *found.get("names", ()), *outline.names["names"]]))}
+            found = {
+                **outline.names,
+                **found,
+                "names": list(dict.fromkeys([*found.get("names", ()), *outline.names["names"]])),
+            }
         return found
 
     def deal(self, buckets: int) -> list[list[Share]]:
@@ -119,10 +122,20 @@ class Whole:
                 if captions is not None:
                     some = np.flatnonzero(of_caption == bucket)
                     told = captions[0][some], place[captions[1][some]]
-                shares[bucket].append(Share(
-                    number, outline.images[mine], [outline.stems[i] for i in mine], [outline.paths[i] for i in mine],
-                    outline.annotations[objects], place[outline.image_of[objects]], told, outline.labels,
-                    keypoints, [] if bucket else outline.problems))
+                shares[bucket].append(
+                    Share(
+                        number,
+                        outline.images[mine],
+                        [outline.stems[i] for i in mine],
+                        [outline.paths[i] for i in mine],
+                        outline.annotations[objects],
+                        place[outline.image_of[objects]],
+                        told,
+                        outline.labels,
+                        keypoints,
+                        [] if bucket else outline.problems,
+                    )
+                )
             outline.forget()
             self._captions[number] = None
         return shares
@@ -174,13 +187,17 @@ class _Indexer(BucketIndexer):
         numbers = np.repeat([share.split for share in shares], [len(share.images) for share in shares])
         stems = [stem for share in shares for stem in share.stems]
         prefixes = [self.spec.prefix(split) for split in self.spec.splits]
-        return pa.table({
-            "path": pa.array([path for share in shares for path in share.paths], pa.string()),
-            "split": pa.array(numbers, pa.int64()),
-            "size": pa.array(np.zeros(len(stems), np.int64)),
-            "key": pa.array([prefixes[n] + stem for n, stem in zip(numbers.tolist(), stems, strict=True)], pa.string()),
-            "stem": pa.array(stems, pa.string()),
-        })
+        return pa.table(
+            {
+                "path": pa.array([path for share in shares for path in share.paths], pa.string()),
+                "split": pa.array(numbers, pa.int64()),
+                "size": pa.array(np.zeros(len(stems), np.int64)),
+                "key": pa.array(
+                    [prefixes[n] + stem for n, stem in zip(numbers.tolist(), stems, strict=True)], pa.string()
+                ),
+                "stem": pa.array(stems, pa.string()),
+            }
+        )
 
     def _parse_shares(self, shares: list[Share]) -> tuple[pa.Table, pa.Table, pa.Table]:
         options = json.loads(self.spec.options)
@@ -192,16 +209,18 @@ class _Indexer(BucketIndexer):
             captions = None
             if share.captions is not None and split.captions is not None:
                 captions = (_mapped(split.captions), *share.captions)
-            part = Part(_mapped(split.labels), share.images, share.annotations, share.image_of, share.labels,
-                             captions)
+            part = Part(_mapped(split.labels), share.images, share.annotations, share.image_of, share.labels, captions)
             parsed = coco.parse(part, self.spec.task, share.keypoints, options)
             keys = pa.array([prefix + stem for stem in share.stems], pa.string())
             rows.append(parsed.rows.append_column("key", keys.take(parsed.rows["file"])))
             states.append(states_of(parsed))
-            problems += [(keys[p.file].as_py(), split.labels, None, p.reason, p.detail, p.rows)
-                         for p in parsed.problems]
-            problems += [(prefix + stem, split.labels, None, reason, detail, int(reason == "no_such_image"))
-                         for stem, reason, detail in share.problems]
+            problems += [
+                (keys[p.file].as_py(), split.labels, None, p.reason, p.detail, p.rows) for p in parsed.problems
+            ]
+            problems += [
+                (prefix + stem, split.labels, None, reason, detail, int(reason == "no_such_image"))
+                for stem, reason, detail in share.problems
+            ]
         problems.sort(key=lambda problem: problem[0])
         return self._annotations(rows), pa.concat_tables(states).combine_chunks(), problem_table(problems)
 

@@ -30,8 +30,15 @@ if TYPE_CHECKING:
 
 
 def update(
-    spec: IndexSpec, directory: str, found: Scan, *, buckets: int | str, engine: Engine, progress: Progress,
-    keep: str | None = None, meanwhile: Callable[[], None] | None = None,
+    spec: IndexSpec,
+    directory: str,
+    found: Scan,
+    *,
+    buckets: int | str,
+    engine: Engine,
+    progress: Progress,
+    keep: str | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> IndexInfo:
     """Bring the index at `directory` up to date with `found`; returns what `index.json` then says.
 
@@ -53,8 +60,14 @@ def update(
         whole = Whole(spec, digest, existing.document if same and existing else None)
         images = whole.images
     count = bucket_count(buckets, images, existing.buckets if existing and usable else None)
-    if (existing and usable and existing.buckets == count and digest is not None
-            and existing.source_digest == digest and _is_whole(directory, count)):
+    if (
+        existing
+        and usable
+        and existing.buckets == count
+        and digest is not None
+        and existing.source_digest == digest
+        and _is_whole(directory, count)
+    ):
         return existing
     if whole is not None:
         return _update_whole(whole, directory, found, count, engine, progress, meanwhile)
@@ -87,7 +100,12 @@ def _sum(summaries: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _update_whole(
-    whole: Whole, directory: str, found: Scan, count: int, engine: Engine, progress: Progress,
+    whole: Whole,
+    directory: str,
+    found: Scan,
+    count: int,
+    engine: Engine,
+    progress: Progress,
     meanwhile: Callable[[], None] | None,
 ) -> IndexInfo:
     """`update` for a format of which one file holds all labels of a split."""
@@ -110,8 +128,13 @@ def _update_whole(
 
 def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
     """Write ``index.json``, the last of all."""
-    info.odd = [[storage.locate(listing.folder).join(path), reason]
-                for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
+    info.odd = [
+        [storage.locate(listing.folder).join(path), reason]
+        for pair in found.splits
+        for listing in pair
+        if listing is not None
+        for path, reason in listing.odd
+    ]
     content = sum(counts.pop("content", 0) for counts in info.totals.values())
     info.content = info.document.get("content", f"{content % 2**64:016x}")
     text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)

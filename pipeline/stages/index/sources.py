@@ -45,7 +45,9 @@ def scan(job: Job, engine: Engine | None, progress: Progress, meanwhile: Callabl
                 found.append(scan_source(source.spec, with_stats=False, keep=job.workdir))
             else:
                 first = meanwhile if not number else None
-                found.append(scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine, meanwhile=first))
+                found.append(
+                    scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine, meanwhile=first)
+                )
     return found
 
 
@@ -83,14 +85,26 @@ def update_index(
     infos = []
     for number, (source, listed) in enumerate(zip(job.sources, found, strict=True)):
         first = meanwhile if not number else None
-        infos.append(update(source.spec, source.index_dir, listed, buckets=job.config.index.buckets,
-                                  engine=engine, progress=progress, keep=job.workdir, meanwhile=first))
+        infos.append(
+            update(
+                source.spec,
+                source.index_dir,
+                listed,
+                buckets=job.config.index.buckets,
+                engine=engine,
+                progress=progress,
+                keep=job.workdir,
+                meanwhile=first,
+            )
+        )
     named = [names_of(info) for info in infos]
     for source, names in zip(job.sources, named, strict=True):
         if source.names is None and names is not None and not names.names:
             source_report(job, infos)  # what is bad in its label files is the better thing to tell
-            raise DataError(f"source {source.spec.name}: no label file has an object of a class; correct source.root "
-                            "or source.splits")
+            raise DataError(
+                f"source {source.spec.name}: no label file has an object of a class; correct source.root "
+                "or source.splits"
+            )
     return job.with_names(named), infos
 
 

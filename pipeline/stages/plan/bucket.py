@@ -42,9 +42,7 @@ def run(context: PlanContext, engine: Engine, done: Callable[[int], None]) -> li
     numbers = dd.from_map(_number, range(context.buckets), meta=_number(0).iloc[:0])
     step = functools.partial(plan_bucket, context)
     meta = pd.DataFrame({"summary": pd.Series([], dtype=object)})
-    summaries = dd.map_partitions(
-        step, numbers, *frames, meta=meta, align_dataframes=False, enforce_metadata=False
-    )
+    summaries = dd.map_partitions(step, numbers, *frames, meta=meta, align_dataframes=False, enforce_metadata=False)
     keep = {part_name(b) for b in range(context.buckets)}
     for folder in (context.plan_dir, touched_folder(context.plan_dir), records_folder(context.plan_dir)):
         place = storage.locate(folder)
@@ -126,9 +124,13 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         "foreign": foreign,
         "problems": [[key, reason, *_detail(context, reason, key, all_images, bad)] for key, reason in choice.problems],
         "left_out": [[found.prefix, found.name, found.digest.hex()] for found in bad.values()],
-        "rows": {"kept": taken.num_rows, "duplicates": found.duplicates,
-                 "without_image": rows.num_rows - with_image.num_rows,
-                 "bad_image": with_image.num_rows - taken.num_rows, "lost": found.left_out},
+        "rows": {
+            "kept": taken.num_rows,
+            "duplicates": found.duplicates,
+            "without_image": rows.num_rows - with_image.num_rows,
+            "bad_image": with_image.num_rows - taken.num_rows,
+            "lost": found.left_out,
+        },
         "loss": found.lost,
         "counts": _counts(context, taken, chosen, choice, table),
     }
@@ -165,8 +167,13 @@ def strata(context: PlanContext, engine: Engine) -> list[str]:
 
     frames = [frame for source in context.sources for frame in _frames(context, source)]
     meta = pd.DataFrame({"groups": pd.Series([], dtype=object)})
-    found = dd.map_partitions(functools.partial(_strata_of_bucket, context), *frames, meta=meta,
-                              align_dataframes=False, enforce_metadata=False)
+    found = dd.map_partitions(
+        functools.partial(_strata_of_bucket, context),
+        *frames,
+        meta=meta,
+        align_dataframes=False,
+        enforce_metadata=False,
+    )
     return [part["groups"].iloc[0] for part in engine.compute(found, lambda _: None)]
 
 
@@ -258,9 +265,13 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
             sources[i], stats[i] = origin.join(names[i]), found
     images = images.append_column("source", pa.array(sources, pa.string()))
     images = images.append_column("size", pa.array([s and s.size for s in stats], pa.int64()))
-    images = images.append_column("mark", pa.array(
-        [s and image_mark(context.images, s, source or "") for s, source in zip(stats, sources, strict=True)],
-        pa.binary()))
+    images = images.append_column(
+        "mark",
+        pa.array(
+            [s and image_mark(context.images, s, source or "") for s, source in zip(stats, sources, strict=True)],
+            pa.binary(),
+        ),
+    )
     images = images.append_column("state", pa.array([s.mark if s and s.settled else None for s in stats], pa.binary()))
     there = pa.array([s is not None for s in stats], pa.bool_())
     gone = [key for key, s in zip(keys, stats, strict=True) if s is None]
@@ -300,9 +311,7 @@ def _count(table: pa.Table, action: Action) -> int:
     return int(pc.sum(pc.equal(table["action"], action.value)).as_py() or 0)
 
 
-def _counts(
-    context: PlanContext, taken: pa.Table, images: pa.Table, choice: Choice, table: pa.Table
-) -> dict[str, Any]:
+def _counts(context: PlanContext, taken: pa.Table, images: pa.Table, choice: Choice, table: pa.Table) -> dict[str, Any]:
     import numpy as np
     import pyarrow.compute as pc
 

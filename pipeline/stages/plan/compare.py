@@ -75,16 +75,30 @@ class WholeFile(Protocol):
 
 def meta_wanted(files: Mapping[str, WholeFile]) -> pa.Table:
     """Files that belong to no image, by path, as `schema.wanted`."""
-    return _meta(schema.wanted(), [
-        {"path": path, "size": file.size, "digest": bytes.fromhex(file.digest), "content": file.content,
-         "source": file.place} for path, file in sorted(files.items())])
+    return _meta(
+        schema.wanted(),
+        [
+            {
+                "path": path,
+                "size": file.size,
+                "digest": bytes.fromhex(file.digest),
+                "content": file.content,
+                "source": file.place,
+            }
+            for path, file in sorted(files.items())
+        ],
+    )
 
 
 def meta_held(files: Mapping[str, Mapping[str, Any]]) -> pa.Table:
     """Those of the target, by path with `size` and `digest` (hex), as `schema.manifest`."""
-    return _meta(schema.manifest(), [
-        {"path": path, "size": file["size"], "digest": bytes.fromhex(file["digest"])}
-        for path, file in sorted(files.items())])
+    return _meta(
+        schema.manifest(),
+        [
+            {"path": path, "size": file["size"], "digest": bytes.fromhex(file["digest"])}
+            for path, file in sorted(files.items())
+        ],
+    )
 
 
 def _meta(as_schema: pa.Schema, rows: Sequence[dict[str, Any]]) -> pa.Table:

@@ -80,8 +80,10 @@ def plan_context(
     folders = folder_times(job)
     held = state.manifest.folders if state.manifest and state.intent is None else {}
     return PlanContext(
-        sources=tuple(PlannedSource(f"{s.spec.name}/", s.index_dir, m, s.named)
-                      for s, m in zip(job.sources, job.maps, strict=True)),
+        sources=tuple(
+            PlannedSource(f"{s.spec.name}/", s.index_dir, m, s.named)
+            for s, m in zip(job.sources, job.maps, strict=True)
+        ),
         several=job.several,
         buckets=_common_buckets([info.buckets for info in infos]),
         plan_dir=job.plan_dir,

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Report:
     """What the plan does and what the subset will be; not ok where images are lacking or doubled."""
     report = source_report(job, infos)
-    plan = {action: {"label": none(), "image": none(), "meta": none()} for action in
-            ("write", "copy", "keep", "delete")}
+    plan = {
+        action: {"label": none(), "image": none(), "meta": none()} for action in ("write", "copy", "keep", "delete")
+    }
     for action, kinds in planned.totals["plan"].items():
         for kind, counts in kinds.items():
             plan[action][kind] = counts
@@ -54,8 +55,10 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> Repor
         report.ok = False
         report.warnings.append(_problem_warning(job, planned, report.data["problems"]))
     if job.config.target.images in ("hardlink", "symlink"):
-        report.warnings.append(f"images are {job.config.target.images}s: what a trainer does to them (older ones "
-                               "re-save damaged JPEGs) happens to the source")
+        report.warnings.append(
+            f"images are {job.config.target.images}s: what a trainer does to them (older ones "
+            "re-save damaged JPEGs) happens to the source"
+        )
     report.data["warnings"] = report.warnings
     if not report.ok:
         report.problems = problem_table(job, infos, planned.problems)
@@ -82,8 +85,11 @@ def _requests(job: Job, planned: Planned) -> dict[str, int | None]:
     asked = [storage.locate(place, job.workdir).ask(names) for place, names in far.items()]
     sizes = [a.bytes for a in asked]
     known = sum(s for s in sizes if s is not None)
-    return {"images": sum(map(len, far.values())), "requests": sum(a.requests for a in asked),
-            "bytes": None if None in sizes else known}
+    return {
+        "images": sum(map(len, far.values())),
+        "requests": sum(a.requests for a in asked),
+        "bytes": None if None in sizes else known,
+    }
 
 
 def none() -> dict[str, int]:
@@ -99,20 +105,36 @@ def _problem_counts(problems: list[list[Any]]) -> dict[str, int]:
 
 def _lacking(job: Job, subset: dict[str, Any]) -> list[tuple[str, str]]:
     if job.config.split is not None:
-        return [(split, "give it a larger share in `split`, or set another split.seed" if split in job.splits
-                 else "give it a share, as in `split: {train: 0.8, val: 0.2}`")
-                for split in ("train", "val") if not subset.get(split, {}).get("images")]
-    return [(split, f"split {split} of the source has no object of these classes" if split in job.splits
-             else f"the source has none: add its labels and name them in source.splits, as in `{split}: {split}2017`, "
-                  "or set `split: {train: 0.8, val: 0.2}`")
-            for split in ("train", "val") if not subset.get(split, {}).get("images")]
+        return [
+            (
+                split,
+                "give it a larger share in `split`, or set another split.seed"
+                if split in job.splits
+                else "give it a share, as in `split: {train: 0.8, val: 0.2}`",
+            )
+            for split in ("train", "val")
+            if not subset.get(split, {}).get("images")
+        ]
+    return [
+        (
+            split,
+            f"split {split} of the source has no object of these classes"
+            if split in job.splits
+            else f"the source has none: add its labels and name them in source.splits, as in `{split}: {split}2017`, "
+            "or set `split: {train: 0.8, val: 0.2}`",
+        )
+        for split in ("train", "val")
+        if not subset.get(split, {}).get("images")
+    ]
 
 
 def refuse(job: Job, planned: Planned) -> None:
     """Stop before the first write where a file is in the way or an image is lacking."""
     if planned.foreign:
-        raise TargetError(f"{job.target.join(planned.foreign[0])}: is in the way and was not made by coco-diy"
-                          f"{_and_more(len(planned.foreign))}; move it, or choose another target.root")
+        raise TargetError(
+            f"{job.target.join(planned.foreign[0])}: is in the way and was not made by coco-diy"
+            f"{_and_more(len(planned.foreign))}; move it, or choose another target.root"
+        )
     if planned.problems and job.config.on_error == "fail":
         _, reason, path, detail = planned.problems[0]
         cure = _CURES.get(reason, "get it again")
@@ -127,8 +149,11 @@ def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
 
 _CURES = {"no_image": "get the image", "many_images": "remove all but one", "vanished": "run again"}
 
-_REASONS = {"no_image": "without an image file: left out", "many_images": "with several: the first taken",
-            "vanished": "gone since they were listed: left out"}
+_REASONS = {
+    "no_image": "without an image file: left out",
+    "many_images": "with several: the first taken",
+    "vanished": "gone since they were listed: left out",
+}
 
 _BAD_IMAGE = "that cannot be used: left out"
 

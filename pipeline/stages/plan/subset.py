@@ -39,8 +39,14 @@ META_PART = "meta.parquet"
 
 
 def plan_subset(
-    job: Job, infos: Sequence[IndexInfo], state: TargetState, engine: Engine, progress: Progress,
-    suspects: frozenset[str] = frozenset(), *, fetched: bool = False,
+    job: Job,
+    infos: Sequence[IndexInfo],
+    state: TargetState,
+    engine: Engine,
+    progress: Progress,
+    suspects: frozenset[str] = frozenset(),
+    *,
+    fetched: bool = False,
 ) -> Planned:
     """The Dask frame over the indexes, ending in one plan a bucket; files in `suspects` are not believed.
 
@@ -54,8 +60,10 @@ def plan_subset(
     without = [split for source in job.sources for split in source.spec.splits if split.images is None]
     if job.need_image and without:
         split = without[0]
-        raise ConfigError(f"source: split {split.split} has no images folder beside {split.labels}; add one, or set "
-                          "target.images to none to make labels only")
+        raise ConfigError(
+            f"source: split {split.split} has no images folder beside {split.labels}; add one, or set "
+            "target.images to none to make labels only"
+        )
     context, dealt = _dealt(job, infos, plan_context(job, infos, state, suspects, fetched), engine)
     with progress.stage("plan", context.buckets, "buckets") as step:
         summaries = run(context, engine, step.add)
@@ -78,17 +86,29 @@ def plan_subset(
     if job.config.target.zipped:
         count = sum(s["labels"] + s["images"] * job.need_image for s in totals["subset"].values())
         with progress.stage("pack", count) as step:
-            contents = pack(context.plan_dir, context.buckets, os.path.basename(job.root), contents, job.origins, held,
-                            step.add)
+            contents = pack(
+                context.plan_dir, context.buckets, os.path.basename(job.root), contents, job.origins, held, step.add
+            )
     table = compare(meta_wanted(contents), meta_held(held))
     storage.replace_with(os.path.join(job.plan_dir, META_PART), lambda path: pq.write_table(table, path))
     add_counts(totals, {"plan": summarise(table)})
     meta = list(zip(table["action"].to_pylist(), table["path"].to_pylist(), strict=True))
     foreign += [p for a, p in meta if a == "write" and p not in state.meta and job.target.exist_many([p])[0]]
     foreign += _files_for_folders(job)
-    return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
-                   context.staged, sorted(left_out), dealt,
-                   packed_folder(job.plan_dir) if job.config.target.zipped else job.plan_dir)
+    return Planned(
+        job.plan_dir,
+        context.buckets,
+        summaries,
+        totals,
+        meta,
+        contents,
+        sorted(problems),
+        sorted(foreign),
+        context.staged,
+        sorted(left_out),
+        dealt,
+        packed_folder(job.plan_dir) if job.config.target.zipped else job.plan_dir,
+    )
 
 
 def _meta_held(job: Job, state: TargetState, suspects: frozenset[str]) -> dict[str, dict[str, Any]]:
@@ -112,8 +132,12 @@ def _files_for_folders(job: Job) -> list[str]:
         return []
     layout = exporters.load(job.config.target.format).FOLDERS
     wanted = {"": layout} | dict.fromkeys(layout, job.splits)
-    found = [f"{folder}/{name}".lstrip("/") for folder, names in wanted.items()
-             for name in job.target.flat_names(folder) if name in names]
+    found = [
+        f"{folder}/{name}".lstrip("/")
+        for folder, names in wanted.items()
+        for name in job.target.flat_names(folder)
+        if name in names
+    ]
     return [path for path in found if not job.target.below(path).exists()]  # a link may lead to a folder
 
 

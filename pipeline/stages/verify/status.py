@@ -15,8 +15,10 @@ def open_target(root: str) -> tuple[TargetState, Manifest]:
     state = TargetState(storage.locate(root.removesuffix(f"/{FOLDER}/manifest.json")))
     if state.manifest is None:
         unfinished = "; a build there did not end, run it again" if state.intent else ""
-        raise ConfigError(f"{state.root.url}: is neither a config file nor a subset that coco-diy built (it has no "
-                          f"{FOLDER}/manifest.json){unfinished}")
+        raise ConfigError(
+            f"{state.root.url}: is neither a config file nor a subset that coco-diy built (it has no "
+            f"{FOLDER}/manifest.json){unfinished}"
+        )
     return state, state.manifest
 
 
@@ -34,6 +36,12 @@ def last_run(root: str) -> Report:
     if not runs and state.intent is None and holder is None:
         raise ConfigError(f"{state.root.url}: no run of coco-diy was ever begun there")
     record = json.loads(state.folder.read(f"runs/{runs[-1]}") or b"{}") if runs else {}
-    data = {"command": "status", "target": state.root.url, "runs": len(runs), "last": record,
-            "running": holder, "stopped": state.intent is not None and holder is None}
+    data = {
+        "command": "status",
+        "target": state.root.url,
+        "runs": len(runs),
+        "last": record,
+        "running": holder,
+        "stopped": state.intent is not None and holder is None,
+    }
     return Report(data, not data["stopped"])

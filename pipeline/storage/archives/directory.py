@@ -127,8 +127,9 @@ def parse_directory(data: bytes, where: Directory, name: str) -> Members:
     starts = _entry_starts(data, name)
     # Zip32 archives with more members than their end can count say the count modulo 65,536.
     if len(starts) != where.entries and (where.entries > 0xFFFF or len(starts) % 0x10000 != where.entries):
-        raise StorageError(f"{name}: its directory has {len(starts):,} members and not {where.entries:,} as it says; "
-                           "get it again")
+        raise StorageError(
+            f"{name}: its directory has {len(starts):,} members and not {where.entries:,} as it says; get it again"
+        )
     entries = _entries(data, starts)
     numbers = np.empty((len(starts), 6), np.int64)
     for column, field in ((SIZE, "size"), (PACKED, "packed"), (CRC, "crc"), (OFFSET, "offset"), (METHOD, "method")):
@@ -146,7 +147,7 @@ def _entry_starts(data: bytes, name: str) -> Ints:
     import numpy as np
 
     octets = np.frombuffer(data, np.uint8)
-    found = np.flatnonzero(octets[:-_ENTRY_BYTES + 1] == _MARK[0]) if len(data) >= _ENTRY_BYTES else np.zeros(0, int)
+    found = np.flatnonzero(octets[: -_ENTRY_BYTES + 1] == _MARK[0]) if len(data) >= _ENTRY_BYTES else np.zeros(0, int)
     for i in (1, 2, 3):
         found = found[octets[found + i] == _MARK[i]]
     starts = found.astype(np.int64)
@@ -225,8 +226,10 @@ def _fit(data: bytes, starts: Ints, entries: npt.NDArray[np.void], numbers: Ints
     bomb = (method == DEFLATED) & (size > packed * _MAX_RATIO)
     reasons: dict[int, str] = {}
     for reason, marked in (
-        ("bomb", false | bomb), ("method", (method != STORED) & (method != DEFLATED)),
-        ("encrypted", entries["flags"] & _ENCRYPTED != 0), ("link", link),
+        ("bomb", false | bomb),
+        ("method", (method != STORED) & (method != DEFLATED)),
+        ("encrypted", entries["flags"] & _ENCRYPTED != 0),
+        ("link", link),
     ):
         reasons |= dict.fromkeys(np.flatnonzero(marked).tolist(), reason)
     files = [i for i, name in enumerate(raw) if name[-1:] != b"/"]

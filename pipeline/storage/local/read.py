@@ -19,9 +19,7 @@ from pipeline.storage.location import Buffer, Fetched, Fingerprint, Peeked
 from pipeline.storage.os_errors import SETTLE_NS, storage_error
 
 
-def read_many(
-    folder: str, names: Sequence[str], limit: int
-) -> tuple[list[bytes], array[int], dict[int, str]]:
+def read_many(folder: str, names: Sequence[str], limit: int) -> tuple[list[bytes], array[int], dict[int, str]]:
     """Contents of the files `names` in `folder`, in order; their stats; and by index why one could not be read.
 
     The stats are size (bytes), mtime_ns, ctime_ns and inode of each file, one after another, of the very file that was

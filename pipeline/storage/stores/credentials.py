@@ -17,12 +17,32 @@ from pipeline.errors import ConfigError
 from pipeline.storage.address import Address
 
 #: Options of ours and of fsspec that mean nothing to obstore.
-_OURS = {"driver", "in_flight", "project", "use_ssl", "default_block_size", "default_fill_cache", "asynchronous",
-         "loop", "consistency", "cache_timeout", "check_connection", "use_listings_cache", "skip_instance_cache",
-         "cache_regions"}
+_OURS = {
+    "driver",
+    "in_flight",
+    "project",
+    "use_ssl",
+    "default_block_size",
+    "default_fill_cache",
+    "asynchronous",
+    "loop",
+    "consistency",
+    "cache_timeout",
+    "check_connection",
+    "use_listings_cache",
+    "skip_instance_cache",
+    "cache_regions",
+}
 
-_S3 = {"key": "access_key_id", "secret": "secret_access_key", "token": "session_token", "endpoint_url": "endpoint",
-       "region_name": "region", "anon": "skip_signature", "requester_pays": "request_payer"}
+_S3 = {
+    "key": "access_key_id",
+    "secret": "secret_access_key",
+    "token": "session_token",
+    "endpoint_url": "endpoint",
+    "region_name": "region",
+    "anon": "skip_signature",
+    "requester_pays": "request_payer",
+}
 
 _GS = {"endpoint_url": "base_url"}
 
@@ -48,9 +68,11 @@ def open_store(address: Address, options: dict[str, Any]) -> Any:
         return make(bucket, client_options=client, retry_config=retry, **keys)
     except (BaseError, ValueError, TypeError) as error:
         # What obstore says may quote the options, and with them a secret.
-        raise ConfigError(f"{address.url}: the options for {address.protocol} in conf/local/ are not understood "
-                          f"({type(error).__name__}); they are fsspec's: {', '.join(sorted(keys)) or 'none'} were "
-                          "given") from None
+        raise ConfigError(
+            f"{address.url}: the options for {address.protocol} in conf/local/ are not understood "
+            f"({type(error).__name__}); they are fsspec's: {', '.join(sorted(keys)) or 'none'} were "
+            "given"
+        ) from None
 
 
 def bucket_of(address: Address) -> tuple[str, str]:
@@ -83,8 +105,12 @@ def client_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
     from pipeline.version import __version__
 
     # A whole file may take its time on a slow line, but a store must not fall silent.
-    client: dict[str, Any] = {"connect_timeout": "10s", "read_timeout": "30s", "timeout": "600s",
-                              "user_agent": f"coco-diy/{__version__}"}
+    client: dict[str, Any] = {
+        "connect_timeout": "10s",
+        "read_timeout": "30s",
+        "timeout": "600s",
+        "user_agent": f"coco-diy/{__version__}",
+    }
     client |= options.get("client_options") or {}
     backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2}
     retry: dict[str, Any] = {"max_retries": 9, "retry_timeout": timedelta(seconds=120), "backoff": backoff}
@@ -101,13 +127,17 @@ def endpoint_host(protocol: str, options: dict[str, Any]) -> str | None:
 
 def _endpoint_given(options: dict[str, Any]) -> Any:
     inner = options.get("client_kwargs") or {}
-    return options.get("endpoint_url") or options.get("endpoint") or options.get("base_url") or inner.get(
-        "endpoint_url")
+    return (
+        options.get("endpoint_url") or options.get("endpoint") or options.get("base_url") or inner.get("endpoint_url")
+    )
 
 
 def _endpoint_of_environment(protocol: str) -> str:
-    names = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"), "gs": ("GOOGLE_BASE_URL",),
-             "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")}[protocol]
+    names = {
+        "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+        "gs": ("GOOGLE_BASE_URL",),
+        "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+    }[protocol]
     return next((os.environ[n] for n in names if os.environ.get(n)), "")
 
 
@@ -126,12 +156,15 @@ def _s3(options: dict[str, Any]) -> dict[str, Any]:
     profile = options.get("profile") or os.environ.get("AWS_PROFILE")
     found = _aws_files(profile)
     for name in ("region", "endpoint_url"):
-        variable = {"region": ("AWS_REGION", "AWS_DEFAULT_REGION"), "endpoint_url": ("AWS_ENDPOINT_URL",
-                    "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")}[name]
+        variable = {
+            "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+            "endpoint_url": ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"),
+        }[name]
         if name in found and not any(os.environ.get(v) for v in variable):
             keys.setdefault(_S3.get(name, name), found[name])
     if not {"access_key_id", "skip_signature", "credential_provider"} & keys.keys() and not (
-            os.environ.get("AWS_ACCESS_KEY_ID") and not options.get("profile")):
+        os.environ.get("AWS_ACCESS_KEY_ID") and not options.get("profile")
+    ):
         keys |= _aws_keys(found, profile)
     return keys
 
@@ -139,17 +172,21 @@ def _s3(options: dict[str, Any]) -> dict[str, Any]:
 def _aws_keys(found: dict[str, str], profile: str | None) -> dict[str, Any]:
     """Credentials of a profile: its own keys, or what boto3 makes of it (single sign-on, roles, a process)."""
     if "aws_access_key_id" in found:
-        return {"access_key_id": found["aws_access_key_id"],
-                "secret_access_key": found.get("aws_secret_access_key", ""),
-                **({"session_token": found["aws_session_token"]} if "aws_session_token" in found else {})}
+        return {
+            "access_key_id": found["aws_access_key_id"],
+            "secret_access_key": found.get("aws_secret_access_key", ""),
+            **({"session_token": found["aws_session_token"]} if "aws_session_token" in found else {}),
+        }
     if not found.keys() & {"sso_session", "sso_start_url", "role_arn", "credential_process"}:
         return {}
     try:
         import boto3
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError:
-        raise ConfigError(f"profile {profile or 'default'} of AWS: signs on by {', '.join(sorted(found))}, which needs "
-                          "the package boto3; install it, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
+        raise ConfigError(
+            f"profile {profile or 'default'} of AWS: signs on by {', '.join(sorted(found))}, which needs "
+            "the package boto3; install it, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ) from None
     return {"credential_provider": Boto3CredentialProvider(boto3.Session(profile_name=profile))}
 
 
@@ -158,8 +195,10 @@ def _aws_files(profile: str | None) -> dict[str, str]:
     name = profile or os.environ.get("AWS_PROFILE") or "default"
     home = Path.home() / ".aws"
     found: dict[str, str] = {}
-    for variable, default, section in (("AWS_CONFIG_FILE", home / "config", f"profile {name}"),
-                                       ("AWS_SHARED_CREDENTIALS_FILE", home / "credentials", name)):
+    for variable, default, section in (
+        ("AWS_CONFIG_FILE", home / "config", f"profile {name}"),
+        ("AWS_SHARED_CREDENTIALS_FILE", home / "credentials", name),
+    ):
         parser = configparser.RawConfigParser()
         try:
             parser.read(os.environ.get(variable) or default, encoding="utf-8")
@@ -179,9 +218,15 @@ def _gs(options: dict[str, Any]) -> dict[str, Any]:
     if token == "anon" or options.get("anon"):
         keys.pop("anon", None)
         # `skip_signature` asks Google's metadata server for a token before every upload all the same.
-        keys["service_account_key"] = json.dumps({
-            "client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": True,
-            "gcs_base_url": keys.pop("base_url", "https://storage.googleapis.com")})
+        keys["service_account_key"] = json.dumps(
+            {
+                "client_email": "",
+                "private_key": "",
+                "private_key_id": "",
+                "disable_oauth": True,
+                "gcs_base_url": keys.pop("base_url", "https://storage.googleapis.com"),
+            }
+        )
     elif isinstance(token, dict):
         keys["service_account_key"] = json.dumps(token)
     elif isinstance(token, str) and token not in ("google_default", "cloud", "cache", "browser"):
@@ -196,7 +241,11 @@ def _az(options: dict[str, Any]) -> dict[str, Any]:
         keys.setdefault("endpoint", f"https://{options['account_host']}")
     if text and not {"account_key", "sas_key", "client_secret", "credential_provider"} & keys.keys():
         parts = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
-        names = {"AccountName": "account_name", "AccountKey": "account_key", "BlobEndpoint": "endpoint",
-                 "SharedAccessSignature": "sas_key"}
+        names = {
+            "AccountName": "account_name",
+            "AccountKey": "account_key",
+            "BlobEndpoint": "endpoint",
+            "SharedAccessSignature": "sas_key",
+        }
         keys |= {names[k]: v for k, v in parts.items() if k in names}
     return keys

@@ -130,8 +130,11 @@ class _Loop:
     """The thread: libcurl's multi handle, and what waits for its turn."""
 
     def __init__(
-        self, web: Web, transfers: Iterator[Transfer],
-        done: queue.Queue[Transfer | BaseException | None], halt: threading.Event,
+        self,
+        web: Web,
+        transfers: Iterator[Transfer],
+        done: queue.Queue[Transfer | BaseException | None],
+        halt: threading.Event,
     ) -> None:
         import pycurl
 
@@ -149,8 +152,13 @@ class _Loop:
             self.buffer = min(max(share, _LEAST_BUFFER), _BUFFER)
         self.fault: Exception | None = None
         #: What no second try changes.
-        self.hopeless = {pycurl.E_URL_MALFORMAT, pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_TOO_MANY_REDIRECTS,
-                         pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE}
+        self.hopeless = {
+            pycurl.E_URL_MALFORMAT,
+            pycurl.E_UNSUPPORTED_PROTOCOL,
+            pycurl.E_TOO_MANY_REDIRECTS,
+            pycurl.E_PEER_FAILED_VERIFICATION,
+            pycurl.E_SSL_CACERT_BADFILE,
+        }
 
     def run(self) -> None:
         """Until all are done, or a stop is asked for."""
@@ -234,10 +242,18 @@ class _Loop:
             transfer.at = transfer.start
         web = c.PROTO_HTTP | c.PROTO_HTTPS
         for option, value in (
-            (c.URL, transfer.url), (c.HTTPHEADER, headers), (c.FOLLOWLOCATION, True), (c.MAXREDIRS, 10),
-            (c.PROTOCOLS, web), (c.REDIR_PROTOCOLS, web), (c.NOSIGNAL, True),
-            (c.USERAGENT, "coco-diy"), (c.BUFFERSIZE, self.buffer), (c.CONNECTTIMEOUT, _CONNECT_S),
-            (c.LOW_SPEED_LIMIT, 1), (c.LOW_SPEED_TIME, max(1, round(self.limits.timeout))),
+            (c.URL, transfer.url),
+            (c.HTTPHEADER, headers),
+            (c.FOLLOWLOCATION, True),
+            (c.MAXREDIRS, 10),
+            (c.PROTOCOLS, web),
+            (c.REDIR_PROTOCOLS, web),
+            (c.NOSIGNAL, True),
+            (c.USERAGENT, "coco-diy"),
+            (c.BUFFERSIZE, self.buffer),
+            (c.CONNECTTIMEOUT, _CONNECT_S),
+            (c.LOW_SPEED_LIMIT, 1),
+            (c.LOW_SPEED_TIME, max(1, round(self.limits.timeout))),
             (c.HEADERFUNCTION, lambda line: _note_header(transfer, line)),
             (c.WRITEFUNCTION, lambda data: self._take(transfer, data)),
         ):
@@ -306,7 +322,8 @@ class _Loop:
             if code != 0:  # not what was asked for
                 transfer.reason = transfer.reason or (
                     f"{_shown(transfer.url)}: the server answered with something else than the bytes that were asked "
-                    "for; try again later")
+                    "for; try again later"
+                )
                 self._hand(transfer)
                 return
         elif code == 0 and status not in _RETRIED:
@@ -323,8 +340,11 @@ class _Loop:
         transfer.attempts += 1
         if hopeless or transfer.attempts >= (_ATTEMPTS if self.web.received or status else _FIRST_ATTEMPTS):
             what = f"the server says {status}" if code == 0 and status not in (200, 206) else told or "cut off"
-            cure = ("check the URL, the proxy, and the certificates" if hopeless else
-                    f"{transfer.attempts} times in a row; run again later, it goes on where it was")
+            cure = (
+                "check the URL, the proxy, and the certificates"
+                if hopeless
+                else f"{transfer.attempts} times in a row; run again later, it goes on where it was"
+            )
             transfer.reason = f"{_shown(transfer.url)}: {what}{': ' if hopeless else ', '}{cure}"
             transfer.lost = code != 0 or status in (200, 206, *_BUSY)
             self._hand(transfer)
