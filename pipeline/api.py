@@ -45,8 +45,18 @@ from pipeline.tables.counts import add_counts
 from pipeline.target.intent import tidy
 from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState, mend
 
-__all__ = ["Report", "build", "diff_targets", "last_run", "make_index", "make_plan", "repair", "source_stats",
-           "target_stats", "verify"]
+__all__ = [
+    "Report",
+    "build",
+    "diff_targets",
+    "last_run",
+    "make_index",
+    "make_plan",
+    "repair",
+    "source_stats",
+    "target_stats",
+    "verify",
+]
 
 
 def make_index(config: Config, progress: Progress | None = None) -> Report:
@@ -99,12 +109,15 @@ def source_stats(config: Config, progress: Progress | None = None) -> Report:
     subset: dict[str, Any] = {}
     for source, info in zip(job.sources, infos, strict=True):
         for split, counts in info.totals.items():
-            add_counts(subset.setdefault(split, {}), {
-                "images": counts["images"] + counts["no_image"],
-                "labels": sum(n for state, n in counts["labels"].items() if state != "missing"),
-                "objects": _by_name(source, counts["objects"], names),
-                "images_by_class": _by_name(source, counts["class_images"], names),
-            })
+            add_counts(
+                subset.setdefault(split, {}),
+                {
+                    "images": counts["images"] + counts["no_image"],
+                    "labels": sum(n for state, n in counts["labels"].items() if state != "missing"),
+                    "objects": _by_name(source, counts["objects"], names),
+                    "images_by_class": _by_name(source, counts["class_images"], names),
+                },
+            )
     if lacking := sum(counts["no_image"] for info in infos for counts in info.totals.values()):
         report.warnings.append(f"{plural(lacking, 'label file')} without an image: counted as images here")
     data = {"command": "stats", "of": "source", "classes": list(names), "subset": subset}
@@ -122,8 +135,15 @@ def target_stats(root: str) -> Report:
     """Counts of the subset at `root` by class and split, as its manifest has them."""
     state, made = open_target(root)
     told = made.report
-    return Report({"command": "stats", "of": "target", "target": state.root.url, "classes": told["classes"],
-                   "subset": told["subset"]})
+    return Report(
+        {
+            "command": "stats",
+            "of": "target",
+            "target": state.root.url,
+            "classes": told["classes"],
+            "subset": told["subset"],
+        }
+    )
 
 
 def verify(root: str, progress: Progress | None = None, *, deep: bool = False) -> Report:
@@ -133,7 +153,11 @@ def verify(root: str, progress: Progress | None = None, *, deep: bool = False) -
 
 
 def repair(
-    root: str, config: Config | None = None, progress: Progress | None = None, *, deep: bool = False,
+    root: str,
+    config: Config | None = None,
+    progress: Progress | None = None,
+    *,
+    deep: bool = False,
     max_delete: str | None = None,
 ) -> Report:
     """Verify the subset at `root` and put right what differs: a build for which those files count as unknown.
@@ -149,20 +173,31 @@ def repair(
     if config is None:
         state, made = open_target(root)
         if not state.is_ours():
-            raise ConfigError(f"{root}: this machine did not write its manifest, so the config in it is not carried "
-                              "out; name the config: coco-diy verify CONFIG --repair")
+            raise ConfigError(
+                f"{root}: this machine did not write its manifest, so the config in it is not carried "
+                "out; name the config: coco-diy verify CONFIG --repair"
+            )
         target = made.config["target"] | {"root": state.root.url}  # it may have been moved
         here = made.config | {"target": target | ({"max_delete": max_delete} if max_delete is not None else {})}
         config = validate(here, f"{root}: the config in its manifest", name=made.name)
     done = build(config, progress, suspects=suspects)
     after = verify(root, progress, deep=deep)
     put_right = suspects - {d["path"] for d in after.data["listed"]}
-    return Report(after.data | {"repaired": len(put_right)}, after.ok and done.ok, done.warnings,
-                  incomplete=after.ok and done.incomplete, once=done.once, grave=done.grave)
+    return Report(
+        after.data | {"repaired": len(put_right)},
+        after.ok and done.ok,
+        done.warnings,
+        incomplete=after.ok and done.incomplete,
+        once=done.once,
+        grave=done.grave,
+    )
 
 
 def build(
-    config: Config, progress: Progress | None = None, *, suspects: frozenset[str] = frozenset(),
+    config: Config,
+    progress: Progress | None = None,
+    *,
+    suspects: frozenset[str] = frozenset(),
     break_lock: bool = False,
 ) -> Report:
     """Make the subset: index, select, plan and apply. Where nothing changed, nothing is done. Leaves a run record.
@@ -256,8 +291,14 @@ def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[Base
 
 
 def _plan(
-    job: Job, infos: Sequence[IndexInfo], state: TargetState, engine: Engine, progress: Progress,
-    suspects: frozenset[str], *, fetched: bool = False,
+    job: Job,
+    infos: Sequence[IndexInfo],
+    state: TargetState,
+    engine: Engine,
+    progress: Progress,
+    suspects: frozenset[str],
+    *,
+    fetched: bool = False,
 ) -> tuple[Planned, Report]:
     """A plan that nothing stands in the way of, and its report."""
     planned = plan_subset(job, infos, state, engine, progress, suspects, fetched=fetched)

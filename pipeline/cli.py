@@ -45,7 +45,8 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _max_delete = click.option(
-    "--max-delete", metavar="10%|N|none", help="stop before more files of the target are lost (target.max_delete)")
+    "--max-delete", metavar="10%|N|none", help="stop before more files of the target are lost (target.max_delete)"
+)
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -74,8 +75,9 @@ def cli() -> None:
 @click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
 @_max_delete
 @_common
-def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | None, workdir: str | None,
-           **common: Any) -> None:
+def remake(
+    src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | None, workdir: str | None, **common: Any
+) -> None:
     """Make the subset DST of SRC_COCO (labels/{train2017,val2017}, images/…): the tutorial's four values."""
     from pipeline import storage
     from pipeline.config.class_names import read_names
@@ -109,14 +111,33 @@ def remake(src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | No
 @click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
 @_max_delete
 @_common
-def convert(src: str, dst: str, from_format: str, to_format: str, labels: str | None, split: str | None, seed: int,
-            task: str | None, workdir: str | None, **common: Any) -> None:
+def convert(
+    src: str,
+    dst: str,
+    from_format: str,
+    to_format: str,
+    labels: str | None,
+    split: str | None,
+    seed: int,
+    task: str | None,
+    workdir: str | None,
+    **common: Any,
+) -> None:
     """Make DST of the folder SRC in another format: a build without a config."""
     from pipeline.config.load import apply_overrides, validate
     from pipeline.job.conversion import conversion
 
-    data = conversion(src, dst, from_format=from_format, to_format=to_format, task=task, names=labels, shares=split,
-                      seed=seed, workdir=workdir or _cache())
+    data = conversion(
+        src,
+        dst,
+        from_format=from_format,
+        to_format=to_format,
+        task=task,
+        names=labels,
+        shares=split,
+        seed=seed,
+        workdir=workdir or _cache(),
+    )
     _build(validate(apply_overrides(data, _overrides(common)), "convert", name="convert"), common)
 
 
@@ -161,8 +182,15 @@ def index(config: str, **common: Any) -> None:
 @click.option("--remove-archives", is_flag=True, help="with --extract: delete each archive that was unpacked")
 @click.option("--clean", is_flag=True, help="delete the images in the workdir that were fetched one by one")
 @_common
-def fetch(config: str, names: tuple[str, ...], extract: bool, overwrite: bool, remove_archives: bool, clean: bool,
-          **common: Any) -> None:
+def fetch(
+    config: str,
+    names: tuple[str, ...],
+    extract: bool,
+    overwrite: bool,
+    remove_archives: bool,
+    clean: bool,
+    **common: Any,
+) -> None:
     """Get the archives that CONFIG reads, and further ones by name; a fetch that was stopped goes on where it was."""
     from pipeline.reports.report import Report
     from pipeline.reports.text import fetch_text
@@ -173,8 +201,13 @@ def fetch(config: str, names: tuple[str, ...], extract: bool, overwrite: bool, r
     if overwrite and not extract:
         raise click.UsageError("--overwrite needs --extract: a download never replaces a file")
     loaded = _load(config, common)
-    told = archives.clean(loaded) if clean else archives.fetch(
-        loaded, _progress(common), names, extract=extract, remove_archives=remove_archives, overwrite=overwrite)
+    told = (
+        archives.clean(loaded)
+        if clean
+        else archives.fetch(
+            loaded, _progress(common), names, extract=extract, remove_archives=remove_archives, overwrite=overwrite
+        )
+    )
     _tell(Report(told, warnings=told.pop("warnings", [])), common, fetch_text)
 
 

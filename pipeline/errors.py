@@ -61,8 +61,14 @@ class CocoDiyError(Exception):
         if file is not None and "/" not in file and not os.path.exists(file):  # a key of the config, an option
             file = line = None
         _, semicolon, hint = text.rpartition("; ")
-        return {"error": text, "reason": self.reason, "file": file, "line": int(line) if line else None,
-                "hint": hint if semicolon else None, "exit_code": self.exit_code}
+        return {
+            "error": text,
+            "reason": self.reason,
+            "file": file,
+            "line": int(line) if line else None,
+            "hint": hint if semicolon else None,
+            "exit_code": self.exit_code,
+        }
 
 
 class UsageError(CocoDiyError):
@@ -129,16 +135,22 @@ class BrakeError(CocoDiyError):
     exit_code = 4
     reason = "brake"
 
-    def __init__(self, message: str, cause: str = "", count: int = 0, total: int = 0,
-                 names: Iterable[str] = ()) -> None:
+    def __init__(
+        self, message: str, cause: str = "", count: int = 0, total: int = 0, names: Iterable[str] = ()
+    ) -> None:
         super().__init__(message)
         self.cause, self.count, self.total, self.names = cause, count, total, list(names)
 
     def facts(self) -> dict[str, Any]:
         """See `CocoDiyError.facts`; with what would be lost."""
         share = round(self.count / self.total, 6) if self.total else None
-        return super().facts() | {"cause": self.cause, "count": self.count, "total": self.total, "share": share,
-                                  "names": self.names}
+        return super().facts() | {
+            "cause": self.cause,
+            "count": self.count,
+            "total": self.total,
+            "share": share,
+            "names": self.names,
+        }
 
 
 class LockError(CocoDiyError):

@@ -35,7 +35,8 @@ _TAIL = re.compile(r"[\])}>'\":;,.…]*$")
 #: Names of what signs a request or gives access, wherever they stand.
 _SIGNING = re.compile(
     r"(?i)\b(sig|signature|x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|access_?token|"
-    r"auth_?token|api_?key|apikey|accountkey|sharedaccess(?:signature|key)|client_secret|password|passwd)=[^&\s;,'\"]+")
+    r"auth_?token|api_?key|apikey|accountkey|sharedaccess(?:signature|key)|client_secret|password|passwd)=[^&\s;,'\"]+"
+)
 
 
 def redact(text: str) -> str:

@@ -7,8 +7,10 @@ import re
 
 #: What a terminal would obey or hide: control characters (C0, DEL, C1), line and paragraph separators, marks of the
 #: direction of writing, invisible characters but for those that join letters, and halves of surrogate pairs.
-_UNPRINTABLE = ("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
-                "\U000e0000-\U000e007f]")
+_UNPRINTABLE = (
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
+)
 
 _ANY = re.compile(_UNPRINTABLE)
 
@@ -30,8 +32,11 @@ def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8
         code -= 0xDC00
-    return found[0].encode("unicode_escape").decode() if code > 0xFF else {9: "\\t", 10: "\\n", 13: "\\r"}.get(
-        code, f"\\x{code:02x}")
+    return (
+        found[0].encode("unicode_escape").decode()
+        if code > 0xFF
+        else {9: "\\t", 10: "\\n", 13: "\\r"}.get(code, f"\\x{code:02x}")
+    )
 
 
 def printable_json(document: str) -> str:

@@ -71,8 +71,10 @@ def _compose(text: str, where: str) -> yaml.Node | None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > _DEPTH:
-            raise ConfigError(f"{where}:{event.start_mark.line + 1}: is nested more than {_DEPTH} levels deep; no "
-                              "config and no names YAML is")
+            raise ConfigError(
+                f"{where}:{event.start_mark.line + 1}: is nested more than {_DEPTH} levels deep; no "
+                "config and no names YAML is"
+            )
     found: yaml.Node | None = yaml.compose(text, Loader=loader)
     return found
 
@@ -114,8 +116,9 @@ def _limit(root: yaml.Node, where: str) -> None:
             inner = [part for pair in node.value for part in pair]
         total = 1 + sum(map(size, inner))
         if total > _VALUES:
-            raise ConfigError(f"{where}: has more than {_VALUES:,} values, its aliases counted; no config and no names "
-                              "YAML has")
+            raise ConfigError(
+                f"{where}: has more than {_VALUES:,} values, its aliases counted; no config and no names YAML has"
+            )
         sizes[id(node)] = total
         return total
 
@@ -137,8 +140,16 @@ def dump_yaml(data: Any, *, flow: bool | None = False) -> str:
             return True
 
     Dumper.add_representer(str, _text)
-    return str(yaml.dump(data, Dumper=Dumper, sort_keys=False, width=2**31, default_flow_style=flow,
-                         allow_unicode=all(printable(text) == text for text in _texts(data))))
+    return str(
+        yaml.dump(
+            data,
+            Dumper=Dumper,
+            sort_keys=False,
+            width=2**31,
+            default_flow_style=flow,
+            allow_unicode=all(printable(text) == text for text in _texts(data)),
+        )
+    )
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

@@ -28,8 +28,10 @@ def pack_town(town: Path, into: Path) -> dict[str, Any]:
     for split in ("train", "val"):
         folder = f"{split}2017"
         pack(town / "images" / folder, into / f"{folder}.zip", folder, zipfile.ZIP_STORED)
-        splits[split] = {"labels": f"zip://coco/labels/{folder}::{into / 'labels.zip'}",
-                         "images": f"zip://{folder}::{into / folder}.zip"}
+        splits[split] = {
+            "labels": f"zip://coco/labels/{folder}::{into / 'labels.zip'}",
+            "images": f"zip://{folder}::{into / folder}.zip",
+        }
     return splits
 
 
@@ -65,8 +67,29 @@ def build(members: list[Member], *, count: int | None = None, comment: bytes = b
         made = 3 << 8 | 20 if m.external else 20
         body += struct.pack("<4s5H3L2H", b"PK\3\4", 20, m.flags, m.method, 0, 0, crc, *small, len(m.name), 0)
         body += m.name + packed
-        directory += struct.pack("<4s6H3L5H2L", b"PK\1\2", made, 20, m.flags, m.method, 0, 0, crc, *small, len(m.name),
-                                 len(extra), 0, 0, 0, m.external, big if m.zip64 else offset) + m.name + extra
+        directory += (
+            struct.pack(
+                "<4s6H3L5H2L",
+                b"PK\1\2",
+                made,
+                20,
+                m.flags,
+                m.method,
+                0,
+                0,
+                crc,
+                *small,
+                len(m.name),
+                len(extra),
+                0,
+                0,
+                0,
+                m.external,
+                big if m.zip64 else offset,
+            )
+            + m.name
+            + extra
+        )
     number = len(members) if count is None else count
     start = len(body) - len(before)
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, number, number, len(directory), start, len(comment)) + comment

@@ -24,13 +24,23 @@ _WAIT_S = 120
 
 #: A pool has one copy of everything and few parts; what a single small disk is warned of is no concern here.
 _ALL: Mapping[str, object] = {
-    "osd_pool_default_size": 1, "osd_pool_default_min_size": 1, "osd_pool_default_pg_num": 4,
-    "osd_pool_default_pgp_num": 4, "osd_pool_default_pg_autoscale_mode": "off", "mon_allow_pool_size_one": "true",
-    "mon_max_pg_per_osd": 1000, "osd_crush_chooseleaf_type": 0, "mon_data_avail_warn": 2, "mon_data_avail_crit": 1,
-    "osd_objectstore": "memstore", "memstore_device_bytes": 2 << 30,
+    "osd_pool_default_size": 1,
+    "osd_pool_default_min_size": 1,
+    "osd_pool_default_pg_num": 4,
+    "osd_pool_default_pgp_num": 4,
+    "osd_pool_default_pg_autoscale_mode": "off",
+    "mon_allow_pool_size_one": "true",
+    "mon_max_pg_per_osd": 1000,
+    "osd_crush_chooseleaf_type": 0,
+    "mon_data_avail_warn": 2,
+    "mon_data_avail_crit": 1,
+    "osd_objectstore": "memstore",
+    "memstore_device_bytes": 2 << 30,
 }
 _GATEWAY: Mapping[str, object] = {
-    "rgw_enable_ops_log": "false", "rgw_run_sync_thread": "false", "rgw_enable_lc_threads": "false",
+    "rgw_enable_ops_log": "false",
+    "rgw_run_sync_thread": "false",
+    "rgw_enable_lc_threads": "false",
     "rgw_gc_obj_min_wait": 5,
 }
 
@@ -62,8 +72,15 @@ class Ceph(Server):
         self._daemon("ceph-osd", "-i", "0")
         self._until(lambda: self._state("osd", "stat").get("num_up_osds") == 1)
         super().start()
-        self.ask("radosgw-admin", "user", "create", "--uid=tester", "--display-name=tester", f"--access-key={KEY}",
-                 f"--secret-key={SECRET}")
+        self.ask(
+            "radosgw-admin",
+            "user",
+            "create",
+            "--uid=tester",
+            "--display-name=tester",
+            f"--access-key={KEY}",
+            f"--secret-key={SECRET}",
+        )
         for bucket in (self.host, f"{self.host}-other"):
             bucket_on(self, bucket)
 
@@ -82,16 +99,28 @@ class Ceph(Server):
         return str(self.folder / "keys")
 
     def _write_config(self, cluster: str, monitor: str) -> None:
-        own = {"fsid": cluster, "mon_host": f"v2:{monitor}", "public_addr": "127.0.0.1", "cluster_addr": "127.0.0.1",
-               "keyring": self._keys, "run_dir": self.folder / "run", "crash_dir": self.folder / "log",
-               "admin_socket": self.folder / "run" / "$name.sock", "pid_file": self.folder / "run" / "$name.pid",
-               "log_file": self.folder / "log" / "$name.log",
-               "mon_cluster_log_file": self.folder / "log" / "cluster.log", "mon_data": self.folder / "mon",
-               "osd_data": self.folder / "osd"}
+        own = {
+            "fsid": cluster,
+            "mon_host": f"v2:{monitor}",
+            "public_addr": "127.0.0.1",
+            "cluster_addr": "127.0.0.1",
+            "keyring": self._keys,
+            "run_dir": self.folder / "run",
+            "crash_dir": self.folder / "log",
+            "admin_socket": self.folder / "run" / "$name.sock",
+            "pid_file": self.folder / "run" / "$name.pid",
+            "log_file": self.folder / "log" / "$name.log",
+            "mon_cluster_log_file": self.folder / "log" / "cluster.log",
+            "mon_data": self.folder / "mon",
+            "osd_data": self.folder / "osd",
+        }
         gateway = {"rgw_frontends": f"beast endpoint=127.0.0.1:{self.port}", "rgw_data": self.folder / "rgw"}
         sections = {"global": {**own, **_ALL}, "client.admin": {**gateway, **_GATEWAY}}
-        self._config.write_text("".join(f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in values.items())
-                                       for name, values in sections.items()))
+        self._config.write_text(
+            "".join(
+                f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in values.items()) for name, values in sections.items()
+            )
+        )
 
     def _write_keys(self) -> None:
         may_all = ("--cap", "mon", "allow *", "--cap", "osd", "allow *")
@@ -118,8 +147,14 @@ class Ceph(Server):
     def _daemon(self, name: str, *args: str) -> None:
         log = (self.folder / "log" / f"{name}.out").open("ab")
         with log:
-            self.daemons.append(subprocess.Popen([tool(name), "-c", str(self._config), *args, "-f"], stdout=log,
-                                                 stderr=log, env={**os.environ, "CEPH_CONF": str(self._config)}))
+            self.daemons.append(
+                subprocess.Popen(
+                    [tool(name), "-c", str(self._config), *args, "-f"],
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, "CEPH_CONF": str(self._config)},
+                )
+            )
 
     def _until(self, ready: Callable[[], bool]) -> None:
         end = time.monotonic() + _WAIT_S

@@ -138,8 +138,11 @@ def make_subset(tmp_path: Path, run: Run) -> MakeSubset:
     def make(source: Path, name: str = "subset", /, **keys: Any) -> Subset:
         target, workdir = tmp_path / name, tmp_path / f"{name}-work"
         data = {
-            "source": {"names": str(source / "coco.yaml"), "root": str(source),
-                       "splits": {s: f"{s}2017" for s in ("train", "val")}},
+            "source": {
+                "names": str(source / "coco.yaml"),
+                "root": str(source),
+                "splits": {s: f"{s}2017" for s in ("train", "val")},
+            },
             "classes": ["bicycle", "car"],
             "target": {"root": str(target)},
             "workdir": str(workdir),
@@ -198,8 +201,10 @@ def coco_labels(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 
 #: The subset of the crowd that tests compare.
-CROWD_CONFIG: dict[str, Any] = {"classes": ["truck", {"name": "small", "from": ["bicycle", "motorcycle"]}, "person"],
-          "select": {"backgrounds": "unlabelled", "duplicates": "drop"}}
+CROWD_CONFIG: dict[str, Any] = {
+    "classes": ["truck", {"name": "small", "from": ["bicycle", "motorcycle"]}, "person"],
+    "select": {"backgrounds": "unlabelled", "duplicates": "drop"},
+}
 
 
 @pytest.fixture(scope="session")
@@ -213,8 +218,10 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels[folder] = {}
         for stem in stems:
             size = rng.choice((4, 4, 4, 6, 10))
-            rows = [f"{rng.randrange(len(NAMES))} {' '.join(f'{rng.random():.4f}' for _ in range(size))}\n"
-                    for _ in range(rng.randint(0, 5))]
+            rows = [
+                f"{rng.randrange(len(NAMES))} {' '.join(f'{rng.random():.4f}' for _ in range(size))}\n"
+                for _ in range(rng.randint(0, 5))
+            ]
             labels[folder][stem] = "".join(rows + rows[: rng.choice((0, 0, 2))])
         images[folder] = tuple(f"{s}.{rng.choice(('jpg', 'PNG', 'webp'))}" for s in [*stems, "lone", "deep/lone"])
     return make_tree(tmp_path_factory.mktemp("crowd") / "crowd", labels, images)
@@ -225,8 +232,12 @@ def expected(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     """The subset as one thread makes it of one bucket, in a process of its own."""
     folder = tmp_path_factory.mktemp("expected")
     source = {"root": str(crowd), "names": str(crowd / "coco.yaml"), "splits": {"train": "train2017", "val": "val2017"}}
-    data = CROWD_CONFIG | {"source": source, "target": {"root": str(folder / "out")}, "workdir": str(folder / "work"),
-                           "index": {"buckets": 1}}
+    data = CROWD_CONFIG | {
+        "source": source,
+        "target": {"root": str(folder / "out")},
+        "workdir": str(folder / "work"),
+        "index": {"buckets": 1},
+    }
     (folder / "c.yaml").write_text(yaml.safe_dump(data))
     told = run_process("build", folder / "c.yaml", "--scheduler", "sync", "--workers", "1")
     assert told.code == 0, told.err

@@ -25,8 +25,19 @@ from pipeline.tables.schema import LabelState, Task
 #: Columns of `Parsed.rows` beside ``file``.
 ROW_COLUMNS = ("line", "class_id", "head", "tail", "cx", "cy", "w", "h", "n_tokens")
 
-GARBAGE = [b"\0", b"\xff\xfe\x00\x01", b"garbage\n", b"{", b"\r\r\r x", b"0 0.5 0.5 0.5\n", b"\xef\xbb\xbf" * 2 + b"0",
-           b"1" * 5000, b"- 1 1 1 1", b"\xd9\xa1 1 1 1 1", b"0 0,5 0,5 0,5 0,5\n"]
+GARBAGE = [
+    b"\0",
+    b"\xff\xfe\x00\x01",
+    b"garbage\n",
+    b"{",
+    b"\r\r\r x",
+    b"0 0.5 0.5 0.5\n",
+    b"\xef\xbb\xbf" * 2 + b"0",
+    b"1" * 5000,
+    b"- 1 1 1 1",
+    b"\xd9\xa1 1 1 1 1",
+    b"0 0,5 0,5 0,5 0,5\n",
+]
 
 
 class FormatContract:
@@ -139,8 +150,7 @@ class RowFormatContract(FormatContract):
 
     def render(self, rows: pa.Table, class_id: pa.Array) -> list[bytes]:
         """Rendered rows as a list."""
-        made: list[bytes] = render(
-            rows["head"].combine_chunks(), class_id, rows["tail"].combine_chunks()).to_pylist()
+        made: list[bytes] = render(rows["head"].combine_chunks(), class_id, rows["tail"].combine_chunks()).to_pylist()
         return made
 
 
@@ -158,9 +168,19 @@ class ExporterContract:
     def images(*stems: str, pictures: bool = True) -> pa.Table:
         """Rows of `schema.images`: of split val where the stem begins with v, else of train."""
         empty: dict[str, Any] = dict.fromkeys(schema.images().names)
-        rows = [empty | {"bucket": 0, "key": f"source/x/{s}", "split": "val" if s.startswith("v") else "train",
-                         "stem": s, "label_path": f"{s}.txt", "label_state": "found", "image_path": f"{s}.JPG"}
-                for s in sorted(stems)]
+        rows = [
+            empty
+            | {
+                "bucket": 0,
+                "key": f"source/x/{s}",
+                "split": "val" if s.startswith("v") else "train",
+                "stem": s,
+                "label_path": f"{s}.txt",
+                "label_state": "found",
+                "image_path": f"{s}.JPG",
+            }
+            for s in sorted(stems)
+        ]
         table = pa.Table.from_pylist(rows, schema.images())
         if not pictures:
             return table
@@ -172,12 +192,14 @@ class ExporterContract:
     def rows(*entries: tuple[str, int, bytes]) -> pa.Table:
         """Rows of (stem, class id, bytes after it), sorted by key."""
         placed = sorted(entries, key=lambda e: e[0])
-        return pa.table({
-            "key": pa.array([f"source/x/{s}" for s, _, _ in placed], pa.string()),
-            "class_id": pa.array([c for _, c, _ in placed], pa.int32()),
-            "head": pa.nulls(len(placed), pa.binary()),
-            "tail": pa.array([t for _, _, t in placed], pa.binary()),
-        })
+        return pa.table(
+            {
+                "key": pa.array([f"source/x/{s}" for s, _, _ in placed], pa.string()),
+                "class_id": pa.array([c for _, c, _ in placed], pa.int32()),
+                "head": pa.nulls(len(placed), pa.binary()),
+                "tail": pa.array([t for _, _, t in placed], pa.binary()),
+            }
+        )
 
     def fragment(self, rows: pa.Table, images: pa.Table) -> list[dict[str, Any]]:
         """The wanted files as dicts, after a look at what holds for all of them."""
@@ -218,7 +240,8 @@ class ExporterContract:
     def test_fragments_of_parts_are_parts_of_the_fragment(self) -> None:
         whole = self.fragment(self.rows(*self.ROWS), self.images("a", "b", "v"))
         parts = self.fragment(self.rows(*self.ROWS[:2]), self.images("a", "b")) + self.fragment(
-            self.rows(self.ROWS[2]), self.images("v"))
+            self.rows(self.ROWS[2]), self.images("v")
+        )
         assert sorted(whole, key=lambda w: w["path"]) == sorted(parts, key=lambda w: w["path"])
 
     def test_slices_are_read_as_tables_of_their_own(self) -> None:
@@ -232,8 +255,14 @@ class ExporterContract:
         """The files of the whole dataset for a small subset at /data/mine."""
         names = Names(("a", "b"))
         classes = class_map(names.names, [ClassSpec("b", ("b",)), ClassSpec("no", ("a",))])
-        facts: dict[str, Any] = {"maps": (classes,), "sources": (names,), "task": Task.DETECT,
-                                 "splits": ("train", "val"), "root": "/data/mine", "yaml": "portable"}
+        facts: dict[str, Any] = {
+            "maps": (classes,),
+            "sources": (names,),
+            "task": Task.DETECT,
+            "splits": ("train", "val"),
+            "root": "/data/mine",
+            "yaml": "portable",
+        }
         made = self.exporter.assemble(Dataset(**facts | changes))
         return {path: content if isinstance(content, bytes) else b"".join(content) for path, content in made.items()}
 

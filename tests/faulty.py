@@ -55,8 +55,9 @@ class Faulty:
         self._control, self._log = folder / "control", folder / "log"
         self._set(b"")
         env = {**os.environ, "PYTHONPATH": str(PROJECT), "LD_PRELOAD": str(shim), "COCO_DIY_SHIM": str(self._control)}
-        self._process = subprocess.Popen([sys.executable, "-c", _ZYGOTE], env=env, stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _ZYGOTE], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def _set(self, prefix: bytes, kill_at: int = 0, undeletable: tuple[str, int] = ("", 0)) -> None:
         name, number = undeletable
@@ -64,8 +65,9 @@ class Faulty:
         with open(self._control, "r+b" if self._control.exists() else "wb") as file:
             file.write(data)
 
-    def run(self, words: Sequence[str | Path], below: Path, kill_at: int = 0,
-            undeletable: tuple[str, int] = ("", 0)) -> tuple[int, list[Call]]:
+    def run(
+        self, words: Sequence[str | Path], below: Path, kill_at: int = 0, undeletable: tuple[str, int] = ("", 0)
+    ) -> tuple[int, list[Call]]:
         """Exit code and calls below a folder of a command, which is killed at the call of number `kill_at`.
 
         Deleting files of the name `undeletable` fails with that errno.

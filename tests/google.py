@@ -60,8 +60,16 @@ def _handler(front: Front) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             parts = urlsplit(self.path)
             bucket, _, key = parts.path[1:].partition("/")
-            talk = _Talk(front, self.upstream, self.command, unquote(bucket), unquote(key),
-                         dict(parse_qsl(parts.query, keep_blank_values=True)), self.headers, body)
+            talk = _Talk(
+                front,
+                self.upstream,
+                self.command,
+                unquote(bucket),
+                unquote(key),
+                dict(parse_qsl(parts.query, keep_blank_values=True)),
+                self.headers,
+                body,
+            )
             try:
                 status, headers, answer = talk.answer()
             except (OSError, http.client.HTTPException):
@@ -123,10 +131,17 @@ class _Talk:
         kind = kind or self.headers.get("Content-Type") or "application/octet-stream"
         told = json.dumps({"name": self.key, "contentType": kind}).encode()
         cut = uuid.uuid4().hex.encode()
-        whole = (b"--%s\r\nContent-Type: application/json\r\n\r\n%s\r\n--%s\r\nContent-Type: %s\r\n\r\n%s\r\n--%s--\r\n"
-                 % (cut, told, cut, kind.encode(), body, cut))
-        status, _, found = self._ask("POST", f"/upload/storage/v1/b/{_quoted(self.bucket)}/o", query,
-                                     {"Content-Type": f"multipart/related; boundary={cut.decode()}"}, whole)
+        whole = (
+            b"--%s\r\nContent-Type: application/json\r\n\r\n%s\r\n--%s\r\nContent-Type: %s\r\n\r\n%s\r\n--%s--\r\n"
+            % (cut, told, cut, kind.encode(), body, cut)
+        )
+        status, _, found = self._ask(
+            "POST",
+            f"/upload/storage/v1/b/{_quoted(self.bucket)}/o",
+            query,
+            {"Content-Type": f"multipart/related; boundary={cut.decode()}"},
+            whole,
+        )
         if status >= 400:
             return self._error(status, found)
         made = json.loads(found)
@@ -135,8 +150,9 @@ class _Talk:
 
     def _copy(self) -> Answer:
         bucket, _, key = unquote(self.headers["x-goog-copy-source"]).lstrip("/").partition("/")
-        path = (f"/storage/v1/b/{_quoted(bucket)}/o/{_quoted(key)}/rewriteTo/b/{_quoted(self.bucket)}/o/"
-                f"{_quoted(self.key)}")
+        path = (
+            f"/storage/v1/b/{_quoted(bucket)}/o/{_quoted(key)}/rewriteTo/b/{_quoted(self.bucket)}/o/{_quoted(self.key)}"
+        )
         status, _, body = self._ask("POST", path, {}, {})
         if status >= 400:
             return self._error(status, body)
@@ -148,8 +164,13 @@ class _Talk:
             if "uploads" in self.query:
                 number = uuid.uuid4().hex
                 uploads[number] = _Upload(self.headers.get("Content-Type") or "application/octet-stream")
-                return 200, {}, (f"<InitiateMultipartUploadResult><UploadId>{number}</UploadId>"
-                                 "</InitiateMultipartUploadResult>").encode()
+                return (
+                    200,
+                    {},
+                    (
+                        f"<InitiateMultipartUploadResult><UploadId>{number}</UploadId></InitiateMultipartUploadResult>"
+                    ).encode(),
+                )
             upload = uploads.get(self.query["uploadId"])
             if upload is None:
                 return _xml_error(404, "NoSuchUpload", "The requested upload was not found.")
@@ -166,12 +187,21 @@ class _Talk:
         status, headers, body = self._put(b"".join(part for _, part in sorted(upload.parts.items())), upload.kind)
         if status >= 400:
             return status, headers, body
-        return 200, headers, (f"<CompleteMultipartUploadResult><ETag>{escape(headers['ETag'])}</ETag>"
-                              "</CompleteMultipartUploadResult>").encode()
+        return (
+            200,
+            headers,
+            (
+                f"<CompleteMultipartUploadResult><ETag>{escape(headers['ETag'])}</ETag></CompleteMultipartUploadResult>"
+            ).encode(),
+        )
 
     def _listing(self) -> Answer:
-        names = {"prefix": "prefix", "delimiter": "delimiter", "continuation-token": "pageToken",
-                 "max-keys": "maxResults"}
+        names = {
+            "prefix": "prefix",
+            "delimiter": "delimiter",
+            "continuation-token": "pageToken",
+            "max-keys": "maxResults",
+        }
         query = {"maxResults": "1000"} | {names[n]: v for n, v in self.query.items() if n in names}
         if "start-after" in self.query:
             query["startOffset"] = self.query["start-after"] + "\0"
@@ -183,13 +213,18 @@ class _Talk:
         told = [f"<Name>{escape(self.bucket)}</Name><IsTruncated>{'true' if more else 'false'}</IsTruncated>"]
         if more:
             told.append(f"<NextContinuationToken>{escape(more)}</NextContinuationToken>")
-        told += [f"<Contents><Key>{escape(one['name'])}</Key><Generation>{one['generation']}</Generation>"
-                 f"<LastModified>{one['updated']}</LastModified><Size>{one['size']}</Size>"
-                 f"<ETag>{escape(_etag('md5=' + one['md5Hash']))}</ETag></Contents>"
-                 for one in found.get("items", ())]
+        told += [
+            f"<Contents><Key>{escape(one['name'])}</Key><Generation>{one['generation']}</Generation>"
+            f"<LastModified>{one['updated']}</LastModified><Size>{one['size']}</Size>"
+            f"<ETag>{escape(_etag('md5=' + one['md5Hash']))}</ETag></Contents>"
+            for one in found.get("items", ())
+        ]
         told += [f"<CommonPrefixes><Prefix>{escape(p)}</Prefix></CommonPrefixes>" for p in found.get("prefixes", ())]
-        return 200, {"Content-Type": "application/xml"}, (
-            f"<ListBucketResult>{''.join(told)}</ListBucketResult>".encode())
+        return (
+            200,
+            {"Content-Type": "application/xml"},
+            (f"<ListBucketResult>{''.join(told)}</ListBucketResult>".encode()),
+        )
 
     def _error(self, status: int, body: bytes) -> Answer:
         """An error of the emulator as Google words it."""

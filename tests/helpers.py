@@ -36,8 +36,17 @@ LABELS: dict[str, dict[str, str]] = {
     },
 }
 IMAGES: dict[str, tuple[str, ...]] = {
-    "train2017": ("a.jpg", "b.JPG", "c.png", "d.WebP", "empty.jpg", "only_person.jpg", "unlabelled.jpg",
-                  "sub/e.jpeg", "sub/deep/f.bmp"),
+    "train2017": (
+        "a.jpg",
+        "b.JPG",
+        "c.png",
+        "d.WebP",
+        "empty.jpg",
+        "only_person.jpg",
+        "unlabelled.jpg",
+        "sub/e.jpeg",
+        "sub/deep/f.bmp",
+    ),
     "val2017": ("v.jpg", "w.jpg", "x.tiff"),
 }
 
@@ -59,8 +68,12 @@ def names_yaml(names: tuple[str, ...] = NAMES) -> str:
     return yaml.safe_dump({"names": dict(enumerate(names))}, sort_keys=False)
 
 
-def make_tree(root: Path, labels: Mapping[str, Mapping[str, bytes | str]], images: Mapping[str, tuple[str, ...]],
-              names: tuple[str, ...] = NAMES) -> Path:
+def make_tree(
+    root: Path,
+    labels: Mapping[str, Mapping[str, bytes | str]],
+    images: Mapping[str, tuple[str, ...]],
+    names: tuple[str, ...] = NAMES,
+) -> Path:
     """A source tree in the tutorial's layout, with its names YAML in ``coco.yaml``."""
     for split, files in labels.items():
         (root / "labels" / split).mkdir(parents=True, exist_ok=True)
@@ -84,8 +97,11 @@ def contents(root: Path, *, record: bool = False) -> dict[str, bytes]:
 
     With `record` also the record ``DATASET.md``, which names the source.
     """
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*"))
-            if p.is_file() and ".coco-diy" not in p.parts and (record or p != root / "DATASET.md")}
+    return {
+        str(p.relative_to(root)): p.read_bytes()
+        for p in sorted(root.rglob("*"))
+        if p.is_file() and ".coco-diy" not in p.parts and (record or p != root / "DATASET.md")
+    }
 
 
 def snapshot(root: Path, *, links: bool = False) -> dict[str, tuple[int, ...]]:
@@ -121,6 +137,13 @@ class Result:
 def run_process(*args: str | Path, cwd: Path | None = None, python: tuple[str, ...] = ("-m", "pipeline")) -> Result:
     """Run the command as a process of its own."""
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    done = subprocess.run([sys.executable, *python, *map(str, args)], cwd=cwd, env=env, text=True, capture_output=True,
-                          check=False, timeout=100)
+    done = subprocess.run(
+        [sys.executable, *python, *map(str, args)],
+        cwd=cwd,
+        env=env,
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=100,
+    )
     return Result(done.returncode, done.stdout, done.stderr)

@@ -19,8 +19,10 @@ ANSWERS = {
     "expired": (400, b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"),
     "denied": (403, b"<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>"),
     "silent": (403, b""),
-    "not implemented": (501, b"<Error><Code>NotImplemented</Code><Message>Conditional object PUTs are not supported."
-                             b"</Message></Error>"),
+    "not implemented": (
+        501,
+        b"<Error><Code>NotImplemented</Code><Message>Conditional object PUTs are not supported.</Message></Error>",
+    ),
     "unknown": (401, b"<Error><Code>AuthenticationRequired</Code><Message>Authentication required.</Message></Error>"),
 }
 
@@ -80,8 +82,11 @@ class Proxy:
                     proxy.times[self.command, path] += 1
                     number = proxy.times[self.command, path]
                 fault = proxy.fault(self.command, path, number)
-                if self.command == "PUT" and not proxy.conditions and (
-                        self.headers["If-None-Match"] or self.headers["If-Match"]):
+                if (
+                    self.command == "PUT"
+                    and not proxy.conditions
+                    and (self.headers["If-None-Match"] or self.headers["If-Match"])
+                ):
                     fault = "not implemented"
                 if fault == "hang":
                     time.sleep(2)

@@ -35,14 +35,21 @@ from tests.helpers import PROJECT
 TOOLS = PROJECT / ".servers"
 KEY, SECRET = "AKTEST0123456789", "SKTEST-secret-0123456789"
 #: The account that every azurite has; it is no secret.
-AZURITE = ("devstoreaccount1",
-           "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==")
+AZURITE = (
+    "devstoreaccount1",
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
+)
 
 
 def tool(name: str) -> str:
     """The path of a program; the test is skipped where there is none, or fails where all must be there."""
-    for folder in (TOOLS / "venv" / "bin", TOOLS / "node_modules" / ".bin", *map(Path, os.get_exec_path()),
-                   Path("/usr/sbin"), *TOOLS.glob("venv/lib/python3*/site-packages/fake_gcs*/vendor/*/bin")):
+    for folder in (
+        TOOLS / "venv" / "bin",
+        TOOLS / "node_modules" / ".bin",
+        *map(Path, os.get_exec_path()),
+        Path("/usr/sbin"),
+        *TOOLS.glob("venv/lib/python3*/site-packages/fake_gcs*/vendor/*/bin"),
+    ):
         if (found := folder / name).is_file():
             return str(found)
     return lacking(f"there is no {name}; `make servers` installs it")
@@ -157,8 +164,18 @@ def s3(folder: Path, *buckets: str) -> Server:
     for bucket in buckets or ("bucket",):
         (folder / "data" / bucket).mkdir(parents=True)
     port = free_port()
-    command = [tool("rclone"), "--config", os.devnull, "serve", "s3", "--auth-key", f"{KEY},{SECRET}", "--addr",
-               f"127.0.0.1:{port}", str(folder / "data")]
+    command = [
+        tool("rclone"),
+        "--config",
+        os.devnull,
+        "serve",
+        "s3",
+        "--auth-key",
+        f"{KEY},{SECRET}",
+        "--addr",
+        f"127.0.0.1:{port}",
+        str(folder / "data"),
+    ]
     options = {"key": KEY, "secret": SECRET, "endpoint_url": f"http://127.0.0.1:{port}"}
     return Server("s3", port, command, folder, options)
 
@@ -169,9 +186,23 @@ def gs(folder: Path, *buckets: str) -> Server:
         (folder / "data" / bucket).mkdir(parents=True)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [tool("fake-gcs-server-linux-amd64"), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port),
-               "-backend", "filesystem", "-filesystem-root", str(folder / "data"), "-external-url", url,
-               "-public-host", f"127.0.0.1:{port}"]
+    command = [
+        tool("fake-gcs-server-linux-amd64"),
+        "-scheme",
+        "http",
+        "-host",
+        "127.0.0.1",
+        "-port",
+        str(port),
+        "-backend",
+        "filesystem",
+        "-filesystem-root",
+        str(folder / "data"),
+        "-external-url",
+        url,
+        "-public-host",
+        f"127.0.0.1:{port}",
+    ]
     front = Front(port)
     options = {"token": "anon", "endpoint_url": f"http://127.0.0.1:{front.port}"}
     return Server("gs", port, command, folder, options, front=front)
@@ -180,8 +211,19 @@ def gs(folder: Path, *buckets: str) -> Server:
 def az(folder: Path) -> Server:
     """azurite; its container must be made, see `make_container`."""
     port = free_port()
-    command = [tool("node"), tool("azurite-blob"), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--location",
-               str(folder), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+    command = [
+        tool("node"),
+        tool("azurite-blob"),
+        "--blobHost",
+        "127.0.0.1",
+        "--blobPort",
+        str(port),
+        "--location",
+        str(folder),
+        "--silent",
+        "--disableTelemetry",
+        "--skipApiVersionCheck",
+    ]
     account, key = AZURITE
     options = {"account_name": account, "account_key": key, "endpoint": f"http://127.0.0.1:{port}/{account}"}
     # Killed at once it would forget its container, which no real store does: what it knows it writes as it ends.
@@ -195,8 +237,10 @@ def make_container(server: Server, name: str = "bucket") -> None:
     to_sign = "PUT" + "\n" * 12 + f"{headers}/{account}/{account}/{name}\nrestype:container"
     signed = base64.b64encode(hmac.new(base64.b64decode(key), to_sign.encode(), hashlib.sha256).digest()).decode()
     request = urllib.request.Request(
-        f"http://127.0.0.1:{server.port}/{account}/{name}?restype=container", method="PUT",
-        headers={"x-ms-date": date, "x-ms-version": "2021-08-06", "Authorization": f"SharedKey {account}:{signed}"})
+        f"http://127.0.0.1:{server.port}/{account}/{name}?restype=container",
+        method="PUT",
+        headers={"x-ms-date": date, "x-ms-version": "2021-08-06", "Authorization": f"SharedKey {account}:{signed}"},
+    )
     with urllib.request.urlopen(request, timeout=20) as answer:
         assert answer.status == 201
 
@@ -207,8 +251,9 @@ def azure_pass(permissions: str, until: str, container: str = "bucket") -> str:
     version = "2020-12-06"
     to_sign = [permissions, "", until, f"/blob/{account}/{container}", "", "", "", version, "c", *[""] * 7]
     signed = hmac.new(base64.b64decode(key), "\n".join(to_sign).encode(), hashlib.sha256).digest()
-    return urllib.parse.urlencode({"sv": version, "sr": "c", "sp": permissions, "se": until,
-                                   "sig": base64.b64encode(signed).decode()})
+    return urllib.parse.urlencode(
+        {"sv": version, "sr": "c", "sp": permissions, "se": until, "sig": base64.b64encode(signed).decode()}
+    )
 
 
 def sftp(folder: Path, subsystem: str = "internal-sftp") -> Server:
@@ -228,13 +273,18 @@ def sftp(folder: Path, subsystem: str = "internal-sftp") -> Server:
     (folder / "config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
         f"PidFile none\nStrictModes no\nPasswordAuthentication no\nUsePAM no\nSubsystem sftp {subsystem}\n"
-        "MaxStartups 100\nMaxSessions 100\nPermitRootLogin prohibit-password\n")
+        "MaxStartups 100\nMaxSessions 100\nPermitRootLogin prohibit-password\n"
+    )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # it wants it
     import getpass
 
-    options = {"username": getpass.getuser(), "client_keys": [str(folder / "user")],
-               "known_hosts": str(folder / "known_hosts"), "port": port}
+    options = {
+        "username": getpass.getuser(),
+        "client_keys": [str(folder / "user")],
+        "known_hosts": str(folder / "known_hosts"),
+        "port": port,
+    }
     server = Server("sftp", port, [sshd, "-D", "-e", "-f", str(folder / "config")], folder, options)
     server.host = f"127.0.0.1{folder}/data"
     return server
@@ -246,9 +296,15 @@ def bucket_on(server: Server, bucket: str, **options: Any) -> None:
     from obstore.exceptions import GenericError
     from obstore.store import S3Store
 
-    top = S3Store("", endpoint=server.options["endpoint_url"], virtual_hosted_style_request=True,
-                  access_key_id=server.options["key"], secret_access_key=server.options["secret"],
-                  client_options={"allow_http": True}, **options)
+    top = S3Store(
+        "",
+        endpoint=server.options["endpoint_url"],
+        virtual_hosted_style_request=True,
+        access_key_id=server.options["key"],
+        secret_access_key=server.options["secret"],
+        client_options={"allow_http": True},
+        **options,
+    )
     try:
         obstore.put(top, bucket, b"", use_multipart=False)
     except GenericError as error:  # a bucket has no etag, and some servers give none
@@ -261,8 +317,13 @@ def empty(server: Server, bucket: str) -> None:
     import obstore
     from obstore.store import S3Store
 
-    store = S3Store(bucket, endpoint=server.options["endpoint_url"], access_key_id=server.options["key"],
-                    secret_access_key=server.options["secret"], client_options={"allow_http": True})
+    store = S3Store(
+        bucket,
+        endpoint=server.options["endpoint_url"],
+        access_key_id=server.options["key"],
+        secret_access_key=server.options["secret"],
+        client_options={"allow_http": True},
+    )
     for chunk in obstore.list(store, chunk_size=1000):
         obstore.delete(store, [meta["path"] for meta in chunk])
 

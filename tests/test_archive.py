@@ -30,8 +30,11 @@ def test_it_holds_the_subset(town: Path, make_subset: MakeSubset) -> None:
     packed = make_subset(town, "packed", target={"root": str(folder.target.with_name("packed")), "archive": "zip"})
     folder.build()
     told = packed.build()
-    assert told["plan"]["write"] == {"label": {"files": 0, "bytes": 0}, "image": {"files": 0, "bytes": 0},
-                                     "meta": {"files": 1, "bytes": only_zip(packed.target).stat().st_size}}
+    assert told["plan"]["write"] == {
+        "label": {"files": 0, "bytes": 0},
+        "image": {"files": 0, "bytes": 0},
+        "meta": {"files": 1, "bytes": only_zip(packed.target).stat().st_size},
+    }
     assert told["subset"] == folder.build()["subset"]
     path = only_zip(packed.target)
     assert path.stem.startswith("packed-")
@@ -52,8 +55,13 @@ def test_the_same_bytes_however_it_is_made(crowd: Path, make_subset: MakeSubset,
     made = []
     for number, (buckets, scheduler) in enumerate([(1, "sync"), (4, "threads")]):
         root = tmp_path / str(number) / "crowd"
-        subset = make_subset(crowd, f"c{number}", **CROWD_CONFIG, target={"root": str(root), "archive": "zip"},
-                             index={"buckets": buckets})
+        subset = make_subset(
+            crowd,
+            f"c{number}",
+            **CROWD_CONFIG,
+            target={"root": str(root), "archive": "zip"},
+            index={"buckets": buckets},
+        )
         subset.build("--scheduler", scheduler)
         made.append(only_zip(root))
     assert made[0].name == made[1].name
@@ -97,11 +105,14 @@ def test_it_is_made_anew_only_when_it_differs(own_town: Path, make_subset: MakeS
     assert not list(subset.target.glob("*.zip"))
 
 
-@pytest.mark.parametrize(("key", "clause"), [
-    ("images=hardlink", "a zip is not made with images: hardlink; set it to copy"),
-    ("yaml=absolute", "a zip is not made with yaml: absolute; set it to portable"),
-    ("format=coco", "a zip is not made with format: coco; set it to yolo"),
-])
+@pytest.mark.parametrize(
+    ("key", "clause"),
+    [
+        ("images=hardlink", "a zip is not made with images: hardlink; set it to copy"),
+        ("yaml=absolute", "a zip is not made with yaml: absolute; set it to portable"),
+        ("format=coco", "a zip is not made with format: coco; set it to yolo"),
+    ],
+)
 def test_what_does_not_go_together(town: Path, make_subset: MakeSubset, key: str, clause: str) -> None:
     subset = make_subset(town, target={"root": "x", "archive": "zip"})
     assert clause in subset.command("build", "--set", f"target.{key}", code=2).err

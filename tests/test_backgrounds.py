@@ -33,8 +33,11 @@ def yolo_folder(root: Path, labels: dict[str, dict[str, str | None]]) -> dict[st
             write_file(root / f"all/{stem}.jpg", stem)
             if (found := text[place]) is not None:
                 write_file(root / place / f"{stem}.txt", found)
-    return {"names": str(root / "names.yaml"), "root": str(root),
-            "splits": {place: {"labels": place, "images": "all"} for place in PLACES}}
+    return {
+        "names": str(root / "names.yaml"),
+        "root": str(root),
+        "splits": {place: {"labels": place, "images": "all"} for place in PLACES},
+    }
 
 
 def backgrounds(root: Path) -> list[str]:
@@ -42,17 +45,28 @@ def backgrounds(root: Path) -> list[str]:
     return sorted(str(p.relative_to(labels)) for p in labels.rglob("*.txt") if not p.stat().st_size)
 
 
-@given(labels=st.dictionaries(st.sampled_from("abcdefgh"), st.fixed_dictionaries(dict.fromkeys(PLACES, LABELS)),
-                              min_size=1),
-       which=st.sampled_from(["unlabelled", "all"]), buckets=st.sampled_from([1, 4]))
+@given(
+    labels=st.dictionaries(
+        st.sampled_from("abcdefgh"), st.fixed_dictionaries(dict.fromkeys(PLACES, LABELS)), min_size=1
+    ),
+    which=st.sampled_from(["unlabelled", "all"]),
+    buckets=st.sampled_from([1, 4]),
+)
 @settings(max_examples=25)
 def test_no_label_anywhere_and_once(labels: dict[str, dict[str, str | None]], which: str, buckets: int) -> None:
     """Whatever splits share a folder: a background has no wanted, bad or unknown row, and is in one split."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        data = {"source": yolo_folder(root / "src", labels), "classes": ["cat"], "select": {"backgrounds": which},
-                "target": {"root": str(root / "out")}, "workdir": str(root / "work"), "on_error": "skip",
-                "index": {"buckets": buckets}, "engine": {"scheduler": "sync"}}
+        data = {
+            "source": yolo_folder(root / "src", labels),
+            "classes": ["cat"],
+            "select": {"backgrounds": which},
+            "target": {"root": str(root / "out")},
+            "workdir": str(root / "work"),
+            "on_error": "skip",
+            "index": {"buckets": buckets},
+            "engine": {"scheduler": "sync"},
+        }
         report = build(validate(data, "test"))
         made = backgrounds(root / "out")
     stems = [Path(path).stem for path in made]
@@ -69,15 +83,26 @@ def test_no_label_anywhere_and_once(labels: dict[str, dict[str, str | None]], wh
 
 
 def annotation(image: int, **fields: Any) -> dict[str, Any]:
-    return {"id": image, "image_id": image, "category_id": 1, "bbox": [10, 10, 20, 20], "area": 400, "iscrowd": 0,
-            "segmentation": [[10, 10, 30, 10, 30, 30]], **fields}
+    return {
+        "id": image,
+        "image_id": image,
+        "category_id": 1,
+        "bbox": [10, 10, 20, 20],
+        "area": 400,
+        "iscrowd": 0,
+        "segmentation": [[10, 10, 30, 10, 30, 30]],
+        **fields,
+    }
 
 
 #: Objects that no row can hold, by what is wrong with them; and the task that cannot.
 UNWRITABLE: dict[str, tuple[str, dict[str, Any]]] = {
-    "crowd": ("detect", {"iscrowd": 1}), "outside": ("detect", {"bbox": [0, 0, 900, 20]}),
-    "no area": ("detect", {"bbox": [1, 1, 0, 0]}), "no polygon": ("segment", {"segmentation": []}),
-    "no box": ("detect", {"bbox": None}), "bad values": ("detect", {"bbox": "?"}),
+    "crowd": ("detect", {"iscrowd": 1}),
+    "outside": ("detect", {"bbox": [0, 0, 900, 20]}),
+    "no area": ("detect", {"bbox": [1, 1, 0, 0]}),
+    "no polygon": ("segment", {"segmentation": []}),
+    "no box": ("detect", {"bbox": None}),
+    "bad values": ("detect", {"bbox": "?"}),
     "no such category": ("detect", {"category_id": 99}),
 }
 
@@ -85,15 +110,22 @@ UNWRITABLE: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("what", UNWRITABLE)
 def test_an_object_that_cannot_be_written(tmp_path: Path, run: Run, what: str) -> None:
     task, fields = UNWRITABLE[what]
-    told = {"images": [{"id": i, "file_name": f"{i}.jpg", "width": 64, "height": 48} for i in (1, 2, 3)],
-            "annotations": [annotation(1, **fields), annotation(2)],
-            "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}
+    told = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 64, "height": 48} for i in (1, 2, 3)],
+        "annotations": [annotation(1, **fields), annotation(2)],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
     for number in (1, 2, 3):
         write_file(tmp_path / f"src/train/{number}.jpg", "image")
     write_file(tmp_path / "src/annotations/instances_train.json", json.dumps(told))
-    config = {"source": {"format": "coco", "task": task, "root": str(tmp_path / "src"), "splits": {"train": "train"}},
-              "classes": ["cat"], "select": {"backgrounds": "all"}, "target": {"root": str(tmp_path / "out")},
-              "workdir": str(tmp_path / "work"), "on_error": "skip"}
+    config = {
+        "source": {"format": "coco", "task": task, "root": str(tmp_path / "src"), "splits": {"train": "train"}},
+        "classes": ["cat"],
+        "select": {"backgrounds": "all"},
+        "target": {"root": str(tmp_path / "out")},
+        "workdir": str(tmp_path / "work"),
+        "on_error": "skip",
+    }
     run("build", write_file(tmp_path / "c.yaml", yaml.safe_dump(config)), code=None)
     assert backgrounds(tmp_path / "out") == ["train/3.txt"]
 
@@ -104,9 +136,16 @@ def two_sources(root: Path) -> dict[str, Any]:
     for name in ("one", "two"):
         write_file(root / f"{name}/a.txt", GOOD)
     write_file(root / "names.yaml", "names: [cat, dog]\n")
-    return {"source": [{"name": name, "names": str(root / "names.yaml"),
-                        "splits": {"train": {"labels": str(root / name), "images": str(root / "all")}}}
-                       for name in ("one", "two")]}
+    return {
+        "source": [
+            {
+                "name": name,
+                "names": str(root / "names.yaml"),
+                "splits": {"train": {"labels": str(root / name), "images": str(root / "all")}},
+            }
+            for name in ("one", "two")
+        ]
+    }
 
 
 def two_splits(root: Path) -> dict[str, Any]:
@@ -117,20 +156,31 @@ def two_label_files(root: Path) -> dict[str, Any]:
     """labelme: both say that their image is a.jpg, which has no label file of its own."""
     shape = {"label": "cat", "points": [[1, 1], [20, 1], [20, 20]], "shape_type": "polygon", "flags": {}}
     for stem in "bc":
-        write_file(root / f"{stem}.json", json.dumps({
-            "version": "5.0.1", "flags": {}, "shapes": [shape], "imagePath": "a.jpg", "imageData": None,
-            "imageHeight": 48, "imageWidth": 64}))
+        write_file(
+            root / f"{stem}.json",
+            json.dumps(
+                {
+                    "version": "5.0.1",
+                    "flags": {},
+                    "shapes": [shape],
+                    "imagePath": "a.jpg",
+                    "imageData": None,
+                    "imageHeight": 48,
+                    "imageWidth": 64,
+                }
+            ),
+        )
     write_file(root / "a.jpg", "a")
     return {"source": {"format": "labelme", "splits": {"train": {"labels": str(root), "images": str(root)}}}}
 
 
 @pytest.mark.parametrize("source", [two_sources, two_splits, two_label_files])
-def test_one_image_labelled_twice_is_told(
-    tmp_path: Path, run: Run, source: Callable[[Path], dict[str, Any]]
-) -> None:
+def test_one_image_labelled_twice_is_told(tmp_path: Path, run: Run, source: Callable[[Path], dict[str, Any]]) -> None:
     config = source(tmp_path / "src") | {
-        "select": {"backgrounds": "unlabelled"}, "target": {"root": str(tmp_path / "out")},
-        "workdir": str(tmp_path / "work")}
+        "select": {"backgrounds": "unlabelled"},
+        "target": {"root": str(tmp_path / "out")},
+        "workdir": str(tmp_path / "work"),
+    }
     told = run("build", write_file(tmp_path / "c.yaml", yaml.safe_dump(config)))
     assert "1 image file is labelled in several places" in told.err
     assert backgrounds(tmp_path / "out") == []

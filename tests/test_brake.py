@@ -52,6 +52,7 @@ def lose(source: Path, count: int, what: str = "labels", folder: str = "train201
 
 def stops(subset: Subset, *words: str, indexed: bool = False) -> dict[str, Any]:
     """What a build says that brakes; nothing at the target changes, nor in the index where it need not be `indexed`."""
+
     def state() -> list[object]:
         index = {path: data for path, data in contents(subset.workdir / "index").items() if not path.endswith(".lock")}
         return [outside(snapshot(subset.target)), contents(subset.target, record=True), None if indexed else index]
@@ -81,10 +82,17 @@ def test_a_number_is_exceeded_by_more(total: int, lost: int, number: int) -> Non
     assert not Limit.of("none").forbids_all(total)
 
 
-@pytest.mark.parametrize(("value", "message"), [
-    ("110%", "must be a share up to 100%"), ("-1", "must be a share"), ("some", "must be a share"), ("true", "must be"),
-    ("1.5", "must be a share"), ("[1]", "must be a share"),
-])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("110%", "must be a share up to 100%"),
+        ("-1", "must be a share"),
+        ("some", "must be a share"),
+        ("true", "must be"),
+        ("1.5", "must be a share"),
+        ("[1]", "must be a share"),
+    ],
+)
 def test_a_limit_that_is_none_is_told(subset: Subset, value: str, message: str) -> None:
     assert message in subset.command("plan", "--set", f"target.max_delete={value}", code=2).err
 
@@ -99,8 +107,9 @@ def test_a_build_brakes_exactly_beyond_the_limit(made: Subset) -> None:
         lose(source, lost)
         limit = rng.choice(("10%", "20%", "0%", "11", "18", "none"))
         plan = made.plan("--max-delete", limit)
-        brakes = limit != "none" and (2 * lost > int(limit) if limit.isdigit() else
-                                      lost > 10 and 100 * lost > int(limit[:-1]) * 90)
+        brakes = limit != "none" and (
+            2 * lost > int(limit) if limit.isdigit() else lost > 10 and 100 * lost > int(limit[:-1]) * 90
+        )
         assert (plan["brake"] is not None) == brakes, (lost, limit)
         if brakes:
             facts = stops(made, "--max-delete", limit, indexed=True)
@@ -162,8 +171,9 @@ def test_a_marker_says_that_the_disk_is_mounted(made: Subset, tmp_path: Path) ->
     for word, place in ((".mounted", made.source / ".mounted"), (str(tmp_path / "m"), tmp_path / "m")):
         words = ("--set", f"source.marker={word}")
         facts = stops(made, *words)
-        assert facts["error"] == (f"{place}: the marker of source source is missing: its disk is not mounted; mount it "
-                                  "and run again")
+        assert facts["error"] == (
+            f"{place}: the marker of source source is missing: its disk is not mounted; mount it and run again"
+        )
         assert made.plan(*words)["brake"]["cause"] == "marker"
         assert made.command("index", *words, code=4).out == ""
         write_file(place, "")
@@ -172,8 +182,15 @@ def test_a_marker_says_that_the_disk_is_mounted(made: Subset, tmp_path: Path) ->
 
 def test_one_of_several_sources_is_not_mounted(tmp_path: Path, make_subset: MakeSubset) -> None:
     roots = {"a": a_source(tmp_path / "a", 200, 100), "b": a_source(tmp_path / "b", 15, 5)}
-    sources = [{"name": name, "names": str(root / "coco.yaml"), "root": str(root),
-                "splits": {"train": "train2017", "val": "val2017"}} for name, root in roots.items()]
+    sources = [
+        {
+            "name": name,
+            "names": str(root / "coco.yaml"),
+            "root": str(root),
+            "splits": {"train": "train2017", "val": "val2017"},
+        }
+        for name, root in roots.items()
+    ]
     subset = make_subset(roots["a"], classes=list(CLASSES), source=sources)
     subset.build()
     lose(roots["b"], 11)  # most of a small one, and little of all
@@ -184,8 +201,9 @@ def test_one_of_several_sources_is_not_mounted(tmp_path: Path, make_subset: Make
     one.build()  # a source that the config gives up is a wish
 
 
-@pytest.mark.parametrize("how", [{"archive": "zip"}, {"format": "coco"}, {"format": "coco", "images": "none"},
-                                 {"images": "none"}])
+@pytest.mark.parametrize(
+    "how", [{"archive": "zip"}, {"format": "coco"}, {"format": "coco", "images": "none"}, {"images": "none"}]
+)
 def test_every_kind_of_target_brakes(tmp_path: Path, make_subset: MakeSubset, how: dict[str, str]) -> None:
     source = a_source(tmp_path / "source")
     subset = make_subset(source, classes=list(CLASSES), target={"root": str(tmp_path / "t"), **how})
@@ -216,9 +234,7 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stores.Serve
         yield server
 
 
-def test_a_target_in_a_store_brakes(
-    tmp_path: Path, make_subset: MakeSubset, run: Run, s3: stores.Server
-) -> None:
+def test_a_target_in_a_store_brakes(tmp_path: Path, make_subset: MakeSubset, run: Run, s3: stores.Server) -> None:
     source = a_source(tmp_path / "source")
     subset = make_subset(source, classes=list(CLASSES), target={"root": "s3://bucket/brake"})
     subset.build()
@@ -242,8 +258,10 @@ def test_labels_that_were_emptied_are_a_loss_of_the_target(made: Subset) -> None
         write_file(made.source / f"labels/train2017/{stem:04d}.txt", "")
     facts = stops(made, indexed=True)
     assert made.plan()["brake"] == facts
-    assert f"{made.target}: would lose 24 of 180 files (13.3 %) by its own config, such as labels/train/0000.txt" in \
-        facts["error"]
+    assert (
+        f"{made.target}: would lose 24 of 180 files (13.3 %) by its own config, such as labels/train/0000.txt"
+        in facts["error"]
+    )
     assert made.build("--max-delete", "24")["lost"]["files"] == 24
 
 
@@ -279,8 +297,9 @@ def test_a_loss_is_told_when_quiet_too(made: Subset) -> None:
     done = made.command("build", "--quiet", "--set", "classes=[car]")
     assert done.out == ""
     lacking = "the subset has no val images, and trainers need them; split val of the source has no object of these"
-    assert done.err == (f"warning: {lacking} classes\n"
-                        "warning: split val had 30 images in the target, and has none now\n")
+    assert done.err == (
+        f"warning: {lacking} classes\nwarning: split val had 30 images in the target, and has none now\n"
+    )
     assert "had 30 images" not in made.command("build", "--quiet", "--set", "classes=[car]").err
 
 
@@ -289,24 +308,47 @@ def test_a_loss_is_told_when_quiet_too(made: Subset) -> None:
 
 def test_convert_does_not_replace_another_subset(made: Subset, tmp_path: Path, run: Run) -> None:
     tiny = a_source(tmp_path / "tiny", 5, 3, 500)
-    words = ("convert", tiny, made.target, "--from", "yolo", "--to", "yolo", "--labels", tiny / "coco.yaml",
-             "--workdir", tmp_path / "w")
+    words = (
+        "convert",
+        tiny,
+        made.target,
+        "--from",
+        "yolo",
+        "--to",
+        "yolo",
+        "--labels",
+        tiny / "coco.yaml",
+        "--workdir",
+        tmp_path / "w",
+    )
     before = contents(made.target, record=True)
     told = run(*words, code=4).err
     assert f"{made.target}: was made from the source {made.source}/labels, and 180 of its 180 files (100.0 %)" in told
     assert "choose another target, or build with --max-delete none" in told
     assert contents(made.target, record=True) == before
     run(*words, "--max-delete", "none")
-    told = run("remake", made.source, made.target, "--src-yaml", made.source / "coco.yaml", "--dst-yaml",
-               made.source / "coco.yaml", "--workdir", tmp_path / "w2", code=4).err
+    told = run(
+        "remake",
+        made.source,
+        made.target,
+        "--src-yaml",
+        made.source / "coco.yaml",
+        "--dst-yaml",
+        made.source / "coco.yaml",
+        "--workdir",
+        tmp_path / "w2",
+        code=4,
+    ).err
     assert "was made from the source" in told
 
 
 @pytest.mark.parametrize("command", ["convert", "remake"])
 def test_a_split_that_a_command_does_not_find_any_more(command: str, tmp_path: Path, run: Run) -> None:
     source, target = a_source(tmp_path / "source"), tmp_path / "out"
-    more = {"convert": ("--from", "yolo", "--to", "yolo", "--labels", source / "coco.yaml"),
-            "remake": ("--src-yaml", source / "coco.yaml", "--dst-yaml", source / "coco.yaml")}[command]
+    more = {
+        "convert": ("--from", "yolo", "--to", "yolo", "--labels", source / "coco.yaml"),
+        "remake": ("--src-yaml", source / "coco.yaml", "--dst-yaml", source / "coco.yaml"),
+    }[command]
     words = (command, source, target, "--workdir", tmp_path / "w", *more)
     run(*words)
     before = contents(target)
@@ -383,13 +425,16 @@ def test_a_moved_target_brakes_where_it_is(made: Subset, tmp_path: Path) -> None
 # --- a subset that would be empty -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("change", "cause"), [
-    ("labels", "has no label file"),
-    ("rows", "has no object of any class"),
-    ("class", "has no object of these classes"),
-    ("images", "has 9 objects of these classes, and none can be used: 9 without an image file"),
-    ("all", "has no label file and no image"),
-])
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ("labels", "has no label file"),
+        ("rows", "has no object of any class"),
+        ("class", "has no object of these classes"),
+        ("images", "has 9 objects of these classes, and none can be used: 9 without an image file"),
+        ("all", "has no label file and no image"),
+    ],
+)
 def test_a_subset_that_would_be_empty_says_why(
     tmp_path: Path, make_subset: MakeSubset, change: str, cause: str
 ) -> None:
@@ -412,8 +457,10 @@ def test_a_split_without_images_says_why(tmp_path: Path, make_subset: MakeSubset
     source = a_source(tmp_path / "source", 6, 3)
     lose(source, 3, "images", "val2017")
     told = make_subset(source, classes=list(CLASSES)).build("--set", "on_error=skip", code=3)
-    assert "the subset has no val images, and trainers need them; split val of the source has 3 objects of these " \
+    assert (
+        "the subset has no val images, and trainers need them; split val of the source has 3 objects of these "
         "classes, and none can be used: 3 without an image file" in told["warnings"]
+    )
 
 
 def test_names_that_changed_are_a_wish(made: Subset) -> None:

@@ -30,9 +30,18 @@ BUILT = {
     "labels/train/sub/e.txt": b"0 0.5 0.5 0.25 0.25\n",
     "labels/val/v.txt": b"0 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2\n",
     "labels/val/x.txt": b"1 0.2 0.2 0.1 0.1\n",
-    **{f"images/{split}/{name}": picture(f"{split}2017/{name}") for split, name in (
-        ("train", "a.jpg"), ("train", "b.JPG"), ("train", "c.png"), ("train", "d.WebP"), ("train", "sub/e.jpeg"),
-        ("val", "v.jpg"), ("val", "x.tiff"))},
+    **{
+        f"images/{split}/{name}": picture(f"{split}2017/{name}")
+        for split, name in (
+            ("train", "a.jpg"),
+            ("train", "b.JPG"),
+            ("train", "c.png"),
+            ("train", "d.WebP"),
+            ("train", "sub/e.jpeg"),
+            ("val", "v.jpg"),
+            ("val", "x.tiff"),
+        )
+    },
     "data.yaml": b"# Made by coco-diy; a build writes it anew.\ntrain: images/train\nval: images/val\n\n"
     b"names:\n  0: bicycle\n  1: car\n",
 }
@@ -47,10 +56,20 @@ def test_what_a_build_makes(subset: Subset) -> None:
     assert told["classes"] == ["bicycle", "car"]
     assert +Counter(told["rows"]) == {"source": 19, "kept": 9, "other_classes": 10}
     assert +Counter(told["images"]) == {"source": 12, "kept": 7, "other_classes": 3, "background": 2}
-    assert told["subset"]["train"] == {"images": 5, "labels": 5, "backgrounds": 0, "objects": {"bicycle": 4, "car": 2},
-                                       "images_by_class": {"bicycle": 4, "car": 2}}
-    assert told["subset"]["val"] == {"images": 2, "labels": 2, "backgrounds": 0, "objects": {"bicycle": 2, "car": 1},
-                                     "images_by_class": {"bicycle": 1, "car": 1}}
+    assert told["subset"]["train"] == {
+        "images": 5,
+        "labels": 5,
+        "backgrounds": 0,
+        "objects": {"bicycle": 4, "car": 2},
+        "images_by_class": {"bicycle": 4, "car": 2},
+    }
+    assert told["subset"]["val"] == {
+        "images": 2,
+        "labels": 2,
+        "backgrounds": 0,
+        "objects": {"bicycle": 2, "car": 1},
+        "images_by_class": {"bicycle": 1, "car": 1},
+    }
     assert not list(subset.target.rglob("*.tmp"))
     assert not (subset.target / ".coco-diy/intent.json").exists()
 
@@ -201,16 +220,24 @@ def test_a_class_removed_takes_its_files_along(subset: Subset) -> None:
     subset.build()
     told = subset.build("--set", "classes=[bicycle]")
     found = contents(subset.target)
-    assert set(BUILT) - set(found) == {"labels/train/c.txt", "images/train/c.png", "labels/val/x.txt",
-                                       "images/val/x.tiff"}
+    assert set(BUILT) - set(found) == {
+        "labels/train/c.txt",
+        "images/train/c.png",
+        "labels/val/x.txt",
+        "images/val/x.tiff",
+    }
     assert told["plan"]["keep"]["label"]["files"] == 4  # a, d, e, v hold nothing else
     assert told["plan"]["write"]["label"]["files"] == 1
 
 
-@pytest.mark.parametrize(("kind", "name", "train"), [
-    ("portable", "data.yaml", "images/train"), ("cloud", "subset.yaml", "images/train"),
-    ("absolute", "data.yaml", "{root}/images/train"),
-])
+@pytest.mark.parametrize(
+    ("kind", "name", "train"),
+    [
+        ("portable", "data.yaml", "images/train"),
+        ("cloud", "subset.yaml", "images/train"),
+        ("absolute", "data.yaml", "{root}/images/train"),
+    ],
+)
 def test_training_yaml(subset: Subset, kind: str, name: str, train: str) -> None:
     subset.build()
     subset.build("--set", f"target.yaml={kind}")
@@ -263,9 +290,13 @@ def test_another_workdir_makes_the_same_plan(subset: Subset) -> None:
     assert outside(snapshot(subset.target)) == before
 
 
-@pytest.mark.parametrize(("classes", "lacking", "cure"), [
-    ("[motorcycle]", "train", "has no object of these classes"), ("[bus]", "val", "has no object of these classes"),
-])
+@pytest.mark.parametrize(
+    ("classes", "lacking", "cure"),
+    [
+        ("[motorcycle]", "train", "has no object of these classes"),
+        ("[bus]", "val", "has no object of these classes"),
+    ],
+)
 def test_a_subset_without_a_split_is_built_with_a_warning(
     subset: Subset, classes: str, lacking: str, cure: str
 ) -> None:
@@ -279,10 +310,20 @@ def test_a_subset_without_a_split_is_built_with_a_warning(
     assert "val: val2017" in only.err
 
 
-@pytest.mark.parametrize("overrides", [
-    (), (MERGED,), ("classes=null",), ("select.duplicates=drop",), (MERGED, "select.duplicates=drop"),
-    ("target.images=none",), ("index.buckets=5", "select.backgrounds=all"), ("classes=null", "select.duplicates=drop"),
-], ids=str)
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        (MERGED,),
+        ("classes=null",),
+        ("select.duplicates=drop",),
+        (MERGED, "select.duplicates=drop"),
+        ("target.images=none",),
+        ("index.buckets=5", "select.backgrounds=all"),
+        ("classes=null", "select.duplicates=drop"),
+    ],
+    ids=str,
+)
 def test_every_row_is_accounted_for(subset: Subset, overrides: tuple[str, ...]) -> None:
     told = subset.build(*(word for override in overrides for word in ("--set", override)))
     rows, images = dict(told["rows"]), dict(told["images"])
@@ -297,10 +338,13 @@ def test_every_row_is_accounted_for(subset: Subset, overrides: tuple[str, ...]) 
     assert rows["other_classes"] == (10 if told["classes"] == ["bicycle", "car"] else 7 if merged else 0)
 
 
-@pytest.mark.parametrize(("classes", "v", "x", "dropped"), [
-    ("[bicycle, car]", b"0 0.5 0.5 0.2 0.2\n", b"1 0.2 0.2 0.1 0.1\n", 1),
-    ("[bicycle, {name: vehicle, from: [car, truck]}]", b"0 0.5 0.5 0.2 0.2\n", b"1 0.2 0.2 0.1 0.1\n", 2),
-])
+@pytest.mark.parametrize(
+    ("classes", "v", "x", "dropped"),
+    [
+        ("[bicycle, car]", b"0 0.5 0.5 0.2 0.2\n", b"1 0.2 0.2 0.1 0.1\n", 1),
+        ("[bicycle, {name: vehicle, from: [car, truck]}]", b"0 0.5 0.5 0.2 0.2\n", b"1 0.2 0.2 0.1 0.1\n", 2),
+    ],
+)
 def test_duplicates(subset: Subset, classes: str, v: bytes, x: bytes, dropped: int) -> None:
     kept = subset.build("--set", f"classes={classes}")
     assert kept["rows"]["duplicates"] == 0
@@ -320,8 +364,14 @@ def test_index_and_stats_count_the_source(subset: Subset) -> None:
     assert told["source"]["val"]["objects"] == {"0": 1, "1": 2, "2": 1, "3": 1, "5": 1}
     stats = subset.command("stats", "--json").json
     assert stats["of"] == "source"
-    assert stats["subset"]["val"]["objects"] == {"person": 1, "bicycle": 2, "car": 1, "motorcycle": 1, "bus": 0,
-                                                 "truck": 1}
+    assert stats["subset"]["val"]["objects"] == {
+        "person": 1,
+        "bicycle": 2,
+        "car": 1,
+        "motorcycle": 1,
+        "bus": 0,
+        "truck": 1,
+    }
     assert stats["subset"]["val"]["images_by_class"]["bicycle"] == 1
     assert not subset.target.exists()
 
@@ -351,11 +401,17 @@ def test_streams(subset: Subset, command: str) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a file that is always full")
 def test_a_result_that_cannot_be_written(subset: Subset) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "pipeline", "build", subset.config, "--scheduler", "sync"],
-                              stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", "build", subset.config, "--scheduler", "sync"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 1
-    assert done.stderr == ("coco-diy: stdout: the result cannot be written (No space left on device); what it tells of "
-                           "is done\n")
+    assert done.stderr == (
+        "coco-diy: stdout: the result cannot be written (No space left on device); what it tells of is done\n"
+    )
     assert contents(subset.target) == BUILT
 
 
@@ -363,8 +419,10 @@ def test_a_fault_of_ours(subset: Subset, monkeypatch: pytest.MonkeyPatch) -> Non
     """One sentence that asks for a report; with -v the traceback."""
     monkeypatch.setattr("pipeline.api.resolve", lambda _: 1 // 0)
     told = subset.command("plan", code=1)
-    assert told.err == ("coco-diy: a fault of coco-diy's own, please report it: ZeroDivisionError: integer division or "
-                        "modulo by zero (run again with -v for the traceback)\n")
+    assert told.err == (
+        "coco-diy: a fault of coco-diy's own, please report it: ZeroDivisionError: integer division or "
+        "modulo by zero (run again with -v for the traceback)\n"
+    )
     told = subset.command("plan", "-v", code=1)
     assert told.err.startswith("Traceback")
     assert told.err.rstrip().endswith("ZeroDivisionError: integer division or modulo by zero")

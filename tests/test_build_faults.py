@@ -145,10 +145,16 @@ def test_what_is_not_ours_and_in_nobody_s_way_stays(subset: Subset) -> None:
     assert {p for p in contents(subset.target) if p not in mine} == {"labels/val/v.txt", "data.yaml"}
 
 
-@pytest.mark.parametrize(("where", "key"), [
-    ("images/train2017/mine", "target.root"), ("labels/val2017", "target.root"), (".", "target.root"),
-    ("labels/train2017/.work", "workdir"), ("images/val2017", "workdir"),
-])
+@pytest.mark.parametrize(
+    ("where", "key"),
+    [
+        ("images/train2017/mine", "target.root"),
+        ("labels/val2017", "target.root"),
+        (".", "target.root"),
+        ("labels/train2017/.work", "workdir"),
+        ("images/val2017", "workdir"),
+    ],
+)
 def test_the_source_is_no_place_for_a_target(subset: Subset, where: str, key: str) -> None:
     before = snapshot(subset.source)
     told = subset.command("build", "--set", f"{key}={subset.source / where}", code=2).err

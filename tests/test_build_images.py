@@ -41,8 +41,21 @@ def check_images(subset: Subset, how: str) -> None:
 
 
 #: Every change from one way to another is in it.
-WAYS = ["copy", "hardlink", "copy", "symlink", "copy", "none", "hardlink", "symlink", "hardlink", "none", "symlink",
-        "none", "copy"]
+WAYS = [
+    "copy",
+    "hardlink",
+    "copy",
+    "symlink",
+    "copy",
+    "none",
+    "hardlink",
+    "symlink",
+    "hardlink",
+    "none",
+    "symlink",
+    "none",
+    "copy",
+]
 
 
 def test_ways_and_changes_between_them(own_subset: Subset) -> None:
@@ -108,8 +121,11 @@ def test_lost_files_of_the_target_come_back(subset: Subset) -> None:
 def test_every_suffix_in_any_case(tmp_path: Path, make_subset: MakeSubset, upper: bool) -> None:
     names = [f"{s}.{s.upper() if upper else s}" for s in SUFFIXES]
     others = ("jpg.txt", "png.npy", "x.gif", "x.svg", "x.pfm", "jpg", "x.jpg.part", "x.cache", "x.json")
-    source = make_tree(tmp_path / "src", {"train2017": dict.fromkeys(SUFFIXES, BOX), "val2017": {"v": BOX}},
-                       {"train2017": (*names, *others), "val2017": ("v.jpg",)})
+    source = make_tree(
+        tmp_path / "src",
+        {"train2017": dict.fromkeys(SUFFIXES, BOX), "val2017": {"v": BOX}},
+        {"train2017": (*names, *others), "val2017": ("v.jpg",)},
+    )
     subset = make_subset(source)
     told = subset.build()
     found = {p.split("/")[-1] for p in contents(subset.target) if p.startswith("images/train/")}
@@ -194,16 +210,33 @@ def test_backgrounds_of_labels_alone(subset: Subset) -> None:
     assert labels == {"labels/train/empty.txt", "labels/train/unlabelled.txt"}
 
 
-STEMS = ["a b", "ünï", "-dash", "a.b.c", "back\\slash", "quo'te\"", "line\nbreak", "tab\there", "%2F", "日本", "#x",
-         "~", "a.txt", "a.jpg"]
+STEMS = [
+    "a b",
+    "ünï",
+    "-dash",
+    "a.b.c",
+    "back\\slash",
+    "quo'te\"",
+    "line\nbreak",
+    "tab\there",
+    "%2F",
+    "日本",
+    "#x",
+    "~",
+    "a.txt",
+    "a.jpg",
+]
 
 
 def test_any_name_is_taken_as_it_is(tmp_path: Path, make_subset: MakeSubset) -> None:
     stems = [*STEMS, *(f"in {stem}/{stem}" for stem in STEMS[:-2])]
     labels = {stem: f"1 0.5 0.5 0.1 0.{number}1\n" for number, stem in enumerate(stems)}
     labels["stays"] = "2 0.5 0.5 0.1 0.1\n"
-    source = make_tree(tmp_path / "src", {"train2017": labels, "val2017": {}},
-                       {"train2017": tuple(f"{stem}.jpg" for stem in labels), "val2017": ()})
+    source = make_tree(
+        tmp_path / "src",
+        {"train2017": labels, "val2017": {}},
+        {"train2017": tuple(f"{stem}.jpg" for stem in labels), "val2017": ()},
+    )
     subset = make_subset(source)
     subset.build("--set", "index.buckets=3")
     expected = {f"labels/train/{stem}.txt": f"{int(row[0]) - 1}{row[1:]}".encode() for stem, row in labels.items()}
@@ -250,9 +283,12 @@ def test_a_folder_of_the_target_on_another_disk(
 
 def contents_of_links(root: Path) -> dict[str, bytes]:
     """`contents`, through folders that are links as well."""
-    return {os.path.relpath(os.path.join(folder, name), root): Path(folder, name).read_bytes()
-            for folder, _, names in os.walk(root, followlinks=True) for name in names
-            if ".coco-diy" not in folder and name != "DATASET.md"}
+    return {
+        os.path.relpath(os.path.join(folder, name), root): Path(folder, name).read_bytes()
+        for folder, _, names in os.walk(root, followlinks=True)
+        for name in names
+        if ".coco-diy" not in folder and name != "DATASET.md"
+    }
 
 
 def test_a_link_in_the_source_is_the_file_it_leads_to(own_subset: Subset, tmp_path: Path) -> None:
@@ -299,8 +335,9 @@ def test_hard_links_do_not_cross_file_systems(own_subset: Subset) -> None:
         pytest.skip("no second file system at /dev/shm")
     target = shm / f"coco-diy-test-{os.getpid()}"
     try:
-        told = run_process("build", own_subset.config, "--set", f"target.root={target}", *images("hardlink"),
-                           "--scheduler", "sync")
+        told = run_process(
+            "build", own_subset.config, "--set", f"target.root={target}", *images("hardlink"), "--scheduler", "sync"
+        )
         assert (told.code, told.out) == (1, "")
         assert "another file system; set target.images to copy or symlink" in told.err
         assert run_process("build", own_subset.config, "--set", f"target.root={target}").code == 0

@@ -53,11 +53,14 @@ def options(server: Ceph, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.Monk
     return write
 
 
-@pytest.mark.parametrize(("change", "url", "clause"), [
-    ({"secret": "wrong-secret-0123"}, "s3://ceph/x", "the secret key is wrong; check the credentials"),
-    ({"key": "AKUNKNOWN"}, "s3://ceph/x", "the store does not know this access key; check the credentials"),
-    ({}, "s3://nobucket/x", "there is no such bucket; create it, or correct the URL"),
-])
+@pytest.mark.parametrize(
+    ("change", "url", "clause"),
+    [
+        ({"secret": "wrong-secret-0123"}, "s3://ceph/x", "the secret key is wrong; check the credentials"),
+        ({"key": "AKUNKNOWN"}, "s3://ceph/x", "the store does not know this access key; check the credentials"),
+        ({}, "s3://nobucket/x", "there is no such bucket; create it, or correct the URL"),
+    ],
+)
 def test_errors_without_a_text(
     options: Any, proxy: Proxy, town: Path, make_subset: MakeSubset, change: dict[str, Any], url: str, clause: str
 ) -> None:
@@ -71,8 +74,16 @@ def test_errors_without_a_text(
 
 def test_a_user_who_may_only_read(options: Any, server: Ceph, proxy: Proxy) -> None:
     server.ask("radosgw-admin", "subuser", "create", "--uid=tester", "--subuser=tester:reader", "--access=read")
-    server.ask("radosgw-admin", "key", "create", "--uid=tester", "--subuser=tester:reader", "--key-type=s3",
-               f"--access-key={READER['key']}", f"--secret-key={READER['secret']}")
+    server.ask(
+        "radosgw-admin",
+        "key",
+        "create",
+        "--uid=tester",
+        "--subuser=tester:reader",
+        "--key-type=s3",
+        f"--access-key={READER['key']}",
+        f"--secret-key={READER['secret']}",
+    )
     storage.locate("s3://ceph/read").write("a.txt", b"1")
     options(**READER, in_flight=8)
     place = storage.locate("s3://ceph/read")
@@ -83,15 +94,24 @@ def test_a_user_who_may_only_read(options: Any, server: Ceph, proxy: Proxy) -> N
     assert len(proxy.requests) <= 8 + 8 + 1
     with pytest.raises(StorageError, match=r"s3://ceph/read/a\.txt: cannot be deleted: these credentials may not do"):
         place.delete_many(["a.txt", "b.txt"])
-    with pytest.raises(StorageError, match="s3://ceph/read/lock: cannot be locked: these credentials may not do"), \
-            place.lock("lock", "the target"):
+    with (
+        pytest.raises(StorageError, match="s3://ceph/read/lock: cannot be locked: these credentials may not do"),
+        place.lock("lock", "the target"),
+    ):
         raise AssertionError
     assert place.read("a.txt") == b"1"
 
 
 def test_a_full_store(options: Any, server: Ceph, proxy: Proxy) -> None:
-    server.ask("radosgw-admin", "user", "create", "--uid=poor", "--display-name=poor", f"--access-key={POOR['key']}",
-               f"--secret-key={POOR['secret']}")
+    server.ask(
+        "radosgw-admin",
+        "user",
+        "create",
+        "--uid=poor",
+        "--display-name=poor",
+        f"--access-key={POOR['key']}",
+        f"--secret-key={POOR['secret']}",
+    )
     server.ask("radosgw-admin", "quota", "set", "--quota-scope=user", "--uid=poor", "--max-objects=10")
     server.ask("radosgw-admin", "quota", "enable", "--quota-scope=user", "--uid=poor")
     bucket_on(Server("s3", server.port, [], server.folder, {**server.options, **POOR}), "poor")
@@ -167,19 +187,27 @@ def test_a_gateway_that_is_killed_and_comes_back(options: Any, server: Ceph, pro
     assert place.sizes(names) == [len(b"%d" % i * 9000) for i in range(400)]
 
 
-def test_a_subset_from_one_bucket_to_another(
-    options: Any, proxy: Proxy, town: Path, make_subset: MakeSubset
-) -> None:
+def test_a_subset_from_one_bucket_to_another(options: Any, proxy: Proxy, town: Path, make_subset: MakeSubset) -> None:
     source = storage.locate("s3://ceph-other/town")
     for folder in ("labels", "images"):
         origin = storage.locate(str(town / folder))
         names = sorted(origin.names())
         source.copy_many([f"{folder}/{n}" for n in names], origin, names, [None] * len(names), "copy")
-    subset = make_subset(town, source={"names": str(town / "coco.yaml"), "root": "s3://ceph-other/town", "splits": {
-        "train": "train2017", "val": "val2017"}}, target={"root": "s3://ceph/subset"})
+    subset = make_subset(
+        town,
+        source={
+            "names": str(town / "coco.yaml"),
+            "root": "s3://ceph-other/town",
+            "splits": {"train": "train2017", "val": "val2017"},
+        },
+        target={"root": "s3://ceph/subset"},
+    )
     subset.build()
-    assert [r for r in proxy.requests if r.method == "PUT" and "/images/" in r.path and r.sent > 0 and
-            r.path.startswith("/ceph/")] == []
+    assert [
+        r
+        for r in proxy.requests
+        if r.method == "PUT" and "/images/" in r.path and r.sent > 0 and r.path.startswith("/ceph/")
+    ] == []
     proxy.reset()
     assert subset.build()["status"] == "nothing to do"
     subset.command("verify", "--deep")

@@ -40,19 +40,65 @@ def _openssl(folder: Path, *words: str) -> None:
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     folder = tmp_path_factory.mktemp("tls")
-    _openssl(folder, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days",
-             "3", "-subj", "/CN=Example Root", "-addext", "basicConstraints=critical,CA:TRUE")
+    _openssl(
+        folder,
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+        "-days",
+        "3",
+        "-subj",
+        "/CN=Example Root",
+        "-addext",
+        "basicConstraints=critical,CA:TRUE",
+    )
     _openssl(folder, "req", "-newkey", "rsa:2048", "-nodes", "-keyout", "s.key", "-out", "s.csr", "-subj", "/CN=store")
     write_file(folder / "ext", "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth")
-    _openssl(folder, "x509", "-req", "-in", "s.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
-             "s.pem", "-days", "3", "-extfile", "ext")
+    _openssl(
+        folder,
+        "x509",
+        "-req",
+        "-in",
+        "s.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-out",
+        "s.pem",
+        "-days",
+        "3",
+        "-extfile",
+        "ext",
+    )
     server = stores.s3(folder)
     write_file(folder / "data/bucket/x.txt", "it came")
     secure = ["--cert", str(folder / "s.pem"), "--key", str(folder / "s.key")]
     server.command[-1:-1] = secure
     port = stores.free_port()
-    web = stores.Server("http", port, [stores.tool("rclone"), "--config", os.devnull, "serve", "http", "--addr",
-                                       f"127.0.0.1:{port}", *secure, str(folder / "data")], folder)
+    web = stores.Server(
+        "http",
+        port,
+        [
+            stores.tool("rclone"),
+            "--config",
+            os.devnull,
+            "serve",
+            "http",
+            "--addr",
+            f"127.0.0.1:{port}",
+            *secure,
+            str(folder / "data"),
+        ],
+        folder,
+    )
     with stores.running(server), stores.running(web):
         yield Company(folder / "ca.pem", f"https://127.0.0.1:{server.port}", f"https://127.0.0.1:{port}/bucket/x.txt")
 
@@ -69,8 +115,13 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def read_store(company: Company, tmp_path: Path, **more: object) -> bytes | None:
     """The file at the store."""
-    given = {"key": stores.KEY, "secret": stores.SECRET, "endpoint_url": company.store, **more,
-             "retry_config": {"max_retries": 0}}
+    given = {
+        "key": stores.KEY,
+        "secret": stores.SECRET,
+        "endpoint_url": company.store,
+        **more,
+        "retry_config": {"max_retries": 0},
+    }
     if more.get("driver"):
         del given["retry_config"]
     write_file(tmp_path / "options/it.yaml", yaml.safe_dump({"s3": given}))

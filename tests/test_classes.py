@@ -44,16 +44,19 @@ def test_every_style_is_read(style: str) -> None:
     assert read_names(STYLES[style], "x.yaml").names == ABC
 
 
-@pytest.mark.parametrize(("name", "count", "first", "last"), [
-    ("coco-dict", 80, "person", "toothbrush"),
-    ("coco-list-2020", 80, "person", "toothbrush"),
-    ("coco-list-2022", 80, "person", "toothbrush"),
-    ("coco8-seg", 80, "person", "toothbrush"),
-    ("coco-pose", 1, "person", "person"),
-    ("petoi-local", 1, "bicycle", "bicycle"),
-    ("petoi-cloud", 3, "class_one", "class_three"),
-    ("roboflow", 8, "bicycle", "van"),
-])
+@pytest.mark.parametrize(
+    ("name", "count", "first", "last"),
+    [
+        ("coco-dict", 80, "person", "toothbrush"),
+        ("coco-list-2020", 80, "person", "toothbrush"),
+        ("coco-list-2022", 80, "person", "toothbrush"),
+        ("coco8-seg", 80, "person", "toothbrush"),
+        ("coco-pose", 1, "person", "person"),
+        ("petoi-local", 1, "bicycle", "bicycle"),
+        ("petoi-cloud", 3, "class_one", "class_three"),
+        ("roboflow", 8, "bicycle", "van"),
+    ],
+)
 def test_real_files_are_read(shared: Path, name: str, count: int, first: str, last: str) -> None:
     names = read_names((shared / "data/yaml" / f"{name}.yaml").read_text(encoding="utf-8"), name).names
     assert (len(names), names[0], names[-1]) == (count, first, last)
@@ -61,8 +64,16 @@ def test_real_files_are_read(shared: Path, name: str, count: int, first: str, la
 
 def test_all_real_files_are_known(shared: Path) -> None:
     found = {p.stem for p in (shared / "data/yaml").glob("*.yaml")}
-    assert found == {"coco-dict", "coco-list-2020", "coco-list-2022", "coco8-seg", "coco-pose", "petoi-local",
-                     "petoi-cloud", "roboflow"}
+    assert found == {
+        "coco-dict",
+        "coco-list-2020",
+        "coco-list-2022",
+        "coco8-seg",
+        "coco-pose",
+        "petoi-local",
+        "petoi-cloud",
+        "roboflow",
+    }
 
 
 def test_real_styles_of_coco_agree(shared: Path) -> None:
@@ -110,12 +121,19 @@ ERRORS = {
     "flip_idx short": ("names: [a]\nkpt_shape: [3, 3]\nflip_idx: [0, 1]\n", "x.yaml", "each of 0 to 2 once"),
     "kpt_names by name": ("names: [a]\nkpt_shape: [1, 3]\nkpt_names: {a: [nose]}\n", "x.yaml", "kpt_names"),
     "kpt_names no list": ("names: [a]\nkpt_shape: [1, 3]\nkpt_names: {0: nose}\n", "x.yaml", "kpt_names"),
-    "a tag in what is read": ("names: [a]\nkpt_shape: !!python/tuple [17, 3]\n", "x.yaml:2",
-                              "holds a tag that is not plain YAML"),
+    "a tag in what is read": (
+        "names: [a]\nkpt_shape: !!python/tuple [17, 3]\n",
+        "x.yaml:2",
+        "holds a tag that is not plain YAML",
+    ),
     "nested deeply": ("names: " + "[" * 100_000 + "]" * 100_000, "x.yaml:1", "nested more than 64 levels deep"),
-    "aliases": ("names: [p]\nkpt_shape: [1, 3]\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
-        f"a{i}: &a{i} [" + ", ".join([f"*a{i - 1}"] * 10) + "]\n" for i in range(1, 10)) + "kpt_names: {0: [*a9]}\n",
-        "x.yaml", "its aliases counted"),
+    "aliases": (
+        "names: [p]\nkpt_shape: [1, 3]\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"a{i}: &a{i} [" + ", ".join([f"*a{i - 1}"] * 10) + "]\n" for i in range(1, 10))
+        + "kpt_names: {0: [*a9]}\n",
+        "x.yaml",
+        "its aliases counted",
+    ),
     "holds itself": ("names: &a [*a]\n", "x.yaml:1", "holds itself by an alias"),
     "no such date": ("names: [a]\nkpt_shape: [2001-13-45, 3]\n", "x.yaml", "month must be"),
     "no number": ("names: [a]\nkpt_shape: [0b_, 3]\n", "x.yaml", "put the value in quotes"),
@@ -158,10 +176,16 @@ def test_null_takes_all() -> None:
     assert class_map(("a", "b"), None) == ClassMap(("a", "b"), ("a", "b"), (0, 1))
 
 
-@pytest.mark.parametrize(("wanted", "near"), [
-    ("bycicle", "did you mean 'bicycle'?"), ("Person", "did you mean 'person'?"), ("light", "'traffic light'"),
-    ("zzz", "available: person, bicycle, traffic light"), (" bicycle", "did you mean 'bicycle'?"),
-])
+@pytest.mark.parametrize(
+    ("wanted", "near"),
+    [
+        ("bycicle", "did you mean 'bicycle'?"),
+        ("Person", "did you mean 'person'?"),
+        ("light", "'traffic light'"),
+        ("zzz", "available: person, bicycle, traffic light"),
+        (" bicycle", "did you mean 'bicycle'?"),
+    ],
+)
 def test_unknown_name_tells_the_nearest(wanted: str, near: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
         class_map(ABC, specs("person", wanted))
@@ -170,15 +194,18 @@ def test_unknown_name_tells_the_nearest(wanted: str, near: str) -> None:
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize(("entries", "clause"), [
-    (["a", "b", "a"], "'a' stands there twice"),
-    ([("x", "a"), ("x", "b")], "'x' stands there twice"),
-    (["a", ("x", "a", "b")], "'a' cannot become both 'a' and 'x'"),
-    ([("x", "b", "b")], "'b' cannot become both"),
-    ([], "the list is empty"),
-    (["a", ("x",)], "'x'"),
-    ([("a\nb", "a")], "control character or a line break"),
-])
+@pytest.mark.parametrize(
+    ("entries", "clause"),
+    [
+        (["a", "b", "a"], "'a' stands there twice"),
+        ([("x", "a"), ("x", "b")], "'x' stands there twice"),
+        (["a", ("x", "a", "b")], "'a' cannot become both 'a' and 'x'"),
+        ([("x", "b", "b")], "'b' cannot become both"),
+        ([], "the list is empty"),
+        (["a", ("x",)], "'x'"),
+        ([("a\nb", "a")], "control character or a line break"),
+    ],
+)
 def test_a_map_that_cannot_be_meant(entries: list[str | tuple[str, ...]], clause: str) -> None:
     with pytest.raises(UsageError) as caught:
         class_map(("a", "b"), specs(*entries))

@@ -30,20 +30,48 @@ from tests.test_format_coco import SQUARE, annotation, document, image, parse
 
 # --- which file an image is -------------------------------------------------------------------------------------------
 
-LISTED = ("a.jpg", "sub/b.png", "cafe\u0301.jpg", "000000266409.jpg", "x/one.jpg", "y/one.jpg", "two.JPG",
-          "train/c d.jpg", "COCO_val2014_000000000042.jpg", "images/val/0001/000.jpg")
+LISTED = (
+    "a.jpg",
+    "sub/b.png",
+    "cafe\u0301.jpg",
+    "000000266409.jpg",
+    "x/one.jpg",
+    "y/one.jpg",
+    "two.JPG",
+    "train/c d.jpg",
+    "COCO_val2014_000000000042.jpg",
+    "images/val/0001/000.jpg",
+)
 
 #: What a label file says, and the listed file; None: there is none, or several.
 SAID: list[tuple[str, str | None]] = [
-    ("a.jpg", "a.jpg"), ("./a.jpg", "a.jpg"), ("images/a.jpg", "a.jpg"), ("../images/a.jpg", "a.jpg"),
-    ("C:\\data\\x\\a.jpg", "a.jpg"), ("/home/me/set/a.jpg", "a.jpg"), ("images\\a.jpg", "a.jpg"),
-    ("sub\\b.png", "sub/b.png"), ("b.png", "sub/b.png"), ("/srv/sub/b.png", "sub/b.png"), ("b.jpg", "sub/b.png"),
-    ("caf\u00e9.jpg", "cafe\u0301.jpg"), ("x/one.jpg", "x/one.jpg"), ("one.jpg", None), ("z/one.jpg", None),
-    ("COCO_val2014_000000266409.jpg", "000000266409.jpg"), ("000000000042.jpg", "COCO_val2014_000000000042.jpg"),
-    ("http://images.example.org/val2017/000000266409.jpg", "000000266409.jpg"), ("two.jpg", "two.JPG"),
-    ("upload/3/1234abcd-a.jpg", "a.jpg"), ("/data/upload/1/0a1b2c3d-a.jpg", "a.jpg"), ("c%20d.jpg", "train/c d.jpg"),
-    ("/data/local-files/?d=train%2Fc%20d.jpg", "train/c d.jpg"), ("0001/000.jpg", "images/val/0001/000.jpg"),
-    ("0002/000.jpg", None), ("A.JPG", "a.jpg"), ("none.jpg", None),
+    ("a.jpg", "a.jpg"),
+    ("./a.jpg", "a.jpg"),
+    ("images/a.jpg", "a.jpg"),
+    ("../images/a.jpg", "a.jpg"),
+    ("C:\\data\\x\\a.jpg", "a.jpg"),
+    ("/home/me/set/a.jpg", "a.jpg"),
+    ("images\\a.jpg", "a.jpg"),
+    ("sub\\b.png", "sub/b.png"),
+    ("b.png", "sub/b.png"),
+    ("/srv/sub/b.png", "sub/b.png"),
+    ("b.jpg", "sub/b.png"),
+    ("caf\u00e9.jpg", "cafe\u0301.jpg"),
+    ("x/one.jpg", "x/one.jpg"),
+    ("one.jpg", None),
+    ("z/one.jpg", None),
+    ("COCO_val2014_000000266409.jpg", "000000266409.jpg"),
+    ("000000000042.jpg", "COCO_val2014_000000000042.jpg"),
+    ("http://images.example.org/val2017/000000266409.jpg", "000000266409.jpg"),
+    ("two.jpg", "two.JPG"),
+    ("upload/3/1234abcd-a.jpg", "a.jpg"),
+    ("/data/upload/1/0a1b2c3d-a.jpg", "a.jpg"),
+    ("c%20d.jpg", "train/c d.jpg"),
+    ("/data/local-files/?d=train%2Fc%20d.jpg", "train/c d.jpg"),
+    ("0001/000.jpg", "images/val/0001/000.jpg"),
+    ("0002/000.jpg", None),
+    ("A.JPG", "a.jpg"),
+    ("none.jpg", None),
 ]
 
 
@@ -67,8 +95,9 @@ def outline(images: list[Any], annotations: list[Any], listed: tuple[str, ...]) 
 
 
 def test_two_suffixes_are_two_images() -> None:
-    found = outline([image(1, "a.jpg"), image(2, "a.png")], [annotation(), annotation(2, image_id=2)],
-                    ("a.jpg", "a.png"))
+    found = outline(
+        [image(1, "a.jpg"), image(2, "a.png")], [annotation(), annotation(2, image_id=2)], ("a.jpg", "a.png")
+    )
     assert (found.stems, found.paths) == (["a", "a.png"], ["a.jpg", "a.png"])
     assert found.image_of.tolist() == [0, 1]
     assert found.problems == []
@@ -81,8 +110,11 @@ def test_several_ids_of_one_image_are_one_image() -> None:
 
 
 def test_one_id_of_several_images_gives_objects_to_none() -> None:
-    found = outline([image(1, "a.jpg"), image(1, "b.jpg"), image(2, "c.jpg")],
-                    [annotation(), annotation(2), annotation(3, image_id=2)], ("a.jpg", "b.jpg", "c.jpg"))
+    found = outline(
+        [image(1, "a.jpg"), image(1, "b.jpg"), image(2, "c.jpg")],
+        [annotation(), annotation(2), annotation(3, image_id=2)],
+        ("a.jpg", "b.jpg", "c.jpg"),
+    )
     assert found.image_of.tolist() == [2]
     assert [(reason, rows) for _, reason, _, rows in found.problems] == [("image_twice", 2)]
     assert sorted(found.doubtful) == [0, 1]
@@ -97,9 +129,20 @@ def test_a_file_that_is_only_like_two_names_is_neither() -> None:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 TAKEN: list[dict[str, Any]] = [
-    {"bbox": ["10", 10, "20.0", "2e1"]}, {"bbox": "[10, 10, 20, 20]"}, {"category_id": "3"}, {"category_id": 3.0},
-    {"iscrowd": "false"}, {"iscrowd": "0"}, {"iscrowd": 0.0}, {"iscrowd": None}, {"iscrowd": False},
-    {"area": float("nan")}, {"area": "400"}, {"image_id": "1"}, {"score": float("inf")}, {"segmentation": None},
+    {"bbox": ["10", 10, "20.0", "2e1"]},
+    {"bbox": "[10, 10, 20, 20]"},
+    {"category_id": "3"},
+    {"category_id": 3.0},
+    {"iscrowd": "false"},
+    {"iscrowd": "0"},
+    {"iscrowd": 0.0},
+    {"iscrowd": None},
+    {"iscrowd": False},
+    {"area": float("nan")},
+    {"area": "400"},
+    {"image_id": "1"},
+    {"score": float("inf")},
+    {"segmentation": None},
 ]
 
 
@@ -113,9 +156,17 @@ def test_values_mean_what_they_say(more: dict[str, Any]) -> None:
     assert isinstance(made["area"], int | float)
 
 
-@pytest.mark.parametrize(("more", "loss"), [
-    ({"bbox": [float("nan")] * 4}, "no_box"), ({"bbox": [None, 1, 2, 3]}, "no_box"), ({"iscrowd": "true"}, "crowd"),
-    ({"iscrowd": "1"}, "crowd"), ({"bbox": [90, 10, 20, 20]}, "clipped"), ({"bbox": [-300, 0, 9, 9]}, "outside")])
+@pytest.mark.parametrize(
+    ("more", "loss"),
+    [
+        ({"bbox": [float("nan")] * 4}, "no_box"),
+        ({"bbox": [None, 1, 2, 3]}, "no_box"),
+        ({"iscrowd": "true"}, "crowd"),
+        ({"iscrowd": "1"}, "crowd"),
+        ({"bbox": [90, 10, 20, 20]}, "clipped"),
+        ({"bbox": [-300, 0, 9, 9]}, "outside"),
+    ],
+)
 def test_what_is_lost_is_counted(more: dict[str, Any], loss: str) -> None:
     (row,), problems, _ = parse(document(annotation(**more)))
     assert (row["loss"], problems) == (loss, [])
@@ -131,8 +182,9 @@ def test_crowds_can_be_objects() -> None:
     mask = {"size": [50, 100], "counts": [0, 5000]}
     text = json.dumps(document(annotation(iscrowd=1, segmentation=mask))).encode()
     found = coco.outline([text], Task.SEGMENT)
-    part = Part([json.dumps(image()).encode()], [text[a:b] for a, b in found.annotations.tolist()],
-                     found.image_of, found.labels)
+    part = Part(
+        [json.dumps(image()).encode()], [text[a:b] for a, b in found.annotations.tolist()], found.image_of, found.labels
+    )
     for crowd, loss, flag in (("drop", "crowd", 1), ("keep", None, 0)):
         (row,) = coco.parse(part, Task.SEGMENT, None, {"crowd": crowd}).rows.to_pylist()
         assert (row["loss"], json.loads(row["raw"])["iscrowd"]) == (loss, flag)
@@ -143,16 +195,22 @@ def test_keypoints_that_are_not_labelled_are_zeros() -> None:
     text = json.dumps(document(annotation(keypoints=points, num_keypoints=2))).encode()
     found = coco.outline([text], Task.POSE)
     assert found.names["kpt_shape"] == [3, 3]
-    part = Part([json.dumps(image()).encode()], [text[a:b] for a, b in found.annotations.tolist()],
-                     found.image_of, found.labels)
+    part = Part(
+        [json.dumps(image()).encode()], [text[a:b] for a, b in found.annotations.tolist()], found.image_of, found.labels
+    )
     (row,) = coco.parse(part, Task.POSE, (3, 3)).rows.to_pylist()
     assert np.array(row["tail"].split(), float)[4:].tolist() == [0.05, 0.1, 2, 0, 0, 0, 0, 0, 0]
     assert row["loss"] == "keypoint_outside"
 
 
 def test_several_skeletons_are_told() -> None:
-    text = json.dumps(document(annotation(keypoints=[1, 1, 2] * 4), annotation(2, keypoints=[1, 1, 2] * 4),
-                               annotation(3, category_id=1, keypoints=[1, 1, 2] * 9)))
+    text = json.dumps(
+        document(
+            annotation(keypoints=[1, 1, 2] * 4),
+            annotation(2, keypoints=[1, 1, 2] * 4),
+            annotation(3, category_id=1, keypoints=[1, 1, 2] * 9),
+        )
+    )
     found = coco.outline([text.encode()], Task.POSE)
     assert found.names["kpt_shape"] == [4, 3]
     assert "'person' 9" in found.notes[0]
@@ -163,11 +221,15 @@ def test_several_skeletons_are_told() -> None:
 WRONG = [
     (b'{"images": [],\n<<<<<<< HEAD\n"annotations": []}', "marks of a merge", 2),
     (b'{"images": [{"id": 1}\n{"id": 2}]}', "neither a comma nor a bracket", 2),
-    (b'{"images": [\n{"id": 1}', "cut short", 2), (b'{"images": []\n} {}', "more after the end", 2),
-    (b'{"info": "\xe9",\n"images": []}', "not UTF-8", 1), ('{"images": []}'.encode("utf-16"), "UTF-16", None),
-    (b"", "empty", None), (b'{"images": [],}', "followed by no key", None),
+    (b'{"images": [\n{"id": 1}', "cut short", 2),
+    (b'{"images": []\n} {}', "more after the end", 2),
+    (b'{"info": "\xe9",\n"images": []}', "not UTF-8", 1),
+    ('{"images": []}'.encode("utf-16"), "UTF-16", None),
+    (b"", "empty", None),
+    (b'{"images": [],}', "followed by no key", None),
     (b'[{"image_id": 1}]', "no COCO dataset", None),
-    (b'{"shapes": [], "imagePath": "a.jpg"}', "labelme", None), (b'{"images": [], "info": {nope}}', "`info`", None),
+    (b'{"shapes": [], "imagePath": "a.jpg"}', "labelme", None),
+    (b'{"images": [], "info": {nope}}', "`info`", None),
 ]
 
 
@@ -183,12 +245,19 @@ def test_what_is_wrong_is_told_with_its_line(text: bytes, clause: str, line: int
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats() | st.text('a"\\{}[],:é\n', max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text('ab"{', max_size=2), inner, max_size=3),
-    max_leaves=6)
+    max_leaves=6,
+)
 
 
 @settings(deadline=None)
-@given(st.lists(JSON, max_size=6), st.lists(JSON, max_size=6), JSON, st.integers(1, 40),
-       st.sampled_from([None, 1]), st.booleans())
+@given(
+    st.lists(JSON, max_size=6),
+    st.lists(JSON, max_size=6),
+    JSON,
+    st.integers(1, 40),
+    st.sampled_from([None, 1]),
+    st.booleans(),
+)
 def test_elements_lie_where_they_lie(
     images: list[Any], annotations: list[Any], info: Any, step: int, indent: int | None, escaped: bool
 ) -> None:
@@ -222,9 +291,16 @@ def test_a_run_survives_a_file_that_is_cut_under_it(tmp_path: Path, run: Run) ->
     rows = [annotation(n, image_id=n % 3000, note="x" * 700) for n in range(60_000)]
     text = json.dumps(document(*rows, images=images))
     path = write_file(tmp_path / "a.json", text)
-    config = write_file(tmp_path / "c.yaml", json.dumps({
-        "source": {"format": "coco", "splits": {"train": {"annotations": str(path)}}},
-        "target": {"root": str(tmp_path / "out"), "images": "none"}, "workdir": str(tmp_path / "work")}))
+    config = write_file(
+        tmp_path / "c.yaml",
+        json.dumps(
+            {
+                "source": {"format": "coco", "splits": {"train": {"annotations": str(path)}}},
+                "target": {"root": str(tmp_path / "out"), "images": "none"},
+                "workdir": str(tmp_path / "work"),
+            }
+        ),
+    )
     done = threading.Event()
 
     def cut() -> None:
@@ -250,14 +326,44 @@ def test_a_run_survives_a_file_that_is_cut_under_it(tmp_path: Path, run: Run) ->
 
 # --- whatever else ----------------------------------------------------------------------------------------------------
 
-BASE = json.dumps(document(
-    annotation(), annotation(2, segmentation={"size": [50, 100], "counts": [0, 100, 4900]}, iscrowd=1),
-    annotation(3, segmentation=[SQUARE, [1, 2]], category_id=90, attributes={"id": 7, "list": [{"image_id": 1}]}),
-    annotation(4, keypoints=[5, 5, 2, 6, 6, 1], num_keypoints=2), annotation(5, segmentation={
-        "size": [50, 100], "counts": masks.compress(masks.of_mask(np.eye(50, 100, dtype=bool)))}),
-    images=[image(), image(2, "sub/b.png"), image(3, "c.jpg")], info={"year": 2017}))
-VALUES = ("NaN", "null", "-1", "1e999", '"x"', "[]", "{}", "[[", "1e308", '""', "true", '"\\ud800"', "\\", '"', "]",
-          "}", ",", "3", "99999999999999999999", "\x00", "<<<<<<< a\n", "[" * 2000, "é")
+BASE = json.dumps(
+    document(
+        annotation(),
+        annotation(2, segmentation={"size": [50, 100], "counts": [0, 100, 4900]}, iscrowd=1),
+        annotation(3, segmentation=[SQUARE, [1, 2]], category_id=90, attributes={"id": 7, "list": [{"image_id": 1}]}),
+        annotation(4, keypoints=[5, 5, 2, 6, 6, 1], num_keypoints=2),
+        annotation(
+            5, segmentation={"size": [50, 100], "counts": masks.compress(masks.of_mask(np.eye(50, 100, dtype=bool)))}
+        ),
+        images=[image(), image(2, "sub/b.png"), image(3, "c.jpg")],
+        info={"year": 2017},
+    )
+)
+VALUES = (
+    "NaN",
+    "null",
+    "-1",
+    "1e999",
+    '"x"',
+    "[]",
+    "{}",
+    "[[",
+    "1e308",
+    '""',
+    "true",
+    '"\\ud800"',
+    "\\",
+    '"',
+    "]",
+    "}",
+    ",",
+    "3",
+    "99999999999999999999",
+    "\x00",
+    "<<<<<<< a\n",
+    "[" * 2000,
+    "é",
+)
 
 
 def mutated(rng: random.Random) -> bytes:

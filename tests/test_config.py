@@ -57,8 +57,14 @@ def test_minimal_config_has_the_defaults_of_the_design(tmp_path: Path) -> None:
     assert told["source"]["task"] == "detect"
     assert told["classes"] is None
     assert told["select"] == {"check_images": "none", "duplicates": "keep", "backgrounds": "none"}
-    assert told["target"] == {"root": "out", "format": "yolo", "images": "copy", "yaml": "portable", "archive": "none",
-                              "max_delete": "10%"}
+    assert told["target"] == {
+        "root": "out",
+        "format": "yolo",
+        "images": "copy",
+        "yaml": "portable",
+        "archive": "none",
+        "max_delete": "10%",
+    }
     assert told["index"] == {"buckets": "auto"}
     assert told["engine"] == {"scheduler": "auto", "workers": "auto"}
     assert told["runs"] == {"keep": 30}
@@ -152,21 +158,27 @@ def test_schema_is_the_config_s(run: Run) -> None:
     assert schema == Config.model_json_schema()
 
 
-@pytest.mark.parametrize(("override", "key", "value"), [
-    ("target.images=symlink", "target.images", "symlink"),
-    ("workdir=a=b", "workdir", "a=b"),
-    ("index.buckets=64", "index.buckets", 64),
-    ("classes=[bus, car]", "classes", ["bus", "car"]),
-    ("classes=mine.yaml", "classes", "mine.yaml"),
-    ("classes=null", "classes", None),
-    ("classes=[{name: v, from: bus}]", "classes", [{"name": "v", "from_": "bus"}]),
-    ("engine.workers=3", "engine.workers", 3),
-    ("source.splits={val: v}", "source.splits", {"val": "v"}),
-    ("source.splits.test=test2017", "source.splits", {"train": "train2017", "val": "val2017", "test": "test2017"}),
-    ("source.splits.val={labels: l}", "source.splits.val",
-     {"labels": "l", "annotations": None, "captions": None, "images": None}),
-    ("on_error=skip", "on_error", "skip"),
-])
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("target.images=symlink", "target.images", "symlink"),
+        ("workdir=a=b", "workdir", "a=b"),
+        ("index.buckets=64", "index.buckets", 64),
+        ("classes=[bus, car]", "classes", ["bus", "car"]),
+        ("classes=mine.yaml", "classes", "mine.yaml"),
+        ("classes=null", "classes", None),
+        ("classes=[{name: v, from: bus}]", "classes", [{"name": "v", "from_": "bus"}]),
+        ("engine.workers=3", "engine.workers", 3),
+        ("source.splits={val: v}", "source.splits", {"val": "v"}),
+        ("source.splits.test=test2017", "source.splits", {"train": "train2017", "val": "val2017", "test": "test2017"}),
+        (
+            "source.splits.val={labels: l}",
+            "source.splits.val",
+            {"labels": "l", "annotations": None, "captions": None, "images": None},
+        ),
+        ("on_error=skip", "on_error", "skip"),
+    ],
+)
 def test_set(tmp_path: Path, override: str, key: str, value: object) -> None:
     found: Any = load(tmp_path, MINIMAL, override).model_dump()
     for step in key.split("."):
@@ -183,16 +195,19 @@ def test_sets_are_applied_in_order_and_leave_the_file_alone(tmp_path: Path) -> N
     assert data == {"target": {"root": "x"}}
 
 
-@pytest.mark.parametrize(("override", "clause"), [
-    ("target.images", "must be key.path=value"),
-    ("=x", "must be key.path=value"),
-    ("classes=[a", "the value is not valid YAML"),
-    ("workdir.deep=1", "'workdir' holds a value, not keys"),
-    ("target.imagse=copy", "unknown key 'target.imagse'; did you mean 'images'?"),
-    ("tagret.root=x", "unknown key 'tagret'; did you mean 'target'?"),
-    ("engine.workers=0", "engine.workers"),
-    ("engine.scheduler=thread", "did you mean 'threads'"),
-])
+@pytest.mark.parametrize(
+    ("override", "clause"),
+    [
+        ("target.images", "must be key.path=value"),
+        ("=x", "must be key.path=value"),
+        ("classes=[a", "the value is not valid YAML"),
+        ("workdir.deep=1", "'workdir' holds a value, not keys"),
+        ("target.imagse=copy", "unknown key 'target.imagse'; did you mean 'images'?"),
+        ("tagret.root=x", "unknown key 'tagret'; did you mean 'target'?"),
+        ("engine.workers=0", "engine.workers"),
+        ("engine.scheduler=thread", "did you mean 'threads'"),
+    ],
+)
 def test_set_errors(tmp_path: Path, override: str, clause: str) -> None:
     # An inner `workdir.deep` needs a value that stands there.
     with pytest.raises(ConfigError) as caught:
@@ -203,20 +218,32 @@ def test_set_errors(tmp_path: Path, override: str, clause: str) -> None:
 
 ERRORS = {
     "unknown key": (MINIMAL + "clases: [car]\n", 6, "unknown key 'clases'; did you mean 'classes'?"),
-    "unknown key, nested": (MINIMAL + "select:\n  duplicate: drop\n", 7,
-                            "unknown key 'select.duplicate'; did you mean 'duplicates'?"),
-    "unknown key in a split": (MINIMAL.replace("{train: train2017, val: val2017}", "\n    train: {lables: x}"), 5,
-                               "unknown key 'source.splits.train.lables'; did you mean 'labels'?"),
-    "unknown key in a class": (MINIMAL + "classes:\n- car\n- {name: v, form: bus}\n", 8,
-                               "unknown key 'classes.1.form'; did you mean 'from'?"),
+    "unknown key, nested": (
+        MINIMAL + "select:\n  duplicate: drop\n",
+        7,
+        "unknown key 'select.duplicate'; did you mean 'duplicates'?",
+    ),
+    "unknown key in a split": (
+        MINIMAL.replace("{train: train2017, val: val2017}", "\n    train: {lables: x}"),
+        5,
+        "unknown key 'source.splits.train.lables'; did you mean 'labels'?",
+    ),
+    "unknown key in a class": (
+        MINIMAL + "classes:\n- car\n- {name: v, form: bus}\n",
+        8,
+        "unknown key 'classes.1.form'; did you mean 'from'?",
+    ),
     "nothing near": (MINIMAL + "index: {zzz: 1}\n", 6, "unknown key 'index.zzz'; known keys here: buckets"),
     "unknown split": (MINIMAL.replace("val: val2017", "vall: val2017"), 4, "source.splits.vall"),
     "missing target": (MINIMAL.replace("target: {root: out}\n", ""), None, "the key 'target' is missing"),
     "bad value": (MINIMAL + "on_error: stop\n", 6, "on_error: must be 'fail' or 'skip'"),
     "bad images": (MINIMAL.replace("{root: out}", "{root: out, images: link}"), 5, "target.images"),
     "bad task": (MINIMAL.replace("source:\n", "source:\n  task: detection\n"), 2, "source.task"),
-    "bad buckets": (MINIMAL + "index: {buckets: 0}\n", 6,
-                    "index.buckets: must be 'auto'; or must be greater than or equal to 1 (it is 0)"),
+    "bad buckets": (
+        MINIMAL + "index: {buckets: 0}\n",
+        6,
+        "index.buckets: must be 'auto'; or must be greater than or equal to 1 (it is 0)",
+    ),
     "a class as a number": (MINIMAL + "classes: [5]\n", 6, "must be a valid string; or must be keys with values"),
     "no place": (MINIMAL.replace("{root: out}", "{root: ''}"), 5, "target.root"),
     "no splits": (MINIMAL.replace("{train: train2017, val: val2017}", "{}"), 1, "name at least one split"),
@@ -257,18 +284,21 @@ def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
     assert load(tmp_path, "\ufeff" + MINIMAL).target.root == "out"
 
 
-@pytest.mark.parametrize(("override", "clause"), [
-    ("source.format=tfrecord", "unknown format 'tfrecord'; available: coco, labelme, yolo"),
-    ("target.format=tfrecord", "unknown target format 'tfrecord'; available: coco, yolo"),
-    ("source.task=pose", "task pose needs the line `kpt_shape: [17, 3]`"),
-    ("classes=[bicycle, cra]", "unknown class 'cra'; did you mean 'car'"),
-    ("source.names=null", "source.names: is missing"),
-    ("source.root=s4://bucket/coco", "s4://bucket/coco/images/train2017: unknown protocol 's4'; did you mean 's3'"),
-    ("target.root=sftp://me:secret@host/x", "sftp://host/x: a password stands in the URL"),
-    ("target.root=s3:///x", "names no bucket"),
-    ("target.root=s3://bucket/a//b", "the name has an empty step (//), which stores take differently; rename it"),
-    ("source.splits={train: nowhere}", "does not exist"),
-])
+@pytest.mark.parametrize(
+    ("override", "clause"),
+    [
+        ("source.format=tfrecord", "unknown format 'tfrecord'; available: coco, labelme, yolo"),
+        ("target.format=tfrecord", "unknown target format 'tfrecord'; available: coco, yolo"),
+        ("source.task=pose", "task pose needs the line `kpt_shape: [17, 3]`"),
+        ("classes=[bicycle, cra]", "unknown class 'cra'; did you mean 'car'"),
+        ("source.names=null", "source.names: is missing"),
+        ("source.root=s4://bucket/coco", "s4://bucket/coco/images/train2017: unknown protocol 's4'; did you mean 's3'"),
+        ("target.root=sftp://me:secret@host/x", "sftp://host/x: a password stands in the URL"),
+        ("target.root=s3:///x", "names no bucket"),
+        ("target.root=s3://bucket/a//b", "the name has an empty step (//), which stores take differently; rename it"),
+        ("source.splits={train: nowhere}", "does not exist"),
+    ],
+)
 def test_usage_errors_come_before_anything_is_made(
     make_subset: MakeSubset, town: Path, override: str, clause: str
 ) -> None:

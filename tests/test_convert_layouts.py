@@ -83,9 +83,14 @@ def _coco(name: str) -> str:
 
 
 WHOLE: dict[str, tuple[dict[str, str | bytes], list[str]]] = {
-    "roboflow": ({f"{s}/{n}": c for s in ("train", "valid", "test")
-                  for n, c in (("_annotations.coco.json", _coco("a.jpg")), ("a.jpg", PICTURE))},
-                 ["train", "val", "test"]),
+    "roboflow": (
+        {
+            f"{s}/{n}": c
+            for s in ("train", "valid", "test")
+            for n, c in (("_annotations.coco.json", _coco("a.jpg")), ("a.jpg", PICTURE))
+        },
+        ["train", "val", "test"],
+    ),
     "roboflow, no splits": ({"_annotations.coco.json": _coco("a.jpg"), "a.jpg": PICTURE}, ["train"]),
     "cvat": ({"annotations/instances_default.json": _coco("a.jpg"), "images/default/a.jpg": PICTURE}, ["train"]),
     "label studio": ({"result.json": _coco("a.jpg"), "images/a.jpg": PICTURE}, ["train"]),
@@ -101,16 +106,21 @@ def test_a_layout_of_coco_json_is_found(folder: Path, run: Run, layout: str) -> 
 
 
 def test_two_folders_of_one_split_are_told(folder: Path, run: Run) -> None:
-    files = {"classes.txt": NAMES, **_pairs("labels/val", "images/val", "a"),
-             **_pairs("labels/valid", "images/valid", "b")}
+    files = {
+        "classes.txt": NAMES,
+        **_pairs("labels/val", "images/val", "a"),
+        **_pairs("labels/valid", "images/valid", "b"),
+    }
     told = run("convert", _fill(folder / "in", files), folder / "out", "--from", "yolo", "--to", "yolo", code=2).err
     assert "val and valid are both val; rename one, or write a config" in told
 
 
 def test_a_yaml_that_leads_out_of_the_folder_is_not_followed(folder: Path, run: Run) -> None:
     _fill(folder / "other", _pairs("labels", "images", "secret"))
-    files = {"data.yaml": f"train: {folder}/other/images\nval: ../other/images\n" + DATA,
-             **_pairs("labels/train", "images/train", "a")}
+    files = {
+        "data.yaml": f"train: {folder}/other/images\nval: ../other/images\n" + DATA,
+        **_pairs("labels/train", "images/train", "a"),
+    }
     run("convert", _fill(folder / "in", files), folder / "out", "--from", "yolo", "--to", "yolo")
     assert not [p for p in contents(folder / "out") if "secret" in p]
 
@@ -118,10 +128,15 @@ def test_a_yaml_that_leads_out_of_the_folder_is_not_followed(folder: Path, run: 
 POSE = "0 0.5 0.5 0.2 0.2 0.45 0.45 0.55 0.55 0.5 0.5\n"
 
 
-@pytest.mark.parametrize(("more", "args", "task"), [
-    ("kpt_shape: [3, 2]\n", [], "pose"), ("task: segment\n", [], "segment"), ("", [], "detect"),
-    ("kpt_shape: [3, 2]\n", ["--task", "detect"], "detect"),
-])
+@pytest.mark.parametrize(
+    ("more", "args", "task"),
+    [
+        ("kpt_shape: [3, 2]\n", [], "pose"),
+        ("task: segment\n", [], "segment"),
+        ("", [], "detect"),
+        ("kpt_shape: [3, 2]\n", ["--task", "detect"], "detect"),
+    ],
+)
 def test_the_names_tell_the_task(folder: Path, run: Run, more: str, args: list[str], task: str) -> None:
     row = POSE if "kpt" in more else "0 0.1 0.1 0.5 0.1 0.5 0.5\n"
     files: dict[str, Any] = {"data.yaml": DATA + more, **_pairs("labels/train", "images/train", "a")}
@@ -145,8 +160,18 @@ def test_boxes_and_polygons_are_the_targets_question(folder: Path, run: Run) -> 
     assert f"{root}/labels/train/a.txt: a box (line 1) and a polygon (line 2) in one file, which trainers" in told
     assert "source.options.polygons=boxes" in told
     assert not (folder / "out/labels").exists()
-    run("convert", root, folder / "skip", *words, "yolo", "--set", "on_error=skip", "--set", "select.backgrounds=all",
-        code=1)
+    run(
+        "convert",
+        root,
+        folder / "skip",
+        *words,
+        "yolo",
+        "--set",
+        "on_error=skip",
+        "--set",
+        "select.backgrounds=all",
+        code=1,
+    )
     assert sorted(contents(folder / "skip")) == ["data.yaml", "images/train/b.jpg", "labels/train/b.txt"]
     run("convert", root, folder / "dogs", *words, "yolo", "--set", "classes=[dog]")
     assert contents(folder / "dogs")["labels/train/a.txt"] == b"0" + BOX[1:].encode()
@@ -161,29 +186,50 @@ def test_a_folder_of_nothing_says_what_is_looked_for(folder: Path, run: Run) -> 
     assert "Roboflow, CVAT and Label Studio" in told
 
 
-@pytest.mark.parametrize(("name", "text"), [
-    ("obj.names", NAMES), ("classes.txt", "\ufeffcat\r\ndog\r\n"), ("classes.txt", "cat\rdog"),
-    ("my.labels", "cat \n\n dog\n"),
-    ("class_with_id.txt", "1 cat\n2 dog\n"), ("class_with_id.txt", "0: cat\n1: dog\n"), ("ids.txt", "0,cat\n1,dog"),
-    ("names", NAMES), ("list.lst", NAMES), ("names.yaml", DATA), ("names.yml", "\ufeff" + DATA),
-])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("obj.names", NAMES),
+        ("classes.txt", "\ufeffcat\r\ndog\r\n"),
+        ("classes.txt", "cat\rdog"),
+        ("my.labels", "cat \n\n dog\n"),
+        ("class_with_id.txt", "1 cat\n2 dog\n"),
+        ("class_with_id.txt", "0: cat\n1: dog\n"),
+        ("ids.txt", "0,cat\n1,dog"),
+        ("names", NAMES),
+        ("list.lst", NAMES),
+        ("names.yaml", DATA),
+        ("names.yml", "\ufeff" + DATA),
+    ],
+)
 def test_lists_of_names_of_every_tool(name: str, text: str) -> None:
     assert read_names(text, name).names == ("cat", "dog")
 
 
-@pytest.mark.parametrize(("text", "names"), [
-    ("1 euro\n2 euro\n", ("1 euro", "2 euro")), ("2 cat\n1 dog\n", ("2 cat", "1 dog")), ("7\n8\n", ("7", "8")),
-    ("1 cat\ndog\n", ("1 cat", "dog")), ("traffic light\n", ("traffic light",)), ("M\u00fcll\n", ("M\u00fcll",)),
-    ("Mu\u0308ll\n", ("M\u00fcll",)),
-])
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("1 euro\n2 euro\n", ("1 euro", "2 euro")),
+        ("2 cat\n1 dog\n", ("2 cat", "1 dog")),
+        ("7\n8\n", ("7", "8")),
+        ("1 cat\ndog\n", ("1 cat", "dog")),
+        ("traffic light\n", ("traffic light",)),
+        ("M\u00fcll\n", ("M\u00fcll",)),
+        ("Mu\u0308ll\n", ("M\u00fcll",)),
+    ],
+)
 def test_what_is_no_number_before_a_name_is_part_of_it(text: str, names: tuple[str, ...]) -> None:
     assert read_names(text, "names.txt").names == names
 
 
-@pytest.mark.parametrize(("text", "clause"), [
-    ("cat\ncat\n", "names.txt:2: the name 'cat' is a duplicate of line 1"), ("\n\n", "holds no name"),
-    ("a\x07b\n", "holds a control character"),
-])
+@pytest.mark.parametrize(
+    ("text", "clause"),
+    [
+        ("cat\ncat\n", "names.txt:2: the name 'cat' is a duplicate of line 1"),
+        ("\n\n", "holds no name"),
+        ("a\x07b\n", "holds a control character"),
+    ],
+)
 def test_a_bad_list_is_told_with_its_line(text: str, clause: str) -> None:
     with pytest.raises(ConfigError, match=clause.replace("(", "\\(")):
         read_names(text, "names.txt")

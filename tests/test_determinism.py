@@ -59,8 +59,9 @@ def address() -> Iterator[str]:
     """A Dask scheduler that listens on TCP, with two workers of two threads."""
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=2, processes=False, protocol="tcp://", dashboard_address=None,
-                      silence_logs=50) as cluster:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=2, processes=False, protocol="tcp://", dashboard_address=None, silence_logs=50
+    ) as cluster:
         yield cluster.scheduler_address
 
 
@@ -133,8 +134,12 @@ def test_partition_i_is_bucket_i(wanted: Subset, buckets: int) -> None:
 
 def test_tables_have_their_schema(wanted: Subset) -> None:
     index = open_crowd(wanted, 7)
-    schemas = {"files": schema.files(), "images": schema.images(), "annotations": schema.annotations(),
-               "problems": schema.problems()}
+    schemas = {
+        "files": schema.files(),
+        "images": schema.images(),
+        "annotations": schema.annotations(),
+        "problems": schema.problems(),
+    }
     for table, told in schemas.items():
         parts = sorted((Path(index.directory) / table).iterdir())
         assert [p.name for p in parts] == [schema.part_name(i) for i in range(7)]
@@ -151,7 +156,11 @@ def test_tables_have_their_schema(wanted: Subset) -> None:
 def test_all_keys_have_one_home(wanted: Subset, crowd: Path) -> None:
     index = open_crowd(wanted, 7)
     keys = list(index.images.compute(scheduler="sync")["key"])
-    stems = {f"source/{p.relative_to(crowd / kind).with_suffix('')}" for kind in ("labels", "images")
-             for p in (crowd / kind).rglob("*") if p.is_file()}
+    stems = {
+        f"source/{p.relative_to(crowd / kind).with_suffix('')}"
+        for kind in ("labels", "images")
+        for p in (crowd / kind).rglob("*")
+        if p.is_file()
+    }
     assert len(keys) == len(set(keys))
     assert set(keys) == stems

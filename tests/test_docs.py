@@ -70,8 +70,10 @@ def readme() -> str:
 
 def blocks(text: str | None = None) -> list[Block]:
     """All fenced blocks, in order."""
-    return [Block(m["kind"] or "", m["name"] or "", m["language"], m["text"], *m.span("text"))
-            for m in _BLOCK.finditer(readme() if text is None else text)]
+    return [
+        Block(m["kind"] or "", m["name"] or "", m["language"], m["text"], *m.span("text"))
+        for m in _BLOCK.finditer(readme() if text is None else text)
+    ]
 
 
 def commands_of(session: str) -> list[str]:
@@ -94,15 +96,28 @@ class Folder:
             tool = tools / name
             tool.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words} "$@"\n')
             tool.chmod(0o755)
-        self.env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(PROJECT),
-                    "HOME": str(self.root / "home"), "XDG_CACHE_HOME": str(self.root / "home" / ".cache")}
+        self.env = {
+            **os.environ,
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "PYTHONPATH": str(PROJECT),
+            "HOME": str(self.root / "home"),
+            "XDG_CACHE_HOME": str(self.root / "home" / ".cache"),
+        }
 
     def run(self, session: str) -> str:
         """The session with what its commands print here; paths are relative to the folder."""
         steps = [f"printf '$ %s\\n' {shlex.quote(c)}\n(exit $code)\n{c}\ncode=$?" for c in commands_of(session)]
         script = "\n".join(["code=0", *steps])
-        done = subprocess.run(["bash", "-c", script], cwd=self.root, env=self.env, text=True, check=False, timeout=200,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=self.root,
+            env=self.env,
+            text=True,
+            check=False,
+            timeout=200,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         return _DIGEST.sub(r"\g<1>0123abcd", done.stdout.replace(f"{self.root}/", ""))
 
     def replay(self) -> Iterator[tuple[Block, str]]:
@@ -162,8 +177,10 @@ def test_the_config_names_every_choice(key: str, words: tuple[str, ...]) -> None
 @pytest.mark.parametrize("block", [b for b in blocks() if b.kind == "keys"], ids=lambda b: f"at {b.start}")
 def test_keys_fit_into_the_config(block: Block) -> None:
     def merge(into: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-        both = {k: merge(into[k], v) if isinstance(v, dict) and isinstance(into.get(k), dict) else v
-                for k, v in more.items()}
+        both = {
+            k: merge(into[k], v) if isinstance(v, dict) and isinstance(into.get(k), dict) else v
+            for k, v in more.items()
+        }
         return into | both
 
     data = merge(yaml.safe_load(config_block().text), yaml.safe_load(block.text))

@@ -101,13 +101,24 @@ class Ground:
 def ground(tmp_path_factory: pytest.TempPathFactory, _towns: Any) -> Iterator[Ground]:
     folder = tmp_path_factory.mktemp("durable")
     town = _towns.common
-    config = write_file(folder / "c.yaml", yaml.safe_dump({
-        "source": {"root": str(town), "names": str(town / "coco.yaml"),
-                   "splits": {"train": "train2017", "val": "val2017"}},
-        "classes": ["bicycle", "car", "truck"], "index": {"buckets": 4},
-        "target": {"root": str(folder / "tried/out"), "max_delete": None} if _has_brake() else
-        {"root": str(folder / "tried/out")},
-        "workdir": str(folder / "tried/work")}))
+    config = write_file(
+        folder / "c.yaml",
+        yaml.safe_dump(
+            {
+                "source": {
+                    "root": str(town),
+                    "names": str(town / "coco.yaml"),
+                    "splits": {"train": "train2017", "val": "val2017"},
+                },
+                "classes": ["bicycle", "car", "truck"],
+                "index": {"buckets": 4},
+                "target": {"root": str(folder / "tried/out"), "max_delete": None}
+                if _has_brake()
+                else {"root": str(folder / "tried/out")},
+                "workdir": str(folder / "tried/work"),
+            }
+        ),
+    )
     with faulty_in(folder) as faulty:
         yield Ground(folder, faulty, config)
 
@@ -162,9 +173,15 @@ def _cut_power(calls: Sequence[Call]) -> None:
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize(("case", "power"), [
-    pytest.param(case, power, id=f"{case}, {'out of power' if power else 'killed'}")
-    for number, case in enumerate(CASES) for power in (False, True) if STEP or number % 2 == power])
+@pytest.mark.parametrize(
+    ("case", "power"),
+    [
+        pytest.param(case, power, id=f"{case}, {'out of power' if power else 'killed'}")
+        for number, case in enumerate(CASES)
+        for power in (False, True)
+        if STEP or number % 2 == power
+    ],
+)
 def test_ended_at_any_call(ground: Ground, case: str, power: bool) -> None:
     count = len(calls_of(ground, case))
     step = STEP or count * 2 // 3
@@ -314,16 +331,18 @@ def test_a_source_that_is_a_subset_under_way(ground: Ground, make_subset: MakeSu
     words = ground.start(case)
     assert ground.faulty.run(words, ground.out, kill_at=count * 3 // 4)[0] < 0
     names = write_file(ground.folder / "names.yaml", yaml.safe_dump({"names": ["truck", "bicycle", "car"]}))
-    second = make_subset(ground.out, source={"root": str(ground.out), "names": str(names),
-                                             "splits": {"train": "train", "val": "val"}})
+    second = make_subset(
+        ground.out, source={"root": str(ground.out), "names": str(names), "splits": {"train": "train", "val": "val"}}
+    )
     for command in ("index", "plan", "build"):
         assert f"{ground.out}: is a source, and a subset whose build did not end" in second.command(command, code=1).err
     ground.check(case, words, "its own build")
     second.build()
 
 
-def test_a_listing_that_lacks_its_newest_files(run: Run, town: Path, make_subset: MakeSubset,
-                                               monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_that_lacks_its_newest_files(
+    run: Run, town: Path, make_subset: MakeSubset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stores answer so for a while; a file that is asked for by its name is there."""
     from pipeline.storage.stores import folder
     from pipeline.storage.stores.filesystem import FsspecClient

@@ -120,12 +120,15 @@ def test_a_server_that_is_killed_and_comes_back(proxy: Proxy, url: str, server: 
     assert place.sizes(paths) == [len(d) for d in data]
 
 
-@pytest.mark.parametrize(("fault", "clause"), [
-    ("denied", "these credentials may not do that here; allow listing, reading, writing and deleting"),
-    ("silent", "no permission; check the credentials"),
-    ("full", "the store is full, or a quota is used up; make room, then run again"),
-    ("unknown", "the store does not accept these credentials; check the credentials"),
-])
+@pytest.mark.parametrize(
+    ("fault", "clause"),
+    [
+        ("denied", "these credentials may not do that here; allow listing, reading, writing and deleting"),
+        ("silent", "no permission; check the credentials"),
+        ("full", "the store is full, or a quota is used up; make room, then run again"),
+        ("unknown", "the store does not accept these credentials; check the credentials"),
+    ],
+)
 def test_what_would_meet_every_file_stops_at_once(
     proxy: Proxy, options: Any, url: str, fault: str, clause: str
 ) -> None:
@@ -150,17 +153,21 @@ def wrong(kind: str, what: str) -> dict[str, Any]:
     return {"account_key": OTHER_KEY}
 
 
-@pytest.mark.parametrize(("kind", "what", "clause"), [
-    ("az", "key", "the account key or token is wrong, or "),
-    ("gs", "key", "the store does not accept these credentials; check the credentials"),
-    ("az", "old", "the account key or token is wrong, or "),
-    ("az", "container", "there is no such container; create it, or correct the URL"),
-    ("gs", "container", "there is no such bucket; create it, or correct the URL"),
-    ("az", "server", "no server answers there; check the endpoint"),
-    ("gs", "server", "no server answers there; check the endpoint"),
-    ("az", "name", "the name of the server, no-such.invalid, cannot be found"),
-    ("gs", "name", "the name of the server, no-such.invalid, cannot be found"),
-], indirect=["kind"])
+@pytest.mark.parametrize(
+    ("kind", "what", "clause"),
+    [
+        ("az", "key", "the account key or token is wrong, or "),
+        ("gs", "key", "the store does not accept these credentials; check the credentials"),
+        ("az", "old", "the account key or token is wrong, or "),
+        ("az", "container", "there is no such container; create it, or correct the URL"),
+        ("gs", "container", "there is no such bucket; create it, or correct the URL"),
+        ("az", "server", "no server answers there; check the endpoint"),
+        ("gs", "server", "no server answers there; check the endpoint"),
+        ("az", "name", "the name of the server, no-such.invalid, cannot be found"),
+        ("gs", "name", "the name of the server, no-such.invalid, cannot be found"),
+    ],
+    indirect=["kind"],
+)
 def test_a_wrong_key_or_place_stops_at_the_first_request(
     proxy: Proxy, options: Any, url: str, kind: str, town: Path, make_subset: MakeSubset, what: str, clause: str
 ) -> None:
@@ -246,6 +253,7 @@ def test_what_goes_from_one_provider_to_another_is_never_here_as_a_whole(
 def secret_of(tmp_path: Path, servers: dict[str, stores.Server]) -> Iterator[Any]:
     """By kind: options with a secret in them, words that may be nowhere, a place, and one that is refused."""
     with contextlib.ExitStack() as stack:
+
         def options(what: str) -> tuple[dict[str, Any], list[str], str, str]:
             if what == "az":
                 return {"az": servers["az"].options}, [KEY], "az://bucket/secret", "az://nobucket/x"
@@ -255,8 +263,13 @@ def secret_of(tmp_path: Path, servers: dict[str, stores.Server]) -> Iterator[Any
                 signed = token.partition("sig=")[2]
                 return {"az": given}, [token, signed, unquote(signed)], "az://bucket/pass", "az://other/x"
             if what == "gs":
-                account = {"client_email": "", "private_key_id": "", "private_key": "PRIVATE-key-4711",
-                           "disable_oauth": True, "gcs_base_url": servers["gs"].options["endpoint_url"]}
+                account = {
+                    "client_email": "",
+                    "private_key_id": "",
+                    "private_key": "PRIVATE-key-4711",
+                    "disable_oauth": True,
+                    "gcs_base_url": servers["gs"].options["endpoint_url"],
+                }
                 given = {"token": account, "client_options": {"allow_http": True}}
                 return {"gs": given}, ["PRIVATE-key-4711"], "gs://bucket/secret", "gs://nobucket/x"
             server = stack.enter_context(stores.running(stores.sftp(tmp_path / "sftp")))
@@ -274,10 +287,12 @@ def test_no_secret_is_left_anywhere(
     given, secrets, url, refused = secret_of(what)
     write_file(tmp_path / "options" / "it.yaml", yaml.safe_dump(given))
     subset = make_subset(town, target={"root": url})
-    said = [subset.command("build", "-v", "--json"), subset.command("verify", "-v", "--json"),
-            subset.command("plan", "-v", "--json", "--set", "classes=[car]"),
-            subset.command("build", "-v", "--json", "--set", f"target.root={refused}",
-                           code=75 if what == "sftp" else 1)]
+    said = [
+        subset.command("build", "-v", "--json"),
+        subset.command("verify", "-v", "--json"),
+        subset.command("plan", "-v", "--json", "--set", "classes=[car]"),
+        subset.command("build", "-v", "--json", "--set", f"target.root={refused}", code=75 if what == "sftp" else 1),
+    ]
     place = storage.locate(url)
     names = sorted(place.names())
     assert any(name.startswith(".coco-diy/runs/") for name in names)
@@ -346,16 +361,20 @@ def test_a_server_of_sftp_whose_disk_is_full(tmp_path: Path, local: Any) -> None
     server = stores.sftp(tmp_path / "sftp")
     disk = server.folder / "data" / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], check=False,
-                             capture_output=True, timeout=60)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], check=False, capture_output=True, timeout=60
+    )
     if mounted.returncode != 0:
         pytest.skip("may not mount a small disk")
     try:
         with stores.running(server):
             local(server.options)
             paths = [f"{i}.txt" for i in range(1000)]
-            with pytest.raises(StorageError, match=r"cannot be written: the server says no more than that it failed "
-                                                   r"\(SFTPFailure: Failure\); its disk may be full"):
+            with pytest.raises(
+                StorageError,
+                match=r"cannot be written: the server says no more than that it failed "
+                r"\(SFTPFailure: Failure\); its disk may be full",
+            ):
                 storage.locate(f"{server.url}/disk/x").write_many(paths, [b"x" * 9000] * 1000)
     finally:
         subprocess.run(["umount", "-l", disk], check=True, timeout=60)

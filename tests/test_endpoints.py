@@ -22,9 +22,14 @@ from tests.conftest import MakeSubset, Run, Subset
 from tests.helpers import contents, write_file
 from tests.proxy import Proxy
 
-OURS = {"AWS_ACCESS_KEY_ID": "AKIAENVIRONMENT", "AWS_SECRET_ACCESS_KEY": "secret-of-environment",
-        "AWS_SESSION_TOKEN": "TOKENOFENVIRONMENT", "AZURE_STORAGE_SAS_KEY": "sv=2024&sig=SASOFENVIRONMENT",
-        "AZURE_STORAGE_TOKEN": "BEAREROFENVIRONMENT", "AZURE_STORAGE_ACCOUNT_NAME": "mine"}
+OURS = {
+    "AWS_ACCESS_KEY_ID": "AKIAENVIRONMENT",
+    "AWS_SECRET_ACCESS_KEY": "secret-of-environment",
+    "AWS_SESSION_TOKEN": "TOKENOFENVIRONMENT",
+    "AZURE_STORAGE_SAS_KEY": "sv=2024&sig=SASOFENVIRONMENT",
+    "AZURE_STORAGE_TOKEN": "BEAREROFENVIRONMENT",
+    "AZURE_STORAGE_ACCOUNT_NAME": "mine",
+}
 MARKS = ("AKIAENVIRONMENT", "TOKENOFENVIRONMENT", "SASOFENVIRONMENT", "BEAREROFENVIRONMENT")
 URLS = {"s3": "s3://bucket/x", "az": "az://container/x", "gs": "gs://bucket/x"}
 
@@ -103,18 +108,26 @@ def leading(listener: Listener) -> list[tuple[str, dict[str, Any]]]:
     """Options that lead requests to the listener, or somewhere else, without credentials of their own."""
     there = listener.url
     return [
-        ("s3", {"endpoint_url": there}), ("s3", {"endpoint": there}), ("s3", {"aws_endpoint": there}),
-        ("s3", {"endpoint_url": there, "key": "K"}), ("s3", {"endpoint_url": there, "profile": "work"}),
-        ("s3", {"client_kwargs": {"endpoint_url": there}}), ("s3", {"region": f"127.0.0.1:{there}/#"}),
+        ("s3", {"endpoint_url": there}),
+        ("s3", {"endpoint": there}),
+        ("s3", {"aws_endpoint": there}),
+        ("s3", {"endpoint_url": there, "key": "K"}),
+        ("s3", {"endpoint_url": there, "profile": "work"}),
+        ("s3", {"client_kwargs": {"endpoint_url": there}}),
+        ("s3", {"region": f"127.0.0.1:{there}/#"}),
         ("s3", {"client_options": {"proxy_url": there, "allow_http": True}}),
-        ("s3", {"endpoint_url": there, "driver": "fsspec"}), ("s3", {"client_kwargs": {"verify": "ca.pem"}}),
+        ("s3", {"endpoint_url": there, "driver": "fsspec"}),
+        ("s3", {"client_kwargs": {"verify": "ca.pem"}}),
         ("s3", {"config_kwargs": {"proxies": {"https": there}}, "driver": "fsspec"}),
         ("s3", {"client_options": {"allow_invalid_certificates": True}}),
-        ("az", {"endpoint": f"{there}/acct", "account_name": "acct"}), ("az", {"account_name": "another"}),
-        ("az", {"account_host": there.removeprefix("http://")}), ("az", {"client_id": "x", "endpoint": there}),
+        ("az", {"endpoint": f"{there}/acct", "account_name": "acct"}),
+        ("az", {"account_name": "another"}),
+        ("az", {"account_host": there.removeprefix("http://")}),
+        ("az", {"client_id": "x", "endpoint": there}),
         ("az", {"connection_string": f"AccountName=acct;BlobEndpoint={there}/acct"}),
         ("az", {"client_secret": "x", "endpoint": there}),
-        ("gs", {"endpoint_url": there}), ("gs", {"base_url": there}),
+        ("gs", {"endpoint_url": there}),
+        ("gs", {"base_url": there}),
         ("gs", {"token": "key.json", "endpoint_url": there}),
     ]
 
@@ -145,12 +158,18 @@ def test_the_same_endpoint_in_both_places_is_one(listener: Listener, monkeypatch
 
 
 @pytest.mark.parametrize("named", [False, True])
-@pytest.mark.parametrize(("protocol", "options"), [
-    ("s3", {"key": "K", "secret": "S"}), ("s3", {"anon": True}), ("s3", {"client_kwargs": {
-        "aws_access_key_id": "K", "aws_secret_access_key": "S"}}),
-    ("az", {"account_name": "acct", "account_key": "a2V5"}), ("az", {"account_name": "acct", "sas_token": "?sig=own"}),
-    ("az", {"account_name": "acct", "anon": True}), ("gs", {"token": "anon"}),
-])
+@pytest.mark.parametrize(
+    ("protocol", "options"),
+    [
+        ("s3", {"key": "K", "secret": "S"}),
+        ("s3", {"anon": True}),
+        ("s3", {"client_kwargs": {"aws_access_key_id": "K", "aws_secret_access_key": "S"}}),
+        ("az", {"account_name": "acct", "account_key": "a2V5"}),
+        ("az", {"account_name": "acct", "sas_token": "?sig=own"}),
+        ("az", {"account_name": "acct", "anon": True}),
+        ("gs", {"token": "anon"}),
+    ],
+)
 def test_credentials_of_options_are_not_completed_from_the_environment(
     listener: Listener, monkeypatch: pytest.MonkeyPatch, protocol: str, options: dict[str, Any], named: bool
 ) -> None:
@@ -202,16 +221,19 @@ def test_an_account_of_somebody_else_gets_no_credentials_of_ours() -> None:
     assert "is in the account somebody, and credentials of the environment are those of mine" in told
 
 
-@pytest.mark.parametrize(("protocol", "options"), [
-    ("s3", {"key": "K", "secret": "S", "endpoint_url": "http://store.example:9000"}),
-    ("s3", {"key": "K", "secret": "S", "endpoint_url": "http://10.0.0.1"}),
-    ("s3", {"key": "K", "secret": "S", "endpoint_url": "http://127.0.0.1.store.example"}),
-    ("s3", {"key": "K", "secret": "S", "endpoint_url": "http://store.example", "driver": "fsspec"}),
-    ("s3", {"key": "K", "secret": "S", "use_ssl": False, "driver": "fsspec"}),
-    ("az", {"account_name": "a", "account_key": "a2V5", "endpoint": "http://store.example/a"}),
-    ("az", {"connection_string": "AccountName=a;AccountKey=a2V5;BlobEndpoint=http://store.example/a"}),
-    ("gs", {"token": {"client_email": "x"}, "endpoint_url": "http://store.example"}),
-])
+@pytest.mark.parametrize(
+    ("protocol", "options"),
+    [
+        ("s3", {"key": "K", "secret": "S", "endpoint_url": "http://store.example:9000"}),
+        ("s3", {"key": "K", "secret": "S", "endpoint_url": "http://10.0.0.1"}),
+        ("s3", {"key": "K", "secret": "S", "endpoint_url": "http://127.0.0.1.store.example"}),
+        ("s3", {"key": "K", "secret": "S", "endpoint_url": "http://store.example", "driver": "fsspec"}),
+        ("s3", {"key": "K", "secret": "S", "use_ssl": False, "driver": "fsspec"}),
+        ("az", {"account_name": "a", "account_key": "a2V5", "endpoint": "http://store.example/a"}),
+        ("az", {"connection_string": "AccountName=a;AccountKey=a2V5;BlobEndpoint=http://store.example/a"}),
+        ("gs", {"token": {"client_email": "x"}, "endpoint_url": "http://store.example"}),
+    ],
+)
 def test_credentials_do_not_go_unencrypted_over_a_network(protocol: str, options: dict[str, Any]) -> None:
     local(**{protocol: options})
     assert "by http://, readable on the way; use https://" in ask(URLS[protocol])
@@ -224,8 +246,9 @@ def test_an_endpoint_of_the_environment_is_not_asked_unencrypted_either(monkeypa
     assert "the name of the server, store.example, cannot be found" in ask(URLS["s3"])
 
 
-@pytest.mark.parametrize(("protocol", "host"), [("s3", "s3.eu-central-1.amazonaws.com"),
-                                                ("az", "mine.blob.core.windows.net")])
+@pytest.mark.parametrize(
+    ("protocol", "host"), [("s3", "s3.eu-central-1.amazonaws.com"), ("az", "mine.blob.core.windows.net")]
+)
 def test_a_name_that_is_not_known_is_told(protocol: str, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     assert f"the name of the server, {host}, cannot be found" in ask(URLS[protocol])

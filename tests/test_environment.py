@@ -18,23 +18,38 @@ def config(tmp_path: Path) -> Path:
     write_file(tmp_path / "src/labels/train/a.txt", "0 0.5 0.5 0.2 0.2\n")
     write_file(tmp_path / "src/images/train/a.jpg", "x" * 4000)
     write_file(tmp_path / "n.yaml", "names: [cat]\n")
-    return write_file(tmp_path / "c.yaml", yaml.safe_dump({
-        "source": {"names": str(tmp_path / "n.yaml"), "root": str(tmp_path / "src"), "splits": {"train": "train"}},
-        "target": {"root": str(tmp_path / "out")}, "workdir": str(tmp_path / "work")}))
+    return write_file(
+        tmp_path / "c.yaml",
+        yaml.safe_dump(
+            {
+                "source": {
+                    "names": str(tmp_path / "n.yaml"),
+                    "root": str(tmp_path / "src"),
+                    "splits": {"train": "train"},
+                },
+                "target": {"root": str(tmp_path / "out")},
+                "workdir": str(tmp_path / "work"),
+            }
+        ),
+    )
 
 
 def shell(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a line of shell in `folder`; `$CD` is the command."""
     env = {**os.environ, "PYTHONPATH": str(PROJECT), "CD": f"{sys.executable} -m pipeline"}
-    return subprocess.run(["bash", "-c", text], cwd=folder, env=env, capture_output=True, text=True, check=False,
-                          timeout=100)
+    return subprocess.run(
+        ["bash", "-c", text], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=100
+    )
 
 
-@pytest.mark.parametrize(("line", "code", "clause"), [
-    ("ulimit -n 16; $CD build c.yaml -q", 1, "too many open files; raise the limit with `ulimit -n 1024`"),
-    ("ulimit -f 1; $CD build c.yaml -q", 1, "the limit of file sizes is reached"),
-    ("mkdir gone && cd gone && rmdir ../gone && $CD plan ../c.yaml", 2, "the working folder was removed"),
-])
+@pytest.mark.parametrize(
+    ("line", "code", "clause"),
+    [
+        ("ulimit -n 16; $CD build c.yaml -q", 1, "too many open files; raise the limit with `ulimit -n 1024`"),
+        ("ulimit -f 1; $CD build c.yaml -q", 1, "the limit of file sizes is reached"),
+        ("mkdir gone && cd gone && rmdir ../gone && $CD plan ../c.yaml", 2, "the working folder was removed"),
+    ],
+)
 def test_what_the_machine_lacks(config: Path, line: str, code: int, clause: str) -> None:
     done = shell(line, config.parent)
     assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
@@ -54,8 +69,9 @@ def test_closed_streams(config: Path, closed: str) -> None:
 
 
 def test_a_folder_that_is_not_utf8(config: Path) -> None:
-    done = shell("mv src $'d\\xff'; $CD remake $'d\\xff' x --src-yaml n.yaml --dst-yaml n.yaml --workdir w",
-                 config.parent)
+    done = shell(
+        "mv src $'d\\xff'; $CD remake $'d\\xff' x --src-yaml n.yaml --dst-yaml n.yaml --workdir w", config.parent
+    )
     assert done.returncode == 2
     assert "d\\xff/labels/train2017: the path is not UTF-8" in done.stderr
     assert not (config.parent / "x").exists()

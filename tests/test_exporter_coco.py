@@ -53,10 +53,20 @@ def make(tmp_path: Path, run: Run) -> Make:
             for split, data in splits.items():
                 text = data if isinstance(data, str) else json.dumps(data)
                 write_file(root / f"{name}/{split}.json", text)
-            entries.append({"name": name, "format": "coco", "root": str(root / name),
-                            "splits": {split: {"annotations": f"{split}.json"} for split in splits}})
-        data = {"source": entries, "classes": classes, "workdir": str(root / "work"),
-                "target": {"root": str(root / "out"), "format": "coco", "images": "none", **target}}
+            entries.append(
+                {
+                    "name": name,
+                    "format": "coco",
+                    "root": str(root / name),
+                    "splits": {split: {"annotations": f"{split}.json"} for split in splits},
+                }
+            )
+        data = {
+            "source": entries,
+            "classes": classes,
+            "workdir": str(root / "work"),
+            "target": {"root": str(root / "out"), "format": "coco", "images": "none", **target},
+        }
         return Subset(run, root, write_file(root / "c.yaml", yaml.safe_dump(data)), root / "out", root / "work")
 
     return make_one
@@ -85,15 +95,25 @@ def test_what_is_kept_stays_as_it_was_written(make: Make) -> None:
     subset = make({"zoo": {"train": TEXT}}, ["car", "bottle"])
     subset.build()
     made = (subset.target / "annotations/instances_train.json").read_text()
-    for kept in ('"year": 2017, "x": 1.50', '"version": 2.0', '{"id": 4, "name": "CC"}', '[[1.10,2,3,4,5,6.000]]',
-                 '"area":4.50', '"note": {"category_id": 3, "id": [1]}', '"extra":1e3', '"w":1.0'):
+    for kept in (
+        '"year": 2017, "x": 1.50',
+        '"version": 2.0',
+        '{"id": 4, "name": "CC"}',
+        "[[1.10,2,3,4,5,6.000]]",
+        '"area":4.50',
+        '"note": {"category_id": 3, "id": [1]}',
+        '"extra":1e3',
+        '"w":1.0',
+    ):
         assert kept in made, kept
     assert '"bbox":[1,2,4,4.0],"category_id":2,"id":1768}' in made
     assert '{"id": 900100259690, "category_id": 1, "segmentation"' in made
     data = json.loads(made)
     assert [i["file_name"] for i in data["images"]] == ["a.jpg", "b.jpg"]
     assert [(c["id"], c["name"], c["supercategory"]) for c in data["categories"]] == [
-        (1, "car", "vehicle"), (2, "bottle", "kitchen")]
+        (1, "car", "vehicle"),
+        (2, "bottle", "kitchen"),
+    ]
 
 
 def test_a_second_build_changes_nothing_and_another_order_only_the_files_of_all(make: Make) -> None:
@@ -168,8 +188,15 @@ def test_label_rows_become_pixels(make: Make, tmp_path: Path, turned: int) -> No
     data = told(subset)
     assert data["images"] == [{"id": 1, "file_name": "p.jpg", "width": 100, "height": 50}]
     first, second = data["annotations"]
-    assert first == {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [SQUARE], "bbox": [10, 10, 20, 20],
-                     "area": masks.area(masks.of_polygon(np.array(SQUARE).reshape(-1, 2), 50, 100)), "iscrowd": 0}
+    assert first == {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "segmentation": [SQUARE],
+        "bbox": [10, 10, 20, 20],
+        "area": masks.area(masks.of_polygon(np.array(SQUARE).reshape(-1, 2), 50, 100)),
+        "iscrowd": 0,
+    }
     assert (second["id"], second["category_id"], second["bbox"]) == (2, 2, [10, 5, 40, 40])
     assert (subset.target / "images/train/p.jpg").read_bytes() == jpeg(*size, turned)
 
@@ -234,16 +261,24 @@ def test_the_lines_for_detectron2_register_each_split(
 def test_there_and_back_again(make: Make, make_subset: MakeSubset, shared: Path) -> None:
     """COCO JSON -> rows -> COCO JSON: boxes and polygons come back within the precision of six decimals."""
     data = shared / "data/coco"
-    source = {"format": "coco", "task": "segment", "root": str(data),
-              "splits": {"val": {"annotations": "annotations/instances_val2017.json"}}}
+    source = {
+        "format": "coco",
+        "task": "segment",
+        "root": str(data),
+        "splits": {"val": {"annotations": "annotations/instances_val2017.json"}},
+    }
     rows = make_subset(data, source=source, classes=None, target={"root": "x", "images": "none"})
     rows.build("--set", f"target.root={rows.target}")
     sizes = {i["file_name"]: i for i in json.loads((data / "annotations/instances_val2017.json").read_text())["images"]}
     for path in (rows.target / "labels/val").iterdir():
         size = sizes[f"{path.stem}.jpg"]
         write_file(rows.target / f"images/val/{path.stem}.jpg", jpeg(size["width"], size["height"]))
-    again = {"task": "segment", "names": str(rows.target / "data.yaml"), "root": str(rows.target),
-             "splits": {"val": "val"}}
+    again = {
+        "task": "segment",
+        "names": str(rows.target / "data.yaml"),
+        "root": str(rows.target),
+        "splits": {"val": "val"},
+    }
     back = make([again], None)
     back.build()
     before = json.loads((data / "annotations/instances_val2017.json").read_text())
@@ -255,7 +290,9 @@ def test_there_and_back_again(make: Make, make_subset: MakeSubset, shared: Path)
     new_owners = {i["id"]: i["file_name"] for i in made["images"]}
     assert len(theirs) == len(made["annotations"]) > 600
     for a, b in zip(theirs, made["annotations"], strict=True):
-        assert (names[a["category_id"]], owners[a["image_id"]]) == (new_names[b["category_id"]],
-                                                                   new_owners[b["image_id"]])
+        assert (names[a["category_id"]], owners[a["image_id"]]) == (
+            new_names[b["category_id"]],
+            new_owners[b["image_id"]],
+        )
         if len(a["segmentation"]) == 1:
             assert np.allclose(a["segmentation"], b["segmentation"], atol=0.002)

@@ -24,7 +24,10 @@ class TestYoloExporter(ExporterContract):
             ("images/val/v.JPG", "image", "val", "source/x/v"),
         ]
         assert [w["content"] for w in wanted[:3]] == [
-            b"0 0.1 0.1 0.1 0.1\n1 0.2 0.2 0.2 0.2\n", b"", b"1 0.3 0.3 0.3 0.3\n"]
+            b"0 0.1 0.1 0.1 0.1\n1 0.2 0.2 0.2 0.2\n",
+            b"",
+            b"1 0.3 0.3 0.3 0.3\n",
+        ]
         assert [dict(w["objects"]) for w in wanted[:3]] == [{0: 1, 1: 1}, {}, {1: 1}]
 
     def test_the_yaml_names_the_splits_that_are_there(self) -> None:

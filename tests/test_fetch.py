@@ -42,14 +42,19 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
         yield server
 
 
-def config_of(folder: Path, url: str, name: str = "blob.bin", /, fetching: dict[str, Any] | None = None,
-              **archive: Any) -> Config:
+def config_of(
+    folder: Path, url: str, name: str = "blob.bin", /, fetching: dict[str, Any] | None = None, **archive: Any
+) -> Config:
     """A config that fetches one file to `folder`/`name`."""
-    return validate({
-        "source": {"names": "n.yaml", "splits": {"train": {"labels": f"zip://x::{folder}/{name}"}}},
-        "target": {"root": str(folder / "t")}, "workdir": str(folder / "w"),
-        "fetch": {"archives": {name: {"url": url, **archive}}, **(fetching or {})},
-    }, "here")
+    return validate(
+        {
+            "source": {"names": "n.yaml", "splits": {"train": {"labels": f"zip://x::{folder}/{name}"}}},
+            "target": {"root": str(folder / "t")},
+            "workdir": str(folder / "w"),
+            "fetch": {"archives": {name: {"url": url, **archive}}, **(fetching or {})},
+        },
+        "here",
+    )
 
 
 def get(config: Config) -> dict[str, Any]:
@@ -64,8 +69,9 @@ def left(folder: Path) -> list[str]:
 def test_a_file_by_ranges_and_whole(tmp_path: Path, nginx: Nginx, where: str) -> None:
     write_file(nginx.www / "blob.bin", BLOB)
     nginx.log()
-    config = config_of(tmp_path, f"{nginx.url}/{where}blob.bin", size=len(BLOB), md5=MD5,
-                       sha256=hashlib.sha256(BLOB).hexdigest())
+    config = config_of(
+        tmp_path, f"{nginx.url}/{where}blob.bin", size=len(BLOB), md5=MD5, sha256=hashlib.sha256(BLOB).hexdigest()
+    )
     assert get(config)["moved"] == len(BLOB)
     assert (tmp_path / "blob.bin").read_bytes() == BLOB
     asked = nginx.log()
@@ -106,8 +112,11 @@ def test_a_server_that_restarts_is_waited_for(tmp_path: Path, nginx: Nginx) -> N
     config = tmp_path / "c.yaml"
     data = config_of(tmp_path, f"{nginx.url}/blob.bin", md5=MD5, fetching={"bytes_per_second": 10_000_000})
     config.write_text(yaml.safe_dump(data.model_dump(mode="json")))
-    child = subprocess.Popen([sys.executable, "-m", "pipeline", "fetch", str(config)], stdout=subprocess.DEVNULL,
-                             env={**os.environ, "PYTHONPATH": str(PROJECT)})
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "fetch", str(config)],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
     while not (tmp_path / "blob.bin.part.json").exists():
         assert child.poll() is None
         time.sleep(0.02)
@@ -423,14 +432,19 @@ def test_progress_is_told_for_each_file_and_for_all(tmp_path: Path) -> None:
 
 # What a config needs, and unpacking
 
+
 def test_what_is_needed_follows_from_the_config(tmp_path: Path) -> None:
     known = {
-        "boxes.zip": {"url": "u", "task": "detect"}, "polygons.zip": {"url": "u", "task": "segment"},
-        "train.zip": {"url": "u", "split": "train"}, "val.zip": {"url": "u", "split": "val"}, "more.zip": {"url": "u"},
+        "boxes.zip": {"url": "u", "task": "detect"},
+        "polygons.zip": {"url": "u", "task": "segment"},
+        "train.zip": {"url": "u", "split": "train"},
+        "val.zip": {"url": "u", "split": "val"},
+        "more.zip": {"url": "u"},
     }
     data: dict[str, Any] = {
         "source": {"names": "n.yaml", "root": str(tmp_path), "splits": {"train": "train2017"}},
-        "target": {"root": "t"}, "fetch": {"archives": known},
+        "target": {"root": "t"},
+        "fetch": {"archives": known},
     }
     assert [n.name for n in needed(validate(data, "here"))] == ["boxes.zip", "train.zip"]
     data["source"]["task"], data["target"]["images"] = "segment", "none"
@@ -453,14 +467,29 @@ def test_extract_makes_the_tutorials_folders(tmp_path: Path, town: Path, run: Ru
     www = tmp_path / "www"
     pack(town / "labels", www / "labels.zip", "coco/labels")
     pack(town / "images/train2017", www / "train2017.zip", "train2017")
-    config = write_file(tmp_path / "c.yaml", yaml.safe_dump({
-        "source": {"names": str(town / "coco.yaml"), "root": str(tmp_path / "coco"), "splits": {"train": "train2017"}},
-        "target": {"root": str(tmp_path / "t")}, "workdir": str(tmp_path / "w"),
-        "fetch": {"folder": str(tmp_path / "d"), "mirror": str(www), "archives": {
-            "labels.zip": {"url": "x", "task": "detect", "unpack": {"coco": ""}},
-            "train2017.zip": {"url": "x", "split": "train", "unpack": {"train2017": "images/train2017"}},
-            "notes.txt": {"url": "x"}}},
-    }))
+    config = write_file(
+        tmp_path / "c.yaml",
+        yaml.safe_dump(
+            {
+                "source": {
+                    "names": str(town / "coco.yaml"),
+                    "root": str(tmp_path / "coco"),
+                    "splits": {"train": "train2017"},
+                },
+                "target": {"root": str(tmp_path / "t")},
+                "workdir": str(tmp_path / "w"),
+                "fetch": {
+                    "folder": str(tmp_path / "d"),
+                    "mirror": str(www),
+                    "archives": {
+                        "labels.zip": {"url": "x", "task": "detect", "unpack": {"coco": ""}},
+                        "train2017.zip": {"url": "x", "split": "train", "unpack": {"train2017": "images/train2017"}},
+                        "notes.txt": {"url": "x"},
+                    },
+                },
+            }
+        ),
+    )
     write_file(www / "notes.txt", "nothing to unpack")
     run("fetch", config, "--remove-archives", code=2)
     done = run("fetch", config, "notes.txt", "--extract", "--remove-archives", "--json").json
@@ -539,13 +568,28 @@ class Unpacked:
 def unpacked(tmp_path: Path, town: Path) -> Unpacked:
     pack(town / "labels", tmp_path / "www/labels.zip", "coco/labels")
     pack(town / "images/train2017", tmp_path / "www/train2017.zip", "train2017")
-    config = write_file(tmp_path / "c.yaml", yaml.safe_dump({
-        "source": {"names": str(town / "coco.yaml"), "root": str(tmp_path / "coco"), "splits": {"train": "train2017"}},
-        "target": {"root": str(tmp_path / "t")}, "workdir": str(tmp_path / "w"),
-        "fetch": {"folder": str(tmp_path / "d"), "mirror": str(tmp_path / "www"), "archives": {
-            "labels.zip": {"url": "x", "task": "detect", "unpack": {"coco": ""}},
-            "train2017.zip": {"url": "x", "split": "train", "unpack": {"train2017": "images/train2017"}}}},
-    }))
+    config = write_file(
+        tmp_path / "c.yaml",
+        yaml.safe_dump(
+            {
+                "source": {
+                    "names": str(town / "coco.yaml"),
+                    "root": str(tmp_path / "coco"),
+                    "splits": {"train": "train2017"},
+                },
+                "target": {"root": str(tmp_path / "t")},
+                "workdir": str(tmp_path / "w"),
+                "fetch": {
+                    "folder": str(tmp_path / "d"),
+                    "mirror": str(tmp_path / "www"),
+                    "archives": {
+                        "labels.zip": {"url": "x", "task": "detect", "unpack": {"coco": ""}},
+                        "train2017.zip": {"url": "x", "split": "train", "unpack": {"train2017": "images/train2017"}},
+                    },
+                },
+            }
+        ),
+    )
     right = {p: d for p, d in contents(town).items() if p.startswith(("labels/", "images/train2017"))}
     return Unpacked(config, tmp_path / "coco", right, tmp_path / "www")
 
@@ -583,8 +627,11 @@ def _dangling(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-@pytest.mark.parametrize("change", [_edit, _zeros, _flip, _folder, _pipe, _dangling, _empty],
-                         ids=["edited", "zeros", "flipped", "folder", "pipe", "dangling", "emptied"])
+@pytest.mark.parametrize(
+    "change",
+    [_edit, _zeros, _flip, _folder, _pipe, _dangling, _empty],
+    ids=["edited", "zeros", "flipped", "folder", "pipe", "dangling", "emptied"],
+)
 @pytest.mark.parametrize("name", ["labels/train2017/b.txt", "images/train2017/a.jpg"])
 def test_extract_writes_over_nothing_that_differs(
     unpacked: Unpacked, run: Run, name: str, change: Callable[[Path], object]
@@ -637,9 +684,12 @@ def test_a_killed_unpacking_leaves_nothing_among_the_files(unpacked: Unpacked, r
         for i in range(3000):
             archive.writestr(f"train2017/more/{i}.jpg", RNG.randbytes(20_000))
     for wait in (0.0, 0.02, 0.05, 0.1):
-        child = subprocess.Popen([sys.executable, "-m", "pipeline", "fetch", str(unpacked.config), "--extract"],
-                                 env={**os.environ, "PYTHONPATH": str(PROJECT)}, stderr=subprocess.DEVNULL,
-                                 stdout=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "fetch", str(unpacked.config), "--extract"],
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
         more = unpacked.root / "images/train2017/more"
         deadline = time.monotonic() + 60
         while not more.exists() and child.poll() is None and time.monotonic() < deadline:

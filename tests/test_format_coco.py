@@ -31,8 +31,16 @@ def image(number: Any = 1, name: str = "a.jpg", **more: Any) -> dict[str, Any]:
 
 
 def annotation(number: Any = 1, **more: Any) -> dict[str, Any]:
-    return {"id": number, "image_id": 1, "category_id": 3, "bbox": [10, 10, 20, 20], "area": 400, "iscrowd": 0,
-            "segmentation": [SQUARE], **more}
+    return {
+        "id": number,
+        "image_id": 1,
+        "category_id": 3,
+        "bbox": [10, 10, 20, 20],
+        "area": 400,
+        "iscrowd": 0,
+        "segmentation": [SQUARE],
+        **more,
+    }
 
 
 def document(*annotations: Any, images: Sequence[Any] = (image(),), **more: Any) -> dict[str, Any]:
@@ -53,7 +61,11 @@ def parse(data: Mapping[str, Any] | bytes, task: Task = Task.DETECT) -> tuple[li
 def test_a_row() -> None:
     (row,), problems, states = parse(document(annotation()))
     assert (row["tail"], row["label"], row["class_id"], row["loss"]) == (
-        b" 0.200000 0.400000 0.200000 0.400000", "car", 3, None)
+        b" 0.200000 0.400000 0.200000 0.400000",
+        "car",
+        3,
+        None,
+    )
     assert (row["cx"], row["cy"], row["w"], row["h"], row["n_tokens"]) == (0.2, 0.4, 0.2, 0.4, 5)
     assert json.loads(row["raw"]) == annotation()
     assert (problems, states) == ([], [LabelState.FOUND])
@@ -84,16 +96,24 @@ def test_what_is_in_no_row_is_counted_and_kept(reason: str) -> None:
     assert json.loads(row["raw"]) == annotation(**more)
 
 
-@pytest.mark.parametrize("segmentation", [
-    [[1, 1, 2, 2]], [[]], [[1, 1, 2, 2, 3]], None, {"counts": "?", "size": [2, 2]}, {"counts": [1], "size": [5, 9]}])
+@pytest.mark.parametrize(
+    "segmentation",
+    [[[1, 1, 2, 2]], [[]], [[1, 1, 2, 2, 3]], None, {"counts": "?", "size": [2, 2]}, {"counts": [1], "size": [5, 9]}],
+)
 def test_a_segmentation_without_a_polygon(segmentation: Any) -> None:
     (row,), problems, _ = parse(document(annotation(segmentation=segmentation)), Task.SEGMENT)
     assert (row["loss"], problems) == ("no_polygon", [])
 
 
-@pytest.mark.parametrize("written", [
-    "[[10,10,30,10,30,30,10,30]]", "[[10, 10.0, 30, 1e1, 30, 3E+1, 10, 30.00]]", "[ [10 ,10,30,10,\n 30,30,10,30 ] ]",
-    "[[10,10,30,10,30,30,10,30],[1,2]]"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[[10,10,30,10,30,30,10,30]]",
+        "[[10, 10.0, 30, 1e1, 30, 3E+1, 10, 30.00]]",
+        "[ [10 ,10,30,10,\n 30,30,10,30 ] ]",
+        "[[10,10,30,10,30,30,10,30],[1,2]]",
+    ],
+)
 def test_a_polygon_however_it_is_written(written: str) -> None:
     text = json.dumps(document(annotation(segmentation="HERE"), annotation(2, segmentation="OTHER")))
     text = text.replace('"HERE"', written).replace('"OTHER"', "[[0.1,1.25,99.3000000000000001,2,50,50]]")
@@ -103,10 +123,16 @@ def test_a_polygon_however_it_is_written(written: str) -> None:
     assert problems == []
 
 
-@pytest.mark.parametrize("segmentation", [
-    [["10", 10, "30", "10.0", 30, 30, 10, 30]], [10, 10, 30, 10, 30, 30, 10, 30],
-    [[[10, 10], [30, 10], [30, 30], [10, 30]]],
-    [[10, 10], [30, 10], [30, 30], [10, 30]], "[[10, 10, 30, 10, 30, 30, 10, 30]]"])
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [["10", 10, "30", "10.0", 30, 30, 10, 30]],
+        [10, 10, 30, 10, 30, 30, 10, 30],
+        [[[10, 10], [30, 10], [30, 30], [10, 30]]],
+        [[10, 10], [30, 10], [30, 30], [10, 30]],
+        "[[10, 10, 30, 10, 30, 30, 10, 30]]",
+    ],
+)
 def test_a_polygon_as_tools_write_it(segmentation: Any) -> None:
     (row,), problems, _ = parse(document(annotation(segmentation=segmentation, bbox=None)), Task.SEGMENT)
     assert row["tail"] == b" 0.100000 0.200000 0.300000 0.200000 0.300000 0.600000 0.100000 0.600000"
@@ -116,8 +142,13 @@ def test_a_polygon_as_tools_write_it(segmentation: Any) -> None:
 
 @pytest.mark.parametrize("segmentation", [[["x", 2, 3, 4, 5, 6]], "x", 7, [{"a": 1}], [1, [2, 3]]])
 def test_a_segmentation_of_another_kind_is_bad_and_spoils_no_other(segmentation: Any) -> None:
-    data = document(annotation(segmentation=segmentation), annotation(2, image_id=2), annotation(3, category_id=8),
-                    annotation(4, bbox=[0, 0, 5, 5]), images=[image(), image(2, "b.jpg")])
+    data = document(
+        annotation(segmentation=segmentation),
+        annotation(2, image_id=2),
+        annotation(3, category_id=8),
+        annotation(4, bbox=[0, 0, 5, 5]),
+        images=[image(), image(2, "b.jpg")],
+    )
     rows, problems, _ = parse(data, Task.SEGMENT)
     assert [json.loads(row["raw"])["id"] for row in rows] == [4, 2]
     assert [row["tail"] for row in rows] == [rows[0]["tail"]] * 2
@@ -183,12 +214,18 @@ def test_what_is_bad_is_a_problem(case: str) -> None:
     assert "\n" not in problems[0][1]
 
 
-@pytest.mark.parametrize(("text", "clause"), [
-    (b"", "is not JSON"), (b"{", "is not JSON"), (b"[]", "no COCO dataset"), (b'{"images": 3}', "no COCO dataset"),
-    (b'{"annotations": [{"image_id": 1}]}', "no categories"),
-    (b'{"categories": [{"id": 1}]}', "without a proper name"),
-    (b'{"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}', "twice"),
-])
+@pytest.mark.parametrize(
+    ("text", "clause"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"[]", "no COCO dataset"),
+        (b'{"images": 3}', "no COCO dataset"),
+        (b'{"annotations": [{"image_id": 1}]}', "no categories"),
+        (b'{"categories": [{"id": 1}]}', "without a proper name"),
+        (b'{"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}', "twice"),
+    ],
+)
 def test_what_is_no_coco_json(text: bytes, clause: str) -> None:
     with pytest.raises(ValueError, match=clause):
         coco.outline([text], Task.DETECT)
@@ -200,8 +237,13 @@ def test_ids(of_image: Any, of_annotation: Any) -> None:
     assert (len(rows), problems) == (1, [])
 
 
-@given(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n\t", ":")]), st.booleans(), st.permutations(["i", "a", "c"]),
-       st.lists(st.integers(1, 3), max_size=8), st.integers(0, 2))
+@given(
+    st.sampled_from([(",", ":"), (", ", ": "), (" ,\n\t", ":")]),
+    st.booleans(),
+    st.permutations(["i", "a", "c"]),
+    st.lists(st.integers(1, 3), max_size=8),
+    st.integers(0, 2),
+)
 def test_everything_is_found_however_it_is_written(
     separators: tuple[str, str], mark: bool, order: list[str], owners: list[int], extra: int
 ) -> None:
@@ -215,11 +257,16 @@ def test_everything_is_found_however_it_is_written(
     assert [json.loads(text[a:b]) for a, b in found.annotations.tolist()] == annotations
     assert [found.stems[i] for i in found.image_of] == [str(owner) for owner in owners]
     assert {k: v for k, v in json.loads(found.rest).items() if v != []} == {
-        "info": {"images": []}, "categories": CATEGORIES, "version": 1.5}
+        "info": {"images": []},
+        "categories": CATEGORIES,
+        "version": 1.5,
+    }
 
 
-@given(st.lists(st.one_of(st.floats(-20, 20), st.integers(0, 10**7).map(lambda n: n / 2e6)), min_size=1, max_size=20),
-       st.sampled_from(["%.6f", "%g"]))
+@given(
+    st.lists(st.one_of(st.floats(-20, 20), st.integers(0, 10**7).map(lambda n: n / 2e6)), min_size=1, max_size=20),
+    st.sampled_from(["%.6f", "%g"]),
+)
 def test_numbers_are_written_as_printf_does(values: list[float], numbers: str) -> None:
     starts = np.array([0, len(values) // 2, len(values)])
     made = tails(np.array(values), starts, numbers).to_pylist()
@@ -235,8 +282,12 @@ def test_many_numbers_are_written_alike() -> None:
 
 # --- real files -------------------------------------------------------------------------------------------------------
 
-REAL = [("detect", "instances", "", "%.6f"), ("segment", "instances", "-segments", "%g"),
-        ("segment", "instances", "-segments", "%.6f"), ("pose", "person_keypoints", "-keypoints", "%.6f")]
+REAL = [
+    ("detect", "instances", "", "%.6f"),
+    ("segment", "instances", "-segments", "%g"),
+    ("segment", "instances", "-segments", "%.6f"),
+    ("pose", "person_keypoints", "-keypoints", "%.6f"),
+]
 
 
 @pytest.mark.parametrize(("task", "kind", "archive", "numbers"), REAL)
@@ -245,14 +296,22 @@ def test_real_annotations_give_the_rows_that_are_given_out(
 ) -> None:
     data = shared / "data/coco"
     files = {s: f"annotations/{kind}_{s}2017.json" for s in ("train", "val")}
-    source = {"format": "coco", "task": task, "root": str(data), "options": {"numbers": numbers},
-              "splits": {s: {"annotations": f} for s, f in files.items()}}
+    source = {
+        "format": "coco",
+        "task": task,
+        "root": str(data),
+        "options": {"numbers": numbers},
+        "splits": {s: {"annotations": f} for s, f in files.items()},
+    }
     names = str(PROJECT / "conf/coco.yaml") if task != "pose" else None
     subset = make_subset(data, source=source, classes=names, target={"root": "x", "images": "none"})
     subset.build("--set", f"target.root={subset.target}")
     made = {p.removeprefix("labels/").removesuffix(".txt"): c for p, c in contents(subset.target).items()}
-    there = {f"{s}/{Path(i['file_name']).stem}" for s, f in files.items()
-             for i in json.loads((data / f).read_text())["images"]}
+    there = {
+        f"{s}/{Path(i['file_name']).stem}"
+        for s, f in files.items()
+        for i in json.loads((data / f).read_text())["images"]
+    }
     compared = 0
     with zipfile.ZipFile(data / f"coco2017labels{archive}.zip") as opened:
         for member in opened.namelist():
@@ -280,11 +339,19 @@ def zoo(tmp_path: Path, run: Run) -> Subset:
     for name in ("a.jpg", "sub/b.jpg", "sub/b.png", "c.jpg", "lone.jpg"):
         write_file(root / "train" / name, picture(name))
     images = [image(1, "a.jpg"), image(2, "sub\\b.png"), image(3, "c.jpg")]
-    rows = [annotation(9, image_id=2), annotation(4, category_id=1, bbox=[0, 0, 10, 10]), annotation(5, iscrowd=1),
-            annotation(6, image_id=3, category_id=90)]
+    rows = [
+        annotation(9, image_id=2),
+        annotation(4, category_id=1, bbox=[0, 0, 10, 10]),
+        annotation(5, iscrowd=1),
+        annotation(6, image_id=3, category_id=90),
+    ]
     write_file(root / "annotations/instances_train.json", json.dumps(document(*rows, images=images)))
-    data = {"source": {"format": "coco", "root": str(root), "splits": {"train": "train"}}, "classes": ["car", "person"],
-            "target": {"root": str(tmp_path / "out")}, "workdir": str(tmp_path / "work")}
+    data = {
+        "source": {"format": "coco", "root": str(root), "splits": {"train": "train"}},
+        "classes": ["car", "person"],
+        "target": {"root": str(tmp_path / "out")},
+        "workdir": str(tmp_path / "work"),
+    }
     config = write_file(tmp_path / "c.yaml", yaml.safe_dump(data))
     return Subset(run, root, config, tmp_path / "out", tmp_path / "work")
 
@@ -307,8 +374,9 @@ def test_a_subset_of_coco_json(zoo: Subset) -> None:
 @pytest.mark.parametrize("buckets", [3, 8])
 def test_buckets_change_nothing(zoo: Subset, buckets: int, tmp_path: Path) -> None:
     zoo.build()
-    zoo.build("--set", f"index.buckets={buckets}", "--set", f"workdir={tmp_path}/w",
-              "--set", f"target.root={tmp_path}/o")
+    zoo.build(
+        "--set", f"index.buckets={buckets}", "--set", f"workdir={tmp_path}/w", "--set", f"target.root={tmp_path}/o"
+    )
     assert contents(tmp_path / "o") == contents(zoo.target)
 
 
@@ -322,10 +390,13 @@ def test_a_change_of_the_file_is_seen(zoo: Subset) -> None:
     assert contents(zoo.target)["labels/train/sub/b.txt"].startswith(b"1 ")
 
 
-@pytest.mark.parametrize(("change", "clause"), [
-    ({"image_id": 77}, "annotations[0] belongs to no image (image_id 77)"),
-    ({"category_id": 77}, "annotation 9 has the category_id 77"),
-])
+@pytest.mark.parametrize(
+    ("change", "clause"),
+    [
+        ({"image_id": 77}, "annotations[0] belongs to no image (image_id 77)"),
+        ({"category_id": 77}, "annotation 9 has the category_id 77"),
+    ],
+)
 def test_bad_annotations(zoo: Subset, change: dict[str, Any], clause: str) -> None:
     path = zoo.source / "annotations/instances_train.json"
     data = json.loads(path.read_text())
@@ -342,11 +413,14 @@ def test_a_broken_file(zoo: Subset) -> None:
     assert told.startswith(f"coco-diy: {path}: is not JSON")
 
 
-@pytest.mark.parametrize(("override", "clause"), [
-    ("classes=[cra]", "unknown class 'cra'; did you mean 'car'"),
-    ("source.options={number: x}", "source.options.number: unknown"),
-    ("source.splits.train={labels: x}", "format coco has `annotations` and `images`"),
-    ("source.splits.train=val", "does not exist"),
-])
+@pytest.mark.parametrize(
+    ("override", "clause"),
+    [
+        ("classes=[cra]", "unknown class 'cra'; did you mean 'car'"),
+        ("source.options={number: x}", "source.options.number: unknown"),
+        ("source.splits.train={labels: x}", "format coco has `annotations` and `images`"),
+        ("source.splits.train=val", "does not exist"),
+    ],
+)
 def test_usage_errors(zoo: Subset, override: str, clause: str) -> None:
     assert clause in zoo.command("build", "--set", override, code=2).err

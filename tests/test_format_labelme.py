@@ -34,8 +34,16 @@ def shape(label: str = "cat", points: Any = TRIANGLE, kind: str | None = "polygo
 
 def file(*shapes: Any, **more: Any) -> bytes:
     """A label file as 5.x writes it, of an image of 100 x 50 pixels."""
-    data = {"version": "5.4.1", "flags": {}, "shapes": list(shapes), "imagePath": "a.jpg", "imageData": None,
-            "imageHeight": HEIGHT, "imageWidth": WIDTH, **more}
+    data = {
+        "version": "5.4.1",
+        "flags": {},
+        "shapes": list(shapes),
+        "imagePath": "a.jpg",
+        "imageData": None,
+        "imageHeight": HEIGHT,
+        "imageWidth": WIDTH,
+        **more,
+    }
     return json.dumps(data, indent=2).encode()
 
 
@@ -56,8 +64,13 @@ def jpeg(width: int, height: int, orientation: int = 1) -> bytes:
 def old(year: int) -> bytes:
     """One triangle as labelme wrote it in a year."""
     plain: dict[str, Any] = {"label": "cat", "line_color": None, "fill_color": None, "points": TRIANGLE}
-    data: dict[str, Any] = {"shapes": [plain], "lineColor": [0, 255, 0, 128], "fillColor": [255, 0, 0, 128],
-                            "imagePath": "a.jpg", "imageData": base64.b64encode(jpeg(WIDTH, HEIGHT)).decode()}
+    data: dict[str, Any] = {
+        "shapes": [plain],
+        "lineColor": [0, 255, 0, 128],
+        "fillColor": [255, 0, 0, 128],
+        "imagePath": "a.jpg",
+        "imageData": base64.b64encode(jpeg(WIDTH, HEIGHT)).decode(),
+    }
     if year >= 2018:
         data |= {"version": "2.9.1", "flags": {}}
     if year >= 2019:
@@ -66,8 +79,20 @@ def old(year: int) -> bytes:
     return json.dumps(data).encode()
 
 
-NEWEST = file({"label": "cat", "points": TRIANGLE, "group_id": 3, "description": None, "shape_type": "polygon",
-               "flags": None, "mask": None, "difficult": True}, version="7.0.0", comment="kept by labelme")
+NEWEST = file(
+    {
+        "label": "cat",
+        "points": TRIANGLE,
+        "group_id": 3,
+        "description": None,
+        "shape_type": "polygon",
+        "flags": None,
+        "mask": None,
+        "difficult": True,
+    },
+    version="7.0.0",
+    comment="kept by labelme",
+)
 
 
 class TestLabelmeFormat(FormatContract):
@@ -112,7 +137,8 @@ def test_every_version_says_the_same(content: bytes) -> None:
     images = parse(content).images
     assert images is not None
     assert images.select(["width", "height", "image_said"]).to_pylist() == [
-        {"width": 100, "height": 50, "image_said": "a.jpg"}]
+        {"width": 100, "height": 50, "image_said": "a.jpg"}
+    ]
 
 
 def test_numbers_can_be_short() -> None:
@@ -122,15 +148,18 @@ def test_numbers_can_be_short() -> None:
 SQUARE = [10.0, 10.0, 30.0, 10.0, 30.0, 20.0, 10.0, 20.0]
 
 
-@pytest.mark.parametrize(("points", "kind", "polygon"), [
-    (TRIANGLE, None, [10, 10, 50, 10, 10, 30]),
-    ([[10, 10], [30, 20]], "rectangle", SQUARE),
-    ([[30, 20], [10, 10]], "rectangle", SQUARE),
-    ([[30, 10], [10, 20]], "rectangle", SQUARE),
-    ([[30, 10], [10, 10], [10, 20], [30, 20]], "rectangle", SQUARE),  # as other tools write it
-    ([[20, 5], [35, 20], [20, 35], [5, 20]], "oriented_rectangle", [20, 5, 35, 20, 20, 35, 5, 20]),
-    ([[-10, 10], [30, -20], [30, 20], [-10, 20]], "polygon", [0, 2.5, 3.333, 0, 30, 0, 30, 20, 0, 20]),
-])
+@pytest.mark.parametrize(
+    ("points", "kind", "polygon"),
+    [
+        (TRIANGLE, None, [10, 10, 50, 10, 10, 30]),
+        ([[10, 10], [30, 20]], "rectangle", SQUARE),
+        ([[30, 20], [10, 10]], "rectangle", SQUARE),
+        ([[30, 10], [10, 20]], "rectangle", SQUARE),
+        ([[30, 10], [10, 10], [10, 20], [30, 20]], "rectangle", SQUARE),  # as other tools write it
+        ([[20, 5], [35, 20], [20, 35], [5, 20]], "oriented_rectangle", [20, 5, 35, 20, 20, 35, 5, 20]),
+        ([[-10, 10], [30, -20], [30, 20], [-10, 20]], "polygon", [0, 2.5, 3.333, 0, 30, 0, 30, 20, 0, 20]),
+    ],
+)
 def test_a_shape_is_a_polygon(points: Any, kind: str, polygon: list[float]) -> None:
     row = only(file(shape(points=points, kind=kind)))
     assert numbers(row) == pytest.approx(polygon, abs=1e-3)
@@ -184,10 +213,15 @@ def test_a_mask_beyond_the_image_is_cut_off() -> None:
     assert only(file(shape(points=[[200, 2], [209, 7]], kind="mask", mask=png(_ring()))))["loss"] == "outside"
 
 
-@pytest.mark.parametrize(("points", "kind"), [
-    ([[1, 2], [30, 40]], "line"), ([[1, 2], [30, 40], [2, 40]], "linestrip"), ([[1, 2]], "point"),
-    ([[1, 2], [3, 4]], "points"),
-])
+@pytest.mark.parametrize(
+    ("points", "kind"),
+    [
+        ([[1, 2], [30, 40]], "line"),
+        ([[1, 2], [30, 40], [2, 40]], "linestrip"),
+        ([[1, 2]], "point"),
+        ([[1, 2], [3, 4]], "points"),
+    ],
+)
 def test_lines_and_points_are_counted_and_no_objects(points: Any, kind: str) -> None:
     row = only(file(shape(points=points, kind=kind)))
     assert (row["loss"], row["tail"], row["raw"], row["label"]) == ("no_area", None, None, "cat")
@@ -196,12 +230,22 @@ def test_lines_and_points_are_counted_and_no_objects(points: Any, kind: str) -> 
 def test_a_group_is_one_object() -> None:
     far = [[60, 10], [70, 10], [60, 20]]
     flags = {"occluded": True, "hard": False}
-    content = file(shape(group_id=1, flags=flags, description="left"), shape("dog", group_id=1),
-                   shape(points=far, group_id=1, flags={"hard": True}, description="right"), shape(points=far),
-                   shape(points=far), shape(points=[[1, 1]], kind="point", group_id=1))
+    content = file(
+        shape(group_id=1, flags=flags, description="left"),
+        shape("dog", group_id=1),
+        shape(points=far, group_id=1, flags={"hard": True}, description="right"),
+        shape(points=far),
+        shape(points=far),
+        shape(points=[[1, 1]], kind="point", group_id=1),
+    )
     found = rows(content)
     assert [(r["line"], r["label"], r["loss"]) for r in found] == [
-        (1, "cat", "joined"), (2, "dog", None), (4, "cat", None), (5, "cat", None), (6, "cat", "no_area")]
+        (1, "cat", "joined"),
+        (2, "dog", None),
+        (4, "cat", None),
+        (5, "cat", None),
+        (6, "cat", "no_area"),
+    ]
     raw = json.loads(found[0]["raw"])
     assert raw["segmentation"] == [[10, 10, 50, 10, 10, 30], [60, 10, 70, 10, 60, 20]]
     assert raw["bbox"] == [10, 10, 60, 20]
@@ -228,14 +272,17 @@ def test_labels_of_no_class(label: str) -> None:
     assert (row["label"], row["loss"], row["tail"], row["raw"]) == (label, "no_class", None, None)
 
 
-@pytest.mark.parametrize(("points", "kind", "loss"), [
-    ([[10, 10], [20, 20], [30, 30]], "polygon", None),
-    ([[10, 10], [20, 10], [30, 10]], "polygon", "zero_area"),
-    ([[10, 10], [10, 20]], "rectangle", "zero_area"),
-    ([[10, 10], [10, 10]], "circle", "zero_area"),
-    ([[110, 10], [120, 20]], "rectangle", "outside"),
-    ([[-20, 10], [-1, 20]], "rectangle", "outside"),
-])
+@pytest.mark.parametrize(
+    ("points", "kind", "loss"),
+    [
+        ([[10, 10], [20, 20], [30, 30]], "polygon", None),
+        ([[10, 10], [20, 10], [30, 10]], "polygon", "zero_area"),
+        ([[10, 10], [10, 20]], "rectangle", "zero_area"),
+        ([[10, 10], [10, 10]], "circle", "zero_area"),
+        ([[110, 10], [120, 20]], "rectangle", "outside"),
+        ([[-20, 10], [-1, 20]], "rectangle", "outside"),
+    ],
+)
 def test_what_a_row_cannot_hold_is_counted(points: Any, kind: str, loss: str | None) -> None:
     row = only(file(shape(points=points, kind=kind)))
     assert row["loss"] == loss
@@ -247,35 +294,45 @@ def _bad(shapes: Any) -> list[tuple[Any, bytes, str, str]]:
     return [(None, file(s, shape("dog")), reason, clause) for s, reason, clause in shapes]
 
 
-BAD_SHAPES = _bad([
-    ("cat", "shape", 'shape 1: is "cat", not an object'),
-    (None, "shape", "shape 1: is null"),
-    ({"points": TRIANGLE}, "label", "shape 1: has no label"),
-    (shape(3), "label", "shape 1: its label is 3, not a text"),  # type: ignore[arg-type]
-    (shape(" "), "label", "its label is"),
-    (shape("a\nb"), "label", "control character"),
-    (shape(kind="cuboid"), "shape_type", "shape 1 (\"cat\"): shape_type 'cuboid' is X-AnyLabeling's box in space"),
-    (shape(kind="ellipse"), "shape_type", "shape_type 'ellipse' is unknown; labelme and its relatives have polygon,"),
-    (shape(kind=7), "shape_type", "'7'"),  # type: ignore[arg-type]
-    (shape(points=[[1, 2], [3, 4]]), "points", "a polygon of 2 points; it needs 3 or more"),
-    (shape(points=[[1, 2]], kind="rectangle"), "points", "a rectangle of 1 points; it needs 2 to 4"),
-    (shape(points=TRIANGLE, kind="circle"), "points", "a circle of 3 points; it needs 2"),
-    (shape(points=TRIANGLE, kind="oriented_rectangle"), "points", "it needs 4"),
-    (shape(points=[]), "points", "not a list of [x, y]"),
-    (shape(points=None), "points", "not a list of [x, y]"),
-    (shape(points=[[1, 2, 3]] * 3), "points", "not a list of [x, y]"),
-    (shape(points=[[1, "2"]] * 3), "points", "not a list of [x, y]"),
-    (shape(points=[[1, math.nan]] * 3), "points", "with finite numbers"),
-    (shape(points=[[1, math.inf]] * 3), "points", "with finite numbers"),
-    (shape(points=[[1, 10**400]] * 3), "points", "with finite numbers"),
-    (shape(points=[[1, True]] * 3), "points", "with finite numbers"),
-    (shape(group_id=1.5), "group", "group_id is 1.5"),
-    (shape(points=[[1, 1], [2, 2]], kind="mask"), "mask", "a mask without one"),
-    (shape(points=[[1, 1], [2, 2]], kind="mask", mask="AAAA"), "mask", "no PNG image"),
-    (shape(points=[[1, 1], [2, 2]], kind="mask", mask="é"), "mask", "no PNG image"),
-    (shape(points=[[1, 1], [2, 2]], kind="mask", mask=png(_ring())[:60]), "mask", "no PNG image"),
-    (shape(points=[[1, 1], [2, 2]], kind="mask", mask=png(_ring())), "mask", "10 x 6 pixels, but its points span 2 x"),
-])
+BAD_SHAPES = _bad(
+    [
+        ("cat", "shape", 'shape 1: is "cat", not an object'),
+        (None, "shape", "shape 1: is null"),
+        ({"points": TRIANGLE}, "label", "shape 1: has no label"),
+        (shape(3), "label", "shape 1: its label is 3, not a text"),  # type: ignore[arg-type]
+        (shape(" "), "label", "its label is"),
+        (shape("a\nb"), "label", "control character"),
+        (shape(kind="cuboid"), "shape_type", "shape 1 (\"cat\"): shape_type 'cuboid' is X-AnyLabeling's box in space"),
+        (
+            shape(kind="ellipse"),
+            "shape_type",
+            "shape_type 'ellipse' is unknown; labelme and its relatives have polygon,",
+        ),
+        (shape(kind=7), "shape_type", "'7'"),  # type: ignore[arg-type]
+        (shape(points=[[1, 2], [3, 4]]), "points", "a polygon of 2 points; it needs 3 or more"),
+        (shape(points=[[1, 2]], kind="rectangle"), "points", "a rectangle of 1 points; it needs 2 to 4"),
+        (shape(points=TRIANGLE, kind="circle"), "points", "a circle of 3 points; it needs 2"),
+        (shape(points=TRIANGLE, kind="oriented_rectangle"), "points", "it needs 4"),
+        (shape(points=[]), "points", "not a list of [x, y]"),
+        (shape(points=None), "points", "not a list of [x, y]"),
+        (shape(points=[[1, 2, 3]] * 3), "points", "not a list of [x, y]"),
+        (shape(points=[[1, "2"]] * 3), "points", "not a list of [x, y]"),
+        (shape(points=[[1, math.nan]] * 3), "points", "with finite numbers"),
+        (shape(points=[[1, math.inf]] * 3), "points", "with finite numbers"),
+        (shape(points=[[1, 10**400]] * 3), "points", "with finite numbers"),
+        (shape(points=[[1, True]] * 3), "points", "with finite numbers"),
+        (shape(group_id=1.5), "group", "group_id is 1.5"),
+        (shape(points=[[1, 1], [2, 2]], kind="mask"), "mask", "a mask without one"),
+        (shape(points=[[1, 1], [2, 2]], kind="mask", mask="AAAA"), "mask", "no PNG image"),
+        (shape(points=[[1, 1], [2, 2]], kind="mask", mask="é"), "mask", "no PNG image"),
+        (shape(points=[[1, 1], [2, 2]], kind="mask", mask=png(_ring())[:60]), "mask", "no PNG image"),
+        (
+            shape(points=[[1, 1], [2, 2]], kind="mask", mask=png(_ring())),
+            "mask",
+            "10 x 6 pixels, but its points span 2 x",
+        ),
+    ]
+)
 BAD_FILES: list[tuple[int | None, bytes, str, str]] = [
     (None, b" \n", "not_json", "is empty"),
     (2, b'{"shapes": [],\n oops}', "not_json", "is not JSON"),
@@ -285,7 +342,7 @@ BAD_FILES: list[tuple[int | None, bytes, str, str]] = [
     (None, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "not_json", "a pointer of Git LFS"),
     (None, file(shape()).decode().encode("utf-16"), "not_utf8", "is UTF-16 text"),
     (None, b'{"shapes":' * 100_000, "not_json", "too deep"),
-    (1, "{\"shapes\": [{\"label\": \"狗\"}]}".encode("gbk"), "not_utf8", "is not UTF-8 text"),
+    (1, '{"shapes": [{"label": "狗"}]}'.encode("gbk"), "not_utf8", "is not UTF-8 text"),
     (None, b"[1, 2]", "not_labelme", "is JSON, but no label file of labelme"),
     (None, b'{"images": [], "annotations": [], "categories": []}', "not_labelme", "no list `shapes`"),
     (None, b'{"shapes": {}}', "not_labelme", "no list `shapes`"),
@@ -319,11 +376,20 @@ def test_an_object_with_a_bad_part_is_left_out_whole() -> None:
     assert [(r["line"], r["label"]) for r in parsed.rows.to_pylist()] == [(3, "cat"), (4, "dog")]
 
 
-@pytest.mark.parametrize(("path", "image"), [
-    ("a.jpg", "a.jpg"), ("..\\photos\\a b.jpg", "../photos/a b.jpg"), ("sub/a.jpg", "sub/a.jpg"),
-    ("C:\\Users\\me\\a.jpg", "C:/Users/me/a.jpg"), ("/home/me/a.jpg", "/home/me/a.jpg"),
-    ("", None), (None, None), (3, None), ("a\0b", None),
-])
+@pytest.mark.parametrize(
+    ("path", "image"),
+    [
+        ("a.jpg", "a.jpg"),
+        ("..\\photos\\a b.jpg", "../photos/a b.jpg"),
+        ("sub/a.jpg", "sub/a.jpg"),
+        ("C:\\Users\\me\\a.jpg", "C:/Users/me/a.jpg"),
+        ("/home/me/a.jpg", "/home/me/a.jpg"),
+        ("", None),
+        (None, None),
+        (3, None),
+        ("a\0b", None),
+    ],
+)
 def test_the_image_is_where_the_file_says(path: Any, image: str | None) -> None:
     images = parse(file(shape(), imagePath=path)).images
     assert images is not None
@@ -360,13 +426,15 @@ def test_a_file_without_a_size_was_drawn_on_the_image_as_it_is_stored(orientatio
     images = parse(new, pictures=lambda _number, _path: Picture(80, 40, orientation)).images
     assert images is not None
     assert images.select(["width", "height"]).to_pylist() == [
-        {"width": 40, "height": 80} if orientation > 4 else {"width": 80, "height": 40}]
+        {"width": 40, "height": 80} if orientation > 4 else {"width": 80, "height": 40}
+    ]
 
 
 _plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 _keys = st.sampled_from(["label", "points", "shape_type", "group_id", "flags", "mask", "description"])
 _anything = st.recursive(
-    _plain, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_keys, inner, max_size=5), max_leaves=12)
+    _plain, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_keys, inner, max_size=5), max_leaves=12
+)
 
 
 @given(_anything, st.sampled_from(["shapes", "imageWidth", "imageData", "flags", "imagePath", "version"]))
@@ -382,8 +450,10 @@ def test_anything_is_a_problem_or_rows(value: Any, key: str) -> None:
 
 
 def _read(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    return {p.stem: [json.loads(r["raw"]) | {"label": r["label"]} for r in rows(p.read_bytes()) if r["raw"]]
-            for p in sorted(folder.glob("*.json"))}
+    return {
+        p.stem: [json.loads(r["raw"]) | {"label": r["label"]} for r in rows(p.read_bytes()) if r["raw"]]
+        for p in sorted(folder.glob("*.json"))
+    }
 
 
 def test_the_tutorials_polygons_are_its_authors(shared: Path) -> None:
@@ -422,14 +492,22 @@ def test_instances_are_those_of_labelmes_own_converter(shared: Path) -> None:
             x, y, w, h = one["bbox"]
             a, b, c, d = other["bbox"]
             assert np.abs(np.array([x, y, x + w, y + h]) - [a, b, a + c, b + d]).max() <= 2
-            border = sum(np.abs(np.diff(np.array(s).reshape(-1, 2), axis=0, append=[s[:2]])).max(axis=1).sum()
-                         for s in one["segmentation"])
+            border = sum(
+                np.abs(np.diff(np.array(s).reshape(-1, 2), axis=0, append=[s[:2]])).max(axis=1).sum()
+                for s in one["segmentation"]
+            )
             assert 0 <= other["area"] - one["area"] <= border
 
 
 def test_every_primitive_of_labelme_is_read(shared: Path) -> None:
     found = rows((shared / "data/labelme/wkentaro/primitives/primitives.json").read_bytes())
     assert {r["label"]: r["loss"] for r in found} == {
-        "rectangle": None, "circle": None, "polygon": None, "octagon": None,
-        "line": "no_area", "point": "no_area", "line_strip": "no_area"}
+        "rectangle": None,
+        "circle": None,
+        "polygon": None,
+        "octagon": None,
+        "line": "no_area",
+        "point": "no_area",
+        "line_strip": "no_area",
+    }
     assert len(rows((shared / "data/labelme/wkentaro/tutorial/apc2016_obj3.json").read_bytes())) == 4

@@ -41,14 +41,17 @@ def column(parsed: Parsed, name: str) -> list[object]:
     return found
 
 
-@pytest.mark.parametrize(("task", "row", "box"), [
-    (DETECT, BOX, (0.5, 0.5, 0.25, 0.125)),
-    (DETECT, POLYGON, (0.5, 0.5, 0.8, 0.8)),
-    (SEGMENT, POLYGON, (0.5, 0.5, 0.8, 0.8)),
-    (SEGMENT, b"1 0.1 0.2 0.1 0.2 0.1 0.2", (0.1, 0.2, 0.0, 0.0)),
-    (POSE, POSE_ROW, (0.5, 0.5, 0.2, 0.2)),
-    (DETECT, b"0 -0.01 1.01 1.01 1e-3", (-0.01, 1.01, 1.01, 0.001)),
-])
+@pytest.mark.parametrize(
+    ("task", "row", "box"),
+    [
+        (DETECT, BOX, (0.5, 0.5, 0.25, 0.125)),
+        (DETECT, POLYGON, (0.5, 0.5, 0.8, 0.8)),
+        (SEGMENT, POLYGON, (0.5, 0.5, 0.8, 0.8)),
+        (SEGMENT, b"1 0.1 0.2 0.1 0.2 0.1 0.2", (0.1, 0.2, 0.0, 0.0)),
+        (POSE, POSE_ROW, (0.5, 0.5, 0.2, 0.2)),
+        (DETECT, b"0 -0.01 1.01 1.01 1e-3", (-0.01, 1.01, 1.01, 0.001)),
+    ],
+)
 def test_a_row_and_its_box(task: Task, row: bytes, box: tuple[float, ...]) -> None:
     parsed = parse(row + b"\n", task)
     assert parsed.problems == []
@@ -59,14 +62,30 @@ def test_a_row_and_its_box(task: Task, row: bytes, box: tuple[float, ...]) -> No
     assert np.allclose(np.array(made, float), box, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("content", "lines"), [
-    (b"", []), (b"\n", []), (b"\xef\xbb\xbf", []), (b" \t\r\n\n", []), (b"\r", []),
-    (BOX, [1]), (BOX + b"\n", [1]), (BOX + b"\r\n", [1]), (BOX + b"\r", [1]),
-    (b"\xef\xbb\xbf" + BOX + b"\n", [1]),
-    (b"\n\n" + BOX, [3]), (b"\r\r" + BOX, [3]), (b"\r\n\r\n" + BOX, [3]), (b"\n\r" + BOX, [3]),
-    (BOX + b"\n" + BOX, [1, 2]), (BOX + b"\r\n" + BOX, [1, 2]), (BOX + b"\r" + BOX + b"\r", [1, 2]),
-    (BOX + b"\r\r\n" + BOX, [1, 3]), (BOX + b"\n  \n\t\n" + BOX + b"\n\n", [1, 4]),
-])
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b"", []),
+        (b"\n", []),
+        (b"\xef\xbb\xbf", []),
+        (b" \t\r\n\n", []),
+        (b"\r", []),
+        (BOX, [1]),
+        (BOX + b"\n", [1]),
+        (BOX + b"\r\n", [1]),
+        (BOX + b"\r", [1]),
+        (b"\xef\xbb\xbf" + BOX + b"\n", [1]),
+        (b"\n\n" + BOX, [3]),
+        (b"\r\r" + BOX, [3]),
+        (b"\r\n\r\n" + BOX, [3]),
+        (b"\n\r" + BOX, [3]),
+        (BOX + b"\n" + BOX, [1, 2]),
+        (BOX + b"\r\n" + BOX, [1, 2]),
+        (BOX + b"\r" + BOX + b"\r", [1, 2]),
+        (BOX + b"\r\r\n" + BOX, [1, 3]),
+        (BOX + b"\n  \n\t\n" + BOX + b"\n\n", [1, 4]),
+    ],
+)
 def test_line_ends_and_blank_lines(content: bytes, lines: list[int]) -> None:
     parsed = parse(content)
     assert parsed.problems == []
@@ -83,19 +102,23 @@ def test_files_of_a_batch_do_not_touch() -> None:
     assert set(rows["tail"].to_pylist()) == {BOX[1:]}
 
 
-@pytest.mark.parametrize(("row", "head", "class_id", "tail"), [
-    (b"  3 0.5 0.5 0.5 0.5", b"  ", 3, b" 0.5 0.5 0.5 0.5"),
-    (b"\t3\t0.5 \t0.5  0.5 0.5 \t", b"\t", 3, b"\t0.5 \t0.5  0.5 0.5 \t"),
-    (b"1.0 0.5 0.5 0.5 0.5", None, 1, b" 0.5 0.5 0.5 0.5"),
-    (b"+7 +.5 5.e-1 1E-2 00.5", None, 7, b" +.5 5.e-1 1E-2 00.5"),
-    (b"007 0.500000 0.5 0.5 0.5", None, 7, b" 0.500000 0.5 0.5 0.5"),
-    (b"1e1 0.5 0.5 0.5 0.5", None, 10, b" 0.5 0.5 0.5 0.5"),
-])
+@pytest.mark.parametrize(
+    ("row", "head", "class_id", "tail"),
+    [
+        (b"  3 0.5 0.5 0.5 0.5", b"  ", 3, b" 0.5 0.5 0.5 0.5"),
+        (b"\t3\t0.5 \t0.5  0.5 0.5 \t", b"\t", 3, b"\t0.5 \t0.5  0.5 0.5 \t"),
+        (b"1.0 0.5 0.5 0.5 0.5", None, 1, b" 0.5 0.5 0.5 0.5"),
+        (b"+7 +.5 5.e-1 1E-2 00.5", None, 7, b" +.5 5.e-1 1E-2 00.5"),
+        (b"007 0.500000 0.5 0.5 0.5", None, 7, b" 0.500000 0.5 0.5 0.5"),
+        (b"1e1 0.5 0.5 0.5 0.5", None, 10, b" 0.5 0.5 0.5 0.5"),
+    ],
+)
 def test_every_byte_but_the_class_is_kept(row: bytes, head: bytes | None, class_id: int, tail: bytes) -> None:
     parsed = parse(row + b"\r\n")
     assert (column(parsed, "head"), column(parsed, "class_id"), column(parsed, "tail")) == ([head], [class_id], [tail])
-    made = yolo.render(parsed.rows["head"].combine_chunks(), pa.array([42], pa.int32()),
-                       parsed.rows["tail"].combine_chunks())
+    made = yolo.render(
+        parsed.rows["head"].combine_chunks(), pa.array([42], pa.int32()), parsed.rows["tail"].combine_chunks()
+    )
     assert made.to_pylist() == [(head or b"") + b"42" + tail + b"\n"]
 
 
@@ -184,12 +207,20 @@ TWO_POINTS = [b"0 0.%d 0.5 0.2 0.2 0.%d 0.45 0.%d 0.55" % (n, n, n) for n in ran
 SEEN = [b"0 0.%d 0.5 0.2 0.2 0.%d 0.45 2 0.%d 0.55 1 0 0 0 0.%d 0.5 2" % (n, n, n, n) for n in range(3, 8)]
 
 
-@pytest.mark.parametrize(("rows", "task", "reason"), [
-    (TRACKED, DETECT, "tracks"), (TRACKED, SEGMENT, "tracks"), (TRACKED[:1], DETECT, "tracks"),
-    ([*TRACKED, BOX], DETECT, "tracks"), ([POLYGON + b" 0.9 7"], SEGMENT, "tracks"),
-    ([POLYGON + b" 0.9 7", POLYGON + b" 0.9 1"], SEGMENT, "tracks"),
-    (TWO_POINTS, DETECT, "pose"), (TWO_POINTS, SEGMENT, "pose"), (SEEN, DETECT, "pose"),
-])
+@pytest.mark.parametrize(
+    ("rows", "task", "reason"),
+    [
+        (TRACKED, DETECT, "tracks"),
+        (TRACKED, SEGMENT, "tracks"),
+        (TRACKED[:1], DETECT, "tracks"),
+        ([*TRACKED, BOX], DETECT, "tracks"),
+        ([POLYGON + b" 0.9 7"], SEGMENT, "tracks"),
+        ([POLYGON + b" 0.9 7", POLYGON + b" 0.9 1"], SEGMENT, "tracks"),
+        (TWO_POINTS, DETECT, "pose"),
+        (TWO_POINTS, SEGMENT, "pose"),
+        (SEEN, DETECT, "pose"),
+    ],
+)
 def test_rows_of_another_kind_are_no_polygons(rows: list[bytes], task: Task, reason: str) -> None:
     parsed = yolo.parse([b"\n".join(rows)], task, None)
     strange = [row for row in rows if row != BOX]
@@ -197,10 +228,20 @@ def test_rows_of_another_kind_are_no_polygons(rows: list[bytes], task: Task, rea
     assert parsed.rows.num_rows == len(rows) - len(strange)
 
 
-@pytest.mark.parametrize("rows", [
-    [b"0 0.1 0.2 0.3 0.4 0.5 1"], [b"0 0.1 0.9 0.5 0.9 0.3 0"], [b"0 0 0 1 0 1 1 0 1"],
-    [b"0 0.1 0.1 0.4 0.1 0.4 0.4 0.1 0.4", b"0 0.5 0.5 0.9 0.5 0.9 0.9 0.5 0.9", b"0 0.2 0.5 0.4 0.5 0.4 0.9 0.2 0.9"],
-], ids=str)
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [b"0 0.1 0.2 0.3 0.4 0.5 1"],
+        [b"0 0.1 0.9 0.5 0.9 0.3 0"],
+        [b"0 0 0 1 0 1 1 0 1"],
+        [
+            b"0 0.1 0.1 0.4 0.1 0.4 0.4 0.1 0.4",
+            b"0 0.5 0.5 0.9 0.5 0.9 0.9 0.5 0.9",
+            b"0 0.2 0.5 0.4 0.5 0.4 0.9 0.2 0.9",
+        ],
+    ],
+    ids=str,
+)
 def test_polygons_that_begin_or_end_at_the_edge_are_polygons(rows: list[bytes]) -> None:
     for task in (DETECT, SEGMENT):
         assert yolo.parse([b"\n".join(rows)], task, None).problems == []
@@ -220,7 +261,11 @@ def test_a_pose_row_is_its_box_where_the_names_say_kpt_shape() -> None:
 def test_every_bad_row_is_told_in_order() -> None:
     parsed = parse(b"x\n0 9 9 9 9\n" + BOX + b"\n-1 0.5 0.5 0.5 0.5\n0 0.5 0.5 0.5 0.5 0.5\n")
     assert [(p.line, p.reason) for p in parsed.problems] == [
-        (1, "not_a_number"), (2, "out_of_range"), (4, "negative_class"), (5, "tokens")]
+        (1, "not_a_number"),
+        (2, "out_of_range"),
+        (4, "negative_class"),
+        (5, "tokens"),
+    ]
     assert column(parsed, "line") == [3]
 
 
@@ -234,12 +279,43 @@ def test_keypoints_decide_the_tokens() -> None:
 _blank = st.sampled_from([b" ", b"  ", b"\t", b" \t "])
 _end = st.sampled_from([b"\n", b"\r\n", b"\r", b"\n\n", b" \n", b"\n \n"])
 _number = st.one_of(
-    st.floats(0, 1).map(lambda x: f"{x:.6f}".encode()), st.floats(0, 1).map(lambda x: f"{x:g}".encode()),
+    st.floats(0, 1).map(lambda x: f"{x:.6f}".encode()),
+    st.floats(0, 1).map(lambda x: f"{x:g}".encode()),
     st.sampled_from([b"0", b"1", b"1.0", b"-0.01", b"1.01", b".5", b"5e-1", b"8.33333e-05", b"+0.5", b"-0"]),
 )
-_odd = st.sampled_from([b"nan", b"inf", b"-1", b"2", b"1.011", b"x", b"1_0", b"1e400", b"1e-400", b"0x1", b"\xff",
-                        b"\0", b"1e", b"\x0b", b"0.5\x0c", b"\x1c0.5", b"-", b".", b"1.5", b"1e6", b"1000001",
-                        b"99999999999", b"0.5\xa0", b"infinity", b"NaN", b"nan(1)", b"1f", b"0.5d", b"\xef\xbb\xbf"])
+_odd = st.sampled_from(
+    [
+        b"nan",
+        b"inf",
+        b"-1",
+        b"2",
+        b"1.011",
+        b"x",
+        b"1_0",
+        b"1e400",
+        b"1e-400",
+        b"0x1",
+        b"\xff",
+        b"\0",
+        b"1e",
+        b"\x0b",
+        b"0.5\x0c",
+        b"\x1c0.5",
+        b"-",
+        b".",
+        b"1.5",
+        b"1e6",
+        b"1000001",
+        b"99999999999",
+        b"0.5\xa0",
+        b"infinity",
+        b"NaN",
+        b"nan(1)",
+        b"1f",
+        b"0.5d",
+        b"\xef\xbb\xbf",
+    ]
+)
 _class = st.sampled_from([b"0", b"7", b"79", b"1.0", b"007", b"1e1", b"-0", b"+3", b"0.5", b"-1", b"a"])
 _token = st.one_of(_number, _number, _number, _number, _odd)
 
@@ -269,7 +345,8 @@ def _check_exact(files: list[bytes], task: Task) -> None:
         # By its form alone a row of another kind is one of these, too: those have tests of their own.
         strange = {p.line for p in told if p.reason in ("tracks", "pose")}
         assert [(r["line"], r["class_id"], r["head"] or b"", r["tail"], r["n_tokens"]) for r in here] == [
-            (r.line, r.class_id, r.head, r.tail, r.count) for r in expected.rows if r.line not in strange]
+            (r.line, r.class_id, r.head, r.tail, r.count) for r in expected.rows if r.line not in strange
+        ]
         assert {p.line for p in told} - strange == set(expected.bad) - strange
         for row in here:
             source, head, tail = lines[row["line"] - 1], row["head"] or b"", row["tail"]
@@ -294,11 +371,16 @@ def test_any_digits_are_a_problem_or_exact(files: list[str], task: Task) -> None
     _check_exact([f.encode() for f in files], task)
 
 
-@given(st.lists(st.lists(_number, min_size=4, max_size=4).filter(lambda b: min(map(float, b[2:])) >= 0), max_size=8),
-       st.lists(_blank, min_size=4, max_size=4), st.sampled_from([b"", b" ", b"\t"]))
+@given(
+    st.lists(st.lists(_number, min_size=4, max_size=4).filter(lambda b: min(map(float, b[2:])) >= 0), max_size=8),
+    st.lists(_blank, min_size=4, max_size=4),
+    st.sampled_from([b"", b" ", b"\t"]),
+)
 def test_files_of_good_rows_survive_byte_for_byte(boxes: list[list[bytes]], blanks: list[bytes], head: bytes) -> None:
-    rows = [head + str(i * 11).encode() + b"".join(map(b"".join, zip(blanks, box, strict=True)))
-            for i, box in enumerate(boxes)]
+    rows = [
+        head + str(i * 11).encode() + b"".join(map(b"".join, zip(blanks, box, strict=True)))
+        for i, box in enumerate(boxes)
+    ]
     content = b"".join(row + b"\n" for row in rows)
     parsed = parse(content)
     assert parsed.problems == []

@@ -33,13 +33,57 @@ from tests.helpers import write_file
 
 #: What PyYAML resolves to something that Python then refuses, and what its parser stumbles over.
 TOKENS = [
-    "0b_", "2001-13-45", "1:99", "!!int x", "!!binary '?'", "!!set {a}", "!!omap [a]", "!!python/name:os.system",
-    "&a [*a]", "*b", "<<: 1", "? [a]", "? {}", "{[1]: 2}", "{{}: 1}", "~", ".inf", "-.nan", "1" * 5000, "\0", "\x85",
-    "\ufeff", "\t", "- - -", "'", '"\\ud800"', '"\\x0"', "%YAML 9.9", "--- a\n--- b", "=", "|", ">", "@", "`",
-    "[" * 300, "{" * 300, "true", "yes", "on", "1_0", "0o7", "a: b: c", "\u2028", "null", "", "[]", "{}",
+    "0b_",
+    "2001-13-45",
+    "1:99",
+    "!!int x",
+    "!!binary '?'",
+    "!!set {a}",
+    "!!omap [a]",
+    "!!python/name:os.system",
+    "&a [*a]",
+    "*b",
+    "<<: 1",
+    "? [a]",
+    "? {}",
+    "{[1]: 2}",
+    "{{}: 1}",
+    "~",
+    ".inf",
+    "-.nan",
+    "1" * 5000,
+    "\0",
+    "\x85",
+    "\ufeff",
+    "\t",
+    "- - -",
+    "'",
+    '"\\ud800"',
+    '"\\x0"',
+    "%YAML 9.9",
+    "--- a\n--- b",
+    "=",
+    "|",
+    ">",
+    "@",
+    "`",
+    "[" * 300,
+    "{" * 300,
+    "true",
+    "yes",
+    "on",
+    "1_0",
+    "0o7",
+    "a: b: c",
+    "\u2028",
+    "null",
+    "",
+    "[]",
+    "{}",
 ]
-TEXT = st.one_of(st.text(max_size=40), st.sampled_from(TOKENS),
-                 st.lists(st.sampled_from(TOKENS), max_size=5).map("\n".join))
+TEXT = st.one_of(
+    st.text(max_size=40), st.sampled_from(TOKENS), st.lists(st.sampled_from(TOKENS), max_size=5).map("\n".join)
+)
 
 
 @st.composite
@@ -48,8 +92,9 @@ def mutated(draw: st.DrawFn, text: str) -> str:
     for _ in range(draw(st.integers(1, 3))):
         pieces = re.split(r"(\n|: |, |\[|\]|\{|\})", text)
         at = draw(st.integers(0, len(pieces) - 1))
-        pieces[at : at + 1] = draw(st.sampled_from([
-            [], [pieces[at]] * 2, [draw(TEXT)], [pieces[at] + draw(TEXT)], [draw(TEXT) + pieces[at]]]))
+        pieces[at : at + 1] = draw(
+            st.sampled_from([[], [pieces[at]] * 2, [draw(TEXT)], [pieces[at] + draw(TEXT)], [draw(TEXT) + pieces[at]]])
+        )
         text = "".join(pieces)
     return text
 
@@ -107,7 +152,8 @@ def check_config(text: str) -> None:
 
 KEYS = sorted(set(re.findall(r"[a-z_]+(?=:)", EXAMPLE)))
 OVERRIDES = st.one_of(
-    st.tuples(st.lists(st.sampled_from(KEYS), min_size=1, max_size=3).map(".".join), TEXT).map("=".join), TEXT)
+    st.tuples(st.lists(st.sampled_from(KEYS), min_size=1, max_size=3).map(".".join), TEXT).map("=".join), TEXT
+)
 
 
 def check_overrides(overrides: list[str]) -> None:
@@ -118,13 +164,42 @@ def check_overrides(overrides: list[str]) -> None:
         allowed(lambda: validate(data, "x", None, overrides))
 
 
-NUMBERS = st.sampled_from([
-    b"0", b"1", b"0.5", b"-0.001", b"1.01", b"1e-3", b"nan", b"inf", b"-1", b"1e400", b"0x1", b"1_0", b"+1", b".5",
-    b"5.", b"", b"\xc2\xa0", b"\xff", b"99999999999999999999", b"1.0", b"#", b"a"])
+NUMBERS = st.sampled_from(
+    [
+        b"0",
+        b"1",
+        b"0.5",
+        b"-0.001",
+        b"1.01",
+        b"1e-3",
+        b"nan",
+        b"inf",
+        b"-1",
+        b"1e400",
+        b"0x1",
+        b"1_0",
+        b"+1",
+        b".5",
+        b"5.",
+        b"",
+        b"\xc2\xa0",
+        b"\xff",
+        b"99999999999999999999",
+        b"1.0",
+        b"#",
+        b"a",
+    ]
+)
 ROWS = st.lists(st.lists(NUMBERS, max_size=9).map(b" ".join), max_size=6)
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r", b"\n\n", b"\x0b", b"\x0c", b"\0"])
-FILES = st.lists(st.one_of(st.binary(max_size=60), st.tuples(ENDS, ROWS).map(lambda pair: pair[0].join(pair[1])),
-                           ROWS.map(lambda rows: b"\xef\xbb\xbf" + b"\n".join(rows))), max_size=4)
+FILES = st.lists(
+    st.one_of(
+        st.binary(max_size=60),
+        st.tuples(ENDS, ROWS).map(lambda pair: pair[0].join(pair[1])),
+        ROWS.map(lambda rows: b"\xef\xbb\xbf" + b"\n".join(rows)),
+    ),
+    max_size=4,
+)
 
 
 def check_labels(files: list[bytes]) -> None:
@@ -163,8 +238,11 @@ def packed() -> bytes:
 
 ARCHIVE = packed()
 #: Where bytes change, to what, and where the archive is cut.
-DAMAGE = st.tuples(st.lists(st.tuples(st.integers(0, len(ARCHIVE) - 1), st.integers(0, 255)), max_size=4),
-                   st.one_of(st.just(len(ARCHIVE)), st.integers(0, len(ARCHIVE))), st.binary(max_size=30))
+DAMAGE = st.tuples(
+    st.lists(st.tuples(st.integers(0, len(ARCHIVE) - 1), st.integers(0, 255)), max_size=4),
+    st.one_of(st.just(len(ARCHIVE)), st.integers(0, len(ARCHIVE))),
+    st.binary(max_size=30),
+)
 
 
 def check_archive(damage: tuple[list[tuple[int, int]], int, bytes]) -> None:
@@ -195,10 +273,15 @@ def check_build(damage: tuple[list[tuple[int, int]], int, bytes]) -> None:
         data[at] = value
     with tempfile.TemporaryDirectory() as folder:
         write_file(Path(folder) / "x.zip", bytes(data[:length]) + after)
-        config = {"source": {"names": str(write_file(Path(folder) / "n.yaml", "names: [a]\n")),
-                             "splits": {"train": {"labels": f"zip://t::{folder}/x.zip"}}},
-                  "target": {"root": f"{folder}/out", "images": "none"}, "workdir": f"{folder}/work",
-                  "engine": {"scheduler": "sync"}}
+        config = {
+            "source": {
+                "names": str(write_file(Path(folder) / "n.yaml", "names: [a]\n")),
+                "splits": {"train": {"labels": f"zip://t::{folder}/x.zip"}},
+            },
+            "target": {"root": f"{folder}/out", "images": "none"},
+            "workdir": f"{folder}/work",
+            "engine": {"scheduler": "sync"},
+        }
         report = allowed(lambda: build(validate(config, "x")))
         assert (report is not None) == (Path(folder) / "out/data.yaml").exists()
 

@@ -45,12 +45,19 @@ UNSOUND = {
 
 def unpacking(tmp_path: Path, folder: str = "t") -> Config:
     """A config that unpacks ``x.zip`` out of the folder ``www``."""
-    return validate({
-        "source": {"names": "n.yaml", "root": str(tmp_path / "here/root"), "splits": {"train": "train2017"}},
-        "target": {"root": str(tmp_path / "t")}, "workdir": str(tmp_path / "w"),
-        "fetch": {"folder": str(tmp_path / "down"), "mirror": str(tmp_path / "www"), "archives": {
-            "x.zip": {"url": "x", "task": "detect", "unpack": {folder: "out"}}}},
-    }, "here")
+    return validate(
+        {
+            "source": {"names": "n.yaml", "root": str(tmp_path / "here/root"), "splits": {"train": "train2017"}},
+            "target": {"root": str(tmp_path / "t")},
+            "workdir": str(tmp_path / "w"),
+            "fetch": {
+                "folder": str(tmp_path / "down"),
+                "mirror": str(tmp_path / "www"),
+                "archives": {"x.zip": {"url": "x", "task": "detect", "unpack": {folder: "out"}}},
+            },
+        },
+        "here",
+    )
 
 
 def unpacked(tmp_path: Path, data: bytes, folder: str = "t") -> str:
@@ -124,6 +131,7 @@ def test_tar_archives_are_told_what_to_do_with(tmp_path: Path, name: str, where:
 
 
 # Files that are too large for images
+
 
 def too_large(tmp_path: Path, place: Callable[[str], str], faults: Faults) -> dict[str, str]:
     """Why two images cannot be had of a server."""

@@ -32,23 +32,63 @@ from tests.conftest import Run, Subset
 from tests.helpers import contents, make_town, run_process, snapshot, write_file
 
 #: Where our own folders and files are, or may come to be, in a target.
-FOLDERS = [".coco-diy", ".coco-diy/manifest", ".coco-diy/intent", ".coco-diy/tmp", ".coco-diy/new", ".coco-diy/runs",
-           "images/train/sub", "labels/train/sub", "images/train/sub/deep", "images", "labels", "images/train",
-           "labels/val"]
-FILES = [".coco-diy/lock", ".coco-diy/lock.lease", ".coco-diy/manifest.json", ".coco-diy/intent.json",
-         ".coco-diy/problems.parquet", "data.yaml", "DATASET.md", "labels/train/a.txt", "images/train/a.jpg",
-         "labels/train.cache", "images/train/sub/e.jpeg"]
+FOLDERS = [
+    ".coco-diy",
+    ".coco-diy/manifest",
+    ".coco-diy/intent",
+    ".coco-diy/tmp",
+    ".coco-diy/new",
+    ".coco-diy/runs",
+    "images/train/sub",
+    "labels/train/sub",
+    "images/train/sub/deep",
+    "images",
+    "labels",
+    "images/train",
+    "labels/val",
+]
+FILES = [
+    ".coco-diy/lock",
+    ".coco-diy/lock.lease",
+    ".coco-diy/manifest.json",
+    ".coco-diy/intent.json",
+    ".coco-diy/problems.parquet",
+    "data.yaml",
+    "DATASET.md",
+    "labels/train/a.txt",
+    "images/train/a.jpg",
+    "labels/train.cache",
+    "images/train/sub/e.jpeg",
+]
 KINDS = ["link to a folder", "link to a file", "dangling link", "second name", "pipe", "folder", "file"]
 EVIL = [
-    "../home/thesis.txt", "images/../../home/thesis.txt", "images/train/../../../home/thesis.txt", "/HOME/thesis.txt",
-    "images", "", ".", "..", "images//a.jpg", "images/train/", ".coco-diy/lock", "elsewhere/a.txt", "images/a\0b",
-    "./images/train/a.jpg", "images/./train/a.jpg",
+    "../home/thesis.txt",
+    "images/../../home/thesis.txt",
+    "images/train/../../../home/thesis.txt",
+    "/HOME/thesis.txt",
+    "images",
+    "",
+    ".",
+    "..",
+    "images//a.jpg",
+    "images/train/",
+    ".coco-diy/lock",
+    "elsewhere/a.txt",
+    "images/a\0b",
+    "./images/train/a.jpg",
+    "images/./train/a.jpg",
 ]
 COMMANDS: list[tuple[str, ...]] = [
-    ("build", "CONFIG"), ("build", "CONFIG", "--set", "classes=[bus]"),
-    ("build", "CONFIG", "--set", "target.archive=zip"), ("build", "CONFIG", "--set", "target.images=symlink"),
-    ("plan", "CONFIG"), ("verify", "TARGET"), ("status", "TARGET"), ("verify", "TARGET", "--deep", "--repair"),
-    ("verify", "CONFIG", "--repair"), ("stats", "TARGET"),
+    ("build", "CONFIG"),
+    ("build", "CONFIG", "--set", "classes=[bus]"),
+    ("build", "CONFIG", "--set", "target.archive=zip"),
+    ("build", "CONFIG", "--set", "target.images=symlink"),
+    ("plan", "CONFIG"),
+    ("verify", "TARGET"),
+    ("status", "TARGET"),
+    ("verify", "TARGET", "--deep", "--repair"),
+    ("verify", "CONFIG", "--repair"),
+    ("stats", "TARGET"),
 ]
 
 
@@ -73,11 +113,21 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("world")
     source = make_town(root / "town")
     time.sleep(2.1)
-    config = write_file(root / "c.yaml", yaml.safe_dump({
-        "source": {"names": str(source / "coco.yaml"), "root": str(source),
-                   "splits": {"train": "train2017", "val": "val2017"}},
-        "classes": ["bicycle", "car"], "target": {"root": str(root / "built")}, "workdir": str(root / "work"),
-    }))
+    config = write_file(
+        root / "c.yaml",
+        yaml.safe_dump(
+            {
+                "source": {
+                    "names": str(source / "coco.yaml"),
+                    "root": str(source),
+                    "splits": {"train": "train2017", "val": "val2017"},
+                },
+                "classes": ["bicycle", "car"],
+                "target": {"root": str(root / "built")},
+                "workdir": str(root / "work"),
+            }
+        ),
+    )
     assert run_process("build", config).code == 0
     shutil.copytree(root / "built", root / "half")
     write_file(root / "half/images/train/sub/deep", "in the way")
@@ -133,6 +183,7 @@ def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 @pytest.fixture
 def in_time() -> Iterator[None]:
     """A command that waits for a pipe would wait for ever."""
+
     def late(*_: object) -> None:
         raise TimeoutError("the command does not end")
 
@@ -147,11 +198,20 @@ places = st.tuples(st.sampled_from(FOLDERS + FILES), st.sampled_from(KINDS))
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(name=st.sampled_from(["built", "half"]), things=st.lists(places, max_size=3),
-       lies=st.lists(st.sampled_from(EVIL), max_size=1), command=st.sampled_from(COMMANDS))
+@given(
+    name=st.sampled_from(["built", "half"]),
+    things=st.lists(places, max_size=3),
+    lies=st.lists(st.sampled_from(EVIL), max_size=1),
+    command=st.sampled_from(COMMANDS),
+)
 @pytest.mark.usefixtures("in_time")
 def test_nothing_outside_of_a_hostile_target_changes(
-    world: World, tmp_path: Path, run: Run, name: str, things: list[tuple[str, str]], lies: list[str],
+    world: World,
+    tmp_path: Path,
+    run: Run,
+    name: str,
+    things: list[tuple[str, str]],
+    lies: list[str],
     command: tuple[str, ...],
 ) -> None:
     target = world.open(name, tmp_path / "here")
@@ -196,12 +256,20 @@ def test_a_link_where_a_folder_of_ours_must_be_is_refused(world: World, tmp_path
         assert f"{target}/{place}" in told.err
 
 
-@pytest.mark.parametrize("edit", [
-    lambda m: m.update(folder="../../home"), lambda m: m.update(touched=[99]), lambda m: m.update(touched=["../x"]),
-    lambda m: m.update(meta=["../home/thesis.txt"]), lambda m: m["base"].update(parts=["../../../home/thesis"]),
-    lambda m: m.update(buckets=10**9), lambda m: m.pop("base"), lambda m: m.update(prefixes=3),
-    lambda m: m.update(folder="intent/" + "0" * 31 + "/"),
-])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda m: m.update(folder="../../home"),
+        lambda m: m.update(touched=[99]),
+        lambda m: m.update(touched=["../x"]),
+        lambda m: m.update(meta=["../home/thesis.txt"]),
+        lambda m: m["base"].update(parts=["../../../home/thesis"]),
+        lambda m: m.update(buckets=10**9),
+        lambda m: m.pop("base"),
+        lambda m: m.update(prefixes=3),
+        lambda m: m.update(folder="intent/" + "0" * 31 + "/"),
+    ],
+)
 def test_an_intent_that_no_build_wrote(world: World, tmp_path: Path, run: Run, edit: Callable[[Any], object]) -> None:
     target = world.open("half", tmp_path)
     change(target / ".coco-diy/intent.json", edit)
@@ -211,12 +279,19 @@ def test_an_intent_that_no_build_wrote(world: World, tmp_path: Path, run: Run, e
     assert snapshot(tmp_path / "home") == before
 
 
-@pytest.mark.parametrize("edit", [
-    lambda m: m.update(parts=["../../../home/thesis"] * len(m["parts"])), lambda m: m.update(buckets=7),
-    lambda m: m["meta"].update({"../home/thesis.txt": {"size": 1, "digest": "0" * 32}}),
-    lambda m: m["meta"].update({"x": {"size": "1", "digest": "0" * 32}}), lambda m: m.update(report={}),
-    lambda m: m["report"].update(format="../x"), lambda m: m.update(config=[]), lambda m: m.update(prefixes=[1]),
-])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda m: m.update(parts=["../../../home/thesis"] * len(m["parts"])),
+        lambda m: m.update(buckets=7),
+        lambda m: m["meta"].update({"../home/thesis.txt": {"size": 1, "digest": "0" * 32}}),
+        lambda m: m["meta"].update({"x": {"size": "1", "digest": "0" * 32}}),
+        lambda m: m.update(report={}),
+        lambda m: m["report"].update(format="../x"),
+        lambda m: m.update(config=[]),
+        lambda m: m.update(prefixes=[1]),
+    ],
+)
 def test_a_manifest_that_no_build_wrote(world: World, tmp_path: Path, run: Run, edit: Callable[[Any], object]) -> None:
     target = world.open("built", tmp_path)
     change(target / ".coco-diy/manifest.json", edit)
@@ -240,8 +315,10 @@ def test_a_part_of_other_content_is_not_believed(world: World, tmp_path: Path, r
     assert f"{part}: a part of the manifest is missing or damaged" in run("verify", target, code=1).err
 
 
-@given(st.text(max_size=30) | st.lists(st.sampled_from(["..", ".", "", "a", ".b", "...", "..c", "\0"]), max_size=5)
-       .map("/".join))
+@given(
+    st.text(max_size=30)
+    | st.lists(st.sampled_from(["..", ".", "", "a", ".b", "...", "..c", "\0"]), max_size=5).map("/".join)
+)
 def test_paths_stay_below_the_layout(path: str) -> None:
     """What is taken leads nowhere else, by the system's own understanding of paths; what a build makes is taken."""
     steps = path.split("/")
@@ -258,6 +335,7 @@ def test_paths_stay_below_the_layout(path: str) -> None:
 
 
 # Repairs
+
 
 def test_a_repair_carries_out_no_config_of_another_machine(
     own_subset: Subset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -309,6 +387,7 @@ def test_a_state_folder_that_cannot_be_written_to_stops_no_build(
 
 # Links of the user's own
 
+
 def test_a_layout_on_another_disk_is_built_to_by_who_built_it(
     own_subset: Subset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +432,7 @@ def test_a_workdir_whose_tables_lie_elsewhere(own_subset: Subset, tmp_path: Path
 
 
 # The way in
+
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR | os.O_CREAT])

@@ -184,17 +184,32 @@ def test_coco_json_and_images_by_url(tmp_path: Path, nginx: Nginx, run: Run) -> 
     for name, size in sizes.items():
         (nginx.www / "coco" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", size).save(nginx.www / "coco" / name)
-    write_file(tmp_path / "train.json", json.dumps({
-        "images": [{"id": i, "file_name": name, "width": size[0], "height": size[1]}
-                   for i, (name, size) in enumerate(sizes.items())],
-        "annotations": [{"id": i, "image_id": i, "category_id": 3, "bbox": [1, 2, 20, 10], "iscrowd": 0, "area": 200}
-                        for i in (0, 1)],
-        "categories": [{"id": 3, "name": "car"}, {"id": 4, "name": "bus"}],
-    }))
+    write_file(
+        tmp_path / "train.json",
+        json.dumps(
+            {
+                "images": [
+                    {"id": i, "file_name": name, "width": size[0], "height": size[1]}
+                    for i, (name, size) in enumerate(sizes.items())
+                ],
+                "annotations": [
+                    {"id": i, "image_id": i, "category_id": 3, "bbox": [1, 2, 20, 10], "iscrowd": 0, "area": 200}
+                    for i in (0, 1)
+                ],
+                "categories": [{"id": 3, "name": "car"}, {"id": 4, "name": "bus"}],
+            }
+        ),
+    )
     images = {"url": f"{nginx.url}/coco", "suffix": ".jpg"}
-    config = {"source": {"format": "coco", "splits": {"train": {
-        "annotations": str(tmp_path / "train.json"), "images": images}}},
-        "classes": ["car"], "target": {"root": str(tmp_path / "yolo")}, "workdir": str(tmp_path / "w")}
+    config = {
+        "source": {
+            "format": "coco",
+            "splits": {"train": {"annotations": str(tmp_path / "train.json"), "images": images}},
+        },
+        "classes": ["car"],
+        "target": {"root": str(tmp_path / "yolo")},
+        "workdir": str(tmp_path / "w"),
+    }
     path = write_file(tmp_path / "c.yaml", yaml.safe_dump(config))
     nginx.log()
     assert run("plan", path, "--json").json["fetch"] == {"images": 2, "requests": 2, "bytes": None}
@@ -203,15 +218,18 @@ def test_coco_json_and_images_by_url(tmp_path: Path, nginx: Nginx, run: Run) -> 
     assert [line[2] for line in sorted(nginx.log(), key=str)] == ["/coco/1.jpg", "/coco/deep/2.jpg"]
     assert (tmp_path / "yolo/images/train/deep/2.jpg").read_bytes() == (nginx.www / "coco/deep/2.jpg").read_bytes()
     # And back: how large images are is only known once they are here.
-    config["source"] = {"names": str(tmp_path / "yolo/data.yaml"), "splits": {"train": {
-        "labels": str(tmp_path / "yolo/labels/train"), "images": images}}}
+    config["source"] = {
+        "names": str(tmp_path / "yolo/data.yaml"),
+        "splits": {"train": {"labels": str(tmp_path / "yolo/labels/train"), "images": images}},
+    }
     config |= {"target": {"root": str(tmp_path / "coco"), "format": "coco"}, "workdir": str(tmp_path / "w2")}
     write_file(path, yaml.safe_dump(config))
     run("plan", path)
     run("build", path)
     made = json.loads((tmp_path / "coco/annotations/instances_train.json").read_text())
     assert {i["file_name"]: (i["width"], i["height"]) for i in made["images"]} == {
-        name: size for name, size in sizes.items() if name != "3.jpg"}
+        name: size for name, size in sizes.items() if name != "3.jpg"
+    }
     assert [a["bbox"] for a in made["annotations"]] == [[1, 2, 20, 10]] * 2
 
 
@@ -229,8 +247,10 @@ def test_a_disk_too_small_is_told_before_the_first_image(
 
 def test_labels_are_not_read_over_the_network(town: Path, nginx: Nginx, make_subset: MakeSubset) -> None:
     pack(town / "labels", nginx.www / "labels.zip", "labels")
-    source = {"names": str(town / "coco.yaml"),
-              "splits": {"train": {"labels": f"zip://labels/train2017::{nginx.url}/labels.zip"}}}
+    source = {
+        "names": str(town / "coco.yaml"),
+        "splits": {"train": {"labels": f"zip://labels/train2017::{nginx.url}/labels.zip"}},
+    }
     assert "fetch the archive" in make_subset(town, source=source).command("index", code=2).err
 
 
@@ -303,9 +323,14 @@ def test_a_build_that_is_killed_among_its_images_goes_on(
     for i in range(150):
         write_file(nginx.www / f"k/{i:03d}.jpg", b"image %d" % i)
     images = {"url": f"{nginx.url}/k", "suffix": ".jpg"}
-    subset = make_subset(town, fetch={"requests_per_second": 150}, source={
-        "names": str(town / "coco.yaml"), "splits": {"train": {"labels": str(town / "labels/train2017"),
-                                                               "images": images}}})
+    subset = make_subset(
+        town,
+        fetch={"requests_per_second": 150},
+        source={
+            "names": str(town / "coco.yaml"),
+            "splits": {"train": {"labels": str(town / "labels/train2017"), "images": images}},
+        },
+    )
     nginx.log()
     command = [sys.executable, "-m", "pipeline", "build", "-q", str(subset.config), "--scheduler", "sync"]
     child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(PROJECT)}, stderr=subprocess.DEVNULL)
@@ -360,7 +385,8 @@ def test_images_that_came_are_not_asked_for_again(tmp_path: Path) -> None:
         # Of the others some were under way when it was stopped, and may be asked for twice.
         assert sorted(path for path, _ in faults.asked if path[3:] in held) == sorted(f"/i/{name}" for name in held)
         assert {f.index: f.data for f in place.fetch_many(names)} == {
-            i: name.encode() * 100 for i, name in enumerate(names)}
+            i: name.encode() * 100 for i, name in enumerate(names)
+        }
 
 
 def test_a_wrong_place_is_given_up_early(tmp_path: Path) -> None:
@@ -462,8 +488,13 @@ def test_requests_a_second_are_limited(tmp_path: Path) -> None:
     assert faults.at[-1] - faults.at[0] >= 0.85
 
 
-@given(size=st.integers(98, 1 << 62), length=st.integers(0, 1 << 63), entries=st.integers(0, 1 << 63),
-       offset=st.integers(0, 1 << 63), wide=st.booleans())
+@given(
+    size=st.integers(98, 1 << 62),
+    length=st.integers(0, 1 << 63),
+    entries=st.integers(0, 1 << 63),
+    offset=st.integers(0, 1 << 63),
+    wide=st.booleans(),
+)
 @example(size=10**13, length=5 * 10**12, entries=10**9, offset=5 * 10**12 - 98, wide=True)
 @example(size=10**13, length=0xFFFFFFFF, entries=0xFFFF, offset=98, wide=False)
 def test_no_directory_is_asked_for_that_memory_does_not_hold(
@@ -472,12 +503,23 @@ def test_no_directory_is_asked_for_that_memory_does_not_hold(
     """Whatever the end of an archive says: a directory of some MiB inside of it, or a sentence."""
     end = size - 98
     if wide:
-        tail = (struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, entries, entries, length, offset)
-                + struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
-                + struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0))
+        tail = (
+            struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, entries, entries, length, offset)
+            + struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
+            + struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+        )
     else:
-        tail = bytes(76) + struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, entries & 0xFFFF, entries & 0xFFFF,
-                                       length & 0xFFFFFFFF, offset & 0xFFFFFFFF, 0)
+        tail = bytes(76) + struct.pack(
+            "<4sHHHHLLH",
+            b"PK\5\6",
+            0,
+            0,
+            entries & 0xFFFF,
+            entries & 0xFFFF,
+            length & 0xFFFFFFFF,
+            offset & 0xFFFFFFFF,
+            0,
+        )
 
     def read(at: int, count: int) -> bytes:
         assert 0 <= at <= at + count <= size
@@ -495,9 +537,11 @@ def test_no_directory_is_asked_for_that_memory_does_not_hold(
 def _said_to_have(size: int, length: int) -> Callable[[int, int], bytes]:
     """What a server answers whose archive is said to have `size` bytes, `length` of them its directory."""
     end = size - 98
-    tail = (struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 10**6, 10**6, length, end - length)
-            + struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
-            + struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0))
+    tail = (
+        struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 10**6, 10**6, length, end - length)
+        + struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
+        + struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    )
     return lambda at, count: (bytes(max(0, min(count, end - at))) + tail[max(0, at - end) :])[:count]
 
 

@@ -60,12 +60,25 @@ def test_the_library_is_lazy() -> None:
     assert modules & {"dask", "pandas", "pyarrow", "numpy", "click"} == set()
 
 
-@pytest.mark.parametrize("before", ["pass", "import pipeline.api", "import pipeline.cli", "import pipeline.stages.plan.compare",
-                                    "from pipeline import build", "from pipeline import load_config, open_index"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        "pass",
+        "import pipeline.api",
+        "import pipeline.cli",
+        "import pipeline.stages.plan.compare",
+        "from pipeline import build",
+        "from pipeline import load_config, open_index",
+    ],
+)
 def test_public_names_whatever_was_imported_before(before: str) -> None:
     program = f"{before}\nfrom pipeline import plan\nfrom pipeline import build, load_config, make_index, open_index\n"
-    program += (
-        "print(*(f.__module__ + '.' + f.__name__ for f in (build, load_config, make_index, open_index, plan)))")
+    program += "print(*(f.__module__ + '.' + f.__name__ for f in (build, load_config, make_index, open_index, plan)))"
     done = run_process(python=("-c", program))
-    assert done.out.split() == ["pipeline.api.build", "pipeline.config.load.load_config", "pipeline.api.make_index",
-                                "pipeline.stages.index.reader.open_index", "pipeline.api.make_plan"], done.err
+    assert done.out.split() == [
+        "pipeline.api.build",
+        "pipeline.config.load.load_config",
+        "pipeline.api.make_index",
+        "pipeline.stages.index.reader.open_index",
+        "pipeline.api.make_plan",
+    ], done.err

@@ -28,8 +28,11 @@ def make_index(subset: Subset, *args: str, code: int = 0) -> Path:
 
 def parts(index: Path) -> dict[str, tuple[int, int]]:
     """Inode and mtime of every part: a part that is written again has others."""
-    return {f"{table}/{p.name}": (p.stat().st_ino, p.stat().st_mtime_ns) for table in TABLES
-            for p in sorted((index / table).iterdir())}
+    return {
+        f"{table}/{p.name}": (p.stat().st_ino, p.stat().st_mtime_ns)
+        for table in TABLES
+        for p in sorted((index / table).iterdir())
+    }
 
 
 def tables(index: Path) -> dict[str, list[pa.Table]]:
@@ -156,8 +159,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize(("case", "info"), [(case, info) for case in DAMAGES for info in ("left", "gone")
-                                            if (case, info) != ("a cut files part", "left")])
+@pytest.mark.parametrize(
+    ("case", "info"),
+    [(case, info) for case in DAMAGES for info in ("left", "gone") if (case, info) != ("a cut files part", "left")],
+)
 def test_a_killed_run_is_healed(subset: Subset, make_subset: MakeSubset, case: str, info: str) -> None:
     """A run that is killed leaves parts without `index.json`, or with that of the run before."""
     index = make_index(subset)
@@ -196,8 +201,14 @@ def test_another_count_of_buckets_leaves_no_old_parts(subset: Subset, make_subse
 def test_one_index_serves_every_subset(subset: Subset) -> None:
     index = make_index(subset)
     before = parts(index)
-    for override in ("classes=[person]", "classes=null", "target.images=none", "select.backgrounds=all",
-                     "on_error=skip", f"target.root={subset.target}-2"):
+    for override in (
+        "classes=[person]",
+        "classes=null",
+        "target.images=none",
+        "select.backgrounds=all",
+        "on_error=skip",
+        f"target.root={subset.target}-2",
+    ):
         subset.build("--set", BUCKETS, "--set", override)
     assert parts(index) == before
 

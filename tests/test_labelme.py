@@ -24,7 +24,8 @@ class Photos:
         self.photos, self.target = root / "photos", root / "out"
         self.config: dict[str, Any] = {
             "source": {"format": "labelme", "task": "segment", "root": str(root), "splits": {"train": "photos"}},
-            "target": {"root": str(self.target)}, "workdir": str(root / "work"),
+            "target": {"root": str(self.target)},
+            "workdir": str(root / "work"),
         }
 
     def add(self, name: str, *shapes: Any, image: str | None = ".jpg", **more: Any) -> None:
@@ -56,10 +57,17 @@ def test_a_folder_becomes_yolo(photos: Photos) -> None:
     assert told["loss"] == {"no_area": 1}
     assert +Counter(told["rows"]) == {"source": 5, "kept": 3, "lost": 1, "other_classes": 1}
     made = contents(photos.target)
-    assert sorted(made) == ["data.yaml", "images/train/a.jpg", "images/train/sub/b.JPEG", "labels/train/a.txt",
-                            "labels/train/sub/b.txt"]
-    assert made["labels/train/a.txt"] == (b"1 0.100000 0.200000 0.500000 0.200000 0.100000 0.600000\n"
-                                          b"0 0.100000 0.200000 0.500000 0.200000 0.100000 0.600000\n")
+    assert sorted(made) == [
+        "data.yaml",
+        "images/train/a.jpg",
+        "images/train/sub/b.JPEG",
+        "labels/train/a.txt",
+        "labels/train/sub/b.txt",
+    ]
+    assert made["labels/train/a.txt"] == (
+        b"1 0.100000 0.200000 0.500000 0.200000 0.100000 0.600000\n"
+        b"0 0.100000 0.200000 0.500000 0.200000 0.100000 0.600000\n"
+    )
     assert yaml.safe_load(made["data.yaml"])["names"] == {0: "cat", 1: "dog"}
     assert snapshot(photos.photos) == before
 
@@ -71,7 +79,7 @@ def test_one_bad_file_or_shape_never_stops_a_run_that_skips(photos: Photos) -> N
     write_file(photos.photos / "cut.json", file(shape())[:100])
     write_file(photos.photos / "void.json", b"")
     told = photos.command("build", code=1)
-    assert "photos/b.json: shape 2 (\"cat\"): its points are not a list" in told.err
+    assert 'photos/b.json: shape 2 ("cat"): its points are not a list' in told.err
     assert "4 more bad rows or files" in told.err
     assert contents(photos.target) == {}
     done = photos.build("--set", "on_error=skip", code=3)
@@ -158,20 +166,26 @@ def test_a_folder_joins_a_subset_of_another_collection(photos: Photos, town: Pat
     photos.add("a", shape("cat"), shape("bicycle"))
     photos.add("b", shape("person"))
     ours = photos.config["source"] | {"name": "mine", "task": "detect"}
-    theirs = {"name": "town", "root": str(town), "names": str(town / "coco.yaml"),
-              "splits": {"train": "train2017", "val": "val2017"}}
+    theirs = {
+        "name": "town",
+        "root": str(town),
+        "names": str(town / "coco.yaml"),
+        "splits": {"train": "train2017", "val": "val2017"},
+    }
     photos.config |= {"source": [theirs, ours], "classes": ["cat", "bicycle"]}
     told = photos.build()
     made = contents(photos.target)
-    assert made["labels/train/mine/a.txt"] == (b"0 0.300000 0.400000 0.400000 0.400000\n"
-                                               b"1 0.300000 0.400000 0.400000 0.400000\n")
+    assert made["labels/train/mine/a.txt"] == (
+        b"0 0.300000 0.400000 0.400000 0.400000\n1 0.300000 0.400000 0.400000 0.400000\n"
+    )
     assert made["labels/train/town/a.txt"] == b"1 0.25 0.25 0.1 0.1\n"
     assert made["images/train/mine/a.jpg"] == jpeg(100, 50)
     assert "labels/train/mine/b.txt" not in made
     assert told["subset"]["train"]["objects"]["cat"] == 1
     assert [w for w in told["warnings"] if "cat" in w] == [
         "source town has no class for 'cat': such objects in its images are not labelled, and a trainer takes them for "
-        "background"]
+        "background"
+    ]
     assert not [w for w in told["warnings"] if "mine" in w]
     photos.config["split"] = {"train": 0.5, "val": 0.5, "stratify": True}
     photos.build()

@@ -44,12 +44,21 @@ def _box(row: dict[str, Any]) -> list[float]:
 # Shapes
 
 
-@pytest.mark.parametrize("kind", [
-    "rotation", "quadrilateral", "Polygon", "oriented_rectangle", " POLYGON ", "Rotation",
-])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "rotation",
+        "quadrilateral",
+        "Polygon",
+        "oriented_rectangle",
+        " POLYGON ",
+        "Rotation",
+    ],
+)
 def test_four_corners_are_four_corners_in_every_dialect(kind: str) -> None:
     assert json.loads(only(file(shape(points=SQUARE, kind=kind)))["raw"])["segmentation"] == [
-        [n for point in SQUARE for n in point]]
+        [n for point in SQUARE for n in point]
+    ]
 
 
 @pytest.mark.parametrize(("kind", "points"), [("Rectangle", [[50, 40], [10, 10]]), ("CIRCLE", [[30, 25], [30, 35]])])
@@ -65,8 +74,11 @@ def test_the_second_corner_of_a_mask_may_be_one_too_far(beyond: int) -> None:
 
 
 def test_a_patch_of_a_huge_image_takes_no_memory_of_its_size() -> None:
-    made = only(file(shape(points=[[3, 4], [5, 5]], kind="mask", mask=png(np.ones((2, 3)))), imageWidth=32768,
-                     imageHeight=32768))
+    made = only(
+        file(
+            shape(points=[[3, 4], [5, 5]], kind="mask", mask=png(np.ones((2, 3)))), imageWidth=32768, imageHeight=32768
+        )
+    )
     assert json.loads(made["raw"])["area"] == 6
 
 
@@ -86,7 +98,9 @@ def test_blanks_make_no_other_label(label: str) -> None:
 
 def test_composed_letters_make_no_other_label() -> None:
     assert {r["label"] for r in rows(file(shape("Mu\u0308ll"), shape("M\u00fcll"), shape("M\u00fcll  Eimer")))} == {
-        "M\u00fcll", "M\u00fcll Eimer"}
+        "M\u00fcll",
+        "M\u00fcll Eimer",
+    }
 
 
 def _old(*labels: str, version: str | None = "3.16.7") -> bytes:
@@ -97,34 +111,53 @@ def _old(*labels: str, version: str | None = "3.16.7") -> bytes:
 def test_instances_of_old_files_are_of_one_class() -> None:
     found = rows(_old("person-1", "person-2", "person-1", "x-ray", "covid-19-2", "-3"))
     assert [(r["label"], r["loss"]) for r in found] == [
-        ("person", "instance"), ("person", "instance"), ("x-ray", None), ("covid-19", "instance"), ("-3", None)]
+        ("person", "instance"),
+        ("person", "instance"),
+        ("x-ray", None),
+        ("covid-19", "instance"),
+        ("-3", None),
+    ]
     assert rows(_old("person-1", version=None))[0]["label"] == "person"
     kept = labelme.parse([_old("person-1")], Task.SEGMENT, None, {"instances": "keep"}).rows
     assert kept["label"].to_pylist() == ["person-1"]
 
 
-@pytest.mark.parametrize("content", [
-    _old("person-1", version="4.0.0"), _old("person-1", version="5.4.1"), file(shape("person-1"), version="2.4.0"),
-], ids=["4.0", "5.4", "X-AnyLabeling 2.4"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        _old("person-1", version="4.0.0"),
+        _old("person-1", version="5.4.1"),
+        file(shape("person-1"), version="2.4.0"),
+    ],
+    ids=["4.0", "5.4", "X-AnyLabeling 2.4"],
+)
 def test_a_number_at_the_end_of_a_newer_label_is_part_of_it(content: bytes) -> None:
     assert only(content)["label"] == "person-1"
 
 
 def test_labels_of_points_alone_are_no_classes(photos: Photos) -> None:
-    photos.add("a", shape("person"), shape("nose", points=[[1, 1]], kind="point"),
-               shape("limb", points=[[1, 1], [5, 5]], kind="line"),
-               shape("gone", points=[[200, 200], [300, 200], [300, 300]]))
+    photos.add(
+        "a",
+        shape("person"),
+        shape("nose", points=[[1, 1]], kind="point"),
+        shape("limb", points=[[1, 1], [5, 5]], kind="line"),
+        shape("gone", points=[[200, 200], [300, 200], [300, 300]]),
+    )
     told = photos.command("build", "--quiet")
     assert told.out == ""
-    assert "labels of lines, points or objects outside of their image alone are no classes: 'gone' (1), 'limb' (1), " \
-           "'nose' (1)" in told.err
+    assert (
+        "labels of lines, points or objects outside of their image alone are no classes: 'gone' (1), 'limb' (1), "
+        "'nose' (1)" in told.err
+    )
     assert yaml.safe_load((photos.target / "data.yaml").read_text())["names"] == {0: "person"}
 
 
 def test_labels_that_differ_in_case_are_told(photos: Photos) -> None:
     photos.add("a", shape("Cat"), shape("cat"), shape("dog"))
-    assert "classes 'Cat' and 'cat' differ in case alone; make one of them with `classes: [{name: cat, from: [Cat, " \
-           "cat]}]`" in photos.command("build").err
+    assert (
+        "classes 'Cat' and 'cat' differ in case alone; make one of them with `classes: [{name: cat, from: [Cat, "
+        "cat]}]`" in photos.command("build").err
+    )
 
 
 # Numbers
@@ -158,16 +191,19 @@ def test_numbers_that_are_asked_for_move_and_are_told(photos: Photos) -> None:
 # Sizes
 
 
-@pytest.mark.parametrize(("said", "picture", "points", "placed", "note"), [
-    ((100, 50), None, SQUARE, SQUARE, None),
-    ((100, 50), Picture(100, 50), SQUARE, SQUARE, None),
-    ((200, 100), Picture(100, 50), [[20, 40]], [[10, 20]], "resized"),
-    ((100, 67), Picture(640, 427), [[50, 67]], [[320, 427]], "resized"),
-    ((50, 100), Picture(50, 100, 6), [[0, 0]], [[100, 0]], "turned"),  # drawn on the stored image
-    ((100, 50), Picture(50, 100, 6), [[0, 0]], [[0, 0]], None),  # drawn on the shown one
-    ((100, 200), Picture(50, 100, 6), [[0, 0]], [[100, 0]], "resized"),
-    ((50, 100), Picture(100, 50), [[90, 40]], [[90, 40]], "exchanged"),
-])
+@pytest.mark.parametrize(
+    ("said", "picture", "points", "placed", "note"),
+    [
+        ((100, 50), None, SQUARE, SQUARE, None),
+        ((100, 50), Picture(100, 50), SQUARE, SQUARE, None),
+        ((200, 100), Picture(100, 50), [[20, 40]], [[10, 20]], "resized"),
+        ((100, 67), Picture(640, 427), [[50, 67]], [[320, 427]], "resized"),
+        ((50, 100), Picture(50, 100, 6), [[0, 0]], [[100, 0]], "turned"),  # drawn on the stored image
+        ((100, 50), Picture(50, 100, 6), [[0, 0]], [[0, 0]], None),  # drawn on the shown one
+        ((100, 200), Picture(50, 100, 6), [[0, 0]], [[100, 0]], "resized"),
+        ((50, 100), Picture(100, 50), [[90, 40]], [[90, 40]], "exchanged"),
+    ],
+)
 def test_what_became_of_an_image_is_put_right_where_it_is_certain(
     said: tuple[int, int], picture: Picture | None, points: Any, placed: Any, note: str | None
 ) -> None:
@@ -178,11 +214,14 @@ def test_what_became_of_an_image_is_put_right_where_it_is_certain(
         assert (frame.width, frame.height) == (picture.width, picture.height)
 
 
-@pytest.mark.parametrize(("said", "picture", "points"), [
-    ((50, 100), Picture(100, 50), [[40, 90]]),  # turned by hand: one way or the other
-    ((50, 100), Picture(100, 50), [[20, 20]]),
-    ((80, 50), Picture(100, 50), [[20, 20]]),  # cropped
-])
+@pytest.mark.parametrize(
+    ("said", "picture", "points"),
+    [
+        ((50, 100), Picture(100, 50), [[40, 90]]),  # turned by hand: one way or the other
+        ((50, 100), Picture(100, 50), [[20, 20]]),
+        ((80, 50), Picture(100, 50), [[20, 20]]),  # cropped
+    ],
+)
 def test_what_nobody_can_know_is_refused(said: tuple[int, int], picture: Picture, points: Any) -> None:
     with pytest.raises(Bad, match=f"has {said[0]} x {said[1]} pixels, but it has 100 x 50"):
         frame_of(said, picture, [{"points": points}])
@@ -267,10 +306,18 @@ def test_an_embedded_image_of_labels_elsewhere_is_told(photos: Photos) -> None:
     assert "the one in it is taken where labels and images are one folder" in photos.command("build", code=1).err
 
 
-@pytest.mark.parametrize(("text", "held"), [
-    (b'"AAEC"', b"\0\1\2"), (b'"AA\\/C"', b"\0\x0f\xc2"), (b'"AA\\nEC"', b"\0\1\2"), (b"null", None), (b'""', None),
-    (b'"\xff\xff\xff\xff"', None), (b'"AAE"', None),
-])
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        (b'"AAEC"', b"\0\1\2"),
+        (b'"AA\\/C"', b"\0\x0f\xc2"),
+        (b'"AA\\nEC"', b"\0\1\2"),
+        (b"null", None),
+        (b'""', None),
+        (b'"\xff\xff\xff\xff"', None),
+        (b'"AAE"', None),
+    ],
+)
 def test_base64_as_json_has_it(text: bytes, held: bytes | None) -> None:
     assert unpacked(text) == held
 
@@ -297,10 +344,18 @@ def test_two_names_of_one_look_keep_their_own(photos: Photos) -> None:
     assert len([p for p in contents(photos.target) if p.startswith("labels/")]) == 2
 
 
-@pytest.mark.parametrize("said", [
-    "../images/b%20c.jpg", "file:///C:/x/images/b%20c.jpg", "/home/me/project/images/b c.jpg", "D:\\p\\images\\b c.jpg",
-    "images/b c.jpg", "b c.jpg", "\\\\nas\\share\\images\\b c.jpg",
-])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "../images/b%20c.jpg",
+        "file:///C:/x/images/b%20c.jpg",
+        "/home/me/project/images/b c.jpg",
+        "D:\\p\\images\\b c.jpg",
+        "images/b c.jpg",
+        "b c.jpg",
+        "\\\\nas\\share\\images\\b c.jpg",
+    ],
+)
 def test_the_image_is_found_by_the_end_of_what_the_file_says(photos: Photos, said: str) -> None:
     photos.add("labels/a", shape(), image=None, imagePath=said)
     where = "labels" if "images" not in said else "images"
@@ -319,7 +374,9 @@ def test_what_annotators_threw_away_is_left_out_and_told(photos: Photos) -> None
     assert "4 files in folders called _delete_ left out" in told.err
     assert "1 file in folders called x-anylabeling-exif-backup left out" in told.err
     assert sorted(p for p in contents(photos.target) if p.startswith("images/")) == [
-        "images/train/a.jpg", "images/train/my_delete_/d.jpg"]
+        "images/train/a.jpg",
+        "images/train/my_delete_/d.jpg",
+    ]
 
 
 # Names files and messages
@@ -334,7 +391,7 @@ def test_a_list_of_other_names_is_refused(photos: Photos) -> None:
 
 def test_letters_are_shown_as_letters(photos: Photos) -> None:
     photos.add("a", shape("船", kind="cuboid"))
-    assert 'shape 1 ("船"): shape_type \'cuboid\'' in photos.command("build", code=1).err
+    assert "shape 1 (\"船\"): shape_type 'cuboid'" in photos.command("build", code=1).err
 
 
 def test_the_marks_of_a_merge_are_told_with_their_line(photos: Photos) -> None:

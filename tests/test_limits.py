@@ -36,8 +36,12 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (64, 48)) -> bytes:
 
 def config(root: Path, **keys: Any) -> Path:
     names = write_file(root / "n.yaml", "names: [cat]\n")
-    data = {"source": {"names": str(names), "root": str(root / "src"), "splits": {"train": "train"}},
-            "target": {"root": str(root / "out")}, "workdir": str(root / "work"), **keys}
+    data = {
+        "source": {"names": str(names), "root": str(root / "src"), "splits": {"train": "train"}},
+        "target": {"root": str(root / "out")},
+        "workdir": str(root / "work"),
+        **keys,
+    }
     return write_file(root / "c.yaml", yaml.safe_dump(data))
 
 
@@ -71,15 +75,25 @@ def test_memory_of_large_label_files(tmp_path: Path, archived: bool) -> None:
         if not archived:
             write_file(tmp_path / f"src/labels/train/{i}.txt", ROW.encode() + b" " * size)
     labels = f"zip://t::{tmp_path}/l.zip" if archived else str(tmp_path / "src/labels/train")
-    path = config(tmp_path, source={
-        "names": str(write_file(tmp_path / "n.yaml", "names: [cat]\n")),
-        "splits": {"train": {"labels": labels, "images": str(tmp_path / "src/images/train")}}})
-    code = ("import resource, sys\nfrom pipeline.cli import run_cli\nfound = run_cli(sys.argv[1:])\n"
-            "print(found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)\n")
+    path = config(
+        tmp_path,
+        source={
+            "names": str(write_file(tmp_path / "n.yaml", "names: [cat]\n")),
+            "splits": {"train": {"labels": labels, "images": str(tmp_path / "src/images/train")}},
+        },
+    )
+    code = (
+        "import resource, sys\nfrom pipeline.cli import run_cli\nfound = run_cli(sys.argv[1:])\n"
+        "print(found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)\n"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", code, "build", str(path), "--quiet", "--scheduler", "sync"], text=True,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, check=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30)))
+        [sys.executable, "-c", code, "build", str(path), "--quiet", "--scheduler", "sync"],
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30)),
+    )
     found, megabytes = map(int, done.stdout.split())
     assert found == 0, done.stderr
     assert megabytes < 800
@@ -107,7 +121,9 @@ def test_pipes_are_not_read(tmp_path: Path) -> None:
     assert f"{ODD['not_a_file']}" in bounded("build", path, "--set", "on_error=fail").err
     assert told.code == 1, told.err
     assert {p for p in contents(tmp_path / "out") if p.startswith("images/")} == {
-        "images/train/a.png", "images/train/b.png"}
+        "images/train/a.png",
+        "images/train/b.png",
+    }
     victim = tmp_path / "out/labels/train/a.txt"
     victim.unlink()
     os.mkfifo(victim)
@@ -115,11 +131,28 @@ def test_pipes_are_not_read(tmp_path: Path) -> None:
 
 
 def test_an_image_that_a_label_file_names_is_a_pipe(tmp_path: Path) -> None:
-    write_file(tmp_path / "src/a.json", json.dumps({
-        "version": "2.0", "shapes": [{"label": "cat", "points": [[1, 1], [9, 1], [9, 9]]}], "imagePath": "pipe.png"}))
+    write_file(
+        tmp_path / "src/a.json",
+        json.dumps(
+            {
+                "version": "2.0",
+                "shapes": [{"label": "cat", "points": [[1, 1], [9, 1], [9, 9]]}],
+                "imagePath": "pipe.png",
+            }
+        ),
+    )
     os.mkfifo(tmp_path / "src/pipe.png")
-    told = bounded("convert", tmp_path / "src", tmp_path / "out", "--from", "labelme", "--to", "yolo", "--workdir",
-                   tmp_path / "work")
+    told = bounded(
+        "convert",
+        tmp_path / "src",
+        tmp_path / "out",
+        "--from",
+        "labelme",
+        "--to",
+        "yolo",
+        "--workdir",
+        tmp_path / "work",
+    )
     assert told.code == 1
     assert "is a pipe or a device" in told.err or "is no file" in told.err
 
@@ -193,8 +226,18 @@ def test_files_of_systems_are_nobodys(tmp_path: Path, run: Run, archived: bool, 
     double = b"\0\5\x16\7\0\2\0\0Mac OS X"
     for path in list(files):
         folder, _, name = path.rpartition("/")
-        files |= {f"{folder}/{of}{name}": double for of in (
-            "._", "__MACOSX/", "__MACOSX/._", "sub/__MACOSX/", ".AppleDouble/", "@eaDir/", "@eaDir/x.png/THUMB_")}
+        files |= {
+            f"{folder}/{of}{name}": double
+            for of in (
+                "._",
+                "__MACOSX/",
+                "__MACOSX/._",
+                "sub/__MACOSX/",
+                ".AppleDouble/",
+                "@eaDir/",
+                "@eaDir/x.png/THUMB_",
+            )
+        }
     if archived:
         with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
             for path, data in files.items():
@@ -209,7 +252,11 @@ def test_files_of_systems_are_nobodys(tmp_path: Path, run: Run, archived: bool, 
     configured = config(tmp_path, source=source, select={"backgrounds": "unlabelled", "check_images": level})
     told = run("build", configured, "--json").json
     assert {p for p in contents(tmp_path / "out") if "/" in p} == {
-        "labels/train/a.txt", "labels/train/b.txt", "images/train/a.png", "images/train/b.png"}
+        "labels/train/a.txt",
+        "labels/train/b.txt",
+        "images/train/a.png",
+        "images/train/b.png",
+    }
     assert told["images"]["source"] == 2
 
 

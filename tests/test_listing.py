@@ -32,8 +32,12 @@ print(len(forks), found.count, found.digest().hex(), [path for path, _ in found.
 
 
 def told(folder: Path, share: int, ended: str = "well", thread: str = "") -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder), str(share), ended, thread],
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(folder), str(share), ended, thread],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     forks, rest = done.stdout.split(" ", 1)
     return int(forks), rest
 

@@ -84,8 +84,9 @@ def test_a_lease_outlives_its_beats_and_no_holder(tmp_path: Path, monkeypatch: p
         held()
         with pytest.raises(LockError, match="in use"), place.lock("lock", "the target"):
             pass
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True,
-                          check=True)
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
     told = json.loads(before) | {"process": int(dead.stdout), "started": "1"}
     write_file(tmp_path / "lock.lease", json.dumps(told))
     with place.lock("lock", "the target") as held:  # its holder was on this machine, and is gone
@@ -131,6 +132,7 @@ def test_a_lock_that_was_taken_is_noticed_at_once(
     monkeypatch.setattr(lease, "SETTLE_S", 0.05)
     request.addfinalizer(STOP.clear)
     first, second = storage.locate(where), storage.locate(where)
+
     def both() -> None:
         with first.lock("lock", "the target") as held:
             held()
@@ -143,9 +145,7 @@ def test_a_lock_that_was_taken_is_noticed_at_once(
         both()
 
 
-def test_the_manifest_is_not_written_when_the_lock_is_lost(
-    own_subset: Subset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_manifest_is_not_written_when_the_lock_is_lost(own_subset: Subset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another run takes the target while this one waits for the disk, which is the last before the manifest."""
     monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSYS, "none")))
     own_subset.build()
@@ -196,8 +196,9 @@ def test_eight_builds_of_different_targets_in_one_workdir(own_subset: Subset, tm
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
 
     def begin(config: Path) -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, "-m", "pipeline", "build", str(config), "-q"], env=env, text=True,
-                                stderr=subprocess.PIPE)
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "build", str(config), "-q"], env=env, text=True, stderr=subprocess.PIPE
+        )
 
     todo, rounds = configs, 0
     while todo:
@@ -212,23 +213,33 @@ def test_eight_builds_of_different_targets_in_one_workdir(own_subset: Subset, tm
 
 # What killed runs leave
 
+
 def test_what_killed_runs_had_under_way_is_cleared(own_subset: Subset) -> None:
     own_subset.build("--set", "on_error=skip")
     own_subset.build("--set", "classes=[bus]")
     (index,) = (p for p in (own_subset.workdir / "index").iterdir() if p.is_dir())
     (plan,) = (p for p in (own_subset.workdir / "plans").iterdir() if p.is_dir() and "." not in p.name)
     ours = [
-        index / "files/part-00000.parquet.123-456.tmp", index / ".coco-diy-12-index.json.tmp",
-        plan / "part-00000.parquet.1-2.tmp", plan.with_name(f"{plan.name}.touched") / ".coco-diy-1-2.tmp",
+        index / "files/part-00000.parquet.123-456.tmp",
+        index / ".coco-diy-12-index.json.tmp",
+        plan / "part-00000.parquet.1-2.tmp",
+        plan.with_name(f"{plan.name}.touched") / ".coco-diy-1-2.tmp",
         own_subset.target / ".coco-diy/.coco-diy-9-manifest.json.tmp",
         own_subset.target / ".coco-diy/runs/.coco-diy-9-8.tmp",
         own_subset.target / ".coco-diy/manifest/0123456789abcdef0123456789abcdef.parquet",
         own_subset.target / ".coco-diy/intent/0123456789abcdef0123456789abcdef/part-00000.parquet",
-        own_subset.target / ".coco-diy/tmp/.coco-diy-1-2.tmp", own_subset.target / ".coco-diy/new/labels/train/x.txt",
+        own_subset.target / ".coco-diy/tmp/.coco-diy-1-2.tmp",
+        own_subset.target / ".coco-diy/new/labels/train/x.txt",
     ]
     old, young = (own_subset.workdir / "plans" / f"{name}.images.1-2.tmp" for name in ("old", "young"))
-    foreign = [index / "notes.tmp", own_subset.workdir / "my.tmp", own_subset.target / "a.1-2.tmp",
-               own_subset.workdir / "plans/.coco-diy-notes", plan / "x.12.tmp", young]
+    foreign = [
+        index / "notes.tmp",
+        own_subset.workdir / "my.tmp",
+        own_subset.target / "a.1-2.tmp",
+        own_subset.workdir / "plans/.coco-diy-notes",
+        plan / "x.12.tmp",
+        young,
+    ]
     for path in (*ours, old, *foreign):
         write_file(path, "x")
     os.utime(old, (0, 0))
@@ -238,6 +249,7 @@ def test_what_killed_runs_had_under_way_is_cleared(own_subset: Subset) -> None:
 
 
 # Links in the source
+
 
 def test_links_out_of_the_source_are_counted(tmp_path: Path, own_subset: Subset) -> None:
     source, away = own_subset.source, tmp_path / "away"

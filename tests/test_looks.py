@@ -54,13 +54,17 @@ def test_every_cut(kind: str) -> None:
             assert integrity.by_decoding(part).reason in ("image_cut_short", "image_unreadable"), cut
 
 
-@pytest.mark.parametrize(("data", "reason", "clause"), [
-    (b"", "image_empty", "0 bytes"),
-    (b"\0" * 5000, "image_unreadable", "is no image"),
-    (b"<html>404 Not Found</html>", "image_unreadable", "is no image"),
-    (draw("PNG", (9, 64)), "image_too_small", "9 x 64 pixels"),
-    (draw("JPEG", (64, 9)), "image_too_small", "64 x 9 pixels"),
-], ids=["empty", "zeros", "page", "narrow", "low"])
+@pytest.mark.parametrize(
+    ("data", "reason", "clause"),
+    [
+        (b"", "image_empty", "0 bytes"),
+        (b"\0" * 5000, "image_unreadable", "is no image"),
+        (b"<html>404 Not Found</html>", "image_unreadable", "is no image"),
+        (draw("PNG", (9, 64)), "image_too_small", "9 x 64 pixels"),
+        (draw("JPEG", (64, 9)), "image_too_small", "64 x 9 pixels"),
+    ],
+    ids=["empty", "zeros", "page", "narrow", "low"],
+)
 def test_what_is_no_image(data: bytes, reason: str, clause: str) -> None:
     for look in (by_header(data), integrity.by_decoding(data)):
         assert look is not None
@@ -105,8 +109,11 @@ def test_too_many_pixels_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
 def album(tmp_path: Path, make_subset: MakeSubset) -> Subset:
     """Real images, all in order, and none too young to be trusted."""
     stems = [f"{i:02d}" for i in range(9)]
-    source = make_tree(tmp_path / "album", {"train2017": dict.fromkeys(stems, BOX), "val2017": {"v": BOX}},
-                       {"train2017": (), "val2017": ()})
+    source = make_tree(
+        tmp_path / "album",
+        {"train2017": dict.fromkeys(stems, BOX), "val2017": {"v": BOX}},
+        {"train2017": (), "val2017": ()},
+    )
     for stem in stems:
         write_file(source / f"images/train2017/{stem}.jpg", draw())
     write_file(source / "images/val2017/v.png", draw("PNG"))
@@ -161,6 +168,7 @@ def test_an_image_is_looked_at_once(album: Subset, monkeypatch: pytest.MonkeyPat
         def noting(self: storage.LocalFolder, paths: list[str], *rest: int) -> object:
             seen.extend(paths)
             return original(self, paths, *rest)
+
         return noting
 
     monkeypatch.setattr(storage.LocalFolder, "peek_many", note(peek))

@@ -30,8 +30,17 @@ def spoil(source: Path) -> Counter[str]:
     (labels / "folder.txt").mkdir()
     (images / "sub/e.jpeg").unlink()
     write_file(images / "a.webp", "another")
-    return Counter(tokens=1, not_finite=1, mixed=1, unknown_class=2, not_a_number=1, dangling=1, not_a_file=1,
-                   no_image=1, many_images=1)
+    return Counter(
+        tokens=1,
+        not_finite=1,
+        mixed=1,
+        unknown_class=2,
+        not_a_number=1,
+        dangling=1,
+        not_a_file=1,
+        no_image=1,
+        many_images=1,
+    )
 
 
 def balanced(counts: dict[str, int]) -> dict[str, int]:
@@ -55,10 +64,24 @@ def test_all_that_is_left_out_is_listed(own_subset: Subset) -> None:
     assert (first["path"], first["line"]) == (f"{own_subset.source}/labels/train2017/c.txt", 2)
     assert "class 99 is not in" in first["detail"]
     # Every row of the source: 3 + 3 + 3 + 1, and those of the files that were not spoilt.
-    assert balanced(told["rows"]) == {"source": 20, "kept": 5, "other_classes": 6, "without_image": 1,
-                                      "unknown_class": 2, "bad": 3, "lost": 3}
-    assert balanced(told["images"]) == {"source": 12, "kept": 4, "other_classes": 3, "background": 2, "corrupt": 1,
-                                        "mixed": 1, "no_image": 1}
+    assert balanced(told["rows"]) == {
+        "source": 20,
+        "kept": 5,
+        "other_classes": 6,
+        "without_image": 1,
+        "unknown_class": 2,
+        "bad": 3,
+        "lost": 3,
+    }
+    assert balanced(told["images"]) == {
+        "source": 12,
+        "kept": 4,
+        "other_classes": 3,
+        "background": 2,
+        "corrupt": 1,
+        "mixed": 1,
+        "no_image": 1,
+    }
     # A run with nothing to do says the same, whatever was planned for this target meanwhile.
     own_subset.plan(*SKIP, "--set", "classes=[person]", code=3)
     again = own_subset.build(*SKIP, code=3)
@@ -76,8 +99,17 @@ def test_what_was_mended_is_not_listed_any_more(own_subset: Subset) -> None:
     assert not Path(left["table"]).exists()
 
 
-@pytest.mark.parametrize("overrides", [(), ("select.backgrounds=all",), ("target.images=none",),
-                                       ("select.duplicates=drop", "index.buckets=5"), ("classes=null",)], ids=str)
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("select.backgrounds=all",),
+        ("target.images=none",),
+        ("select.duplicates=drop", "index.buckets=5"),
+        ("classes=null",),
+    ],
+    ids=str,
+)
 def test_a_spoilt_source_adds_up(own_subset: Subset, overrides: tuple[str, ...]) -> None:
     spoil(own_subset.source)
     told = own_subset.build(*SKIP, *(w for o in overrides for w in ("--set", o)), code=3)

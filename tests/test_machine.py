@@ -38,8 +38,9 @@ def process(subset: Subset, *words: str, before: Callable[[], None] | None = Non
     """Start a build as a process of its own; `before` is called in it first."""
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
     command = [sys.executable, "-m", "pipeline", "build", str(subset.config), "--scheduler", "sync", *words]
-    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            preexec_fn=before)  # noqa: PLW1509 - a child without threads
+    return subprocess.Popen(
+        command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=before
+    )  # noqa: PLW1509 - a child without threads
 
 
 def fails(subset: Subset, *words: str, before: Callable[[], None] | None = None, code: int = 1) -> str:
@@ -104,8 +105,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
     place = tmp_path / "disk"
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         if os.environ.get("COCO_DIY_REQUIRE_SERVERS"):
             pytest.fail(f"no file system can be mounted here: {done.stderr}")
@@ -185,8 +187,11 @@ def test_files_beyond_a_limit(heavy: Subset) -> None:
     """`ulimit -f`: a file that cannot be written whole is not there at all, and is told."""
     with process(heavy, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LARGE, LARGE))) as running:
         out, err = running.communicate(timeout=100)
-    assert (running.returncode, err) == (1, "warning: the subset has no val images, and trainers need them; split val "
-                                            "of the source has no label file and no image\n")
+    assert (running.returncode, err) == (
+        1,
+        "warning: the subset has no val images, and trainers need them; split val "
+        "of the source has no label file and no image\n",
+    )
     assert "32 files failed; run the same command again to do just these." in out
     assert not list(heavy.target.rglob("*.jpg"))
     assert heavy.build()["plan"]["copy"]["image"]["files"] == 32
@@ -218,8 +223,12 @@ def test_no_permission_to_write(own_subset: Subset, where: str) -> None:
     swapped = ("--set", "classes=[car, bicycle]")
     if where != "target above":
         own_subset.build()
-    folder = {"target above": own_subset.target.parent, "target": own_subset.target / ".coco-diy",
-              "labels": own_subset.target / "labels/train", "workdir": own_subset.workdir / "plans"}[where]
+    folder = {
+        "target above": own_subset.target.parent,
+        "target": own_subset.target / ".coco-diy",
+        "labels": own_subset.target / "labels/train",
+        "workdir": own_subset.workdir / "plans",
+    }[where]
     own_subset.workdir.mkdir(exist_ok=True)
     with mode(folder, 0o555):
         told = fails(own_subset, *swapped, before=powerless)
@@ -261,6 +270,7 @@ def test_no_permission_to_read_an_image(own_subset: Subset) -> None:
 @pytest.mark.parametrize("limit", [64, 16, 9, 6])
 def test_few_open_files(many: Subset, make_subset: MakeSubset, limit: int) -> None:
     """64 are enough; with fewer it says so, or Python does not even start."""
+
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
@@ -402,8 +412,11 @@ def test_a_second_build_at_one_target(many: Subset) -> None:
         first.send_signal(signal.SIGCONT)
         first.communicate(timeout=100)
     assert first.returncode == 0
-    assert re.search(rf"the target {many.target} is in use by process {first.pid} on {re.escape(socket.gethostname())} "
-                     r"since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC; wait for it, or stop it", told[0])
+    assert re.search(
+        rf"the target {many.target} is in use by process {first.pid} on {re.escape(socket.gethostname())} "
+        r"since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC; wait for it, or stop it",
+        told[0],
+    )
     assert many.run("verify", str(many.target), "--deep").code == 0
 
 
@@ -440,8 +453,11 @@ class Onlooker:
             self.wrong += [f"{p} under {first}" for p, d in seen.items() if d not in self.by_order(first, p)]
         images = {p.relative_to(self.target / "images") for p in (self.target / "images").rglob("*.*")}
         for image in images:
-            if self.read(f"labels/{image.with_suffix('.txt')}") is None and (self.target / "images" / image).exists() \
-                    and self.read(f"labels/{image.with_suffix('.txt')}") is None:
+            if (
+                self.read(f"labels/{image.with_suffix('.txt')}") is None
+                and (self.target / "images" / image).exists()
+                and self.read(f"labels/{image.with_suffix('.txt')}") is None
+            ):
                 self.wrong.append(f"{image} without a label")
 
     def by_order(self, order: list[str], path: str) -> set[bytes]:
@@ -485,8 +501,13 @@ def test_the_manifest_comes_last(many: Subset) -> None:
     before = (many.target / ".coco-diy/manifest.json").read_bytes()
     manifest = many.target / ".coco-diy/manifest.json"
     state: dict[str, object] = {}
-    code, _ = paused(many, lambda: manifest.read_bytes() != before,
-                     lambda: state.update(snapshot(many.target)), "--set", "classes=[person, truck]")
+    code, _ = paused(
+        many,
+        lambda: manifest.read_bytes() != before,
+        lambda: state.update(snapshot(many.target)),
+        "--set",
+        "classes=[person, truck]",
+    )
     assert code == 0
     after = snapshot(many.target)
     changed = {p for p, facts in after.items() if state.get(p) != facts and not p.startswith(".coco-diy") and p != "."}

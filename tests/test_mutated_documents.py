@@ -76,8 +76,11 @@ def _labelme_documents() -> list[bytes]:
 
 
 def _yolo_documents() -> list[bytes]:
-    return [path.read_bytes() for task in ("detect", "segment", "pose")
-            for path in sorted((PROJECT / "tests/sample" / task / "labels").rglob("*.txt"))]
+    return [
+        path.read_bytes()
+        for task in ("detect", "segment", "pose")
+        for path in sorted((PROJECT / "tests/sample" / task / "labels").rglob("*.txt"))
+    ]
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -14,10 +14,34 @@ from tests.helpers import contents, make_tree, write_file
 ROW = "1 0.5 0.5 0.2 0.2\n"
 SKIP = ("--set", "on_error=skip")
 NAMES = (
-    " with  blanks ", "stra\N{LATIN SMALL LETTER SHARP S}e", "e\N{COMBINING ACUTE ACCENT}",
-    "\N{BICYCLE}\N{VARIATION SELECTOR-16}", "a#b", "50%25", "%", "two\nlines", "-rf", "..", "a..b", "..a", ".hidden",
-    "a.b.c", "a.txt", "a.jpg", "n" * 251, "\N{BICYCLE}" * 62, "a\tb", "'\"`", "a\\b", "*?[a]", "$HOME;&|", "s3:__x",
-    "a+b&c=d", "CASE", "case", "a\x01\x7f",
+    " with  blanks ",
+    "stra\N{LATIN SMALL LETTER SHARP S}e",
+    "e\N{COMBINING ACUTE ACCENT}",
+    "\N{BICYCLE}\N{VARIATION SELECTOR-16}",
+    "a#b",
+    "50%25",
+    "%",
+    "two\nlines",
+    "-rf",
+    "..",
+    "a..b",
+    "..a",
+    ".hidden",
+    "a.b.c",
+    "a.txt",
+    "a.jpg",
+    "n" * 251,
+    "\N{BICYCLE}" * 62,
+    "a\tb",
+    "'\"`",
+    "a\\b",
+    "*?[a]",
+    "$HOME;&|",
+    "s3:__x",
+    "a+b&c=d",
+    "CASE",
+    "case",
+    "a\x01\x7f",
 )
 
 

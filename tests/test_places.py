@@ -35,8 +35,22 @@ CEPH = pytest.param("ceph", marks=pytest.mark.ceph)
 KINDS = ("folder", "memory", "s3", "gs", "az", "sftp", CEPH)
 MAKERS = stores.MAKERS | {"ceph": ceph}
 #: Names that some store, or some client, takes for something else.
-NAMES = ["plain.txt", "two words.txt", "ü/ñ日本🚲.txt", "a#b.txt", "50%.txt", "50%25.txt", "a+b&c=d.txt",
-         "(x)[y]'z.txt", "q?.txt", "~t*.txt", "a:b;c,d@e$f!.txt", "deep/er/and/deeper.txt", "UPPER.JPG", ".hidden.txt"]
+NAMES = [
+    "plain.txt",
+    "two words.txt",
+    "ü/ñ日本🚲.txt",
+    "a#b.txt",
+    "50%.txt",
+    "50%25.txt",
+    "a+b&c=d.txt",
+    "(x)[y]'z.txt",
+    "q?.txt",
+    "~t*.txt",
+    "a:b;c,d@e$f!.txt",
+    "deep/er/and/deeper.txt",
+    "UPPER.JPG",
+    ".hidden.txt",
+]
 TXT = frozenset({".txt"})
 
 
@@ -163,8 +177,10 @@ def test_a_listing_tells_what_changed(place: Location) -> None:
     after = numbers(place)
     assert after["a.txt"] != before["a.txt"]
     assert {n: after[n] for n in names[1:]} == {n: before[n] for n in names[1:]}
-    changed = [a is not None and b is not None and a.mark != b.mark
-               for a, b in zip(had, place.fingerprints(names), strict=True)]
+    changed = [
+        a is not None and b is not None and a.mark != b.mark
+        for a, b in zip(had, place.fingerprints(names), strict=True)
+    ]
     assert changed == [True, False]
 
 
@@ -248,8 +264,10 @@ def test_a_lock_keeps_others_out(place: Location) -> None:
         holder = place.lock_holder(".coco-diy/lock")
         assert holder is not None
         assert f"process {os.getpid()} on " in holder
-        with pytest.raises(LockError, match=f"the target is in use by process {os.getpid()}"), \
-                place.lock(".coco-diy/lock", "the target"):
+        with (
+            pytest.raises(LockError, match=f"the target is in use by process {os.getpid()}"),
+            place.lock(".coco-diy/lock", "the target"),
+        ):
             raise AssertionError
     assert place.lock_holder(".coco-diy/lock") is None
     with place.lock(".coco-diy/lock", "the target"):
@@ -298,8 +316,14 @@ def test_content_types(place: Location, root: str, tmp_path: Path, monkeypatch: 
     from pipeline.storage.stores.object_store import ObjectClient
 
     monkeypatch.setattr(ObjectClient, "LARGE", 1000)
-    wanted = {"a.txt": "text/plain; charset=utf-8", "b.JPG": "image/jpeg", "data.yaml": "application/yaml",
-              "big.png": "image/png", "c.parquet": "application/vnd.apache.parquet", "d.zip": "application/zip"}
+    wanted = {
+        "a.txt": "text/plain; charset=utf-8",
+        "b.JPG": "image/jpeg",
+        "data.yaml": "application/yaml",
+        "big.png": "image/png",
+        "c.parquet": "application/vnd.apache.parquet",
+        "d.zip": "application/zip",
+    }
     for name in wanted:
         write_file(tmp_path / name, b"x" * (2000 if name == "big.png" else 10))
     names = list(wanted)
@@ -349,7 +373,10 @@ def test_a_subset_on_a_store(root: str, kind: str, town: Path, make_subset: Make
     far.write_many(["labels/train/b.txt", "labels/train/foreign.txt", "labels/train.cache"], [b"9 0 0 0 0\n"] * 3)
     found = subset.command("verify", "--json", "--deep", code=1).json
     assert {d["path"]: d["reason"] for d in found["listed"]} == {
-        "labels/train/a.txt": "missing", "labels/train/b.txt": "size", "labels/train/foreign.txt": "foreign"}
+        "labels/train/a.txt": "missing",
+        "labels/train/b.txt": "size",
+        "labels/train/foreign.txt": "foreign",
+    }
     subset.command("verify", "--repair", code=1)
     far.delete_many(["labels/train/foreign.txt"])
     assert subset.command("verify", "--json", "--deep").json["differences"] == {}
@@ -376,8 +403,11 @@ def test_a_source_on_a_store(root: str, kind: str, town: Path, make_subset: Make
         names = sorted(origin.names())
         store.copy_many([f"{folder}/{n}" for n in names], origin, names, [None] * len(names), "copy")
     before = marks(store)
-    source: dict[str, Any] = {"names": str(town / "coco.yaml"), "root": root,
-                              "splits": {"train": "train2017", "val": "val2017"}}
+    source: dict[str, Any] = {
+        "names": str(town / "coco.yaml"),
+        "root": root,
+        "splits": {"train": "train2017", "val": "val2017"},
+    }
     far = f"{root}-subset"
     subset = make_subset(town, "far", source=source, target={"root": far})
     time.sleep(2.1 if kind in ("memory", "sftp") else 0)  # where only times tell, young files count as changed

@@ -62,8 +62,11 @@ def build(tmp_path: Path, run: Run) -> Build:
     """Build a source as COCO JSON, without images; the files by name, as pycocotools has them."""
 
     def built(source: Source) -> dict[str, Any]:
-        data = {"source": source, "target": {"root": str(tmp_path / "out"), "format": "coco", "images": "none"},
-                "workdir": str(tmp_path / "work")}
+        data = {
+            "source": source,
+            "target": {"root": str(tmp_path / "out"), "format": "coco", "images": "none"},
+            "workdir": str(tmp_path / "work"),
+        }
         run("build", write_file(tmp_path / "c.yaml", yaml.safe_dump(data)))
         return {p.stem: load(p) for p in (tmp_path / "out/annotations").iterdir()}
 
@@ -71,8 +74,12 @@ def build(tmp_path: Path, run: Run) -> Build:
 
 
 def _sample(task: str, names: str) -> Source:
-    return {"task": task, "root": str(SAMPLE / task), "names": str(PROJECT / names),
-            "splits": {"train": "train2017", "val": "val2017"}}
+    return {
+        "task": task,
+        "root": str(SAMPLE / task),
+        "names": str(PROJECT / names),
+        "splits": {"train": "train2017", "val": "val2017"},
+    }
 
 
 SOURCES: dict[str, Source] = {
@@ -107,15 +114,25 @@ def test_areas_boxes_and_scores(name: str, build: Build) -> None:
 @pytest.mark.parametrize(("task", "kind"), [("detect", "instances"), ("pose", "person_keypoints")])
 def test_real_annotations(task: str, kind: str, shared: Path, build: Build) -> None:
     folder = shared / "data/coco/annotations"
-    files = build({"format": "coco", "task": task, "root": str(folder), "splits": {
-        s: {"annotations": f"{kind}_{s}2017.json", "captions": f"captions_{s}2017.json"} for s in ("train", "val")}})
+    files = build(
+        {
+            "format": "coco",
+            "task": task,
+            "root": str(folder),
+            "splits": {
+                s: {"annotations": f"{kind}_{s}2017.json", "captions": f"captions_{s}2017.json"}
+                for s in ("train", "val")
+            },
+        }
+    )
     assert set(files) == {f"{k}_{s}" for k in (kind, "captions") for s in ("train", "val")}
     for split in ("train", "val"):
         coco, before = files[f"{kind}_{split}"], load(folder / f"{kind}_{split}2017.json")
         names = {c["id"]: c["name"] for c in before.dataset["categories"]}
         assert [c["name"] for c in coco.dataset["categories"]] == list(names.values())
         assert {i: a | {"category_id": names[a["category_id"]]} for i, a in before.anns.items()} == {
-            i: a | {"category_id": coco.cats[a["category_id"]]["name"]} for i, a in coco.anns.items()}
+            i: a | {"category_id": coco.cats[a["category_id"]]["name"]} for i, a in coco.anns.items()
+        }
         for object_ in coco.anns.values():
             assert (coco.annToMask(object_) == before.annToMask(before.anns[object_["id"]])).all()
         assert precision(coco, "bbox") == 1
@@ -139,8 +156,11 @@ def _pairs(ours: Any, theirs: Any) -> list[tuple[Any, Any, npt.NDArray[np.bool_]
             if not isinstance(their["segmentation"][0], list):
                 their["segmentation"] = [their["segmentation"]]  # one polygon without the list around it
             mask = theirs.annToMask(their).astype(bool)
-            masks = [(o, ours.annToMask(o).astype(bool)) for o in left
-                     if ours.cats[o["category_id"]]["name"] == theirs.cats[their["category_id"]]["name"]]
+            masks = [
+                (o, ours.annToMask(o).astype(bool))
+                for o in left
+                if ours.cats[o["category_id"]]["name"] == theirs.cats[their["category_id"]]["name"]
+            ]
             own, covered = max(masks, key=lambda pair: float((pair[1] & mask).sum() / (pair[1] | mask).sum()))
             left.remove(own)
             found.append((own, their, covered, mask))
@@ -150,8 +170,19 @@ def _pairs(ours: Any, theirs: Any) -> list[tuple[Any, Any, npt.NDArray[np.bool_]
 def test_the_tutorials_own_file(shared: Path, run: Run, tmp_path: Path) -> None:
     """Its author's box is that of the pixels, its area the polygon's; our box is the polygon's, our area the mask's."""
     labelme = shared / "data/labelme"
-    run("convert", labelme / "tony607", tmp_path / "out", "--from", "labelme", "--to", "coco", "--set",
-        "target.images=none", "--workdir", tmp_path / "work")
+    run(
+        "convert",
+        labelme / "tony607",
+        tmp_path / "out",
+        "--from",
+        "labelme",
+        "--to",
+        "coco",
+        "--set",
+        "target.images=none",
+        "--workdir",
+        tmp_path / "work",
+    )
     ours, theirs = load(tmp_path / "out/annotations/instances_train.json"), load(labelme / "tony607-trainval.json")
     assert [c["name"] for c in ours.dataset["categories"]] == [c["name"] for c in theirs.dataset["categories"]]
     pairs = _pairs(ours, theirs)
@@ -167,8 +198,21 @@ def test_the_tutorials_own_file(shared: Path, run: Run, tmp_path: Path) -> None:
 def test_labelmes_own_example(shared: Path, run: Run, tmp_path: Path) -> None:
     """labelme draws the edge too, so its areas are larger by less than the length of the edge."""
     example = shared / "data/labelme/wkentaro/instance_segmentation"
-    run("convert", example / "data_annotated", tmp_path / "out", "--from", "labelme", "--to", "coco", "--labels",
-        example / "labels.txt", "--set", "target.images=none", "--workdir", tmp_path / "work")
+    run(
+        "convert",
+        example / "data_annotated",
+        tmp_path / "out",
+        "--from",
+        "labelme",
+        "--to",
+        "coco",
+        "--labels",
+        example / "labels.txt",
+        "--set",
+        "target.images=none",
+        "--workdir",
+        tmp_path / "work",
+    )
     ours = load(tmp_path / "out/annotations/instances_train.json")
     theirs = load(example / "data_dataset_coco/annotations.json")
     names = [c["name"] for c in theirs.dataset["categories"]]
@@ -176,8 +220,10 @@ def test_labelmes_own_example(shared: Path, run: Run, tmp_path: Path) -> None:
     pairs = _pairs(ours, theirs)
     assert len(pairs) == 12
     for own, their, covered, mask in pairs:
-        edge = sum(float(np.hypot(*(p - np.roll(p, 1, axis=0)).T).sum())
-                   for p in (np.array(part).reshape(-1, 2) for part in own["segmentation"]))
+        edge = sum(
+            float(np.hypot(*(p - np.roll(p, 1, axis=0)).T).sum())
+            for p in (np.array(part).reshape(-1, 2) for part in own["segmentation"])
+        )
         assert 0 <= their["area"] - own["area"] <= edge
         assert (covered & mask).sum() >= 0.999 * (covered | mask).sum()
         assert boxes_apart(own["bbox"], their["bbox"]) <= 1

@@ -40,16 +40,37 @@ SIGNED = [
     f"tls://me:{SECRET}@scheduler:8786",
 ]
 PLAIN = [
-    "https://host/data/a.zip", "http://[::1]:8080/a%20b/c@2x.png", "http://host:80/a:b/c", "s3://bucket/what?.txt",
-    "s3://bucket/a #1.txt", "sftp://me@host/folder", "abfs://container@account.dfs.core.windows.net/x",
-    "zip://train 2017::/data/a.zip", "zip://a::https://host/a.zip", "/data/a=b?c=d.txt", "C:\\data", "memory://x",
-    "tcp://127.0.0.1:8786", "",
+    "https://host/data/a.zip",
+    "http://[::1]:8080/a%20b/c@2x.png",
+    "http://host:80/a:b/c",
+    "s3://bucket/what?.txt",
+    "s3://bucket/a #1.txt",
+    "sftp://me@host/folder",
+    "abfs://container@account.dfs.core.windows.net/x",
+    "zip://train 2017::/data/a.zip",
+    "zip://a::https://host/a.zip",
+    "/data/a=b?c=d.txt",
+    "C:\\data",
+    "memory://x",
+    "tcp://127.0.0.1:8786",
+    "",
 ]
 
 
 @pytest.mark.parametrize("url", SIGNED)
-@pytest.mark.parametrize("text", ["{}", "{}: is not there", "'{}' (see {}); try again", "[{}, x]", "a {}, or {}.",
-                                  "--set fetch.mirror={}", "--set {}={}", "{{\"url\": \"{}\"}}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "{}: is not there",
+        "'{}' (see {}); try again",
+        "[{}, x]",
+        "a {}, or {}.",
+        "--set fetch.mirror={}",
+        "--set {}={}",
+        '{{"url": "{}"}}',
+    ],
+)
 def test_what_signs_a_url_is_in_no_text(url: str, text: str) -> None:
     assert SECRET not in redact_url(url)
     assert SECRET not in redact(text.format(url, url))
@@ -71,10 +92,13 @@ def test_names_of_classes_that_are_urls_stay_apart_in_messages() -> None:
 _PART = st.text(string.ascii_letters + string.digits + "-_.~%!$&*+,;=", min_size=1, max_size=12)
 
 
-@given(scheme=st.sampled_from(["http", "https", "ftp", "s3", "gs", "az", "sftp", "smb", "webdav", "hdfs"]),
-       user=_PART, password=st.text(string.printable.translate({ord(c): None for c in string.whitespace + "/?#\0"}),
-                                    max_size=8), host=st.from_regex(r"[a-z]{1,8}(\.[a-z]{2,5})?(:[0-9]{1,5})?",
-                                                                    fullmatch=True), path=_PART)
+@given(
+    scheme=st.sampled_from(["http", "https", "ftp", "s3", "gs", "az", "sftp", "smb", "webdav", "hdfs"]),
+    user=_PART,
+    password=st.text(string.printable.translate({ord(c): None for c in string.whitespace + "/?#\0"}), max_size=8),
+    host=st.from_regex(r"[a-z]{1,8}(\.[a-z]{2,5})?(:[0-9]{1,5})?", fullmatch=True),
+    path=_PART,
+)
 @example(scheme="https", user="me", password="80", host="h", path="x")
 def test_no_password_passes(scheme: str, user: str, password: str, host: str, path: str) -> None:
     url = f"{scheme}://{user}:{SECRET}{password}@{host}/{path}"

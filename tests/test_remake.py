@@ -41,9 +41,13 @@ def boxes_tree(root: Path, seed: int) -> Path:
     rng = random.Random(seed)
     labels: dict[str, dict[str, bytes | str]] = {}
     for folder in SPLITS:
-        labels[folder] = {f"{rng.randrange(10**6):012d}": "".join(
-            f"{rng.randrange(len(NAMES))} {' '.join(f'{rng.uniform(0.01, 0.99):.6f}' for _ in range(4))}\n"
-            for _ in range(rng.randint(1, 6))) for _ in range(20)}
+        labels[folder] = {
+            f"{rng.randrange(10**6):012d}": "".join(
+                f"{rng.randrange(len(NAMES))} {' '.join(f'{rng.uniform(0.01, 0.99):.6f}' for _ in range(4))}\n"
+                for _ in range(rng.randint(1, 6))
+            )
+            for _ in range(20)
+        }
     images = {folder: (*(f"{stem}.jpg" for stem in files), "no_label.jpg") for folder, files in labels.items()}
     return make_tree(root, labels, images)
 
@@ -51,16 +55,29 @@ def boxes_tree(root: Path, seed: int) -> Path:
 def remake(run: Run, source: Path, target: Path, wanted: Sequence[str], *args: str) -> dict[str, bytes]:
     """Run `remake`; returns what is at the target but for data.yaml, after a look at that."""
     mine = write_file(target.parent / f"{target.name}-names.yaml", names_yaml(tuple(wanted)))
-    run("remake", source, target, "--src-yaml", source / "coco.yaml", "--dst-yaml", mine,
-        "--workdir", target.parent / "work", *args)
+    run(
+        "remake",
+        source,
+        target,
+        "--src-yaml",
+        source / "coco.yaml",
+        "--dst-yaml",
+        mine,
+        "--workdir",
+        target.parent / "work",
+        *args,
+    )
     found = contents(target)
     told = yaml.safe_load(found.pop("data.yaml"))
     assert told == {"train": "images/train", "val": "images/val", "names": dict(enumerate(wanted))}
     return found
 
 
-@pytest.mark.parametrize("wanted", [("bicycle",), ("truck", "person", "car"), NAMES, tuple(reversed(NAMES))],
-                         ids=["one", "another order", "all", "all, reversed"])
+@pytest.mark.parametrize(
+    "wanted",
+    [("bicycle",), ("truck", "person", "car"), NAMES, tuple(reversed(NAMES))],
+    ids=["one", "another order", "all", "all, reversed"],
+)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_as_the_tutorial(tmp_path: Path, run: Run, wanted: tuple[str, ...], seed: int) -> None:
     source = boxes_tree(tmp_path / "src", seed)
@@ -106,20 +123,36 @@ def test_as_the_tutorial_s_script_on_real_boxes(
     shutil.rmtree(tmp_path)
 
 
-@pytest.mark.parametrize(("kind", "task", "wanted", "rows"), [
-    ("segments", "segment", ["person", "dog"], 1000), ("segments", "detect", ["zebra", "car", "person"], 1000),
-    ("keypoints", "pose", ["person"], 2000),
-])
+@pytest.mark.parametrize(
+    ("kind", "task", "wanted", "rows"),
+    [
+        ("segments", "segment", ["person", "dog"], 1000),
+        ("segments", "detect", ["zebra", "car", "person"], 1000),
+        ("keypoints", "pose", ["person"], 2000),
+    ],
+)
 def test_real_polygons_and_poses_keep_every_byte_but_the_class(
-    coco_labels: Callable[[str], Path], shared: Path, make_subset: MakeSubset, kind: str, task: str, wanted: list[str],
+    coco_labels: Callable[[str], Path],
+    shared: Path,
+    make_subset: MakeSubset,
+    kind: str,
+    task: str,
+    wanted: list[str],
     rows: int,
 ) -> None:
     source = coco_labels(kind)
     names_file = shared / "data/yaml" / ("coco-pose.yaml" if task == "pose" else "coco-dict.yaml")
     names = yaml.safe_load(names_file.read_text(encoding="utf-8"))["names"]
-    subset = make_subset(source, classes=wanted if task != "pose" else [{"name": "player", "from": "person"}],
-                         source={"task": task, "names": str(names_file), "root": str(source),
-                                 "splits": {"train": "train2017", "val": "val2017"}})
+    subset = make_subset(
+        source,
+        classes=wanted if task != "pose" else [{"name": "player", "from": "person"}],
+        source={
+            "task": task,
+            "names": str(names_file),
+            "root": str(source),
+            "splits": {"train": "train2017", "val": "val2017"},
+        },
+    )
     told = subset.build("--set", "target.images=none")
     made = contents(subset.target)
     data = yaml.safe_load(made.pop("data.yaml"))
@@ -142,12 +175,25 @@ def test_real_polygons_and_poses_keep_every_byte_but_the_class(
 
 def test_pose_is_known_by_its_kpt_shape(tmp_path: Path, run: Run) -> None:
     row = "0 0.5 0.5 0.2 0.2 0.4 0.4 2 0 0 0\n"
-    source = make_tree(tmp_path / "src", {"train2017": {"a": row}, "val2017": {"b": row}},
-                       {"train2017": ("a.jpg",), "val2017": ("b.jpg",)}, ("person",))
+    source = make_tree(
+        tmp_path / "src",
+        {"train2017": {"a": row}, "val2017": {"b": row}},
+        {"train2017": ("a.jpg",), "val2017": ("b.jpg",)},
+        ("person",),
+    )
     write_file(source / "coco.yaml", "names: [person]\nkpt_shape: [2, 3]\nflip_idx: [1, 0]\n")
     mine = write_file(tmp_path / "mine.yaml", "names: [person]\n")
-    words = ("remake", source, tmp_path / "dst", "--src-yaml", source / "coco.yaml", "--dst-yaml", mine, "--workdir",
-             tmp_path / "work")
+    words = (
+        "remake",
+        source,
+        tmp_path / "dst",
+        "--src-yaml",
+        source / "coco.yaml",
+        "--dst-yaml",
+        mine,
+        "--workdir",
+        tmp_path / "work",
+    )
     run(*words)
     assert contents(tmp_path / "dst")["labels/train/a.txt"] == row.encode()
     assert yaml.safe_load((tmp_path / "dst/data.yaml").read_text())["kpt_shape"] == [2, 3]
@@ -175,8 +221,17 @@ def test_remake_says_what_is_wrong_with_its_values(tmp_path: Path, town: Path, r
 def test_without_val_there_is_a_warning_with_the_cure(tmp_path: Path, run: Run) -> None:
     source = make_tree(tmp_path / "src", {"train2017": {"a": "1 0.5 0.5 0.1 0.1\n"}}, {"train2017": ("a.jpg",)})
     mine = write_file(tmp_path / "mine.yaml", names_yaml(("bicycle",)))
-    told = run("remake", source, tmp_path / "dst", "--src-yaml", source / "coco.yaml", "--dst-yaml", mine, "--workdir",
-               tmp_path / "work")
+    told = run(
+        "remake",
+        source,
+        tmp_path / "dst",
+        "--src-yaml",
+        source / "coco.yaml",
+        "--dst-yaml",
+        mine,
+        "--workdir",
+        tmp_path / "work",
+    )
     assert "warning: the subset has no val images" in told.err
     assert "source.splits" in told.err
     assert "val" not in yaml.safe_load((tmp_path / "dst/data.yaml").read_text())
@@ -202,8 +257,13 @@ def test_as_a_command_with_the_index_in_the_user_s_cache(
     assert run_process("remake", "coco", "other", *words[3:], cwd=here).code == 0
     assert [p.stat().st_mtime_ns for p in parts] == before
     assert {p.name for p in here.iterdir()} == {"coco", "mine.yaml", "dst", "other"}
-    assert set(contents(here / "other")) == {"data.yaml", "images/train/d.WebP", "images/train/sub/deep/f.bmp",
-                                             "labels/train/d.txt", "labels/train/sub/deep/f.txt"}
+    assert set(contents(here / "other")) == {
+        "data.yaml",
+        "images/train/d.WebP",
+        "images/train/sub/deep/f.bmp",
+        "labels/train/d.txt",
+        "labels/train/sub/deep/f.txt",
+    }
 
 
 def test_a_tilde_is_the_home(town: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,7 @@ def test_a_change_is_told_by_the_date_where_there_is_no_etag(tmp_path: Path) -> 
     old, new = (email.utils.formatdate(at, usegmt=True) for at in (1_500_000_000, 1_600_000_000))
     faults = Faults({"/blob.bin": BLOB[::-1]}, etag="", modified=old)
     with faulty(faults) as url:
+
         def change(_: int) -> None:
             faults.files, faults.modified = {"/blob.bin": BLOB}, new
 
@@ -167,6 +168,7 @@ def test_what_another_run_brought_meanwhile_is_not_fetched(tmp_path: Path) -> No
 
 
 # How long is waited
+
 
 def test_the_wait_that_a_server_asks_for() -> None:
     assert retry_after("120") == 120

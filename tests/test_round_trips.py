@@ -28,8 +28,12 @@ NAMES = ("kite", "dog", "red fox", "ähre")
 Thing = tuple[str, Any]  # kind and points, in pixels
 
 #: Builds of three datasets an example: a few examples go a long way.
-few = settings(max_examples=5, deadline=None, derandomize=True,
-               suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+few = settings(
+    max_examples=5,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 
 
 @dataclass
@@ -82,10 +86,19 @@ def _make(root: Path, source: dict[str, Any], to: str, names: Sequence[str] = NA
     """Build `source` in the layout `to`: the target, and what the report says."""
     number = len(list(root.glob("out*")))
     target = root / f"out{number}"
-    report = build(validate({
-        "source": source, "classes": list(names), "select": {"backgrounds": "all"},
-        "target": {"root": str(target), "format": to}, "workdir": str(root / f"work{number}"),
-        "engine": {"scheduler": "sync"}}, "round trip"))
+    report = build(
+        validate(
+            {
+                "source": source,
+                "classes": list(names),
+                "select": {"backgrounds": "all"},
+                "target": {"root": str(target), "format": to},
+                "workdir": str(root / f"work{number}"),
+                "engine": {"scheduler": "sync"},
+            },
+            "round trip",
+        )
+    )
     assert report.ok
     return target, report.data
 
@@ -101,8 +114,12 @@ def _yolo(root: Path, task: str) -> dict[str, Any]:
 
 
 def _coco(root: Path, task: str) -> dict[str, Any]:
-    return {"format": "coco", "task": task, "root": str(root), "splits": {
-        "train": {"annotations": "annotations/instances_train.json", "images": "images/train"}}}
+    return {
+        "format": "coco",
+        "task": task,
+        "root": str(root),
+        "splits": {"train": {"annotations": "annotations/instances_train.json", "images": "images/train"}},
+    }
 
 
 def _json(root: Path, kind: str = "instances") -> dict[str, Any]:
@@ -111,8 +128,7 @@ def _json(root: Path, kind: str = "instances") -> dict[str, Any]:
 
 
 def _rows(root: Path) -> dict[str, list[tuple[int, Any]]]:
-    rows = {p.stem: [line.split() for line in p.read_text().splitlines()]
-            for p in (root / "labels/train").iterdir()}
+    rows = {p.stem: [line.split() for line in p.read_text().splitlines()] for p in (root / "labels/train").iterdir()}
     return {stem: [(int(row[0]), np.array(row[1:], float)) for row in found] for stem, found in rows.items()}
 
 
@@ -166,26 +182,40 @@ def _annotation(number: int, image: int, label: str, thing: Thing, picture: Pict
     box = [*low.tolist(), *(high - low).tolist()]
     if kind == "flat":
         box[2] = 0
-    return {"id": number, "image_id": image, "category_id": 10 * NAMES.index(label) + 7, "segmentation": segmentation,
-            "bbox": box, "area": 1.5, "iscrowd": int(kind == "crowd"), "note": {"id": [number]}}
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": 10 * NAMES.index(label) + 7,
+        "segmentation": segmentation,
+        "bbox": box,
+        "area": 1.5,
+        "iscrowd": int(kind == "crowd"),
+        "note": {"id": [number]},
+    }
 
 
 def _write_coco(root: Path, pictures: list[Picture]) -> dict[str, Any]:
     _draw(root, pictures)
-    images = [{"id": 100 - n, "file_name": f"{n}.png", "width": p.size[0], "height": p.size[1], "license": 3}
-              for n, p in enumerate(pictures)]
+    images = [
+        {"id": 100 - n, "file_name": f"{n}.png", "width": p.size[0], "height": p.size[1], "license": 3}
+        for n, p in enumerate(pictures)
+    ]
     objects = [(n, label, thing) for n, p in enumerate(pictures) for label, thing in p.objects]
-    data = {"info": {"year": 2017}, "licenses": [{"id": 3}], "images": images,
-            "annotations": [_annotation(i + 1, 100 - n, label, thing, pictures[n])
-                            for i, (n, label, thing) in enumerate(objects)],
-            "categories": [{"id": 10 * i + 7, "name": name, "supercategory": "x"} for i, name in enumerate(NAMES)]}
+    data = {
+        "info": {"year": 2017},
+        "licenses": [{"id": 3}],
+        "images": images,
+        "annotations": [
+            _annotation(i + 1, 100 - n, label, thing, pictures[n]) for i, (n, label, thing) in enumerate(objects)
+        ],
+        "categories": [{"id": 10 * i + 7, "name": name, "supercategory": "x"} for i, name in enumerate(NAMES)],
+    }
     write_file(root / "annotations/instances_train.json", json.dumps(data))
     return data
 
 
 #: What has no row of a task, by the word that counts it.
-LOST = {"detect": {"crowd": "crowd", "flat": "zero_area"},
-        "segment": {"crowd": "crowd", "nothing": "no_polygon"}}
+LOST = {"detect": {"crowd": "crowd", "flat": "zero_area"}, "segment": {"crowd": "crowd", "nothing": "no_polygon"}}
 
 
 @pytest.mark.parametrize("task", ["detect", "segment"])
@@ -198,9 +228,11 @@ def test_coco_json_comes_back_from_rows(task: str, pictures: list[Picture]) -> N
         empty = [a for a in given_["annotations"] if a["bbox"][2] * a["bbox"][3] == 0]
         kinds = {i + 1: thing[0] for i, (_, thing) in enumerate(o for p in pictures for o in p.objects)}
         no_area = {"detect": "zero_area", "segment": "no_polygon"}[task]  # of a mask without a pixel
-        lost = {a["id"]: LOST[task].get(kinds[a["id"]]) or (
-            no_area if a in empty and (task == "detect" or kinds[a["id"]] in ("rle", "packed")) else None)
-                for a in given_["annotations"]}
+        lost = {
+            a["id"]: LOST[task].get(kinds[a["id"]])
+            or (no_area if a in empty and (task == "detect" or kinds[a["id"]] in ("rle", "packed")) else None)
+            for a in given_["annotations"]
+        }
         partly = {word: n for word, n in told["loss"].items() if word in ("holes", "short_part")}
         assert Counter(told["loss"]) - Counter(partly) == Counter(filter(None, lost.values()))
         assert told["rows"]["kept"] == sum(word is None for word in lost.values())
@@ -209,7 +241,8 @@ def test_coco_json_comes_back_from_rows(task: str, pictures: list[Picture]) -> N
         made = _json(back)
         names = {c["id"]: c["name"] for c in made["categories"]}
         assert {(i["file_name"], i["width"], i["height"]) for i in made["images"]} == {
-            (i["file_name"], i["width"], i["height"]) for i in given_["images"]}
+            (i["file_name"], i["width"], i["height"]) for i in given_["images"]
+        }
         owners = {i["id"]: int(i["file_name"].split(".")[0]) for i in made["images"]}
         kept = sorted((a for a in given_["annotations"] if lost[a["id"]] is None), key=lambda a: -a["image_id"])
         for before, after in zip(kept, made["annotations"], strict=True):
@@ -236,7 +269,8 @@ def test_coco_json_is_kept_whole_by_coco_json(pictures: list[Picture]) -> None:
         assert {i["id"]: i for i in made["images"]} == {i["id"]: i for i in given_["images"]}
         assert [c["name"] for c in made["categories"]] == list(NAMES)
         assert {a["id"]: a for a in made["annotations"]} == {
-            a["id"]: a | {"category_id": (a["category_id"] - 7) // 10 + 1} for a in given_["annotations"]}
+            a["id"]: a | {"category_id": (a["category_id"] - 7) // 10 + 1} for a in given_["annotations"]
+        }
 
 
 # --- keypoints --------------------------------------------------------------------------------------------------------
@@ -265,23 +299,40 @@ def _pose_json(root: Path, pictures: list[Picture]) -> dict[str, Any]:
     _draw(root, pictures)
     annotations = []
     for number, (image, (_, (kind, (points, corners)))) in enumerate(
-            [(n, o) for n, p in enumerate(pictures) for o in p.objects], 1):
+        [(n, o) for n, p in enumerate(pictures) for o in p.objects], 1
+    ):
         low, high = np.min(corners, axis=0), np.max(corners, axis=0)
-        annotations.append({
-            "id": number, "image_id": image, "category_id": 5, "iscrowd": int(kind == "crowd"), "area": 2.50,
-            "bbox": [*low.tolist(), *(high - low).tolist()], "keypoints": np.array(points).ravel().tolist(),
-            "num_keypoints": sum(p[2] > 0 for p in points), "segmentation": [np.array(corners).ravel().tolist()]})
-    data = {"images": [{"id": n, "file_name": f"{n}.png", "width": p.size[0], "height": p.size[1]}
-                       for n, p in enumerate(pictures)],
-            "annotations": annotations,
-            "categories": [{"id": 5, "name": "dog", "keypoints": ["nose", "left_ear", "right_ear"], "skeleton": []}]}
+        annotations.append(
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": 5,
+                "iscrowd": int(kind == "crowd"),
+                "area": 2.50,
+                "bbox": [*low.tolist(), *(high - low).tolist()],
+                "keypoints": np.array(points).ravel().tolist(),
+                "num_keypoints": sum(p[2] > 0 for p in points),
+                "segmentation": [np.array(corners).ravel().tolist()],
+            }
+        )
+    data = {
+        "images": [
+            {"id": n, "file_name": f"{n}.png", "width": p.size[0], "height": p.size[1]} for n, p in enumerate(pictures)
+        ],
+        "annotations": annotations,
+        "categories": [{"id": 5, "name": "dog", "keypoints": ["nose", "left_ear", "right_ear"], "skeleton": []}],
+    }
     write_file(root / "annotations/person_keypoints_train.json", json.dumps(data))
     return data
 
 
 def _pose(root: Path) -> dict[str, Any]:
-    return {"format": "coco", "task": "pose", "root": str(root), "splits": {
-        "train": {"annotations": "annotations/person_keypoints_train.json", "images": "images/train"}}}
+    return {
+        "format": "coco",
+        "task": "pose",
+        "root": str(root),
+        "splits": {"train": {"annotations": "annotations/person_keypoints_train.json", "images": "images/train"}},
+    }
 
 
 @few
@@ -290,8 +341,11 @@ def test_keypoints_come_back_from_rows(pictures: list[Picture]) -> None:
     with _folder() as root:
         given_ = _pose_json(root / "in", pictures)
         rows, told = _make(root, _pose(root / "in"), "yolo", ["dog"])
-        lost = ["crowd" if a["iscrowd"] else "no_keypoints" for a in given_["annotations"]
-                if a["iscrowd"] or not a["num_keypoints"]]
+        lost = [
+            "crowd" if a["iscrowd"] else "no_keypoints"
+            for a in given_["annotations"]
+            if a["iscrowd"] or not a["num_keypoints"]
+        ]
         assert told["loss"] == Counter(lost)
         assert yaml.safe_load((rows / "data.yaml").read_text())["flip_idx"] == [0, 2, 1]
         back, told_back = _make(root, _yolo(rows, "pose"), "coco", ["dog"])
@@ -361,9 +415,14 @@ def _photo(draw: st.DrawFn, kinds: list[str]) -> tuple[tuple[int, int], list[dic
     """An image's size and its shapes; some are of one object, by their group."""
     size = draw(st.tuples(st.integers(10, 120), st.integers(10, 120)))
     return size, [
-        {"label": draw(st.sampled_from(NAMES)), "group_id": draw(st.sampled_from([None, None, 1, 2])),
-         "flags": {}, **draw(_drawn(kind, size))}
-        for kind in draw(st.lists(st.sampled_from(kinds), min_size=3, max_size=7))]
+        {
+            "label": draw(st.sampled_from(NAMES)),
+            "group_id": draw(st.sampled_from([None, None, 1, 2])),
+            "flags": {},
+            **draw(_drawn(kind, size)),
+        }
+        for kind in draw(st.lists(st.sampled_from(kinds), min_size=3, max_size=7))
+    ]
 
 
 Photo = tuple[tuple[int, int], list[dict[str, Any]]]
@@ -376,10 +435,20 @@ def _write_labelme(root: Path, photos: list[Photo], task: str) -> dict[str, Any]
     for number, (size, shapes) in enumerate(photos):
         (root / "in").mkdir(exist_ok=True)
         Image.new("L", size).save(root / f"in/{number}.png")
-        write_file(root / f"in/{number}.json", json.dumps({
-            "version": "5.4.1", "flags": {}, "imageData": None, "imagePath": f"{number}.png",
-            "imageWidth": size[0], "imageHeight": size[1],
-            "shapes": [{k: v for k, v in s.items() if k != "patch"} for s in shapes]}))
+        write_file(
+            root / f"in/{number}.json",
+            json.dumps(
+                {
+                    "version": "5.4.1",
+                    "flags": {},
+                    "imageData": None,
+                    "imagePath": f"{number}.png",
+                    "imageWidth": size[0],
+                    "imageHeight": size[1],
+                    "shapes": [{k: v for k, v in s.items() if k != "patch"} for s in shapes],
+                }
+            ),
+        )
     names = write_file(root / "labels.txt", "\n".join(NAMES) + "\n")
     return {"format": "labelme", "task": task, "names": str(names), "root": str(root), "splits": {"train": "in"}}
 

@@ -30,16 +30,24 @@ LISTENING = "import signal; signal.signal(2, signal.default_int_handler); from p
 
 def records(subset: Subset) -> list[dict[str, Any]]:
     """All records of a subset, oldest first, those at the target after those of the workdir."""
-    found = [*sorted((subset.workdir / "runs").glob("*/*.json")),
-             *sorted((subset.target / ".coco-diy/runs").glob("*.json"))]
+    found = [
+        *sorted((subset.workdir / "runs").glob("*/*.json")),
+        *sorted((subset.target / ".coco-diy/runs").glob("*.json")),
+    ]
     return [json.loads(path.read_text()) for path in found]
 
 
 def stopped(words: list[str], ready: Callable[[], bool], number: int) -> tuple[int, str, str]:
     """Run a command in a process of its own and stop it by a signal once it is `ready`: exit code, stdout, stderr."""
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    with subprocess.Popen([sys.executable, "-c", LISTENING, *words], env=env, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTENING, *words],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
         while process.poll() is None and not ready():
             time.sleep(0.001)
         os.killpg(process.pid, number)
@@ -51,12 +59,25 @@ def stopped(words: list[str], ready: Callable[[], bool], number: int) -> tuple[i
 
 
 def test_every_kind_of_error_has_the_exit_code_of_the_design() -> None:
-    codes = {name: kind.exit_code for name, kind in vars(errors_module).items()
-             if isinstance(kind, type) and issubclass(kind, CocoDiyError)}
+    codes = {
+        name: kind.exit_code
+        for name, kind in vars(errors_module).items()
+        if isinstance(kind, type) and issubclass(kind, CocoDiyError)
+    }
     assert codes == {
-        "CocoDiyError": 1, "UsageError": 2, "ConfigError": 2, "MissingSourceError": 2, "UnknownNameError": 2,
-        "DataError": 1, "TargetError": 1, "StorageError": 1, "UnavailableError": 75, "BrakeError": 4, "LockError": 5,
-        "Interrupted": 130}
+        "CocoDiyError": 1,
+        "UsageError": 2,
+        "ConfigError": 2,
+        "MissingSourceError": 2,
+        "UnknownNameError": 2,
+        "DataError": 1,
+        "TargetError": 1,
+        "StorageError": 1,
+        "UnavailableError": 75,
+        "BrakeError": 4,
+        "LockError": 5,
+        "Interrupted": 130,
+    }
     drawn = __doc__ or ""
     assert [name for name in codes if name not in drawn] == []
 
@@ -67,16 +88,19 @@ def test_help_tells_the_exit_codes(run: Run) -> None:
         assert f" {code} " in told or f"({code}:" in told
 
 
-@pytest.mark.parametrize(("words", "code", "reason"), [
-    (("--set", "classes=[cra]"), 2, "unknown_name"),
-    (("--set", "target.image=none"), 2, "config"),
-    (("--set", "source.root=/nowhere"), 2, "missing_source"),
-    (("--workers", "none"), 2, "usage"),
-    (("--no-such-option",), 2, "usage"),
-    (("--set", "source.task=segment"), 1, "data"),
-    (("--scheduler", "quick://127.0.0.1:9"), 75, "unavailable"),
-    (("--set", "target.root=ftp://127.0.0.1:9/x"), 75, "unavailable"),
-])
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (("--set", "classes=[cra]"), 2, "unknown_name"),
+        (("--set", "target.image=none"), 2, "config"),
+        (("--set", "source.root=/nowhere"), 2, "missing_source"),
+        (("--workers", "none"), 2, "usage"),
+        (("--no-such-option",), 2, "usage"),
+        (("--set", "source.task=segment"), 1, "data"),
+        (("--scheduler", "quick://127.0.0.1:9"), 75, "unavailable"),
+        (("--set", "target.root=ftp://127.0.0.1:9/x"), 75, "unavailable"),
+    ],
+)
 def test_a_failure_is_one_document_too(subset: Subset, words: tuple[str, ...], code: int, reason: str) -> None:
     told = run_process("build", subset.config, "--json", *words)
     assert told.code == code, told.err
@@ -103,8 +127,10 @@ def test_the_parts_of_a_sentence(own_subset: Subset) -> None:
 
 
 def test_an_internal_error_is_one_document(subset: Subset) -> None:
-    program = ("import sys, pipeline.run\ndef build(*_, **__): raise ZeroDivisionError('here')\n"
-               "pipeline.api.build = build\nfrom pipeline.cli import run_cli\nsys.exit(run_cli(sys.argv[1:]))")
+    program = (
+        "import sys, pipeline.run\ndef build(*_, **__): raise ZeroDivisionError('here')\n"
+        "pipeline.api.build = build\nfrom pipeline.cli import run_cli\nsys.exit(run_cli(sys.argv[1:]))"
+    )
     for more in ((), ("-v",)):
         told = run_process("build", subset.config, "--json", *more, python=("-c", program))
         assert (told.code, told.json["reason"]) == (1, "internal")
@@ -153,16 +179,20 @@ def test_quiet_names_what_failed(own_subset: Subset) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_while_it_indexes_leaves_no_target(
-    crowd: Path, make_subset: MakeSubset, number: int
-) -> None:
+def test_stopped_while_it_indexes_leaves_no_target(crowd: Path, make_subset: MakeSubset, number: int) -> None:
     subset = make_subset(crowd)
     words = ["build", str(subset.config), "--json", "--scheduler", "sync", "--set", "index.buckets=64"]
     code, out, err = stopped(words, lambda: any((subset.workdir / "index").glob("*/files/*.parquet")), number)
     assert (code, err.strip()) == (128 + number, "coco-diy: stopped; run the same command again to go on")
     hint = "run the same command again to go on"
-    assert json.loads(out) == {"error": f"stopped; {hint}", "reason": "stopped", "file": None, "line": None,
-                               "hint": hint, "exit_code": 128 + number}
+    assert json.loads(out) == {
+        "error": f"stopped; {hint}",
+        "reason": "stopped",
+        "file": None,
+        "line": None,
+        "hint": hint,
+        "exit_code": 128 + number,
+    }
     assert not subset.target.exists()
     assert [r["exit_code"] for r in records(subset)] == [128 + number]
     subset.build("--set", "index.buckets=64")
@@ -238,8 +268,10 @@ def test_old_records_go(own_subset: Subset) -> None:
 
 @given(codes=st.lists(st.sampled_from([0, 1, 3, 4, 130, None]), max_size=60), keep=st.integers(1, 40))
 def test_the_last_success_and_failure_stay(codes: list[int | None], keep: int) -> None:
-    found = [f"20261128T{i:06d}000Z-7" + (f".{i}-{code}" if code is not None else "") + ".json"
-             for i, code in enumerate(codes)]
+    found = [
+        f"20261128T{i:06d}000Z-7" + (f".{i}-{code}" if code is not None else "") + ".json"
+        for i, code in enumerate(codes)
+    ]
     gone = surplus(found, keep)
     left = [name for name in found if name not in gone]
     good = [n for n, code in zip(found, codes, strict=True) if code in (0, 3, None)]
@@ -248,7 +280,7 @@ def test_the_last_success_and_failure_stay(codes: list[int | None], keep: int) -
     assert len(left) <= max(keep, 2)
     assert len(left) >= min(len(found), keep)
     others = [n for n in left if n not in good[-1:] + bad[-1:]]
-    assert others == [n for n in found if n not in good[-1:] + bad[-1:]][len(found) - len(left):]
+    assert others == [n for n in found if n not in good[-1:] + bad[-1:]][len(found) - len(left) :]
 
 
 def test_a_record_that_cannot_be_written_fails_no_run(own_subset: Subset) -> None:

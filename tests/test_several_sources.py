@@ -62,8 +62,9 @@ def test_classes_are_aligned_by_name_and_files_kept_apart(both: Subset) -> None:
 def test_bytes_do_not_depend_on_buckets(both: Subset, buckets: int, tmp_path: Path) -> None:
     both.build()
     made = contents(both.target)
-    both.build("--set", f"index.buckets={buckets}", "--set", f"target.root={tmp_path}/again",
-               "--set", f"workdir={tmp_path}/w2")
+    both.build(
+        "--set", f"index.buckets={buckets}", "--set", f"target.root={tmp_path}/again", "--set", f"workdir={tmp_path}/w2"
+    )
     assert contents(tmp_path / "again") == made
 
 
@@ -71,8 +72,12 @@ def test_an_index_of_more_buckets_cuts_the_other_finer(both: Subset, town: Path,
     """Each source keeps its index: tables whose counts are powers of two nest."""
     both.build()
     made = contents(both.target)
-    single = {"name": "town", "names": str(town / "coco.yaml"), "root": str(town),
-              "splits": {"train": "train2017", "val": "val2017"}}
+    single = {
+        "name": "town",
+        "names": str(town / "coco.yaml"),
+        "root": str(town),
+        "splits": {"train": "train2017", "val": "val2017"},
+    }
     both.command("index", "--set", f"source={json.dumps(single)}", "--set", "index.buckets=4", "--set", "classes=[car]")
     both.build("--set", f"target.root={tmp_path}/again")
     assert contents(tmp_path / "again") == made
@@ -88,10 +93,13 @@ def test_a_change_in_one_source_changes_its_files_alone(both: Subset, other: Pat
     assert contents(both.target)["labels/train/mine/b-2.txt"] == b"0 0.5 0.5 0.3 0.3\n"
 
 
-@pytest.mark.parametrize(("override", "clause"), [
-    ("classes=[tramm]", "unknown class 'tramm'; did you mean 'tram'"),
-    ("source=[]", "the list is empty"),
-])
+@pytest.mark.parametrize(
+    ("override", "clause"),
+    [
+        ("classes=[tramm]", "unknown class 'tramm'; did you mean 'tram'"),
+        ("source=[]", "the list is empty"),
+    ],
+)
 def test_usage_errors(both: Subset, override: str, clause: str) -> None:
     assert clause in both.command("build", "--set", override, code=2).err
 
@@ -104,26 +112,59 @@ def test_sources_need_names_of_their_own_and_one_task(town: Path, make_subset: M
 
 
 @pytest.mark.parametrize("layout", ["yolo", "coco"])
-def test_photographs_with_polygons_join_a_subset_of_coco_json(layout: str, tmp_path: Path, make_subset: MakeSubset
-                                                              ) -> None:
+def test_photographs_with_polygons_join_a_subset_of_coco_json(
+    layout: str, tmp_path: Path, make_subset: MakeSubset
+) -> None:
     """Two ways to write labels, one image name: classes meet by name, files do not."""
     polygon = [[1, 1], [9, 1], [9, 4]]
-    write_file(tmp_path / "json/all.json", json.dumps({
-        "images": [{"id": 7, "file_name": "a.png", "width": 10, "height": 5}],
-        "annotations": [{"id": 9, "image_id": 7, "category_id": 50, "bbox": [1, 1, 8, 3], "area": 12, "iscrowd": 0,
-                         "segmentation": [[1, 1, 9, 1, 9, 4]]}],
-        "categories": [{"id": 50, "name": "car"}, {"id": 2, "name": "tram"}]}))
-    write_file(tmp_path / "photos/a.json", json.dumps({
-        "version": "5.4.1", "imagePath": "a.png", "imageData": None, "imageWidth": 10, "imageHeight": 5,
-        "shapes": [{"label": label, "shape_type": "polygon", "points": polygon} for label in ("kite", "car")]}))
+    write_file(
+        tmp_path / "json/all.json",
+        json.dumps(
+            {
+                "images": [{"id": 7, "file_name": "a.png", "width": 10, "height": 5}],
+                "annotations": [
+                    {
+                        "id": 9,
+                        "image_id": 7,
+                        "category_id": 50,
+                        "bbox": [1, 1, 8, 3],
+                        "area": 12,
+                        "iscrowd": 0,
+                        "segmentation": [[1, 1, 9, 1, 9, 4]],
+                    }
+                ],
+                "categories": [{"id": 50, "name": "car"}, {"id": 2, "name": "tram"}],
+            }
+        ),
+    )
+    write_file(
+        tmp_path / "photos/a.json",
+        json.dumps(
+            {
+                "version": "5.4.1",
+                "imagePath": "a.png",
+                "imageData": None,
+                "imageWidth": 10,
+                "imageHeight": 5,
+                "shapes": [{"label": label, "shape_type": "polygon", "points": polygon} for label in ("kite", "car")],
+            }
+        ),
+    )
     write_file(tmp_path / "photos/a.png", picture("photos"))
     write_file(tmp_path / "json/a.png", picture("json"))
-    sources = [{"name": "coco", "format": "coco", "task": "segment", "root": str(tmp_path / "json"),
-                "splits": {"train": {"annotations": "all.json", "images": "."}}},
-               {"name": "mine", "format": "labelme", "task": "segment", "root": str(tmp_path),
-                "splits": {"train": "photos"}}]
-    subset = make_subset(tmp_path, source=sources, classes=["kite", "car"],
-                         target={"root": str(tmp_path / "subset"), "format": layout})
+    sources = [
+        {
+            "name": "coco",
+            "format": "coco",
+            "task": "segment",
+            "root": str(tmp_path / "json"),
+            "splits": {"train": {"annotations": "all.json", "images": "."}},
+        },
+        {"name": "mine", "format": "labelme", "task": "segment", "root": str(tmp_path), "splits": {"train": "photos"}},
+    ]
+    subset = make_subset(
+        tmp_path, source=sources, classes=["kite", "car"], target={"root": str(tmp_path / "subset"), "format": layout}
+    )
     told = subset.build()
     assert [w for w in told["warnings"] if "coco has no class for 'kite'" in w]
     assert told["subset"]["train"]["objects"] == {"kite": 1, "car": 2}
@@ -137,19 +178,32 @@ def test_photographs_with_polygons_join_a_subset_of_coco_json(layout: str, tmp_p
         data = json.loads(made["annotations/instances_train.json"])
         assert [(i["id"], i["file_name"]) for i in data["images"]] == [(7, "coco/a.png"), (1, "mine/a.png")]
         assert [(o["id"], o["image_id"], o["category_id"]) for o in data["annotations"]] == [
-            (9, 7, 2), (1, 1, 1), (2, 1, 2)]
+            (9, 7, 2),
+            (1, 1, 1),
+            (2, 1, 2),
+        ]
         assert [c["name"] for c in data["categories"]] == ["kite", "car"]
 
 
-@pytest.mark.parametrize(("facts", "row", "clause"), [
-    ({"kpt_shape": [3, 3]}, "0.5 0.5 2 0.6 0.6 2 0.4 0.4 2", "the same kpt_shape, but a has [2, 3] and b has [3, 3]"),
-    ({"kpt_shape": [2, 2]}, "0.5 0.5 0.6 0.6", "the same kpt_shape"),
-    ({"kpt_shape": [2, 3], "flip_idx": [0, 1]}, "0.5 0.5 2 0.6 0.6 2", "the same flip_idx, but a has [1, 0] and b"),
-    ({"kpt_shape": [2, 3]}, "0.5 0.5 2 0.6 0.6 2", "the same flip_idx, but a has [1, 0] and b has none"),
-    ({"kpt_shape": [2, 3], "flip_idx": [1, 0], "kpt_names": {0: ["right", "left"]}}, "0.5 0.5 2 0.6 0.6 2",
-     "the keypoints of class 'p' have other names"),
-    ({"kpt_shape": [2, 3], "flip_idx": [1, 0]}, "0.5 0.5 2 0.6 0.6 2", None),
-])
+@pytest.mark.parametrize(
+    ("facts", "row", "clause"),
+    [
+        (
+            {"kpt_shape": [3, 3]},
+            "0.5 0.5 2 0.6 0.6 2 0.4 0.4 2",
+            "the same kpt_shape, but a has [2, 3] and b has [3, 3]",
+        ),
+        ({"kpt_shape": [2, 2]}, "0.5 0.5 0.6 0.6", "the same kpt_shape"),
+        ({"kpt_shape": [2, 3], "flip_idx": [0, 1]}, "0.5 0.5 2 0.6 0.6 2", "the same flip_idx, but a has [1, 0] and b"),
+        ({"kpt_shape": [2, 3]}, "0.5 0.5 2 0.6 0.6 2", "the same flip_idx, but a has [1, 0] and b has none"),
+        (
+            {"kpt_shape": [2, 3], "flip_idx": [1, 0], "kpt_names": {0: ["right", "left"]}},
+            "0.5 0.5 2 0.6 0.6 2",
+            "the keypoints of class 'p' have other names",
+        ),
+        ({"kpt_shape": [2, 3], "flip_idx": [1, 0]}, "0.5 0.5 2 0.6 0.6 2", None),
+    ],
+)
 def test_sources_have_the_same_keypoints(
     tmp_path: Path, make_subset: MakeSubset, facts: dict[str, Any], row: str, clause: str | None
 ) -> None:

@@ -19,7 +19,15 @@ SHARES = {"train": 0.7, "val": 0.2, "test": 0.1}
 def test_the_hash_is_the_same_on_every_machine() -> None:
     assert point("000000000139", 7) == pytest.approx(0.672483536, abs=1e-9)
     assert deal([f"{i:03d}" for i in range(8)], {"train": 0.5, "val": 0.5}, 1) == [
-        "train", "val", "val", "val", "val", "train", "val", "train"]
+        "train",
+        "val",
+        "val",
+        "val",
+        "val",
+        "train",
+        "val",
+        "train",
+    ]
 
 
 def test_shares_are_kept_and_seeds_differ() -> None:
@@ -44,29 +52,39 @@ def test_growing_train_takes_from_the_others_alone() -> None:
     assert all(b == "train" for a, b in zip(before, after, strict=True) if a == "train")
 
 
-@pytest.mark.parametrize(("by", "groups"), [
-    ("image", ["street/cam1_07", "cam2_08", "x"]),
-    ("folder", ["street", "", ""]),
-    (r"cam\d+", ["cam1", "cam2", None]),
-    (r"(cam)\d+", ["cam", "cam", None]),
-    (r"_(\d)", ["0", "0", None]),
-])
+@pytest.mark.parametrize(
+    ("by", "groups"),
+    [
+        ("image", ["street/cam1_07", "cam2_08", "x"]),
+        ("folder", ["street", "", ""]),
+        (r"cam\d+", ["cam1", "cam2", None]),
+        (r"(cam)\d+", ["cam", "cam", None]),
+        (r"_(\d)", ["0", "0", None]),
+    ],
+)
 def test_groups(by: str, groups: list[str | None]) -> None:
     assert group_names(["street/cam1_07", "cam2_08", "x"], by) == groups
 
 
 def _strata(objects: list[dict[int, int]], images: list[int] | None = None) -> Strata:
     triples = [(g, c, n) for g, counts in enumerate(objects) for c, n in sorted(counts.items())]
-    return Strata([f"g{i:05d}" for i in range(len(objects))], np.array(images or [1] * len(objects), np.int64),
-                  np.array(triples, np.int64).reshape(-1, 3))
+    return Strata(
+        [f"g{i:05d}" for i in range(len(objects))],
+        np.array(images or [1] * len(objects), np.int64),
+        np.array(triples, np.int64).reshape(-1, 3),
+    )
 
 
 def _world(count: int, classes: int, seed: int) -> Strata:
     """Groups like COCO's images: few classes each, some of them rare, some with many objects."""
     rng = random.Random(seed)
     weights = [1 / (i + 1) for i in range(classes)]
-    return _strata([dict(Counter(rng.choices(range(classes), weights, k=rng.choice((0, 1, 1, 2, 3, 5, 12)))))
-                    for _ in range(count)])
+    return _strata(
+        [
+            dict(Counter(rng.choices(range(classes), weights, k=rng.choice((0, 1, 1, 2, 3, 5, 12)))))
+            for _ in range(count)
+        ]
+    )
 
 
 def _shares(strata: Strata, splits: dict[str, str], class_id: int) -> dict[str, float]:
@@ -122,24 +140,38 @@ def test_what_is_held_makes_up_for_itself() -> None:
 
 def test_groups_without_objects_are_dealt_by_images() -> None:
     splits = stratify(_strata([{}] * 10, [5, 5, 1, 1, 1, 1, 1, 1, 1, 3]), {"train": 0.5, "val": 0.5}, 0)
-    counts = Counter({s: sum(n for g, n in zip([f"g{i:05d}" for i in range(10)], [5, 5, 1, 1, 1, 1, 1, 1, 1, 3],
-                                               strict=True) if splits[g] == s) for s in ("train", "val")})
+    counts = Counter(
+        {
+            s: sum(
+                n
+                for g, n in zip([f"g{i:05d}" for i in range(10)], [5, 5, 1, 1, 1, 1, 1, 1, 1, 3], strict=True)
+                if splits[g] == s
+            )
+            for s in ("train", "val")
+        }
+    )
     assert counts == {"train": 10, "val": 10}
     assert stratify(_strata([]), SHARES, 0) == {}
 
 
 def test_a_split_table_comes_back() -> None:
-    splits = {"b,\"x": "val", "ä/1": "train", "a": "test", "": "train"}
+    splits = {'b,"x': "val", "ä/1": "train", "a": "test", "": "train"}
     text = write_table(splits).decode()
     assert text.startswith("group,split\n,train\na,test\n")
     assert read_table(text, "t.csv") == splits
     assert read_table(text.replace("\n", "\r\n") + "\n\n", "t.csv") == splits
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("", ""), ("a,train\n", "t.csv:1: the first line"), ("group,split\na\n", "t.csv:2: not `group,split`"),
-    ("group,split\na,train\nb,dev\n", "t.csv:3: not"), ("group,split\na,train\na,val\n", "t.csv:3: the group 'a'"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", ""),
+        ("a,train\n", "t.csv:1: the first line"),
+        ("group,split\na\n", "t.csv:2: not `group,split`"),
+        ("group,split\na,train\nb,dev\n", "t.csv:3: not"),
+        ("group,split\na,train\na,val\n", "t.csv:3: the group 'a'"),
+    ],
+)
 def test_a_bad_split_table_is_told(text: str, message: str) -> None:
     if not text:
         assert read_table(text, "t.csv") == {}
@@ -157,4 +189,6 @@ def test_a_held_split_without_a_share_is_told() -> None:
 def test_deviations_are_told_by_class() -> None:
     objects = {"train": {"cat": 8, "dog": 0, "owl": 0}, "val": {"cat": 2, "dog": 4, "owl": 0}}
     assert deviations(objects, {"train": 0.75, "val": 0.25}) == {
-        "cat": {"train": 0.05, "val": -0.05}, "dog": {"train": -0.75, "val": 0.75}}
+        "cat": {"train": 0.05, "val": -0.05},
+        "dog": {"train": -0.75, "val": 0.75},
+    }

@@ -65,17 +65,24 @@ def test_two_images_of_one_name_are_both_kept(stratify: bool, tmp_path: Path, ma
     """Splits of the source had them apart; dealt anew they are on one side, and still two."""
     labels: dict[str, dict[str, bytes | str]] = {
         "train2017": {"a": "0 0.5 0.5 0.1 0.1\n", "sub/b": "", "only": "2 0.5 0.5 0.1 0.1\n"},
-        "val2017": {"a": "1 0.5 0.5 0.2 0.2\n", "sub/b": "1 0.5 0.5 0.3 0.3\n"}}
+        "val2017": {"a": "1 0.5 0.5 0.2 0.2\n", "sub/b": "1 0.5 0.5 0.3 0.3\n"},
+    }
     images = {split: tuple(f"{stem}.jpg" for stem in files) for split, files in labels.items()}
     source = make_tree(tmp_path / "source", labels, images, CLASSES)
-    subset = make_subset(source, "twins", classes=list(CLASSES), select={"backgrounds": "all"},
-                         split={"train": 0.5, "val": 0.5, "stratify": stratify})
+    subset = make_subset(
+        source,
+        "twins",
+        classes=list(CLASSES),
+        select={"backgrounds": "all"},
+        split={"train": 0.5, "val": 0.5, "stratify": stratify},
+    )
     told = subset.build()
     assert told["images"]["kept"] == 5
     made = {p.split("/", 2)[2]: (p.split("/")[1], c) for p, c in contents(subset.target).items() if p.startswith("lab")}
     assert {name: content for name, (_, content) in made.items()} == {
         **{f"{split}/{stem}.txt": str(labels[split][stem]).encode() for split in labels for stem in ("a", "sub/b")},
-        "only.txt": b"2 0.5 0.5 0.1 0.1\n"}
+        "only.txt": b"2 0.5 0.5 0.1 0.1\n",
+    }
     for stem in ("a", "sub/b"):
         assert made[f"train2017/{stem}.txt"][0] == made[f"val2017/{stem}.txt"][0]
     kept = {p: c for p, c in contents(subset.target).items() if p.startswith("images/")}
@@ -116,9 +123,7 @@ def test_no_group_is_on_two_sides(cams: Path, make_subset: MakeSubset) -> None:
         assert {s for sides in cameras.values() for s in sides} == {"train", "val"}
 
 
-def test_strata_are_kept_in_a_table_that_later_builds_obey(
-    cams: Path, make_subset: MakeSubset, tmp_path: Path
-) -> None:
+def test_strata_are_kept_in_a_table_that_later_builds_obey(cams: Path, make_subset: MakeSubset, tmp_path: Path) -> None:
     source = Path(shutil.copytree(cams, tmp_path / "own"))
     subset = _make(make_subset, source, train=0.8, val=0.2, stratify=True)
     before_plan = snapshot(subset.workdir) if subset.workdir.exists() else {}
@@ -165,17 +170,18 @@ def test_a_table_that_the_user_edits_is_obeyed(cams: Path, make_subset: MakeSubs
     assert "Nothing to do" in subset.command("build").out
 
 
-@pytest.mark.parametrize(("split", "message"), [
-    ({"train": 0.8}, "split: shares add up to 0.8, not to 1"),
-    ({}, "split: shares add up to 0, not to 1"),
-    ({"train": 1.5, "val": -0.5}, "split.train"),
-    ({"train": 1.0, "by": "("}, "split.by: is neither image nor folder nor a regular expression"),
-    ({"train": 1.0, "table": "missing.csv"}, "missing.csv is not there"),
-    ({"train": 1.0, "dev": 0.0}, "unknown key 'split.dev'"),
-])
-def test_what_cannot_be_meant_is_told(
-    cams: Path, make_subset: MakeSubset, split: dict[str, Any], message: str
-) -> None:
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"train": 0.8}, "split: shares add up to 0.8, not to 1"),
+        ({}, "split: shares add up to 0, not to 1"),
+        ({"train": 1.5, "val": -0.5}, "split.train"),
+        ({"train": 1.0, "by": "("}, "split.by: is neither image nor folder nor a regular expression"),
+        ({"train": 1.0, "table": "missing.csv"}, "missing.csv is not there"),
+        ({"train": 1.0, "dev": 0.0}, "unknown key 'split.dev'"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(cams: Path, make_subset: MakeSubset, split: dict[str, Any], message: str) -> None:
     assert message in _make(make_subset, cams, **split).command("plan", code=2).err
 
 
@@ -201,9 +207,7 @@ def test_an_empty_side_is_told(cams: Path, make_subset: MakeSubset) -> None:
 
 
 @pytest.mark.parametrize("how", ["workdir gone", "emptied", "cut", "gone"])
-def test_a_lost_table_moves_no_image(
-    cams: Path, make_subset: MakeSubset, tmp_path: Path, how: str
-) -> None:
+def test_a_lost_table_moves_no_image(cams: Path, make_subset: MakeSubset, tmp_path: Path, how: str) -> None:
     """The target has a copy: others come along, and nobody who was on one side is on the other."""
     source = Path(shutil.copytree(cams, tmp_path / "own"))
     subset = _make(make_subset, source, train=0.7, val=0.3, stratify=True)
@@ -244,8 +248,9 @@ def test_images_that_change_sides_are_told(
     for path in source.rglob("*.jpg"):
         path.write_bytes(jpeg(32, 32))
     target = {"root": str(tmp_path / "out"), **how}
-    subset = make_subset(source, "told", classes=list(CLASSES), split={"train": 0.7, "val": 0.3, "stratify": True},
-                         target=target)
+    subset = make_subset(
+        source, "told", classes=list(CLASSES), split={"train": 0.7, "val": 0.3, "stratify": True}, target=target
+    )
     table = Path(subset.build()["split"]["table"])
     lines = table.read_text().splitlines()
     moved = [line for line in lines if line.endswith("train")][:4]

@@ -91,11 +91,20 @@ def test_a_killed_build_goes_on(
     shutil.copytree(crowd, tmp_path / "crowd")  # of its own: a fault here would spoil the source of other tests
     wanted = make_subset(tmp_path / "crowd", **CROWD_CONFIG)
     source = snapshot(wanted.source, links=True)
-    words = ["build", str(wanted.config), "--set", f"target.images={images}", "--set", "index.buckets=7",
-             "--scheduler", "sync"]
+    words = [
+        "build",
+        str(wanted.config),
+        "--set",
+        f"target.images={images}",
+        "--set",
+        "index.buckets=7",
+        "--scheduler",
+        "sync",
+    ]
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    with subprocess.Popen([sys.executable, "-m", "pipeline", *words], env=env, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *words], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         intent = wanted.target / ".coco-diy/intent.json"
         while process.poll() is None:
             # os.walk, for folders may be put in place while this looks
@@ -118,14 +127,21 @@ def test_a_killed_build_goes_on(
 LISTENING = "import signal; signal.signal(2, signal.default_int_handler); from pipeline.__main__ import main; main()"
 
 
-@pytest.mark.parametrize(("engine", "number"), [("sync", signal.SIGINT), ("threads", signal.SIGTERM),
-                                                ("processes", signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("engine", "number"), [("sync", signal.SIGINT), ("threads", signal.SIGTERM), ("processes", signal.SIGINT)]
+)
 def test_stopped_by_a_signal(wanted: Subset, expected: dict[str, bytes], engine: str, number: int) -> None:
     """Stopped by hand, or by a scheduler, amid its work: a sentence, 128 and the signal, and the next run goes on."""
     words = ["build", str(wanted.config), "--scheduler", engine, "--workers", "2", "--set", "index.buckets=32"]
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    with subprocess.Popen([sys.executable, "-c", LISTENING, *words], env=env, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTENING, *words],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
         while process.poll() is None and not (wanted.target / ".coco-diy/intent.json").exists():
             time.sleep(0.001)
         os.killpg(process.pid, number)  # as a terminal does: the helpers get it too
@@ -173,8 +189,9 @@ def test_helpers_do_not_outlive_a_killed_run(crowd: Path, make_subset: MakeSubse
     wanted = make_subset(crowd, **CROWD_CONFIG)
     words = ["build", str(wanted.config), "--set", "index.buckets=7", "--scheduler", "processes", "--workers", "2"]
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    with subprocess.Popen([sys.executable, "-m", "pipeline", *words], env=env, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *words], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         helpers: list[int] = []
         while process.poll() is None and len(helpers) < 2:
             helpers = [c for c in _children(process.pid) if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]

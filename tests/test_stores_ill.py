@@ -102,23 +102,32 @@ def test_one_file_fails_alone_and_the_next_build_does_just_it(
     subset = make_subset(town, target={"root": SUBSET})
     told = subset.build(code=1)
     assert list(told["failed"]) == ["images/train/b.JPG"]
-    assert "the store is busy or ill (503 SlowDown Please reduce your request rate.)" in told["failed"][
-        "images/train/b.JPG"]
+    assert (
+        "the store is busy or ill (503 SlowDown Please reduce your request rate.)"
+        in told["failed"]["images/train/b.JPG"]
+    )
     proxy.fault = lambda _method, _path, _time: None
     proxy.reset()
     again = subset.build()
     assert {a: sum(k["files"] for k in kinds.values()) for a, kinds in again["plan"].items() if a != "keep"} == {
-        "write": 0, "copy": 1, "delete": 0}
+        "write": 0,
+        "copy": 1,
+        "delete": 0,
+    }
     assert [r.path for r in proxy.requests if r.method == "PUT" and "/.coco-diy/" not in r.path] == [
-        "/bucket/subset/images/train/b.JPG"]
+        "/bucket/subset/images/train/b.JPG"
+    ]
 
 
-@pytest.mark.parametrize(("fault", "clause"), [
-    ("full", "the store is full, or a quota is used up; make room, then run again"),
-    ("expired", "the session token has expired; get a new one, then run again"),
-    ("denied", "these credentials may not do that here; allow listing, reading, writing and deleting"),
-    ("silent", "no permission; check the credentials"),
-])
+@pytest.mark.parametrize(
+    ("fault", "clause"),
+    [
+        ("full", "the store is full, or a quota is used up; make room, then run again"),
+        ("expired", "the session token has expired; get a new one, then run again"),
+        ("denied", "these credentials may not do that here; allow listing, reading, writing and deleting"),
+        ("silent", "no permission; check the credentials"),
+    ],
+)
 def test_what_would_meet_every_file_stops_at_once(proxy: Proxy, options: Configure, fault: str, clause: str) -> None:
     options(**QUICK, in_flight=8)
     proxy.fault = lambda method, _path, _time: fault if method == "PUT" else None
@@ -154,14 +163,21 @@ def test_a_store_that_is_busy_now_may_do_later(
     assert [r["exit_code"] for r in subset.command("status", "--json").json["recent"]] == [0, 75]
 
 
-@pytest.mark.parametrize(("change", "url", "clause"), [
-    ({"secret": "wrong-secret-0123"}, SUBSET, "the secret key is wrong; check the credentials in the environment"),
-    ({"key": "AKUNKNOWN"}, SUBSET, "check the credentials in the environment"),
-    ({}, "s3://nobucket/subset", "there is no such bucket; create it, or correct the URL"),
-    ({"endpoint_url": "http://127.0.0.1:9", **QUICK}, SUBSET, "no server answers there; check the endpoint"),
-    ({"endpoint_url": "https://no-such.invalid"}, SUBSET, "the name of the server, no-such.invalid, cannot be found"),
-    ({"endpont": "http://127.0.0.1"}, SUBSET, "the options for s3 in conf/local/ are not understood"),
-])
+@pytest.mark.parametrize(
+    ("change", "url", "clause"),
+    [
+        ({"secret": "wrong-secret-0123"}, SUBSET, "the secret key is wrong; check the credentials in the environment"),
+        ({"key": "AKUNKNOWN"}, SUBSET, "check the credentials in the environment"),
+        ({}, "s3://nobucket/subset", "there is no such bucket; create it, or correct the URL"),
+        ({"endpoint_url": "http://127.0.0.1:9", **QUICK}, SUBSET, "no server answers there; check the endpoint"),
+        (
+            {"endpoint_url": "https://no-such.invalid"},
+            SUBSET,
+            "the name of the server, no-such.invalid, cannot be found",
+        ),
+        ({"endpont": "http://127.0.0.1"}, SUBSET, "the options for s3 in conf/local/ are not understood"),
+    ],
+)
 def test_a_wrong_key_or_place_stops_at_the_first_request(
     proxy: Proxy, options: Configure, town: Path, make_subset: MakeSubset, change: dict[str, Any], url: str, clause: str
 ) -> None:
@@ -234,8 +250,13 @@ def test_requests_of_builds(
     assert subset.build()["status"] == "nothing to do"
     asked = sorted((r.method, "RECORD" if "/runs/" in r.path else r.path.rpartition("/")[2]) for r in proxy.requests)
     assert asked == [
-        ("GET", "bucket"), ("GET", "intent.json"), ("GET", "intent.json"), ("GET", "manifest.json"),
-        ("HEAD", "DATASET.md"), ("HEAD", "data.yaml"), ("PUT", "RECORD"),  # and the listing of those that may go
+        ("GET", "bucket"),
+        ("GET", "intent.json"),
+        ("GET", "intent.json"),
+        ("GET", "manifest.json"),
+        ("HEAD", "DATASET.md"),
+        ("HEAD", "data.yaml"),
+        ("PUT", "RECORD"),  # and the listing of those that may go
     ]
     proxy.reset()
     subset.command("verify")
@@ -292,8 +313,13 @@ def test_an_upload_cut_in_two_leaves_nothing(
 
 
 def test_no_secret_is_left_anywhere(
-    proxy: Proxy, options: Configure, town: Path, tmp_path: Path, server: stores.Server,
-    make_subset: MakeSubset, run: Run
+    proxy: Proxy,
+    options: Configure,
+    town: Path,
+    tmp_path: Path,
+    server: stores.Server,
+    make_subset: MakeSubset,
+    run: Run,
 ) -> None:
     """Builds that succeed and fail, in processes of their own: logs, errors, manifests, reports, plans, graphs."""
     import pickle
@@ -301,8 +327,10 @@ def test_no_secret_is_left_anywhere(
     more = {"s3://nobucket": {"token": "TOKEN-4711-very-secret"}}
     write_file(tmp_path / "options" / "bad.yaml", yaml.safe_dump(more))
     subset = make_subset(town, target={"root": SUBSET})
-    runs = [run_process("build", subset.config, "-v", "--scheduler", "processes"),
-            run("build", subset.config, "-v", "--json", "--set", "target.root=s3://nobucket/x", code=1)]
+    runs = [
+        run_process("build", subset.config, "-v", "--scheduler", "processes"),
+        run("build", subset.config, "-v", "--json", "--set", "target.root=s3://nobucket/x", code=1),
+    ]
     assert "Built" in runs[0].out
     assert "there is no such bucket" in runs[1].err
     proxy.fault = lambda _method, _path, _time: "denied"
@@ -344,7 +372,8 @@ def test_a_lease_that_is_lost_stops_its_holder(options: Configure, monkeypatch: 
     monkeypatch.setattr(lease, "BEAT_S", 0.1)
     place = storage.locate(SUBSET)
     with (  # noqa: PT012 - the error comes at the end of what it holds
-        pytest.raises(LockError, match="its lock was broken by another run"), place.lock("lock", "the target"),
+        pytest.raises(LockError, match="its lock was broken by another run"),
+        place.lock("lock", "the target"),
     ):
         first = place.read("lock")
         time.sleep(0.5)
@@ -371,16 +400,24 @@ def test_a_lock_where_uploads_may_have_no_conditions(proxy: Proxy, options: Conf
 
 def test_a_dead_holder_is_known(options: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     place = storage.locate(SUBSET)
-    code = ("import os, signal\nfrom pipeline import storage\n"
-            f"with storage.locate('{SUBSET}').lock('lock', 'it'): os.kill(os.getpid(), signal.SIGKILL)\n")
+    code = (
+        "import os, signal\nfrom pipeline import storage\n"
+        f"with storage.locate('{SUBSET}').lock('lock', 'it'): os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
     assert run_process(python=("-c", code)).code == -9
     assert place.read("lock") is not None
     assert place.lock_holder("lock") is None  # of this machine, and gone
     with place.lock("lock", "the target"):
         pass
     place.write("lock", b'{"host": "elsewhere", "process": 7, "since": "noon", "where": "there", "id": "x"}')
-    with pytest.raises(LockError, match=r"the target is in use by process 7 on elsewhere since noon; wait for it, or "
-                                        r"stop it.* --break-lock ends it"), place.lock("lock", "the target"):
+    with (
+        pytest.raises(
+            LockError,
+            match=r"the target is in use by process 7 on elsewhere since noon; wait for it, or "
+            r"stop it.* --break-lock ends it",
+        ),
+        place.lock("lock", "the target"),
+    ):
         raise AssertionError
     monkeypatch.setattr(lease, "LEASE_S", -60.0)  # as if two minutes had gone by
     with place.lock("lock", "the target"):
@@ -396,4 +433,5 @@ def test_break_lock_on_the_command_line(options: Configure, town: Path, make_sub
     local = make_subset(town, "local")
     local.command("build", "--break-lock")
     assert len(contents(local.target)) == sum(
-        not n.startswith(".coco-diy") and n != "DATASET.md" for n in storage.locate(SUBSET).names())
+        not n.startswith(".coco-diy") and n != "DATASET.md" for n in storage.locate(SUBSET).names()
+    )

@@ -36,8 +36,11 @@ HOSTILE = [
     "[x](http://x.y)", "http://x.y", "www.x.y", "$x$", "\u2028", "\u0085", "\x9b31m", "\u202e", "\ufeff", "\xa0",
     "\u3000", "\U0001f431", "\ud800", "x" * 200 + " ``` " + "y " * 80, "",
 ]  # fmt: skip
-NAMES = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=30),
-                  st.text("\x1b\x07[]{}'\"\\$:|`<>&#*_-\n\r\t \x85\u2028é1e.", max_size=12))
+NAMES = st.one_of(
+    st.sampled_from(HOSTILE),
+    st.text(max_size=30),
+    st.text("\x1b\x07[]{}'\"\\$:|`<>&#*_-\n\r\t \x85\u2028é1e.", max_size=12),
+)
 #: What a class may be called: a line of text. Half a surrogate pair is in no file of UTF-8.
 CLASSES = NAMES.filter(lambda name: name.strip() and not re.search("[\0-\x1f\ud800-\udfff]", name))
 
@@ -58,8 +61,10 @@ def test_names_in_the_training_yaml(names: list[str]) -> None:
 
 
 #: Scalars of the YAML 1.2 core schema that are no text (https://yaml.org/spec/1.2.2/#103-core-schema).
-CORE = re.compile(r"null|Null|NULL|~|true|True|TRUE|false|False|FALSE|[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+|"
-                  r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?(\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN|")
+CORE = re.compile(
+    r"null|Null|NULL|~|true|True|TRUE|false|False|FALSE|[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+|"
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?(\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN|"
+)
 
 
 @given(name=CLASSES)
@@ -120,9 +125,16 @@ def test_names_in_markdown(name: str) -> None:
 def test_names_in_the_record(names: list[str]) -> None:
     """Tables keep their columns, and the block of YAML ends where it shall: what it holds is the config."""
     counts = {"images_by_class": dict.fromkeys(names, 1), "objects": dict.fromkeys(names, 2), "images": 3}
-    facts = {"tool": "t", "fingerprint": "f", "label_files": 1, "subset": {"train": counts},
-             "config": {"classes": names}, "classes": [{"name": name, "from": [name]} for name in names],
-             "rows": {"source": 1, "kept": 1}, "images": {"source": 1, "kept": 1}}
+    facts = {
+        "tool": "t",
+        "fingerprint": "f",
+        "label_files": 1,
+        "subset": {"train": counts},
+        "config": {"classes": names},
+        "classes": [{"name": name, "from": [name]} for name in names],
+        "rows": {"source": 1, "kept": 1},
+        "images": {"source": 1, "kept": 1},
+    }
     lines = dataset_record(facts).split("\n")
     begin = lines.index("| --- | --- | --- | --- | --- |") + 1
     for number, name in enumerate(names):
@@ -152,9 +164,13 @@ def test_at_a_terminal(text: str) -> None:
     assert json.loads(document) == {text: [text]}
 
 
-@given(data=st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), CLASSES),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(CLASSES, inner, max_size=3)), max_leaves=8))
+@given(
+    data=st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), CLASSES),
+        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(CLASSES, inner, max_size=3)),
+        max_leaves=8,
+    )
+)
 def test_yaml_comes_back(data: Any) -> None:
     assert parse_yaml(dump_yaml(data), "x")[1] == data
 
@@ -165,11 +181,25 @@ def test_hostile_names_in_every_message(tmp_path: Path, run: Run) -> None:
     for stem, row in (("a\x1b]0;x\x07", "0 0.5 0.5 0.2 0.2\n"), ("bad\x9b\x1b\nBuilt", "0 0.5\n"), ("none\x1bc", "")):
         write_file(tmp_path / f"src/labels/train/{stem}.txt", row)
     write_file(tmp_path / "n.yaml", yaml.safe_dump({"names": [name.replace("\x1b", "\x9b")]}))
-    config = write_file(tmp_path / "c.yaml", yaml.safe_dump({
-        "source": {"names": str(tmp_path / "n.yaml"), "root": str(tmp_path / "src"), "splits": {"train": "train"}},
-        "target": {"root": str(tmp_path / "out"), "images": "none"}, "workdir": str(tmp_path / "work")}))
-    said = [run(command, config, *words, code=None) for command in ("index", "plan", "build", "stats", "verify")
-            for words in ((), ("--set", "on_error=skip"), ("--set", "on_error=skip", "--json"))]
+    config = write_file(
+        tmp_path / "c.yaml",
+        yaml.safe_dump(
+            {
+                "source": {
+                    "names": str(tmp_path / "n.yaml"),
+                    "root": str(tmp_path / "src"),
+                    "splits": {"train": "train"},
+                },
+                "target": {"root": str(tmp_path / "out"), "images": "none"},
+                "workdir": str(tmp_path / "work"),
+            }
+        ),
+    )
+    said = [
+        run(command, config, *words, code=None)
+        for command in ("index", "plan", "build", "stats", "verify")
+        for words in ((), ("--set", "on_error=skip"), ("--set", "on_error=skip", "--json"))
+    ]
     assert any("\\x9b\\x1b\\nBuilt" in told.err for told in said)
     for told in said:
         assert not OBEYED.search(told.out + told.err)
@@ -178,10 +208,10 @@ def test_hostile_names_in_every_message(tmp_path: Path, run: Run) -> None:
 @pytest.mark.parametrize("mark", ["\x1b[31m", "\u202e", "\x9b"])
 def test_progress_names_are_text(mark: str) -> None:
     """The stage that fetches names files of a config; run with a stream that is no terminal, which logs at once."""
-    code = ("import sys, time\nfrom pipeline.progress import Progress\n"
-            "with Progress(sys.stdout, quiet=False, log_every=0.05).stage(sys.argv[1], 3):\n    time.sleep(0.3)\n")
+    code = (
+        "import sys, time\nfrom pipeline.progress import Progress\n"
+        "with Progress(sys.stdout, quiet=False, log_every=0.05).stage(sys.argv[1], 3):\n    time.sleep(0.3)\n"
+    )
     done = subprocess.run([sys.executable, "-X", "utf8", "-c", code, f"get {mark}x"], capture_output=True, check=True)
     assert b"get \\" in done.stdout
     assert mark.encode() not in done.stdout
-
-

@@ -24,8 +24,11 @@ pytestmark = pytest.mark.torture
 KILLS = int(os.environ.get("COCO_DIY_KILLS", "2"))
 SEED = int(os.environ.get("COCO_DIY_SEED", "1"))
 SWAPPED = ("--set", "classes=[{name: small, from: [bicycle, motorcycle]}, truck, bus, person]")
-ENGINES = (("--scheduler", "sync"), ("--scheduler", "threads", "--workers", "2"),
-           ("--scheduler", "processes", "--workers", "2"))
+ENGINES = (
+    ("--scheduler", "sync"),
+    ("--scheduler", "threads", "--workers", "2"),
+    ("--scheduler", "processes", "--workers", "2"),
+)
 BUCKETS = ("--set", "index.buckets=16")
 
 
@@ -49,8 +52,13 @@ class Ground:
 
     def _config(self, source: Path) -> Path:
         data: dict[str, Any] = CROWD_CONFIG | {
-            "source": {"root": str(source), "names": str(source / "coco.yaml"),
-                       "splits": {"train": "train2017", "val": "val2017"}}, "target": {"root": "out"}}
+            "source": {
+                "root": str(source),
+                "names": str(source / "coco.yaml"),
+                "splits": {"train": "train2017", "val": "val2017"},
+            },
+            "target": {"root": "out"},
+        }
         return write_file(self.folder / f"{source.name}.yaml", yaml.safe_dump(data))
 
     def _edit(self) -> None:

@@ -42,8 +42,14 @@ def _damage(target: Path) -> dict[str, str]:
     (target / "data.yaml").write_text("names: [x]\n")
     (target / "labels/train/mine.txt").write_text("")
     (target / "labels/train.cache").write_text("a trainer's")
-    return {LABEL: "content", PICTURE: "content", "labels/val/v.txt": "missing", "images/val/v.jpg": "size",
-            "data.yaml": "content", "labels/train/mine.txt": "foreign"}
+    return {
+        LABEL: "content",
+        PICTURE: "content",
+        "labels/val/v.txt": "missing",
+        "images/val/v.jpg": "size",
+        "data.yaml": "content",
+        "labels/train/mine.txt": "foreign",
+    }
 
 
 def test_every_damage_is_told_and_repaired(own_subset: Subset) -> None:
@@ -139,14 +145,22 @@ def test_a_subset_of_links_leaves_one_of_copies_alone(own_town: Path, make_subse
     assert copies.plan()["changes"] == 0
 
 
-@pytest.mark.parametrize(("key", "place"), [
-    ("workdir", "."), ("workdir", "labels"), ("target.root", "."), ("target.root", "images/new"),
-])
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("workdir", "."),
+        ("workdir", "labels"),
+        ("target.root", "."),
+        ("target.root", "images/new"),
+    ],
+)
 def test_nothing_is_made_inside_the_source(own_subset: Subset, key: str, place: str) -> None:
     before = snapshot(own_subset.source)
     word = f"{key}={own_subset.source / place}"
-    assert "never written to" in own_subset.command("build", "--set", word, "--set",
-                                                    f"source.root={own_subset.source}", code=2).err
+    assert (
+        "never written to"
+        in own_subset.command("build", "--set", word, "--set", f"source.root={own_subset.source}", code=2).err
+    )
     assert snapshot(own_subset.source) == before
 
 
@@ -175,8 +189,11 @@ def test_images_of_the_user_are_none_of_our_business(own_subset: Subset) -> None
 def test_nobody_looks_at_a_target_that_is_being_built(own_subset: Subset) -> None:
     own_subset.build()
     with storage.locate(str(own_subset.target)).lock(".coco-diy/lock", "the target"):
-        for words in (("plan", str(own_subset.config)), ("verify", str(own_subset.target)),
-                      ("build", str(own_subset.config))):
+        for words in (
+            ("plan", str(own_subset.config)),
+            ("verify", str(own_subset.target)),
+            ("build", str(own_subset.config)),
+        ):
             assert f"the target {own_subset.target} is in use by process" in own_subset.run(*words, code=5).err
     assert listed(own_subset, code=0) == {}
 

@@ -75,15 +75,18 @@ def test_links_into_an_archive_are_refused(packed: Subset, images: str) -> None:
     assert "set it to copy" in told
 
 
-@pytest.mark.parametrize(("change", "told"), [
-    ("zip://coco/labels/train2017", "must be zip://FOLDER::ARCHIVE"),
-    ("zip://coco/../train2017::{}/labels.zip", "must be zip://FOLDER::ARCHIVE"),
-    ("zip://coco/labels/train2017::{}/nothing.zip", "correct source.root or source.splits"),
-    ("zip://coco/labels/train2018::{}/labels.zip", "its folders are coco/labels/train2017"),
-    ("{}/labels.zip", "is a file; a folder in a zip archive is named as in zip://train2017::"),
-    ("zip://labels::{}/labels.tar.gz", "labels.tar.gz: only zip archives are read in place"),
-    ("tar://labels::{}/labels.tar", "labels.tar: only zip archives are read in place"),
-])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("zip://coco/labels/train2017", "must be zip://FOLDER::ARCHIVE"),
+        ("zip://coco/../train2017::{}/labels.zip", "must be zip://FOLDER::ARCHIVE"),
+        ("zip://coco/labels/train2017::{}/nothing.zip", "correct source.root or source.splits"),
+        ("zip://coco/labels/train2018::{}/labels.zip", "its folders are coco/labels/train2017"),
+        ("{}/labels.zip", "is a file; a folder in a zip archive is named as in zip://train2017::"),
+        ("zip://labels::{}/labels.tar.gz", "labels.tar.gz: only zip archives are read in place"),
+        ("tar://labels::{}/labels.tar", "labels.tar: only zip archives are read in place"),
+    ],
+)
 def test_what_is_not_there_is_told(packed: Subset, splits: dict[str, dict[str, str]], change: str, told: str) -> None:
     folder = os.path.dirname(splits["train"]["labels"].split("::")[1])
     url = change.format(folder)
@@ -91,6 +94,7 @@ def test_what_is_not_there_is_told(packed: Subset, splits: dict[str, dict[str, s
 
 
 # Hostile and damaged archives
+
 
 def place(path: Path, data: bytes, folder: str = "t") -> storage.Location:
     return storage.locate(f"zip://{folder}::{write_file(path / 'x.zip', data)}")
@@ -101,21 +105,24 @@ def listed(where: storage.Location) -> tuple[list[str], list[tuple[str, str]]]:
     return [n for blob, _ in found.chunks for n in blob.decode().split("\0")], found.odd
 
 
-@pytest.mark.parametrize(("member", "reason"), [
-    (Member(b"t/../../up.txt"), "unsafe_name"),
-    (Member(b"t/..\\..\\up.txt"), "unsafe_name"),
-    (Member(b"t//abs.txt"), "unsafe_name"),
-    (Member(b"t/./dot.txt"), "unsafe_name"),
-    (Member(b"t/nul\0.txt"), "unsafe_name"),
-    (Member(b"t/line\n.txt"), "unsafe_name"),
-    (Member(b"t/link.txt", b"/etc/passwd", external=0o120777 << 16), "link"),
-    (Member(b"t/secret.txt", flags=1), "encrypted"),
-    (Member(b"t/lzma.txt", method=14), "method"),
-    (Member(b"t/bomb.txt", b"\0" * 100_000, method=8, size=1 << 31), "bomb"),
-    (Member(b"t/false.txt", size=1 << 20), "bomb"),
-    (Member(b"t/bad\xff.txt", flags=0x800), "not_utf8"),
-    (Member(b"t/good.txt"), "twice"),
-])
+@pytest.mark.parametrize(
+    ("member", "reason"),
+    [
+        (Member(b"t/../../up.txt"), "unsafe_name"),
+        (Member(b"t/..\\..\\up.txt"), "unsafe_name"),
+        (Member(b"t//abs.txt"), "unsafe_name"),
+        (Member(b"t/./dot.txt"), "unsafe_name"),
+        (Member(b"t/nul\0.txt"), "unsafe_name"),
+        (Member(b"t/line\n.txt"), "unsafe_name"),
+        (Member(b"t/link.txt", b"/etc/passwd", external=0o120777 << 16), "link"),
+        (Member(b"t/secret.txt", flags=1), "encrypted"),
+        (Member(b"t/lzma.txt", method=14), "method"),
+        (Member(b"t/bomb.txt", b"\0" * 100_000, method=8, size=1 << 31), "bomb"),
+        (Member(b"t/false.txt", size=1 << 20), "bomb"),
+        (Member(b"t/bad\xff.txt", flags=0x800), "not_utf8"),
+        (Member(b"t/good.txt"), "twice"),
+    ],
+)
 def test_a_hostile_member_is_refused(tmp_path: Path, member: Member, reason: str) -> None:
     where = place(tmp_path, build([Member(b"t/good.txt"), member, Member(b"t/sub/last.txt")]))
     names, odd = listed(where)
@@ -131,9 +138,14 @@ def test_names_that_lead_elsewhere_are_refused_at_the_top(tmp_path: Path, name: 
     assert [r for _, r in odd] == ["unsafe_name"]
 
 
-@pytest.mark.parametrize(("raw", "flags", "name"), [
-    ("t/é.txt".encode(), 0x800, "é.txt"), ("t/é.txt".encode(), 0, "é.txt"), (b"t/\x82.txt", 0, "é.txt"),
-])
+@pytest.mark.parametrize(
+    ("raw", "flags", "name"),
+    [
+        ("t/é.txt".encode(), 0x800, "é.txt"),
+        ("t/é.txt".encode(), 0, "é.txt"),
+        (b"t/\x82.txt", 0, "é.txt"),
+    ],
+)
 def test_names_in_utf8_with_and_without_the_flag_and_in_cp437(
     tmp_path: Path, raw: bytes, flags: int, name: str
 ) -> None:
@@ -142,12 +154,15 @@ def test_names_in_utf8_with_and_without_the_flag_and_in_cp437(
     assert where.read(name) == LABEL
 
 
-@pytest.mark.parametrize("member", [
-    Member(b"t/m.txt", crc=1),
-    Member(b"t/m.txt", b"\0" * 100_000, method=8, size=500),
-    Member(b"t/m.txt", LABEL * 50, method=8, size=len(LABEL) * 50 + 7),
-    Member(b"t/m.txt", b"x" * 100_000, crc=5),
-])
+@pytest.mark.parametrize(
+    "member",
+    [
+        Member(b"t/m.txt", crc=1),
+        Member(b"t/m.txt", b"\0" * 100_000, method=8, size=500),
+        Member(b"t/m.txt", LABEL * 50, method=8, size=len(LABEL) * 50 + 7),
+        Member(b"t/m.txt", b"x" * 100_000, crc=5),
+    ],
+)
 def test_a_damaged_member_is_told_and_never_unpacked_beyond_its_size(tmp_path: Path, member: Member) -> None:
     where = place(tmp_path, build([member, Member(b"t/good.txt")]))
     data, _, failed = where.read_many(["good.txt", "m.txt", "none.txt"], 1 << 20)
@@ -167,31 +182,38 @@ def test_a_file_beyond_the_limit_is_not_unpacked(tmp_path: Path) -> None:
 GOOD = build([Member(b"t/a.txt"), Member(b"t/b.txt")])
 
 
-@pytest.mark.parametrize(("data", "told"), [
-    (b"", "no zip archive"),
-    (b"not an archive" * 9, "no zip archive"),
-    (GOOD[:-30], "no zip archive"),
-    (GOOD[40:], "was cut, or changed"),
-    (build([Member(b"t/a.txt"), Member(b"t/b.txt")], count=3), "has 2 members and not 3"),
-    (build([Member(b"t/a.txt"), Member(b"t/b.txt", offset=0)]), "overlap"),
-    (build([Member(b"t/a.txt"), Member(b"t/b.txt", offset=20)]), "overlap"),
-    (build([Member(b"t/a.txt"), Member(b"t/b.txt", offset=1 << 30)]), "overlap"),
-    (GOOD.replace(b"PK\1\2", b"PK\1\3", 1), "damaged at byte 0"),
-    (GOOD[:-18] + b"\1\0" + GOOD[-16:], "several parts"),
-])
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "no zip archive"),
+        (b"not an archive" * 9, "no zip archive"),
+        (GOOD[:-30], "no zip archive"),
+        (GOOD[40:], "was cut, or changed"),
+        (build([Member(b"t/a.txt"), Member(b"t/b.txt")], count=3), "has 2 members and not 3"),
+        (build([Member(b"t/a.txt"), Member(b"t/b.txt", offset=0)]), "overlap"),
+        (build([Member(b"t/a.txt"), Member(b"t/b.txt", offset=20)]), "overlap"),
+        (build([Member(b"t/a.txt"), Member(b"t/b.txt", offset=1 << 30)]), "overlap"),
+        (GOOD.replace(b"PK\1\2", b"PK\1\3", 1), "damaged at byte 0"),
+        (GOOD[:-18] + b"\1\0" + GOOD[-16:], "several parts"),
+    ],
+)
 def test_an_archive_that_is_not_sound_is_refused_whole(tmp_path: Path, data: bytes, told: str) -> None:
     with pytest.raises(StorageError, match=told) as caught:
         listed(place(tmp_path, data))
     assert str(tmp_path / "x.zip") in str(caught.value)
 
 
-@pytest.mark.parametrize("data", [
-    build([Member(b"t/a.txt"), Member(b"t/b.txt", zip64=True)]),
-    build([Member(b"t/a.txt"), Member(b"t/b.txt")], comment=b"PK\1\2 a comment" * 4),
-    build([Member(b"t/a.txt"), Member(b"t/b.txt")], before=b"#!/bin/sh unpacks itself\n" * 9),
-    build([Member(b"t/a.txt"), Member(b"t/b.txt"), Member(b"t/PK\1\2" + b"x" * 50)]),
-    build([Member(b"t/"), Member(b"t/a.txt", method=8), Member(b"t/b.txt")]),
-], ids=["zip64 sizes", "comment", "self-extracting", "mark in a name", "folder entry"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        build([Member(b"t/a.txt"), Member(b"t/b.txt", zip64=True)]),
+        build([Member(b"t/a.txt"), Member(b"t/b.txt")], comment=b"PK\1\2 a comment" * 4),
+        build([Member(b"t/a.txt"), Member(b"t/b.txt")], before=b"#!/bin/sh unpacks itself\n" * 9),
+        build([Member(b"t/a.txt"), Member(b"t/b.txt"), Member(b"t/PK\1\2" + b"x" * 50)]),
+        build([Member(b"t/"), Member(b"t/a.txt", method=8), Member(b"t/b.txt")]),
+    ],
+    ids=["zip64 sizes", "comment", "self-extracting", "mark in a name", "folder entry"],
+)
 def test_unusual_archives_are_read(tmp_path: Path, data: bytes) -> None:
     where = place(tmp_path, data)
     assert listed(where)[0] == ["a.txt", "b.txt"]
@@ -233,8 +255,13 @@ def test_nothing_is_written_outside(tmp_path: Path, make_subset: MakeSubset, tow
     labels = write_file(tmp_path / "l.zip", build([*bad, Member(b"t/a.txt")]))
     pictures = [Member(b"t/a.jpg", b"picture"), Member(b"t/../../../evil.jpg", b"x")]
     images = write_file(tmp_path / "i.zip", build(pictures))
-    subset = make_subset(town, source={"names": str(town / "coco.yaml"), "splits": {
-        "train": {"labels": f"zip://t::{labels}", "images": f"zip://t::{images}"}}})
+    subset = make_subset(
+        town,
+        source={
+            "names": str(town / "coco.yaml"),
+            "splits": {"train": {"labels": f"zip://t::{labels}", "images": f"zip://t::{images}"}},
+        },
+    )
     assert "could lead out of its folder" in subset.command("build", code=1).err
     done = subset.build("--set", "on_error=skip", code=3)
     assert done["subset"]["train"]["images"] == 1

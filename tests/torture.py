@@ -25,11 +25,22 @@ from tests.helpers import PROJECT, contents, snapshot
 
 #: What marks a stage, below the folder that holds target and workdir: (path, whether it appears or goes).
 MARKS = [
-    ("work/index", True), ("work/plans", True), ("out/.coco-diy/lock", True), ("out/.coco-diy/intent", True),
-    ("out/.coco-diy/intent.json", True), ("out/.coco-diy/intent.json", False), ("out/labels/train", True),
-    ("out/labels/val", True), ("out/images/train", True), ("out/data.yaml", False), ("out/data.yaml", True),
-    ("out/DATASET.md", True), ("out/.coco-diy/manifest.json", True), ("out/.coco-diy/new", True),
-    ("out/.coco-diy/new", False), ("out/.coco-diy/tmp", True),
+    ("work/index", True),
+    ("work/plans", True),
+    ("out/.coco-diy/lock", True),
+    ("out/.coco-diy/intent", True),
+    ("out/.coco-diy/intent.json", True),
+    ("out/.coco-diy/intent.json", False),
+    ("out/labels/train", True),
+    ("out/labels/val", True),
+    ("out/images/train", True),
+    ("out/data.yaml", False),
+    ("out/data.yaml", True),
+    ("out/DATASET.md", True),
+    ("out/.coco-diy/manifest.json", True),
+    ("out/.coco-diy/new", True),
+    ("out/.coco-diy/new", False),
+    ("out/.coco-diy/tmp", True),
 ]
 
 
@@ -51,8 +62,13 @@ def command(config: Path, folder: Path, *words: str) -> list[str]:
 def start(words: list[str]) -> subprocess.Popen[bytes]:
     """The command in a session of its own, so that it and its helpers can be killed at once."""
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    return subprocess.Popen([sys.executable, "-m", "pipeline", *words], env=env, stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *words],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def files_below(folder: Path) -> int:
@@ -150,8 +166,7 @@ def torture(
     done, parts = finished(folder), indexed(folder, start_parts)
     run(*case.words)
     assert contents(folder / "out", record=True) == case.expected, where
-    again = {path for path, facts in done.items()
-             if path in case.expected and _facts(folder / "out" / path) != facts}
+    again = {path for path, facts in done.items() if path in case.expected and _facts(folder / "out" / path) != facts}
     assert not again, f"{where}: finished files were made again: {sorted(again)[:5]}"
     assert {p for p, facts in parts.items() if _facts(p) != facts} == set(), f"{where}: parts of the index"
     assert run("verify", f"{folder}/out", "--deep", "--json").json["differences"] == {}, where

@@ -82,8 +82,11 @@ class Nginx:
         (self.folder / "nginx.conf").write_text(_CONF.format(folder=self.folder, port=self.port))
         binary = nginx_binary()
         assert binary is not None
-        self.process = subprocess.Popen([binary, "-p", self.folder, "-c", self.folder / "nginx.conf"],
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            [binary, "-p", self.folder, "-c", self.folder / "nginx.conf"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         wait_for(self.port)
 
     def stop(self) -> None:
@@ -255,8 +258,11 @@ def faulty(faults: Faults, secure: ssl.SSLContext | None = None) -> Iterator[str
                 self.send_response(200)
             if self.path in faults.pages:
                 self.send_header("Content-Type", "text/html; charset=utf-8")
-            for name, value in (("ETag", faults.etag), ("Last-Modified", faults.modified),
-                                ("Content-Length", str(len(data)) if faults.sized else "")):
+            for name, value in (
+                ("ETag", faults.etag),
+                ("Last-Modified", faults.modified),
+                ("Content-Length", str(len(data)) if faults.sized else ""),
+            ):
                 if value:
                     self.send_header(name, value)
             self.close_connection = not faults.sized

@@ -85,8 +85,11 @@ _NUMBERED = re.compile(r"(\d+)\s*[:,\t ]\s*(\S.*)")
 
 
 def _listed(text: str, where: str) -> tuple[str, ...]:
-    lines = {number: name for number, line in enumerate(re.split("\r\n?|\n", text), 1)
-             if (name := plain_name(line)) and name not in NO_CLASS}
+    lines = {
+        number: name
+        for number, line in enumerate(re.split("\r\n?|\n", text), 1)
+        if (name := plain_name(line)) and name not in NO_CLASS
+    }
     numbered = [_NUMBERED.fullmatch(name) for name in lines.values()]
     ids = [int(match[1]) for match in numbered if match is not None]
     if len(ids) == len(lines) > 0 and ids in ([*range(len(ids))], [*range(1, len(ids) + 1)]):
@@ -131,15 +134,19 @@ def _names(node: object, where: str) -> tuple[str, ...]:
         if class_id in by_id:
             raise ConfigError(f"{at}: class id {class_id} stands there twice ({by_id[class_id]!r} and {name!r})")
         if name in seen:
-            raise ConfigError(f"{at}: the name {name!r} is given to class {seen[name]} and class {class_id}; "
-                              "classes are mapped by name, so names must differ")
+            raise ConfigError(
+                f"{at}: the name {name!r} is given to class {seen[name]} and class {class_id}; "
+                "classes are mapped by name, so names must differ"
+            )
         by_id[class_id] = name
         seen[name] = class_id
     missing = next(i for i in range(len(by_id) + 1) if i not in by_id)
     if missing < len(by_id):
         line = next(v.start_mark.line + 1 for i, v in pairs if i == max(by_id))
-        raise ConfigError(f"{where}:{line}: the ids of `names` must be 0 to {len(by_id) - 1} without a gap, "
-                          f"but {missing} is missing (there is {max(by_id)})")
+        raise ConfigError(
+            f"{where}:{line}: the ids of `names` must be 0 to {len(by_id) - 1} without a gap, "
+            f"but {missing} is missing (there is {max(by_id)})"
+        )
     return tuple(by_id[i] for i in range(len(by_id)))
 
 
@@ -162,8 +169,9 @@ def _name(node: object, at: str, class_id: int) -> str:
         raise ConfigError(f"{at}: the name of class {class_id} is not a text but a list or a mapping")
     text: str = node.value
     if node.tag.endswith(":bool"):
-        raise ConfigError(f"{at}: YAML reads the name {text} of class {class_id} as true/false; "
-                          f"put it in quotes: '{text}'")
+        raise ConfigError(
+            f"{at}: YAML reads the name {text} of class {class_id} as true/false; put it in quotes: '{text}'"
+        )
     if node.tag.endswith(":null") or not text.strip():
         raise ConfigError(f"{at}: class {class_id} has no name (YAML reads {text!r} as nothing)")
     if any(ord(c) < 32 for c in text):

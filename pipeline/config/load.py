@@ -117,8 +117,10 @@ def load_specs(config: Config) -> list[ClassSpec] | None:
         return None
     if isinstance(config.classes, str):
         if not os.path.exists(os.path.expanduser(config.classes)):
-            raise ConfigError(f"classes: {config.classes!r} is no file; a text here is the path of a names YAML, and a "
-                              f"class is written in brackets: [{config.classes}]")
+            raise ConfigError(
+                f"classes: {config.classes!r} is no file; a text here is the path of a names YAML, and a "
+                f"class is written in brackets: [{config.classes}]"
+            )
         wanted = read_names(read_text(config.classes, "classes"), config.classes).names
         return [ClassSpec(n, (n,)) for n in wanted]
     specs = []

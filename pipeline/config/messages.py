@@ -46,8 +46,11 @@ def sentence(
     if first["type"] == "extra_forbidden":
         known = [f.alias or name for model in models for name, f in model.model_fields.items()]
         near = nearest(str(steps[-1]), known, limit=1)
-        hint = f"did you mean {near[0]!r}?" if near else (
-            f"known keys here: {', '.join(known)}" if known else "nothing can be set here yet")
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else (f"known keys here: {', '.join(known)}" if known else "nothing can be set here yet")
+        )
         return f"{at}: unknown key {key!r}; {hint}"
     if first["type"] == "missing":
         return f"{at}: the key {key!r} is missing"
@@ -91,8 +94,12 @@ def _walk(
 
 def _is_branch(step: int | str, names: set[str]) -> bool:
     """Whether a step is pydantic's own: the branch of a union, which may be called by the name of a model."""
-    return isinstance(step, str) and (step in names or step in ("str", "int", "[key]", "one", "several") or "[" in step
-                                      or step.startswith("constrained-"))
+    return isinstance(step, str) and (
+        step in names
+        or step in ("str", "int", "[key]", "one", "several")
+        or "[" in step
+        or step.startswith("constrained-")
+    )
 
 
 def _below(model: type[pydantic.BaseModel]) -> set[type[pydantic.BaseModel]]:

@@ -36,14 +36,14 @@ class SplitShares(pydantic.BaseModel):
     @property
     def shares(self) -> dict[str, float]:
         """Shares by split, in the order train, val, test."""
-        return {name: share for name in ("train", "val", "test")
-                if (share := getattr(self, name)) is not None}
+        return {name: share for name in ("train", "val", "test") if (share := getattr(self, name)) is not None}
 
     @pydantic.model_validator(mode="after")
     def _whole(self) -> SplitShares:
         if abs(sum(self.shares.values()) - 1) > 1e-6:
-            raise ValueError(f"shares add up to {sum(self.shares.values()):g}, not to 1; as in "
-                             "`split: {train: 0.8, val: 0.2}`")
+            raise ValueError(
+                f"shares add up to {sum(self.shares.values()):g}, not to 1; as in `split: {{train: 0.8, val: 0.2}}`"
+            )
         return self
 
     @pydantic.field_validator("by")
@@ -87,8 +87,9 @@ class Source(_Model):
         description="path of the YAML with the class names of the source, the place is the id; or a list, one name a "
         "line. COCO JSON and labelme name their classes themselves: there it gives the order",
     )
-    root: str | None = Field(None, description="folder or URL of the source; yolo: with labels/<folder> "
-                             "and images/<folder>")
+    root: str | None = Field(
+        None, description="folder or URL of the source; yolo: with labels/<folder> and images/<folder>"
+    )
     splits: dict[Split, str | SplitFolders] = Field(description="split: its folder, or {labels: …, images: …}")
     marker: str | None = Field(
         None, description="a file, by path or below `root`, that is there whenever the disk of the source is mounted"

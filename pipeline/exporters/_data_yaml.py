@@ -27,9 +27,12 @@ def dataset_yaml(
         blocks.append(dump_yaml({"kpt_shape": list(source.kpt_shape)}, flow=None))
         if source.flip_idx:
             blocks.append(dump_yaml({"flip_idx": list(source.flip_idx)}, flow=None))
-        by_new = {classes.lut[k]: list(v) for classes, names in zip(reversed(maps), reversed(sources), strict=True)
-                  for k, v in sorted(names.kpt_names.items(), reverse=True)
-                  if k < len(classes.lut) and classes.lut[k] >= 0}
+        by_new = {
+            classes.lut[k]: list(v)
+            for classes, names in zip(reversed(maps), reversed(sources), strict=True)
+            for k, v in sorted(names.kpt_names.items(), reverse=True)
+            if k < len(classes.lut) and classes.lut[k] >= 0
+        }
         if by_new:
             blocks.append(dump_yaml({"kpt_names": dict(sorted(by_new.items()))}))
     return (header + "\n".join(blocks)).encode()

@@ -107,5 +107,6 @@ def assemble(dataset: Dataset, records: Sequence[Records] = ()) -> dict[str, byt
     paths = {split: f"{prefix}images/{split}" for split in dataset.splits}
     name = f"{folder}.yaml" if dataset.yaml == "cloud" else "data.yaml"
     header = "# Made by coco-diy; a build writes it anew.\n"
-    return {name: dataset_yaml(dataset.maps, dataset.sources, header=header, paths=paths,
-                               pose=dataset.task is Task.POSE)}
+    return {
+        name: dataset_yaml(dataset.maps, dataset.sources, header=header, paths=paths, pose=dataset.task is Task.POSE)
+    }

@@ -81,7 +81,11 @@ class Format(Protocol):
         """Places of a split below the root of its source: labels or annotations, images."""
 
     def parse(
-        self, files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None, options: Mapping[str, Any],
+        self,
+        files: Sequence[bytes],
+        task: Task,
+        keypoints: tuple[int, int] | None,
+        options: Mapping[str, Any],
         pictures: Pictures | None = None,
     ) -> Parsed:
         """Rows of `files`; whatever cannot be taken is in `Parsed.problems`."""

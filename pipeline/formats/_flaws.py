@@ -37,8 +37,11 @@ def flaw_of(data: bytes) -> Flaw | None:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return Flaw("not_utf8", "is not UTF-8 text (old versions of labelme wrote the encoding of their Windows); save "
-                                "it as UTF-8", data.count(b"\n", 0, error.start) + 1)
+        return Flaw(
+            "not_utf8",
+            "is not UTF-8 text (old versions of labelme wrote the encoding of their Windows); save it as UTF-8",
+            data.count(b"\n", 0, error.start) + 1,
+        )
     return _flaw_of_text(text)
 
 

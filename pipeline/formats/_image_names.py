@@ -35,8 +35,10 @@ _QUERY = re.compile(r"[?&]d=([^&]+)")
 _UPLOADED = re.compile(r"^(?:COCO_[A-Za-z]+[0-9]{4}_|[0-9a-f]{8}-)(?=.)")
 
 #: What was tried, for the sentence that says that nothing was found.
-TRIED = ("tried with and without its folders, decoded, in either Unicode form, without the prefixes of uploads, in any "
-         "case and with any suffix")
+TRIED = (
+    "tried with and without its folders, decoded, in either Unicode form, without the prefixes of uploads, in any "
+    "case and with any suffix"
+)
 
 
 class Found(NamedTuple):

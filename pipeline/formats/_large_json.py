@@ -107,8 +107,11 @@ class LargeObject:
         self._at = len(codecs.BOM_UTF8) if self._text.startswith(codecs.BOM_UTF8) else 0
         begin = self._next("is not JSON (it is empty)")
         if begin != b"{":
-            raise self._wrong("is JSON, but no COCO dataset: it begins with a list or a text, not with an object"
-                              if begin in (b"[", b'"') else "is not JSON")
+            raise self._wrong(
+                "is JSON, but no COCO dataset: it begins with a list or a text, not with an object"
+                if begin in (b"[", b'"')
+                else "is not JSON"
+            )
         self._at += 1
         following = self._next()
         while following != b"}":
@@ -256,8 +259,10 @@ class LargeObject:
                 break
             line = merge_mark(self._text)
         if line is not None:
-            return Malformed("holds the marks of a merge (<<<<<<<, =======, >>>>>>>); resolve it, or check the file "
-                             "out again", self._line + line - 1)
+            return Malformed(
+                "holds the marks of a merge (<<<<<<<, =======, >>>>>>>); resolve it, or check the file out again",
+                self._line + line - 1,
+            )
         return Malformed(clause, here if here > 1 else None)  # most files are one line
 
 
@@ -342,7 +347,8 @@ def _all_apart(data: bytes, begin: Ints, lengths: Ints, gap: int) -> bool:
     between = text[first_stop : first_stop + gap]
     stops = (begin + lengths)[:-1]
     return all(bool((text[stops + i] == between[i]).all()) for i in range(gap)) and bool(
-        (text[begin] == text[begin[0]]).all())
+        (text[begin] == text[begin[0]]).all()
+    )
 
 
 def _address(value: Any) -> int:

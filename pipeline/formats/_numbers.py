@@ -28,13 +28,16 @@ def tails(values: Floats, starts: Ints, numbers: str) -> pa.Array:
     Each number has a blank before it and is written as C's printf writes it by `numbers`, ``%.6f`` or ``%g``.
     """
     if numbers != "%.6f":
-        texts = [(f" {numbers}" * (stop - start)) % tuple(values[start:stop].tolist())
-                 for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]
+        texts = [
+            (f" {numbers}" * (stop - start)) % tuple(values[start:stop].tolist())
+            for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
+        ]
         return pa.array([text.encode() for text in texts], pa.binary())
     offsets = pa.py_buffer((starts * _WIDTH).astype(np.int32))
     plain = (values >= 0) & (values < 9.9)
     made = pa.BinaryArray.from_buffers(
-        pa.binary(), len(starts) - 1, [None, offsets, pa.py_buffer(_six_decimals(np.where(plain, values, 0.0)))])
+        pa.binary(), len(starts) - 1, [None, offsets, pa.py_buffer(_six_decimals(np.where(plain, values, 0.0)))]
+    )
     if plain.all():
         return made
     odd = np.unique(np.searchsorted(starts, np.flatnonzero(~plain), side="right") - 1)
@@ -50,9 +53,11 @@ def parse_numbers(texts: Sequence[bytes]) -> Floats:
         return np.zeros(0)
     lines = b",".join(texts).translate(_LINES, b" \t\r\n")
     table = pyarrow.csv.read_csv(
-        pa.BufferReader(lines), pyarrow.csv.ReadOptions(use_threads=False, column_names=["number"], block_size=1 << 20),
+        pa.BufferReader(lines),
+        pyarrow.csv.ReadOptions(use_threads=False, column_names=["number"], block_size=1 << 20),
         pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False),
-        pyarrow.csv.ConvertOptions(column_types={"number": pa.float64()}, check_utf8=False))
+        pyarrow.csv.ConvertOptions(column_types={"number": pa.float64()}, check_utf8=False),
+    )
     return np.asarray(table["number"].to_numpy(), np.float64)
 
 
@@ -75,8 +80,11 @@ def _digits() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArr
     """Bytes as little-endian numbers: ``" d.ddd"`` of 0 to 9.999, and of three digits the first two, and the third."""
     first = b"".join(b" %d.%03d\0\0" % divmod(n, 1000) for n in range(10_000))
     three = np.frombuffer(b"".join(b"%03d" % n for n in range(1000)), np.uint8).reshape(-1, 3).astype(np.uint64)
-    return (np.frombuffer(first, "<u8").astype(np.uint64), three[:, 0] << np.uint64(48) | three[:, 1] << np.uint64(56),
-            three[:, 2].astype(np.uint8))
+    return (
+        np.frombuffer(first, "<u8").astype(np.uint64),
+        three[:, 0] << np.uint64(48) | three[:, 1] << np.uint64(56),
+        three[:, 2].astype(np.uint8),
+    )
 
 
 def _millionths(values: Floats) -> npt.NDArray[np.uint32]:

@@ -117,8 +117,11 @@ def mended(text: bytes, task: str) -> bytes:
     if as_id(data.get("category_id")) is None:
         raise Unfit(f"has the category_id {shown(data.get('category_id'))}, which is no id")
     data["category_id"] = as_id(data["category_id"])
-    for name, mend, tasks in (("bbox", _box, ("detect", "pose")), ("segmentation", _segmentation, ("segment",)),
-                              ("keypoints", _keypoints, ("pose",))):
+    for name, mend, tasks in (
+        ("bbox", _box, ("detect", "pose")),
+        ("segmentation", _segmentation, ("segment",)),
+        ("keypoints", _keypoints, ("pose",)),
+    ):
         if name in data:
             data[name] = mend(data[name], needed=task in tasks)
     if "iscrowd" in data:
@@ -143,8 +146,9 @@ def scaled(text: bytes, across: float, down: float) -> bytes:
     if data.get("bbox"):
         data["bbox"] = [v * (down if i % 2 else across) for i, v in enumerate(data["bbox"])]
     if isinstance(data.get("segmentation"), list):
-        data["segmentation"] = [[v * (down if i % 2 else across) for i, v in enumerate(part)]
-                                for part in data["segmentation"]]
+        data["segmentation"] = [
+            [v * (down if i % 2 else across) for i, v in enumerate(part)] for part in data["segmentation"]
+        ]
     if data.get("keypoints"):
         data["keypoints"] = [v * (across, down, 1)[i % 3] for i, v in enumerate(data["keypoints"])]
     if data.get("area") is not None:
@@ -164,8 +168,9 @@ def _box(value: Any, *, needed: bool) -> list[float] | None:
 
 def _numbers_of(values: list[Any]) -> list[float] | None:
     """The numbers that `values` are, NaN for null; None where one of them is no number."""
-    numbers = [math.nan if v is None or (isinstance(v, float) and not math.isfinite(v)) else as_number(v)
-               for v in values]
+    numbers = [
+        math.nan if v is None or (isinstance(v, float) and not math.isfinite(v)) else as_number(v) for v in values
+    ]
     return None if None in numbers else [n for n in numbers if n is not None]
 
 
@@ -189,8 +194,9 @@ def _polygons(value: Any) -> list[list[float]] | None:
         return None
     if not any(isinstance(part, list) for part in value):
         value = [value]
-    elif len(value) > 2 and all(isinstance(part, list) and len(part) == 2 and not isinstance(part[0], list)
-                                for part in value):
+    elif len(value) > 2 and all(
+        isinstance(part, list) and len(part) == 2 and not isinstance(part[0], list) for part in value
+    ):
         value = [value]  # points in pairs
     parts: list[list[float]] = []
     for part in value:

@@ -191,8 +191,12 @@ def outlines(mask: Bools, most: int | None = None) -> tuple[list[Floats], list[F
     along = padded[1:-1, 1:].astype(np.int8) - padded[1:-1, :-1]  # edges along y, between a column and its left one
     # Every edge is walked with the inside on its right hand: east above it, west below, south on its right, north left.
     following: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for kind, (dx0, dx1), (dy0, dy1) in (((across, 1), (0, 1), (0, 0)), ((across, -1), (1, 0), (0, 0)),
-                                         ((along, -1), (0, 0), (0, 1)), ((along, 1), (0, 0), (1, 0))):
+    for kind, (dx0, dx1), (dy0, dy1) in (
+        ((across, 1), (0, 1), (0, 0)),
+        ((across, -1), (1, 0), (0, 0)),
+        ((along, -1), (0, 0), (0, 1)),
+        ((along, 1), (0, 0), (1, 0)),
+    ):
         grid, sign = kind
         for y, x in np.argwhere(grid == sign).tolist():
             following.setdefault((x + dx0, y + dy0), []).append((x + dx1, y + dy1))
@@ -207,9 +211,7 @@ def outlines(mask: Bools, most: int | None = None) -> tuple[list[Floats], list[F
     return outer, holes
 
 
-def _loop(
-    following: dict[tuple[int, int], list[tuple[int, int]]], start: tuple[int, int]
-) -> list[tuple[int, int]]:
+def _loop(following: dict[tuple[int, int], list[tuple[int, int]]], start: tuple[int, int]) -> list[tuple[int, int]]:
     """Take one closed walk out of `following`; its corners, from `start` on."""
     here = start
     way = (0, 0)
@@ -228,8 +230,10 @@ def _loop(
         way, here = new, onward
         if here == start:
             break
-    if len(corners) > 1 and way == (corners[1][0] - corners[0][0] and (corners[1][0] > corners[0][0]) * 2 - 1,
-                                    corners[1][1] - corners[0][1] and (corners[1][1] > corners[0][1]) * 2 - 1):
+    if len(corners) > 1 and way == (
+        corners[1][0] - corners[0][0] and (corners[1][0] > corners[0][0]) * 2 - 1,
+        corners[1][1] - corners[0][1] and (corners[1][1] > corners[0][1]) * 2 - 1,
+    ):
         corners.pop(0)  # the walk began in the middle of a side
     return corners
 

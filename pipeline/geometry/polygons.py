@@ -85,8 +85,9 @@ def join_polygons(parts: Sequence[Floats]) -> Floats:
         ways[i - 1].append(first)
         ways[i].append(second)
     if len(parts) == 2:  # most are, and there are thousands
-        return np.concatenate([turn for part, (way,) in zip(parts, ways, strict=True)
-                               for turn in (part[way:], part[: way + 1])])
+        return np.concatenate(
+            [turn for part, (way,) in zip(parts, ways, strict=True) for turn in (part[way:], part[: way + 1])]
+        )
     there: list[Floats] = []
     back: list[Floats] = []
     for i, (part, way) in enumerate(zip(parts, ways, strict=True)):

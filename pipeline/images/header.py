@@ -23,8 +23,16 @@ MAX_PIXELS = 1 << 28
 _ORIENTATION = 0x0112  # the EXIF tag
 
 #: For each EXIF orientation: whether x and y change places, then whether x, then whether y runs the other way.
-_TURNS = {1: (False, False, False), 2: (False, True, False), 3: (False, True, True), 4: (False, False, True),
-          5: (True, False, False), 6: (True, True, False), 7: (True, True, True), 8: (True, False, True)}
+_TURNS = {
+    1: (False, False, False),
+    2: (False, True, False),
+    3: (False, True, True),
+    4: (False, False, True),
+    5: (True, False, False),
+    6: (True, True, False),
+    7: (True, True, True),
+    8: (True, False, True),
+}
 
 
 @dataclass(frozen=True)
@@ -93,8 +101,14 @@ def picture_of(data: bytes) -> Picture | None:
 
 
 #: How files of images begin, and the suffix of each kind.
-_BEGINNINGS = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG\r\n", ".png"), (b"BM", ".bmp"), (b"II*\0", ".tif"),
-               (b"MM\0*", ".tif"), (b"RIFF", ".webp"))
+_BEGINNINGS = (
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"\x89PNG\r\n", ".png"),
+    (b"BM", ".bmp"),
+    (b"II*\0", ".tif"),
+    (b"MM\0*", ".tif"),
+    (b"RIFF", ".webp"),
+)
 
 
 def suffix_of(data: bytes) -> str | None:
@@ -133,6 +147,7 @@ def mask_of(data: bytes) -> Bools | None:
             return np.asarray(np.asarray(plain) != 0)
     except Exception:  # noqa: BLE001 - see `opened`
         return None
+
 
 #: Image suffixes that Ultralytics 8.4 reads (`IMG_FORMATS`), in any case; where one stem has several, the first wins.
 IMAGE_SUFFIXES = (

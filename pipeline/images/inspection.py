@@ -51,11 +51,17 @@ def check_images(
     checks = storage.locate(os.path.join(index_dir, "checks"))
     before = _read(checks, part_name(bucket))
     # What is in order when decoded has a header in order; of what is not, the header may be.
-    seen = {row["key"]: row for row in before.to_pylist()
-            if row["level"] == level or (level == "header" and row["reason"] is None)}
+    seen = {
+        row["key"]: row
+        for row in before.to_pylist()
+        if row["level"] == level or (level == "header" and row["reason"] is None)
+    }
     wanted = images.select(["key", "image_path", "mark", "state"]).to_pylist()
-    new = [row for row in wanted
-           if row["state"] is None or row["key"] not in seen or seen[row["key"]]["mark"] != row["state"]]
+    new = [
+        row
+        for row in wanted
+        if row["state"] is None or row["key"] not in seen or seen[row["key"]]["mark"] != row["state"]
+    ]
     fresh: dict[str, Look] = {}
     for prefix, folder in origins.items():
         here = [row for row in new if row["key"].startswith(prefix)]
@@ -75,8 +81,9 @@ def check_images(
         key = row["key"]
         if key in unseen:
             continue
-        reason, detail = ((fresh[key].reason, fresh[key].detail) if key in fresh
-                          else (seen[key]["reason"], seen[key]["detail"]))
+        reason, detail = (
+            (fresh[key].reason, fresh[key].detail) if key in fresh else (seen[key]["reason"], seen[key]["detail"])
+        )
         if reason is not None:
             prefix = next(prefix for prefix in origins if key.startswith(prefix))
             bad[key] = Bad(prefix, row["image_path"], digest_of(row["mark"]), reason, detail or "")
@@ -127,7 +134,11 @@ def _read(place: storage.Location, name: str) -> pa.Table:
 
 
 def _write(
-    place: storage.Location, name: str, before: pa.Table, new: list[dict[str, object]], fresh: dict[str, Look],
+    place: storage.Location,
+    name: str,
+    before: pa.Table,
+    new: list[dict[str, object]],
+    fresh: dict[str, Look],
     level: str,
 ) -> None:
     import pyarrow as pa
@@ -135,13 +146,16 @@ def _write(
 
     from pipeline.tables.parquet import to_parquet
 
-    rows = [{"key": row["key"], "mark": row["state"], "level": level, **vars(fresh[str(row["key"])])}
-            for row in new if row["state"] is not None and row["key"] in fresh
-            and fresh[str(row["key"])].reason != _UNREAD]
+    rows = [
+        {"key": row["key"], "mark": row["state"], "level": level, **vars(fresh[str(row["key"])])}
+        for row in new
+        if row["state"] is not None and row["key"] in fresh and fresh[str(row["key"])].reason != _UNREAD
+    ]
     added = pa.Table.from_pylist(rows, schema.checks())
     kept = before.filter(pc.invert(pc.is_in(before["key"], added["key"].combine_chunks())))
     table = pa.concat_tables([kept.cast(schema.checks()), added]).sort_by("key")
     place.write_many([name], [to_parquet(table)]).must(place)
+
 
 #: An image says how large it is before that, but for rare ones with much else in front.
 _HEAD_BYTES = 1 << 16

@@ -62,8 +62,12 @@ def _unopened(head: bytes, *, whole: bool) -> Look | None:
 
 def _judge(width: int, height: int) -> Look:
     if min(width, height) < MIN_SIDE:
-        return Look("image_too_small", f"has {width} x {height} pixels: trainers leave out images with a side under "
-                    f"{MIN_SIDE}", width, height)
+        return Look(
+            "image_too_small",
+            f"has {width} x {height} pixels: trainers leave out images with a side under {MIN_SIDE}",
+            width,
+            height,
+        )
     return Look(None, None, width, height)
 
 
@@ -74,16 +78,24 @@ def by_decoding(data: bytes) -> Look:
     if look.reason is not None or look.width is None:
         return look
     if look.width * (look.height or 0) > MAX_PIXELS:
-        return Look("image_too_large", f"has {look.width} x {look.height} pixels, too many to decode; look at headers "
-                    "only, with --set select.check_images=header", look.width, look.height)
+        return Look(
+            "image_too_large",
+            f"has {look.width} x {look.height} pixels, too many to decode; look at headers "
+            "only, with --set select.check_images=header",
+            look.width,
+            look.height,
+        )
     try:
         with opened(data) as image:
             image.load()
     except Exception as error:  # noqa: BLE001 - Pillow's plug-ins raise anything, from struct.error to SyntaxError
         cut = "truncated" in str(error)
-        return Look("image_cut_short" if cut else "image_unreadable",
-                    "is cut short: not all of it can be decoded" if cut else "cannot be decoded",
-                    look.width, look.height)
+        return Look(
+            "image_cut_short" if cut else "image_unreadable",
+            "is cut short: not all of it can be decoded" if cut else "cannot be decoded",
+            look.width,
+            look.height,
+        )
     return look
 
 

@@ -38,8 +38,11 @@ def compare_sizes(images: pa.Table, origins: dict[str, str | None], keep: str, *
     rows are parts of width and height, so that an image that was scaled as a whole is as good as the one it was.
     """
     found = Sizes()
-    rows = [row for row in images.select(["key", "image_path", "width", "height"]).to_pylist()
-            if row["width"] and row["height"] and row["image_path"] is not None]
+    rows = [
+        row
+        for row in images.select(["key", "image_path", "width", "height"]).to_pylist()
+        if row["width"] and row["height"] and row["image_path"] is not None
+    ]
     for prefix, folder in origins.items():
         here = [row for row in rows if row["key"].startswith(prefix)]
         if folder is None or not here:
@@ -78,7 +81,14 @@ def plain_jpeg(head: bytes) -> tuple[int, int] | None:
 
 
 def _clause(said: tuple[int, int], picture: Picture) -> str:
-    how = "exchanged" if said == (picture.height, picture.width) else \
-        "scaled" if same_shape(said, (picture.width, picture.height)) else "of another shape"
-    return (f"has {picture.width} x {picture.height} pixels, its label file says {said[0]} x {said[1]} ({how}): its "
-            "objects may lie elsewhere")
+    how = (
+        "exchanged"
+        if said == (picture.height, picture.width)
+        else "scaled"
+        if same_shape(said, (picture.width, picture.height))
+        else "of another shape"
+    )
+    return (
+        f"has {picture.width} x {picture.height} pixels, its label file says {said[0]} x {said[1]} ({how}): its "
+        "objects may lie elsewhere"
+    )

@@ -29,8 +29,10 @@ def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None
             known = os.path.basename(storage.archive_of(url) or "") in config.fetch.archives
             cure = "`coco-diy fetch CONFIG` gets it" if known else "correct source.root or source.splits"
             if os.path.isfile(url):
-                raise ConfigError(f"source: the {what} of split {split.split}, {url}, is a file; a folder in a zip "
-                                  f"archive is named as in zip://train2017::{url}, other archives must be unpacked")
+                raise ConfigError(
+                    f"source: the {what} of split {split.split}, {url}, is a file; a folder in a zip "
+                    f"archive is named as in zip://train2017::{url}, other archives must be unpacked"
+                )
             raise MissingSourceError(f"source: the {what} of split {split.split}, {url}, does not exist; {cure}", url)
     if split.images is None:
         return
@@ -40,8 +42,10 @@ def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None
     if place.far and config.target.zipped:
         raise ConfigError(f"target.archive: a zip takes no images out of {split.images}; build a folder of them first")
     if split.suffix is not None and config.select.backgrounds != "none":
-        raise ConfigError(f"select.backgrounds: {config.select.backgrounds} wants images without a label file, and "
-                          f"{split.images} cannot be listed; set it to none, or name a folder or an archive")
+        raise ConfigError(
+            f"select.backgrounds: {config.select.backgrounds} wants images without a label file, and "
+            f"{split.images} cannot be listed; set it to none, or name a folder or an archive"
+        )
 
 
 def _is_place(url: str) -> bool:
@@ -54,8 +58,10 @@ def no_split_within_another(found: Sequence[Found]) -> None:
         for other, other_labels, other_images, *__ in found:
             for inner, outer, what in ((labels, other_labels, "labels"), (images, other_images, "images")):
                 if split != other and inner and outer and inner.url != outer.url and is_below(inner, outer):
-                    raise ConfigError(f"source.splits: the {what} of {split}, {inner.url}, lie in those of {other}, "
-                                      f"{outer.url}, so they would be in both; give each split a folder of its own")
+                    raise ConfigError(
+                        f"source.splits: the {what} of {split}, {inner.url}, lie in those of {other}, "
+                        f"{outer.url}, so they would be in both; give each split a folder of its own"
+                    )
 
 
 def keep_apart(job: Job) -> None:
@@ -73,22 +79,28 @@ def _keep_apart_from(job: Job, source: SourceJob) -> None:
     root = storage.locate(source.source.root).url if source.source.root is not None else None
     for what, place in (("target.root", job.root), ("workdir", job.workdir)):
         for folder in ("", "labels", "images"):
-            if root is not None and (storage.within(place, f"{root}/{folder}") if folder
-                                     else storage.same_place(place, root)):
-                raise ConfigError(f"{what}: {place} lies in the source {root}, which is never written to; choose a "
-                                  "place beside it")
+            if root is not None and (
+                storage.within(place, f"{root}/{folder}") if folder else storage.same_place(place, root)
+            ):
+                raise ConfigError(
+                    f"{what}: {place} lies in the source {root}, which is never written to; choose a place beside it"
+                )
     for split in source.spec.splits:
         places = (split.labels, split.images, split.captions)
         for folder in (url for url in places if url):
             table = [("split.table", job.split_table)] if job.split_table else []
             for what, place in (("target.root", job.root), ("workdir", job.workdir), *table):
                 if storage.within(place, folder):
-                    raise ConfigError(f"{what}: {place} lies in the source folder {folder}, which is never written to; "
-                                      "choose another place")
+                    raise ConfigError(
+                        f"{what}: {place} lies in the source folder {folder}, which is never written to; "
+                        "choose another place"
+                    )
             for own in _own_folders(job):
                 if storage.within(folder, own) or storage.within(own, folder):
-                    raise ConfigError(f"target.root: {own} holds the source folder {folder}, or leads into it, and a "
-                                      "source is never written to; choose another place")
+                    raise ConfigError(
+                        f"target.root: {own} holds the source folder {folder}, or leads into it, and a "
+                        "source is never written to; choose another place"
+                    )
 
 
 def keep_out_of_subsets(job: Job) -> None:
@@ -96,8 +108,9 @@ def keep_out_of_subsets(job: Job) -> None:
     above = os.path.dirname(job.root)
     while above != os.path.dirname(above) and not above.endswith((":", ":/")):
         if storage.locate(above).exist_many([".coco-diy/manifest.json"])[0]:
-            raise ConfigError(f"target.root: {job.root} lies in {above}, which is a subset already; choose a place "
-                              "beside it")
+            raise ConfigError(
+                f"target.root: {job.root} lies in {above}, which is a subset already; choose a place beside it"
+            )
         above = os.path.dirname(above)
 
 

@@ -14,8 +14,16 @@ from pipeline.tables.schema import Task
 
 
 def conversion(
-    source: str, target: str, *, from_format: str, to_format: str, task: str | None = None, names: str | None = None,
-    shares: str | None = None, seed: int = 0, workdir: str,
+    source: str,
+    target: str,
+    *,
+    from_format: str,
+    to_format: str,
+    task: str | None = None,
+    names: str | None = None,
+    shares: str | None = None,
+    seed: int = 0,
+    workdir: str,
 ) -> dict[str, Any]:
     """The config, as plain data, that makes `target` of the folder (or COCO's JSON file) `source`.
 
@@ -68,8 +76,10 @@ def _shares(text: str) -> dict[str, float]:
     except ValueError:
         values = []
     if not 1 <= len(values) <= 3 or any(not 0 < v <= 1 for v in values):
-        raise ConfigError(f"--split {text}: must be the share of train, as in --split 0.8, or of train, val and test, "
-                          "as in --split 0.7,0.2,0.1")
+        raise ConfigError(
+            f"--split {text}: must be the share of train, as in --split 0.8, or of train, val and test, "
+            "as in --split 0.7,0.2,0.1"
+        )
     if len(values) == 1 and values[0] < 1:
         values.append(round(1 - values[0], 12))
     return dict(zip(("train", "val", "test"), values, strict=False))

@@ -99,8 +99,11 @@ class Job:
     @property
     def prefixes(self) -> dict[str, str]:
         """What keys begin with, by the split that they are of or, of several sources, by source and split."""
-        return {f"{s.spec.name}/{split.split}" if self.several else split.split: s.spec.prefix(split)
-                for s in self.sources for split in s.spec.splits}
+        return {
+            f"{s.spec.name}/{split.split}" if self.several else split.split: s.spec.prefix(split)
+            for s in self.sources
+            for split in s.spec.splits
+        }
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -142,8 +145,14 @@ class Job:
         """Digest of which class of which source gets which number."""
         from pipeline.tables.digest import digest_of
 
-        facts = [[[old if source.named else i, new] for i, (old, new) in enumerate(zip(m.source, m.lut, strict=True))
-                  if new >= 0] for source, m in zip(self.sources, self.maps, strict=True)]
+        facts = [
+            [
+                [old if source.named else i, new]
+                for i, (old, new) in enumerate(zip(m.source, m.lut, strict=True))
+                if new >= 0
+            ]
+            for source, m in zip(self.sources, self.maps, strict=True)
+        ]
         return digest_of(json.dumps([self.classes, facts]).encode()).hex()
 
     def with_names(self, found: Sequence[Names | None]) -> Job:
@@ -159,7 +168,6 @@ class Job:
         if self.task is Task.POSE:
             _same_keypoints(sources, maps)
         return replace(self, sources=sources, maps=maps)
-
 
     def keep_numbers(self, before: Manifest | None) -> Job:
         """This job with the numbers that classes have at the target, whose manifest is `before`; new ones come after.
@@ -186,17 +194,21 @@ def _same_keypoints(sources: Sequence[SourceJob], maps: Sequence[ClassMap]) -> N
             one, other = (getattr(s.names, what) for s in (first, source))
             if one != other:
                 told = (f"{s.source.name} has {list(v) if v else 'none'}" for s, v in ((first, one), (source, other)))
-                raise ConfigError(f"source: the sources of one subset have the same {what}, but {' and '.join(told)}; "
-                                  "correct the names YAML of one, or build two subsets")
+                raise ConfigError(
+                    f"source: the sources of one subset have the same {what}, but {' and '.join(told)}; "
+                    "correct the names YAML of one, or build two subsets"
+                )
     called: dict[int, tuple[str, tuple[str, ...]]] = {}
     for source, classes in zip(sources, maps, strict=True):
         for number, points in (source.names.kpt_names if source.names else {}).items():
             new = classes.lut[number] if number < len(classes.lut) else -1
             name, before = called.setdefault(new, (source.source.name, points))
             if new >= 0 and before != points:
-                raise ConfigError(f"source: the keypoints of class {classes.names[new]!r} have other names or another "
-                                  f"order in {source.source.name} than in {name}; correct kpt_names of one, or build "
-                                  "two subsets")
+                raise ConfigError(
+                    f"source: the keypoints of class {classes.names[new]!r} have other names or another "
+                    f"order in {source.source.name} than in {name}; correct kpt_names of one, or build "
+                    "two subsets"
+                )
 
 
 def target_name(root: str) -> str:
@@ -227,8 +239,10 @@ def _check_marker(source: Source) -> None:
     """Exit code 4 and not 75: a disk that is not mounted waits for a person, and trying again does not mount it."""
     url = marker_url(source)
     if url is not None and not _is_there(url):
-        raise BrakeError(f"{url}: the marker of source {source.name} is missing: its disk is not mounted; mount it and "
-                         "run again", "marker")
+        raise BrakeError(
+            f"{url}: the marker of source {source.name} is missing: its disk is not mounted; mount it and run again",
+            "marker",
+        )
 
 
 def is_below(place: Location, other: Location) -> bool:

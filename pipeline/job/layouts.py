@@ -10,16 +10,36 @@ from pipeline.errors import ConfigError
 from pipeline.tables.schema import Task
 
 #: What folders of a split are called, in lower case, in COCO's layout and in everybody's.
-_FOLDERS = {"train": ("train2017", "train", "training"), "val": ("val2017", "val", "valid", "validation"),
-            "test": ("test2017", "test", "testing")}
+_FOLDERS = {
+    "train": ("train2017", "train", "training"),
+    "val": ("val2017", "val", "valid", "validation"),
+    "test": ("test2017", "test", "testing"),
+}
 
 #: A dataset without splits in one JSON file: Roboflow, Label Studio, FiftyOne, and what people call it.
-_WHOLE_FILES = ("_annotations.coco.json", "annotations/instances_default.json", "result.json", "labels.json",
-                "annotations.json", "coco.json", "instances.json")
+_WHOLE_FILES = (
+    "_annotations.coco.json",
+    "annotations/instances_default.json",
+    "result.json",
+    "labels.json",
+    "annotations.json",
+    "coco.json",
+    "instances.json",
+)
 
 #: Where tools leave the class names of label files with numbers.
-_NAMES_FILES = ("data.yaml", "data.yml", "dataset.yaml", "obj.names", "classes.txt", "labels/classes.txt",
-                "train/classes.txt", "train/_darknet.labels", "_darknet.labels", "obj_train_data/classes.txt")
+_NAMES_FILES = (
+    "data.yaml",
+    "data.yml",
+    "dataset.yaml",
+    "obj.names",
+    "classes.txt",
+    "labels/classes.txt",
+    "train/classes.txt",
+    "train/_darknet.labels",
+    "_darknet.labels",
+    "obj_train_data/classes.txt",
+)
 
 #: Darknet's folders, by split, as CVAT calls them.
 _DARKNET = {"train": "obj_train_data", "val": "obj_valid_data", "test": "obj_test_data"}
@@ -37,9 +57,11 @@ def find_splits(source: str, name: str, format_: formats.Format, task: Task) -> 
     if found:
         return found
     example = " and ".join(format_.layout("train2017", task).values())
-    raise ConfigError(f"{source}: has none of the splits train, val and test as format {name} lays them out, for "
-                      f"example {example}, nor as Roboflow, CVAT and Label Studio do; for any other layout write a "
-                      "config")
+    raise ConfigError(
+        f"{source}: has none of the splits train, val and test as format {name} lays them out, for "
+        f"example {example}, nor as Roboflow, CVAT and Label Studio do; for any other layout write a "
+        "config"
+    )
 
 
 def find_names(source: str) -> str | None:
@@ -64,8 +86,10 @@ def _whole(place: str, format_: formats.Format, task: Task) -> dict[str, Places]
     for name in _WHOLE_FILES if not found else ():
         path = os.path.join(place, name)
         if os.path.isfile(path):
-            images = next((i for i in ("images/default", "images", "data") if os.path.isdir(os.path.join(place, i))),
-                          os.path.dirname(name) or ".")
+            images = next(
+                (i for i in ("images/default", "images", "data") if os.path.isdir(os.path.join(place, i))),
+                os.path.dirname(name) or ".",
+            )
             return {"train": {"annotations": path, "images": os.path.normpath(os.path.join(place, images))}}
     return found
 

@@ -1,5 +1,4 @@
-"""A config as plain data: to mean the same in every folder, for the record, and as a digest of what it asks for.
-"""
+"""A config as plain data: to mean the same in every folder, for the record, and as a digest of what it asks for."""
 
 from __future__ import annotations
 
@@ -32,7 +31,9 @@ def portable_config(job: Job) -> dict[str, Any]:
             source["names"] = storage.local_path(source["names"])
         source["splits"] = {
             s.split: {"annotations" if whole else "labels": s.labels, "images": _portable_images(s)}
-            | ({"captions": s.captions} if s.captions else {}) for s in spec.splits}
+            | ({"captions": s.captions} if s.captions else {})
+            for s in spec.splits
+        }
         source.pop("root")
         if source["marker"] is not None:
             source["marker"] = marker_url(sources[source["name"]].source)

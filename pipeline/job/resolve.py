@@ -37,8 +37,9 @@ def resolve(config: Config) -> Job:
         told = " and ".join(f"{name} has {task}" for task, name in tasks.items())
         raise ConfigError(f"source: the sources of one subset have one task, but {told}; declare the same task")
     specs = load_specs(config)
-    job = Job(config, sources, None if specs is None else tuple(specs), (), storage.locate(config.target.root).url,
-              workdir)
+    job = Job(
+        config, sources, None if specs is None else tuple(specs), (), storage.locate(config.target.root).url, workdir
+    )
     job = job.with_names([s.names for s in sources])
     for one in sources:
         for split in one.spec.splits:
@@ -54,16 +55,19 @@ def _source(source: Source, workdir: str) -> SourceJob:
     if source.task not in format_.TASKS:
         raise ConfigError(f"source.task: format {source.format} holds no task {source.task}")
     if source.names is None and not format_.NAMED:
-        raise ConfigError(f"source.names: is missing; label files of format {source.format} have numbers for classes, "
-                          "so name the YAML that tells what they are, as in `names: conf/coco.yaml`")
+        raise ConfigError(
+            f"source.names: is missing; label files of format {source.format} have numbers for classes, "
+            "so name the YAML that tells what they are, as in `names: conf/coco.yaml`"
+        )
     names = load_names(source)
     if source.task is Task.POSE and not format_.NAMED and names is not None and names.kpt_shape is None:
-        raise ConfigError(f"{source.names}: task pose needs the line `kpt_shape: [17, 3]` "
-                          "(number of keypoints, 2 or 3 values each)")
-    keypoints = names.kpt_shape if names is not None and (
-        source.task is Task.POSE or not format_.NAMED) else None
-    spec = IndexSpec(source.name, source.format, source.task, keypoints, tuple(_splits(source, format_)),
-                     _options(source, format_))
+        raise ConfigError(
+            f"{source.names}: task pose needs the line `kpt_shape: [17, 3]` (number of keypoints, 2 or 3 values each)"
+        )
+    keypoints = names.kpt_shape if names is not None and (source.task is Task.POSE or not format_.NAMED) else None
+    spec = IndexSpec(
+        source.name, source.format, source.task, keypoints, tuple(_splits(source, format_)), _options(source, format_)
+    )
     return SourceJob(source, spec, workdir, names, names)
 
 
@@ -92,14 +96,17 @@ def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
         places = value.model_dump() if isinstance(value, SplitFolders) else format_.layout(value, source.task)
         key, other = ("annotations", "labels") if format_.WHOLE else ("labels", "annotations")
         if places.get(key) is None or places.get(other) is not None or (places.get("captions") and not format_.WHOLE):
-            raise ConfigError(f"source.splits.{split}: format {source.format} has `{key}` and `images`"
-                              f"{' and perhaps `captions`' if format_.WHOLE else ''}, as in "
-                              f"`{split}: {{{key}: …, images: …}}`")
+            raise ConfigError(
+                f"source.splits.{split}: format {source.format} has `{key}` and `images`"
+                f"{' and perhaps `captions`' if format_.WHOLE else ''}, as in "
+                f"`{split}: {{{key}: …, images: …}}`"
+            )
         images = places.get("images")
         suffix = images["suffix"] if isinstance(images, dict) else None
         labels, images, captions = (
             storage.locate_below(source.root, place) if place is not None else None
-            for place in (places[key], images["url"] if isinstance(images, dict) else images, places.get("captions")))
+            for place in (places[key], images["url"] if isinstance(images, dict) else images, places.get("captions"))
+        )
         if images is not None and not given and not images.exists():
             images = None  # labels alone are a source too; a build that is to copy images says what is missing
         assert labels is not None
@@ -112,7 +119,11 @@ def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
         if format_.WHOLE:
             folders = [os.path.splitext(folder)[0] for folder in folders]
         if len(set(folders)) == len(folders):
-            return [SplitSpec(s, f, la.url, im.url if im else None, ca.url if ca else None, suffix)
-                    for f, (s, la, im, ca, suffix) in zip(folders, found, strict=True)]
-    raise ConfigError(f"source.splits: two splits have the same {'file of annotations' if format_.WHOLE else ''}"
-                      f"{'' if format_.WHOLE else 'folder of labels'}")
+            return [
+                SplitSpec(s, f, la.url, im.url if im else None, ca.url if ca else None, suffix)
+                for f, (s, la, im, ca, suffix) in zip(folders, found, strict=True)
+            ]
+    raise ConfigError(
+        f"source.splits: two splits have the same {'file of annotations' if format_.WHOLE else ''}"
+        f"{'' if format_.WHOLE else 'folder of labels'}"
+    )

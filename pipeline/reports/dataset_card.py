@@ -26,16 +26,21 @@ def dataset_record(facts: dict[str, Any]) -> str:
     balance: list[list[str | int]] = []
     for what in ("rows", "images"):
         counts_of = facts[what]
-        balance += [[what, "in the source", counts_of["source"]], ["", "kept", counts_of["kept"]],
-                    *(_loss_row(n, words) for n, words in lost(counts_of))]
+        balance += [
+            [what, "in the source", counts_of["source"]],
+            ["", "kept", counts_of["kept"]],
+            *(_loss_row(n, words) for n, words in lost(counts_of)),
+        ]
     config = dump_yaml(facts["config"])
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", config)), default=0))
-    return ("# What this dataset is made of\n\n"
-            f"Made by {facts['tool']} from {plural(facts['label_files'], 'label file')}; "
-            "a build writes this file anew.\n"
-            f"Digest of the names and contents of these label files: `{facts['fingerprint']}`\n\n"
-            f"{_markdown(header, rows)}\n\n{_markdown(['', 'what became of it', 'count'], balance)}\n\n"
-            f"The config, without what does not decide about the files:\n\n{fence}yaml\n{config}{fence}\n")
+    return (
+        "# What this dataset is made of\n\n"
+        f"Made by {facts['tool']} from {plural(facts['label_files'], 'label file')}; "
+        "a build writes this file anew.\n"
+        f"Digest of the names and contents of these label files: `{facts['fingerprint']}`\n\n"
+        f"{_markdown(header, rows)}\n\n{_markdown(['', 'what became of it', 'count'], balance)}\n\n"
+        f"The config, without what does not decide about the files:\n\n{fence}yaml\n{config}{fence}\n"
+    )
 
 
 def _loss_row(count: int, words: str) -> list[str | int]:

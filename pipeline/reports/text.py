@@ -25,8 +25,10 @@ def table(
     if total is not None:
         lines.append([cell(c) for c in total])
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    texts = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-             for line in lines]
+    texts = [
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    ]
     rule = "-" * len(texts[0])
     texts.insert(1, rule)
     if total is not None:
@@ -64,15 +66,24 @@ def plan_text(data: dict[str, Any]) -> str:
     """What `coco-diy plan` prints."""
     if "plan" not in data:
         return f"A build would stop (exit code 4): {data['brake']['error']}"
-    verdict = (f"A build would change {data['changes']:,} files at {data['target']}." if data["changes"]
-               else f"A build would change nothing at {data['target']}.")
+    verdict = (
+        f"A build would change {data['changes']:,} files at {data['target']}."
+        if data["changes"]
+        else f"A build would change nothing at {data['target']}."
+    )
     foreign = "".join(f"\nin the way: {printable(path)}" for path in data["foreign"][:10])
     loss = data["lost"]
-    lost = (f"\nOf {plural(loss['total'], 'file')} at the target {loss['files']:,} would go and {loss['replaced']:,} "
-            f"be replaced, such as {', '.join(loss['names'])}." if loss["files"] + loss["replaced"] else "")
+    lost = (
+        f"\nOf {plural(loss['total'], 'file')} at the target {loss['files']:,} would go and {loss['replaced']:,} "
+        f"be replaced, such as {', '.join(loss['names'])}."
+        if loss["files"] + loss["replaced"]
+        else ""
+    )
     brake = f"\nA build would stop (exit code 4): {data['brake']['error']}" if data["brake"] else ""
-    return (f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n{_fetch_text(data)}{verdict}{lost}"
-            f"{brake}{foreign}")
+    return (
+        f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n{_fetch_text(data)}{verdict}{lost}"
+        f"{brake}{foreign}"
+    )
 
 
 def _fetch_text(data: dict[str, Any]) -> str:
@@ -92,14 +103,17 @@ def fetch_text(data: dict[str, Any]) -> str:
         return f"Freed {size(data['cleaned']['bytes'])}: {plural(data['cleaned']['files'], 'kept image')}."
     if not data["files"]:
         return "Nothing to fetch: this config reads no archive."
-    return "\n".join(f"{f['path']}: {f['status']}{', ' + size(f['moved']) + ' moved' if f['moved'] else ''}"
-                     for f in data["files"])
+    return "\n".join(
+        f"{f['path']}: {f['status']}{', ' + size(f['moved']) + ' moved' if f['moved'] else ''}" for f in data["files"]
+    )
 
 
 def _rows_text(data: dict[str, Any]) -> str:
     told = [_balance_text(data["rows"], "rows")]
-    told += [f"{count:,} {PARTLY[reason]}." if reason in PARTLY else
-             f"{count:,} left out: {LOSSES.get(reason, reason)}." for reason, count in data["loss"].items()]
+    told += [
+        f"{count:,} {PARTLY[reason]}." if reason in PARTLY else f"{count:,} left out: {LOSSES.get(reason, reason)}."
+        for reason, count in data["loss"].items()
+    ]
     return "\n".join([*told, _balance_text(data["images"], "images")]) + _split_text(data.get("split"))
 
 
@@ -118,11 +132,16 @@ def _split_text(split: dict[str, Any] | None) -> str:
     if split is None:
         return ""
     told = ", ".join(f"{name} {split['images'][name]:.3f} ({share:g} asked)" for name, share in split["shares"].items())
-    worst = max(((abs(d), name, part, d) for name, parts in split["deviation"].items() for part, d in parts.items()),
-                default=None)
+    worst = max(
+        ((abs(d), name, part, d) for name, parts in split["deviation"].items() for part, d in parts.items()),
+        default=None,
+    )
     furthest = f"; furthest from its share: {worst[1]}, {worst[3]:+.3f} in {worst[2]}" if worst else ""
-    table = f"\nSplit table: {split['table']}, {split['kept']:,} as before, {split['dealt']:,} new." \
-        if "table" in split else ""
+    table = (
+        f"\nSplit table: {split['table']}, {split['kept']:,} as before, {split['dealt']:,} new."
+        if "table" in split
+        else ""
+    )
     return f"\nImages dealt out: {told}{furthest}.{table}"
 
 
@@ -141,14 +160,35 @@ def build_text(data: dict[str, Any]) -> str:
 
 def index_text(data: dict[str, Any]) -> str:
     """What `coco-diy index` prints."""
-    header = ["split", "images", "label files", "empty", "corrupt", "rows", "duplicates", "label, no image",
-              "image, no label", "two images"]
+    header = [
+        "split",
+        "images",
+        "label files",
+        "empty",
+        "corrupt",
+        "rows",
+        "duplicates",
+        "label, no image",
+        "image, no label",
+        "two images",
+    ]
     rows: list[list[str | int]] = []
     for split, counts in _by_source(data["source"]):
         labels = counts["labels"]
-        rows.append([split, counts["images"], sum(n for s, n in labels.items() if s != "missing"),
-                     labels.get("empty", 0), labels.get("corrupt", 0), counts["rows"], counts["duplicate_rows"],
-                     counts["no_image"], labels.get("missing", 0), counts["many_images"]])
+        rows.append(
+            [
+                split,
+                counts["images"],
+                sum(n for s, n in labels.items() if s != "missing"),
+                labels.get("empty", 0),
+                labels.get("corrupt", 0),
+                counts["rows"],
+                counts["duplicate_rows"],
+                counts["no_image"],
+                labels.get("missing", 0),
+                counts["many_images"],
+            ]
+        )
     where = data["index"] if isinstance(data["index"], str) else ", ".join(data["index"])
     return f"{table(header, rows)}\n\nIndex in {where}, {plural(data['buckets'], 'bucket')}."
 
@@ -169,7 +209,7 @@ def verify_text(data: dict[str, Any]) -> str:
         lines.append(f"Repaired {plural(data['repaired'], 'file')}.")
     told = ", ".join(f"{n:,} {reason}" for reason, n in data["differences"].items())
     how = "contents and all" if data["deep"] else "by name and size"
-    verdict = (f"{plural(len(data['listed']), 'difference')} ({told})" if data["listed"] else "All is as it was built")
+    verdict = f"{plural(len(data['listed']), 'difference')} ({told})" if data["listed"] else "All is as it was built"
     return "\n".join([*lines, f"{verdict}: {data['target']}, {plural(data['files'], 'file')} checked {how}."])
 
 
@@ -179,8 +219,10 @@ def failure_text(data: dict[str, Any]) -> str:
     if "differences" in data:
         lines += [f"{d['path']}: {d['detail']}" for d in data["listed"]]
     if data.get("left_out"):
-        lines += [f"left out: {row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
-                  for row in data["left_out"]["listed"]]
+        lines += [
+            f"left out: {row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
+            for row in data["left_out"]["listed"]
+        ]
     more = [f"… and {len(lines) - 20:,} more; all with --json"] if len(lines) > 20 else []
     return "\n".join([*lines[:20], *more])
 
@@ -197,8 +239,10 @@ def diff_text(data: dict[str, Any]) -> str:
         rows.append([name + mark, *[f"{n:+,}" if n else "0" for n in cells]])
     total = ["images in all", *[t for s in splits for t in (f"{data['images'][s]:+,}", "")]]
     files = data["files"]
-    return (f"{table(header, rows, total=total)}\n\nFiles: {files['gained']:,} gained, {files['lost']:,} lost, "
-            f"{files['changed']:,} changed, from {data['from']} to {data['to']}.")
+    return (
+        f"{table(header, rows, total=total)}\n\nFiles: {files['gained']:,} gained, {files['lost']:,} lost, "
+        f"{files['changed']:,} changed, from {data['from']} to {data['to']}."
+    )
 
 
 def status_text(data: dict[str, Any]) -> str:

@@ -140,7 +140,11 @@ class Engine(AbstractContextManager["Engine"]):
             self.pool().submit(_warm_up)
 
     def map(
-        self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], *, files: int,
+        self,
+        function: Callable[..., T],
+        tasks: Sequence[tuple[Any, ...]],
+        *,
+        files: int,
         first: Callable[[], None] | None = None,
     ) -> Iterator[T]:
         """Results of ``function(*task)`` for every task as they finish, in any order.
@@ -216,13 +220,17 @@ class Engine(AbstractContextManager["Engine"]):
             try:
                 from distributed import Client
             except ImportError:
-                raise ConfigError(f"engine.scheduler {self.scheduler}: needs the package distributed; "
-                                  "install it with `pip install distributed`") from None
+                raise ConfigError(
+                    f"engine.scheduler {self.scheduler}: needs the package distributed; "
+                    "install it with `pip install distributed`"
+                ) from None
             try:
                 self._client = Client(self.scheduler, timeout="10s", set_as_default=False)
             except (OSError, ValueError) as error:
-                raise UnavailableError(f"engine.scheduler: no scheduler answers at {self.scheduler} ({error}); "
-                                   "start one with `dask scheduler`, or use processes") from None
+                raise UnavailableError(
+                    f"engine.scheduler: no scheduler answers at {self.scheduler} ({error}); "
+                    "start one with `dask scheduler`, or use processes"
+                ) from None
         return self._client
 
     def _on_cluster(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
@@ -305,8 +313,9 @@ def _cores() -> int:
 class _Shared:
     """A task function that runs wherever there is room: in a helper process, or here once `first` is done."""
 
-    def __init__(self, function: Callable[..., Any], pool: ProcessPoolExecutor, helpers: int,
-                 first: Callable[[], None] | None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], pool: ProcessPoolExecutor, helpers: int, first: Callable[[], None] | None
+    ) -> None:
         self._function, self._pool = function, pool
         self._room: queue.SimpleQueue[bool] = queue.SimpleQueue()
         for _ in range(helpers):

@@ -140,9 +140,17 @@ class _Bar(_Watched):
 
             tqdm.monitor_interval = 0  # this thread does what tqdm's own would
             octets = self.unit == "B"
-            self._bar = tqdm(file=self.stream, desc=self.name, total=self.total or None, initial=self.initial,
-                             unit="B" if octets else f" {self.unit}", unit_scale=octets, mininterval=0, miniters=1,
-                             smoothing=0)
+            self._bar = tqdm(
+                file=self.stream,
+                desc=self.name,
+                total=self.total or None,
+                initial=self.initial,
+                unit="B" if octets else f" {self.unit}",
+                unit_scale=octets,
+                mininterval=0,
+                miniters=1,
+                smoothing=0,
+            )
             self._bar.start_t -= time.monotonic() - self.started
         self._bar.total, self._bar.initial = self.total or None, self.initial
         self._bar.update(self.done() - self._bar.n)

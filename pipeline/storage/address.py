@@ -15,11 +15,24 @@ _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "ssh": "sftp"
 OBJECT_STORES = frozenset({"s3", "gs", "az"})
 
 _TYPES = {
-    ".txt": "text/plain; charset=utf-8", ".yaml": "application/yaml", ".json": "application/json",
-    ".parquet": "application/vnd.apache.parquet", ".zip": "application/zip",
-    ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".bmp": "image/bmp", ".tif": "image/tiff",
-    ".tiff": "image/tiff", ".webp": "image/webp", ".avif": "image/avif", ".heic": "image/heic", ".heif": "image/heif",
-    ".jp2": "image/jp2", ".dng": "image/x-adobe-dng", ".mpo": "image/mpo",
+    ".txt": "text/plain; charset=utf-8",
+    ".yaml": "application/yaml",
+    ".json": "application/json",
+    ".parquet": "application/vnd.apache.parquet",
+    ".zip": "application/zip",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".bmp": "image/bmp",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".webp": "image/webp",
+    ".avif": "image/avif",
+    ".heic": "image/heic",
+    ".heif": "image/heif",
+    ".jp2": "image/jp2",
+    ".dng": "image/x-adobe-dng",
+    ".mpo": "image/mpo",
 }
 
 
@@ -59,8 +72,10 @@ def parse(url: str) -> Address:
     host, _, path = rest.partition("/")
     shown = redact_url(url)
     if is_signed(url.partition("?")[0]):
-        raise ConfigError(f"{shown}: a password stands in the URL, where it would reach logs and manifests; put it "
-                          f"into conf/local/, as password below the key {protocol}")
+        raise ConfigError(
+            f"{shown}: a password stands in the URL, where it would reach logs and manifests; put it "
+            f"into conf/local/, as password below the key {protocol}"
+        )
     if shown != url:
         raise ConfigError(f"{shown}: options stand in the URL; put them into conf/local/ below the key {protocol}")
     if not host and protocol in OBJECT_STORES:

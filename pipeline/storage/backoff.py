@@ -22,6 +22,7 @@ def retry_after(text: str | None) -> float | None:
     except (ValueError, OverflowError):
         return None
 
+
 _FIRST_WAIT_S = 0.2
 
 

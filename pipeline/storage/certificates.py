@@ -14,12 +14,19 @@ from pipeline.errors import ConfigError
 #: Variables that name a file, or a folder, of authorities, in the order in which they are believed.
 VARIABLES = ("AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
-HOW_TO_TRUST = ("set SSL_CERT_FILE to the file of the authority that signed it, as your company's where it opens TLS, "
-                "or correct the address")
+HOW_TO_TRUST = (
+    "set SSL_CERT_FILE to the file of the authority that signed it, as your company's where it opens TLS, "
+    "or correct the address"
+)
 
 #: Where systems have theirs, beside what Python's own library was built for.
-_SYSTEM = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
-           "/etc/ssl/cert.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem")
+_SYSTEM = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+)
 
 _PEM = b"-----BEGIN "
 
@@ -38,8 +45,10 @@ class Certificates:
             files = [p for p in sorted(Path(self.path).iterdir()) if p.is_file()] if is_folder else [Path(self.path)]
             found = b"\n".join(data for file in files if _PEM in (data := file.read_bytes()))
         except OSError as error:
-            raise ConfigError(f"{self.path}: the certificates that {self.named_by} names cannot be read "
-                              f"({error.strerror}); correct it") from None
+            raise ConfigError(
+                f"{self.path}: the certificates that {self.named_by} names cannot be read "
+                f"({error.strerror}); correct it"
+            ) from None
         if not found:
             raise ConfigError(f"{self.path}: holds no certificate (PEM), but {self.named_by} names it; correct it")
         return found
@@ -54,10 +63,15 @@ def certificates(options: Mapping[str, Any] | None = None, profile: Mapping[str,
     options = options or {}
     verify = (options.get("client_kwargs") or {}).get("verify", options.get("verify"))
     if verify is False:
-        raise ConfigError("verify: false is refused: who does not check certificates sends credentials to anybody; "
-                          "name the authority's file in its place, as in `verify: ca.pem`")
-    named = [("verify", verify if isinstance(verify, str) else None),
-             *((name, os.environ.get(name)) for name in VARIABLES), ("ca_bundle", (profile or {}).get("ca_bundle"))]
+        raise ConfigError(
+            "verify: false is refused: who does not check certificates sends credentials to anybody; "
+            "name the authority's file in its place, as in `verify: ca.pem`"
+        )
+    named = [
+        ("verify", verify if isinstance(verify, str) else None),
+        *((name, os.environ.get(name)) for name in VARIABLES),
+        ("ca_bundle", (profile or {}).get("ca_bundle")),
+    ]
     for name, path in named:
         if path:
             found = Certificates(os.path.abspath(os.path.expanduser(path)), name)

@@ -64,8 +64,11 @@ class EmbeddedImages(Location):
         """See `Location.fetch_many`."""
         for fetched in self._place.fetch_many([_file_of(path) for path in paths]):
             image = _image_in(fetched.data) if fetched.reason is None else None
-            yield fetched if fetched.reason is not None else (
-                Fetched(fetched.index, reason=_NONE) if image is None else Fetched(fetched.index, image))
+            yield (
+                fetched
+                if fetched.reason is not None
+                else (Fetched(fetched.index, reason=_NONE) if image is None else Fetched(fetched.index, image))
+            )
 
 
 def _image_in(data: bytes) -> bytes | None:

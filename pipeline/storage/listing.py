@@ -57,7 +57,8 @@ class Listing:
             names, keep = blob.split(b"\0"), []
             for n, name in enumerate(names):
                 found = whole.get(name.rpartition(b"/")[2]) or next(
-                    (marks[m] for m in marks.keys() - whole if name.startswith(m) or b"/" + m in name), None)
+                    (marks[m] for m in marks.keys() - whole if name.startswith(m) or b"/" + m in name), None
+                )
                 if found is None:
                     keep.append(n)
                 else:

@@ -14,6 +14,7 @@ from pipeline.storage.traits import Traits
 
 T = TypeVar("T")
 
+
 @dataclass(frozen=True)
 class Fingerprint:
     """What tells a changed file: its `size` (bytes; None where the place does not tell) and a `mark` of its state.
@@ -256,7 +257,11 @@ class Location:
         raise self._cannot("be written to")
 
     def write_many(
-        self, paths: Sequence[str], contents: Sequence[bytes], *, scratch: Location | None = None,
+        self,
+        paths: Sequence[str],
+        contents: Sequence[bytes],
+        *,
+        scratch: Location | None = None,
         direct: bool = False,
     ) -> Results:
         """Write files, each whole or not at all.
@@ -267,8 +272,15 @@ class Location:
         raise self._cannot("be written to")
 
     def copy_many(
-        self, paths: Sequence[str], origin: Location, names: Sequence[str], sizes: Sequence[int | None], how: str, *,
-        scratch: Location | None = None, direct: bool = False,
+        self,
+        paths: Sequence[str],
+        origin: Location,
+        names: Sequence[str],
+        sizes: Sequence[int | None],
+        how: str,
+        *,
+        scratch: Location | None = None,
+        direct: bool = False,
     ) -> Results:
         """Put the files `names` of `origin` at `paths` by `how`: copy, hardlink or symlink; each whole or not.
 

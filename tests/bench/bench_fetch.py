@@ -40,8 +40,9 @@ RANGES, REQUESTS = 1.05, 1.25
 CONNECTIONS = 16
 PYTHON = [sys.executable, "-c"]
 EXTRACT_ALL = "import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2])"
-EXTRACT_SOME = ("import sys, zipfile; z = zipfile.ZipFile(sys.argv[1]); "
-                "z.extractall(sys.argv[2], open(sys.argv[3]).read().split())")
+EXTRACT_SOME = (
+    "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1]); z.extractall(sys.argv[2], open(sys.argv[3]).read().split())"
+)
 COPY = """
 import sys
 from pipeline import storage
@@ -84,6 +85,7 @@ class Bench:
 
     def race(self, ours: str, commands: dict[str, Command], limits: dict[str, float | None]) -> None:
         """Run the commands in turn, each into folders of its own that are emptied before, and keep the ratios."""
+
         def prepare(name: str) -> None:
             for made in ("out", "work"):
                 self.fresh(made)
@@ -134,16 +136,22 @@ def _copy_inside(bench: Bench, archive: Path, some: list[str]) -> None:
     def theirs() -> None:
         zipfile.ZipFile(archive).extractall(bench.base / "out", some)
 
-    bench.race("the same, without the start of Python", {"ours": ours, "extractall": theirs},
-               {"extractall": COPY_EXTRACTALL})
+    bench.race(
+        "the same, without the start of Python", {"ours": ours, "extractall": theirs}, {"extractall": COPY_EXTRACTALL}
+    )
 
 
 def _config(bench: Bench, tree: Path, splits: dict[str, Any]) -> str:
     path = bench.base / "index.json"
-    path.write_text(json.dumps({
-        "source": {"names": str(tree / "coco.yaml"), "splits": splits},
-        "target": {"root": str(bench.base / "target"), "images": "none"}, "workdir": str(bench.base / "work"),
-    }))
+    path.write_text(
+        json.dumps(
+            {
+                "source": {"names": str(tree / "coco.yaml"), "splits": splits},
+                "target": {"root": str(bench.base / "target"), "images": "none"},
+                "workdir": str(bench.base / "work"),
+            }
+        )
+    )
     return str(path)
 
 
@@ -162,26 +170,39 @@ def labels(bench: Bench) -> None:
     unpack = f"unzip -q {archive} -d {out}"
     if not shutil.which("unzip"):
         unpack = f"{sys.executable} -m zipfile -e {archive} {out}"
-    bench.race("index from the archive of all labels", {
-        "ours": ["sh", "-c", f"{index} {bench.base / 'packed.json'}"],
-        "unzip, then index": ["sh", "-c", f"{unpack} && {index} {folder}"],
-    }, {"unzip, then index": LABELS})
+    bench.race(
+        "index from the archive of all labels",
+        {
+            "ours": ["sh", "-c", f"{index} {bench.base / 'packed.json'}"],
+            "unzip, then index": ["sh", "-c", f"{unpack} && {index} {folder}"],
+        },
+        {"unzip, then index": LABELS},
+    )
     archive.unlink()
 
 
 def _fetching(bench: Bench, url: str, name: str, **archive: Any) -> str:
     """The path of a config that fetches one file to ``out``."""
     path = bench.base / f"{name}.json"
-    path.write_text(json.dumps({
-        "source": {"names": "none.yaml", "splits": {"train": {"labels": f"zip://x::{bench.base / 'out/blob.bin'}"}}},
-        "target": {"root": str(bench.base / "target")}, "workdir": str(bench.base / "work"),
-        "fetch": {"archives": {"blob.bin": {"url": url, **archive}}},
-    }))
+    path.write_text(
+        json.dumps(
+            {
+                "source": {
+                    "names": "none.yaml",
+                    "splits": {"train": {"labels": f"zip://x::{bench.base / 'out/blob.bin'}"}},
+                },
+                "target": {"root": str(bench.base / "target")},
+                "workdir": str(bench.base / "work"),
+                "fetch": {"archives": {"blob.bin": {"url": url, **archive}}},
+            }
+        )
+    )
     return str(path)
 
 
 def _killed(command: list[str], after: float, env: dict[str, str]) -> Callable[[], None]:
     """Run a command, kill it `after` seconds, and run it again to its end."""
+
     def run() -> None:
         child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(after)
@@ -207,16 +228,23 @@ def file(bench: Bench) -> None:
         curl = ["curl", "-s", "-S", "-f", "-C", "-", "-o", out_path, url]
         fetch = [sys.executable, "-m", "pipeline", "fetch", "-q"]
         plain, checked = _fetching(bench, url, "plain"), _fetching(bench, url, "checked", sha256=digest)
-        bench.race(f"one file of {blob.stat().st_size / 1e9:.1f} GB", {"ours": [*fetch, plain], "curl": curl},
-                   {"curl": FILE})
-        bench.race("the same, sha256 checked", {
-            "ours": [*fetch, checked],
-            "curl, then sha256sum": ["sh", "-c", f"{' '.join(curl)} && sha256sum {out_path}"],
-        }, {"curl, then sha256sum": FILE})
+        bench.race(
+            f"one file of {blob.stat().st_size / 1e9:.1f} GB", {"ours": [*fetch, plain], "curl": curl}, {"curl": FILE}
+        )
+        bench.race(
+            "the same, sha256 checked",
+            {
+                "ours": [*fetch, checked],
+                "curl, then sha256sum": ["sh", "-c", f"{' '.join(curl)} && sha256sum {out_path}"],
+            },
+            {"curl, then sha256sum": FILE},
+        )
         half = bench.rows[-2].base.median / 2
-        bench.race("the same, killed and run again", {
-            "ours": _killed([*fetch, plain], half, bench.env), "curl -C -": _killed(curl, half, bench.env)},
-            {"curl -C -": FILE})
+        bench.race(
+            "the same, killed and run again",
+            {"ours": _killed([*fetch, plain], half, bench.env), "curl -C -": _killed(curl, half, bench.env)},
+            {"curl -C -": FILE},
+        )
 
 
 def small(bench: Bench) -> None:
@@ -232,7 +260,8 @@ def small(bench: Bench) -> None:
         urls.write_text("\n".join(f"{nginx.url}/i/{name}" for name in names))
         out, n = str(bench.base / "out"), str(CONNECTIONS)
         commands: dict[str, Command] = {
-            "ours": [*PYTHON, GATHER, f"{nginx.url}/i", str(bench.base / "work"), str(listed), n]}
+            "ours": [*PYTHON, GATHER, f"{nginx.url}/i", str(bench.base / "work"), str(listed), n]
+        }
         if shutil.which("aria2c"):
             commands["aria2c"] = ["aria2c", "-q", "-i", str(urls), "-d", out, "-j", n, "-x1", "--file-allocation=none"]
         if shutil.which("wget2"):
@@ -254,22 +283,36 @@ def ranges(bench: Bench) -> None:
         listed = bench.base / "names.txt"
         listed.write_text("\n".join(some))
         with between(nginx.port, 0.02) as far:
-            for what, url in (("", nginx.url), (", 40 ms away", f"http://127.0.0.1:{far}"),
-                              (", at most 400 requests a second", f"{nginx.url}/slow")):
+            for what, url in (
+                ("", nginx.url),
+                (", 40 ms away", f"http://127.0.0.1:{far}"),
+                (", at most 400 requests a second", f"{nginx.url}/slow"),
+            ):
                 work = bench.fresh("work")
                 nginx.log()
                 place = f"zip://train2017::{url}/train2017.zip"
                 seconds = measure.wall_seconds(
-                    [*PYTHON, GATHER, place, str(work), str(listed), str(CONNECTIONS)], bench.env)
+                    [*PYTHON, GATHER, place, str(work), str(listed), str(CONNECTIONS)], bench.env
+                )
                 log = nginx.log()
                 directory = sum(moved for _, moved, _, asked in log[:2])
                 moved = sum(moved for _, moved, _, _ in log)
                 ratio = (moved - directory) / wanted
                 busy = sum(status == 429 for status, *_ in log)
                 kept = ratio <= RANGES and len(log) <= REQUESTS * len(some)
-                bench.told.append((f"{len(some):,} of {count:,} images{what}", f"{len(log):,}", f"{busy:,}",
-                                   f"{moved / 1e6:.1f}", f"{wanted / 1e6:.1f} + {directory / 1e6:.1f}", f"{ratio:.3f}",
-                                   f"{seconds:.2f}", f"<= {RANGES}", "yes" if kept else "NO"))
+                bench.told.append(
+                    (
+                        f"{len(some):,} of {count:,} images{what}",
+                        f"{len(log):,}",
+                        f"{busy:,}",
+                        f"{moved / 1e6:.1f}",
+                        f"{wanted / 1e6:.1f} + {directory / 1e6:.1f}",
+                        f"{ratio:.3f}",
+                        f"{seconds:.2f}",
+                        f"<= {RANGES}",
+                        "yes" if kept else "NO",
+                    )
+                )
         archive.unlink()
 
 
@@ -299,8 +342,17 @@ def main() -> int:
     if bench.rows:
         measure.print_comparisons("Getting the data", bench.rows)
     if bench.told:
-        headers = ("images by ranges", "requests", "refused", "MB moved", "MB wanted + directory", "ratio", "s",
-                   "limit", "met")
+        headers = (
+            "images by ranges",
+            "requests",
+            "refused",
+            "MB moved",
+            "MB wanted + directory",
+            "ratio",
+            "s",
+            "limit",
+            "met",
+        )
         print(f"\n{measure.table(headers, bench.told)}")
     kept = all(row.met for row in bench.rows) and all(row[-1] == "yes" for row in bench.told)
     return 1 if args.strict and not kept else 0

@@ -74,9 +74,23 @@ class Rebuild:
         target = folder / "target"
         shutil.rmtree(target, ignore_errors=True)
         os.sync()
-        command = [sys.executable, "-c", TIMED, "remake", str(self.pristine), str(target), "-q",
-                   "--src-yaml", str(self.pristine / "coco.yaml"), "--dst-yaml", str(self.pristine / "coco.yaml"),
-                   "--workdir", str(self.workdir), "--set", "target.images=none"]
+        command = [
+            sys.executable,
+            "-c",
+            TIMED,
+            "remake",
+            str(self.pristine),
+            str(target),
+            "-q",
+            "--src-yaml",
+            str(self.pristine / "coco.yaml"),
+            "--dst-yaml",
+            str(self.pristine / "coco.yaml"),
+            "--workdir",
+            str(self.workdir),
+            "--set",
+            "target.images=none",
+        ]
         started = time.perf_counter()
         done = subprocess.run(command, env=child_environment(), check=True, stdout=subprocess.PIPE, text=True)
         return time.perf_counter() - started, float(done.stdout)
@@ -84,11 +98,20 @@ class Rebuild:
     def build(self, classes: list[object]) -> tuple[float, dict[str, dict[str, dict[str, int]]]]:
         """Seconds of a whole build, and the plan's counts as its report has them."""
         config = self.source.parent / "rebuild.json"
-        config.write_text(json.dumps({
-            "source": {"names": str(self.pristine / "coco.yaml"), "root": str(self.source),
-                       "splits": {"train": "train2017", "val": "val2017"}},
-            "classes": classes, "target": {"root": str(self.target), "images": "none"}, "workdir": str(self.workdir),
-        }))
+        config.write_text(
+            json.dumps(
+                {
+                    "source": {
+                        "names": str(self.pristine / "coco.yaml"),
+                        "root": str(self.source),
+                        "splits": {"train": "train2017", "val": "val2017"},
+                    },
+                    "classes": classes,
+                    "target": {"root": str(self.target), "images": "none"},
+                    "workdir": str(self.workdir),
+                }
+            )
+        )
         started = time.perf_counter()
         command = [sys.executable, "-m", "pipeline", "build", str(config), "--json"]
         done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
@@ -164,9 +187,15 @@ def main() -> int:
             counts[name] = f"{plan['write']['label']['files']:,} / {plan['delete']['label']['files']:,}"
     whole = statistics.median(rows["from nothing"])
     print(f"\n### Rebuilds of {', '.join(CLASSES)}: {args.files:,} files, {args.rounds} rounds\n")
-    print(table(["what", "median s", "of a build from nothing", "labels written / deleted"],
-                [[name, f"{statistics.median(s):.2f}", f"{statistics.median(s) / whole:.2f}", counts.get(name, "")]
-                 for name, s in rows.items()]))
+    print(
+        table(
+            ["what", "median s", "of a build from nothing", "labels written / deleted"],
+            [
+                [name, f"{statistics.median(s):.2f}", f"{statistics.median(s) / whole:.2f}", counts.get(name, "")]
+                for name, s in rows.items()
+            ],
+        )
+    )
     _sync_cost(it, args.disk, args.rounds)
     return 0
 

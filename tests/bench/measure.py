@@ -192,7 +192,11 @@ def wall_seconds(command: Command, env: Mapping[str, str] | None = None, cwd: Pa
 
 
 def peak_memory(
-    name: str, command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None, *,
+    name: str,
+    command: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    *,
     anonymous: bool = False,
 ) -> Memory:
     """Run once and return the peak of the process tree's summed PSS. Its time is no measurement: sampling slows it.

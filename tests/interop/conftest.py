@@ -33,12 +33,22 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Reader:
 
     def call(function: str, *calls: tuple[str | Path, ...], older: bool = False) -> list[dict[str, Any]]:
         env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
-            "YOLO_CONFIG_DIR": str(settings), "YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true"}
+            "YOLO_CONFIG_DIR": str(settings),
+            "YOLO_AUTOINSTALL": "false",
+            "YOLO_OFFLINE": "true",
+        }
         if older:
             env["PYTHONPATH"] = str(PYTHON.parents[1] / "older")
-        done = subprocess.run([PYTHON, PROJECT / "tests/interop/readers.py", function], text=True, env=env,
-                              input=json.dumps(calls, default=str), cwd=settings, capture_output=True, check=False,
-                              timeout=500)
+        done = subprocess.run(
+            [PYTHON, PROJECT / "tests/interop/readers.py", function],
+            text=True,
+            env=env,
+            input=json.dumps(calls, default=str),
+            cwd=settings,
+            capture_output=True,
+            check=False,
+            timeout=500,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
         return found

@@ -74,8 +74,11 @@ def mmengine_config(fragment: str) -> Found:
     from mmengine.config import Config
 
     made = Config.fromfile(fragment)
-    return {"classes": list(made.subset_metainfo["classes"]), "keys": sorted(made.keys()),
-            "root": made.get("subset_train", {}).get("data_root")}
+    return {
+        "classes": list(made.subset_metainfo["classes"]),
+        "keys": sorted(made.keys()),
+        "root": made.get("subset_train", {}).get("data_root"),
+    }
 
 
 def ultralytics_rows(yaml: str, task: str) -> Found:
@@ -108,8 +111,19 @@ def ultralytics_train(yaml: str, model: str, folder: str) -> Found:
     trained = YOLO(model)
     seen: list[int] = []
     trained.add_callback("on_train_start", lambda trainer: seen.append(len(trainer.train_loader.dataset)))
-    trained.train(data=yaml, epochs=1, imgsz=64, batch=8, device="cpu", workers=0, amp=False, plots=False,
-                  project=folder, verbose=False, seed=0)
+    trained.train(
+        data=yaml,
+        epochs=1,
+        imgsz=64,
+        batch=8,
+        device="cpu",
+        workers=0,
+        amp=False,
+        plots=False,
+        project=folder,
+        verbose=False,
+        seed=0,
+    )
     return {"images": seen, "classes": list(trained.names.values())}
 
 
@@ -122,8 +136,11 @@ def older_ultralytics_labels(yaml: str, split: str) -> Found:
 
     data = check_det_dataset(yaml, autodownload=False)
     dataset = YOLODataset(img_path=data[split], data=data, task="detect", imgsz=64, augment=False)
-    return {"version": ultralytics.__version__, "classes": list(data["names"].values()),
-            "labels": {Path(label["im_file"]).stem: [int(c) for c in label["cls"].ravel()] for label in dataset.labels}}
+    return {
+        "version": ultralytics.__version__,
+        "classes": list(data["names"].values()),
+        "labels": {Path(label["im_file"]).stem: [int(c) for c in label["cls"].ravel()] for label in dataset.labels},
+    }
 
 
 class _NoOps(types.ModuleType):

@@ -28,8 +28,11 @@ def told(target: Path, split: str) -> tuple[Path, dict[str, Any]]:
     (path,) = (p for p in (target / "annotations").iterdir() if p.stem.endswith(f"s_{split}"))
     data = json.loads(path.read_text())
     names = {c["id"]: c["name"] for c in data["categories"]}
-    return path, {"images": len(data["images"]), "classes": list(names.values()),
-                  "objects": dict(Counter(names[a["category_id"]] for a in data["annotations"]))}
+    return path, {
+        "images": len(data["images"]),
+        "classes": list(names.values()),
+        "objects": dict(Counter(names[a["category_id"]] for a in data["annotations"])),
+    }
 
 
 @pytest.mark.parametrize("reader", ["torchvision_coco", "supervision_coco", "mmdetection_coco"])
@@ -39,6 +42,7 @@ def test_all_is_read_with_the_right_classes(reader: str, make: Make, read: Reade
         target = make(SAMPLE / folder, *words, "--to", "coco")
         for split in ("train", "val"):
             path, wanted[name, split] = told(target, split)
-            calls[name, split] = (target / "mmdetection.py", split) if "mm" in reader else (
-                path, target / "images" / split)
+            calls[name, split] = (
+                (target / "mmdetection.py", split) if "mm" in reader else (path, target / "images" / split)
+            )
     assert dict(zip(calls, read(reader, *calls.values()), strict=True)) == wanted

@@ -57,8 +57,10 @@ def rows_of(target: Path, split: str) -> dict[str, Any]:
 
 
 def test_no_image_is_dropped(make: Make, read: Reader, photographs: Path) -> None:
-    targets = {way: make(SAMPLE / folder if folder else photographs, *words, "--to", "yolo", "--task", task)
-               for way, (folder, task, words) in WAYS.items()}
+    targets = {
+        way: make(SAMPLE / folder if folder else photographs, *words, "--to", "yolo", "--task", task)
+        for way, (folder, task, words) in WAYS.items()
+    }
     found = read("ultralytics_rows", *((target / "data.yaml", WAYS[way][1]) for way, target in targets.items()))
     for target, told in zip(targets.values(), found, strict=True):
         assert told["classes"] == list(yaml.safe_load((target / "data.yaml").read_text())["names"].values())
@@ -68,9 +70,15 @@ def test_no_image_is_dropped(make: Make, read: Reader, photographs: Path) -> Non
 
 def test_a_zip_by_path_and_by_address(read: Reader, tmp_path: Path) -> None:
     """What a trainer in a cloud is given: it unpacks the zip, and finds the one YAML with the name of the file."""
-    data = {"source": {"root": str(SAMPLE / "detect"), "names": str(PROJECT / "conf/coco.yaml"),
-                       "splits": {"train": "train2017", "val": "val2017"}},
-            "classes": ["bicycle", "car"], "workdir": str(tmp_path / "work")}
+    data = {
+        "source": {
+            "root": str(SAMPLE / "detect"),
+            "names": str(PROJECT / "conf/coco.yaml"),
+            "splits": {"train": "train2017", "val": "val2017"},
+        },
+        "classes": ["bicycle", "car"],
+        "workdir": str(tmp_path / "work"),
+    }
     for name, more in (("folder", {}), ("packed", {"archive": "zip"}), ("served", {"archive": "zip"})):
         data["target"] = {"root": str(tmp_path / name), **more}
         told = run_process("build", write_file(tmp_path / "c.yaml", yaml.safe_dump(data)))
@@ -88,8 +96,10 @@ def test_a_zip_by_path_and_by_address(read: Reader, tmp_path: Path) -> None:
 
 
 def test_an_epoch_of_each_task(make: Make, read: Reader, tmp_path: Path) -> None:
-    targets = {task: make(SAMPLE / WAYS[f"yolo-{task}"][0], *WAYS[f"yolo-{task}"][2], "--to", "yolo", "--task", task)
-               for task in MODELS}
+    targets = {
+        task: make(SAMPLE / WAYS[f"yolo-{task}"][0], *WAYS[f"yolo-{task}"][2], "--to", "yolo", "--task", task)
+        for task in MODELS
+    }
     found = read("ultralytics_train", *((targets[t] / "data.yaml", MODELS[t], tmp_path / t) for t in MODELS))
     for task, told in zip(MODELS, found, strict=True):
         assert told["images"] == [rows_of(targets[task], "train")["images"]]
@@ -103,9 +113,16 @@ def test_a_stale_cache_of_an_older_release(read: Reader, tmp_path: Path) -> None
 
     def build(classes: list[str]) -> None:
         for target in targets:
-            data = {"source": {"root": str(SAMPLE / "detect"), "names": str(PROJECT / "conf/coco.yaml"),
-                               "splits": {"train": "train2017", "val": "val2017"}},
-                    "classes": classes, "target": {"root": str(target)}, "workdir": str(tmp_path / "work")}
+            data = {
+                "source": {
+                    "root": str(SAMPLE / "detect"),
+                    "names": str(PROJECT / "conf/coco.yaml"),
+                    "splits": {"train": "train2017", "val": "val2017"},
+                },
+                "classes": classes,
+                "target": {"root": str(target)},
+                "workdir": str(tmp_path / "work"),
+            }
             told = run_process("build", write_file(tmp_path / "c.yaml", yaml.safe_dump(data)))
             assert told.code == 0, told.err
 

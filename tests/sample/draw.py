@@ -555,17 +555,26 @@ def labelme_file(name: str, things: list[Thing], picture: Picture) -> bytes:
         left, top, right, bottom = thing.box()
         boxed = thing.name == "dog"
         points = [(right, bottom), (left, top)] if boxed else polygon(thing)
-        shapes.append({
-            "label": thing.name,
-            "points": [[float(x), float(y)] for x, y in points],
-            "group_id": None,
-            "description": "",
-            "shape_type": "rectangle" if boxed else "polygon",
-            "flags": {},
-            "mask": None,
-        })
-    data: dict[str, object] = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None,
-            "imageHeight": picture.height, "imageWidth": picture.width}
+        shapes.append(
+            {
+                "label": thing.name,
+                "points": [[float(x), float(y)] for x, y in points],
+                "group_id": None,
+                "description": "",
+                "shape_type": "rectangle" if boxed else "polygon",
+                "flags": {},
+                "mask": None,
+            }
+        )
+    data: dict[str, object] = {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": name,
+        "imageData": None,
+        "imageHeight": picture.height,
+        "imageWidth": picture.width,
+    }
     return json.dumps(data, indent=2).encode("ascii") + b"\n"
 
 

@@ -20,32 +20,48 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
     Python is asked for the folder. A key that begins with two underscores is no part of the config.
     https://mmengine.readthedocs.io/en/latest/advanced_tutorials/config.html
     """
-    root = python_literal(dataset.root.rstrip("/")) if dataset.yaml == "absolute" else (
-        "(lambda: 0).__code__.co_filename.rpartition('/')[0]  # where this file lies (mmengine 0.9 and newer)")
+    root = (
+        python_literal(dataset.root.rstrip("/"))
+        if dataset.yaml == "absolute"
+        else ("(lambda: 0).__code__.co_filename.rpartition('/')[0]  # where this file lies (mmengine 0.9 and newer)")
+    )
     files = {split: f"annotations/{kind}_{split}.json" for split in dataset.splits}
-    lines = ["# Made by coco-diy; a build writes it anew. In a config of mmdetection:", "#",
-             "# _base_ = ['the config that you start from', 'PATH/mmdetection.py']"]
+    lines = [
+        "# Made by coco-diy; a build writes it anew. In a config of mmdetection:",
+        "#",
+        "# _base_ = ['the config that you start from', 'PATH/mmdetection.py']",
+    ]
     for split in ("train", "val", "test"):
         held = split if split in files else "val" if split == "test" and "val" in files else None
         if held is not None:
             lines.append(f"# {split}_dataloader = dict(dataset=_base_.subset_{held})")
         if split == "train" and held is not None:
-            lines += ["#   or, where that config wraps its training set (YOLOX, SSD, CenterNet, large scale jitter):",
-                      "#   train_dataloader = dict(dataset=dict(dataset=_base_.subset_train))"]
+            lines += [
+                "#   or, where that config wraps its training set (YOLOX, SSD, CenterNet, large scale jitter):",
+                "#   train_dataloader = dict(dataset=dict(dataset=_base_.subset_train))",
+            ]
         if split == "val" and held is None:
-            lines += ["# This dataset has no val split; to train without one:",
-                      "# val_dataloader = val_evaluator = val_cfg = None"]
+            lines += [
+                "# This dataset has no val split; to train without one:",
+                "# val_dataloader = val_evaluator = val_cfg = None",
+            ]
         if split == "test" and held is None:
             lines.append("# test_dataloader = test_evaluator = test_cfg = None")
         if held is not None and split != "train":
             lines.append(f"# {split}_evaluator = dict(ann_file=_base_.subset_{held}_annotations)")
-    lines += ["# model = ...  # num_classes where the model has it, as in roi_head=dict(bbox_head=dict(num_classes="
-              f"{len(dataset.maps[0].names)}))", "", f"__root = {root}",
-              f"subset_metainfo = dict(classes=({', '.join(map(python_literal, dataset.maps[0].names))},))"]
+    lines += [
+        "# model = ...  # num_classes where the model has it, as in roi_head=dict(bbox_head=dict(num_classes="
+        f"{len(dataset.maps[0].names)}))",
+        "",
+        f"__root = {root}",
+        f"subset_metainfo = dict(classes=({', '.join(map(python_literal, dataset.maps[0].names))},))",
+    ]
     for split, file in files.items():
-        lines += [f"subset_{split} = dict(type='CocoDataset', data_root=__root + '/', metainfo=subset_metainfo,",
-                  f"{' ' * len(f'subset_{split} = dict(')}ann_file='{file}', data_prefix=dict(img='images/{split}/'))",
-                  f"subset_{split}_annotations = __root + '/{file}'"]
+        lines += [
+            f"subset_{split} = dict(type='CocoDataset', data_root=__root + '/', metainfo=subset_metainfo,",
+            f"{' ' * len(f'subset_{split} = dict(')}ann_file='{file}', data_prefix=dict(img='images/{split}/'))",
+            f"subset_{split}_annotations = __root + '/{file}'",
+        ]
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -56,13 +72,25 @@ def detectron2(dataset: Dataset, kind: str, with_masks: Sequence[str]) -> bytes:
     """
     root = dataset.root.rstrip("/")
     absolute = dataset.yaml == "absolute"
-    lines = ["# Made by coco-diy; a build writes it anew. Run it before training, as in `import detectron2_datasets`.",
-             *([f"# Objects of {' and '.join(with_masks)} are masks (run lengths), which detectron2 reads with",
-                '# cfg.INPUT.MASK_FORMAT = "bitmask"'] if with_masks else []),
-             "from pathlib import Path", "",
-             "from detectron2.data.datasets import register_coco_instances", "",
-             f"root = {f'Path({python_literal(root)})' if absolute else 'Path(__file__).resolve().parent'}"]
-    lines += [f"register_coco_instances(f'{{root.name}}_{split}', {{}}, "
-              f"str(root / 'annotations/{kind}_{split}.json'), str(root / 'images/{split}'))"
-              for split in dataset.splits]
+    lines = [
+        "# Made by coco-diy; a build writes it anew. Run it before training, as in `import detectron2_datasets`.",
+        *(
+            [
+                f"# Objects of {' and '.join(with_masks)} are masks (run lengths), which detectron2 reads with",
+                '# cfg.INPUT.MASK_FORMAT = "bitmask"',
+            ]
+            if with_masks
+            else []
+        ),
+        "from pathlib import Path",
+        "",
+        "from detectron2.data.datasets import register_coco_instances",
+        "",
+        f"root = {f'Path({python_literal(root)})' if absolute else 'Path(__file__).resolve().parent'}",
+    ]
+    lines += [
+        f"register_coco_instances(f'{{root.name}}_{split}', {{}}, "
+        f"str(root / 'annotations/{kind}_{split}.json'), str(root / 'images/{split}'))"
+        for split in dataset.splits
+    ]
     return ("\n".join(lines) + "\n").encode()

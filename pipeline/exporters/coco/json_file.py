@@ -51,7 +51,8 @@ class _Numbers:
                 self._taken.add(given)
                 return given
         while (place := int(np.searchsorted(self._used, self._next))) < len(self._used) and (
-                self._used[place] == self._next):
+            self._used[place] == self._next
+        ):
             self._next += 1
         self._next += 1
         return self._next - 1

@@ -64,31 +64,41 @@ class _Objects:
         self.right.append(bool(own_id) and text[slice(*image_id_at)] == own_id)
 
     def table(self) -> pa.Table:
-        return pa.table({
-            "image": pa.array(self.image, pa.int32()),
-            "kind": pa.array(self.kind, pa.string()),
-            "text": pa.array(self.text, pa.binary()),
-            "id": pa.array(self.id, pa.int64()),
-            **{f"{name}_{end}": pa.array([span[i] for span in spans], pa.int32())
-               for name, spans in (("id", self.id_at), ("image_id", self.image_id_at))
-               for i, end in enumerate(("begin", "stop"))},
-            "right": pa.array(self.right, pa.bool_()),
-        })
+        return pa.table(
+            {
+                "image": pa.array(self.image, pa.int32()),
+                "kind": pa.array(self.kind, pa.string()),
+                "text": pa.array(self.text, pa.binary()),
+                "id": pa.array(self.id, pa.int64()),
+                **{
+                    f"{name}_{end}": pa.array([span[i] for span in spans], pa.int32())
+                    for name, spans in (("id", self.id_at), ("image_id", self.image_id_at))
+                    for i, end in enumerate(("begin", "stop"))
+                },
+                "right": pa.array(self.right, pa.bool_()),
+            }
+        )
 
 
 def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None) -> Records:
     """See `pipeline.exporters.coco.records`."""
-    told = [_image(*values) for values in zip(*(images[c].to_pylist() for c in (
-        "raw", "stem", "image_path", "width", "height", "key")), strict=True)]
+    told = [
+        _image(*values)
+        for values in zip(
+            *(images[c].to_pylist() for c in ("raw", "stem", "image_path", "width", "height", "key")), strict=True
+        )
+    ]
     own = [text[slice(*at)] if given else b"" for text, at, given in told]
-    pictures = pa.table({
-        "key": images["key"],
-        "split": images["split"],
-        "text": pa.array([COMMA + text for text, *_ in told], pa.binary()),
-        "id": pa.array([_number(own_id) for own_id in own], pa.int64()),
-        "id_begin": pa.array([_moved(at, len(COMMA))[0] for _, at, _ in told], pa.int32()),
-        "id_stop": pa.array([_moved(at, len(COMMA))[1] for _, at, _ in told], pa.int32()),
-    })
+    pictures = pa.table(
+        {
+            "key": images["key"],
+            "split": images["split"],
+            "text": pa.array([COMMA + text for text, *_ in told], pa.binary()),
+            "id": pa.array([_number(own_id) for own_id in own], pa.int64()),
+            "id_begin": pa.array([_moved(at, len(COMMA))[0] for _, at, _ in told], pa.int32()),
+            "id_stop": pa.array([_moved(at, len(COMMA))[1] for _, at, _ in told], pa.int32()),
+        }
+    )
     objects = _Objects()
     _annotations(objects, rows, images, own, keypoints)
     for place, text in enumerate(images["captions"].to_pylist()):
@@ -101,8 +111,9 @@ def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None)
     return Records(pictures.combine_chunks(), table.take(order).combine_chunks())
 
 
-def _image(raw: bytes | None, stem: str, path: str | None, width: int | None, height: int | None, key: str
-           ) -> tuple[bytes, Span, bool]:
+def _image(
+    raw: bytes | None, stem: str, path: str | None, width: int | None, height: int | None, key: str
+) -> tuple[bytes, Span, bool]:
     """The JSON object of an image, where its id stands in it, and whether the source gave that.
 
     Its file name is that below the split's folder; of several sources the stem begins with the folder of its own.

@@ -206,7 +206,8 @@ def _within(values: Floats, starts: Ints, losses: _Losses) -> tuple[Floats, Ints
     lost[row] = counts[row] < 6
     losses.add(lost, "outside")
     return np.concatenate([part for part, bad in zip(parts, lost.tolist(), strict=True) if not bad] or [np.zeros(0)]), (
-        np.concatenate([[0], np.cumsum(np.where(lost, 0, counts))]))
+        np.concatenate([[0], np.cumsum(np.where(lost, 0, counts))])
+    )
 
 
 def _parts(given: Any, size: Floats) -> tuple[list[Floats], str | None]:

@@ -68,7 +68,8 @@ _kinds: dict[Task, type[_Box]] = {Task.DETECT: _Box, Task.SEGMENT: _Segment, Tas
 _decoders = {task: msgspec.json.Decoder(kind).decode for task, kind in _kinds.items()}
 
 _lists: dict[Task, Callable[[bytes], Any]] = {
-    task: msgspec.json.Decoder(list[kind]).decode for task, kind in _kinds.items()}  # type: ignore[valid-type]
+    task: msgspec.json.Decoder(list[kind]).decode for task, kind in _kinds.items()
+}  # type: ignore[valid-type]
 
 _polygons = msgspec.json.Decoder(_Polygons).decode
 
@@ -92,8 +93,10 @@ def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, options: Op
     has_rows = np.zeros(len(part.images), np.bool_)
     has_rows[table["file"].to_numpy()] = True
     bad = {p.file for p in problems}
-    states = [LabelState.FOUND if good else LabelState.CORRUPT if i in bad else LabelState.EMPTY
-              for i, good in enumerate(has_rows.tolist())]
+    states = [
+        LabelState.FOUND if good else LabelState.CORRUPT if i in bad else LabelState.EMPTY
+        for i, good in enumerate(has_rows.tolist())
+    ]
     problems.sort(key=lambda p: p.file)
     return Parsed(table, states, problems, images)
 
@@ -112,18 +115,32 @@ def _sizes(part: Part, problems: list[Problem], *, ask: bool) -> tuple[Floats, F
         if said is not None and actual is not None and actual not in (said, said[::-1]):
             sizes[i], scales[i] = said, np.array(actual) / said
             if not same_shape(said, actual):
-                problems.append(Problem(i, None, "other_size", f"image {_id_of(part.images[i])} has {actual[0]} x "
-                                        f"{actual[1]} pixels, not {said[0]} x {said[1]}, and another shape", lost[i]))
+                problems.append(
+                    Problem(
+                        i,
+                        None,
+                        "other_size",
+                        f"image {_id_of(part.images[i])} has {actual[0]} x "
+                        f"{actual[1]} pixels, not {said[0]} x {said[1]}, and another shape",
+                        lost[i],
+                    )
+                )
                 sizes[i] = np.nan
         elif actual is not None:
             sizes[i] = actual
         else:
-            problems.append(Problem(i, None, "no_size", f"image {_id_of(part.images[i])} has no width and height in "
-                                    "pixels, and no image file tells them", lost[i]))
+            problems.append(
+                Problem(
+                    i,
+                    None,
+                    "no_size",
+                    f"image {_id_of(part.images[i])} has no width and height in pixels, and no image file tells them",
+                    lost[i],
+                )
+            )
     known = ~np.isnan(sizes[:, 0])
     pixels = np.rint(np.where(known[:, None], sizes * scales, 0)).astype(np.int32)
-    columns = {name: pa.array(pixels[:, axis], mask=~known)
-               for axis, name in enumerate(("width", "height"))}
+    columns = {name: pa.array(pixels[:, axis], mask=~known) for axis, name in enumerate(("width", "height"))}
     texts: list[list[bytes]] = [[] for _ in part.images]
     if part.captions is not None:
         for text, place in zip(part.captions[0], part.captions[1].tolist(), strict=True):
@@ -144,8 +161,14 @@ def _said_sizes(raws: Sequence[bytes]) -> list[tuple[int | None, int | None]]:
 
 
 def _decode(
-    labels: Mapping[int | str, str], owner: Ints, line: Ints, raws: list[bytes], sizes: Floats, task: Task,
-    problems: list[Problem], options: Options,
+    labels: Mapping[int | str, str],
+    owner: Ints,
+    line: Ints,
+    raws: list[bytes],
+    sizes: Floats,
+    task: Task,
+    problems: list[Problem],
+    options: Options,
 ) -> Rows:
     """Annotations, decoded: those that could be; what is wrong with the others is added to `problems`."""
     sized = np.flatnonzero(~np.isnan(sizes[owner, 0]))  # the others are told with their image
@@ -211,8 +234,11 @@ def _plain_of(raws: list[bytes], found: list[Any], *, crowds: bool) -> list[Plai
     plain = [None if isinstance(a, Exception) else _plain(a.segmentation) for a in found]
     for i, polygon in enumerate(plain):
         # The mask of a crowd is in no row, and has numbers by the hundred.
-        if polygon is None and not isinstance(found[i], Exception) and (
-                crowds or not found[i].iscrowd or bytes(found[i].segmentation)[:1] != b"{"):
+        if (
+            polygon is None
+            and not isinstance(found[i], Exception)
+            and (crowds or not found[i].iscrowd or bytes(found[i].segmentation)[:1] != b"{")
+        ):
             found[i] = _or_error(_polygons, raws, i, Task.SEGMENT)
     return plain
 
@@ -253,15 +279,17 @@ def _table(rows: Rows, sizes: Floats, task: Task, keypoints: tuple[int, int] | N
     tail = tails(made.values, made.starts, numbers)
     if not made.is_row.all():
         tail = pc.if_else(pa.array(made.is_row), tail, pa.scalar(None, pa.binary()))
-    return pa.table({
-        "file": rows.image.astype(np.int32),
-        "line": rows.line.astype(np.int32),
-        "class_id": pa.array(rows.class_id, pa.int32()),
-        "label": pa.array(rows.label, pa.string()),
-        "head": pa.nulls(len(rows.found), pa.binary()),
-        "tail": tail,
-        **{name: made.boxes[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
-        "n_tokens": np.where(made.is_row, np.diff(made.starts) + 1, 0).astype(np.int32),
-        "raw": pa.array(rows.raw, pa.binary()),
-        "loss": pa.array(made.words.tolist(), pa.string()),
-    })
+    return pa.table(
+        {
+            "file": rows.image.astype(np.int32),
+            "line": rows.line.astype(np.int32),
+            "class_id": pa.array(rows.class_id, pa.int32()),
+            "label": pa.array(rows.label, pa.string()),
+            "head": pa.nulls(len(rows.found), pa.binary()),
+            "tail": tail,
+            **{name: made.boxes[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
+            "n_tokens": np.where(made.is_row, np.diff(made.starts) + 1, 0).astype(np.int32),
+            "raw": pa.array(rows.raw, pa.binary()),
+            "loss": pa.array(made.words.tolist(), pa.string()),
+        }
+    )

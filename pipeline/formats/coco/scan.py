@@ -48,8 +48,10 @@ class _OfPose(_OfImage, gc=False):
 
 _images = msgspec.json.Decoder(list[_Image]).decode
 
-_owners: dict[bool, Any] = {True: msgspec.json.Decoder(list[_OfPose]).decode,
-                            False: msgspec.json.Decoder(list[_OfImage]).decode}
+_owners: dict[bool, Any] = {
+    True: msgspec.json.Decoder(list[_OfPose]).decode,
+    False: msgspec.json.Decoder(list[_OfImage]).decode,
+}
 
 
 class _Reader:
@@ -73,16 +75,22 @@ class _Reader:
         found = _decoded(_owners[self.pose], chunk, self._owner_of)
         self.owners += [row.image_id for row in found]
         if self.pose:
-            self.points.update((row.category_id, row.keypoints and bytes(row.keypoints).count(b",") + 1)
-                               for row in found if bytes(row.keypoints) not in (b"[]", b"null"))
+            self.points.update(
+                (row.category_id, row.keypoints and bytes(row.keypoints).count(b",") + 1)
+                for row in found
+                if bytes(row.keypoints) not in (b"[]", b"null")
+            )
 
     def _owner_of(self, text: bytes, _line: int) -> _OfImage:
         data = plain(text)
         if not isinstance(data, dict):
             return _OfPose()
         points = data.get("keypoints")
-        return _OfPose(as_id(data.get("image_id")), as_id(data.get("category_id")), msgspec.Raw(
-            b"," * (len(points) - 1) if isinstance(points, list) and points else b"[]"))
+        return _OfPose(
+            as_id(data.get("image_id")),
+            as_id(data.get("category_id")),
+            msgspec.Raw(b"," * (len(points) - 1) if isinstance(points, list) and points else b"[]"),
+        )
 
     def _forget(self, member: str) -> None:
         self.spans[member] = []
@@ -102,8 +110,11 @@ def _image_of(text: bytes, line: int) -> _Image | str:
     if not isinstance(data, dict):
         return f"is {'not JSON' if data is None else 'no object'} (line {line})"
     name, url = data.get("file_name"), data.get("coco_url")
-    return _Image(as_id(data.get("id")), str(name) if isinstance(name, str | int | float) else None,
-                  url if isinstance(url, str) else None)
+    return _Image(
+        as_id(data.get("id")),
+        str(name) if isinstance(name, str | int | float) else None,
+        url if isinstance(url, str) else None,
+    )
 
 
 def _decoded(decode: Any, chunk: Chunk, one: Any) -> list[Any]:
@@ -140,8 +151,13 @@ def _must_be_coco(file: LargeObject) -> None:
         if file.rest[member] != b"null":
             raise Malformed(f"is JSON, but no COCO dataset: `{member}` is no list")
     if not file.found and not {*_ARRAYS, "categories"} & file.rest.keys():
-        kind = "a project of VIA; export it as COCO" if "_via_img_metadata" in file.rest else \
-            "a label file of labelme (format: labelme)" if "shapes" in file.rest else "it has no `images`"
+        kind = (
+            "a project of VIA; export it as COCO"
+            if "_via_img_metadata" in file.rest
+            else "a label file of labelme (format: labelme)"
+            if "shapes" in file.rest
+            else "it has no `images`"
+        )
         raise Malformed(f"is JSON, but no COCO dataset: {kind}")
 
 
@@ -187,8 +203,9 @@ def _categories(found: Outline, categories: Any) -> None:
         if name is None:
             raise Malformed(f"has a category without a proper name (number {number + 1}, id {key!r})")
         if found.labels.setdefault(key, name) != name:
-            raise Malformed(f"has the category id {key!r} twice, as {found.labels[key]!r} and {name!r}; give each "
-                            "an id of its own")
+            raise Malformed(
+                f"has the category id {key!r} twice, as {found.labels[key]!r} and {name!r}; give each an id of its own"
+            )
     order = sorted(found.labels, key=lambda key: (isinstance(key, str), key))
     found.names = {"names": list(dict.fromkeys(found.labels[key] for key in order))}
     for key in order:  # an annotation may write as text what is a number here, and the other way round
@@ -224,8 +241,10 @@ def _keypoints(found: Outline, categories: Any, counted: Counter[tuple[Id, int]]
         found.names["kpt_names"] = told
     if others := {name: count for name, count in counts.items() if count != width}:
         listed = ", ".join(f"{name!r} {count}" for name, count in others.items())
-        found.notes.append(f"categories have several skeletons: {first!r} has {width} keypoints, {listed}; rows are of "
-                           f"{width}, and objects with another number are left out")
+        found.notes.append(
+            f"categories have several skeletons: {first!r} has {width} keypoints, {listed}; rows are of "
+            f"{width}, and objects with another number are left out"
+        )
 
 
 def _flips(points: Sequence[str]) -> list[int] | None:
@@ -260,8 +279,10 @@ def _take_images(found: Outline, images: Sequence[_Image | str], names: ImageNam
         _leave_out(found, image.id, "", "bad_image", f"{_told(number, image.file_name, image.id)} has {what}")
     _settle(found, good, files)
     if joined := len(files) - len(found.paths) - sum(reason == "ambiguous_image" for _, reason, *_ in found.problems):
-        found.notes.append(f"{joined:,} of {len(images):,} entries of `images` name an image that another entry names, "
-                           "too: their objects are joined")
+        found.notes.append(
+            f"{joined:,} of {len(images):,} entries of `images` name an image that another entry names, "
+            "too: their objects are joined"
+        )
 
 
 def _name_of(image: _Image) -> tuple[str, str]:
@@ -297,8 +318,13 @@ def _settle(found: Outline, images: Sequence[tuple[int, Id, str]], files: Sequen
             if found.places[key] >= 0:
                 found.doubtful.append(found.places[key])
             found.doubtful.append(place)
-            _leave_out(found, key, stems[place], "image_twice",
-                       f"{_told(number, said, key)} has the id of another image: whose the objects are is not known")
+            _leave_out(
+                found,
+                key,
+                stems[place],
+                "image_twice",
+                f"{_told(number, said, key)} has the id of another image: whose the objects are is not known",
+            )
     found.images = found.images[kept]
     found.stems = _stems(stems, found)
 
@@ -331,8 +357,10 @@ def _stems(paths: Sequence[str], found: Outline) -> list[str]:
         taken.add(stem)
         stems.append(stem)
     if doubled:
-        found.notes.append(f"{doubled:,} images have the name of another but for the suffix (as in a.jpg and a.png): "
-                           "their label files are called by the whole name")
+        found.notes.append(
+            f"{doubled:,} images have the name of another but for the suffix (as in a.jpg and a.png): "
+            "their label files are called by the whole name"
+        )
     return stems
 
 
@@ -348,11 +376,13 @@ def _belongings(found: Outline, owners: Sequence[Id]) -> None:
     for number in lost.tolist():
         if found.image_of[number] == _LOST:
             owner = owners[number]
-            with_image[next(found.lost_with[k] for k in (owner, as_id(owner), str(owner), _int(owner))
-                            if k in found.lost_with)] += 1
+            with_image[
+                next(found.lost_with[k] for k in (owner, as_id(owner), str(owner), _int(owner)) if k in found.lost_with)
+            ] += 1
         else:
-            found.problems.append(("", "no_such_image", f"annotations[{number}] belongs to no image (image_id "
-                                                        f"{owners[number]!r})", 1))
+            found.problems.append(
+                ("", "no_such_image", f"annotations[{number}] belongs to no image (image_id {owners[number]!r})", 1)
+            )
     for place, count in with_image.items():
         found.problems[place] = (*found.problems[place][:3], count)
     keep = found.image_of >= 0

@@ -57,9 +57,11 @@ class Options(pydantic.BaseModel):
 
     numbers: Literal["%.6f", "%g"] = Field("%.6f", description="how coordinates are written in label rows")
     sizes: Literal["check", "trust"] = Field(
-        "check", description="check: compare imageWidth and imageHeight with the image; trust: believe them")
+        "check", description="check: compare imageWidth and imageHeight with the image; trust: believe them"
+    )
     instances: Literal["auto", "keep"] = Field(
-        "auto", description="auto: person-1 is a person in files of labelme before 4.0; keep: labels as they are")
+        "auto", description="auto: person-1 is a person in files of labelme before 4.0; keep: labels as they are"
+    )
 
 
 def layout(folder: str, task: Task) -> dict[str, str]:
@@ -69,8 +71,11 @@ def layout(folder: str, task: Task) -> dict[str, str]:
 
 
 def parse(
-    files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None = None,
-    options: Mapping[str, Any] | None = None, pictures: Pictures | None = None,
+    files: Sequence[bytes],
+    task: Task,
+    keypoints: tuple[int, int] | None = None,
+    options: Mapping[str, Any] | None = None,
+    pictures: Pictures | None = None,
 ) -> Parsed:
     """Objects of a batch of label files, see `Parsed`; ``line`` is the number of an object's first shape, from 1.
 

@@ -67,8 +67,11 @@ def frame_of(said: tuple[int, int], picture: Picture | None, shapes: Sequence[An
     elif _alike(own, kept):
         found = Frame(shown.width, shown.height, _scale(own, kept), picture, "resized")
     if found is None:
-        raise Bad("size_differs", f"says that its image has {own} pixels, but it has {shown}: it was changed after it "
-                                  "was labelled; put the labelled image back, or label this one")
+        raise Bad(
+            "size_differs",
+            f"says that its image has {own} pixels, but it has {shown}: it was changed after it "
+            "was labelled; put the labelled image back, or label this one",
+        )
     return found
 
 
@@ -93,8 +96,11 @@ def _reach(shapes: Sequence[Any]) -> tuple[float, float]:
     for shape in shapes:
         points = shape.get("points") if isinstance(shape, dict) else None
         for point in points if isinstance(points, list) else ():
-            if (isinstance(point, list) and len(point) == 2
-                    and all(type(n) in (int, float) and abs(n) < 1e9 for n in point)
-                    and all(map(math.isfinite, point))):
+            if (
+                isinstance(point, list)
+                and len(point) == 2
+                and all(type(n) in (int, float) and abs(n) < 1e9 for n in point)
+                and all(map(math.isfinite, point))
+            ):
                 right, bottom = max(right, point[0]), max(bottom, point[1])
     return right, bottom

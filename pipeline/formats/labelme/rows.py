@@ -70,7 +70,8 @@ class _Batch:
     def __init__(self) -> None:
         self.columns: dict[str, list[Any]] = {name: [] for name in ("file", *_NAMED)}
         self.images: dict[str, list[Any]] = {
-            name: [] for name in ("width", "height", "raw", "image_said", "held_suffix", "held_size")}
+            name: [] for name in ("width", "height", "raw", "image_said", "held_suffix", "held_size")
+        }
         self.states: list[LabelState] = []
         self.problems: list[Problem] = []
 
@@ -105,8 +106,9 @@ def parse(files: Sequence[bytes], task: Task, rules: Rules, pictures: Pictures) 
     fields = {f.name: f.type for f in schema.annotations()}
     types = {"file": pa.int32(), **{n: fields.get(n, pa.string()) for n in _NAMED}, "raw": pa.binary()}
     rows_ = pa.table({name: pa.array(values, types[name]) for name, values in batch.columns.items()})
-    images = pa.table({name: pa.array(values, schema.images().field(name).type)
-                       for name, values in batch.images.items()})
+    images = pa.table(
+        {name: pa.array(values, schema.images().field(name).type) for name, values in batch.images.items()}
+    )
     return Parsed(rows_, batch.states, batch.problems, images)
 
 
@@ -149,14 +151,20 @@ def _frame(found: _File, number: int, rules: Rules, pictures: Pictures) -> Frame
         within = _embedded(found)
         picture = within or there
         if picture is None:
-            raise Bad("no_size", "does not say the size of its image (imageWidth, imageHeight), and there is no image "
-                                 "that would; put the image beside it")
+            raise Bad(
+                "no_size",
+                "does not say the size of its image (imageWidth, imageHeight), and there is no image "
+                "that would; put the image beside it",
+            )
         stored = _is_old(found)
-        size = ((picture.stored_width, picture.stored_height) if stored else (picture.width, picture.height))
+        size = (picture.stored_width, picture.stored_height) if stored else (picture.width, picture.height)
         frame = frame_of(size, there or picture, found.shapes, stored=stored)
     if frame.width * frame.height > _MAX_PIXELS:
-        raise Bad("size", f"its image of {frame.width} x {frame.height} pixels is larger than trainers read "
-                          f"({_MAX_PIXELS:,}); correct imageWidth and imageHeight")
+        raise Bad(
+            "size",
+            f"its image of {frame.width} x {frame.height} pixels is larger than trainers read "
+            f"({_MAX_PIXELS:,}); correct imageWidth and imageHeight",
+        )
     return frame
 
 
@@ -164,8 +172,11 @@ def _said_size(found: _File) -> tuple[int, int] | None:
     """The size that a file says, None where it says none: tools begin with -1, or 0. Raises `Bad` for anything else."""
     sides = [_side(found.imageWidth), _side(found.imageHeight)]
     if None in sides:
-        raise Bad("size", f"imageWidth {_shown(found.imageWidth)} and imageHeight {_shown(found.imageHeight)} are no "
-                          "size in pixels; correct them, or set both to null")
+        raise Bad(
+            "size",
+            f"imageWidth {_shown(found.imageWidth)} and imageHeight {_shown(found.imageHeight)} are no "
+            "size in pixels; correct them, or set both to null",
+        )
     width, height = (side or 0 for side in sides)
     return (width, height) if width and height else None
 
@@ -270,9 +281,18 @@ def _row(thing: _Object, frame: Frame, task: Task, numbers: str) -> dict[str, An
     left, top, right, bottom = whole.box
     scale = np.array([width, height], np.float64)
     row: dict[str, Any] = {
-        "line": thing.line, "class_id": -1, "label": thing.label, "head": None, "tail": None, "n_tokens": 0,
-        "cx": (left + right) / 2 / width, "cy": (top + bottom) / 2 / height,
-        "w": (right - left) / width, "h": (bottom - top) / height, "raw": None, "loss": None,
+        "line": thing.line,
+        "class_id": -1,
+        "label": thing.label,
+        "head": None,
+        "tail": None,
+        "n_tokens": 0,
+        "cx": (left + right) / 2 / width,
+        "cy": (top + bottom) / 2 / height,
+        "w": (right - left) / width,
+        "h": (bottom - top) / height,
+        "raw": None,
+        "loss": None,
     }
     if thing.label in NO_CLASS:
         return row | {"loss": "no_class"}
@@ -306,8 +326,13 @@ def _raw(thing: _Object, whole: Outline, width: int, height: int) -> bytes:
     """A COCO annotation object without what only a whole dataset knows: id, image_id and category_id."""
     left, top, right, bottom = whole.box
     segmentation, area = whole.segmentation(height, width)
-    data = {"segmentation": segmentation, "area": area, "bbox": [left, top, right - left, bottom - top],
-            "iscrowd": 0, **thing.extras}
+    data = {
+        "segmentation": segmentation,
+        "area": area,
+        "bbox": [left, top, right - left, bottom - top],
+        "iscrowd": 0,
+        **thing.extras,
+    }
     return _json(data)
 
 

@@ -24,9 +24,19 @@ Bools = npt.NDArray[np.bool_]
 _SAGITTA = 0.1
 
 #: Points that each shape has, fewest and most.
-_POINTS = {"polygon": (3, None), "rectangle": (2, 4), "oriented_rectangle": (4, 4), "circle": (2, 2), "mask": (2, 2),
-           "line": (2, 2), "linestrip": (2, None), "point": (1, 1), "points": (1, None),
-           "rotation": (4, 4), "quadrilateral": (3, None)}  # the last two are X-AnyLabeling's, by their corners
+_POINTS = {
+    "polygon": (3, None),
+    "rectangle": (2, 4),
+    "oriented_rectangle": (4, 4),
+    "circle": (2, 2),
+    "mask": (2, 2),
+    "line": (2, 2),
+    "linestrip": (2, None),
+    "point": (1, 1),
+    "points": (1, None),
+    "rotation": (4, 4),
+    "quadrilateral": (3, None),
+}  # the last two are X-AnyLabeling's, by their corners
 
 _NO_AREA = frozenset({"line", "linestrip", "point", "points"})
 
@@ -95,9 +105,14 @@ class Outline:
         left, top = corners[:, :2].min(axis=0).tolist()
         right, bottom = corners[:, 2:].max(axis=0).tolist()
         pixels = [s.runs for s in there if s.runs is not None]
-        return Outline((left, top, right, bottom), [p for s in there for p in s.parts],
-                       [h for s in there for h in s.holes], [p for s in there for p in s.drawn],
-                       masks.union(pixels) if pixels else None, cut=any(s.cut for s in there))
+        return Outline(
+            (left, top, right, bottom),
+            [p for s in there for p in s.parts],
+            [h for s in there for h in s.holes],
+            [p for s in there for p in s.drawn],
+            masks.union(pixels) if pixels else None,
+            cut=any(s.cut for s in there),
+        )
 
     def segmentation(self, height: int, width: int) -> tuple[Any, int]:
         """COCO's ``segmentation`` and ``area``, the pixels it covers: polygons, or RLE where any shape is a mask."""
@@ -140,16 +155,23 @@ def _kind(value: Any) -> str:
         return kind
     shown = str(value)[:40]
     if kind in _NOT_FLAT:
-        raise Bad("shape_type", f"shape_type {shown!r} is {_NOT_FLAT[kind]}, which has no outline in the image; draw a "
-                                "polygon instead")
+        raise Bad(
+            "shape_type",
+            f"shape_type {shown!r} is {_NOT_FLAT[kind]}, which has no outline in the image; draw a polygon instead",
+        )
     raise Bad("shape_type", f"shape_type {shown!r} is unknown; labelme and its relatives have {', '.join(_POINTS)}")
 
 
 def _points(value: Any) -> Floats:
     try:
-        good = isinstance(value, list) and bool(value) and all(
-            isinstance(p, list) and len(p) == 2 and all(type(n) in (int, float) and math.isfinite(n) for n in p)
-            for p in value)
+        good = (
+            isinstance(value, list)
+            and bool(value)
+            and all(
+                isinstance(p, list) and len(p) == 2 and all(type(n) in (int, float) and math.isfinite(n) for n in p)
+                for p in value
+            )
+        )
     except OverflowError:  # a whole number beyond any float
         good = False
     if not good or max(abs(n) for p in value for n in p) > 1e9:
@@ -185,8 +207,10 @@ def _mask(value: Any, points: Floats, frame: Frame) -> Outline:
     rows, columns = patch.shape
     whole = bool((points == np.trunc(points)).all())
     if whole and (x1 - x, y1 - y) not in ((columns - 1, rows - 1), (columns, rows)):
-        raise Bad("mask", f"its mask has {columns} x {rows} pixels, but its points span "
-                          f"{x1 - x + 1} x {y1 - y + 1}; draw it anew")
+        raise Bad(
+            "mask",
+            f"its mask has {columns} x {rows} pixels, but its points span {x1 - x + 1} x {y1 - y + 1}; draw it anew",
+        )
     if frame.turn is not None:
         raise Bad("mask", "its mask is of the image before it was turned; turn the image back, or draw it anew")
     if frame.scale != (1.0, 1.0):

@@ -44,7 +44,8 @@ class Options(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     polygons: Literal["keep", "boxes"] = Field(
-        "keep", description="of task detect: polygons as they are, or the box of each")
+        "keep", description="of task detect: polygons as they are, or the box of each"
+    )
 
 
 def layout(folder: str, task: Task) -> dict[str, str]:
@@ -54,8 +55,11 @@ def layout(folder: str, task: Task) -> dict[str, str]:
 
 
 def parse(
-    files: Sequence[bytes], task: Task, keypoints: tuple[int, int] | None = None,
-    options: Mapping[str, Any] | None = None, pictures: Pictures | None = None,
+    files: Sequence[bytes],
+    task: Task,
+    keypoints: tuple[int, int] | None = None,
+    options: Mapping[str, Any] | None = None,
+    pictures: Pictures | None = None,
 ) -> Parsed:
     """Rows of a batch of label files, see `Parsed`; `keypoints` is (K, D) for pose.
 

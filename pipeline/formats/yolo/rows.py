@@ -165,9 +165,7 @@ class Reasons:
         new = marked & ~self.bad
         if new.any():
             for row in np.flatnonzero(new).tolist():
-                self.problems.append(
-                    Problem(int(self._rows.file[row]), int(self._rows.line[row]), reason, detail(row))
-                )
+                self.problems.append(Problem(int(self._rows.file[row]), int(self._rows.line[row]), reason, detail(row)))
             self.bad |= new
 
 
@@ -275,8 +273,10 @@ def _check_range(rows: Rows, reasons: Reasons, task: Task, keypoints: tuple[int,
         reasons.add(
             rows.per_row(outside),
             "out_of_range",
-            lambda r: f"{rows.token(rows.first_marked(r, outside))} is not within 0 and 1 (0.01 more is accepted): "
-            "pixels instead of normalised coordinates?",
+            lambda r: (
+                f"{rows.token(rows.first_marked(r, outside))} is not within 0 and 1 (0.01 more is accepted): "
+                "pixels instead of normalised coordinates?"
+            ),
         )
 
 

@@ -55,19 +55,36 @@ def check_strangers(rows: Rows, reasons: Reasons, task: Task, keypoints: tuple[i
     """Mark rows of task detect or segment that are of predictions or of pose, each with what it is and the cure."""
     if keypoints is not None:
         pose = rows.count == 5 + keypoints[0] * keypoints[1]
-        reasons.add(pose, "pose", lambda r: f"{rows.text(r)} is a pose row (kpt_shape {list(keypoints)}), no polygon; "
-                                            "set source.task to pose")
+        reasons.add(
+            pose,
+            "pose",
+            lambda r: (
+                f"{rows.text(r)} is a pose row (kpt_shape {list(keypoints)}), no polygon; set source.task to pose"
+            ),
+        )
     odd = (rows.count >= 7) & (rows.count % 2 == 1)
     if not odd.any():
         return
     tracks = _tracks(rows, odd, task)
-    reasons.add(tracks, "tracks", lambda r: f"{rows.text(r)} ends with a track's number: a prediction (save_txt), no "
-                                            "polygon; remove it and the confidence")
+    reasons.add(
+        tracks,
+        "tracks",
+        lambda r: (
+            f"{rows.text(r)} ends with a track's number: a prediction (save_txt), no "
+            "polygon; remove it and the confidence"
+        ),
+    )
     if keypoints is None:
         shape = _pose_shape(rows, odd & ~tracks)
         if shape is not None:
-            reasons.add(odd, "pose", lambda r: f"{rows.text(r)} looks like a pose row (kpt_shape {list(shape)}): its "
-                                               "points lie in the box before them; name a YAML that has kpt_shape")
+            reasons.add(
+                odd,
+                "pose",
+                lambda r: (
+                    f"{rows.text(r)} looks like a pose row (kpt_shape {list(shape)}): its "
+                    "points lie in the box before them; name a YAML that has kpt_shape"
+                ),
+            )
 
 
 def _tracks(rows: Rows, odd: Bools, task: Task) -> Bools:
@@ -81,8 +98,12 @@ def _tracks(rows: Rows, odd: Bools, task: Task) -> Bools:
     some, last, value = some[whole], last[whole], value[whole]
     if not len(some):
         return marked
-    plain = np.array([not {_DOT, _E, _BIG_E} & set(rows.buffer[a:b].tolist())
-                      for a, b in zip(rows.start[last].tolist(), rows.end[last].tolist(), strict=True)])
+    plain = np.array(
+        [
+            not {_DOT, _E, _BIG_E} & set(rows.buffer[a:b].tolist())
+            for a, b in zip(rows.start[last].tolist(), rows.end[last].tolist(), strict=True)
+        ]
+    )
     some, value = some[plain], value[plain]
     marked[some[value >= 2]] = True
     marked &= ~_has_visibility(rows, marked)  # 2 is that of a keypoint, see `_pose_shape`

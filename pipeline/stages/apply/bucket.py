@@ -97,8 +97,18 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
             for origin, some in storage.image_places(place, names):
                 these = images.take(some)
                 how = context.images if origin is place else "copy"  # what a label file holds cannot be linked to
-                _note(outcome, root.copy_many(these["path"].to_pylist(), origin, [names[i] for i in some],
-                                              these["size"].to_pylist(), how, scratch=scratch, direct=direct))
+                _note(
+                    outcome,
+                    root.copy_many(
+                        these["path"].to_pylist(),
+                        origin,
+                        [names[i] for i in some],
+                        these["size"].to_pylist(),
+                        how,
+                        scratch=scratch,
+                        direct=direct,
+                    ),
+                )
 
 
 def publish(target: storage.Location, staged: tuple[str, ...]) -> None:

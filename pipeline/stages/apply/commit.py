@@ -40,8 +40,15 @@ def drop_caches(job: Job, planned: Planned) -> None:
 
 
 def commit(
-    job: Job, infos: Sequence[IndexInfo], planned: Planned, state: TargetState, report: Report,
-    still_ours: Callable[[], None], *, complete: bool, listed: dict[str, dict[str, int | None]],
+    job: Job,
+    infos: Sequence[IndexInfo],
+    planned: Planned,
+    state: TargetState,
+    report: Report,
+    still_ours: Callable[[], None],
+    *,
+    complete: bool,
+    listed: dict[str, dict[str, int | None]],
 ) -> None:
     """The YAML comes back, then the manifest is written: from here on the subset is done.
 
@@ -58,7 +65,9 @@ def commit(
     meta = _meta_made(job, planned)
     kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
     told = {key: report.data[key] for key in kept} | {
-        "ok": report.ok, "warnings": [w for w in report.warnings if w not in report.once]}
+        "ok": report.ok,
+        "warnings": [w for w in report.warnings if w not in report.once],
+    }
     manifest = Manifest(
         tool=f"coco-diy {__version__}",
         recipe=recipe(job),
@@ -86,8 +95,12 @@ def commit(
 
 def held_after(plan: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
     """Files and bytes by kind that a target holds once `plan`, its counts by action and kind, is carried out."""
-    return {kind: {what: sum(plan[action][kind][what] for action in ("write", "copy", "keep"))
-                   for what in ("files", "bytes")} for kind in plan["keep"]}
+    return {
+        kind: {
+            what: sum(plan[action][kind][what] for action in ("write", "copy", "keep")) for what in ("files", "bytes")
+        }
+        for kind in plan["keep"]
+    }
 
 
 def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
@@ -100,8 +113,9 @@ def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
     for path, file in files.items():
         if file.place is not None:
             folder, name = os.path.split(file.place)
-            job.target.copy_many([path], storage.locate(folder), [name], [file.size], "copy",
-                                 scratch=scratch).must(job.target)
+            job.target.copy_many([path], storage.locate(folder), [name], [file.size], "copy", scratch=scratch).must(
+                job.target
+            )
 
 
 def _keep_problems(state: TargetState, report: Report) -> str | None:

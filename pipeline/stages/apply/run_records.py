@@ -66,8 +66,15 @@ class RunRecords:
         """Write a record, and drop the oldest; whether it came to pass: no run fails for its record."""
         now = time.time()
         stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}{int(now * 1000) % 1000:03d}Z"
-        record = {"time": stamp, "host": socket.gethostname(), "process": os.getpid(), "exit_code": code,
-                  "tool": f"coco-diy {__version__}", "seconds": round(now - self._started, 3), **outcome}
+        record = {
+            "time": stamp,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "exit_code": code,
+            "tool": f"coco-diy {__version__}",
+            "seconds": round(now - self._started, 3),
+            **outcome,
+        }
         data = json.dumps(record, ensure_ascii=False, indent=1).encode()
 
         def put() -> None:

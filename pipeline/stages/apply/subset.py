@@ -44,8 +44,7 @@ def apply_plan(
     parts = list(state.base.parts)
     _prepare_target(job, planned)
     files = sum(s["changes"] for s in planned.summaries)
-    context = ApplyContext(job.root, job.workdir, job.config.target.images, planned.staged, job.origins,
-                                 job.layout)
+    context = ApplyContext(job.root, job.workdir, job.config.target.images, planned.staged, job.origins, job.layout)
     function = functools.partial(apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
     marks = DoneMarks(state, _synced_folders(job))
@@ -117,8 +116,9 @@ def _prepare_target(job: Job, planned: Planned) -> None:
     """
     exporter = exporters.load(job.config.target.format)
     splits = [s for s in ("train", "val", "test") if planned.totals["subset"].get(s, {}).get("images")]
-    folders = [f"{folder}/{split}/" for folder in exporter.FOLDERS if folder != "images" or job.need_image
-               for split in splits]
+    folders = [
+        f"{folder}/{split}/" for folder in exporter.FOLDERS if folder != "images" or job.need_image for split in splits
+    ]
     if job.config.target.zipped:
         folders.clear()
     job.target.make_folders([staged_path(folder, planned.staged) for folder in folders])
@@ -130,8 +130,10 @@ def _prepare_target(job: Job, planned: Planned) -> None:
 def _meta_made(job: Job, planned: Planned) -> dict[str, dict[str, Any]]:
     """What the manifest says of the files that belong to no image."""
     wait = {path for action, path in planned.meta if action == "write" and planned.halted}
-    meta = {path: {"size": file.size, "digest": UNKNOWN.hex() if path in wait else file.digest}
-            for path, file in planned.contents.items()}
+    meta = {
+        path: {"size": file.size, "digest": UNKNOWN.hex() if path in wait else file.digest}
+        for path, file in planned.contents.items()
+    }
     archives = [path for path in meta if path.endswith(".zip")]
     for path, found in zip(archives, job.target.fingerprints(archives), strict=True):
         if found is not None:

@@ -42,8 +42,15 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
     if held is None:
         return None
     plan = {action: {kind: none() for kind in held} for action in ("write", "copy", "delete")} | {"keep": held}
-    data = {"command": "build", "status": "nothing to do", "target": job.root, **told, "plan": plan, "changes": 0,
-            "warnings": warnings}
+    data = {
+        "command": "build",
+        "status": "nothing to do",
+        "target": job.root,
+        **told,
+        "plan": plan,
+        "changes": 0,
+        "warnings": warnings,
+    }
     if not ok:
         from pipeline.stages.plan import balance
 

@@ -62,8 +62,9 @@ def needed(config: Config, more: Sequence[str] = ()) -> list[Needed]:
                 if os.path.basename(path) in known:
                     add(os.path.basename(path), path)
                 elif not os.path.exists(path):
-                    raise ConfigError(f"{path}: is not there, and fetch.archives does not say where to get "
-                                      f"{os.path.basename(path)!r}")
+                    raise ConfigError(
+                        f"{path}: is not there, and fetch.archives does not say where to get {os.path.basename(path)!r}"
+                    )
             continue
         for name, archive in known.items():
             if archive.task == source.task or (archive.split == split and with_images):
@@ -76,8 +77,13 @@ def needed(config: Config, more: Sequence[str] = ()) -> list[Needed]:
 
 
 def fetch(
-    config: Config, progress: Progress, more: Sequence[str] = (), *, extract: bool = False,
-    remove_archives: bool = False, overwrite: bool = False,
+    config: Config,
+    progress: Progress,
+    more: Sequence[str] = (),
+    *,
+    extract: bool = False,
+    remove_archives: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Get what `config` needs; returns the report. `more` are further names of ``fetch.archives``.
 
@@ -105,11 +111,23 @@ def fetch(
         unpacked = root is not None and bool(one.archive.unpack)
         if remove_archives and unpacked and os.path.exists(one.path):
             os.unlink(one.path)
-        told.append({"name": one.name, "path": one.path, "url": redact_url(_origin(config, one)),
-                     "moved": moved.get(one.name, 0),
-                     "status": "unpacked" if unpacked else "fetched" if one in lacking else "there"})
-    return {"command": "fetch", "files": told, "moved": sum(moved.values()), "extracted": root,
-            "removed": remove_archives, "warnings": [text for one in downloads.values() for text in one.warnings]}
+        told.append(
+            {
+                "name": one.name,
+                "path": one.path,
+                "url": redact_url(_origin(config, one)),
+                "moved": moved.get(one.name, 0),
+                "status": "unpacked" if unpacked else "fetched" if one in lacking else "there",
+            }
+        )
+    return {
+        "command": "fetch",
+        "files": told,
+        "moved": sum(moved.values()),
+        "extracted": root,
+        "removed": remove_archives,
+        "warnings": [text for one in downloads.values() for text in one.warnings],
+    }
 
 
 class _Telling:
@@ -187,12 +205,15 @@ def _get(download: Download, telling: _Telling, one: Needed) -> int:
 
 # Unpacking
 
+
 def _root(config: Config) -> str:
     source = config.sources[0]
     spelled_out = any(isinstance(s, SplitFolders) for s in source.splits.values())
     if len(config.sources) > 1 or source.root is None or spelled_out:
-        raise ConfigError("--extract: this config reads archives in place and needs nothing unpacked; to read folders, "
-                          "set source.root and give the splits as folder names, as in train: train2017")
+        raise ConfigError(
+            "--extract: this config reads archives in place and needs nothing unpacked; to read folders, "
+            "set source.root and give the splits as folder names, as in train: train2017"
+        )
     return storage.local_path(source.root)
 
 
@@ -201,8 +222,11 @@ def _marker(one: Needed, root: str) -> str:
 
 
 def _is_unpacked(one: Needed, root: str) -> bool:
-    return bool(one.archive.unpack) and os.path.exists(_marker(one, root)) and all(
-        os.path.isdir(os.path.join(root, outer)) for outer in one.archive.unpack.values())
+    return (
+        bool(one.archive.unpack)
+        and os.path.exists(_marker(one, root))
+        and all(os.path.isdir(os.path.join(root, outer)) for outer in one.archive.unpack.values())
+    )
 
 
 @dataclass(frozen=True)
@@ -242,8 +266,10 @@ def _refuse_different(unpackings: Sequence[_Unpacking]) -> None:
     if found:
         archives = ", ".join(u.one.name for u in unpackings if u.different)
         more = f", … ({plural(len(found), 'file')})" if len(found) > _LISTED else ""
-        raise DataError(f"{', '.join(found[:_LISTED])}{more}: not as in {archives}; nothing is unpacked: move them "
-                        "away, or replace them by the archive's with --overwrite")
+        raise DataError(
+            f"{', '.join(found[:_LISTED])}{more}: not as in {archives}; nothing is unpacked: move them "
+            "away, or replace them by the archive's with --overwrite"
+        )
 
 
 def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
@@ -267,8 +293,9 @@ def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
             top.delete_many([f"{_SCRATCH}.lock"])
 
 
-def _copy(place: storage.Location, target: storage.Location, names: list[str], scratch: storage.Location,
-          step: Step) -> None:
+def _copy(
+    place: storage.Location, target: storage.Location, names: list[str], scratch: storage.Location, step: Step
+) -> None:
     for begin in range(0, len(names), _BATCH):
         some = names[begin : begin + _BATCH]
         results = target.copy_many(some, place, some, place.sizes(some), "copy", scratch=scratch)

@@ -79,8 +79,10 @@ class Download:
         except OSError:
             return False
         if self.wanted.size is not None and found != self.wanted.size:
-            raise DataError(f"{self.wanted.path}: has {found:,} bytes, and {self.wanted.shown} should have "
-                            f"{self.wanted.size:,}; move it away, or correct fetch.archives")
+            raise DataError(
+                f"{self.wanted.path}: has {found:,} bytes, and {self.wanted.shown} should have "
+                f"{self.wanted.size:,}; move it away, or correct fetch.archives"
+            )
         return True
 
     def run(self, started: Started) -> None:
@@ -134,9 +136,12 @@ class Download:
             except _Changed as why:
                 self.part.set_aside()
                 if attempt == _TRIES - 1:
-                    told = ("the connection broke, and the server gives no parts of files (no Range) to go on with; "
-                            "run again, or name another mirror with fetch.mirror" if isinstance(why, _Whole)
-                            else "changes while it is fetched; try again later")
+                    told = (
+                        "the connection broke, and the server gives no parts of files (no Range) to go on with; "
+                        "run again, or name another mirror with fetch.mirror"
+                        if isinstance(why, _Whole)
+                        else "changes while it is fetched; try again later"
+                    )
                     raise StorageError(f"{self.wanted.shown}: {told}") from None
 
     def _get(self, *, in_parts: bool) -> State:
@@ -166,8 +171,10 @@ class Download:
             if expected and (found := _digest(self.part.path, name)) != expected.lower():
                 if state.mixed:  # of parts of two files
                     raise _Changed
-                raise DataError(f"{self.wanted.shown}: its {name} is {found} and not {expected} as fetch.archives "
-                                "says: it is damaged, or another file; run again to get it anew, or correct the digest")
+                raise DataError(
+                    f"{self.wanted.shown}: its {name} is {found} and not {expected} as fetch.archives "
+                    "says: it is damaged, or another file; run again to get it anew, or correct the digest"
+                )
         if self.wanted.path.lower().endswith(".zip"):
             storage.check_zip(self.part.path)
 
@@ -187,8 +194,10 @@ class _Bringing:
     def _expect(self, state: State) -> None:
         wanted = self.wanted
         if wanted.size is not None and state.size is not None and state.size != wanted.size:
-            raise DataError(f"{wanted.shown}: has {state.size:,} bytes and not {wanted.size:,} as fetch.archives "
-                            "says; correct that, or the URL")
+            raise DataError(
+                f"{wanted.shown}: has {state.size:,} bytes and not {wanted.size:,} as fetch.archives "
+                "says; correct that, or the URL"
+            )
 
     def _put(self, fd: int, offset: int, data: bytes) -> None:
         self.part.put(fd, offset, data)
@@ -220,6 +229,7 @@ class _FromWeb(_Bringing):
 
     def _first(self, web: Web, fd: int, state: State, *, in_parts: bool) -> None:
         """The first bytes, which tell size and state; or the whole file, from a server without ranges."""
+
         def sink(offset: int, data: bytes) -> None:
             if offset == 0 and state.ranges:
                 raise _Whole  # it broke, and comes from the start again
@@ -228,8 +238,10 @@ class _FromWeb(_Bringing):
             if not state.ranges:
                 self._learn(first, state)
             if self.wanted.size is not None and offset + len(data) > self.wanted.size:
-                raise DataError(f"{self.wanted.shown}: has more than the {self.wanted.size:,} bytes that "
-                                "fetch.archives says; correct that, or the URL")
+                raise DataError(
+                    f"{self.wanted.shown}: has more than the {self.wanted.size:,} bytes that "
+                    "fetch.archives says; correct that, or the URL"
+                )
             self._put(fd, offset, data)
             state.ranges[0][1] = offset + len(data)
 
@@ -253,16 +265,20 @@ class _FromWeb(_Bringing):
             raise _Whole
         self._expect(state)
         if unsized and self.wanted.size is None and not self.wanted.has_digest:
-            self.warnings.append(f"{self.wanted.shown}: the server does not tell its size, so {first.at:,} bytes may "
-                                 "not be all of it; set size or sha256 in fetch.archives")
+            self.warnings.append(
+                f"{self.wanted.shown}: the server does not tell its size, so {first.at:,} bytes may "
+                "not be all of it; set size or sha256 in fetch.archives"
+            )
 
     def _refuse_page(self, headers: dict[str, str], data: bytes) -> None:
         """Raise `StorageError` where the server sends a web page, as for a login, in the place of the file."""
         if self.wanted.path.lower().endswith((".html", ".htm")):
             return
         if headers.get("content-type", "").lower().startswith("text/html") or storage.is_page(data):
-            raise StorageError(f"{self.wanted.shown}: the server sends a web page, perhaps a login, and not the file; "
-                               "get it with a browser, or name another mirror with fetch.mirror")
+            raise StorageError(
+                f"{self.wanted.shown}: the server sends a web page, perhaps a login, and not the file; "
+                "get it with a browser, or name another mirror with fetch.mirror"
+            )
 
     def _learn(self, first: Transfer, state: State) -> None:
         headers = first.headers
@@ -318,6 +334,7 @@ class _FromWeb(_Bringing):
 
     def _range(self, fd: int, state: State, one: list[int]) -> Transfer:
         """What brings the range `one`; nothing of an answer about another file is written."""
+
         def sink(offset: int, data: bytes) -> None:
             if not self._is_same(state, transfer.headers):
                 raise _Changed
@@ -373,8 +390,10 @@ class _FromStore(_Bringing):
             if time.monotonic() - noted >= _NOTE_EVERY_S:
                 self.part.note(fd, state)
                 noted = time.monotonic()
-            due = max(self.moved / bytes_a_second if bytes_a_second else 0.0,
-                      count / parts_a_second if parts_a_second else 0.0)
+            due = max(
+                self.moved / bytes_a_second if bytes_a_second else 0.0,
+                count / parts_a_second if parts_a_second else 0.0,
+            )
             if due:
                 STOP.wait(began + due - time.monotonic())
                 check_stop()

@@ -100,26 +100,33 @@ class BucketIndexer:
     def _listed(dealt: Dealt) -> pa.Table:
         marks = np.frombuffer(dealt.marks, np.int64).reshape(-1, 6)
         names = dealt.paths.split(b"\0") if dealt.count else []
-        return pa.table({
-            "path": pa.array(names, pa.binary()).cast(pa.string()),
-            "split": pa.array(marks[:, 0]),
-            "kind": pa.array(marks[:, 1]),
-            "size": pc.if_else(pa.array(marks[:, 1] == 0), pa.array(marks[:, 2]), pa.scalar(None, pa.int64())),
-            "position": pa.array(np.arange(dealt.count)),
-        })
+        return pa.table(
+            {
+                "path": pa.array(names, pa.binary()).cast(pa.string()),
+                "split": pa.array(marks[:, 0]),
+                "kind": pa.array(marks[:, 1]),
+                "size": pc.if_else(pa.array(marks[:, 1] == 0), pa.array(marks[:, 2]), pa.scalar(None, pa.int64())),
+                "position": pa.array(np.arange(dealt.count)),
+            }
+        )
 
     def _write_tables(
         self, rows: pa.Table, images: pa.Table, problems: pa.Table, files: pa.Table, summary: dict[str, Any]
     ) -> None:
         """Write all parts, that of the files last: it says that the others are there, and what made them."""
-        self._write("annotations", rows, schema.annotations(),
-                    use_dictionary=["bucket", "key", "class_id", "label", "n_tokens", "loss"],
-                    write_statistics=["class_id"],
-                    compression={"raw": "zstd"})  # numbers hardly shrink, and the rest is read for every subset
+        self._write(
+            "annotations",
+            rows,
+            schema.annotations(),
+            use_dictionary=["bucket", "key", "class_id", "label", "n_tokens", "loss"],
+            write_statistics=["class_id"],
+            compression={"raw": "zstd"},
+        )  # numbers hardly shrink, and the rest is read for every subset
         self._write("images", images, schema.images())
         self._write("problems", problems, schema.problems())
-        state = json.dumps({**self.made_by, "summary": summary, "unsettled": unsettled(images, problems)},
-                           sort_keys=True).encode()
+        state = json.dumps(
+            {**self.made_by, "summary": summary, "unsettled": unsettled(images, problems)}, sort_keys=True
+        ).encode()
         self._write("files", files.replace_schema_metadata({_META: state}), schema.files())
 
     def _done(self, listed: pa.Table, labels: pa.Table, summary: dict[str, Any]) -> BucketDone:
@@ -136,8 +143,11 @@ class BucketIndexer:
         table = table.append_column("key", key).append_column("stem", stem)
         if kind == 0:
             return table.sort_by("key").combine_chunks()
-        suffix = pc.utf8_lower(pc.utf8_slice_codeunits(table["path"], 0)) if not table.num_rows else pc.utf8_lower(
-            pc.extract_regex(table["path"], r"(?P<s>\.[^./]*)$").combine_chunks().field("s"))
+        suffix = (
+            pc.utf8_lower(pc.utf8_slice_codeunits(table["path"], 0))
+            if not table.num_rows
+            else pc.utf8_lower(pc.extract_regex(table["path"], r"(?P<s>\.[^./]*)$").combine_chunks().field("s"))
+        )
         rank = pc.index_in(suffix, pa.array(IMAGE_SUFFIXES))
         table = table.append_column("rank", rank)
         return table.sort_by([("key", "ascending"), ("rank", "ascending"), ("path", "ascending")]).combine_chunks()
@@ -151,13 +161,28 @@ class BucketIndexer:
         asked = pa.array([s.suffix is not None for s in self.spec.splits]).take(numbers)
         if not pc.any(asked).as_py():
             return pictures
-        named = pa.table({
-            "path": paths, "split": numbers, "kind": pa.array(np.ones(count, np.int64)),
-            "size": pa.nulls(count, pa.int64()), "position": pa.nulls(count, pa.int64()), "key": labels["key"],
-            "stem": labels["stem"], "rank": pa.array(np.zeros(count, np.int32)),
-        }).filter(asked).select(pictures.column_names).cast(pictures.schema)
-        return pa.concat_tables([pictures, named]).sort_by(
-            [("key", "ascending"), ("rank", "ascending"), ("path", "ascending")]).combine_chunks()
+        named = (
+            pa.table(
+                {
+                    "path": paths,
+                    "split": numbers,
+                    "kind": pa.array(np.ones(count, np.int64)),
+                    "size": pa.nulls(count, pa.int64()),
+                    "position": pa.nulls(count, pa.int64()),
+                    "key": labels["key"],
+                    "stem": labels["stem"],
+                    "rank": pa.array(np.zeros(count, np.int32)),
+                }
+            )
+            .filter(asked)
+            .select(pictures.column_names)
+            .cast(pictures.schema)
+        )
+        return (
+            pa.concat_tables([pictures, named])
+            .sort_by([("key", "ascending"), ("rank", "ascending"), ("path", "ascending")])
+            .combine_chunks()
+        )
 
     def _by_suffix(self, labels: pa.Table) -> pa.Array:
         """What images are called that nobody lists: their label file's stem and the suffix of the split."""
@@ -167,25 +192,35 @@ class BucketIndexer:
     def _files(self, labels: pa.Table, pictures: pa.Table) -> pa.Table:
         both = pa.concat_tables([labels.select(["key", "path", "size"]), pictures.select(["key", "path", "size"])])
         kinds = pa.array([Kind.LABEL] * labels.num_rows + [Kind.IMAGE] * pictures.num_rows, pa.string())
-        of_pictures = (pa.nulls(pictures.num_rows, pa.binary()) if self.picture_stats is None
-                       else self._fingerprints(self.picture_stats))
+        of_pictures = (
+            pa.nulls(pictures.num_rows, pa.binary())
+            if self.picture_stats is None
+            else self._fingerprints(self.picture_stats)
+        )
         marks = pa.concat_arrays([self._fingerprints(self.stats), of_pictures])
-        return pa.table({
-            "bucket": pa.array(np.full(both.num_rows, self.bucket, np.int32)),
-            "key": both["key"],
-            "kind": kinds,
-            "path": both["path"],
-            "size": both["size"],
-            "fingerprint": marks,
-            "content": pa.concat_arrays([pa.array(self.contents), pa.nulls(pictures.num_rows, pa.uint64())]),
-        }).cast(schema.files()).combine_chunks()
+        return (
+            pa.table(
+                {
+                    "bucket": pa.array(np.full(both.num_rows, self.bucket, np.int32)),
+                    "key": both["key"],
+                    "kind": kinds,
+                    "path": both["path"],
+                    "size": both["size"],
+                    "fingerprint": marks,
+                    "content": pa.concat_arrays([pa.array(self.contents), pa.nulls(pictures.num_rows, pa.uint64())]),
+                }
+            )
+            .cast(schema.files())
+            .combine_chunks()
+        )
 
     def _fingerprints(self, stats: Ints) -> pa.Array:
         """Size, mtime_ns, ctime_ns and inode as 32 bytes each; null for a file too young to be trusted, or unread."""
         count = len(stats)
         offsets = np.arange(count + 1, dtype=np.int32) * 32
         marks = pa.BinaryArray.from_buffers(
-            pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(stats, "<i8"))])
+            pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(stats, "<i8"))]
+        )
         young = (stats[:, 2] > self.started_ns - storage.SETTLE_NS) | (stats[:, 3] == 0)
         return pc.if_else(pa.array(young), pa.scalar(None, pa.binary()), marks) if young.any() else marks
 
@@ -232,8 +267,10 @@ class BucketIndexer:
         assert self.picture_stats is not None
         before = old.filter(pc.equal(old["kind"], Kind.IMAGE.value))
         found = []
-        for table, marks in ((before, before["fingerprint"].combine_chunks()),
-                             (pictures, self._fingerprints(self.picture_stats))):
+        for table, marks in (
+            (before, before["fingerprint"].combine_chunks()),
+            (pictures, self._fingerprints(self.picture_stats)),
+        ):
             position = pc.index_in(labels["key"].combine_chunks(), table["key"].combine_chunks())
             found += [position.is_valid(), marks.take(position)]
         had, mark_before, has, mark = found
@@ -248,17 +285,26 @@ class BucketIndexer:
         kept = labels.filter(pa.array(same))["key"].combine_chunks()
         old_rows = pq.read_table(self._path("annotations")).cast(schema.annotations())
         old_rows = old_rows.filter(pc.is_in(old_rows["key"], kept))
-        rows = pa.concat_tables([old_rows, rows.cast(schema.annotations())]).sort_by(
-            [("key", "ascending"), ("line", "ascending")]).combine_chunks()
+        rows = (
+            pa.concat_tables([old_rows, rows.cast(schema.annotations())])
+            .sort_by([("key", "ascending"), ("line", "ascending")])
+            .combine_chunks()
+        )
         old_images = pq.read_table(self._path("images"), columns=["key", *states_schema().names])
         old = old_images.drop_columns("key").take(pc.index_in(labels["key"], old_images["key"].combine_chunks()))
         new = states.take(pc.index_in(labels["key"], changed["key"].combine_chunks()))
-        states = pa.table([pc.if_else(pa.array(same), old[f.name].combine_chunks(), new[f.name].combine_chunks())
-                           for f in states_schema()], schema=states_schema())
+        states = pa.table(
+            [
+                pc.if_else(pa.array(same), old[f.name].combine_chunks(), new[f.name].combine_chunks())
+                for f in states_schema()
+            ],
+            schema=states_schema(),
+        )
         old_problems = pq.read_table(self._path("problems"))
         old_problems = old_problems.filter(pc.is_in(old_problems["key"], kept)).cast(schema.problems())
         problems = pa.concat_tables([old_problems, problems.cast(schema.problems())]).sort_by(
-            [("key", "ascending"), ("line", "ascending")])
+            [("key", "ascending"), ("line", "ascending")]
+        )
         return rows, states, problems
 
     def _parse(self, labels: pa.Table, positions: Ints) -> tuple[pa.Table, pa.Table, pa.Table]:
@@ -289,8 +335,10 @@ class BucketIndexer:
                 parsed.states[i] = LabelState.CORRUPT
                 parsed.problems.append(formats.Problem(i, None, reason, _READ_REASONS[reason], rows=0))
             states.append(states_of(parsed))
-            problems += [(keys[p.file].as_py(), place.join(names[p.file]), p.line, p.reason, p.detail, p.rows)
-                         for p in parsed.problems]
+            problems += [
+                (keys[p.file].as_py(), place.join(names[p.file]), p.line, p.reason, p.detail, p.rows)
+                for p in parsed.problems
+            ]
             begin = stop
         told = problem_table(problems)
         return self._annotations(rows), pa.concat_tables(states).combine_chunks(), told
@@ -310,7 +358,8 @@ class BucketIndexer:
         first = np.ones(len(image_keys), np.bool_)
         if len(first) > 1:
             first[1:] = pc.not_equal(image_keys.slice(1), image_keys.slice(0, len(first) - 1)).to_numpy(
-                zero_copy_only=False)
+                zero_copy_only=False
+            )
         chosen = pictures.filter(pa.array(first))
         keys = pc.unique(pa.concat_arrays([labels["key"].combine_chunks(), image_keys]))
         keys = keys.take(pc.sort_indices(keys))
@@ -318,23 +367,31 @@ class BucketIndexer:
         of_image = pc.index_in(keys, chosen["key"].combine_chunks())
 
         def either(column: str) -> pa.Array:
-            return pc.coalesce(labels[column].combine_chunks().take(of_label),
-                               chosen[column].combine_chunks().take(of_image))
+            return pc.coalesce(
+                labels[column].combine_chunks().take(of_label), chosen[column].combine_chunks().take(of_image)
+            )
 
         splits = pa.array([s.split for s in self.spec.splits], pa.string())
-        return pa.table({
-            "bucket": pa.array(np.full(len(keys), self.bucket, np.int32)),
-            "key": keys,
-            "split": splits.take(either("split")),
-            "stem": either("stem"),
-            "label_path": labels["path"].combine_chunks().take(of_label),
-            "label_state": pc.fill_null(states["label_state"].combine_chunks().take(of_label),
-                                        LabelState.MISSING.value),
-            "image_path": chosen["path"].combine_chunks().take(of_image),
-            "image_size": chosen["size"].combine_chunks().take(of_image),
-            "other_images": self._others(keys, pictures, first),
-            **{f.name: states[f.name].combine_chunks().take(of_label) for f in facts()},
-        }).select(schema.images().names).cast(schema.images())
+        return (
+            pa.table(
+                {
+                    "bucket": pa.array(np.full(len(keys), self.bucket, np.int32)),
+                    "key": keys,
+                    "split": splits.take(either("split")),
+                    "stem": either("stem"),
+                    "label_path": labels["path"].combine_chunks().take(of_label),
+                    "label_state": pc.fill_null(
+                        states["label_state"].combine_chunks().take(of_label), LabelState.MISSING.value
+                    ),
+                    "image_path": chosen["path"].combine_chunks().take(of_image),
+                    "image_size": chosen["size"].combine_chunks().take(of_image),
+                    "other_images": self._others(keys, pictures, first),
+                    **{f.name: states[f.name].combine_chunks().take(of_label) for f in facts()},
+                }
+            )
+            .select(schema.images().names)
+            .cast(schema.images())
+        )
 
     @staticmethod
     def _others(keys: pa.Array, pictures: pa.Table, first: Bools) -> pa.Array:
@@ -358,9 +415,7 @@ class BucketIndexer:
         code_of = {name: i for i, name in enumerate(image_split.dictionary.to_pylist())}
         codes = image_split.indices.to_numpy(zero_copy_only=False)
         ids, names = _classes(rows)
-        doubled = duplicate_rows(
-            image_of_row, ids, [rows[c].to_numpy() for c in ("cx", "cy", "w", "h")], rows["tail"]
-        )
+        doubled = duplicate_rows(image_of_row, ids, [rows[c].to_numpy() for c in ("cx", "cy", "w", "h")], rows["tail"])
         flat = (rows["w"].to_numpy() == 0) | (rows["h"].to_numpy() == 0)
         pairs = np.sort(image_of_row << 32 | ids)
         pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
@@ -412,8 +467,9 @@ def _value_counts(values: pa.ChunkedArray) -> dict[str, int]:
 
 def _class_counts(ids: npt.NDArray[Any], names: list[str] | None) -> dict[str, int]:
     values, counts = np.unique(ids, return_counts=True)
-    told = {names[v] if names is not None else str(v): int(c)
-            for v, c in zip(values.tolist(), counts.tolist(), strict=True)}
+    told = {
+        names[v] if names is not None else str(v): int(c) for v, c in zip(values.tolist(), counts.tolist(), strict=True)
+    }
     return told if names is None else dict(sorted(told.items()))
 
 

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from pipeline.stages.index.scan import Scan
 
 
-def deal(
-    spec: IndexSpec, found: Scan, buckets: int
-) -> tuple[list[Dealt], list[npt.NDArray[np.int64]]]:
+def deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[Dealt], list[npt.NDArray[np.int64]]]:
     """Deal the listed files to buckets.
 
     A label file and its image come to one bucket, also where two machines composed the letters of their names in
@@ -63,6 +61,7 @@ def add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:
         labels.add_stats(array("q", stats[position : position + labels.count].tobytes()))
         position += labels.count + (images.count if images else 0)
     found.with_stats = True
+
 
 #: A bucket costs some 10 ms of overhead a stage, and its rows are in memory at once: both count.
 IMAGES_PER_BUCKET = 8192

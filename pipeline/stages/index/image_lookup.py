@@ -57,13 +57,15 @@ class Finder:
 
     def complete(self, images: pa.Table) -> pa.Table:
         """`images` (`schema.images`) with the image that a label file says or holds, where none has its stem."""
-        lacking = pc.and_(images["image_path"].is_null(),
-                          pc.or_(images["image_said"].is_valid(), images["held_suffix"].is_valid()))
+        lacking = pc.and_(
+            images["image_path"].is_null(), pc.or_(images["image_said"].is_valid(), images["held_suffix"].is_valid())
+        )
         if not pc.any(lacking).as_py():
             return images
         number = {s.split: i for i, s in enumerate(self._spec.splits)}
-        rows = images.select(["split", "stem", "label_path", "image_path", "image_size", "image_said", "held_suffix",
-                              "held_size"]).to_pylist()
+        rows = images.select(
+            ["split", "stem", "label_path", "image_path", "image_size", "image_said", "held_suffix", "held_size"]
+        ).to_pylist()
         for row, lacks in zip(rows, lacking.to_pylist(), strict=True):
             if not lacks:
                 continue
@@ -91,8 +93,9 @@ class Finder:
         if said is None or spec.images is None:
             return None
         suffix = formats.load(self._spec.format).SUFFIX
-        candidates = [c for c in _candidates(posixpath.dirname(label), said)
-                      if posixpath.splitext(c)[1].lower() in IMAGE_SUFFIXES]
+        candidates = [
+            c for c in _candidates(posixpath.dirname(label), said) if posixpath.splitext(c)[1].lower() in IMAGE_SUFFIXES
+        ]
         if not candidates:
             return None
         there = storage.locate(spec.images, self._keep).exist_many(candidates)

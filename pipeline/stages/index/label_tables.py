@@ -16,9 +16,15 @@ from pipeline.tables import schema
 def states_of(parsed: formats.Parsed) -> pa.Table:
     """What was found out about the image of each label file."""
     told, count = parsed.images, len(parsed.states)
-    columns = [pa.array(parsed.states, pa.string()), *(
-        told[f.name].combine_chunks() if told is not None and f.name in told.column_names
-        else pa.nulls(count, f.type) for f in facts())]
+    columns = [
+        pa.array(parsed.states, pa.string()),
+        *(
+            told[f.name].combine_chunks()
+            if told is not None and f.name in told.column_names
+            else pa.nulls(count, f.type)
+            for f in facts()
+        ),
+    ]
     return pa.Table.from_arrays(columns, schema=states_schema())
 
 

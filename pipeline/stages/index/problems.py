@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 
 def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
     """Counts of the sources; bad rows are an error or, under `on_error: skip`, exit code 3."""
-    report = Report({
-        "index": [s.index_dir for s in job.sources] if job.several else job.sources[0].index_dir,
-        "buckets": max(info.buckets for info in infos),
-        "task": str(job.task),
-        "classes": list(job.names),
-        "fingerprint": "+".join(str(info.content) for info in infos),
-        "source": _totals(job, infos),
-    })
+    report = Report(
+        {
+            "index": [s.index_dir for s in job.sources] if job.several else job.sources[0].index_dir,
+            "buckets": max(info.buckets for info in infos),
+            "task": str(job.task),
+            "classes": list(job.names),
+            "fingerprint": "+".join(str(info.content) for info in infos),
+            "source": _totals(job, infos),
+        }
+    )
     fail = job.config.on_error == "fail"
     for source, info in zip(job.sources, infos, strict=True):
         if not source.named and (beyond := count_beyond(source, info)):
@@ -52,15 +54,27 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             report.ok, report.incomplete = False, True
             told = plural(bad, "bad row or file", "bad rows or files")
             report.warnings.append(f"{told} left out, listed in {folder}")
-    gone = [name for number, name in enumerate(job.classes if job.maps else ())
-            if not any(number in classes.lut for classes in job.maps)]
-    report.warn_gravely([f"class {name!r} has no object in the source any more; it keeps its number "
-                         f"{job.classes.index(name)}, and a build into a new folder drops it" for name in gone])
+    gone = [
+        name
+        for number, name in enumerate(job.classes if job.maps else ())
+        if not any(number in classes.lut for classes in job.maps)
+    ]
+    report.warn_gravely(
+        [
+            f"class {name!r} has no object in the source any more; it keeps its number "
+            f"{job.classes.index(name)}, and a build into a new folder drops it"
+            for name in gone
+        ]
+    )
     report.warnings += [note for info in infos for note in info.document.get("notes", ())]
     for source, classes in zip(job.sources, job.maps, strict=False):
         for name in (name for name in classes.lacking if name not in gone):
-            report.warn_gravely([f"source {source.spec.name} has no class for {name!r}: such objects in its images are "
-                                 "not labelled, and a trainer takes them for background"])
+            report.warn_gravely(
+                [
+                    f"source {source.spec.name} has no class for {name!r}: such objects in its images are "
+                    "not labelled, and a trainer takes them for background"
+                ]
+            )
     return report
 
 
@@ -81,8 +95,10 @@ def _unlisted(source: SourceJob, info: IndexInfo) -> list[str]:
     told = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items()))
     known = {name for totals in info.totals.values() for name in totals["objects"]}
     if counts and not known & set(source.file_names.names):
-        raise ConfigError(f"{source.source.names}: none of its names is a class of the source {source.spec.name}: "
-                          f"{_some(source.file_names.names)} against {_some(sorted(counts))}; correct the list")
+        raise ConfigError(
+            f"{source.source.names}: none of its names is a class of the source {source.spec.name}: "
+            f"{_some(source.file_names.names)} against {_some(sorted(counts))}; correct the list"
+        )
     return [f"{source.source.names} leaves out classes of the source {source.spec.name}: {told}"] if counts else []
 
 
@@ -103,8 +119,11 @@ def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
         table = pa.concat_tables(tables).sort_by([("key", "ascending"), ("line", "ascending")])
         row = table.slice(0, 1).to_pylist()[0]
         first = f"{row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
-    more = f" ({plural(bad - 1, 'more bad row or file', 'more bad rows or files')}, all listed in {folder})" \
-        if bad > 1 else ""
+    more = (
+        f" ({plural(bad - 1, 'more bad row or file', 'more bad rows or files')}, all listed in {folder})"
+        if bad > 1
+        else ""
+    )
     return f"{first}{more}; correct it, or leave such rows out and count them with --set on_error=skip"
 
 
@@ -120,9 +139,11 @@ def count_beyond(source: SourceJob, info: IndexInfo) -> int:
 def _first_beyond(source: SourceJob, info: IndexInfo, rows: int) -> str:
     assert source.names is not None
     first = rows_beyond(source, info).slice(0, 1).to_pylist()[0]
-    return (f"{first['path']}:{first['line']}: class {first['class_id']} is not in {source.source.names}, which has "
-            f"the classes 0 to {len(source.names.names) - 1} ({plural(rows, 'such row')}); is it the YAML of this "
-            "collection? Correct it, or leave such rows out and count them with --set on_error=skip")
+    return (
+        f"{first['path']}:{first['line']}: class {first['class_id']} is not in {source.source.names}, which has "
+        f"the classes 0 to {len(source.names.names) - 1} ({plural(rows, 'such row')}); is it the YAML of this "
+        "collection? Correct it, or leave such rows out and count them with --set on_error=skip"
+    )
 
 
 def rows_beyond(source: SourceJob, info: IndexInfo) -> pa.Table:

@@ -109,7 +109,10 @@ class Index:
         return self.frame("problems")
 
     def frame(
-        self, table: str, columns: Sequence[str] | None = None, classes: Sequence[int | str] | None = None,
+        self,
+        table: str,
+        columns: Sequence[str] | None = None,
+        classes: Sequence[int | str] | None = None,
         buckets: int | None = None,
     ) -> Any:
         """A Dask frame over one table; `columns` and the class filter are passed down to the Parquet read.
@@ -123,15 +126,25 @@ class Index:
         import dask.dataframe as dd
 
         own = self.info.buckets
-        read = functools.partial(read_part, self.directory, table, columns=columns, classes=classes,
-                                 cut=None if buckets in (None, own) else (own, buckets))
+        read = functools.partial(
+            read_part,
+            self.directory,
+            table,
+            columns=columns,
+            classes=classes,
+            cut=None if buckets in (None, own) else (own, buckets),
+        )
         with dask.config.set({"dataframe.convert-string": False}):  # the columns are Arrow's already
             return dd.from_map(read, range(buckets or own), meta=_meta(table, columns))
 
 
 def read_part(
-    directory: str, table: str, bucket: int, columns: Sequence[str] | None = None,
-    classes: Sequence[int | str] | None = None, cut: tuple[int, int] | None = None,
+    directory: str,
+    table: str,
+    bucket: int,
+    columns: Sequence[str] | None = None,
+    classes: Sequence[int | str] | None = None,
+    cut: tuple[int, int] | None = None,
 ) -> Any:
     """One bucket of a table as a pandas frame with Arrow-backed columns; `classes` keeps rows of these classes.
 
@@ -149,18 +162,25 @@ def read_part(
     try:
         found = pq.read_table(file, columns=columns, filters=filters, memory_map=True, use_threads=False)
     except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{place.join(path)}: this part of the index cannot be read ({str(error).splitlines()[0]}); "
-                        f"delete {directory}: the next run makes it anew") from None
+        raise DataError(
+            f"{place.join(path)}: this part of the index cannot be read ({str(error).splitlines()[0]}); "
+            f"delete {directory}: the next run makes it anew"
+        ) from None
     if cut:
-        found = found.filter(pa.array([zlib.crc32(k.encode()) % cut[1] == bucket for k in found["key"].to_pylist()],
-                                      pa.bool_()))
+        found = found.filter(
+            pa.array([zlib.crc32(k.encode()) % cut[1] == bucket for k in found["key"].to_pylist()], pa.bool_())
+        )
     return to_pandas(found)
 
 
 def _meta(table: str, columns: Sequence[str] | None) -> Any:
     from pipeline.tables import schema
 
-    arrow = {"annotations": schema.annotations, "images": schema.images, "files": schema.files,
-             "problems": schema.problems}[table]()
+    arrow = {
+        "annotations": schema.annotations,
+        "images": schema.images,
+        "files": schema.files,
+        "problems": schema.problems,
+    }[table]()
     empty = arrow.empty_table()
     return to_pandas(empty.select(list(columns)) if columns is not None else empty)

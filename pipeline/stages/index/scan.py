@@ -49,8 +49,12 @@ class Scan:
 
 
 def scan_source(
-    spec: IndexSpec, *, with_stats: bool, keep: str | None = None,
-    engine: Engine | None = None, meanwhile: Callable[[], None] | None = None,
+    spec: IndexSpec,
+    *,
+    with_stats: bool,
+    keep: str | None = None,
+    engine: Engine | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Scan:
     """List the source. With an `engine` in a helper process, while this one does `meanwhile`.
 
@@ -79,8 +83,10 @@ def scan_source(
     for listing in listings:
         listing.leave_out(LEFT_OUT_FOLDERS, LEFT_OUT_FILES)
     found = iter(listings)
-    pairs = [(next(found), next(found) if split.images is not None and split.suffix is None else None)
-             for split in spec.splits]
+    pairs = [
+        (next(found), next(found) if split.images is not None and split.suffix is None else None)
+        for split in spec.splits
+    ]
     for _, images in pairs if format_.SIZED else ():
         if images is not None:
             images.forget_links()

@@ -93,8 +93,11 @@ class Whole:
             "content": f"{sum(contents) % 2**64:016x}",
             "images": sum(len(o.images) for o in self._outlines),
             "splits": {s.split: o.rest.decode() for s, o in zip(splits, self._outlines, strict=True)},
-            "notes": [f"{split.labels}: {note}" for split, outline in zip(splits, self._outlines, strict=True)
-                      for note in outline.notes],
+            "notes": [
+                f"{split.labels}: {note}"
+                for split, outline in zip(splits, self._outlines, strict=True)
+                for note in outline.notes
+            ],
         }
 
     def _read(self, split: SplitSpec, images: Listing | None) -> int:
@@ -120,8 +123,11 @@ class Whole:
         """What the source calls its classes, see `IndexInfo`: the names of all splits, in the order of the first."""
         found: dict[str, Any] = {}
         for outline in self._outlines:
-            found = {**outline.names, **found, "names": list(dict.fromkeys([
-                *found.get("names", ()), *outline.names["names"]]))}
+            found = {
+                **outline.names,
+                **found,
+                "names": list(dict.fromkeys([*found.get("names", ()), *outline.names["names"]])),
+            }
         return found
 
     def deal(self, buckets: int) -> list[list[Share]]:
@@ -163,9 +169,20 @@ class Whole:
                 told = captions[0], captions[1][some], place[captions[2][some]]
             stems, paths, said = ([names[i] for i in mine] for names in (outline.stems, outline.paths, outline.said))
             yield Share(
-                number, self._marks[number], outline.images[mine], stems, paths, said, outline.annotations[objects],
-                place[outline.image_of[objects]], told, place[doubtful[home[doubtful] == bucket]], outline.labels,
-                keypoints, [] if bucket else outline.problems)
+                number,
+                self._marks[number],
+                outline.images[mine],
+                stems,
+                paths,
+                said,
+                outline.annotations[objects],
+                place[outline.image_of[objects]],
+                told,
+                place[doubtful[home[doubtful] == bucket]],
+                outline.labels,
+                keypoints,
+                [] if bucket else outline.problems,
+            )
 
     def index_bucket(self) -> Callable[..., BucketDone]:
         """The task that makes one bucket: of folder, number of buckets, bucket and its shares."""
@@ -223,7 +240,12 @@ def _names(images: Listing) -> Iterator[str]:
 
 
 def index_bucket(
-    spec: IndexSpec, digest: str | None, directory: str, buckets: int, keep: str | None, bucket: int,
+    spec: IndexSpec,
+    digest: str | None,
+    directory: str,
+    buckets: int,
+    keep: str | None,
+    bucket: int,
     shares: list[Share],
 ) -> BucketDone:
     """Make one bucket, unless the same files made it before; `digest` is theirs, None where that is uncertain.
@@ -269,13 +291,17 @@ class _Indexer(BucketIndexer):
         numbers = np.repeat([share.split for share in shares], [len(share.images) for share in shares])
         stems = [stem for share in shares for stem in share.stems]
         prefixes = [self.spec.prefix(split) for split in self.spec.splits]
-        return pa.table({
-            "path": pa.array([path for share in shares for path in share.paths], pa.string()),
-            "split": pa.array(numbers, pa.int64()),
-            "size": pa.array(np.zeros(len(stems), np.int64)),
-            "key": pa.array([prefixes[n] + stem for n, stem in zip(numbers.tolist(), stems, strict=True)], pa.string()),
-            "stem": pa.array(stems, pa.string()),
-        })
+        return pa.table(
+            {
+                "path": pa.array([path for share in shares for path in share.paths], pa.string()),
+                "split": pa.array(numbers, pa.int64()),
+                "size": pa.array(np.zeros(len(stems), np.int64)),
+                "key": pa.array(
+                    [prefixes[n] + stem for n, stem in zip(numbers.tolist(), stems, strict=True)], pa.string()
+                ),
+                "stem": pa.array(stems, pa.string()),
+            }
+        )
 
     def _parse_shares(self, shares: list[Share]) -> tuple[pa.Table, pa.Table, pa.Table]:
         options = json.loads(self.spec.options)
@@ -289,8 +315,14 @@ class _Indexer(BucketIndexer):
             if share.captions is not None and split.captions is not None:
                 mark, spans, owner = share.captions
                 captions = _File(split.captions, mark).texts(spans), owner
-            part = Part(file.texts(share.images), file.texts(share.annotations), share.image_of, share.labels,
-                             captions, self._pictures(split, share.paths))
+            part = Part(
+                file.texts(share.images),
+                file.texts(share.annotations),
+                share.image_of,
+                share.labels,
+                captions,
+                self._pictures(split, share.paths),
+            )
             parsed = coco.parse(part, self.spec.task, share.keypoints, options)
             for place in share.doubtful.tolist():
                 if parsed.states[place] == LabelState.EMPTY:
@@ -300,10 +332,13 @@ class _Indexer(BucketIndexer):
             assert parsed.images is not None
             parsed.images = parsed.images.append_column("image_said", pa.array(share.said, pa.string()))
             states.append(states_of(parsed))
-            problems += [(keys[p.file].as_py(), split.labels, None, p.reason, p.detail, p.rows)
-                         for p in parsed.problems]
-            problems += [(prefix + path, split.labels, None, reason, detail, rows_lost)
-                         for path, reason, detail, rows_lost in share.problems]
+            problems += [
+                (keys[p.file].as_py(), split.labels, None, p.reason, p.detail, p.rows) for p in parsed.problems
+            ]
+            problems += [
+                (prefix + path, split.labels, None, reason, detail, rows_lost)
+                for path, reason, detail, rows_lost in share.problems
+            ]
         problems.sort(key=lambda problem: problem[0])
         return self._annotations(rows), pa.concat_tables(states).combine_chunks(), problem_table(problems)
 

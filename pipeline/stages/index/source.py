@@ -30,8 +30,15 @@ if TYPE_CHECKING:
 
 
 def update(
-    spec: IndexSpec, directory: str, found: Scan, *, buckets: int | str, engine: Engine, progress: Progress,
-    keep: str | None = None, meanwhile: Callable[[], None] | None = None,
+    spec: IndexSpec,
+    directory: str,
+    found: Scan,
+    *,
+    buckets: int | str,
+    engine: Engine,
+    progress: Progress,
+    keep: str | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> IndexInfo:
     """Bring the index at `directory` up to date with `found`; returns what `index.json` then says.
 
@@ -50,12 +57,19 @@ def update(
         from pipeline.stages.index.single_file import Whole
 
         same = existing is not None and usable and digest is not None and existing.source_digest == digest
-        whole = Whole(spec, digest, existing.document if same and existing else None,
-                      [pictures for _, pictures in found.splits])
+        whole = Whole(
+            spec, digest, existing.document if same and existing else None, [pictures for _, pictures in found.splits]
+        )
         images = whole.images
     count = bucket_count(buckets, images, existing.buckets if existing and usable else None)
-    if (existing and usable and existing.buckets == count and digest is not None
-            and existing.source_digest == digest and _is_whole(directory, count)):
+    if (
+        existing
+        and usable
+        and existing.buckets == count
+        and digest is not None
+        and existing.source_digest == digest
+        and _is_whole(directory, count)
+    ):
         return existing
     if whole is not None:
         return _update_whole(whole, directory, found, count, engine, progress, keep, meanwhile)
@@ -88,7 +102,13 @@ def _sum(summaries: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _update_whole(
-    whole: Whole, directory: str, found: Scan, count: int, engine: Engine, progress: Progress, keep: str | None,
+    whole: Whole,
+    directory: str,
+    found: Scan,
+    count: int,
+    engine: Engine,
+    progress: Progress,
+    keep: str | None,
     meanwhile: Callable[[], None] | None,
 ) -> IndexInfo:
     """`update` for a format of which one file holds all labels of a split."""
@@ -108,14 +128,24 @@ def _update_whole(
 
 def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
     """Write ``index.json``, the last of all."""
-    info.odd = [[storage.locate(listing.folder).join(path), reason]
-                for pair in found.splits for listing in pair if listing is not None for path, reason in listing.odd]
+    info.odd = [
+        [storage.locate(listing.folder).join(path), reason]
+        for pair in found.splits
+        for listing in pair
+        if listing is not None
+        for path, reason in listing.odd
+    ]
     for pair in found.splits:
         for listing in pair:
             if listing is not None:
                 add_counts(info.left_out, listing.left_out)
-    info.links = [(listing.folder, home, count, name) for pair in found.splits for listing in pair
-                  if listing is not None for home, (count, name) in sorted(listing.links.items())]
+    info.links = [
+        (listing.folder, home, count, name)
+        for pair in found.splits
+        for listing in pair
+        if listing is not None
+        for home, (count, name) in sorted(listing.links.items())
+    ]
     content = sum(counts.pop("content", 0) for counts in info.totals.values())
     info.content = info.document.get("content", f"{content % 2**64:016x}")
     text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)

@@ -62,7 +62,9 @@ def scan(job: Job, engine: Engine | None, progress: Progress, meanwhile: Callabl
                 found.append(scan_source(source.spec, with_stats=False, keep=job.workdir))
             else:
                 first = meanwhile if not number else None
-                found.append(scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine, meanwhile=first))
+                found.append(
+                    scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine, meanwhile=first)
+                )
     return found
 
 
@@ -101,16 +103,28 @@ def update_index(
     subsets = _subsets(job)
     for number, (source, listed) in enumerate(zip(job.sources, found, strict=True)):
         first = meanwhile if not number else None
-        infos.append(update(source.spec, source.index_dir, listed, buckets=job.config.index.buckets,
-                                  engine=engine, progress=progress, keep=job.workdir, meanwhile=first))
+        infos.append(
+            update(
+                source.spec,
+                source.index_dir,
+                listed,
+                buckets=job.config.index.buckets,
+                engine=engine,
+                progress=progress,
+                keep=job.workdir,
+                meanwhile=first,
+            )
+        )
     if (place := next((p for p, made in _subsets(job).items() if subsets.get(p) != made), None)) is not None:
         raise DataError(f"{place}: is a subset that was built anew while it was read as a source; run again")
     named = [names_of(info) for info in infos]
     for source, names in zip(job.sources, named, strict=True):
         if source.names is None and names is not None and not names.names:
             source_report(job, infos)  # what is bad in its label files is the better thing to tell
-            raise DataError(f"source {source.spec.name}: no label file has an object of a class; correct source.root "
-                            "or source.splits")
+            raise DataError(
+                f"source {source.spec.name}: no label file has an object of a class; correct source.root "
+                "or source.splits"
+            )
     return job.with_names(named), infos
 
 
@@ -134,8 +148,9 @@ def _subsets(job: Job) -> dict[str, Any]:
         if holder := place.lock_holder(LOCK):
             raise LockError(f"{place.url}: is a source, and a subset that is being built by {holder}; wait for it")
         if state.intent is not None:
-            raise DataError(f"{place.url}: is a source, and a subset whose build did not end; run that build again "
-                            "first")
+            raise DataError(
+                f"{place.url}: is a source, and a subset whose build did not end; run that build again first"
+            )
         found[place.url] = state.base
     return found
 
@@ -162,19 +177,26 @@ def source_digest(digests: Sequence[str | None]) -> str | None:
 
 def _links_out(source: SourceJob, info: IndexInfo) -> list[str]:
     """What is to be said of links that lead out of a source; raises `DataError` where they are to be refused."""
-    real = {folder: f"{os.path.realpath(storage.local_path(source.source.root or folder))}/"
-            for folder, *_ in info.links}
-    found = [(count, os.path.join(folder, name)) for folder, home, count, name in info.links
-             if not f"{home}/".startswith(real[folder])]
+    real = {
+        folder: f"{os.path.realpath(storage.local_path(source.source.root or folder))}/" for folder, *_ in info.links
+    }
+    found = [
+        (count, os.path.join(folder, name))
+        for folder, home, count, name in info.links
+        if not f"{home}/".startswith(real[folder])
+    ]
     if not found:
         return []
     path, more = found[0][1], sum(count for count, _ in found) - 1
     others = f" (and {more:,} more)" if more else ""
     if source.source.links == "refuse":
-        raise DataError(f"{path}: is a link that leads out of the source{others}; remove it, or set source.links to "
-                        "follow")
-    return [f"{path}: is a link that leads out of the source{others}: the file there is taken; source.links: refuse "
-            "stops instead"]
+        raise DataError(
+            f"{path}: is a link that leads out of the source{others}; remove it, or set source.links to follow"
+        )
+    return [
+        f"{path}: is a link that leads out of the source{others}: the file there is taken; source.links: refuse "
+        "stops instead"
+    ]
 
 
 def _left_out(name: str, count: int) -> str:
@@ -207,6 +229,9 @@ def _alike(info: IndexInfo) -> list[str]:
     groups: dict[str, list[str]] = {}
     for name in (info.names or {}).get("names", ()):
         groups.setdefault(name.casefold(), []).append(name)
-    return [f"classes {' and '.join(map(repr, names))} differ in case alone; make one of them with "
-            f"`classes: [{{name: {names[-1]}, from: [{', '.join(names)}]}}]`"
-            for names in groups.values() if len(names) > 1]
+    return [
+        f"classes {' and '.join(map(repr, names))} differ in case alone; make one of them with "
+        f"`classes: [{{name: {names[-1]}, from: [{', '.join(names)}]}}]`"
+        for names in groups.values()
+        if len(names) > 1
+    ]

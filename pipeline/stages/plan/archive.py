@@ -54,8 +54,13 @@ def _contents_path(plan_dir: str, bucket: int) -> str:
 
 
 def pack(
-    plan_dir: str, buckets: int, name: str, files: Mapping[str, MetaFile], origins: Mapping[str, str | None],
-    held: Mapping[str, Mapping[str, Any]], add: Callable[[int], None],
+    plan_dir: str,
+    buckets: int,
+    name: str,
+    files: Mapping[str, MetaFile],
+    origins: Mapping[str, str | None],
+    held: Mapping[str, Mapping[str, Any]],
+    add: Callable[[int], None],
 ) -> dict[str, MetaFile]:
     """The archive of the subset called `name`: labels, images, and `files`, its one YAML called as the archive itself.
 
@@ -66,8 +71,10 @@ def pack(
     folder = packed_folder(plan_dir)
     place = storage.locate(folder)
     tables = _tables(plan_dir, buckets)
-    marks = [digest_of(b"\0".join(table["path"].cast("binary").to_pylist() + table["digest"].to_pylist())).hex()
-             for table in tables]
+    marks = [
+        digest_of(b"\0".join(table["path"].cast("binary").to_pylist() + table["digest"].to_pylist())).hex()
+        for table in tables
+    ]
     marks += [path + file.digest for path, file in sorted(files.items())]
     made_of = digest_of(json.dumps([name, *marks]).encode()).hex()
     made = json.loads(place.read(_MADE) or b"{}")
@@ -102,8 +109,12 @@ class _Members:
     """
 
     def __init__(
-        self, name: str, tables: Sequence[pa.Table], files: Mapping[str, MetaFile],
-        origins: Mapping[str, str | None], add: Callable[[int], None],
+        self,
+        name: str,
+        tables: Sequence[pa.Table],
+        files: Mapping[str, MetaFile],
+        origins: Mapping[str, str | None],
+        add: Callable[[int], None],
     ) -> None:
         self._name, self._tables, self._files, self._origins, self._add = name, tables, files, origins, add
         self.stem = ""

@@ -72,8 +72,9 @@ def keep(found: Images, folder: str, buckets: int) -> str | None:
     for key in found.never:
         of_bucket[zlib.crc32(key.encode()) % buckets].append(key)
     for bucket, keys in enumerate(of_bucket):
-        table = pa.table({"key": pa.array(keys, pa.string()),
-                          "reason": pa.array([found.never[key] for key in keys], pa.string())})
+        table = pa.table(
+            {"key": pa.array(keys, pa.string()), "reason": pa.array([found.never[key] for key in keys], pa.string())}
+        )
         storage.replace_with(os.path.join(folder, part_name(bucket)), functools.partial(pq.write_table, table))
     return folder
 
@@ -86,8 +87,7 @@ def never_of(folder: str | None, bucket: int) -> dict[str, pa.Array]:
     if folder is None:
         return {}
     table = pq.read_table(os.path.join(folder, part_name(bucket)))
-    return {word: table["key"].filter(pc.equal(table["reason"], word)).combine_chunks()
-            for word in (ELSEWHERE, UNREAD)}
+    return {word: table["key"].filter(pc.equal(table["reason"], word)).combine_chunks() for word in (ELSEWHERE, UNREAD)}
 
 
 def doubled_warning(doubled: Sequence[Sequence[str]]) -> list[str]:
@@ -96,9 +96,11 @@ def doubled_warning(doubled: Sequence[Sequence[str]]) -> list[str]:
         return []
     shown = "; ".join(" and ".join(keys) for keys in doubled[:3])
     more = "; …" if len(doubled) > 3 else ""
-    return [f"{plural(len(doubled), 'image file is', 'image files are')} labelled in several places, and the subset "
-            f"has a copy of each ({shown}{more}); a trainer that trains and validates on one image measures too much: "
-            "remove all but one"]
+    return [
+        f"{plural(len(doubled), 'image file is', 'image files are')} labelled in several places, and the subset "
+        f"has a copy of each ({shown}{more}); a trainer that trains and validates on one image measures too much: "
+        "remove all but one"
+    ]
 
 
 def _unread(source: SourceJob, info: IndexInfo) -> Iterator[str]:
@@ -131,7 +133,8 @@ def _shared(job: Job, infos: Sequence[IndexInfo]) -> Iterator[tuple[list[str], l
     counts = table["path"].value_counts()
     several = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
     table = table.filter(pc.is_in(table["path"], several)).sort_by(
-        [("path", "ascending"), ("rank", "ascending"), ("key", "ascending")])
+        [("path", "ascending"), ("rank", "ascending"), ("key", "ascending")]
+    )
     columns = zip(*(table[name].to_pylist() for name in ("path", "key", "labelled")), strict=True)
     for _, rows in itertools.groupby(columns, key=lambda row: row[0]):
         group = list(rows)
@@ -140,10 +143,17 @@ def _shared(job: Job, infos: Sequence[IndexInfo]) -> Iterator[tuple[list[str], l
 
 def _overlapping(job: Job, infos: Sequence[IndexInfo]) -> list[tuple[SourceJob, IndexInfo, SplitSpec]]:
     """The splits that may have images in common with another, or several label files for one image."""
-    everywhere = [(source, info, split) for source, info in zip(job.sources, infos, strict=True)
-                  for split in source.spec.splits if split.images is not None]
-    found = [one for number, one in enumerate(everywhere)
-             if any(_overlap(one[2], other[2]) for n, other in enumerate(everywhere) if n != number)]
+    everywhere = [
+        (source, info, split)
+        for source, info in zip(job.sources, infos, strict=True)
+        for split in source.spec.splits
+        if split.images is not None
+    ]
+    found = [
+        one
+        for number, one in enumerate(everywhere)
+        if any(_overlap(one[2], other[2]) for n, other in enumerate(everywhere) if n != number)
+    ]
     return found + [one for one in everywhere if one not in found and _borrows(one[0], one[1])]
 
 

@@ -27,8 +27,10 @@ def problem_table(job: Job, infos: Sequence[IndexInfo], images: list[list[Any]])
     import pyarrow as pa
 
     parts = [part for source, info in zip(job.sources, infos, strict=True) for part in _of_source(job, source, info)]
-    told = [{"key": key, "path": path, "line": None, "reason": reason, "detail": detail, "rows": 0}
-            for key, reason, path, detail in images]
+    told = [
+        {"key": key, "path": path, "line": None, "reason": reason, "detail": detail, "rows": 0}
+        for key, reason, path, detail in images
+    ]
     table = pa.concat_tables([*parts, pa.Table.from_pylist(told, schema.problems())])
     return table.sort_by([("path", "ascending"), ("line", "ascending")]).combine_chunks()
 
@@ -39,12 +41,22 @@ def _of_source(job: Job, source: SourceJob, info: IndexInfo) -> list[pa.Table]:
 
     folder = os.path.join(source.index_dir, "problems")
     parts = [pq.read_table(os.path.join(folder, part_name(b))).cast(schema.problems()) for b in range(info.buckets)]
-    told = [{"key": "", "path": path, "line": None, "reason": reason, "detail": storage.ODD[reason], "rows": 0}
-            for path, reason in info.odd]
+    told = [
+        {"key": "", "path": path, "line": None, "reason": reason, "detail": storage.ODD[reason], "rows": 0}
+        for path, reason in info.odd
+    ]
     if job.config.on_error == "skip" and count_beyond(source, info):
-        told += [{"key": row["key"], "path": row["path"], "line": row["line"], "reason": "unknown_class", "rows": 1,
-                  "detail": f"class {row['class_id']} is not in {source.source.names}"}
-                 for row in rows_beyond(source, info).to_pylist()]
+        told += [
+            {
+                "key": row["key"],
+                "path": row["path"],
+                "line": row["line"],
+                "reason": "unknown_class",
+                "rows": 1,
+                "detail": f"class {row['class_id']} is not in {source.source.names}",
+            }
+            for row in rows_beyond(source, info).to_pylist()
+        ]
     return [*parts, pa.Table.from_pylist(told, schema.problems())]
 
 
@@ -100,9 +112,17 @@ def record_facts(job: Job, infos: Sequence[IndexInfo], totals: dict[str, Any]) -
         "tool": f"coco-diy {__version__}",
         "fingerprint": "+".join(str(info.content) for info in infos),
         "label_files": sum(_label_files(info) for info in infos),
-        "classes": [{"name": name, "from": list(dict.fromkeys(
-            old for m in job.maps for old, new in zip(m.source, m.lut, strict=True) if new == number))}
-            for number, name in enumerate(job.classes)],
+        "classes": [
+            {
+                "name": name,
+                "from": list(
+                    dict.fromkeys(
+                        old for m in job.maps for old, new in zip(m.source, m.lut, strict=True) if new == number
+                    )
+                ),
+            }
+            for number, name in enumerate(job.classes)
+        ],
         "subset": {s: totals["subset"][s] for s in ("train", "val", "test") if s in totals["subset"]},
         "rows": row_balance(job, infos, totals["rows"]),
         "images": image_balance(infos, totals["images"]),

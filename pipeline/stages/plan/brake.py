@@ -86,14 +86,18 @@ class Loss:
 
     def data(self) -> dict[str, Any]:
         """As a report has it."""
-        return {"files": self.lost, "images": self.images, "replaced": self.replaced, "total": self.total,
-                "names": list(self.names)}
+        return {
+            "files": self.lost,
+            "images": self.images,
+            "replaced": self.replaced,
+            "total": self.total,
+            "names": list(self.names),
+        }
 
 
 def source_counts(job: Job, found: Sequence[Scan]) -> Listed:
     """How many label files and images each split of the sources has now."""
-    return {key: {"labels": labels, "images": images}
-            for key, (_, _, labels, images) in _splits(job, found).items()}
+    return {key: {"labels": labels, "images": images} for key, (_, _, labels, images) in _splits(job, found).items()}
 
 
 def _splits(job: Job, found: Sequence[Scan]) -> dict[str, tuple[SourceJob, SplitSpec, int, int | None]]:
@@ -124,8 +128,9 @@ def check_source(job: Job, state: TargetState, found: Sequence[Scan]) -> None:
                 continue
             if had and not has and limit.forbids_all(had):
                 names = _lost_names(job, state, found, source, split)
-                raise _source_lost(job, source, f"all {plural(had, _WORDS[kind])} of split {split.split}", "split",
-                                   had, had, names)
+                raise _source_lost(
+                    job, source, f"all {plural(had, _WORDS[kind])} of split {split.split}", "split", had, had, names
+                )
             sums = [sums[0] + had, sums[1] + has]
         total, lost = sums[0], sums[0] - sums[1]
         if limit.exceeded(lost, total):
@@ -142,16 +147,23 @@ def _check_discovered(job: Job, state: TargetState) -> None:
         had = made.listed.get(key, {}).get("labels") or 0
         if key not in job.prefixes and Limit.of(job.config.target.max_delete).forbids_all(had) and had:
             names = list(itertools.islice(_unlisted(state, {prefix: set()}), _NAMES))
-            raise _source_lost(job, job.sources[0], f"all {plural(had, _WORDS['labels'])} of split {key}", "split", had,
-                               had, names)
+            raise _source_lost(
+                job, job.sources[0], f"all {plural(had, _WORDS['labels'])} of split {key}", "split", had, had, names
+            )
 
 
 def _source_lost(
     job: Job, source: SourceJob, what: str, cause: str, lost: int, total: int, names: Sequence[str]
 ) -> BrakeError:
     where = storage.locate(source.source.root).url if source.source.root else source.spec.splits[0].labels
-    return BrakeError(f"{where}: lost {what} since {job.root} was made from it{_named(names)}; mount or restore it, or "
-                      "build with --max-delete none to let them go", cause, lost, total, names)
+    return BrakeError(
+        f"{where}: lost {what} since {job.root} was made from it{_named(names)}; mount or restore it, or "
+        "build with --max-delete none to let them go",
+        cause,
+        lost,
+        total,
+        names,
+    )
 
 
 def _is_same(split: SplitSpec, kind: str, before: Mapping[str, Any]) -> bool:
@@ -165,10 +177,16 @@ def _places(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Where each split in a config as plain data has its files, and its names, by what `Job.prefixes` goes by."""
     sources = config.get("source") or []
     sources = sources if isinstance(sources, list) else [sources]
-    return {f"{source['name']}/{split}" if len(sources) > 1 else split:
-            {"labels": places.get("labels") or places.get("annotations"), "images": places.get("images"),
-             "captions": places.get("captions"), "names": source.get("names")}
-            for source in sources for split, places in source["splits"].items()}
+    return {
+        f"{source['name']}/{split}" if len(sources) > 1 else split: {
+            "labels": places.get("labels") or places.get("annotations"),
+            "images": places.get("images"),
+            "captions": places.get("captions"),
+            "names": source.get("names"),
+        }
+        for source in sources
+        for split, places in source["splits"].items()
+    }
 
 
 def _is_other_source(job: Job, before: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -183,25 +201,34 @@ def missing(config: Config, error: MissingSourceError) -> BrakeError | None:
         manifest = TargetState(storage.locate(config.target.root)).manifest
     except CocoDiyError:
         return None
-    if manifest is None or error.place not in (p for places in _places(manifest.config).values()
-                                               for p in places.values()):
+    if manifest is None or error.place not in (
+        p for places in _places(manifest.config).values() for p in places.values()
+    ):
         return None
-    return BrakeError(f"{error.place}: is missing, and {config.target.root} was made from it; mount its disk, "
-                      "restore it, or correct the config", "missing")
+    return BrakeError(
+        f"{error.place}: is missing, and {config.target.root} was made from it; mount its disk, "
+        "restore it, or correct the config",
+        "missing",
+    )
 
 
 def target_loss(state: TargetState, planned: Planned) -> Loss:
     """What carrying out `planned` takes from the target."""
-    sums = {what: sum(s["loss_at_target"][what] for s in planned.summaries)
-            for what in ("lost", "images", "replaced", "total")}
+    sums = {
+        what: sum(s["loss_at_target"][what] for s in planned.summaries)
+        for what in ("lost", "images", "replaced", "total")
+    }
     names = [name for s in planned.summaries for name in s["loss_at_target"]["names"]]
     if not sums["total"] and state.manifest is not None:  # a zip, or a JSON alone: what it holds are images
         before = {split: counts["images"] for split, counts in state.manifest.report["subset"].items()}
         now = {split: counts["images"] for split, counts in planned.totals["subset"].items()}
         total = sum(before.values())
         lost = max(0, total - sum(now.values()))
-        names = [f"{split} (from {n:,} images to {now.get(split, 0):,})" for split, n in before.items()
-                 if n > now.get(split, 0)]
+        names = [
+            f"{split} (from {n:,} images to {now.get(split, 0):,})"
+            for split, n in before.items()
+            if n > now.get(split, 0)
+        ]
         return Loss(lost, lost, total - lost if planned.changes else 0, total, tuple(names[:_NAMES]))
     return Loss(sums["lost"], sums["images"], sums["replaced"], sums["total"], tuple(sorted(names)[:_NAMES]))
 
@@ -216,18 +243,23 @@ def target_brake(job: Job, infos: Sequence[IndexInfo], state: TargetState, loss:
         if not limit.exceeded(loss.lost, loss.total, images=loss.images):
             return None
         share = _share(loss.lost, loss.total)
-        told = (f"{job.root}: would lose {loss.lost:,} of {plural(loss.total, 'file')} ({share}) by its own config"
-                f"{_named(loss.names)}; check the source, or build with --max-delete none to let them go")
+        told = (
+            f"{job.root}: would lose {loss.lost:,} of {plural(loss.total, 'file')} ({share}) by its own config"
+            f"{_named(loss.names)}; check the source, or build with --max-delete none to let them go"
+        )
         return BrakeError(told, "target", loss.lost, loss.total, loss.names)
     cause = _other_cause(job, infos, state)
     count = loss.lost + loss.replaced
     if cause is None or not limit.forbids(count, loss.total):
         return None
-    what = {"other_source": f"the source {', '.join(_roots(made.config))}",
-            "other_recipe": f"the config {made.name}"}[cause]
-    told = (f"{job.root}: was made from {what}, and {count:,} of its {plural(loss.total, 'file')} "
-            f"({_share(count, loss.total)}) would be deleted or replaced{_named(loss.names)}; choose another "
-            "target, or build with --max-delete none to let them go")
+    what = {"other_source": f"the source {', '.join(_roots(made.config))}", "other_recipe": f"the config {made.name}"}[
+        cause
+    ]
+    told = (
+        f"{job.root}: was made from {what}, and {count:,} of its {plural(loss.total, 'file')} "
+        f"({_share(count, loss.total)}) would be deleted or replaced{_named(loss.names)}; choose another "
+        "target, or build with --max-delete none to let them go"
+    )
     return BrakeError(told, cause, count, loss.total, loss.names)
 
 
@@ -265,8 +297,11 @@ def _lost_names(
 ) -> list[str]:
     """Three files of the target whose label file or image the source does not list any more; of the split `only`."""
     scan = found[job.sources.index(source)]
-    listed = {source.spec.prefix(split): _stems(source, scan, number) for number, split in enumerate(source.spec.splits)
-              if only in (None, split)}
+    listed = {
+        source.spec.prefix(split): _stems(source, scan, number)
+        for number, split in enumerate(source.spec.splits)
+        if only in (None, split)
+    }
     return list(itertools.islice(_unlisted(state, listed), _NAMES))
 
 
@@ -286,6 +321,9 @@ def _stems(source: SourceJob, scan: Scan, number: int) -> set[str]:
     if images is None and split.suffix is None:
         return set()
     listings = [images] if formats.load(source.spec.format).WHOLE else [labels, images]
-    stems = [{os.path.splitext(name)[0] for chunk, _ in listing.chunks for name in chunk.decode().split("\0")}
-             for listing in listings if listing is not None]
+    stems = [
+        {os.path.splitext(name)[0] for chunk, _ in listing.chunks for name in chunk.decode().split("\0")}
+        for listing in listings
+        if listing is not None
+    ]
     return set.intersection(*stems) if stems else set()

@@ -53,9 +53,7 @@ def run(context: PlanContext, engine: Engine, done: Callable[[int], None]) -> li
     numbers = dd.from_map(_number, range(context.buckets), meta=_number(0).iloc[:0])
     step = functools.partial(plan_bucket, context)
     meta = pd.DataFrame({"summary": pd.Series([], dtype=object)})
-    summaries = dd.map_partitions(
-        step, numbers, *frames, meta=meta, align_dataframes=False, enforce_metadata=False
-    )
+    summaries = dd.map_partitions(step, numbers, *frames, meta=meta, align_dataframes=False, enforce_metadata=False)
     keep = {part_name(b) for b in range(context.buckets)}
     for folder in (context.plan_dir, touched_folder(context.plan_dir), records_folder(context.plan_dir)):
         place = storage.locate(folder)
@@ -143,13 +141,19 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
         "lost": context.state.lost,
         "foreign": foreign,
         "loss_at_target": losses(table, held),
-        "problems": [[key, reason, *_detail(context, reason, key, all_images, bad, found.mixed, sizes)]
-                     for key, reason in choice.problems],
+        "problems": [
+            [key, reason, *_detail(context, reason, key, all_images, bad, found.mixed, sizes)]
+            for key, reason in choice.problems
+        ],
         "turned": sizes.turned,
         "left_out": [[one.prefix, one.name, one.digest.hex()] for one in bad.values()],
-        "rows": {"kept": taken.num_rows, "duplicates": found.duplicates,
-                 "without_image": rows.num_rows - with_image.num_rows,
-                 "bad_image": with_image.num_rows - taken.num_rows, "lost": found.left_out},
+        "rows": {
+            "kept": taken.num_rows,
+            "duplicates": found.duplicates,
+            "without_image": rows.num_rows - with_image.num_rows,
+            "bad_image": with_image.num_rows - taken.num_rows,
+            "lost": found.left_out,
+        },
         "loss": found.lost,
         "lost_of": found.lost_of,
         "counts": _counts(context, taken, chosen, choice, table),
@@ -190,8 +194,7 @@ def _choose(context: PlanContext, bucket: int, frames: Sequence[Any]) -> _Found:
     others = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(mixed), pa.string())))) if mixed else images
     # What has a wanted object that is in no row is no background: a trainer would learn that nothing is there.
     never = never_of(context.never, bucket) | {"unwritable": pc.unique(mapped["key"].combine_chunks())}
-    choice = choose(rows, others, backgrounds=context.backgrounds, need_image=context.images != "none",
-                           never=never)
+    choice = choose(rows, others, backgrounds=context.backgrounds, need_image=context.images != "none", never=never)
     if mixed:
         choice.dropped["mixed"] = len(mixed)
         choice.problems += [(key, "mixed") for key in mixed]
@@ -207,8 +210,14 @@ def strata(context: PlanContext, engine: Engine) -> list[str]:
     frames = [frame for source in context.sources for frame in _frames(context, source)]
     meta = pd.DataFrame({"groups": pd.Series([], dtype=object)})
     numbers = dd.from_map(_number, range(context.buckets), meta=_number(0).iloc[:0])
-    found = dd.map_partitions(functools.partial(_strata_of_bucket, context), numbers, *frames, meta=meta,
-                              align_dataframes=False, enforce_metadata=False)
+    found = dd.map_partitions(
+        functools.partial(_strata_of_bucket, context),
+        numbers,
+        *frames,
+        meta=meta,
+        align_dataframes=False,
+        enforce_metadata=False,
+    )
     return [part["groups"].iloc[0] for part in engine.compute(found, lambda _: None)]
 
 
@@ -254,8 +263,9 @@ def _lost_of(rows: pa.Table, images: pa.Table, classes: Sequence[str]) -> dict[s
 
     splits = images["split"].take(pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks()))
     counts: dict[str, dict[str, dict[str, int]]] = {}
-    for split, number, reason in zip(splits.to_pylist(), rows["class_id"].to_pylist(), rows["loss"].to_pylist(),
-                                     strict=True):
+    for split, number, reason in zip(
+        splits.to_pylist(), rows["class_id"].to_pylist(), rows["loss"].to_pylist(), strict=True
+    ):
         of_class = counts.setdefault(split, {}).setdefault(classes[number], {})
         of_class[reason] = of_class.get(reason, 0) + 1
     return counts
@@ -271,9 +281,7 @@ def _in_folders(images: pa.Table) -> pa.Table:
     return images.set_column(images.schema.get_field_index("stem"), "stem", stem)
 
 
-def _usable(
-    context: PlanContext, bucket: int, images: pa.Table, choice: Choice
-) -> tuple[pa.Table, dict[str, Bad]]:
+def _usable(context: PlanContext, bucket: int, images: pa.Table, choice: Choice) -> tuple[pa.Table, dict[str, Bad]]:
     """`images` without those that cannot be used, and these by key; they are noted in `choice`."""
     images, bad = _without_bad(context, bucket, images)
     if exporters.load(context.exporter).GATHERS:
@@ -327,9 +335,13 @@ def _with_sources(context: PlanContext, images: pa.Table) -> tuple[pa.Table, lis
     images = images.append_column("source", pa.array(sources, pa.string()))
     sizes = pa.array([s and s.size for s in stats], pa.int64())  # of an image in a label file the index knows it
     images = images.append_column("size", pc.coalesce(sizes, images["image_size"].combine_chunks()))
-    images = images.append_column("mark", pa.array(
-        [s and image_mark(context.images, s, source or "") for s, source in zip(stats, sources, strict=True)],
-        pa.binary()))
+    images = images.append_column(
+        "mark",
+        pa.array(
+            [s and image_mark(context.images, s, source or "") for s, source in zip(stats, sources, strict=True)],
+            pa.binary(),
+        ),
+    )
     images = images.append_column("state", pa.array([s.mark if s and s.settled else None for s in stats], pa.binary()))
     there = pa.array([s is not None for s in stats], pa.bool_())
     gone = [key for key, s in zip(keys, stats, strict=True) if s is None]
@@ -355,8 +367,11 @@ def _as_wanted(context: PlanContext, target: storage.Location, table: pa.Table, 
     rows = table.filter(pc.is_in(table["path"], pa.array(paths)))
     there = dict(zip(rows["path"].to_pylist(), target.content_digests(rows["path"].to_pylist()), strict=True))
     labels = rows.filter(pc.equal(rows["kind"], Kind.LABEL.value))
-    same = {path for path, digest in zip(labels["path"].to_pylist(), labels["digest"].to_pylist(), strict=True)
-            if there[path] == digest}
+    same = {
+        path
+        for path, digest in zip(labels["path"].to_pylist(), labels["digest"].to_pylist(), strict=True)
+        if there[path] == digest
+    }
     images = rows.filter(pc.equal(rows["kind"], Kind.IMAGE.value))
     for prefix, url in context.origins.items():
         mine = images.filter(pc.starts_with(images["key"], prefix))
@@ -364,8 +379,11 @@ def _as_wanted(context: PlanContext, target: storage.Location, table: pa.Table, 
             continue
         origin = storage.locate(url, context.workdir)
         names, own = [origin.name_of(source) for source in mine["source"].to_pylist()], mine["path"].to_pylist()
-        same |= {own[found.index] for found in origin.fetch_many(names)
-                 if found.reason is None and there[own[found.index]] == digest_of(found.data)}
+        same |= {
+            own[found.index]
+            for found in origin.fetch_many(names)
+            if found.reason is None and there[own[found.index]] == digest_of(found.data)
+        }
     return same
 
 
@@ -377,8 +395,7 @@ def _compare_sizes(context: PlanContext, images: pa.Table, plan: pa.Table) -> Si
         return Sizes()
     copied = plan["key"].filter(pc.equal(plan["action"], Action.COPY.value))
     changed = images.filter(pc.is_in(images["key"], copied.combine_chunks()))
-    return compare_sizes(changed, context.origins, context.workdir,
-                         normalised=exporters.load(context.exporter).OF_TASK)
+    return compare_sizes(changed, context.origins, context.workdir, normalised=exporters.load(context.exporter).OF_TASK)
 
 
 def _foreign(target: storage.Location, table: pa.Table, held: pa.Table) -> list[str]:
@@ -393,7 +410,12 @@ def _foreign(target: storage.Location, table: pa.Table, held: pa.Table) -> list[
 
 
 def _detail(
-    context: PlanContext, reason: str, key: str, images: pa.Table, bad: dict[str, Bad], mixed: dict[str, str],
+    context: PlanContext,
+    reason: str,
+    key: str,
+    images: pa.Table,
+    bad: dict[str, Bad],
+    mixed: dict[str, str],
     sizes: Sizes,
 ) -> tuple[str, str]:
     """The file that a problem is about, and what it is."""
@@ -401,8 +423,9 @@ def _detail(
 
     row = images.filter(pc.equal(images["key"], key)).slice(0, 1).to_pylist()[0]
     if reason == "mixed":
-        labels = next(url for source in context.sources for prefix, url in source.labels.items()
-                      if key.startswith(prefix))
+        labels = next(
+            url for source in context.sources for prefix, url in source.labels.items() if key.startswith(prefix)
+        )
         return storage.locate(labels).join(row["label_path"]), mixed[key]
     place = next(folder for prefix, folder in context.origins.items() if key.startswith(prefix))
     folder = storage.locate(place or "")
@@ -413,8 +436,10 @@ def _detail(
         held = "; the one in it is taken where labels and images are one folder" if row["held_suffix"] else ""
         told = f"the label {row['label_path']} has no image of this name{said}{held}"
         if other := _other_form(folder, row["stem"]):
-            told += (f"; {other} there has composed letters where this has decomposed ones, or the other way round "
-                     "(Unicode NFC and NFD): rename one of them")
+            told += (
+                f"; {other} there has composed letters where this has decomposed ones, or the other way round "
+                "(Unicode NFC and NFD): rename one of them"
+            )
         return folder.join(f"{row['stem']}.*"), told
     path = folder.join(row["image_path"] or f"{row['stem']}.*")
     if reason == "many_images":
@@ -438,9 +463,7 @@ def _count(table: pa.Table, action: Action) -> int:
     return int(pc.sum(pc.equal(table["action"], action.value)).as_py() or 0)
 
 
-def _counts(
-    context: PlanContext, taken: pa.Table, images: pa.Table, choice: Choice, table: pa.Table
-) -> dict[str, Any]:
+def _counts(context: PlanContext, taken: pa.Table, images: pa.Table, choice: Choice, table: pa.Table) -> dict[str, Any]:
     import numpy as np
     import pyarrow.compute as pc
 

@@ -79,16 +79,30 @@ class WholeFile(Protocol):
 
 def meta_wanted(files: Mapping[str, WholeFile]) -> pa.Table:
     """Files that belong to no image, by path, as `schema.wanted`."""
-    return _meta(schema.wanted(), [
-        {"path": path, "size": file.size, "digest": bytes.fromhex(file.digest), "content": file.content,
-         "source": file.place} for path, file in sorted(files.items())])
+    return _meta(
+        schema.wanted(),
+        [
+            {
+                "path": path,
+                "size": file.size,
+                "digest": bytes.fromhex(file.digest),
+                "content": file.content,
+                "source": file.place,
+            }
+            for path, file in sorted(files.items())
+        ],
+    )
 
 
 def meta_held(files: Mapping[str, Mapping[str, Any]]) -> pa.Table:
     """Those of the target, by path with `size` and `digest` (hex), as `schema.manifest`."""
-    return _meta(schema.manifest(), [
-        {"path": path, "size": file["size"], "digest": bytes.fromhex(file["digest"])}
-        for path, file in sorted(files.items())])
+    return _meta(
+        schema.manifest(),
+        [
+            {"path": path, "size": file["size"], "digest": bytes.fromhex(file["digest"])}
+            for path, file in sorted(files.items())
+        ],
+    )
 
 
 def _meta(as_schema: pa.Schema, rows: Sequence[dict[str, Any]]) -> pa.Table:
@@ -120,12 +134,21 @@ def losses(plan: pa.Table, manifest: pa.Table) -> dict[str, Any]:
     plan = plan.select(["path", "kind", "key", "split", "action"])  # contents are large, and not looked at
     is_delete = pc.equal(plan["action"], Action.DELETE.value)
     gone, total = plan.filter(is_delete), manifest.num_rows
-    found: dict[str, Any] = {"lost": 0, "images": 0, "replaced": 0, "total": total, "names": [],
-                             "moved": 0, "sides": []}
+    found: dict[str, Any] = {
+        "lost": 0,
+        "images": 0,
+        "replaced": 0,
+        "total": total,
+        "names": [],
+        "moved": 0,
+        "sides": [],
+    }
     if gone.num_rows:
         left = plan.filter(pc.invert(is_delete))
-        ids = [pc.binary_join_element_wise(side["kind"].combine_chunks(), side["key"].combine_chunks(), "/")
-               for side in (gone, left)]
+        ids = [
+            pc.binary_join_element_wise(side["kind"].combine_chunks(), side["key"].combine_chunks(), "/")
+            for side in (gone, left)
+        ]
         position = pc.index_in(ids[0], ids[1])
         lost = gone.filter(pc.is_null(position))
         found["lost"], found["images"] = lost.num_rows, len(pc.unique(lost["key"]))

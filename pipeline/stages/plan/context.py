@@ -84,10 +84,17 @@ def plan_context(
     folders = folder_times(job)
     held = state.manifest.folders if state.manifest and state.intent is None else {}
     return PlanContext(
-        sources=tuple(PlannedSource(
-            f"{s.spec.name}/", s.index_dir, m, s.named, {s.spec.prefix(split): split.labels for split in s.spec.splits},
-            any("mixed" in totals.get("loss", {}) for totals in info.totals.values()))
-            for s, m, info in zip(job.sources, job.maps, infos, strict=True)),
+        sources=tuple(
+            PlannedSource(
+                f"{s.spec.name}/",
+                s.index_dir,
+                m,
+                s.named,
+                {s.spec.prefix(split): split.labels for split in s.spec.splits},
+                any("mixed" in totals.get("loss", {}) for totals in info.totals.values()),
+            )
+            for s, m, info in zip(job.sources, job.maps, infos, strict=True)
+        ),
         several=job.several,
         buckets=_common_buckets([info.buckets for info in infos]),
         plan_dir=job.plan_dir,

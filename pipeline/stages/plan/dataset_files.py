@@ -91,19 +91,24 @@ def with_sizes(context: PlanContext, images: pa.Table) -> tuple[pa.Table, dict[s
         if not rows:
             continue
         if folder is None:
-            raise DataError(f"{rows[0]['key']}: the size of its image is not known, and there is no image that tells; "
-                            "COCO JSON needs it, so name the folder of images in source.splits")
+            raise DataError(
+                f"{rows[0]['key']}: the size of its image is not known, and there is no image that tells; "
+                "COCO JSON needs it, so name the folder of images in source.splits"
+            )
         for row, found in _sizes(context, folder, rows):
             if isinstance(found, str):
-                bad[row["key"]] = Bad(prefix, row["image_path"] or "", digest_of(row.get("mark") or b""),
-                                      "image_unreadable", found)
+                bad[row["key"]] = Bad(
+                    prefix, row["image_path"] or "", digest_of(row.get("mark") or b""), "image_unreadable", found
+                )
             else:
                 sizes[row["key"]] = found
     images = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(bad), pa.string())))).combine_chunks()
     keys = images["key"].to_pylist()
     for axis, name in enumerate(("width", "height")):
-        values = [sizes[key][axis] if key in sizes else value
-                  for key, value in zip(keys, images[name].to_pylist(), strict=True)]
+        values = [
+            sizes[key][axis] if key in sizes else value
+            for key, value in zip(keys, images[name].to_pylist(), strict=True)
+        ]
         place = images.schema.get_field_index(name)
         images = images.set_column(place, images.schema.field(place), pa.array(values, pa.int32()))
     return images, bad
@@ -116,8 +121,9 @@ def _sizes(
     from pipeline.images.header import picture_of
 
     origin = storage.locate(folder, context.workdir)
-    yield from ((row, "has no image that tells its size, and COCO JSON needs it") for row in rows
-                if row["image_path"] is None)
+    yield from (
+        (row, "has no image that tells its size, and COCO JSON needs it") for row in rows if row["image_path"] is None
+    )
     rows = [row for row in rows if row["image_path"] is not None]
     at_hand = origin.at_hand([row["image_path"] for row in rows])
     for row, there in zip(rows, at_hand, strict=True):

@@ -35,19 +35,25 @@ def _refuse_names(job: Job, planned: Planned, traits: Traits) -> None:
     if refused:
         name = os.path.basename(refused[0])
         letter = next(c for c in name if c in traits.refuses)
-        raise TargetError(f"{job.root}: its file system takes no {letter!r} in names ({name!r}, total "
-                          f"{plural(len(refused), 'file')}); rename them in the source, or choose another target.root")
+        raise TargetError(
+            f"{job.root}: its file system takes no {letter!r} in names ({name!r}, total "
+            f"{plural(len(refused), 'file')}); rename them in the source, or choose another target.root"
+        )
     known: dict[str, tuple[str, bool]] = {}
     for path, stays in _paths(planned):
         other, other_stays = known.setdefault(traits.folded(path), (path, stays))
         if path == other:
             continue
         if stays and other_stays:
-            raise TargetError(f"{job.root}: its file system takes {other!r} and {path!r} for one name, differing in "
-                              "case or Unicode form; rename one in the source, or choose another target.root")
+            raise TargetError(
+                f"{job.root}: its file system takes {other!r} and {path!r} for one name, differing in "
+                "case or Unicode form; rename one in the source, or choose another target.root"
+            )
         # What goes might go last, and take what came with it.
-        raise TargetError(f"{job.root}: {other!r} is renamed to {path!r}, which is one name on its file system; delete "
-                          f"{(path if other_stays else other)!r} there and build again")
+        raise TargetError(
+            f"{job.root}: {other!r} is renamed to {path!r}, which is one name on its file system; delete "
+            f"{(path if other_stays else other)!r} there and build again"
+        )
 
 
 def _paths(planned: Planned) -> Iterator[tuple[str, bool]]:

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from pipeline.stages.plan.planned import Planned
 
 
-def plan_report(
-    job: Job, infos: Sequence[IndexInfo], planned: Planned, before: Manifest | None = None
-) -> Report:
+def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned, before: Manifest | None = None) -> Report:
     """What the plan does and what the subset will be; not ok where images are lacking or doubled.
 
     `before` is the manifest of the target as it is.
@@ -34,8 +32,9 @@ def plan_report(
     report = source_report(job, infos)
     if before is not None:
         report.warn_gravely(_renumbered(before.report.get("classes", ()), job.classes))
-    plan = {action: {"label": none(), "image": none(), "meta": none()} for action in
-            ("write", "copy", "keep", "delete")}
+    plan = {
+        action: {"label": none(), "image": none(), "meta": none()} for action in ("write", "copy", "keep", "delete")
+    }
     for action, kinds in planned.totals["plan"].items():
         for kind, counts in kinds.items():
             plan[action][kind] = counts
@@ -63,19 +62,29 @@ def plan_report(
         report.ok = report.incomplete = False
         report.warnings.append(f"{why}; a build would stop there")
     else:
-        report.warn_gravely([f"the subset has no {split} images, and trainers need them; {cure}"
-                             for split, cure in _lacking(job, infos, planned)])
+        report.warn_gravely(
+            [
+                f"the subset has no {split} images, and trainers need them; {cure}"
+                for split, cure in _lacking(job, infos, planned)
+            ]
+        )
     report.warn_once(_moved(planned))
     report.warnings += doubled_warning(planned.doubled)
     if turned := planned.totals["turned"]:
-        report.warn_gravely([f"{plural(len(turned), 'image')}, {turned[0]} the first, shown turned by EXIF data: label "
-                             "files say their size without the turn; look at their boxes with a viewer"])
+        report.warn_gravely(
+            [
+                f"{plural(len(turned), 'image')}, {turned[0]} the first, shown turned by EXIF data: label "
+                "files say their size without the turn; look at their boxes with a viewer"
+            ]
+        )
     if planned.problems:
         report.ok, report.incomplete = False, job.config.on_error == "skip" and why is None
         report.warnings.append(_problem_warning(job, planned, report.data["problems"]))
     if job.config.target.images in ("hardlink", "symlink"):
-        report.warnings.append(f"images are {job.config.target.images}s: what a trainer does to them (older ones "
-                               "re-save damaged JPEGs) happens to the source")
+        report.warnings.append(
+            f"images are {job.config.target.images}s: what a trainer does to them (older ones "
+            "re-save damaged JPEGs) happens to the source"
+        )
     report.data["warnings"] = report.warnings
     if not report.ok:
         report.problems = problem_table(job, infos, planned.problems)
@@ -102,8 +111,11 @@ def _requests(job: Job, planned: Planned) -> dict[str, int | None]:
     asked = [storage.locate(place, job.workdir).ask(names) for place, names in far.items()]
     sizes = [a.bytes for a in asked]
     known = sum(s for s in sizes if s is not None)
-    return {"images": sum(map(len, far.values())), "requests": sum(a.requests for a in asked),
-            "bytes": None if None in sizes else known}
+    return {
+        "images": sum(map(len, far.values())),
+        "requests": sum(a.requests for a in asked),
+        "bytes": None if None in sizes else known,
+    }
 
 
 def none() -> dict[str, int]:
@@ -121,18 +133,34 @@ def _lacking(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> list[tup
     subset = planned.totals["subset"]
     lacking = [split for split in ("train", "val") if not subset.get(split, {}).get("images")]
     if job.config.split is not None:
-        return [(split, "give it a larger share in `split`, or set another split.seed" if split in job.splits
-                 else "give it a share, as in `split: {train: 0.8, val: 0.2}`") for split in lacking]
-    return [(split, f"split {split} of the source {_why_empty(job, infos, planned, split)}" if split in job.splits
-             else f"the source has none: add its labels and name them in source.splits, as in `{split}: {split}2017`, "
-                  "or set `split: {train: 0.8, val: 0.2}`") for split in lacking]
+        return [
+            (
+                split,
+                "give it a larger share in `split`, or set another split.seed"
+                if split in job.splits
+                else "give it a share, as in `split: {train: 0.8, val: 0.2}`",
+            )
+            for split in lacking
+        ]
+    return [
+        (
+            split,
+            f"split {split} of the source {_why_empty(job, infos, planned, split)}"
+            if split in job.splits
+            else f"the source has none: add its labels and name them in source.splits, as in `{split}: {split}2017`, "
+            "or set `split: {train: 0.8, val: 0.2}`",
+        )
+        for split in lacking
+    ]
 
 
 def refuse(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> None:
     """Stop before the first write where a file is in the way, an image is lacking, or there is none at all."""
     if planned.foreign:
-        raise TargetError(f"{job.target.join(planned.foreign[0])}: is in the way and was not made by coco-diy"
-                          f"{_and_more(len(planned.foreign))}; move it, or choose another target.root")
+        raise TargetError(
+            f"{job.target.join(planned.foreign[0])}: is in the way and was not made by coco-diy"
+            f"{_and_more(len(planned.foreign))}; move it, or choose another target.root"
+        )
     if planned.problems and job.config.on_error == "fail":
         _, reason, path, detail = planned.problems[0]
         cure = _CURES.get(reason, "get it again")
@@ -147,14 +175,21 @@ def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
     return f"{plural(len(planned.problems), 'image')} with a problem: {told}{end}"
 
 
-_CURES = {"mixed": "make boxes of all with --set source.options.polygons=boxes",
-          "no_image": "get the image", "many_images": "remove all but one", "vanished": "run again",
-          "other_size": "get the image that was labelled, or set source.options.sizes to image (COCO JSON)"}
+_CURES = {
+    "mixed": "make boxes of all with --set source.options.polygons=boxes",
+    "no_image": "get the image",
+    "many_images": "remove all but one",
+    "vanished": "run again",
+    "other_size": "get the image that was labelled, or set source.options.sizes to image (COCO JSON)",
+}
 
-_REASONS = {"mixed": "with boxes and polygons in one label file: left out",
-            "no_image": "without an image file: left out", "many_images": "with several: the first taken",
-            "vanished": "gone since they were listed: left out",
-            "other_size": "of another size than their label file says: taken"}
+_REASONS = {
+    "mixed": "with boxes and polygons in one label file: left out",
+    "no_image": "without an image file: left out",
+    "many_images": "with several: the first taken",
+    "vanished": "gone since they were listed: left out",
+    "other_size": "of another size than their label file says: taken",
+}
 
 _BAD_IMAGE = "that cannot be used: left out"
 

@@ -43,8 +43,14 @@ META_PART = "meta.parquet"
 
 
 def plan_subset(
-    job: Job, infos: Sequence[IndexInfo], state: TargetState, engine: Engine, progress: Progress,
-    suspects: frozenset[str] = frozenset(), *, fetched: bool = False,
+    job: Job,
+    infos: Sequence[IndexInfo],
+    state: TargetState,
+    engine: Engine,
+    progress: Progress,
+    suspects: frozenset[str] = frozenset(),
+    *,
+    fetched: bool = False,
 ) -> Planned:
     """The Dask frame over the indexes, ending in one plan a bucket; files in `suspects` are not believed.
 
@@ -58,8 +64,10 @@ def plan_subset(
     without = [split for source in job.sources for split in source.spec.splits if split.images is None]
     if job.need_image and without:
         split = without[0]
-        raise ConfigError(f"source: split {split.split} has no images folder beside {split.labels}; add one, or set "
-                          "target.images to none to make labels only")
+        raise ConfigError(
+            f"source: split {split.split} has no images folder beside {split.labels}; add one, or set "
+            "target.images to none to make labels only"
+        )
     images = look_through(job, infos)
     context = plan_context(job, infos, state, suspects, fetched)
     context = replace(context, never=keep(images, f"{job.plan_dir}.never", context.buckets))
@@ -72,8 +80,10 @@ def plan_subset(
     turned: list[str] = []
     foreign: list[str] = []
     for summary in summaries:
-        add_counts(totals, summary["counts"] | {"rows": summary["rows"], "loss": summary["loss"],
-                                                "lost_of": summary["lost_of"]})
+        add_counts(
+            totals,
+            summary["counts"] | {"rows": summary["rows"], "loss": summary["loss"], "lost_of": summary["lost_of"]},
+        )
         problems += summary["problems"]
         turned += summary["turned"]
         left_out += summary["left_out"]
@@ -88,8 +98,9 @@ def plan_subset(
     if job.config.target.zipped:
         count = sum(s["labels"] + s["images"] * job.need_image for s in totals["subset"].values())
         with progress.stage("pack", count) as step:
-            contents = pack(context.plan_dir, context.buckets, os.path.basename(job.root), contents, job.origins, held,
-                            step.add)
+            contents = pack(
+                context.plan_dir, context.buckets, os.path.basename(job.root), contents, job.origins, held, step.add
+            )
     table = compare(meta_wanted(contents), meta_held(held))
     storage.replace_with(os.path.join(job.plan_dir, META_PART), lambda path: pq.write_table(table, path))
     add_counts(totals, {"plan": summarise(table)})
@@ -98,9 +109,21 @@ def plan_subset(
     foreign += _meta_foreign(job, state, contents, [p for a, p in meta if a == "write" and p not in state.meta])
     foreign += _files_for_folders(job) + _links_of_others(job, state)
     totals["turned"] = sorted(turned)
-    return Planned(job.plan_dir, context.buckets, summaries, totals, meta, contents, sorted(problems), sorted(foreign),
-                   context.staged, sorted(left_out), dealt,
-                   packed_folder(job.plan_dir) if job.config.target.zipped else job.plan_dir, images.doubled)
+    return Planned(
+        job.plan_dir,
+        context.buckets,
+        summaries,
+        totals,
+        meta,
+        contents,
+        sorted(problems),
+        sorted(foreign),
+        context.staged,
+        sorted(left_out),
+        dealt,
+        packed_folder(job.plan_dir) if job.config.target.zipped else job.plan_dir,
+        images.doubled,
+    )
 
 
 def _meta_held(job: Job, state: TargetState, suspects: frozenset[str]) -> dict[str, dict[str, Any]]:
@@ -124,8 +147,12 @@ def _files_for_folders(job: Job) -> list[str]:
         return []
     layout = exporters.load(job.config.target.format).FOLDERS
     wanted = {"": layout} | dict.fromkeys(layout, job.splits)
-    found = [f"{folder}/{name}".lstrip("/") for folder, names in wanted.items()
-             for name in job.target.flat_names(folder) if name in names]
+    found = [
+        f"{folder}/{name}".lstrip("/")
+        for folder, names in wanted.items()
+        for name in job.target.flat_names(folder)
+        if name in names
+    ]
     return [path for path in found if not job.target.below(path).exists()]  # a link may lead to a folder
 
 
@@ -162,8 +189,11 @@ def _meta_foreign(job: Job, state: TargetState, wanted: Mapping[str, MetaFile], 
     there = [path for path, found in zip(paths, job.target.exist_many(paths), strict=True) if found]
     if not state.lost or not there:
         return there
-    return [path for path, digest in zip(there, job.target.content_digests(there), strict=True)
-            if digest is None or digest.hex() != wanted[path].digest]
+    return [
+        path
+        for path, digest in zip(there, job.target.content_digests(there), strict=True)
+        if digest is None or digest.hex() != wanted[path].digest
+    ]
 
 
 def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
@@ -173,8 +203,11 @@ def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
     """
     paths = sorted(state.meta)
     held = dict(zip(paths, job.target.fingerprints(paths), strict=True))
-    return {path: file | ({"mark": found.mark.hex()} if "mark" in file else {})
-            for path, file in state.meta.items() if (found := held[path]) is not None}
+    return {
+        path: file | ({"mark": found.mark.hex()} if "mark" in file else {})
+        for path, file in state.meta.items()
+        if (found := held[path]) is not None
+    }
 
 
 def _looked_at(job: Job, path: str, file: dict[str, Any]) -> dict[str, Any]:
@@ -187,21 +220,28 @@ def _looked_at(job: Job, path: str, file: dict[str, Any]) -> dict[str, Any]:
 
 def _renumbered(before: Sequence[str], now: Sequence[str]) -> list[str]:
     """What is to be said of classes that the target has by another number."""
-    moved = [f"{name!r} was {old}, is {now.index(name)}" for old, name in enumerate(before)
-             if name in now and now.index(name) != old]
+    moved = [
+        f"{name!r} was {old}, is {now.index(name)}"
+        for old, name in enumerate(before)
+        if name in now and now.index(name) != old
+    ]
     if not moved:
         return []
     more = f" (and {len(moved) - 5:,} more)" if len(moved) > 5 else ""
-    return [f"class numbers change at the target: {', '.join(moved[:5])}{more}; models trained on the old ones do not "
-            "fit, so keep the order of `classes` or of the names, or build into a new folder"]
+    return [
+        f"class numbers change at the target: {', '.join(moved[:5])}{more}; models trained on the old ones do not "
+        "fit, so keep the order of `classes` or of the names, or build into a new folder"
+    ]
 
 
 def _objects_of(job: Job, infos: Sequence[IndexInfo], split: str | None = None) -> dict[str, int]:
     """Objects of the subset's classes in the sources, by class, in `split` or all splits; read ones alone."""
     counts: dict[str, int] = dict.fromkeys(job.classes, 0)
     for source, info, classes in zip(job.sources, infos, job.maps, strict=True):
-        number = {name if source.named else str(i): new
-                  for i, (name, new) in enumerate(zip(classes.source, classes.lut, strict=True))}
+        number = {
+            name if source.named else str(i): new
+            for i, (name, new) in enumerate(zip(classes.source, classes.lut, strict=True))
+        }
         for name, totals in info.totals.items():
             for key, count in totals["objects"].items() if split in (None, name) else ():
                 if number.get(key, -1) >= 0:
@@ -253,12 +293,17 @@ def _why_empty(job: Job, infos: Sequence[IndexInfo], planned: Planned, split: st
     lost = _lost_objects(planned, split=split)
     if lost and not objects:
         return f"has objects of these classes, and none can be used: {_reasons(lost)}"
-    bad = any(info.totals.get(name, {}).get("bad_rows") for info in infos for name in info.totals
-              if split in (None, name))
+    bad = any(
+        info.totals.get(name, {}).get("bad_rows") for info in infos for name in info.totals if split in (None, name)
+    )
     if bad and labels and not objects:
         return "has objects of these classes, if any, in bad rows or files alone, which are left out"
-    for count, lacks in ((files, "label file and no image"), (labels, "label file"), (rows, "object of any class"),
-                         (objects, "object of these classes")):
+    for count, lacks in (
+        (files, "label file and no image"),
+        (labels, "label file"),
+        (rows, "object of any class"),
+        (objects, "object of these classes"),
+    ):
         if not count:
             return f"has no {lacks}"
     counts = planned.totals["images"] | {"lost": planned.totals["rows"]["lost"]}

@@ -90,8 +90,10 @@ def unmixed(rows: pa.Table) -> tuple[pa.Table, dict[str, str]]:
     for key, group in some.groupby("key", sort=True):
         is_box = group["n_tokens"] == 5
         if is_box.any() and not is_box.all():
-            told[str(key)] = (f"a box (line {group['line'][is_box].iloc[0]}) and a polygon (line "
-                              f"{group['line'][~is_box].iloc[0]}) in one file, which trainers misread")
+            told[str(key)] = (
+                f"a box (line {group['line'][is_box].iloc[0]}) and a polygon (line "
+                f"{group['line'][~is_box].iloc[0]}) in one file, which trainers misread"
+            )
     place = rows.schema.get_field_index("loss")
     plain = pc.if_else(suspect, pa.scalar(None, rows.schema.field(place).type), rows["loss"])
     rows = rows.set_column(place, rows.schema.field(place), plain)

@@ -119,8 +119,9 @@ def stratify(
         for group in by_class[class_id]:
             if strata.groups[group] not in result:
                 put(group, max(sides, key=lambda s: (lacks[s][class_id], lacks_images[s], -s)))
-    for group in sorted((g for g, name in enumerate(strata.groups) if name not in result),
-                        key=lambda g: (-images[g], points[g])):
+    for group in sorted(
+        (g for g, name in enumerate(strata.groups) if name not in result), key=lambda g: (-images[g], points[g])
+    ):
         put(group, max(sides, key=lambda s: (lacks_images[s], -s)))
     return result
 
@@ -198,6 +199,7 @@ def deviations(objects: Mapping[str, Mapping[str, int]], shares: Mapping[str, fl
     for name in names:
         total = sum(counts[name] for counts in objects.values())
         if total:
-            result[name] = {split: round(objects.get(split, {}).get(name, 0) / total - share, 6)
-                            for split, share in shares.items()}
+            result[name] = {
+                split: round(objects.get(split, {}).get(name, 0) / total - share, 6) for split, share in shares.items()
+            }
     return result

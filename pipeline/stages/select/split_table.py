@@ -67,8 +67,10 @@ class Dealing:
             splits = [known[group] for group in groups]
         columns = {"split": splits}
         if self.twice:
-            parts = [(*key.split("/", 1), stem) for key, stem in zip(
-                images["key"].to_pylist(), images["stem"].to_pylist(), strict=True)]
+            parts = [
+                (*key.split("/", 1), stem)
+                for key, stem in zip(images["key"].to_pylist(), images["stem"].to_pylist(), strict=True)
+            ]
             columns["stem"] = [below if f"{source}/{stem}" in self.twice else stem for source, below, stem in parts]
         for name, values in columns.items():
             place = images.schema.get_field_index(name)
@@ -133,22 +135,29 @@ def by_table(job: Job, options: SplitShares, strata: Iterable[str], place: stora
     held = before | own if any(group in before for group in whole.groups) else own
     known = [group for group in whole.groups if group in held]
     if held and whole.groups and not known:
-        raise ConfigError(f"{job.split_table}: names none of the groups of these images; is it the table of another "
-                          "source, or of another `split.by`? Move it away to deal all anew")
+        raise ConfigError(
+            f"{job.split_table}: names none of the groups of these images; is it the table of another "
+            "source, or of another `split.by`? Move it away to deal all anew"
+        )
     if options.stratify:
         splits = stratify(whole, options.shares, options.seed, held)
     else:
         new = [group for group in whole.groups if group not in held]
         splits = dict(zip(new, deal(new, options.shares, options.seed), strict=True)) | {g: held[g] for g in known}
         if strange := next((g for g in known if held[g] not in options.shares), None):
-            raise ConfigError(f"{job.split_table}: puts {strange!r} into {held[strange]}, which has no share in "
-                              "`split`")
+            raise ConfigError(
+                f"{job.split_table}: puts {strange!r} into {held[strange]}, which has no share in `split`"
+            )
     folder = f"{job.plan_dir}.splits"
     beside = storage.locate(folder)
     beside.delete_many(sorted(beside.names() - {part_name(b) for b in range(len(parts))}))
     for bucket, part in enumerate(parts):
-        table = pa.table({"group": pa.array(part["groups"], pa.string()),
-                          "split": pa.array([splits[g] for g in part["groups"]], pa.string())})
+        table = pa.table(
+            {
+                "group": pa.array(part["groups"], pa.string()),
+                "split": pa.array([splits[g] for g in part["groups"]], pa.string()),
+            }
+        )
         write = functools.partial(pq.write_table, table)
         storage.replace_with(os.path.join(folder, part_name(bucket)), write)
     told = {"table": job.split_table, "kept": len(known), "dealt": len(whole.groups) - len(known)}
@@ -171,8 +180,13 @@ def summary_of(dealing: Dealing, rows: pa.Table, images: pa.Table) -> str:
     class_id = rows["class_id"].combine_chunks().filter(there).to_numpy(zero_copy_only=False).astype(np.int64)
     pairs, counts = np.unique(group << 32 | class_id, return_counts=True)
     objects = np.stack([pairs >> 32, pairs & 0xFFFFFFFF, counts], axis=1)
-    return json.dumps({"groups": groups.dictionary.to_pylist(), "objects": objects.tolist(),
-                       "images": np.bincount(group_of_image, minlength=len(groups.dictionary)).tolist()})
+    return json.dumps(
+        {
+            "groups": groups.dictionary.to_pylist(),
+            "objects": objects.tolist(),
+            "images": np.bincount(group_of_image, minlength=len(groups.dictionary)).tolist(),
+        }
+    )
 
 
 def _sum(parts: list[dict[str, Any]]) -> Strata:
@@ -197,8 +211,10 @@ def _held(job: Job) -> dict[str, str]:
     assert job.split_table is not None
     if not os.path.exists(job.split_table):
         if job.config.split is not None and not job.config.split.stratify:
-            raise ConfigError(f"split.table: {job.split_table} is not there; write one (`group,split`, a group a "
-                              "line), or set split.stratify, which makes it")
+            raise ConfigError(
+                f"split.table: {job.split_table} is not there; write one (`group,split`, a group a "
+                "line), or set split.stratify, which makes it"
+            )
         return {}
     return read_table(read_text(job.split_table, "split table"), job.split_table)
 
@@ -210,8 +226,10 @@ def _kept_at(place: storage.Location) -> dict[str, str]:
         return {}
     table = unsign(data)
     if table is None:
-        raise TargetError(f"{place.join(COPY)}: the split table is damaged; restore it, or delete it to go by the one "
-                          "of the workdir alone, where images may change sides")
+        raise TargetError(
+            f"{place.join(COPY)}: the split table is damaged; restore it, or delete it to go by the one "
+            "of the workdir alone, where images may change sides"
+        )
     return read_table(table.decode(), place.join(COPY))
 
 
@@ -232,7 +250,10 @@ def split_report(options: SplitShares, dealt: Dealt, subset: dict[str, Any]) -> 
     """How the images were dealt out, how near it came to the shares, and by class the deviation of its objects."""
     total = sum(counts["images"] for counts in subset.values())
     return {
-        "by": options.by, "stratify": options.stratify, "seed": options.seed, "shares": options.shares,
+        "by": options.by,
+        "stratify": options.stratify,
+        "seed": options.seed,
+        "shares": options.shares,
         "images": {split: round(counts["images"] / total, 6) if total else 0.0 for split, counts in subset.items()},
         "deviation": deviations({split: counts["objects"] for split, counts in subset.items()}, options.shares),
         **dealt.told,

@@ -43,9 +43,7 @@ class Difference:
     detail: str
 
 
-def verify_bucket(
-    state: TargetState, classes: int, deep: bool, bucket: int
-) -> tuple[list[Difference], list[str]]:
+def verify_bucket(state: TargetState, classes: int, deep: bool, bucket: int) -> tuple[list[Difference], list[str]]:
     """Compare one bucket of the target with its manifest; returns differences and the paths that are ours.
 
     Presence and size of every file; with `deep` also the digests of labels and of images that were copied (a link
@@ -106,5 +104,8 @@ def verify_meta(state: TargetState, *, deep: bool) -> list[Difference]:
 def foreign(root: Location, folders: tuple[str, ...], ours: set[str]) -> list[Difference]:
     """Files in the layout's `folders` that are neither `ours` nor a trainer's (caches of labels, arrays of images)."""
     names = [f"{folder}/{name}" for folder in folders for name in root.names(folder)]
-    return [Difference(path, "foreign", REASONS["foreign"]) for path in sorted(names)
-            if path not in ours and not path.endswith(_OF_TRAINERS)]
+    return [
+        Difference(path, "foreign", REASONS["foreign"])
+        for path in sorted(names)
+        if path not in ours and not path.endswith(_OF_TRAINERS)
+    ]

@@ -16,8 +16,13 @@ def diff_targets(first: str, second: str) -> Report:
     names = [*b["classes"], *(n for n in a["classes"] if n not in b["classes"])]
     splits = [s for s in ("train", "val", "test") if s in a["subset"] or s in b["subset"]]
     changes = {
-        split: {name: {what: _count(b, split, what, name) - _count(a, split, what, name)
-                       for what in ("images_by_class", "objects")} for name in names}
+        split: {
+            name: {
+                what: _count(b, split, what, name) - _count(a, split, what, name)
+                for what in ("images_by_class", "objects")
+            }
+            for name in names
+        }
         for split in splits
     }
     files = _changed_files(before, after)
@@ -25,10 +30,11 @@ def diff_targets(first: str, second: str) -> Report:
         "command": "diff",
         "from": before.root.url,
         "to": after.root.url,
-        "classes": {"gained": [n for n in b["classes"] if n not in a["classes"]],
-                    "lost": [n for n in a["classes"] if n not in b["classes"]],
-                    "renumbered": [n for i, n in enumerate(b["classes"]) if n in a["classes"]
-                                   and a["classes"].index(n) != i]},
+        "classes": {
+            "gained": [n for n in b["classes"] if n not in a["classes"]],
+            "lost": [n for n in a["classes"] if n not in b["classes"]],
+            "renumbered": [n for i, n in enumerate(b["classes"]) if n in a["classes"] and a["classes"].index(n) != i],
+        },
         "images": {s: _images(b, s) - _images(a, s) for s in splits},
         "by_class": changes,
         "files": {key: len(paths) for key, paths in files.items()},
@@ -53,12 +59,17 @@ def _changed_files(before: TargetState, after: TargetState) -> dict[str, list[st
         for bucket in range(state.base.buckets):
             rows = state.rows(bucket, state.base.buckets)
             columns = (rows[c].to_pylist() for c in ("path", "kind", "size", "digest", "content_digest"))
-            held |= {path: (size, digest if kind == "label" else read)
-                     for path, kind, size, digest, read in zip(*columns, strict=True)}
+            held |= {
+                path: (size, digest if kind == "label" else read)
+                for path, kind, size, digest, read in zip(*columns, strict=True)
+            }
         sides.append(held)
     old, new = sides
-    return {"gained": sorted(new.keys() - old.keys()), "lost": sorted(old.keys() - new.keys()),
-            "changed": sorted(p for p in old.keys() & new.keys() if _differ(old[p], new[p]))}
+    return {
+        "gained": sorted(new.keys() - old.keys()),
+        "lost": sorted(old.keys() - new.keys()),
+        "changed": sorted(p for p in old.keys() & new.keys() if _differ(old[p], new[p])),
+    }
 
 
 def _differ(old: tuple[Any, ...], new: tuple[Any, ...]) -> bool:

@@ -14,12 +14,16 @@ def open_target(root: str) -> tuple[TargetState, Manifest]:
     """State and manifest of the subset at `root`; raises `ConfigError` where none was ever finished there."""
     state = TargetState(storage.locate(root.removesuffix(f"/{FOLDER}/manifest.json")))
     if state.manifest is None and state.lost:
-        raise TargetError(f"{state.folder.join('manifest.json')}: is damaged, and so is its copy; build the subset "
-                          "again with its config, which makes it anew")
+        raise TargetError(
+            f"{state.folder.join('manifest.json')}: is damaged, and so is its copy; build the subset "
+            "again with its config, which makes it anew"
+        )
     if state.manifest is None:
         unfinished = "; a build there did not end, run it again" if state.intent else ""
-        raise ConfigError(f"{state.root.url}: is neither a config file nor a subset that coco-diy built (it has no "
-                          f"{FOLDER}/manifest.json){unfinished}")
+        raise ConfigError(
+            f"{state.root.url}: is neither a config file nor a subset that coco-diy built (it has no "
+            f"{FOLDER}/manifest.json){unfinished}"
+        )
     return state, state.manifest
 
 
@@ -41,6 +45,13 @@ def last_run(root: str, workdir: str | None = None) -> Report:
     if not records and state.intent is None and holder is None:
         raise ConfigError(f"{state.root.url}: no run of coco-diy was ever begun there")
     stopped = state.intent is not None and holder is None
-    data = {"command": "status", "target": state.root.url, "runs": len(records), "last": records[-1] if records else {},
-            "recent": [_brief(record) for record in records[:-_RECENT - 1:-1]], "running": holder, "stopped": stopped}
+    data = {
+        "command": "status",
+        "target": state.root.url,
+        "runs": len(records),
+        "last": records[-1] if records else {},
+        "recent": [_brief(record) for record in records[: -_RECENT - 1 : -1]],
+        "running": holder,
+        "stopped": stopped,
+    }
     return Report(data, not stopped)

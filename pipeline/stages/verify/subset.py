@@ -52,6 +52,11 @@ def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) 
 def _brief(record: dict[str, Any]) -> dict[str, Any]:
     """What a run came to, in a line."""
     report, error = record.get("report", {}), record.get("error", {})
-    return {"time": record.get("time"), "host": record.get("host"), "exit_code": record.get("exit_code", 0),
-            "status": report.get("status", error.get("reason")), "changes": report.get("changes"),
-            "error": error.get("error")}
+    return {
+        "time": record.get("time"),
+        "host": record.get("host"),
+        "exit_code": record.get("exit_code", 0),
+        "status": report.get("status", error.get("reason")),
+        "changes": report.get("changes"),
+        "error": error.get("error"),
+    }

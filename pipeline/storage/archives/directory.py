@@ -128,28 +128,34 @@ def find_directory(size: int, read: Callable[[int, int], bytes], name: str) -> D
 def _limit(length: int, entries: int, name: str) -> None:
     """Raise `StorageError` where the directory of an archive is larger than memory is to hold."""
     if length > _MOST_BYTES or entries > _MOST_MEMBERS:
-        raise StorageError(f"{name}: its directory says that it has {length:,} bytes and {entries:,} members; at most "
-                           f"{_MOST_BYTES >> 20} MiB and {_MOST_MEMBERS:,} are read: unpack it, or cut it into smaller "
-                           "archives")
+        raise StorageError(
+            f"{name}: its directory says that it has {length:,} bytes and {entries:,} members; at most "
+            f"{_MOST_BYTES >> 20} MiB and {_MOST_MEMBERS:,} are read: unpack it, or cut it into smaller "
+            "archives"
+        )
 
 
 def is_page(head: bytes | bytearray) -> bool:
     """Whether a file that begins with `head` is a web page: that is how logins and refusals come."""
     text = head[:2048].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     return text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or (
-        text.startswith((b"<?xml", b"<!--")) and b"<html" in text)
+        text.startswith((b"<?xml", b"<!--")) and b"<html" in text
+    )
 
 
 def _kind_of(head: bytes) -> str:
     """What a file is that is no zip archive, by its first bytes, with the cure; empty where nobody knows."""
     if is_page(head):
         return "a web page, perhaps a login, and no archive; get the archive with a browser, or another URL"
-    kinds = ((b"version https://git-lfs", "a pointer of Git LFS and not the archive; run `git lfs pull`"),
-             (b"\x1f\x8b", "compressed by gzip and no zip archive; unpack it"),
-             (b"7z\xbc\xaf\x27\x1c", "a 7z archive and no zip; unpack it"),
-             (b"Rar!", "a RAR archive and no zip; unpack it"), (b"\xfd7zXZ", "compressed by xz and no zip; unpack it"),
-             (b"<?xml", "an XML document, perhaps the refusal of a server, and no archive; get it again"),
-             (b"{", "a JSON document, perhaps the refusal of a server, and no archive; get it again"))
+    kinds = (
+        (b"version https://git-lfs", "a pointer of Git LFS and not the archive; run `git lfs pull`"),
+        (b"\x1f\x8b", "compressed by gzip and no zip archive; unpack it"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z archive and no zip; unpack it"),
+        (b"Rar!", "a RAR archive and no zip; unpack it"),
+        (b"\xfd7zXZ", "compressed by xz and no zip; unpack it"),
+        (b"<?xml", "an XML document, perhaps the refusal of a server, and no archive; get it again"),
+        (b"{", "a JSON document, perhaps the refusal of a server, and no archive; get it again"),
+    )
     return next((told for mark, told in kinds if head.startswith(mark)), "")
 
 
@@ -160,8 +166,9 @@ def parse_directory(data: bytes, where: Directory, name: str) -> Members:
     starts = _entry_starts(data, name)
     # Zip32 archives with more members than their end can count say the count modulo 65,536.
     if len(starts) != where.entries and (where.entries > 0xFFFF or len(starts) % 0x10000 != where.entries):
-        raise StorageError(f"{name}: its directory has {len(starts):,} members and not {where.entries:,} as it says; "
-                           "get it again")
+        raise StorageError(
+            f"{name}: its directory has {len(starts):,} members and not {where.entries:,} as it says; get it again"
+        )
     entries = _entries(data, starts)
     numbers = np.empty((len(starts), 6), np.int64)
     for column, field in ((SIZE, "size"), (PACKED, "packed"), (CRC, "crc"), (OFFSET, "offset"), (METHOD, "method")):
@@ -179,7 +186,7 @@ def _entry_starts(data: bytes, name: str) -> Ints:
     import numpy as np
 
     octets = np.frombuffer(data, np.uint8)
-    found = np.flatnonzero(octets[:-_ENTRY_BYTES + 1] == _MARK[0]) if len(data) >= _ENTRY_BYTES else np.zeros(0, int)
+    found = np.flatnonzero(octets[: -_ENTRY_BYTES + 1] == _MARK[0]) if len(data) >= _ENTRY_BYTES else np.zeros(0, int)
     for i in (1, 2, 3):
         found = found[octets[found + i] == _MARK[i]]
     starts = found.astype(np.int64)
@@ -258,8 +265,10 @@ def _fit(data: bytes, starts: Ints, entries: npt.NDArray[np.void], numbers: Ints
     bomb = (method == DEFLATED) & (size > packed * _MAX_RATIO)
     reasons: dict[int, str] = {}
     for reason, marked in (
-        ("bomb", false | bomb), ("method", (method != STORED) & (method != DEFLATED)),
-        ("encrypted", entries["flags"] & _ENCRYPTED != 0), ("link", link),
+        ("bomb", false | bomb),
+        ("method", (method != STORED) & (method != DEFLATED)),
+        ("encrypted", entries["flags"] & _ENCRYPTED != 0),
+        ("link", link),
     ):
         reasons |= dict.fromkeys(np.flatnonzero(marked).tolist(), reason)
     files = [i for i, name in enumerate(raw) if name[-1:] != b"/"]

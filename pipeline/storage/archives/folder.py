@@ -70,8 +70,9 @@ def split_url(url: str) -> tuple[str, str]:
     if archive.lower().endswith(_OTHERS):
         raise ConfigError(f"{redact_url(archive)}: {ONLY_ZIP}")
     if not sep or not archive or any(part in ("..", ".") for part in folder.split("/")):
-        raise ConfigError(f"{redact_url(url)}: must be zip://FOLDER::ARCHIVE, as in "
-                          "zip://train2017::downloads/train2017.zip")
+        raise ConfigError(
+            f"{redact_url(url)}: must be zip://FOLDER::ARCHIVE, as in zip://train2017::downloads/train2017.zip"
+        )
     return folder, archive
 
 
@@ -185,17 +186,24 @@ class ZipFolder(Location):
         """See `Location.listing`; the numbers are size, CRC-32, 0 and 1."""
         table, prefix = self.table(), self.prefix
         found, skip = Listing(self.url), len(self.prefix)
-        found.odd = [(name.removeprefix(prefix), reason) for name, reason in table.odd
-                     if name.startswith(prefix) and name[name.rfind(".") :].lower() in suffixes
-                     and not is_nobodys(name)]
+        found.odd = [
+            (name.removeprefix(prefix), reason)
+            for name, reason in table.odd
+            if name.startswith(prefix) and name[name.rfind(".") :].lower() in suffixes and not is_nobodys(name)
+        ]
         found.odd.sort()
         endings = tuple(suffixes)
-        rows = [i for i, name in enumerate(table.names) if name.startswith(prefix) and (
-            name.endswith(endings) or name[name.rfind(".") :].lower() in suffixes)]
+        rows = [
+            i
+            for i, name in enumerate(table.names)
+            if name.startswith(prefix) and (name.endswith(endings) or name[name.rfind(".") :].lower() in suffixes)
+        ]
         if not rows and not found.odd and self.folder and not any(name.startswith(prefix) for name in table.names):
             tops = sorted({"/".join(name.split("/")[:-1]) for name in table.names})
-            raise ConfigError(f"{self.archive_name}: holds no folder {self.folder!r}; its folders are "
-                              f"{', '.join(tops[:10]) or '(none)'}")
+            raise ConfigError(
+                f"{self.archive_name}: holds no folder {self.folder!r}; its folders are "
+                f"{', '.join(tops[:10]) or '(none)'}"
+            )
         for begin in range(0, len(rows), _STEP):
             some = rows[begin : begin + _STEP]
             names = [table.names[i][skip:] for i in some]
@@ -227,8 +235,10 @@ class ZipFolder(Location):
         numbers, pack = self.table().numbers, struct.Struct("<2q").pack
         rows = self._rows(paths)
         some = numbers[rows][:, [SIZE, CRC]].tolist() if len(rows) and len(numbers) else [(0, 0)] * len(rows)
-        return [Fingerprint(size, pack(size, crc), True) if row >= 0 else None
-                for row, (size, crc) in zip(rows.tolist(), some, strict=True)]
+        return [
+            Fingerprint(size, pack(size, crc), True) if row >= 0 else None
+            for row, (size, crc) in zip(rows.tolist(), some, strict=True)
+        ]
 
     # Reading
 

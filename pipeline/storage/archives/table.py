@@ -58,8 +58,12 @@ def keep_table(path: str | None, identity: str, members: Members) -> None:
 
     def write(temporary: str) -> None:
         with open(temporary, "wb") as file:
-            np.savez(file, told=np.frombuffer(told, np.uint8), numbers=members.numbers,
-                     names=np.frombuffer(members.names, np.uint8))
+            np.savez(
+                file,
+                told=np.frombuffer(told, np.uint8),
+                numbers=members.numbers,
+                names=np.frombuffer(members.names, np.uint8),
+            )
 
     replace_with(path, write)
 

@@ -35,8 +35,14 @@ _Folder = tuple[int, int, str, contextlib.ExitStack | None]
 
 
 def copy_from(
-    root: Root, paths: Sequence[str], origin: Location, names: Sequence[str], sizes: Sequence[int | None], *,
-    scratch: Root | None = None, direct: bool = False,
+    root: Root,
+    paths: Sequence[str],
+    origin: Location,
+    names: Sequence[str],
+    sizes: Sequence[int | None],
+    *,
+    scratch: Root | None = None,
+    direct: bool = False,
 ) -> Results:
     """Write files `names` of `origin` at `paths` below `root` as they come, in whatever order.
 
@@ -130,12 +136,19 @@ class Digest(Protocol):
     def update(self, data: bytes, /) -> object:
         """Add `data`."""
 
+
 _COPY_BYTES = 1 << 20
 
 
 def copy_many(
-    root: Root, paths: Sequence[str], sources: Sequence[str], sizes: Sequence[int | None], how: str, *,
-    scratch: Root | None = None, direct: bool = False,
+    root: Root,
+    paths: Sequence[str],
+    sources: Sequence[str],
+    sizes: Sequence[int | None],
+    how: str,
+    *,
+    scratch: Root | None = None,
+    direct: bool = False,
 ) -> Results:
     """Put `sources` (absolute paths) at `paths` below `root` by `how`: copy, hardlink or symlink; each whole or not.
 
@@ -159,8 +172,10 @@ def copy_many(
         except OSError as error:
             clean(temporary, temp_fd)
             if error.errno == errno.EXDEV:
-                raise StorageError(f"{sources[i]}: cannot be hard-linked into {folder}: it is another file "
-                                   "system; set target.images to copy or symlink") from None
+                raise StorageError(
+                    f"{sources[i]}: cannot be hard-linked into {folder}: it is another file "
+                    "system; set target.images to copy or symlink"
+                ) from None
             if hits_all(error) and not _source_refused(sources[i]):
                 raise storage_error(error, os.path.join(folder, name), "written") from None
             _raise_if_gone(sources[i])
@@ -179,8 +194,10 @@ def _raise_if_gone(source: str) -> None:
     """Without its folder no further image of it can be had: that stops the run, and is told once."""
     folder = os.path.dirname(source)
     if not os.path.isdir(folder):
-        raise StorageError(f"{folder}: the folder of the source is gone while images are copied from it; bring it back "
-                           "and run again: it goes on where it was")
+        raise StorageError(
+            f"{folder}: the folder of the source is gone while images are copied from it; bring it back "
+            "and run again: it goes on where it was"
+        )
 
 
 def _source_refused(source: str) -> bool:

@@ -17,8 +17,10 @@ def refuse_without_room(path: str, needed: int) -> None:
     disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
     if needed > free:
-        raise StorageError(f"{path}: takes {shown_size(needed)}, and its disk has {shown_size(free)} free; make room, "
-                           "or set another folder")
+        raise StorageError(
+            f"{path}: takes {shown_size(needed)}, and its disk has {shown_size(free)} free; make room, "
+            "or set another folder"
+        )
 
 
 def bytes_there(path: str) -> int:

@@ -142,15 +142,26 @@ class LocalFolder(Location):
         write_whole(self.root, path, data)
 
     def write_many(
-        self, paths: Sequence[str], contents: Sequence[bytes], *, scratch: Location | None = None,
+        self,
+        paths: Sequence[str],
+        contents: Sequence[bytes],
+        *,
+        scratch: Location | None = None,
         direct: bool = False,
     ) -> Results:
         """See `Location.write_many`."""
         return write_many(self.root, paths, contents, scratch=_root_of(scratch), direct=direct)
 
     def copy_many(
-        self, paths: Sequence[str], origin: Location, names: Sequence[str], sizes: Sequence[int | None], how: str, *,
-        scratch: Location | None = None, direct: bool = False,
+        self,
+        paths: Sequence[str],
+        origin: Location,
+        names: Sequence[str],
+        sizes: Sequence[int | None],
+        how: str,
+        *,
+        scratch: Location | None = None,
+        direct: bool = False,
     ) -> Results:
         """See `Location.copy_many`."""
         beside = _root_of(scratch)

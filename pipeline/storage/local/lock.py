@@ -79,8 +79,12 @@ def _flock(fd: int, path: str, what: str) -> bool:
         device = os.fstat(fd).st_dev
         if device not in _WARNED:
             _WARNED.add(device)
-            _LOG.warning("coco-diy: %s: its file system has no locks; a file that is written anew every %.0f s keeps "
-                         "other runs away", path, BEAT_S)
+            _LOG.warning(
+                "coco-diy: %s: its file system has no locks; a file that is written anew every %.0f s keeps "
+                "other runs away",
+                path,
+                BEAT_S,
+            )
         return False
     return True
 

@@ -33,15 +33,39 @@ from pipeline.storage.stores.endpoints import (
 )
 
 #: Options of ours and of fsspec that mean nothing to obstore.
-_OURS = {"driver", "in_flight", "project", "use_ssl", "default_block_size", "default_fill_cache", "asynchronous",
-         "loop", "consistency", "cache_timeout", "check_connection", "use_listings_cache", "skip_instance_cache",
-         "cache_regions", "verify", "client_options", "retry_config"}
+_OURS = {
+    "driver",
+    "in_flight",
+    "project",
+    "use_ssl",
+    "default_block_size",
+    "default_fill_cache",
+    "asynchronous",
+    "loop",
+    "consistency",
+    "cache_timeout",
+    "check_connection",
+    "use_listings_cache",
+    "skip_instance_cache",
+    "cache_regions",
+    "verify",
+    "client_options",
+    "retry_config",
+}
 
 _ENDPOINTS = frozenset({*ENDPOINTS, "account_host"})
 
-_S3 = {"key": "access_key_id", "secret": "secret_access_key", "token": "session_token", "region_name": "region",
-       "anon": "skip_signature", "requester_pays": "request_payer", "aws_access_key_id": "access_key_id",
-       "aws_secret_access_key": "secret_access_key", "aws_session_token": "session_token"}
+_S3 = {
+    "key": "access_key_id",
+    "secret": "secret_access_key",
+    "token": "session_token",
+    "region_name": "region",
+    "anon": "skip_signature",
+    "requester_pays": "request_payer",
+    "aws_access_key_id": "access_key_id",
+    "aws_secret_access_key": "secret_access_key",
+    "aws_session_token": "session_token",
+}
 
 _AZ = {"anon": "skip_signature", "sas_token": "sas_key", "access_key": "account_key"}
 
@@ -72,8 +96,10 @@ def open_store(address: Address, options: dict[str, Any]) -> Any:
     except (BaseError, ValueError, TypeError) as error:
         # What obstore says may quote the options, and with them a secret.
         told = ", ".join(sorted(k for k in options if k not in _OURS)) or "none"
-        raise ConfigError(f"{address.url}: the options for {protocol} in conf/local/ are not understood "
-                          f"({type(error).__name__}); they are fsspec's: {told} were given") from None
+        raise ConfigError(
+            f"{address.url}: the options for {protocol} in conf/local/ are not understood "
+            f"({type(error).__name__}); they are fsspec's: {told} were given"
+        ) from None
 
 
 def _allow_plain(address: Address, options: dict[str, Any], endpoint: str, client: dict[str, Any]) -> None:
@@ -117,13 +143,26 @@ def fsspec_options(address: Address, options: dict[str, Any]) -> dict[str, Any]:
     endpoint, trusted = endpoint_of(address.protocol, options, profile), certificates(options, profile)
     given = {k: v for k, v in options.items() if k != "verify"}
     if endpoint.startswith("http://") or options.get("use_ssl") is False:
-        _allow_plain(address, options, endpoint or f"http://{host_of(address, options, '', None)}",
-                     dict(options.get("client_options") or {}))
+        _allow_plain(
+            address,
+            options,
+            endpoint or f"http://{host_of(address, options, '', None)}",
+            dict(options.get("client_options") or {}),
+        )
     given.pop("client_options", None)
-    if address.protocol == "az" and (set(options) & {"account_name", *_ENDPOINTS}) and (mixed := sorted(
-            name for name in os.environ if name.startswith("AZURE_STORAGE_") and "ACCOUNT_NAME" not in name)):
-        raise ConfigError(f"{address.url}: driver fsspec would send {mixed[0]} of the environment where conf/local/ "
-                          "says; unset it, or leave out the driver")
+    if (
+        address.protocol == "az"
+        and (set(options) & {"account_name", *_ENDPOINTS})
+        and (
+            mixed := sorted(
+                name for name in os.environ if name.startswith("AZURE_STORAGE_") and "ACCOUNT_NAME" not in name
+            )
+        )
+    ):
+        raise ConfigError(
+            f"{address.url}: driver fsspec would send {mixed[0]} of the environment where conf/local/ "
+            "says; unset it, or leave out the driver"
+        )
     if address.protocol == "s3":
         inner = {k: v for k, v in (given.pop("client_kwargs", None) or {}).items() if k not in ("verify", *_ENDPOINTS)}
         given = {k: v for k, v in given.items() if k not in _ENDPOINTS}
@@ -139,8 +178,12 @@ def client_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
     from pipeline.version import __version__
 
     # A whole file may take its time on a slow line, but a store must not fall silent.
-    client: dict[str, Any] = {"connect_timeout": "10s", "read_timeout": "30s", "timeout": "600s",
-                              "user_agent": f"coco-diy/{__version__}"}
+    client: dict[str, Any] = {
+        "connect_timeout": "10s",
+        "read_timeout": "30s",
+        "timeout": "600s",
+        "user_agent": f"coco-diy/{__version__}",
+    }
     client |= options.get("client_options") or {}
     backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2}
     retry: dict[str, Any] = {"max_retries": 9, "retry_timeout": timedelta(seconds=120), "backoff": backoff}
@@ -155,8 +198,14 @@ def endpoint_host(address: Address, options: dict[str, Any]) -> str | None:
 
 def _region(options: dict[str, Any], profile: dict[str, str]) -> str | None:
     inner = options.get("client_kwargs") or {}
-    found = [options.get("region"), options.get("region_name"), inner.get("region_name"),
-             os.environ.get("AWS_REGION"), os.environ.get("AWS_DEFAULT_REGION"), profile.get("region")]
+    found = [
+        options.get("region"),
+        options.get("region_name"),
+        inner.get("region_name"),
+        os.environ.get("AWS_REGION"),
+        os.environ.get("AWS_DEFAULT_REGION"),
+        profile.get("region"),
+    ]
     return next((str(region) for region in found if region), None)
 
 
@@ -180,11 +229,15 @@ def _s3(options: dict[str, Any], profile: dict[str, str], endpoint: str) -> dict
         if os.environ.get("AWS_ENDPOINT_URL_S3"):
             keys["aws_endpoint_url_s3"] = endpoint
     if not {"access_key_id", "skip_signature", "credential_provider"} & keys.keys() and not (
-            os.environ.get("AWS_ACCESS_KEY_ID") and not options.get("profile")):
+        os.environ.get("AWS_ACCESS_KEY_ID") and not options.get("profile")
+    ):
         keys |= _aws_keys(profile, options.get("profile") or os.environ.get("AWS_PROFILE"))
     if "access_key_id" in keys:
-        keys["credential_provider"] = _fixed(access_key_id=keys.pop("access_key_id"), token=keys.pop(
-            "session_token", None), secret_access_key=keys.pop("secret_access_key", ""))
+        keys["credential_provider"] = _fixed(
+            access_key_id=keys.pop("access_key_id"),
+            token=keys.pop("session_token", None),
+            secret_access_key=keys.pop("secret_access_key", ""),
+        )
     return keys
 
 
@@ -196,17 +249,21 @@ def _fixed(**credential: Any) -> Callable[[], dict[str, Any]]:
 def _aws_keys(found: dict[str, str], profile: str | None) -> dict[str, Any]:
     """Credentials of a profile: its own keys, or what boto3 makes of it (single sign-on, roles, a process)."""
     if "aws_access_key_id" in found:
-        return {"access_key_id": found["aws_access_key_id"],
-                "secret_access_key": found.get("aws_secret_access_key", ""),
-                **({"session_token": found["aws_session_token"]} if "aws_session_token" in found else {})}
+        return {
+            "access_key_id": found["aws_access_key_id"],
+            "secret_access_key": found.get("aws_secret_access_key", ""),
+            **({"session_token": found["aws_session_token"]} if "aws_session_token" in found else {}),
+        }
     if not found.keys() & {"sso_session", "sso_start_url", "role_arn", "credential_process"}:
         return {}
     try:
         import boto3
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError:
-        raise ConfigError(f"profile {profile or 'default'} of AWS: signs on by {', '.join(sorted(found))}, which needs "
-                          "the package boto3; install it, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
+        raise ConfigError(
+            f"profile {profile or 'default'} of AWS: signs on by {', '.join(sorted(found))}, which needs "
+            "the package boto3; install it, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ) from None
     return {"credential_provider": Boto3CredentialProvider(boto3.Session(profile_name=profile))}
 
 
@@ -220,8 +277,10 @@ def aws_profile(protocol: str, options: dict[str, Any]) -> dict[str, str]:
     name = options.get("profile") or os.environ.get("AWS_PROFILE") or "default"
     home = Path.home() / ".aws"
     found: dict[str, str] = {}
-    for variable, default, section in (("AWS_CONFIG_FILE", home / "config", f"profile {name}"),
-                                       ("AWS_SHARED_CREDENTIALS_FILE", home / "credentials", name)):
+    for variable, default, section in (
+        ("AWS_CONFIG_FILE", home / "config", f"profile {name}"),
+        ("AWS_SHARED_CREDENTIALS_FILE", home / "credentials", name),
+    ):
         parser = configparser.RawConfigParser()
         try:
             parser.read(os.environ.get(variable) or default, encoding="utf-8")
@@ -245,9 +304,15 @@ def _gs(options: dict[str, Any], _profile: dict[str, str], endpoint: str) -> dic
     if token == "anon" or options.get("anon"):
         keys.pop("anon", None)
         # `skip_signature` asks Google's metadata server for a token before every upload all the same.
-        keys["service_account_key"] = json.dumps({
-            "client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": True,
-            "gcs_base_url": keys.pop("base_url", "https://storage.googleapis.com")})
+        keys["service_account_key"] = json.dumps(
+            {
+                "client_email": "",
+                "private_key": "",
+                "private_key_id": "",
+                "disable_oauth": True,
+                "gcs_base_url": keys.pop("base_url", "https://storage.googleapis.com"),
+            }
+        )
     elif isinstance(token, dict):
         keys["service_account_key"] = json.dumps(token)
     elif isinstance(token, str) and token not in ("google_default", "cloud", "cache", "browser"):
@@ -258,7 +323,8 @@ def _gs(options: dict[str, Any], _profile: dict[str, str], endpoint: str) -> dic
 def _az(options: dict[str, Any], _profile: dict[str, str], endpoint: str) -> dict[str, Any]:
     keys = _renamed({k: v for k, v in options.items() if k != "connection_string"}, _AZ)
     text = options.get("connection_string") or (
-        None if brings_credentials("az", options) else os.environ.get("AZURE_STORAGE_CONNECTION_STRING"))
+        None if brings_credentials("az", options) else os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
+    )
     names = {"AccountName": "account_name", "AccountKey": "account_key", "SharedAccessSignature": "sas_key"}
     if not {"account_key", "sas_key", "client_secret", "credential_provider"} & keys.keys():
         keys |= {names[k]: v for k, v in connection_string(text).items() if k in names}

@@ -16,21 +16,56 @@ from pipeline.errors import ConfigError
 from pipeline.storage.address import Address, bucket_of
 
 #: Variables with the endpoint, in the order in which AWS's own tools believe them; and those with the account.
-_VARIABLES = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"), "gs": ("GOOGLE_BASE_URL",),
-              "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")}
+_VARIABLES = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
 
 _ACCOUNTS = ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
 
 #: Options by any name that name the endpoint: those of s3fs, gcsfs and adlfs, and obstore's own.
-ENDPOINTS = ("endpoint_url", "endpoint", "base_url", "aws_endpoint", "aws_endpoint_url", "aws_endpoint_url_s3",
-             "google_base_url", "azure_endpoint", "azure_storage_endpoint")
+ENDPOINTS = (
+    "endpoint_url",
+    "endpoint",
+    "base_url",
+    "aws_endpoint",
+    "aws_endpoint_url",
+    "aws_endpoint_url_s3",
+    "google_base_url",
+    "azure_endpoint",
+    "azure_storage_endpoint",
+)
 
 #: Options that lead nowhere, and may be combined with credentials from elsewhere.
-_HARMLESS = frozenset({
-    "driver", "in_flight", "retry_config", "profile", "token", "project", "anon", "skip_signature", "requester_pays",
-    "request_payer", "region", "region_name", "default_block_size", "default_fill_cache", "use_listings_cache",
-    "skip_instance_cache", "asynchronous", "loop", "version_aware", "consistency", "cache_timeout", "cache_regions",
-    "check_connection", "max_concurrency"})
+_HARMLESS = frozenset(
+    {
+        "driver",
+        "in_flight",
+        "retry_config",
+        "profile",
+        "token",
+        "project",
+        "anon",
+        "skip_signature",
+        "requester_pays",
+        "request_payer",
+        "region",
+        "region_name",
+        "default_block_size",
+        "default_fill_cache",
+        "use_listings_cache",
+        "skip_instance_cache",
+        "asynchronous",
+        "loop",
+        "version_aware",
+        "consistency",
+        "cache_timeout",
+        "cache_regions",
+        "check_connection",
+        "max_concurrency",
+    }
+)
 
 _REGION = re.compile(r"[A-Za-z0-9-]+")
 
@@ -67,8 +102,11 @@ def endpoint_of(protocol: str, options: Mapping[str, Any], profile: Mapping[str,
 def host_of(address: Address, options: Mapping[str, Any], endpoint: str, region: str | None) -> str | None:
     """The host that requests will go to, as far as it is known before the first."""
     if not endpoint and address.protocol == "az":
-        account = (bucket_of(address)[1] or options.get("account_name")
-                   or next(filter(None, map(os.environ.get, _ACCOUNTS)), None))
+        account = (
+            bucket_of(address)[1]
+            or options.get("account_name")
+            or next(filter(None, map(os.environ.get, _ACCOUNTS)), None)
+        )
         return f"{account}.blob.core.windows.net" if account else None
     if not endpoint and address.protocol == "s3":
         endpoint = f"https://s3.{region or 'us-east-1'}.amazonaws.com"
@@ -79,8 +117,10 @@ def refuse_plain(url: str, shown: str) -> None:
     """Raise `ConfigError` where credentials would go to `url` unencrypted; `shown` is what the user calls it."""
     parts = urlsplit(url)
     if parts.scheme.lower() == "http" and not _is_loopback(parts.hostname or ""):
-        raise ConfigError(f"{shown}: credentials would go to {parts.hostname} by http://, readable on the way; use "
-                          "https://, or for a store set client_options: {allow_http: true}")
+        raise ConfigError(
+            f"{shown}: credentials would go to {parts.hostname} by http://, readable on the way; use "
+            "https://, or for a store set client_options: {allow_http: true}"
+        )
 
 
 def keep_credentials_apart(address: Address, options: Mapping[str, Any], files: str) -> None:
@@ -94,16 +134,20 @@ def keep_credentials_apart(address: Address, options: Mapping[str, Any], files: 
     leading = sorted(name for name, value in options.items() if not _is_harmless(protocol, name, value))
     if leading:
         kind = {"s3": "key and secret", "gs": "token", "az": "account_key or sas_token"}[protocol]
-        raise ConfigError(f"{address.url}: {files} sets {leading[0]} for {protocol}, and credentials of the "
-                          f"environment do not go there; set {kind} beside it, or COCO_DIY_LOCAL to that folder")
+        raise ConfigError(
+            f"{address.url}: {files} sets {leading[0]} for {protocol}, and credentials of the "
+            f"environment do not go there; set {kind} beside it, or COCO_DIY_LOCAL to that folder"
+        )
 
 
 def check_account(address: Address, options: Mapping[str, Any]) -> None:
     """Raise `ConfigError` where an account in the URL would be sent the environment's credentials for another one."""
     named, own = bucket_of(address)[1], next(filter(None, map(os.environ.get, _ACCOUNTS)), None)
     if named and own and named != own and not (options.get("account_name") or brings_credentials("az", options)):
-        raise ConfigError(f"{address.url}: is in the account {named}, and credentials of the environment are those of "
-                          f"{own}; set account_key or sas_token for it in conf/local/")
+        raise ConfigError(
+            f"{address.url}: is in the account {named}, and credentials of the environment are those of "
+            f"{own}; set account_key or sas_token for it in conf/local/"
+        )
 
 
 def brings_credentials(protocol: str, options: Mapping[str, Any]) -> bool:
@@ -113,9 +157,11 @@ def brings_credentials(protocol: str, options: Mapping[str, Any]) -> bool:
     if not connection_string(options.get("connection_string")).keys() & {"AccountKey", "SharedAccessSignature"}:
         have.discard("connection_string")
     token = options.get("token")
-    return (bool(options.get("anon") or options.get("skip_signature"))
-            or (protocol == "gs" and (token == "anon" or isinstance(token, dict)))
-            or any(have.issuperset(names) for names in _OWN[protocol]))
+    return (
+        bool(options.get("anon") or options.get("skip_signature"))
+        or (protocol == "gs" and (token == "anon" or isinstance(token, dict)))
+        or any(have.issuperset(names) for names in _OWN[protocol])
+    )
 
 
 def connection_string(text: str | None) -> dict[str, str]:

@@ -73,8 +73,10 @@ class FsspecClient(Client):
         try:
             return _asked(lambda: url_to_fs(f"{self._scheme}://{self.address.host}", **options)[0], writing=False)
         except Missing:
-            raise ConfigError(f"{self.address.url}: a file that the options for {self.address.protocol} in conf/local/ "
-                              "name is not there; correct them") from None
+            raise ConfigError(
+                f"{self.address.url}: a file that the options for {self.address.protocol} in conf/local/ "
+                "name is not there; correct them"
+            ) from None
         except ImportError:
             package = _EXTRAS.get(self.address.protocol, f"that fsspec wants for {self.address.protocol}")
             raise ConfigError(f"{self.address.url}: needs the package {package}; install it with pip") from None
@@ -83,8 +85,9 @@ class FsspecClient(Client):
 
             from pipeline.errors import unknown
 
-            raise ConfigError(f"{self.address.url}: "
-                              f"{unknown('protocol', self._scheme, available_protocols())}") from None
+            raise ConfigError(
+                f"{self.address.url}: {unknown('protocol', self._scheme, available_protocols())}"
+            ) from None
 
     def _path(self, key: str) -> str:
         return f"{self._top}/{key}" if key else self._top or "/"
@@ -147,8 +150,11 @@ class FsspecClient(Client):
             found = persist(lambda: self._ask(lambda: self._fs.find(root, detail=True)))
         except Missing:
             return
-        entries = [_entry(path.removeprefix(f"{self._top}/"), info) for path, info in sorted(found.items())
-                   if not path.rpartition("/")[2].startswith(_TEMPORARY)]
+        entries = [
+            _entry(path.removeprefix(f"{self._top}/"), info)
+            for path, info in sorted(found.items())
+            if not path.rpartition("/")[2].startswith(_TEMPORARY)
+        ]
         yield [entry for entry in entries if entry is not None]
 
     def flat(self, prefix: str) -> Sequence[str]:
@@ -211,8 +217,12 @@ class FsspecClient(Client):
 
     def delete(self, keys: Sequence[str]) -> dict[str, str]:
         """See `Client.delete`."""
-        return delete_each(lambda key: self._ask(lambda: self._fs.rm_file(self._path(key))), keys,
-                           f"{self._scheme}://{self.address.host}", self.width)
+        return delete_each(
+            lambda key: self._ask(lambda: self._fs.rm_file(self._path(key))),
+            keys,
+            f"{self._scheme}://{self.address.host}",
+            self.width,
+        )
 
     def can_copy(self, other: Client) -> bool:
         """See `Client.can_copy`: object stores can."""
@@ -284,8 +294,9 @@ def _asked(call: Callable[[], T], *, writing: bool) -> T:
     except FileNotFoundError:
         if not writing:
             raise Missing from None
-        refused = Refused("the place that it is to be written to does not exist; create it, or correct the URL",
-                          fatal=True)
+        refused = Refused(
+            "the place that it is to be written to does not exist; create it, or correct the URL", fatal=True
+        )
     except Exception as error:  # every file system has errors of its own
         if isinstance(error, ValueError) and "rotocol" in str(error):
             raise
@@ -294,20 +305,25 @@ def _asked(call: Callable[[], T], *, writing: bool) -> T:
 
 
 def _refused(error: Exception) -> Refused:  # noqa: PLR0911 - one return a kind
-    status = next((getattr(error, n) for n in ("status_code", "status", "code") if
-                   isinstance(getattr(error, n, None), int)), None)
+    status = next(
+        (getattr(error, n) for n in ("status_code", "status", "code") if isinstance(getattr(error, n, None), int)), None
+    )
     text = scrub(f"{type(error).__name__}: {error}".splitlines()[0])[:200]
     number = getattr(error, "errno", None)
     if isinstance(error, PermissionError) or "PermissionDenied" in text or "HostKeyNotVerifiable" in text:
         if "HostKey" in text:
-            return Refused("the server is not in ~/.ssh/known_hosts; connect once with ssh and look at its key",
-                           fatal=True)
+            return Refused(
+                "the server is not in ~/.ssh/known_hosts; connect once with ssh and look at its key", fatal=True
+            )
         return of_status("403", None, text)
     if number in (errno.ENOSPC, errno.EDQUOT) or "NoSpace" in text or "QuotaExceeded" in text:
         return of_status("507", None, text)
     if text.startswith("SFTPFailure"):  # all that OpenSSH says, of a full disk, too
-        return Refused(f"the server says no more than that it failed ({text}); its disk may be full, or a folder stand "
-                       "in the way: look there, then run again: it goes on where it was", passing=True)
+        return Refused(
+            f"the server says no more than that it failed ({text}); its disk may be full, or a folder stand "
+            "in the way: look there, then run again: it goes on where it was",
+            passing=True,
+        )
     if isinstance(error, ConnectionRefusedError):
         return of_connection("connection refused") or Refused(text)
     if isinstance(status, int) and 300 <= status < 600:
@@ -332,8 +348,14 @@ def _entry(key: str, info: dict[str, Any]) -> Entry | None:
     if tag:
         mark = int.from_bytes(xxhash.xxh3_64_digest(str(tag).strip('"').encode()), "big", signed=True)
         return Entry(key, size, mark, 0)
-    time = next((info[n] for n in ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
-                 if info.get(n) is not None), 0)
+    time = next(
+        (
+            info[n]
+            for n in ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
+            if info.get(n) is not None
+        ),
+        0,
+    )
     if isinstance(time, datetime.datetime):
         time = time.timestamp()
     return Entry(key, size, 0, int(float(time) * 1_000_000) * 1000 if not isinstance(time, str) else 0)

@@ -98,8 +98,9 @@ class RemoteFolder(Location):
 
     def flat_names(self, folder: str) -> Sequence[str]:
         """See `Location.flat_names`."""
-        found: Sequence[str] = self._single(lambda: self.client.flat(self.address.key(folder)), self.join(folder),
-                                            "listed")
+        found: Sequence[str] = self._single(
+            lambda: self.client.flat(self.address.key(folder)), self.join(folder), "listed"
+        )
         return found
 
     @contextmanager
@@ -123,8 +124,10 @@ class RemoteFolder(Location):
     def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
         """See `Location.fingerprints`; the mark is size and etag, or size and time."""
         now = time.time_ns()
-        return [found and Fingerprint(found[0], array("q", found).tobytes(), abs(now - found[2]) >= 2_000_000_000)
-                for found in self._look(paths)]
+        return [
+            found and Fingerprint(found[0], array("q", found).tobytes(), abs(now - found[2]) >= 2_000_000_000)
+            for found in self._look(paths)
+        ]
 
     # Reading
 
@@ -184,16 +187,22 @@ class RemoteFolder(Location):
             found = _got(client, keys[i], None)
             return work(Fetched(i, found[0]) if found is not None else Fetched(i, reason="is not there"))
 
-        for i, done in in_flight(get, range(len(keys)), name=lambda i: self.join(paths[i]), doing="read",
-                                 width=min(client.width, len(keys))):
+        for i, done in in_flight(
+            get, range(len(keys)), name=lambda i: self.join(paths[i]), doing="read", width=min(client.width, len(keys))
+        ):
             yield work(Fetched(i, reason=done.reason)) if isinstance(done, Refused) else done
 
     def read_parts(self, path: str, parts: Sequence[tuple[int, int]], width: int) -> Iterator[tuple[int, bytes]]:
         """See `Location.read_parts`; in the order in which they come."""
         client, key, url = self.client, self._key(path), self.join(path)
         try:
-            for i, found in in_flight(lambda i: client.part(key, *parts[i]), range(len(parts)), name=lambda _: url,
-                                      doing="read", width=min(width, len(parts))):
+            for i, found in in_flight(
+                lambda i: client.part(key, *parts[i]),
+                range(len(parts)),
+                name=lambda _: url,
+                doing="read",
+                width=min(width, len(parts)),
+            ):
                 if isinstance(found, Refused):
                     raise found.error(url, "read")
                 yield i, found
@@ -249,7 +258,11 @@ class RemoteFolder(Location):
         self._single(lambda: self.client.put(self.address.key(path), data), self.join(path), "written")
 
     def write_many(
-        self, paths: Sequence[str], contents: Sequence[bytes], *, scratch: Location | None = None,
+        self,
+        paths: Sequence[str],
+        contents: Sequence[bytes],
+        *,
+        scratch: Location | None = None,
         direct: bool = False,
     ) -> Results:
         """See `Location.write_many`; a store shows whole files only, so nothing is made elsewhere first."""
@@ -260,8 +273,13 @@ class RemoteFolder(Location):
         def put(i: int) -> None:
             client.put(self._key(paths[i]), contents[i])
 
-        for i, found in in_flight(put, range(len(paths)), name=lambda i: self.join(paths[i]), doing="written",
-                                  width=min(client.width, len(paths))):
+        for i, found in in_flight(
+            put,
+            range(len(paths)),
+            name=lambda i: self.join(paths[i]),
+            doing="written",
+            width=min(client.width, len(paths)),
+        ):
             if isinstance(found, Refused):
                 results.failed[paths[i]] = found.reason
             else:
@@ -269,8 +287,15 @@ class RemoteFolder(Location):
         return results
 
     def copy_many(
-        self, paths: Sequence[str], origin: Location, names: Sequence[str], sizes: Sequence[int | None], how: str, *,
-        scratch: Location | None = None, direct: bool = False,
+        self,
+        paths: Sequence[str],
+        origin: Location,
+        names: Sequence[str],
+        sizes: Sequence[int | None],
+        how: str,
+        *,
+        scratch: Location | None = None,
+        direct: bool = False,
     ) -> Results:
         """See `Location.copy_many`; within one store the bytes do not pass through here."""
         del scratch, direct
@@ -298,8 +323,7 @@ class RemoteFolder(Location):
 
     def lock_holder(self, path: str) -> str | None:
         """See `Location.lock_holder`."""
-        found: str | None = self._single(lambda: holder(self.client, self.address.key(path)), self.join(path),
-                                         "read")
+        found: str | None = self._single(lambda: holder(self.client, self.address.key(path)), self.join(path), "read")
         return found
 
     def break_lock(self, path: str) -> None:
@@ -327,8 +351,13 @@ class RemoteFolder(Location):
     def _each(self, paths: Sequence[str], work: Any, doing: str) -> Iterator[tuple[int, Any]]:
         client = self.client
         keys = [self._key(path) for path in paths]
-        return in_flight(lambda i: work(keys[i]), range(len(keys)), name=lambda i: self.join(paths[i]), doing=doing,
-                         width=min(client.width, len(keys)))
+        return in_flight(
+            lambda i: work(keys[i]),
+            range(len(keys)),
+            name=lambda i: self.join(paths[i]),
+            doing=doing,
+            width=min(client.width, len(keys)),
+        )
 
     def _single(self, ask: Any, url: str, doing: str) -> Any:
         try:

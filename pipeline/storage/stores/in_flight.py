@@ -166,6 +166,7 @@ def delete_each(remove: Callable[[str], object], keys: Sequence[str], top: str, 
     Returns reasons by key of those that stay; `top` stands before a key in messages. Raises `StorageError` for what
     would meet every file. A single file is deleted also in a run that is being stopped: it may be its lock.
     """
+
     def gone(key: str) -> None:
         with contextlib.suppress(Missing):
             remove(key)

@@ -111,8 +111,10 @@ class _Claim:
         elif self._is_mine(found):
             return True
         elif not _is_over(client, key, found):
-            raise LockError(f"{what} is in use by {_told(found)}; wait for it, or stop it. If it does not run any "
-                            f"more: the lock ends {LEASE_S:.0f} s after its last sign of life; --break-lock ends it")
+            raise LockError(
+                f"{what} is in use by {_told(found)}; wait for it, or stop it. If it does not run any "
+                f"more: the lock ends {LEASE_S:.0f} s after its last sign of life; --break-lock ends it"
+            )
         elif not client.replace(key, data, found):
             return False
         if not client.create(key, data):  # refused, as it should be: the store keeps conditions
@@ -168,8 +170,13 @@ def _myself() -> dict[str, Any]:
     import datetime
 
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return {"process": os.getpid(), "host": socket.gethostname(), "since": now, "where": _where(),
-            "started": _started(os.getpid())}
+    return {
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "since": now,
+        "where": _where(),
+        "started": _started(os.getpid()),
+    }
 
 
 def _where() -> str:

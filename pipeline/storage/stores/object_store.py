@@ -189,8 +189,18 @@ class ObjectClient(Client):
         part = max(_PART, -(-size // 9000))  # at most 10,000 parts
         try:
             with _BIG_AT_ONCE:
-                _ask(lambda: obstore.put(self._store, key, watched(), attributes={"Content-Type": content_type(key)},
-                                         use_multipart=True, chunk_size=part, max_concurrency=2), writing=True)
+                _ask(
+                    lambda: obstore.put(
+                        self._store,
+                        key,
+                        watched(),
+                        attributes={"Content-Type": content_type(key)},
+                        use_multipart=True,
+                        chunk_size=part,
+                        max_concurrency=2,
+                    ),
+                    writing=True,
+                )
         except (Refused, Missing):
             if failed:
                 raise failed[0] from None
@@ -301,15 +311,20 @@ class ObjectClient(Client):
         import obstore
 
         kind, store = {"Content-Type": content_type(key)}, store or self._store
-        found = _ask(lambda: obstore.put(store, key, data, attributes=kind, use_multipart=False, mode=mode),
-                     writing=True)
+        found = _ask(
+            lambda: obstore.put(store, key, data, attributes=kind, use_multipart=False, mode=mode), writing=True
+        )
         tag: str | None = found["e_tag"]
         return tag
 
     def _differs(self, data: bytes, etag: str | None) -> bool:
         tag = (etag or "").strip('"')
-        return bool(self._plain_etags and self.address.protocol in _MD5_TAGS and _MD5.fullmatch(tag)
-                    and hashlib.md5(data, usedforsecurity=False).hexdigest() != tag)
+        return bool(
+            self._plain_etags
+            and self.address.protocol in _MD5_TAGS
+            and _MD5.fullmatch(tag)
+            and hashlib.md5(data, usedforsecurity=False).hexdigest() != tag
+        )
 
     def _doubt(self, key: str, data: bytes, what: str) -> None:
         """An etag that is not the content's MD5: is the content damaged, or are etags here no MD5s (encryption)?"""
@@ -348,8 +363,10 @@ def _find_host(address: Address, options: dict[str, Any]) -> None:
     try:
         socket.getaddrinfo(name, None)
     except OSError:
-        raise ConfigError(f"{address.url}: the name of the server, {name}, cannot be found; correct the endpoint (in "
-                          "conf/local/ or the environment), or check the network") from None
+        raise ConfigError(
+            f"{address.url}: the name of the server, {name}, cannot be found; correct the endpoint (in "
+            "conf/local/ or the environment), or check the network"
+        ) from None
 
 
 def _ask(call: Callable[[], T], *, writing: bool = False) -> T:
@@ -363,8 +380,10 @@ def _ask(call: Callable[[], T], *, writing: bool = False) -> T:
     except (BaseError, OSError, ValueError) as error:
         text, _, inner = str(error).partition("\n\nDebug source")
         missing = isinstance(error, FileNotFoundError)
-    status, code, message = (next((g for g in m.groups() if g), None) if (m := pattern.search(text)) else None
-                             for pattern in (_STATUS, _CODE, _MESSAGE))
+    status, code, message = (
+        next((g for g in m.groups() if g), None) if (m := pattern.search(text)) else None
+        for pattern in (_STATUS, _CODE, _MESSAGE)
+    )
     if missing and not writing and code not in ("NoSuchBucket", "ContainerNotFound", "notFound"):
         raise Missing
     if missing:

@@ -66,8 +66,11 @@ def options_beside(config: str) -> Iterator[str | None]:
     passed_over = bool(_state())
     os.environ[_VARIABLE] = os.devnull
     try:
-        yield (f"{LOCAL}: is not read, for {config} lies in another folder; set {_VARIABLE}={LOCAL} to use it"
-               if passed_over else None)
+        yield (
+            f"{LOCAL}: is not read, for {config} lies in another folder; set {_VARIABLE}={LOCAL} to use it"
+            if passed_over
+            else None
+        )
     finally:
         del os.environ[_VARIABLE]
 
@@ -95,8 +98,9 @@ def _local_options(*files: tuple[str, int, int]) -> dict[str, dict[str, Any]]:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
         except (OSError, ValueError, yaml.YAMLError):
             # What the parser says may quote the line, and with it a secret.
-            raise ConfigError(f"{path}: is not YAML that can be read; it holds options by protocol, as in "
-                              "`s3: {endpoint_url: …}`") from None
+            raise ConfigError(
+                f"{path}: is not YAML that can be read; it holds options by protocol, as in `s3: {{endpoint_url: …}}`"
+            ) from None
         if not isinstance(data, dict) or not all(isinstance(v, dict) for v in data.values()):
             raise ConfigError(f"{path}: must hold options by protocol, as in `s3: {{endpoint_url: …}}`")
         for name, options in data.items():

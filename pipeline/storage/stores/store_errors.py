@@ -68,8 +68,11 @@ _CODES = {
 
 _FULL = "the store is full, or a quota is used up; make room, then run again: it goes on where it was"
 
-_FULL_WORDS = re.compile(r"StorageFull|QuotaExceeded|InsufficientStorage|InsufficientCapacity|XMinioStorage|"
-                         r"ServiceQuota|no space left", re.IGNORECASE)
+_FULL_WORDS = re.compile(
+    r"StorageFull|QuotaExceeded|InsufficientStorage|InsufficientCapacity|XMinioStorage|"
+    r"ServiceQuota|no space left",
+    re.IGNORECASE,
+)
 
 _REDIRECTS = {"301", "307", "308"}
 
@@ -86,8 +89,9 @@ def of_status(status: str | None, code: str | None, message: str) -> Refused:  #
     if status == "401":
         return Refused(f"the store does not accept these credentials; {_KEYS} ({told})", fatal=True)
     if status == "403":
-        return Refused(f"no permission; {_KEYS}, and that they may list, read, write and delete here ({told})",
-                       fatal=True)
+        return Refused(
+            f"no permission; {_KEYS}, and that they may list, read, write and delete here ({told})", fatal=True
+        )
     if status in _REDIRECTS:
         return Refused(f"{_CODES['PermanentRedirect']} ({told})", fatal=True)
     if status in _PASSING:
@@ -98,18 +102,46 @@ def of_status(status: str | None, code: str | None, message: str) -> Refused:  #
 #: What clients say where no answer came, in the order in which it is looked for; the reason; whether it may pass by
 #: itself. Only an address and a certificate stay what they are until somebody corrects them.
 _BROKEN = (
-    (("dns error", "name or service not known", "getaddrinfo", "failed to lookup"),
-     "the name of the server{host} cannot be found; correct the endpoint, or check the network", False),
+    (
+        ("dns error", "name or service not known", "getaddrinfo", "failed to lookup"),
+        "the name of the server{host} cannot be found; correct the endpoint, or check the network",
+        False,
+    ),
     (("builder error",), "no request can be made to the address of the server; correct the endpoint", False),
     (("certificate",), f"the server's certificate is not trusted; {HOW_TO_TRUST}", False),
-    (("connection refused", "tcp connect error", "no route to host", "network is unreachable", "connect error",
-      "client error (connect)"),
-     "no server answers there; check the endpoint and the network, then run again: it goes on where it was", False),
+    (
+        (
+            "connection refused",
+            "tcp connect error",
+            "no route to host",
+            "network is unreachable",
+            "connect error",
+            "client error (connect)",
+        ),
+        "no server answers there; check the endpoint and the network, then run again: it goes on where it was",
+        False,
+    ),
     (("timed out", "timeout", "deadline"), "no answer came in time; run again: it goes on where it was", True),
-    (("connection reset", "broken pipe", "connection closed", "incomplete", "hyper::error",
-      "error decoding response body", "error sending request", "connection lost", "connectionlost", "not open",
-      "disconnect", "end of file", "unexpected eof", "channelclosed"),
-     "the connection broke; run again: it goes on where it was", True),
+    (
+        (
+            "connection reset",
+            "broken pipe",
+            "connection closed",
+            "incomplete",
+            "hyper::error",
+            "error decoding response body",
+            "error sending request",
+            "connection lost",
+            "connectionlost",
+            "not open",
+            "disconnect",
+            "end of file",
+            "unexpected eof",
+            "channelclosed",
+        ),
+        "the connection broke; run again: it goes on where it was",
+        True,
+    ),
 )
 
 
@@ -132,8 +164,17 @@ def of_connection(text: str) -> Refused | None:
 def no_credentials(text: str) -> bool:
     """Whether the client looked for credentials and found none."""
     low = text.lower()
-    return any(word in low for word in ("169.254.169.254", "metadata.google.internal", "instance metadata",
-                                        "could not find credentials", "missing credential", "token request"))
+    return any(
+        word in low
+        for word in (
+            "169.254.169.254",
+            "metadata.google.internal",
+            "instance metadata",
+            "could not find credentials",
+            "missing credential",
+            "token request",
+        )
+    )
 
 
 NO_CREDENTIALS = Refused(f"no credentials were found; {_KEYS}", fatal=True)

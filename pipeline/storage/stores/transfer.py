@@ -49,8 +49,9 @@ def ship(job: Shipment) -> Results:
     else:
         sender, items = _Passing(job), job.origin.fetch_many(job.names)
     results = Results()
-    for item, found in in_flight(sender.send, items, name=lambda it: job.place.join(job.paths[_number(it)]),
-                                 doing="written", width=width):
+    for item, found in in_flight(
+        sender.send, items, name=lambda it: job.place.join(job.paths[_number(it)]), doing="written", width=width
+    ):
         i = _number(item)
         if isinstance(found, Refused):
             results.failed[job.paths[i]] = f"{job.origin.join(job.names[i])}: {found.reason}"
@@ -176,8 +177,11 @@ class _Passing:
         digest.update(item.data)
         if len(item.data) > job.client.LARGE:
             whole = memoryview(item.data)
-            job.client.put_stream(job.keys[item.index], (bytes(whole[at : at + _PIECE]) for at in
-                                                         range(0, len(whole), _PIECE)), len(whole))
+            job.client.put_stream(
+                job.keys[item.index],
+                (bytes(whole[at : at + _PIECE]) for at in range(0, len(whole), _PIECE)),
+                len(whole),
+            )
         else:
             job.client.put(job.keys[item.index], item.data)
         return bytes(digest.digest())

@@ -92,8 +92,10 @@ class RemoteZip(RemoteBytes, ZipFolder):
         self, paths: Sequence[str], limit: int, room: int | None = None
     ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
         """See `Location.read_many`: labels are all read, so the archive had better be here."""
-        raise ConfigError(f"{self.url}: labels are not read over the network; fetch the archive and name its path, as "
-                          "in zip://coco/labels/train2017::downloads/coco2017labels.zip")
+        raise ConfigError(
+            f"{self.url}: labels are not read over the network; fetch the archive and name its path, as "
+            "in zip://coco/labels/train2017::downloads/coco2017labels.zip"
+        )
 
     def _refresh(self) -> Table:
         """Ask for the end of the archive, and where it is another one than before, for its directory."""
@@ -124,8 +126,10 @@ class RemoteZip(RemoteBytes, ZipFolder):
     def _one(self, web: Web, transfer: Transfer) -> None:
         for done in web.run([transfer]):
             if done.status == 200:
-                raise StorageError(f"{self.archive}: the server does not give parts of files (no Range), so an archive "
-                                   "there cannot be read in place; download it with `coco-diy fetch`")
+                raise StorageError(
+                    f"{self.archive}: the server does not give parts of files (no Range), so an archive "
+                    "there cannot be read in place; download it with `coco-diy fetch`"
+                )
             if done.reason:
                 raise lost(done)
 
@@ -145,8 +149,12 @@ class RemoteZip(RemoteBytes, ZipFolder):
             stop = start + min(entry[ROOM], entry[PACKED] + _SLACK)
             last = spans[-1] if spans else None
             gap = start - last.stop if last else 0
-            if (last and gap <= _GAP and stop - last.start <= _MOST
-                    and last.waste + gap <= _WASTE * (last.stop - last.start)):
+            if (
+                last
+                and gap <= _GAP
+                and stop - last.start <= _MOST
+                and last.waste + gap <= _WASTE * (last.stop - last.start)
+            ):
                 last.stop = stop
                 last.waste += gap
                 last.members.append((wanted[i], entry))
@@ -156,8 +164,11 @@ class RemoteZip(RemoteBytes, ZipFolder):
 
     def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
         """See `Location.gather`; neighbours come by one request."""
-        failed = {paths[i]: f"is larger than {MOST_BYTES >> 20} MiB: no image"
-                  for i, entry in self._in_order(paths) if entry is not None and _too_large(entry)}
+        failed = {
+            paths[i]: f"is larger than {MOST_BYTES >> 20} MiB: no image"
+            for i, entry in self._in_order(paths)
+            if entry is not None and _too_large(entry)
+        }
         known = kept_table(self.table_file())
         state = known[0].split(" ", 1)[1] if known else "None"
         strong = None if state.startswith("W/") or state == "None" else state

@@ -104,8 +104,10 @@ def _reasons(curl: Any) -> dict[int, tuple[str, bool]]:
         curl.E_SSL_CACERT_BADFILE: (f"the file of certificates is of no use; {HOW_TO_TRUST}", False),
         curl.E_SSL_CONNECT_ERROR: ("no secure connection to {host} is possible; check the URL and the proxy", True),
         curl.E_URL_MALFORMAT: ("is no URL of a web server: check the URL", False),
-        curl.E_UNSUPPORTED_PROTOCOL: ("is redirected to another protocol (from https only https is followed): check "
-                                      "the URL", False),
+        curl.E_UNSUPPORTED_PROTOCOL: (
+            "is redirected to another protocol (from https only https is followed): check the URL",
+            False,
+        ),
         curl.E_TOO_MANY_REDIRECTS: ("leads from one address to the next without end: check the URL", False),
         **dict.fromkeys((curl.E_PARTIAL_FILE, curl.E_RECV_ERROR, curl.E_SEND_ERROR, curl.E_GOT_NOTHING), broken),
     }
@@ -154,8 +156,11 @@ class _Loop:
     """The thread: libcurl's multi handle, and what waits for its turn."""
 
     def __init__(
-        self, web: Web, transfers: Iterator[Transfer],
-        done: queue.Queue[Transfer | BaseException | None], halt: threading.Event,
+        self,
+        web: Web,
+        transfers: Iterator[Transfer],
+        done: queue.Queue[Transfer | BaseException | None],
+        halt: threading.Event,
     ) -> None:
         import pycurl
 
@@ -259,11 +264,19 @@ class _Loop:
         # A login is for its own host, which libcurl sees to; and nobody on the way may take the s off https.
         onward = c.PROTO_HTTPS if transfer.url.lower().startswith("https:") else web
         for option, value in (
-            (c.URL, transfer.url), (c.HTTPHEADER, headers), (c.FOLLOWLOCATION, True), (c.MAXREDIRS, 10),
-            (c.PROTOCOLS, web), (c.REDIR_PROTOCOLS, onward), (c.NOSIGNAL, True),
+            (c.URL, transfer.url),
+            (c.HTTPHEADER, headers),
+            (c.FOLLOWLOCATION, True),
+            (c.MAXREDIRS, 10),
+            (c.PROTOCOLS, web),
+            (c.REDIR_PROTOCOLS, onward),
+            (c.NOSIGNAL, True),
             (c.UNRESTRICTED_AUTH, False),
-            (c.USERAGENT, "coco-diy"), (c.BUFFERSIZE, self.buffer), (c.CONNECTTIMEOUT, _CONNECT_S),
-            (c.LOW_SPEED_LIMIT, 1), (c.LOW_SPEED_TIME, max(1, round(self.limits.timeout))),
+            (c.USERAGENT, "coco-diy"),
+            (c.BUFFERSIZE, self.buffer),
+            (c.CONNECTTIMEOUT, _CONNECT_S),
+            (c.LOW_SPEED_LIMIT, 1),
+            (c.LOW_SPEED_TIME, max(1, round(self.limits.timeout))),
             (c.HEADERFUNCTION, lambda line: _note_header(transfer, line)),
             (c.WRITEFUNCTION, lambda data: self._take(transfer, data)),
         ):
@@ -315,7 +328,8 @@ class _Loop:
             if code != 0:  # not what was asked for
                 transfer.reason = transfer.reason or (
                     f"{redact_url(transfer.url)}: the server answered with something else than the bytes that were "
-                    "asked for; try again later")
+                    "asked for; try again later"
+                )
                 self._hand(transfer)
                 return
         elif code == 0 and status not in _RETRIED:

@@ -88,8 +88,10 @@ class HttpFolder(RemoteBytes):
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """See `Location.listing`: there is none."""
-        raise ConfigError(f"{self.url}: a web server lists no files; as images name the place with their suffix, "
-                          f"{{url: {self.url!r}, suffix: .jpg}}")
+        raise ConfigError(
+            f"{self.url}: a web server lists no files; as images name the place with their suffix, "
+            f"{{url: {self.url!r}, suffix: .jpg}}"
+        )
 
     def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
         """See `Location.fingerprints`; an image counts as unchanged for as long as it is asked for by the same name."""
@@ -107,8 +109,9 @@ class HttpFolder(RemoteBytes):
         failed, done, row = dict[str, str](), 0, 0
         with self.kept() as kept:
             wanted = (path for path in paths if path not in kept.held)
-            transfers = (Transfer(f"{self.url}/{urllib.parse.quote(path)}", most=MOST_BYTES, tag=path)
-                         for path in wanted)
+            transfers = (
+                Transfer(f"{self.url}/{urllib.parse.quote(path)}", most=MOST_BYTES, tag=path) for path in wanted
+            )
             for transfer in Web(limits).run(transfers):
                 is_html = transfer.headers.get("content-type", "").startswith("text/html")
                 if transfer.reason is None and (is_html or is_page(transfer.body)):
