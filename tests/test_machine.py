@@ -39,8 +39,13 @@ def process(subset: Subset, *words: str, before: Callable[[], None] | None = Non
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
     command = [sys.executable, "-m", "pipeline", "build", str(subset.config), "--scheduler", "sync", *words]
     return subprocess.Popen(
-        command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=before
-    )  # noqa: PLW1509 - a child without threads
+        command,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=before,  # noqa: PLW1509 - a child without threads
+    )
 
 
 def fails(subset: Subset, *words: str, before: Callable[[], None] | None = None) -> str:

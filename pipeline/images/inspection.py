@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,6 @@ from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from pipeline.stages.plan.context import PlanContext
 
 
 #: Not kept: a file that is allowed to be read is no other file.
@@ -163,7 +161,14 @@ def _write(
 _HEAD_BYTES = 1 << 16
 
 
-def with_sizes(context: PlanContext, images: pa.Table) -> pa.Table:
+def with_sizes(images: pa.Table, origins: Mapping[str, str | None], workdir: str, *, fetched: bool) -> pa.Table:
+    """`images` with width and height filled, asked of headers where the index does not know them.
+
+    `origins` is where the images of each source and split lie, by the prefix of their keys; `fetched` says that remote
+    ones were brought to `workdir`, as far as they can be had. Until then their size is 0.
+
+    Raises `DataError` for an image whose size cannot be known.
+    """
     import pyarrow as pa
 
     from pipeline.images.header import picture_of
@@ -173,7 +178,7 @@ def with_sizes(context: PlanContext, images: pa.Table) -> pa.Table:
     lacking = [i for i, width in enumerate(widths) if width is None]
     if not lacking:
         return images
-    for prefix, folder in context.origins.items():
+    for prefix, folder in origins.items():
         here = [i for i in lacking if keys[i].startswith(prefix)]
         if not here:
             continue
@@ -182,10 +187,10 @@ def with_sizes(context: PlanContext, images: pa.Table) -> pa.Table:
                 f"{keys[here[0]]}: the size of its image is not known, and there is no image that tells; "
                 "COCO JSON needs it, so name the folder of images in source.splits"
             )
-        origin = storage.locate(folder, context.workdir)
+        origin = storage.locate(folder, workdir)
         at_hand = origin.at_hand([paths[i] for i in here])
         for i, there in zip(here, at_hand, strict=True):
-            if not there and context.fetched:
+            if not there and fetched:
                 raise DataError(
                     f"{origin.join(paths[i])}: could not be fetched, and COCO JSON needs its size; run "
                     "again, or leave its label out"

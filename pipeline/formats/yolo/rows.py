@@ -271,9 +271,7 @@ def _check_mixed(rows: _Rows, reasons: _Reasons) -> None:
                 file,
                 max(box_line, polygon_line),
                 "mixed",
-                (
-                    f"a box (line {box_line}) and a polygon (line {polygon_line}) in one file: trainers drop such an image"
-                ),
+                f"a box (line {box_line}) and a polygon (line {polygon_line}) in one file: trainers drop such an image",
                 rows=int(here.sum()),
             )
         )

@@ -47,7 +47,7 @@ def records_folder(plan_dir: str) -> str:
 
 def gather(context: PlanContext, bucket: int, rows: pa.Table, images: pa.Table) -> pa.Table:
     """Leave the records of a bucket beside the plan; returns `images`, their width and height filled."""
-    images = with_sizes(context, images)
+    images = with_sizes(images, context.origins, context.workdir, fetched=context.fetched)
     exporter = exporters.load(context.exporter)
     made = cast(Any, exporter).records(rows, images, context.keypoints)
     for name in _TABLES:
