@@ -14,10 +14,10 @@ import pytest
 import yaml
 from hypothesis import settings
 
-pytest.register_assert_rewrite("tests.contracts", "tests.helpers")
+pytest.register_assert_rewrite("tests.support.contracts", "tests.support.helpers")
 
 from pipeline.cli import run_cli  # noqa: E402 - after the line that lets pytest explain failed asserts
-from tests.helpers import NAMES, Result, contents, make_town, make_tree, run_process, write_file  # noqa: E402
+from tests.support.helpers import NAMES, Result, contents, make_town, make_tree, run_process, write_file  # noqa: E402
 
 Run = Callable[..., Result]
 

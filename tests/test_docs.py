@@ -39,7 +39,7 @@ from pipeline.config.model import Config, Target
 from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.runtime.engine import FILES_WORTH_HELPERS
 from pipeline.version import __version__
-from tests.helpers import PROJECT
+from tests.support.helpers import PROJECT
 
 README = PROJECT / "README.md"
 CONFIG = "bikes.yaml"
@@ -309,7 +309,7 @@ def test_continuous_integration_can_start() -> None:
 
 def main() -> None:
     """Write the outputs in the README anew."""
-    from tests.test_demo import make_demo
+    from tests.builds.test_demo import make_demo
 
     new: dict[int, str] = {}
     with tempfile.TemporaryDirectory() as folder:
