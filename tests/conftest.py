@@ -27,6 +27,21 @@ settings.register_profile("hunt", deadline=None, max_examples=5000)
 settings.load_profile("same")
 
 
+#: Fixtures that start a program which `make servers`, or the system, installs; and the kinds of places that need none.
+_OF_SERVERS = {"server", "servers", "nginx", "proxy"}
+_WITHOUT = {"folder", "memory"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that ask for a server: `make test` leaves them to `make test-all`."""
+    for item in items:
+        params = getattr(item, "callspec", None)
+        if _OF_SERVERS & set(getattr(item, "fixturenames", ())) and not (
+            params is not None and params.params.get("kind") in _WITHOUT
+        ):
+            item.add_marker(pytest.mark.servers)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of shared real data; tests that need it are skipped where it is not."""
