@@ -100,6 +100,18 @@ def test_no_circle_within_a_room() -> None:
     assert not arrows
 
 
+def main() -> None:
+    """Print the house: its rooms from the top floor down, and how many arrows there are between them."""
+    top = {m: path_of(m).split("/")[0] for m in MODULES}
+    arrows = {(top[m], top[i]) for m in MODULES for i in imports(m) if i in MODULES and top[i] != top[m]}
+    floors = {name.split("/")[0]: number for number, names in enumerate(FLOORS) for name in names if name != "stages"}
+    upward = [f"{a} -> {b}" for a, b in sorted(arrows) if floors[b] <= floors[a]]
+    for name in sorted(set(top.values()), key=lambda name: floors[name]):
+        lines = sum(len(MODULES[m].read_text(encoding="utf-8").splitlines()) for m in MODULES if top[m] == name)
+        print(f"{name:12} {lines:6,} lines -> {', '.join(sorted(b for a, b in arrows if a == name))}")
+    print(f"{len(set(top.values()))} rooms, {len(arrows)} arrows, {len(upward)} upward {upward}")
+
+
 def importers(package: str) -> set[str]:
     return {path_of(m) for m in MODULES for found in imports(m) if found.split(".")[0] == package}
 
@@ -185,3 +197,7 @@ def test_public_names_are_there() -> None:
         assert getattr(pipeline, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         getattr(pipeline, "".join(["no", "thing"]))
+
+
+if __name__ == "__main__":
+    main()
