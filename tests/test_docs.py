@@ -1,16 +1,18 @@
-"""The README under test: its commands run, its configs load, and what it names is there.
+"""The pages under test: their commands run, their configs load, and what they name is there.
 
 Blocks that are tested have a comment right above them: ``<!-- test: KIND -->``, with a file's name for ``file``.
 
 ========= ============================================================================================
-demo      what `make demo` prints (see `test_demo`); several blocks are its parts
-file      is written to the folder in which the sessions run
+demo      how `make demo` begins (see `test_demo`)
+file      is written to the folder in which the page's sessions run
 session   commands after ``$`` and what they print, in the folder that the blocks before have left
-keys      keys of a config, put into the config of the README
+keys      keys of a config, put into the config of `conf/README.md`
 options   options of stores, as a file of conf/local holds them
 ========= ============================================================================================
 
-``python -m tests.test_docs`` writes the outputs in the README anew.
+``<!-- test: with PAGE NAME -->`` takes a file of another page along.
+
+``python -m tests.test_docs`` writes the outputs in all pages anew.
 """
 
 from __future__ import annotations
@@ -39,22 +41,36 @@ from pipeline.config.model import Config, Target
 from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.runtime.engine import FILES_WORTH_HELPERS
 from pipeline.version import __version__
-from tests.helpers import PROJECT
+from tests.support.helpers import PROJECT
 
-README = PROJECT / "README.md"
+#: The pages: the README for the first minutes, and of each folder what it is about.
+PAGES = (
+    "README.md",
+    "conf/README.md",
+    "pipeline/README.md",
+    "pipeline/formats/README.md",
+    "pipeline/storage/README.md",
+    "tests/README.md",
+    "tests/bench/README.md",
+)
+CONFIG_PAGE = "conf/README.md"
 CONFIG = "bikes.yaml"
+#: The last line that the README shows of what `make demo` prints.
+DEMO_SHOWN_TO = "A build would change"
 
 _BLOCK = re.compile(
     r"^(?:<!-- test: (?P<kind>\w+)(?: (?P<name>\S+))? -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+#: A file that another page shows.
+_WITH = re.compile(r"^<!-- test: with (\S+) (\S+) -->$", re.MULTILINE)
 #: Names of indexes end in a digest of the source's place.
 _DIGEST = re.compile(r"(source-(?:detect|segment|pose)-)[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of the README; `kind` is empty where it is not under test."""
+    """A fenced block of a page; `kind` is empty where it is not under test."""
 
     kind: str
     name: str
@@ -64,16 +80,28 @@ class Block:
     end: int
 
 
-def readme() -> str:
-    return README.read_text(encoding="utf-8")
+def text_of(page: str) -> str:
+    return (PROJECT / page).read_text(encoding="utf-8")
 
 
-def blocks(text: str | None = None) -> list[Block]:
-    """All fenced blocks, in order."""
+def everything() -> str:
+    return "\n".join(text_of(page) for page in PAGES)
+
+
+def blocks(page: str) -> list[Block]:
+    """All fenced blocks of a page, in order."""
     return [
         Block(m["kind"] or "", m["name"] or "", m["language"], m["text"], *m.span("text"))
-        for m in _BLOCK.finditer(readme() if text is None else text)
+        for m in _BLOCK.finditer(text_of(page))
     ]
+
+
+def all_blocks() -> list[Block]:
+    return [block for page in PAGES for block in blocks(page)]
+
+
+def file_block(page: str, name: str) -> Block:
+    return next(b for b in blocks(page) if b.name == name)
 
 
 def commands_of(session: str) -> list[str]:
@@ -120,33 +148,44 @@ class Folder:
         )
         return _DIGEST.sub(r"\g<1>0123abcd", done.stdout.replace(f"{self.root}/", ""))
 
-    def replay(self) -> Iterator[tuple[Block, str]]:
-        """Run all sessions in order; each with what it prints now."""
-        for block in blocks():
+    def replay(self, page: str) -> Iterator[tuple[Block, str]]:
+        """Run all sessions of a page in order; each with what it prints now."""
+        for other, name in _WITH.findall(text_of(page)):
+            (self.root / name).write_text(file_block(other, name).text, encoding="utf-8")
+        for block in blocks(page):
             if block.kind == "file":
                 (self.root / block.name).write_text(block.text, encoding="utf-8")
             elif block.kind == "session":
                 yield block, self.run(block.text)
 
 
-def test_sessions_print_what_the_readme_shows(tmp_path: Path) -> None:
-    for block, printed in Folder(tmp_path / "folder").replay():
-        assert printed == block.text, "`python -m tests.test_docs` writes the README's outputs anew"
+WITH_SESSIONS = [page for page in PAGES if any(b.kind == "session" for b in blocks(page))]
+
+
+@pytest.mark.parametrize("page", WITH_SESSIONS)
+def test_sessions_print_what_the_page_shows(page: str, tmp_path: Path) -> None:
+    for block, printed in Folder(tmp_path / "folder").replay(page):
+        assert printed == block.text, "`python -m tests.test_docs` writes the outputs of all pages anew"
 
 
 def test_no_block_of_a_tested_language_is_left_out() -> None:
     kinds = {"demo", "file", "session", "keys", "options"}
-    found = blocks()
+    found = all_blocks()
     assert {b.kind for b in found} - {""} == kinds
     assert [b.text for b in found if b.language in ("console", "python", "yaml") and not b.kind] == []
-    assert readme().count("<!-- test: ") == sum(bool(b.kind) for b in found)
+    text = everything()
+    assert text.count("<!-- test: ") == sum(bool(b.kind) for b in found) + len(_WITH.findall(text))
+
+
+def test_the_readme_is_for_five_minutes() -> None:
+    assert len(text_of("README.md").splitlines()) <= 250
 
 
 # --- the config -------------------------------------------------------------------------------------------------------
 
 
 def config_block() -> Block:
-    return next(b for b in blocks() if b.name == CONFIG)
+    return file_block(CONFIG_PAGE, CONFIG)
 
 
 def test_the_config_loads_and_its_defaults_are_the_defaults(tmp_path: Path) -> None:
@@ -174,7 +213,7 @@ def test_the_config_names_every_choice(key: str, words: tuple[str, ...]) -> None
     assert " | ".join(words) in line, key
 
 
-@pytest.mark.parametrize("block", [b for b in blocks() if b.kind == "keys"], ids=lambda b: f"at {b.start}")
+@pytest.mark.parametrize("block", [b for b in all_blocks() if b.kind == "keys"], ids=lambda b: f"at {b.start}")
 def test_keys_fit_into_the_config(block: Block) -> None:
     def merge(into: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
         both = {
@@ -194,7 +233,7 @@ def test_options_of_stores_are_understood(tmp_path: Path, monkeypatch: pytest.Mo
     from pipeline.storage.stores.credentials import open_store
     from pipeline.storage.stores.options import options_for
 
-    text = next(b for b in blocks() if b.kind == "options").text
+    text = next(b for b in all_blocks() if b.kind == "options").text
     (tmp_path / "stores.yaml").write_text(text, encoding="utf-8")
     monkeypatch.setenv("COCO_DIY_LOCAL", str(tmp_path))
     for url in ("s3://my-subsets/bikes", "s3://my-collections/coco", "az://mine/bikes"):
@@ -216,23 +255,22 @@ def make_targets() -> dict[str, str]:
 
 def named(pattern: str) -> set[str]:
     """What stands after a command's name in code, be it a block or a span."""
-    text = readme()
-    code = [b.text for b in blocks(text)] + re.findall(r"`([^`\n]+)`", _BLOCK.sub("", text))
+    code = [b.text for b in all_blocks()] + re.findall(r"`([^`\n]+)`", _BLOCK.sub("", everything()))
     return {found for part in code for found in re.findall(pattern, part, re.MULTILINE)}
 
 
 def test_make_targets_are_there() -> None:
-    assert named(r"(?:^|\$ )make ([a-z]\S*)") == set(make_targets())
+    assert named(r"(?:^|\$ )make ([a-z]\S*)") <= set(make_targets())
 
 
 def test_make_help_lists_every_target() -> None:
     text = (PROJECT / "Makefile").read_text(encoding="utf-8")
-    phony = re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE)
+    phony = re.search(r"^\.PHONY: ((?:.+\\\n)*.+)$", text, re.MULTILINE)
     assert phony is not None
-    assert set(phony[1].split()) == set(make_targets())
+    assert set(phony[1].replace("\\\n", " ").split()) == set(make_targets())
     done = subprocess.run(["make", "-s", "help"], cwd=PROJECT, text=True, capture_output=True, check=True, timeout=60)
     for target, told in make_targets().items():
-        assert re.search(rf"^make {target} +{re.escape(told)}$", done.stdout, re.MULTILINE), target
+        assert re.search(rf"^  make {target} +{re.escape(told)}$", done.stdout, re.MULTILINE), target
 
 
 def test_commands_are_there_and_none_is_left_out() -> None:
@@ -254,17 +292,28 @@ def test_ready_configs_are_there() -> None:
         assert (PROJECT / path).exists(), path
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", readme()):
-        assert "://" in target or (PROJECT / target).exists(), target
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in links, as hosts of Markdown make them."""
+    heads = re.findall(r"^#+ (.+)$", _BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", _BLOCK.sub("", text_of(page))):
+        if "://" in target:
+            continue
+        there = (PROJECT / page).parent / target if target else PROJECT / page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
 
 
 def test_the_order_of_suffixes_is_the_one_in_use() -> None:
-    assert ", ".join(s.removeprefix(".") for s in IMAGE_SUFFIXES) in readme()
+    assert ", ".join(s.removeprefix(".") for s in IMAGE_SUFFIXES) in everything()
 
 
 def test_the_number_of_files_worth_helpers_is_the_engines() -> None:
-    assert f"below {FILES_WORTH_HELPERS:,} files" in readme()
+    assert f"below {FILES_WORTH_HELPERS:,} files" in everything()
 
 
 # --- the files beside it ----------------------------------------------------------------------------------------------
@@ -304,25 +353,32 @@ def test_continuous_integration_can_start() -> None:
     assert os.access(script, os.X_OK)
     assert subprocess.run(["bash", "-n", script], check=False, timeout=60).returncode == 0
     targets = set(re.findall(r"^make ([a-z-]+)", script.read_text(encoding="utf-8"), re.MULTILINE))
-    assert targets == {"venv", "servers", "lint", "test", "test-ceph", "test-interop", "demo"}
+    assert targets == {"venv", "servers", "lint", "test", "test-servers", "test-ceph", "test-interop", "demo"}
+
+
+def demo_shown(printed: str) -> str:
+    """What the README shows of the demo's output: to the end of the first plan."""
+    lines = printed.splitlines()
+    last = next(i for i, line in enumerate(lines) if line.startswith(DEMO_SHOWN_TO))
+    return "\n".join(lines[: last + 1]) + "\n"
 
 
 def main() -> None:
-    """Write the outputs in the README anew."""
-    from tests.test_demo import make_demo
+    """Write the outputs in all pages anew."""
+    from tests.builds.test_demo import make_demo
 
-    new: dict[int, str] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        demo = make_demo(Path(folder) / "demo").out
-        first, rest = re.split(r"(?=^Polygons: )", demo, maxsplit=1, flags=re.MULTILINE)
-        for block, part in zip([b for b in blocks() if b.kind == "demo"], (first, rest), strict=True):
-            new[block.start] = part.rstrip() + "\n"
-        new |= {block.start: printed for block, printed in Folder(Path(folder) / "sessions").replay()}
-    text = readme()
-    for block in reversed(blocks()):
-        if block.start in new:
-            text = text[: block.start] + new[block.start] + text[block.end :]
-    README.write_text(text, encoding="utf-8")
+    for page in PAGES:
+        new: dict[int, str] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for block in blocks(page):
+                if block.kind == "demo":
+                    new[block.start] = demo_shown(make_demo(Path(folder) / "demo").out)
+            new |= {block.start: printed for block, printed in Folder(Path(folder) / "sessions").replay(page)}
+        text = text_of(page)
+        for block in reversed(blocks(page)):
+            if block.start in new:
+                text = text[: block.start] + new[block.start] + text[block.end :]
+        (PROJECT / page).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Subset
-from tests.helpers import run_process
+from tests.support.helpers import run_process
 
 HEAVY = {"dask", "distributed", "pandas", "pyarrow", "numpy", "tqdm", "fsspec", "yaml", "pydantic"}
 

@@ -25,7 +25,7 @@ from pipeline.tables.schema import Task
 from pipeline.text import markdown, printable, printable_json, python_literal
 from pipeline.yaml_document import dump_yaml, parse_yaml
 from tests.conftest import Run
-from tests.helpers import write_file
+from tests.support.helpers import write_file
 
 #: What means something to one reader or another.
 HOSTILE = [

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None:
+    """Raise `ConfigError` where a folder of a split is not there, or not of the kind that `config` says."""
     images = config.target.images
     whole = formats.load(source.spec.format).WHOLE
     for url, what, there in (

@@ -58,6 +58,7 @@ DROPS = {
 
 
 def cell(value: str | int) -> str:
+    """A value in a cell of a table: numbers with commas."""
     return f"{value:,}" if isinstance(value, int) else printable(value)
 
 

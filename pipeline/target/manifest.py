@@ -345,9 +345,9 @@ def mend(state: TargetState, suspects: Iterable[str]) -> None:
     if not any(path.startswith(f"{FOLDER}/") for path in suspects):
         return
     state.records.mends = True
-    for digest in filter(None, state.base.parts):
+    for part in filter(None, state.base.parts):
         with contextlib.suppress(Damaged):
-            state.records.read_table(digest, both=True)
+            state.records.read_table(part, both=True)
 
 
 def damaged_parts(state: TargetState, bucket: int) -> list[str]:

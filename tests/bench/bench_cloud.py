@@ -22,11 +22,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests import stores
 from tests.bench import measure
 from tests.bench.bench_main import child_environment
 from tests.bench.measure import Command, Comparison, Summary
 from tests.bench.tree import write_yamls
+from tests.support import stores
 
 SECTIONS = ("images", "labels", "build")
 #: Bytes of an image; rows of a label file, which are some 300 bytes.

@@ -30,7 +30,7 @@ from tests.bench import measure
 from tests.bench.bench_main import child_environment, pick_base
 from tests.bench.measure import Command, Comparison, Summary
 from tests.bench.tree import make_tree
-from tests.web import Nginx, between, nginx_binary, nginx_in
+from tests.support.web import Nginx, between, nginx_binary, nginx_in
 
 SECTIONS = ("copy", "labels", "file", "small", "ranges")
 #: Promised ratios; that of small images to aria2c, wget2 is shown beside it.

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import PROJECT, run_process
+from tests.support.helpers import PROJECT, run_process
 
 PYTHON = PROJECT / ".interop/bin/python"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import PROJECT
 from tests.interop.conftest import Make, Reader
+from tests.support.helpers import PROJECT
 
 pytestmark = pytest.mark.interop
 SAMPLE = PROJECT / "tests/sample"

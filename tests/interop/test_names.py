@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import run_process, write_file
 from tests.interop.conftest import Reader
+from tests.support.helpers import run_process, write_file
 from tests.test_text import HOSTILE
 
 pytestmark = pytest.mark.interop

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.helpers import PROJECT, run_process, write_file
 from tests.interop.conftest import Make, Reader
+from tests.support.helpers import PROJECT, run_process, write_file
 
 pytestmark = pytest.mark.interop
 SAMPLE = PROJECT / "tests/sample"

@@ -68,8 +68,9 @@ _kinds: dict[Task, type[_Box]] = {Task.DETECT: _Box, Task.SEGMENT: _Segment, Tas
 _decoders = {task: msgspec.json.Decoder(kind).decode for task, kind in _kinds.items()}
 
 _lists: dict[Task, Callable[[bytes], Any]] = {
-    task: msgspec.json.Decoder(list[kind]).decode for task, kind in _kinds.items()
-}  # type: ignore[valid-type]
+    task: msgspec.json.Decoder(list[kind]).decode  # type: ignore[valid-type]
+    for task, kind in _kinds.items()
+}
 
 _polygons = msgspec.json.Decoder(_Polygons).decode
 

@@ -130,9 +130,11 @@ class Rows:
         self.count[rows] = tokens
 
     def token(self, index: int) -> str:
+        """A token as it is quoted in a sentence."""
         return self._shown(self.start[index], self.end[index])
 
     def text(self, row: int) -> str:
+        """A row as it is quoted in a sentence, cut where it is long."""
         return self._shown(self.begin[row], self.stop[row])
 
     def _shown(self, begin: int, stop: int) -> str:
@@ -162,6 +164,7 @@ class Reasons:
         self.problems: list[Problem] = []
 
     def add(self, marked: Bools, reason: str, detail: Callable[[int], str]) -> None:
+        """The rows that are `marked` are bad for `reason`, unless they were before; `detail` is asked for each."""
         new = marked & ~self.bad
         if new.any():
             for row in np.flatnonzero(new).tolist():

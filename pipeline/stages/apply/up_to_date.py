@@ -23,6 +23,7 @@ from pipeline.target.manifest import PROBLEMS, TargetState
 
 
 def is_current_recipe(job: Job, state: TargetState) -> bool:
+    """Whether the subset was made, and done, by what the config says now."""
     certain = state.manifest is not None and state.intent is None and not state.lost
     return certain and state.manifest is not None and state.manifest.recipe == recipe(job)
 

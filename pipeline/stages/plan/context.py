@@ -77,8 +77,7 @@ class PlanContext:
 def plan_context(
     job: Job, infos: Sequence[IndexInfo], state: TargetState, suspects: frozenset[str], fetched: bool
 ) -> PlanContext:
-    from pipeline.stages.plan.context import PlanContext, PlannedSource
-
+    """What the plans of the buckets need to know of the job, its indexes and the target."""
     if job.target.local is None and state.manifest is None:
         keep_out_of_subsets(job)  # asked once: it costs requests
     folders = folder_times(job)

@@ -119,6 +119,7 @@ def _requests(job: Job, planned: Planned) -> dict[str, int | None]:
 
 
 def none() -> dict[str, int]:
+    """Counts of no file at all."""
     return {"files": 0, "bytes": 0}
 
 

@@ -111,12 +111,14 @@ def _put_in_place(temporary: str, name: str, temp_fd: int, fd: int) -> None:
 
 
 def write_all(fd: int, data: bytes | bytearray) -> None:
+    """Write all of `data`, however little a call takes."""
     written = os.write(fd, data)
     while written < len(data):
         written += os.write(fd, memoryview(data)[written:])
 
 
 def clean(name: str, fd: int) -> None:
+    """Remove a temporary file, if it is still there."""
     with contextlib.suppress(OSError):
         os.unlink(name, dir_fd=fd)
 

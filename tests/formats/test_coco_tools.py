@@ -1,0 +1,404 @@
+"""COCO JSON as other tools write it: names of images, values, mistakes, a file that changes while it is read."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import DataError, StorageError
+from pipeline.formats import coco
+from pipeline.formats._image_names import ImageNames, clean
+from pipeline.formats._large_json import LargeObject, Malformed
+from pipeline.formats._values import with_numbers
+from pipeline.formats.coco.parts import Outline, Part
+from pipeline.geometry import masks
+from pipeline.stages.index.single_file import _File
+from pipeline.tables.schema import Task
+from tests.conftest import Run
+from tests.formats.test_coco import SQUARE, annotation, document, image, parse
+from tests.support.helpers import write_file
+
+# --- which file an image is -------------------------------------------------------------------------------------------
+
+LISTED = (
+    "a.jpg",
+    "sub/b.png",
+    "cafe\u0301.jpg",
+    "000000266409.jpg",
+    "x/one.jpg",
+    "y/one.jpg",
+    "two.JPG",
+    "train/c d.jpg",
+    "COCO_val2014_000000000042.jpg",
+    "images/val/0001/000.jpg",
+)
+
+#: What a label file says, and the listed file; None: there is none, or several.
+SAID: list[tuple[str, str | None]] = [
+    ("a.jpg", "a.jpg"),
+    ("./a.jpg", "a.jpg"),
+    ("images/a.jpg", "a.jpg"),
+    ("../images/a.jpg", "a.jpg"),
+    ("C:\\data\\x\\a.jpg", "a.jpg"),
+    ("/home/me/set/a.jpg", "a.jpg"),
+    ("images\\a.jpg", "a.jpg"),
+    ("sub\\b.png", "sub/b.png"),
+    ("b.png", "sub/b.png"),
+    ("/srv/sub/b.png", "sub/b.png"),
+    ("b.jpg", "sub/b.png"),
+    ("caf\u00e9.jpg", "cafe\u0301.jpg"),
+    ("x/one.jpg", "x/one.jpg"),
+    ("one.jpg", None),
+    ("z/one.jpg", None),
+    ("COCO_val2014_000000266409.jpg", "000000266409.jpg"),
+    ("000000000042.jpg", "COCO_val2014_000000000042.jpg"),
+    ("http://images.example.org/val2017/000000266409.jpg", "000000266409.jpg"),
+    ("two.jpg", "two.JPG"),
+    ("upload/3/1234abcd-a.jpg", "a.jpg"),
+    ("/data/upload/1/0a1b2c3d-a.jpg", "a.jpg"),
+    ("c%20d.jpg", "train/c d.jpg"),
+    ("/data/local-files/?d=train%2Fc%20d.jpg", "train/c d.jpg"),
+    ("0001/000.jpg", "images/val/0001/000.jpg"),
+    ("0002/000.jpg", None),
+    ("A.JPG", "a.jpg"),
+    ("none.jpg", None),
+]
+
+
+@pytest.mark.parametrize(("said", "path"), SAID)
+def test_an_image_is_found_by_what_it_is_called(said: str, path: str | None) -> None:
+    found = ImageNames(LISTED).find(said)
+    assert found.path == path
+    assert found.several == (("x/one.jpg", "y/one.jpg") if said == "one.jpg" else ())
+
+
+@given(st.text(max_size=30))
+def test_a_cleaned_path_stays_below_its_folder(said: str) -> None:
+    path = clean(said)
+    assert not path.startswith("/")
+    assert not {"", ".", ".."} & set(path.split("/")) or not path
+    assert "\0" not in path
+
+
+def outline(images: list[Any], annotations: list[Any], listed: tuple[str, ...]) -> Outline:
+    return coco.outline([json.dumps(document(*annotations, images=images)).encode()], Task.DETECT, ImageNames(listed))
+
+
+def test_two_suffixes_are_two_images() -> None:
+    found = outline(
+        [image(1, "a.jpg"), image(2, "a.png")], [annotation(), annotation(2, image_id=2)], ("a.jpg", "a.png")
+    )
+    assert (found.stems, found.paths) == (["a", "a.png"], ["a.jpg", "a.png"])
+    assert found.image_of.tolist() == [0, 1]
+    assert found.problems == []
+
+
+def test_several_ids_of_one_image_are_one_image() -> None:
+    found = outline([image(1, "a.jpg"), image(2, "a.jpg")], [annotation(), annotation(2, image_id=2)], ("a.jpg",))
+    assert (found.stems, found.image_of.tolist(), found.problems) == (["a"], [0, 0], [])
+    assert len(found.notes) == 1
+
+
+def test_one_id_of_several_images_gives_objects_to_none() -> None:
+    found = outline(
+        [image(1, "a.jpg"), image(1, "b.jpg"), image(2, "c.jpg")],
+        [annotation(), annotation(2), annotation(3, image_id=2)],
+        ("a.jpg", "b.jpg", "c.jpg"),
+    )
+    assert found.image_of.tolist() == [2]
+    assert [(reason, rows) for _, reason, _, rows in found.problems] == [("image_twice", 2)]
+    assert sorted(found.doubtful) == [0, 1]
+
+
+def test_a_file_that_is_only_like_two_names_is_neither() -> None:
+    found = outline([image(1, "x/a.jpg"), image(2, "y/a.jpg"), image(3, "b.jpg")], [annotation()], ("a.jpg", "b.jpg"))
+    assert found.stems == ["b"]
+    assert [(reason, rows) for _, reason, _, rows in found.problems] == [("ambiguous_image", 1), ("ambiguous_image", 0)]
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+TAKEN: list[dict[str, Any]] = [
+    {"bbox": ["10", 10, "20.0", "2e1"]},
+    {"bbox": "[10, 10, 20, 20]"},
+    {"category_id": "3"},
+    {"category_id": 3.0},
+    {"iscrowd": "false"},
+    {"iscrowd": "0"},
+    {"iscrowd": 0.0},
+    {"iscrowd": None},
+    {"iscrowd": False},
+    {"area": float("nan")},
+    {"area": "400"},
+    {"image_id": "1"},
+    {"score": float("inf")},
+    {"segmentation": None},
+]
+
+
+@pytest.mark.parametrize("more", TAKEN)
+def test_values_mean_what_they_say(more: dict[str, Any]) -> None:
+    (row,), problems, _ = parse(document(annotation(**more)))
+    assert (row["tail"], row["label"], row["loss"]) == (b" 0.200000 0.400000 0.200000 0.400000", "car", None)
+    assert problems == []
+    made = json.loads(with_numbers(row["raw"]), parse_constant=pytest.fail)
+    assert all(isinstance(v, int | float) for v in made["bbox"])
+    assert isinstance(made["area"], int | float)
+
+
+@pytest.mark.parametrize(
+    ("more", "loss"),
+    [
+        ({"bbox": [float("nan")] * 4}, "no_box"),
+        ({"bbox": [None, 1, 2, 3]}, "no_box"),
+        ({"iscrowd": "true"}, "crowd"),
+        ({"iscrowd": "1"}, "crowd"),
+        ({"bbox": [90, 10, 20, 20]}, "clipped"),
+        ({"bbox": [-300, 0, 9, 9]}, "outside"),
+    ],
+)
+def test_what_is_lost_is_counted(more: dict[str, Any], loss: str) -> None:
+    (row,), problems, _ = parse(document(annotation(**more)))
+    assert (row["loss"], problems) == (loss, [])
+
+
+def test_a_mask_of_another_size_is_scaled() -> None:
+    counts = masks.of_mask(np.ones((5, 10), bool)).tolist()
+    (row,), _, _ = parse(document(annotation(segmentation={"size": [5, 10], "counts": counts})), Task.SEGMENT)
+    assert sorted(np.array(row["tail"].split(), float).reshape(-1, 2).tolist()) == [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
+def test_crowds_can_be_objects() -> None:
+    mask = {"size": [50, 100], "counts": [0, 5000]}
+    text = json.dumps(document(annotation(iscrowd=1, segmentation=mask))).encode()
+    found = coco.outline([text], Task.SEGMENT)
+    part = Part(
+        [json.dumps(image()).encode()], [text[a:b] for a, b in found.annotations.tolist()], found.image_of, found.labels
+    )
+    for crowd, loss, flag in (("drop", "crowd", 1), ("keep", None, 0)):
+        (row,) = coco.parse(part, Task.SEGMENT, None, {"crowd": crowd}).rows.to_pylist()
+        assert (row["loss"], json.loads(row["raw"])["iscrowd"]) == (loss, flag)
+
+
+def test_keypoints_that_are_not_labelled_are_zeros() -> None:
+    points = [5, 5, 2, -4, 900, 0, 500, 5, 1]
+    text = json.dumps(document(annotation(keypoints=points, num_keypoints=2))).encode()
+    found = coco.outline([text], Task.POSE)
+    assert found.names["kpt_shape"] == [3, 3]
+    part = Part(
+        [json.dumps(image()).encode()], [text[a:b] for a, b in found.annotations.tolist()], found.image_of, found.labels
+    )
+    (row,) = coco.parse(part, Task.POSE, (3, 3)).rows.to_pylist()
+    assert np.array(row["tail"].split(), float)[4:].tolist() == [0.05, 0.1, 2, 0, 0, 0, 0, 0, 0]
+    assert row["loss"] == "keypoint_outside"
+
+
+def test_several_skeletons_are_told() -> None:
+    text = json.dumps(
+        document(
+            annotation(keypoints=[1, 1, 2] * 4),
+            annotation(2, keypoints=[1, 1, 2] * 4),
+            annotation(3, category_id=1, keypoints=[1, 1, 2] * 9),
+        )
+    )
+    found = coco.outline([text.encode()], Task.POSE)
+    assert found.names["kpt_shape"] == [4, 3]
+    assert "'person' 9" in found.notes[0]
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+WRONG = [
+    (b'{"images": [],\n<<<<<<< HEAD\n"annotations": []}', "marks of a merge", 2),
+    (b'{"images": [{"id": 1}\n{"id": 2}]}', "neither a comma nor a bracket", 2),
+    (b'{"images": [\n{"id": 1}', "cut short", 2),
+    (b'{"images": []\n} {}', "more after the end", 2),
+    (b'{"info": "\xe9",\n"images": []}', "not UTF-8", 1),
+    ('{"images": []}'.encode("utf-16"), "UTF-16", None),
+    (b"", "empty", None),
+    (b'{"images": [],}', "followed by no key", None),
+    (b'[{"image_id": 1}]', "no COCO dataset", None),
+    (b'{"shapes": [], "imagePath": "a.jpg"}', "labelme", None),
+    (b'{"images": [], "info": {nope}}', "`info`", None),
+]
+
+
+@pytest.mark.parametrize(("text", "clause", "line"), WRONG)
+@pytest.mark.parametrize("step", [2, 7, 1 << 20])
+def test_what_is_wrong_is_told_with_its_line(text: bytes, clause: str, line: int | None, step: int) -> None:
+    with pytest.raises(Malformed, match=clause) as caught:
+        coco.outline((text[i : i + step] for i in range(0, len(text), step)), Task.DETECT)
+    assert caught.value.line == line
+    assert "byte" not in str(caught.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats() | st.text('a"\\{}[],:é\n', max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text('ab"{', max_size=2), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(JSON, max_size=6),
+    st.lists(JSON, max_size=6),
+    JSON,
+    st.integers(1, 40),
+    st.sampled_from([None, 1]),
+    st.booleans(),
+)
+def test_elements_lie_where_they_lie(
+    images: list[Any], annotations: list[Any], info: Any, step: int, indent: int | None, escaped: bool
+) -> None:
+    data = {"info": info, "images": images, "annotations": annotations, "last": {"images": [1]}}
+    text = json.dumps(data, indent=indent, ensure_ascii=escaped).encode()
+    file = LargeObject((text[i : i + step] for i in range(0, len(text), step)), {"images", "annotations"})
+    found: dict[str, list[Any]] = {"images": [], "annotations": []}
+    for chunk in file.chunks():
+        assert chunk.first == len(found[chunk.member])
+        for number, (begin, stop) in enumerate(chunk.spans.tolist()):
+            assert text[begin:stop] == chunk.element(number)
+            assert chunk.line_of(number) == text.count(b"\n", 0, begin) + 1
+            found[chunk.member].append(json.loads(text[begin:stop]))
+    rest = {name: json.loads(value) for name, value in file.rest.items()}
+    assert json.dumps(found | rest, sort_keys=True) == json.dumps(data, sort_keys=True)
+
+
+def test_a_file_that_is_written_anew_is_a_sentence(tmp_path: Path) -> None:
+    images = [image(n, f"{n}.jpg") for n in range(300)]
+    text = json.dumps(document(*[annotation(n, image_id=n % 300, note="x" * 2000) for n in range(3000)], images=images))
+    path = write_file(tmp_path / "a.json", text)
+    file = _File(str(path))
+    found = file.looked_through(lambda pieces: coco.outline(pieces, Task.DETECT))
+    path.write_text(text[:100])
+    with pytest.raises((DataError, StorageError), match=r"a\.json: (became shorter|is written anew)"):
+        file.texts(found.annotations)
+
+
+def test_a_run_survives_a_file_that_is_cut_under_it(tmp_path: Path, run: Run) -> None:
+    images = [image(n, f"{n}.jpg") for n in range(3000)]
+    rows = [annotation(n, image_id=n % 3000, note="x" * 700) for n in range(60_000)]
+    text = json.dumps(document(*rows, images=images))
+    path = write_file(tmp_path / "a.json", text)
+    config = write_file(
+        tmp_path / "c.yaml",
+        json.dumps(
+            {
+                "source": {"format": "coco", "splits": {"train": {"annotations": str(path)}}},
+                "target": {"root": str(tmp_path / "out"), "images": "none"},
+                "workdir": str(tmp_path / "work"),
+            }
+        ),
+    )
+    done = threading.Event()
+
+    def cut() -> None:
+        wait = random.Random(4)
+        while not done.is_set():
+            path.write_text(text[: wait.randrange(len(text))])
+            time.sleep(wait.random() / 20)
+            path.write_text(text)
+            time.sleep(wait.random() / 20)
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    try:
+        told = [run("index", config, code=None) for _ in range(2)]
+    finally:
+        done.set()
+        thread.join()
+    for result in told:
+        assert result.code in (0, 1), result.err
+        assert "Traceback" not in result.err
+        assert result.code == 0 or str(path) in result.err
+
+
+# --- whatever else ----------------------------------------------------------------------------------------------------
+
+BASE = json.dumps(
+    document(
+        annotation(),
+        annotation(2, segmentation={"size": [50, 100], "counts": [0, 100, 4900]}, iscrowd=1),
+        annotation(3, segmentation=[SQUARE, [1, 2]], category_id=90, attributes={"id": 7, "list": [{"image_id": 1}]}),
+        annotation(4, keypoints=[5, 5, 2, 6, 6, 1], num_keypoints=2),
+        annotation(
+            5, segmentation={"size": [50, 100], "counts": masks.compress(masks.of_mask(np.eye(50, 100, dtype=bool)))}
+        ),
+        images=[image(), image(2, "sub/b.png"), image(3, "c.jpg")],
+        info={"year": 2017},
+    )
+)
+VALUES = (
+    "NaN",
+    "null",
+    "-1",
+    "1e999",
+    '"x"',
+    "[]",
+    "{}",
+    "[[",
+    "1e308",
+    '""',
+    "true",
+    '"\\ud800"',
+    "\\",
+    '"',
+    "]",
+    "}",
+    ",",
+    "3",
+    "99999999999999999999",
+    "\x00",
+    "<<<<<<< a\n",
+    "[" * 2000,
+    "é",
+)
+
+
+def mutated(rng: random.Random) -> bytes:
+    """A document with some values or pieces changed."""
+    text = BASE
+    for _ in range(rng.randint(1, 4)):
+        place, length = rng.randrange(len(text)), rng.choice((0, 1, 1, 3, 9, 60))
+        kind = rng.randrange(3)
+        if kind == 0:  # a value in the place of another
+            stops = [i for i, c in enumerate(text) if c in ":,["]
+            place = rng.choice(stops) + 1 if stops else place
+            rest = text[place:]
+            length = next((i for i, c in enumerate(rest) if c in ",]}"), 1)
+        text = text[:place] + (rng.choice(VALUES) if kind < 2 else "") + text[place + length :]
+    raw = bytearray(text.encode("utf-8", "surrogatepass"))
+    if rng.random() < 0.1:
+        raw[rng.randrange(len(raw))] = rng.randrange(256)
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_mutated_documents_give_rows_or_reasons(seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(100):
+        text = mutated(rng)
+        for task in (Task.DETECT, Task.SEGMENT, Task.POSE):
+            try:
+                rows, problems, _ = parse(text, task)
+            except Malformed as error:
+                rows, problems = [], [("malformed", str(error))]
+            for row in rows:
+                assert row["tail"] is not None or row["loss"] is not None
+                numbers = [row["cx"], row["cy"], row["w"], row["h"], *map(float, (row["tail"] or b"").split())]
+                assert all(map(math.isfinite, numbers)), (text, row)
+            for reason, clause in problems:
+                assert reason.isidentifier()
+                assert "\n" not in clause
+                assert not any(word in clause for word in ("Expected `", "msgspec", "byte ", "$."))

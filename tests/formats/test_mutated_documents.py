@@ -1,0 +1,159 @@
+"""Thousands of damaged real documents: each gives finite rows or a counted reason, never an exception."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import random
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.formats import Parsed, labelme, yolo
+from pipeline.images.header import Picture
+from pipeline.tables.schema import LabelState, Task
+from tests.formats.test_labelme import file, png, shape
+from tests.support.helpers import PROJECT
+
+DOCUMENTS = 2000
+_VALUES: list[Any] = [
+    None, True, False, 0, -1, 1, 0.5, -0.0, 1e-320, 1e308, 10**30, 2**63, "", " ", "cat", "-1", "1e3", "NaN", "ü\u200b",
+    "\ud800", "\0", [], {}, [[]], [None], [1, 2], [[1, 2]], {"label": 1}, float("nan"), float("inf"),
+    "iVBORw0KGgo=", "/9j/4AAQ",
+    "polygon", "Mask", "rotation", "circle", "point", "../a.jpg", "C:\\a.jpg", "person-1", 2**31, "1" * 400,
+]  # fmt: skip
+_BYTES = [b"", b"0", b"-", b"e400", b"\0", b"\xff", b"\xef\xbb\xbf", b"{", b"]", b'"', b",", b" ", b"\n", b"\r",
+          b"NaN", b"nan", b"1e309", b"<<<<<<< HEAD\n", b"0.5", b"2", b".", b"\xc2\xa0", b"\x0c", b"9" * 30,
+          b"\\u", b"\\ud800"]  # fmt: skip
+
+
+def _damaged(data: bytes, rng: random.Random) -> bytes:
+    """`data` with some bytes cut, doubled, changed or put in."""
+    for _ in range(rng.randint(1, 4)):
+        a = rng.randrange(len(data) + 1)
+        b = min(len(data), a + int(rng.expovariate(0.1)))
+        middle = rng.choice([b"", data[a:b] * 2, rng.choice(_BYTES), bytes([rng.randrange(256)])])
+        data = data[:a] + middle + data[b:]
+    return data if rng.random() > 0.05 else data[: rng.randrange(len(data) + 1)]
+
+
+def _altered(value: Any, rng: random.Random, depth: int = 0) -> Any:
+    """A JSON value with something in it replaced, left out or doubled."""
+    if depth and (rng.random() < 0.15 or not isinstance(value, list | dict) or not value):
+        return rng.choice(_VALUES)
+    value = value.copy()
+    key = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
+    if rng.random() < 0.1:
+        del value[key]
+    elif rng.random() < 0.1 and isinstance(value, list):
+        value.append(value[key])
+    else:
+        value[key] = _altered(value[key], rng, depth + 1)
+    return value
+
+
+def _labelme_documents() -> list[bytes]:
+    """The label files of the sample, of the shared data if they are there, and one of every shape."""
+    paths = sorted((PROJECT / "tests/sample/labelme").glob("*.json"))
+    paths += sorted((Path(__file__).parents[2] / "shared/data/labelme").rglob("*.json"))
+    found = []
+    for path in paths:
+        data = json.loads(path.read_bytes())
+        if isinstance(data.get("shapes"), list):
+            held = data.get("imageData")
+            found.append(json.dumps(data | {"imageData": held and held[:2000]}).encode())
+    square = [[10, 10], [50, 10], [50, 40], [10, 40]]
+    found.append(file(
+        shape(kind="circle", points=[[20, 20], [30, 20]]), shape(kind="rotation", points=square),
+        shape(kind="Rectangle", points=[[90, 40], [10, 5]]),
+        shape(kind="mask", points=[[3, 4], [5, 6]], mask=png([[1, 0, 1]] * 3)),
+        shape(group_id=1), shape(group_id=1, points=square), shape(kind="point", points=[[1, 1]])))  # fmt: skip
+    return found
+
+
+def _yolo_documents() -> list[bytes]:
+    return [
+        path.read_bytes()
+        for task in ("detect", "segment", "pose")
+        for path in sorted((PROJECT / "tests/sample" / task / "labels").rglob("*.txt"))
+    ]
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def _check(parsed: Parsed, files: list[bytes]) -> None:
+    assert len(parsed.states) == len(files)
+    for row in parsed.rows.to_pylist():
+        assert all(math.isfinite(row[name]) for name in ("cx", "cy", "w", "h")), row
+        assert -0.02 <= min(row["cx"], row["cy"]) <= max(row["cx"], row["cy"]) <= 1.02, row
+        if row["tail"] is not None:
+            tokens = row["tail"].split()
+            assert len(tokens) + 1 == row["n_tokens"]
+            assert all(math.isfinite(float(token)) for token in tokens)
+        if row.get("raw") is not None:
+            data = json.loads(row["raw"], parse_constant=pytest.fail)
+            assert all(map(math.isfinite, _numbers([data["bbox"], data["area"], data["segmentation"]])))
+    told = {problem.file for problem in parsed.problems}
+    assert {i for i, state in enumerate(parsed.states) if state is LabelState.CORRUPT} <= told
+    for problem in parsed.problems:
+        assert problem.reason.replace("_", "").isalnum()
+        # In words of ours, and letters as letters.
+        assert not re.search(r"Expect|Error|Invalid|Untermin|(?<!\\)\\u[3-9][0-9a-f]{3}", problem.detail), problem
+
+
+def _batches(made: Callable[[random.Random], bytes]) -> Iterator[list[bytes]]:
+    rng = random.Random(7)
+    for _ in range(DOCUMENTS // 50):
+        yield [made(rng) for _ in range(50)]
+
+
+@pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT])
+def test_labelme(task: Task) -> None:
+    documents = _labelme_documents()
+
+    def made(rng: random.Random) -> bytes:
+        document = rng.choice(documents)
+        if rng.random() < 0.4:
+            return _damaged(document, rng)
+        return json.dumps(_altered(json.loads(document), rng)).encode()
+
+    def asked(number: int, said: str | None) -> Picture | None:
+        del said
+        return (None, Picture(100, 50), Picture(640, 480), Picture(50, 100, 6))[number % 4]
+
+    good = 0
+    for files in _batches(made):
+        parsed = labelme.parse(files, task, pictures=asked)
+        _check(parsed, files)
+        good += parsed.rows.num_rows
+    assert good > DOCUMENTS  # most of a file outlives one wound
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_yolo(task: Task) -> None:
+    documents = _yolo_documents()
+    good = 0
+    for files in _batches(lambda rng: _damaged(rng.choice(documents), rng)):
+        parsed = yolo.parse(files, task, (17, 3) if task is Task.POSE else None)
+        _check(parsed, files)
+        good += parsed.rows.num_rows
+    assert good > 0
+
+
+def test_a_mask_of_any_bytes_is_told_or_taken() -> None:
+    rng = random.Random(3)
+    whole = base64.b64decode(png([[1, 0, 1]] * 3))
+    for _ in range(300):
+        text = base64.b64encode(_damaged(whole, rng)).decode()
+        files = [file(shape(kind="mask", points=[[3, 4], [5, 6]], mask=text))]
+        _check(labelme.parse(files, Task.SEGMENT), files)

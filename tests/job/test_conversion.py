@@ -1,0 +1,147 @@
+"""`coco-diy convert`: one folder to another format, without a config."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import Run
+from tests.support.helpers import PROJECT, contents, write_file
+
+SAMPLE = PROJECT / "tests/sample"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def _labels(root: Path) -> Counter[str]:
+    """Objects by class name in the label files of a target, and the tokens of its rows."""
+    names = yaml.safe_load((root / "data.yaml").read_text())["names"]
+    rows = [line.split() for p in root.rglob("labels/**/*.txt") for line in p.read_text().splitlines()]
+    return Counter(names[int(row[0])] for row in rows)
+
+
+def test_labelme_to_yolo(folder: Path, run: Run) -> None:
+    words = ["--from", "labelme", "--to", "yolo", "--seed", "1", "--split"]
+    run("convert", SAMPLE / "labelme", folder / "out", *words, "0.7")
+    drawn = [s["label"] for p in (SAMPLE / "labelme").glob("*.json") for s in json.loads(p.read_text())["shapes"]]
+    assert _labels(folder / "out") == Counter(drawn)
+    assert yaml.safe_load((folder / "out/data.yaml").read_text()) == {
+        "train": "images/train",
+        "val": "images/val",
+        "names": {0: "dog", 1: "kite", 2: "person"},
+    }
+    made = contents(folder / "out")
+    run("convert", SAMPLE / "labelme", folder / "again", *words, "0.7,0.3", "--workdir", folder / "work")
+    assert contents(folder / "again") == made
+
+
+def test_labels_give_the_order(folder: Path, run: Run) -> None:
+    (folder / "labels.txt").write_text("__ignore__\n_background_\nperson\nkite\ndog\n")
+    run(
+        "convert",
+        SAMPLE / "labelme",
+        folder / "out",
+        "--from",
+        "labelme",
+        "--to",
+        "yolo",
+        "--task",
+        "segment",
+        "--labels",
+        folder / "labels.txt",
+        code=0,
+    )
+    assert list(yaml.safe_load((folder / "out/data.yaml").read_text())["names"].values()) == ["person", "kite", "dog"]
+
+
+def test_yolo_keeps_its_splits(folder: Path, run: Run) -> None:
+    run(
+        "convert",
+        SAMPLE / "detect",
+        folder / "out",
+        "--from",
+        "yolo",
+        "--to",
+        "yolo",
+        "--labels",
+        PROJECT / "conf/coco.yaml",
+        "--set",
+        "target.images=none",
+    )
+    made = contents(folder / "out")
+    for path in (SAMPLE / "detect/labels").rglob("*.txt"):
+        split = path.parent.name.removesuffix("2017")
+        assert made.get(f"labels/{split}/{path.name}", b"") == path.read_bytes()
+
+
+@pytest.mark.parametrize("place", ["", "annotations/instances_val2017.json"])
+def test_coco_json_to_coco_json_takes_its_captions_along(folder: Path, run: Run, place: str) -> None:
+    image = {"id": 1, "file_name": "a.jpg", "width": 10, "height": 10}
+    said = {"id": 5, "image_id": 1, "caption": "a kite"}
+    thing = {"id": 2, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25, "iscrowd": 0}
+    write_file(
+        folder / "zoo/annotations/instances_val2017.json",
+        json.dumps({"images": [image], "annotations": [thing], "categories": [{"id": 1, "name": "kite"}]}),
+    )
+    write_file(folder / "zoo/annotations/captions_val2017.json", json.dumps({"images": [image], "annotations": [said]}))
+    words = ["--from", "coco", "--to", "coco", "--set", "target.images=none"]
+    run("convert", folder / "zoo" / place, folder / "out", *words)
+    (path,) = (folder / "out/annotations").glob("captions_*.json")
+    assert json.loads(path.read_text())["annotations"] == [said]
+    run("convert", folder / "out", folder / "again", *words)
+    assert (folder / "again/annotations" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--split", "1.5"], "--split 1.5: must be the share of train"),
+        (["--split", "a"], "--split a: must be"),
+        (["--split", "0.5,0.2"], "shares add up to 0.7"),
+        (["--to", "voc"], "unknown target format 'voc'"),
+        (["--from", "voc"], "unknown format 'voc'"),
+        (["--from", "yolo"], "labelme: has none of the splits train, val and test as format yolo lays them out"),
+        (["--labels", "missing.txt"], "missing.txt: no such class names file"),
+        (["--task", "pose"], "format labelme holds no task pose"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(folder: Path, run: Run, options: list[str], message: str) -> None:
+    words = ["--from", "labelme", "--to", "yolo", *options]
+    assert message in run("convert", SAMPLE / "labelme", folder / "out", *words, code=2).err
+
+
+def test_a_folder_that_is_not_there_is_told(folder: Path, run: Run) -> None:
+    told = run("convert", folder / "none", folder / "out", "--from", "labelme", "--to", "yolo", code=2).err
+    assert "none: has none of the splits" in told
+
+
+def test_coco_json_to_rows_and_back_from_a_folder_made_here(folder: Path, run: Run) -> None:
+    words = ["--split", "0.7", "--seed", "1"]
+    run("convert", SAMPLE / "labelme", folder / "json", "--from", "labelme", "--to", "coco", *words)
+    run("convert", folder / "json", folder / "rows", "--from", "coco", "--to", "yolo", "--task", "segment")
+    run(
+        "convert",
+        SAMPLE / "labelme",
+        folder / "direct",
+        "--from",
+        "labelme",
+        "--to",
+        "yolo",
+        "--task",
+        "segment",
+        *words,
+    )
+    made, direct = contents(folder / "rows"), contents(folder / "direct")
+    assert set(made) == set(direct)
+    assert {p: c for p, c in made.items() if p.endswith(".png")} == {
+        p: c for p, c in direct.items() if p.endswith(".png")
+    }
+    assert _labels(folder / "rows") == _labels(folder / "direct")

@@ -1,0 +1,235 @@
+"""`convert` on folders as tools export them: splits, names and task are found, and what is ambiguous is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config.class_names import read_names
+from pipeline.errors import ConfigError
+from tests.conftest import Run
+from tests.formats.test_labelme import jpeg
+from tests.support.helpers import contents, write_file
+
+BOX = "1 0.5 0.5 0.2 0.2\n"
+PICTURE = jpeg(64, 48)
+NAMES = "cat\ndog\n"
+DATA = "nc: 2\nnames: [cat, dog]\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def _fill(root: Path, files: dict[str, str | bytes]) -> Path:
+    for name, content in files.items():
+        write_file(root / name, content)
+    return root
+
+
+def _pairs(labels: str, images: str, *stems: str) -> dict[str, str | bytes]:
+    return {f"{labels}/{s}.txt": BOX for s in stems} | {f"{images}/{s}.jpg": PICTURE for s in stems}
+
+
+ROBOFLOW = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n" + DATA
+LAYOUTS: dict[str, tuple[dict[str, str | bytes], dict[str, int]]] = {
+    "roboflow": ({"data.yaml": ROBOFLOW, **_pairs("train/labels", "train/images", "a", "b"),
+                  **_pairs("valid/labels", "valid/images", "c"), **_pairs("test/labels", "test/images", "d")},
+                 {"train": 2, "val": 1, "test": 1}),
+    "roboflow, no yaml paths": ({"data.yaml": DATA, **_pairs("train/labels", "train/images", "a"),
+                                 **_pairs("valid/labels", "valid/images", "c")}, {"train": 1, "val": 1}),
+    "roboflow darknet": ({"train/_darknet.labels": NAMES, **_pairs("train", "train", "a"),
+                          **_pairs("valid", "valid", "b")},
+                         {"train": 1, "val": 1}),
+    "ultralytics": ({"data.yaml": "path: /somebody/else\ntrain: images/train\nval: images/val\n" + DATA,
+                     **_pairs("labels/train", "images/train", "a"), **_pairs("labels/val", "images/val", "b")},
+                    {"train": 1, "val": 1}),
+    "its own names of folders": ({"data.yaml": "path: .\ntrain: images/mine\nval: images/yours/\n" + DATA,
+                                  **_pairs("labels/mine", "images/mine", "a"),
+                                  **_pairs("labels/yours", "images/yours", "b")},
+                                 {"train": 1, "val": 1}),
+    "train is val": ({"data.yaml": "train: images\nval: images\n" + DATA, **_pairs("labels", "images", "a")},
+                     {"train": 1}),
+    "capitals": ({"classes.txt": NAMES, **_pairs("Train/labels", "Train/images", "a"), **_pairs("Valid/labels",
+                 "Valid/images", "b")}, {"train": 1, "val": 1}),
+    "cvat 1.1": ({"obj.names": NAMES, "obj.data": "classes = 2\n", "train.txt": "data/obj_train_data/a.jpg\n",
+                  **_pairs("obj_train_data", "obj_train_data", "a", "sub/b"),
+                  **_pairs("obj_valid_data", "obj_valid_data", "c")}, {"train": 2, "val": 1}),
+    "label studio": ({"classes.txt": NAMES, "notes.json": "{}", **_pairs("labels", "images", "a", "b")}, {"train": 2}),
+    "labelimg": ({"classes.txt": NAMES, **_pairs(".", ".", "a", "b")}, {"train": 2}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_of_rows_is_found_with_its_names(folder: Path, run: Run, layout: str) -> None:
+    files, expected = LAYOUTS[layout]
+    told = run("convert", _fill(folder / "in", files), folder / "out", "--from", "yolo", "--to", "yolo", "--json").json
+    assert told["classes"] == ["cat", "dog"]
+    assert {s: c["objects"]["dog"] for s, c in told["subset"].items()} == expected
+    made = contents(folder / "out")
+    assert len([p for p in made if p.startswith("images/")]) == sum(expected.values())
+
+
+def _coco(name: str) -> str:
+    image = {"id": 1, "file_name": name, "width": 64, "height": 48}
+    thing = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25, "iscrowd": 0}
+    return json.dumps({"images": [image], "annotations": [thing], "categories": [{"id": 1, "name": "cat"}]})
+
+
+WHOLE: dict[str, tuple[dict[str, str | bytes], list[str]]] = {
+    "roboflow": (
+        {
+            f"{s}/{n}": c
+            for s in ("train", "valid", "test")
+            for n, c in (("_annotations.coco.json", _coco("a.jpg")), ("a.jpg", PICTURE))
+        },
+        ["train", "val", "test"],
+    ),
+    "roboflow, no splits": ({"_annotations.coco.json": _coco("a.jpg"), "a.jpg": PICTURE}, ["train"]),
+    "cvat": ({"annotations/instances_default.json": _coco("a.jpg"), "images/default/a.jpg": PICTURE}, ["train"]),
+    "label studio": ({"result.json": _coco("a.jpg"), "images/a.jpg": PICTURE}, ["train"]),
+    "fiftyone": ({"labels.json": _coco("a.jpg"), "data/a.jpg": PICTURE}, ["train"]),
+}
+
+
+@pytest.mark.parametrize("layout", WHOLE)
+def test_a_layout_of_coco_json_is_found(folder: Path, run: Run, layout: str) -> None:
+    files, splits = WHOLE[layout]
+    told = run("convert", _fill(folder / "in", files), folder / "out", "--from", "coco", "--to", "yolo", "--json").json
+    assert {s: c["objects"]["cat"] for s, c in told["subset"].items()} == dict.fromkeys(splits, 1)
+
+
+def test_two_folders_of_one_split_are_told(folder: Path, run: Run) -> None:
+    files = {
+        "classes.txt": NAMES,
+        **_pairs("labels/val", "images/val", "a"),
+        **_pairs("labels/valid", "images/valid", "b"),
+    }
+    told = run("convert", _fill(folder / "in", files), folder / "out", "--from", "yolo", "--to", "yolo", code=2).err
+    assert "val and valid are both val; rename one, or write a config" in told
+
+
+def test_a_yaml_that_leads_out_of_the_folder_is_not_followed(folder: Path, run: Run) -> None:
+    _fill(folder / "other", _pairs("labels", "images", "secret"))
+    files = {
+        "data.yaml": f"train: {folder}/other/images\nval: ../other/images\n" + DATA,
+        **_pairs("labels/train", "images/train", "a"),
+    }
+    run("convert", _fill(folder / "in", files), folder / "out", "--from", "yolo", "--to", "yolo")
+    assert not [p for p in contents(folder / "out") if "secret" in p]
+
+
+POSE = "0 0.5 0.5 0.2 0.2 0.45 0.45 0.55 0.55 0.5 0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "args", "task"),
+    [
+        ("kpt_shape: [3, 2]\n", [], "pose"),
+        ("task: segment\n", [], "segment"),
+        ("", [], "detect"),
+        ("kpt_shape: [3, 2]\n", ["--task", "detect"], "detect"),
+    ],
+)
+def test_the_names_tell_the_task(folder: Path, run: Run, more: str, args: list[str], task: str) -> None:
+    row = POSE if "kpt" in more else "0 0.1 0.1 0.5 0.1 0.5 0.5\n"
+    files: dict[str, Any] = {"data.yaml": DATA + more, **_pairs("labels/train", "images/train", "a")}
+    root = _fill(folder / "in", files | {"labels/train/a.txt": row})
+    told = run("convert", root, folder / "out", "--from", "yolo", "--to", "yolo", "--json", *args).json
+    assert told["task"] == task
+    made = contents(folder / "out")["labels/train/a.txt"].decode()
+    assert made == (row if task != "detect" or "kpt" not in more else "0 0.5 0.5 0.2 0.2\n")
+    assert ("kpt_shape" in yaml.safe_load((folder / "out/data.yaml").read_text())) == (task == "pose")
+
+
+def test_boxes_and_polygons_are_the_targets_question(folder: Path, run: Run) -> None:
+    both, boxes = BOX + "0 0.1 0.1 0.5 0.1 0.5 0.5\n", BOX
+    files: dict[str, Any] = {"data.yaml": DATA, **_pairs("labels/train", "images/train", "a", "b")}
+    root = _fill(folder / "in", files | {"labels/train/a.txt": both, "labels/train/b.txt": boxes})
+    words = ["--from", "yolo", "--to"]
+    run("convert", root, folder / "json", *words, "coco")
+    made = json.loads((folder / "json/annotations/instances_train.json").read_text())["annotations"]
+    assert sorted(len(a["segmentation"]) for a in made) == [0, 0, 1]
+    told = run("convert", root, folder / "out", *words, "yolo", code=1).err
+    assert f"{root}/labels/train/a.txt: a box (line 1) and a polygon (line 2) in one file, which trainers" in told
+    assert "source.options.polygons=boxes" in told
+    assert not (folder / "out/labels").exists()
+    run(
+        "convert",
+        root,
+        folder / "skip",
+        *words,
+        "yolo",
+        "--set",
+        "on_error=skip",
+        "--set",
+        "select.backgrounds=all",
+        code=1,
+    )
+    assert sorted(contents(folder / "skip")) == ["data.yaml", "images/train/b.jpg", "labels/train/b.txt"]
+    run("convert", root, folder / "dogs", *words, "yolo", "--set", "classes=[dog]")
+    assert contents(folder / "dogs")["labels/train/a.txt"] == b"0" + BOX[1:].encode()
+    run("convert", root, folder / "boxes", *words, "yolo", "--set", "source.options.polygons=boxes")
+    assert contents(folder / "boxes")["labels/train/a.txt"].decode() == BOX + "0 0.300000 0.300000 0.400000 0.400000\n"
+
+
+def test_a_folder_of_nothing_says_what_is_looked_for(folder: Path, run: Run) -> None:
+    (folder / "in").mkdir()
+    told = run("convert", folder / "in", folder / "out", "--from", "yolo", "--to", "yolo", code=2).err
+    assert "has none of the splits train, val and test" in told
+    assert "Roboflow, CVAT and Label Studio" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("obj.names", NAMES),
+        ("classes.txt", "\ufeffcat\r\ndog\r\n"),
+        ("classes.txt", "cat\rdog"),
+        ("my.labels", "cat \n\n dog\n"),
+        ("class_with_id.txt", "1 cat\n2 dog\n"),
+        ("class_with_id.txt", "0: cat\n1: dog\n"),
+        ("ids.txt", "0,cat\n1,dog"),
+        ("names", NAMES),
+        ("list.lst", NAMES),
+        ("names.yaml", DATA),
+        ("names.yml", "\ufeff" + DATA),
+    ],
+)
+def test_lists_of_names_of_every_tool(name: str, text: str) -> None:
+    assert read_names(text, name).names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("1 euro\n2 euro\n", ("1 euro", "2 euro")),
+        ("2 cat\n1 dog\n", ("2 cat", "1 dog")),
+        ("7\n8\n", ("7", "8")),
+        ("1 cat\ndog\n", ("1 cat", "dog")),
+        ("traffic light\n", ("traffic light",)),
+        ("M\u00fcll\n", ("M\u00fcll",)),
+        ("Mu\u0308ll\n", ("M\u00fcll",)),
+    ],
+)
+def test_what_is_no_number_before_a_name_is_part_of_it(text: str, names: tuple[str, ...]) -> None:
+    assert read_names(text, "names.txt").names == names
+
+
+@pytest.mark.parametrize(
+    ("text", "clause"),
+    [
+        ("cat\ncat\n", "names.txt:2: the name 'cat' is a duplicate of line 1"),
+        ("\n\n", "holds no name"),
+        ("a\x07b\n", "holds a control character"),
+    ],
+)
+def test_a_bad_list_is_told_with_its_line(text: str, clause: str) -> None:
+    with pytest.raises(ConfigError, match=clause.replace("(", "\\(")):
+        read_names(text, "names.txt")

@@ -1,0 +1,293 @@
+"""What a run ends with, what it says of it to people and programs, and the record that it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import errors as errors_module
+from pipeline import storage
+from pipeline.errors import CocoDiyError
+from pipeline.stages.apply.run_records import surplus
+from tests.conftest import MakeSubset, Run, Subset
+from tests.support.helpers import PROJECT, contents, run_process, snapshot, write_file
+
+SKIP = ("--set", "on_error=skip")
+#: A shell's background job ignores Ctrl-C, and so do its children: here it counts again.
+LISTENING = "import signal; signal.signal(2, signal.default_int_handler); from pipeline.__main__ import main; main()"
+
+
+def records(subset: Subset) -> list[dict[str, Any]]:
+    """All records of a subset, oldest first, those at the target after those of the workdir."""
+    found = [
+        *sorted((subset.workdir / "runs").glob("*/*.json")),
+        *sorted((subset.target / ".coco-diy/runs").glob("*.json")),
+    ]
+    return [json.loads(path.read_text()) for path in found]
+
+
+def stopped(words: list[str], ready: Callable[[], bool], number: int) -> tuple[int, str, str]:
+    """Run a command in a process of its own and stop it by a signal once it is `ready`: exit code, stdout, stderr."""
+    env = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTENING, *words],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        while process.poll() is None and not ready():
+            time.sleep(0.001)
+        os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+# --- exit codes and the one document ----------------------------------------------------------------------------------
+
+
+def test_every_kind_of_error_has_the_exit_code_of_the_design() -> None:
+    codes = {
+        name: kind.exit_code
+        for name, kind in vars(errors_module).items()
+        if isinstance(kind, type) and issubclass(kind, CocoDiyError)
+    }
+    assert codes == {
+        "CocoDiyError": 1,
+        "UsageError": 2,
+        "ConfigError": 2,
+        "MissingSourceError": 2,
+        "UnknownNameError": 2,
+        "DataError": 1,
+        "TargetError": 1,
+        "StorageError": 1,
+        "UnavailableError": 75,
+        "BrakeError": 4,
+        "LockError": 5,
+        "Interrupted": 130,
+    }
+    drawn = errors_module.__doc__ or ""
+    assert [name for name in codes if name not in drawn] == []
+
+
+def test_help_tells_the_exit_codes(run: Run) -> None:
+    told = run("--help").out
+    for code in (0, 1, 2, 3, 4, 5, 75, 130, 143):
+        assert f" {code} " in told or f"({code}:" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (("--set", "classes=[cra]"), 2, "unknown_name"),
+        (("--set", "target.image=none"), 2, "config"),
+        (("--set", "source.root=/nowhere"), 2, "missing_source"),
+        (("--workers", "none"), 2, "usage"),
+        (("--no-such-option",), 2, "usage"),
+        (("--set", "source.task=segment"), 1, "data"),
+        (("--scheduler", "quick://127.0.0.1:9"), 75, "unavailable"),
+        (("--set", "target.root=ftp://127.0.0.1:9/x"), 75, "unavailable"),
+    ],
+)
+def test_a_failure_is_one_document_too(subset: Subset, words: tuple[str, ...], code: int, reason: str) -> None:
+    told = run_process("build", subset.config, "--json", *words)
+    assert told.code == code, told.err
+    facts = json.loads(told.out)
+    assert told.out.count("\n") == 1
+    assert (facts["exit_code"], facts["reason"]) == (code, reason)
+    assert set(facts) >= {"error", "reason", "file", "line", "hint", "exit_code"}
+    assert facts["error"].strip() in told.err
+    assert "Traceback" not in told.err
+    assert not subset.target.exists()
+
+
+def test_the_parts_of_a_sentence(own_subset: Subset) -> None:
+    label = write_file(own_subset.source / "labels/train2017/a.txt", "1 0.5 0.5\n")
+    facts = run_process("build", own_subset.config, "--json").json
+    assert (facts["file"], facts["line"]) == (str(label), 1)
+    assert facts["hint"] == "correct it, or leave such rows out and count them with --set on_error=skip"
+    config = own_subset.config
+    config.write_text(config.read_text() + "tarket: {}\n")
+    facts = run_process("build", config, "--json").json
+    assert facts["file"] == str(config)
+    assert facts["line"] == len(config.read_text().splitlines())
+    assert facts["hint"] == "did you mean 'target'?"
+
+
+def test_an_internal_error_is_one_document(subset: Subset) -> None:
+    program = (
+        "import sys, pipeline.run\ndef build(*_, **__): raise ZeroDivisionError('here')\n"
+        "pipeline.api.build = build\nfrom pipeline.cli import run_cli\nsys.exit(run_cli(sys.argv[1:]))"
+    )
+    for more in ((), ("-v",)):
+        told = run_process("build", subset.config, "--json", *more, python=("-c", program))
+        assert (told.code, told.json["reason"]) == (1, "internal")
+        assert ("Traceback" in told.err) == bool(more)
+
+
+def test_in_use_by_another_run(subset: Subset) -> None:
+    subset.build()
+    with storage.locate(str(subset.target)).lock(".coco-diy/lock", "the target"):
+        told = run_process("build", subset.config, "--json")
+    assert (told.code, told.json["reason"]) == (5, "in_use")
+    assert [r["exit_code"] for r in records(subset)] == [0, 5]
+
+
+def test_done_but_incomplete(own_subset: Subset) -> None:
+    write_file(own_subset.source / "labels/train2017/a.txt", "1 0.5 0.5\n1 0.5 0.5 0.1 0.1\n")
+    for status in ("built", "nothing to do"):
+        time.sleep(2.1)
+        told = own_subset.build(*SKIP, code=3)
+        assert (told["status"], told["ok"], told["exit_code"]) == (status, False, 3)
+    for command in ("plan", "index", "stats"):
+        assert own_subset.command(command, "--json", *SKIP, code=3).json["exit_code"] == 3
+    quiet = own_subset.command("build", "--quiet", *SKIP, code=3)
+    assert quiet.out == ""
+    assert f"left out: {own_subset.source}/labels/train2017/a.txt:1: " in quiet.err
+    assert [r["exit_code"] for r in records(own_subset)] == [3, 3, 3]
+
+
+def test_quiet_names_what_failed(own_subset: Subset) -> None:
+    image = own_subset.source / "images/train2017/a.jpg"
+    image.unlink()
+    image.symlink_to("/proc/version")  # it says that it has no bytes, and has some
+    told = own_subset.command("build", "--quiet", code=1)
+    assert told.out == ""
+    assert f"failed: images/train/a.jpg: {image}: " in told.err
+    assert own_subset.build(code=1)["exit_code"] == 1
+    image.unlink()
+    write_file(image, "image")
+    own_subset.build()
+    (own_subset.target / "labels/train/a.txt").unlink()
+    told = own_subset.run("verify", own_subset.target, "--quiet", code=1)
+    assert (told.out, told.err) == ("", "labels/train/a.txt: is not there\n")
+
+
+# --- stopped ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_it_indexes_leaves_no_target(crowd: Path, make_subset: MakeSubset, number: int) -> None:
+    subset = make_subset(crowd)
+    words = ["build", str(subset.config), "--json", "--scheduler", "sync", "--set", "index.buckets=64"]
+    code, out, err = stopped(words, lambda: any((subset.workdir / "index").glob("*/files/*.parquet")), number)
+    assert (code, err.strip()) == (128 + number, "coco-diy: stopped; run the same command again to go on")
+    hint = "run the same command again to go on"
+    assert json.loads(out) == {
+        "error": f"stopped; {hint}",
+        "reason": "stopped",
+        "file": None,
+        "line": None,
+        "hint": hint,
+        "exit_code": 128 + number,
+    }
+    assert not subset.target.exists()
+    assert [r["exit_code"] for r in records(subset)] == [128 + number]
+    subset.build("--set", "index.buckets=64")
+    told = subset.command("status", "--json").json
+    assert [(r["exit_code"], r["status"]) for r in told["recent"]] == [(0, "built"), (128 + number, "stopped")]
+
+
+def test_stopped_amid_its_writes_is_recorded_at_the_target(crowd: Path, make_subset: MakeSubset) -> None:
+    subset = make_subset(crowd)
+    words = ["build", str(subset.config), "--scheduler", "sync", "--set", "index.buckets=64"]
+    code, _, err = stopped(words, (subset.target / ".coco-diy/intent.json").exists, signal.SIGTERM)
+    assert (code, err.strip()) == (143, "coco-diy: stopped; run the same command again to go on")
+    (record,) = (json.loads(path.read_text()) for path in (subset.target / ".coco-diy/runs").iterdir())
+    assert (record["exit_code"], record["error"]["reason"]) == (143, "stopped")
+    told = subset.run("status", subset.target, code=1).out
+    assert "stopped (exit code 143): stopped; run the same command again to go on" in told
+    assert "A later run was stopped before its end" in told
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_first_build_that_fails_leaves_its_record_and_no_target(own_subset: Subset) -> None:
+    bad = write_file(own_subset.source / "labels/train2017/a.txt", "1 0.5 0.5\n")
+    source = snapshot(own_subset.source)
+    for target in (own_subset.target, own_subset.target.parent / "there"):
+        if target.name == "there":
+            target.mkdir()
+        own_subset.command("build", "--set", f"target.root={target}", code=1)
+        assert (sorted(target.iterdir()) if target.exists() else None) == ([] if target.name == "there" else None)
+    assert snapshot(own_subset.source) == source
+    assert f"data (exit code 1): {bad}:1: " in own_subset.command("status").out
+    write_file(bad, "1 0.5 0.5 0.1 0.1\n")
+    own_subset.build()
+    told = own_subset.command("status", "--json").json
+    assert [(r["exit_code"], r["status"]) for r in told["recent"]] == [(0, "built"), (1, "data")]
+    assert own_subset.run("status", own_subset.target, "--json").json["runs"] == 1  # the folder alone knows its own
+
+
+def test_a_run_that_changes_nothing_or_fails_leaves_a_record(own_subset: Subset) -> None:
+    own_subset.build()
+    time.sleep(2.1)
+    own_subset.build()
+    own_subset.command("build", "--set", "classes=[cra]", code=2)
+    before = contents(own_subset.target, record=True)
+    write_file(own_subset.source / "labels/train2017/a.txt", "1 0.5 0.5\n")
+    own_subset.command("build", code=1)
+    assert contents(own_subset.target, record=True) == before
+    assert [r["exit_code"] for r in records(own_subset)] == [0, 0, 2, 1]
+    assert records(own_subset)[1]["report"]["status"] == "nothing to do"
+    told = own_subset.command("status", "--json").json
+    assert [r["exit_code"] for r in told["recent"]] == [1, 2, 0, 0]
+    assert told["last"]["error"]["line"] == 1
+
+
+def test_a_usage_error_makes_nothing(own_subset: Subset) -> None:
+    own_subset.command("build", "--set", "classes=[cra]", code=2)
+    assert not own_subset.target.exists()
+    assert not own_subset.workdir.exists()
+
+
+def test_old_records_go(own_subset: Subset) -> None:
+    keep = ("--set", "runs.keep=3")
+    own_subset.build(*keep)
+    own_subset.command("build", *keep, "--set", "classes=[cra]", code=2)
+    for _ in range(4):
+        own_subset.build(*keep)
+    assert [r["exit_code"] for r in records(own_subset)] == [2, 0, 0]  # the last failure stays
+    for _ in range(4):
+        own_subset.command("build", *keep, "--set", "classes=[cra]", code=2)
+    assert [r["exit_code"] for r in records(own_subset)] == [0, 2, 2]  # and the last success
+
+
+@given(codes=st.lists(st.sampled_from([0, 1, 3, 4, 130, None]), max_size=60), keep=st.integers(1, 40))
+def test_the_last_success_and_failure_stay(codes: list[int | None], keep: int) -> None:
+    found = [
+        f"20261128T{i:06d}000Z-7" + (f".{i}-{code}" if code is not None else "") + ".json"
+        for i, code in enumerate(codes)
+    ]
+    gone = surplus(found, keep)
+    left = [name for name in found if name not in gone]
+    good = [n for n, code in zip(found, codes, strict=True) if code in (0, 3, None)]
+    bad = [n for n in found if n not in good]
+    assert set(good[-1:] + bad[-1:]) <= set(left)
+    assert len(left) <= max(keep, 2)
+    assert len(left) >= min(len(found), keep)
+    others = [n for n in left if n not in good[-1:] + bad[-1:]]
+    assert others == [n for n in found if n not in good[-1:] + bad[-1:]][len(found) - len(left) :]
+
+
+def test_a_record_that_cannot_be_written_fails_no_run(own_subset: Subset) -> None:
+    own_subset.build()
+    runs = own_subset.target / ".coco-diy/runs"
+    for path in runs.iterdir():
+        path.unlink()
+    runs.rmdir()
+    write_file(runs, "in its place")
+    assert own_subset.build()["exit_code"] == 0
