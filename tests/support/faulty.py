@@ -1,7 +1,7 @@
 """Commands in processes of their own that are killed at any call, or whose calls are logged. No test stands here.
 
-`tests/support/faults/shim.c` is preloaded into one process, which imports the package once and forks a child a command: so a
-command costs a tenth of a second, and every call of it can be the last.
+`tests/support/faults/shim.c` is preloaded into one process, which imports the package once and forks a child for each
+command: so a command costs a tenth of a second, and every call of it can be the last.
 """
 
 from __future__ import annotations
