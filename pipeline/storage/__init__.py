@@ -12,7 +12,7 @@ from pipeline.storage.archives.folder import check_zip
 from pipeline.storage.archives.writer import write_zip
 from pipeline.storage.listing import ODD, Listing
 from pipeline.storage.local.folder import LocalFolder
-from pipeline.storage.local.write import replace_with, write_pieces
+from pipeline.storage.local.write import replace_with, write_pieces, write_with
 from pipeline.storage.location import Asked, Buffer, Fetched, Fingerprint, Limits, Location, Peeked, Results
 from pipeline.storage.os_errors import SETTLE_NS, storage_error
 from pipeline.storage.paths import local_path, redact, same_place, within
@@ -51,5 +51,6 @@ __all__ = [
     "validator",
     "within",
     "write_pieces",
+    "write_with",
     "write_zip",
 ]

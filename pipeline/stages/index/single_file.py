@@ -52,23 +52,20 @@ class Share:
 
 
 class Whole:
-    """The files of a source, looked through; with `document`, of an index that is up to date, they are not read."""
+    """The files of a source, looked through; `digest` is theirs, None where that is uncertain."""
 
-    def __init__(self, spec: IndexSpec, digest: str | None, document: dict[str, Any] | None) -> None:
+    def __init__(self, spec: IndexSpec, digest: str | None) -> None:
         self.spec, self._digest = spec, digest
         self._outlines: list[Outline] = []
         self._captions: list[tuple[Ints, Ints] | None] = []
-        if document is not None:
-            self.document = document
-        else:
-            for split in spec.splits:
-                self._read(split.labels, split.captions)
-            marks = [content_marks(s.split, [s.folder], [memoryview(_mapped(s.labels))], {})[0] for s in spec.splits]
-            self.document = {
-                "content": f"{sum(marks) % 2**64:016x}",
-                "images": sum(len(o.images) for o in self._outlines),
-                "splits": {s.split: o.rest.decode() for s, o in zip(spec.splits, self._outlines, strict=True)},
-            }
+        for split in spec.splits:
+            self._read(split.labels, split.captions)
+        marks = [content_marks(s.split, [s.folder], [memoryview(_mapped(s.labels))], {})[0] for s in spec.splits]
+        self.document: dict[str, Any] = {
+            "content": f"{sum(marks) % 2**64:016x}",
+            "images": sum(len(o.images) for o in self._outlines),
+            "splits": {s.split: o.rest.decode() for s, o in zip(spec.splits, self._outlines, strict=True)},
+        }
         #: How many images and annotations there are.
         self.images: int = self.document["images"]
         self.annotations = sum(len(outline.annotations) for outline in self._outlines)

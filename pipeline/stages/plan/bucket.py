@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, storage
 from pipeline.images.inspection import Bad, check_images
-from pipeline.stages.index.reader import open_index
+from pipeline.stages.index.reader import index_at
 from pipeline.stages.plan.archive import set_aside
 from pipeline.stages.plan.compare import compare, doubt, image_mark, summarise
 from pipeline.stages.plan.dataset_files import gather, records_folder
@@ -52,7 +52,7 @@ def run(context: PlanContext, engine: Engine, done: Callable[[int], None]) -> li
 
 def _frames(context: PlanContext, source: PlannedSource) -> tuple[Any, Any]:
     """The Dask frames of one source: kept rows with their new ids, and images."""
-    found = open_index(source.index_dir)
+    found = index_at(source.index_dir)
     exporter = exporters.load(context.exporter)
     more = [c for c in exporter.COLUMNS if source.named or c not in ("loss", "raw")]
     columns = selection.columns(context.duplicates, [*more, "label"] if source.named else more)

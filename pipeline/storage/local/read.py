@@ -18,6 +18,9 @@ from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage.location import Buffer, Fetched, Fingerprint, Peeked
 from pipeline.storage.os_errors import SETTLE_NS, storage_error
 
+#: What a file that is not there, or can never be, is answered with; anything else may be otherwise a moment later.
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+
 
 def read_many(folder: str, names: Sequence[str], limit: int) -> tuple[list[bytes], array[int], dict[int, str]]:
     """Contents of the files `names` in `folder`, in order; their stats; and by index why one could not be read.
@@ -106,7 +109,9 @@ def fingerprints(folder: str, names: Sequence[str]) -> list[Fingerprint | None]:
         for name in names:
             try:
                 s = os.stat(name, dir_fd=directory)
-            except OSError:
+            except OSError as error:
+                if error.errno not in _NOT_THERE:  # what cannot be asked now is no file that has gone
+                    raise storage_error(error, os.path.join(folder, name), "read") from None
                 result.append(None)
                 continue
             if not stat.S_ISREG(s.st_mode):
@@ -120,10 +125,10 @@ def fingerprints(folder: str, names: Sequence[str]) -> list[Fingerprint | None]:
 
 
 def read_whole(path: str) -> bytes | None:
-    """The bytes of one file, or None where it is not there."""
+    """The bytes of one file, or None where it, or any file, is not there."""
     try:
         return Path(path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
         raise storage_error(error, path, "read") from None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO, Any, cast
 
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import check_stop
@@ -161,6 +163,8 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         write(temporary)
+        with contextlib.suppress(OSError):
+            os.rmdir(path)  # an empty folder of that name holds nothing, and makes room
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -168,21 +172,45 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
         raise storage_error(error, path, "written") from None
 
 
+class _Digesting(io.RawIOBase):
+    """What is written to `file`, with its size and digest."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        import xxhash
+
+        self._file, self.size, self.state = file, 0, xxhash.xxh3_128()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.state.update(data)
+        with memoryview(data) as view:
+            self.size += view.nbytes
+        return self._file.write(data)
+
+
+def write_with(path: str, write: Callable[[IO[bytes]], object]) -> tuple[int, bytes]:
+    """Let `write` fill a new file, whole or not at all; returns its size and the XXH3-128 of its content."""
+    found = (0, b"")
+
+    def fill(temporary: str) -> None:
+        nonlocal found
+        with open(temporary, "wb") as file:
+            sink = _Digesting(file)
+            write(cast(IO[bytes], sink))
+            found = sink.size, sink.state.digest()
+
+    replace_with(path, fill)
+    return found
+
+
 def write_pieces(path: str, pieces: Iterable[bytes]) -> tuple[int, bytes]:
     """Write a file of `pieces`, whole or not at all; its size and the XXH3-128 of its content."""
-    import xxhash
 
-    state = xxhash.xxh3_128()
-    size = 0
+    def write(file: IO[bytes]) -> None:
+        for piece in pieces:
+            check_stop()
+            file.write(piece)
 
-    def write(temporary: str) -> None:
-        nonlocal size
-        with open(temporary, "wb") as file:
-            for piece in pieces:
-                check_stop()
-                file.write(piece)
-                state.update(piece)
-                size += len(piece)
-
-    replace_with(path, write)
-    return size, state.digest()
+    return write_with(path, write)
