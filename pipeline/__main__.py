@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from pipeline.runtime.interrupt import STOPPED
+from pipeline.runtime.interrupt import STOPPED, stop_bounded
 
 
 def _stop_early(_number: int, _frame: object) -> None:
@@ -25,7 +25,8 @@ def main() -> None:
         signal.signal(number, _stop_early)
     from pipeline.cli import run_cli
 
-    code = run_cli()
+    with stop_bounded(code=1):
+        code = run_cli()
     try:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -208,7 +208,7 @@ def build(
             with contextlib.suppress(StorageError):
                 reclaim(job, planned)
             raise
-        commit(job, infos, planned, state, report, complete=not failed)
+        commit(job, infos, planned, state, report, complete=not failed and not planned.passing)
         if report.problems is not None:
             report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
     report.data["command"] = "build"

@@ -349,6 +349,11 @@ def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one r
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        from pipeline.storage.os_errors import any_os_error
+
+        click.echo(f"coco-diy: {any_os_error(error)}", err=True)
+        return 1
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except Exception as error:

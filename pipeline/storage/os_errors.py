@@ -20,7 +20,12 @@ _CURES = {
     errno.EPERM: "no permission; allow it or choose another folder",
     errno.EMFILE: "too many open files; raise the limit with `ulimit -n 1024`",
     errno.ENFILE: "too many open files on this machine; try again later",
-    errno.ENOTDIR: "a file stands where a folder must be",
+    errno.ENOTDIR: "a file is where a folder must be; delete it",
+    errno.EEXIST: "a file is where a folder must be; delete it",
+    errno.EISDIR: "a folder is where a file must be; delete it",
+    errno.ENOTEMPTY: "a folder is where a file must be; delete it",
+    errno.ESTALE: "the server no longer knows it (stale file handle); run again: it goes on where it was",
+    errno.EIO: "the disk or server failed (input/output error); run again, and check the disk if it persists",
 }
 
 
@@ -28,6 +33,13 @@ def storage_error(error: OSError, path: str, doing: str) -> StorageError:
     """`error` as a sentence that names the path, what was being done and the cure."""
     cure = _CURES.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
     return StorageError(f"{path}: cannot be {doing}: {cure}")
+
+
+def any_os_error(error: OSError) -> StorageError:
+    """`error`, of a call that nobody expected to fail, as a sentence: the file as far as it is known, and the cause."""
+    cause = _CURES.get(error.errno or 0, error.strerror or str(error) or type(error).__name__)
+    named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file or folder"
+    return StorageError(f"{named}: cannot be used: {cause}; mend that and run again: it goes on where it was")
 
 
 def hits_all(error: OSError) -> bool:

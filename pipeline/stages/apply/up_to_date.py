@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 
@@ -17,7 +16,7 @@ from pipeline.stages.plan.context import folder_times
 from pipeline.stages.plan.planned import Planned
 from pipeline.stages.plan.report import none
 from pipeline.stages.plan.subset import still_there
-from pipeline.tables.digest import digest_of
+from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.target.manifest import PROBLEMS, TargetState
 
 
@@ -71,18 +70,18 @@ def remember_images(job: Job, planned: Planned) -> str | None:
     from pipeline.stages.plan.planned import image_sources
 
     names, digests = image_sources(planned.sources, planned.buckets, job.origins, planned.left_out)
-    storage.locate(job.workdir).write(_images_file(job), json.dumps(names).encode())
+    storage.locate(job.workdir).write(_images_file(job), seal({"images": names}))
     return digest_of(digests).hex()
 
 
 def _images_digest(job: Job) -> str | None:
     """What `remember_images` returned, of the images as they are now; None where one is gone."""
-    data = storage.locate(job.workdir).read(_images_file(job))
-    if data is None:
+    kept = unseal(storage.locate(job.workdir).read(_images_file(job)))
+    if kept is None:
         return None
     how = job.config.target.images
     digests: list[bytes] = []
-    for folder, names in json.loads(data).items():
+    for folder, names in kept["images"].items():
         origin = storage.locate(folder, job.workdir)
         for name, image in zip(names, origin.fingerprints(names), strict=True):
             if image is None:
