@@ -34,6 +34,8 @@ _LOG = logging.getLogger(__name__)
 
 _MAIN_LOCK = threading.Lock()
 
+_ENDING = threading.Lock()
+
 #: Fewer files than this are done sooner than a helper process starts.
 FILES_WORTH_HELPERS = 10_000
 
@@ -416,7 +418,10 @@ class _Helpers(ProcessPoolExecutor):
         One that was killed amid an answer leaves half of it in the pipe. Nobody else writes there any more, so its end
         is closed, and whoever reads the other half is told so instead of waiting for ever.
         """
-        self._ended = True
+        with _ENDING:  # two threads may come here at once, and a descriptor is to be closed once
+            if self._ended:
+                return
+            self._ended = True
         for process in processes:
             process.kill()
         writer = getattr(self._result_queue, "_writer", None)

@@ -1,7 +1,8 @@
 """Killed, failed or damaged anywhere, every kind of build ends in the bytes of one that nobody disturbed.
 
 A kill is `SIGKILL` at a random call of the file system or at a random moment; a failure is an errno of such a call; a
-damage is a bit, a cut, a deletion or a folder in the place of a file, in the workdir. After each comes a plain run. COCO_DIY_KILLS, COCO_DIY_FAILURES and COCO_DIY_DAMAGES say how many there are of each over all kinds, COCO_DIY_SEED
+damage is a bit, a cut, a deletion or a folder in the place of a file, in the workdir. After each comes a plain run.
+COCO_DIY_KILLS, COCO_DIY_FAILURES and COCO_DIY_DAMAGES say how many there are of each over all kinds, COCO_DIY_SEED
 which; ``make torture`` runs many, and prints what came of them.
 """
 

@@ -1,8 +1,8 @@
 """Faults at the n-th file call of a run: the process is killed there, or the call fails with an errno. No test here.
 
 ``python -m tests.support.faults FOLDERS KIND N WORDS…`` runs ``coco-diy WORDS…`` and counts the calls (those that
-Python tells of before it makes them) of files below FOLDERS, which are joined by ``:``. KIND is ``count`` (which prints their
-number), ``kill``, or the number of an errno. The call is failed once: what comes after it works again.
+Python tells of before it makes them) of files below FOLDERS, which are joined by ``:``. KIND is ``count`` (which prints
+their number), ``kill``, or the number of an errno. The call is failed once: what comes after it works again.
 """
 
 from __future__ import annotations

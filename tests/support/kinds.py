@@ -155,7 +155,7 @@ def coco_json(folder: Path, crowd: Path) -> Kind:
     kind.config["source"] = {
         "format": "coco",
         "splits": {
-            s: {"labels": f"{source}/annotations/instances_{s}2017.json", "images": f"{source}/{s}2017"}
+            s: {"annotations": f"{source}/annotations/instances_{s}2017.json", "images": f"{source}/{s}2017"}
             for s in ("train", "val")
         },
     }
