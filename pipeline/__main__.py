@@ -12,6 +12,10 @@ from pipeline.runtime.interrupt import STOPPED, stop_bounded
 
 def _stop_early(_number: int, _frame: object) -> None:
     # Nothing was begun: whoever imports modules now is not to be told of it by a traceback.
+    _stop_now()
+
+
+def _stop_now() -> None:
     sys.stderr.write(f"coco-diy: {STOPPED}\n")
     sys.stderr.flush()
     os._exit(1)
@@ -25,7 +29,7 @@ def main() -> None:
         signal.signal(number, _stop_early)
     from pipeline.cli import run_cli
 
-    with stop_bounded(code=1):
+    with stop_bounded(_stop_now):
         code = run_cli()
     try:
         sys.stdout.flush()

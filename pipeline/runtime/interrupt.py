@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pipeline.errors import Interrupted
 from pipeline.runtime.counters import WATCHING
@@ -28,8 +27,8 @@ MOST_SECONDS = 2.5
 
 
 @contextlib.contextmanager
-def stop_bounded(code: int) -> Iterator[None]:
-    """While inside, end this process with `code` where it has not ended `MOST_SECONDS` after a stop was asked for.
+def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
+    """While inside, call `end`, which ends this process, where a stop was asked for `MOST_SECONDS` ago.
 
     Something may wait for what never comes: a store, a disk that is away, a lock of a process that was killed.
     """
@@ -38,9 +37,7 @@ def stop_bounded(code: int) -> Iterator[None]:
     def watch() -> None:
         STOP.wait()
         if not ended.wait(MOST_SECONDS):
-            with contextlib.suppress(OSError):
-                os.write(2, f"coco-diy: {STOPPED}\n".encode())
-            os._exit(code)
+            end()
 
     # Of the name that listings know: it holds nothing that a forked process would wait for.
     threading.Thread(target=watch, name=WATCHING, daemon=True).start()

@@ -14,7 +14,6 @@ import os
 import random
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,7 @@ class Ground:
             assert found.code == 0, found.err
             self._calls[key] = int(found.out.split()[-1])
             self.reset(built=not told.endswith("first"))
-        return rng.randint(1, self._calls[key])
+        return rng.randint(1, max(self._calls[key], 1))
 
     def check(self, words: list[str], expected: dict[str, bytes], told: str) -> None:
         """A plain run ends as if nothing had happened, and what vouches for it says so."""
@@ -140,6 +139,11 @@ def ground(request: pytest.FixtureRequest, grounds: dict[str, Any], crowd: Path,
         yield found
 
 
+def tell(fault: str, survived: list[str]) -> None:
+    """What was done, in one go: the runs of the command read what was printed before."""
+    print("".join(f"\nseed {SEED}, {fault}: {told}: survived" for told in survived))
+
+
 def sound(result: Result, told: str) -> None:
     """However a run ended, it said so in a sentence."""
     assert "Traceback" not in result.err, (told, result.err)
@@ -148,6 +152,7 @@ def sound(result: Result, told: str) -> None:
 
 @pytest.mark.parametrize("ground", NAMES, indirect=True)
 def test_killed(ground: Ground) -> None:
+    survived: list[str] = []
     for number in range(share("COCO_DIY_KILLS")):
         rng = random.Random(f"{SEED}-kill-{ground.kind.name}-{number}")
         words, expected, told = ground.begin(rng)
@@ -161,12 +166,14 @@ def test_killed(ground: Ground) -> None:
             told += f", killed after {seconds:.3f} s"
             kill_at(start(words), lambda until=until: time.monotonic() >= until, 0)  # type: ignore[misc]
         ground.check(words, expected, told)
-        print(f"seed {SEED}: {told}: survived")
+        survived.append(told)
+    tell("killed", survived)
 
 
 @pytest.mark.parametrize("ground", NAMES, indirect=True)
 def test_failed(ground: Ground) -> None:
     """One call fails: the run says so or does without, and the next one ends right."""
+    survived: list[str] = []
     for number in range(share("COCO_DIY_FAILURES")):
         rng = random.Random(f"{SEED}-errno-{ground.kind.name}-{number}")
         words, expected, told = ground.begin(rng)
@@ -178,7 +185,8 @@ def test_failed(ground: Ground) -> None:
         if result.code == 0:
             assert ground.kind.result() == expected, told
         ground.check(words, expected, told)
-        print(f"seed {SEED}: {told}: survived")
+        survived.append(told)
+    tell("failed", survived)
 
 
 def kept(ground: Ground, place: str) -> list[Path]:
@@ -191,7 +199,7 @@ def kept(ground: Ground, place: str) -> list[Path]:
 @pytest.mark.parametrize("ground", NAMES, indirect=True)
 def test_damaged(ground: Ground) -> None:
     """What is damaged in the workdir is made anew, whatever the next run needs of it."""
-    came = Counter[str]()
+    survived: list[str] = []
     for number in range(share("COCO_DIY_DAMAGES")):
         rng = random.Random(f"{SEED}-damage-{ground.kind.name}-{number}")
         ground.reset(built=True)
@@ -205,5 +213,5 @@ def test_damaged(ground: Ground) -> None:
         told = f"{ground.kind.name}: {damage.path.relative_to(ground.kind.work)}: {damage.how}, then {how}"
         words = ground.kind.command(*(ground.kind.swapped if how == "swapped" else ()))
         ground.check(words, ground.swapped if how == "swapped" else ground.expected, told)
-        came[damage.how] += 1
-        print(f"seed {SEED}: {told}: survived")
+        survived.append(told)
+    tell("damaged", survived)

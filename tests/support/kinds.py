@@ -26,6 +26,9 @@ from tests.support.helpers import NAMES, contents, names_yaml, write_file
 _SHAPE: dict[str, Any] = {"shape_type": "polygon", "points": [[1, 1], [60, 1], [30, 40]], "flags": {}, "group_id": None}
 
 
+_ARCHIVES = ("labels.zip", "images.zip")
+
+
 @dataclass
 class Kind:
     """A build in `folder`: its config, its words, and where its bytes end.
@@ -195,11 +198,13 @@ def fetch(folder: Path, crowd: Path) -> Iterator[Kind]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     base = f"http://127.0.0.1:{server.server_port}"
     kind = folders(folder, crowd)
-    kind.name, kind.words, kind.swapped = "fetch", ["fetch", "{config}", "--extract"], []
+    kind.name, kind.words, kind.swapped = "fetch", ["fetch", "{config}", *_ARCHIVES, "--extract"], []
     kind.config["source"] |= {
         "root": str(folder / "out"),
         "names": str(www / "names.yaml"),
-        "fetch": [{"url": f"{base}/{part}.zip"} for part in ("labels", "images")],
+    }
+    kind.config["fetch"] = {
+        "archives": {name: {"url": f"{base}/{name}", "unpack": {name[:-4]: name[:-4]}} for name in _ARCHIVES}
     }
     kind.config["target"] = {"root": str(folder / "subset")}
     try:
