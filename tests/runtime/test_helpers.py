@@ -8,6 +8,7 @@ import os
 import signal
 import termios
 import threading
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,9 @@ def _answering(pool: _Helpers, octets: int) -> None:
     pool.submit(int).result()
     pool.submit(bytes, octets)
     waiting = array.array("i", [0])
+    results: Any = pool._result_queue
     while not waiting[0]:
-        fcntl.ioctl(pool._result_queue._reader.fileno(), termios.FIONREAD, waiting)
+        fcntl.ioctl(results._reader.fileno(), termios.FIONREAD, waiting)
 
 
 def test_a_run_that_is_stopped_while_a_helper_answers_ends() -> None:

@@ -107,6 +107,15 @@ def create(name: str, fd: int) -> int:
         return os.open(name, flags, 0o666, dir_fd=fd)
 
 
+def put_in_place(temporary: str, name: str, temp_fd: int, fd: int) -> None:
+    """Rename a file that is whole to its name; an empty folder of that name holds nothing, and makes room."""
+    try:
+        os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+    except IsADirectoryError:
+        os.rmdir(name, dir_fd=fd)
+        os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+
+
 def write_all(fd: int, data: bytes | bytearray) -> None:
     """Write all of `data`, however little a call takes."""
     written = os.write(fd, data)
@@ -129,7 +138,7 @@ def put_whole(name: str, temporary: str, data: bytes | bytearray, fd: int, temp_
         finally:
             os.close(out)
         if temporary != name:
-            os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
+            put_in_place(temporary, name, temp_fd, fd)
     except OSError as error:
         clean(temporary, temp_fd)
         if hits_all(error):
@@ -150,7 +159,7 @@ def write_whole(path: str, data: bytes) -> None:
                 os.fsync(out)
             finally:
                 os.close(out)
-            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+            put_in_place(temporary, name, fd, fd)
             os.fsync(fd)  # the name, too
         except OSError as error:
             clean(temporary, fd)
