@@ -105,8 +105,10 @@ test-interop: $(READY) .interop/.ready ## Hand targets to trainers and readers (
 
 torture: export COCO_DIY_KILLS ?= 60
 torture: export COCO_DIY_STEP ?= 7
-torture: $(READY) ## Halt and kill runs at chosen and at random moments (COCO_DIY_KILLS of them), and at every COCO_DIY_STEP-th call
-	@$(PY) -m pytest -m "racing or torture" $(ARGS)
+torture: export COCO_DIY_DAMAGES ?= 100
+torture: export COCO_DIY_FAILURES ?= 60
+torture: $(READY) ## Kill, fail and damage every kind of build at random (COCO_DIY_KILLS, _FAILURES, _DAMAGES, _SEED, _STEP)
+	@$(PY) -m pytest -m "racing or torture" -s $(ARGS)
 
 ##@ Speed
 

@@ -7,14 +7,19 @@ import os
 import signal
 import sys
 
-from pipeline.runtime.interrupt import STOPPED
+from pipeline.runtime.interrupt import STOPPED, exit_code, note_signal, stop_bounded
 
 
 def _stop_early(number: int, _frame: object) -> None:
     # Nothing was begun: whoever imports modules now is not to be told of it by a traceback.
+    note_signal(number)
+    _stop_now()
+
+
+def _stop_now() -> None:
     sys.stderr.write(f"coco-diy: {STOPPED}\n")
     sys.stderr.flush()
-    os._exit(128 + number)
+    os._exit(exit_code())
 
 
 def _speak_utf8() -> None:
@@ -44,7 +49,8 @@ def main() -> None:
         signal.signal(number, _stop_early)
     from pipeline.cli import run_cli
 
-    code = run_cli()
+    with stop_bounded(_stop_now):
+        code = run_cli()
     try:
         sys.stdout.flush()
         sys.stderr.flush()

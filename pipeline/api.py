@@ -270,9 +270,15 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
             with contextlib.suppress(StorageError):
                 reclaim(job, planned)
             raise
-        commit(job, infos, planned, state, report, still_ours, complete=not failed, listed=listed)
+        whole = not failed and not planned.passing
+        commit(job, infos, planned, state, report, still_ours, complete=whole, listed=listed)
         if report.problems is not None:
             report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
+    return _done(report, planned, failed)
+
+
+def _done(report: Report, planned: Planned, failed: dict[str, str]) -> Report:
+    """The report of a plan as that of the build that carried it out; `failed` are paths with reasons."""
     report.data["command"] = "build"
     report.data["status"] = "failed" if failed else "built" if planned.changes or planned.resumed else "nothing to do"
     if failed:

@@ -401,7 +401,7 @@ def _main(arguments: list[str] | None) -> None:
         raise
 
 
-def run_cli(arguments: list[str] | None = None) -> int:
+def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one return an exit code
     """Run a command; the one place where exceptions become a sentence. Returns the exit code."""
     forget_signal()
     with contextlib.suppress(ValueError):  # a thread of somebody's may call this too: then signals are theirs
@@ -417,6 +417,10 @@ def run_cli(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        from pipeline.storage.os_errors import any_os_error
+
+        return _fail(any_os_error(error), as_json="--json" in words)
     except Exception as error:  # noqa: BLE001 - here every exception becomes text
         told = isinstance(error, CocoDiyError | click.ClickException | click.Abort)
         if not told and {"-v", "--verbose"} & set(words):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import gc
 import importlib.abc
+import logging
 import os
 import queue
 import signal
@@ -19,23 +20,30 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 
-from pipeline.errors import ConfigError, UnavailableError
+from pipeline.errors import CocoDiyError, ConfigError, UnavailableError
 from pipeline.runtime.counters import count_in, look_at
-from pipeline.runtime.interrupt import STOP
+from pipeline.runtime.interrupt import STOP, check_stop
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger(__name__)
+
 _MAIN_LOCK = threading.Lock()
+
+_ENDING = threading.Lock()
 
 #: Fewer files than this are done sooner than a helper process starts.
 FILES_WORTH_HELPERS = 10_000
 
 #: Places in which helpers count the files that they go through.
 _COUNT_PLACES = 64
+
+#: How often it is looked for helpers that were started since.
+_LOOK_SECONDS = 0.2
 
 #: How long a stopped run waits for the file that a thread has under way.
 STOP_SECONDS = 1.0
@@ -92,7 +100,6 @@ class Engine(AbstractContextManager["Engine"]):
     def __exit__(self, *exc: object) -> None:
         if self._pool is not None:
             self._pool.kill()  # idle, or not wanted any more: they hold nothing, and a polite end takes 40 ms
-            self._pool.shutdown(wait=True, cancel_futures=True)
         if self._client is not None:
             self._client.close()
 
@@ -131,13 +138,27 @@ class Engine(AbstractContextManager["Engine"]):
         """
         if not self.helpers:
             return functools.partial(function, *args)
-        result: Callable[[], T] = self.pool().submit(function, *args).result
-        return result
+        pool = self.pool()
+        with suppress(BrokenExecutor):
+            asked = pool.submit(function, *args)
+
+            def answer() -> T:
+                try:
+                    found: T = asked.result()
+                except BrokenExecutor:
+                    check_stop()
+                    pool.say_lost()
+                    return function(*args)
+                return found
+
+            return answer
+        return functools.partial(function, *args)
 
     def warm_up(self) -> None:
         """Let the helpers import what tasks need, as soon as they are free: they will be used."""
-        for _ in range(self.helpers):
-            self.pool().submit(_warm_up)
+        with suppress(BrokenExecutor):  # who uses them finds out, and does without
+            for _ in range(self.helpers):
+                self.pool().submit(_warm_up)
 
     def map(
         self,
@@ -184,9 +205,10 @@ class Engine(AbstractContextManager["Engine"]):
 
             client = self._cluster()
             futures = client.compute(parts, optimize_graph=False)
-            for _ in as_completed(futures, loop=client.loop):
-                done(1)
-            return list(client.gather(futures))
+            with _workers_lost():
+                for _ in as_completed(futures, loop=client.loop):
+                    done(1)
+                return list(client.gather(futures))
         keys = {part.key for part in parts}
 
         def tell(key: Any, *_: Any) -> None:
@@ -194,7 +216,7 @@ class Engine(AbstractContextManager["Engine"]):
                 done(1)
 
         kind = "threads" if self.scheduler == "auto" else self.scheduler
-        with Callback(posttask=tell):
+        with Callback(posttask=tell), _workers_lost():
             return list(dask.compute(*parts, optimize_graph=False, **self._local_options(kind)))
 
     def _local_options(self, kind: str) -> dict[str, Any]:
@@ -239,8 +261,9 @@ class Engine(AbstractContextManager["Engine"]):
         client = self._cluster()
         futures = [client.submit(function, *task, pure=False) for task in tasks]
         try:
-            for future in as_completed(futures, loop=client.loop):
-                yield future.result()
+            with _workers_lost():
+                for future in as_completed(futures, loop=client.loop):
+                    yield future.result()
         finally:
             client.cancel(futures)
 
@@ -281,7 +304,8 @@ def _local(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], options
             for _ in tasks:
                 good, value = results.get()
                 if not good:
-                    raise value
+                    with _workers_lost():
+                        raise value
                 yield value
         except BaseException:
             told = STOP.is_set()
@@ -314,7 +338,7 @@ class _Shared:
     """A task function that runs wherever there is room: in a helper process, or here once `first` is done."""
 
     def __init__(
-        self, function: Callable[..., Any], pool: ProcessPoolExecutor, helpers: int, first: Callable[[], None] | None
+        self, function: Callable[..., Any], pool: _Helpers, helpers: int, first: Callable[[], None] | None
     ) -> None:
         self._function, self._pool = function, pool
         self._room: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -330,11 +354,32 @@ class _Shared:
             self._room.put(True)
 
     def __call__(self, *task: Any) -> Any:
-        here = self._room.get()
-        try:
-            return self._function(*task) if here else self._pool.submit(self._function, *task).result()
-        finally:
-            self._room.put(here)
+        while True:
+            here: bool | None = self._room.get()
+            try:
+                return self._function(*task) if here else self._pool.submit(self._function, *task).result()
+            except BrokenExecutor:
+                # What a helper had under way is done again, here: there is no room with helpers any more.
+                check_stop()
+                self._pool.say_lost()
+                here = None
+            finally:
+                if here is not None:
+                    self._room.put(here)
+
+
+@contextmanager
+def _workers_lost() -> Iterator[None]:
+    """Say in a sentence that processes were killed while they were at work."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, BrokenExecutor) and type(error).__name__ != "KilledWorker":
+            raise
+        check_stop()
+        raise CocoDiyError(
+            "a worker process was killed (out of memory?); run again with fewer --workers: it goes on where it was"
+        ) from None
 
 
 class _Helpers(ProcessPoolExecutor):
@@ -343,15 +388,61 @@ class _Helpers(ProcessPoolExecutor):
     They need nothing of it, and a user's script without a ``__name__`` guard would run twice.
     """
 
+    _watched = _ended = _told = False
+
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """See `ProcessPoolExecutor.submit`: this may start a process."""
-        with _no_main():
-            return super().submit(*args, **kwargs)
+        try:
+            with _no_main():
+                future = super().submit(*args, **kwargs)
+        except OSError:
+            if not self._ended:
+                raise
+            raise BrokenExecutor("its processes were ended") from None
+        if not self._watched:
+            self._watched = True
+            threading.Thread(target=self._watch, name="coco-diy-helpers", daemon=True).start()
+        return future
+
+    def _watch(self) -> None:
+        """End all helpers when one has died: it may hold the lock, or half of the pipe, that the others wait for."""
+        from multiprocessing.connection import wait
+
+        while not self._ended and (processes := list((self._processes or {}).values())):
+            if wait([process.sentinel for process in processes], timeout=_LOOK_SECONDS):
+                self._end(processes)
+
+    def _end(self, processes: Sequence[Any]) -> None:
+        """End all processes: what they were doing is lost, as if the machine had stopped there.
+
+        One that was killed amid an answer leaves half of it in the pipe. Nobody else writes there any more, so its end
+        is closed, and whoever reads the other half is told so instead of waiting for ever.
+        """
+        with _ENDING:  # two threads may come here at once, and a descriptor is to be closed once
+            if self._ended:
+                return
+            self._ended = True
+        for process in processes:
+            process.kill()
+        writer = getattr(self._result_queue, "_writer", None)
+        if writer is not None and not writer.closed:
+            writer.close()
 
     def kill(self) -> None:
-        """End all processes at once: what they were doing is lost, as if the machine had stopped there."""
-        for process in list((self._processes or {}).values()):
-            process.kill()
+        """End all processes and threads of this pool, as `_end` says."""
+        manager: Any = self._executor_manager_thread
+        self._end(list((self._processes or {}).values()))
+        self.shutdown(wait=False, cancel_futures=True)
+        if manager is not None:
+            manager.join(STOP_SECONDS)
+
+    def say_lost(self) -> None:
+        """Say, once, that helpers are gone."""
+        if not self._told:
+            self._told = True
+            _LOG.warning(
+                "a helper process was killed (out of memory?); this one goes on alone; fewer --workers take less memory"
+            )
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pipeline.storage.embedded import embedded_name, image_places
 from pipeline.storage.listing import ODD, Listing
 from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.local.root import Root
-from pipeline.storage.local.write import replace_with, write_pieces
+from pipeline.storage.local.write import replace_with, write_pieces, write_with
 from pipeline.storage.location import Asked, Fetched, Fingerprint, Limits, Location, Peeked, Results
 from pipeline.storage.os_errors import SETTLE_NS, is_of_machine, storage_error
 from pipeline.storage.paths import local_path, same_place, within
@@ -71,6 +71,7 @@ __all__ = [
     "validator",
     "within",
     "write_pieces",
+    "write_with",
     "write_zip",
 ]
 

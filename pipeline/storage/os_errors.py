@@ -33,7 +33,12 @@ _CURES = {
     errno.EFBIG: "the limit of file sizes is reached; raise it with `ulimit -f unlimited`",
     errno.ENOMEM: "memory is used up; set engine.workers to fewer",
     errno.ENODEV: "it is a pipe or a device, and such are not read",
-    errno.ENOTDIR: "a file stands where a folder must be",
+    errno.ENOTDIR: "a file is where a folder must be; delete it",
+    errno.EEXIST: "a file is where a folder must be; delete it",
+    errno.EISDIR: "a folder is where a file must be; delete it",
+    errno.ENOTEMPTY: "a folder is where a file must be; delete it",
+    errno.ESTALE: "the server no longer knows it (stale file handle); run again: it goes on where it was",
+    errno.EIO: "the disk or server failed (input/output error); run again, and check the disk if it persists",
 }
 
 
@@ -46,6 +51,13 @@ def storage_error(error: OSError, path: str, doing: str) -> StorageError:
 def is_of_machine(error: OSError) -> bool:
     """Whether the error says what the machine lacks or forbids, and not that we did something wrong."""
     return error.errno in _CURES
+
+
+def any_os_error(error: OSError) -> StorageError:
+    """`error`, of a call that nobody expected to fail, as a sentence: the file as far as it is known, and the cause."""
+    cause = _CURES.get(error.errno or 0, error.strerror or str(error) or type(error).__name__)
+    named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file or folder"
+    return StorageError(f"{named}: cannot be used: {cause}; mend that and run again: it goes on where it was")
 
 
 def hits_all(error: OSError) -> bool:

@@ -1,6 +1,9 @@
-"""Digests of contents: XXH3-128, fast and with no claim to security."""
+"""Digests of contents, and records that carry their own: XXH3-128, fast and with no claim to security."""
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 
 def digest_of(content: bytes) -> bytes:
@@ -8,3 +11,25 @@ def digest_of(content: bytes) -> bytes:
     import xxhash
 
     return bytes(xxhash.xxh3_128_digest(content))
+
+
+def seal(content: dict[str, Any]) -> bytes:
+    """`content` as JSON with its own digest in it."""
+    content = json.loads(_text(content))  # as it will be read: keys are text, and in the order of text
+    return _text(content | {"digest": digest_of(_text(content)).hex()})
+
+
+def unseal(data: bytes | None) -> dict[str, Any] | None:
+    """The content of a sealed record; None where it is not there, or not whole."""
+    try:
+        content = json.loads(data or b"")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    digest = content.pop("digest", None)
+    return content if digest == digest_of(_text(content)).hex() else None
+
+
+def _text(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass")

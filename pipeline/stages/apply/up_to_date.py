@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 
@@ -18,7 +17,7 @@ from pipeline.stages.plan.context import folder_times
 from pipeline.stages.plan.planned import Planned
 from pipeline.stages.plan.report import none
 from pipeline.stages.plan.subset import still_there
-from pipeline.tables.digest import digest_of
+from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.target.manifest import PROBLEMS, TargetState
 
 
@@ -73,18 +72,18 @@ def remember_images(job: Job, planned: Planned) -> str | None:
     from pipeline.stages.plan.planned import image_sources
 
     names, digests = image_sources(planned.sources, planned.buckets, job.origins, planned.left_out)
-    storage.locate(job.workdir).write(_images_file(job), json.dumps(names).encode())
+    storage.locate(job.workdir).write(_images_file(job), seal({"images": names}))
     return digest_of(digests).hex()
 
 
 def _images_digest(job: Job) -> str | None:
     """What `remember_images` returned, of the images as they are now; None where one is gone."""
-    data = storage.locate(job.workdir).read(_images_file(job))
-    if data is None:
+    kept = unseal(storage.locate(job.workdir).read(_images_file(job)))
+    if kept is None:
         return None
     how = job.config.target.images
     digests: list[bytes] = []
-    for folder, names in json.loads(data).items():
+    for folder, names in kept["images"].items():
         found: dict[int, bytes] = {}
         for origin, some in storage.image_places(storage.locate(folder, job.workdir), names):
             for i, image in zip(some, origin.fingerprints([names[i] for i in some]), strict=True):

@@ -20,6 +20,7 @@ from pipeline.job.spec import IndexSpec
 from pipeline.stages.index.buckets import Dealt
 from pipeline.stages.index.image_lookup import Finder, composed_as, curable, unsettled
 from pipeline.stages.index.label_tables import content_marks, facts, problem_table, states_of, states_schema
+from pipeline.stages.index.parts import BucketState, sound_state, stated, write_part
 from pipeline.tables import schema
 from pipeline.tables.duplicates import duplicate_rows
 from pipeline.tables.schema import Kind, LabelState, part_name
@@ -32,8 +33,6 @@ _BATCH_FILES = 4096
 
 #: Label files in memory at once, bytes: labelme's hold photographs.
 _BATCH_BYTES = 64 << 20
-
-_META = b"coco_diy"
 
 Ints = npt.NDArray[np.int64]
 
@@ -113,21 +112,22 @@ class BucketIndexer:
     def _write_tables(
         self, rows: pa.Table, images: pa.Table, problems: pa.Table, files: pa.Table, summary: dict[str, Any]
     ) -> None:
-        """Write all parts, that of the files last: it says that the others are there, and what made them."""
-        self._write(
-            "annotations",
-            rows,
-            schema.annotations(),
-            use_dictionary=["bucket", "key", "class_id", "label", "n_tokens", "loss"],
-            write_statistics=["class_id"],
-            compression={"raw": "zstd"},
-        )  # numbers hardly shrink, and the rest is read for every subset
-        self._write("images", images, schema.images())
-        self._write("problems", problems, schema.problems())
-        state = json.dumps(
-            {**self.made_by, "summary": summary, "unsettled": unsettled(images, problems)}, sort_keys=True
-        ).encode()
-        self._write("files", files.replace_schema_metadata({_META: state}), schema.files())
+        """Write all parts, and last the state: it says that they belong together, and what made them."""
+        digests = {
+            "annotations": self._write(
+                "annotations",
+                rows,
+                schema.annotations(),
+                use_dictionary=["bucket", "key", "class_id", "label", "n_tokens", "loss"],
+                write_statistics=["class_id"],
+                compression={"raw": "zstd"},
+            ),  # numbers hardly shrink, and the rest is read for every subset
+            "images": self._write("images", images, schema.images()),
+            "problems": self._write("problems", problems, schema.problems()),
+            "files": self._write("files", files, schema.files()),
+        }
+        state = BucketState(self.made_by, summary, unsettled(images, problems), digests)
+        state.write(self.directory, self.bucket)
 
     def _done(self, listed: pa.Table, labels: pa.Table, summary: dict[str, Any]) -> BucketDone:
         stats = np.zeros((listed.num_rows, 4), np.int64)
@@ -228,20 +228,15 @@ class BucketIndexer:
         return os.path.join(self.directory, table, part_name(self.bucket))
 
     def _old_files(self) -> tuple[pa.Table | None, dict[str, Any] | None]:
-        """The bucket as it was, where the same specification made it and all its parts are there."""
-        if not os.path.exists(self._path("files")):
-            return None, None  # asking Arrow for a file that is not there costs the import of its datasets
-        try:
-            table = pq.read_table(self._path("files"))
-            state = json.loads((table.schema.metadata or {})[_META])
-        except (OSError, pa.ArrowInvalid, KeyError, ValueError):
+        """The bucket as it was, where the same specification made it and all its parts are as they were written."""
+        state = stated(self.directory, self.bucket)
+        if state is None or state.made_by != self.made_by or sound_state(self.directory, self.bucket) is None:
             return None, None
-        whole = all(os.path.exists(self._path(t)) for t in ("annotations", "images", "problems"))
-        whole = whole and table.schema.names == schema.files().names
-        if not whole or {k: state.get(k) for k in self.made_by} != self.made_by:
+        table = pq.read_table(self._path("files"))
+        if table.schema.names != schema.files().names:
             return None, None
-        self.unsettled = state["unsettled"]
-        return table.combine_chunks().replace_schema_metadata(None), state["summary"]
+        self.unsettled = state.unsettled
+        return table.combine_chunks().replace_schema_metadata(None), state.summary
 
     def _unchanged(self, labels: pa.Table, pictures: pa.Table, old: pa.Table | None) -> Bools:
         """Which of `labels` have the fingerprint that they had and, where it decides about rows, their image too."""
@@ -402,10 +397,9 @@ class BucketIndexer:
             return pa.nulls(len(keys), pa.string())
         return pa.array(["\n".join(others[k]) if k in others else None for k in keys.to_pylist()], pa.string())
 
-    def _write(self, table: str, data: pa.Table, as_schema: pa.Schema, **options: Any) -> None:
-        metadata = data.schema.metadata
-        fitting = data.cast(as_schema).replace_schema_metadata(metadata)
-        storage.replace_with(self._path(table), lambda path: pq.write_table(fitting, path, **options))
+    def _write(self, table: str, data: pa.Table, as_schema: pa.Schema, **options: Any) -> str:
+        fitting = data.cast(as_schema).replace_schema_metadata(None)
+        return write_part(self.directory, table, self.bucket, lambda file: pq.write_table(fitting, file, **options))
 
     def _summary(self, images: pa.Table, rows: pa.Table, problems: pa.Table, labels: pa.Table) -> dict[str, Any]:
         """Counts by split; those by class have the class id, as text, for their key."""

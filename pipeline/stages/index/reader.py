@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline import storage
 from pipeline.errors import ConfigError, DataError
+from pipeline.stages.index.parts import digest_of_states, sound_state, stated
+from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.tables.frames import to_pandas
 from pipeline.tables.schema import VERSION, part_name
-
-TABLES = ("files", "images", "annotations", "problems")
 
 
 @dataclass
@@ -25,7 +24,8 @@ class IndexInfo:
     `names` is what the source calls its classes itself, if it does (the fields of `classes.Names`); `document` is what
     belongs to a label file as a whole, by split. `left_out` counts the files of folders that nobody wants. `content` is
     a digest of the label files' names and contents, the same on every machine. `links` are the folders that links in a
-    folder lead to, with their number and one of them.
+    folder lead to, with their number and one of them. `parts` is one of the states of all buckets, which have those of
+    their parts.
     """
 
     spec: dict[str, Any]
@@ -39,19 +39,30 @@ class IndexInfo:
     links: list[tuple[str, str, int, str]] = field(default_factory=list)
     content: str | None = None
     left_out: dict[str, int] = field(default_factory=dict)
+    parts: str | None = None
     version: int = VERSION
 
     @staticmethod
     def read(directory: str) -> IndexInfo | None:
         """The index at `directory`, or None where there is none that this version can read."""
-        data = storage.locate(directory).read("index.json")
-        if data is None:
-            return None
+        content = unseal(storage.locate(directory).read("index.json"))
         try:
-            info = IndexInfo(**json.loads(data))
-        except (ValueError, TypeError):
+            info = IndexInfo(**content) if content is not None else None
+        except TypeError:
             return None
-        return info if info.version == VERSION else None
+        return info if info is not None and info.version == VERSION else None
+
+    def write(self, directory: str) -> None:
+        """Vouch for the index at `directory`, the last of all."""
+        place = storage.locate(directory)
+        self.parts = digest_of_states([stated(directory, bucket) for bucket in range(self.buckets)])
+        place.sync()  # what this vouches for must outlive a power cut
+        place.write("index.json", seal(asdict(self)))
+
+    def is_sound(self, directory: str) -> bool:
+        """Whether every part at `directory` is the one that this vouches for, bit by bit."""
+        states = [sound_state(directory, bucket) for bucket in range(self.buckets)]
+        return self.parts is not None and digest_of_states(states) == self.parts
 
 
 def has_parts(directory: str) -> bool:
@@ -70,7 +81,15 @@ def open_index(path: str) -> Index:
         raise ConfigError(f"{path}: holds no index; make one with `coco-diy index CONFIG`")
     if len(found) > 1:
         raise ConfigError(f"{path}: holds {len(found)} indexes; open one of them: {', '.join(p for p, _ in found)}")
-    return Index(*found[0])
+    return Index(*found[0], checked=True)
+
+
+def index_at(directory: str) -> Index:
+    """The index at `directory`, which this run has just brought up to date."""
+    info = IndexInfo.read(directory)
+    if info is None:
+        raise DataError(f"{directory}: the index is gone while it is used; run again")
+    return Index(directory, info)
 
 
 def _below(path: str) -> list[str]:
@@ -81,12 +100,14 @@ def _below(path: str) -> list[str]:
 class Index:
     """An index on disk or in a store.
 
-    `annotations`, `images`, `files` and `problems` are Dask frames: partition i is bucket i.
+    `annotations`, `images`, `files` and `problems` are Dask frames: partition i is bucket i. Where it is `checked`,
+    each part is compared with its digest when it is read; a run that has just done so need not.
     """
 
-    def __init__(self, directory: str, info: IndexInfo) -> None:
+    def __init__(self, directory: str, info: IndexInfo, *, checked: bool = False) -> None:
         self.directory = directory
         self.info = info
+        self._checked = checked
 
     @property
     def annotations(self) -> Any:
@@ -133,6 +154,7 @@ class Index:
             columns=columns,
             classes=classes,
             cut=None if buckets in (None, own) else (own, buckets),
+            checked=self._checked,
         )
         with dask.config.set({"dataframe.convert-string": False}):  # the columns are Arrow's already
             return dd.from_map(read, range(buckets or own), meta=_meta(table, columns))
@@ -145,6 +167,8 @@ def read_part(
     columns: Sequence[str] | None = None,
     classes: Sequence[int | str] | None = None,
     cut: tuple[int, int] | None = None,
+    *,
+    checked: bool = False,
 ) -> Any:
     """One bucket of a table as a pandas frame with Arrow-backed columns; `classes` keeps rows of these classes.
 
@@ -157,14 +181,21 @@ def read_part(
     filters = None
     if classes is not None:
         filters = [("label" if any(isinstance(c, str) for c in classes) else "class_id", "in", list(classes))]
-    place, path = storage.locate(directory), f"{table}/{part_name(bucket % cut[0] if cut else bucket)}"
-    file: Any = os.path.join(place.local, path) if place.local is not None else pa.BufferReader(place.read(path))
+    place, here = storage.locate(directory), bucket % cut[0] if cut else bucket
+    path = f"{table}/{part_name(here)}"
+    # Bytes that were compared with their digest are those that are read: nothing can change them in between.
+    data = place.read(path) if checked or place.local is None else None
     try:
+        if checked:
+            state = stated(directory, here)
+            if state is None or digest_of(data or b"").hex() != state.parts.get(table):
+                raise OSError("it is not as it was written")
+        file: Any = os.path.join(directory, path) if data is None else pa.BufferReader(data)
         found = pq.read_table(file, columns=columns, filters=filters, memory_map=True, use_threads=False)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(
-            f"{place.join(path)}: this part of the index cannot be read ({str(error).splitlines()[0]}); "
-            f"delete {directory}: the next run makes it anew"
+            f"{place.join(path)}: this part of the index is damaged ({str(error).splitlines()[0]}); "
+            "`coco-diy index CONFIG` makes it anew"
         ) from None
     if cut:
         found = found.filter(

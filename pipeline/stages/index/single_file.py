@@ -68,19 +68,17 @@ class Share:
 
 
 class Whole:
-    """The files of a source, looked through; with `document`, of an index that is up to date, they are not read.
+    """The files of a source, looked through; `digest` is theirs, None where that is uncertain.
 
     `listed` are the images of each split, None where nobody lists them.
     """
 
-    def __init__(
-        self, spec: IndexSpec, digest: str | None, document: dict[str, Any] | None, listed: list[Listing | None]
-    ) -> None:
+    def __init__(self, spec: IndexSpec, digest: str | None, listed: list[Listing | None]) -> None:
         self.spec, self._digest, self._listed = spec, digest, listed
         self._outlines: list[Outline] = []
         self._marks: list[bytes] = []
         self._captions: list[tuple[bytes, Ints, Ints] | None] = []
-        self.document = self._look_through() if document is None else document
+        self.document = self._look_through()
         #: How many images and annotations there are.
         self.images: int = self.document["images"]
         self.annotations = sum(len(outline.annotations) for outline in self._outlines)

@@ -1,14 +1,14 @@
 """Stage 1: source to index. Lists the source, deals its files to buckets, and makes each bucket's tables.
 
 An index is a folder of four tables (`files`, `images`, `annotations`, `problems`, see `schema`), one Parquet file a
-bucket, and `index.json`. A bucket's `files` part is written last and carries what made it, so that a killed run loses
-only the buckets under way. An existing bucket re-reads only label files whose fingerprint changed.
+bucket, their `states`, and `index.json`. A state is written last, says what made the bucket and has the digests
+of its parts, so that a killed run loses only the buckets under way. An existing bucket re-reads only label files whose
+fingerprint changed.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,12 @@ from pipeline.job.spec import IndexSpec
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.buckets import Dealt, bucket_count
-from pipeline.stages.index.reader import TABLES, IndexInfo
+from pipeline.stages.index.parts import drop_foreign_parts
+from pipeline.stages.index.reader import IndexInfo
 from pipeline.tables.counts import add_counts
-from pipeline.tables.schema import part_name
+
+#: Reasons why a label file was not read that may be gone a moment later.
+PASSING = {"unreadable", "changed", "vanished"}
 
 if TYPE_CHECKING:
     from pipeline.stages.index.bucket import BucketDone
@@ -50,34 +53,25 @@ def update(
 
     existing = IndexInfo.read(directory)
     digest, spec_digest = found.digest(spec), spec.digest()
-    usable = existing is not None and existing.spec_digest == spec_digest
-    whole = None
-    images = found.images
-    if formats.load(spec.format).WHOLE:
+    usable = existing if existing is not None and existing.spec_digest == spec_digest else None
+    whole_format = formats.load(spec.format).WHOLE
+    if usable is not None and digest is not None and usable.source_digest == digest:
+        images = usable.document["images"] if whole_format else found.images
+        if bucket_count(buckets, images, usable.buckets) == usable.buckets and usable.is_sound(directory):
+            return usable
+    before = usable.buckets if usable is not None else None
+    if whole_format:
         from pipeline.stages.index.single_file import Whole
 
-        same = existing is not None and usable and digest is not None and existing.source_digest == digest
-        whole = Whole(
-            spec, digest, existing.document if same and existing else None, [pictures for _, pictures in found.splits]
-        )
-        images = whole.images
-    count = bucket_count(buckets, images, existing.buckets if existing and usable else None)
-    if (
-        existing
-        and usable
-        and existing.buckets == count
-        and digest is not None
-        and existing.source_digest == digest
-        and _is_whole(directory, count)
-    ):
-        return existing
-    if whole is not None:
+        whole = Whole(spec, digest, [pictures for _, pictures in found.splits])
+        count = bucket_count(buckets, whole.images, before)
         return _update_whole(whole, directory, found, count, engine, progress, keep, meanwhile)
+    count = bucket_count(buckets, found.images, before)
     # Where most of the index stands, few files are read, and processes are not worth their start.
-    changed = found.label_files if not usable else 0
+    changed = found.label_files if usable is None else 0
     payloads, order = deal(spec, found, count)
     function = functools.partial(index_bucket, spec, directory, count, keep)
-    _drop_foreign_parts(directory, count)
+    drop_foreign_parts(directory, count)
     summaries: dict[int, dict[str, Any]] = {}
     stats = np.zeros((found.files, 4), np.int64)
     with progress.stage("index", found.label_files) as step:
@@ -90,8 +84,15 @@ def update(
         add_stats(found, stats)
         digest = found.digest(spec)
     totals = _sum(summaries)
+    if _any_passing(totals):
+        digest = None
     names = _names(totals) if formats.load(spec.format).NAMED else None
     return _finish(IndexInfo(asdict(spec), spec_digest, count, digest, totals, names), directory, found)
+
+
+def _any_passing(totals: Mapping[str, Any]) -> bool:
+    """Whether a file could not be read for now: that is no fact about it, and the next run tries again."""
+    return any(reason in PASSING for counts in totals.values() for reason in counts["problems"])
 
 
 def _sum(summaries: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def _update_whole(
 ) -> IndexInfo:
     """`update` for a format of which one file holds all labels of a split."""
     spec = whole.spec
-    _drop_foreign_parts(directory, count)
+    drop_foreign_parts(directory, count)
     with progress.stage("index", whole.images, "images") as step:
         tasks = list(enumerate(whole.deal(count)))
         function = functools.partial(whole.index_bucket(), directory, count, keep)
@@ -148,29 +149,13 @@ def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
     ]
     content = sum(counts.pop("content", 0) for counts in info.totals.values())
     info.content = info.document.get("content", f"{content % 2**64:016x}")
-    text = json.dumps(asdict(info), indent=1, sort_keys=True, ensure_ascii=False)
-    place = storage.locate(directory)
-    place.sync()  # what index.json vouches for must outlive a power cut
-    place.write("index.json", text.encode())
+    info.write(directory)
     return info
 
 
 def _names(totals: dict[str, Any]) -> dict[str, Any]:
     """The names of classes that rows carry, sorted; what only lines and points are called is no class."""
     return {"names": sorted({name for counts in totals.values() for name in counts.get("drawn", ())} - set(NO_CLASS))}
-
-
-def _is_whole(directory: str, buckets: int) -> bool:
-    parts = {part_name(b) for b in range(buckets)}
-    return all(storage.locate(directory).names(table) >= parts for table in TABLES)
-
-
-def _drop_foreign_parts(directory: str, buckets: int) -> None:
-    """Parts beyond the last bucket are of an older count: they must not be read as part of a table."""
-    keep = {part_name(b) for b in range(buckets)}
-    for table in TABLES:
-        place = storage.locate(directory).own(table)
-        place.delete_many(sorted(place.names() - keep))
 
 
 def index_bucket(

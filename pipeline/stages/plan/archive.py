@@ -17,7 +17,7 @@ from pipeline.errors import DataError
 from pipeline.stages.plan.compare import compare
 from pipeline.stages.plan.dataset_files import MetaFile, read_arrow, write_arrow
 from pipeline.tables import schema
-from pipeline.tables.digest import digest_of
+from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
@@ -77,18 +77,24 @@ def pack(
     ]
     marks += [path + file.digest for path, file in sorted(files.items())]
     made_of = digest_of(json.dumps([name, *marks]).encode()).hex()
-    made = json.loads(place.read(_MADE) or b"{}")
+    made = unseal(place.read(_MADE)) or {}
     if made.get("of") == made_of:
-        path, size, digest = made["path"], made["size"], made["digest"]
-        if held.get(path, {}).get("digest") == digest or place.sizes([_ARCHIVE]) == [size]:
+        path, size, digest = made["path"], made["size"], made["xxh3"]
+        if held.get(path, {}).get("digest") == digest or _lies_here(place, digest):
             return {path: MetaFile(size, digest, None, os.path.join(folder, _ARCHIVE))}
     # What is told of an archive goes before it; of a run that was killed, what it had begun goes, too.
     place.delete_many([_MADE, *(n for n in place.flat_names("") if n.startswith(_ARCHIVE))])
     members = _Members(name, tables, files, origins, add)
     size, found = storage.write_zip(os.path.join(folder, _ARCHIVE), members)
     path = f"{members.stem}.zip"
-    place.write(_MADE, json.dumps({"of": made_of, "path": path, "size": size, "digest": found.hex()}).encode())
+    place.write(_MADE, seal({"of": made_of, "path": path, "size": size, "xxh3": found.hex()}))
     return {path: MetaFile(size, found.hex(), None, os.path.join(folder, _ARCHIVE))}
+
+
+def _lies_here(place: storage.Location, digest: str) -> bool:
+    """Whether the archive lies beside the plan, as it was made."""
+    (found,) = place.content_digests([_ARCHIVE])
+    return found is not None and found.hex() == digest
 
 
 def drop_packed(plan_dir: str) -> None:

@@ -16,7 +16,7 @@ from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.images.inspection import Bad, check_images
 from pipeline.images.sizes import Sizes, compare_sizes
 from pipeline.reports.text import CHANGED
-from pipeline.stages.index.reader import open_index
+from pipeline.stages.index.reader import index_at
 from pipeline.stages.plan.archive import set_aside
 from pipeline.stages.plan.backgrounds import never_of
 from pipeline.stages.plan.compare import compare, doubt, image_mark, losses, summarise
@@ -63,7 +63,7 @@ def run(context: PlanContext, engine: Engine, done: Callable[[int], None]) -> li
 
 def _frames(context: PlanContext, source: PlannedSource) -> tuple[Any, Any]:
     """The Dask frames of one source: kept rows with their new ids, and images."""
-    found = open_index(source.index_dir)
+    found = index_at(source.index_dir)
     exporter = exporters.load(context.exporter)
     more = [c for c in exporter.COLUMNS if source.named or c not in ("loss", "raw")]
     if source.mixed and exporter.OF_TASK:

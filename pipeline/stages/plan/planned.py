@@ -74,3 +74,8 @@ class Planned:
     def changes(self) -> int:
         """Files to write, copy or delete."""
         return int(sum(s["changes"] for s in self.summaries)) + sum(action != "keep" for action, _ in self.meta)
+
+    @property
+    def passing(self) -> bool:
+        """Whether images are left out that could not be read for now: that is no fact about them."""
+        return any(self.totals["images"].get(reason) for reason in ("vanished", "image_unread"))

@@ -126,7 +126,7 @@ class ZipFolder(Location):
         if self._keep is None:
             return None
         stem = os.path.splitext(os.path.basename(self.archive))[0]
-        return os.path.join(self._keep, "members", f"{stem}-{xxhash.xxh3_64_hexdigest(self.archive.encode())}.npz")
+        return os.path.join(self._keep, "members", f"{stem}-{xxhash.xxh3_64_hexdigest(self.archive.encode())}.table")
 
     def _identity(self) -> str:
         try:

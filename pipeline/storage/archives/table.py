@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
-import zlib
 from functools import cached_property
 
 from pipeline.storage.archives.directory import Members
-from pipeline.storage.local.write import replace_with
+from pipeline.storage.local.read import read_whole
+from pipeline.storage.local.write import write_pieces
+from pipeline.tables.digest import digest_of
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Table:
@@ -49,40 +51,32 @@ def know_table(archive: str, path: str | None, identity: str, members: Members) 
 
 
 def keep_table(path: str | None, identity: str, members: Members) -> None:
-    """Keep the table of an archive in the file `path`; None keeps nothing."""
+    """Keep the table of an archive in the file `path`, after its digest; None keeps nothing."""
     import numpy as np
 
     if path is None:
         return
     told = json.dumps([_VERSION, identity, members.odd]).encode()
-
-    def write(temporary: str) -> None:
-        with open(temporary, "wb") as file:
-            np.savez(
-                file,
-                told=np.frombuffer(told, np.uint8),
-                numbers=members.numbers,
-                names=np.frombuffer(members.names, np.uint8),
-            )
-
-    replace_with(path, write)
+    made = io.BytesIO()
+    np.savez(
+        made,
+        told=np.frombuffer(told, np.uint8),
+        numbers=members.numbers,
+        names=np.frombuffer(members.names, np.uint8),
+    )
+    data = made.getvalue()
+    write_pieces(path, [digest_of(data), data])
 
 
 def kept_table(path: str | None) -> tuple[str, Members] | None:
-    """What `keep_table` left in `path`: identity and members; None where this version can read nothing there."""
+    """What `keep_table` left in `path`: identity and members; None where nothing of this version is there whole."""
     import numpy as np
 
-    if path is None:
+    content = read_whole(path) if path is not None else None
+    if content is None or digest_of(content[16:]) != content[:16]:
         return None
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            version, identity, odd = json.loads(kept["told"].tobytes())
-            if version != _VERSION:
-                return None
-            return identity, Members(kept["names"].tobytes(), kept["numbers"], [(n, r) for n, r in odd])
-    except (OSError, ValueError, KeyError, EOFError, zlib.error):
-        return None
-    except Exception as error:
-        if type(error).__name__ == "BadZipFile":  # NumPy's own files are such archives too
+    with np.load(io.BytesIO(content[16:]), allow_pickle=False) as kept:
+        version, identity, odd = json.loads(kept["told"].tobytes())
+        if version != _VERSION:
             return None
-        raise
+        return identity, Members(kept["names"].tobytes(), kept["numbers"], [(n, r) for n, r in odd])

@@ -15,10 +15,10 @@ from pipeline.runtime.interrupt import STOPPED, check_stop
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import (
     CHANGED,
-    _put_in_place,
     clean,
     create,
     places,
+    put_in_place,
     put_whole,
     scratch_dir,
     temporary_name,
@@ -166,7 +166,7 @@ def copy_many(
         try:
             reason = put(sources[i], temporary, temp_fd, sizes[i], digest)
             if reason is None and not direct:
-                _put_in_place(temporary, name, temp_fd, fd)
+                put_in_place(temporary, name, temp_fd, fd)
                 if how == "hardlink":  # renaming one link of a file onto another leaves both
                     clean(temporary, temp_fd)
         except OSError as error:

@@ -19,6 +19,9 @@ from pipeline.storage.os_errors import SETTLE_NS, storage_error
 
 #: A file larger than this is no image.
 MAX_BYTES = 1 << 30
+#: What a file that is not there, or can never be, is answered with; anything else may be otherwise a moment later.
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+
 
 NOT_READ = "is a pipe or a device, and such are not read"
 
@@ -143,7 +146,9 @@ def fingerprints(folder: str, names: Sequence[str]) -> list[Fingerprint | None]:
         for name in names:
             try:
                 s = os.stat(name, dir_fd=directory)
-            except OSError:
+            except OSError as error:
+                if error.errno not in _NOT_THERE:  # what cannot be asked now is no file that has gone
+                    raise storage_error(error, os.path.join(folder, name), "read") from None
                 result.append(None)
                 continue
             if not stat.S_ISREG(s.st_mode):

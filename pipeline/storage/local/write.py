@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO, Any, cast
 
 from pipeline.errors import StorageError
 from pipeline.runtime.counters import count_file
@@ -101,7 +103,7 @@ def create(name: str, fd: int) -> int:
         return os.open(name, flags, 0o666, dir_fd=fd)
 
 
-def _put_in_place(temporary: str, name: str, temp_fd: int, fd: int) -> None:
+def put_in_place(temporary: str, name: str, temp_fd: int, fd: int) -> None:
     """Rename a file that is whole to its name; an empty folder of that name holds nothing, and makes room."""
     try:
         os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
@@ -132,7 +134,7 @@ def put_whole(name: str, temporary: str, data: bytes | bytearray, fd: int, temp_
         finally:
             os.close(out)
         if temporary != name:
-            _put_in_place(temporary, name, temp_fd, fd)
+            put_in_place(temporary, name, temp_fd, fd)
     except OSError as error:
         clean(temporary, temp_fd)
         if hits_all(error):
@@ -167,7 +169,7 @@ def write_whole(root: Root, path: str, data: bytes) -> None:
                 os.fsync(out)
             finally:
                 os.close(out)
-            _put_in_place(temporary, name, fd, fd)
+            put_in_place(temporary, name, fd, fd)
             os.fsync(fd)  # the name, too
         except OSError as error:
             clean(temporary, fd)
@@ -182,6 +184,8 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
         with contextlib.suppress(FileNotFoundError):  # whatever stands there may be a link, or another's second name
             os.unlink(temporary)
         write(temporary)
+        with contextlib.suppress(OSError):
+            os.rmdir(path)  # an empty folder of that name holds nothing, and makes room
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -207,21 +211,45 @@ def _is_old(path: str) -> bool:
         return False
 
 
+class _Digesting(io.RawIOBase):
+    """What is written to `file`, with its size and digest."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        import xxhash
+
+        self._file, self.size, self.state = file, 0, xxhash.xxh3_128()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.state.update(data)
+        with memoryview(data) as view:
+            self.size += view.nbytes
+        return self._file.write(data)
+
+
+def write_with(path: str, write: Callable[[IO[bytes]], object]) -> tuple[int, bytes]:
+    """Let `write` fill a new file, whole or not at all; returns its size and the XXH3-128 of its content."""
+    found = (0, b"")
+
+    def fill(temporary: str) -> None:
+        nonlocal found
+        with open(temporary, "wb") as file:
+            sink = _Digesting(file)
+            write(cast(IO[bytes], sink))
+            found = sink.size, sink.state.digest()
+
+    replace_with(path, fill)
+    return found
+
+
 def write_pieces(path: str, pieces: Iterable[bytes]) -> tuple[int, bytes]:
     """Write a file of `pieces`, whole or not at all; its size and the XXH3-128 of its content."""
-    import xxhash
 
-    state = xxhash.xxh3_128()
-    size = 0
+    def write(file: IO[bytes]) -> None:
+        for piece in pieces:
+            check_stop()
+            file.write(piece)
 
-    def write(temporary: str) -> None:
-        nonlocal size
-        with open(temporary, "wb") as file:
-            for piece in pieces:
-                check_stop()
-                file.write(piece)
-                state.update(piece)
-                size += len(piece)
-
-    replace_with(path, write)
-    return size, state.digest()
+    return write_with(path, write)

@@ -8,7 +8,6 @@ looks at all that came since.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -17,10 +16,12 @@ import xxhash
 
 from pipeline.errors import StorageError
 from pipeline.storage.local.folders import delete_many, sync
+from pipeline.storage.local.read import read_whole
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import drop_temporaries, put_whole, temporary_name, write_whole
 from pipeline.storage.os_errors import storage_error
 from pipeline.storage.paths import local_path
+from pipeline.tables.digest import seal, unseal
 
 _FOLDER = "fetched"
 
@@ -131,16 +132,12 @@ class Kept:
 
     def note_failures(self, reasons: dict[str, str]) -> None:
         """Write down why images could not be had: those who copy them say so."""
-        write_whole(self._root, _FAILURES, json.dumps(reasons).encode())
+        write_whole(self._root, _FAILURES, seal({"reasons": reasons}))
 
     def failures(self) -> dict[str, str]:
         """What `note_failures` wrote last."""
-        try:
-            with open(os.path.join(self.top, _FAILURES), encoding="utf-8") as file:
-                found: dict[str, str] = json.load(file)
-                return found
-        except (OSError, ValueError):
-            return {}
+        found = unseal(read_whole(os.path.join(self.top, _FAILURES)))
+        return dict(found["reasons"]) if found is not None else {}
 
 
 def drop_kept(workdir: str) -> tuple[int, int]:

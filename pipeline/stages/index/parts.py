@@ -1,0 +1,81 @@
+"""Part of the index stage: the parts of one bucket, which are believed only together.
+
+What vouches for a bucket is its state, a sealed record that is written last and has the digest of every part. So parts
+of two runs are never taken for one bucket, and a bit that flipped, a cut or a missing file is noticed: such a bucket is
+made anew. The states are vouched for by ``index.json``, which has the digest of all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+from pipeline import storage
+from pipeline.tables.digest import digest_of, seal, unseal
+from pipeline.tables.schema import part_name
+
+TABLES = ("files", "images", "annotations", "problems")
+
+#: Folder of the states, beside those of the tables.
+STATES = "states"
+
+
+@dataclass(frozen=True)
+class BucketState:
+    """What made a bucket, its counts, and the XXH3-128 (hex) of its part of each table.
+
+    `unsettled`: files of other buckets may decide about rows of this one.
+    """
+
+    made_by: dict[str, Any]
+    summary: dict[str, Any]
+    unsettled: bool
+    parts: dict[str, str]
+
+    def write(self, directory: str, bucket: int) -> None:
+        """Vouch for the parts of `bucket` of the index at `directory`, which are all there."""
+        record = seal(asdict(self))
+        storage.write_with(f"{directory}/{STATES}/{state_name(bucket)}", lambda file: file.write(record))
+
+
+def state_name(bucket: int) -> str:
+    """File name of a bucket's state."""
+    return f"bucket-{bucket:05d}.json"
+
+
+def write_part(directory: str, table: str, bucket: int, write: Callable[[IO[bytes]], object]) -> str:
+    """Make the bucket's part of a table by `write`, of an open file; returns its XXH3-128 in hex."""
+    return storage.write_with(f"{directory}/{table}/{part_name(bucket)}", write)[1].hex()
+
+
+def stated(directory: str, bucket: int) -> BucketState | None:
+    """The state of a bucket; None where there is none that is whole. Its parts are not looked at."""
+    content = unseal(storage.locate(directory).read(f"{STATES}/{state_name(bucket)}"))
+    try:
+        return BucketState(**content) if content is not None else None
+    except TypeError:  # of another version
+        return None
+
+
+def sound_state(directory: str, bucket: int) -> BucketState | None:
+    """The state of a bucket whose parts are all as it says; they are read for it, 5 GB/s of what lies in memory."""
+    state = stated(directory, bucket)
+    if state is None or state.parts.keys() != set(TABLES):
+        return None
+    found = storage.locate(directory).content_digests([f"{table}/{part_name(bucket)}" for table in TABLES])
+    return state if [f and f.hex() for f in found] == [state.parts[table] for table in TABLES] else None
+
+
+def digest_of_states(states: list[BucketState | None]) -> str | None:
+    """What ``index.json`` names the parts of all buckets by; None where the state of one is missing."""
+    if any(state is None for state in states):
+        return None
+    return digest_of(b"".join(seal(asdict(state)) for state in states if state is not None)).hex()
+
+
+def drop_foreign_parts(directory: str, buckets: int) -> None:
+    """Parts beyond the last bucket are of an older count: they must not be read as part of a table."""
+    for folder, name in (*((table, part_name) for table in TABLES), (STATES, state_name)):
+        place = storage.locate(directory).below(folder)
+        place.delete_many(sorted(place.names() - {name(bucket) for bucket in range(buckets)}))

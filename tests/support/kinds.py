@@ -1,0 +1,233 @@
+"""Every kind of build, small: folders, a zip as source or target, a store, COCO JSON, labelme, split, fetch, repair.
+
+No test stands here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support import stores
+from tests.support.archives import pack_town
+from tests.support.helpers import NAMES, contents, names_yaml, write_file
+
+#: A label of labelme: a triangle.
+_SHAPE: dict[str, Any] = {"shape_type": "polygon", "points": [[1, 1], [60, 1], [30, 40]], "flags": {}, "group_id": None}
+
+
+_ARCHIVES = ("labels.zip", "images.zip")
+
+
+@dataclass
+class Kind:
+    """A build in `folder`: its config, its words, and where its bytes end.
+
+    `first` are the words of what comes before it, if anything does; `swapped` those for other classes, if it has some.
+    `refresh` is called when files changed behind a server's back.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    words: list[str] = field(default_factory=lambda: ["build", "{config}"])
+    first: list[str] | None = None
+    swapped: list[str] = field(default_factory=list)
+    at_store: Path | None = None
+    refresh: Callable[[], None] = lambda: None
+
+    @property
+    def target(self) -> Path:
+        """Where the bytes of the target are."""
+        return self.at_store or self.folder / "out"
+
+    @property
+    def work(self) -> Path:
+        """The workdir."""
+        return self.folder / "work"
+
+    def command(self, *more: str, words: list[str] | None = None) -> list[str]:
+        """The words of the command."""
+        path = write_file(self.folder / "c.yaml", yaml.safe_dump(self.config, sort_keys=False))
+        return [*(w.format(config=path) for w in words or self.words), *more]
+
+    def result(self) -> dict[str, bytes]:
+        """What is at the target."""
+        return contents(self.target, record=True)
+
+
+def folders(folder: Path, crowd: Path, **target: Any) -> Kind:
+    """Labels and images in folders."""
+    config = {
+        "source": {
+            "root": str(crowd),
+            "names": str(crowd / "coco.yaml"),
+            "splits": {"train": "train2017", "val": "val2017"},
+        },
+        "classes": ["truck", "bicycle", "person"],
+        "target": {"root": str(folder / "out"), **target},
+        "index": {"buckets": 4},
+        "workdir": str(folder / "work"),
+    }
+    return Kind("folders", folder, config, swapped=["--set", "classes=[bus, person]"])
+
+
+def zip_target(folder: Path, crowd: Path) -> Kind:
+    """A subset as one archive; its name has the digest of what is in it."""
+    kind = folders(folder, crowd, archive="zip")
+    kind.name = "zip target"
+    return kind
+
+
+def zip_source(folder: Path, crowd: Path) -> Kind:
+    """Labels and images in archives."""
+    kind = folders(folder, crowd)
+    kind.name = "zip source"
+    kind.config["source"].pop("root")
+    kind.config["source"]["splits"] = pack_town(crowd, folder.parent / f"{folder.name}-zips")
+    return kind
+
+
+def split(folder: Path, crowd: Path) -> Kind:
+    """Images that are assigned anew, stratified."""
+    kind = folders(folder, crowd)
+    kind.name = "split"
+    kind.config["split"] = {"train": 0.7, "val": 0.3, "stratify": True, "seed": 3}
+    return kind
+
+
+def repair(folder: Path, crowd: Path) -> Kind:
+    """A target that somebody spoiled."""
+    kind = folders(folder, crowd)
+    kind.name, kind.words, kind.swapped = "repair", ["verify", "{config}", "--deep", "--repair"], []
+    kind.first = ["build", "{config}"]
+    return kind
+
+
+def spoil(kind: Kind) -> None:
+    """What a repair is to mend."""
+    if kind.first is not None:
+        labels = sorted((kind.folder / "out/labels/train").rglob("*.txt"))
+        for path in labels[::5]:
+            path.write_bytes(path.read_bytes()[::-1] + b"?")
+        labels[1].unlink()
+
+
+def coco_json(folder: Path, crowd: Path) -> Kind:
+    """One JSON for each split, as a source and as the target."""
+    source = folder.parent / f"{folder.name}-json"
+    for split in ("train", "val"):
+        images: list[Any] = []
+        objects: list[Any] = []
+        names = sorted(p for p in (crowd / f"images/{split}2017").rglob("*.*"))[:40]
+        for number, path in enumerate(names, 1):
+            name = str(path.relative_to(crowd / f"images/{split}2017"))
+            images.append({"id": number, "file_name": name, "width": 64, "height": 48})
+            write_file(source / f"{split}2017" / name, path.read_bytes())
+            for k in range(number % 3):
+                box = [k + 1.5, 2.25, 10.5, 8 + k]
+                objects.append(
+                    {
+                        "id": len(objects) + 1,
+                        "image_id": number,
+                        "category_id": (number + k) % 6,
+                        "bbox": box,
+                        "area": box[2] * box[3],
+                        "iscrowd": 0,
+                        "segmentation": [],
+                    }
+                )
+        document = {
+            "images": images,
+            "annotations": objects,
+            "categories": [{"id": i, "name": name} for i, name in enumerate(NAMES)],
+        }
+        write_file(source / f"annotations/instances_{split}2017.json", json.dumps(document))
+    kind = folders(folder, crowd, format="coco")
+    kind.name = "COCO JSON"
+    kind.config["source"] = {
+        "format": "coco",
+        "splits": {
+            s: {"annotations": f"{source}/annotations/instances_{s}2017.json", "images": f"{source}/{s}2017"}
+            for s in ("train", "val")
+        },
+    }
+    return kind
+
+
+def labelme(folder: Path, crowd: Path) -> Kind:
+    """A folder of labelme JSON."""
+    source = folder.parent / f"{folder.name}-labelme"
+    for number, path in enumerate(sorted((crowd / "images/train2017").rglob("*.jpg"))[:40]):
+        write_file(source / f"photos/{number}.jpg", path.read_bytes())
+        shapes = [_SHAPE | {"label": NAMES[(number + k) % 6]} for k in range(number % 3)]
+        told = {"shapes": shapes, "imagePath": f"{number}.jpg", "imageWidth": 64, "imageHeight": 48, "version": "5.0"}
+        write_file(source / f"photos/{number}.json", json.dumps(told))
+    kind = folders(folder, crowd)
+    kind.name = "labelme"
+    kind.config["source"] = {"format": "labelme", "task": "segment", "root": str(source), "splits": {"train": "photos"}}
+    return kind
+
+
+@contextlib.contextmanager
+def fetch(folder: Path, crowd: Path) -> Iterator[Kind]:
+    """Archives of a server, unpacked below the root."""
+    www = folder.parent / f"{folder.name}-www"
+    write_file(www / "names.yaml", names_yaml())
+    for part in ("labels", "images"):
+        with zipfile.ZipFile(www / f"{part}.zip", "w") as archive:
+            for path in sorted((crowd / part).rglob("*.*")):
+                if path.is_file():
+                    archive.write(path, f"{part}/{path.relative_to(crowd / part)}")
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(www)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = f"http://127.0.0.1:{server.server_port}"
+    kind = folders(folder, crowd)
+    kind.name, kind.words, kind.swapped = "fetch", ["fetch", "{config}", *_ARCHIVES, "--extract"], []
+    kind.config["source"] |= {
+        "root": str(folder / "out"),
+        "names": str(www / "names.yaml"),
+    }
+    kind.config["fetch"] = {
+        "archives": {name: {"url": f"{base}/{name}", "unpack": {name[:-4]: name[:-4]}} for name in _ARCHIVES}
+    }
+    kind.config["target"] = {"root": str(folder / "subset")}
+    try:
+        yield kind
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def store(folder: Path, crowd: Path) -> Iterator[Kind]:
+    """A target at S3, served by rclone out of a folder."""
+    home = folder.parent / f"{folder.name}-s3"
+    with stores.running(stores.s3(home)) as server:
+        write_file(home / "options/storage.yaml", yaml.safe_dump({"s3": server.options}))
+        kind = folders(folder, crowd)
+        kind.name = "S3"
+        kind.config["target"] = {"root": "s3://bucket/out"}
+        kind.at_store = home / "data/bucket/out"
+
+        def refresh() -> None:  # it remembers what its folders hold
+            server.kill()
+            server.start()
+
+        kind.refresh = refresh
+        yield kind
