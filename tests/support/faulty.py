@@ -1,6 +1,6 @@
 """Commands in processes of their own that are killed at any call, or whose calls are logged. No test stands here.
 
-`tests/support/faults/shim.c` is preloaded into one process, which imports the package once and forks a child for each
+`tests/support/shim.c` is preloaded into one process, which imports the package once and forks a child for each
 command: so a command costs a tenth of a second, and every call of it can be the last.
 """
 
@@ -22,7 +22,7 @@ import pytest
 from tests.support.helpers import PROJECT
 
 _CONTROL = struct.Struct("qqq256s1024s1024s")
-_SHIM = Path(__file__).parent / "faults/shim.c"
+_SHIM = Path(__file__).parent / "shim.c"
 #: Reads a line of words, runs them in a child, and answers with its exit code (of a signal: negative).
 _ZYGOTE = """
 import json, os, sys
