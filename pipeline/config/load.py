@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pydantic
-from pydantic import Field
 
 from pipeline.config.class_map import ClassMap, ClassSpec, align
 from pipeline.config.class_names import Names, read_names
 from pipeline.config.messages import no_key_twice, sentence
-from pipeline.config.model import Config, _Model
+from pipeline.config.model import Config
 from pipeline.errors import ConfigError, MissingSourceError, UnknownNameError
 from pipeline.yaml_document import parse_yaml
 
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
 
 #: A text file of the user's that is larger is none; a split table of a million groups is smaller.
 _MAX_TEXT = 256 << 20
-
-
-class Runs(_Model):
-    """The records of runs."""
-
-    keep: int = Field(30, ge=1, description="so many stay, among them the last success and the last failure")
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:

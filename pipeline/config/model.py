@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field
 
-from pipeline.config.load import Runs
 from pipeline.errors import unknown
 from pipeline.tables.schema import Split, Task
 
@@ -268,3 +267,9 @@ class Config(_Model):
     def name(self) -> str | None:
         """What the recipe is called, see `validate`."""
         return self._name
+
+
+class Runs(_Model):
+    """The records of runs."""
+
+    keep: int = Field(30, ge=1, description="so many stay, among them the last success and the last failure")

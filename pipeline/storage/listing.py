@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pipeline.runtime.counters import count_files
-from pipeline.storage.local.walk import _NOBODYS, _keep_only, is_nobodys
 from pipeline.storage.os_errors import SETTLE_NS
 
 #: Why files cannot be used, in words.
@@ -130,3 +129,21 @@ def _drop_undecodable(names: list[str], stats: list[int] | array[int], listing: 
         except UnicodeEncodeError:
             listing.odd.append((name.encode(errors="surrogateescape").decode(errors="backslashreplace"), "not_utf8"))
     _keep_only(good, names, stats, with_stats)
+
+
+#: What `is_nobodys` looks for: how a name begins, and folders.
+_NOBODYS = ("._", "__MACOSX/", ".AppleDouble/", "@eaDir/")
+
+
+def is_nobodys(path: str) -> bool:
+    """Whether a system made the file beside another, with its name: macOS (on sticks, on shares and in archives,
+    AppleDouble), netatalk, or a Synology server, whose thumbnails are images.
+    """
+    double, *folders = _NOBODYS
+    return f"/{path}".rpartition("/")[2].startswith(double) or any(f"/{name}" in f"/{path}" for name in folders)
+
+
+def _keep_only(good: list[int], names: list[str], stats: list[int] | array[int], with_stats: bool) -> None:
+    names[:] = [names[i] for i in good]
+    if with_stats:
+        stats[:] = array("q", [v for i in good for v in stats[4 * i : 4 * i + 4]])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import StorageError
 from pipeline.tables.parquet import to_parquet
-from pipeline.target.manifest import _INTENT, _MANIFEST, Base, Intent, _drop_intent
+from pipeline.target.manifest import _INTENT, _MANIFEST, Base, Intent, _drop_intent, clear
 from pipeline.target.provenance import remember
 from pipeline.target.records import Records, seal
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from pipeline.storage import Location
     from pipeline.target.manifest import Manifest, TargetState
-
-#: Folders that are there only while a run is under way.
-_OF_A_RUN = ("intent", "tmp", "new")
 
 
 def write_part(folder: Location, table: pa.Table) -> str | None:
@@ -39,7 +36,7 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
     remember(seal(asdict(intent)))
     state.records.write(_INTENT, asdict(intent))
     state.intent, state.base, state._done, state.renamed, state.doubted = intent, base, {}, [], False
-    _clear(state.folder, "intent", keep=intent.folder.removeprefix("intent/"))
+    clear(state.folder, "intent", keep=intent.folder.removeprefix("intent/"))
 
 
 def settle(state: TargetState, buckets: int) -> Base:
@@ -51,13 +48,6 @@ def settle(state: TargetState, buckets: int) -> Base:
     if state.intent is None and state.base.buckets == buckets and not state.renamed and not state.lost:
         return state.base
     return Base(buckets, [write_part(state.folder, state.rows(b, buckets)) for b in range(buckets)])
-
-
-def _clear(place: Location, folder: str, keep: str) -> None:
-    """Delete what is below `folder` but for the subfolder `keep`."""
-    names = sorted(place.names(folder))
-    place.delete_many([f"{folder}/{name}" for name in names if not keep or not name.startswith(f"{keep}/")])
-    place.drop_empty_folders(folder)
 
 
 def tidy(state: TargetState) -> None:

@@ -20,6 +20,15 @@ whether or not it could be deleted.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from pipeline.target.records import Records, seal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.storage import Location
+
 import contextlib
 import re
 import time
@@ -32,9 +41,8 @@ from pipeline.errors import TargetError
 from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN, VERSION
 from pipeline.target.claims import check_intent, check_manifest, check_rows
-from pipeline.target.intent import _OF_A_RUN, _clear
 from pipeline.target.provenance import digest, is_ours
-from pipeline.target.records import PARTS, Damaged, Records, seal
+from pipeline.target.records import PARTS, Damaged
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -359,12 +367,23 @@ def damaged_parts(state: TargetState, bucket: int) -> list[str]:
 def _drop_intent(state: TargetState) -> str | None:
     """Delete all that is there only while a run is under way; returns why the intent stays, if it does."""
     stays = state.records.drop(_INTENT)
-    for folder, there in zip(_OF_A_RUN, state.folder.exist_many(_OF_A_RUN), strict=True):
+    for folder, there in zip(OF_A_RUN, state.folder.exist_many(OF_A_RUN), strict=True):
         if there or state.root.local is None:
-            _clear(state.folder, folder, keep="")
+            clear(state.folder, folder, keep="")
     state.records.drop_tables(state.manifest.parts if state.manifest else [])
     return stays
 
 
 #: Below the target's `.coco-diy`: what was left out by the last build, `schema.problems`.
 PROBLEMS = "problems.parquet"
+
+
+#: Folders that are there only while a run is under way.
+OF_A_RUN = ("intent", "tmp", "new")
+
+
+def clear(place: Location, folder: str, keep: str) -> None:
+    """Delete what is below `folder` but for the subfolder `keep`."""
+    names = sorted(place.names(folder))
+    place.delete_many([f"{folder}/{name}" for name in names if not keep or not name.startswith(f"{keep}/")])
+    place.drop_empty_folders(folder)

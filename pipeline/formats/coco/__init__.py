@@ -31,11 +31,9 @@ Ultralytics' `merge_multi_segment` joins them. Format: https://cocodataset.org/#
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import pydantic
-from pydantic import ConfigDict, Field
-
+from pipeline.formats.coco.parts import Options
 from pipeline.tables.schema import Task
 
 if TYPE_CHECKING:
@@ -52,24 +50,6 @@ TASKS = frozenset(Task)
 NAMED = WHOLE = True
 
 SIZED = False
-
-
-class Options(pydantic.BaseModel):
-    """What ``source.options`` may say."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    numbers: Literal["%.6f", "%g"] = Field("%.6f", description="how coordinates are written in label rows")
-    crowd: Literal["drop", "keep"] = Field(
-        "drop",
-        description="whether objects with iscrowd are in no row, or are "
-        "objects like others (CVAT calls every brush mask a crowd)",
-    )
-    sizes: Literal["file", "image"] = Field(
-        "file",
-        description="whose width and height count: image asks each one, "
-        "and scales the objects of one that was scaled after it was labelled",
-    )
 
 
 def layout(folder: str, task: Task) -> dict[str, str]:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,3 +76,21 @@ class Part:
     labels: Mapping[int | str, str]
     captions: tuple[Sequence[bytes], Ints] | None = None
     picture: Callable[[int], Picture | None] | None = None
+
+
+class Options(pydantic.BaseModel):
+    """What ``source.options`` may say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    numbers: Literal["%.6f", "%g"] = Field("%.6f", description="how coordinates are written in label rows")
+    crowd: Literal["drop", "keep"] = Field(
+        "drop",
+        description="whether objects with iscrowd are in no row, or are "
+        "objects like others (CVAT calls every brush mask a crowd)",
+    )
+    sizes: Literal["file", "image"] = Field(
+        "file",
+        description="whose width and height count: image asks each one, "
+        "and scales the objects of one that was scaled after it was labelled",
+    )

@@ -15,8 +15,7 @@ import pyarrow.compute as pc
 from pipeline.formats import Parsed, Problem
 from pipeline.formats._numbers import tails
 from pipeline.formats._values import Unfit, as_pixels, mended, plain, scaled, shown
-from pipeline.formats.coco import Options
-from pipeline.formats.coco.parts import Part
+from pipeline.formats.coco.parts import Options, Part
 from pipeline.formats.coco.row_text import Plain, Rows, values_of
 from pipeline.geometry.polygons import same_shape
 from pipeline.tables.schema import LabelState, Task

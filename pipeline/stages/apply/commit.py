@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from pipeline import exporters, storage
 from pipeline.job.job import Job
 from pipeline.job.recipe import portable_config, recipe
 from pipeline.reports.report import Report
-from pipeline.stages.apply.subset import _meta_made, _synced_folders
 from pipeline.stages.apply.up_to_date import remember_images
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.index.sources import source_digest
@@ -19,6 +19,7 @@ from pipeline.stages.plan.dataset_files import MetaFile
 from pipeline.stages.plan.planned import Planned
 from pipeline.tables.digest import digest_of
 from pipeline.tables.parquet import to_parquet
+from pipeline.tables.schema import UNKNOWN
 from pipeline.target.intent import commit_manifest
 from pipeline.target.manifest import PROBLEMS, SCRATCH, Manifest, TargetState
 from pipeline.version import __version__
@@ -60,7 +61,7 @@ def commit(
     if planned.changes:
         drop_caches(job, planned)
     _write_meta(job, {path: planned.contents[path] for path in writes})
-    job.target.sync(_synced_folders(job))  # also where nothing was to be done: a run that was killed may have done it
+    job.target.sync(synced_folders(job))  # also where nothing was to be done: a run that was killed may have done it
     job.target.delete_many([path for action, path in planned.meta if action == "delete" and path.endswith(".zip")])
     meta = _meta_made(job, planned)
     kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
@@ -129,3 +130,23 @@ def _keep_problems(state: TargetState, report: Report) -> str | None:
     data = to_parquet(report.problems)
     state.folder.write(PROBLEMS, data)
     return digest_of(data).hex()
+
+
+def synced_folders(job: Job) -> list[str]:
+    """Folders of the layout: what is in them must outlive a power cut, also where a link leads to another disk."""
+    layout = exporters.load(job.config.target.format).FOLDERS
+    return [*layout, *(f"{folder}/{split}" for folder in layout for split in job.splits)]
+
+
+def _meta_made(job: Job, planned: Planned) -> dict[str, dict[str, Any]]:
+    """What the manifest says of the files that belong to no image."""
+    wait = {path for action, path in planned.meta if action == "write" and planned.halted}
+    meta = {
+        path: {"size": file.size, "digest": UNKNOWN.hex() if path in wait else file.digest}
+        for path, file in planned.contents.items()
+    }
+    archives = [path for path in meta if path.endswith(".zip")]
+    for path, found in zip(archives, job.target.fingerprints(archives), strict=True):
+        if found is not None:
+            meta[path]["mark"] = found.mark.hex()
+    return meta

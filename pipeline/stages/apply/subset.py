@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Any
 
 from pipeline import exporters, storage
 from pipeline.errors import StorageError
@@ -13,14 +12,13 @@ from pipeline.job.job import Job
 from pipeline.job.limits import limits
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
-from pipeline.stages.apply.commit import drop_caches
+from pipeline.stages.apply.commit import drop_caches, synced_folders
 from pipeline.stages.plan.planned import Planned
 from pipeline.stages.plan.report import far_images
 from pipeline.storage.local.disk_space import refuse_without_room
-from pipeline.tables.digest import digest_of
-from pipeline.tables.schema import UNKNOWN, part_name
+from pipeline.tables.schema import part_name
 from pipeline.target.intent import settle, write_intent
-from pipeline.target.manifest import PROBLEMS, DoneMarks, TargetState, staged_path
+from pipeline.target.manifest import DoneMarks, TargetState, staged_path
 
 
 def apply_plan(
@@ -47,7 +45,7 @@ def apply_plan(
     context = ApplyContext(job.root, job.workdir, job.config.target.images, planned.staged, job.origins, job.layout)
     function = functools.partial(apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
-    marks = DoneMarks(state, _synced_folders(job))
+    marks = DoneMarks(state, synced_folders(job))
     with progress.stage("apply", files) as step:
         for outcome in engine.map(function, tasks, files=files):
             parts[outcome.bucket] = outcome.part
@@ -68,12 +66,6 @@ def _publish(job: Job, planned: Planned, still_ours: Callable[[], None]) -> None
 
     still_ours()
     publish(job.target, planned.staged)
-
-
-def _synced_folders(job: Job) -> list[str]:
-    """Folders of the layout: what is in them must outlive a power cut, also where a link leads to another disk."""
-    layout = exporters.load(job.config.target.format).FOLDERS
-    return [*layout, *(f"{folder}/{split}" for folder in layout for split in job.splits)]
 
 
 def gather(job: Job, planned: Planned, progress: Progress) -> bool:
@@ -125,23 +117,3 @@ def _prepare_target(job: Job, planned: Planned) -> None:
     drop_caches(job, planned)
     yamls = [path for action, path in planned.meta if action != "keep" and not path.endswith(".zip")]
     job.target.delete_many(yamls).must(job.target, "deleted")
-
-
-def _meta_made(job: Job, planned: Planned) -> dict[str, dict[str, Any]]:
-    """What the manifest says of the files that belong to no image."""
-    wait = {path for action, path in planned.meta if action == "write" and planned.halted}
-    meta = {
-        path: {"size": file.size, "digest": UNKNOWN.hex() if path in wait else file.digest}
-        for path, file in planned.contents.items()
-    }
-    archives = [path for path in meta if path.endswith(".zip")]
-    for path, found in zip(archives, job.target.fingerprints(archives), strict=True):
-        if found is not None:
-            meta[path]["mark"] = found.mark.hex()
-    return meta
-
-
-def _problems_there(state: TargetState, digest: str | None) -> bool:
-    """Whether the table of what was left out is as it was written."""
-    data = state.folder.read(PROBLEMS) if digest is not None else None
-    return digest is None or (data is not None and digest_of(data).hex() == digest)

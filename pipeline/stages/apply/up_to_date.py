@@ -9,7 +9,6 @@ from pipeline import storage
 from pipeline.job.job import Job
 from pipeline.job.recipe import recipe
 from pipeline.reports.report import Report
-from pipeline.stages.apply.subset import _problems_there
 from pipeline.stages.index.scan import Scan
 from pipeline.stages.index.sources import source_digest
 from pipeline.stages.plan.compare import image_mark
@@ -92,3 +91,9 @@ def _images_digest(job: Job) -> str | None:
                 found[i] = digest_of(image_mark(how, image, origin.join(names[i])))
         digests += [found[i] for i in range(len(names))]
     return digest_of(b"".join(digests)).hex()
+
+
+def _problems_there(state: TargetState, digest: str | None) -> bool:
+    """Whether the table of what was left out is as it was written."""
+    data = state.folder.read(PROBLEMS) if digest is not None else None
+    return digest is None or (data is not None and digest_of(data).hex() == digest)

@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from pipeline import formats, storage
-from pipeline.config.class_names import NO_CLASS, Names
+from pipeline import storage
+from pipeline.config.class_names import Names
 from pipeline.errors import DataError, LockError
-from pipeline.humanize import plural
 from pipeline.job.job import Job, SourceJob
-from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS
 from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.problems import source_report
@@ -173,65 +171,3 @@ def source_digest(digests: Sequence[str | None]) -> str | None:
     if any(digest is None for digest in digests):
         return None
     return "+".join(str(digest) for digest in digests)
-
-
-def _links_out(source: SourceJob, info: IndexInfo) -> list[str]:
-    """What is to be said of links that lead out of a source; raises `DataError` where they are to be refused."""
-    real = {
-        folder: f"{os.path.realpath(storage.local_path(source.source.root or folder))}/" for folder, *_ in info.links
-    }
-    found = [
-        (count, os.path.join(folder, name))
-        for folder, home, count, name in info.links
-        if not f"{home}/".startswith(real[folder])
-    ]
-    if not found:
-        return []
-    path, more = found[0][1], sum(count for count, _ in found) - 1
-    others = f" (and {more:,} more)" if more else ""
-    if source.source.links == "refuse":
-        raise DataError(
-            f"{path}: is a link that leads out of the source{others}; remove it, or set source.links to follow"
-        )
-    return [
-        f"{path}: is a link that leads out of the source{others}: the file there is taken; source.links: refuse "
-        "stops instead"
-    ]
-
-
-def _left_out(name: str, count: int) -> str:
-    """What is told of files that no data set has."""
-    if name in LEFT_OUT_FILES:
-        return f"{plural(count, 'file')} called {name} left out: {LEFT_OUT_FILES[name]}"
-    return f"{plural(count, 'file')} in folders called {name} left out: {LEFT_OUT_FOLDERS[name]}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
-
-
-def _never_drawn(source: SourceJob, info: IndexInfo) -> list[str]:
-    """Names that are no classes, because nothing with an area has them: lines and points, or all outside."""
-    if formats.load(source.spec.format).WHOLE:
-        return []
-    counts: dict[str, int] = {}
-    for totals in info.totals.values():
-        for name, count in totals["objects"].items():
-            counts[name] = counts.get(name, 0) + count
-    drawn = {name for totals in info.totals.values() for name in totals.get("drawn", ())}
-    rest = {name: count for name, count in counts.items() if name not in drawn and name not in NO_CLASS}
-    told = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(rest.items()))
-    return [f"labels of lines, points or objects outside of their image alone are no classes: {told}"] if rest else []
-
-
-def _alike(info: IndexInfo) -> list[str]:
-    """Names that differ in case alone: likely one class, which nobody but the user can know."""
-    groups: dict[str, list[str]] = {}
-    for name in (info.names or {}).get("names", ()):
-        groups.setdefault(name.casefold(), []).append(name)
-    return [
-        f"classes {' and '.join(map(repr, names))} differ in case alone; make one of them with "
-        f"`classes: [{{name: {names[-1]}, from: [{', '.join(names)}]}}]`"
-        for names in groups.values()
-        if len(names) > 1
-    ]

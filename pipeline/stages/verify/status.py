@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipeline import storage
 from pipeline.errors import ConfigError, LockError, TargetError
 from pipeline.reports.report import Report
 from pipeline.stages.apply.run_records import at_target, beside, read
-from pipeline.stages.verify.subset import _RECENT, _brief
 from pipeline.target.manifest import FOLDER, LOCK, Manifest, TargetState
 
 
@@ -55,3 +56,20 @@ def last_run(root: str, workdir: str | None = None) -> Report:
         "stopped": stopped,
     }
     return Report(data, not stopped)
+
+
+#: So many runs are told of.
+_RECENT = 10
+
+
+def _brief(record: dict[str, Any]) -> dict[str, Any]:
+    """What a run came to, in a line."""
+    report, error = record.get("report", {}), record.get("error", {})
+    return {
+        "time": record.get("time"),
+        "host": record.get("host"),
+        "exit_code": record.get("exit_code", 0),
+        "status": report.get("status", error.get("reason")),
+        "changes": report.get("changes"),
+        "error": error.get("error"),
+    }

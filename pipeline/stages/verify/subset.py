@@ -12,9 +12,6 @@ from pipeline.runtime.progress import Progress
 from pipeline.stages.verify.bucket import damaged, foreign, verify_bucket, verify_meta
 from pipeline.stages.verify.status import open_target, refuse_busy
 
-#: So many runs are told of.
-_RECENT = 10
-
 
 def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) -> Report:
     """What differs at `root` from its manifest; exit code 1 where anything does."""
@@ -47,16 +44,3 @@ def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) 
         "listed": [{"path": d.path, "reason": d.reason, "detail": d.detail} for d in differences],
     }
     return Report(data, not differences)
-
-
-def _brief(record: dict[str, Any]) -> dict[str, Any]:
-    """What a run came to, in a line."""
-    report, error = record.get("report", {}), record.get("error", {})
-    return {
-        "time": record.get("time"),
-        "host": record.get("host"),
-        "exit_code": record.get("exit_code", 0),
-        "status": report.get("status", error.get("reason")),
-        "changes": report.get("changes"),
-        "error": error.get("error"),
-    }

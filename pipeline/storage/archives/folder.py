@@ -33,9 +33,8 @@ from pipeline.storage.archives.directory import (
     unpack,
 )
 from pipeline.storage.archives.table import keep_table, kept_table, know_table, known_table
-from pipeline.storage.listing import Listing
+from pipeline.storage.listing import Listing, is_nobodys
 from pipeline.storage.local.read import MAX_BYTES
-from pipeline.storage.local.walk import is_nobodys
 from pipeline.storage.location import Fetched, Fingerprint, Location
 from pipeline.storage.os_errors import hits_all, storage_error
 from pipeline.storage.paths import local_path

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pipeline.errors import StorageError
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.copy import copy_from, copy_many
-from pipeline.storage.local.folders import delete_many, make_folders, publish_folders, sync
+from pipeline.storage.local.folders import delete_many, drop_temporaries, make_folders, publish_folders, sync
 from pipeline.storage.local.lock import break_lease, lock, lock_holder
 from pipeline.storage.local.read import (
     content_digest,
@@ -27,7 +27,7 @@ from pipeline.storage.local.read import (
 )
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.walk import folder_times, list_files, list_flat, list_folder, list_names
-from pipeline.storage.local.write import drop_temporaries, write_many, write_whole
+from pipeline.storage.local.write import write_many, write_whole
 from pipeline.storage.location import Fetched, Fingerprint, Location, Peeked, Results
 from pipeline.storage.paths import local_path
 from pipeline.storage.traits import Traits, traits_of

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 
+from pipeline.errors import StorageError
 from pipeline.storage.local.root import Root
-from pipeline.storage.local.write import _delete, _group
+from pipeline.storage.local.write import _UNDER_WAY, _delete, _group
 from pipeline.storage.location import Results
 from pipeline.storage.os_errors import storage_error
 
@@ -76,3 +79,24 @@ def _sync_disk(folder: str) -> None:
             raise storage_error(OSError(number, os.strerror(number)), folder, "written")
     finally:
         os.close(fd)
+
+
+_OLD_S = 86_400
+
+
+def drop_temporaries(root: Root, names: Iterable[str], *, shared: bool) -> None:
+    """Delete those of the files `names` below `root` that killed runs had under way.
+
+    Where it is `shared` with runs that are at work, those that are a day old: nothing takes that long. What cannot be
+    deleted stays: it is looked for again.
+    """
+    paths = [name for name in names if _UNDER_WAY.fullmatch(name.rpartition("/")[2])]
+    with contextlib.suppress(StorageError):
+        delete_many(root, [path for path in paths if not shared or _is_old(root.at(path))])
+
+
+def _is_old(path: str) -> bool:
+    try:
+        return time.time() - os.stat(path, follow_symlinks=False).st_mtime > _OLD_S
+    except OSError:
+        return False

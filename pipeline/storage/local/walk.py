@@ -11,11 +11,8 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.runtime.counters import WATCHING
-from pipeline.storage.listing import Listing
+from pipeline.storage.listing import Listing, is_nobodys
 from pipeline.storage.os_errors import storage_error
-
-#: What `is_nobodys` looks for: how a name begins, and folders.
-_NOBODYS = ("._", "__MACOSX/", ".AppleDouble/", "@eaDir/")
 
 #: Files in a chunk; in the largest chunks half of the stats are another process's.
 _STEP = 65_536
@@ -216,20 +213,6 @@ def _odd(entry: os.DirEntry[str]) -> str:
     except OSError as error:
         return "link_loop" if error.errno == errno.ELOOP else "dangling"
     return "not_a_file"
-
-
-def is_nobodys(path: str) -> bool:
-    """Whether a system made the file beside another, with its name: macOS (on sticks, on shares and in archives,
-    AppleDouble), netatalk, or a Synology server, whose thumbnails are images.
-    """
-    double, *folders = _NOBODYS
-    return f"/{path}".rpartition("/")[2].startswith(double) or any(f"/{name}" in f"/{path}" for name in folders)
-
-
-def _keep_only(good: list[int], names: list[str], stats: list[int] | array[int], with_stats: bool) -> None:
-    names[:] = [names[i] for i in good]
-    if with_stats:
-        stats[:] = array("q", [v for i in good for v in stats[4 * i : 4 * i + 4]])
 
 
 def list_names(folder: str) -> set[str]:

@@ -7,14 +7,11 @@ import io
 import os
 import re
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, cast
 
-from pipeline.errors import StorageError
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import check_stop
-from pipeline.storage.local.folders import delete_many
 from pipeline.storage.local.root import Root
 from pipeline.storage.location import Results
 from pipeline.storage.os_errors import hits_all, storage_error
@@ -23,8 +20,6 @@ _TEMPORARY = ".coco-diy-"
 
 #: Every name that a file under way has: of `temporary_name`, of `write_whole` and of `replace_with`.
 _UNDER_WAY = re.compile(r"\.coco-diy-\d+-.+\.tmp|.+\.\d+-\d+\.tmp", re.DOTALL)
-
-_OLD_S = 86_400
 
 CHANGED = "changed since the plan was made; run again"
 
@@ -191,24 +186,6 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise storage_error(error, path, "written") from None
-
-
-def drop_temporaries(root: Root, names: Iterable[str], *, shared: bool) -> None:
-    """Delete those of the files `names` below `root` that killed runs had under way.
-
-    Where it is `shared` with runs that are at work, those that are a day old: nothing takes that long. What cannot be
-    deleted stays: it is looked for again.
-    """
-    paths = [name for name in names if _UNDER_WAY.fullmatch(name.rpartition("/")[2])]
-    with contextlib.suppress(StorageError):
-        delete_many(root, [path for path in paths if not shared or _is_old(root.at(path))])
-
-
-def _is_old(path: str) -> bool:
-    try:
-        return time.time() - os.stat(path, follow_symlinks=False).st_mtime > _OLD_S
-    except OSError:
-        return False
 
 
 class _Digesting(io.RawIOBase):

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import xxhash
 
 from pipeline.errors import StorageError
-from pipeline.storage.local.folders import delete_many, sync
+from pipeline.storage.local.folders import delete_many, drop_temporaries, sync
 from pipeline.storage.local.read import read_whole
 from pipeline.storage.local.root import Root
-from pipeline.storage.local.write import drop_temporaries, put_whole, temporary_name, write_whole
+from pipeline.storage.local.write import put_whole, temporary_name, write_whole
 from pipeline.storage.os_errors import storage_error
 from pipeline.storage.paths import local_path
 from pipeline.tables.digest import seal, unseal
