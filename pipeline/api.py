@@ -20,12 +20,12 @@ from pipeline.errors import BrakeError, ConfigError, MissingSourceError, Storage
 from pipeline.humanize import plural
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.resolve import resolve
+from pipeline.job.run_records import RunRecords
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.interrupt import check_stop
 from pipeline.runtime.progress import Progress
 from pipeline.stages.apply.commit import commit
-from pipeline.stages.apply.run_records import RunRecords
 from pipeline.stages.apply.subset import apply_plan, gather, reclaim
 from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do
 from pipeline.stages.index.problems import source_report

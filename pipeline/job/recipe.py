@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pipeline import formats, storage
 from pipeline.job.job import marker_url
 from pipeline.redaction import is_signed, redact_data, redact_url
-from pipeline.stages.select.split import COPY, unsign
 from pipeline.tables.schema import VERSION
 from pipeline.target.manifest import FOLDER
+from pipeline.target.split_copy import COPY, unsign
 
 if TYPE_CHECKING:
     from pipeline.config.class_names import Names

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
-from pipeline.tables.digest import digest_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
 
 #: First line of a split table.
 HEADER = "group,split"
-
-#: The copy of the table below the target's `.coco-diy`, and what its last line begins with.
-COPY = "splits.csv"
-
-_SIGNATURE = b"# xxh3-128 of the above: "
 
 
 def group_names(stems: Iterable[str], by: str) -> list[str | None]:
@@ -176,17 +170,6 @@ def write_table(splits: Mapping[str, str]) -> bytes:
     writer.writerow(HEADER.split(","))
     writer.writerows(sorted(splits.items()))
     return text.getvalue().encode()
-
-
-def sign(table: bytes) -> bytes:
-    """A split table with its digest, for the copy at the target."""
-    return table + _SIGNATURE + digest_of(table).hex().encode() + b"\n"
-
-
-def unsign(data: bytes) -> bytes | None:
-    """The split table in what `sign` made; None where it is damaged."""
-    table, _, digest = data.rpartition(_SIGNATURE)
-    return table if digest and digest.strip() == digest_of(table).hex().encode() else None
 
 
 def deviations(objects: Mapping[str, Mapping[str, int]], shares: Mapping[str, float]) -> dict[str, dict[str, float]]:

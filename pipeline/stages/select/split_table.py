@@ -15,20 +15,10 @@ from pipeline.config.model import SplitShares
 from pipeline.errors import ConfigError, TargetError
 from pipeline.job.job import Job
 from pipeline.stages.index.reader import IndexInfo
-from pipeline.stages.select.split import (
-    COPY,
-    Strata,
-    deal,
-    deviations,
-    group_names,
-    read_table,
-    sign,
-    stratify,
-    unsign,
-    write_table,
-)
+from pipeline.stages.select.split import Strata, deal, deviations, group_names, read_table, stratify, write_table
 from pipeline.tables.schema import part_name
 from pipeline.target.manifest import FOLDER
+from pipeline.target.split_copy import COPY, sign, unsign
 
 if TYPE_CHECKING:
     import pyarrow as pa

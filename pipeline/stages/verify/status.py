@@ -6,8 +6,8 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.errors import ConfigError, LockError, TargetError
+from pipeline.job.run_records import at_target, beside, read
 from pipeline.reports.report import Report
-from pipeline.stages.apply.run_records import at_target, beside, read
 from pipeline.target.manifest import FOLDER, LOCK, Manifest, TargetState
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pipeline import errors as errors_module
 from pipeline import storage
 from pipeline.errors import CocoDiyError
-from pipeline.stages.apply.run_records import surplus
+from pipeline.job.run_records import surplus
 from tests.conftest import MakeSubset, Run, Subset
 from tests.support.helpers import PROJECT, contents, run_process, snapshot, write_file
 
