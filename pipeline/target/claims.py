@@ -86,7 +86,7 @@ def check_manifest(data: Mapping[str, Any], where: str) -> None:
     if (
         not isinstance(classes, list)
         or not isinstance(report.get("subset"), dict)
-        or not isinstance(report.get("format"), str)
+        or not re.fullmatch(r"[a-z0-9_]+", str(report.get("format")))
     ):
         raise unfit(where, "does not say what the subset holds")
     target = config.get("target") if isinstance(config, dict) else None

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pipeline.tables.digest import digest_of
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Ints = npt.NDArray[np.int64]
-
 
 #: The copy of the table below the target's `.coco-diy`, and what its last line begins with.
 COPY = "splits.csv"

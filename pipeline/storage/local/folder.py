@@ -203,7 +203,8 @@ class LocalFolder(Location):
 
     def traits(self, scratch: str) -> Traits:
         """See `Location.traits`."""
-        return traits_of(self._at(scratch))
+        with self.root.open(scratch, "written"):  # it is no link to somewhere else
+            return traits_of(self._at(scratch))
 
     def sync(self, folders: Sequence[str] = ()) -> None:
         """See `Location.sync`."""
