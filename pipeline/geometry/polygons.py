@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
 
+#: Distances that are compared at once, 8 bytes each: outlines of masks have points by the hundred thousand.
+_PAIRS = 1 << 22
+
 
 def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether one size, width and height in pixels, is the other, scaled and rounded."""
@@ -64,6 +67,24 @@ def clip_polygon(xy: Floats, width: float, height: float) -> Floats:
     return xy
 
 
+def _nearest(points: Floats, others: Floats) -> tuple[int, int]:
+    """The places of the two points, one of each, that are nearest; of several pairs the first."""
+    step = max(1, _PAIRS // len(others))
+    best: tuple[float, int, int] | None = None
+    for begin in range(0, len(points), step):
+        some = points[begin : begin + step]
+        across = some[:, 0, None] - others[:, 0]
+        down = some[:, 1, None] - others[:, 1]
+        across *= across
+        down *= down
+        across += down
+        first, second = divmod(int(across.argmin()), len(others))
+        if best is None or across[first, second] < best[0]:
+            best = float(across[first, second]), begin + first, second
+    assert best is not None
+    return best[1], best[2]
+
+
 def join_polygons(parts: Sequence[Floats]) -> Floats:
     """Polygons of one object, shape (points, 2) each, as one: each is joined to the next where they are nearest.
 
@@ -76,12 +97,7 @@ def join_polygons(parts: Sequence[Floats]) -> Floats:
         return parts[0]
     ways: list[list[int]] = [[] for _ in parts]
     for i in range(1, len(parts)):
-        across = parts[i - 1][:, 0, None] - parts[i][:, 0]
-        down = parts[i - 1][:, 1, None] - parts[i][:, 1]
-        across *= across
-        down *= down
-        across += down
-        first, second = divmod(int(across.argmin()), len(parts[i]))
+        first, second = _nearest(parts[i - 1], parts[i])
         ways[i - 1].append(first)
         ways[i].append(second)
     if len(parts) == 2:  # most are, and there are thousands

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline.errors import DataError, StorageError
 from pipeline.formats import coco
@@ -322,6 +325,174 @@ def test_a_run_survives_a_file_that_is_cut_under_it(tmp_path: Path, run: Run) ->
         assert result.code in (0, 1), result.err
         assert "Traceback" not in result.err
         assert result.code == 0 or str(path) in result.err
+
+
+# --- builds -----------------------------------------------------------------------------------------------------------
+
+
+def picture_file(path: Path, size: tuple[int, int], orientation: int = 1) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = Image.new("RGB", size)
+    exif = made.getexif()
+    if orientation != 1:
+        exif[0x112] = orientation
+    made.save(path, exif=exif)
+
+
+@dataclass
+class Source:
+    """A COCO JSON with images beside it, built into `root`/out."""
+
+    run: Run
+    root: Path
+
+    def build(self, data: dict[str, Any], *args: str, code: int = 0) -> Any:
+        write_file(self.root / "a.json", json.dumps(data))
+        config = write_file(
+            self.root / "c.yaml",
+            json.dumps(
+                {
+                    "source": {
+                        "format": "coco",
+                        "splits": {"train": {"annotations": str(self.root / "a.json"), "images": str(self.root / "i")}},
+                    },
+                    "target": {"root": str(self.root / "out")},
+                    "workdir": str(self.root / "work"),
+                }
+            ),
+        )
+        return self.run("build", config, *args, code=code)
+
+
+@pytest.fixture
+def source(tmp_path: Path, run: Run) -> Source:
+    """See `Source`."""
+    (tmp_path / "i").mkdir()
+    return Source(run, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("size", "word"), [((50, 100), "exchanged"), ((200, 100), "scaled"), ((90, 90), "another shape")]
+)
+def test_an_image_of_another_size_is_told(source: Source, size: tuple[int, int], word: str) -> None:
+    picture_file(source.root / "i/a.jpg", size)
+    told = source.build(document(annotation()), "--set", "target.format=coco", code=1).err
+    assert f"a.jpg: has {size[0]} x {size[1]} pixels, its label file says 100 x 50 ({word}" in told.replace("of ", "")
+    assert not (source.root / "out/images").exists()
+
+
+def test_an_image_that_was_scaled_is_put_right(source: Source) -> None:
+    picture_file(source.root / "i/a.jpg", (200, 100))
+    source.build(document(annotation()), "--quiet")  # rows are parts of width and height
+    assert (source.root / "out/labels/train/a.txt").read_text() == "1 0.200000 0.400000 0.200000 0.400000\n"
+    source.build(
+        document(annotation()),
+        "--set",
+        "target.format=coco",
+        "--set",
+        "source.options.sizes=image",
+        "--set",
+        f"target.root={source.root}/json",
+    )
+    made = json.loads((source.root / "json/annotations/instances_train.json").read_text())
+    assert (made["images"][0]["width"], made["images"][0]["height"]) == (200, 100)
+    assert made["annotations"][0]["bbox"] == [20, 20, 40, 40]
+    assert made["annotations"][0]["segmentation"] == [[2 * v for v in SQUARE]]
+
+
+def test_an_image_whose_size_was_exchanged_is_put_right(source: Source) -> None:
+    picture_file(source.root / "i/a.jpg", (50, 100))
+    source.build(document(annotation()), "--set", "source.options.sizes=image")
+    assert (source.root / "out/labels/train/a.txt").read_text() == "1 0.400000 0.200000 0.400000 0.200000\n"
+
+
+def test_an_image_that_is_turned_by_exif_is_told_under_quiet(source: Source) -> None:
+    picture_file(source.root / "i/a.jpg", (100, 50), 6)
+    assert "a.jpg the first, shown turned by EXIF data" in source.build(document(annotation()), "--quiet").err
+
+
+def test_a_class_of_crowds_alone_is_told_under_quiet(source: Source) -> None:
+    picture_file(source.root / "i/a.jpg", (100, 50))
+    told = source.build(document(annotation(iscrowd=1)), "--quiet", "--set", "classes=[car]").err
+    assert "class 'car' has no object in the subset: all are left out (1 crowds)" in told
+    assert "crowd=keep" in told
+    source.build(document(annotation(iscrowd=1)), "--set", "classes=[car]", "--set", "source.options.crowd=keep")
+    assert (source.root / "out/labels/train/a.txt").read_text().count("\n") == 1
+
+
+def test_an_image_that_is_nowhere_is_told_with_what_was_tried(source: Source) -> None:
+    told = source.build(document(annotation(), images=[image(name="C:\\x\\a.jpg")]), code=1).err
+    assert f"{source.root}/i: has no image 'C:\\\\x\\\\a.jpg' (tried with and without its folders" in told
+
+
+@pytest.mark.parametrize(
+    "name", ["images/a.jpg", "images/images/a.jpg", "x/images/a.jpg", "images/x/images/images/a.jpg"]
+)
+def test_trainers_find_the_label_of_an_image_below_images(source: Source, name: str) -> None:
+    picture_file(source.root / "i" / name, (100, 50))
+    source.build(document(annotation(), images=[image(name=name)]))
+    (made,) = (p for p in (source.root / "out/images").rglob("*") if p.is_file())
+    assert Path("/labels/".join(str(made).rsplit("/images/", 1))).with_suffix(".txt").read_text()
+
+
+def test_two_suffixes_come_to_both_layouts(source: Source) -> None:
+    for name in ("a.jpg", "a.png"):
+        picture_file(source.root / "i" / name, (100, 50))
+    data = document(annotation(), annotation(2, image_id=2), images=[image(), image(2, "a.png")])
+    source.build(data)
+    assert {p.name for p in (source.root / "out/labels/train").iterdir()} == {"a.txt", "a.png.txt"}
+    source.build(data, "--set", "target.format=coco", "--set", f"target.root={source.root}/json")
+    made = json.loads((source.root / "json/annotations/instances_train.json").read_text())
+    assert (
+        {i["file_name"] for i in made["images"]}
+        == {"a.jpg", "a.png"}
+        == {p.name for p in (source.root / "json/images/train").iterdir()}
+    )
+
+
+def test_coco_json_has_numbers_and_ids_of_its_own_level(source: Source) -> None:
+    picture_file(source.root / "i/a.jpg", (100, 50))
+    odd = annotation("x", bbox=["10", 10, "20.0", 20], area=float("nan"), attributes={"id": 99, "category_id": 1})
+    del odd["id"]
+    source.build(document(odd, annotation(99), images=[image(width="100", height=None)]), "--set", "target.format=coco")
+    text = (source.root / "out/annotations/instances_train.json").read_text()
+    made = json.loads(text, parse_constant=pytest.fail)
+    assert [a["id"] for a in made["annotations"]] == [1, 99]
+    assert made["annotations"][0] | {"id": 99} == annotation(99) | {
+        "attributes": {"id": 99, "category_id": 1},
+        "category_id": 2,
+    }
+    assert (made["images"][0]["width"], made["images"][0]["height"]) == (100, 50)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"segmentation": {"size": [50, 100], "counts": [0, 5000]}}, True),
+        ({}, False),
+        ({"segmentation": {"size": [50, 100], "counts": [0, 5000]}, "iscrowd": 1}, False),
+    ],
+)
+def test_detectron2_is_told_of_masks(source: Source, more: dict[str, Any], told: bool) -> None:
+    picture_file(source.root / "i/a.jpg", (100, 50))
+    source.build(document(annotation(**more)), "--set", "target.format=coco")
+    assert ("MASK_FORMAT" in (source.root / "out/detectron2_datasets.py").read_text()) == told
+    assert "no val split" in (source.root / "out/mmdetection.py").read_text()
+
+
+def test_a_lost_part_of_an_index_is_made_anew(source: Source) -> None:
+    picture_file(source.root / "i/a.jpg", (100, 50))
+    data = document(annotation())
+    write_file(source.root / "a.json", json.dumps(data))
+    for path in (source.root / "a.json", source.root / "i/a.jpg"):
+        os.utime(path, (1e9, 1e9))
+    source.build(data)
+    os.utime(source.root / "a.json", (1e9, 1e9))
+    source.build(data, "--set", "index.buckets=2")
+    for part in (source.root / "work/index").rglob("annotations/*"):
+        part.unlink()
+    source.build(data, "--set", "index.buckets=2", "--set", f"target.root={source.root}/again")
+    assert (source.root / "again/labels/train/a.txt").read_text()
 
 
 # --- whatever else ----------------------------------------------------------------------------------------------------

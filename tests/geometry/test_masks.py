@@ -113,3 +113,22 @@ def test_joined_polygons_have_the_area_of_all(squares: list[tuple[int, int, int]
     assert {tuple(p) for p in joined.tolist()} == {tuple(p) for part in parts for p in part.tolist()}
     if len(parts) < 3:  # of three and more, Ultralytics turns the middle ones round
         assert _shoelace(joined) == sum(map(_shoelace, parts))
+
+
+def test_polygons_of_many_points_are_joined_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    parts = [rng.integers(0, 9, (rng.integers(3, 30), 2)).astype(float) for _ in range(6)]
+    whole = join_polygons(parts)
+    monkeypatch.setattr("pipeline.geometry.polygons._PAIRS", 40)
+    assert (join_polygons(parts) == whole).all()
+
+
+def test_a_mask_of_too_many_parts_has_no_outline() -> None:
+    mask = np.indices((20, 20)).sum(0) % 2 == 1
+    assert len(masks.outlines(mask)[0]) == 200
+    assert masks.outlines(mask, 100) == ([], [])
+
+
+def test_runs_that_overflow_are_none() -> None:
+    with pytest.raises(ValueError, match="run lengths"):
+        masks.to_mask([2**62, 2**62, 2**62, 2**62 + 4], 2, 2)

@@ -163,7 +163,8 @@ def _segments(rows: Rows, sizes: Floats, losses: _Losses) -> tuple[Floats, Ints]
                 joined[i] = join_polygons(parts).ravel()
         elif polygons[1]:
             plain[i] = polygons
-            losses.some(i, None if polygons[2] else "short_part")
+            if not polygons[2]:
+                losses.some(i, "short_part")
     numbers = parse_numbers([text for text, _, _ in plain.values()])
     lengths = np.array([sum(counts) for _, counts, _ in plain.values()], np.int64)
     ends = np.cumsum(lengths)

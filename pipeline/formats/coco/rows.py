@@ -177,26 +177,38 @@ def _decode(
     found = _decoded(raws, task)
     plain_of = _plain_of(raws, found, crowds=keep) if task is Task.SEGMENT else []
     rows = Rows(owner[sized], line[sized], raws, found, [], [], plain_of)
-    good = np.ones(len(found), np.bool_)
-    for i, annotation in enumerate(found):
-        if isinstance(annotation, Exception):
-            reason, told = "bad_annotation", f"annotation {_id_of(raws[i])} {annotation}"
-        elif (category := annotation.category_id) in labels:
-            rows.label.append(labels[category])
-            rows.class_id.append(-1 if isinstance(category, str) or abs(category) >= 2**31 else int(category))
-            if keep and annotation.iscrowd:
-                annotation.iscrowd = 0
-                raws[i] = no_crowd(raws[i])
-            continue
-        else:
-            reason = "no_such_category"
-            told = f"annotation {_id_of(raws[i])} has the category_id {shown(category)}, which is no category"
-        problems.append(Problem(int(rows.image[i]), None, reason, told))
-        good[i] = False
-    if not good.all():
-        rows.image, rows.line = rows.image[good], rows.line[good]
-        rows.raw, rows.found, rows.plain = (list(itertools.compress(some, good)) for some in (raws, found, plain_of))
+    if keep:
+        for i, annotation in enumerate(found):
+            if not isinstance(annotation, Exception) and annotation.iscrowd:
+                annotation.iscrowd, raws[i] = 0, no_crowd(raws[i])
+    names = [None if isinstance(a, Exception) else labels.get(a.category_id) for a in found]
+    if None in names:
+        _leave_out(rows, names, problems)
+    rows.label = [name for name in names if name is not None]
+    keys = [annotation.category_id for annotation in rows.found]
+    rows.class_id = [-1 if isinstance(key, str) or abs(key) >= 2**31 else int(key) for key in keys]
     return rows
+
+
+def _leave_out(rows: Rows, names: list[str | None], problems: list[Problem]) -> None:
+    """Take those without a name out of `rows`, and add what is wrong with them to `problems`."""
+    for i, (annotation, name) in enumerate(zip(rows.found, names, strict=True)):
+        if isinstance(annotation, Exception):
+            reason, told = "bad_annotation", f"annotation {_id_of(rows.raw[i])} {annotation}"
+        elif name is None:
+            reason = "no_such_category"
+            told = (
+                f"annotation {_id_of(rows.raw[i])} has the category_id {shown(annotation.category_id)}, which is "
+                "no category"
+            )
+        else:
+            continue
+        problems.append(Problem(int(rows.image[i]), None, reason, told))
+    good = np.array([name is not None for name in names], np.bool_)
+    rows.image, rows.line = rows.image[good], rows.line[good]
+    rows.raw, rows.found, rows.plain = (
+        list(itertools.compress(some, good)) for some in (rows.raw, rows.found, rows.plain)
+    )
 
 
 def no_crowd(raw: bytes) -> bytes:
