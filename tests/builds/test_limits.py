@@ -119,7 +119,7 @@ def test_pipes_are_not_read(tmp_path: Path) -> None:
     path = config(tmp_path, on_error="skip", select={"check_images": "full", "backgrounds": "all"})
     told = bounded("build", path)
     assert f"{ODD['not_a_file']}" in bounded("build", path, "--set", "on_error=fail").err
-    assert told.code == 1, told.err
+    assert told.code == 3, told.err
     assert {p for p in contents(tmp_path / "out") if p.startswith("images/")} == {
         "images/train/a.png",
         "images/train/b.png",
@@ -174,9 +174,11 @@ def test_only_images_of_trainers_are_opened(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     write_file(tmp_path / "src/images/train/a.jpg", FOREIGN[kind])
-    write_file(tmp_path / "src/labels/train/a.txt", ROW)
+    write_file(tmp_path / "src/images/train/b.png", picture())
+    for stem in "ab":
+        write_file(tmp_path / f"src/labels/train/{stem}.txt", ROW)
     path = config(tmp_path, select={"check_images": level}, on_error="skip")
-    assert run("build", path, "--json", code=1).json["problems"] == {"image_unreadable": 1}
+    assert run("build", path, "--json", code=3).json["problems"] == {"image_unreadable": 1}
     assert picture_of(FOREIGN[kind]) is None
     assert not (tmp_path / "ran").exists()
 
@@ -211,12 +213,12 @@ def test_images_of_unknown_size_are_left_out_of_coco_json(tmp_path: Path, run: R
         told = run("build", path, code=1)
         assert f"{tmp_path}/src/images/train/b.png: is no image whose size can be read" in told.err
         return
-    found = run("build", path, "--set", "on_error=skip", "--json", code=1).json
+    found = run("build", path, "--set", "on_error=skip", "--json", code=3).json
     assert found["images"]["kept"] == 1
     assert found["problems"] == {"image_unreadable": 3}
     made = json.loads((tmp_path / "out/annotations/instances_train.json").read_text())
     assert [image["file_name"] for image in made["images"]] == ["a.png"]
-    assert run("build", path, "--set", "on_error=skip", "--json", code=1).json["problems"] == {"image_unreadable": 3}
+    assert run("build", path, "--set", "on_error=skip", "--json", code=3).json["problems"] == {"image_unreadable": 3}
 
 
 @pytest.mark.parametrize("archived", [True, False])

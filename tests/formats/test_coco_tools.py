@@ -413,8 +413,9 @@ def test_an_image_that_is_turned_by_exif_is_told_under_quiet(source: Source) -> 
 
 def test_a_class_of_crowds_alone_is_told_under_quiet(source: Source) -> None:
     picture_file(source.root / "i/a.jpg", (100, 50))
-    told = source.build(document(annotation(iscrowd=1)), "--quiet", "--set", "classes=[car]").err
-    assert "class 'car' has no object in the subset: all are left out (1 crowds)" in told
+    told = source.build(document(annotation(iscrowd=1)), "--quiet", "--set", "classes=[car]", code=1).err
+    assert "the subset would be empty" in told
+    assert "none can be used: 1 crowds" in told
     assert "crowd=keep" in told
     source.build(document(annotation(iscrowd=1)), "--set", "classes=[car]", "--set", "source.options.crowd=keep")
     assert (source.root / "out/labels/train/a.txt").read_text().count("\n") == 1

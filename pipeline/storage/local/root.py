@@ -117,11 +117,18 @@ class Root:
         return fd
 
     def read(self, path: str) -> bytes | None:
-        """The bytes of our own file `path`; None where it is not there. Raises `StorageError` as `open_file` does."""
+        """The bytes of our own file `path`; None where it, or any file, is not there: a folder holds nothing to read.
+
+        Raises `StorageError` as `open_file` does.
+        """
         try:
             fd = self.open_file(path, os.O_RDONLY, "read")
         except FileNotFoundError:
             return None
+        except StorageError:
+            if os.path.isdir(self.at(path)) and not os.path.islink(self.at(path)):
+                return None
+            raise
         try:
             with open(fd, "rb") as file:
                 return file.read()
