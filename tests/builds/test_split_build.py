@@ -283,5 +283,5 @@ def test_a_damaged_copy_of_the_table_is_told(cams: Path, make_subset: MakeSubset
         assert f"{copy}: the split table is damaged; restore it, or delete it" in told
     copy.unlink()
     subset.build()
-    assert subset.build("--set", "classes=[car, person]")["warnings"] == []
+    assert not [told for told in subset.build("--set", "classes=[car, person]")["warnings"] if "split" in told]
     assert copy.exists()

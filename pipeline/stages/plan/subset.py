@@ -256,7 +256,7 @@ def _lost_classes(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> lis
         if any(counts["objects"].get(name) for counts in planned.totals["subset"].values()):
             continue
         if reasons := _lost_objects(planned, classes=(name,)):
-            cure = "; --set source.options.crowd=keep takes crowds as objects" if "crowd" in reasons else ""
+            cure = _cure_of(reasons)
             told.append(f"class {name!r} has no object in the subset: all are left out ({_reasons(reasons)}){cure}")
         elif count:
             told.append(f"all {count:,} objects of class {name!r} are left out")
@@ -273,6 +273,10 @@ def _lost_objects(
             if classes is None or name in classes:
                 add_counts(counts, reasons)
     return counts
+
+
+def _cure_of(reasons: dict[str, int]) -> str:
+    return "; --set source.options.crowd=keep takes crowds as objects" if "crowd" in reasons else ""
 
 
 def _reasons(counts: dict[str, int]) -> str:
@@ -292,7 +296,7 @@ def _why_empty(job: Job, infos: Sequence[IndexInfo], planned: Planned, split: st
                 objects += sum(counts["objects"].get(i, 0) for i in wanted)
     lost = _lost_objects(planned, split=split)
     if lost and not objects:
-        return f"has objects of these classes, and none can be used: {_reasons(lost)}"
+        return f"has objects of these classes, and none can be used: {_reasons(lost)}{_cure_of(lost)}"
     bad = any(
         info.totals.get(name, {}).get("bad_rows") for info in infos for name in info.totals if split in (None, name)
     )
@@ -308,7 +312,7 @@ def _why_empty(job: Job, infos: Sequence[IndexInfo], planned: Planned, split: st
             return f"has no {lacks}"
     counts = planned.totals["images"] | {"lost": planned.totals["rows"]["lost"]}
     reasons = {key: n for key, n in counts.items() if key not in ("kept", "background", "other_classes")}
-    told = _reasons(lost) if lost else left_out_words(reasons)
+    told = _reasons(lost) + _cure_of(lost) if lost else left_out_words(reasons)
     return f"has {plural(objects, 'object')} of these classes, and none can be used" + (f": {told}" if told else "")
 
 
