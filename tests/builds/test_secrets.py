@@ -117,10 +117,9 @@ def test_a_download_by_a_signed_url_leaves_none(
                 }
             ),
         )
+        expected = 0 if status == 200 else 75 if status >= 500 else 1
         for flag in ("--json", "-v", "-q"):
-            text = said(
-                run, "fetch", config, "--extract", flag, code=0 if status == 200 else 75 if status >= 500 else 1
-            )
+            text = said(run, "fetch", config, "--extract", flag, code=expected)
             assert SECRET not in text
         assert SECRET not in said(run, "build", config, code=0 if status == 200 else 2)
     assert any(SECRET in asked for asked, _ in faults.asked)

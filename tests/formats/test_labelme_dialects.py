@@ -406,5 +406,5 @@ def test_the_marks_of_a_merge_are_told_with_their_line(photos: Photos) -> None:
 def test_a_class_that_is_lost_as_a_whole_is_heard(photos: Photos) -> None:
     photos.add("a", shape("cat"))
     photos.add("b", shape("dog"), image=None)
-    told = photos.command("build", "--quiet", *SKIP, code=1).err
+    told = photos.command("build", "--quiet", *SKIP, code=3).err
     assert "all 1 objects of class 'dog' are left out" in told

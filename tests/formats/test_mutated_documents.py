@@ -8,7 +8,6 @@ import math
 import random
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,7 +58,7 @@ def _altered(value: Any, rng: random.Random, depth: int = 0) -> Any:
 def _labelme_documents() -> list[bytes]:
     """The label files of the sample, of the shared data if they are there, and one of every shape."""
     paths = sorted((PROJECT / "tests/sample/labelme").glob("*.json"))
-    paths += sorted((Path(__file__).parents[2] / "shared/data/labelme").rglob("*.json"))
+    paths += sorted((PROJECT.parent / "shared/data/labelme").rglob("*.json"))
     found = []
     for path in paths:
         data = json.loads(path.read_bytes())

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipeline import storage
-from pipeline.images import header, integrity
+from pipeline.images import integrity
 from pipeline.images.integrity import Look
 from tests.conftest import MakeSubset, Subset
 from tests.support.helpers import contents, make_tree, write_file
@@ -101,7 +101,7 @@ def test_a_header_beyond_the_beginning_asks_for_more() -> None:
 
 
 def test_too_many_pixels_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(header, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(integrity, "MAX_PIXELS", 1000)
     assert integrity.by_decoding(draw()).reason == "image_too_large"
 
 

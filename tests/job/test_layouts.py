@@ -170,7 +170,7 @@ def test_boxes_and_polygons_are_the_targets_question(folder: Path, run: Run) -> 
         "on_error=skip",
         "--set",
         "select.backgrounds=all",
-        code=1,
+        code=3,
     )
     assert sorted(contents(folder / "skip")) == ["data.yaml", "images/train/b.jpg", "labels/train/b.txt"]
     run("convert", root, folder / "dogs", *words, "yolo", "--set", "classes=[dog]")

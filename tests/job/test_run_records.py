@@ -128,7 +128,7 @@ def test_the_parts_of_a_sentence(own_subset: Subset) -> None:
 
 def test_an_internal_error_is_one_document(subset: Subset) -> None:
     program = (
-        "import sys, pipeline.run\ndef build(*_, **__): raise ZeroDivisionError('here')\n"
+        "import sys, pipeline.api\ndef build(*_, **__): raise ZeroDivisionError('here')\n"
         "pipeline.api.build = build\nfrom pipeline.cli import run_cli\nsys.exit(run_cli(sys.argv[1:]))"
     )
     for more in ((), ("-v",)):
