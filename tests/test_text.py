@@ -209,7 +209,7 @@ def test_hostile_names_in_every_message(tmp_path: Path, run: Run) -> None:
 def test_progress_names_are_text(mark: str) -> None:
     """The stage that fetches names files of a config; run with a stream that is no terminal, which logs at once."""
     code = (
-        "import sys, time\nfrom pipeline.progress import Progress\n"
+        "import sys, time\nfrom pipeline.runtime.progress import Progress\n"
         "with Progress(sys.stdout, quiet=False, log_every=0.05).stage(sys.argv[1], 3):\n    time.sleep(0.3)\n"
     )
     done = subprocess.run([sys.executable, "-X", "utf8", "-c", code, f"get {mark}x"], capture_output=True, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -59,7 +60,8 @@ def tidy(state: TargetState) -> None:
     halves = [name for name in state.folder.flat_names("") if name.startswith(".coco-diy-") and name.endswith(".tmp")]
     if halves:
         state.folder.delete_many(halves)
-    state.folder.drop_temporaries("runs")
+    with contextlib.suppress(StorageError):  # records are no part of the subset
+        state.folder.drop_temporaries("runs")
     if state.manifest is not None:
         state.records.mend(_MANIFEST, asdict(state.manifest))
     if state.intent is None and not state.lost:

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.api import build
 from pipeline.config.load import validate
+from pipeline.errors import DataError
 from tests.conftest import Run
 from tests.support.helpers import write_file
 
@@ -67,7 +68,11 @@ def test_no_label_anywhere_and_once(labels: dict[str, dict[str, str | None]], wh
             "index": {"buckets": buckets},
             "engine": {"scheduler": "sync"},
         }
-        report = build(validate(data, "test"))
+        try:
+            report = build(validate(data, "test"))
+        except DataError as error:  # nothing is made of what has no object
+            assume("would be empty" not in str(error))
+            raise
         made = backgrounds(root / "out")
     stems = [Path(path).stem for path in made]
     for path in made:
