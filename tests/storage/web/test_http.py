@@ -309,8 +309,8 @@ def test_a_lost_connection_costs_one_image(nginx: Nginx, tmp_path: Path) -> None
         assert place.gather(names, Limits(), add) == {}
     assert not cut.is_set()
     assert done == 3000
-    asked = [path for _, _, path, _ in nginx.log(3001)]
-    assert len(asked) == 3001
+    asked = [path for _, _, path, _ in nginx.log(3000)]
+    assert len(asked) in (3000, 3001)  # one more, unless it was cut before the server had heard of it
     assert len(set(asked)) == 3000
     assert sum(place.at_hand(names)) == 3000
 
