@@ -25,6 +25,8 @@ _PART = re.compile(r"[0-9a-f]{32}")
 
 _INTENT = re.compile(r"intent/[0-9a-f]{32}")
 
+_BUCKET = re.compile(r"[0-9]{1,5}")
+
 _MOST_BUCKETS = 65536
 
 
@@ -69,6 +71,8 @@ def check_manifest(data: Mapping[str, Any], where: str) -> None:
     """Raise `TargetError` where the fields of a manifest (`manifest.Manifest`) are not what a build writes."""
     _check_parts(data["buckets"], data["parts"], where)
     _check_texts(data["prefixes"], "prefixes", where)
+    _check_serial(data["serial"], where)
+    _check_facts(data, where)
     if not isinstance(data["meta"], dict):
         raise unfit(where, "has no list of files")
     for path, file in data["meta"].items():
@@ -101,10 +105,11 @@ def check_intent(data: Mapping[str, Any], where: str) -> None:
         raise unfit(where, "does not say what the run was about")
     _check_parts(base.get("buckets"), base.get("parts"), where)
     _check_texts(data.get("prefixes"), "prefixes", where)
+    _check_serial(data.get("serial"), where)
     buckets = data.get("buckets")
     if not isinstance(buckets, int) or not 1 <= buckets <= _MOST_BUCKETS or not isinstance(touched, dict):
         raise unfit(where, "does not say which buckets the run was about")
-    if not all(bucket.isdecimal() and int(bucket) < buckets for bucket in touched):
+    if not all(_BUCKET.fullmatch(bucket) and int(bucket) < buckets for bucket in touched):
         raise unfit(where, "names a bucket that is not there")
     if not all(part is not None and is_part(part) for part in touched.values()):
         raise unfit(where, "names a part that is none of a manifest")
@@ -117,6 +122,24 @@ def _check_parts(buckets: object, parts: object, where: str) -> None:
         raise unfit(where, "has no list of parts")
     if len(parts) != buckets or not all(map(is_part, parts)):
         raise unfit(where, "names a part that is none of a manifest")
+
+
+def _check_serial(serial: object, where: str) -> None:
+    if not isinstance(serial, int) or isinstance(serial, bool) or serial < 0:
+        raise unfit(where, "has no serial number of a run")
+
+
+def _check_facts(data: Mapping[str, Any], where: str) -> None:
+    """Raise `TargetError` where what a manifest only compares is of another type than a build writes."""
+    listed, folders = data["listed"], data["folders"]
+    texts = [data["tool"], data["recipe"]]
+    texts += [data[name] for name in ("source", "images", "numbers", "name", "left_out") if data[name] is not None]
+    if not all(isinstance(text, str) for text in texts):
+        raise unfit(where, "does not say what made the subset")
+    if not isinstance(folders, dict) or not all(isinstance(time, int) for time in folders.values()):
+        raise unfit(where, "has no change times of folders")
+    if not isinstance(listed, dict) or not all(isinstance(counts, dict) for counts in listed.values()):
+        raise unfit(where, "has no numbers of what was listed")
 
 
 def _check_texts(value: object, what: str, where: str) -> None:

@@ -190,7 +190,7 @@ class TargetState:
                 f"{self.folder.join(_MANIFEST)}: was written by another version of coco-diy "
                 f"({data.get('tool')}); build into a new folder, or use that version"
             )
-        check_manifest(data, self.folder.join(_MANIFEST))
+        check_manifest(vars(manifest), self.folder.join(_MANIFEST))
         self._digests.append(digest(seal(data)))
         return manifest
 
@@ -199,13 +199,14 @@ class TargetState:
             content = self.records.read(_INTENT)
             if content is None:
                 return None
+            if "serial" in content:  # those of before 2026-12 have other fields, and count as damaged
+                check_intent(content, self.folder.join(_INTENT))
             intent = Intent.of(content)
         except Damaged:
             self.lost = self.doubted = True
             return None
         if self.manifest is not None and intent.serial <= self.manifest.serial:
             return None
-        check_intent(content, self.folder.join(_INTENT))
         self._digests.append(digest(seal(content)))
         return intent
 
