@@ -71,6 +71,8 @@ class Transfer:
     at: int = 0
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
+    #: Whether the empty line that ends the headers of the answer has come.
+    headed: bool = False
     reason: str | None = None
     #: Whether there was no answer, or none but that the server is busy, so that other requests need not be tried.
     lost: bool = False
@@ -249,7 +251,7 @@ class _Loop:
     def _prepare(self, handle: Any, transfer: Transfer) -> None:
         c = self.curl
         handle.reset()
-        transfer.status, transfer.headers, transfer.fits = 0, {}, False
+        transfer.status, transfer.headers, transfer.headed, transfer.fits = 0, {}, False, False
         transfer.asked = transfer.at
         headers = ["Accept: */*"]
         if transfer.stop is not None:
@@ -319,6 +321,8 @@ class _Loop:
 
     def _judge(self, transfer: Transfer, code: int, told: str) -> None:
         status = transfer.status
+        if code == 0 and not transfer.headed:  # libcurl takes an answer that ends amid its headers for a whole one
+            code = self.curl.E_PARTIAL_FILE
         if status in (200, 206) and code in (0, self.curl.E_WRITE_ERROR):
             short = transfer.stop is not None and status == 206 and 0 <= transfer.at < transfer.stop
             if code == 0 and not short:
@@ -394,7 +398,9 @@ def _note_header(transfer: Transfer, line: bytes) -> None:
     if text.startswith("HTTP/"):  # a new answer: after a redirection, or a proxy's
         words = text.split(None, 2)
         transfer.status = int(words[1]) if len(words) > 1 and words[1].isdecimal() else 0
-        transfer.headers = {}
+        transfer.headers, transfer.headed = {}, False
+    elif not text:
+        transfer.headed = True
     elif ":" in text:
         name, _, value = text.partition(":")
         transfer.headers[name.strip().lower()] = value.strip()
