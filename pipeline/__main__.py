@@ -56,6 +56,8 @@ def main() -> None:
         sys.stderr.flush()
     except (OSError, ValueError):
         code = code or 1
+    if code and "multiprocessing" in sys.modules:
+        gc.collect()  # of helpers that could not start semaphores are left, which Python would tell of after us
     # All files are closed and helpers have ended; taking the interpreter apart would cost another 0.1 s.
     os._exit(code)
 

@@ -19,7 +19,6 @@ _HIT_ALL = {
     errno.EMFILE,
     errno.ENFILE,
     errno.EIO,
-    errno.EFBIG,
 }
 
 _CURES = {

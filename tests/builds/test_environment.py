@@ -52,9 +52,7 @@ def shell(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
 )
 def test_what_the_machine_lacks(config: Path, line: str, code: int, clause: str) -> None:
     done = shell(line, config.parent)
-    ours = [line for line in done.stderr.splitlines() if line.startswith("coco-diy: ")]
-    assert (done.returncode, len(ours)) == (code, 1), done.stderr
-    assert "Traceback" not in done.stderr
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
     assert clause in done.stderr
     assert shell("$CD build c.yaml", config.parent).returncode == 0
 
