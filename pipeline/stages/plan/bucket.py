@@ -388,14 +388,16 @@ def _as_wanted(context: PlanContext, target: storage.Location, table: pa.Table, 
 
 
 def _compare_sizes(context: PlanContext, images: pa.Table, plan: pa.Table) -> Sizes:
-    """See `_image_sizes`: of the images that are to be copied."""
+    """See `images.sizes`: of the images that are to be copied, unless the index compared them."""
     import pyarrow.compute as pc
 
     if context.images == "none":
         return Sizes()
     copied = plan["key"].filter(pc.equal(plan["action"], Action.COPY.value))
     changed = images.filter(pc.is_in(images["key"], copied.combine_chunks()))
-    return compare_sizes(changed, context.origins, context.workdir, normalised=exporters.load(context.exporter).OF_TASK)
+    sized = tuple(source.prefix for source in context.sources if source.sized)
+    origins = {prefix: folder for prefix, folder in context.origins.items() if not prefix.startswith(sized)}
+    return compare_sizes(changed, origins, context.workdir, normalised=exporters.load(context.exporter).OF_TASK)
 
 
 def _foreign(target: storage.Location, table: pa.Table, held: pa.Table) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline import exporters
+from pipeline import exporters, formats
 from pipeline.job.checks import keep_out_of_subsets
 from pipeline.job.job import Job
 from pipeline.stages.index.reader import IndexInfo
@@ -23,7 +23,8 @@ class PlannedSource:
     """One source of a plan: its index, its class map, and whether its rows carry the names of their classes.
 
     `prefix` is what all its keys begin with, `labels` where label files are, by what keys begin with. `mixed`: some of
-    its files have boxes and polygons.
+    its files have boxes and polygons. `sized`: its images were compared with the sizes in its label files when it was
+    indexed (`SIZED` of a format).
     """
 
     prefix: str
@@ -32,6 +33,7 @@ class PlannedSource:
     named: bool
     labels: dict[str, str]
     mixed: bool = False
+    sized: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def plan_context(
                 s.named,
                 {s.spec.prefix(split): split.labels for split in s.spec.splits},
                 any("mixed" in totals.get("loss", {}) for totals in info.totals.values()),
+                formats.load(s.spec.format).SIZED,
             )
             for s, m, info in zip(job.sources, job.maps, infos, strict=True)
         ),
