@@ -6,8 +6,8 @@ import json
 import re
 from dataclasses import dataclass
 
-#: The beginning of the first side of a merge, as Git and Mercurial write it.
-_MERGE = re.compile(rb"^<{7}(?: [^\n]*)?\r?$", re.MULTILINE)
+#: The marks of a merge, as Git and Mercurial write them; whoever reads in pieces may meet the second first.
+_MERGE = re.compile(rb"^(?:<<<<<<<|=======|>>>>>>>)(?=[ \r\n]|$)", re.MULTILINE)
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 

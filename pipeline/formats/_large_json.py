@@ -17,6 +17,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.formats._flaws import merge_mark
+
 Ints = npt.NDArray[np.int64]
 
 #: Bytes of one element, or of a member that is no array of ours.
@@ -32,8 +34,6 @@ _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _SCALAR = re.compile(rb'[^\s,:"\[\]{}]+')
 
 _AFTER_BLANKS = re.compile(rb"[^ \t\r\n]")
-
-_MERGE = re.compile(rb"^(?:<<<<<<<|=======|>>>>>>>)(?=[ \r\n]|$)", re.MULTILINE)
 
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -74,12 +74,6 @@ class Chunk:
     def line_of(self, number: int) -> int:
         """The line (from 1) on which element `number` of this chunk begins."""
         return self.line + self.text.count(b"\n", 0, int(self.spans[number, 0]) - self.base)
-
-
-def merge_mark(text: bytes) -> int | None:
-    """The line (from 1) of the first mark that a merge of git left in `text`; None where there is none."""
-    found = _MERGE.search(text)
-    return text.count(b"\n", 0, found.start()) + 1 if found else None
 
 
 class LargeObject:

@@ -89,7 +89,7 @@ def _split_table_content(job: Job) -> str | None:
     folder, name = os.path.split(job.split_table)
     content = storage.locate(folder).read(name)
     if content is None and job.config.split is not None and job.config.split.stratify:  # lost: the target has a copy
-        content = unsign(job.target.below(FOLDER).read(COPY) or b"")
+        content = unsign(job.target.own(FOLDER).read(COPY) or b"")
     return content.decode(errors="replace") if content is not None else None
 
 

@@ -103,7 +103,7 @@ class RunRecords:
 
 def at_target(target: storage.Location) -> storage.Location:
     """Where records lie at a target."""
-    return target.below(f"{FOLDER}/runs")
+    return target.own(f"{FOLDER}/runs")
 
 
 def beside(workdir: str, target: storage.Location) -> storage.Location:

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pipeline.errors import StorageError
+from pipeline.tables.digest import seal
 from pipeline.tables.parquet import to_parquet
 from pipeline.target.manifest import _INTENT, _MANIFEST, Base, Intent, _drop_intent, clear
 from pipeline.target.provenance import remember
-from pipeline.target.records import Records, seal
+from pipeline.target.records import Records
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -22,7 +22,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.target.records import Records, seal
+from pipeline.tables.digest import seal
+from pipeline.target.records import Records
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import StorageError
-from pipeline.tables.digest import digest_of
+from pipeline.tables.digest import digest_of, seal, unseal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,30 +28,18 @@ class Damaged(Exception):  # noqa: N818 - what it means is for the caller to say
     """Neither a file nor its copy is whole; the argument is its path below the folder."""
 
 
-def seal(content: dict[str, Any]) -> bytes:
-    """`content` as JSON with its own digest in it."""
-    content = json.loads(_text(content))  # as it will be read: keys are text, and in the order of text
-    return _text(content | {"digest": digest_of(_text(content)).hex()})
-
-
-def unseal(data: bytes) -> dict[str, Any] | None:
+def content_of(data: bytes) -> dict[str, Any] | None:
     """The content of a sealed record; None where it is not whole.
 
     Records of before 2026-12 have neither a digest nor a serial number; they are taken as they are.
     """
+    if (content := unseal(data)) is not None:
+        return content
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(content, dict):
-        return None
-    digest = content.pop("digest", None)
-    whole = "serial" not in content if digest is None else digest == digest_of(_text(content)).hex()
-    return content if whole else None
-
-
-def _text(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass")
+    return content if isinstance(content, dict) and not content.keys() & {"digest", "serial"} else None
 
 
 class Records:
@@ -75,7 +63,7 @@ class Records:
             except StorageError as error:
                 refused = refused or error
                 continue
-            content = unseal(data) if data is not None else None
+            content = content_of(data) if data is not None else None
             if content is not None:
                 return content
             damaged = damaged or data is not None

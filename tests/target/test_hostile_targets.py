@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 
 from pipeline import storage
 from pipeline.errors import StorageError, TargetError
-from pipeline.tables.digest import digest_of
+from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.tables.parquet import to_parquet
 from pipeline.target.claims import check_rows, is_path
 from pipeline.target.manifest import TargetState
-from pipeline.target.records import COPIES, seal, unseal
+from pipeline.target.records import COPIES
 from tests.conftest import Run, Subset
 from tests.support.helpers import contents, make_town, run_process, snapshot, write_file
 
@@ -53,6 +53,7 @@ FILES = [
     ".coco-diy/manifest.json",
     ".coco-diy/intent.json",
     ".coco-diy/problems.parquet",
+    ".coco-diy/splits.csv",
     "data.yaml",
     "DATASET.md",
     "labels/train/a.txt",
@@ -313,6 +314,29 @@ def test_a_manifest_that_no_build_wrote(world: World, tmp_path: Path, run: Run, 
     change(target / ".coco-diy/manifest.json", edit)
     for words in (("verify", target), ("stats", target), ("build", world.config, "--set", f"target.root={target}")):
         assert "manifest.json" in run(*words, code=1).err
+
+
+def test_records_of_runs_are_not_read_through_a_link(world: World, tmp_path: Path, run: Run) -> None:
+    target = world.open("built", tmp_path)
+    shutil.copytree(target / ".coco-diy/runs", tmp_path / "home/runs")
+    shutil.rmtree(target / ".coco-diy/runs")
+    os.symlink(tmp_path / "home/runs", target / ".coco-diy/runs")
+    told = run("status", target, code=1)
+    assert f"{target}/.coco-diy/runs" in told.err
+    assert "link" in told.err
+    assert told.out == ""
+
+
+def test_the_copy_of_the_split_table_is_not_read_through_a_link(own_subset: Subset, tmp_path: Path) -> None:
+    stratified = ("--set", "split={train: 0.5, val: 0.5, stratify: true}")
+    own_subset.build(*stratified)
+    copy = own_subset.target / ".coco-diy/splits.csv"
+    copy.rename(tmp_path / "splits.csv")
+    os.symlink(tmp_path / "splits.csv", copy)
+    before = (tmp_path / "splits.csv").read_bytes()
+    told = own_subset.command("build", *stratified, "--set", "classes=[bus]", code=1).err
+    assert f"{copy}: is a link" in told
+    assert (tmp_path / "splits.csv").read_bytes() == before
 
 
 def test_a_marker_that_names_a_file_elsewhere(world: World, tmp_path: Path, run: Run) -> None:

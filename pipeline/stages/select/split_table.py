@@ -229,7 +229,7 @@ def remember(job: Job, dealt: Dealt | None) -> None:
         return
     assert job.split_table is not None
     folder, name = os.path.split(job.split_table)
-    copy = job.target.below(FOLDER)
+    copy = job.target.own(FOLDER)
     for place, path, data in ((copy, COPY, sign(dealt.table)), (storage.locate(folder), name, dealt.table)):
         if place.read(path) != data:
             place.write(path, data)

@@ -316,13 +316,11 @@ class _Loop:
             self.idle.append(handle)
             if self.fault is not None:
                 raise self.fault
-            self._judge(transfer, code, told)
+            self._judge(transfer, code or _cut_in_headers(transfer), told)
         return bool(good or bad)
 
     def _judge(self, transfer: Transfer, code: int, told: str) -> None:
         status = transfer.status
-        if code == 0 and not transfer.headed:  # libcurl takes an answer that ends amid its headers for a whole one
-            code = self.curl.E_PARTIAL_FILE
         if status in (200, 206) and code in (0, self.curl.E_WRITE_ERROR):
             short = transfer.stop is not None and status == 206 and 0 <= transfer.at < transfer.stop
             if code == 0 and not short:
@@ -365,6 +363,13 @@ class _Loop:
             self.pace.busy(now, transfer.begun)
         when = self.pace.back_off(now, transfer.attempts, transfer.headers.get("retry-after"))
         self.again.append((when, transfer))
+
+
+def _cut_in_headers(transfer: Transfer) -> int:
+    """The code of what libcurl takes for a whole answer without a body: one that ends amid its headers; else 0."""
+    import pycurl
+
+    return 0 if transfer.headed else int(pycurl.E_PARTIAL_FILE)
 
 
 def _misfit(transfer: Transfer, count: int) -> int | None:
