@@ -283,5 +283,6 @@ def test_a_damaged_copy_of_the_table_is_told(cams: Path, make_subset: MakeSubset
         assert f"{copy}: the split table is damaged; restore it, or delete it" in told
     copy.unlink()
     subset.build()
-    assert not [told for told in subset.build("--set", "classes=[car, person]")["warnings"] if "split" in told]
+    warnings = subset.build("--set", "classes=[car, person]")["warnings"]
+    assert [told for told in warnings if not told.startswith("class numbers change")] == []
     assert copy.exists()
