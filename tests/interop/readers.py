@@ -52,7 +52,12 @@ def mmdetection_coco(fragment: str, split: str) -> Found:
     from mmengine.registry import DATASETS
 
     lines = [line.removeprefix("# ") for line in Path(fragment).read_text().splitlines() if line.startswith("# ")]
-    lines = [line for line in lines if line.split(" = ")[0].endswith(("_base_", "_dataloader", "_evaluator"))]
+    # A line that is indented is the other form of the one above it, for configs that wrap their training set.
+    lines = [
+        line
+        for line in lines
+        if not line.startswith(" ") and line.split(" = ")[0].endswith(("_base_", "_dataloader", "_evaluator"))
+    ]
     begun = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
     text = "\n".join(lines).replace("the config that you start from", begun).replace("PATH/mmdetection.py", fragment)
     Path("config.py").write_text(text)
