@@ -170,7 +170,7 @@ class Target(_Model):
         return self
 
 
-class Index(_Model):
+class IndexConfig(_Model):
     """How the index is cut."""
 
     buckets: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
@@ -178,7 +178,7 @@ class Index(_Model):
     )
 
 
-class Engine(_Model):
+class EngineConfig(_Model):
     """What runs the Dask tasks."""
 
     scheduler: str = Field("auto", description="auto, sync, threads, processes or the tcp:// address of a scheduler")
@@ -254,8 +254,8 @@ class Config(_Model):
         return value
 
     target: Target
-    index: Index = Field(default_factory=lambda: Index.model_validate({}))
-    engine: Engine = Field(default_factory=lambda: Engine.model_validate({}))
+    index: IndexConfig = Field(default_factory=lambda: IndexConfig.model_validate({}))
+    engine: EngineConfig = Field(default_factory=lambda: EngineConfig.model_validate({}))
     runs: Runs = Field(default_factory=lambda: Runs.model_validate({}))
     on_error: Literal["fail", "skip"] = Field("fail", description="bad rows and files: stop, or count, list, leave out")
     workdir: str = Field("work", min_length=1, description="index, plans and runs; never the source, never the target")

@@ -6,7 +6,7 @@ An exporter module has
 - ``COLUMNS``: columns of `schema.annotations` that it needs beside key, class_id, head and tail;
 - ``OF_TASK``: whether it writes rows of the task, and has no place for objects that are none;
 - ``GATHERS``: whether files of the whole dataset are made of the objects of all buckets; it then also has
-  ``records(rows, images, keypoints) -> Records``, what `assemble` needs of one bucket;
+  ``records(rows, images, keypoints) -> BucketObjects``, what `assemble` needs of one bucket;
 - ``fragment(rows, images) -> pyarrow.Table``: the wanted files (`schema.wanted`) of one bucket;
 - ``assemble(dataset, records) -> dict[str, bytes | Iterable[bytes]]``: files of the whole dataset, by path.
 
@@ -51,7 +51,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Records:
+class BucketObjects:
     """JSON objects of one bucket, for a file that holds those of all.
 
     `images` has key, split, text (the object), id (null: none that can be kept) and where that stands in the text
@@ -92,7 +92,7 @@ class Exporter(Protocol):
     def fragment(self, rows: pa.Table, images: pa.Table) -> pa.Table:
         """The wanted files of one bucket."""
 
-    def assemble(self, dataset: Dataset, records: Sequence[Records] = ()) -> dict[str, bytes | Iterable[bytes]]:
+    def assemble(self, dataset: Dataset, records: Sequence[BucketObjects] = ()) -> dict[str, bytes | Iterable[bytes]]:
         """Files of the whole dataset: path below the target to content, at once or in pieces."""
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from pipeline.exporters import Dataset, Records
+    from pipeline.exporters import BucketObjects, Dataset
 
     Ints = npt.NDArray[np.int64]
 
@@ -99,7 +99,7 @@ def _objects(image: Ints, class_id: npt.NDArray[np.int32], images: int) -> pa.Ar
     return pa.MapArray.from_arrays(pa.array(offsets), pa.array(keys), pa.array(items))
 
 
-def assemble(dataset: Dataset, records: Sequence[Records] = ()) -> dict[str, bytes | Iterable[bytes]]:
+def assemble(dataset: Dataset, records: Sequence[BucketObjects] = ()) -> dict[str, bytes | Iterable[bytes]]:
     """The training YAML: ``data.yaml``, or ``<folder>.yaml`` for the cloud."""
     del records
     folder = dataset.root.rstrip("/").rpartition("/")[2]

@@ -21,11 +21,11 @@ _TRUE = frozenset({"true", "1", "1.0", "yes"})
 _NUMBERS = ("area", "num_keypoints", "width", "height", "score")
 
 
-class Unfit(ValueError):  # noqa: N818 - a clause of a sentence, not a fault
+class UnusableObject(ValueError):  # noqa: N818 - a clause of a sentence, not a fault
     """A clause that says why an object cannot be used."""
 
 
-class _Numbers(msgspec.Struct, gc=False):
+class _TypedAnnotation(msgspec.Struct, gc=False):
     """An annotation whose known fields have the types that COCO gives them; others are passed over."""
 
     bbox: list[float] | None = None
@@ -36,7 +36,7 @@ class _Numbers(msgspec.Struct, gc=False):
     num_keypoints: int | None = None
 
 
-_numbers = msgspec.json.Decoder(_Numbers).decode
+_numbers = msgspec.json.Decoder(_TypedAnnotation).decode
 
 
 def plain(text: bytes) -> Any:
@@ -99,23 +99,23 @@ def with_numbers(text: bytes) -> bytes:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:
             return mended(text, "")
-        except Unfit:
+        except UnusableObject:
             return text
     return text
 
 
 def mended(text: bytes, task: str) -> bytes:
-    """An annotation with the numbers and flags that it means; raises `Unfit` where it lacks one that `task` needs."""
+    """An annotation with the numbers and flags that it means; raises `UnusableObject` without one that `task` needs."""
     try:
         data = json.loads(text, parse_constant=float)
     except RecursionError:
-        raise Unfit("is nested too deep") from None
+        raise UnusableObject("is nested too deep") from None
     except ValueError as error:
-        raise Unfit(f"is not JSON ({getattr(error, 'msg', 'a number is too long')})") from None
+        raise UnusableObject(f"is not JSON ({getattr(error, 'msg', 'a number is too long')})") from None
     if not isinstance(data, dict):
-        raise Unfit(f"is {shown(data)}, no object")
+        raise UnusableObject(f"is {shown(data)}, no object")
     if as_id(data.get("category_id")) is None:
-        raise Unfit(f"has the category_id {shown(data.get('category_id'))}, which is no id")
+        raise UnusableObject(f"has the category_id {shown(data.get('category_id'))}, which is no id")
     data["category_id"] = as_id(data["category_id"])
     for name, mend, tasks in (
         ("bbox", _box, ("detect", "pose")),
@@ -162,7 +162,7 @@ def _box(value: Any, *, needed: bool) -> list[float] | None:
         return None
     numbers = _numbers_of(value) if isinstance(value, list) else None
     if numbers is None and needed:
-        raise Unfit(f"has the bbox {shown(value)}, which is not four numbers")
+        raise UnusableObject(f"has the bbox {shown(value)}, which is not four numbers")
     return numbers if numbers and all(map(math.isfinite, numbers)) else None
 
 
@@ -185,7 +185,7 @@ def _segmentation(value: Any, *, needed: bool) -> Any:
         return _run_lengths(value)
     parts = _polygons(value)
     if parts is None and needed:
-        raise Unfit(f"has the segmentation {shown(value)}, which is neither polygons nor run lengths")
+        raise UnusableObject(f"has the segmentation {shown(value)}, which is neither polygons nor run lengths")
     return parts or []
 
 
@@ -228,7 +228,7 @@ def _keypoints(value: Any, *, needed: bool) -> list[float]:
     flat = [v for point in value for v in (point if isinstance(point, list) else [point])]
     numbers = _numbers_of(flat)
     if numbers is None and needed:
-        raise Unfit(f"has the keypoints {shown(value)}, which are not numbers")
+        raise UnusableObject(f"has the keypoints {shown(value)}, which are not numbers")
     points = [numbers[i : i + 3] for i in range(0, len(numbers or ()), 3)] if numbers else []
     return [v for point in points for v in (point if all(map(math.isfinite, point)) else [0.0] * len(point))]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.images import integrity
-from pipeline.images.integrity import Look
+from pipeline.images.integrity import ImageCheck
 from pipeline.tables import schema
 from pipeline.tables.digest import digest_of
 from pipeline.tables.schema import part_name
@@ -23,7 +23,7 @@ _UNREAD = "image_unread"
 
 
 @dataclass(frozen=True)
-class Bad:
+class UnusableImage:
     """An image that cannot be used.
 
     What its key begins with, its name, the digest of its state, the counted word, and a clause.
@@ -38,7 +38,7 @@ class Bad:
 
 def check_images(
     index_dir: str, bucket: int, level: str, origins: dict[str, str | None], images: pa.Table, keep: str
-) -> dict[str, Bad]:
+) -> dict[str, UnusableImage]:
     """Look at `images` by `level` (header or full); returns those that cannot be used, by key.
 
     `origins` is where they come from, by what their keys begin with; `keep` is as in `storage.locate`. Images that lie
@@ -62,7 +62,7 @@ def check_images(
         for row in wanted
         if row["state"] is None or row["key"] not in seen or seen[row["key"]]["mark"] != row["state"]
     ]
-    fresh: dict[str, Look] = {}
+    fresh: dict[str, ImageCheck] = {}
     for prefix, folder in origins.items():
         here = [row for row in new if row["key"].startswith(prefix)]
         if not here:
@@ -86,11 +86,11 @@ def check_images(
         )
         if reason is not None:
             prefix = next(prefix for prefix in origins if key.startswith(prefix))
-            bad[key] = Bad(prefix, row["image_path"], digest_of(row["mark"]), reason, detail or "")
+            bad[key] = UnusableImage(prefix, row["image_path"], digest_of(row["mark"]), reason, detail or "")
     return bad
 
 
-def _look(origin: storage.Location, names: Sequence[str], level: str) -> Iterator[tuple[int, Look]]:
+def _look(origin: storage.Location, names: Sequence[str], level: str) -> Iterator[tuple[int, ImageCheck]]:
     """What is seen of each of `names`, by its index."""
     whole = list(range(len(names)))
     if level == "header":
@@ -107,14 +107,14 @@ def _look(origin: storage.Location, names: Sequence[str], level: str) -> Iterato
         yield whole[fetched.index], look_at(fetched.data) if fetched.reason is None else _unread(fetched.reason)
 
 
-def _by_all(data: bytes) -> Look:
+def _by_all(data: bytes) -> ImageCheck:
     look = integrity.by_header(len(data), data, data[-integrity.TAIL_BYTES :])
     assert look is not None
     return look
 
 
-def _unread(reason: str) -> Look:
-    return Look(_UNREAD, f"cannot be read: {reason}")
+def _unread(reason: str) -> ImageCheck:
+    return ImageCheck(_UNREAD, f"cannot be read: {reason}")
 
 
 def _read(place: storage.Location, name: str) -> pa.Table:
@@ -135,7 +135,7 @@ def _write(
     name: str,
     before: pa.Table,
     new: list[dict[str, object]],
-    fresh: dict[str, Look],
+    fresh: dict[str, ImageCheck],
     level: str,
 ) -> None:
     import pyarrow as pa

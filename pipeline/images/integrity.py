@@ -24,7 +24,7 @@ _JPEG_END = b"\xff\xd9"
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageCheck:
     """What was seen: `reason` (the counted word) and `detail` (a clause) where it cannot be used; its size in pixels.
 
     Reasons: ``image_empty``, ``image_cut_short``, ``image_unreadable``, ``image_too_small``, ``image_too_large``.
@@ -36,49 +36,49 @@ class Look:
     height: int | None = None
 
 
-def by_header(size: int, head: bytes, tail: bytes) -> Look | None:
+def by_header(size: int, head: bytes, tail: bytes) -> ImageCheck | None:
     """Look at the beginning and the end of an image of `size` bytes; None where that is not enough to tell.
 
     With all bytes as `head` there is always an answer.
     """
     if size == 0:
-        return Look("image_empty", "has 0 bytes")
+        return ImageCheck("image_empty", "has 0 bytes")
     whole = len(head) >= size
     ended = _has_end(size, head, tail)
     if ended is None and not whole:
         return None
     if not (ended if ended is not None else _has_end_within(head)):
-        return Look("image_cut_short", f"is cut short: {size:,} bytes without the end of an image")
+        return ImageCheck("image_cut_short", f"is cut short: {size:,} bytes without the end of an image")
     found = _open(head)
     return _judge(*found) if found else _unopened(head, whole=whole)
 
 
-def _unopened(head: bytes, *, whole: bool) -> Look | None:
+def _unopened(head: bytes, *, whole: bool) -> ImageCheck | None:
     """What to say of an image that Pillow cannot open."""
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"heim", b"heis"):
-        return Look()
-    return Look("image_unreadable", "is no image that can be read") if whole else None
+        return ImageCheck()
+    return ImageCheck("image_unreadable", "is no image that can be read") if whole else None
 
 
-def _judge(width: int, height: int) -> Look:
+def _judge(width: int, height: int) -> ImageCheck:
     if min(width, height) < MIN_SIDE:
-        return Look(
+        return ImageCheck(
             "image_too_small",
             f"has {width} x {height} pixels: trainers leave out images with a side under {MIN_SIDE}",
             width,
             height,
         )
-    return Look(None, None, width, height)
+    return ImageCheck(None, None, width, height)
 
 
-def by_decoding(data: bytes) -> Look:
+def by_decoding(data: bytes) -> ImageCheck:
     """Look at all of an image: as `by_header`, and every pixel is decoded."""
     look = by_header(len(data), data, data[-TAIL_BYTES:])
     assert look is not None
     if look.reason is not None or look.width is None:
         return look
     if look.width * (look.height or 0) > MAX_PIXELS:
-        return Look(
+        return ImageCheck(
             "image_too_large",
             f"has {look.width} x {look.height} pixels, too many to decode; look at headers "
             "only, with --set select.check_images=header",
@@ -90,7 +90,7 @@ def by_decoding(data: bytes) -> Look:
             image.load()
     except Exception as error:  # noqa: BLE001 - Pillow's plug-ins raise anything, from struct.error to SyntaxError
         cut = "truncated" in str(error)
-        return Look(
+        return ImageCheck(
             "image_cut_short" if cut else "image_unreadable",
             "is cut short: not all of it can be decoded" if cut else "cannot be decoded",
             look.width,

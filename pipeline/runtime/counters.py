@@ -13,7 +13,7 @@ from typing import Protocol
 WATCHING = "coco-diy-progress"
 
 
-class Place(Protocol):
+class SharedNumber(Protocol):
     """A sequence of one number."""
 
     def __getitem__(self, index: int, /) -> int:
@@ -24,7 +24,7 @@ class Place(Protocol):
 
 
 #: Where this process counts: one number.
-_MINE: list[Place] = [[0]]
+_MINE: list[SharedNumber] = [[0]]
 
 #: Where helpers of this process count.
 _HELPERS: list[Iterable[int]] = []
@@ -45,7 +45,7 @@ def files_counted() -> int:
     return _MINE[0][0] + sum(sum(places) for places in _HELPERS)
 
 
-def count_in(place: Place) -> None:
+def count_in(place: SharedNumber) -> None:
     """Count in `place`, which the parent of this process looks at."""
     _MINE[0] = place
 

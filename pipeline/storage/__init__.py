@@ -19,7 +19,7 @@ from pipeline.storage.listing import ODD, Listing
 from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import replace_with, write_pieces, write_with
-from pipeline.storage.location import Asked, Fetched, Fingerprint, Limits, Location, Peeked, Results
+from pipeline.storage.location import FetchCost, Fetched, FileEnds, Fingerprint, Limits, Location, Results
 from pipeline.storage.os_errors import SETTLE_NS, is_of_machine, storage_error
 from pipeline.storage.paths import local_path, same_place, within
 from pipeline.storage.registry import archive_of, locate, locate_below
@@ -36,14 +36,14 @@ __all__ = [
     "SAME",
     "SETTLE_NS",
     "WEB_SCHEMES",
-    "Asked",
+    "FetchCost",
     "Fetched",
+    "FileEnds",
     "Fingerprint",
     "Limits",
     "Listing",
     "LocalFolder",
     "Location",
-    "Peeked",
     "Results",
     "Traits",
     "Transfer",

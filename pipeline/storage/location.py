@@ -48,7 +48,7 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Asked:
+class FetchCost:
     """What it takes to bring files here: requests, and bytes (None where the place does not tell)."""
 
     requests: int
@@ -65,7 +65,7 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
-class Peeked:
+class FileEnds:
     """Beginning and end of one file of a batch: its `index` in the batch, its `size` (bytes), or the `reason` for none.
 
     `head` may be more than was asked for, and is all of the file where it is `size` bytes long.
@@ -213,11 +213,11 @@ class Location:
         """``work(fetched)`` for all that `fetch_many` gives; where several threads ask the place, they do it."""
         return map(work, self.fetch_many(paths))
 
-    def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[Peeked]:
+    def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[FileEnds]:
         """The first `head` and the last `tail` bytes of files, one by one as they come."""
         for fetched in self.fetch_many(paths):
             data = fetched.data
-            yield Peeked(fetched.index, len(data), data, data[-tail:], fetched.reason)
+            yield FileEnds(fetched.index, len(data), data, data[-tail:], fetched.reason)
 
     def read_parts(self, path: str, parts: Sequence[tuple[int, int]], width: int) -> Iterator[tuple[int, bytes]]:
         """Parts of one file, each from one byte up to another, by their index as they come; `width` at a time."""
@@ -233,10 +233,10 @@ class Location:
         """Whether each of the files can be read without asking for it over a network that has limits; see `gather`."""
         return [True] * len(paths)
 
-    def ask(self, paths: Sequence[str]) -> Asked:
+    def ask(self, paths: Sequence[str]) -> FetchCost:
         """What it would take to `gather` the files."""
         del paths
-        return Asked(0, 0)
+        return FetchCost(0, 0)
 
     def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
         """Bring files that are far to the workdir, those that are not there yet; `add` counts them.

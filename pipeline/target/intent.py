@@ -12,7 +12,7 @@ from pipeline.tables.digest import seal
 from pipeline.tables.parquet import to_parquet
 from pipeline.target.manifest import _INTENT, _MANIFEST, Base, Intent, _drop_intent, clear
 from pipeline.target.provenance import remember
-from pipeline.target.records import Records
+from pipeline.target.records import TargetRecords
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def write_part(folder: Location, table: pa.Table) -> str | None:
     """Write an immutable part of the manifest; returns its digest, None for a table without rows."""
-    return Records(folder).write_tables([to_parquet(table)])[0] if table.num_rows else None
+    return TargetRecords(folder).write_tables([to_parquet(table)])[0] if table.num_rows else None
 
 
 def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta: list[str]) -> None:

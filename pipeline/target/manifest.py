@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.tables.digest import seal
-from pipeline.target.records import Records
+from pipeline.target.records import TargetRecords
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -155,7 +155,7 @@ class TargetState:
         self.folder = root.own(FOLDER)
         #: Digests of what of `manifest.json` and `intent.json` is there, see `_provenance`.
         self._digests: list[str] = []
-        self.records = Records(self.folder)
+        self.records = TargetRecords(self.folder)
         self.lost = self.doubted = False
         self.manifest = self._manifest()
         #: Paths, below the root, of what was damaged of the manifest.

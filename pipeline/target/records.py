@@ -42,7 +42,7 @@ def content_of(data: bytes) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and not content.keys() & {"digest", "serial"} else None
 
 
-class Records:
+class TargetRecords:
     """Records and tables in `folder`; where it `mends`, a table that is damaged is written anew from its copy.
 
     `damaged` are the paths, below the folder, of the records that were found damaged or missing.

@@ -18,7 +18,7 @@ from PIL import Image
 from pipeline.formats import labelme
 from pipeline.formats._flaws import flaw_of, merge_mark
 from pipeline.formats.labelme.framing import frame_of
-from pipeline.formats.labelme.shapes import Bad
+from pipeline.formats.labelme.shapes import ShapeError
 from pipeline.geometry.masks import decompress, to_mask
 from pipeline.images.header import Picture, unpacked
 from pipeline.tables.schema import Task
@@ -223,7 +223,7 @@ def test_what_became_of_an_image_is_put_right_where_it_is_certain(
     ],
 )
 def test_what_nobody_can_know_is_refused(said: tuple[int, int], picture: Picture, points: Any) -> None:
-    with pytest.raises(Bad, match=f"has {said[0]} x {said[1]} pixels, but it has 100 x 50"):
+    with pytest.raises(ShapeError, match=f"has {said[0]} x {said[1]} pixels, but it has 100 x 50"):
         frame_of(said, picture, [{"points": points}])
 
 

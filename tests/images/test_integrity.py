@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline.images import integrity
-from pipeline.images.integrity import Look
+from pipeline.images.integrity import ImageCheck
 from tests.conftest import MakeSubset, Subset
 from tests.support.helpers import contents, make_tree, write_file
 
@@ -30,14 +30,14 @@ def draw(kind: str = "JPEG", size: tuple[int, int] = (64, 48), **options: object
     return out.getvalue()
 
 
-def by_header(data: bytes, head: int = integrity.HEAD_BYTES) -> Look | None:
+def by_header(data: bytes, head: int = integrity.HEAD_BYTES) -> ImageCheck | None:
     return integrity.by_header(len(data), data[:head], data[-integrity.TAIL_BYTES :])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_in_order(kind: str) -> None:
     data = draw(kind)
-    assert by_header(data) == integrity.by_decoding(data) == Look(None, None, 64, 48)
+    assert by_header(data) == integrity.by_decoding(data) == ImageCheck(None, None, 64, 48)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,13 +76,13 @@ def test_damage_inside_is_seen_by_decoding_alone() -> None:
     data = draw("PNG")
     middle = len(data) // 2
     damaged = data[:middle] + bytes(64) + data[middle + 64 :]
-    assert by_header(damaged) == Look(None, None, 64, 48)
+    assert by_header(damaged) == ImageCheck(None, None, 64, 48)
     assert integrity.by_decoding(damaged).reason == "image_unreadable"
 
 
 def test_padding_after_the_end_is_in_order() -> None:
     for kind in ("JPEG", "PNG"):
-        assert by_header(draw(kind) + bytes(100)) == Look(None, None, 64, 48)
+        assert by_header(draw(kind) + bytes(100)) == ImageCheck(None, None, 64, 48)
 
 
 def test_an_embedded_preview_is_not_the_end() -> None:
@@ -97,7 +97,7 @@ def test_an_embedded_preview_is_not_the_end() -> None:
 def test_a_header_beyond_the_beginning_asks_for_more() -> None:
     data = draw(exif=b"Exif\0\0" + bytes(60_000), icc_profile=os.urandom(200_000))
     assert by_header(data) is None
-    assert by_header(data, head=len(data)) == Look(None, None, 64, 48)
+    assert by_header(data, head=len(data)) == ImageCheck(None, None, 64, 48)
 
 
 def test_too_many_pixels_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:

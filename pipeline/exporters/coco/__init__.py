@@ -19,7 +19,7 @@ from pipeline.tables.schema import Task
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.exporters import Dataset, Records
+    from pipeline.exporters import BucketObjects, Dataset
 
 #: Folders of the layout, each with one subfolder a split.
 FOLDERS = ("images",)
@@ -41,8 +41,8 @@ def fragment(rows: pa.Table, images: pa.Table) -> pa.Table:
     return pictures(images) if "mark" in images.column_names else schema.wanted().empty_table()
 
 
-def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None) -> Records:
-    """The JSON objects of one bucket, see `Records`.
+def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None) -> BucketObjects:
+    """The JSON objects of one bucket, see `BucketObjects`.
 
     `rows` has key, class_id (the subset's), head, tail and `COLUMNS` as far as the source has them; `images` has
     `schema.images`, width and height filled; `keypoints` is (K, D) for pose.
@@ -65,7 +65,7 @@ def _as_named(images: pa.Table) -> pa.Table:
     return images.set_column(images.schema.get_field_index("stem"), images.schema.field("stem"), stem)
 
 
-def assemble(dataset: Dataset, parts: Sequence[Records] = ()) -> dict[str, bytes | Iterable[bytes]]:
+def assemble(dataset: Dataset, parts: Sequence[BucketObjects] = ()) -> dict[str, bytes | Iterable[bytes]]:
     """The JSON files, in pieces, and the lines that mmdetection and detectron2 read them with."""
     from pipeline.exporters.coco.json_file import json_file
 

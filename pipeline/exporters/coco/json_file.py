@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.exporters import Dataset, Records
+from pipeline.exporters import BucketObjects, Dataset
 from pipeline.formats._values import category_name
 
 Ints = npt.NDArray[np.int64]
@@ -29,7 +29,7 @@ _PIECE = 1 << 20
 _OURS = ("images", "annotations", "categories")
 
 
-class _Numbers:
+class _FreeIds:
     """Ids of one kind: whole numbers that no other has are kept, all others are counted from 1."""
 
     def __init__(self, ids: Sequence[pa.Array]) -> None:
@@ -61,7 +61,7 @@ class _Numbers:
 class _Part:
     """The records of one bucket, and where the objects of each image are."""
 
-    def __init__(self, records: Records, split: str, kind: str) -> None:
+    def __init__(self, records: BucketObjects, split: str, kind: str) -> None:
         self.images = records.images
         self.rows = np.flatnonzero(pc.equal(records.images["split"], split).to_numpy(zero_copy_only=False))
         objects = records.objects.filter(pc.equal(records.objects["kind"], kind)) if kind == "caption" else None
@@ -85,7 +85,7 @@ class _Part:
                 yield key, place, row
 
 
-def json_file(dataset: Dataset, records: Sequence[Records], split: str, kind: str) -> Iterator[bytes]:
+def json_file(dataset: Dataset, records: Sequence[BucketObjects], split: str, kind: str) -> Iterator[bytes]:
     """The pieces of one file: of `kind` annotation or caption."""
     return _large(_pieces(dataset, records, split, kind))
 
@@ -102,10 +102,10 @@ def _large(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join(held)
 
 
-def _pieces(dataset: Dataset, records: Sequence[Records], split: str, kind: str) -> Iterator[bytes]:
+def _pieces(dataset: Dataset, records: Sequence[BucketObjects], split: str, kind: str) -> Iterator[bytes]:
     parts = [_Part(record, split, kind) for record in records]
-    image_numbers = _Numbers([p.images["id"].combine_chunks().take(pa.array(p.rows)) for p in parts])
-    numbers = _Numbers([p.ids_here for p in parts])
+    image_numbers = _FreeIds([p.images["id"].combine_chunks().take(pa.array(p.rows)) for p in parts])
+    numbers = _FreeIds([p.ids_here for p in parts])
     head = _head(dataset, split)
     yield b"{" + b"".join(_encode(key) + b": " + value + b",\n" for key, value in head.items()) + b'"images": ['
     first, new_ids = True, {}
@@ -139,7 +139,7 @@ def _image_of(part: _Part, row: int) -> tuple[bytes, int | None]:
     return part.images["text"][row].as_py(), part.images["id"][row].as_py()
 
 
-def _objects_of(part: _Part, row: int, image_id: int | None, numbers: _Numbers) -> Iterator[bytes]:
+def _objects_of(part: _Part, row: int, image_id: int | None, numbers: _FreeIds) -> Iterator[bytes]:
     """The objects of one image, at once where nothing in them changes; `image_id` is the image's new one, if any."""
     begin, stop = int(part.edges[row]), int(part.edges[row + 1])
     if begin == stop:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.exporters import Records
+from pipeline.exporters import BucketObjects
 from pipeline.formats._values import finite, plain, with_numbers
 from pipeline.geometry import masks
 
@@ -80,7 +80,7 @@ class _Objects:
         )
 
 
-def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None) -> Records:
+def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None) -> BucketObjects:
     """See `pipeline.exporters.coco.records`."""
     told = [
         _image(*values)
@@ -108,7 +108,7 @@ def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None)
             objects.add(place, "caption", caption, spans["id"], spans["image_id"], own[place])
     table = objects.table()
     order = pc.sort_indices(table, [("kind", "ascending"), ("image", "ascending")])
-    return Records(pictures.combine_chunks(), table.take(order).combine_chunks())
+    return BucketObjects(pictures.combine_chunks(), table.take(order).combine_chunks())
 
 
 def _image(

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from pipeline.formats import Parsed
     from pipeline.formats._image_names import ImageNames
-    from pipeline.formats.coco.parts import Ints, Outline, Part
+    from pipeline.formats.coco.parts import FileOutline, Ints, Part
 
 SUFFIX = ".json"
 
@@ -58,7 +58,7 @@ def layout(folder: str, task: Task) -> dict[str, str]:
     return {"annotations": f"annotations/{kind}_{folder}.json", "images": folder}
 
 
-def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None = None) -> Outline:
+def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None = None) -> FileOutline:
     """Look through a whole file, which comes in `pieces`, in one pass; `names` are the images that are there.
 
     Raises `Malformed` (a `ValueError` that is a clause) for what is no COCO JSON at all.
@@ -68,7 +68,7 @@ def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None = None
     return outline(pieces, task, names)
 
 
-def captions(pieces: Iterable[bytes], of: Outline) -> tuple[Ints, Ints]:
+def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
     """Captions in a file for the images of another: spans, and places in its images.
 
     A captions file often has more images than the other; what belongs to those is passed over. Raises `Malformed` as

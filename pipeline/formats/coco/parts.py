@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Outline:
+class FileOutline:
     """Where everything lies in a file, found in one pass; nothing of it is decoded but what images are called.
 
     `images` and `annotations` are spans, shape (n, 2): begin and end in the file. `stems` are unique, `paths` those of

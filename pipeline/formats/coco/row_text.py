@@ -34,7 +34,7 @@ Plain = tuple[bytes, list[int], bool]
 
 
 @dataclass
-class Rows:
+class DecodedRows:
     """Some annotations, decoded: those that could be, `image` is the place of each one's image in the part.
 
     `plain`, for task segment alone, is the text of plain polygons; None where what there is is decoded in `found`.
@@ -63,7 +63,7 @@ class Values:
     words: npt.NDArray[np.object_]
 
 
-class _Losses:
+class _RowReasons:
     """The counted reason of each row that is no row of the task, the first one stays; and what others lose in part."""
 
     def __init__(self, count: int) -> None:
@@ -81,9 +81,9 @@ class _Losses:
         self.partly[row] = self.partly[row] or word
 
 
-def values_of(rows: Rows, sizes: Floats, task: Task, keypoints: tuple[int, int] | None) -> Values:
+def values_of(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int, int] | None) -> Values:
     """The numbers of rows of a `task`; `sizes`, shape (rows, 2), are width and height of each one's image in pixels."""
-    losses = _Losses(len(rows.found))
+    losses = _RowReasons(len(rows.found))
     losses.add(np.array([bool(a.iscrowd) for a in rows.found], np.bool_), "crowd")
     box, has_box, has_area = _boxes(rows)
     if task is not Task.SEGMENT:  # its rows have no box
@@ -104,7 +104,7 @@ def values_of(rows: Rows, sizes: Floats, task: Task, keypoints: tuple[int, int] 
     return Values(values, starts, centre, losses.free, words)
 
 
-def _boxes(rows: Rows) -> tuple[Floats, Bools, Bools]:
+def _boxes(rows: DecodedRows) -> tuple[Floats, Bools, Bools]:
     """The xywh boxes, shape (rows, 4), zeros where there is none; whether there is one, and whether it has an area."""
     given = [a.bbox if a.bbox is not None and len(a.bbox) == 4 else None for a in rows.found]
     box = np.array([b if b is not None else (0.0, 0.0, 0.0, 0.0) for b in given], np.float64).reshape(-1, 4)
@@ -114,7 +114,7 @@ def _boxes(rows: Rows) -> tuple[Floats, Bools, Bools]:
     return box, has_box, (box[:, 2] > 0) & (box[:, 3] > 0)
 
 
-def _clipped(box: Floats, sizes: Floats, losses: _Losses, *, needed: bool) -> Floats:
+def _clipped(box: Floats, sizes: Floats, losses: _RowReasons, *, needed: bool) -> Floats:
     """The xywh boxes without what is beyond their image, where that is more than trainers let pass."""
     slack = TOLERANCE * sizes
     low, high = box[:, :2], box[:, :2] + box[:, 2:]
@@ -150,7 +150,7 @@ def _boxes_of_polygons(boxes: Floats, lacking: Bools, values: Floats, starts: In
     return boxes
 
 
-def _segments(rows: Rows, sizes: Floats, losses: _Losses) -> tuple[Floats, Ints]:
+def _segments(rows: DecodedRows, sizes: Floats, losses: _RowReasons) -> tuple[Floats, Ints]:
     """One polygon a row, normalised and clipped."""
     joined: dict[int, Floats] = {}
     plain: dict[int, Plain] = {}
@@ -191,7 +191,7 @@ def _segments(rows: Rows, sizes: Floats, losses: _Losses) -> tuple[Floats, Ints]
     return _within(numbers / np.repeat(sizes, counts_of // 2, axis=0).ravel(), starts, losses)
 
 
-def _within(values: Floats, starts: Ints, losses: _Losses) -> tuple[Floats, Ints]:
+def _within(values: Floats, starts: Ints, losses: _RowReasons) -> tuple[Floats, Ints]:
     """Normalised polygons without what is beyond their image."""
     outside = ~((values >= -TOLERANCE) & (values <= 1 + TOLERANCE))
     if not outside.any():
@@ -239,7 +239,7 @@ def read_rle(given: dict[str, Any]) -> Bools | None:
 
 
 def _keypoints(
-    rows: Rows, centre: Floats, sizes: Floats, keypoints: tuple[int, int] | None, losses: _Losses
+    rows: DecodedRows, centre: Floats, sizes: Floats, keypoints: tuple[int, int] | None, losses: _RowReasons
 ) -> tuple[Floats, Ints]:
     """Box and keypoints of each row, normalised; each has x, y and how visible it is, zeros where it is not labelled.
 

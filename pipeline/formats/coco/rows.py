@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from pipeline.formats import Parsed, Problem
 from pipeline.formats._numbers import tails
-from pipeline.formats._values import Unfit, as_pixels, mended, plain, scaled, shown
+from pipeline.formats._values import UnusableObject, as_pixels, mended, plain, scaled, shown
 from pipeline.formats.coco.parts import Options, Part
-from pipeline.formats.coco.row_text import Plain, Rows, values_of
+from pipeline.formats.coco.row_text import DecodedRows, Plain, values_of
 from pipeline.geometry.polygons import same_shape
 from pipeline.tables.schema import LabelState, Task
 
@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-class _Image(msgspec.Struct, gc=False):
+class _ImageSize(msgspec.Struct, gc=False):
     width: int | None = None
     height: int | None = None
 
@@ -60,7 +60,7 @@ class _Pose(_Box, gc=False):
     num_keypoints: int | float | None = None
 
 
-_images = msgspec.json.Decoder(list[_Image]).decode
+_images = msgspec.json.Decoder(list[_ImageSize]).decode
 
 _kinds: dict[Task, type[_Box]] = {Task.DETECT: _Box, Task.SEGMENT: _Segment, Task.POSE: _Pose}
 
@@ -169,14 +169,14 @@ def _decode(
     task: Task,
     problems: list[Problem],
     options: Options,
-) -> Rows:
+) -> DecodedRows:
     """Annotations, decoded: those that could be; what is wrong with the others is added to `problems`."""
     sized = np.flatnonzero(~np.isnan(sizes[owner, 0]))  # the others are told with their image
     raws = [raws[i] for i in sized.tolist()] if len(sized) < len(raws) else raws
     keep = options.crowd == "keep"
     found = _decoded(raws, task)
     plain_of = _plain_of(raws, found, crowds=keep) if task is Task.SEGMENT else []
-    rows = Rows(owner[sized], line[sized], raws, found, [], [], plain_of)
+    rows = DecodedRows(owner[sized], line[sized], raws, found, [], [], plain_of)
     if keep:
         for i, annotation in enumerate(found):
             if not isinstance(annotation, Exception) and annotation.iscrowd:
@@ -190,7 +190,7 @@ def _decode(
     return rows
 
 
-def _leave_out(rows: Rows, names: list[str | None], problems: list[Problem]) -> None:
+def _leave_out(rows: DecodedRows, names: list[str | None], problems: list[Problem]) -> None:
     """Take those without a name out of `rows`, and add what is wrong with them to `problems`."""
     for i, (annotation, name) in enumerate(zip(rows.found, names, strict=True)):
         if isinstance(annotation, Exception):
@@ -235,14 +235,14 @@ def _or_error(decode: Callable[[bytes], Any], raws: list[bytes], place: int, tas
         try:
             raws[place] = mended(raws[place], task.value)
             return decode(raws[place])
-        except Unfit as error:
+        except UnusableObject as error:
             return error
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return Unfit("has a value of another type than COCO's")
+            return UnusableObject("has a value of another type than COCO's")
 
 
 def _plain_of(raws: list[bytes], found: list[Any], *, crowds: bool) -> list[Plain | None]:
-    """See `Rows`; what is no plain polygon is decoded in `found`, and `crowds` where they are objects."""
+    """See `DecodedRows`; what is no plain polygon is decoded in `found`, and `crowds` where they are objects."""
     plain = [None if isinstance(a, Exception) else _plain(a.segmentation) for a in found]
     for i, polygon in enumerate(plain):
         # The mask of a crowd is in no row, and has numbers by the hundred.
@@ -286,7 +286,7 @@ def _id_of(raw: bytes) -> str:
     return shown(data["id"]) if isinstance(data, dict) and "id" in data else "without id"
 
 
-def _table(rows: Rows, sizes: Floats, task: Task, keypoints: tuple[int, int] | None, numbers: str) -> pa.Table:
+def _table(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int, int] | None, numbers: str) -> pa.Table:
     made = values_of(rows, sizes, task, keypoints)
     tail = tails(made.values, made.starts, numbers)
     if not made.is_row.all():

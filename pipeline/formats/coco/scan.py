@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pipeline.formats._image_names import Found, ImageNames, clean
 from pipeline.formats._large_json import Chunk, LargeObject, Malformed
 from pipeline.formats._values import as_id, category_name, plain
-from pipeline.formats.coco.parts import Outline
+from pipeline.formats.coco.parts import FileOutline
 from pipeline.tables.schema import Task
 
 Ints = npt.NDArray[np.int64]
@@ -31,7 +31,7 @@ _ARRAYS = frozenset({"images", "annotations"})
 _LOST = -2
 
 
-class _Image(msgspec.Struct, gc=False):
+class _ImageEntry(msgspec.Struct, gc=False):
     id: Id = None
     file_name: str | None = None
     coco_url: str | None = None
@@ -46,7 +46,7 @@ class _OfPose(_OfImage, gc=False):
     keypoints: msgspec.Raw = msgspec.Raw(b"[]")
 
 
-_images = msgspec.json.Decoder(list[_Image]).decode
+_images = msgspec.json.Decoder(list[_ImageEntry]).decode
 
 _owners: dict[bool, Any] = {
     True: msgspec.json.Decoder(list[_OfPose]).decode,
@@ -60,7 +60,7 @@ class _Reader:
     def __init__(self, task: Task) -> None:
         self.pose = task is Task.POSE
         self.spans: dict[str, list[Ints]] = {"images": [], "annotations": []}
-        self.images: list[_Image | str] = []
+        self.images: list[_ImageEntry | str] = []
         self.owners: list[Id] = []
         #: How many keypoints annotations have, by category.
         self.points: Counter[tuple[Id, int]] = Counter()
@@ -104,13 +104,13 @@ class _Reader:
         return np.concatenate([np.zeros((0, 2), np.int64), *self.spans[member]])
 
 
-def _image_of(text: bytes, line: int) -> _Image | str:
+def _image_of(text: bytes, line: int) -> _ImageEntry | str:
     """An image, or the clause that says why it is none."""
     data = plain(text)
     if not isinstance(data, dict):
         return f"is {'not JSON' if data is None else 'no object'} (line {line})"
     name, url = data.get("file_name"), data.get("coco_url")
-    return _Image(
+    return _ImageEntry(
         as_id(data.get("id")),
         str(name) if isinstance(name, str | int | float) else None,
         url if isinstance(url, str) else None,
@@ -126,7 +126,7 @@ def _decoded(decode: Any, chunk: Chunk, one: Any) -> list[Any]:
     return found
 
 
-def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None) -> Outline:
+def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None) -> FileOutline:
     """See `pipeline.formats.coco.outline`."""
     reader = _Reader(task)
     file = LargeObject(pieces, _ARRAYS)
@@ -134,7 +134,9 @@ def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None) -> Ou
         reader.take(chunk)
     _must_be_coco(file)
     rest, shown = _rest(file.rest)
-    found = Outline(reader.array("images"), reader.array("annotations"), np.zeros(0, np.int64), [], [], [], rest=shown)
+    found = FileOutline(
+        reader.array("images"), reader.array("annotations"), np.zeros(0, np.int64), [], [], [], rest=shown
+    )
     _categories(found, rest.get("categories"))
     if reader.owners and not found.labels:
         raise Malformed("has annotations but no categories: their classes have no names")
@@ -178,7 +180,7 @@ def _rest(members: dict[str, bytes]) -> tuple[dict[str, Any], bytes]:
     return found, b"{" + b", ".join(parts) + b"}"
 
 
-def captions(pieces: Iterable[bytes], of: Outline) -> tuple[Ints, Ints]:
+def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
     """See `pipeline.formats.coco.captions`."""
     reader = _Reader(Task.DETECT)
     for chunk in LargeObject(pieces, _ARRAYS).chunks():
@@ -189,7 +191,7 @@ def captions(pieces: Iterable[bytes], of: Outline) -> tuple[Ints, Ints]:
     return reader.array("annotations")[order], owner[order]
 
 
-def _categories(found: Outline, categories: Any) -> None:
+def _categories(found: FileOutline, categories: Any) -> None:
     """Names by id; several categories of one name are one class."""
     if not isinstance(categories, list | None):
         raise Malformed("has `categories` that are no list")
@@ -213,7 +215,7 @@ def _categories(found: Outline, categories: Any) -> None:
         found.labels.setdefault(other, found.labels[key])
 
 
-def _keypoints(found: Outline, categories: Any, counted: Counter[tuple[Id, int]]) -> None:
+def _keypoints(found: FileOutline, categories: Any, counted: Counter[tuple[Id, int]]) -> None:
     """How many keypoints objects have and what those are called: by the categories, else by the annotations."""
     points: dict[str, list[str]] = {}
     for category in categories or ():
@@ -262,7 +264,7 @@ def _flips(points: Sequence[str]) -> list[int] | None:
     return result if result != list(range(len(points))) else None
 
 
-def _take_images(found: Outline, images: Sequence[_Image | str], names: ImageNames | None) -> None:
+def _take_images(found: FileOutline, images: Sequence[_ImageEntry | str], names: ImageNames | None) -> None:
     """Paths and stems of the images, and the place of each by id; those that cannot be used are taken out."""
     good: list[tuple[int, Id, str]] = []
     files: list[Found] = []
@@ -285,7 +287,7 @@ def _take_images(found: Outline, images: Sequence[_Image | str], names: ImageNam
         )
 
 
-def _name_of(image: _Image) -> tuple[str, str]:
+def _name_of(image: _ImageEntry) -> tuple[str, str]:
     """What an image is called, and that as a path; empty where nothing names it."""
     for said in (image.file_name, image.coco_url):
         if said and (path := clean(said)):
@@ -293,7 +295,7 @@ def _name_of(image: _Image) -> tuple[str, str]:
     return "", ""
 
 
-def _settle(found: Outline, images: Sequence[tuple[int, Id, str]], files: Sequence[Found]) -> None:
+def _settle(found: FileOutline, images: Sequence[tuple[int, Id, str]], files: Sequence[Found]) -> None:
     """Give each of `images` (number, id, name) its file; a file that is only like the name is no two images'."""
     exact = {file.path for file in files if file.exact}
     like = {(file.path, said) for file, (_, _, said) in zip(files, images, strict=True) if file.path and not file.exact}
@@ -333,7 +335,7 @@ def _told(number: int, said: str | None, key: Id) -> str:
     return f"images[{number}] ({said!r}, id {key!r})"
 
 
-def _leave_out(found: Outline, key: Id, path: str, reason: str, told: str) -> None:
+def _leave_out(found: FileOutline, key: Id, path: str, reason: str, told: str) -> None:
     """Note a problem; the annotations of the image `key` are lost with it, and are counted there."""
     if key is not None:
         found.places[key] = _LOST
@@ -341,7 +343,7 @@ def _leave_out(found: Outline, key: Id, path: str, reason: str, told: str) -> No
     found.problems.append((path, reason, told, 0))
 
 
-def _stems(paths: Sequence[str], found: Outline) -> list[str]:
+def _stems(paths: Sequence[str], found: FileOutline) -> list[str]:
     """The paths without suffix; of two that are then equal the later one keeps it."""
     taken: set[str] = set()
     stems = []
@@ -364,7 +366,7 @@ def _stems(paths: Sequence[str], found: Outline) -> list[str]:
     return stems
 
 
-def _belongings(found: Outline, owners: Sequence[Id]) -> None:
+def _belongings(found: FileOutline, owners: Sequence[Id]) -> None:
     """The image of each annotation; those of none are taken out."""
     found.image_of = np.fromiter(map(found.places.get, owners, itertools.repeat(-1)), np.int64, len(owners))
     for number in np.flatnonzero(found.image_of == -1).tolist():

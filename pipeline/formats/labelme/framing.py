@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.formats.labelme.shapes import Bad, Frame
+from pipeline.formats.labelme.shapes import Frame, ShapeError
 from pipeline.images.header import Picture
 
 #: Labels may reach a little beyond the image, in pixels, and still be its own.
@@ -45,7 +45,7 @@ class _Size:
 def frame_of(said: tuple[int, int], picture: Picture | None, shapes: Sequence[Any], *, stored: bool = False) -> Frame:
     """The frame of a file that says the size `said`, whose image is `picture`, None where there is none to ask.
 
-    With `stored` points are certainly those of the stored image. Raises `Bad` where sizes cannot be brought together.
+    With `stored` points are certainly those of the stored image. Raises `ShapeError` for sizes that conflict.
     """
     own = _Size(*said)
     if picture is None:
@@ -67,7 +67,7 @@ def frame_of(said: tuple[int, int], picture: Picture | None, shapes: Sequence[An
     elif _alike(own, kept):
         found = Frame(shown.width, shown.height, _scale(own, kept), picture, "resized")
     if found is None:
-        raise Bad(
+        raise ShapeError(
             "size_differs",
             f"says that its image has {own} pixels, but it has {shown}: it was changed after it "
             "was labelled; put the labelled image back, or label this one",

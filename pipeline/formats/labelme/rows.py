@@ -18,7 +18,7 @@ from pipeline.config.class_names import NO_CLASS, plain_name
 from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._flaws import flaw_of
 from pipeline.formats.labelme.framing import frame_of
-from pipeline.formats.labelme.shapes import Bad, Frame, Outline, read_outline
+from pipeline.formats.labelme.shapes import Frame, ShapeError, ShapeOutline, read_outline
 from pipeline.geometry.polygons import join_polygons
 from pipeline.images.header import Picture, picture_of, suffix_of, unpacked
 from pipeline.tables import schema
@@ -41,7 +41,7 @@ _INSTANCE = re.compile(r"(.*[^-\s])-(\d+)")
 Floats = npt.NDArray[np.float64]
 
 
-class _File(msgspec.Struct):
+class _LabelmeFile(msgspec.Struct):
     """What we read of a file; ``imageData``, most of its bytes, is passed over."""
 
     version: Any = None
@@ -59,7 +59,7 @@ class _Object:
 
     line: int
     label: str
-    shapes: list[Outline] = field(default_factory=list)
+    shapes: list[ShapeOutline] = field(default_factory=list)
     extras: dict[str, Any] = field(default_factory=dict)
     note: str | None = None
 
@@ -90,11 +90,11 @@ def parse(files: Sequence[bytes], task: Task, rules: Rules, pictures: Pictures) 
     batch = _Batch()
     for number, content in enumerate(files):
         rows, told = len(batch.columns["file"]), len(batch.problems)
-        found, frame = _File(shapes=[]), None
+        found, frame = _LabelmeFile(shapes=[]), None
         try:
             found = _decode(content)
             frame = _frame(found, number, rules, pictures)
-        except Bad as bad:
+        except ShapeError as bad:
             lost = len(found.shapes)
             batch.problems.append(Problem(number, bad.line, bad.reason, str(bad), rows=max(lost, 1)))
         if frame is not None:
@@ -112,36 +112,38 @@ def parse(files: Sequence[bytes], task: Task, rules: Rules, pictures: Pictures) 
     return Parsed(rows_, batch.states, batch.problems, images)
 
 
-def _decode(content: bytes) -> _File:
-    """The file's content, not looked at closely; raises `Bad` for what is no labelme file."""
+def _decode(content: bytes) -> _LabelmeFile:
+    """The file's content, not looked at closely; raises `ShapeError` for what is no labelme file."""
     text = content.removeprefix(_BOM)
     try:
-        found = msgspec.json.decode(text, type=_File)
+        found = msgspec.json.decode(text, type=_LabelmeFile)
     except msgspec.ValidationError:
-        raise Bad("not_labelme", "is JSON, but no label file of labelme; move it elsewhere") from None
+        raise ShapeError("not_labelme", "is JSON, but no label file of labelme; move it elsewhere") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = _decode_slowly(text)
     if not isinstance(found.shapes, list):
-        raise Bad("not_labelme", "is JSON, but has no list `shapes`: no label file of labelme; move it elsewhere")
+        raise ShapeError(
+            "not_labelme", "is JSON, but has no list `shapes`: no label file of labelme; move it elsewhere"
+        )
     return found
 
 
-def _decode_slowly(text: bytes) -> _File:
-    """By the standard library, which takes NaN, as Python writes it; raises `Bad` with the cause."""
+def _decode_slowly(text: bytes) -> _LabelmeFile:
+    """By the standard library, which takes NaN, as Python writes it; raises `ShapeError` with the cause."""
     if (flaw := flaw_of(text)) is not None:
-        raise Bad(flaw.reason, flaw.detail, flaw.line)
+        raise ShapeError(flaw.reason, flaw.detail, flaw.line)
     data = json.loads(text)
     if not isinstance(data, dict):
-        raise Bad("not_labelme", "is JSON, but no label file of labelme; move it elsewhere")
+        raise ShapeError("not_labelme", "is JSON, but no label file of labelme; move it elsewhere")
     embedded = json.dumps(data.get("imageData")).encode()
-    plain = {name: data.get(name) for name in _File.__struct_fields__ if name != "imageData"}
-    return _File(imageData=msgspec.Raw(embedded), **plain)
+    plain = {name: data.get(name) for name in _LabelmeFile.__struct_fields__ if name != "imageData"}
+    return _LabelmeFile(imageData=msgspec.Raw(embedded), **plain)
 
 
-def _frame(found: _File, number: int, rules: Rules, pictures: Pictures) -> Frame:
+def _frame(found: _LabelmeFile, number: int, rules: Rules, pictures: Pictures) -> Frame:
     """Where the points of a file lie; its image is asked where the file does not say how large it is, or may be wrong.
 
-    Raises `Bad`.
+    Raises `ShapeError`.
     """
     said = _said_size(found)
     there = pictures(number, _image_path(found)) if said is None or rules.check_sizes else None
@@ -151,7 +153,7 @@ def _frame(found: _File, number: int, rules: Rules, pictures: Pictures) -> Frame
         within = _embedded(found)
         picture = within or there
         if picture is None:
-            raise Bad(
+            raise ShapeError(
                 "no_size",
                 "does not say the size of its image (imageWidth, imageHeight), and there is no image "
                 "that would; put the image beside it",
@@ -160,7 +162,7 @@ def _frame(found: _File, number: int, rules: Rules, pictures: Pictures) -> Frame
         size = (picture.stored_width, picture.stored_height) if stored else (picture.width, picture.height)
         frame = frame_of(size, there or picture, found.shapes, stored=stored)
     if frame.width * frame.height > _MAX_PIXELS:
-        raise Bad(
+        raise ShapeError(
             "size",
             f"its image of {frame.width} x {frame.height} pixels is larger than trainers read "
             f"({_MAX_PIXELS:,}); correct imageWidth and imageHeight",
@@ -168,11 +170,11 @@ def _frame(found: _File, number: int, rules: Rules, pictures: Pictures) -> Frame
     return frame
 
 
-def _said_size(found: _File) -> tuple[int, int] | None:
-    """The size that a file says, None where it says none: tools begin with -1, or 0. Raises `Bad` for anything else."""
+def _said_size(found: _LabelmeFile) -> tuple[int, int] | None:
+    """The size that a file says, None where it says none: tools begin with -1, or 0. Raises `ShapeError` for others."""
     sides = [_side(found.imageWidth), _side(found.imageHeight)]
     if None in sides:
-        raise Bad(
+        raise ShapeError(
             "size",
             f"imageWidth {_shown(found.imageWidth)} and imageHeight {_shown(found.imageHeight)} are no "
             "size in pixels; correct them, or set both to null",
@@ -195,7 +197,7 @@ def _side(value: Any) -> int | None:
     return max(int(value), 0) if value == int(value) else None
 
 
-def _is_old(found: _File) -> bool:
+def _is_old(found: _LabelmeFile) -> bool:
     """Whether labelme before 4.0 wrote it: by its version, and because no shape can be of a group.
 
     Those versions showed images as they are stored, whatever their EXIF data say, and numbered instances in labels.
@@ -205,7 +207,7 @@ def _is_old(found: _File) -> bool:
     return early and not any(isinstance(shape, dict) and "group_id" in shape for shape in found.shapes)
 
 
-def _embedded(found: _File) -> Picture | None:
+def _embedded(found: _LabelmeFile) -> Picture | None:
     """The embedded image as its first bytes have it or, where much else is in front, all of them."""
     data = bytes(found.imageData)
     head = unpacked(data, _HEAD_BYTES)
@@ -214,7 +216,7 @@ def _embedded(found: _File) -> Picture | None:
     return picture_of(head) or picture_of(unpacked(data) or b"")
 
 
-def _objects(found: _File, frame: Frame, rules: Rules, number: int, problems: list[Problem]) -> list[_Object]:
+def _objects(found: _LabelmeFile, frame: Frame, rules: Rules, number: int, problems: list[Problem]) -> list[_Object]:
     """Shapes by object, in order of first shapes; an object with a bad shape is left out."""
     objects: dict[tuple[Any, ...], _Object] = {}
     broken: set[tuple[Any, ...]] = set()
@@ -227,7 +229,7 @@ def _objects(found: _File, frame: Frame, rules: Rules, number: int, problems: li
             if instance is not None:
                 label, group = instance[1], int(instance[2])
             outline = read_outline(shape, frame)
-        except Bad as bad:
+        except ShapeError as bad:
             name = f" ({_shown(label)})" if label is not None else ""
             problems.append(Problem(number, None, bad.reason, f"shape {place}{name}: {bad}"))
             broken.add((label, group))
@@ -243,13 +245,13 @@ def _objects(found: _File, frame: Frame, rules: Rules, number: int, problems: li
 def _label(shape: Any) -> str:
     """The shape's label; labels that differ in blanks or in the form of Unicode alone are one."""
     if not isinstance(shape, dict):
-        raise Bad("shape", f"is {_shown(shape)}, not an object with label and points")
+        raise ShapeError("shape", f"is {_shown(shape)}, not an object with label and points")
     label = shape.get("label")
     plain = plain_name(label) if isinstance(label, str) else ""
     if not isinstance(label, str) or not plain:
-        raise Bad("label", f"its label is {_shown(label)}, not a text" if "label" in shape else "has no label")
+        raise ShapeError("label", f"its label is {_shown(label)}, not a text" if "label" in shape else "has no label")
     if any(unicodedata.category(c) in ("Cc", "Cs") for c in label.strip()):
-        raise Bad("label", f"its label {_shown(label)} holds a control character; write it anew")
+        raise ShapeError("label", f"its label {_shown(label)} holds a control character; write it anew")
     return plain
 
 
@@ -257,7 +259,7 @@ def _group(shape: dict[str, Any]) -> int | str | None:
     group = shape.get("group_id")
     if group is None or (isinstance(group, int | str) and not isinstance(group, bool)):
         return group
-    raise Bad("group", f"its group_id is {_shown(group)}, not a whole number")
+    raise ShapeError("group", f"its group_id is {_shown(group)}, not a whole number")
 
 
 def _add_extras(extras: dict[str, Any], shape: dict[str, Any], group: int | str | None) -> None:
@@ -277,7 +279,7 @@ def _add_extras(extras: dict[str, Any], shape: dict[str, Any], group: int | str 
 def _row(thing: _Object, frame: Frame, task: Task, numbers: str) -> dict[str, Any]:
     """One row of the index."""
     width, height = frame.width, frame.height
-    whole = Outline.of_several(thing.shapes)
+    whole = ShapeOutline.of_several(thing.shapes)
     left, top, right, bottom = whole.box
     scale = np.array([width, height], np.float64)
     row: dict[str, Any] = {
@@ -313,7 +315,7 @@ def _row(thing: _Object, frame: Frame, task: Task, numbers: str) -> dict[str, An
     return row
 
 
-def _partly(thing: _Object, whole: Outline, task: Task) -> str | None:
+def _partly(thing: _Object, whole: ShapeOutline, task: Task) -> str | None:
     """The counted word for an object that is taken, but not as it was drawn."""
     if task is Task.SEGMENT and whole.holes:
         return "holes"
@@ -322,7 +324,7 @@ def _partly(thing: _Object, whole: Outline, task: Task) -> str | None:
     return "clipped" if whole.cut else "joined" if task is Task.SEGMENT and len(whole.parts) > 1 else None
 
 
-def _raw(thing: _Object, whole: Outline, width: int, height: int) -> bytes:
+def _raw(thing: _Object, whole: ShapeOutline, width: int, height: int) -> bytes:
     """A COCO annotation object without what only a whole dataset knows: id, image_id and category_id."""
     left, top, right, bottom = whole.box
     segmentation, area = whole.segmentation(height, width)
@@ -347,7 +349,7 @@ def _add(batch: _Batch, number: int, row: dict[str, Any]) -> None:
         batch.columns[name].append(row[name])
 
 
-def _add_image(batch: _Batch, found: _File, frame: Frame | None) -> None:
+def _add_image(batch: _Batch, found: _LabelmeFile, frame: Frame | None) -> None:
     batch.images["width"].append(frame and frame.width)
     batch.images["height"].append(frame and frame.height)
     flags = found.flags
@@ -359,7 +361,7 @@ def _add_image(batch: _Batch, found: _File, frame: Frame | None) -> None:
     batch.images["held_size"].append(len(unpacked(data) or b"") if suffix else None)
 
 
-def _image_path(found: _File) -> str | None:
+def _image_path(found: _LabelmeFile) -> str | None:
     """Where the image is, with ``/``, as the file says it: relative to itself, or on the machine that wrote it."""
     path = found.imagePath
     if not isinstance(path, str) or any(unicodedata.category(c) in ("Cc", "Cs") for c in path):

@@ -50,7 +50,7 @@ _MAX_LENGTH = 4_000_000
 _CUT = 1.0
 
 
-class Bad(Exception):  # noqa: N818 - a finding, told with file and shape by who catches it
+class ShapeError(Exception):
     """A file or a shape that cannot be taken: the counted word, a clause, and the line where that is known."""
 
     def __init__(self, reason: str, detail: str, line: int | None = None) -> None:
@@ -79,7 +79,7 @@ class Frame:
 
 
 @dataclass
-class Outline:
+class ShapeOutline:
     """What an object covers, in pixels of the image as it is shown, cut off at its edges.
 
     `box` is (left, top, right, bottom); `parts` and `holes` are polygons of shape (points, 2). What was given by pixels
@@ -96,7 +96,7 @@ class Outline:
     cut: bool = False
 
     @staticmethod
-    def of_several(several: Sequence[Outline]) -> Outline:
+    def of_several(several: Sequence[ShapeOutline]) -> ShapeOutline:
         """All shapes of one object as one."""
         if len(several) == 1:
             return several[0]
@@ -105,7 +105,7 @@ class Outline:
         left, top = corners[:, :2].min(axis=0).tolist()
         right, bottom = corners[:, 2:].max(axis=0).tolist()
         pixels = [s.runs for s in there if s.runs is not None]
-        return Outline(
+        return ShapeOutline(
             (left, top, right, bottom),
             [p for s in there for p in s.parts],
             [h for s in there for h in s.holes],
@@ -124,28 +124,28 @@ class Outline:
         return {"size": [height, width], "counts": masks.compress(runs)}, masks.area(runs)
 
 
-def read_outline(shape: dict[str, Any], frame: Frame) -> Outline:
-    """The outline of one shape in the image of `frame`; raises `Bad`."""
+def read_outline(shape: dict[str, Any], frame: Frame) -> ShapeOutline:
+    """The outline of one shape in the image of `frame`; raises `ShapeError`."""
     kind = _kind(shape.get("shape_type"))
     points = _points(shape.get("points"))
     least, most = _POINTS[kind]
     if len(points) < least or (most is not None and len(points) > most):
         needs = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
-        raise Bad("points", f"a {kind} of {len(points)} points; it needs {needs}")
+        raise ShapeError("points", f"a {kind} of {len(points)} points; it needs {needs}")
     if kind == "mask":
         return _mask(shape.get("mask"), points, frame)
     if kind == "circle":
         points = _circle(points)
     points = frame.place(points)
     if kind in _NO_AREA:
-        return Outline(_extent(points, frame), has_area=False)
+        return ShapeOutline(_extent(points, frame), has_area=False)
     polygon = _rectangle(points) if kind == "rectangle" else points
     inside = clip_polygon(polygon, frame.width, frame.height)
     parts = [inside] if len(inside) else []
     if parts and np.abs(np.diff(inside, axis=0, append=inside[:1])).sum() > _MAX_LENGTH:
-        raise Bad("too_long", f"its outline is longer than {_MAX_LENGTH:,} pixels, as no drawing is; remove it")
+        raise ShapeError("too_long", f"its outline is longer than {_MAX_LENGTH:,} pixels, as no drawing is; remove it")
     beyond = (polygon < -_CUT).any() or (polygon > np.array([frame.width, frame.height]) + _CUT).any()
-    return Outline(_extent(inside if parts else polygon, frame), parts, drawn=parts, cut=bool(beyond))
+    return ShapeOutline(_extent(inside if parts else polygon, frame), parts, drawn=parts, cut=bool(beyond))
 
 
 def _kind(value: Any) -> str:
@@ -155,11 +155,13 @@ def _kind(value: Any) -> str:
         return kind
     shown = str(value)[:40]
     if kind in _NOT_FLAT:
-        raise Bad(
+        raise ShapeError(
             "shape_type",
             f"shape_type {shown!r} is {_NOT_FLAT[kind]}, which has no outline in the image; draw a polygon instead",
         )
-    raise Bad("shape_type", f"shape_type {shown!r} is unknown; labelme and its relatives have {', '.join(_POINTS)}")
+    raise ShapeError(
+        "shape_type", f"shape_type {shown!r} is unknown; labelme and its relatives have {', '.join(_POINTS)}"
+    )
 
 
 def _points(value: Any) -> Floats:
@@ -175,7 +177,7 @@ def _points(value: Any) -> Floats:
     except OverflowError:  # a whole number beyond any float
         good = False
     if not good or max(abs(n) for p in value for n in p) > 1e9:
-        raise Bad("points", "its points are not a list of [x, y] with finite numbers; draw it anew")
+        raise ShapeError("points", "its points are not a list of [x, y] with finite numbers; draw it anew")
     return np.array(value, np.float64)
 
 
@@ -200,31 +202,31 @@ def _extent(points: Floats, frame: Frame) -> tuple[float, float, float, float]:
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
-def _mask(value: Any, points: Floats, frame: Frame) -> Outline:
+def _mask(value: Any, points: Floats, frame: Frame) -> ShapeOutline:
     """A PNG patch at the place of the first point; the second is its last pixel or, as scripts have it, one beyond."""
     patch = _patch(value)
     (x, y), (x1, y1) = np.rint(points).astype(int).tolist()
     rows, columns = patch.shape
     whole = bool((points == np.trunc(points)).all())
     if whole and (x1 - x, y1 - y) not in ((columns - 1, rows - 1), (columns, rows)):
-        raise Bad(
+        raise ShapeError(
             "mask",
             f"its mask has {columns} x {rows} pixels, but its points span {x1 - x + 1} x {y1 - y + 1}; draw it anew",
         )
     if frame.turn is not None:
-        raise Bad("mask", "its mask is of the image before it was turned; turn the image back, or draw it anew")
+        raise ShapeError("mask", "its mask is of the image before it was turned; turn the image back, or draw it anew")
     if frame.scale != (1.0, 1.0):
         patch, x, y = _scaled(patch, x, y, frame)
     left, top = max(x, 0), max(y, 0)
     inside = patch[top - y : max(frame.height - y, 0), left - x : max(frame.width - x, 0)]
     if not inside.any():
-        return Outline(_extent(frame.place(points), frame), [])
+        return ShapeOutline(_extent(frame.place(points), frame), [])
     outer, holes = masks.outlines(inside)
     shift = np.array([left, top])
     parts = [p + shift for p in outer]
     runs = masks.of_patch(inside, left, top, frame.height, frame.width)
     cut = bool(patch.any()) and int(inside.sum()) < int(patch.sum())
-    return Outline(_extent(np.concatenate(parts), frame), parts, [h + shift for h in holes], runs=runs, cut=cut)
+    return ShapeOutline(_extent(np.concatenate(parts), frame), parts, [h + shift for h in holes], runs=runs, cut=cut)
 
 
 def _scaled(patch: Bools, x: int, y: int, frame: Frame) -> tuple[Bools, int, int]:
@@ -243,11 +245,11 @@ def _scaled(patch: Bools, x: int, y: int, frame: Frame) -> tuple[Bools, int, int
 def _patch(value: Any) -> Bools:
     """The mask of a base64 PNG, shape (height, width)."""
     if not isinstance(value, str):
-        raise Bad("mask", "is a mask without one: `mask` must be a PNG image in base64; draw it anew")
+        raise ShapeError("mask", "is a mask without one: `mask` must be a PNG image in base64; draw it anew")
     try:
         pixels = mask_of(base64.b64decode(value))
     except (binascii.Error, ValueError):
         pixels = None
     if pixels is None:
-        raise Bad("mask", "its mask is no PNG image in base64, or a damaged one; draw it anew")
+        raise ShapeError("mask", "its mask is no PNG image in base64, or a damaged one; draw it anew")
     return pixels

@@ -44,8 +44,8 @@ def parse(
     """See `pipeline.formats.yolo.parse`; with `polygons_to_boxes` polygons of task detect are given by their boxes."""
     bare = [f[3:] if f[:3] == _BOM else f for f in files]
     text = b"\n" + b"\n".join(bare) + b"\n"
-    rows = Rows(text, bare)
-    reasons = Reasons(rows)
+    rows = RowTokens(text, bare)
+    reasons = BadRows(rows)
     if keypoints is not None and task is Task.DETECT:
         # As Ultralytics takes them: a pose row is its box. Every [K, 2] would else look like a polygon.
         rows.cut(rows.count == _pose_tokens(keypoints), 5)
@@ -60,7 +60,7 @@ def parse(
     return parsed
 
 
-class Rows:
+class RowTokens:
     """Where rows and tokens lie in the text. Arrays over tokens: `start`, `end`, `value`; over rows: the rest."""
 
     def __init__(self, text: bytes, files: Sequence[bytes]) -> None:
@@ -155,10 +155,10 @@ class Rows:
         return first + int(np.argmax(over_tokens[first : first + int(self.count[row])]))
 
 
-class Reasons:
+class BadRows:
     """Which rows are bad: the first reason found for a row is the one that is told."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: RowTokens) -> None:
         self._rows = rows
         self.bad: Bools = np.zeros(len(rows.first), np.bool_)
         self.problems: list[Problem] = []
@@ -172,7 +172,7 @@ class Reasons:
             self.bad |= new
 
 
-def _check_tokens(rows: Rows, reasons: Reasons, task: Task, keypoints: tuple[int, int] | None) -> None:
+def _check_tokens(rows: RowTokens, reasons: BadRows, task: Task, keypoints: tuple[int, int] | None) -> None:
     if rows.unreadable.any():
         reasons.add(
             rows.per_row(rows.unreadable),
@@ -211,7 +211,7 @@ def _pose_tokens(keypoints: tuple[int, int] | None) -> int:
     return 5 + keypoints[0] * keypoints[1]
 
 
-def _looks_like(rows: Rows, row: int, task: Task, keypoints: tuple[int, int] | None) -> str:
+def _looks_like(rows: RowTokens, row: int, task: Task, keypoints: tuple[int, int] | None) -> str:
     count = int(rows.count[row])
     needs = {
         Task.DETECT: "a box (5 tokens) or a polygon (odd, 7 or more)",
@@ -235,7 +235,7 @@ def _looks_like(rows: Rows, row: int, task: Task, keypoints: tuple[int, int] | N
 
 
 def _boxes(
-    rows: Rows, reasons: Reasons, task: Task, keypoints: tuple[int, int] | None
+    rows: RowTokens, reasons: BadRows, task: Task, keypoints: tuple[int, int] | None
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """cx, cy, w, h of every row, 0 where a row is bad; checks what they must be."""
     _check_range(rows, reasons, task, keypoints)
@@ -259,7 +259,7 @@ def _boxes(
     return boxes[0], boxes[1], boxes[2], boxes[3]
 
 
-def _check_range(rows: Rows, reasons: Reasons, task: Task, keypoints: tuple[int, int] | None) -> None:
+def _check_range(rows: RowTokens, reasons: BadRows, task: Task, keypoints: tuple[int, int] | None) -> None:
     with np.errstate(invalid="ignore"):
         outside = (rows.value < -TOLERANCE) | (rows.value > 1 + TOLERANCE)
     outside[rows.first] = False
@@ -312,7 +312,7 @@ def _as_boxes(rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _finish(rows: Rows, reasons: Reasons, box: tuple[Floats, Floats, Floats, Floats], files: int) -> Parsed:
+def _finish(rows: RowTokens, reasons: BadRows, box: tuple[Floats, Floats, Floats, Floats], files: int) -> Parsed:
     keep = slice(None) if not reasons.bad.any() else np.flatnonzero(~reasons.bad)
     first = rows.first[keep]
     begin, stop = rows.begin[keep], rows.stop[keep]

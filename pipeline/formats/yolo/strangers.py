@@ -29,8 +29,8 @@ _NEAR = 0.02
 _DOT, _E, _BIG_E = b".eE"
 
 
-class Rows(Protocol):
-    """What is looked at of `_yolo.Rows`."""
+class TokensOfRows(Protocol):
+    """What is looked at of `rows.RowTokens`."""
 
     buffer: npt.NDArray[np.uint8]
     start: Ints
@@ -44,14 +44,14 @@ class Rows(Protocol):
         """The row, shortened."""
 
 
-class Reasons(Protocol):
+class ReasonsOfRows(Protocol):
     """What is told of bad rows."""
 
     def add(self, marked: Bools, reason: str, detail: Callable[[int], str]) -> None:
         """Mark rows as bad."""
 
 
-def check_strangers(rows: Rows, reasons: Reasons, task: Task, keypoints: tuple[int, int] | None) -> None:
+def check_strangers(rows: TokensOfRows, reasons: ReasonsOfRows, task: Task, keypoints: tuple[int, int] | None) -> None:
     """Mark rows of task detect or segment that are of predictions or of pose, each with what it is and the cure."""
     if keypoints is not None:
         pose = rows.count == 5 + keypoints[0] * keypoints[1]
@@ -87,7 +87,7 @@ def check_strangers(rows: Rows, reasons: Reasons, task: Task, keypoints: tuple[i
             )
 
 
-def _tracks(rows: Rows, odd: Bools, task: Task) -> Bools:
+def _tracks(rows: TokensOfRows, odd: Bools, task: Task) -> Bools:
     """Rows that end with the number of a track."""
     marked = np.zeros(len(rows.first), np.bool_)
     some = np.flatnonzero(odd)
@@ -116,7 +116,7 @@ def _tracks(rows: Rows, odd: Bools, task: Task) -> Bools:
     return marked
 
 
-def _is_box(rows: Rows, some: Ints) -> Bools:
+def _is_box(rows: TokensOfRows, some: Ints) -> Bools:
     """Whether four numbers after the class are a box within the image."""
     cx, cy, w, h = (rows.value[rows.first[some] + i] for i in range(1, 5))
     with np.errstate(invalid="ignore"):
@@ -124,7 +124,7 @@ def _is_box(rows: Rows, some: Ints) -> Bools:
     return np.asarray(inside[0] & inside[1], np.bool_)
 
 
-def _has_visibility(rows: Rows, marked: Bools) -> Bools:
+def _has_visibility(rows: TokensOfRows, marked: Bools) -> Bools:
     """Which of the `marked` rows are of three values a keypoint: every third is 0, 1 or 2."""
     found = np.zeros(len(marked), np.bool_)
     for row in np.flatnonzero(marked & ((rows.count - 5) % 3 == 0) & (rows.count > 10)).tolist():
@@ -133,7 +133,7 @@ def _has_visibility(rows: Rows, marked: Bools) -> Bools:
     return found
 
 
-def _pose_shape(rows: Rows, odd: Bools) -> tuple[int, int] | None:
+def _pose_shape(rows: TokensOfRows, odd: Bools) -> tuple[int, int] | None:
     """The kpt_shape of a collection whose rows are all of pose; None for polygons."""
     some = np.flatnonzero(odd)
     count = int(rows.count[some[0]]) if len(some) else 0

@@ -98,7 +98,7 @@ def fetch(
     lacking = [one for one in todo if not downloads[one.name].there()]
     _refuse_without_room(lacking)
     moved: dict[str, int] = {}
-    with _Telling(progress, lacking) as telling:
+    with _ExtractProgress(progress, lacking) as telling:
         for one in lacking:
             moved[one.name] = _get(downloads[one.name], telling, one)
     if root is not None:
@@ -130,7 +130,7 @@ def fetch(
     }
 
 
-class _Telling:
+class _ExtractProgress:
     """Progress of each file and, where there are several, of all."""
 
     def __init__(self, progress: Progress, files: Sequence[Needed]) -> None:
@@ -138,7 +138,7 @@ class _Telling:
         self._one, self._all, self._counted = Step(), Step(), 0
         self._grown: set[str] = set()
 
-    def __enter__(self) -> _Telling:
+    def __enter__(self) -> _ExtractProgress:
         if len(self._files) > 1:
             known = sum(one.archive.size or 0 for one in self._files)
             self._all = self._progress.open(f"all {len(self._files)} files", known, "B")
@@ -194,7 +194,7 @@ def _download(config: Config, one: Needed) -> Download:
     return Download(wanted, limits(config))
 
 
-def _get(download: Download, telling: _Telling, one: Needed) -> int:
+def _get(download: Download, telling: _ExtractProgress, one: Needed) -> int:
     """Download one archive; returns the bytes moved."""
     try:
         download.run(functools.partial(telling.begin, one))

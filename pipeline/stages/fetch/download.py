@@ -179,7 +179,7 @@ class Download:
             storage.check_zip(self.part.path)
 
 
-class _Bringing:
+class _Transport:
     """What brings a file here, from wherever it is: `bring` writes to what came so far, and knows how far it is."""
 
     def __init__(self, wanted: Wanted, limits: Limits, part: PartFile, started: Started) -> None:
@@ -209,11 +209,11 @@ class _Bringing:
         self._count = self.started(state.size, state.here)
 
 
-class _FromWeb(_Bringing):
+class _FromWeb(_Transport):
     """From a web server."""
 
     def bring(self, fd: int, state: State, *, in_parts: bool) -> None:
-        """See `_Bringing.bring`."""
+        """See `_Transport.bring`."""
         web = Web(self.limits)
         try:
             if state.size is None:
@@ -345,11 +345,11 @@ class _FromWeb(_Bringing):
         return transfer
 
 
-class _FromStore(_Bringing):
+class _FromStore(_Transport):
     """From a folder, a share, a store."""
 
     def bring(self, fd: int, state: State, *, in_parts: bool) -> None:
-        """See `_Bringing.bring`; a store has one answer for everybody."""
+        """See `_Transport.bring`; a store has one answer for everybody."""
         del in_parts
         folder, _, name = self.wanted.url.rpartition("/")
         place = storage.locate(folder or "/")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pipeline import formats, storage
 from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.job.spec import IndexSpec
-from pipeline.stages.index.buckets import Dealt
+from pipeline.stages.index.buckets import BucketListing
 from pipeline.stages.index.image_lookup import Finder, composed_as, curable, unsettled
 from pipeline.stages.index.label_tables import content_marks, facts, problem_table, states_of, states_schema
 from pipeline.stages.index.parts import BucketState, sound_state, stated, write_part
@@ -69,7 +69,7 @@ class BucketIndexer:
         self.unsettled = False
         self.picture_stats: Ints | None = None
 
-    def run(self, dealt: Dealt) -> BucketDone:
+    def run(self, dealt: BucketListing) -> BucketDone:
         """Update the bucket from its listing."""
         listed = self._listed(dealt)
         marks = np.frombuffer(dealt.marks, np.int64).reshape(-1, 6)
@@ -96,7 +96,7 @@ class BucketIndexer:
         return self._done(listed, labels, summary)
 
     @staticmethod
-    def _listed(dealt: Dealt) -> pa.Table:
+    def _listed(dealt: BucketListing) -> pa.Table:
         marks = np.frombuffer(dealt.marks, np.int64).reshape(-1, 6)
         names = dealt.paths.split(b"\0") if dealt.count else []
         return pa.table(

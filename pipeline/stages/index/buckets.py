@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.stages.index.scan import Scan
 
 
-def deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[Dealt], list[npt.NDArray[np.int64]]]:
+def deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListing], list[npt.NDArray[np.int64]]]:
     """Deal the listed files to buckets.
 
     A label file and its image come to one bucket, also where two machines composed the letters of their names in
@@ -50,7 +50,7 @@ def deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[Dealt], list[
     edges = np.searchsorted(home[order], np.arange(buckets + 1))
     positions = [order[a:b] for a, b in itertools.pairwise(edges)]
     all_names, all_marks = np.array(names, object), np.concatenate(marks)
-    dealt = [Dealt(len(p), b"\0".join(all_names[p].tolist()), all_marks[p].tobytes()) for p in positions]
+    dealt = [BucketListing(len(p), b"\0".join(all_names[p].tolist()), all_marks[p].tobytes()) for p in positions]
     return dealt, positions
 
 
@@ -80,7 +80,7 @@ def bucket_count(wanted: int | str, images: int, existing: int | None) -> int:
 
 
 @dataclass(frozen=True)
-class Dealt:
+class BucketListing:
     """The listed files of one bucket: relative paths, joined by NUL, and for each file six int64 as bytes.
 
     They are the number of its split, its kind (0 label, 1 image), and size, mtime_ns, ctime_ns and inode, zeros where

@@ -25,7 +25,7 @@ from pipeline.errors import DataError
 from pipeline.formats import coco
 from pipeline.formats._image_names import ImageNames
 from pipeline.formats._large_json import Malformed
-from pipeline.formats.coco.parts import Outline, Part
+from pipeline.formats.coco.parts import FileOutline, Part
 from pipeline.images.header import Picture, picture_of
 from pipeline.job.spec import IndexSpec, SplitSpec
 from pipeline.stages.index.bucket import BucketDone, BucketIndexer
@@ -42,7 +42,7 @@ _HEAD_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
-class Share:
+class BucketShare:
     """What one bucket has of one split, sorted by key: spans in the file, and what images are called.
 
     `mark` is the state in which the file was read. `image_of` is the place of each annotation's image here; `captions`
@@ -67,7 +67,7 @@ class Share:
     problems: list[tuple[str, str, str, int]]
 
 
-class Whole:
+class ParsedSource:
     """The files of a source, looked through; `digest` is theirs, None where that is uncertain.
 
     `listed` are the images of each split, None where nobody lists them.
@@ -75,7 +75,7 @@ class Whole:
 
     def __init__(self, spec: IndexSpec, digest: str | None, listed: list[Listing | None]) -> None:
         self.spec, self._digest, self._listed = spec, digest, listed
-        self._outlines: list[Outline] = []
+        self._outlines: list[FileOutline] = []
         self._marks: list[bytes] = []
         self._captions: list[tuple[bytes, Ints, Ints] | None] = []
         self.document = self._look_through()
@@ -102,11 +102,11 @@ class Whole:
         """Look through the files of a split; returns a number that changes with the content."""
         names = ImageNames(_names(images)) if images is not None else None
         state = xxhash.xxh3_64(seed=zlib.crc32(split.folder.encode(), zlib.crc32(f"{split.split}/".encode())))
-        file = _File(split.labels)
+        file = _JsonFile(split.labels)
         outline = file.looked_through(lambda pieces: coco.outline(_hashed(pieces, state), self.spec.task, names))
         captions = None
         if split.captions is not None:
-            other = _File(split.captions)
+            other = _JsonFile(split.captions)
             captions = (other.mark, *other.looked_through(lambda pieces: coco.captions(pieces, outline)))
         outline.places.clear()
         if split.images is None:
@@ -128,14 +128,14 @@ class Whole:
             }
         return found
 
-    def deal(self, buckets: int) -> list[list[Share]]:
+    def deal(self, buckets: int) -> list[list[BucketShare]]:
         """What each bucket has of each split; splits are in the order of their keys.
 
         What is dealt is forgotten here: it can be done once.
         """
         if not self._outlines:  # the index was up to date, but is to be cut anew
             self._look_through()
-        shares: list[list[Share]] = [[] for _ in range(buckets)]
+        shares: list[list[BucketShare]] = [[] for _ in range(buckets)]
         shape = self.names.get("kpt_shape")
         keypoints = self.spec.keypoints or ((shape[0], shape[1]) if shape else None)
         order = sorted(range(len(self.spec.splits)), key=lambda n: self.spec.prefix(self.spec.splits[n]))
@@ -146,7 +146,7 @@ class Whole:
             self._captions[number] = None
         return shares
 
-    def _dealt(self, number: int, buckets: int, keypoints: tuple[int, int] | None) -> Iterator[Share]:
+    def _dealt(self, number: int, buckets: int, keypoints: tuple[int, int] | None) -> Iterator[BucketShare]:
         """The share of each bucket in the split `number`."""
         outline, captions = self._outlines[number], self._captions[number]
         seed = zlib.crc32(self.spec.prefix(self.spec.splits[number]).encode())
@@ -166,7 +166,7 @@ class Whole:
                 some = np.flatnonzero(of_caption == bucket)
                 told = captions[0], captions[1][some], place[captions[2][some]]
             stems, paths, said = ([names[i] for i in mine] for names in (outline.stems, outline.paths, outline.said))
-            yield Share(
+            yield BucketShare(
                 number,
                 self._marks[number],
                 outline.images[mine],
@@ -187,7 +187,7 @@ class Whole:
         return functools.partial(index_bucket, self.spec, self._digest)
 
 
-class _File:
+class _JsonFile:
     """One JSON file; it is read in the state `mark`, or not at all."""
 
     def __init__(self, path: str, mark: bytes | None = None) -> None:
@@ -244,7 +244,7 @@ def index_bucket(
     buckets: int,
     keep: str | None,
     bucket: int,
-    shares: list[Share],
+    shares: list[BucketShare],
 ) -> BucketDone:
     """Make one bucket, unless the same files made it before; `digest` is theirs, None where that is uncertain.
 
@@ -261,7 +261,7 @@ class _Indexer(BucketIndexer):
         self.made_by |= {"source": digest}
         self._known = digest is not None
 
-    def make(self, shares: list[Share]) -> BucketDone:
+    def make(self, shares: list[BucketShare]) -> BucketDone:
         _, old_summary = self._old_files() if self._known else (None, None)
         count = sum(len(share.images) for share in shares)
         if old_summary is not None:
@@ -284,7 +284,7 @@ class _Indexer(BucketIndexer):
         pa.default_memory_pool().release_unused()  # of its tables' size, and the next bucket's are made elsewhere
         return BucketDone(self.bucket, count, summary, b"")
 
-    def _entries(self, shares: list[Share]) -> pa.Table:
+    def _entries(self, shares: list[BucketShare]) -> pa.Table:
         """The images of the files as if each had a label file of its own: its path is the image's."""
         numbers = np.repeat([share.split for share in shares], [len(share.images) for share in shares])
         stems = [stem for share in shares for stem in share.stems]
@@ -301,18 +301,18 @@ class _Indexer(BucketIndexer):
             }
         )
 
-    def _parse_shares(self, shares: list[Share]) -> tuple[pa.Table, pa.Table, pa.Table]:
+    def _parse_shares(self, shares: list[BucketShare]) -> tuple[pa.Table, pa.Table, pa.Table]:
         options = json.loads(self.spec.options)
         rows, states = [], []
         problems: list[tuple[str, str, int | None, str, str, int]] = []
         for share in shares:
             split = self.spec.splits[share.split]
             prefix = self.spec.prefix(split)
-            file = _File(split.labels, share.mark)
+            file = _JsonFile(split.labels, share.mark)
             captions = None
             if share.captions is not None and split.captions is not None:
                 mark, spans, owner = share.captions
-                captions = _File(split.captions, mark).texts(spans), owner
+                captions = _JsonFile(split.captions, mark).texts(spans), owner
             part = Part(
                 file.texts(share.images),
                 file.texts(share.annotations),

@@ -18,7 +18,7 @@ from pipeline.config.class_names import NO_CLASS
 from pipeline.job.spec import IndexSpec
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
-from pipeline.stages.index.buckets import Dealt, bucket_count
+from pipeline.stages.index.buckets import BucketListing, bucket_count
 from pipeline.stages.index.parts import drop_foreign_parts
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.tables.counts import add_counts
@@ -29,7 +29,7 @@ PASSING = {"unreadable", "changed", "vanished"}
 if TYPE_CHECKING:
     from pipeline.stages.index.bucket import BucketDone
     from pipeline.stages.index.scan import Scan
-    from pipeline.stages.index.single_file import Whole
+    from pipeline.stages.index.single_file import ParsedSource
 
 
 def update(
@@ -61,9 +61,9 @@ def update(
             return usable
     before = usable.buckets if usable is not None else None
     if whole_format:
-        from pipeline.stages.index.single_file import Whole
+        from pipeline.stages.index.single_file import ParsedSource
 
-        whole = Whole(spec, digest, [pictures for _, pictures in found.splits])
+        whole = ParsedSource(spec, digest, [pictures for _, pictures in found.splits])
         count = bucket_count(buckets, whole.images, before)
         return _update_whole(whole, directory, found, count, engine, progress, keep, meanwhile)
     count = bucket_count(buckets, found.images, before)
@@ -103,7 +103,7 @@ def _sum(summaries: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _update_whole(
-    whole: Whole,
+    whole: ParsedSource,
     directory: str,
     found: Scan,
     count: int,
@@ -159,7 +159,7 @@ def _names(totals: dict[str, Any]) -> dict[str, Any]:
 
 
 def index_bucket(
-    spec: IndexSpec, directory: str, buckets: int, keep: str | None, bucket: int, payload: Dealt
+    spec: IndexSpec, directory: str, buckets: int, keep: str | None, bucket: int, payload: BucketListing
 ) -> BucketDone:
     """Make or update one bucket; `keep` is as in `storage.locate`."""
     from pipeline.stages.index.bucket import BucketIndexer

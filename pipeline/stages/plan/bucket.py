@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import exporters, storage
 from pipeline.formats._image_names import TRIED
 from pipeline.images.header import IMAGE_SUFFIXES
-from pipeline.images.inspection import Bad, check_images
+from pipeline.images.inspection import UnusableImage, check_images
 from pipeline.images.sizes import Sizes, compare_sizes
 from pipeline.reports.text import CHANGED
 from pipeline.stages.index.reader import index_at
@@ -281,7 +281,9 @@ def _in_folders(images: pa.Table) -> pa.Table:
     return images.set_column(images.schema.get_field_index("stem"), "stem", stem)
 
 
-def _usable(context: PlanContext, bucket: int, images: pa.Table, choice: Choice) -> tuple[pa.Table, dict[str, Bad]]:
+def _usable(
+    context: PlanContext, bucket: int, images: pa.Table, choice: Choice
+) -> tuple[pa.Table, dict[str, UnusableImage]]:
     """`images` without those that cannot be used, and these by key; they are noted in `choice`."""
     images, bad = _without_bad(context, bucket, images)
     if exporters.load(context.exporter).GATHERS:
@@ -293,14 +295,14 @@ def _usable(context: PlanContext, bucket: int, images: pa.Table, choice: Choice)
     return images, bad
 
 
-def _without_bad(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.Table, dict[str, Bad]]:
+def _without_bad(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.Table, dict[str, UnusableImage]]:
     """`images` without those that cannot be used, and these by key."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if context.images == "none" or context.check_images == "none":
         return images, {}
-    bad: dict[str, Bad] = {}
+    bad: dict[str, UnusableImage] = {}
     for source in context.sources:
         own = images.filter(pc.starts_with(images["key"], source.prefix))
         origins = {prefix: place for prefix, place in context.origins.items() if prefix.startswith(source.prefix)}
@@ -416,7 +418,7 @@ def _detail(
     reason: str,
     key: str,
     images: pa.Table,
-    bad: dict[str, Bad],
+    bad: dict[str, UnusableImage],
     mixed: dict[str, str],
     sizes: Sizes,
 ) -> tuple[str, str]:

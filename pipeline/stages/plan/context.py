@@ -10,7 +10,7 @@ from pipeline import exporters, formats
 from pipeline.job.checks import keep_out_of_subsets
 from pipeline.job.job import Job
 from pipeline.stages.index.reader import IndexInfo
-from pipeline.stages.select.split_table import Dealing
+from pipeline.stages.select.split_table import SplitRule
 from pipeline.tables.schema import Task
 from pipeline.target.manifest import TargetState
 
@@ -72,7 +72,7 @@ class PlanContext:
     fetched: bool
     check_images: str
     archive: bool = False
-    dealing: Dealing | None = None
+    dealing: SplitRule | None = None
     never: str | None = None
 
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pipeline import exporters, storage
 from pipeline.errors import DataError
-from pipeline.images.inspection import _HEAD_BYTES, Bad
+from pipeline.images.inspection import _HEAD_BYTES, UnusableImage
 from pipeline.tables.digest import digest_of
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.exporters import Dataset, Records
+    from pipeline.exporters import BucketObjects, Dataset
     from pipeline.stages.plan.context import PlanContext
 
 _TABLES = ("images", "objects")
@@ -75,7 +75,7 @@ def read_arrow(path: str) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(path)).read_all()
 
 
-def with_sizes(context: PlanContext, images: pa.Table) -> tuple[pa.Table, dict[str, Bad]]:
+def with_sizes(context: PlanContext, images: pa.Table) -> tuple[pa.Table, dict[str, UnusableImage]]:
     """`images`, their width and height filled, and those by key of which neither can be told, which are left out."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -85,7 +85,7 @@ def with_sizes(context: PlanContext, images: pa.Table) -> tuple[pa.Table, dict[s
         return images, {}
     asked = [c for c in ("key", "image_path", "mark") if c in images.column_names]
     sizes: dict[str, tuple[int, int]] = {}
-    bad: dict[str, Bad] = {}
+    bad: dict[str, UnusableImage] = {}
     for prefix, folder in context.origins.items():
         rows = lacking.filter(pc.starts_with(lacking["key"], prefix)).select(asked).to_pylist()
         if not rows:
@@ -97,7 +97,7 @@ def with_sizes(context: PlanContext, images: pa.Table) -> tuple[pa.Table, dict[s
             )
         for row, found in _sizes(context, folder, rows):
             if isinstance(found, str):
-                bad[row["key"]] = Bad(
+                bad[row["key"]] = UnusableImage(
                     prefix, row["image_path"] or "", digest_of(row.get("mark") or b""), "image_unreadable", found
                 )
             else:
@@ -153,11 +153,11 @@ def assemble(exporter: str, dataset: Dataset, plan_dir: str, buckets: int) -> di
     return made
 
 
-def _read(plan_dir: str, buckets: int) -> Sequence[Records]:
-    from pipeline.exporters import Records
+def _read(plan_dir: str, buckets: int) -> Sequence[BucketObjects]:
+    from pipeline.exporters import BucketObjects
 
     found = []
     for bucket in range(buckets):
         paths = [os.path.join(records_folder(plan_dir), name, part_name(bucket)) for name in _TABLES]
-        found.append(Records(*map(read_arrow, paths)))
+        found.append(BucketObjects(*map(read_arrow, paths)))
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.stages.plan.dataset_files import MetaFile
-from pipeline.stages.select.split_table import Dealt
+from pipeline.stages.select.split_table import SplitDecision
 from pipeline.tables.schema import Action, part_name
 
 
@@ -57,7 +57,7 @@ class Planned:
     foreign: list[str]
     staged: tuple[str, ...]
     left_out: list[list[str]]
-    dealt: Dealt | None
+    dealt: SplitDecision | None
     sources: str
     doubled: list[list[str]]
     #: Whether labels failed when it was carried out.

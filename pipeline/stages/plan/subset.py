@@ -26,7 +26,7 @@ from pipeline.stages.plan.compare import compare, meta_held, meta_wanted, summar
 from pipeline.stages.plan.context import plan_context
 from pipeline.stages.plan.dataset_files import MetaFile, assemble
 from pipeline.stages.plan.planned import Planned
-from pipeline.stages.select.split_table import Dealt, by_hash, by_table, stems_twice
+from pipeline.stages.select.split_table import SplitDecision, by_hash, by_table, stems_twice
 from pipeline.tables.counts import add_counts
 from pipeline.tables.schema import UNKNOWN
 from pipeline.target.manifest import TargetState
@@ -167,7 +167,7 @@ def _links_of_others(job: Job, state: TargetState) -> list[str]:
 
 def _dealt(
     job: Job, infos: Sequence[IndexInfo], context: PlanContext, engine: Engine
-) -> tuple[PlanContext, Dealt | None]:
+) -> tuple[PlanContext, SplitDecision | None]:
     """The context that knows how images are dealt out, as the config says."""
     from pipeline.stages.plan.bucket import strata
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Dealing:
+class SplitRule:
     """How a bucket deals out its images: by the hash or, where `folder` is given, by its tables of group and split.
 
     `twice` are stems that stand in several splits of a source, each after the source's name: they are dealt to one
@@ -69,7 +69,7 @@ class Dealing:
 
 
 def stems_twice(job: Job, infos: Sequence[IndexInfo]) -> frozenset[str]:
-    """Stems that images of several splits of a source have, see `Dealing`; and those that they would be called then."""
+    """Stems that images of several splits of a source have, see `SplitRule`; and those that they would get then."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -92,24 +92,24 @@ def stems_twice(job: Job, infos: Sequence[IndexInfo]) -> frozenset[str]:
 
 
 @dataclass
-class Dealt:
+class SplitDecision:
     """What was decided: the split table as it is to be kept (None: the hash decides), and what is told of it.
 
     `moved` are the groups that the table at the target has in another split, as (group, before, now).
     """
 
-    dealing: Dealing
+    dealing: SplitRule
     table: bytes | None = None
     moved: list[tuple[str, str, str]] = field(default_factory=list)
     told: dict[str, Any] = field(default_factory=dict)
 
 
-def by_hash(options: SplitShares) -> Dealt:
+def by_hash(options: SplitShares) -> SplitDecision:
     """Nothing needs to be known of other images."""
-    return Dealt(Dealing(options.by, options.shares, options.seed))
+    return SplitDecision(SplitRule(options.by, options.shares, options.seed))
 
 
-def by_table(job: Job, options: SplitShares, strata: Iterable[str], place: storage.Location) -> Dealt:
+def by_table(job: Job, options: SplitShares, strata: Iterable[str], place: storage.Location) -> SplitDecision:
     """Obey the split table; deal groups that it lacks so that classes keep their shares, or by their hash.
 
     `strata` has the groups of each bucket, as `summary_of` tells them. What was decided for the target is there too, in
@@ -153,10 +153,10 @@ def by_table(job: Job, options: SplitShares, strata: Iterable[str], place: stora
     told = {"table": job.split_table, "kept": len(known), "dealt": len(whole.groups) - len(known)}
     keep = write_table(held | splits) if options.stratify else None
     moved = [(g, before[g], splits[g]) for g in whole.groups if g in before and before[g] != splits[g]]
-    return Dealt(Dealing(options.by, options.shares, options.seed, folder), keep, moved, told)
+    return SplitDecision(SplitRule(options.by, options.shares, options.seed, folder), keep, moved, told)
 
 
-def summary_of(dealing: Dealing, rows: pa.Table, images: pa.Table) -> str:
+def summary_of(dealing: SplitRule, rows: pa.Table, images: pa.Table) -> str:
     """Groups, images and objects by class of the chosen `images` of one bucket and their `rows`, as JSON."""
     import numpy as np
     import pyarrow as pa
@@ -223,7 +223,7 @@ def _kept_at(place: storage.Location) -> dict[str, str]:
     return read_table(table.decode(), place.join(COPY))
 
 
-def remember(job: Job, dealt: Dealt | None) -> None:
+def remember(job: Job, dealt: SplitDecision | None) -> None:
     """Keep the split table at the target and where the user can edit it, before the first file obeys it."""
     if dealt is None or dealt.table is None:
         return
@@ -236,7 +236,7 @@ def remember(job: Job, dealt: Dealt | None) -> None:
             place.sync()
 
 
-def split_report(options: SplitShares, dealt: Dealt, subset: dict[str, Any]) -> dict[str, Any]:
+def split_report(options: SplitShares, dealt: SplitDecision, subset: dict[str, Any]) -> dict[str, Any]:
     """How the images were dealt out, how near it came to the shares, and by class the deviation of its objects."""
     total = sum(counts["images"] for counts in subset.values())
     return {

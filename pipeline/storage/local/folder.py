@@ -28,7 +28,7 @@ from pipeline.storage.local.read import (
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.walk import folder_times, list_files, list_flat, list_folder, list_names
 from pipeline.storage.local.write import write_many, write_whole
-from pipeline.storage.location import Fetched, Fingerprint, Location, Peeked, Results
+from pipeline.storage.location import Fetched, FileEnds, Fingerprint, Location, Results
 from pipeline.storage.paths import local_path
 from pipeline.storage.traits import Traits, traits_of
 
@@ -124,7 +124,7 @@ class LocalFolder(Location):
         """See `Location.fetch_many`; in the given order."""
         return fetch_many(self.local, paths)
 
-    def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[Peeked]:
+    def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[FileEnds]:
         """See `Location.peek_many`; in the given order."""
         return peek_many(self.local, paths, head, tail)
 

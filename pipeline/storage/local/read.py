@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.errors import StorageError
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import STOP, check_stop
-from pipeline.storage.location import Fetched, Fingerprint, Peeked
+from pipeline.storage.location import Fetched, FileEnds, Fingerprint
 from pipeline.storage.os_errors import SETTLE_NS, storage_error
 
 #: A file larger than this is no image.
@@ -68,7 +68,7 @@ def read_many(
                 left -= s.st_size
                 if left <= 0:
                     break
-            except (OSError, _Unfit) as error:
+            except (OSError, _Skipped) as error:
                 failed[i] = _why(error, os.path.join(folder, name))
                 add(b"")
                 add_stat((0, 0, 0, 0))
@@ -88,29 +88,29 @@ def open_file(path: str) -> int:
 
 
 def _read_one(name: str, directory: int | None, limit: int) -> tuple[bytes, os.stat_result]:
-    """Content and stats of the file `name` in the folder `directory`; raises `_Unfit` where it is not taken."""
+    """Content and stats of the file `name` in the folder `directory`; raises `_Skipped` where it is not taken."""
     fd = os.open(name, _READ, dir_fd=directory)
     try:
         s = os.fstat(fd)
         size = s.st_size
         if size > limit or not stat.S_ISREG(s.st_mode):
-            raise _Unfit("too_large" if stat.S_ISREG(s.st_mode) else "not_a_file")
+            raise _Skipped("too_large" if stat.S_ISREG(s.st_mode) else "not_a_file")
         data = os.read(fd, size + 1)
         if len(data) < size:
             data = _read_rest(fd, data, size)
         if len(data) != size:
-            raise _Unfit("changed")
+            raise _Skipped("changed")
     finally:
         os.close(fd)
     return data, s
 
 
-class _Unfit(Exception):  # noqa: N818 - a reason, not a fault
+class _Skipped(Exception):  # noqa: N818 - a reason, not a fault
     """Why a file is not taken; the one argument is the counted word."""
 
 
-def _why(error: OSError | _Unfit, path: str) -> str:
-    if isinstance(error, _Unfit):
+def _why(error: OSError | _Skipped, path: str) -> str:
+    if isinstance(error, _Skipped):
         return str(error.args[0])
     if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
         raise storage_error(error, path, "read") from None
@@ -221,7 +221,7 @@ def read_spans(path: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
     return found
 
 
-def peek_many(root: str, paths: Sequence[str], head: int, tail: int) -> Iterator[Peeked]:
+def peek_many(root: str, paths: Sequence[str], head: int, tail: int) -> Iterator[FileEnds]:
     """The first `head` and the last `tail` bytes of the files `paths` below `root`, in order."""
     for i, path in enumerate(paths):
         check_stop()
@@ -235,9 +235,9 @@ def peek_many(root: str, paths: Sequence[str], head: int, tail: int) -> Iterator
             finally:
                 os.close(fd)
         except OSError as error:
-            yield Peeked(i, reason=_reason(error, full))
+            yield FileEnds(i, reason=_reason(error, full))
         else:
-            yield Peeked(i, size, first, last)
+            yield FileEnds(i, size, first, last)
 
 
 def read_parts(path: str, parts: Sequence[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:

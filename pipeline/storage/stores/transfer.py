@@ -47,7 +47,7 @@ def ship(job: Shipment) -> Results:
     elif job.origin_client is not None:
         sender = _BetweenStores(job)
     else:
-        sender, items = _Passing(job), job.origin.fetch_many(job.names)
+        sender, items = _StreamedSource(job), job.origin.fetch_many(job.names)
     results = Results()
     for item, found in in_flight(
         sender.send, items, name=lambda it: job.place.join(job.paths[_number(it)]), doing="written", width=width
@@ -160,7 +160,7 @@ def _noted(pieces: Iterator[bytes], digest: Any) -> Iterator[bytes]:
         yield piece
 
 
-class _Passing:
+class _StreamedSource:
     """What an archive or a server hands out, in its own order."""
 
     def __init__(self, job: Shipment) -> None:

@@ -24,8 +24,8 @@ from pipeline.storage.archives.directory import (
 from pipeline.storage.archives.folder import ZipFolder
 from pipeline.storage.archives.table import Table, keep_table, kept_table, know_table, known_table
 from pipeline.storage.listing import Listing
-from pipeline.storage.location import Asked, Limits
-from pipeline.storage.web.cache import Kept
+from pipeline.storage.location import FetchCost, Limits
+from pipeline.storage.web.cache import DirectoryCache
 from pipeline.storage.web.client import Transfer, Web, check_url, lost, parse_range, validator
 from pipeline.storage.web.folder import MOST_BYTES, RemoteBytes
 
@@ -133,12 +133,12 @@ class RemoteZip(RemoteBytes, ZipFolder):
             if done.reason:
                 raise lost(done)
 
-    def ask(self, paths: Sequence[str]) -> Asked:
+    def ask(self, paths: Sequence[str]) -> FetchCost:
         """See `Location.ask`."""
         spans = self._spans(paths, self.kept())
-        return Asked(len(spans), sum(s.stop - s.start for s in spans))
+        return FetchCost(len(spans), sum(s.stop - s.start for s in spans))
 
-    def _spans(self, paths: Sequence[str], kept: Kept) -> list[_Span]:
+    def _spans(self, paths: Sequence[str], kept: DirectoryCache) -> list[_Span]:
         """The requests that bring those of `paths` that are not kept, in the archive's order."""
         spans: list[_Span] = []
         wanted = [path for path in paths if path not in kept.held]

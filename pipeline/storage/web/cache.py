@@ -35,7 +35,7 @@ _HEX = 32
 _OPEN_FOLDERS = 32
 
 
-class Kept:
+class DirectoryCache:
     """What is kept of one place, in the workdir `workdir`."""
 
     def __init__(self, workdir: str, place: str) -> None:
@@ -46,7 +46,7 @@ class Kept:
         self._held: dict[str, str] | None = None
         self._stack, self._opened = contextlib.ExitStack(), dict[str, int]()
 
-    def __enter__(self) -> Kept:
+    def __enter__(self) -> DirectoryCache:
         """While inside, images are put; what a run left that was killed or cut off is looked at first."""
         coming = os.path.join(self.top, _COMING)
         if os.path.exists(coming):

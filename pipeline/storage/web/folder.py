@@ -13,8 +13,8 @@ from pipeline.errors import ConfigError, StorageError
 from pipeline.storage.archives.directory import is_page
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.folder import LocalFolder
-from pipeline.storage.location import Asked, Fetched, Fingerprint, Limits, Location
-from pipeline.storage.web.cache import Kept
+from pipeline.storage.location import FetchCost, Fetched, Fingerprint, Limits, Location
+from pipeline.storage.web.cache import DirectoryCache
 from pipeline.storage.web.client import Transfer, Web, check_url, lost
 
 _NOT_KEPT = "was not fetched; run again"
@@ -34,11 +34,11 @@ class RemoteBytes(Location):
     far = True
     _workdir: str | None
 
-    def kept(self) -> Kept:
+    def kept(self) -> DirectoryCache:
         """What is kept of this place."""
         if self._workdir is None:
             raise StorageError(f"{self.url}: is only read by way of a workdir")
-        return Kept(self._workdir, self._place())
+        return DirectoryCache(self._workdir, self._place())
 
     def _place(self) -> str:
         return self.url
@@ -98,11 +98,11 @@ class HttpFolder(RemoteBytes):
         sizes = self.kept().sizes(paths)
         return [Fingerprint(size, b"by name", True) for size in sizes]
 
-    def ask(self, paths: Sequence[str]) -> Asked:
+    def ask(self, paths: Sequence[str]) -> FetchCost:
         """See `Location.ask`; the sizes are not known."""
         held = self.kept().held
         lacking = sum(path not in held for path in paths)
-        return Asked(lacking, None if lacking else 0)
+        return FetchCost(lacking, None if lacking else 0)
 
     def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
         """See `Location.gather`; one request an image."""
