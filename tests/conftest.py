@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 import zipfile
@@ -30,13 +29,12 @@ settings.load_profile("same")
 
 @pytest.fixture(scope="session", autouse=True)
 def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What this machine wrote is noted in a folder of the tests, not in that of the user who runs them."""
-    before = os.environ.get("COCO_DIY_STATE")
-    os.environ["COCO_DIY_STATE"] = str(tmp_path_factory.mktemp("state"))
-    yield
-    os.environ.pop("COCO_DIY_STATE")
-    if before is not None:
-        os.environ["COCO_DIY_STATE"] = before
+    """What this machine wrote is noted, and what it indexed kept, in folders of the tests, not in those of the user."""
+    folders = {name: str(tmp_path_factory.mktemp("state")) for name in ("COCO_DIY_STATE", "XDG_CACHE_HOME")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, folder in folders.items():
+            patch.setenv(name, folder)
+        yield
 
 
 #: Fixtures that start a program which `make servers`, or the system, installs; and the kinds of places that need none.
