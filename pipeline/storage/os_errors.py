@@ -7,9 +7,6 @@ import os
 
 from pipeline.errors import StorageError
 
-#: A file younger than this when it was listed may change again without a new timestamp, so its fingerprint is void.
-SETTLE_NS = 2_000_000_000
-
 _HIT_ALL = {
     errno.ENOSPC,
     errno.EDQUOT,
