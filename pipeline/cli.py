@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.errors import CocoDiyError, ConfigError, StorageError, UsageError
-from pipeline.redaction import redact
+from pipeline.base.errors import CocoDiyError, ConfigError, StorageError, UsageError
+from pipeline.base.redaction import redact
+from pipeline.base.text import printable, printable_json
+from pipeline.base.version import __version__
 from pipeline.runtime.interrupt import failure, forget_signal, note_signal
-from pipeline.text import printable, printable_json
-from pipeline.version import __version__
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config

@@ -34,12 +34,12 @@ import pydantic
 import pytest
 import yaml
 
+from pipeline.base.version import __version__
 from pipeline.cli import cli
 from pipeline.config.load import load_config, validate
 from pipeline.config.model import Config, Target
 from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.runtime.engine import FILES_WORTH_HELPERS
-from pipeline.version import __version__
 from tests.support.helpers import PROJECT, settle
 
 #: The pages: the README for the first minutes, and of each folder what it is about.

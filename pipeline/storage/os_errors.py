@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 
 _HIT_ALL = {
     errno.ENOSPC,

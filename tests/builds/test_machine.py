@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from pipeline import storage
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 from pipeline.tables.schema import VERSION
 from tests.builds.test_build import BUILT
 from tests.conftest import CROWD_CONFIG, MakeSubset, Subset

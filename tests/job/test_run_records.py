@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import errors as errors_module
 from pipeline import storage
-from pipeline.errors import CocoDiyError
+from pipeline.base import errors as errors_module
+from pipeline.base.errors import CocoDiyError
 from pipeline.job.run_records import surplus
 from tests.conftest import MakeSubset, Run, Subset
 from tests.support.helpers import PROJECT, contents, run_process, settle, snapshot, write_file

@@ -16,7 +16,7 @@ import xxhash
 import yaml
 
 from pipeline import storage
-from pipeline.errors import ConfigError, Interrupted, LockError, StorageError
+from pipeline.base.errors import ConfigError, Interrupted, LockError, StorageError
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage import Location
 from pipeline.storage.address import parse

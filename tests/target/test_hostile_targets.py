@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import storage
-from pipeline.errors import StorageError, TargetError
+from pipeline.base.errors import StorageError, TargetError
 from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.tables.parquet import to_parquet
 from pipeline.target.claims import check_rows, is_path

@@ -11,7 +11,7 @@ import time
 from array import array
 from collections.abc import Iterator, Sequence
 
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage.location import Fetched, FileEnds, Fingerprint

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 from pipeline.storage.address import Address, odd_key
 from pipeline.storage.listing import Listing
 from pipeline.storage.location import Fetched, Fingerprint, Location, Results

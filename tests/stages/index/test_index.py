@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipeline
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from tests.conftest import MakeSubset, Run, Subset
 from tests.support.helpers import settle, write_file
 
