@@ -137,7 +137,7 @@ def test_dask_stays_in_the_stages_and_the_engine() -> None:
 
 def test_tqdm_and_click_have_one_home() -> None:
     assert importers("tqdm") == {"runtime/progress"}
-    assert importers("click") == {"cli"}
+    assert {path.split("/")[0] for path in importers("click")} == {"cli"}
 
 
 def calls(module: str) -> Iterator[tuple[str, str]]:
@@ -149,7 +149,7 @@ def calls(module: str) -> Iterator[tuple[str, str]]:
             yield ast.unparse(node.func.value), node.func.attr
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if path_of(m) not in ("cli", "__main__")])
+@pytest.mark.parametrize("module", [m for m in MODULES if room(m) not in ("cli", "__main__")])
 def test_only_the_command_line_prints(module: str) -> None:
     assert ("", "print") not in set(calls(module))
     assert not [on for on, name in calls(module) if on in ("sys.stdout", "sys.stderr") and name != "flush"]
