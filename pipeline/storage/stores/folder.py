@@ -54,7 +54,7 @@ class RemoteFolder(Location):
     def client(self) -> Client:
         """The store; opened when it is first needed. Raises `StorageError` where it does not answer."""
         try:
-            return persist(lambda: client_for(self.address))
+            return persist(lambda: client_for(self.address), lambda: self.url)
         except Refused as refused:
             raise refused.error(self.url, "opened") from None
 
@@ -362,7 +362,7 @@ class RemoteFolder(Location):
 
     def _single(self, ask: Any, url: str, doing: str) -> Any:
         try:
-            return persist(ask)
+            return persist(ask, lambda: url)
         except Refused as refused:
             raise refused.error(url, doing) from None
 
