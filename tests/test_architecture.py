@@ -31,9 +31,7 @@ FLOORS: list[set[str]] = [
     {"target", "images"},
     {"storage", "config"},
     {"runtime", "reports", "tables"},
-    {"yaml_document"},
-    {"errors", "humanize", "arrays", "version", "geometry", "stages"},
-    {"redaction", "text"},
+    {"base", "geometry", "stages"},
 ]
 
 FILES_AT_HOME = ("__main__", "storage", "stages/fetch", "config/load", "config/templates")

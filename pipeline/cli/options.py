@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config

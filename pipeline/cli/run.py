@@ -12,12 +12,12 @@ import traceback
 
 import click
 
+from pipeline.base.errors import CocoDiyError, ConfigError, StorageError, UsageError
+from pipeline.base.redaction import redact
+from pipeline.base.text import printable_json
 from pipeline.cli.commands import cli
 from pipeline.cli.output import say
-from pipeline.errors import CocoDiyError, ConfigError, StorageError, UsageError
-from pipeline.redaction import redact
 from pipeline.runtime.interrupt import failure, forget_signal, note_signal
-from pipeline.text import printable_json
 
 
 def _stop(number: int, _frame: object) -> None:

@@ -24,7 +24,7 @@ from pipeline.storage.archives import table
 from tests.conftest import Run
 from tests.support import kinds
 from tests.support.faults import Damage, copy_tree, run_under
-from tests.support.helpers import Result
+from tests.support.helpers import Result, settle
 from tests.support.kinds import Kind, spoil
 from tests.support.torture import kill_at, start
 
@@ -132,7 +132,7 @@ def ground(request: pytest.FixtureRequest, grounds: dict[str, Any], crowd: Path,
         if name not in grounds["made"]:
             made = MAKERS[name](folder / name, crowd)
             kind = made if isinstance(made, Kind) else grounds["stack"].enter_context(made)
-            time.sleep(2.1)  # younger files would be read again, whatever happens
+            settle()  # younger files would be read again, whatever happens
             grounds["made"][name] = Ground(kind, run)
         found: Ground = grounds["made"][name]
         found._run = run
