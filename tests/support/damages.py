@@ -63,7 +63,7 @@ class Damages:
 
     def do_one(self, rng: Random, how: str) -> str:
         """Damage a file, run the command `how`, and check; returns what was done, in a sentence."""
-        if how not in ("again", "repair") and not self.kind.swapped:
+        if not self.kind.swapped and (how != "repair" or self.kind.first is None):
             how = "again"
         state = rng.choice(self.states(how))
         wanted = self._undisturbed(how, state)
