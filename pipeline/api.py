@@ -44,7 +44,7 @@ from pipeline.stages.verify.status import last_run, open_target, refuse_busy
 from pipeline.stages.verify.subset import verify_target
 from pipeline.tables.counts import add_counts
 from pipeline.target.intent import tidy
-from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState, mend
+from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState
 
 __all__ = [
     "Report",
@@ -253,7 +253,6 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
             tidy(state)
         check_source(job, state, found)
         listed = source_counts(job, found)
-        mend(state, suspects)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         job = job.keep_numbers(state.manifest)
         check_stop()

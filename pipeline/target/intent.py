@@ -65,6 +65,7 @@ def tidy(state: TargetState) -> None:
         state.folder.drop_temporaries("runs")
     if state.manifest is not None:
         state.records.mend(_MANIFEST, asdict(state.manifest))
+    state.lost |= not state.records.mend_tables(list(filter(None, state.base.parts)))
     if state.intent is None and not state.lost:
         _drop_intent(state)
 

@@ -145,8 +145,7 @@ def _meta_made(job: Job, planned: Planned) -> dict[str, dict[str, Any]]:
         path: {"size": file.size, "digest": UNKNOWN.hex() if path in wait else file.digest}
         for path, file in planned.contents.items()
     }
-    archives = [path for path in meta if path.endswith(".zip")]
-    for path, found in zip(archives, job.target.fingerprints(archives), strict=True):
+    for path, found in zip(meta, job.target.fingerprints(list(meta)), strict=True):
         if found is not None:
             meta[path]["mark"] = found.mark.hex()
     return meta
