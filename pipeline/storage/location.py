@@ -179,6 +179,11 @@ class Location:
         del paths, beyond
         return []
 
+    def out_of(self, root: str, paths: Sequence[str]) -> list[str]:
+        """Those of the files `paths` that a link, in a folder here or their own, leads out of the folder `root` for."""
+        del root, paths
+        return []
+
     # Reading
 
     def read(self, path: str) -> bytes | None:

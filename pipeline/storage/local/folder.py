@@ -106,6 +106,11 @@ class LocalFolder(Location):
         """See `Location.links_among`."""
         return self.root.links_among(paths, beyond)
 
+    def out_of(self, root: str, paths: Sequence[str]) -> list[str]:
+        """See `Location.out_of`; where this folder itself is a link, what it leads to counts as inside."""
+        inside = (f"{os.path.realpath(local_path(root))}/", f"{os.path.realpath(self.local)}/")
+        return [path for path in paths if not os.path.realpath(self._at(path)).startswith(inside)]
+
     def read(self, path: str) -> bytes | None:
         """See `Location.read`."""
         return self.root.read(path) if self._own else read_whole(self._at(path))
