@@ -232,6 +232,11 @@ class Location:
         """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
         raise self._cannot("be read")
 
+    def written_since(self, paths: Sequence[str], since: str) -> set[str]:
+        """Those of the files `paths` whose content was written after the file `since`, where the place tells."""
+        del paths, since
+        return set()
+
     # Places that are far
 
     def at_hand(self, paths: Sequence[str]) -> Sequence[bool]:

@@ -24,6 +24,7 @@ from pipeline.storage.local.read import (
     read_whole,
     same_disk,
     sizes,
+    written_since,
 )
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.walk import folder_times, list_files, list_flat, list_folder, list_names
@@ -141,6 +142,10 @@ class LocalFolder(Location):
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         """See `Location.content_digests`."""
         return [content_digest(self._at(path)) for path in paths]
+
+    def written_since(self, paths: Sequence[str], since: str) -> set[str]:
+        """See `Location.written_since`."""
+        return written_since(self.local, paths, since)
 
     def write(self, path: str, data: bytes) -> None:
         """See `Location.write`."""

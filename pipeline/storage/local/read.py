@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -270,6 +271,24 @@ def content_digest(path: str) -> bytes | None:
     except OSError:
         return None
     return state.digest()
+
+
+def written_since(root: str, paths: Sequence[str], since: str) -> set[str]:
+    """Those of the files `paths` below `root` whose content was written after the file `since`.
+
+    Both times must say so: content may bear a time of the future, and another hard link changes the state alone.
+    """
+    found = set()
+    try:
+        then = os.stat(os.path.join(root, since)).st_mtime_ns
+        for path in paths:
+            with contextlib.suppress(OSError):
+                s = os.stat(os.path.join(root, path))
+                if min(s.st_mtime_ns, s.st_ctime_ns) > then:
+                    found.add(path)
+    except OSError as error:
+        raise storage_error(error, os.path.join(root, since), "read") from None
+    return found
 
 
 def same_disk(root: str, folder: str) -> bool:
