@@ -15,11 +15,9 @@ from collections.abc import Iterator, Sequence
 from pipeline.errors import StorageError
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import STOP, check_stop
-from pipeline.storage.location import Fetched, FileEnds, Fingerprint
+from pipeline.storage.location import Fetched, FileEnds, Fingerprint, is_too_large, too_large
 from pipeline.storage.os_errors import SETTLE_NS, storage_error
 
-#: A file larger than this is no image.
-MAX_BYTES = 1 << 30
 #: What a file that is not there, or can never be, is answered with; anything else may be otherwise a moment later.
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
@@ -191,12 +189,12 @@ def fetch_many(root: str, paths: Sequence[str]) -> Iterator[Fetched]:
         full = os.path.join(root, path)
         try:
             with open(open_file(full), "rb") as file:
-                fitting = os.fstat(file.fileno()).st_size <= MAX_BYTES
+                fitting = not is_too_large(os.fstat(file.fileno()).st_size)
                 data = file.read() if fitting else b""
         except OSError as error:
             yield Fetched(i, reason=_reason(error, full))
         else:
-            yield Fetched(i, data, None if fitting else f"is larger than {MAX_BYTES >> 30} GiB: no image")
+            yield Fetched(i, data, None if fitting else too_large())
 
 
 def _reason(error: OSError, path: str) -> str:
