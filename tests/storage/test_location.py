@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
+import zipfile
 from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -192,6 +193,31 @@ def test_reading_many(place: Location) -> None:
     assert stats[40 * 4 :] == array("q", [0] * 8)
     assert place.read_many([], 100)[0] in ([], ())
     assert list(place.fetch_many([])) == []
+
+
+def refuses_the_large(place: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two images at `place`, of 1,000 bytes and one more, the second is no image where the limit is that."""
+    for module in ("location", "archives.folder", "stores.folder"):
+        monkeypatch.setattr(f"pipeline.storage.{module}.MAX_IMAGE_BYTES", 1000)
+    found = sorted(place.fetch_many(["large.jpg", "small.jpg"]), key=lambda one: one.index)
+    assert [one.data for one in found] == [b"", SIZED["small.jpg"]]
+    assert str(found[0].reason).endswith("MiB: no image")
+    assert place.read_image("large.jpg") == b""
+
+
+SIZED = {"small.jpg": b"x" * 1000, "large.jpg": b"x" * 1001}
+
+
+def test_what_is_too_large_for_an_image_is_not_read(place: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.write_many(list(SIZED), list(SIZED.values())).must(place)
+    refuses_the_large(place, monkeypatch)
+
+
+def test_what_is_too_large_for_an_image_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in SIZED.items():
+            archive.writestr(name, data)
+    refuses_the_large(storage.locate(f"zip://::{tmp_path}/x.zip"), monkeypatch)
 
 
 def test_parts_of_a_file(place: Location) -> None:

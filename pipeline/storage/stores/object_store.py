@@ -17,6 +17,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.storage.address import Address, bucket_of, content_type
 from pipeline.storage.stores.client import Client, Entry, Version
 from pipeline.storage.stores.credentials import endpoint_host, open_store, open_top
+from pipeline.storage.stores.endpoints import PROXIES
 from pipeline.storage.stores.in_flight import WIDTH, delete_each, persist
 from pipeline.storage.stores.read_ahead import read_ahead
 from pipeline.storage.stores.store_errors import (
@@ -353,7 +354,7 @@ def _find_host(address: Address, options: dict[str, Any]) -> None:
     import os
     import socket
 
-    if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
+    if any(map(os.environ.get, PROXIES)):
         return  # then names are the proxy's affair
     name = endpoint_host(address, options)
     if not name:

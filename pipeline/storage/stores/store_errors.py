@@ -7,6 +7,7 @@ import re
 from pipeline.base.errors import StorageError, UnavailableError
 from pipeline.storage.certificates import HOW_TO_TRUST
 from pipeline.storage.retry import PASSING
+from pipeline.storage.stores.endpoints import NOWHERE
 from pipeline.storage.stores.options import scrub
 
 
@@ -106,6 +107,7 @@ _BROKEN = (
         "the name of the server{host} cannot be found; correct the endpoint, or check the network",
         False,
     ),
+    ((NOWHERE,), "the server redirects to another host, and credentials do not go there; correct the endpoint", False),
     (("builder error",), "no request can be made to the address of the server; correct the endpoint", False),
     (("certificate",), f"the server's certificate is not trusted; {HOW_TO_TRUST}", False),
     (
@@ -155,7 +157,7 @@ def of_connection(text: str) -> Refused | None:
         if any(word in low for word in words):
             host = _HOST.search(text)
             told = reason.replace("{host}", f", {host[1]}," if host else "")
-            away = words[0] not in ("builder error", "certificate")
+            away = words[0] not in (NOWHERE, "builder error", "certificate")
             return Refused(told, fatal=not passing, passing=passing, away=away)
     return None
 
