@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.base.errors import ConfigError
+from pipeline.base.version import __version__
 from pipeline.cli.help import EXIT_CODES
 from pipeline.cli.options import cache_folder, common_options, config_at, config_of, max_delete_option, overrides_of
 from pipeline.cli.output import progress_of, put, tell
-from pipeline.errors import ConfigError
-from pipeline.version import __version__
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config

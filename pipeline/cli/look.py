@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.base.errors import UsageError
 from pipeline.cli.commands import cli
 from pipeline.cli.options import cache_folder, common_options, config_of
 from pipeline.cli.output import progress_of, put_bytes, tell
-from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config

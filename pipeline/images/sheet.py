@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.base.text import printable
 from pipeline.geometry.shapes import Shape
 from pipeline.reports.colours import colour_of, ink_on
-from pipeline.text import printable
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-    from pipeline.arrays import Floats
+    from pipeline.base.arrays import Floats
 
 #: Pixels: the side of a tile, between tiles, around all of them, and of a line of text.
 TILE, _GAP, _MARGIN, _LINE = 300, 14, 20, 16

@@ -11,7 +11,7 @@ from pipeline.images.header import Picture, opened, picture_of
 if TYPE_CHECKING:
     from PIL import Image
 
-    from pipeline.arrays import Floats
+    from pipeline.base.arrays import Floats
     from pipeline.geometry.shapes import Shape
 
 #: A larger image is not decoded: it would take more than 200 MB. JPEGs are decoded at as little as an eighth of it.

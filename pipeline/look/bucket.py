@@ -28,7 +28,7 @@ from pipeline.tables.schema import Action, part_name
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.arrays import Floats, Ints
+    from pipeline.base.arrays import Floats, Ints
     from pipeline.look.view import View, ViewedSource
 
 #: Columns of annotations that are read.

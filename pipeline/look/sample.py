@@ -20,7 +20,7 @@ from pipeline.images.thumbnails import Opened, open_upright
 from pipeline.look.bucket import Bucket, read_bucket, with_sizes
 
 if TYPE_CHECKING:
-    from pipeline.arrays import Floats, Ints
+    from pipeline.base.arrays import Floats, Ints
     from pipeline.look.view import View
 
 #: How a sample is sorted: of images by chance or most objects, of objects by chance or by their boxes.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from pipeline.errors import UnknownNameError, UsageError, unknown
-from pipeline.humanize import plural
+from pipeline.base.errors import UnknownNameError, UsageError, unknown
+from pipeline.base.humanize import plural
 from pipeline.images.sheet import TILE, Tile, contact_sheet, cropped
 from pipeline.look.sample import IMAGE_SORTS, OBJECT_SORTS, Shown, Wish, choose, in_order, pictures
 

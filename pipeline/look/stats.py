@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.api import source_stats, target_stats
+from pipeline.base.errors import CocoDiyError
 from pipeline.config.model import Config
-from pipeline.errors import CocoDiyError
 from pipeline.look.numbers import statistics_of
 from pipeline.look.view import open_view
 from pipeline.reports.report import Report

@@ -13,10 +13,10 @@ from typing import Any
 
 from pipeline import exporters, formats, storage
 from pipeline.api import make_plan
+from pipeline.base.errors import ConfigError, TargetError
 from pipeline.config.class_map import ClassMap
 from pipeline.config.load import validate
 from pipeline.config.model import Config
-from pipeline.errors import ConfigError, TargetError
 from pipeline.job.conversion import conversion
 from pipeline.job.job import Job
 from pipeline.job.resolve import resolve

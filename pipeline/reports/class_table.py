@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.humanize import plural
+from pipeline.base.humanize import plural
 from pipeline.reports.statistics import SIZES
 from pipeline.reports.text import SPLITS, table
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.reports.text import SPLITS
 
 if TYPE_CHECKING:
-    from pipeline.arrays import Ints
+    from pipeline.base.arrays import Ints
 
 #: Sizes of objects by the area of their box in pixels: below 32^2, below 96^2, above. https://cocodataset.org/#detection-eval
 SIZES = ("small", "medium", "large")

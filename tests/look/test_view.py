@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.base.errors import ConfigError
 from pipeline.config.load import load_config
-from pipeline.errors import ConfigError
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sample import Wish, choose
 from pipeline.look.view import View, open_view
