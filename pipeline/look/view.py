@@ -150,7 +150,8 @@ def _of_target(what: str, state: TargetState, made: Manifest, workdir: str, prog
         progress,
         {
             "target": root,
-            "made_of": {entry: [entry] for entry in made.report["classes"]},
+            "made_of": _declared(made),
+            "made_from": _roots(made),
             "report": made.report,
             "fingerprint": made.recipe,
             "tool": made.tool,
@@ -158,6 +159,21 @@ def _of_target(what: str, state: TargetState, made: Manifest, workdir: str, prog
             "warnings": made.report.get("warnings", []),
         },
     )
+
+
+def _declared(made: Manifest) -> dict[str, list[str]]:
+    """By class of a target the names that its config makes it of."""
+    listed = made.config.get("classes")
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    merged = {entry.get("name"): entry.get("from") for entry in entries}
+    found = {name: merged.get(name, name) for name in made.report["classes"]}
+    return {name: [from_] if isinstance(from_, str) else list(map(str, from_ or ())) for name, from_ in found.items()}
+
+
+def _roots(made: Manifest) -> list[str]:
+    """Where the sources of a target lay."""
+    source = made.config["source"]
+    return [str(one["root"]) for one in (source if isinstance(source, list) else [source]) if one.get("root")]
 
 
 def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
