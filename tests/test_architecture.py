@@ -55,9 +55,6 @@ TOO_LONG = {
     "RemoteFolder": 357,
     "ZipFolder": 254,
     "_Loop": 209,
-    "plan_bucket": 72,
-    "plan_report": 68,
-    "plan_subset": 82,
 }
 
 

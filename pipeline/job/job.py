@@ -13,6 +13,7 @@ from pipeline.config.class_names import Names
 from pipeline.config.load import map_classes
 from pipeline.config.model import Config, Source
 from pipeline.errors import BrakeError, ConfigError
+from pipeline.images.origins import Origins
 from pipeline.job.spec import IndexSpec
 from pipeline.storage import Location
 from pipeline.tables.schema import Task
@@ -92,9 +93,10 @@ class Job:
         return self.sources[0].spec.task
 
     @property
-    def origins(self) -> dict[str, str | None]:
-        """Where images come from, by what their keys begin with."""
-        return {s.spec.prefix(split): split.images for s in self.sources for split in s.spec.splits}
+    def origins(self) -> Origins:
+        """Where images come from."""
+        urls = {s.spec.prefix(split): split.images for s in self.sources for split in s.spec.splits}
+        return Origins(urls, self.workdir)
 
     @property
     def prefixes(self) -> dict[str, str]:

@@ -133,11 +133,11 @@ def test_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = dict(documents(tmp_path))
     assert found.keys() == {path.stem for path in DOCUMENTS.iterdir()}
     for name, document in found.items():
-        assert _text(document) == (DOCUMENTS / f"{name}.json").read_text(encoding="utf-8"), name
+        assert document == json.loads((DOCUMENTS / f"{name}.json").read_text(encoding="utf-8")), name
 
 
 def _text(document: Any) -> str:
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def main() -> None:
