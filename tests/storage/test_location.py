@@ -391,7 +391,7 @@ def test_a_subset_on_a_store(root: str, kind: str, town: Path, make_subset: Make
 def test_a_foreign_file_in_the_way(root: str, kind: str, town: Path, make_subset: MakeSubset) -> None:
     storage.locate(root).write_many(["labels/train/a.txt"], [b"mine"])
     told = make_subset(town, "far", target={"root": root}).command("build", code=1)
-    assert "labels/train/a.txt: is in the way and was not made by coco-diy" in told.err
+    assert "labels/train/a.txt: exists and was not made by coco-diy" in told.err
     assert storage.locate(root).read("labels/train/a.txt") == b"mine"
 
 

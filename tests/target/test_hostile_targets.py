@@ -446,7 +446,7 @@ def test_a_layout_on_another_disk_is_built_to_by_who_built_it(
     monkeypatch.setenv("COCO_DIY_STATE", str(tmp_path / "another"))
     before = snapshot(disk)
     told = own_subset.command("build", code=1).err
-    assert f"{own_subset.target}/images/train: is in the way" in told
+    assert f"{own_subset.target}/images/train: exists and was not made" in told
     assert snapshot(disk) == before
 
 

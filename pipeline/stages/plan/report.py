@@ -169,7 +169,7 @@ def refuse(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> None:
     """Stop before the first write where a file is a conflict, an image is lacking, or the subset is empty."""
     if planned.conflicts:
         raise TargetError(
-            f"{job.target.join(planned.conflicts[0])}: is a conflict: coco-diy did not make it"
+            f"{job.target.join(planned.conflicts[0])}: exists and was not made by coco-diy"
             f"{_and_more(len(planned.conflicts))}; move it, or choose another target.root"
         )
     if planned.problems and job.config.on_error == "fail":

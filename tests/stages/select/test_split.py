@@ -1,4 +1,4 @@
-"""Dealing images out: stable, the same everywhere, no group on two sides, every class with its share."""
+"""Assigning images to splits: stable, the same everywhere, no group on two sides, every class with its share."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def test_the_hash_is_the_same_on_every_machine() -> None:
 
 def test_shares_are_kept_and_seeds_differ() -> None:
     groups = [f"image{i}" for i in range(20_000)]
-    dealt = assign(groups, SHARES, 0)
+    assigned = assign(groups, SHARES, 0)
     for split, share in SHARES.items():
-        assert Counter(dealt)[split] / len(groups) == pytest.approx(share, abs=0.01)
-    assert assign(groups, SHARES, 1) != dealt
+        assert Counter(assigned)[split] / len(groups) == pytest.approx(share, abs=0.01)
+    assert assign(groups, SHARES, 1) != assigned
     assert set(assign(groups, {"train": 1.0}, 0)) == {"train"}
 
 
@@ -129,7 +129,7 @@ def test_stratification_is_the_same_whatever_the_order() -> None:
     assert stratify(strata, SHARES, 6) != stratify(strata, SHARES, 5)
 
 
-def test_only_new_groups_are_dealt() -> None:
+def test_only_new_groups_are_assigned() -> None:
     strata = _world(600, 10, 3)
     half = 400
     old = Strata(strata.groups[:half], strata.images[:half], strata.objects[strata.objects[:, 0] < half])
@@ -147,7 +147,7 @@ def test_what_is_held_makes_up_for_itself() -> None:
     assert Counter(after.values()) == {"train": 5, "val": 5}
 
 
-def test_groups_without_objects_are_dealt_by_images() -> None:
+def test_groups_without_objects_are_assigned_by_images() -> None:
     splits = stratify(_strata([{}] * 10, [5, 5, 1, 1, 1, 1, 1, 1, 1, 3]), {"train": 0.5, "val": 0.5}, 0)
     counts = Counter(
         {
