@@ -104,7 +104,7 @@ def test_a_bucket_that_is_done_has_what_its_part_says(built: storage.Location) -
     marks = DoneMarks(state, [])
     marks.add(done, write_part(state.folder, manifest(*rows[1:])))
     marks.write()
-    expected = {path: UNKNOWN for path in PATHS} | {row["path"]: digest("new") for row in rows[1:]}
+    expected = dict.fromkeys(PATHS, UNKNOWN) | {row["path"]: digest("new") for row in rows[1:]}
     del expected[rows[0]["path"]]
     assert has(TargetState(built)) == expected
     assert has(TargetState(built), 8) == expected
