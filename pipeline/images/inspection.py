@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline import storage
@@ -83,6 +83,27 @@ def check_images(
             prefix = origins.of(key).prefix
             bad[key] = UnusableImage(prefix, row["image_path"], digest_of(row["mark"]), reason, detail or "")
     return bad
+
+
+def check_linked(
+    index_dir: str, bucket: int, root: str | None, origins: Origins, images: pa.Table
+) -> dict[str, UnusableImage]:
+    """Those of `images` that a link leads out of the source for, to no image: a key of the user's, say; by key.
+
+    The source is below `root` (None: each of its folders stands for itself); the rest is as in `check_images`.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    outside: list[str] = []
+    names = images["image_path"].to_pylist()
+    for origin, here in origins.by_origin(images["key"].to_pylist()):
+        if origin.url is not None:
+            outside += storage.locate(origin.url).out_of(root or origin.url, [names[i] for i in here])
+    images = images.filter(pc.is_in(images["image_path"], pa.array(outside, pa.string()))).combine_chunks()
+    found = check_images(index_dir, bucket, "header", origins, images)
+    detail = "is a link that leads out of the source, and to no image"
+    return {key: replace(one, detail=detail) for key, one in found.items() if one.reason == "image_unreadable"}
 
 
 def _check(location: storage.Location, names: Sequence[str], level: str) -> Iterator[tuple[int, ImageCheck]]:

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import pytest
 import yaml
 
 from pipeline.cli import run_cli
-from tests.support.helpers import write_file
+from tests.support.helpers import settle, write_file
 
 PROJECT = Path(__file__).parents[2]
 DOCUMENTS = Path(__file__).parent / "json"
@@ -76,7 +75,7 @@ def documents(folder: Path) -> Iterator[tuple[str, Any]]:
     (folder / "vehicles.yaml").write_text("names: {0: vehicle}\n")
     (folder / "blob.bin").write_bytes(b"an archive")
     here = str(folder)
-    time.sleep(2.1)  # a younger file counts as changed
+    settle()
 
     first = _config("first", {"root": "sample/detect"})
     second = _config("second", {"root": "sample/detect"}, classes=["car", "bicycle"], select={"backgrounds": "all"})

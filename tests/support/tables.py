@@ -50,7 +50,7 @@ def images(*rows: dict[str, Any]) -> pa.Table:
     return _table(schema.images(), filled)
 
 
-def annotations(*rows: dict[str, Any]) -> pa.Table:
+def objects(*rows: dict[str, Any]) -> pa.Table:
     """`schema.annotations`; each row has at least its key and class_id."""
     plain = {"bucket": 0, "line": 1, "tail": b" 0.5 0.5 0.1 0.1", "cx": 0.5, "cy": 0.5, "w": 0.1, "h": 0.1}
     return _table(schema.annotations(), ({**plain, "n_tokens": 5, **row} for row in rows))

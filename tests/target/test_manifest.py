@@ -19,7 +19,9 @@ from tests.support.tables import digest, file_row, manifest
 
 PATHS = [f"labels/train/{i:02d}.txt" for i in range(24)]
 
-REPORT = {"classes": ["car"], "subset": {}, "format": "yolo"}
+REPORT = {"classes": ["car"], "subset": {}, "format": "yolo", "ok": True, "warnings": []}
+
+CONFIG = {"target": {"images": "copy", "archive": "none"}, "source": []}
 
 
 def bucket_of(key: str, buckets: int) -> int:
@@ -36,8 +38,7 @@ def parts_of(rows: Iterable[dict[str, Any]], buckets: int) -> list[pa.Table]:
 def commit(state: TargetState, tables: Sequence[pa.Table], **fields: Any) -> None:
     """Commit a manifest of these parts at the target."""
     parts = [write_part(state.folder, table) for table in tables]
-    config = {"target": {"images": "copy", "archive": "none"}}
-    made = Manifest("a tool", "a recipe", None, len(parts), parts, {}, REPORT, config=config, **fields)
+    made = Manifest("a tool", "a recipe", None, len(parts), parts, {}, REPORT, config=CONFIG, **fields)
     assert commit_manifest(state, made) == []
 
 

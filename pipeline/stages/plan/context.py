@@ -10,6 +10,7 @@ from pipeline import exporters, formats
 from pipeline.images.origins import Origins
 from pipeline.job.checks import keep_out_of_subsets
 from pipeline.job.job import Job
+from pipeline.stages.index.problems import links_out
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.select.split_table import SplitRule
 from pipeline.tables.schema import Task
@@ -24,7 +25,8 @@ class PlannedSource:
     """One source of a plan: its index, its class map, and whether its rows carry the names of their classes.
 
     `prefix` is what all its keys begin with. `mixed`: some of its files have boxes and polygons. `sized`: its images
-    were compared with the sizes in its label files when it was indexed (`SIZED` of a format).
+    were compared with the sizes in its label files when it was indexed (`SIZED` of a format). `linked`: links lead out
+    of it, from its folder `root` (None: from each of its own).
     """
 
     prefix: str
@@ -33,6 +35,8 @@ class PlannedSource:
     named: bool
     mixed: bool = False
     sized: bool = False
+    linked: bool = False
+    root: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ def plan_context(
                 s.named,
                 any("mixed" in totals.get("loss", {}) for totals in info.totals.values()),
                 formats.load(s.spec.format).SIZED,
+                bool(links_out(s, info)),
+                s.source.root,
             )
             for s, m, info in zip(job.sources, job.maps, infos, strict=True)
         ),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline import exporters, storage
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.images.inspection import UnusableImage
 from pipeline.images.sizes import HEAD_BYTES
 from pipeline.stages.plan.meta_files import MetaFile
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from pipeline.stages.plan.context import PlanContext
 
 _TABLES = ("images", "objects")
-
-#: A larger file is not read for that.
-MAX_IMAGE_BYTES = 1 << 28
 
 
 def records_folder(plan_dir: str) -> str:
@@ -120,8 +117,8 @@ def _sizes(
     for peeked in location.peek_many([row["image_path"] for row in rows], HEAD_BYTES, 0):
         row = rows[peeked.index]
         found = picture_of(peeked.head)
-        if found is None and len(peeked.head) < peeked.size <= MAX_IMAGE_BYTES:
-            found = picture_of(location.read(row["image_path"]) or b"")
+        if found is None and len(peeked.head) < peeked.size:
+            found = picture_of(location.read_image(row["image_path"]))
         yield row, (found.width, found.height) if found else "is no image whose size can be read; COCO JSON needs it"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline import exporters, storage
-from pipeline.images.inspection import UnusableImage, check_images
+from pipeline.images.inspection import UnusableImage, check_images, check_linked
 from pipeline.images.sizes import Sizes, compare_sizes
 from pipeline.stages.plan.compare import image_mark
 from pipeline.stages.plan.dataset_files import with_sizes
@@ -70,12 +70,17 @@ def _checked(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.Ta
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if context.images == "none" or context.check_images == "none":
+    if context.images == "none":
         return images, {}
     bad: dict[str, UnusableImage] = {}
     for source in context.sources:
+        if context.check_images == "none" and not source.linked:
+            continue
         own = images.filter(pc.starts_with(images["key"], source.prefix))
-        bad |= check_images(source.index_dir, bucket, context.check_images, context.origins, own)
+        if context.check_images == "none":
+            bad |= check_linked(source.index_dir, bucket, source.root, context.origins, own)
+        else:
+            bad |= check_images(source.index_dir, bucket, context.check_images, context.origins, own)
     if bad:
         images = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(bad))))).combine_chunks()
     return images, bad

@@ -70,7 +70,7 @@ def _table(of: pa.Schema, rows: Sequence[dict[str, Any]]) -> pa.Table:
 
 
 def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
-    """Those files of the manifest that are at the target; the ``mark`` of an archive is that of now."""
+    """Those files of the manifest that are at the target; the ``mark`` of each is that of now."""
     paths = sorted(state.meta)
     there = dict(zip(paths, job.target.fingerprints(paths), strict=True))
     return {
@@ -86,7 +86,7 @@ def believed(job: Job, state: TargetState, suspects: frozenset[str]) -> dict[str
     Where classes get other numbers, labels of two meanings stand side by side for a while: nobody is to train on them
     by an old YAML, so that goes and comes back, even if its bytes are the same.
     """
-    files = {path: _checked(job, path, file) for path, file in still_there(job, state).items()}
+    files = {path: _checked(job, state, path, file) for path, file in still_there(job, state).items()}
     doubted = {*suspects}
     before = state.manifest.numbers if state.manifest is not None else None
     has_rows = "labels" in exporters.load(job.config.target.format).FOLDERS and not job.config.target.zipped
@@ -95,9 +95,10 @@ def believed(job: Job, state: TargetState, suspects: frozenset[str]) -> dict[str
     return {path: file | {"digest": UNKNOWN.hex()} if path in doubted else file for path, file in files.items()}
 
 
-def _checked(job: Job, path: str, file: dict[str, Any]) -> dict[str, Any]:
-    """`file` with the digest of an archive as it is: it is the whole subset, so its content decides."""
-    if not path.endswith(".zip") or file["digest"] == UNKNOWN.hex():
+def _checked(job: Job, state: TargetState, path: str, file: dict[str, Any]) -> dict[str, Any]:
+    """`file` with its digest as it is where it changed since the manifest: its content decides."""
+    changed = path.endswith(".zip") or file.get("mark") != state.meta[path].get("mark")
+    if not changed or file["digest"] == UNKNOWN.hex():
         return file
     digest = job.target.content_digests([path])[0]
     return file | {"digest": (digest or UNKNOWN).hex()}

@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
-from pipeline.errors import DataError, TargetError
-from pipeline.humanize import plural
+from pipeline.base.errors import DataError, TargetError
+from pipeline.base.humanize import plural
 from pipeline.job.job import Job
 from pipeline.reports.counts import ActionCounts, FileCount, SplitCounts, add_files
 from pipeline.reports.report import Report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.humanize import plural
+from pipeline.base.humanize import plural
 from pipeline.job.job import Job
 from pipeline.reports.counts import add_counts
 from pipeline.reports.text import left_out_words

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline import storage
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.exporters import Dataset
 from pipeline.job.job import Job
 from pipeline.reports.dataset_card import dataset_record

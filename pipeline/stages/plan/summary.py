@@ -14,7 +14,7 @@ from pipeline.stages.plan.compare import Loss
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.arrays import Ints
+    from pipeline.base.arrays import Ints
     from pipeline.stages.plan.context import PlanContext
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
+from pipeline.base.errors import ConfigError, TargetError
 from pipeline.config.load import read_text
 from pipeline.config.model import SplitShares
-from pipeline.errors import ConfigError, TargetError
 from pipeline.job.job import Job
 from pipeline.reports.counts import SplitCounts
 from pipeline.stages.index.reader import IndexInfo
@@ -23,7 +23,7 @@ from pipeline.target.split_copy import COPY, sign, unsign
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.arrays import Ints
+    from pipeline.base.arrays import Ints
 
 
 @dataclass(frozen=True)

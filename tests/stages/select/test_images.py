@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.stages.select.images import choose
 from pipeline.tables import schema
-from tests.support.tables import annotations, images
+from tests.support.tables import images, objects
 
 #: One image of each kind: labelled with a wanted class, with another, empty, unlabelled, corrupt, and without a file.
 KINDS: dict[str, dict[str, Any]] = {
@@ -29,7 +29,7 @@ def table(*names: str) -> pa.Table:
 
 
 def rows(*names: str) -> pa.Table:
-    return annotations(*({"key": f"s/a/{name}", "class_id": 0} for name in names))
+    return objects(*({"key": f"s/a/{name}", "class_id": 0} for name in names))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_label_without_an_image_is_a_problem_only_where_images_are_wanted() ->
 
 def test_two_images_of_one_label_are_a_problem_and_the_first_is_taken() -> None:
     both = images({"key": "s/a/1", "image_path": "1.jpg", "other_images": "1.png"})
-    found = choose(annotations({"key": "s/a/1", "class_id": 0}), both, backgrounds="none", need_image=True)
+    found = choose(objects({"key": "s/a/1", "class_id": 0}), both, backgrounds="none", need_image=True)
     assert (found.problems, found.images.num_rows) == ([("s/a/1", "many_images")], 1)
 
 
@@ -82,7 +82,7 @@ def test_every_image_is_chosen_or_counted_once(
     every = images(*({"key": f"s/a/{i}", **KINDS[kind]} for i, (kind, _, _) in enumerate(drawn)))
     with_rows = [f"s/a/{i}" for i, (_, has_row, _) in enumerate(drawn) if has_row]
     never = {"elsewhere": pa.array([f"s/a/{i}" for i, (_, _, out) in enumerate(drawn) if out], pa.string())}
-    some = annotations(*({"key": key, "class_id": 0} for key in with_rows))
+    some = objects(*({"key": key, "class_id": 0} for key in with_rows))
     found = choose(some, every, backgrounds=backgrounds, need_image=need_image, never=never)
     assert found.images.num_rows + sum(found.dropped.values()) == len(drawn)
     assert {*with_rows} - {*found.images["key"].to_pylist()} == {
