@@ -22,12 +22,10 @@ import pytest
 
 from tests.conftest import Run
 from tests.support import kinds
-from tests.support.faults import Damage, copy_tree, run_under
-from tests.support.helpers import Result, settle
-from tests.support.kinds import Kind, spoil
 from tests.support.damages import HOWS, Damages
 from tests.support.faults import run_under
 from tests.support.ground import Ground, sound
+from tests.support.helpers import settle
 from tests.support.kinds import Kind
 from tests.support.stops import Stops
 from tests.support.torture import kill_at, start

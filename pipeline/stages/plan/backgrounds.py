@@ -64,7 +64,7 @@ def keep(found: Images, folder: str, buckets: int) -> str | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    place = storage.locate(folder)
+    place = storage.locate_writable(folder)
     place.delete_many(sorted(place.names()))
     if not found.never:
         return None

@@ -56,7 +56,7 @@ def run(context: PlanContext, engine: Engine, done: Callable[[int], None]) -> li
     summaries = dd.map_partitions(step, numbers, *frames, meta=meta, align_dataframes=False, enforce_metadata=False)
     keep = {part_name(b) for b in range(context.buckets)}
     for folder in (context.plan_dir, touched_folder(context.plan_dir), records_folder(context.plan_dir)):
-        place = storage.locate(folder)
+        place = storage.locate_writable(folder)
         place.delete_many(sorted(place.names() - keep))
     return [json.loads(part["summary"].iloc[0]) for part in engine.compute(summaries, done)]
 
@@ -132,7 +132,7 @@ def plan_bucket(context: PlanContext, numbers: Any, *frames: Any) -> Any:
     storage.replace_with(path, lambda p: pq.write_table(table, p, use_dictionary=["split"], write_statistics=False))
     touched = table.select(["path", "kind", "key", "split"]).filter(pc.not_equal(table["action"], Action.KEEP.value))
     foreign += target.links_among(touched["path"].to_pylist(), beyond=_SPLIT_DEPTH)
-    beside = storage.locate(touched_folder(context.plan_dir))
+    beside = storage.locate_writable(touched_folder(context.plan_dir))
     beside.write_many([part_name(bucket)], [to_parquet(touched)]).must(beside)
     summary = {
         "bucket": bucket,

@@ -89,7 +89,7 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned, before: 
     if not report.ok:
         report.problems = problem_table(job, infos, planned.problems)
         place = f"{planned.folder}.problems.parquet"
-        storage.locate(job.workdir).write(os.path.relpath(place, job.workdir), to_parquet(report.problems))
+        storage.locate_writable(job.workdir).write(os.path.relpath(place, job.workdir), to_parquet(report.problems))
         report.data["left_out"] = told(report.problems, place)
     return report
 

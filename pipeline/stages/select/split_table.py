@@ -139,7 +139,7 @@ def by_table(job: Job, options: SplitShares, strata: Iterable[str], place: stora
                 f"{job.split_table}: puts {strange!r} into {held[strange]}, which has no share in `split`"
             )
     folder = f"{job.plan_dir}.splits"
-    beside = storage.locate(folder)
+    beside = storage.locate_writable(folder)
     beside.delete_many(sorted(beside.names() - {part_name(b) for b in range(len(parts))}))
     for bucket, part in enumerate(parts):
         table = pa.table(
@@ -230,7 +230,7 @@ def remember(job: Job, dealt: SplitDecision | None) -> None:
     assert job.split_table is not None
     folder, name = os.path.split(job.split_table)
     copy = job.target.own(FOLDER)
-    for place, path, data in ((copy, COPY, sign(dealt.table)), (storage.locate(folder), name, dealt.table)):
+    for place, path, data in ((copy, COPY, sign(dealt.table)), (storage.locate_writable(folder), name, dealt.table)):
         if place.read(path) != data:
             place.write(path, data)
             place.sync()
