@@ -49,7 +49,6 @@ MOST_LINES = {"file": 500, "class": 200, "function": 60}
 TOO_LONG = {
     "BucketIndexer": 389,
     "FsspecClient": 244,
-    "Location": 266,
     "ObjectClient": 277,
     "RemoteFolder": 357,
     "ZipFolder": 254,

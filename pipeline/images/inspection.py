@@ -48,7 +48,7 @@ def check_images(
     fingerprint; null while it is too young to be trusted). An image that was checked before in the same state is not
     checked again; what is new is written to the table `schema.checks` of the index.
     """
-    checks = storage.locate(os.path.join(index_dir, "checks"))
+    checks = storage.locate_writable(os.path.join(index_dir, "checks"))
     before = _read(checks, part_name(bucket))
     # What is in order when decoded has a header in order; of what is not, the header may be.
     seen = {
@@ -147,7 +147,7 @@ def _read(place: storage.Location, name: str) -> pa.Table:
 
 
 def _write(
-    place: storage.Location,
+    place: storage.WritableLocation,
     name: str,
     before: pa.Table,
     new: list[dict[str, object]],

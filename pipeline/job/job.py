@@ -57,14 +57,16 @@ class Job:
     workdir: str
 
     @property
-    def target(self) -> storage.Location:
+    def target(self) -> storage.WritableLocation:
         """The place of the target."""
-        return storage.locate(self.root, links=self.layout)
+        return storage.locate_writable(self.root, links=self.layout)
 
     @property
-    def work(self) -> storage.Location:
+    def work(self) -> storage.WritableLocation:
         """The place of the workdir; users put folders of it on another disk, too."""
-        return storage.locate(self.workdir, links=frozenset({"index", "plans", "members", "splits", "fetched"}))
+        return storage.locate_writable(
+            self.workdir, links=frozenset({"index", "plans", "members", "splits", "fetched"})
+        )
 
     @property
     def layout(self) -> frozenset[str]:

@@ -38,7 +38,12 @@ def resolve(config: Config) -> Job:
         raise ConfigError(f"source: the sources of one subset have one task, but {told}; declare the same task")
     specs = load_specs(config)
     job = Job(
-        config, sources, None if specs is None else tuple(specs), (), storage.locate(config.target.root).url, workdir
+        config,
+        sources,
+        None if specs is None else tuple(specs),
+        (),
+        storage.locate_writable(config.target.root).url,
+        workdir,
     )
     job = job.with_names([s.names for s in sources])
     for one in sources:

@@ -43,12 +43,12 @@ def commit(state: TargetState, tables: Sequence[pa.Table], **fields: Any) -> Non
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> storage.Location:
-    return storage.locate(str(tmp_path / "target"))
+def target(tmp_path: Path) -> storage.WritableLocation:
+    return storage.locate_writable(str(tmp_path / "target"))
 
 
 @pytest.fixture
-def built(target: storage.Location) -> storage.Location:
+def built(target: storage.WritableLocation) -> storage.WritableLocation:
     """A target of four buckets with all of `PATHS`, their content being their path."""
     commit(TargetState(target), parts_of((file_row(path, path) for path in PATHS), 4))
     return target
@@ -67,17 +67,17 @@ def has(state: TargetState, buckets: int = 1) -> dict[str, bytes]:
 WHOLE = {path: digest(path) for path in PATHS}
 
 
-def test_an_empty_target(target: storage.Location) -> None:
+def test_an_empty_target(target: storage.WritableLocation) -> None:
     state = TargetState(target)
     assert (has(state), has(state, 4), state.meta, state.serial, state.lost) == ({}, {}, {}, 0, False)
 
 
 @pytest.mark.parametrize("buckets", [1, 2, 4, 8, 16, 3])
-def test_a_manifest_is_read_by_any_number_of_buckets(built: storage.Location, buckets: int) -> None:
+def test_a_manifest_is_read_by_any_number_of_buckets(built: storage.WritableLocation, buckets: int) -> None:
     assert has(TargetState(built), buckets) == WHOLE
 
 
-def begin(target: storage.Location, buckets: int, touched: Iterable[str]) -> TargetState:
+def begin(target: storage.WritableLocation, buckets: int, touched: Iterable[str]) -> TargetState:
     """A run that is going to touch the files `touched` of the target."""
     state = TargetState(target)
     tables = parts_of((file_row(path) for path in touched), buckets)
@@ -88,7 +88,7 @@ def begin(target: storage.Location, buckets: int, touched: Iterable[str]) -> Tar
 
 
 @pytest.mark.parametrize("buckets", [2, 4, 8])
-def test_what_a_run_was_going_to_touch_is_ours_and_unknown(built: storage.Location, buckets: int) -> None:
+def test_what_a_run_was_going_to_touch_is_ours_and_unknown(built: storage.WritableLocation, buckets: int) -> None:
     touched = [*PATHS[:5], "labels/train/new.txt"]
     begin(built, buckets, touched)
     state = TargetState(built)
@@ -98,7 +98,7 @@ def test_what_a_run_was_going_to_touch_is_ours_and_unknown(built: storage.Locati
     assert state.meta == {"data.yaml": {"size": 0, "digest": UNKNOWN.hex()}}
 
 
-def test_a_bucket_that_is_done_has_what_its_part_says(built: storage.Location) -> None:
+def test_a_bucket_that_is_done_has_what_its_part_says(built: storage.WritableLocation) -> None:
     state = begin(built, 4, PATHS)
     done = bucket_of("train/00", 4)
     rows = [file_row(path, "new") for path in PATHS if bucket_of(file_row(path)["key"], 4) == done]
@@ -111,7 +111,7 @@ def test_a_bucket_that_is_done_has_what_its_part_says(built: storage.Location) -
     assert has(TargetState(built), 8) == expected
 
 
-def test_an_intent_of_a_run_that_is_over_counts_no_more(built: storage.Location) -> None:
+def test_an_intent_of_a_run_that_is_over_counts_no_more(built: storage.WritableLocation) -> None:
     state = begin(built, 4, PATHS[:3])
     left = [(path, state.folder.read(path)) for path in ("intent.json", "copy/intent.json")]
     commit(state, parts_of((file_row(path, path) for path in PATHS), 4))
@@ -121,7 +121,7 @@ def test_an_intent_of_a_run_that_is_over_counts_no_more(built: storage.Location)
     assert (again.intent, has(again)) == (None, WHOLE)
 
 
-def test_a_source_that_is_called_otherwise_has_the_same_files(target: storage.Location) -> None:
+def test_a_source_that_is_called_otherwise_has_the_same_files(target: storage.WritableLocation) -> None:
     row = file_row("labels/train/1.txt", "a", key="old/train2017/1")
     commit(TargetState(target), [manifest(row)], prefixes={"train": "old/train2017/"})
     state = TargetState(target, {"train": "new/train/"})
@@ -132,7 +132,7 @@ def test_a_source_that_is_called_otherwise_has_the_same_files(target: storage.Lo
     ]
 
 
-def test_parts_are_cut_anew_where_the_plan_has_other_buckets(built: storage.Location) -> None:
+def test_parts_are_cut_anew_where_the_plan_has_other_buckets(built: storage.WritableLocation) -> None:
     state = TargetState(built)
     assert settle(state, 4) is state.base
     base = settle(state, 8)
@@ -140,14 +140,14 @@ def test_parts_are_cut_anew_where_the_plan_has_other_buckets(built: storage.Loca
     assert (base.buckets, has(state, 8)) == (8, WHOLE)
 
 
-def _damage(target: storage.Location, name: str) -> None:
+def _damage(target: storage.WritableLocation, name: str) -> None:
     for path in (name, f"copy/{name}"):
         data = target.own(FOLDER).read(path)
         assert data is not None
         target.own(FOLDER).write(path, data[:-9])
 
 
-def test_a_damaged_part_is_lost_and_the_others_are_not(built: storage.Location) -> None:
+def test_a_damaged_part_is_lost_and_the_others_are_not(built: storage.WritableLocation) -> None:
     state = TargetState(built)
     _damage(built, f"manifest/{state.base.parts[1]}.parquet")
     assert not state.lost
@@ -156,7 +156,7 @@ def test_a_damaged_part_is_lost_and_the_others_are_not(built: storage.Location) 
 
 
 @pytest.mark.parametrize(("name", "lost", "doubted"), [("manifest.json", True, False), ("intent.json", True, True)])
-def test_damaged_records(built: storage.Location, name: str, lost: bool, doubted: bool) -> None:
+def test_damaged_records(built: storage.WritableLocation, name: str, lost: bool, doubted: bool) -> None:
     begin(built, 4, PATHS[:3])
     _damage(built, name)
     state = TargetState(built)

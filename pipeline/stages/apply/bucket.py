@@ -58,7 +58,7 @@ def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
 
     plan = pq.read_table(plan_path, memory_map=True, use_threads=False)
     outcome = Outcome(bucket)
-    target = storage.locate(context.root, links=context.layout)
+    target = storage.locate_writable(context.root, links=context.layout)
     for kind in (Kind.IMAGE, Kind.LABEL):
         paths = _of(plan, Action.DELETE, kind)["path"].to_pylist()
         _note(outcome, target.delete_many([staged_path(p, context.staged) for p in paths]))
@@ -74,7 +74,7 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
     """Write or copy `files` (rows of `schema.plan` of one kind)."""
     import pyarrow as pa
 
-    target = storage.locate(context.root, links=context.layout)
+    target = storage.locate_writable(context.root, links=context.layout)
     staged = [path.startswith(context.staged) for path in files["path"].to_pylist()]
     for direct in (True, False):
         part = files.filter(pa.array([s is direct for s in staged], pa.bool_()))
@@ -107,7 +107,7 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
                 )
 
 
-def publish(target: storage.Location, staged: tuple[str, ...]) -> None:
+def publish(target: storage.WritableLocation, staged: tuple[str, ...]) -> None:
     """Put the folders that were filled in the staging folder at the target, labels before images."""
     if staged:
         target.publish_folders(target.own(STAGING), [folder.rstrip("/") for folder in staged])

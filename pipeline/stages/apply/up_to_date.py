@@ -69,7 +69,7 @@ def remember_images(job: Job, planned: Planned) -> str | None:
     from pipeline.stages.plan.planned import image_sources
 
     names, digests = image_sources(planned.sources, planned.buckets, job.origins, planned.left_out)
-    storage.locate(job.workdir).write(_images_file(job), seal({"images": names}))
+    storage.locate_writable(job.workdir).write(_images_file(job), seal({"images": names}))
     return digest_of(digests).hex()
 
 

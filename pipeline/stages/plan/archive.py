@@ -71,7 +71,7 @@ def pack(
     read or has changed since it was planned.
     """
     folder = packed_folder(plan_dir)
-    beside = storage.locate(folder)
+    beside = storage.locate_writable(folder)
     tables = _tables(plan_dir, buckets)
     marks = [
         digest_of(b"\0".join(table["path"].cast("binary").to_pylist() + table["digest"].to_pylist())).hex()
@@ -101,7 +101,7 @@ def _is_made(beside: storage.Location, digest: str) -> bool:
 
 def drop_packed(plan_dir: str) -> None:
     """The archive is at the target: the one beside the plan goes."""
-    storage.locate(packed_folder(plan_dir)).delete_many([_ARCHIVE])
+    storage.locate_writable(packed_folder(plan_dir)).delete_many([_ARCHIVE])
 
 
 def _tables(plan_dir: str, buckets: int) -> list[pa.Table]:

@@ -64,7 +64,7 @@ def write_excluded(found: BeyondBuckets, folder: str, buckets: int) -> str | Non
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    location = storage.locate(folder)
+    location = storage.locate_writable(folder)
     location.delete_many(sorted(location.names()))
     if not found.never:
         return None

@@ -175,7 +175,7 @@ def _is_other_source(job: Job, before: Mapping[str, Mapping[str, Any]]) -> bool:
 def missing(config: Config, error: MissingSourceError) -> BrakeError | None:
     """What `error` is where the target was made from what is missing: then its disk is not mounted, most likely."""
     try:
-        manifest = TargetState(storage.locate(config.target.root)).manifest
+        manifest = TargetState(storage.locate_writable(config.target.root)).manifest
     except CocoDiyError:
         return None
     if manifest is None or error.place not in (

@@ -65,7 +65,7 @@ def plan_report(
     if not report.ok:
         report.problems = problem_table(job, infos, planned.problems)
         path = f"{planned.folder}.problems.parquet"
-        storage.locate(job.workdir).write(os.path.relpath(path, job.workdir), to_parquet(report.problems))
+        storage.locate_writable(job.workdir).write(os.path.relpath(path, job.workdir), to_parquet(report.problems))
         report.data["left_out"] = listed(report.problems, path)
     return report
 

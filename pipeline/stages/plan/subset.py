@@ -97,7 +97,7 @@ def _plan_buckets(context: PlanContext, engine: Engine, progress: Progress) -> l
     with progress.stage("plan", context.buckets, "buckets") as step:
         parts = {part_name(bucket) for bucket in range(context.buckets)}
         for folder in (context.plan_dir, touched_folder(context.plan_dir), records_folder(context.plan_dir)):
-            location = storage.locate(folder)
+            location = storage.locate_writable(folder)
             location.delete_many(sorted(location.names() - parts))
         return frame.compute(context, plan_bucket, engine, step.add)
 

@@ -184,7 +184,7 @@ def _write_parts(folder: str, parts: Sequence[GroupCounts], splits: Mapping[str,
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    beside = storage.locate(folder)
+    beside = storage.locate_writable(folder)
     beside.delete_many(sorted(beside.names() - {part_name(b) for b in range(len(parts))}))
     for bucket, part in enumerate(parts):
         columns = {"group": part.groups, "split": [splits[g] for g in part.groups]}
@@ -244,7 +244,10 @@ def remember(job: Job, decision: SplitDecision | None) -> None:
     assert job.split_table is not None
     folder, name = os.path.split(job.split_table)
     copy = job.target.own(FOLDER)
-    for location, path, data in ((copy, COPY, sign(decision.table)), (storage.locate(folder), name, decision.table)):
+    for location, path, data in (
+        (copy, COPY, sign(decision.table)),
+        (storage.locate_writable(folder), name, decision.table),
+    ):
         if location.read(path) != data:
             location.write(path, data)
             location.sync()

@@ -220,7 +220,7 @@ def test_images_of_the_user_are_none_of_our_business(own_subset: Subset) -> None
 
 def test_nobody_looks_at_a_target_that_is_being_built(own_subset: Subset) -> None:
     own_subset.build()
-    with storage.locate(str(own_subset.target)).lock(".coco-diy/lock", "the target"):
+    with storage.locate_writable(str(own_subset.target)).lock(".coco-diy/lock", "the target"):
         for words in (
             ("plan", str(own_subset.config)),
             ("verify", str(own_subset.target)),
