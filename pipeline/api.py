@@ -14,10 +14,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from pipeline.base.errors import BrakeError, ConfigError, MissingSourceError, StorageError
+from pipeline.base.humanize import plural
 from pipeline.config.load import validate
 from pipeline.config.model import Config
-from pipeline.errors import BrakeError, ConfigError, MissingSourceError, StorageError
-from pipeline.humanize import plural
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.resolve import resolve
 from pipeline.job.run_records import RunRecords

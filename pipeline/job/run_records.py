@@ -16,15 +16,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline import storage
+from pipeline.base.errors import INCOMPLETE, CocoDiyError, StorageError
+from pipeline.base.version import __version__
 from pipeline.config.model import Config
-from pipeline.errors import INCOMPLETE, CocoDiyError, StorageError
 from pipeline.job.job import target_name
 from pipeline.reports.report import Report
 from pipeline.runtime.interrupt import failure
 from pipeline.tables.digest import seal
 from pipeline.target.manifest import FOLDER
 from pipeline.target.records import content_of
-from pipeline.version import __version__
 
 _SUCCESS = {0, INCOMPLETE}
 

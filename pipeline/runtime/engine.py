@@ -24,7 +24,7 @@ from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 
-from pipeline.errors import CocoDiyError, ConfigError, UnavailableError
+from pipeline.base.errors import CocoDiyError, ConfigError, UnavailableError
 from pipeline.runtime.counters import count_in, look_at
 from pipeline.runtime.interrupt import STOP, check_stop
 

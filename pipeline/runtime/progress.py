@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from pipeline.base.text import printable
 from pipeline.runtime.counters import WATCHING, files_counted
-from pipeline.text import printable
 
 _SHOW_AFTER_S = 1.0
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import TargetError
+from pipeline.base.errors import TargetError
 from pipeline.tables import schema
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import TargetError
+from pipeline.base.errors import TargetError
 from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN, VERSION
 from pipeline.target.claims import check_intent, check_manifest, check_rows

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 from pipeline.tables.digest import digest_of, seal, unseal
 
 if TYPE_CHECKING:

@@ -260,7 +260,7 @@ def test_any_single_damage_of_a_target_under_way_is_healed(ground: Ground) -> No
 def test_verify_tells_and_mends_what_is_damaged(run: Run, subset: Subset, how: str) -> None:
     subset.build()
     state = subset.target / ".coco-diy"
-    damaged = [
+    damaged: list[str | Path] = [
         "manifest.json",
         "copy/manifest.json",
         next(state.glob("manifest/*")),

@@ -25,6 +25,7 @@ from tests.support import kinds
 from tests.support.damages import HOWS, Damages
 from tests.support.faults import run_under
 from tests.support.ground import Ground, sound
+from tests.support.helpers import settle
 from tests.support.kinds import Kind
 from tests.support.stops import Stops
 from tests.support.torture import kill_at, start
@@ -70,7 +71,7 @@ def ground(request: pytest.FixtureRequest, grounds: dict[str, Any], crowd: Path,
         if name not in grounds["made"]:
             made = MAKERS[name](folder / name, crowd)
             kind = made if isinstance(made, Kind) else grounds["stack"].enter_context(made)
-            time.sleep(2.1)  # younger files would be read again, whatever happens
+            settle()  # younger files would be read again, whatever happens
             grounds["made"][name] = Ground(kind, state, run)
         found: Ground = grounds["made"][name]
         found._run = run
@@ -89,7 +90,7 @@ def test_killed(ground: Ground) -> None:
         rng = random.Random(f"{SEED}-kill-{ground.kind.name}-{number}")
         words, expected, told = ground.begin(rng)
         if rng.random() < 0.7:
-            call = ground.calls(words, rng, told)
+            call = ground.calls(words, rng)
             told += f", killed at call {call}"
             run_under(ground.places, "kill", call, [*words, "-q"])
         else:
@@ -128,7 +129,7 @@ def test_failed(ground: Ground) -> None:
     for number in range(share("COCO_DIY_FAILURES")):
         rng = random.Random(f"{SEED}-errno-{ground.kind.name}-{number}")
         words, expected, told = ground.begin(rng)
-        call, code = ground.calls(words, rng, told), rng.choice(ERRNOS)
+        call, code = ground.calls(words, rng), rng.choice(ERRNOS)
         told += f", call {call} failed with {errno.errorcode[code]}"
         result = run_under(ground.places, str(code), call, words)
         sound(result, told)

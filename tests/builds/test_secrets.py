@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests.base.test_redaction import SECRET, SIGNED
 from tests.conftest import MakeSubset, Run, Subset
 from tests.support.archives import pack
 from tests.support.helpers import write_file
 from tests.support.web import Faults, faulty
-from tests.test_redaction import SECRET, SIGNED
 
 COMMANDS = [
     ("plan",),

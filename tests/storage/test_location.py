@@ -16,7 +16,7 @@ import xxhash
 import yaml
 
 from pipeline import storage
-from pipeline.errors import ConfigError, Interrupted, LockError, StorageError
+from pipeline.base.errors import ConfigError, Interrupted, LockError, StorageError
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage import Location
 from pipeline.storage.address import parse
@@ -26,7 +26,7 @@ from pipeline.storage.stores.in_flight import persist
 from tests.conftest import MakeSubset, Subset
 from tests.support import stores
 from tests.support.ceph import ceph
-from tests.support.helpers import contents, write_file
+from tests.support.helpers import contents, settle, write_file
 from tests.support.stores import Server
 
 pytestmark = pytest.mark.xdist_group("stores")
@@ -410,7 +410,7 @@ def test_a_source_on_a_store(root: str, kind: str, town: Path, make_subset: Make
     }
     far = f"{root}-subset"
     subset = make_subset(town, "far", source=source, target={"root": far})
-    time.sleep(2.1 if kind in ("memory", "sftp") else 0)  # where only times tell, young files count as changed
+    settle()  # where only times tell, young files count as changed
     subset.build()
     assert subset.build()["status"] == "nothing to do"
     local = make_subset(town, "local")

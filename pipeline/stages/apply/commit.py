@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline import exporters, storage
+from pipeline.base.version import __version__
 from pipeline.job.job import Job
 from pipeline.job.recipe import portable_config, recipe
 from pipeline.reports.report import Report
@@ -22,7 +23,6 @@ from pipeline.tables.parquet import to_parquet
 from pipeline.tables.schema import UNKNOWN
 from pipeline.target.intent import commit_manifest
 from pipeline.target.manifest import PROBLEMS, SCRATCH, Manifest, TargetState
-from pipeline.version import __version__
 
 
 def drop_caches(job: Job, planned: Planned) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline import storage
-from pipeline.errors import DataError, StorageError
-from pipeline.redaction import is_signed, redact_url
+from pipeline.base.errors import DataError, StorageError
+from pipeline.base.redaction import is_signed, redact_url
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.stages.fetch.partial import PartFile, State, remove
 from pipeline.storage import Limits, Transfer, Web

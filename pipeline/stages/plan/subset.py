@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, storage
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
+from pipeline.base.humanize import plural
 from pipeline.exporters import Dataset
-from pipeline.humanize import plural
 from pipeline.job.job import Job
 from pipeline.reports.dataset_card import dataset_record
 from pipeline.reports.text import left_out_words

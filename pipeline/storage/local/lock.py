@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.errors import LockError, StorageError
+from pipeline.base.errors import LockError, StorageError
 from pipeline.storage.local.folders import delete_many
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import write_whole

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.runtime.interrupt import check_stop
 from pipeline.storage.address import OBJECT_STORES, Address
 from pipeline.storage.backoff import CHANCE
@@ -83,7 +83,7 @@ class FsspecClient(Client):
         except ValueError:
             from fsspec import available_protocols
 
-            from pipeline.errors import unknown
+            from pipeline.base.errors import unknown
 
             raise ConfigError(
                 f"{self.address.url}: {unknown('protocol', self._scheme, available_protocols())}"

@@ -14,10 +14,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 from pipeline.storage.address import Address, odd_key
 from pipeline.storage.listing import Listing
 from pipeline.storage.location import Fetched, Fingerprint, Location, Results
+from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.client import Client, Entry
 from pipeline.storage.stores.connect import client_for
 from pipeline.storage.stores.in_flight import in_flight, persist
@@ -123,9 +124,9 @@ class RemoteFolder(Location):
 
     def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
         """See `Location.fingerprints`; the mark is size and etag, or size and time."""
-        now = time.time_ns()
+        now, settle = time.time_ns(), settle_ns()
         return [
-            found and Fingerprint(found[0], array("q", found).tobytes(), abs(now - found[2]) >= 2_000_000_000)
+            found and Fingerprint(found[0], array("q", found).tobytes(), abs(now - found[2]) >= settle)
             for found in self._look(paths)
         ]
 

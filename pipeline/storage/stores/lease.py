@@ -22,7 +22,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from pipeline.errors import LockError, StorageError
+from pipeline.base.errors import LockError, StorageError
 from pipeline.runtime.interrupt import STOP
 from pipeline.storage.stores.client import Version
 from pipeline.storage.stores.in_flight import persist

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.storage.address import Address, bucket_of, content_type
 from pipeline.storage.backoff import wait_after
 from pipeline.storage.stores.client import Client, Entry, Version

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.errors import StorageError, UnavailableError
+from pipeline.base.errors import StorageError, UnavailableError
 from pipeline.storage.certificates import HOW_TO_TRUST
 from pipeline.storage.stores.options import scrub
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pipeline.errors import ConfigError, StorageError, UnavailableError
-from pipeline.redaction import redact_url
+from pipeline.base.errors import ConfigError, StorageError, UnavailableError
+from pipeline.base.redaction import redact_url
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage.certificates import HOW_TO_TRUST, certificates
 from pipeline.storage.web.pace import Flow, Pace

@@ -9,7 +9,7 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.errors import ConfigError, StorageError
+from pipeline.base.errors import ConfigError, StorageError
 from pipeline.storage.archives.directory import is_page
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.folder import LocalFolder

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.base.errors import ConfigError, DataError, StorageError
 from pipeline.config.load import load_config, validate
 from pipeline.config.model import Config
-from pipeline.errors import ConfigError, DataError, StorageError
 from pipeline.runtime.progress import Progress
 from pipeline.stages.fetch.archives import fetch, needed
 from pipeline.storage.web import pace

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from pipeline import storage
-from pipeline.errors import Interrupted, StorageError
+from pipeline.base.errors import Interrupted, StorageError
 from pipeline.runtime.progress import Progress
 from pipeline.stages.fetch import download
 from pipeline.stages.fetch.archives import fetch

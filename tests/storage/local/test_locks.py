@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from pipeline import storage
-from pipeline.errors import LockError, StorageError
+from pipeline.base.errors import LockError, StorageError
 from pipeline.runtime.interrupt import STOP
 from pipeline.storage.local import lock
 from pipeline.storage.stores import lease

@@ -19,7 +19,7 @@ import xxhash
 import yaml
 
 from pipeline import storage
-from pipeline.errors import ConfigError, StorageError
+from pipeline.base.errors import ConfigError, StorageError
 from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset
 from tests.support import stores

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pipeline import storage
-from pipeline.errors import ConfigError, LockError, StorageError
+from pipeline.base.errors import ConfigError, LockError, StorageError
 from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset, Run
 from tests.support import stores

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import storage
-from pipeline.errors import ConfigError, Interrupted, StorageError
+from pipeline.base.errors import ConfigError, Interrupted, StorageError
 from pipeline.storage import Limits
 from pipeline.storage.archives.directory import find_directory
 from pipeline.storage.web import pace
