@@ -24,6 +24,7 @@ from pipeline.job.run_records import RunRecords
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.interrupt import check_stop
+from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.stages.apply.commit import commit
 from pipeline.stages.apply.subset import apply_plan, gather, reclaim
@@ -244,6 +245,7 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
         current = is_current_recipe(job, state) and not suspects and not (state.damaged and job.target.local is None)
         found = scan(job, None if current else engine, progress, import_for_plan)
         if current and (report := nothing_to_do(job, state, found)):
+            LOG.info("%s: nothing changed since the last build; its index and plan are not made anew", job.root)
             return report
         if job.target.local is None:  # taking this lock costs requests: not where there is nothing to do
             still_ours = stack.enter_context(target_lock)

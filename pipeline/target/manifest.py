@@ -62,6 +62,9 @@ STAGING = f"{FOLDER}/new"
 
 _MANIFEST, _INTENT = "manifest.json", "intent.json"
 
+#: Written last of all, below the target's root.
+MANIFEST_PATH = f"{FOLDER}/{_MANIFEST}"
+
 #: What an intent has of a file.
 _INTENDED = ("path", "kind", "key", "split")
 

@@ -275,7 +275,7 @@ def _other_cause(job: Job, infos: Sequence[IndexInfo], state: TargetState) -> st
 
 def _roots(config: Mapping[str, Any]) -> list[str]:
     """The folders of labels in a config, as few as say where a source was."""
-    found = [os.path.dirname(places["labels"]) for places in _places(config).values()]
+    found = [os.path.dirname(places["labels"] or "") for places in _places(config).values()]
     return list(dict.fromkeys(found))[:2]
 
 

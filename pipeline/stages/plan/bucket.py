@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import exporters, storage
 from pipeline.formats._image_names import TRIED
 from pipeline.images.header import IMAGE_SUFFIXES
-from pipeline.images.inspection import UnusableImage, check_images
+from pipeline.images.inspection import UnusableImage, check_images, check_linked
 from pipeline.images.sizes import Sizes, compare_sizes
 from pipeline.reports.text import CHANGED
 from pipeline.stages.index.reader import index_at
@@ -298,13 +298,18 @@ def _without_bad(context: PlanContext, bucket: int, images: pa.Table) -> tuple[p
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if context.images == "none" or context.check_images == "none":
+    if context.images == "none":
         return images, {}
     bad: _Unusable = {}
     for source in context.sources:
+        if context.check_images == "none" and not source.linked:
+            continue
         own = images.filter(pc.starts_with(images["key"], source.prefix))
         origins = {prefix: place for prefix, place in context.origins.items() if prefix.startswith(source.prefix)}
-        bad |= check_images(source.index_dir, bucket, context.check_images, origins, own, context.workdir)
+        if context.check_images == "none":
+            bad |= check_linked(source.index_dir, bucket, source.root, origins, own, context.workdir)
+        else:
+            bad |= check_images(source.index_dir, bucket, context.check_images, origins, own, context.workdir)
     if bad:
         images = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(bad))))).combine_chunks()
     return images, bad

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pipeline.base.errors import StorageError
 from pipeline.storage.address import Address, odd_key
 from pipeline.storage.listing import Listing
-from pipeline.storage.location import Fetched, Fingerprint, Location, Results
+from pipeline.storage.location import MAX_IMAGE_BYTES, Fetched, Fingerprint, Location, Results, is_too_large, too_large
 from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.client import Client, Entry
 from pipeline.storage.stores.connect import client_for
@@ -54,7 +54,7 @@ class RemoteFolder(Location):
     def client(self) -> Client:
         """The store; opened when it is first needed. Raises `StorageError` where it does not answer."""
         try:
-            return persist(lambda: client_for(self.address))
+            return persist(lambda: client_for(self.address), lambda: self.url)
         except Refused as refused:
             raise refused.error(self.url, "opened") from None
 
@@ -185,8 +185,10 @@ class RemoteFolder(Location):
         client, keys = self.client, [self._key(path) for path in paths]
 
         def get(i: int) -> T:
-            found = _got(client, keys[i], None)
-            return work(Fetched(i, found[0]) if found is not None else Fetched(i, reason="is not there"))
+            found = _got(client, keys[i], MAX_IMAGE_BYTES)
+            if found is None:
+                return work(Fetched(i, reason="is not there"))
+            return work(Fetched(i, found[0], too_large() if is_too_large(found[1].size) else None))
 
         for i, done in in_flight(
             get, range(len(keys)), name=lambda i: self.join(paths[i]), doing="read", width=min(client.width, len(keys))
@@ -362,7 +364,7 @@ class RemoteFolder(Location):
 
     def _single(self, ask: Any, url: str, doing: str) -> Any:
         try:
-            return persist(ask)
+            return persist(ask, lambda: url)
         except Refused as refused:
             raise refused.error(url, doing) from None
 
