@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import storage
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.formats import Malformed
 
 T = TypeVar("T")

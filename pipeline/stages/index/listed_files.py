@@ -106,7 +106,7 @@ def fingerprints(stats: Ints, started_ns: int) -> pa.Array:
     marks = pa.BinaryArray.from_buffers(
         pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(stats, "<i8"))]
     )
-    young = (stats[:, 2] > started_ns - storage.SETTLE_NS) | (stats[:, 3] == 0)
+    young = (stats[:, 2] > started_ns - storage.settle_ns()) | (stats[:, 3] == 0)
     return pc.if_else(pa.array(young), pa.scalar(None, pa.binary()), marks) if young.any() else marks
 
 
