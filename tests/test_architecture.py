@@ -19,6 +19,7 @@ MODULES = {
 FLOORS: list[set[str]] = [
     {"__main__"},
     {"cli", "__init__"},
+    {"look"},
     {"api"},
     {"stages/apply"},
     {"stages/plan"},

@@ -171,19 +171,6 @@ def fetch(
 
 @cli.command()
 @click.argument("what", metavar="CONFIG|TARGET")
-@common_options
-def stats(what: str, **common: Any) -> None:
-    """Counts by class and split: of the source of a CONFIG, or of a TARGET that was built."""
-    from pipeline.api import source_stats, target_stats
-    from pipeline.reports.text import subset_text
-
-    config = config_of(what, common)
-    report = target_stats(what) if config is None else source_stats(config, progress_of(common))
-    tell(report, common, subset_text)
-
-
-@cli.command()
-@click.argument("what", metavar="CONFIG|TARGET")
 @click.option("--deep", is_flag=True, help="read contents and compare digests")
 @click.option("--repair", is_flag=True, help="put right what differs")
 @max_delete_option

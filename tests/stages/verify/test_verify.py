@@ -80,7 +80,7 @@ def test_a_repair_touches_nothing_else(own_subset: Subset) -> None:
     assert changed <= {LABEL, "labels/train", "."}
 
 
-@pytest.mark.parametrize("command", ["verify", "stats", "status"])
+@pytest.mark.parametrize("command", ["verify", "status"])
 def test_what_is_no_subset(own_subset: Subset, command: str) -> None:
     assert "Traceback" not in (told := own_subset.run(command, str(own_subset.source), code=2)).err
     assert "coco-diy" in told.err
