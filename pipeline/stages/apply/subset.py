@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from pipeline import exporters, storage
 from pipeline.errors import StorageError
+from pipeline.images.integrity import ends_whole
 from pipeline.job.job import Job
 from pipeline.job.limits import limits
 from pipeline.runtime.engine import Engine
@@ -75,7 +76,7 @@ def gather(job: Job, planned: Planned, progress: Progress) -> bool:
         for place, names in far.items():
             origin = storage.locate(place, job.workdir)
             refuse_without_room(os.path.join(job.workdir, "fetched"), origin.ask(names).bytes or 0)
-            origin.gather(names, limits(job.config), step.add)
+            origin.gather(names, limits(job.config), step.add, ends_whole)
     return bool(far)
 
 
