@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,9 +31,7 @@ FLOORS: list[set[str]] = [
     {"target", "images"},
     {"storage", "config"},
     {"runtime", "reports", "tables"},
-    {"yaml_document"},
-    {"errors", "humanize", "arrays", "version", "geometry", "stages"},
-    {"redaction", "text"},
+    {"base", "geometry", "stages"},
 ]
 
 FILES_AT_HOME = ("__main__", "storage", "stages/fetch", "config/load", "config/templates")
@@ -72,6 +71,7 @@ def room(module: str) -> str:
     return "/".join(parts[:2]) if parts[0] == "stages" else parts[0]
 
 
+@functools.cache
 def tree_of(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 
@@ -139,7 +139,7 @@ def test_dask_stays_in_the_stages_and_the_engine() -> None:
 
 def test_tqdm_and_click_have_one_home() -> None:
     assert importers("tqdm") == {"runtime/progress"}
-    assert importers("click") == {"cli"}
+    assert {path.split("/")[0] for path in importers("click")} == {"cli"}
 
 
 def calls(module: str) -> Iterator[tuple[str, str]]:
@@ -151,7 +151,7 @@ def calls(module: str) -> Iterator[tuple[str, str]]:
             yield ast.unparse(node.func.value), node.func.attr
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if path_of(m) not in ("cli", "__main__")])
+@pytest.mark.parametrize("module", [m for m in MODULES if room(m) not in ("cli", "__main__")])
 def test_only_the_command_line_prints(module: str) -> None:
     assert ("", "print") not in set(calls(module))
     assert not [on for on, name in calls(module) if on in ("sys.stdout", "sys.stderr") and name != "flush"]

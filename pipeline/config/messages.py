@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pydantic
 from pydantic_core import ErrorDetails
 
-from pipeline.errors import ConfigError, nearest
+from pipeline.base.errors import ConfigError, nearest
 from pipeline.tables.schema import SPLITS
 
 

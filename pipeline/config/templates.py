@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipeline.errors import ConfigError, UnknownNameError, unknown
+from pipeline.base.errors import ConfigError, UnknownNameError, unknown
 
 
 def folder() -> Path:

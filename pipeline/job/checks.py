@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline import formats, storage
+from pipeline.base.errors import ConfigError, MissingSourceError
 from pipeline.config.model import Config
-from pipeline.errors import ConfigError, MissingSourceError
 from pipeline.job.job import is_below
 from pipeline.job.spec import SplitSpec
 

@@ -6,9 +6,9 @@ import os
 from typing import Any
 
 from pipeline import formats
+from pipeline.base.errors import ConfigError
 from pipeline.config.class_names import Names, read_names
 from pipeline.config.load import read_text
-from pipeline.errors import ConfigError
 from pipeline.job.layouts import find_names, find_splits
 from pipeline.tables.schema import Task
 

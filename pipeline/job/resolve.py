@@ -8,9 +8,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipeline import exporters, formats, storage
+from pipeline.base.errors import ConfigError
 from pipeline.config.load import load_names, load_specs
 from pipeline.config.model import Config, Source, SplitFolders
-from pipeline.errors import ConfigError
 from pipeline.job.checks import check_locations, keep_apart, no_split_within_another
 from pipeline.job.job import Job, SourceJob, _check_marker
 from pipeline.job.spec import IndexSpec, SplitSpec

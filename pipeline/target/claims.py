@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from pipeline.errors import TargetError
+from pipeline.base.errors import TargetError
 from pipeline.tables import schema
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from pipeline import storage
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.formats import coco
 from pipeline.formats._image_names import ImageNames
 from pipeline.formats._large_json import Malformed

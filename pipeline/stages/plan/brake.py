@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import formats, storage
+from pipeline.base.errors import BrakeError, CocoDiyError, MissingSourceError
+from pipeline.base.humanize import plural
 from pipeline.config.model import Config
-from pipeline.errors import BrakeError, CocoDiyError, MissingSourceError
-from pipeline.humanize import plural
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.recipe import recipe
 from pipeline.job.spec import SplitSpec

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pipeline.runtime.engine import Engine
     from pipeline.stages.plan.context import PlanContext, PlannedSource
 
-
+_Unusable = dict[str, UnusableImage]
 #: Steps of a split's folder in every layout (``images/train``): users may leave links for these, not for deeper ones.
 _SPLIT_DEPTH = 2
 
@@ -281,9 +281,7 @@ def _in_folders(images: pa.Table) -> pa.Table:
     return images.set_column(images.schema.get_field_index("stem"), "stem", stem)
 
 
-def _usable(
-    context: PlanContext, bucket: int, images: pa.Table, choice: Choice
-) -> tuple[pa.Table, dict[str, UnusableImage]]:
+def _usable(context: PlanContext, bucket: int, images: pa.Table, choice: Choice) -> tuple[pa.Table, _Unusable]:
     """`images` without those that cannot be used, and these by key; they are noted in `choice`."""
     images, bad = _without_bad(context, bucket, images)
     if exporters.load(context.exporter).GATHERS:
@@ -295,14 +293,14 @@ def _usable(
     return images, bad
 
 
-def _without_bad(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.Table, dict[str, UnusableImage]]:
+def _without_bad(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.Table, _Unusable]:
     """`images` without those that cannot be used, and these by key."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if context.images == "none":
         return images, {}
-    bad: dict[str, UnusableImage] = {}
+    bad: _Unusable = {}
     for source in context.sources:
         if context.check_images == "none" and not source.linked:
             continue
@@ -423,7 +421,7 @@ def _detail(
     reason: str,
     key: str,
     images: pa.Table,
-    bad: dict[str, UnusableImage],
+    bad: _Unusable,
     mixed: dict[str, str],
     sizes: Sizes,
 ) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline import exporters, storage
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.images.inspection import _HEAD_BYTES, UnusableImage
 from pipeline.tables.digest import digest_of
 from pipeline.tables.schema import part_name

@@ -14,8 +14,8 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ConfigError, StorageError
-from pipeline.redaction import redact_url
+from pipeline.base.errors import ConfigError, StorageError
+from pipeline.base.redaction import redact_url
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage.archives.directory import (

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.copy import copy_from, copy_many
 from pipeline.storage.local.folders import delete_many, drop_temporaries, make_folders, publish_folders, sync

@@ -12,11 +12,12 @@ import time
 from array import array
 from collections.abc import Iterator, Sequence
 
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage.location import Fetched, FileEnds, Fingerprint, is_too_large, too_large
-from pipeline.storage.os_errors import SETTLE_NS, storage_error
+from pipeline.storage.os_errors import storage_error
+from pipeline.storage.settling import settle_ns
 
 #: What a file that is not there, or can never be, is answered with; anything else may be otherwise a moment later.
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
@@ -133,7 +134,7 @@ def fingerprints(folder: str, names: Sequence[str]) -> list[Fingerprint | None]:
     links would make every other subset copy its images again.
     """
     pack = struct.Struct("<3q").pack
-    now = time.time_ns()
+    now, settle = time.time_ns(), settle_ns()
     result: list[Fingerprint | None] = []
     try:
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -154,7 +155,7 @@ def fingerprints(folder: str, names: Sequence[str]) -> list[Fingerprint | None]:
                 result.append(None)
                 continue
             mark = pack(s.st_size, s.st_mtime_ns, s.st_ino)
-            result.append(Fingerprint(s.st_size, mark, abs(now - s.st_mtime_ns) >= SETTLE_NS))
+            result.append(Fingerprint(s.st_size, mark, abs(now - s.st_mtime_ns) >= settle))
     finally:
         os.close(directory)
     return result

@@ -19,7 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.storage.address import Address, bucket_of
 from pipeline.storage.certificates import certificates
 from pipeline.storage.stores.endpoints import (
@@ -178,7 +178,7 @@ def fsspec_options(address: Address, options: dict[str, Any]) -> dict[str, Any]:
 
 def client_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """HTTP options and how requests are retried: with back-off and jitter, half a minute in all."""
-    from pipeline.version import __version__
+    from pipeline.base.version import __version__
 
     # A whole file may take its time on a slow line, but a store must not fall silent.
     client: dict[str, Any] = {

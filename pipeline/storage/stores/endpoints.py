@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.storage.address import Address, bucket_of
 
 #: Variables with the endpoint, in the order in which AWS's own tools believe them; and those with the account.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from pipeline.errors import StorageError, UnavailableError
+from pipeline.base.errors import StorageError, UnavailableError
 from pipeline.storage.certificates import HOW_TO_TRUST
+from pipeline.storage.retry import PASSING
 from pipeline.storage.stores.endpoints import NOWHERE
 from pipeline.storage.stores.options import scrub
 
@@ -77,8 +78,6 @@ _FULL_WORDS = re.compile(
 
 _REDIRECTS = {"301", "307", "308"}
 
-_PASSING = {"408", "429", "500", "502", "503", "504"}
-
 
 def of_status(status: str | None, code: str | None, message: str) -> Refused:  # noqa: PLR0911 - one return a kind
     """The refusal of an HTTP store, by status, its code and what it said (which may be nothing)."""
@@ -95,7 +94,7 @@ def of_status(status: str | None, code: str | None, message: str) -> Refused:  #
         )
     if status in _REDIRECTS:
         return Refused(f"{_CODES['PermanentRedirect']} ({told})", fatal=True)
-    if status in _PASSING:
+    if status and int(status) in PASSING:
         return Refused(f"the store is busy or ill ({told}); run again: it goes on where it was", passing=True)
     return Refused(told or "the store gives no reason")
 

@@ -10,8 +10,8 @@ import logging
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.errors import ConfigError, StorageError
-from pipeline.humanize import plural
+from pipeline.base.errors import ConfigError, StorageError
+from pipeline.base.humanize import plural
 from pipeline.storage.archives.directory import is_page
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.folder import LocalFolder

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from pipeline import storage
-from pipeline.errors import LockError, StorageError
+from pipeline.base.errors import LockError, StorageError
 from pipeline.runtime.interrupt import STOP
 from pipeline.storage.local import lock
 from pipeline.storage.stores import lease
@@ -37,7 +37,7 @@ def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(request.param, "no locks here")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
     monkeypatch.setattr(lock, "_WARNED", set())
 
 
@@ -130,7 +130,7 @@ def test_a_lock_that_was_taken_is_noticed_at_once(
     if where == "folder":
         monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSYS, "none")))
         where = str(tmp_path)
-    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
     request.addfinalizer(STOP.clear)
     first, second = storage.locate(where), storage.locate(where)
 

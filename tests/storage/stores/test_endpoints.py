@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from pipeline import storage
-from pipeline.errors import ConfigError, StorageError
+from pipeline.base.errors import ConfigError, StorageError
 from pipeline.storage.stores import connect
 from pipeline.storage.stores.options import options_beside
 from tests.conftest import MakeSubset, Run, Subset

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import storage
+from pipeline.base.errors import CocoDiyError, StorageError
 from pipeline.config.load import validate
 from pipeline.config.model import Config
-from pipeline.errors import CocoDiyError, StorageError
 from pipeline.images.integrity import ends_whole
 from pipeline.runtime.progress import Progress
 from pipeline.stages.fetch.archives import fetch

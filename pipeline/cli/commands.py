@@ -1,0 +1,254 @@
+"""The commands, in order of use: each reads its arguments, has its work done, and prints what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.base.errors import ConfigError
+from pipeline.base.version import __version__
+from pipeline.cli.help import EXIT_CODES
+from pipeline.cli.options import cache_folder, common_options, config_at, config_of, max_delete_option, overrides_of
+from pipeline.cli.output import progress_of, put, tell
+
+if TYPE_CHECKING:
+    from pipeline.config.model import Config
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=EXIT_CODES)
+@click.version_option(__version__, prog_name="coco-diy")
+def cli() -> None:
+    """Turn a big labelled image collection into the exact training set you need."""
+
+
+@cli.command()
+@click.argument("src_coco", type=click.Path())
+@click.argument("dst", type=click.Path())
+@click.option("--src-yaml", required=True, metavar="YAML", help="class names of the collection")
+@click.option("--dst-yaml", required=True, metavar="YAML", help="class names of the subset, in their new order")
+@click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: pose or detect")
+@click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
+@max_delete_option
+@common_options
+def remake(
+    src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | None, workdir: str | None, **common: Any
+) -> None:
+    """Make the subset DST of SRC_COCO (labels/{train2017,val2017}, images/…): the tutorial's four values."""
+    from pipeline import storage
+    from pipeline.config.class_names import read_names
+    from pipeline.config.load import apply_overrides, read_text, validate
+
+    if task is None:
+        task = "pose" if read_names(read_text(src_yaml, "class names"), src_yaml).kpt_shape else "detect"
+    workdir = workdir or cache_folder()
+    src_coco = os.path.expanduser(src_coco)
+    splits = {s: f"{s}2017" for s in ("train", "val") if storage.locate(f"{src_coco}/labels/{s}2017").exists()}
+    if not splits:
+        raise ConfigError(f"{src_coco}: has no labels/train2017 and no labels/val2017; is it the right folder?")
+    data = {
+        "source": {"task": task, "names": src_yaml, "root": src_coco, "splits": splits},
+        "classes": dst_yaml,
+        "target": {"root": dst},
+        "workdir": workdir,
+    }
+    _build(validate(apply_overrides(data, overrides_of(common)), "remake", name="remake"), common)
+
+
+@cli.command()
+@click.argument("src", type=click.Path())
+@click.argument("dst", type=click.Path())
+@click.option("--from", "from_format", required=True, metavar="FORMAT", help="format of SRC: labelme, coco or yolo")
+@click.option("--to", "to_format", required=True, metavar="FORMAT", help="format of DST: coco or yolo")
+@click.option("--labels", metavar="FILE", help="class names in their order: labels.txt or a YAML; default: sorted")
+@click.option("--split", metavar="SHARES", help="deal out anew: 0.8 is train, the rest val; or 0.7,0.2,0.1")
+@click.option("--seed", type=int, default=0, metavar="N", help="another number, another way of dealing")
+@click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: that of the names, or detect")
+@click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
+@max_delete_option
+@common_options
+def convert(
+    src: str,
+    dst: str,
+    from_format: str,
+    to_format: str,
+    labels: str | None,
+    split: str | None,
+    seed: int,
+    task: str | None,
+    workdir: str | None,
+    **common: Any,
+) -> None:
+    """Make DST of the folder SRC in another format: a build without a config."""
+    from pipeline.config.load import apply_overrides, validate
+    from pipeline.job.conversion import conversion
+
+    data = conversion(
+        src,
+        dst,
+        from_format=from_format,
+        to_format=to_format,
+        task=task,
+        names=labels,
+        shares=split,
+        seed=seed,
+        workdir=workdir or cache_folder(),
+    )
+    _build(validate(apply_overrides(data, overrides_of(common)), "convert", name="convert"), common)
+
+
+@cli.command()
+@click.argument("config", metavar="CONFIG")
+@click.option("--break-lock", is_flag=True, help="take the target from a run that is not running any more (stores)")
+@max_delete_option
+@common_options
+def build(config: str, break_lock: bool, **common: Any) -> None:
+    """Make the subset: index, select, plan, apply. A second run does nothing."""
+    _build(config_at(config, common), common, break_lock=break_lock)
+
+
+@cli.command()
+@click.argument("config", metavar="CONFIG")
+@max_delete_option
+@common_options
+def plan(config: str, **common: Any) -> None:
+    """Say what a build would write, copy, keep and delete; nothing is changed at the target."""
+    from pipeline.api import make_plan
+    from pipeline.reports.text import plan_text
+
+    tell(make_plan(config_at(config, common), progress_of(common)), common, plan_text)
+
+
+@cli.command()
+@click.argument("config", metavar="CONFIG")
+@common_options
+def index(config: str, **common: Any) -> None:
+    """Read the label files into the Parquet index; only what changed is read again."""
+    from pipeline.api import make_index
+    from pipeline.reports.text import index_text
+
+    tell(make_index(config_at(config, common), progress_of(common)), common, index_text)
+
+
+@cli.command()
+@click.argument("config", metavar="CONFIG")
+@click.argument("names", metavar="[ARCHIVE]...", nargs=-1)
+@click.option("--extract", is_flag=True, help="unpack the archives below source.root")
+@click.option("--overwrite", is_flag=True, help="with --extract: replace files that are not as in the archives")
+@click.option("--remove-archives", is_flag=True, help="with --extract: delete each archive that was unpacked")
+@click.option("--clean", is_flag=True, help="delete the images in the workdir that were fetched one by one")
+@common_options
+def fetch(
+    config: str,
+    names: tuple[str, ...],
+    extract: bool,
+    overwrite: bool,
+    remove_archives: bool,
+    clean: bool,
+    **common: Any,
+) -> None:
+    """Get the archives that CONFIG reads, and further ones by name; a fetch that was stopped goes on where it was."""
+    from pipeline.reports.report import Report
+    from pipeline.reports.text import fetch_text
+    from pipeline.stages.fetch import archives
+
+    if remove_archives and not extract:
+        raise click.UsageError("--remove-archives needs --extract: otherwise nothing would be left")
+    if overwrite and not extract:
+        raise click.UsageError("--overwrite needs --extract: a download never replaces a file")
+    loaded = config_at(config, common)
+    told = (
+        archives.clean(loaded)
+        if clean
+        else archives.fetch(
+            loaded, progress_of(common), names, extract=extract, remove_archives=remove_archives, overwrite=overwrite
+        )
+    )
+    tell(Report(told, warnings=told.pop("warnings", [])), common, fetch_text)
+
+
+@cli.command()
+@click.argument("what", metavar="CONFIG|TARGET")
+@common_options
+def stats(what: str, **common: Any) -> None:
+    """Counts by class and split: of the source of a CONFIG, or of a TARGET that was built."""
+    from pipeline.api import source_stats, target_stats
+    from pipeline.reports.text import subset_text
+
+    config = config_of(what, common)
+    report = target_stats(what) if config is None else source_stats(config, progress_of(common))
+    tell(report, common, subset_text)
+
+
+@cli.command()
+@click.argument("what", metavar="CONFIG|TARGET")
+@click.option("--deep", is_flag=True, help="read contents and compare digests")
+@click.option("--repair", is_flag=True, help="put right what differs")
+@max_delete_option
+@common_options
+def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
+    """Compare what is at a target with its manifest: missing, foreign, size, content, class ids."""
+    from pipeline import api
+    from pipeline.reports.text import verify_text
+
+    config = config_of(what, common)
+    root = config.target.root if config else what
+    progress = progress_of(common)
+    if repair:
+        report = api.repair(root, config, progress, deep=deep, max_delete=common["max_delete"])
+    else:
+        report = api.verify(root, progress, deep=deep)
+    tell(report, common, verify_text)
+
+
+@cli.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@common_options
+def diff(first: str, second: str, **common: Any) -> None:
+    """Compare two subsets, class by class and file by file: what B has more or less than A."""
+    from pipeline.reports.text import diff_text
+    from pipeline.stages.verify.diff import diff_targets
+
+    configs = [(what, config_of(what, common)) for what in (first, second)]
+    tell(diff_targets(*(config.target.root if config else what for what, config in configs)), common, diff_text)
+
+
+@cli.command()
+@click.argument("what", metavar="CONFIG|TARGET")
+@common_options
+def status(what: str, **common: Any) -> None:
+    """Tell of the last runs at a target, also those that failed, and whether one is under way or was stopped."""
+    from pipeline.reports.text import status_text
+    from pipeline.stages.verify.status import last_run
+
+    config = config_of(what, common)
+    tell(last_run(config.target.root, config.workdir) if config else last_run(what), common, status_text)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--force", is_flag=True, help="replace a file that is there")
+def init(name: str, force: bool) -> None:
+    """Copy the ready config NAME (and the class names it needs) to conf/; without a match, tell which there are."""
+    from pipeline.config.templates import copy_ready
+
+    for path, written in copy_ready(name, force=force):
+        put(f"{path}{'' if written else ' (is there already)'}")
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of the config, for editors."""
+    from pipeline.config.model import Config
+
+    put(json.dumps(Config.model_json_schema(), indent=2))
+
+
+def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) -> None:
+    from pipeline.api import build as build_subset
+    from pipeline.reports.text import build_text
+
+    tell(build_subset(config, progress_of(common), break_lock=break_lock), common, build_text)

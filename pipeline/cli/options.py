@@ -1,0 +1,86 @@
+"""Options that commands share, and the config that an argument is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.base.errors import ConfigError
+from pipeline.runtime.log import show_log
+
+if TYPE_CHECKING:
+    from pipeline.config.model import Config
+
+
+def _show_log(_context: click.Context, _option: click.Parameter, verbose: bool) -> bool:
+    if verbose:
+        show_log(logging.INFO)
+    return verbose
+
+
+def common_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` the options that every command has, as its argument `common`."""
+    options = [
+        click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="override a key (YAML)"),
+        click.option("--scheduler", metavar="NAME", help="auto, sync, threads, processes or tcp://host:port"),
+        click.option("--workers", type=click.IntRange(min=1), metavar="N", help="threads or processes"),
+        click.option("--json", "as_json", is_flag=True, help="the result on stdout as one JSON document"),
+        click.option(
+            "-v", "--verbose", is_flag=True, callback=_show_log, help="retries, waits, skipped stages; tracebacks"
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="errors, what failed, and what is lost; nothing else"),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+max_delete_option = click.option(
+    "--max-delete", metavar="10%|N|none", help="stop before more files of the target are lost (target.max_delete)"
+)
+
+
+def cache_folder() -> str:
+    """Where commands without a config keep their indexes."""
+    import platformdirs
+
+    return platformdirs.user_cache_dir("coco-diy", appauthor=False)
+
+
+def overrides_of(common: dict[str, Any]) -> list[str]:
+    """The overrides of a config that the common options are, each ``key.path=value``."""
+    found = list(common["overrides"])
+    if common["scheduler"]:
+        found.append(f"engine.scheduler={json.dumps(common['scheduler'])}")
+    if common["workers"]:
+        found.append(f"engine.workers={common['workers']}")
+    if common.get("max_delete") is not None:
+        found.append(f"target.max_delete={json.dumps(common['max_delete'])}")
+    return found
+
+
+def config_at(path: str, common: dict[str, Any]) -> Config:
+    """The config in the file `path`, with the overrides of the common options; with what conf/local beside it says."""
+    from pipeline.config.load import load_config
+    from pipeline.storage import options_beside
+
+    if not Path(path).is_file():
+        raise ConfigError(f"{path}: no such config file; `coco-diy init NAME` makes one to start from")
+    if passed_over := click.get_current_context().with_resource(options_beside(path)):
+        click.echo(f"warning: {passed_over}", err=True)
+    return load_config(path, overrides_of(common))
+
+
+def config_of(what: str, common: dict[str, Any]) -> Config | None:
+    """The config that `what` is; None for a target, of which nothing can be set."""
+    if os.path.isfile(what) and os.path.basename(what) != "manifest.json":
+        return config_at(what, common)
+    if common["overrides"]:
+        raise ConfigError(f"--set {common['overrides'][0]}: sets a key of a config, but {what} is none")
+    return None

@@ -1,0 +1,59 @@
+"""What commands print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.base.errors import StorageError
+from pipeline.base.text import printable, printable_json
+
+if TYPE_CHECKING:
+    from pipeline.reports.report import Report
+    from pipeline.runtime.progress import Progress
+
+
+def progress_of(common: dict[str, Any]) -> Progress:
+    """The progress of a run, on stderr."""
+    from pipeline.runtime.progress import Progress
+
+    return Progress(sys.stderr, quiet=common["quiet"])
+
+
+def tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
+    """Print what a command found or did, and end the process with its exit code where that is not 0."""
+    quiet = common["quiet"]
+    for warning in [*report.grave, *report.once] if quiet and report.ok else report.warnings:
+        say(f"warning: {warning}")
+    if common["as_json"]:
+        facts = {"warnings": report.warnings, "ok": report.ok, "exit_code": report.exit_code}
+        put(printable_json(json.dumps(report.data | facts, ensure_ascii=False)))
+    elif not quiet:
+        put(text(report.data))
+    elif not report.ok:
+        from pipeline.reports.text import failure_text
+
+        if lines := failure_text(report.data):
+            click.echo("\n".join(map(printable, lines.split("\n"))), err=True)
+    if report.exit_code:
+        sys.exit(report.exit_code)
+
+
+def say(sentence: str) -> None:
+    """Put one line on stderr; whatever is quoted in it is no more than text there."""
+    click.echo(printable(sentence), err=True)
+
+
+def put(result: str) -> None:
+    """Put the result on stdout."""
+    try:
+        click.echo(printable(result, lines=True))
+    except BrokenPipeError:  # who read it wanted no more
+        raise
+    except OSError as error:
+        told = f"stdout: the result cannot be written ({error.strerror}); what it tells of is done"
+        raise StorageError(told) from None

@@ -1,0 +1,95 @@
+"""A command run: exceptions become a sentence and an exit code here, and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+
+import click
+
+from pipeline.base.errors import CocoDiyError, ConfigError, StorageError, UsageError
+from pipeline.base.redaction import redact
+from pipeline.base.text import printable_json
+from pipeline.cli.commands import cli
+from pipeline.cli.output import say
+from pipeline.runtime.interrupt import failure, forget_signal, note_signal
+from pipeline.runtime.log import show_log
+
+
+def _stop(number: int, _frame: object) -> None:
+    # The flag first: an exception alone can fall into a callback of the interpreter's own and be lost there.
+    note_signal(number)
+    raise KeyboardInterrupt
+
+
+def _main(arguments: list[str] | None) -> None:
+    """Run a command; what the machine lacks is a sentence, wherever it is met."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError("the working folder was removed; change to one that is there") from None
+    try:
+        cli.main(arguments, prog_name="coco-diy", standalone_mode=False)
+    except BrokenPipeError:
+        raise
+    except MemoryError:
+        raise StorageError("memory is used up; set engine.workers to fewer, or index.buckets to more") from None
+    except OSError as error:
+        from pipeline.storage import is_of_machine, storage_error
+
+        if is_of_machine(error):
+            raise storage_error(error, str(error.filename or "a file"), "used") from None
+        raise
+
+
+def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one return an exit code
+    """Run a command; the one place where exceptions become a sentence. Returns the exit code."""
+    forget_signal()
+    with contextlib.suppress(ValueError):  # a thread of somebody's may call this too: then signals are theirs
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _stop)
+    show_log(logging.WARNING)  # until an option says otherwise
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        _main(arguments)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except OSError as error:
+        from pipeline.storage.os_errors import any_os_error
+
+        return _fail(any_os_error(error), as_json="--json" in words)
+    except Exception as error:  # noqa: BLE001 - here every exception becomes text
+        told = isinstance(error, CocoDiyError | click.ClickException | click.Abort)
+        if not told and {"-v", "--verbose"} & set(words):
+            click.echo(redact(traceback.format_exc()), err=True)
+            if "--json" not in words:
+                return 1
+        return _fail(error, as_json="--json" in words)
+    return 0
+
+
+def _fail(error: Exception, *, as_json: bool) -> int:
+    """Say what ended a command, also as the one JSON document; returns the exit code."""
+    if isinstance(error, click.ClickException):
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(redact(shown.getvalue()), err=True, nl=False)
+        facts = UsageError(error.format_message()).facts()
+    else:
+        facts = failure(error)
+        say(f"coco-diy: {facts['error']}")
+    if as_json:
+        with contextlib.suppress(OSError):
+            click.echo(printable_json(json.dumps(facts, ensure_ascii=False)))
+    return int(facts["exit_code"])
