@@ -102,5 +102,5 @@ def _write(output: str, data: bytes, common: dict[str, Any], facts: dict[str, An
     from pipeline.reports.report import Report
 
     folder, name = os.path.split(os.path.abspath(os.path.expanduser(output)))
-    storage.locate(folder).write(name, data)
+    storage.locate_writable(folder).write(name, data)
     tell(Report(facts), common, lambda _: output)
