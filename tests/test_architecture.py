@@ -50,7 +50,6 @@ MOST_LINES = {"file": 500, "class": 200, "function": 60}
 TOO_LONG = {
     "FsspecClient": 244,
     "ObjectClient": 277,
-    "RemoteFolder": 357,
     "ZipFolder": 254,
     "_Loop": 209,
 }
