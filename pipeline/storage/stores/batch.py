@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.base.errors import StorageError
 from pipeline.storage.location import MAX_IMAGE_BYTES, Fetched, is_too_large, too_large
@@ -18,8 +18,9 @@ T = TypeVar("T")
 #: So many files tell how large those of a folder are.
 _FIRST_BATCH = 64
 
-#: Contents, four numbers a file and reasons by index, as of `Location.read_many`.
-Contents = tuple[list[bytes], array[int], dict[int, str]]
+if TYPE_CHECKING:
+    #: Contents, four numbers a file and reasons by index, as of `Location.read_many`.
+    Contents = tuple[list[bytes], array[int], dict[int, str]]
 
 
 @dataclass(frozen=True)
