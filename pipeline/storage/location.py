@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pipeline.errors import StorageError
+from pipeline.errors import CocoDiyError, StorageError
 from pipeline.storage.listing import Listing
 from pipeline.storage.traits import Traits
 
@@ -342,7 +342,7 @@ class Location:
     def break_lock(self, path: str) -> None:
         """Take the lock file `path` away from whoever holds it; those that die with their holder are left."""
 
-    def _cannot(self, doing: str) -> StorageError:
+    def _cannot(self, doing: str) -> CocoDiyError:
         return StorageError(f"{self.url}: cannot {doing}")
 
 

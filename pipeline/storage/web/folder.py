@@ -86,6 +86,13 @@ class HttpFolder(RemoteBytes):
         """See `Location.exists`: not known before a file is asked for."""
         return True
 
+    def _cannot(self, doing: str) -> ConfigError:
+        del doing
+        return ConfigError(
+            f"{self.url}: is on a web server, which lists no files; download it, or name an archive there, as in "
+            "zip://FOLDER::URL"
+        )
+
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """See `Location.listing`: there is none."""
         raise ConfigError(
