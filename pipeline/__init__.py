@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pipeline.version import __version__
+from pipeline.base.version import __version__
 
 __all__ = ["__version__", "build", "load_config", "make_index", "open_index", "plan"]
 

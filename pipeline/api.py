@@ -15,16 +15,17 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline import exporters
+from pipeline.base.errors import BrakeError, ConfigError, MissingSourceError, StorageError
+from pipeline.base.humanize import plural
 from pipeline.config.load import validate
 from pipeline.config.model import Config
-from pipeline.errors import BrakeError, ConfigError, MissingSourceError, StorageError
-from pipeline.humanize import plural
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.resolve import resolve
 from pipeline.job.run_records import RunRecords
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.interrupt import check_stop
+from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.stages.apply.commit import commit
 from pipeline.stages.apply.subset import apply_plan, gather, reclaim
@@ -44,7 +45,7 @@ from pipeline.stages.verify.status import last_run, open_target, refuse_busy
 from pipeline.stages.verify.subset import verify_target
 from pipeline.tables.counts import add_counts
 from pipeline.target.intent import tidy
-from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState, mend
+from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState
 
 __all__ = [
     "Report",
@@ -267,6 +268,7 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
         current = is_current_recipe(job, state) and not suspects and not (state.damaged and job.target.local is None)
         found = scan(job, None if current else engine, progress, import_for_plan)
         if current and (report := nothing_to_do(job, state, found)):
+            LOG.info("%s: nothing changed since the last build; its index and plan are not made anew", job.root)
             return report
         if job.target.local is None:  # taking this lock costs requests: not where there is nothing to do
             still_ours = stack.enter_context(target_lock)
@@ -274,7 +276,6 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
             tidy(state)
         check_source(job, state, found)
         listed = source_counts(job, found)
-        mend(state, suspects)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         job = job.keep_numbers(state.manifest)
         check_stop()

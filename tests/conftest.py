@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +16,8 @@ from hypothesis import settings
 pytest.register_assert_rewrite("tests.support.contracts", "tests.support.helpers")
 
 from pipeline.cli import run_cli  # noqa: E402 - after the line that lets pytest explain failed asserts
-from tests.support.helpers import NAMES, Result, contents, make_town, make_tree, run_process, write_file  # noqa: E402
+from pipeline.storage.settling import VARIABLE as SETTLE  # noqa: E402
+from tests.support.helpers import NAMES, Result, contents, make_town, make_tree, run_process, settle, write_file  # noqa: E402
 
 Run = Callable[..., Result]
 
@@ -28,15 +27,26 @@ settings.register_profile("hunt", deadline=None, max_examples=5000)
 settings.load_profile("same")
 
 
+#: Longer than the tick of any local clock (10 ms), which is what files need to be told apart.
+_SETTLE_S = 0.05
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What this machine wrote is noted in a folder of the tests, not in that of the user who runs them."""
-    before = os.environ.get("COCO_DIY_STATE")
-    os.environ["COCO_DIY_STATE"] = str(tmp_path_factory.mktemp("state"))
-    yield
-    os.environ.pop("COCO_DIY_STATE")
-    if before is not None:
-        os.environ["COCO_DIY_STATE"] = before
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Of the tests and all processes that they start: files settle soon, see `tests.support.helpers.settle`.
+
+    And what this machine wrote is noted in a folder of the tests, not in that of the user who runs them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COCO_DIY_STATE", str(tmp_path_factory.mktemp("state")))
+        patch.setenv(SETTLE, str(_SETTLE_S))
+        yield
+
+
+@pytest.fixture
+def unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file counts as one that may change again unseen, however long the test takes."""
+    monkeypatch.setenv(SETTLE, "3600")
 
 
 #: Fixtures that start a program which `make servers`, or the system, installs; and the kinds of places that need none.
@@ -85,7 +95,7 @@ _COPIES = 32
 
 
 class _Towns:
-    """The town and copies of it, none with a file younger than two seconds: a younger one is not trusted."""
+    """The town and copies of it, none with a file that is too young to be trusted."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -99,7 +109,7 @@ class _Towns:
             numbers = range(self._made, self._made + _COPIES)
             self._spare = [make_town(self._folder / f"{number:03d}" / "town") for number in numbers]
             self._made += _COPIES
-            time.sleep(2.1)
+            settle()
         return self._spare.pop()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,9 +31,7 @@ FLOORS: list[set[str]] = [
     {"target", "images"},
     {"storage", "config"},
     {"runtime", "reports", "tables"},
-    {"yaml_document"},
-    {"errors", "humanize", "arrays", "version", "geometry", "stages"},
-    {"redaction", "text"},
+    {"base", "geometry", "stages"},
 ]
 
 FILES_AT_HOME = ("__main__", "storage", "stages/fetch", "config/load", "config/templates")
@@ -72,6 +71,7 @@ def room(module: str) -> str:
     return "/".join(parts[:2]) if parts[0] == "stages" else parts[0]
 
 
+@functools.cache
 def tree_of(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 

@@ -24,7 +24,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,13 +34,13 @@ import pydantic
 import pytest
 import yaml
 
+from pipeline.base.version import __version__
 from pipeline.cli import cli
 from pipeline.config.load import load_config, validate
 from pipeline.config.model import Config, Target
 from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.runtime.engine import FILES_WORTH_HELPERS
-from pipeline.version import __version__
-from tests.support.helpers import PROJECT
+from tests.support.helpers import PROJECT, settle
 
 #: The pages: the README for the first minutes, and of each folder what it is about.
 PAGES = (
@@ -119,7 +118,7 @@ class Folder:
         for name in ("conf", "tests/sample"):
             # Copies: what a session does to them must not reach the checkout.
             shutil.copytree(PROJECT / name, self.root / name)
-        time.sleep(2.1)  # a file younger than two seconds is not trusted to be what it was
+        settle()
         for name, words in (("coco-diy", "-m pipeline"), ("python", "")):
             tool = tools / name
             tool.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words} "$@"\n')

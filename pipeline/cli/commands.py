@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.base.errors import ConfigError
+from pipeline.base.version import __version__
 from pipeline.cli.help import EPILOG, Commands, Name, exporters, formats, ready_configs
 from pipeline.cli.options import (
     cache_folder,
@@ -18,8 +20,6 @@ from pipeline.cli.options import (
     overrides_of,
 )
 from pipeline.cli.output import progress_of, put, tell
-from pipeline.errors import ConfigError
-from pipeline.version import __version__
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.errors import StorageError
-from pipeline.text import printable, printable_json
+from pipeline.base.errors import StorageError
+from pipeline.base.text import printable, printable_json
 
 if TYPE_CHECKING:
     from pipeline.reports.report import Report

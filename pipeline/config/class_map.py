@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.errors import ConfigError, UnknownNameError, unknown
+from pipeline.base.errors import ConfigError, UnknownNameError, unknown
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ConfigError
-from pipeline.yaml_document import compose_yaml, construct_yaml
+from pipeline.base.errors import ConfigError
+from pipeline.base.yaml_document import compose_yaml, construct_yaml
 
 if TYPE_CHECKING:
     import yaml

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from pipeline.base.errors import ConfigError, MissingSourceError, UnknownNameError, nearest
+from pipeline.base.yaml_document import parse_yaml
 from pipeline.config.class_map import ClassMap, ClassSpec, align
 from pipeline.config.class_names import Names, read_names
 from pipeline.config.messages import Written, no_key_twice, sentence
 from pipeline.config.model import Config
-from pipeline.errors import ConfigError, MissingSourceError, UnknownNameError, nearest
-from pipeline.yaml_document import parse_yaml
 
 if TYPE_CHECKING:
     from pipeline.config.model import Source

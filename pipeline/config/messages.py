@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pydantic
 from pydantic_core import ErrorDetails
 
-from pipeline.errors import ConfigError, nearest
+from pipeline.base.errors import ConfigError, nearest
 from pipeline.tables.schema import SPLITS
 
 

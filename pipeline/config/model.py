@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field
 
-from pipeline.errors import unknown
+from pipeline.base.errors import unknown
 from pipeline.tables.schema import Split, Task
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
-from pipeline.errors import ConfigError, UnknownNameError, unknown
+from pipeline.base.errors import ConfigError, UnknownNameError, unknown
 
 
 def folder() -> Path:

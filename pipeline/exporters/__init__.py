@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
-from pipeline.errors import UnknownNameError, unknown
+from pipeline.base.errors import UnknownNameError, unknown
 
 if TYPE_CHECKING:
     import pyarrow as pa

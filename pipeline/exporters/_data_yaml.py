@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.yaml_document import dump_yaml
+from pipeline.base.yaml_document import dump_yaml
 
 if TYPE_CHECKING:
     from pipeline.config.class_map import ClassMap

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from pipeline.errors import UnknownNameError, unknown
+from pipeline.base.errors import UnknownNameError, unknown
 from pipeline.tables.schema import LabelState, Task
 
 if TYPE_CHECKING:

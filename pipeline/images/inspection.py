@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline import storage
@@ -88,6 +88,27 @@ def check_images(
             prefix = next(prefix for prefix in origins if key.startswith(prefix))
             bad[key] = UnusableImage(prefix, row["image_path"], digest_of(row["mark"]), reason, detail or "")
     return bad
+
+
+def check_linked(
+    index_dir: str, bucket: int, root: str | None, origins: dict[str, str | None], images: pa.Table, keep: str
+) -> dict[str, UnusableImage]:
+    """Those of `images` that a link leads out of the source for, to no image: a key of the user's, say; by key.
+
+    The source lies below `root` (None: each of its folders stands for itself); the rest is as in `check_images`.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    led: list[str] = []
+    for prefix, folder in origins.items():
+        if folder is not None:
+            names = images["image_path"].filter(pc.starts_with(images["key"], prefix)).to_pylist()
+            led += storage.locate(folder).out_of(root or folder, names)
+    images = images.filter(pc.is_in(images["image_path"], pa.array(led, pa.string()))).combine_chunks()
+    found = check_images(index_dir, bucket, "header", origins, images, keep)
+    detail = "is a link that leads out of the source, and to no image"
+    return {key: replace(one, detail=detail) for key, one in found.items() if one.reason == "image_unreadable"}
 
 
 def _look(origin: storage.Location, names: Sequence[str], level: str) -> Iterator[tuple[int, ImageCheck]]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline import formats, storage
+from pipeline.base.errors import ConfigError, MissingSourceError
 from pipeline.config import templates
 from pipeline.config.model import Config
-from pipeline.errors import ConfigError, MissingSourceError
 from pipeline.job.job import is_below
 from pipeline.job.spec import SplitSpec
 from pipeline.storage.address import protocol_of

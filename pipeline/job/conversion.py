@@ -7,9 +7,9 @@ import os
 from typing import Any
 
 from pipeline import formats, storage
+from pipeline.base.errors import ConfigError
 from pipeline.config.class_names import Names, read_names
 from pipeline.config.load import read_text
-from pipeline.errors import ConfigError
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels
 from pipeline.tables.schema import Task
 from pipeline.target.manifest import TargetState

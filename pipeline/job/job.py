@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipeline import exporters, formats, storage
+from pipeline.base.errors import BrakeError, ConfigError
 from pipeline.config.class_map import ClassMap, ClassSpec
 from pipeline.config.class_names import Names
 from pipeline.config.load import map_classes
 from pipeline.config.model import Config, Source
-from pipeline.errors import BrakeError, ConfigError
 from pipeline.job.spec import IndexSpec
 from pipeline.storage import Location
 from pipeline.tables.schema import Task

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from pipeline import formats, storage
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.tables.schema import Task
 
 #: What folders of a split are called, in lower case, in COCO's layout and in everybody's.

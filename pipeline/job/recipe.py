@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
+from pipeline.base.redaction import is_signed, redact_data, redact_url
 from pipeline.job.job import marker_url
-from pipeline.redaction import is_signed, redact_data, redact_url
 from pipeline.tables.schema import VERSION
 from pipeline.target.manifest import FOLDER
 from pipeline.target.split_copy import COPY, unsign

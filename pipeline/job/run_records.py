@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import socket
 import threading
@@ -17,13 +16,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline import storage
+from pipeline.base.errors import INCOMPLETE, CocoDiyError, StorageError
+from pipeline.base.version import __version__
 from pipeline.config.model import Config
-from pipeline.errors import INCOMPLETE, CocoDiyError, StorageError
 from pipeline.job.job import target_name
 from pipeline.reports.report import Report
 from pipeline.runtime.interrupt import failure
+from pipeline.tables.digest import seal
 from pipeline.target.manifest import FOLDER
-from pipeline.version import __version__
+from pipeline.target.records import content_of
 
 _SUCCESS = {0, INCOMPLETE}
 
@@ -75,7 +76,7 @@ class RunRecords:
             "seconds": round(now - self._started, 3),
             **outcome,
         }
-        data = json.dumps(record, ensure_ascii=False, indent=1).encode()
+        data = seal(record)
 
         def put() -> None:
             place.write(f"{stamp}-{os.getpid()}.{next(_NUMBERS)}-{code}.json", data)
@@ -135,11 +136,6 @@ def _code(name: str) -> int:
 
 
 def read(place: storage.Location) -> list[dict[str, Any]]:
-    """The records at `place`, oldest first; one that cannot be read is left out."""
-    found = []
-    for name in names(place):
-        with contextlib.suppress(ValueError):
-            record = json.loads(place.read(name) or b"")
-            if isinstance(record, dict):
-                found.append(record)
-    return found
+    """The records at `place`, oldest first; one that is damaged is left out."""
+    found = [content_of(place.read(name) or b"") for name in names(place)]
+    return [record for record in found if record is not None]

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.humanize import plural
+from pipeline.base.humanize import plural
+from pipeline.base.text import markdown
+from pipeline.base.yaml_document import dump_yaml
 from pipeline.reports.words import lost
-from pipeline.text import markdown
-from pipeline.yaml_document import dump_yaml
 
 
 def dataset_record(facts: dict[str, Any]) -> str:

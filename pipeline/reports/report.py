@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import INCOMPLETE
+from pipeline.base.errors import INCOMPLETE
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.errors import INCOMPLETE
-from pipeline.humanize import plural, size
+from pipeline.base.errors import INCOMPLETE
+from pipeline.base.humanize import plural, size
+from pipeline.base.text import printable
 from pipeline.reports.words import LOSSES, PARTLY, cell, lost
-from pipeline.text import printable
 
 SPLITS = ("train", "val", "test")
 

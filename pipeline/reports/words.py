@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.text import printable
+from pipeline.base.text import printable
 
 #: What a target cannot hold of objects, by the word that is counted.
 LOSSES = {

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipeline.errors import CocoDiyError, Interrupted
+from pipeline.base.errors import CocoDiyError, Interrupted
 from pipeline.runtime.counters import WATCHING
 
 #: What is said of it.

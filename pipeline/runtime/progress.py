@@ -14,14 +14,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from pipeline.base.text import printable
 from pipeline.runtime.counters import WATCHING, files_counted
-from pipeline.text import printable
 
 _SHOW_AFTER_S = 1.0
 
 _BAR_EVERY_S = 0.2
 
 _LOG_EVERY_S = 60.0
+
+
+def write_line(stream: TextIO, line: str) -> None:
+    """Write a line on `stream` above the bar that may be there."""
+    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)  # not loaded: no bar
+    if tqdm is None:
+        stream.write(f"{line}\n")
+    else:
+        tqdm.write(line, file=stream)
+    stream.flush()
 
 
 class Progress:

@@ -20,9 +20,10 @@ from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import replace_with, write_pieces, write_with
 from pipeline.storage.location import FetchCost, Fetched, FileEnds, Fingerprint, Limits, Location, Results
-from pipeline.storage.os_errors import SETTLE_NS, is_of_machine, storage_error
+from pipeline.storage.os_errors import is_of_machine, storage_error
 from pipeline.storage.paths import local_path, same_place, within
 from pipeline.storage.registry import archive_of, locate, locate_below
+from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.endpoints import refuse_plain
 from pipeline.storage.stores.options import options_beside
 from pipeline.storage.traits import Traits
@@ -34,7 +35,6 @@ __all__ = [
     "DIFFERENT",
     "ODD",
     "SAME",
-    "SETTLE_NS",
     "WEB_SCHEMES",
     "FetchCost",
     "Fetched",
@@ -67,6 +67,7 @@ __all__ = [
     "refuse_plain",
     "replace_with",
     "same_place",
+    "settle_ns",
     "storage_error",
     "validator",
     "within",

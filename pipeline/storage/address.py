@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from pipeline.errors import ConfigError
-from pipeline.redaction import is_signed, redact_url
+from pipeline.base.errors import ConfigError
+from pipeline.base.redaction import is_signed, redact_url
 
 #: Names of one protocol: the first is what we call it.
 _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "ssh": "sftp"}

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pipeline.runtime.counters import count_files
-from pipeline.storage.os_errors import SETTLE_NS
+from pipeline.storage.settling import settle_ns
 
 #: Why files cannot be used, in words.
 ODD = {
@@ -73,7 +73,7 @@ class Listing:
         for stats in changed:
             stats[2::4] = stats[1::4]
         self.chunks = [(blob, stats) for (blob, _), stats in zip(self.chunks, changed, strict=True)]
-        self.settled = max((max(s[2::4], default=0) for s in changed), default=0) <= self.started_ns - SETTLE_NS
+        self.settled = max((max(s[2::4], default=0) for s in changed), default=0) <= self.started_ns - settle_ns()
 
     def take(self, names: list[str], stats: list[int] | array[int], *, with_stats: bool) -> None:
         """Move `names` and their `stats` (four numbers each) into a chunk; both lists are empty afterwards.
@@ -93,7 +93,7 @@ class Listing:
             self.chunks.append((blob, array("q", stats) if with_stats else None))
             self.count += len(names)
             count_files(len(names))
-            self.settled = self.settled and max(stats[2::4], default=0) <= self.started_ns - SETTLE_NS
+            self.settled = self.settled and max(stats[2::4], default=0) <= self.started_ns - settle_ns()
         names.clear()
         del stats[:]
 
@@ -104,7 +104,7 @@ class Listing:
             count = names.count(b"\0") + 1
             self.chunks[i] = (names, stats[4 * position : 4 * (position + count)])
             position += count
-        self.settled = max(stats[2::4], default=0) <= self.started_ns - SETTLE_NS
+        self.settled = max(stats[2::4], default=0) <= self.started_ns - settle_ns()
 
     def digest(self) -> bytes:
         """XXH3-128 over names and stats in listing order, links, and what is odd: equal digests are equal listings."""

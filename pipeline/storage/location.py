@@ -8,11 +8,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pipeline.errors import CocoDiyError, StorageError
+from pipeline.base.errors import CocoDiyError, StorageError
 from pipeline.storage.listing import Listing
 from pipeline.storage.traits import Traits
 
 T = TypeVar("T")
+
+#: A larger file is no image, wherever it lies: it would be in memory as a whole, several at a time.
+MAX_IMAGE_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,16 @@ class Fetched:
     index: int
     data: bytes = b""
     reason: str | None = None
+
+
+def is_too_large(size: int) -> bool:
+    """Whether a file of `size` bytes is none that is read as an image."""
+    return size > MAX_IMAGE_BYTES
+
+
+def too_large() -> str:
+    """What is said of a file that `is_too_large`."""
+    return f"is larger than {MAX_IMAGE_BYTES >> 20} MiB: no image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +192,11 @@ class Location:
         del paths, beyond
         return []
 
+    def out_of(self, root: str, paths: Sequence[str]) -> list[str]:
+        """Those of the files `paths` that a link, in a folder here or their own, leads out of the folder `root` for."""
+        del root, paths
+        return []
+
     # Reading
 
     def read(self, path: str) -> bytes | None:
@@ -204,10 +222,14 @@ class Location:
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """Contents of files that may be large, one by one as they come, in the order that suits the place best.
 
-        However many `paths` there are, only a few contents are in memory at once. What arrives was checked as far as
-        the place has something to check it by.
+        However many `paths` there are, only a few contents are in memory at once, and none that `is_too_large`. What
+        arrives was checked as far as the place has something to check it by.
         """
         raise self._cannot("be read")
+
+    def read_image(self, path: str) -> bytes:
+        """The bytes of one file of `fetch_many`; none where it cannot be had."""
+        return next(iter(self.fetch_many([path]))).data
 
     def fetch_each(self, paths: Sequence[str], work: Callable[[Fetched], T]) -> Iterator[T]:
         """``work(fetched)`` for all that `fetch_many` gives; where several threads ask the place, they do it."""
@@ -226,6 +248,11 @@ class Location:
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
         raise self._cannot("be read")
+
+    def written_since(self, paths: Sequence[str], since: str) -> set[str]:
+        """Those of the files `paths` whose content was written after the file `since`, where the place tells."""
+        del paths, since
+        return set()
 
     # Places that are far
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pipeline.errors import StorageError
-
-#: A file younger than this when it was listed may change again without a new timestamp, so its fingerprint is void.
-SETTLE_NS = 2_000_000_000
+from pipeline.base.errors import StorageError
 
 _HIT_ALL = {
     errno.ENOSPC,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from pipeline.errors import ConfigError
-from pipeline.redaction import redact_url
+from pipeline.base.errors import ConfigError
+from pipeline.base.redaction import redact_url
 from pipeline.storage.address import parse, protocol_of
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 
-from pipeline.errors import ConfigError
-from pipeline.redaction import redact_url
+from pipeline.base.errors import ConfigError
+from pipeline.base.redaction import redact_url
 from pipeline.storage.address import is_web, parse, protocol_of
 from pipeline.storage.archives.folder import ONLY_ZIP, ZipFolder, split_url
 from pipeline.storage.archives.folder import SCHEME as _ZIP

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.arrays import Bools, Floats, Ints
+    from pipeline.base.arrays import Bools, Floats, Ints
 
 
 def duplicate_rows(file: Ints, class_id: Ints, boxes: Sequence[Floats], tail: pa.ChunkedArray) -> Bools:

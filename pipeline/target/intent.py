@@ -7,7 +7,7 @@ import uuid
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 from pipeline.tables.digest import seal
 from pipeline.tables.parquet import to_parquet
 from pipeline.target.manifest import _INTENT, _MANIFEST, Base, Intent, _drop_intent, clear
@@ -65,6 +65,7 @@ def tidy(state: TargetState) -> None:
         state.folder.drop_temporaries("runs")
     if state.manifest is not None:
         state.records.mend(_MANIFEST, asdict(state.manifest))
+    state.lost |= not state.records.mend_tables(list(filter(None, state.base.parts)))
     if state.intent is None and not state.lost:
         _drop_intent(state)
 

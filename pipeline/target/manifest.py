@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from pipeline.storage import Location
 
-import contextlib
 import re
 import time
 import zlib
@@ -38,7 +37,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import TargetError
+from pipeline.base.errors import TargetError
 from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN, VERSION
 from pipeline.target.claims import check_intent, check_manifest, check_rows
@@ -62,6 +61,9 @@ SCRATCH = f"{FOLDER}/tmp"
 STAGING = f"{FOLDER}/new"
 
 _MANIFEST, _INTENT = "manifest.json", "intent.json"
+
+#: Written last of all, below the target's root.
+MANIFEST_PATH = f"{FOLDER}/{_MANIFEST}"
 
 #: What an intent has of a file.
 _INTENDED = ("path", "kind", "key", "split")
@@ -176,7 +178,7 @@ class TargetState:
 
     def _manifest(self) -> Manifest | None:
         try:
-            data = self.records.read(_MANIFEST)
+            data = self.records.read(_MANIFEST, self._fits)
         except Damaged:
             data = None
             self.lost = True
@@ -194,6 +196,17 @@ class TargetState:
         check_manifest(vars(manifest), self.folder.join(_MANIFEST))
         self._digests.append(digest(seal(data)))
         return manifest
+
+    def _fits(self, data: dict[str, Any]) -> bool:
+        """Whether the parts and files that `data`, of a ``manifest.json``, names are there."""
+        try:
+            check_manifest(vars(Manifest(**data)), "")
+        except (TypeError, TargetError):
+            return False
+        parts = self.folder.names(PARTS)
+        return all(self.root.exist_many(list(data["meta"]))) and all(
+            f"{part}.parquet" in parts for part in data["parts"] if part is not None
+        )
 
     def _intent(self) -> Intent | None:
         try:
@@ -348,16 +361,6 @@ class DoneMarks:
         state.folder.write_many(paths, [b""] * len(paths)).must(state.folder)
         self._waiting.clear()
         self._last = time.monotonic()
-
-
-def mend(state: TargetState, suspects: Iterable[str]) -> None:
-    """Where `suspects` (paths below the root) name parts of the manifest, write each half anew whose other is whole."""
-    if not any(path.startswith(f"{FOLDER}/") for path in suspects):
-        return
-    state.records.mends = True
-    for part in filter(None, state.base.parts):
-        with contextlib.suppress(Damaged):
-            state.records.read_table(part, both=True)
 
 
 def damaged_parts(state: TargetState, bucket: int) -> list[str]:

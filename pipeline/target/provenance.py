@@ -13,7 +13,7 @@ import os
 import time
 
 from pipeline import storage
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 
 #: So many digests are kept, the newest: some hundred subsets.
 _MOST = 2000

@@ -90,7 +90,7 @@ def test_one_more_image_is_one_more_copy(own_subset: Subset, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["copy", "hardlink", "symlink"])
 def test_a_changed_image_is_taken_anew(own_subset: Subset, how: str) -> None:
-    """Also when it changes again right away: what is younger than two seconds is not trusted."""
+    """Also when it changes again right away: what is young is not trusted."""
     own_subset.build(*images(how))
     for content in ("another picture", "another one, the same", "third"):
         source = own_subset.source / "images/train2017/sub/e.jpeg"

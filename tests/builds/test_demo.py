@@ -7,14 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.support.helpers import PROJECT
+from tests.support.helpers import PROJECT, settle
 
 pytestmark = pytest.mark.xdist_group("demo")
 
@@ -44,7 +43,7 @@ def make_demo(folder: Path) -> Demo:
     shutil.copytree(SAMPLE, folder / "tests" / "sample")
     for name in ("Makefile", "pipeline", "conf"):
         (folder / name).symlink_to(PROJECT / name)
-    time.sleep(2.1)  # a file younger than two seconds is not trusted to be what it was
+    settle()
     # A make that runs these tests would have its say in the inner one.
     env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k not in ("MFLAGS", "PYTHONPATH")}
     command = ["make", "--no-print-directory", "demo", f"PY={sys.executable}"]

@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.api import build
+from pipeline.base.errors import CocoDiyError
 from pipeline.config.class_names import read_names
 from pipeline.config.load import apply_overrides, load_config, validate
 from pipeline.config.model import Config
-from pipeline.errors import CocoDiyError
 from pipeline.formats import yolo
 from pipeline.job.resolve import resolve
 from pipeline.stages.select.split import read_table, write_table

@@ -18,8 +18,8 @@ import yaml
 from PIL import Image
 
 from pipeline import storage
+from pipeline.base.errors import ConfigError
 from pipeline.config.load import read_text
-from pipeline.errors import ConfigError
 from pipeline.images.header import mask_of, opened, picture_of
 from pipeline.storage import ODD
 from tests.conftest import Run

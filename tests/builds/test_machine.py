@@ -23,11 +23,11 @@ import pytest
 import yaml
 
 from pipeline import storage
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 from pipeline.tables.schema import VERSION
 from tests.builds.test_build import BUILT
 from tests.conftest import CROWD_CONFIG, MakeSubset, Subset
-from tests.support.helpers import PROJECT, contents, make_tree, picture, snapshot, write_file
+from tests.support.helpers import PROJECT, contents, make_tree, picture, settle, snapshot, write_file
 
 _PR_CAPBSET_DROP = 24
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
@@ -379,7 +379,7 @@ def test_times_in_the_future(own_subset: Subset) -> None:
     future = time.time() + 1e6
     for path in own_subset.source.rglob("*.*"):
         os.utime(path, (future, future))
-    time.sleep(2.1)
+    settle()
     own_subset.build()
     assert contents(own_subset.target) == BUILT
     assert own_subset.build()["status"] == "nothing to do"

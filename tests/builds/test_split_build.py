@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from tests.conftest import MakeSubset, Subset
 from tests.formats.test_labelme import jpeg
-from tests.support.helpers import contents, make_tree, snapshot, write_file
+from tests.support.helpers import contents, make_tree, settle, snapshot, write_file
 
 CLASSES = ("person", "bicycle", "car")
 
@@ -27,7 +26,7 @@ def cams(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels["val2017" if i % 5 == 0 else "train2017"][f"cam{cam:02d}_{i:03d}"] = rows
     images = {split: tuple(f"{stem}.jpg" for stem in files) for split, files in labels.items()}
     root = make_tree(tmp_path_factory.mktemp("cams") / "cams", labels, images, CLASSES)
-    time.sleep(2.1)  # a file younger than two seconds is not trusted to be what it was
+    settle()
     return root
 
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.conftest import CROWD_CONFIG, Run
-from tests.support.helpers import contents, write_file
+from tests.support.helpers import contents, settle, write_file
 from tests.support.torture import Case, command, files_below, torture
 
 pytestmark = pytest.mark.torture
@@ -45,10 +45,10 @@ class Ground:
         self._run(command(self.config, self.built, *BUCKETS))
         self.seconds = time.monotonic() - started + 1.0  # and what a process needs to start
         self.files = files_below(self.built)
-        time.sleep(2.1)  # a younger file would be read again, whoever was killed
+        settle()  # a younger file would be read again, whoever was killed
         self._run(command(self.edited_config, self.edited_built, *BUCKETS))
         self._edit()
-        time.sleep(2.1)
+        settle()
 
     def _config(self, source: Path) -> Path:
         data: dict[str, Any] = CROWD_CONFIG | {

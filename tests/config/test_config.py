@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from pipeline import load_config
+from pipeline.base.errors import ConfigError
 from pipeline.config.load import apply_overrides, load_names, load_specs, map_classes
 from pipeline.config.model import Config
-from pipeline.errors import ConfigError
 from tests.conftest import MakeSubset, Run
 from tests.support.helpers import PROJECT, names_yaml, write_file
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.errors import DataError, StorageError
+from pipeline.base.errors import DataError, StorageError
 from pipeline.formats import coco
 from pipeline.formats._image_names import ImageNames, clean
 from pipeline.formats._large_json import LargeObject, Malformed

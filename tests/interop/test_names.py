@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.base.test_text import HOSTILE
 from tests.interop.conftest import Reader
 from tests.support.helpers import run_process, write_file
-from tests.test_text import HOSTILE
 
 pytestmark = pytest.mark.interop
 

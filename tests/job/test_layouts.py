@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.base.errors import ConfigError
 from pipeline.config.class_names import read_names
-from pipeline.errors import ConfigError
 from tests.conftest import Run
 from tests.formats.test_labelme import jpeg
 from tests.support.helpers import contents, write_file

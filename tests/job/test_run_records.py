@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import errors as errors_module
 from pipeline import storage
-from pipeline.errors import CocoDiyError
+from pipeline.base import errors as errors_module
+from pipeline.base.errors import CocoDiyError
 from pipeline.job.run_records import surplus
 from tests.conftest import MakeSubset, Run, Subset
-from tests.support.helpers import PROJECT, contents, run_process, snapshot, write_file
+from tests.support.helpers import PROJECT, contents, run_process, settle, snapshot, write_file
 
 SKIP = ("--set", "on_error=skip")
 #: A shell's background job ignores Ctrl-C, and so do its children: here it counts again.
@@ -148,7 +148,7 @@ def test_in_use_by_another_run(subset: Subset) -> None:
 def test_done_but_incomplete(own_subset: Subset) -> None:
     write_file(own_subset.source / "labels/train2017/a.txt", "1 0.5 0.5\n1 0.5 0.5 0.1 0.1\n")
     for status in ("built", "nothing to do"):
-        time.sleep(2.1)
+        settle()
         told = own_subset.build(*SKIP, code=3)
         assert (told["status"], told["ok"], told["exit_code"]) == (status, False, 3)
     for command in ("plan", "index", "stats"):
@@ -234,7 +234,7 @@ def test_a_first_build_that_fails_leaves_its_record_and_no_target(own_subset: Su
 
 def test_a_run_that_changes_nothing_or_fails_leaves_a_record(own_subset: Subset) -> None:
     own_subset.build()
-    time.sleep(2.1)
+    settle()
     own_subset.build()
     own_subset.command("build", "--set", "classes=[cra]", code=2)
     before = contents(own_subset.target, record=True)

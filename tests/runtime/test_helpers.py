@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import CocoDiyError
+from pipeline.base.errors import CocoDiyError
 from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine, _Helpers
 
 

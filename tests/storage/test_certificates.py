@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pipeline import storage
-from pipeline.errors import CocoDiyError, ConfigError, StorageError
+from pipeline.base.errors import CocoDiyError, ConfigError, StorageError
 from pipeline.storage import Limits, Transfer, Web
 from pipeline.storage.certificates import VARIABLES, certificates
 from pipeline.storage.stores import connect

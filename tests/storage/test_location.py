@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
+import zipfile
 from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ import xxhash
 import yaml
 
 from pipeline import storage
-from pipeline.errors import ConfigError, Interrupted, LockError, StorageError
+from pipeline.base.errors import ConfigError, Interrupted, LockError, StorageError
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage import Location
 from pipeline.storage.address import parse
@@ -26,7 +27,7 @@ from pipeline.storage.stores.in_flight import persist
 from tests.conftest import MakeSubset, Subset
 from tests.support import stores
 from tests.support.ceph import ceph
-from tests.support.helpers import contents, write_file
+from tests.support.helpers import contents, settle, write_file
 from tests.support.stores import Server
 
 pytestmark = pytest.mark.xdist_group("stores")
@@ -57,7 +58,7 @@ TXT = frozenset({".txt"})
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else claims the same lock here."""
-    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
 
 
 @pytest.fixture(scope="session")
@@ -194,6 +195,31 @@ def test_reading_many(place: Location) -> None:
     assert list(place.fetch_many([])) == []
 
 
+def refuses_the_large(place: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two images at `place`, of 1,000 bytes and one more, the second is no image where the limit is that."""
+    for module in ("location", "archives.folder", "stores.folder"):
+        monkeypatch.setattr(f"pipeline.storage.{module}.MAX_IMAGE_BYTES", 1000)
+    found = sorted(place.fetch_many(["large.jpg", "small.jpg"]), key=lambda one: one.index)
+    assert [one.data for one in found] == [b"", SIZED["small.jpg"]]
+    assert str(found[0].reason).endswith("MiB: no image")
+    assert place.read_image("large.jpg") == b""
+
+
+SIZED = {"small.jpg": b"x" * 1000, "large.jpg": b"x" * 1001}
+
+
+def test_what_is_too_large_for_an_image_is_not_read(place: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.write_many(list(SIZED), list(SIZED.values())).must(place)
+    refuses_the_large(place, monkeypatch)
+
+
+def test_what_is_too_large_for_an_image_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in SIZED.items():
+            archive.writestr(name, data)
+    refuses_the_large(storage.locate(f"zip://::{tmp_path}/x.zip"), monkeypatch)
+
+
 def test_parts_of_a_file(place: Location) -> None:
     data = bytes(range(256)) * 1000
     place.write("large.bin", data)
@@ -295,7 +321,7 @@ def test_one_of_many_at_the_same_moment_gets_the_lock(place: Location, root: str
 
     def race(ask: Callable[[bytes], bool]) -> None:
         with ThreadPoolExecutor(8) as pool:
-            won = sum(pool.map(lambda i: persist(lambda: ask(b"%d" % i)), range(8)))
+            won = sum(pool.map(lambda i: persist(lambda: ask(b"%d" % i), lambda: root), range(8)))
         # Ceph may answer a race with 500, though it wrote: whoever asks again then finds the file that is its own.
         assert won == 1 or (kind == "ceph" and won == 0)
 
@@ -410,7 +436,7 @@ def test_a_source_on_a_store(root: str, kind: str, town: Path, make_subset: Make
     }
     far = f"{root}-subset"
     subset = make_subset(town, "far", source=source, target={"root": far})
-    time.sleep(2.1 if kind in ("memory", "sftp") else 0)  # where only times tell, young files count as changed
+    settle()  # where only times tell, young files count as changed
     subset.build()
     assert subset.build()["status"] == "nothing to do"
     local = make_subset(town, "local")

@@ -13,9 +13,9 @@ import xxhash
 import yaml
 
 from pipeline import exporters, formats
+from pipeline.base.errors import UnknownNameError
 from pipeline.config.class_map import ClassSpec, class_map
 from pipeline.config.class_names import Names
-from pipeline.errors import UnknownNameError
 from pipeline.exporters import Dataset
 from pipeline.formats import Parsed
 from pipeline.formats.yolo import render

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from pipeline.storage.settling import settle_ns
 
 PROJECT = Path(__file__).parents[2]
 NAMES = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
@@ -132,6 +135,11 @@ class Result:
         """The one JSON document on stdout."""
         found: dict[str, Any] = json.loads(self.out)
         return found
+
+
+def settle() -> None:
+    """Wait until no file that is there now counts as one that may change again unseen."""
+    time.sleep(settle_ns() / 1e9 + 0.02)  # and a tick of the clock by which files are dated
 
 
 def run_process(*args: str | Path, cwd: Path | None = None, python: tuple[str, ...] = ("-m", "pipeline")) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.text import python_literal
+from pipeline.base.text import python_literal
 
 if TYPE_CHECKING:
     from pipeline.exporters import Dataset

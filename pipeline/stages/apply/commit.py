@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline import exporters, storage
+from pipeline.base.version import __version__
 from pipeline.job.job import Job
 from pipeline.job.recipe import portable_config, recipe
 from pipeline.reports.report import Report
@@ -22,7 +23,6 @@ from pipeline.tables.parquet import to_parquet
 from pipeline.tables.schema import UNKNOWN
 from pipeline.target.intent import commit_manifest
 from pipeline.target.manifest import PROBLEMS, SCRATCH, Manifest, TargetState
-from pipeline.version import __version__
 
 
 def drop_caches(job: Job, planned: Planned) -> None:
@@ -145,8 +145,7 @@ def _meta_made(job: Job, planned: Planned) -> dict[str, dict[str, Any]]:
         path: {"size": file.size, "digest": UNKNOWN.hex() if path in wait else file.digest}
         for path, file in planned.contents.items()
     }
-    archives = [path for path in meta if path.endswith(".zip")]
-    for path, found in zip(archives, job.target.fingerprints(archives), strict=True):
+    for path, found in zip(meta, job.target.fingerprints(list(meta)), strict=True):
         if found is not None:
             meta[path]["mark"] = found.mark.hex()
     return meta

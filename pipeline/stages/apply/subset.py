@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from pipeline import exporters, storage
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 from pipeline.job.job import Job
 from pipeline.job.limits import limits
 from pipeline.runtime.engine import Engine

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import storage
+from pipeline.base.errors import ConfigError, DataError, StorageError, UnknownNameError, unknown
+from pipeline.base.humanize import plural
+from pipeline.base.redaction import redact_url
 from pipeline.config.model import Archive, Config, SplitFolders
-from pipeline.errors import ConfigError, DataError, StorageError, UnknownNameError, unknown
-from pipeline.humanize import plural
 from pipeline.job.limits import limits
 from pipeline.job.resolve import resolve
-from pipeline.redaction import redact_url
 from pipeline.runtime.progress import Progress, Step
 from pipeline.stages.fetch.download import Download, Wanted
 from pipeline.storage.local.disk_space import bytes_there, refuse_without_room

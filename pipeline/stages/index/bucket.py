@@ -221,7 +221,7 @@ class BucketIndexer:
         marks = pa.BinaryArray.from_buffers(
             pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(stats, "<i8"))]
         )
-        young = (stats[:, 2] > self.started_ns - storage.SETTLE_NS) | (stats[:, 3] == 0)
+        young = (stats[:, 2] > self.started_ns - storage.settle_ns()) | (stats[:, 3] == 0)
         return pc.if_else(pa.array(young), pa.scalar(None, pa.binary()), marks) if young.any() else marks
 
     def _path(self, table: str) -> str:

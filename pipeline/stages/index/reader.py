@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline import storage
-from pipeline.errors import ConfigError, DataError
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.stages.index.parts import digest_of_states, sound_state, stated
 from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.tables.frames import to_pandas

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from pipeline import storage
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.formats import coco
 from pipeline.formats._image_names import ImageNames
 from pipeline.formats._large_json import Malformed
@@ -350,6 +350,6 @@ class _Indexer(BucketIndexer):
             if not paths[place] or not origin.at_hand([paths[place]])[0]:
                 return None
             head = next(iter(origin.peek_many([paths[place]], _HEAD_BYTES, 0))).head
-            return picture_of(head) or picture_of(origin.read(paths[place]) or b"")
+            return picture_of(head) or picture_of(origin.read_image(paths[place]))
 
         return picture

@@ -17,6 +17,7 @@ from pipeline import formats, storage
 from pipeline.config.class_names import NO_CLASS
 from pipeline.job.spec import IndexSpec
 from pipeline.runtime.engine import Engine
+from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.buckets import BucketListing, bucket_count
 from pipeline.stages.index.parts import drop_foreign_parts
@@ -58,6 +59,7 @@ def update(
     if usable is not None and digest is not None and usable.source_digest == digest:
         images = usable.document["images"] if whole_format else found.images
         if bucket_count(buckets, images, usable.buckets) == usable.buckets and usable.is_sound(directory):
+            LOG.info("%s: the index is up to date; no label file is read", directory)
             return usable
     before = usable.buckets if usable is not None else None
     if whole_format:

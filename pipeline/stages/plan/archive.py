@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.stages.plan.compare import compare
 from pipeline.stages.plan.dataset_files import MetaFile, read_arrow, write_arrow
 from pipeline.tables import schema

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline import formats, storage
-from pipeline.humanize import plural
+from pipeline.base.humanize import plural
 from pipeline.job.job import Job, SourceJob, is_below
 from pipeline.job.spec import SplitSpec
 from pipeline.stages.index.problems import count_beyond, rows_beyond

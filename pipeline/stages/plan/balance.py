@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
+from pipeline.base.version import __version__
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.recipe import told_config
 from pipeline.stages.index.problems import count_beyond, rows_beyond
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.tables import schema
 from pipeline.tables.schema import part_name
-from pipeline.version import __version__
 
 if TYPE_CHECKING:
     import pyarrow as pa

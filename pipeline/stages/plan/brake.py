@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import formats, storage
+from pipeline.base.errors import BrakeError, CocoDiyError, MissingSourceError
+from pipeline.base.humanize import plural
 from pipeline.config.model import Config
-from pipeline.errors import BrakeError, CocoDiyError, MissingSourceError
-from pipeline.humanize import plural
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.recipe import recipe
 from pipeline.job.spec import SplitSpec
@@ -275,7 +275,7 @@ def _other_cause(job: Job, infos: Sequence[IndexInfo], state: TargetState) -> st
 
 def _roots(config: Mapping[str, Any]) -> list[str]:
     """The folders of labels in a config, as few as say where a source was."""
-    found = [os.path.dirname(places["labels"]) for places in _places(config).values()]
+    found = [os.path.dirname(places["labels"] or "") for places in _places(config).values()]
     return list(dict.fromkeys(found))[:2]
 
 

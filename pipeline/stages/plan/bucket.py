@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import exporters, storage
 from pipeline.formats._image_names import TRIED
 from pipeline.images.header import IMAGE_SUFFIXES
-from pipeline.images.inspection import UnusableImage, check_images
+from pipeline.images.inspection import UnusableImage, check_images, check_linked
 from pipeline.images.sizes import Sizes, compare_sizes
 from pipeline.reports.text import CHANGED
 from pipeline.stages.index.reader import index_at
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pipeline.runtime.engine import Engine
     from pipeline.stages.plan.context import PlanContext, PlannedSource
 
-
+_Unusable = dict[str, UnusableImage]
 #: Steps of a split's folder in every layout (``images/train``): users may leave links for these, not for deeper ones.
 _SPLIT_DEPTH = 2
 
@@ -281,9 +281,7 @@ def _in_folders(images: pa.Table) -> pa.Table:
     return images.set_column(images.schema.get_field_index("stem"), "stem", stem)
 
 
-def _usable(
-    context: PlanContext, bucket: int, images: pa.Table, choice: Choice
-) -> tuple[pa.Table, dict[str, UnusableImage]]:
+def _usable(context: PlanContext, bucket: int, images: pa.Table, choice: Choice) -> tuple[pa.Table, _Unusable]:
     """`images` without those that cannot be used, and these by key; they are noted in `choice`."""
     images, bad = _without_bad(context, bucket, images)
     if exporters.load(context.exporter).GATHERS:
@@ -295,18 +293,23 @@ def _usable(
     return images, bad
 
 
-def _without_bad(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.Table, dict[str, UnusableImage]]:
+def _without_bad(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.Table, _Unusable]:
     """`images` without those that cannot be used, and these by key."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if context.images == "none" or context.check_images == "none":
+    if context.images == "none":
         return images, {}
-    bad: dict[str, UnusableImage] = {}
+    bad: _Unusable = {}
     for source in context.sources:
+        if context.check_images == "none" and not source.linked:
+            continue
         own = images.filter(pc.starts_with(images["key"], source.prefix))
         origins = {prefix: place for prefix, place in context.origins.items() if prefix.startswith(source.prefix)}
-        bad |= check_images(source.index_dir, bucket, context.check_images, origins, own, context.workdir)
+        if context.check_images == "none":
+            bad |= check_linked(source.index_dir, bucket, source.root, origins, own, context.workdir)
+        else:
+            bad |= check_images(source.index_dir, bucket, context.check_images, origins, own, context.workdir)
     if bad:
         images = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(bad))))).combine_chunks()
     return images, bad
@@ -418,7 +421,7 @@ def _detail(
     reason: str,
     key: str,
     images: pa.Table,
-    bad: dict[str, UnusableImage],
+    bad: _Unusable,
     mixed: dict[str, str],
     sizes: Sizes,
 ) -> tuple[str, str]:

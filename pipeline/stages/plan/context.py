@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline import exporters, formats
 from pipeline.job.checks import keep_out_of_subsets
 from pipeline.job.job import Job
+from pipeline.stages.index.problems import links_out
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.select.split_table import SplitRule
 from pipeline.tables.schema import Task
@@ -24,7 +25,7 @@ class PlannedSource:
 
     `prefix` is what all its keys begin with, `labels` where label files are, by what keys begin with. `mixed`: some of
     its files have boxes and polygons. `sized`: its images were compared with the sizes in its label files when it was
-    indexed (`SIZED` of a format).
+    indexed (`SIZED` of a format). `linked`: links lead out of it, from its folder `root` (None: from each of its own).
     """
 
     prefix: str
@@ -34,6 +35,8 @@ class PlannedSource:
     labels: dict[str, str]
     mixed: bool = False
     sized: bool = False
+    linked: bool = False
+    root: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ def plan_context(
                 {s.spec.prefix(split): split.labels for split in s.spec.splits},
                 any("mixed" in totals.get("loss", {}) for totals in info.totals.values()),
                 formats.load(s.spec.format).SIZED,
+                bool(links_out(s, info)),
+                s.source.root,
             )
             for s, m, info in zip(job.sources, job.maps, infos, strict=True)
         ),

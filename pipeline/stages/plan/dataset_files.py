@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline import exporters, storage
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.images.inspection import _HEAD_BYTES, UnusableImage
 from pipeline.tables.digest import digest_of
 from pipeline.tables.schema import part_name
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from pipeline.stages.plan.context import PlanContext
 
 _TABLES = ("images", "objects")
-
-#: A larger file is not read for that.
-MAX_IMAGE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -133,8 +130,8 @@ def _sizes(
     for peeked in origin.peek_many([row["image_path"] for row in rows], _HEAD_BYTES, 0):
         row = rows[peeked.index]
         found = picture_of(peeked.head)
-        if found is None and len(peeked.head) < peeked.size <= MAX_IMAGE_BYTES:
-            found = picture_of(origin.read(row["image_path"]) or b"")
+        if found is None and len(peeked.head) < peeked.size:
+            found = picture_of(origin.read_image(row["image_path"]))
         yield row, (found.width, found.height) if found else "is no image whose size can be read; COCO JSON needs it"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pipeline.errors import TargetError
-from pipeline.humanize import plural
+from pipeline.base.errors import TargetError
+from pipeline.base.humanize import plural
 from pipeline.job.job import Job
 from pipeline.stages.plan.planned import Planned
 from pipeline.tables.schema import Action, part_name

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
-from pipeline.errors import DataError, TargetError
-from pipeline.humanize import plural
+from pipeline.base.errors import DataError, TargetError
+from pipeline.base.humanize import plural
 from pipeline.job.job import Job
 from pipeline.reports.report import Report
 from pipeline.stages.index.problems import source_report

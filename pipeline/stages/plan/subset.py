@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, storage
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
+from pipeline.base.humanize import plural
 from pipeline.exporters import Dataset
-from pipeline.humanize import plural
 from pipeline.job.job import Job
 from pipeline.reports.dataset_card import dataset_record
 from pipeline.reports.text import left_out_words
@@ -132,7 +132,7 @@ def _meta_held(job: Job, state: TargetState, suspects: frozenset[str]) -> dict[s
     Where classes get other numbers, labels of two meanings stand side by side for a while: nobody is to train on them
     by an old YAML, so that goes and comes back, even if its bytes are the same.
     """
-    held = {path: _looked_at(job, path, file) for path, file in still_there(job, state).items()}
+    held = {path: _looked_at(job, state, path, file) for path, file in still_there(job, state).items()}
     doubted = {*suspects}
     before = state.manifest.numbers if state.manifest is not None else None
     has_rows = "labels" in exporters.load(job.config.target.format).FOLDERS and not job.config.target.zipped
@@ -199,7 +199,7 @@ def _meta_foreign(job: Job, state: TargetState, wanted: Mapping[str, MetaFile], 
 def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
     """Those of the target's files that belong to no image, as the manifest has them, that are there.
 
-    The ``mark`` of an archive is that of now.
+    The ``mark`` of each is that of now.
     """
     paths = sorted(state.meta)
     held = dict(zip(paths, job.target.fingerprints(paths), strict=True))
@@ -210,9 +210,10 @@ def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
     }
 
 
-def _looked_at(job: Job, path: str, file: dict[str, Any]) -> dict[str, Any]:
-    """What is at the target of an archive: it is the whole subset, so its content decides."""
-    if not path.endswith(".zip") or file["digest"] == UNKNOWN.hex():
+def _looked_at(job: Job, state: TargetState, path: str, file: dict[str, Any]) -> dict[str, Any]:
+    """What is at the target of a file that changed since the manifest: its content decides."""
+    changed = path.endswith(".zip") or file.get("mark") != state.meta[path].get("mark")
+    if not changed or file["digest"] == UNKNOWN.hex():
         return file
     digest = job.target.content_digests([path])[0]
     return file | {"digest": (digest or UNKNOWN).hex()}

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
+from pipeline.base.errors import ConfigError, TargetError
 from pipeline.config.load import read_text
 from pipeline.config.model import SplitShares
-from pipeline.errors import ConfigError, TargetError
 from pipeline.job.job import Job
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.select.split import Strata, deal, deviations, group_names, read_table, stratify, write_table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline import storage
-from pipeline.errors import ConfigError, LockError, TargetError
+from pipeline.base.errors import ConfigError, LockError, TargetError
 from pipeline.job.run_records import at_target, beside, read
 from pipeline.reports.report import Report
 from pipeline.target.manifest import FOLDER, LOCK, Manifest, TargetState

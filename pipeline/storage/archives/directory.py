@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from zlib_ng import zlib_ng
 
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 
 if TYPE_CHECKING:
     import numpy as np

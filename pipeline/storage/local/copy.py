@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
-from pipeline.errors import Interrupted, StorageError
+from pipeline.base.errors import Interrupted, StorageError
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import STOPPED, check_stop
 from pipeline.storage.local.root import Root

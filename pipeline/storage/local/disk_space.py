@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 
-from pipeline.errors import StorageError
-from pipeline.humanize import size as shown_size
+from pipeline.base.errors import StorageError
+from pipeline.base.humanize import size as shown_size
 
 
 def refuse_without_room(path: str, needed: int, cure: str = "set another folder") -> None:

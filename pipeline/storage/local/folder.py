@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.copy import copy_from, copy_many
 from pipeline.storage.local.folders import delete_many, drop_temporaries, make_folders, publish_folders, sync
@@ -24,6 +24,7 @@ from pipeline.storage.local.read import (
     read_whole,
     same_disk,
     sizes,
+    written_since,
 )
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.walk import folder_times, list_files, list_flat, list_folder, list_names
@@ -106,6 +107,11 @@ class LocalFolder(Location):
         """See `Location.links_among`."""
         return self.root.links_among(paths, beyond)
 
+    def out_of(self, root: str, paths: Sequence[str]) -> list[str]:
+        """See `Location.out_of`; where this folder itself is a link, what it leads to counts as inside."""
+        inside = (f"{os.path.realpath(local_path(root))}/", f"{os.path.realpath(self.local)}/")
+        return [path for path in paths if not os.path.realpath(self._at(path)).startswith(inside)]
+
     def read(self, path: str) -> bytes | None:
         """See `Location.read`."""
         return self.root.read(path) if self._own else read_whole(self._at(path))
@@ -136,6 +142,10 @@ class LocalFolder(Location):
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         """See `Location.content_digests`."""
         return [content_digest(self._at(path)) for path in paths]
+
+    def written_since(self, paths: Sequence[str], since: str) -> set[str]:
+        """See `Location.written_since`."""
+        return written_since(self.local, paths, since)
 
     def write(self, path: str, data: bytes) -> None:
         """See `Location.write`."""

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import _UNDER_WAY, _delete, _group
 from pipeline.storage.location import Results

@@ -19,7 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.storage.address import Address, bucket_of
 from pipeline.storage.certificates import certificates
 from pipeline.storage.stores.endpoints import (
@@ -30,6 +30,7 @@ from pipeline.storage.stores.endpoints import (
     endpoint_of,
     host_of,
     refuse_plain,
+    refuse_redirects,
 )
 
 #: Options of ours and of fsspec that mean nothing to obstore.
@@ -87,6 +88,8 @@ def open_store(address: Address, options: dict[str, Any]) -> Any:
         client.setdefault("root_certificate", trusted.pem())
     if endpoint.startswith("http://"):
         _allow_plain(address, options, endpoint, client)
+    if protocol == "s3" and not (options.get("anon") or options.get("skip_signature")):
+        refuse_redirects(host_of(address, options, endpoint, _region(options, profile)), client)
     keys = config({k: v for k, v in options.items() if k not in _OURS and k not in _ENDPOINTS}, profile, endpoint)
     try:
         bucket, account = bucket_of(address)
@@ -175,7 +178,7 @@ def fsspec_options(address: Address, options: dict[str, Any]) -> dict[str, Any]:
 
 def client_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """HTTP options and how requests are retried: with back-off and jitter, half a minute in all."""
-    from pipeline.version import __version__
+    from pipeline.base.version import __version__
 
     # A whole file may take its time on a slow line, but a store must not fall silent.
     client: dict[str, Any] = {

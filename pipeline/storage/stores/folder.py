@@ -14,10 +14,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 from pipeline.storage.address import Address, odd_key
 from pipeline.storage.listing import Listing
-from pipeline.storage.location import Fetched, Fingerprint, Location, Results
+from pipeline.storage.location import MAX_IMAGE_BYTES, Fetched, Fingerprint, Location, Results, is_too_large, too_large
+from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.client import Client, Entry
 from pipeline.storage.stores.connect import client_for
 from pipeline.storage.stores.in_flight import in_flight, persist
@@ -53,7 +54,7 @@ class RemoteFolder(Location):
     def client(self) -> Client:
         """The store; opened when it is first needed. Raises `StorageError` where it does not answer."""
         try:
-            return persist(lambda: client_for(self.address))
+            return persist(lambda: client_for(self.address), lambda: self.url)
         except Refused as refused:
             raise refused.error(self.url, "opened") from None
 
@@ -123,9 +124,9 @@ class RemoteFolder(Location):
 
     def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
         """See `Location.fingerprints`; the mark is size and etag, or size and time."""
-        now = time.time_ns()
+        now, settle = time.time_ns(), settle_ns()
         return [
-            found and Fingerprint(found[0], array("q", found).tobytes(), abs(now - found[2]) >= 2_000_000_000)
+            found and Fingerprint(found[0], array("q", found).tobytes(), abs(now - found[2]) >= settle)
             for found in self._look(paths)
         ]
 
@@ -184,8 +185,10 @@ class RemoteFolder(Location):
         client, keys = self.client, [self._key(path) for path in paths]
 
         def get(i: int) -> T:
-            found = _got(client, keys[i], None)
-            return work(Fetched(i, found[0]) if found is not None else Fetched(i, reason="is not there"))
+            found = _got(client, keys[i], MAX_IMAGE_BYTES)
+            if found is None:
+                return work(Fetched(i, reason="is not there"))
+            return work(Fetched(i, found[0], too_large() if is_too_large(found[1].size) else None))
 
         for i, done in in_flight(
             get, range(len(keys)), name=lambda i: self.join(paths[i]), doing="read", width=min(client.width, len(keys))
@@ -361,7 +364,7 @@ class RemoteFolder(Location):
 
     def _single(self, ask: Any, url: str, doing: str) -> Any:
         try:
-            return persist(ask)
+            return persist(ask, lambda: url)
         except Refused as refused:
             raise refused.error(url, doing) from None
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError
-from pipeline.redaction import redact
+from pipeline.base.errors import ConfigError
+from pipeline.base.redaction import redact
 from pipeline.storage.address import Address, protocol_of
 
 _SECRET_NAMES = re.compile(r"key|secret|token|passw|sas|credential|connection_string|passphrase", re.IGNORECASE)

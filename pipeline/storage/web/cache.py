@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import xxhash
 
-from pipeline.errors import StorageError
+from pipeline.base.errors import StorageError
 from pipeline.storage.local.folders import delete_many, drop_temporaries, sync
 from pipeline.storage.local.read import read_whole
 from pipeline.storage.local.root import Root

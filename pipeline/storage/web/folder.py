@@ -9,11 +9,11 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.errors import ConfigError, StorageError
+from pipeline.base.errors import ConfigError, StorageError
 from pipeline.storage.archives.directory import is_page
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.folder import LocalFolder
-from pipeline.storage.location import FetchCost, Fetched, Fingerprint, Limits, Location
+from pipeline.storage.location import MAX_IMAGE_BYTES, FetchCost, Fetched, Fingerprint, Limits, Location
 from pipeline.storage.web.cache import DirectoryCache
 from pipeline.storage.web.client import Transfer, Web, check_url, lost
 
@@ -23,9 +23,6 @@ _NOT_KEPT = "was not fetched; run again"
 _HOPELESS = 16
 
 _GONE = {404, 410}
-
-#: A larger file is no image. Those that are under way are in memory.
-MOST_BYTES = 256 << 20
 
 
 class RemoteBytes(Location):
@@ -117,7 +114,7 @@ class HttpFolder(RemoteBytes):
         with self.kept() as kept:
             wanted = (path for path in paths if path not in kept.held)
             transfers = (
-                Transfer(f"{self.url}/{urllib.parse.quote(path)}", most=MOST_BYTES, tag=path) for path in wanted
+                Transfer(f"{self.url}/{urllib.parse.quote(path)}", most=MAX_IMAGE_BYTES, tag=path) for path in wanted
             )
             for transfer in Web(limits).run(transfers):
                 is_html = transfer.headers.get("content-type", "").startswith("text/html")

@@ -18,13 +18,13 @@ import pytest
 import yaml
 
 from pipeline import storage
-from pipeline.errors import Interrupted, StorageError
+from pipeline.base.errors import Interrupted, StorageError
 from pipeline.runtime.progress import Progress
 from pipeline.stages.fetch import download
 from pipeline.stages.fetch.archives import fetch
 from pipeline.stages.fetch.download import Download, Wanted
 from pipeline.storage import Limits
-from pipeline.storage.backoff import retry_after
+from pipeline.storage.retry import retry_after
 from pipeline.storage.web.pace import Pace
 from tests.stages.fetch.test_fetch import BLOB, MD5, config_of
 from tests.support import stores

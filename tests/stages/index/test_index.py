@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipeline
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from tests.conftest import MakeSubset, Run, Subset
-from tests.support.helpers import write_file
+from tests.support.helpers import settle, write_file
 
 BUCKETS = "index.buckets=5"
 TABLES = ("files", "images", "annotations", "problems")
@@ -126,7 +125,7 @@ def test_one_change_reads_one_file(own_subset: Subset) -> None:
     for number in range(1000):
         write_file(own_subset.source / f"labels/train2017/{number}.txt", BOX)
     one_bucket = ("--set", "index.buckets=1")
-    time.sleep(2.1)  # until then the new files are too young to be trusted, and are read every time
+    settle()  # until then the new files are too young to be trusted, and are read every time
     assert reads(lambda: own_subset.command("index", *one_bucket)) > 1000
     write_file(own_subset.source / "labels/val2017/w.txt", BOX)
     assert reads(lambda: own_subset.command("index", *one_bucket)) < 300
@@ -240,7 +239,7 @@ def test_the_index_counts_what_its_tables_hold(subset: Subset) -> None:
         assert counts["images"] == int(images[images["split"] == name]["image_path"].notna().sum())
 
 
-def test_a_file_that_changes_while_it_is_young_is_read_again(own_subset: Subset) -> None:
+def test_a_file_that_changes_while_it_is_young_is_read_again(own_subset: Subset, unsettled: None) -> None:
     """Same size, same moment: a file system's clock may not tell two writes apart, so young files are not trusted."""
     path = own_subset.source / "labels/val2017/w.txt"
     for class_id in range(4):

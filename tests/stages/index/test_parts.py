@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pipeline
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.stages.index.parts import TABLES
 from pipeline.tables.digest import seal, unseal
 from tests.conftest import MakeSubset, Subset

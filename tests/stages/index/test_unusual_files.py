@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import MakeSubset, Subset
-from tests.support.helpers import contents, make_tree, write_file
+from tests.support.helpers import contents, make_tree, settle, write_file
 
 ROW = "1 0.5 0.5 0.2 0.2\n"
 SKIP = ("--set", "on_error=skip")
@@ -51,7 +50,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels["train2017"]["stays"] = "0 0.5 0.5 0.2 0.2\n"
     images = {folder: tuple(f"{stem}.jpg" for stem in files) for folder, files in labels.items()}
     root = make_tree(tmp_path_factory.mktemp("odd") / "source", labels, images)
-    time.sleep(2.1)
+    settle()
     return root
 
 

@@ -14,8 +14,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.api import build
+from pipeline.base.errors import DataError
 from pipeline.config.load import validate
-from pipeline.errors import DataError
 from tests.conftest import Run
 from tests.support.helpers import write_file
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.stages.select.split import Strata, deal, deviations, group_names, point, read_table, stratify, write_table
 
 SHARES = {"train": 0.7, "val": 0.2, "test": 0.1}

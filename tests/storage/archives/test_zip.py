@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import storage
-from pipeline.errors import CocoDiyError, ConfigError, StorageError
+from pipeline.base.errors import CocoDiyError, ConfigError, StorageError
 from tests.conftest import MakeSubset, Subset
 from tests.support.archives import Member, build, pack, pack_town
 from tests.support.helpers import contents, snapshot, write_file

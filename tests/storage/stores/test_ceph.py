@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pipeline import storage
-from pipeline.errors import LockError, StorageError
+from pipeline.base.errors import LockError, StorageError
 from pipeline.storage.stores import lease, object_store
 from pipeline.storage.stores.object_store import ObjectClient
 from tests.conftest import MakeSubset

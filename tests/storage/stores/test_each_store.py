@@ -19,7 +19,7 @@ import xxhash
 import yaml
 
 from pipeline import storage
-from pipeline.errors import ConfigError, StorageError
+from pipeline.base.errors import ConfigError, StorageError
 from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset
 from tests.support import stores
@@ -36,7 +36,7 @@ URLS = {"gs": "gs://bucket/subset", "az": "az://bucket/subset"}
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else claims the same lock here."""
-    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import threading
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from pipeline import storage
-from pipeline.errors import ConfigError, StorageError
+from pipeline.base.errors import ConfigError, StorageError
 from pipeline.storage.stores import connect
 from pipeline.storage.stores.options import options_beside
 from tests.conftest import MakeSubset, Run, Subset
@@ -40,6 +41,8 @@ class Listener:
 
     port: int = 0
     asked: list[str] = field(default_factory=list)
+    #: Where requests are sent on to, if anywhere.
+    elsewhere: str = ""
 
     @property
     def url(self) -> str:
@@ -52,6 +55,13 @@ class Listener:
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
+    with listening() as found:
+        yield found
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Listener]:
+    """A `Listener`, at work."""
     found = Listener()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -60,7 +70,9 @@ def listener() -> Iterator[Listener]:
         def do_GET(self) -> None:
             found.asked.append(f"{self.command} {self.path} {dict(self.headers)}")
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(403)
+            self.send_response(307 if found.elsewhere else 403)
+            if found.elsewhere:
+                self.send_header("Location", found.elsewhere + self.path)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -252,6 +264,27 @@ def test_an_endpoint_of_the_environment_is_not_asked_unencrypted_either(monkeypa
 def test_a_name_that_is_not_known_is_told(protocol: str, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     assert f"the name of the server, {host}, cannot be found" in ask(URLS[protocol])
+
+
+@pytest.mark.parametrize("more", [{}, {"sse_customer_key_base64": "S0VZT0ZFTkNSWVBUSU9O"}])
+def test_a_redirect_takes_no_credentials_to_another_host(listener: Listener, more: dict[str, Any]) -> None:
+    """Neither a session token, which is no Authorization to an HTTP client, nor what encrypts."""
+    given = {"key": "K", "secret": "S", "token": "TOKENOFENVIRONMENT", "endpoint_url": listener.url}
+    local(s3=given | {"retry_config": {"max_retries": 0}, **more})
+    with listening() as other:
+        listener.elsewhere = f"http://localhost:{other.port}"
+        told = ask("s3://bucket/x")
+        assert listener.asked
+        assert other.asked == []
+    assert "the server redirects to another host, and credentials do not go there; correct the endpoint" in told
+
+
+def test_a_redirect_of_a_store_without_credentials_is_followed(listener: Listener) -> None:
+    local(s3={"anon": True, "endpoint_url": listener.url})
+    with listening() as other:
+        listener.elsewhere = f"http://localhost:{other.port}"
+        ask("s3://bucket/x")
+        assert other.asked
 
 
 # --- one endpoint for all clients -------------------------------------------------------------------------------------

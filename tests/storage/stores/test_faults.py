@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pipeline import storage
-from pipeline.errors import ConfigError, LockError, StorageError
+from pipeline.base.errors import ConfigError, LockError, StorageError
 from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset, Run
 from tests.support import stores
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Server]:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """No second run claims the same lock here, but where a test says so."""
-    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
 
 
 @pytest.fixture

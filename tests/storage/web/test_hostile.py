@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from pipeline import storage
+from pipeline.base.errors import CocoDiyError, StorageError
 from pipeline.config.load import validate
 from pipeline.config.model import Config
-from pipeline.errors import CocoDiyError, StorageError
 from pipeline.runtime.progress import Progress
 from pipeline.stages.fetch.archives import fetch
 from pipeline.storage import Limits
-from pipeline.storage.web import archive, folder
+from pipeline.storage.web import folder
 from tests.support.archives import Member, build
 from tests.support.helpers import contents, write_file
 from tests.support.web import Faults, faulty
@@ -144,7 +144,7 @@ def too_large(tmp_path: Path, place: Callable[[str], str], faults: Faults) -> di
 
 @pytest.mark.parametrize("sized", [True, False])
 def test_an_endless_file_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sized: bool) -> None:
-    monkeypatch.setattr(folder, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(folder, "MAX_IMAGE_BYTES", 1 << 20)
     files = {"/i/big.jpg": b"x" * (3 << 20), "/i/small.jpg": b"x" * (1 << 20)}
     failed = too_large(tmp_path, lambda url: f"{url}/i", Faults(files, sized=sized))
     assert list(failed) == ["big.jpg"]
@@ -152,7 +152,7 @@ def test_an_endless_file_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_member_that_is_too_large_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("pipeline.storage.location.MAX_IMAGE_BYTES", 1 << 20)
     members = [Member(b"t/big.jpg", b"\0" * (1 << 21), method=8), Member(b"t/small.jpg", b"x" * (1 << 20))]
     failed = too_large(tmp_path, lambda url: f"zip://t::{url}/x.zip", Faults({"/x.zip": build(members)}))
     assert failed == {"big.jpg": "is larger than 1 MiB: no image"}

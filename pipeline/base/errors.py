@@ -30,7 +30,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Self
 
-from pipeline.redaction import redact
+from pipeline.base.redaction import redact
 
 #: Done, but rows or files were skipped (`on_error: skip`).
 INCOMPLETE = 3

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.errors import ConfigError
-from pipeline.redaction import is_signed, redact, redact_data, redact_url
+from pipeline.base.errors import ConfigError
+from pipeline.base.redaction import is_signed, redact, redact_data, redact_url
 
 SECRET = "geheim4711"
 SIGNED = [

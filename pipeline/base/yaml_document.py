@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline.errors import ConfigError
-from pipeline.text import printable
+from pipeline.base.errors import ConfigError
+from pipeline.base.text import printable
 
 if TYPE_CHECKING:
     import yaml
