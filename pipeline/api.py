@@ -20,6 +20,7 @@ from pipeline.base.humanize import plural
 from pipeline.config.load import validate
 from pipeline.config.model import Config
 from pipeline.job.job import Job, SourceJob
+from pipeline.job.limits import limits
 from pipeline.job.resolve import resolve
 from pipeline.job.run_records import RunRecords
 from pipeline.reports.report import Report
@@ -37,7 +38,7 @@ from pipeline.stages.plan import balance
 from pipeline.stages.plan.brake import braked, check_source, missing, source_counts, target_brake, target_loss
 from pipeline.stages.plan.fitness import refuse_unfit
 from pipeline.stages.plan.planned import Planned
-from pipeline.stages.plan.report import plan_report, refuse
+from pipeline.stages.plan.report import fetch_cost, plan_report, refuse
 from pipeline.stages.plan.subset import plan_subset
 from pipeline.stages.select.split_table import remember
 from pipeline.stages.verify.diff import diff_targets
@@ -94,6 +95,8 @@ def _make_plan(job: Job, progress: Progress) -> Report:
         job = job.keep_numbers(state.manifest)
         planned = plan_subset(job, infos, state, engine, progress)
         report, brake = _judge(job, infos, state, planned)
+        if report.data["fetch"]["bytes"] is None:
+            report.data["fetch"] = fetch_cost(job, planned, limits(job.config))
     report.data["command"] = "plan"
     report.data["brake"] = brake.facts() if brake is not None else None
     return report

@@ -91,7 +91,8 @@ def dataset_of(what: str, common: dict[str, Any]) -> Config | None:
     from pipeline.job.conversion import dataset
     from pipeline.target.manifest import FOLDER
 
-    if os.path.basename(what) == "manifest.json" or storage.locate(what).exist_many([FOLDER])[0]:
+    marks = [FOLDER, *(f"{FOLDER}/{name}.json" for name in ("manifest", "copy/manifest", "intent"))]
+    if os.path.basename(what) == "manifest.json" or any(storage.locate(what).exist_many(marks)):
         return None
     return validate(apply_overrides(dataset(what, cache_folder()), overrides_of(common)), what)
 

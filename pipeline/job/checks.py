@@ -42,8 +42,6 @@ def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None
     place = storage.locate(split.images)
     if place.local is None and images in (("symlink",) if place.far else ("hardlink", "symlink")):
         raise ConfigError(f"target.images: {split.images} has no files that a {images} could lead to; set it to copy")
-    if place.far and config.target.zipped:
-        raise ConfigError(f"target.archive: a zip takes no images out of {split.images}; build a folder of them first")
     if split.suffix is not None and config.select.backgrounds != "none":
         raise ConfigError(
             f"select.backgrounds: {config.select.backgrounds} wants images without a label file, and "

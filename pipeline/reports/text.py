@@ -93,7 +93,8 @@ def _fetch_text(data: dict[str, Any]) -> str:
         return ""
     if not told["requests"]:
         return f"{plural(told['images'], 'image')} from elsewhere, all fetched already.\n"
-    much = "of unknown size" if told["bytes"] is None else size(told["bytes"])
+    about = "about " if told["about"] else ""
+    much = "of unknown size" if told["bytes"] is None else f"{about}{size(told['bytes'])}"
     return f"{plural(told['images'], 'image')} from elsewhere: {plural(told['requests'], 'request')}, {much}.\n"
 
 

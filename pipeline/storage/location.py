@@ -56,6 +56,8 @@ class FetchCost:
 
     requests: int
     bytes: int | None
+    #: Whether the bytes are those of a sample, multiplied.
+    about: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,9 +262,9 @@ class Location:
         """Whether each of the files can be read without asking for it over a network that has limits; see `gather`."""
         return [True] * len(paths)
 
-    def ask(self, paths: Sequence[str]) -> FetchCost:
-        """What it would take to `gather` the files."""
-        del paths
+    def ask(self, paths: Sequence[str], limits: Limits | None = None) -> FetchCost:
+        """What it would take to `gather` the files; with `limits` a server may be asked for the sizes of some."""
+        del paths, limits
         return FetchCost(0, 0)
 
     def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
@@ -273,8 +275,11 @@ class Location:
         del paths, limits, add
         return {}
 
-    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
-        """The local folder that `gather` brings files to, and what they are called there."""
+    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
+        """The local folder that `gather` brings files to, and what they are called there, with their XXH3-128.
+
+        None for one that is not there, or not whole.
+        """
         raise self._cannot("be linked to")
 
     # Writing

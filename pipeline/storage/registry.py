@@ -39,7 +39,7 @@ def locate(url: str, keep: str | None = None, links: frozenset[str] = frozenset(
 
 
 #: A URL with a slash or two too few, as in ``s3:/bucket``; and a path of Windows.
-_MISSPELLED = re.compile(r"(s3a?|gcs|gs|az|abfss?|sftp|ssh|https?|zip|tar|file|[A-Za-z]):(?!//)(.*)", re.DOTALL)
+_MISSPELLED = re.compile(r"(s3a?|gcs|gs|az|abfss?|sftp|ssh|https?|zip|tar|file|[A-Za-z]):([/\\]?[^/].*)", re.DOTALL)
 
 
 def _refuse_misspelled(path: str) -> None:

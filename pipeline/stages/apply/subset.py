@@ -13,8 +13,7 @@ from pipeline.job.limits import limits
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
 from pipeline.stages.apply.commit import drop_caches, synced_folders
-from pipeline.stages.plan.planned import Planned
-from pipeline.stages.plan.report import far_images
+from pipeline.stages.plan.planned import Planned, far_images
 from pipeline.storage.local.disk_space import refuse_without_room
 from pipeline.tables.schema import part_name
 from pipeline.target.intent import settle, write_intent
@@ -70,7 +69,7 @@ def _publish(job: Job, planned: Planned, still_ours: Callable[[], None]) -> None
 
 def gather(job: Job, planned: Planned, progress: Progress) -> bool:
     """Bring images that lie far away to the workdir: from one process, so that limits hold. Whether there were any."""
-    far = far_images(job, planned)
+    far = far_images(job, planned.sources, planned.buckets)
     with progress.stage("fetch", sum(map(len, far.values())), "images") as step:
         for place, names in far.items():
             origin = storage.locate(place, job.workdir)

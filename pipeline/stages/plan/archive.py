@@ -59,14 +59,15 @@ def pack(
     name: str,
     files: Mapping[str, MetaFile],
     origins: Mapping[str, str | None],
+    workdir: str,
     held: Mapping[str, Mapping[str, Any]],
     add: Callable[[int], None],
 ) -> dict[str, MetaFile]:
     """The archive of the subset called `name`: labels, images, and `files`, its one YAML called as the archive itself.
 
-    `add` is told how many labels and images went in. It is not made again where the same is at the target, whose files
-    are `held`, or lies here already. Raises `DataError` for an image that cannot be read or has changed since it was
-    planned.
+    Images that are remote were fetched to `workdir`. `add` is told how many labels and images went in. It is not made
+    again where the same is at the target, whose files are `held`, or lies here already. Raises `DataError` for an image
+    that cannot be read or has changed since it was planned.
     """
     folder = packed_folder(plan_dir)
     place = storage.locate(folder)
@@ -84,7 +85,7 @@ def pack(
             return {path: MetaFile(size, digest, None, os.path.join(folder, _ARCHIVE))}
     # What is told of an archive goes before it; of a run that was killed, what it had begun goes, too.
     place.delete_many([_MADE, *(n for n in place.flat_names("") if n.startswith(_ARCHIVE))])
-    members = _Members(name, tables, files, origins, add)
+    members = _Members(name, tables, files, origins, workdir, add)
     size, found = storage.write_zip(os.path.join(folder, _ARCHIVE), members)
     path = f"{members.stem}.zip"
     place.write(_MADE, seal({"of": made_of, "path": path, "size": size, "xxh3": found.hex()}))
@@ -120,9 +121,11 @@ class _Members:
         tables: Sequence[pa.Table],
         files: Mapping[str, MetaFile],
         origins: Mapping[str, str | None],
+        workdir: str,
         add: Callable[[int], None],
     ) -> None:
         self._name, self._tables, self._files, self._origins, self._add = name, tables, files, origins, add
+        self._workdir = workdir
         self.stem = ""
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
@@ -167,7 +170,7 @@ class _Members:
             if not mine:
                 continue
             assert url is not None
-            place = storage.locate(url)
+            place = storage.locate(url, self._workdir)
             for origin, some in storage.image_places(place, [place.name_of(sources[i]) for i in mine]):
                 these = [mine[n] for n in some]
                 for fetched in origin.fetch_many([origin.name_of(sources[i]) for i in these]):

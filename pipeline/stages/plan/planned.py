@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import storage
+from pipeline.job.job import Job
 from pipeline.stages.plan.dataset_files import MetaFile
 from pipeline.stages.select.split_table import SplitDecision
 from pipeline.tables.schema import Action, part_name
@@ -41,6 +42,18 @@ def image_sources(
             names[root].append(name)
             by_root[root].append(bytes.fromhex(digest))
     return names, b"".join(digest for digests in by_root.values() for digest in digests)
+
+
+def far_images(job: Job, folder: str, buckets: int) -> dict[str, list[str]]:
+    """Names of the images that are to be copied and are remote, by location; see `Location.gather`.
+
+    `folder` has the parts of a plan that name all images, see `Planned.sources`.
+    """
+    origins = {prefix: url for prefix, url in job.origins.items() if url and storage.locate(url).far}
+    if not job.need_image or not origins:
+        return {}
+    names, _ = image_sources(folder, buckets, dict(origins), [], copies=True)
+    return {place: some for place, some in names.items() if some}
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import storage
 from pipeline.base.errors import DataError, TargetError
@@ -15,13 +15,11 @@ from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.backgrounds import doubled_warning
 from pipeline.stages.plan.balance import image_balance, problem_table, row_balance, told
+from pipeline.stages.plan.planned import Planned, far_images
 from pipeline.stages.plan.subset import _lost_classes, _moved, _renumbered, _why_empty, empty
 from pipeline.stages.select.split_table import split_report
 from pipeline.tables.parquet import to_parquet
 from pipeline.target.manifest import Manifest
-
-if TYPE_CHECKING:
-    from pipeline.stages.plan.planned import Planned
 
 
 def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned, before: Manifest | None = None) -> Report:
@@ -56,7 +54,7 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned, before: 
         report.data["split"] = split_report(job.config.split, planned.dealt, report.data["subset"])
     report.data.pop("buckets", None)
     report.data["changes"] = planned.changes
-    report.data["fetch"] = _requests(job, planned)
+    report.data["fetch"] = fetch_cost(job, planned)
     report.warn_gravely(_lost_classes(job, infos, planned))
     if (why := empty(job, infos, planned)) is not None:
         report.ok = report.incomplete = False
@@ -94,27 +92,20 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned, before: 
     return report
 
 
-def far_images(job: Job, planned: Planned) -> dict[str, list[str]]:
-    """Names of the images that are to be copied and lie far away, by their place; see `Location.gather`."""
-    from pipeline.stages.plan.planned import image_sources
+def fetch_cost(job: Job, planned: Planned, limits: storage.Limits | None = None) -> dict[str, int | bool | None]:
+    """What fetching far images takes: how many, requests, and bytes where they are known.
 
-    origins = {prefix: url for prefix, url in job.origins.items() if url and storage.locate(url).far}
-    if not job.need_image or not origins:
-        return {}
-    names, _ = image_sources(planned.sources, planned.buckets, dict(origins), [], copies=True)
-    return {place: some for place, some in names.items() if some}
-
-
-def _requests(job: Job, planned: Planned) -> dict[str, int | None]:
-    """What fetching far images takes: how many, requests, and bytes where they are known."""
-    far = far_images(job, planned)
-    asked = [storage.locate(place, job.workdir).ask(names) for place, names in far.items()]
+    With `limits` servers are asked for the sizes of some, and the bytes are about right.
+    """
+    far = far_images(job, planned.sources, planned.buckets)
+    asked = [storage.locate(place, job.workdir).ask(names, limits) for place, names in far.items()]
     sizes = [a.bytes for a in asked]
     known = sum(s for s in sizes if s is not None)
     return {
         "images": sum(map(len, far.values())),
         "requests": sum(a.requests for a in asked),
         "bytes": None if None in sizes else known,
+        "about": any(a.about for a in asked),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from pipeline.stages.plan.balance import record_facts
 from pipeline.stages.plan.compare import compare, meta_held, meta_wanted, summarise
 from pipeline.stages.plan.context import plan_context
 from pipeline.stages.plan.dataset_files import MetaFile, assemble
-from pipeline.stages.plan.planned import Planned
+from pipeline.stages.plan.planned import Planned, far_images
 from pipeline.stages.select.split_table import SplitDecision, by_hash, by_table, stems_twice
 from pipeline.tables.counts import add_counts
 from pipeline.tables.schema import UNKNOWN
@@ -98,9 +98,7 @@ def plan_subset(
     if job.config.target.zipped:
         count = sum(s["labels"] + s["images"] * job.need_image for s in totals["subset"].values())
         with progress.stage("pack", count) as step:
-            contents = pack(
-                context.plan_dir, context.buckets, os.path.basename(job.root), contents, job.origins, held, step.add
-            )
+            contents = _packed(job, context, contents, held, step.add)
     table = compare(meta_wanted(contents), meta_held(held))
     storage.replace_with(os.path.join(job.plan_dir, META_PART), lambda path: pq.write_table(table, path))
     add_counts(totals, {"plan": summarise(table)})
@@ -124,6 +122,21 @@ def plan_subset(
         packed_folder(job.plan_dir) if job.config.target.zipped else job.plan_dir,
         images.doubled,
     )
+
+
+def _packed(
+    job: Job,
+    context: PlanContext,
+    contents: dict[str, MetaFile],
+    held: Mapping[str, Mapping[str, Any]],
+    add: Callable[[int], None],
+) -> dict[str, MetaFile]:
+    """The zip of the subset; as long as remote images of it are not fetched, a file of which nothing is known."""
+    name, folder = os.path.basename(job.root), packed_folder(context.plan_dir)
+    far = far_images(job, folder, context.buckets) if not context.fetched else {}
+    if not all(all(storage.locate(place, job.workdir).at_hand(names)) for place, names in far.items()):
+        return {f"{name}.zip": MetaFile(0, UNKNOWN.hex(), None)}
+    return pack(context.plan_dir, context.buckets, name, contents, job.origins, job.workdir, held, add)
 
 
 def _meta_held(job: Job, state: TargetState, suspects: frozenset[str]) -> dict[str, dict[str, Any]]:

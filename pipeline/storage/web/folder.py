@@ -6,6 +6,8 @@ then reads them there.
 
 from __future__ import annotations
 
+import contextlib
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,7 +17,7 @@ from pipeline.storage.listing import Listing
 from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.location import MAX_IMAGE_BYTES, FetchCost, Fetched, Fingerprint, Limits, Location
 from pipeline.storage.web.cache import DirectoryCache
-from pipeline.storage.web.client import Transfer, Web, check_url, lost
+from pipeline.storage.web.client import Transfer, Web, check_url, lost, parse_range
 
 _NOT_KEPT = "was not fetched; run again"
 
@@ -23,6 +25,9 @@ _NOT_KEPT = "was not fetched; run again"
 _HOPELESS = 16
 
 _GONE = {404, 410}
+
+#: So many images are asked for their size, and for so long.
+_SAMPLE, _PATIENCE_S = 12, 5.0
 
 
 class RemoteBytes(Location):
@@ -45,7 +50,7 @@ class RemoteBytes(Location):
         held = self.kept().held
         return [path in held for path in paths]
 
-    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
+    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
         """See `Location.kept_files`."""
         kept = self.kept()
         return LocalFolder(kept.folder), [kept.whole(path) for path in paths]
@@ -102,11 +107,31 @@ class HttpFolder(RemoteBytes):
         sizes = self.kept().sizes(paths)
         return [Fingerprint(size, b"by name", True) for size in sizes]
 
-    def ask(self, paths: Sequence[str]) -> FetchCost:
-        """See `Location.ask`; the sizes are not known."""
+    def ask(self, paths: Sequence[str], limits: Limits | None = None) -> FetchCost:
+        """See `Location.ask`; nobody lists the sizes, so those of a few images from all over stand for the others."""
         held = self.kept().held
-        lacking = sum(path not in held for path in paths)
-        return FetchCost(lacking, None if lacking else 0)
+        lacking = [path for path in paths if path not in held]
+        if not lacking or limits is None:
+            return FetchCost(len(lacking), None if lacking else 0)
+        sizes = self._sizes(lacking[:: -(-len(lacking) // _SAMPLE)], limits)
+        mean = sum(sizes) / len(sizes) if sizes else None
+        return FetchCost(len(lacking), None if mean is None else round(mean * len(lacking)), about=True)
+
+    def _sizes(self, paths: Sequence[str], limits: Limits) -> list[int]:
+        """Bytes of those images that the server tells soon: it is asked for the first byte of each."""
+        sizes: list[int] = []
+        end = time.monotonic() + _PATIENCE_S
+
+        def poll() -> None:
+            if time.monotonic() > end:
+                raise TimeoutError
+
+        transfers = (Transfer(f"{self.url}/{urllib.parse.quote(path)}", 0, 1, tag=path) for path in paths)
+        with contextlib.suppress(TimeoutError):
+            for transfer in Web(limits).run(transfers, poll=poll):
+                size = parse_range(transfer.headers.get("content-range", ""))[2]
+                sizes += [size] if transfer.status == 206 and size is not None else []
+        return sizes
 
     def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
         """See `Location.gather`; one request an image."""
