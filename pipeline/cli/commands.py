@@ -74,8 +74,8 @@ def remake(
 @click.option("--from", "from_format", type=Name(formats), required=True, help="format of SRC")
 @click.option("--to", "to_format", type=Name(exporters), required=True, help="format of DST")
 @click.option("--labels", metavar="FILE", help="class names in their order: labels.txt or a YAML; default: sorted")
-@click.option("--split", metavar="SHARES", help="deal out anew: 0.8 is train, the rest val; or 0.7,0.2,0.1")
-@click.option("--seed", type=int, default=0, metavar="N", help="another number, another way of dealing")
+@click.option("--split", metavar="SHARES", help="assign anew: 0.8 is train, the rest val; or 0.7,0.2,0.1")
+@click.option("--seed", type=int, default=0, metavar="N", help="another number, another assignment")
 @click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: that of the names, or detect")
 @click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
 @max_delete_option
@@ -202,22 +202,6 @@ def fetch(
         )
     )
     tell(Report(told, warnings=told.pop("warnings", [])), common, fetch_text)
-
-
-@cli.command()
-@click.argument("what", metavar="CONFIG|TARGET|FOLDER", type=click.Path())
-@common_options
-def stats(what: str, **common: Any) -> None:
-    """Count images and objects by class and split.
-
-    Of the source of a CONFIG, of a TARGET that was built, or of the FOLDER of any dataset.
-    """
-    from pipeline.api import source_stats, target_stats
-    from pipeline.reports.text import subset_text
-
-    config = config_of(what, common) or dataset_of(what, common)
-    report = target_stats(what) if config is None else source_stats(config, progress_of(common))
-    tell(report, common, subset_text)
 
 
 @cli.command()

@@ -12,7 +12,7 @@ _GROUPS = {
     "Begin": ("init", "fetch"),
     "Make a subset": ("plan", "build"),
     "Make one without a config": ("remake", "convert"),
-    "Look at a collection or a subset": ("index", "stats", "verify", "diff", "status"),
+    "Look at a collection or a subset": ("index", "stats", "show", "report", "verify", "diff", "status"),
     "Editors": ("schema",),
 }
 

@@ -43,7 +43,8 @@ def conversion(
             f"{source}: has no data.yaml or classes.txt with names of classes; name such a file with {names_option}"
         )
     format_ = formats.load(from_format)
-    if format_.WHOLE and from_format == to_format:  # label rows hold no captions
+    captions = format_.WHOLE and formats.load_single_file(from_format).CAPTIONS
+    if captions and from_format == to_format:  # label rows hold no captions
         task = Task(found["task"])
         splits = found["splits"].items()
         found["splits"] = {split: _with_captions(source, value, format_, task) for split, value in splits}
@@ -129,7 +130,8 @@ def _source(source: str, name: str, task: str | None, names: str | None) -> dict
 
 def _made_for(source: str) -> str | None:
     """The task of a subset that coco-diy made; None for any other folder."""
-    made = TargetState(storage.locate(source)).manifest
+    location = storage.locate(source)
+    made = TargetState(location).manifest if isinstance(location, storage.WritableLocation) else None
     task = made.report.get("task") if made is not None else None
     return task if isinstance(task, str) else None
 

@@ -94,7 +94,9 @@ class FileEnds:
 
 
 class Location:
-    """A place that holds files: a folder, an archive, a store. Paths below it are relative and use ``/``.
+    """What holds files, for who reads them: a folder, an archive, a store, a web server; see `WritableLocation`.
+
+    Paths below it are relative and use ``/``.
 
     Every verb takes a batch where there can be many files: that is where speed lives. Each file of a batch has its own
     result; an error that would hit every file is raised, as a `StorageError`. A kind of place that lacks a verb says
@@ -128,10 +130,6 @@ class Location:
     def below(self, folder: str) -> Location:
         """The place that a folder below this one is."""
         raise self._cannot("have folders")
-
-    def own(self, folder: str) -> Location:
-        """The place of a folder of our own below this one: where links can be, none is followed, reading or writing."""
-        return self.below(folder)
 
     # What is there
 
@@ -282,7 +280,20 @@ class Location:
         """
         raise self._cannot("be linked to")
 
-    # Writing
+    def _cannot(self, doing: str) -> CocoDiyError:
+        return StorageError(f"{self.url}: cannot {doing}")
+
+
+class WritableLocation(Location):
+    """A location that can be written to as well: a folder of this machine, a store. Its folders are such, too."""
+
+    def below(self, folder: str) -> WritableLocation:
+        """See `Location.below`."""
+        raise self._cannot("have folders")
+
+    def own(self, folder: str) -> WritableLocation:
+        """The place of a folder of our own below this one: where links can be, none is followed, reading or writing."""
+        return self.below(folder)
 
     def write(self, path: str, data: bytes) -> None:
         """Write one file whole, durably or not at all."""
@@ -293,7 +304,7 @@ class Location:
         paths: Sequence[str],
         contents: Sequence[bytes],
         *,
-        scratch: Location | None = None,
+        scratch: WritableLocation | None = None,
         direct: bool = False,
     ) -> Results:
         """Write files, each whole or not at all.
@@ -311,7 +322,7 @@ class Location:
         sizes: Sequence[int | None],
         how: str,
         *,
-        scratch: Location | None = None,
+        scratch: WritableLocation | None = None,
         direct: bool = False,
     ) -> Results:
         """Put the files `names` of `origin` at `paths` by `how`: copy, hardlink or symlink; each whole or not.
@@ -342,7 +353,7 @@ class Location:
         del folder
         return False
 
-    def publish_folders(self, staging: Location, folders: Sequence[str]) -> None:
+    def publish_folders(self, staging: WritableLocation, folders: Sequence[str]) -> None:
         """Move `folders` from below `staging` to here, in this order, each in one step; those not there are left out.
 
         Raises `StorageError` where one stands in the way.
@@ -373,9 +384,6 @@ class Location:
 
     def break_lock(self, path: str) -> None:
         """Take the lock file `path` away from whoever holds it; those that die with their holder are left."""
-
-    def _cannot(self, doing: str) -> CocoDiyError:
-        return StorageError(f"{self.url}: cannot {doing}")
 
 
 @dataclass(frozen=True)
