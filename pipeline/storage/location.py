@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pipeline.base.errors import StorageError
+from pipeline.base.errors import CocoDiyError, StorageError
 from pipeline.storage.listing import Listing
 from pipeline.storage.traits import Traits
 
@@ -56,6 +56,8 @@ class FetchCost:
 
     requests: int
     bytes: int | None
+    #: Whether the bytes are those of a sample, multiplied.
+    about: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +260,9 @@ class Location:
         """Whether each of the files can be read without asking for it over a network that has limits; see `gather`."""
         return [True] * len(paths)
 
-    def ask(self, paths: Sequence[str]) -> FetchCost:
-        """What it would take to `gather` the files."""
-        del paths
+    def ask(self, paths: Sequence[str], limits: Limits | None = None) -> FetchCost:
+        """What it would take to `gather` the files; with `limits` a server may be asked for the sizes of some."""
+        del paths, limits
         return FetchCost(0, 0)
 
     def gather(
@@ -278,11 +280,14 @@ class Location:
         del paths, limits, add, ends_whole
         return {}
 
-    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
-        """The local folder that `gather` brings files to, and what they are called there."""
+    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
+        """The local folder that `gather` brings files to, and what they are called there, with their XXH3-128.
+
+        None for one that is not there, or not whole.
+        """
         raise self._cannot("be linked to")
 
-    def _cannot(self, doing: str) -> StorageError:
+    def _cannot(self, doing: str) -> CocoDiyError:
         return StorageError(f"{self.url}: cannot {doing}")
 
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 from pipeline.base.errors import StorageError
 from pipeline.storage.listing import Listing
-from pipeline.storage.local.copy import copy_from, copy_many
+from pipeline.storage.local.copy import copy_from, copy_many, link_kept
 from pipeline.storage.local.folders import delete_many, drop_temporaries, make_folders, publish_folders, sync
 from pipeline.storage.local.lock import break_lease, lock, lock_holder
 from pipeline.storage.local.read import (
@@ -176,9 +176,8 @@ class LocalFolder(WritableLocation):
         """See `WritableLocation.copy_many`."""
         beside = _root_of(scratch)
         if origin.local is None:
-            if how == "hardlink" and origin.far:
-                place, files = origin.kept_files(names)
-                return self.copy_many(paths, place, files, sizes, how, scratch=scratch, direct=direct)
+            if how in ("copy", "hardlink") and origin.far:
+                return link_kept(self.root, paths, origin, names, sizes, how, scratch=beside, direct=direct)
             if how != "copy":
                 raise StorageError(f"{origin.url}: files there cannot be linked; set target.images to copy")
             return copy_from(self.root, paths, origin, names, sizes, scratch=beside, direct=direct)

@@ -6,20 +6,20 @@ then reads them there.
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.base.errors import ConfigError, StorageError
 from pipeline.base.humanize import plural
+from pipeline.runtime.log import LOG
 from pipeline.storage.archives.directory import is_page
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.location import MAX_IMAGE_BYTES, FetchCost, Fetched, Fingerprint, Limits, Location
 from pipeline.storage.web.cache import DirectoryCache
-from pipeline.storage.web.client import Transfer, Web, check_url, lost
-
-_LOG = logging.getLogger(__name__)
+from pipeline.storage.web.client import Transfer, Web, check_url, lost, parse_range
 
 _NOT_KEPT = "was not fetched; run again"
 
@@ -27,6 +27,9 @@ _NOT_KEPT = "was not fetched; run again"
 _HOPELESS = 16
 
 _GONE = {404, 410}
+
+#: So many images are asked for their size, and for so long.
+_SAMPLE, _PATIENCE_S = 12, 5.0
 
 
 class RemoteBytes(Location):
@@ -49,7 +52,7 @@ class RemoteBytes(Location):
         held = self.kept().held
         return [path in held for path in paths]
 
-    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
+    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
         """See `Location.kept_files`."""
         kept = self.kept()
         return LocalFolder(kept.folder), [kept.whole(path) for path in paths]
@@ -87,6 +90,13 @@ class HttpFolder(RemoteBytes):
         """See `Location.exists`: not known before a file is asked for."""
         return True
 
+    def _cannot(self, doing: str) -> ConfigError:
+        del doing
+        return ConfigError(
+            f"{self.url}: is on a web server, which lists no files; download it, or name an archive there, as in "
+            "zip://FOLDER::URL"
+        )
+
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """See `Location.listing`: there is none."""
         raise ConfigError(
@@ -99,11 +109,31 @@ class HttpFolder(RemoteBytes):
         sizes = self.kept().sizes(paths)
         return [Fingerprint(size, b"by name", True) for size in sizes]
 
-    def ask(self, paths: Sequence[str]) -> FetchCost:
-        """See `Location.ask`; the sizes are not known."""
+    def ask(self, paths: Sequence[str], limits: Limits | None = None) -> FetchCost:
+        """See `Location.ask`; nobody lists the sizes, so those of a few images from all over stand for the others."""
         held = self.kept().held
-        lacking = sum(path not in held for path in paths)
-        return FetchCost(lacking, None if lacking else 0)
+        lacking = [path for path in paths if path not in held]
+        if not lacking or limits is None:
+            return FetchCost(len(lacking), None if lacking else 0)
+        sizes = self._sizes(lacking[:: -(-len(lacking) // _SAMPLE)], limits)
+        mean = sum(sizes) / len(sizes) if sizes else None
+        return FetchCost(len(lacking), None if mean is None else round(mean * len(lacking)), about=True)
+
+    def _sizes(self, paths: Sequence[str], limits: Limits) -> list[int]:
+        """Bytes of those images that the server tells soon: it is asked for the first byte of each."""
+        sizes: list[int] = []
+        end = time.monotonic() + _PATIENCE_S
+
+        def poll() -> None:
+            if time.monotonic() > end:
+                raise TimeoutError
+
+        transfers = (Transfer(f"{self.url}/{urllib.parse.quote(path)}", 0, 1, tag=path) for path in paths)
+        with contextlib.suppress(TimeoutError):
+            for transfer in Web(limits).run(transfers, poll=poll):
+                size = parse_range(transfer.headers.get("content-range", ""))[2]
+                sizes += [size] if transfer.status == 206 and size is not None else []
+        return sizes
 
     def gather(
         self,
@@ -138,5 +168,5 @@ class HttpFolder(RemoteBytes):
                 add(1)
             kept.note_failures(failed)
         if unsure:
-            _LOG.warning("%s: told no length of %s, which may be cut short", self.url, plural(unsure, "image"))
+            LOG.warning("%s: gave no length of %s, which may be cut short", self.url, plural(unsure, "image"))
         return failed
