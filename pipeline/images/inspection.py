@@ -37,9 +37,18 @@ class UnusableImage:
 
 
 def check_images(
-    index_dir: str, bucket: int, level: str, origins: dict[str, str | None], images: pa.Table, keep: str
+    index_dir: str,
+    bucket: int,
+    level: str,
+    origins: dict[str, str | None],
+    images: pa.Table,
+    keep: str,
+    root: str | None = None,
 ) -> dict[str, UnusableImage]:
-    """Look at `images` by `level` (header or full); returns those that cannot be used, by key.
+    """Look at `images` by `level` (linked, header or full); returns those that cannot be used, by key.
+
+    ``linked`` is the header of those that a link leads to out of the source, below `root` (None: each folder of it
+    stands for itself): what is no image must not come by it, a key of the user's, say.
 
     `origins` is where they come from, by what their keys begin with; `keep` is as in `storage.locate`. Images that lie
     far away and were not fetched yet are not looked at.
@@ -48,6 +57,17 @@ def check_images(
     fingerprint; null while it is too young to be trusted). What was seen before of an image in the same state is not
     looked at again; what is new is kept in the table `schema.checks` of the index.
     """
+    if level != "linked":
+        return _check(index_dir, bucket, level, origins, images, keep)
+    found = _check(index_dir, bucket, "header", origins, _linked(origins, images, root), keep)
+    detail = "is a link that leads out of the source, and to no image"
+    return {key: replace(one, detail=detail) for key, one in found.items() if one.reason == "image_unreadable"}
+
+
+def _check(
+    index_dir: str, bucket: int, level: str, origins: dict[str, str | None], images: pa.Table, keep: str
+) -> dict[str, UnusableImage]:
+    """See `check_images`."""
     checks = storage.locate(os.path.join(index_dir, "checks"))
     before = _read(checks, part_name(bucket))
     # What is in order when decoded has a header in order; of what is not, the header may be.
@@ -90,25 +110,17 @@ def check_images(
     return bad
 
 
-def check_linked(
-    index_dir: str, bucket: int, root: str | None, origins: dict[str, str | None], images: pa.Table, keep: str
-) -> dict[str, UnusableImage]:
-    """Those of `images` that a link leads out of the source for, to no image: a key of the user's, say; by key.
-
-    The source lies below `root` (None: each of its folders stands for itself); the rest is as in `check_images`.
-    """
+def _linked(origins: dict[str, str | None], images: pa.Table, root: str | None) -> pa.Table:
+    """Those of `images` that a link leads to out of `root`."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     led: list[str] = []
     for prefix, folder in origins.items():
-        if folder is not None:
+        if folder is not None and (local := storage.locate(folder).local) is not None:
             names = images["image_path"].filter(pc.starts_with(images["key"], prefix)).to_pylist()
-            led += storage.locate(folder).out_of(root or folder, names)
-    images = images.filter(pc.is_in(images["image_path"], pa.array(led, pa.string()))).combine_chunks()
-    found = check_images(index_dir, bucket, "header", origins, images, keep)
-    detail = "is a link that leads out of the source, and to no image"
-    return {key: replace(one, detail=detail) for key, one in found.items() if one.reason == "image_unreadable"}
+            led += storage.out_of(local, storage.local_path(root) if root else local, names)
+    return images.filter(pc.is_in(images["image_path"], pa.array(led, pa.string()))).combine_chunks()
 
 
 def _look(origin: storage.Location, names: Sequence[str], level: str) -> Iterator[tuple[int, ImageCheck]]:

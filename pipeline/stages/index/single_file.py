@@ -350,6 +350,6 @@ class _Indexer(BucketIndexer):
             if not paths[place] or not origin.at_hand([paths[place]])[0]:
                 return None
             head = next(iter(origin.peek_many([paths[place]], _HEAD_BYTES, 0))).head
-            return picture_of(head) or picture_of(origin.read_image(paths[place]))
+            return picture_of(head) or picture_of(storage.read_image(origin, paths[place]))
 
         return picture

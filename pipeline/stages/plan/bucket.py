@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import exporters, storage
 from pipeline.formats._image_names import TRIED
 from pipeline.images.header import IMAGE_SUFFIXES
-from pipeline.images.inspection import UnusableImage, check_images, check_linked
+from pipeline.images.inspection import UnusableImage, check_images
 from pipeline.images.sizes import Sizes, compare_sizes
 from pipeline.reports.text import CHANGED
 from pipeline.stages.index.reader import index_at
@@ -301,15 +301,9 @@ def _without_bad(context: PlanContext, bucket: int, images: pa.Table) -> tuple[p
     if context.images == "none":
         return images, {}
     bad: _Unusable = {}
-    for source in context.sources:
-        if context.check_images == "none" and not source.linked:
-            continue
+    for source in (source for source in context.sources if source.check != "none"):
         own = images.filter(pc.starts_with(images["key"], source.prefix))
-        origins = {prefix: place for prefix, place in context.origins.items() if prefix.startswith(source.prefix)}
-        if context.check_images == "none":
-            bad |= check_linked(source.index_dir, bucket, source.root, origins, own, context.workdir)
-        else:
-            bad |= check_images(source.index_dir, bucket, context.check_images, origins, own, context.workdir)
+        bad |= check_images(source.index_dir, bucket, source.check, context.origins, own, context.workdir, source.root)
     if bad:
         images = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(bad))))).combine_chunks()
     return images, bad

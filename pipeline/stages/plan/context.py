@@ -25,7 +25,7 @@ class PlannedSource:
 
     `prefix` is what all its keys begin with, `labels` where label files are, by what keys begin with. `mixed`: some of
     its files have boxes and polygons. `sized`: its images were compared with the sizes in its label files when it was
-    indexed (`SIZED` of a format). `linked`: links lead out of it, from its folder `root` (None: from each of its own).
+    indexed (`SIZED` of a format). `check`: what is looked at of each image (`check_images`), which lies below `root`.
     """
 
     prefix: str
@@ -35,7 +35,7 @@ class PlannedSource:
     labels: dict[str, str]
     mixed: bool = False
     sized: bool = False
-    linked: bool = False
+    check: str = "none"
     root: str | None = None
 
 
@@ -73,7 +73,6 @@ class PlanContext:
     keypoints: tuple[int, int] | None
     suspects: frozenset[str]
     fetched: bool
-    check_images: str
     archive: bool = False
     dealing: SplitRule | None = None
     never: str | None = None
@@ -85,7 +84,7 @@ def plan_context(
     """What the plans of the buckets need to know of the job, its indexes and the target."""
     if job.target.local is None and state.manifest is None:
         keep_out_of_subsets(job)  # asked once: it costs requests
-    folders = folder_times(job)
+    folders, check = folder_times(job), job.config.select.check_images
     held = state.manifest.folders if state.manifest and state.intent is None else {}
     return PlanContext(
         sources=tuple(
@@ -97,7 +96,7 @@ def plan_context(
                 {s.spec.prefix(split): split.labels for split in s.spec.splits},
                 any("mixed" in totals.get("loss", {}) for totals in info.totals.values()),
                 formats.load(s.spec.format).SIZED,
-                bool(links_out(s, info)),
+                "linked" if check == "none" and links_out(s, info) else check,
                 s.source.root,
             )
             for s, m, info in zip(job.sources, job.maps, infos, strict=True)
@@ -120,7 +119,6 @@ def plan_context(
         keypoints=next((s.names.kpt_shape for s in job.sources if s.names and job.task is Task.POSE), None),
         suspects=suspects,
         fetched=fetched,
-        check_images=job.config.select.check_images,
         archive=job.config.target.zipped,
         check_foreign=bool(folders) or not job.target.keeps_times,
     )

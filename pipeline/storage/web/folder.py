@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import logging
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from pipeline.base.errors import ConfigError, StorageError
 from pipeline.base.humanize import plural
 from pipeline.storage.archives.directory import is_page
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.folder import LocalFolder
-from pipeline.storage.location import MAX_IMAGE_BYTES, FetchCost, Fetched, Fingerprint, Limits, Location
+from pipeline.storage.location import (
+    MAX_IMAGE_BYTES,
+    Add,
+    EndsWhole,
+    FetchCost,
+    Fetched,
+    Fingerprint,
+    Limits,
+    Location,
+    unknown_end,
+)
 from pipeline.storage.web.cache import DirectoryCache
 from pipeline.storage.web.client import Transfer, Web, check_url, lost
 
@@ -105,13 +115,7 @@ class HttpFolder(RemoteBytes):
         lacking = sum(path not in held for path in paths)
         return FetchCost(lacking, None if lacking else 0)
 
-    def gather(
-        self,
-        paths: Sequence[str],
-        limits: Limits,
-        add: Callable[[int], None],
-        ends_whole: Callable[[bytes], bool | None] = lambda _: None,
-    ) -> dict[str, str]:
+    def gather(self, paths: Sequence[str], limits: Limits, add: Add, ends: EndsWhole = unknown_end) -> dict[str, str]:
         """See `Location.gather`; one request an image."""
         failed, done, row, unsure = dict[str, str](), 0, 0, 0
         with self.kept() as kept:
@@ -123,7 +127,7 @@ class HttpFolder(RemoteBytes):
                 is_html = transfer.headers.get("content-type", "").startswith("text/html")
                 if transfer.reason is None and (is_html or is_page(transfer.body)):
                     transfer.reason = f"{transfer.url}: the server sent a web page instead of an image; check the URL"
-                whole = transfer.reason is not None or not transfer.ends_unseen or ends_whole(bytes(transfer.body))
+                whole = transfer.reason is not None or not transfer.ends_unseen or ends(bytes(transfer.body))
                 if whole is False:
                     transfer.reason = f"{transfer.url}: came without its end, and without its length; run again"
                 unsure += whole is None
