@@ -21,6 +21,7 @@ from pipeline.config.model import Config
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.resolve import resolve
 from pipeline.job.run_records import RunRecords
+from pipeline.reports.counts import add_counts
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.interrupt import check_stop
@@ -42,7 +43,6 @@ from pipeline.stages.select.split_table import remember
 from pipeline.stages.verify.diff import diff_targets
 from pipeline.stages.verify.status import last_run, open_target, refuse_busy
 from pipeline.stages.verify.subset import verify_target
-from pipeline.tables.counts import add_counts
 from pipeline.target.intent import tidy
 from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState
 
@@ -70,7 +70,7 @@ def make_index(config: Config, progress: Progress | None = None) -> Report:
         report = source_report(job, infos)
         if not report.ok:
             where = [os.path.join(source.index_dir, "problems") for source in job.sources]
-            report.data["left_out"] = balance.told(balance.problem_table(job, infos, []), ", ".join(where))
+            report.data["left_out"] = balance.listed(balance.problem_table(job, infos, []), ", ".join(where))
     return replace(report, data={"command": "index", **report.data})
 
 
@@ -91,8 +91,9 @@ def _make_plan(job: Job, progress: Progress) -> Report:
         check_source(job, state, found)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         job = job.keep_numbers(state.manifest)
+        source = source_report(job, infos)
         planned = plan_subset(job, infos, state, engine, progress)
-        report, brake = _judge(job, infos, state, planned)
+        report, brake = _judge(job, infos, state, source, planned)
     report.data["command"] = "plan"
     report.data["brake"] = brake.facts() if brake is not None else None
     return report
@@ -256,13 +257,14 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         job = job.keep_numbers(state.manifest)
         check_stop()
-        planned, report = _plan(job, infos, state, engine, progress, suspects)
-        if gather(job, planned, progress):  # sizes are known now, and images can be looked at
-            asked = report.data["fetch"]
-            planned, report = _plan(job, infos, state, engine, progress, suspects, fetched=True)
-            report.data["fetch"] = asked
+        plan = functools.partial(_plan, job, infos, state, source_report(job, infos), engine, progress, suspects)
+        planned, report = plan()
+        if gather(job, planned, progress):  # sizes are known now, and images can be checked
+            cost = report.data["fetch"]
+            planned, report = plan(fetched=True)
+            report.data["fetch"] = cost
         check_stop()
-        remember(job, planned.dealt)
+        remember(job, planned.split)
         try:
             failed = apply_plan(job, planned, state, engine, progress, still_ours)
             check_stop()
@@ -289,7 +291,7 @@ def _done(report: Report, planned: Planned, failed: dict[str, str]) -> Report:
 
 
 def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[BaseException] | None, *_: object) -> None:
-    """Of a build that ends before its first write, leave no target where there was none; its lock is held still."""
+    """Of a build that ends before its first write, leave no target where there was none; it is locked still."""
     if kind is None or had_folder or job.target.exist_many([f"{FOLDER}/intent.json"])[0]:
         return
     with contextlib.suppress(StorageError):
@@ -301,15 +303,16 @@ def _plan(
     job: Job,
     infos: Sequence[IndexInfo],
     state: TargetState,
+    source: Report,
     engine: Engine,
     progress: Progress,
     suspects: frozenset[str],
     *,
     fetched: bool = False,
 ) -> tuple[Planned, Report]:
-    """A plan that nothing stands in the way of, and its report."""
+    """A plan that can be carried out, and its report; `source` is that of the indexes."""
     planned = plan_subset(job, infos, state, engine, progress, suspects, fetched=fetched)
-    report, brake = _judge(job, infos, state, planned)
+    report, brake = _judge(job, infos, state, source, planned)
     if brake is not None:
         raise brake
     refuse(job, infos, planned)
@@ -318,10 +321,10 @@ def _plan(
 
 
 def _judge(
-    job: Job, infos: Sequence[IndexInfo], state: TargetState, planned: Planned
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, source: Report, planned: Planned
 ) -> tuple[Report, BrakeError | None]:
     """The report of a plan, with what it takes from the target, and why a build must not carry it out, if so."""
-    report = plan_report(job, infos, planned, state.manifest)
+    report = plan_report(job, infos, source, planned, state.manifest)
     loss = target_loss(state, planned)
     report.data["lost"] = loss.data()
     if state.manifest is not None:

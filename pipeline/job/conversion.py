@@ -38,7 +38,8 @@ def conversion(
         task = task or _task_of(known)
     task = task or "detect"
     splits: dict[str, Any] = {**find_splits(source, from_format, folder, Task(task))}
-    if folder.WHOLE and from_format == to_format:  # label rows hold no captions
+    captions = folder.WHOLE and formats.load_single_file(from_format).CAPTIONS
+    if captions and from_format == to_format:  # label rows hold no captions
         splits = {split: _with_captions(source, value, folder, Task(task)) for split, value in splits.items()}
     places = {"root": source, "splits": splits}
     split = None if shares is None else {**_shares(shares), "seed": seed}

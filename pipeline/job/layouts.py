@@ -16,17 +16,6 @@ _FOLDERS = {
     "test": ("test2017", "test", "testing"),
 }
 
-#: A dataset without splits in one JSON file: Roboflow, Label Studio, FiftyOne, and what people call it.
-_WHOLE_FILES = (
-    "_annotations.coco.json",
-    "annotations/instances_default.json",
-    "result.json",
-    "labels.json",
-    "annotations.json",
-    "coco.json",
-    "instances.json",
-)
-
 #: Where tools leave the class names of label files with numbers.
 _NAMES_FILES = (
     "data.yaml",
@@ -41,9 +30,6 @@ _NAMES_FILES = (
     "obj_train_data/classes.txt",
 )
 
-#: Darknet's folders, by split, as CVAT calls them.
-_DARKNET = {"train": "obj_train_data", "val": "obj_valid_data", "test": "obj_test_data"}
-
 Places = str | dict[str, str]
 
 
@@ -53,7 +39,10 @@ def find_splits(source: str, name: str, format_: formats.Format, task: Task) -> 
     Each is a folder as the format itself lays it out, or its places. Raises `ConfigError` where no layout fits.
     """
     place = os.path.abspath(os.path.expanduser(source))
-    found = _whole(place, format_, task) if format_.WHOLE else _per_file(place, name, format_, task)
+    if format_.WHOLE:
+        found = _whole(place, formats.load_single_file(name), task)
+    else:
+        found = _per_file(place, formats.load_label_files(name), task)
     if found:
         return found
     example = " and ".join(format_.layout("train2017", task).values())
@@ -70,12 +59,12 @@ def find_names(source: str) -> str | None:
     return next((path for name in _NAMES_FILES if os.path.isfile(path := os.path.join(place, name))), None)
 
 
-def _whole(place: str, format_: formats.Format, task: Task) -> dict[str, Places]:
+def _whole(place: str, format_: formats.SingleFileFormat, task: Task) -> dict[str, Places]:
     if os.path.isfile(place):
         return {"train": {"annotations": place, "images": _images_beside(place)}}
     found: dict[str, Places] = {}
-    for split, folder in _split_folders(place, ""):
-        beside = f"{folder}/_annotations.coco.json"
+    for split, folder in _split_folders(place, "") if format_.FILE_BESIDE_IMAGES is not None else ():
+        beside = f"{folder}/{format_.FILE_BESIDE_IMAGES}"
         if os.path.isfile(os.path.join(place, beside)):
             _add(found, split, {"annotations": beside, "images": folder}, place)
     for split, names in _FOLDERS.items():
@@ -83,7 +72,7 @@ def _whole(place: str, format_: formats.Format, task: Task) -> dict[str, Places]
             layout = format_.layout(folder, task)
             if os.path.exists(os.path.join(place, layout["annotations"])):
                 found.setdefault(split, _usual(place, folder, layout))
-    for name in _WHOLE_FILES if not found else ():
+    for name in format_.FILES if not found else ():
         path = os.path.join(place, name)
         if os.path.isfile(path):
             images = next(
@@ -102,13 +91,13 @@ def _usual(place: str, folder: str, layout: dict[str, str]) -> Places:
 
 
 def _images_beside(annotations: str) -> str:
-    """The folder of images of a JSON file: ``images`` beside it if it is there, else the file's own folder."""
+    """The folder of images of an annotations file: ``images`` beside it if it is there, else the file's own folder."""
     folder = os.path.dirname(annotations)
     images = os.path.join(folder, "images")
     return images if os.path.isdir(images) else folder
 
 
-def _per_file(place: str, name: str, format_: formats.Format, task: Task) -> dict[str, Places]:
+def _per_file(place: str, format_: formats.LabelFileFormat, task: Task) -> dict[str, Places]:
     found: dict[str, Places] = {}
     layout = format_.layout("x", task)
     beside = layout["labels"] == "x"  # label files lie beside their images
@@ -125,8 +114,8 @@ def _per_file(place: str, name: str, format_: formats.Format, task: Task) -> dic
             _add(found, split, {"labels": f"{folder}/labels", "images": f"{folder}/images"}, place)
         elif _has(os.path.join(place, folder), format_.SUFFIX):
             _add(found, split, {"labels": folder, "images": folder}, place)
-    for split, folder in _DARKNET.items():
-        if name == "yolo" and os.path.isdir(os.path.join(place, folder)):
+    for split, folder in format_.SPLIT_FOLDERS.items():
+        if os.path.isdir(os.path.join(place, folder)):
             found.setdefault(split, {"labels": folder, "images": folder})
     return found or _without_splits(place, format_.SUFFIX)
 

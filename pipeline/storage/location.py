@@ -105,7 +105,9 @@ def unknown_end(data: bytes) -> bool | None:
 
 
 class Location:
-    """A place that holds files: a folder, an archive, a store. Paths below it are relative and use ``/``.
+    """What holds files, for who reads them: a folder, an archive, a store, a web server; see `WritableLocation`.
+
+    Paths below it are relative and use ``/``.
 
     Every verb takes a batch where there can be many files: that is where speed lives. Each file of a batch has its own
     result; an error that would hit every file is raised, as a `StorageError`. A kind of place that lacks a verb says
@@ -139,10 +141,6 @@ class Location:
     def below(self, folder: str) -> Location:
         """The place that a folder below this one is."""
         raise self._cannot("have folders")
-
-    def own(self, folder: str) -> Location:
-        """The place of a folder of our own below this one: where links can be, none is followed, reading or writing."""
-        return self.below(folder)
 
     # What is there
 
@@ -276,7 +274,20 @@ class Location:
         """The local folder that `gather` brings files to, and what they are called there."""
         raise self._cannot("be linked to")
 
-    # Writing
+    def _cannot(self, doing: str) -> StorageError:
+        return StorageError(f"{self.url}: cannot {doing}")
+
+
+class WritableLocation(Location):
+    """A location that can be written to as well: a folder of this machine, a store. Its folders are such, too."""
+
+    def below(self, folder: str) -> WritableLocation:
+        """See `Location.below`."""
+        raise self._cannot("have folders")
+
+    def own(self, folder: str) -> WritableLocation:
+        """The place of a folder of our own below this one: where links can be, none is followed, reading or writing."""
+        return self.below(folder)
 
     def write(self, path: str, data: bytes) -> None:
         """Write one file whole, durably or not at all."""
@@ -287,7 +298,7 @@ class Location:
         paths: Sequence[str],
         contents: Sequence[bytes],
         *,
-        scratch: Location | None = None,
+        scratch: WritableLocation | None = None,
         direct: bool = False,
     ) -> Results:
         """Write files, each whole or not at all.
@@ -305,7 +316,7 @@ class Location:
         sizes: Sequence[int | None],
         how: str,
         *,
-        scratch: Location | None = None,
+        scratch: WritableLocation | None = None,
         direct: bool = False,
     ) -> Results:
         """Put the files `names` of `origin` at `paths` by `how`: copy, hardlink or symlink; each whole or not.
@@ -336,7 +347,7 @@ class Location:
         del folder
         return False
 
-    def publish_folders(self, staging: Location, folders: Sequence[str]) -> None:
+    def publish_folders(self, staging: WritableLocation, folders: Sequence[str]) -> None:
         """Move `folders` from below `staging` to here, in this order, each in one step; those not there are left out.
 
         Raises `StorageError` where one stands in the way.
@@ -367,9 +378,6 @@ class Location:
 
     def break_lock(self, path: str) -> None:
         """Take the lock file `path` away from whoever holds it; those that die with their holder are left."""
-
-    def _cannot(self, doing: str) -> StorageError:
-        return StorageError(f"{self.url}: cannot {doing}")
 
 
 @dataclass(frozen=True)
