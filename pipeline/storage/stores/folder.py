@@ -194,10 +194,7 @@ class RemoteFolder(WritableLocation):
         client, keys = self.client, [self._key(path) for path in paths]
 
         def get(i: int) -> T:
-            found = _got(client, keys[i], MAX_IMAGE_BYTES)
-            if found is None:
-                return work(Fetched(i, reason="is not there"))
-            return work(Fetched(i, found[0], too_large() if is_too_large(found[1].size) else None))
+            return work(_image(client, keys[i], i))
 
         for i, done in in_flight(
             get, range(len(keys)), name=lambda i: self.join(paths[i]), doing="read", width=min(client.width, len(keys))
@@ -411,6 +408,13 @@ class RemoteFolder(WritableLocation):
         with _SEEN_LOCK:
             for url in [u for u in _SEEN if u.startswith(self.url) or self.url.startswith(u)]:
                 del _SEEN[url]
+
+
+def _image(client: Client, key: str, index: int) -> Fetched:
+    found = _got(client, key, MAX_IMAGE_BYTES)
+    if found is None:
+        return Fetched(index, reason="is not there")
+    return Fetched(index, found[0], too_large() if is_too_large(found[1].size) else None)
 
 
 def _got(client: Client, key: str, limit: int | None) -> tuple[bytes, Entry] | None:
