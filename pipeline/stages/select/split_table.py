@@ -120,8 +120,8 @@ def by_table(job: Job, options: SplitShares, strata: Iterable[str], place: stora
 
     parts = [json.loads(text) for text in strata]
     whole = _sum(parts)
-    before = _kept_at(place) if options.stratify else {}
     own = _held(job)
+    before = _kept_at(place, needed=any(group not in own for group in whole.groups)) if options.stratify else {}
     held = before | own if any(group in before for group in whole.groups) else own
     known = [group for group in whole.groups if group in held]
     if held and whole.groups and not known:
@@ -209,12 +209,18 @@ def _held(job: Job) -> dict[str, str]:
     return read_table(read_text(job.split_table, "split table"), job.split_table)
 
 
-def _kept_at(place: storage.Location) -> dict[str, str]:
-    """The split of each group as the target's copy of the table has it; raises `TargetError` for a damaged one."""
+def _kept_at(place: storage.Location, *, needed: bool) -> dict[str, str]:
+    """The split of each group as the target's copy of the table has it.
+
+    Raises `TargetError` for a damaged one that is `needed`, because the workdir's table lacks groups; else it is made
+    anew of that.
+    """
     data = place.read(COPY)
     if data is None:
         return {}
     table = unsign(data)
+    if table is None and not needed:
+        return {}
     if table is None:
         raise TargetError(
             f"{place.join(COPY)}: the split table is damaged; restore it, or delete it to go by the one "

@@ -43,7 +43,7 @@ def last_run(root: str, workdir: str | None = None) -> Report:
     places = [at_target(state.root), *([beside(workdir, state.root)] if workdir is not None else [])]
     records = sorted((record for place in places for record in read(place)), key=lambda r: str(r.get("time")))
     holder = state.root.lock_holder(LOCK)
-    if not records and state.intent is None and holder is None:
+    if not records and state.manifest is None and state.intent is None and holder is None:
         raise ConfigError(f"{state.root.url}: no run of coco-diy was ever begun there")
     stopped = state.intent is not None and holder is None
     data = {
