@@ -19,6 +19,7 @@ MODULES = {
 FLOORS: list[set[str]] = [
     {"__main__"},
     {"cli", "__init__"},
+    {"look"},
     {"api"},
     {"stages/apply"},
     {"stages/plan"},
@@ -48,14 +49,10 @@ MOST_LINES = {"file": 500, "class": 200, "function": 60}
 #: What is longer, with its lines: each is to be cut, and none may grow.
 TOO_LONG = {
     "FsspecClient": 244,
-    "Location": 266,
     "ObjectClient": 277,
     "RemoteFolder": 357,
     "ZipFolder": 254,
     "_Loop": 209,
-    "plan_bucket": 72,
-    "plan_report": 68,
-    "plan_subset": 82,
 }
 
 

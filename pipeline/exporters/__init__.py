@@ -8,7 +8,8 @@ An exporter module has
 - ``GATHERS``: whether files of the whole dataset are made of the objects of all buckets; it then also has
   ``records(rows, images, keypoints) -> BucketObjects``, what `assemble` needs of one bucket;
 - ``fragment(rows, images) -> pyarrow.Table``: the wanted files (`schema.wanted`) of one bucket;
-- ``assemble(dataset, records) -> dict[str, bytes | Iterable[bytes]]``: files of the whole dataset, by path.
+- ``assemble(dataset, records) -> dict[str, bytes | Iterable[bytes]]``: files of the whole dataset, by path;
+- ``training(task, place) -> str``: the line that trains on it.
 
 Nothing here touches a file system.
 """
@@ -94,6 +95,9 @@ class Exporter(Protocol):
 
     def assemble(self, dataset: Dataset, records: Sequence[BucketObjects] = ()) -> dict[str, bytes | Iterable[bytes]]:
         """Files of the whole dataset: path below the target to content, at once or in pieces."""
+
+    def training(self, task: Task, place: str) -> str:
+        """The line that trains on the subset: `place` is its folder, or its zip where that is what was made."""
 
 
 def available() -> list[str]:

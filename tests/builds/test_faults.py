@@ -90,7 +90,7 @@ def test_killed(ground: Ground) -> None:
         rng = random.Random(f"{SEED}-kill-{ground.kind.name}-{number}")
         words, expected, told = ground.begin(rng)
         if rng.random() < 0.7:
-            call = ground.calls(words, rng, told)
+            call = ground.calls(words, rng)
             told += f", killed at call {call}"
             run_under(ground.places, "kill", call, [*words, "-q"])
         else:
@@ -129,7 +129,7 @@ def test_failed(ground: Ground) -> None:
     for number in range(share("COCO_DIY_FAILURES")):
         rng = random.Random(f"{SEED}-errno-{ground.kind.name}-{number}")
         words, expected, told = ground.begin(rng)
-        call, code = ground.calls(words, rng, told), rng.choice(ERRNOS)
+        call, code = ground.calls(words, rng), rng.choice(ERRNOS)
         told += f", call {call} failed with {errno.errorcode[code]}"
         result = run_under(ground.places, str(code), call, words)
         sound(result, told)

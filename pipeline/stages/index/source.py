@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from pipeline import formats, storage
 from pipeline.config.class_names import NO_CLASS
 from pipeline.job.spec import IndexSpec
+from pipeline.reports.counts import add_counts
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.buckets import BucketListing, bucket_count
 from pipeline.stages.index.parts import drop_foreign_parts
 from pipeline.stages.index.reader import IndexInfo
-from pipeline.tables.counts import add_counts
 
 #: Reasons why a label file was not read that may be gone a moment later.
 PASSING = {"unreadable", "changed", "vanished"}

@@ -17,7 +17,16 @@ from typing import Any, TypeVar
 from pipeline.base.errors import StorageError
 from pipeline.storage.address import Address, odd_key
 from pipeline.storage.listing import Listing
-from pipeline.storage.location import MAX_IMAGE_BYTES, Fetched, Fingerprint, Location, Results, is_too_large, too_large
+from pipeline.storage.location import (
+    MAX_IMAGE_BYTES,
+    Fetched,
+    Fingerprint,
+    Location,
+    Results,
+    WritableLocation,
+    is_too_large,
+    too_large,
+)
 from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.client import Client, Entry
 from pipeline.storage.stores.connect import client_for
@@ -43,7 +52,7 @@ _CHUNK = 16_384
 _FIRST_BATCH = 64
 
 
-class RemoteFolder(Location):
+class RemoteFolder(WritableLocation):
     """A folder of a store or server: all files whose keys begin with its path. It need not exist."""
 
     def __init__(self, address: Address) -> None:
@@ -185,10 +194,7 @@ class RemoteFolder(Location):
         client, keys = self.client, [self._key(path) for path in paths]
 
         def get(i: int) -> T:
-            found = _got(client, keys[i], MAX_IMAGE_BYTES)
-            if found is None:
-                return work(Fetched(i, reason="is not there"))
-            return work(Fetched(i, found[0], too_large() if is_too_large(found[1].size) else None))
+            return work(_image(client, keys[i], i))
 
         for i, done in in_flight(
             get, range(len(keys)), name=lambda i: self.join(paths[i]), doing="read", width=min(client.width, len(keys))
@@ -256,7 +262,7 @@ class RemoteFolder(Location):
     # Writing
 
     def write(self, path: str, data: bytes) -> None:
-        """See `Location.write`."""
+        """See `WritableLocation.write`."""
         self._forget()
         self._single(lambda: self.client.put(self.address.key(path), data), self.join(path), "written")
 
@@ -265,10 +271,10 @@ class RemoteFolder(Location):
         paths: Sequence[str],
         contents: Sequence[bytes],
         *,
-        scratch: Location | None = None,
+        scratch: WritableLocation | None = None,
         direct: bool = False,
     ) -> Results:
-        """See `Location.write_many`; a store shows whole files only, so nothing is made elsewhere first."""
+        """See `WritableLocation.write_many`; a store shows whole files only, so nothing is made elsewhere first."""
         del scratch, direct
         self._forget()
         results, client = Results(), self.client
@@ -297,10 +303,10 @@ class RemoteFolder(Location):
         sizes: Sequence[int | None],
         how: str,
         *,
-        scratch: Location | None = None,
+        scratch: WritableLocation | None = None,
         direct: bool = False,
     ) -> Results:
-        """See `Location.copy_many`; within one store the bytes do not pass through here."""
+        """See `WritableLocation.copy_many`; within one store the bytes do not pass through here."""
         del scratch, direct
         if how != "copy":
             raise StorageError(f"{self.url}: a store knows no {how}s; set target.images to copy")
@@ -310,7 +316,7 @@ class RemoteFolder(Location):
         return ship(Shipment(self, self.client, paths, keys, origin, origin_client, names, sizes))
 
     def delete_many(self, paths: Sequence[str]) -> Results:
-        """See `Location.delete_many`; in batches where the store knows them."""
+        """See `WritableLocation.delete_many`; in batches where the store knows them."""
         self._forget()
         if not paths:
             return Results()
@@ -321,16 +327,16 @@ class RemoteFolder(Location):
     # Locks
 
     def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
-        """See `Location.lock`; a lease, see `_lease`."""
+        """See `WritableLocation.lock`; a lease, see `_lease`."""
         return lease(self.client, self.address.key(path), self.join(path), what)
 
     def lock_holder(self, path: str) -> str | None:
-        """See `Location.lock_holder`."""
+        """See `WritableLocation.lock_holder`."""
         found: str | None = self._single(lambda: holder(self.client, self.address.key(path)), self.join(path), "read")
         return found
 
     def break_lock(self, path: str) -> None:
-        """See `Location.break_lock`."""
+        """See `WritableLocation.break_lock`."""
         self.delete_many([path])
 
     # How
@@ -402,6 +408,13 @@ class RemoteFolder(Location):
         with _SEEN_LOCK:
             for url in [u for u in _SEEN if u.startswith(self.url) or self.url.startswith(u)]:
                 del _SEEN[url]
+
+
+def _image(client: Client, key: str, index: int) -> Fetched:
+    found = _got(client, key, MAX_IMAGE_BYTES)
+    if found is None:
+        return Fetched(index, reason="is not there")
+    return Fetched(index, found[0], too_large() if is_too_large(found[1].size) else None)
 
 
 def _got(client: Client, key: str, limit: int | None) -> tuple[bytes, Entry] | None:

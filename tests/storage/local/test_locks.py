@@ -65,7 +65,7 @@ def test_a_file_system_without_locks(own_subset: Subset, caplog: pytest.LogCaptu
 @pytest.mark.usefixtures("no_locks")
 def test_a_lease_keeps_other_runs_away(own_subset: Subset) -> None:
     own_subset.build()
-    place = storage.locate(str(own_subset.target))
+    place = storage.locate_writable(str(own_subset.target))
     with place.lock(".coco-diy/lock", "the target"):
         for words in (("build", own_subset.config), ("verify", own_subset.target)):
             assert f"is in use by process {os.getpid()}" in own_subset.run(*words, code=None).err
@@ -75,7 +75,7 @@ def test_a_lease_keeps_other_runs_away(own_subset: Subset) -> None:
 
 @pytest.mark.usefixtures("no_locks", "quick")
 def test_a_lease_outlives_its_beats_and_no_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = storage.locate(str(tmp_path))
+    place = storage.locate_writable(str(tmp_path))
     with place.lock("lock", "the target") as held:
         before = (tmp_path / "lock.lease").read_bytes()
         until = time.monotonic() + 20
@@ -102,7 +102,7 @@ def test_a_lease_outlives_its_beats_and_no_holder(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.usefixtures("no_locks")
 def test_of_many_that_take_a_lease_one_has_it(tmp_path: Path) -> None:
-    place, begin, had = storage.locate(str(tmp_path)), threading.Barrier(6), list[int]()
+    place, begin, had = storage.locate_writable(str(tmp_path)), threading.Barrier(6), list[int]()
     left = threading.Barrier(6)
 
     def take(number: int) -> None:
@@ -132,7 +132,7 @@ def test_a_lock_that_was_taken_is_noticed_at_once(
         where = str(tmp_path)
     monkeypatch.setattr(lease, "CLAIM_S", 0.05)
     request.addfinalizer(STOP.clear)
-    first, second = storage.locate(where), storage.locate(where)
+    first, second = storage.locate_writable(where), storage.locate_writable(where)
 
     def both() -> None:
         with first.lock("lock", "the target") as held:
@@ -179,7 +179,7 @@ def test_a_disk_that_is_full_at_the_lock(own_subset: Subset, monkeypatch: pytest
 
 def test_another_error_at_the_lock_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
-    place = storage.locate(str(tmp_path))
+    place = storage.locate_writable(str(tmp_path))
     with pytest.raises(StorageError, match="lock: cannot be locked"), place.lock("lock", "the target"):
         pass
     with pytest.raises(StorageError, match="lock: cannot be locked"):
