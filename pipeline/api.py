@@ -14,13 +14,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from pipeline import exporters
 from pipeline.base.errors import BrakeError, ConfigError, MissingSourceError, StorageError
 from pipeline.base.humanize import plural
 from pipeline.config.load import validate
 from pipeline.config.model import Config
 from pipeline.job.job import Job, SourceJob
+from pipeline.job.limits import limits
 from pipeline.job.resolve import resolve
 from pipeline.job.run_records import RunRecords
+from pipeline.reports.counts import add_counts
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.interrupt import check_stop
@@ -36,13 +39,12 @@ from pipeline.stages.plan import balance
 from pipeline.stages.plan.brake import braked, check_source, missing, source_counts, target_brake, target_loss
 from pipeline.stages.plan.fitness import refuse_unfit
 from pipeline.stages.plan.planned import Planned
-from pipeline.stages.plan.report import plan_report, refuse
+from pipeline.stages.plan.report import fetch_cost, plan_report, refuse
 from pipeline.stages.plan.subset import plan_subset
 from pipeline.stages.select.split_table import remember
 from pipeline.stages.verify.diff import diff_targets
 from pipeline.stages.verify.status import last_run, open_target, refuse_busy
 from pipeline.stages.verify.subset import verify_target
-from pipeline.tables.counts import add_counts
 from pipeline.target.intent import tidy
 from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState
 
@@ -70,7 +72,7 @@ def make_index(config: Config, progress: Progress | None = None) -> Report:
         report = source_report(job, infos)
         if not report.ok:
             where = [os.path.join(source.index_dir, "problems") for source in job.sources]
-            report.data["left_out"] = balance.told(balance.problem_table(job, infos, []), ", ".join(where))
+            report.data["left_out"] = balance.listed(balance.problem_table(job, infos, []), ", ".join(where))
     return replace(report, data={"command": "index", **report.data})
 
 
@@ -91,8 +93,11 @@ def _make_plan(job: Job, progress: Progress) -> Report:
         check_source(job, state, found)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         job = job.keep_numbers(state.manifest)
+        source = source_report(job, infos)
         planned = plan_subset(job, infos, state, engine, progress)
-        report, brake = _judge(job, infos, state, planned)
+        report, brake = _judge(job, infos, state, source, planned)
+        if report.data["fetch"]["bytes"] is None:
+            report.data["fetch"] = fetch_cost(job, planned, limits(job.config))
     report.data["command"] = "plan"
     report.data["brake"] = brake.facts() if brake is not None else None
     return report
@@ -145,6 +150,28 @@ def target_stats(root: str) -> Report:
             "subset": told["subset"],
         }
     )
+
+
+def verify_dataset(config: Config, progress: Progress | None = None, *, deep: bool = False) -> Report:
+    """What a build of all of a source would stumble over: bad labels, images that are missing or damaged.
+
+    `config` is that of `conversion.dataset`. Each image is looked at, with `deep` all of it: it is decoded.
+    """
+    lacking = [split for source in resolve(config).sources for split in source.spec.splits if split.images is None]
+    select = config.select.model_copy(update={"backgrounds": "all", "check_images": "full" if deep else "header"})
+    target = config.target.model_copy(update={"images": "none"} if lacking else {})
+    report = make_plan(config.model_copy(update={"select": select, "target": target}), progress)
+    listed = report.data.get("left_out", {}).get("listed", [])
+    data = {
+        "command": "verify",
+        "of": "folder",
+        "target": config.sources[0].root,
+        "deep": deep,
+        "files": report.data["images"]["source"],
+        "differences": report.data.get("left_out", {}).get("counts", {}),
+        "listed": listed,
+    }
+    return Report(data, not listed, [f"{split.labels}: has no folder of images beside it" for split in lacking])
 
 
 def verify(root: str, progress: Progress | None = None, *, deep: bool = False) -> Report:
@@ -256,13 +283,14 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         job = job.keep_numbers(state.manifest)
         check_stop()
-        planned, report = _plan(job, infos, state, engine, progress, suspects)
-        if gather(job, planned, progress):  # sizes are known now, and images can be looked at
-            asked = report.data["fetch"]
-            planned, report = _plan(job, infos, state, engine, progress, suspects, fetched=True)
-            report.data["fetch"] = asked
+        plan = functools.partial(_plan, job, infos, state, source_report(job, infos), engine, progress, suspects)
+        planned, report = plan()
+        if gather(job, planned, progress):  # sizes are known now, and images can be checked
+            cost = report.data["fetch"]
+            planned, report = plan(fetched=True)
+            report.data["fetch"] = cost
         check_stop()
-        remember(job, planned.dealt)
+        remember(job, planned.split)
         try:
             failed = apply_plan(job, planned, state, engine, progress, still_ours)
             check_stop()
@@ -275,13 +303,18 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
         commit(job, infos, planned, state, report, still_ours, complete=whole, listed=listed)
         if report.problems is not None:
             report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
-    return _done(report, planned, failed)
+    return _done(job, report, planned, failed)
 
 
-def _done(report: Report, planned: Planned, failed: dict[str, str]) -> Report:
+def _done(job: Job, report: Report, planned: Planned, failed: dict[str, str]) -> Report:
     """The report of a plan as that of the build that carried it out; `failed` are paths with reasons."""
     report.data["command"] = "build"
     report.data["status"] = "failed" if failed else "built" if planned.changes or planned.resumed else "nothing to do"
+    archive = next((path for action, path in planned.meta if path.endswith(".zip") and action != "delete"), None)
+    report.data["archive"] = archive
+    if job.target.local is not None and job.need_image:
+        place = job.target.join(archive or "")
+        report.data["training"] = exporters.load(job.config.target.format).training(job.task, place)
     if failed:
         report.ok = report.incomplete = False
         report.data["failed"] = failed
@@ -289,7 +322,7 @@ def _done(report: Report, planned: Planned, failed: dict[str, str]) -> Report:
 
 
 def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[BaseException] | None, *_: object) -> None:
-    """Of a build that ends before its first write, leave no target where there was none; its lock is held still."""
+    """Of a build that ends before its first write, leave no target where there was none; it is locked still."""
     if kind is None or had_folder or job.target.exist_many([f"{FOLDER}/intent.json"])[0]:
         return
     with contextlib.suppress(StorageError):
@@ -301,15 +334,16 @@ def _plan(
     job: Job,
     infos: Sequence[IndexInfo],
     state: TargetState,
+    source: Report,
     engine: Engine,
     progress: Progress,
     suspects: frozenset[str],
     *,
     fetched: bool = False,
 ) -> tuple[Planned, Report]:
-    """A plan that nothing stands in the way of, and its report."""
+    """A plan that can be carried out, and its report; `source` is that of the indexes."""
     planned = plan_subset(job, infos, state, engine, progress, suspects, fetched=fetched)
-    report, brake = _judge(job, infos, state, planned)
+    report, brake = _judge(job, infos, state, source, planned)
     if brake is not None:
         raise brake
     refuse(job, infos, planned)
@@ -318,10 +352,10 @@ def _plan(
 
 
 def _judge(
-    job: Job, infos: Sequence[IndexInfo], state: TargetState, planned: Planned
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, source: Report, planned: Planned
 ) -> tuple[Report, BrakeError | None]:
     """The report of a plan, with what it takes from the target, and why a build must not carry it out, if so."""
-    report = plan_report(job, infos, planned, state.manifest)
+    report = plan_report(job, infos, source, planned, state.manifest)
     loss = target_loss(state, planned)
     report.data["lost"] = loss.data()
     if state.manifest is not None:

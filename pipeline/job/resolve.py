@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline import exporters, formats, storage
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, UnknownNameError, UsageError
 from pipeline.config.load import load_names, load_specs
 from pipeline.config.model import Config, Source, SplitFolders
 from pipeline.job.checks import check_locations, keep_apart, no_split_within_another
@@ -19,26 +21,48 @@ from pipeline.tables.schema import Task
 if TYPE_CHECKING:
     from pipeline.job.spec import Found
 
+T = TypeVar("T")
+
 
 def resolve(config: Config) -> Job:
     """Check `config` as far as it goes without reading the source, and make it a `Job`.
 
-    Raises `UsageError`s: an unknown class, format or name stops here, before anything is read. Raises `BrakeError`
-    where the marker of a source is missing.
+    Raises `UsageError`s: an unknown class, format or name stops here, before anything is read; what is said of a key
+    begins with the file and the line that have it. Raises `BrakeError` where the marker of a source is missing.
     """
+    try:
+        return _resolve(config)
+    except UsageError as error:
+        raise error.located(_written(config, str(error))) from None
+
+
+def _written(config: Config, sentence: str) -> str | None:
+    """Where the key that a sentence begins with was written; None where it begins with something else."""
+    key = re.match(r"([a-z_]+)((\.[a-z_0-9]+)*): ", sentence)
+    if key is None or key[1] not in Config.model_fields or config.written is None:
+        return None
+    return config.written.place(key[1] + key[2])
+
+
+def _resolve(config: Config) -> Job:
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         raise ConfigError(f"the locale's encoding is {encoding}: names of files would be misread; set PYTHONUTF8=1")
     for source in config.sources:
         _check_marker(source)
     workdir = storage.local_path(config.workdir)
-    exporters.load(config.target.format)
+    _known("target.format", lambda: exporters.load(config.target.format))
     sources = tuple(_source(source, workdir) for source in config.sources)
     if len(tasks := {s.spec.task: s.source.name for s in sources}) > 1:
         told = " and ".join(f"{name} has {task}" for task, name in tasks.items())
         raise ConfigError(f"source: the sources of one subset have one task, but {told}; declare the same task")
     specs = load_specs(config)
     job = Job(
-        config, sources, None if specs is None else tuple(specs), (), storage.locate(config.target.root).url, workdir
+        config,
+        sources,
+        None if specs is None else tuple(specs),
+        (),
+        storage.locate_writable(config.target.root).url,
+        workdir,
     )
     job = job.with_names([s.names for s in sources])
     for one in sources:
@@ -50,8 +74,16 @@ def resolve(config: Config) -> Job:
     return job
 
 
+def _known(key: str, load: Callable[[], T]) -> T:
+    """What `load` gives; the error for a name that it does not know begins with the `key` that has it."""
+    try:
+        return load()
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{key}: {error}") from None
+
+
 def _source(source: Source, workdir: str) -> SourceJob:
-    format_ = formats.load(source.format)
+    format_ = _known("source.format", lambda: formats.load(source.format))
     if source.task not in format_.TASKS:
         raise ConfigError(f"source.task: format {source.format} holds no task {source.task}")
     if source.names is None and not format_.NAMED:
@@ -91,14 +123,16 @@ def _options(source: Source, format_: formats.Format) -> str:
 
 def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
     found: list[Found] = []
+    single = formats.load_single_file(source.format) if format_.WHOLE else None
+    captions_too = single is not None and single.CAPTIONS
     for split, value in source.splits.items():
         given = isinstance(value, SplitFolders)
         places = value.model_dump() if isinstance(value, SplitFolders) else format_.layout(value, source.task)
-        key, other = ("annotations", "labels") if format_.WHOLE else ("labels", "annotations")
-        if places.get(key) is None or places.get(other) is not None or (places.get("captions") and not format_.WHOLE):
+        key, other = ("annotations", "labels") if single else ("labels", "annotations")
+        if places.get(key) is None or places.get(other) is not None or (places.get("captions") and not captions_too):
             raise ConfigError(
                 f"source.splits.{split}: format {source.format} has `{key}` and `images`"
-                f"{' and perhaps `captions`' if format_.WHOLE else ''}, as in "
+                f"{' and perhaps `captions`' if captions_too else ''}, as in "
                 f"`{split}: {{{key}: …, images: …}}`"
             )
         images = places.get("images")
@@ -111,19 +145,20 @@ def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
             images = None  # labels alone are a source too; a build that is to copy images says what is missing
         assert labels is not None
         found.append((str(split), labels, images, captions, suffix))
-    if not format_.WHOLE:
+    if single is None:
         no_split_within_another(found)
     # The folder's name is part of the key; where splits share it (train/labels, valid/labels), one more level is taken.
     for depth in range(1, 10):
         folders = ["/".join(labels.key_path.split("/")[-depth:]) for _, labels, *_ in found]
-        if format_.WHOLE:
+        if single is not None:
             folders = [os.path.splitext(folder)[0] for folder in folders]
+            if single.HOLDS_SPLITS:
+                folders = [f"{folder}/{split}" for folder, (split, *_) in zip(folders, found, strict=True)]
         if len(set(folders)) == len(folders):
             return [
                 SplitSpec(s, f, la.url, im.url if im else None, ca.url if ca else None, suffix)
                 for f, (s, la, im, ca, suffix) in zip(folders, found, strict=True)
             ]
     raise ConfigError(
-        f"source.splits: two splits have the same {'file of annotations' if format_.WHOLE else ''}"
-        f"{'' if format_.WHOLE else 'folder of labels'}"
+        f"source.splits: two splits have the same {'file of annotations' if single else 'folder of labels'}"
     )

@@ -40,7 +40,7 @@ class RunRecords:
     def __init__(self, config: Config) -> None:
         self.begun = False
         self._keep = config.runs.keep
-        self._target = storage.locate(config.target.root)
+        self._target = storage.locate_writable(config.target.root)
         self._workdir = config.workdir
         self._started = time.time()
 
@@ -63,7 +63,7 @@ class RunRecords:
         paths = [f"{FOLDER}/{name}" for name in ("manifest.json", "intent.json")]
         return self._patiently(lambda: found.extend(self._target.exist_many(paths))) and any(found)
 
-    def _write(self, place: storage.Location, code: int, outcome: dict[str, Any]) -> bool:
+    def _write(self, place: storage.WritableLocation, code: int, outcome: dict[str, Any]) -> bool:
         """Write a record, and drop the oldest; whether it came to pass: no run fails for its record."""
         now = time.time()
         stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}{int(now * 1000) % 1000:03d}Z"
@@ -102,14 +102,14 @@ class RunRecords:
         return bool(done)
 
 
-def at_target(target: storage.Location) -> storage.Location:
+def at_target(target: storage.WritableLocation) -> storage.WritableLocation:
     """Where records lie at a target."""
     return target.own(f"{FOLDER}/runs")
 
 
-def beside(workdir: str, target: storage.Location) -> storage.Location:
+def beside(workdir: str, target: storage.Location) -> storage.WritableLocation:
     """Where the workdir has the records of a target that was not built yet."""
-    return storage.locate(storage.local_path(workdir)).below(f"runs/{target_name(target.url)}")
+    return storage.locate_writable(storage.local_path(workdir)).below(f"runs/{target_name(target.url)}")
 
 
 def names(place: storage.Location) -> list[str]:
@@ -136,6 +136,6 @@ def _code(name: str) -> int:
 
 
 def read(place: storage.Location) -> list[dict[str, Any]]:
-    """The records at `place`, oldest first; one that is damaged is left out."""
-    found = [content_of(place.read(name) or b"") for name in names(place)]
-    return [record for record in found if record is not None]
+    """The records at `place`, oldest first; one that is damaged, or another's by its name, is left out."""
+    found = [(name, content_of(place.read(name) or b"")) for name in names(place)]
+    return [record for name, record in found if record is not None and name.startswith(str(record.get("time")))]

@@ -17,7 +17,8 @@ from pipeline.base.errors import ConfigError, TargetError
 from pipeline.config.class_map import ClassMap
 from pipeline.config.load import validate
 from pipeline.config.model import Config
-from pipeline.job.conversion import conversion
+from pipeline.images.origins import Origins
+from pipeline.job.conversion import dataset
 from pipeline.job.job import Job
 from pipeline.job.resolve import resolve
 from pipeline.reports.report import Report
@@ -27,7 +28,6 @@ from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.index.sources import import_for_index, index_lock, scan, update_index
 from pipeline.stages.verify.status import last_run
-from pipeline.tables.schema import Task
 from pipeline.target.manifest import FOLDER, Manifest, TargetState
 
 
@@ -56,7 +56,7 @@ class View:
     kind: str
     classes: tuple[str, ...]
     sources: tuple[ViewedSource, ...]
-    origins: dict[str, str | None]
+    origins: Origins
     keypoints: tuple[int, int] | None
     workdir: str
     splits: tuple[str, ...]
@@ -84,7 +84,7 @@ def open_view(what: str | Config, workdir: str, progress: Progress | None = None
     if isinstance(what, Config):
         return _of_config(what, progress)
     root = what.removesuffix(f"/{FOLDER}/manifest.json")
-    state = TargetState(storage.locate(root))
+    state = TargetState(storage.locate_writable(root))
     if state.manifest is None and state.lost:
         raise TargetError(
             f"{state.folder.join('manifest.json')}: is damaged, and so is its copy; build the subset again"
@@ -187,59 +187,13 @@ def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
     from pipeline.tables.digest import digest_of
 
     beside = f"names/{digest_of(state.root.url.encode()).hex()[:8]}.yaml"
-    storage.locate(workdir).write(beside, data)
+    storage.locate_writable(workdir).write(beside, data)
     return os.path.join(workdir, beside)
 
 
 def _of_folder(what: str, workdir: str, progress: Progress) -> View:
     """What any folder of a dataset holds, by the layout that fits it."""
-    return _of_source(what, "folder", _layout(what, workdir), progress, {"made_of": {}})
-
-
-def _layout(what: str, workdir: str) -> Config:
-    """A config that reads the folder `what`: formats of one file a split are tried first, those beside images last."""
-    if not storage.locate(what).exists() and not os.path.isfile(what):
-        raise ConfigError(f"{what}: no such config, target or folder")
-    errors = []
-    for name in sorted(formats.available(), key=_specific):
-        try:
-            data = conversion(
-                what, os.path.join(workdir, "nowhere"), from_format=name, to_format="yolo", workdir=workdir
-            )
-        except ConfigError as error:
-            errors.append(str(error))
-            continue
-        source = data["source"]
-        if source["names"] is None and not formats.load(name).NAMED:
-            errors.append(
-                f"{what}: has label files of format {name}, but no data.yaml or classes.txt that names classes"
-            )
-            continue
-        if _beside(name) and not _has_labels(what, source["splits"], formats.load(name).SUFFIX):
-            continue
-        return _as_source(what, name, source["task"], source["names"], source["splits"], workdir)
-    raise ConfigError(
-        next((e for e in errors if "names classes" in e), None)
-        or f"{what}: is no dataset folder that is known: no layout of {', '.join(formats.available())} fits"
-    )
-
-
-def _beside(name: str) -> bool:
-    """Whether label files of a format lie beside their images."""
-    return next(iter(formats.load(name).layout("x", Task.DETECT).values())) == "x"
-
-
-def _specific(name: str) -> tuple[bool, bool, str]:
-    return not formats.load(name).WHOLE, _beside(name), name
-
-
-def _has_labels(what: str, splits: Mapping[str, Any], suffix: str) -> bool:
-    folders = [value["labels"] if isinstance(value, dict) else value for value in splits.values()]
-    return any(
-        name.lower().endswith(suffix)
-        for folder in folders
-        for name in storage.locate(os.path.join(what, folder)).names()
-    )
+    return _of_source(what, "folder", validate(dataset(what, workdir), what), progress, {"made_of": {}})
 
 
 def _as_source(root: str, name: str, task: str, names: str | None, splits: Mapping[str, Any], workdir: str) -> Config:

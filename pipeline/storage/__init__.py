@@ -17,12 +17,23 @@ from pipeline.storage.archives.writer import write_zip
 from pipeline.storage.embedded import embedded_name, image_places
 from pipeline.storage.listing import ODD, Listing
 from pipeline.storage.local.folder import LocalFolder
+from pipeline.storage.local.read import out_of, written_since
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import replace_with, write_pieces, write_with
-from pipeline.storage.location import FetchCost, Fetched, FileEnds, Fingerprint, Limits, Location, Results
+from pipeline.storage.location import (
+    FetchCost,
+    Fetched,
+    FileEnds,
+    Fingerprint,
+    Limits,
+    Location,
+    Results,
+    WritableLocation,
+    read_image,
+)
 from pipeline.storage.os_errors import is_of_machine, storage_error
 from pipeline.storage.paths import local_path, same_place, within
-from pipeline.storage.registry import archive_of, locate, locate_below
+from pipeline.storage.registry import archive_of, locate, locate_below, locate_writable
 from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.endpoints import refuse_plain
 from pipeline.storage.stores.options import options_beside
@@ -48,6 +59,7 @@ __all__ = [
     "Traits",
     "Transfer",
     "Web",
+    "WritableLocation",
     "ZipFolder",
     "archive_of",
     "check_zip",
@@ -60,10 +72,13 @@ __all__ = [
     "local_path",
     "locate",
     "locate_below",
+    "locate_writable",
     "lost",
     "open_own",
     "options_beside",
+    "out_of",
     "parse_range",
+    "read_image",
     "refuse_plain",
     "replace_with",
     "same_place",
@@ -74,6 +89,7 @@ __all__ = [
     "write_pieces",
     "write_with",
     "write_zip",
+    "written_since",
 ]
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pipeline.base.errors import StorageError
+from pipeline.base.errors import CocoDiyError, StorageError
 from pipeline.storage.listing import Listing
 from pipeline.storage.traits import Traits
 
@@ -56,6 +56,8 @@ class FetchCost:
 
     requests: int
     bytes: int | None
+    #: Whether the bytes are those of a sample, multiplied.
+    about: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,23 @@ class FileEnds:
     reason: str | None = None
 
 
+#: Counts so many files more as done.
+Add = Callable[[int], None]
+
+#: Whether an image, given whole, has its end; None where nobody can tell.
+EndsWhole = Callable[[bytes], bool | None]
+
+
+def unknown_end(data: bytes) -> bool | None:
+    """Nobody can tell."""
+    del data
+    return None
+
+
 class Location:
-    """A place that holds files: a folder, an archive, a store. Paths below it are relative and use ``/``.
+    """What holds files, for who reads them: a folder, an archive, a store, a web server; see `WritableLocation`.
+
+    Paths below it are relative and use ``/``.
 
     Every verb takes a batch where there can be many files: that is where speed lives. Each file of a batch has its own
     result; an error that would hit every file is raised, as a `StorageError`. A kind of place that lacks a verb says
@@ -126,10 +143,6 @@ class Location:
     def below(self, folder: str) -> Location:
         """The place that a folder below this one is."""
         raise self._cannot("have folders")
-
-    def own(self, folder: str) -> Location:
-        """The place of a folder of our own below this one: where links can be, none is followed, reading or writing."""
-        return self.below(folder)
 
     # What is there
 
@@ -192,11 +205,6 @@ class Location:
         del paths, beyond
         return []
 
-    def out_of(self, root: str, paths: Sequence[str]) -> list[str]:
-        """Those of the files `paths` that a link, in a folder here or their own, leads out of the folder `root` for."""
-        del root, paths
-        return []
-
     # Reading
 
     def read(self, path: str) -> bytes | None:
@@ -222,14 +230,10 @@ class Location:
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """Contents of files that may be large, one by one as they come, in the order that suits the place best.
 
-        However many `paths` there are, only a few contents are in memory at once, and none that `is_too_large`. What
-        arrives was checked as far as the place has something to check it by.
+        Only a few contents are in memory at once, none that `is_too_large`. What arrives was checked as far as the
+        place has something to check it by.
         """
         raise self._cannot("be read")
-
-    def read_image(self, path: str) -> bytes:
-        """The bytes of one file of `fetch_many`; none where it cannot be had."""
-        return next(iter(self.fetch_many([path]))).data
 
     def fetch_each(self, paths: Sequence[str], work: Callable[[Fetched], T]) -> Iterator[T]:
         """``work(fetched)`` for all that `fetch_many` gives; where several threads ask the place, they do it."""
@@ -249,35 +253,46 @@ class Location:
         """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
         raise self._cannot("be read")
 
-    def written_since(self, paths: Sequence[str], since: str) -> set[str]:
-        """Those of the files `paths` whose content was written after the file `since`, where the place tells."""
-        del paths, since
-        return set()
-
     # Places that are far
 
     def at_hand(self, paths: Sequence[str]) -> Sequence[bool]:
         """Whether each of the files can be read without asking for it over a network that has limits; see `gather`."""
         return [True] * len(paths)
 
-    def ask(self, paths: Sequence[str]) -> FetchCost:
-        """What it would take to `gather` the files."""
-        del paths
+    def ask(self, paths: Sequence[str], limits: Limits | None = None) -> FetchCost:
+        """What it would take to `gather` the files; with `limits` a server may be asked for the sizes of some."""
+        del paths, limits
         return FetchCost(0, 0)
 
-    def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
+    def gather(self, paths: Sequence[str], limits: Limits, add: Add, ends: EndsWhole = unknown_end) -> dict[str, str]:
         """Bring files that are far to the workdir, those that are not there yet; `add` counts them.
 
-        Returns path: reason for those that cannot be had. Of what arrived nothing is lost, whatever ends this.
+        `ends` judges those of unknown length. Returns path: reason for those not had. What arrived is never lost.
         """
-        del paths, limits, add
+        del paths, limits, add, ends
         return {}
 
-    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
-        """The local folder that `gather` brings files to, and what they are called there."""
+    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
+        """The local folder that `gather` brings files to, and what they are called there, with their XXH3-128.
+
+        None for one that is not there, or not whole.
+        """
         raise self._cannot("be linked to")
 
-    # Writing
+    def _cannot(self, doing: str) -> CocoDiyError:
+        return StorageError(f"{self.url}: cannot {doing}")
+
+
+class WritableLocation(Location):
+    """A location that can be written to as well: a folder of this machine, a store. Its folders are such, too."""
+
+    def below(self, folder: str) -> WritableLocation:
+        """See `Location.below`."""
+        raise self._cannot("have folders")
+
+    def own(self, folder: str) -> WritableLocation:
+        """The place of a folder of our own below this one: where links can be, none is followed, reading or writing."""
+        return self.below(folder)
 
     def write(self, path: str, data: bytes) -> None:
         """Write one file whole, durably or not at all."""
@@ -288,7 +303,7 @@ class Location:
         paths: Sequence[str],
         contents: Sequence[bytes],
         *,
-        scratch: Location | None = None,
+        scratch: WritableLocation | None = None,
         direct: bool = False,
     ) -> Results:
         """Write files, each whole or not at all.
@@ -306,7 +321,7 @@ class Location:
         sizes: Sequence[int | None],
         how: str,
         *,
-        scratch: Location | None = None,
+        scratch: WritableLocation | None = None,
         direct: bool = False,
     ) -> Results:
         """Put the files `names` of `origin` at `paths` by `how`: copy, hardlink or symlink; each whole or not.
@@ -337,7 +352,7 @@ class Location:
         del folder
         return False
 
-    def publish_folders(self, staging: Location, folders: Sequence[str]) -> None:
+    def publish_folders(self, staging: WritableLocation, folders: Sequence[str]) -> None:
         """Move `folders` from below `staging` to here, in this order, each in one step; those not there are left out.
 
         Raises `StorageError` where one stands in the way.
@@ -369,9 +384,6 @@ class Location:
     def break_lock(self, path: str) -> None:
         """Take the lock file `path` away from whoever holds it; those that die with their holder are left."""
 
-    def _cannot(self, doing: str) -> StorageError:
-        return StorageError(f"{self.url}: cannot {doing}")
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -384,3 +396,8 @@ class Limits:
     bytes_per_second: int | None = None
     requests_per_second: float | None = None
     timeout: float = 60.0
+
+
+def read_image(place: Location, path: str) -> bytes:
+    """The bytes of one file of `Location.fetch_many`; none where it cannot be had."""
+    return next(iter(place.fetch_many([path]))).data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.redaction import redact_url
@@ -10,18 +11,17 @@ from pipeline.storage.address import is_web, parse, protocol_of
 from pipeline.storage.archives.folder import ONLY_ZIP, ZipFolder, split_url
 from pipeline.storage.archives.folder import SCHEME as _ZIP
 from pipeline.storage.local.folder import LocalFolder
-from pipeline.storage.location import Location
+from pipeline.storage.location import Location, WritableLocation
 from pipeline.storage.web.archive import RemoteZip
 from pipeline.storage.web.folder import HttpFolder
 
 
-def locate(url: str, keep: str | None = None, links: frozenset[str] = frozenset()) -> Location:
-    """The place that the user calls `url`: a path, or a URL such as ``zip://folder::archive``.
+def locate(url: str, keep: str | None = None) -> Location:
+    """The location that the user calls `url`: a path, or a URL such as ``zip://folder::archive``.
 
-    `keep` is a folder, that of a job's work, where a place that is slow to ask keeps what it learned. `links` are
-    folders in a folder of this machine through which may be written where they are links.
+    `keep` is a folder, that of a job's work, where one that is slow to ask caches what it learned.
 
-    Raises `ConfigError` for a kind of place that is not known.
+    Raises `ConfigError` for a kind of location that is not known.
     """
     if url.startswith(_ZIP):
         return RemoteZip(url, keep) if is_web(split_url(url)[1]) else ZipFolder(url, keep)
@@ -29,11 +29,44 @@ def locate(url: str, keep: str | None = None, links: frozenset[str] = frozenset(
         raise ConfigError(f"{redact_url(url)}: {ONLY_ZIP}")
     if is_web(url):
         return HttpFolder(url, keep)
+    return _writable(url)
+
+
+def locate_writable(url: str, links: frozenset[str] = frozenset()) -> WritableLocation:
+    """The location that the user calls `url`, for who writes to it.
+
+    `links` are folders in a folder of this machine through which may be written where they are links. Raises
+    `ConfigError` where nothing can be written.
+    """
+    if url.startswith((_ZIP, "tar://")) or is_web(url):
+        raise ConfigError(f"{redact_url(url)}: files there can only be read; name a folder or a store")
+    return _writable(url, links)
+
+
+def _writable(url: str, links: frozenset[str] = frozenset()) -> WritableLocation:
     if protocol_of(url) is None:
+        _refuse_misspelled(url)
         return LocalFolder(url, links)
     from pipeline.storage.stores.folder import RemoteFolder
 
     return RemoteFolder(parse(url))
+
+
+#: A URL with a slash or two too few, as in ``s3:/bucket``; and a path of Windows.
+_MISSPELLED = re.compile(r"(s3a?|gcs|gs|az|abfss?|sftp|ssh|https?|zip|tar|file|[A-Za-z]):([/\\]?[^/].*)", re.DOTALL)
+
+
+def _refuse_misspelled(path: str) -> None:
+    """Raise `ConfigError` for what would be a folder of this machine with a name that nobody wants."""
+    match = _MISSPELLED.fullmatch(path)
+    if match is None or os.path.lexists(path):
+        return
+    scheme, rest = match[1], match[2].lstrip("/")
+    if len(scheme) > 1:
+        raise ConfigError(f"{redact_url(path)}: is neither a path nor a URL; write {scheme}://{redact_url(rest)}")
+    if match[2][:1] in ("\\", "/"):
+        rest = match[2].replace("\\", "/").lstrip("/")
+        raise ConfigError(f"{path}: is a path of Windows; in WSL it is /mnt/{scheme.lower()}/{rest}")
 
 
 def locate_below(root: str | None, path: str) -> Location:

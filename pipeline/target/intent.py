@@ -17,11 +17,11 @@ from pipeline.target.records import TargetRecords
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.storage import Location
+    from pipeline.storage import WritableLocation
     from pipeline.target.manifest import Manifest, TargetState
 
 
-def write_part(folder: Location, table: pa.Table) -> str | None:
+def write_part(folder: WritableLocation, table: pa.Table) -> str | None:
     """Write an immutable part of the manifest; returns its digest, None for a table without rows."""
     return TargetRecords(folder).write_tables([to_parquet(table)])[0] if table.num_rows else None
 

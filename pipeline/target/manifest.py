@@ -28,7 +28,7 @@ from pipeline.target.records import TargetRecords
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.storage import Location
+    from pipeline.storage import WritableLocation
 
 import re
 import time
@@ -47,7 +47,7 @@ from pipeline.target.records import PARTS, Damaged
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.storage import Location
+    from pipeline.storage import WritableLocation
 
 FOLDER = ".coco-diy"
 
@@ -152,7 +152,7 @@ class TargetState:
     `doubted` nobody knows what a run did to those that are listed: the content of all counts as unknown.
     """
 
-    def __init__(self, root: Location, prefixes: dict[str, str] | None = None) -> None:
+    def __init__(self, root: WritableLocation, prefixes: dict[str, str] | None = None) -> None:
         self.root = root
         self.folder = root.own(FOLDER)
         #: Digests of what of `manifest.json` and `intent.json` is there, see `_provenance`.
@@ -387,7 +387,7 @@ PROBLEMS = "problems.parquet"
 OF_A_RUN = ("intent", "tmp", "new")
 
 
-def clear(place: Location, folder: str, keep: str) -> None:
+def clear(place: WritableLocation, folder: str, keep: str) -> None:
     """Delete what is below `folder` but for the subfolder `keep`."""
     names = sorted(place.names(folder))
     place.delete_many([f"{folder}/{name}" for name in names if not keep or not name.startswith(f"{keep}/")])

@@ -17,7 +17,7 @@ from pipeline.tables.digest import digest_of, seal, unseal
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.storage import Location
+    from pipeline.storage import WritableLocation
 
 COPIES = "copy"
 
@@ -48,7 +48,7 @@ class TargetRecords:
     `damaged` are the paths, below the folder, of the records that were found damaged or missing.
     """
 
-    def __init__(self, folder: Location) -> None:
+    def __init__(self, folder: WritableLocation) -> None:
         self.folder = folder
         self.mends = False
         self.damaged: list[str] = []

@@ -39,6 +39,7 @@ MAKERS: dict[str, Callable[[Path, Path], Any]] = {
     "zip source": kinds.zip_source,
     "S3": kinds.store,
     "SFTP": kinds.sftp,
+    "web": kinds.web,
     "COCO JSON": kinds.coco_json,
     "labelme": kinds.labelme,
     "split": kinds.split,
@@ -46,7 +47,8 @@ MAKERS: dict[str, Callable[[Path, Path], Any]] = {
     "repair": kinds.repair,
 }
 STORES = [pytest.param(name, marks=pytest.mark.servers) for name in ("S3", "SFTP")]
-NAMES = [*STORES, *(name for name in MAKERS if name not in ("S3", "SFTP"))]
+SERVED = [*STORES, pytest.param("web", marks=pytest.mark.servers)]
+NAMES = [*SERVED, *(name for name in MAKERS if name not in ("S3", "SFTP", "web"))]
 ERRNOS = (errno.EIO, errno.ENOSPC, errno.EACCES, errno.ESTALE, errno.EBUSY, errno.EMFILE, errno.EROFS, errno.ENOENT)
 
 
@@ -90,7 +92,7 @@ def test_killed(ground: Ground) -> None:
         rng = random.Random(f"{SEED}-kill-{ground.kind.name}-{number}")
         words, expected, told = ground.begin(rng)
         if rng.random() < 0.7:
-            call = ground.calls(words, rng, told)
+            call = ground.calls(words, rng)
             told += f", killed at call {call}"
             run_under(ground.places, "kill", call, [*words, "-q"])
         else:
@@ -129,7 +131,7 @@ def test_failed(ground: Ground) -> None:
     for number in range(share("COCO_DIY_FAILURES")):
         rng = random.Random(f"{SEED}-errno-{ground.kind.name}-{number}")
         words, expected, told = ground.begin(rng)
-        call, code = ground.calls(words, rng, told), rng.choice(ERRNOS)
+        call, code = ground.calls(words, rng), rng.choice(ERRNOS)
         told += f", call {call} failed with {errno.errorcode[code]}"
         result = run_under(ground.places, str(code), call, words)
         sound(result, told)

@@ -232,8 +232,9 @@ class World:
             p for p in sorted(self.here.rglob("*")) if p.is_file() and p.relative_to(self.here).parts[0] not in kept
         ]
 
-    def words(self, command: str, rng: random.Random) -> list[str]:
-        """The words of a command."""
+    def drawn(self, rng: random.Random) -> list[str]:
+        """The words of one of the commands."""
+        command = rng.choice(COMMANDS)
         kept = {
             "CONFIG": str(self.config),
             "TARGET": str(self.here / "build/out"),
@@ -264,7 +265,7 @@ def spoil(world: World, path: Path, rng: random.Random) -> str:
         except (yaml.YAMLError, ValueError):
             content = None
         if isinstance(content, dict | list) and content:
-            path.write_text(yaml.safe_dump(altered(content, rng, home), allow_unicode=False), errors="replace")
+            path.write_text(json.dumps(altered(content, rng, home)), errors="replace")  # which is YAML, at any depth
             return f"{told}: values"
     if path.suffix == ".parquet":
         _spoil_table(path, data, rng, home)

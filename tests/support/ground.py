@@ -29,6 +29,7 @@ class Ground:
     def __init__(self, kind: Kind, state: Path, run: Run) -> None:
         self.kind, self._run = kind, run
         self._calls: dict[tuple[str, ...], int] = {}
+        self.state = "nothing"
         self.places = [kind.target, kind.work]
         self.all_places = [*self.places, state]
         self.saved = kind.folder.parent / f"{kind.folder.name}-saved"
@@ -58,9 +59,10 @@ class Ground:
         if state == "under way" and not (self.saved / state).exists():
             self.reset("built")
             words = [*self.kind.command(*self.kind.swapped), "-q"]
-            calls = self.calls(words, Random(0), "built", last=True)
+            calls = self.calls(words, Random(0), last=True)
             run_under(self.places, "kill", calls * 2 // 3, words)
             self._save(state)
+        self.state = state
         for number, place in enumerate(self.all_places):
             shutil.rmtree(place, ignore_errors=True)
             if (self.saved / state / str(number)).exists():
@@ -76,14 +78,14 @@ class Ground:
         words = self.kind.command(*(self.kind.swapped if how == "swapped" else ()))
         return words, self.swapped if how == "swapped" else self.expected, f"{self.kind.name}, {how}"
 
-    def calls(self, words: list[str], rng: Random, state: str, *, last: bool = False) -> int:
-        """One of the file calls of the run, which begins from that state, or their number."""
-        key = (state, *words)
+    def calls(self, words: list[str], rng: Random, *, last: bool = False) -> int:
+        """One of the file calls of the run, which begins from the state of now, or their number."""
+        key = (self.state, *words)
         if key not in self._calls:
             found = run_under(self.places, "count", 0, [*words, "-q"])
             assert found.code == 0, found.err
             self._calls[key] = int(found.out.split()[-1])
-            self.reset(state)
+            self.reset(self.state)
         return self._calls[key] if last else rng.randint(1, max(self._calls[key], 1))
 
     def check(self, words: list[str], expected: dict[str, bytes], told: str) -> None:

@@ -78,7 +78,7 @@ class Stops:
                 started = time.monotonic()
                 assert process.wait(_OUTAGE_S) == 0
             self._seconds[told] = time.monotonic() - started
-            self.ground.reset("nothing" if told.endswith("first") else "built")
+            self.ground.reset(self.ground.state)
         return words, expected, told, self._seconds[told]
 
     def do_one(self, rng: Random) -> str:

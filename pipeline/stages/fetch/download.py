@@ -102,7 +102,7 @@ class Download:
         if is_signed(self.wanted.url):
             storage.refuse_plain(self.wanted.url, self.wanted.shown)
         folder, name = os.path.split(self.wanted.path)
-        with storage.locate(folder).lock(f"{name}.part.lock", f"the download {self.wanted.path}") as ours:
+        with storage.locate_writable(folder).lock(f"{name}.part.lock", f"the download {self.wanted.path}") as ours:
             try:
                 ours()
                 self._clear(folder, name)
@@ -114,14 +114,19 @@ class Download:
     @staticmethod
     def _clear(folder: str, name: str) -> None:
         """Delete notes that killed runs had under way: nobody else is at work on this file."""
-        place = storage.locate(folder)
+        place = storage.locate_writable(folder)
         halves = re.compile(rf"{re.escape(name)}\.part\.json\.\d+-\d+\.tmp")
         place.delete_many([found for found in place.flat_names("") if halves.fullmatch(found)])
 
     def _run(self) -> None:
-        if not self._is_here_already():
-            self._get_whole()
-        self.part.finish()
+        try:
+            if not self._is_here_already():
+                self._get_whole()
+            self.part.finish()
+        except FileNotFoundError:
+            raise StorageError(
+                f"{self.wanted.shown}: what came of it, {self.part.path}, was removed meanwhile; run again"
+            ) from None
 
     def _is_here_already(self) -> bool:
         """Whether all came in an earlier run, which may have been given a wrong digest to check it by."""

@@ -51,10 +51,12 @@ def write_part(directory: str, table: str, bucket: int, write: Callable[[IO[byte
 
 def stated(directory: str, bucket: int) -> BucketState | None:
     """The state of a bucket; None where there is none that is whole. Its parts are not looked at."""
+    import msgspec
+
     content = unseal(storage.locate(directory).read(f"{STATES}/{state_name(bucket)}"))
     try:
-        return BucketState(**content) if content is not None else None
-    except TypeError:  # of another version
+        return msgspec.convert(content, BucketState)
+    except msgspec.ValidationError:  # there is none, or it is of another version
         return None
 
 
@@ -77,5 +79,5 @@ def digest_of_states(states: list[BucketState | None]) -> str | None:
 def drop_foreign_parts(directory: str, buckets: int) -> None:
     """Parts beyond the last bucket are of an older count: they must not be read as part of a table."""
     for folder, name in (*((table, part_name) for table in TABLES), (STATES, state_name)):
-        place = storage.locate(directory).below(folder)
+        place = storage.locate_writable(directory).below(folder)
         place.delete_many(sorted(place.names() - {name(bucket) for bucket in range(buckets)}))

@@ -45,16 +45,17 @@ class IndexInfo:
     @staticmethod
     def read(directory: str) -> IndexInfo | None:
         """The index at `directory`, or None where there is none that this version can read."""
-        content = unseal(storage.locate(directory).read("index.json"))
+        import msgspec
+
         try:
-            info = IndexInfo(**content) if content is not None else None
-        except TypeError:
+            info = msgspec.convert(unseal(storage.locate(directory).read("index.json")), IndexInfo)
+        except msgspec.ValidationError:
             return None
-        return info if info is not None and info.version == VERSION else None
+        return info if info.version == VERSION else None
 
     def write(self, directory: str) -> None:
         """Vouch for the index at `directory`, the last of all."""
-        place = storage.locate(directory)
+        place = storage.locate_writable(directory)
         self.parts = digest_of_states([stated(directory, bucket) for bucket in range(self.buckets)])
         place.sync()  # what this vouches for must outlive a power cut
         place.write("index.json", seal(asdict(self)))

@@ -13,13 +13,15 @@ from pipeline.target.manifest import FOLDER, LOCK, Manifest, TargetState
 
 def open_target(root: str) -> tuple[TargetState, Manifest]:
     """State and manifest of the subset at `root`; raises `ConfigError` where none was ever finished there."""
-    state = TargetState(storage.locate(root.removesuffix(f"/{FOLDER}/manifest.json")))
+    state = TargetState(storage.locate_writable(root.removesuffix(f"/{FOLDER}/manifest.json")))
     if state.manifest is None and state.lost:
         raise TargetError(
             f"{state.folder.join('manifest.json')}: is damaged, and so is its copy; build the subset "
             "again with its config, which makes it anew"
         )
     if state.manifest is None:
+        if not state.root.exists():
+            raise ConfigError(f"{state.root.url}: does not exist; name a config, or the folder of a subset")
         unfinished = "; a build there did not end, run it again" if state.intent else ""
         raise ConfigError(
             f"{state.root.url}: is neither a config file nor a subset that coco-diy built (it has no "
@@ -28,7 +30,7 @@ def open_target(root: str) -> tuple[TargetState, Manifest]:
     return state, state.manifest
 
 
-def refuse_busy(target: storage.Location) -> None:
+def refuse_busy(target: storage.WritableLocation) -> None:
     """Raise `LockError` where a build is changing the target: what is there now is neither old nor new."""
     if holder := target.lock_holder(LOCK):
         raise LockError(f"the target {target.url} is in use by {holder}; wait for it, or stop it")
@@ -39,12 +41,13 @@ def last_run(root: str, workdir: str | None = None) -> Report:
 
     With `workdir` also those that failed before there was a target.
     """
-    state = TargetState(storage.locate(root))
+    state = TargetState(storage.locate_writable(root))
     places = [at_target(state.root), *([beside(workdir, state.root)] if workdir is not None else [])]
     records = sorted((record for place in places for record in read(place)), key=lambda r: str(r.get("time")))
     holder = state.root.lock_holder(LOCK)
-    if not records and state.intent is None and holder is None:
-        raise ConfigError(f"{state.root.url}: no run of coco-diy was ever begun there")
+    if not records and state.manifest is None and state.intent is None and holder is None:
+        there = "no run of coco-diy was ever begun there" if state.root.exists() else "does not exist"
+        raise ConfigError(f"{state.root.url}: {there}; name a config, or the folder of a subset")
     stopped = state.intent is not None and holder is None
     data = {
         "command": "status",

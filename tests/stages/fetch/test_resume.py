@@ -50,7 +50,7 @@ def origin(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     elif request.param == "folder":
         yield str(write_file(tmp_path / "share/blob.bin", BLOB))
     elif request.param == "memory":
-        storage.locate("memory://company/share").write("blob.bin", BLOB)
+        storage.locate_writable("memory://company/share").write("blob.bin", BLOB)
         yield "memory://company/share/blob.bin"
     else:
         with stores.running(stores.s3(tmp_path / "s3")) as server:

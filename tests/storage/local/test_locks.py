@@ -1,4 +1,4 @@
-"""Locks: on file systems that have none, when they are lost, when the disk is full; and eight builds at once."""
+"""Locks: on file systems that have none, when they are lost, when the disk is full; and what killed runs leave."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pipeline import storage
 from pipeline.base.errors import LockError, StorageError
@@ -25,7 +24,7 @@ from pipeline.storage.stores import lease
 from tests.builds.test_build import BUILT
 from tests.builds.test_limits import picture as draw_picture
 from tests.conftest import Subset
-from tests.support.helpers import PROJECT, contents, make_tree, write_file
+from tests.support.helpers import contents, make_tree, write_file
 
 #: What file systems without locks answer: Lustre, NFS without lockd, FUSE, the kernel's own ENOTSUPP.
 NO_LOCKS = [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF, 524]
@@ -65,7 +64,7 @@ def test_a_file_system_without_locks(own_subset: Subset, caplog: pytest.LogCaptu
 @pytest.mark.usefixtures("no_locks")
 def test_a_lease_keeps_other_runs_away(own_subset: Subset) -> None:
     own_subset.build()
-    place = storage.locate(str(own_subset.target))
+    place = storage.locate_writable(str(own_subset.target))
     with place.lock(".coco-diy/lock", "the target"):
         for words in (("build", own_subset.config), ("verify", own_subset.target)):
             assert f"is in use by process {os.getpid()}" in own_subset.run(*words, code=None).err
@@ -75,7 +74,7 @@ def test_a_lease_keeps_other_runs_away(own_subset: Subset) -> None:
 
 @pytest.mark.usefixtures("no_locks", "quick")
 def test_a_lease_outlives_its_beats_and_no_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = storage.locate(str(tmp_path))
+    place = storage.locate_writable(str(tmp_path))
     with place.lock("lock", "the target") as held:
         before = (tmp_path / "lock.lease").read_bytes()
         until = time.monotonic() + 20
@@ -102,7 +101,7 @@ def test_a_lease_outlives_its_beats_and_no_holder(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.usefixtures("no_locks")
 def test_of_many_that_take_a_lease_one_has_it(tmp_path: Path) -> None:
-    place, begin, had = storage.locate(str(tmp_path)), threading.Barrier(6), list[int]()
+    place, begin, had = storage.locate_writable(str(tmp_path)), threading.Barrier(6), list[int]()
     left = threading.Barrier(6)
 
     def take(number: int) -> None:
@@ -132,7 +131,7 @@ def test_a_lock_that_was_taken_is_noticed_at_once(
         where = str(tmp_path)
     monkeypatch.setattr(lease, "CLAIM_S", 0.05)
     request.addfinalizer(STOP.clear)
-    first, second = storage.locate(where), storage.locate(where)
+    first, second = storage.locate_writable(where), storage.locate_writable(where)
 
     def both() -> None:
         with first.lock("lock", "the target") as held:
@@ -179,37 +178,11 @@ def test_a_disk_that_is_full_at_the_lock(own_subset: Subset, monkeypatch: pytest
 
 def test_another_error_at_the_lock_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
-    place = storage.locate(str(tmp_path))
+    place = storage.locate_writable(str(tmp_path))
     with pytest.raises(StorageError, match="lock: cannot be locked"), place.lock("lock", "the target"):
         pass
     with pytest.raises(StorageError, match="lock: cannot be locked"):
         place.lock_holder("lock")
-
-
-def test_eight_builds_of_different_targets_in_one_workdir(own_subset: Subset, tmp_path: Path) -> None:
-    """Each ends well, or says what is in use; those that gave up end well when they are run again."""
-    data = yaml.safe_load(own_subset.config.read_text())
-    configs = []
-    for number in range(8):
-        data["target"] = {"root": str(tmp_path / f"t{number}"), "archive": "zip" if number % 3 == 2 else "none"}
-        data["split"] = {"train": 0.5, "val": 0.5, "stratify": True} if number % 3 == 1 else None
-        configs.append(write_file(tmp_path / f"c{number}.yaml", yaml.safe_dump(data)))
-    env = {**os.environ, "PYTHONPATH": str(PROJECT)}
-
-    def begin(config: Path) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "build", str(config), "-q"], env=env, text=True, stderr=subprocess.PIPE
-        )
-
-    todo, rounds = configs, 0
-    while todo:
-        rounds += 1
-        assert rounds <= len(configs)
-        ends = [(config, process, process.communicate()[1]) for config, process in [(c, begin(c)) for c in todo]]
-        for _, process, err in ends:
-            assert process.returncode == 0 or "is in use by" in err, err
-        todo = [config for config, process, _ in ends if process.returncode]
-    assert not list(own_subset.workdir.rglob("*.tmp"))
 
 
 # What killed runs leave

@@ -320,7 +320,7 @@ def test_every_request_goes_to_the_endpoint_that_is_named(
         named(how, f"http://127.0.0.1:{proxy.port}", monkeypatch, tmp_path / "home")
         for bucket in ("bucket", "other"):
             stores.empty(server, bucket)
-        source = storage.locate("s3://other/town")
+        source = storage.locate_writable("s3://other/town")
         files = {str(p.relative_to(town)): p.read_bytes() for p in town.rglob("*") if p.is_file()}
         source.write_many(list(files), list(files.values())).must(source)
         subset.build()
