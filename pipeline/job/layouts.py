@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
@@ -33,12 +33,16 @@ _NAMES_FILES = (
 Places = str | dict[str, str]
 
 
+class NoLayoutError(ConfigError):
+    """A folder is not laid out as any tool does for a format."""
+
+
 def find_splits(source: str, name: str, format_: formats.Format, task: Task) -> dict[str, Places]:
     """The splits of the folder `source`, whose label files are of the format called `name`.
 
-    Each is a folder as the format itself lays it out, or its places. Raises `ConfigError` where no layout fits.
+    Each is a folder as the format itself lays it out, or its places. Raises `NoLayoutError` where none fits.
     """
-    place = os.path.abspath(os.path.expanduser(source))
+    place = storage.locate(source).url
     if format_.WHOLE:
         found = _whole(place, formats.load_single_file(name), task)
     else:
@@ -46,7 +50,7 @@ def find_splits(source: str, name: str, format_: formats.Format, task: Task) -> 
     if found:
         return found
     example = " and ".join(format_.layout("train2017", task).values())
-    raise ConfigError(
+    raise NoLayoutError(
         f"{source}: has none of the splits train, val and test as format {name} lays them out, for "
         f"example {example}, nor as Roboflow, CVAT and Label Studio do; for any other layout write a "
         "config"
@@ -59,24 +63,39 @@ def find_names(source: str) -> str | None:
     return next((path for name in _NAMES_FILES if os.path.isfile(path := os.path.join(place, name))), None)
 
 
+def has_labels(source: str, splits: Mapping[str, Places], format_: formats.Format, task: Task) -> bool:
+    """Whether the splits that were found have a label file: every folder looks like one with files beside images."""
+    if format_.WHOLE:
+        return True
+    place = storage.locate(source).url
+    folders = [p["labels"] if isinstance(p, dict) else format_.layout(p, task)["labels"] for p in splits.values()]
+    return any(
+        name.lower().endswith(format_.SUFFIX)
+        for folder in folders
+        for name in storage.locate_below(place, folder).names()
+    )
+
+
 def _whole(place: str, format_: formats.SingleFileFormat, task: Task) -> dict[str, Places]:
+    if os.path.isfile(place) and not place.lower().endswith(format_.SUFFIX):
+        return {}
     if os.path.isfile(place):
         return {"train": {"annotations": place, "images": _images_beside(place)}}
     found: dict[str, Places] = {}
     for split, folder in _split_folders(place, "") if format_.FILE_BESIDE_IMAGES is not None else ():
         beside = f"{folder}/{format_.FILE_BESIDE_IMAGES}"
-        if os.path.isfile(os.path.join(place, beside)):
+        if _is_file(place, beside):
             _add(found, split, {"annotations": beside, "images": folder}, place)
     for split, names in _FOLDERS.items():
         for folder in names if split not in found else ():
             layout = format_.layout(folder, task)
-            if os.path.exists(os.path.join(place, layout["annotations"])):
+            if _is_file(place, layout["annotations"]):
                 found.setdefault(split, _usual(place, folder, layout))
     for name in format_.FILES if not found else ():
         path = os.path.join(place, name)
-        if os.path.isfile(path):
+        if _is_file(place, name):
             images = next(
-                (i for i in ("images/default", "images", "data") if os.path.isdir(os.path.join(place, i))),
+                (i for i in ("images/default", "images", "data") if _is_folder(place, i)),
                 os.path.dirname(name) or ".",
             )
             return {"train": {"annotations": path, "images": os.path.normpath(os.path.join(place, images))}}
@@ -85,9 +104,9 @@ def _whole(place: str, format_: formats.SingleFileFormat, task: Task) -> dict[st
 
 def _usual(place: str, folder: str, layout: dict[str, str]) -> Places:
     """The places of a split: as the format lays them out or, as the targets made here, with ``images/<folder>``."""
-    usual = os.path.isdir(os.path.join(place, layout["images"]))
+    usual = _is_folder(place, layout["images"])
     ours = f"images/{folder}"
-    return {**layout, "images": ours} if not usual and os.path.isdir(os.path.join(place, ours)) else folder
+    return {**layout, "images": ours} if not usual and _is_folder(place, ours) else folder
 
 
 def _images_beside(annotations: str) -> str:
@@ -105,29 +124,39 @@ def _per_file(place: str, format_: formats.LabelFileFormat, task: Task) -> dict[
         found = _by_yaml(place)
     for split, folder in [] if found else _split_folders(place, "" if beside else "labels"):
         _add(found, split, folder, place)
-    if found or not os.path.isdir(place):
+    if found or not storage.locate(place).exists():
         return found
     if beside:
         return {"train": {"labels": place, "images": place}}
     for split, folder in _split_folders(place, ""):
-        if os.path.isdir(os.path.join(place, folder, "labels")):
+        if _is_folder(place, f"{folder}/labels"):
             _add(found, split, {"labels": f"{folder}/labels", "images": f"{folder}/images"}, place)
         elif _has(os.path.join(place, folder), format_.SUFFIX):
             _add(found, split, {"labels": folder, "images": folder}, place)
     for split, folder in format_.SPLIT_FOLDERS.items():
-        if os.path.isdir(os.path.join(place, folder)):
+        if _is_folder(place, folder):
             found.setdefault(split, {"labels": folder, "images": folder})
     return found or _without_splits(place, format_.SUFFIX)
 
 
 def _without_splits(place: str, suffix: str) -> dict[str, Places]:
     """All of a folder as train: Label Studio's ``labels`` and ``images``, or label files beside their images."""
-    if os.path.isdir(os.path.join(place, "labels")) and os.path.isdir(os.path.join(place, "images")):
+    if _is_folder(place, "labels") and _is_folder(place, "images"):
         return {"train": {"labels": os.path.join(place, "labels"), "images": os.path.join(place, "images")}}
     images = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
     if _has(place, suffix) and any(_has(place, kind) for kind in images):
         return {"train": {"labels": place, "images": place}}
     return {}
+
+
+def _is_folder(place: str, folder: str) -> bool:
+    return storage.locate_below(place, folder).exists()
+
+
+def _is_file(place: str, path: str) -> bool:
+    folder, name = os.path.split(path)
+    there = storage.locate_below(place, folder) if folder else storage.locate(place)
+    return bool(there.exist_many([name])[0])
 
 
 def _has(folder: str, suffix: str) -> bool:
@@ -139,7 +168,7 @@ def _split_folders(place: str, below: str) -> Iterator[tuple[str, str]]:
     """Split and name of each folder right in `below` that is called as a split is, in the usual capitals."""
     for split, known in _FOLDERS.items():
         for name in known:
-            there = [n for n in (name, name.capitalize(), name.upper()) if os.path.isdir(os.path.join(place, below, n))]
+            there = [n for n in (name, name.capitalize(), name.upper()) if _is_folder(place, os.path.join(below, n))]
             yield from ((split, n) for n in there[:1])
 
 
@@ -159,6 +188,8 @@ def _by_yaml(place: str) -> dict[str, Places]:
 
     from pipeline.config.load import read_text
 
+    if storage.locate(place).local is None:  # names of a collection in a store are given, and so are its splits
+        return {}
     path = next((p for n in ("data.yaml", "data.yml") if os.path.isfile(p := os.path.join(place, n))), None)
     try:
         data = yaml.safe_load(read_text(path, "data")) if path is not None else None
@@ -187,6 +218,6 @@ def _labels_and_images(place: str, path: object, value: str) -> tuple[str, str] 
         relative = os.path.relpath(os.path.realpath(images), os.path.realpath(place))
         head, step, tail = f"/{relative}/".rpartition("/images/")
         labels = f"{head}/labels/{tail}".strip("/") if step else relative
-        if os.path.isdir(os.path.join(place, labels)):
+        if _is_folder(place, labels):
             return labels, relative
     return None
