@@ -287,6 +287,23 @@ def test_a_redirect_of_a_store_without_credentials_is_followed(listener: Listene
         assert other.asked
 
 
+@pytest.mark.parametrize(
+    ("protocol", "variable", "value"),
+    [
+        ("gs", "GOOGLE_SERVICE_ACCOUNT_KEY", '{"private_key": "PRIVATEKEYOFENVIRONMENT"}'),
+        ("az", "AZURE_STORAGE_SAS_KEY", "%"),
+    ],
+)
+def test_what_the_environment_says_wrongly_is_told_by_its_name(
+    protocol: str, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    told = ask(URLS[protocol])
+    assert f"what the environment says of {protocol} is not understood; correct or unset " in told
+    assert variable in told
+    assert not any(mark in told for mark in (*MARKS, "PRIVATEKEYOFENVIRONMENT"))
+
+
 # --- one endpoint for all clients -------------------------------------------------------------------------------------
 
 
