@@ -103,7 +103,8 @@ def open_store(address: Address, options: dict[str, Any]) -> Any:
         # What obstore says may quote the options, and with them a secret.
         if protocol == "az" and host_of(address, options, endpoint, None) is None:
             raise ConfigError(
-                f"{address.url}: names no account; set account_name for az in conf/local/, or AZURE_STORAGE_ACCOUNT_NAME"
+                f"{address.url}: names no account; set account_name for az in conf/local/, or "
+                "AZURE_STORAGE_ACCOUNT_NAME"
             ) from None
         given = sorted(k for k in options if k not in _OURS)
         if not given:
