@@ -72,6 +72,7 @@ class _RowReasons:
         self.free = np.ones(count, np.bool_)
 
     def add(self, where: Bools, word: str) -> None:
+        """Count the rows `where` as `word`, unless they have a reason already."""
         where = where & self.free
         self.word[where] = word
         self.free &= ~where
