@@ -197,7 +197,7 @@ def test_reading_many(place: WritableLocation) -> None:
 
 def refuses_the_large(place: storage.Location, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two images at `place`, of 1,000 bytes and one more, the second is no image where the limit is that."""
-    for module in ("location", "archives.folder", "stores.folder"):
+    for module in ("location", "archives.folder", "stores.batch"):
         monkeypatch.setattr(f"pipeline.storage.{module}.MAX_IMAGE_BYTES", 1000)
     found = sorted(place.fetch_many(["large.jpg", "small.jpg"]), key=lambda one: one.index)
     assert [one.data for one in found] == [b"", SIZED["small.jpg"]]
