@@ -11,7 +11,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.config.class_names import Names, read_names
 from pipeline.config.load import read_text
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels
-from pipeline.tables.schema import Task
+from pipeline.tables.schema import SPLITS, Task
 from pipeline.target.manifest import TargetState
 
 
@@ -168,4 +168,4 @@ def _shares(text: str) -> dict[str, float]:
         )
     if len(values) == 1 and values[0] < 1:
         values.append(round(1 - values[0], 12))
-    return dict(zip(("train", "val", "test"), values, strict=False))
+    return dict(zip(SPLITS, values, strict=False))

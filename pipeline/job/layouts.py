@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
+from pipeline.base.yaml_document import parse_yaml
 from pipeline.tables.schema import Task
 
 #: What folders of a split are called, in lower case, in COCO's layout and in everybody's.
@@ -184,17 +185,16 @@ def _by_yaml(place: str) -> dict[str, Places]:
 
     Paths of another machine are none of this one's. Roboflow writes ``../train/images`` for ``train/images``.
     """
-    import yaml
-
     from pipeline.config.load import read_text
 
     if storage.locate(place).local is None:  # names of a collection in a store are given, and so are its splits
         return {}
     path = next((p for n in ("data.yaml", "data.yml") if os.path.isfile(p := os.path.join(place, n))), None)
+    text = read_text(path, "data") if path is not None else ""
     try:
-        data = yaml.safe_load(read_text(path, "data")) if path is not None else None
-    except yaml.YAMLError:
-        data = None  # told where its names are read
+        data = parse_yaml(text, path or place)[1]
+    except ConfigError:
+        data = None  # the sentence for it is that of who reads its names
     if not isinstance(data, dict):
         return {}
     found: dict[str, Places] = {}

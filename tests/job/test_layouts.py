@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline import formats
 from pipeline.base.errors import ConfigError
 from pipeline.config.class_names import read_names
+from pipeline.job.layouts import find_splits
+from pipeline.tables.schema import Task
 from tests.conftest import Run
 from tests.formats.test_labelme import jpeg
 from tests.support.helpers import contents, write_file
@@ -233,3 +236,10 @@ def test_what_is_no_number_before_a_name_is_part_of_it(text: str, names: tuple[s
 def test_a_bad_list_is_told_with_its_line(text: str, clause: str) -> None:
     with pytest.raises(ConfigError, match=clause.replace("(", "\\(")):
         read_names(text, "names.txt")
+
+
+def test_a_yaml_that_is_nested_without_end_says_nothing_of_splits(tmp_path: Path) -> None:
+    write_file(tmp_path / "data.yaml", f"train: images/val\nx: {'[' * 5000}{']' * 5000}\n")
+    write_file(tmp_path / "labels/train/a.txt", BOX)
+    write_file(tmp_path / "images/train/a.jpg", PICTURE)
+    assert list(find_splits(str(tmp_path), "yolo", formats.load("yolo"), Task.DETECT)) == ["train"]

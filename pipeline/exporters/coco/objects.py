@@ -53,7 +53,7 @@ class _Objects:
     ) -> None:
         """`own_id` is the text of its image's id; where image_id says the same, it need not be written anew.
 
-        What stands where the ids do is only held to be one where it was `given`.
+        What is where the ids are counts as one only where it was `given`.
         """
         self.image.append(image)
         self.kind.append(kind)
@@ -64,6 +64,7 @@ class _Objects:
         self.right.append(bool(own_id) and text[slice(*image_id_at)] == own_id)
 
     def table(self) -> pa.Table:
+        """`BucketObjects.objects`, in the order in which objects were added."""
         return pa.table(
             {
                 "image": pa.array(self.image, pa.int32()),

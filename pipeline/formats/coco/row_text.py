@@ -12,16 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.formats._numbers import parse_numbers
+from pipeline.formats._numbers import TOLERANCE, parse_numbers
 from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon, join_polygons
+from pipeline.images.header import MAX_PIXELS
 from pipeline.tables.schema import Task
 
-#: What Ultralytics lets pass on either side of 0-1; what is beyond is clipped.
-TOLERANCE = 0.01
-
-#: A mask of more pixels, or of more parts, is none: it would take gigabytes, or its row megabytes.
-MAX_PIXELS, MAX_PARTS = 1 << 28, 10_000
+#: A mask of more parts is none: its row would take megabytes.
+MAX_PARTS = 10_000
 
 Floats = npt.NDArray[np.float64]
 
@@ -72,6 +70,7 @@ class _RowReasons:
         self.free = np.ones(count, np.bool_)
 
     def add(self, where: Bools, word: str) -> None:
+        """Count the rows `where` as `word`, unless they have a reason already."""
         where = where & self.free
         self.word[where] = word
         self.free &= ~where
