@@ -7,7 +7,7 @@ CONFIG ?=
 ARGS ?=
 
 # What a newcomer's machine can run: no server, nobody else's environment, no kills at random moments.
-FAST := not servers and not racing and not interop and not ceph
+FAST := not servers and not racing and not interop and not ceph and not browser
 
 # PY is the interpreter that runs everything. Who names one (`make demo PY=python`) has installed what it needs.
 ifeq ($(origin PY),command line)
@@ -22,7 +22,7 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test check format lint test-servers test-all test-ceph test-interop torture bench bench-fetch bench-cloud \
+.PHONY: help venv servers demo test check format lint test-servers test-all test-ceph test-browser test-interop torture bench bench-fetch bench-cloud \
 	index plan build stats clean
 
 help: ## Print this list
@@ -93,12 +93,16 @@ servers: ## Install the servers that the tests of stores start, in .servers (nee
 	  echo "there is no $$name; Debian and Ubuntu have it in the packages openssh-server and nginx-light" >&2; done
 
 test-servers: $(READY) ## Run the tests that ask servers
-	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "servers and not racing and not interop and not ceph" $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "servers and not racing and not interop and not ceph and not browser" $(ARGS)
 
 test-all: test test-servers ## Run both
 
 test-ceph: $(READY) ## Run the tests of stores on a Ceph (Debian: ceph-mon ceph-osd radosgw ceph-common)
 	@$(PY) -m pytest -m ceph $(ARGS)
+
+test-browser: $(READY) ## Open the pages that reports are in a Chromium (Debian: chromium), with Playwright, which this installs
+	@$(PY) -c 'import playwright' 2> /dev/null || $(PY) -m pip --disable-pip-version-check -q install 'playwright>=1.45'
+	@$(PY) -m pytest -m browser $(ARGS)
 
 test-interop: $(READY) .interop/.ready ## Hand targets to trainers and readers (in .interop: 2 GB, minutes to install)
 	@$(PY) -m pytest -m interop $(ARGS)

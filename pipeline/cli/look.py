@@ -102,6 +102,24 @@ def show(
     _write(output, encoded(sheet, suffix), common, {"command": "show", "sheet": output, "size": list(sheet.size)})
 
 
+@cli.command()
+@click.argument("what", metavar=_WHAT)
+@click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE", help="the page")
+@click.option("--no-images", is_flag=True, help="embed no picture: for images that must not travel")
+@click.option("--seed", type=int, default=0, metavar="N", help="another number, another sample")
+@_workdir
+@common_options
+def report(what: str, output: str, no_images: bool, seed: int, workdir: str | None, **common: Any) -> None:
+    """Make one HTML page with numbers, what is noteworthy, and a sample of each class; it needs no network."""
+    from pipeline.look.page import page_of
+    from pipeline.look.view import open_view
+
+    progress = progress_of(common)
+    view = open_view(_asked(what, common), workdir or cache_folder(), progress)
+    page = page_of(view, progress, images=not no_images, seed=seed)
+    _write(output, page, common, {"command": "report", "page": output, "bytes": len(page), "images": not no_images})
+
+
 def _write(output: str, data: bytes, common: dict[str, Any], facts: dict[str, Any]) -> None:
     """Write what a command made, and say where it is."""
     from pipeline import storage

@@ -7,7 +7,7 @@ import functools
 from pipeline.look.bucket import count_bucket
 from pipeline.look.view import View
 from pipeline.reports.statistics import Statistics
-from pipeline.runtime.engine import Engine
+from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine
 from pipeline.runtime.progress import Progress
 
 
@@ -15,7 +15,9 @@ def statistics_of(view: View, progress: Progress | None = None) -> Statistics:
     """The counts of all buckets of `view`."""
     made = Statistics.none()
     tasks = [(bucket,) for bucket in range(view.buckets)]
-    with (progress or Progress()).stage("count", len(tasks), "buckets") as step, Engine() as engine:
+    # The helpers of `auto` index and apply, and have no pandas.
+    scheduler = "processes" if view.images >= FILES_WORTH_HELPERS else "sync"
+    with (progress or Progress()).stage("count", len(tasks), "buckets") as step, Engine(scheduler) as engine:
         for part in engine.map(functools.partial(count_bucket, view), tasks, files=view.images):
             made.add(part)
             step.add(1)

@@ -32,7 +32,7 @@ OBJECT_SORTS = ("smallest", "largest", "extreme", "random")
 class Wish:
     """What is to be shown: at most `count` images or, with `objects`, objects; of some classes and one split, or all.
 
-    `each` asks for so many images of each class instead, those of large classes first.
+    `each` asks for so many images of each class instead, in the order of `classes`, with all of their objects.
     """
 
     count: int
@@ -85,9 +85,10 @@ def choose(view: View, wish: Wish) -> list[Sample]:
 
 def _first(entries: list[Any], wish: Wish) -> list[Any]:
     """The entries that rank first, of `each` class where that is asked; an image stands there once."""
-    entries.sort(key=lambda entry: (entry[0], entry[2], entry[3]))
     if wish.each is None:
-        return entries[: wish.count]
+        return sorted(entries, key=lambda entry: (entry[0], entry[2], entry[3]))[: wish.count]
+    place = {number: i for i, number in enumerate(wish.classes or ())}
+    entries.sort(key=lambda entry: (place.get(entry[1], 0), entry[0], entry[2]))
     taken: dict[int, int] = {}
     kept = []
     for entry in entries:
@@ -169,7 +170,7 @@ def _read(view: View, wish: Wish, bucket: int, entries: Sequence[tuple[float, in
         begin, stop = int(edges[place[key]]), int(edges[place[key] + 1])
         rows = found.objects.slice(begin, stop - begin).to_pylist()
         chosen = None if row < 0 else row - begin
-        if wish.classes is not None:
+        if wish.classes is not None and wish.each is None:
             kept = [i for i, r in enumerate(rows) if r["class_id"] in wish.classes]
             chosen = None if chosen is None else kept.index(chosen)
             rows = [rows[i] for i in kept]

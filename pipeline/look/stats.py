@@ -32,24 +32,25 @@ def stats(what: str | Config, workdir: str, progress: Progress | None = None) ->
             return report
         found = statistics_of(view, progress)
         made_of = view.facts["made_of"]
-        report.data["after"] = {"classes": list(view.classes), "made_of": made_of} | _counts(found, view.classes)
+        report.data["after"] = {"classes": list(view.classes), "made_of": made_of} | counts_of(found, view.classes)
         return report
     if locate(what.removesuffix(f"/{FOLDER}/manifest.json")).exist_many([f"{FOLDER}/manifest.json"])[0]:
         report = target_stats(what)
         report.data["sizes"] = None
         try:
             view = open_view(what, workdir, progress)
-            report.data["sizes"] = _counts(statistics_of(view, progress), view.classes)["sizes"]
+            report.data["sizes"] = counts_of(statistics_of(view, progress), view.classes)["sizes"]
         except CocoDiyError as error:
             report.warnings.append(f"sizes of objects are not known: {error}")
         return report
     view = open_view(what, workdir, progress)
-    counts = _counts(statistics_of(view, progress), view.classes)
+    counts = counts_of(statistics_of(view, progress), view.classes)
     data = {"command": "stats", "of": "folder", "folder": what, "classes": list(view.classes)} | counts
     return Report(data, warnings=list(view.facts["warnings"]))
 
 
-def _counts(found: Statistics, classes: tuple[str, ...]) -> dict[str, Any]:
+def counts_of(found: Statistics, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Counts, sizes and what is noteworthy, in the form that reports have."""
     sizes = {
         split: {
             name: dict(zip(SIZES, row, strict=True)) for name, row in zip(classes, counts.sizes.tolist(), strict=True)

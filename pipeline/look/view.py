@@ -150,7 +150,8 @@ def _of_target(what: str, state: TargetState, made: Manifest, workdir: str, prog
         progress,
         {
             "target": root,
-            "made_of": {entry: [entry] for entry in made.report["classes"]},
+            "made_of": _declared(made),
+            "made_from": _roots(made),
             "report": made.report,
             "fingerprint": made.recipe,
             "tool": made.tool,
@@ -158,6 +159,21 @@ def _of_target(what: str, state: TargetState, made: Manifest, workdir: str, prog
             "warnings": made.report.get("warnings", []),
         },
     )
+
+
+def _declared(made: Manifest) -> dict[str, list[str]]:
+    """By class of a target the names that its config makes it of."""
+    listed = made.config.get("classes")
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    merged = {entry.get("name"): entry.get("from") for entry in entries}
+    found = {name: merged.get(name, name) for name in made.report["classes"]}
+    return {name: [from_] if isinstance(from_, str) else list(map(str, from_ or ())) for name, from_ in found.items()}
+
+
+def _roots(made: Manifest) -> list[str]:
+    """Where the sources of a target lay."""
+    source = made.config["source"]
+    return [str(one["root"]) for one in (source if isinstance(source, list) else [source]) if one.get("root")]
 
 
 def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
@@ -177,13 +193,7 @@ def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
 
 def _of_folder(what: str, workdir: str, progress: Progress) -> View:
     """What any folder of a dataset holds, by the layout that fits it."""
-    return _of_source(what, "folder", _dataset(what, workdir), progress, {"made_of": {}})
-
-
-def _dataset(what: str, workdir: str) -> Config:
-    """The config that reads the dataset in the folder `what`."""
-    source = dataset(what, workdir)["source"]
-    return _as_source(what, source["format"], source["task"], source["names"], source["splits"], workdir)
+    return _of_source(what, "folder", validate(dataset(what, workdir), what), progress, {"made_of": {}})
 
 
 def _as_source(root: str, name: str, task: str, names: str | None, splits: Mapping[str, Any], workdir: str) -> Config:

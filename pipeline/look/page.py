@@ -1,0 +1,199 @@
+"""`coco-diy report`: what the page of a view says, gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from pipeline.base.humanize import plural
+from pipeline.base.redaction import redact_url
+from pipeline.base.version import __version__
+from pipeline.images.heat import heat_png
+from pipeline.images.thumbnails import fitted, jpeg
+from pipeline.look.numbers import statistics_of
+from pipeline.look.sample import Sample, Shown, Wish, choose, pictures
+from pipeline.look.view import View
+from pipeline.reports.class_table import class_rows, stats_csv
+from pipeline.reports.page import MOST_NAMES, PageData, PagePicture, render
+from pipeline.reports.statistics import Note, Statistics, noteworthy
+from pipeline.reports.words import LOSSES, PARTLY, lost
+from pipeline.runtime.progress import Progress
+from pipeline.stages.index.reader import read_part
+
+#: Pictures of a page at most, and so many of each class.
+_MOST_PICTURES, _OF_CLASS = 240, 6
+
+#: Bytes of all pictures of a page, as JPEG; base64 takes a third more.
+_MOST_BYTES = 2_900_000
+
+#: Elements of all pictures of a page: with those of the rest a browser has no more than 6,000 to lay out.
+_MOST_NODES = 3_700
+
+#: Sides of pictures in pixels: of few, and of many; and the quality of their JPEG.
+_SIDES, _FEW, _QUALITY = (480, 240), 48, 60
+
+#: Classes of the picture of pairs.
+_PAIRED = 40
+
+#: Problems that are listed with the file's name.
+_LISTED = 10
+
+
+def page_of(view: View, progress: Progress | None = None, *, images: bool = True, seed: int = 0) -> bytes:
+    """The page of `view` as HTML; without `images` no picture is embedded."""
+    progress = progress or Progress()
+    found = statistics_of(view, progress)
+    data = class_data(view, found)
+    page = PageData(
+        view.what,
+        _KINDS[view.kind],
+        _facts(view),
+        view.classes,
+        found,
+        class_rows(data, every=True),
+        stats_csv({**data, "of": view.kind}, every=True),
+        [*_problem_notes(view), *noteworthy(found, view.classes)],
+        _loss(view),
+        {"centres": heat_png(found.centres), "boxes": heat_png(found.boxes)},
+        made_of=_made_of(view),
+        tool=f"coco-diy {__version__}",
+    )
+    _add_pairs(page, found)
+    if images:
+        page.pictures = list(_pictures(view, found, progress, seed))
+    page.why_none = "No picture is embedded (--no-images)." if not images else "There is no image that can be shown."
+    return render(page)
+
+
+_KINDS = {
+    "config": "What a build of this config makes",
+    "target": "A data set that coco-diy made",
+    "folder": "A folder with a data set",
+}
+
+
+def class_data(view: View, found: Statistics) -> dict[str, Any]:
+    """The counts of a view in the form that reports of stats have."""
+    from pipeline.look.stats import counts_of
+
+    return {"classes": list(view.classes), **counts_of(found, view.classes)}
+
+
+def _facts(view: View) -> list[tuple[str, str]]:
+    facts = view.facts
+    told = [("of", redact_url(str(root))) for root in facts.get("made_from", ())]
+    told += [("from", redact_url(str(s["root"]))) for s in facts["sources"] if s["root"] and view.kind != "target"]
+    told += [("at", redact_url(facts["target"]))] if "target" in facts else []
+    tasks = sorted({f"{s['format']}, task {s['task']}" for s in facts["sources"]})
+    told += [("", text) for text in tasks]
+    if facts.get("time"):
+        stamp = facts["time"]
+        told.append(("last run", f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]} UTC"))
+    told += [("by", facts["tool"])] if "tool" in facts else []
+    told += [("digest", str(facts["fingerprint"])[:12])]
+    return told
+
+
+def _made_of(view: View) -> list[tuple[int, str, str]]:
+    made_of = view.facts["made_of"]
+    told = [(i, name, ", ".join(made_of.get(name, ()))) for i, name in enumerate(view.classes)]
+    return [row for row in told if row[2]] if any(old not in ("", name) for _, name, old in told) else []
+
+
+def _problem_notes(view: View) -> list[Note]:
+    """What could not be read, with the first files' names; and the warnings of the run that made it."""
+    notes = [Note(text, grave=True) for text in view.facts["warnings"][:_LISTED]]
+    for row in islice(_problems(view), _LISTED):
+        line = f", line {row['line']}" if row["line"] else ""
+        notes.append(Note(f"{redact_url(row['path'])}{line}: {row['detail']}", "could not be taken", grave=True))
+    more = sum(view.facts["problems"].values()) - _LISTED
+    return [*notes, *([Note(f"{plural(more, 'more problem')} of the same source.", grave=True)] if more > 0 else [])]
+
+
+def _problems(view: View) -> Iterator[dict[str, Any]]:
+    if not view.facts["problems"]:
+        return
+    for source in view.sources:
+        for bucket in range(source.buckets):
+            yield from read_part(source.index_dir, "problems", bucket).to_dict("records")
+
+
+def _loss(view: View) -> list[str]:
+    """What a build left out or changed, in words."""
+    report = view.facts.get("report")
+    if not report:
+        return []
+    told = []
+    for what in ("images", "rows"):
+        counts = report.get(what)
+        if counts:
+            drops = "; ".join(f"{n:,} {words}" for n, words in lost(counts))
+            noun = "images" if what == "images" else "objects"
+            told.append(f"{counts['kept']:,} of {counts['source']:,} {noun} are in it{f': {drops}' if drops else ''}.")
+    told += [
+        f"{count:,} {PARTLY[reason]}." if reason in PARTLY else f"{count:,} left out: {LOSSES.get(reason, reason)}."
+        for reason, count in report.get("loss", {}).items()
+    ]
+    return told
+
+
+def _add_pairs(page: PageData, found: Statistics) -> None:
+    """The picture of pairs: of the largest classes, most objects first."""
+    import numpy as np
+
+    if not found.pairs:
+        return
+    numbers = [row.number for row in page.rows if row.total][:_PAIRED]
+    place = {number: i for i, number in enumerate(numbers)}
+    table = np.zeros((len(numbers), len(numbers)), np.int64)
+    for (first, second), count in found.pairs.items():
+        if first in place and second in place:
+            table[place[first], place[second]] = table[place[second], place[first]] = count
+    page.heats["pairs"] = heat_png(table)
+    page.pair_names = [page.classes[i] for i in numbers]
+    top = sorted(found.pairs.items(), key=lambda pair: (-pair[1], pair[0]))[:10]
+    page.top_pairs = [(page.classes[a], page.classes[b], n) for (a, b), n in top]
+
+
+def _pictures(view: View, found: Statistics, progress: Progress, seed: int) -> Iterator[PagePicture]:
+    """Pictures of a sample of each class, those of large classes first, until they are many or large."""
+    samples = _samples(view, found, seed)
+    side = _SIDES[0] if len(samples) <= _FEW else _SIDES[1]
+    made: dict[int, PagePicture] = {}
+    with progress.stage("pictures", len(samples), "images") as step:
+        for number, shown in pictures(view, samples, side):
+            step.add(1)
+            if (picture := _picture(shown, side)) is not None:
+                made[number] = picture
+    total = nodes = 0
+    for number in sorted(made):
+        shapes = made[number].shapes
+        total += len(made[number].jpeg) + 30 * sum(sum(map(len, s.polygons)) + 1 for s in shapes)
+        numbers = {s.class_id for s in shapes}
+        nodes += 7 + len(numbers) + len({s.class_id for s in shapes if s.polygons}) + min(MOST_NAMES, len(numbers))
+        if total > _MOST_BYTES or nodes > _MOST_NODES:
+            break
+        yield made[number]
+
+
+def _samples(view: View, found: Statistics, seed: int) -> list[Sample]:
+    if not found.objects:
+        return choose(view, Wish(_FEW, seed))
+    import numpy as np
+
+    objects = found.total("objects")
+    order = [int(i) for i in np.argsort(-objects, kind="stable") if objects[i]][:_MOST_PICTURES]
+    each = min(_OF_CLASS, max(1, _MOST_PICTURES // len(order)))
+    if len(order) == 1:
+        each = _FEW // 2
+    samples = {sample.key: sample for sample in choose(view, Wish(0, seed, tuple(order), each=each))}
+    return list(samples.values())[:_MOST_PICTURES]
+
+
+def _picture(shown: Shown, side: int) -> PagePicture | None:
+    if shown.opened is None:
+        return None
+    small = fitted(shown.opened.image, side)
+    name = (shown.sample.path or shown.sample.key).rpartition("/")[2]
+    return PagePicture(jpeg(small, _QUALITY), small.size, shown.opened.size, name, shown.sample.split, shown.shapes)

@@ -1,0 +1,121 @@
+"""The page as a file: how large it is, what it holds and what it leaves out."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.look.numbers import statistics_of
+from pipeline.look.page import page_of
+from pipeline.look.view import open_view
+from pipeline.reports.class_table import bar
+from pipeline.reports.colours import colour_of, ink_on
+from tests.conftest import Run, Subset
+from tests.support.helpers import write_file
+
+SAMPLE = Path(__file__).parents[1] / "sample"
+
+
+class Elements(HTMLParser):
+    """How many elements a page has, and its ids."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__()
+        self.count = 0
+        self.ids: list[str] = []
+        self.feed(page.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.count += 1
+        self.ids += [value for name, value in attrs if name == "id" and value]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,203 classes, as LVIS has, and pictures of noise, which JPEG makes large."""
+    root = tmp_path_factory.mktemp("lvis")
+    rng = np.random.default_rng(1)
+    names = "".join(f"  {i}: class number {i}, with a long name as LVIS has\n" for i in range(1203))
+    write_file(root / "data.yaml", f"train: images/train\nval: images/val\nnames:\n{names}")
+    for i in range(320):
+        split = "train" if i % 4 else "val"
+        rows = "".join(
+            f"{rng.integers(1203)} {x:.5f} {y:.5f} 0.2 0.2\n" for x, y in rng.uniform(0.2, 0.8, (20, 2)).tolist()
+        )
+        write_file(root / "labels" / split / f"{i}.txt", rows)
+        (root / "images" / split).mkdir(parents=True, exist_ok=True)
+        noise = Image.fromarray(rng.integers(0, 255, (180, 240, 3)).astype(np.uint8))
+        noise.save(root / "images" / split / f"{i}.jpg", quality=95)
+    return root
+
+
+def test_limits(many: Path, tmp_path: Path) -> None:
+    page = page_of(open_view(str(many), str(tmp_path)))
+    found = Elements(page)
+    assert len(page) <= 5_000_000
+    assert found.count <= 6_000
+    assert len(found.ids) == len(set(found.ids))
+    assert page.count(b"<figure id=") > 50
+    assert page.count(b"<tr><td>") == 100
+    assert all(f"class number {i}, with".encode() in page for i in range(1203))
+    assert not re.findall(rb"(?:src|href)=\"(?!data:|#)", page)
+    assert b"default-src &#x27;none&#x27;" in page
+
+
+def test_no_images_embeds_none(many: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "page.html"
+    assert run("report", SAMPLE / "labelme", "-o", out, "--no-images", "--workdir", tmp_path / "w").out == f"{out}\n"
+    assert b"image/jpeg" not in out.read_bytes()
+    run("report", SAMPLE / "labelme", "-o", out, "--workdir", tmp_path / "w")
+    assert b"image/jpeg" in out.read_bytes()
+    assert b"copies of images" in out.read_bytes()
+    assert run("report", SAMPLE / "labelme", "-o", out, "--json", "--workdir", tmp_path / "w").json["page"] == str(out)
+
+
+def test_the_page_says_what_a_build_left_out(wanted: Subset, tmp_path: Path) -> None:
+    wanted.build()
+    page = page_of(open_view(str(wanted.target), str(tmp_path / "cache"))).decode()
+    assert "What was left out" in page
+    assert "of other classes" in page
+    assert "last run" in page
+    assert "small" in page
+    assert "bicycle, motorcycle" in page
+    again = page_of(open_view(str(wanted.target), str(tmp_path / "cache"))).decode()
+    assert page == again
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    write_file(tmp_path / "x/data.yaml", "train: images/train\nnames: [one]\n")
+    write_file(tmp_path / "x/labels/train/good.txt", "0 0.5 0.5 0.1 0.1\n")
+    write_file(tmp_path / "x/labels/train/bad.txt", "0 0.5 0.5 0.1 0.1\n0 nonsense\n")
+    write_file(tmp_path / "x/images/train/good.jpg", "no image")
+    view = open_view(str(tmp_path / "x"), str(tmp_path / "cache"))
+    page = page_of(view).decode()
+    assert "bad.txt, line 2" in page
+    assert statistics_of(view).objects == 1 + 1
+    assert "no image that can be shown" in page
+
+
+def test_a_secret_in_a_url_is_not_on_the_page(subset: Subset, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    view = open_view(str(SAMPLE / "labelme"), str(tmp_path))
+    source = {**view.facts["sources"][0], "root": "s3://key:hunter2@bucket/folder?sig=hunter2"}
+    page = page_of(replace(view, facts={**view.facts, "sources": [source]}), images=False)
+    assert b"bucket/folder" in page
+    assert b"hunter2" not in page
+
+
+@pytest.mark.parametrize("number", range(0, 1203, 97))
+def test_colours_are_colours(number: int) -> None:
+    assert re.fullmatch("#[0-9a-f]{6}", colour_of(number))
+    assert ink_on(colour_of(number)) in ("#000000", "#ffffff")
+
+
+def test_bars() -> None:
+    assert (bar(0, 10, 4), bar(10, 10, 4), bar(5, 10, 4), bar(1, 10_000, 4)) == ("    ", "████", "██  ", "▏   ")
