@@ -113,7 +113,7 @@ def with_sizes(view: View, images: pa.Table) -> pa.Table:
         return images
     paths, keys = images["image_path"].to_pylist(), images["key"].to_pylist()
     sides = [images[name].to_pylist() for name in ("width", "height")]
-    for prefix, folder in view.origins.items():
+    for prefix, folder in view.origins.urls.items():
         here = [i for i in lacking.tolist() if keys[i].startswith(prefix) and paths[i] is not None]
         if folder is None or not here or storage.locate(folder).local is None:
             continue
@@ -232,7 +232,7 @@ def _file_sizes(view: View, images: pa.Table) -> Floats:
     sizes: Floats = images["image_size"].to_numpy(zero_copy_only=False).astype(np.float64)
     lacking = np.flatnonzero(np.isnan(sizes) & images["image_path"].is_valid().to_numpy())
     paths, keys = images["image_path"].to_pylist(), images["key"].to_pylist()
-    for prefix, folder in view.origins.items():
+    for prefix, folder in view.origins.urls.items():
         here = [i for i in lacking.tolist() if keys[i].startswith(prefix)]
         if folder is not None and here and (place := storage.locate(folder)).local is not None:
             asked = place.sizes([paths[i] for i in here])

@@ -191,7 +191,7 @@ def _shape(view: View, row: dict[str, Any], said: tuple[int, int] | None) -> Sha
 def pictures(view: View, samples: Sequence[Sample], side: int) -> Iterator[tuple[int, Shown]]:
     """The picture of each of `samples`, by its place, as they come; of at least `side` pixels where it has them."""
     rest = set(range(len(samples)))
-    for prefix, folder in view.origins.items():
+    for prefix, folder in view.origins.urls.items():
         here = [i for i in sorted(rest) if samples[i].key.startswith(prefix) and samples[i].path is not None]
         if folder is None or not here:
             continue

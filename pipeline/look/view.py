@@ -17,6 +17,7 @@ from pipeline.base.errors import ConfigError, TargetError
 from pipeline.config.class_map import ClassMap
 from pipeline.config.load import validate
 from pipeline.config.model import Config
+from pipeline.images.origins import Origins
 from pipeline.job.conversion import dataset
 from pipeline.job.job import Job
 from pipeline.job.resolve import resolve
@@ -55,7 +56,7 @@ class View:
     kind: str
     classes: tuple[str, ...]
     sources: tuple[ViewedSource, ...]
-    origins: dict[str, str | None]
+    origins: Origins
     keypoints: tuple[int, int] | None
     workdir: str
     splits: tuple[str, ...]
@@ -83,7 +84,7 @@ def open_view(what: str | Config, workdir: str, progress: Progress | None = None
     if isinstance(what, Config):
         return _of_config(what, progress)
     root = what.removesuffix(f"/{FOLDER}/manifest.json")
-    state = TargetState(storage.locate(root))
+    state = TargetState(storage.locate_writable(root))
     if state.manifest is None and state.lost:
         raise TargetError(
             f"{state.folder.join('manifest.json')}: is damaged, and so is its copy; build the subset again"
@@ -170,7 +171,7 @@ def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
     from pipeline.tables.digest import digest_of
 
     beside = f"names/{digest_of(state.root.url.encode()).hex()[:8]}.yaml"
-    storage.locate(workdir).write(beside, data)
+    storage.locate_writable(workdir).write(beside, data)
     return os.path.join(workdir, beside)
 
 

@@ -265,12 +265,19 @@ class Location:
         del paths, limits
         return FetchCost(0, 0)
 
-    def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
+    def gather(
+        self,
+        paths: Sequence[str],
+        limits: Limits,
+        add: Callable[[int], None],
+        ends_whole: Callable[[bytes], bool | None] = lambda _: None,
+    ) -> dict[str, str]:
         """Bring files that are far to the workdir, those that are not there yet; `add` counts them.
 
+        Where a server does not say how long a file is, `ends_whole` is asked whether it has its end, if it can tell.
         Returns path: reason for those that cannot be had. Of what arrived nothing is lost, whatever ends this.
         """
-        del paths, limits, add
+        del paths, limits, add, ends_whole
         return {}
 
     def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:

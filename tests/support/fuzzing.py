@@ -264,7 +264,7 @@ def spoil(world: World, path: Path, rng: random.Random) -> str:
         except (yaml.YAMLError, ValueError):
             content = None
         if isinstance(content, dict | list) and content:
-            path.write_text(yaml.safe_dump(altered(content, rng, home), allow_unicode=False), errors="replace")
+            path.write_text(json.dumps(altered(content, rng, home)), errors="replace")  # which is YAML, at any depth
             return f"{told}: values"
     if path.suffix == ".parquet":
         _spoil_table(path, data, rng, home)

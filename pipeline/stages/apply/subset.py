@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from pipeline import exporters, storage
 from pipeline.base.errors import StorageError
+from pipeline.images.integrity import ends_whole
 from pipeline.job.job import Job
 from pipeline.job.limits import limits
 from pipeline.runtime.engine import Engine
@@ -74,7 +75,7 @@ def gather(job: Job, planned: Planned, progress: Progress) -> bool:
         for url, names in remote.items():
             location = storage.locate(url, job.workdir)
             refuse_without_room(os.path.join(job.workdir, "fetched"), location.ask(names).bytes or 0)
-            location.gather(names, limits(job.config), step.add)
+            location.gather(names, limits(job.config), step.add, ends_whole)
     return bool(remote)
 
 

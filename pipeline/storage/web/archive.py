@@ -163,8 +163,15 @@ class RemoteZip(RemoteBytes, ZipFolder):
                 spans.append(_Span(start, stop, [(wanted[i], entry)]))
         return spans
 
-    def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
-        """See `Location.gather`; neighbours come by one request."""
+    def gather(
+        self,
+        paths: Sequence[str],
+        limits: Limits,
+        add: Callable[[int], None],
+        ends_whole: Callable[[bytes], bool | None] = lambda _: None,
+    ) -> dict[str, str]:
+        """See `Location.gather`; neighbours come by one request, and all is checked by its CRC-32."""
+        del ends_whole
         failed = {
             paths[i]: too_large() for i, entry in self._in_order(paths) if entry is not None and _too_large(entry)
         }

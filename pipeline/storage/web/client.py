@@ -83,6 +83,11 @@ class Transfer:
     def __post_init__(self) -> None:
         self.at = self.start
 
+    @property
+    def ends_unseen(self) -> bool:
+        """Whether the answer ended with its connection, so that nobody can tell whether all of it came."""
+        return not {"content-length", "transfer-encoding"} & self.headers.keys()
+
 
 def check_url(url: str) -> None:
     """Raise `ConfigError` for a URL with a login or a question mark: there hide secrets, and places are noted."""
