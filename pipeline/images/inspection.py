@@ -98,8 +98,8 @@ def check_linked(
     outside: list[str] = []
     names = images["image_path"].to_pylist()
     for origin, here in origins.by_origin(images["key"].to_pylist()):
-        if origin.url is not None:
-            outside += storage.locate(origin.url).out_of(root or origin.url, [names[i] for i in here])
+        if origin.url is not None and (folder := origin.location.local) is not None:
+            outside += storage.out_of(folder, storage.local_path(root) if root else folder, [names[i] for i in here])
     images = images.filter(pc.is_in(images["image_path"], pa.array(outside, pa.string()))).combine_chunks()
     found = check_images(index_dir, bucket, "header", origins, images)
     detail = "is a link that leads out of the source, and to no image"

@@ -294,6 +294,6 @@ def _pictures(split: SplitSpec, paths: list[str], keep: str | None) -> Callable[
         if not paths[index] or not origin.at_hand([paths[index]])[0]:
             return None
         head = next(iter(origin.peek_many([paths[index]], _HEAD_BYTES, 0))).head
-        return picture_of(head) or picture_of(origin.read_image(paths[index]))
+        return picture_of(head) or picture_of(storage.read_image(origin, paths[index]))
 
     return picture

@@ -118,7 +118,7 @@ def _sizes(
         row = rows[peeked.index]
         found = picture_of(peeked.head)
         if found is None and len(peeked.head) < peeked.size:
-            found = picture_of(location.read_image(row["image_path"]))
+            found = picture_of(storage.read_image(location, row["image_path"]))
         yield row, (found.width, found.height) if found else "is no image whose size can be read; COCO JSON needs it"
 
 

@@ -180,6 +180,9 @@ def copy_many(
                 raise storage_error(error, os.path.join(folder, name), "written") from None
             _raise_if_gone(sources[i])
             reason = os.strerror(error.errno or 0)
+        except BaseException:
+            clean(temporary, temp_fd)
+            raise
         if reason is None:
             results.done += 1
             if how == "copy":

@@ -24,7 +24,6 @@ from pipeline.storage.local.read import (
     read_whole,
     same_disk,
     sizes,
-    written_since,
 )
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.walk import folder_times, list_files, list_flat, list_folder, list_names
@@ -107,11 +106,6 @@ class LocalFolder(WritableLocation):
         """See `Location.links_among`."""
         return self.root.links_among(paths, beyond)
 
-    def out_of(self, root: str, paths: Sequence[str]) -> list[str]:
-        """See `Location.out_of`; where this folder itself is a link, what it leads to counts as inside."""
-        inside = (f"{os.path.realpath(local_path(root))}/", f"{os.path.realpath(self.local)}/")
-        return [path for path in paths if not os.path.realpath(self._at(path)).startswith(inside)]
-
     def read(self, path: str) -> bytes | None:
         """See `Location.read`."""
         return self.root.read(path) if self._own else read_whole(self._at(path))
@@ -142,10 +136,6 @@ class LocalFolder(WritableLocation):
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         """See `Location.content_digests`."""
         return [content_digest(self._at(path)) for path in paths]
-
-    def written_since(self, paths: Sequence[str], since: str) -> set[str]:
-        """See `Location.written_since`."""
-        return written_since(self.local, paths, since)
 
     def write(self, path: str, data: bytes) -> None:
         """See `WritableLocation.write`."""

@@ -7,21 +7,29 @@ then reads them there.
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from pipeline.base.errors import ConfigError, StorageError
 from pipeline.base.humanize import plural
+from pipeline.runtime.log import LOG
 from pipeline.storage.archives.directory import is_page
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.folder import LocalFolder
-from pipeline.storage.location import MAX_IMAGE_BYTES, FetchCost, Fetched, Fingerprint, Limits, Location
+from pipeline.storage.location import (
+    MAX_IMAGE_BYTES,
+    Add,
+    EndsWhole,
+    FetchCost,
+    Fetched,
+    Fingerprint,
+    Limits,
+    Location,
+    unknown_end,
+)
 from pipeline.storage.web.cache import DirectoryCache
 from pipeline.storage.web.client import Transfer, Web, check_url, lost, parse_range
-
-_LOG = logging.getLogger(__name__)
 
 _NOT_KEPT = "was not fetched; run again"
 
@@ -137,13 +145,7 @@ class HttpFolder(RemoteBytes):
                 sizes += [size] if transfer.status == 206 and size is not None else []
         return sizes
 
-    def gather(
-        self,
-        paths: Sequence[str],
-        limits: Limits,
-        add: Callable[[int], None],
-        ends_whole: Callable[[bytes], bool | None] = lambda _: None,
-    ) -> dict[str, str]:
+    def gather(self, paths: Sequence[str], limits: Limits, add: Add, ends: EndsWhole = unknown_end) -> dict[str, str]:
         """See `Location.gather`; one request an image."""
         failed, done, row, unsure = dict[str, str](), 0, 0, 0
         with self.kept() as kept:
@@ -155,7 +157,7 @@ class HttpFolder(RemoteBytes):
                 is_html = transfer.headers.get("content-type", "").startswith("text/html")
                 if transfer.reason is None and (is_html or is_page(transfer.body)):
                     transfer.reason = f"{transfer.url}: the server sent a web page instead of an image; check the URL"
-                whole = transfer.reason is not None or not transfer.ends_unseen or ends_whole(bytes(transfer.body))
+                whole = transfer.reason is not None or not transfer.ends_unseen or ends(bytes(transfer.body))
                 if whole is False:
                     transfer.reason = f"{transfer.url}: came without its end, and without its length; run again"
                 unsure += whole is None
@@ -170,5 +172,5 @@ class HttpFolder(RemoteBytes):
                 add(1)
             kept.note_failures(failed)
         if unsure:
-            _LOG.warning("%s: told no length of %s, which may be cut short", self.url, plural(unsure, "image"))
+            LOG.warning("%s: gave no length of %s, which may be cut short", self.url, plural(unsure, "image"))
         return failed
