@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,14 @@ def test_a_mistake_on_the_command_line(desk: Path, run: Run, monkeypatch: pytest
     assert told.startswith("coco-diy: "), told
     assert told.count("\n") == 1, told
     assert said in told, told
+
+
+def test_a_package_that_is_not_installed(desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk)
+    monkeypatch.setitem(sys.modules, "distributed", None)  # as where it is not installed
+    told = run("plan", "conf/demo.yaml", "--scheduler", "tcp://127.0.0.1:9", code=2).err
+    assert "needs the package distributed; install it with `pip install" in told
+    assert told.count("\n") == 1
 
 
 def test_nothing_is_left_by_a_mistake(desk: Path) -> None:
