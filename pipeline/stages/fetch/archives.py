@@ -233,7 +233,7 @@ def _marker(one: Needed, root: str) -> str:
 def _is_unpacked(one: Needed, root: str) -> bool:
     return (
         bool(one.archive.unpack)
-        and os.path.exists(_marker(one, root))
+        and os.path.isfile(_marker(one, root))
         and all(os.path.isdir(os.path.join(root, outer)) for outer in one.archive.unpack.values())
     )
 

@@ -20,7 +20,8 @@ import xxhash
 from pipeline import formats, storage
 from pipeline.formats import FileOutline, Parsed, Part
 from pipeline.formats._image_names import ImageNames
-from pipeline.images.header import Picture, picture_of
+from pipeline.images.header import Picture
+from pipeline.images.inspection import read_pictures
 from pipeline.job.spec import IndexSpec, SplitSpec
 from pipeline.stages.index.annotations_file import AnnotationsFile
 from pipeline.stages.index.bucket import BucketDone, BucketTables, BucketTask, write_bucket
@@ -33,9 +34,6 @@ from pipeline.storage import Listing
 from pipeline.tables.schema import LabelState
 
 Ints = npt.NDArray[np.int64]
-
-#: An image says how large it is before that, but for rare ones with much else in front.
-_HEAD_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -285,7 +283,7 @@ def _parse_share(task: BucketTask, share: BucketShare, split: SplitSpec) -> Pars
 
 
 def _pictures(split: SplitSpec, paths: list[str], keep: str | None) -> Callable[[int], Picture | None] | None:
-    """The image at an index of `paths`, as its first bytes tell of it; None where it cannot be asked."""
+    """The image at an index of `paths`, as its header says; None where it cannot be asked."""
     if split.images is None:
         return None
     origin = storage.locate(split.images, keep)
@@ -293,7 +291,7 @@ def _pictures(split: SplitSpec, paths: list[str], keep: str | None) -> Callable[
     def picture(index: int) -> Picture | None:
         if not paths[index] or not origin.at_hand([paths[index]])[0]:
             return None
-        head = next(iter(origin.peek_many([paths[index]], _HEAD_BYTES, 0))).head
-        return picture_of(head) or picture_of(storage.read_image(origin, paths[index]))
+        ((_, found),) = read_pictures(origin, [paths[index]])
+        return found
 
     return picture

@@ -45,7 +45,7 @@ def last_run(root: str, workdir: str | None = None) -> Report:
     places = [at_target(state.root), *([beside(workdir, state.root)] if workdir is not None else [])]
     records = sorted((record for place in places for record in read(place)), key=lambda r: str(r.get("time")))
     holder = state.root.lock_holder(LOCK)
-    if not records and state.intent is None and holder is None:
+    if not records and state.manifest is None and state.intent is None and holder is None:
         there = "no run of coco-diy was ever begun there" if state.root.exists() else "does not exist"
         raise ConfigError(f"{state.root.url}: {there}; name a config, or the folder of a subset")
     stopped = state.intent is not None and holder is None

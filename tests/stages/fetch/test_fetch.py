@@ -697,6 +697,11 @@ def test_overwrite_checks_what_counts_as_unpacked(unpacked: Unpacked, run: Run) 
     _zeros(unpacked.root / "images/train2017/a.jpg")
     run("fetch", unpacked.config, "--extract", "--overwrite")
     assert unpacked.now() == unpacked.files
+    marker = unpacked.root / ".labels.zip.unpacked"
+    marker.unlink()
+    marker.mkdir()  # it says nothing
+    run("fetch", unpacked.config, "--extract")
+    assert marker.is_file()
     assert "--overwrite needs --extract" in run("fetch", unpacked.config, "--overwrite", code=2).err
 
 
