@@ -63,16 +63,16 @@ def dataset(folder: str, workdir: str) -> dict[str, Any]:
     split are tried first, and last those whose label files lie beside images. Raises `ConfigError` where none fits.
     """
     if not _is_there(folder):
-        raise ConfigError(f"{folder}: does not exist; correct the path of the config, target or dataset")
+        raise ConfigError(f"{folder}: no such config, target or folder; correct its path")
     source = _fitting(folder)
     if source is None:
         raise ConfigError(
-            f"{folder}: holds no dataset that is known: no layout of {', '.join(formats.available())} fits it"
+            f"{folder}: is no dataset folder that is known: no layout of {', '.join(formats.available())} fits it"
         )
     if source["names"] is None and not formats.load(source["format"]).NAMED:
         raise ConfigError(
-            f"{folder}: has label files of format {source['format']}, but no data.yaml or classes.txt that names their "
-            "classes; add it"
+            f"{folder}: has label files of format {source['format']}, but no data.yaml or classes.txt that "
+            "names classes; add it"
         )
     target = {"root": os.path.join(workdir, "nowhere")}
     return {"source": source, "target": target, "workdir": workdir, "on_error": "skip"}

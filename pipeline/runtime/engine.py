@@ -203,9 +203,9 @@ class Engine(AbstractContextManager["Engine"]):
 
         parts = frame.to_delayed()
         if "://" in self.scheduler:
+            client = self._cluster()  # says what is lacking where the package is
             from distributed import as_completed
 
-            client = self._cluster()
             futures = client.compute(parts, optimize_graph=False)
             with _workers_lost():
                 for _ in as_completed(futures, loop=client.loop):
@@ -258,9 +258,9 @@ class Engine(AbstractContextManager["Engine"]):
         return self._client
 
     def _on_cluster(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+        client = self._cluster()  # says what is lacking where the package is
         from distributed import as_completed
 
-        client = self._cluster()
         futures = [client.submit(function, *task, pure=False) for task in tasks]
         try:
             with _workers_lost():
