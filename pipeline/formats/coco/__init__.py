@@ -58,6 +58,11 @@ def layout(folder: str, task: Task) -> dict[str, str]:
     return {"annotations": f"annotations/{kind}_{folder}.json", "images": folder}
 
 
+def asks_sizes(options: Mapping[str, Any], images: int) -> bool:
+    """Whether each image of a split of so many is asked how large it is, so that a changed image is a changed file."""
+    return Options.model_validate(options).asks(images)
+
+
 def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None = None) -> FileOutline:
     """Look through a whole file, which comes in `pieces`, in one pass; `names` are the images that are there.
 

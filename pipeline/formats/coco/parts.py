@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
 
 
+#: Images of a larger split are asked as they are copied: to open a hundred thousand takes longer than to read labels.
+MAX_ASKED = 10_000
+
+
 @dataclass
 class FileOutline:
     """Where everything lies in a file, found in one pass; nothing of it is decoded but what images are called.
@@ -66,8 +70,8 @@ class FileOutline:
 class Part:
     """Some images of a file with their annotations, each as it is written; `image_of` is a place in these `images`.
 
-    `captions` are the image's caption annotations, and places in `images`. `picture` is asked for the image at a place
-    where the file does not say how large it is.
+    `captions` are the image's caption annotations, and places in `images`. `pictures` is asked for the images at
+    places: for all of them with `compare`, else for those whose size the file does not say.
     """
 
     images: Sequence[bytes]
@@ -75,7 +79,8 @@ class Part:
     image_of: Ints
     labels: Mapping[int | str, str]
     captions: tuple[Sequence[bytes], Ints] | None = None
-    picture: Callable[[int], Picture | None] | None = None
+    pictures: Callable[[Sequence[int]], Sequence[Picture | None]] | None = None
+    compare: bool = False
 
 
 class Options(pydantic.BaseModel):
@@ -89,8 +94,12 @@ class Options(pydantic.BaseModel):
         description="whether objects with iscrowd are in no row, or are "
         "objects like others (CVAT calls every brush mask a crowd)",
     )
-    sizes: Literal["file", "image"] = Field(
-        "file",
-        description="whose width and height count: image asks each one, "
-        "and scales the objects of one that was scaled after it was labelled",
+    sizes: Literal["auto", "image", "file"] = Field(
+        "auto",
+        description="whether width and height of the file are compared with the images, and objects put right where "
+        f"those were turned or scaled since; auto: of splits of up to {MAX_ASKED:,} images",
     )
+
+    def asks(self, images: int) -> bool:
+        """Whether each image of a split of so many is asked how large it is."""
+        return self.sizes == "image" or (self.sizes == "auto" and images <= MAX_ASKED)

@@ -26,9 +26,10 @@ from pipeline.formats import coco
 from pipeline.formats._image_names import ImageNames
 from pipeline.formats._large_json import Malformed
 from pipeline.formats.coco.parts import FileOutline, Part
-from pipeline.images.header import Picture, picture_of
+from pipeline.images.header import Picture
 from pipeline.job.spec import IndexSpec, SplitSpec
 from pipeline.stages.index.bucket import BucketDone, BucketIndexer
+from pipeline.stages.index.image_lookup import headers
 from pipeline.stages.index.label_tables import problem_table, states_of
 from pipeline.storage import Listing
 from pipeline.tables.schema import LabelState
@@ -36,9 +37,6 @@ from pipeline.tables.schema import LabelState
 Ints = npt.NDArray[np.int64]
 
 _PIECE = 1 << 20
-
-#: An image says how large it is before that, but for rare ones with much else in front.
-_HEAD_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,8 @@ class BucketShare:
     `mark` is the state in which the file was read. `image_of` is the place of each annotation's image here; `captions`
     are their file's mark, spans and places. `paths` are those of the images (empty: there is none), `said` what the
     file calls them, `doubtful` places of images that may have objects or not. `labels` are the names of the file's
-    categories by id, `keypoints` (K, 3) for pose. `problems` are what was found in the whole file; they are in the
-    share of one bucket.
+    categories by id, `keypoints` (K, 3) for pose; with `compare` images are asked for their size. `problems` are
+    what was found in the whole file; they are in the share of one bucket.
     """
 
     split: int
@@ -65,6 +63,7 @@ class BucketShare:
     labels: dict[int | str, str]
     keypoints: tuple[int, int] | None
     problems: list[tuple[str, str, str, int]]
+    compare: bool
 
 
 class ParsedSource:
@@ -158,6 +157,8 @@ class ParsedSource:
             place[mine] = np.arange(len(mine))
         of_annotation = home[outline.image_of]
         of_caption = home[captions[2]] if captions is not None else None
+        listed = self._listed[number]
+        compare = listed is not None and coco.asks_sizes(json.loads(self.spec.options), listed.count)
         doubtful = np.unique(np.array(outline.doubtful, np.int64))
         for bucket, mine in enumerate(of_bucket):
             objects = np.flatnonzero(of_annotation == bucket)
@@ -180,6 +181,7 @@ class ParsedSource:
                 outline.labels,
                 keypoints,
                 [] if bucket else outline.problems,
+                compare,
             )
 
     def index_bucket(self) -> Callable[..., BucketDone]:
@@ -320,6 +322,7 @@ class _Indexer(BucketIndexer):
                 share.labels,
                 captions,
                 self._pictures(split, share.paths),
+                compare=share.compare,
             )
             parsed = coco.parse(part, self.spec.task, share.keypoints, options)
             for place in share.doubtful.tolist():
@@ -340,16 +343,16 @@ class _Indexer(BucketIndexer):
         problems.sort(key=lambda problem: problem[0])
         return self._annotations(rows), pa.concat_tables(states).combine_chunks(), problem_table(problems)
 
-    def _pictures(self, split: SplitSpec, paths: list[str]) -> Callable[[int], Picture | None] | None:
-        """The image at a place of `paths`, as its first bytes tell of it; None where it cannot be asked."""
+    def _pictures(
+        self, split: SplitSpec, paths: list[str]
+    ) -> Callable[[Sequence[int]], Sequence[Picture | None]] | None:
+        """The images at places of `paths`, as their first bytes tell of them; None where they cannot be asked."""
         if split.images is None:
             return None
         origin = storage.locate(split.images, self.keep)
 
-        def picture(place: int) -> Picture | None:
-            if not paths[place] or not origin.at_hand([paths[place]])[0]:
-                return None
-            head = next(iter(origin.peek_many([paths[place]], _HEAD_BYTES, 0))).head
-            return picture_of(head) or picture_of(origin.read(paths[place]) or b"")
+        def pictures(places: Sequence[int]) -> Sequence[Picture | None]:
+            found = headers(origin, [paths[place] for place in places if paths[place]])
+            return [found.get(paths[place]) for place in places]
 
-        return picture
+        return pictures
