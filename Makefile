@@ -107,7 +107,9 @@ torture: export COCO_DIY_KILLS ?= 60
 torture: export COCO_DIY_STEP ?= 7
 torture: export COCO_DIY_DAMAGES ?= 100
 torture: export COCO_DIY_FAILURES ?= 60
-torture: $(READY) ## Kill, fail and damage every kind of build at random (COCO_DIY_KILLS, _FAILURES, _DAMAGES, _SEED, _STEP)
+torture: export COCO_DIY_STOPS ?= 40
+torture: export COCO_DIY_OUTAGES ?= 24
+torture: $(READY) ## Kill, fail and damage every kind of build at random (COCO_DIY_KILLS, _STOPS, _FAILURES, _OUTAGES, _DAMAGES, _SEED, _STEP)
 	@$(PY) -m pytest -m "racing or torture" -s $(ARGS)
 
 ##@ Speed

@@ -21,9 +21,11 @@ from pipeline.config.model import Config
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.resolve import resolve
 from pipeline.job.run_records import RunRecords
+from pipeline.reports.counts import add_counts
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.interrupt import check_stop
+from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.stages.apply.commit import commit
 from pipeline.stages.apply.subset import apply_plan, gather, reclaim
@@ -41,9 +43,8 @@ from pipeline.stages.select.split_table import remember
 from pipeline.stages.verify.diff import diff_targets
 from pipeline.stages.verify.status import last_run, open_target, refuse_busy
 from pipeline.stages.verify.subset import verify_target
-from pipeline.tables.counts import add_counts
 from pipeline.target.intent import tidy
-from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState, mend
+from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState
 
 __all__ = [
     "Report",
@@ -69,7 +70,7 @@ def make_index(config: Config, progress: Progress | None = None) -> Report:
         report = source_report(job, infos)
         if not report.ok:
             where = [os.path.join(source.index_dir, "problems") for source in job.sources]
-            report.data["left_out"] = balance.told(balance.problem_table(job, infos, []), ", ".join(where))
+            report.data["left_out"] = balance.listed(balance.problem_table(job, infos, []), ", ".join(where))
     return replace(report, data={"command": "index", **report.data})
 
 
@@ -90,8 +91,9 @@ def _make_plan(job: Job, progress: Progress) -> Report:
         check_source(job, state, found)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         job = job.keep_numbers(state.manifest)
+        source = source_report(job, infos)
         planned = plan_subset(job, infos, state, engine, progress)
-        report, brake = _judge(job, infos, state, planned)
+        report, brake = _judge(job, infos, state, source, planned)
     report.data["command"] = "plan"
     report.data["brake"] = brake.facts() if brake is not None else None
     return report
@@ -244,6 +246,7 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
         current = is_current_recipe(job, state) and not suspects and not (state.damaged and job.target.local is None)
         found = scan(job, None if current else engine, progress, import_for_plan)
         if current and (report := nothing_to_do(job, state, found)):
+            LOG.info("%s: nothing changed since the last build; its index and plan are not made anew", job.root)
             return report
         if job.target.local is None:  # taking this lock costs requests: not where there is nothing to do
             still_ours = stack.enter_context(target_lock)
@@ -251,17 +254,17 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
             tidy(state)
         check_source(job, state, found)
         listed = source_counts(job, found)
-        mend(state, suspects)
         job, infos = update_index(job, engine, progress, found, import_for_plan)
         job = job.keep_numbers(state.manifest)
         check_stop()
-        planned, report = _plan(job, infos, state, engine, progress, suspects)
-        if gather(job, planned, progress):  # sizes are known now, and images can be looked at
-            asked = report.data["fetch"]
-            planned, report = _plan(job, infos, state, engine, progress, suspects, fetched=True)
-            report.data["fetch"] = asked
+        plan = functools.partial(_plan, job, infos, state, source_report(job, infos), engine, progress, suspects)
+        planned, report = plan()
+        if gather(job, planned, progress):  # sizes are known now, and images can be checked
+            cost = report.data["fetch"]
+            planned, report = plan(fetched=True)
+            report.data["fetch"] = cost
         check_stop()
-        remember(job, planned.dealt)
+        remember(job, planned.split)
         try:
             failed = apply_plan(job, planned, state, engine, progress, still_ours)
             check_stop()
@@ -288,7 +291,7 @@ def _done(report: Report, planned: Planned, failed: dict[str, str]) -> Report:
 
 
 def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[BaseException] | None, *_: object) -> None:
-    """Of a build that ends before its first write, leave no target where there was none; its lock is held still."""
+    """Of a build that ends before its first write, leave no target where there was none; it is locked still."""
     if kind is None or had_folder or job.target.exist_many([f"{FOLDER}/intent.json"])[0]:
         return
     with contextlib.suppress(StorageError):
@@ -300,15 +303,16 @@ def _plan(
     job: Job,
     infos: Sequence[IndexInfo],
     state: TargetState,
+    source: Report,
     engine: Engine,
     progress: Progress,
     suspects: frozenset[str],
     *,
     fetched: bool = False,
 ) -> tuple[Planned, Report]:
-    """A plan that nothing stands in the way of, and its report."""
+    """A plan that can be carried out, and its report; `source` is that of the indexes."""
     planned = plan_subset(job, infos, state, engine, progress, suspects, fetched=fetched)
-    report, brake = _judge(job, infos, state, planned)
+    report, brake = _judge(job, infos, state, source, planned)
     if brake is not None:
         raise brake
     refuse(job, infos, planned)
@@ -317,10 +321,10 @@ def _plan(
 
 
 def _judge(
-    job: Job, infos: Sequence[IndexInfo], state: TargetState, planned: Planned
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, source: Report, planned: Planned
 ) -> tuple[Report, BrakeError | None]:
     """The report of a plan, with what it takes from the target, and why a build must not carry it out, if so."""
-    report = plan_report(job, infos, planned, state.manifest)
+    report = plan_report(job, infos, source, planned, state.manifest)
     loss = target_loss(state, planned)
     report.data["lost"] = loss.data()
     if state.manifest is not None:

@@ -35,10 +35,11 @@ _SETTLE_S = 0.05
 def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Of the tests and all processes that they start: files settle soon, see `tests.support.helpers.settle`.
 
-    And what this machine wrote is noted in a folder of the tests, not in that of the user who runs them.
+    And what this machine wrote is noted, and what it indexed kept, in folders of the tests, not in those of the user.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COCO_DIY_STATE", str(tmp_path_factory.mktemp("state")))
+        for name in ("COCO_DIY_STATE", "XDG_CACHE_HOME"):
+            patch.setenv(name, str(tmp_path_factory.mktemp("state")))
         patch.setenv(SETTLE, str(_SETTLE_S))
         yield
 

@@ -8,7 +8,7 @@
     │   │   └── MissingSourceError   a folder or file of the source does not exist
     │   └── UnknownNameError     a class, format, task or key that does not exist (tells the nearest)
     ├── DataError                a label row, label file or image that is bad or missing
-    ├── TargetError              a foreign file in the way, a manifest that is not ours
+    ├── TargetError              a conflict with a foreign file, a manifest that is not ours
     ├── StorageError             the store said no: permission, space, a file that vanished
     │   └── UnavailableError     exit code 75: network, a busy server, no workers; the same run may do later
     ├── BrakeError               exit code 4: a build would lose much of the target that nobody asked to lose

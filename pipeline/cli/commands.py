@@ -63,8 +63,8 @@ def remake(
 @click.option("--from", "from_format", required=True, metavar="FORMAT", help="format of SRC: labelme, coco or yolo")
 @click.option("--to", "to_format", required=True, metavar="FORMAT", help="format of DST: coco or yolo")
 @click.option("--labels", metavar="FILE", help="class names in their order: labels.txt or a YAML; default: sorted")
-@click.option("--split", metavar="SHARES", help="deal out anew: 0.8 is train, the rest val; or 0.7,0.2,0.1")
-@click.option("--seed", type=int, default=0, metavar="N", help="another number, another way of dealing")
+@click.option("--split", metavar="SHARES", help="assign anew: 0.8 is train, the rest val; or 0.7,0.2,0.1")
+@click.option("--seed", type=int, default=0, metavar="N", help="another number, another assignment")
 @click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: that of the names, or detect")
 @click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
 @max_delete_option
@@ -167,19 +167,6 @@ def fetch(
         )
     )
     tell(Report(told, warnings=told.pop("warnings", [])), common, fetch_text)
-
-
-@cli.command()
-@click.argument("what", metavar="CONFIG|TARGET")
-@common_options
-def stats(what: str, **common: Any) -> None:
-    """Counts by class and split: of the source of a CONFIG, or of a TARGET that was built."""
-    from pipeline.api import source_stats, target_stats
-    from pipeline.reports.text import subset_text
-
-    config = config_of(what, common)
-    report = target_stats(what) if config is None else source_stats(config, progress_of(common))
-    tell(report, common, subset_text)
 
 
 @cli.command()

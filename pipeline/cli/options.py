@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.base.errors import ConfigError
+from pipeline.runtime.log import show_log
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
+
+
+def _show_log(_context: click.Context, _option: click.Parameter, verbose: bool) -> bool:
+    if verbose:
+        show_log(logging.INFO)
+    return verbose
 
 
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -23,7 +31,9 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--scheduler", metavar="NAME", help="auto, sync, threads, processes or tcp://host:port"),
         click.option("--workers", type=click.IntRange(min=1), metavar="N", help="threads or processes"),
         click.option("--json", "as_json", is_flag=True, help="the result on stdout as one JSON document"),
-        click.option("-v", "--verbose", is_flag=True, help="tracebacks for faults of ours"),
+        click.option(
+            "-v", "--verbose", is_flag=True, callback=_show_log, help="retries, waits, skipped stages; tracebacks"
+        ),
         click.option("-q", "--quiet", is_flag=True, help="errors, what failed, and what is lost; nothing else"),
     ]
     for option in reversed(options):

@@ -50,8 +50,17 @@ def say(sentence: str) -> None:
 
 def put(result: str) -> None:
     """Put the result on stdout."""
+    _put(printable(result, lines=True))
+
+
+def put_bytes(result: bytes) -> None:
+    """Put a picture on stdout."""
+    _put(result, nl=False)
+
+
+def _put(result: str | bytes, *, nl: bool = True) -> None:
     try:
-        click.echo(printable(result, lines=True))
+        click.echo(result, nl=nl)
     except BrokenPipeError:  # who read it wanted no more
         raise
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from pipeline.base.text import printable_json
 from pipeline.cli.commands import cli
 from pipeline.cli.output import say
 from pipeline.runtime.interrupt import failure, forget_signal, note_signal
+from pipeline.runtime.log import show_log
 
 
 def _stop(number: int, _frame: object) -> None:
@@ -52,6 +54,7 @@ def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one r
     with contextlib.suppress(ValueError):  # a thread of somebody's may call this too: then signals are theirs
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stop)
+    show_log(logging.WARNING)  # until an option says otherwise
     words = sys.argv[1:] if arguments is None else arguments
     try:
         _main(arguments)

@@ -27,7 +27,7 @@ class SplitShares(pydantic.BaseModel):
         "name of the group in the image's path, as in '^(cam[0-9]+)_'",
     )
     stratify: bool = Field(False, description="each class gets its share too; what was decided is kept in `table`")
-    seed: int = Field(0, description="another number, another way of dealing")
+    seed: int = Field(0, description="another number, another assignment")
     table: str | None = Field(
         None, description="CSV file of group and split that is obeyed; stratify: made, by default in the workdir"
     )

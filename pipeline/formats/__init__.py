@@ -1,25 +1,16 @@
 """Grammars of label files: bytes to rows and back. One module each; its name is the key in a config.
 
-A format module has
-
-- ``SUFFIX``: the suffix of its label files, lower case (``.txt``);
-- ``TASKS``: the tasks whose rows it can hold;
-- ``NAMED``: whether rows carry the names of their classes, so that a source needs no YAML of names;
-- ``WHOLE``: whether one file holds all labels of a split;
-- ``SIZED``: whether the size of its image decides about a label file's rows, so that a changed image is a changed file;
-- ``Options``: a pydantic model of what ``source.options`` may say; None where there is nothing to choose;
-- ``layout(folder, task) -> dict``: where a split called `folder` lies below the root of a source, by convention;
-- ``parse(files, task, keypoints, options, pictures) -> Parsed``: rows of a batch of files; a format that is `WHOLE` has
-  instead what `formats.coco` has.
-
-Nothing here touches a file system.
+A format module has what `Format` names, and what belongs to its kind: of a format with a label file for each image
+(`LabelFileFormat`) ``parse`` of a batch of them; of one whose file holds all labels of a split (`SingleFileFormat`)
+``outline``, a pass over the whole file, and ``parse`` of a part of it. Generic code asks these properties and never
+the name. Nothing here touches a file system.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -27,10 +18,15 @@ from pipeline.base.errors import UnknownNameError, unknown
 from pipeline.tables.schema import LabelState, Task
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
     from pydantic import BaseModel
 
+    from pipeline.formats._image_names import ImageNames
     from pipeline.images.header import Picture
+
+    Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -67,18 +63,97 @@ class Parsed:
     images: pa.Table | None = None
 
 
-class Format(Protocol):
-    """What a format module offers."""
+class Malformed(ValueError):  # noqa: N818 - a clause of a sentence, not a fault
+    """A clause that says what is wrong with a file, and the `line` (from 1) where that is known."""
 
+    def __init__(self, clause: str, line: int | None = None) -> None:
+        super().__init__(clause)
+        self.line = line
+
+
+@dataclass
+class FileOutline:
+    """Where everything lies in a file, found in one pass; nothing of it is decoded but what images are called.
+
+    `images` and `annotations` are spans, shape (n, 2): begin and end in the file; where the objects of an image are
+    within its own span there are no `annotations`. `stems` are unique, `paths` those of the images below their folder
+    (empty: there is none), `said` what the file calls them; `image_of` is the index of each annotation's image in
+    `images`. Images and annotations that cannot be used are left out and are in `problems`, as (path or "", counted
+    word, clause, lost annotations). `doubtful` are indexes of images of which it is not known whether they have
+    objects. `names` are the fields of `class_names.Names`, of which ``names`` is needed; `labels` the class names by
+    what annotations call them. `rest` is the file without its images and annotations, as JSON. `notes` are sentences
+    for the user. `index_of_id` (the index of each image) and `lost_with` (the index in `problems`, by image id) are
+    for the format's own use, until its captions are read.
+    """
+
+    images: Ints
+    annotations: Ints
+    image_of: Ints
+    stems: list[str]
+    paths: list[str]
+    said: list[str]
+    labels: dict[int | str, str] = field(default_factory=dict)
+    names: dict[str, Any] = field(default_factory=dict)
+    rest: bytes = b"{}"
+    problems: list[tuple[str, str, str, int]] = field(default_factory=list)
+    doubtful: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    index_of_id: dict[Any, int] = field(default_factory=dict)
+    lost_with: dict[Any, int] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """Let go of what is as large as the file has objects."""
+        import numpy as np
+
+        self.images = self.annotations = np.zeros((0, 2), np.int64)
+        self.image_of = np.zeros(0, np.int64)
+        self.stems, self.paths, self.said = [], [], []
+        self.index_of_id = {}
+
+
+@dataclass
+class Part:
+    """Some images of a file with their annotations, each as it is written; `image_of` are indexes in these `images`.
+
+    `labels` are those of the `FileOutline`. `captions` are the image's caption annotations, and indexes in `images`.
+    `pictures` is asked for the images at indexes: for all of them with `compare`, else for those whose size the file
+    does not say.
+    """
+
+    images: Sequence[bytes]
+    annotations: Sequence[bytes]
+    image_of: Ints
+    labels: Mapping[int | str, str]
+    captions: tuple[Sequence[bytes], Ints] | None = None
+    pictures: Callable[[Sequence[int]], Sequence[Picture | None]] | None = None
+    compare: bool = False
+
+
+class Format(Protocol):
+    """What every format module offers."""
+
+    #: The suffix of its label files, lower case (``.txt``).
     SUFFIX: str
+    #: The tasks whose rows it can hold.
     TASKS: frozenset[Task]
+    #: Whether rows carry the names of their classes, so that a source needs no YAML of names.
     NAMED: bool
+    #: Whether one file holds all labels of a split: it is a `SingleFileFormat`, else a `LabelFileFormat`.
     WHOLE: bool
+    #: Whether the size of its image decides about a label file's rows, so that a changed image is a changed file.
     SIZED: bool
+    #: What ``source.options`` may say; None where there is nothing to choose.
     Options: type[BaseModel] | None
 
     def layout(self, folder: str, task: Task) -> dict[str, str]:
-        """Places of a split below the root of its source: labels or annotations, images."""
+        """Where a split called `folder` lies below the root of its source: labels or annotations, and images."""
+
+
+class LabelFileFormat(Format, Protocol):
+    """A format with a label file for each image."""
+
+    #: Folders of label files and images together, by split, as tools of this format call them.
+    SPLIT_FOLDERS: Mapping[str, str]
 
     def parse(
         self,
@@ -91,6 +166,39 @@ class Format(Protocol):
         """Rows of `files`; whatever cannot be taken is in `Parsed.problems`."""
 
 
+class SingleFileFormat(Format, Protocol):
+    """A format of which one file holds all labels of a split."""
+
+    #: Names of the file, below its source, of a dataset without splits, the likeliest first.
+    FILES: Sequence[str]
+    #: Name of a split's file within its folder of images; None where no tool writes it there.
+    FILE_BESIDE_IMAGES: str | None
+    #: Whether one file may hold several splits: `outline` then takes the images of the one that it is asked for.
+    HOLDS_SPLITS: bool
+    #: Whether a second file may hold captions of the images.
+    CAPTIONS: bool
+
+    def asks_sizes(self, options: Mapping[str, Any], images: int) -> bool:
+        """Whether each image of a split of so many is asked how large it is, so that a changed one is a change."""
+
+    def outline(
+        self, pieces: Iterable[bytes], task: Task, names: ImageNames | None = None, split: str | None = None
+    ) -> FileOutline:
+        """Read a whole file, which comes in `pieces`, in one pass; `names` are the images that are there.
+
+        Raises `Malformed` for what is no file of this format at all.
+        """
+
+    def captions(self, pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
+        """Captions in a second file, where the format has `CAPTIONS`: spans, and indexes in the images of `of`.
+
+        Raises `Malformed` as `outline` does.
+        """
+
+    def parse(self, part: Part, task: Task, keypoints: tuple[int, int] | None, options: Mapping[str, Any]) -> Parsed:
+        """Rows of a `Part`; ``file`` in them is the index of the image, ``line`` counts objects in their image."""
+
+
 def available() -> list[str]:
     """Names of all formats."""
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
@@ -101,3 +209,13 @@ def load(name: str) -> Format:
     if name not in available():
         raise UnknownNameError(unknown("format", name, available()))
     return cast("Format", importlib.import_module(f"{__name__}.{name}"))
+
+
+def load_label_files(name: str) -> LabelFileFormat:
+    """The format called `name`, which is not `WHOLE`."""
+    return cast("LabelFileFormat", load(name))
+
+
+def load_single_file(name: str) -> SingleFileFormat:
+    """The format called `name`, which is `WHOLE`."""
+    return cast("SingleFileFormat", load(name))

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.formats import Malformed
 from pipeline.formats._flaws import merge_mark
 
 Ints = npt.NDArray[np.int64]
@@ -38,14 +39,6 @@ _AFTER_BLANKS = re.compile(rb"[^ \t\r\n]")
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
-
-
-class Malformed(ValueError):  # noqa: N818 - a clause of a sentence, not a fault
-    """A clause that says what is wrong with a file, and the `line` (from 1) where that is known."""
-
-    def __init__(self, clause: str, line: int | None = None) -> None:
-        super().__init__(clause)
-        self.line = line
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def picture_of(data: bytes) -> Picture | None:
 
     try:
         with opened(data) as image:
-            width, height = image.size
+            width, height = _stored_size(image)
             # The base class's: that of a PNG decodes all pixels to find what stands behind them.
             orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - see `opened`
@@ -126,6 +126,12 @@ def _plain_jpeg(head: bytes) -> Picture | None:
             return None
         place += 2 + length
     return None
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height as the file stores the image: of a TIFF, Pillow tells those of the image that is shown."""
+    tags = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
+    return (tags[256], tags[257]) if tags is not None else image.size
 
 
 #: How files of images begin, and the suffix of each kind.

@@ -1,15 +1,16 @@
-"""The images of a subset: each is looked at once, and what was seen is kept beside the index."""
+"""The images of a subset: each is checked once, and the results are cached beside the index."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.images import integrity
 from pipeline.images.integrity import ImageCheck
+from pipeline.images.origins import Origins
 from pipeline.tables import schema
 from pipeline.tables.digest import digest_of
 from pipeline.tables.schema import part_name
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-#: Not kept: a file that is allowed to be read is no other file.
+#: Not cached: a file that is allowed to be read is no other file.
 _UNREAD = "image_unread"
 
 
@@ -37,18 +38,17 @@ class UnusableImage:
 
 
 def check_images(
-    index_dir: str, bucket: int, level: str, origins: dict[str, str | None], images: pa.Table, keep: str
+    index_dir: str, bucket: int, level: str, origins: Origins, images: pa.Table
 ) -> dict[str, UnusableImage]:
-    """Look at `images` by `level` (header or full); returns those that cannot be used, by key.
+    """Check `images` by `level` (header or full); returns those that cannot be used, by key.
 
-    `origins` is where they come from, by what their keys begin with; `keep` is as in `storage.locate`. Images that lie
-    far away and were not fetched yet are not looked at.
+    Remote images that were not fetched yet are not checked.
 
     `images` has `schema.images` and the columns mark (what decides whether it is copied again) and state (its
-    fingerprint; null while it is too young to be trusted). What was seen before of an image in the same state is not
-    looked at again; what is new is kept in the table `schema.checks` of the index.
+    fingerprint; null while it is too young to be trusted). An image that was checked before in the same state is not
+    checked again; what is new is written to the table `schema.checks` of the index.
     """
-    checks = storage.locate(os.path.join(index_dir, "checks"))
+    checks = storage.locate_writable(os.path.join(index_dir, "checks"))
     before = _read(checks, part_name(bucket))
     # What is in order when decoded has a header in order; of what is not, the header may be.
     seen = {
@@ -63,16 +63,11 @@ def check_images(
         if row["state"] is None or row["key"] not in seen or seen[row["key"]]["mark"] != row["state"]
     ]
     fresh: dict[str, ImageCheck] = {}
-    for prefix, folder in origins.items():
-        here = [row for row in new if row["key"].startswith(prefix)]
-        if not here:
-            continue
-        place = storage.locate(folder or "", keep)
-        for origin, some in storage.image_places(place, [row["image_path"] for row in here]):
-            at_hand = origin.at_hand([here[i]["image_path"] for i in some])
-            asked = [here[i] for i, there in zip(some, at_hand, strict=True) if there]
-            for i, look in _look(origin, [row["image_path"] for row in asked], level):
-                fresh[asked[i]["key"]] = look
+    for location, some in origins.locations([row["key"] for row in new], [row["image_path"] for row in new]):
+        cached = location.at_hand([new[i]["image_path"] for i in some])
+        asked = [new[i] for i, there in zip(some, cached, strict=True) if there]
+        for i, check in _check(location, [row["image_path"] for row in asked], level):
+            fresh[asked[i]["key"]] = check
     if fresh:
         _write(checks, part_name(bucket), before, new, fresh, level)
     bad = {}
@@ -85,32 +80,53 @@ def check_images(
             (fresh[key].reason, fresh[key].detail) if key in fresh else (seen[key]["reason"], seen[key]["detail"])
         )
         if reason is not None:
-            prefix = next(prefix for prefix in origins if key.startswith(prefix))
+            prefix = origins.of(key).prefix
             bad[key] = UnusableImage(prefix, row["image_path"], digest_of(row["mark"]), reason, detail or "")
     return bad
 
 
-def _look(origin: storage.Location, names: Sequence[str], level: str) -> Iterator[tuple[int, ImageCheck]]:
-    """What is seen of each of `names`, by its index."""
+def check_linked(
+    index_dir: str, bucket: int, root: str | None, origins: Origins, images: pa.Table
+) -> dict[str, UnusableImage]:
+    """Those of `images` that a link leads out of the source for, to no image: a key of the user's, say; by key.
+
+    The source is below `root` (None: each of its folders stands for itself); the rest is as in `check_images`.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    outside: list[str] = []
+    names = images["image_path"].to_pylist()
+    for origin, here in origins.by_origin(images["key"].to_pylist()):
+        if origin.url is not None:
+            outside += storage.locate(origin.url).out_of(root or origin.url, [names[i] for i in here])
+    images = images.filter(pc.is_in(images["image_path"], pa.array(outside, pa.string()))).combine_chunks()
+    found = check_images(index_dir, bucket, "header", origins, images)
+    detail = "is a link that leads out of the source, and to no image"
+    return {key: replace(one, detail=detail) for key, one in found.items() if one.reason == "image_unreadable"}
+
+
+def _check(location: storage.Location, names: Sequence[str], level: str) -> Iterator[tuple[int, ImageCheck]]:
+    """The check of each of `names`, with its index."""
     whole = list(range(len(names)))
     if level == "header":
         whole = []
-        for peeked in origin.peek_many(names, integrity.HEAD_BYTES, integrity.TAIL_BYTES):
+        for peeked in location.peek_many(names, integrity.HEAD_BYTES, integrity.TAIL_BYTES):
             if peeked.reason is not None:
                 yield peeked.index, _unread(peeked.reason)
-            elif (look := integrity.by_header(peeked.size, peeked.head, peeked.tail)) is not None:
-                yield peeked.index, look
+            elif (check := integrity.by_header(peeked.size, peeked.head, peeked.tail)) is not None:
+                yield peeked.index, check
             else:
                 whole.append(peeked.index)
-    look_at = integrity.by_decoding if level == "full" else _by_all
-    for fetched in origin.fetch_many([names[i] for i in whole]):
-        yield whole[fetched.index], look_at(fetched.data) if fetched.reason is None else _unread(fetched.reason)
+    check_of = integrity.by_decoding if level == "full" else _by_all
+    for fetched in location.fetch_many([names[i] for i in whole]):
+        yield whole[fetched.index], check_of(fetched.data) if fetched.reason is None else _unread(fetched.reason)
 
 
 def _by_all(data: bytes) -> ImageCheck:
-    look = integrity.by_header(len(data), data, data[-integrity.TAIL_BYTES :])
-    assert look is not None
-    return look
+    check = integrity.by_header(len(data), data, data[-integrity.TAIL_BYTES :])
+    assert check is not None
+    return check
 
 
 def _unread(reason: str) -> ImageCheck:
@@ -131,7 +147,7 @@ def _read(place: storage.Location, name: str) -> pa.Table:
 
 
 def _write(
-    place: storage.Location,
+    place: storage.WritableLocation,
     name: str,
     before: pa.Table,
     new: list[dict[str, object]],
@@ -153,7 +169,3 @@ def _write(
     table = pa.concat_tables([kept.cast(schema.checks()), added]).sort_by("key")
     data = to_parquet(table)
     place.write_many([name], [digest_of(data) + data]).must(place)
-
-
-#: An image says how large it is before that, but for rare ones with much else in front.
-_HEAD_BYTES = 1 << 16

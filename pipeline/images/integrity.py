@@ -18,6 +18,8 @@ TAIL_BYTES = 64
 #: Ultralytics leaves out images with a side under this (`verify_image_label`).
 MIN_SIDE = 10
 
+_PNG_BEGIN = b"\x89PNG\r\n\x1a\n"
+
 _PNG_END = b"IEND\xaeB`\x82"
 
 _JPEG_END = b"\xff\xd9"
@@ -51,6 +53,15 @@ def by_header(size: int, head: bytes, tail: bytes) -> ImageCheck | None:
         return ImageCheck("image_cut_short", f"is cut short: {size:,} bytes without the end of an image")
     found = _open(head)
     return _judge(*found) if found else _unopened(head, whole=whole)
+
+
+def ends_whole(data: bytes) -> bool | None:
+    """Whether all of an image has its end; None for a kind that has none to look at."""
+    if data[:3] == b"\xff\xd8\xff" or data[:8] == _PNG_BEGIN:
+        return _has_end_within(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _has_end(len(data), data, b"")
+    return None
 
 
 def _unopened(head: bytes, *, whole: bool) -> ImageCheck | None:
@@ -103,7 +114,7 @@ def _has_end(size: int, head: bytes, tail: bytes) -> bool | None:
     """Whether the file ends as its kind must; None where only all of it can tell."""
     if head[:3] == b"\xff\xd8\xff":
         return True if tail.endswith(_JPEG_END) else None
-    if head[:8] == b"\x89PNG\r\n\x1a\n":
+    if head[:8] == _PNG_BEGIN:
         return True if tail.endswith(_PNG_END) else None
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return int.from_bytes(head[4:8], "little") + 8 <= size

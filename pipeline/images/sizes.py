@@ -10,14 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline import storage
 from pipeline.geometry.polygons import same_shape
 from pipeline.images.header import Picture, picture_of
+from pipeline.images.origins import Origins
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_HEAD_BYTES = 1 << 16
+#: The size of an image is said before that, but for rare ones with much else in front.
+HEAD_BYTES = 1 << 16
 
 
 @dataclass
@@ -28,11 +29,11 @@ class Sizes:
     turned: list[str] = field(default_factory=list)
 
 
-def compare_sizes(images: pa.Table, origins: dict[str, str | None], keep: str, *, normalised: bool) -> Sizes:
+def compare_sizes(images: pa.Table, origins: Origins, *, normalised: bool) -> Sizes:
     """Compare what label files say of `images` (`schema.images`) with the images' headers.
 
-    `origins` is where they come from, by what their keys begin with; `keep` is as in `storage.locate`. `normalised`:
-    rows are parts of width and height, so that an image that was scaled as a whole is as good as the one it was.
+    `normalised`: rows are parts of width and height, so that an image that was scaled as a whole is as good as the one
+    it was.
     """
     found = Sizes()
     rows = [
@@ -40,20 +41,19 @@ def compare_sizes(images: pa.Table, origins: dict[str, str | None], keep: str, *
         for row in images.select(["key", "image_path", "width", "height"]).to_pylist()
         if row["width"] and row["height"] and row["image_path"] is not None
     ]
-    for prefix, folder in origins.items():
-        here = [row for row in rows if row["key"].startswith(prefix)]
-        if folder is None or not here:
+    for origin, some in origins.by_origin([row["key"] for row in rows]):
+        if origin.url is None:
             continue
-        origin = storage.locate(folder, keep)
-        at_hand = origin.at_hand([row["image_path"] for row in here])
-        here = [row for row, there in zip(here, at_hand, strict=True) if there]
-        for peeked in origin.peek_many([row["image_path"] for row in here], _HEAD_BYTES, 0):
+        location, here = origin.location, [rows[i] for i in some]
+        cached = location.at_hand([row["image_path"] for row in here])
+        here = [row for row, there in zip(here, cached, strict=True) if there]
+        for peeked in location.peek_many([row["image_path"] for row in here], HEAD_BYTES, 0):
             row, said = here[peeked.index], (here[peeked.index]["width"], here[peeked.index]["height"])
             picture = picture_of(peeked.head)
             if picture is None or said == (picture.width, picture.height):
                 continue  # what is no image is told by who reads it
             if said == (picture.stored_width, picture.stored_height):
-                found.turned.append(origin.join(row["image_path"]))
+                found.turned.append(location.join(row["image_path"]))
             elif not (normalised and same_shape(said, (picture.width, picture.height))):
                 found.other[row["key"]] = _clause(said, picture)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline import formats
@@ -36,9 +37,10 @@ def conversion(
         names = names or find_names(source)
         known = read_names(read_text(names, "class names"), names) if names is not None and task is None else None
         task = task or _task_of(known)
-    task = task or "detect"
-    splits: dict[str, Any] = {**find_splits(source, from_format, folder, Task(task))}
-    if folder.WHOLE and from_format == to_format:  # label rows hold no captions
+    splits: dict[str, Any] = {**find_splits(source, from_format, folder, Task(task or "detect"))}
+    task = task or _task_of_splits(splits, folder)
+    captions = folder.WHOLE and formats.load_single_file(from_format).CAPTIONS
+    if captions and from_format == to_format:  # label rows hold no captions
         splits = {split: _with_captions(source, value, folder, Task(task)) for split, value in splits.items()}
     places = {"root": source, "splits": splits}
     split = None if shares is None else {**_shares(shares), "seed": seed}
@@ -55,6 +57,15 @@ def _task_of(names: Names | None) -> str | None:
     if names is None or (names.task is None and names.kpt_shape is None):
         return None
     return names.task or "pose"
+
+
+def _task_of_splits(splits: Mapping[str, Any], format_: formats.Format) -> str:
+    """Pose where all annotations files are called as those of pose, and those of other tasks otherwise; else detect."""
+    pose, other = (format_.layout("", task).get("annotations", "") for task in (Task.POSE, Task.DETECT))
+    prefix = os.path.splitext(os.path.basename(pose))[0]
+    files = [places.get("annotations", "") if isinstance(places, dict) else "" for places in splits.values()]
+    all_pose = bool(files) and all(os.path.basename(path).startswith(prefix) for path in files)
+    return "pose" if pose != other and all_pose else "detect"
 
 
 def _with_captions(source: str, value: str | dict[str, str], format_: formats.Format, task: Task) -> Any:

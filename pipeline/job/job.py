@@ -13,6 +13,7 @@ from pipeline.config.class_map import ClassMap, ClassSpec
 from pipeline.config.class_names import Names
 from pipeline.config.load import map_classes
 from pipeline.config.model import Config, Source
+from pipeline.images.origins import Origins
 from pipeline.job.spec import IndexSpec
 from pipeline.storage import Location
 from pipeline.tables.schema import Task
@@ -56,14 +57,16 @@ class Job:
     workdir: str
 
     @property
-    def target(self) -> storage.Location:
+    def target(self) -> storage.WritableLocation:
         """The place of the target."""
-        return storage.locate(self.root, links=self.layout)
+        return storage.locate_writable(self.root, links=self.layout)
 
     @property
-    def work(self) -> storage.Location:
+    def work(self) -> storage.WritableLocation:
         """The place of the workdir; users put folders of it on another disk, too."""
-        return storage.locate(self.workdir, links=frozenset({"index", "plans", "members", "splits", "fetched"}))
+        return storage.locate_writable(
+            self.workdir, links=frozenset({"index", "plans", "members", "splits", "fetched"})
+        )
 
     @property
     def layout(self) -> frozenset[str]:
@@ -92,9 +95,10 @@ class Job:
         return self.sources[0].spec.task
 
     @property
-    def origins(self) -> dict[str, str | None]:
-        """Where images come from, by what their keys begin with."""
-        return {s.spec.prefix(split): split.images for s in self.sources for split in s.spec.splits}
+    def origins(self) -> Origins:
+        """Where images come from."""
+        urls = {s.spec.prefix(split): split.images for s in self.sources for split in s.spec.splits}
+        return Origins(urls, self.workdir)
 
     @property
     def prefixes(self) -> dict[str, str]:

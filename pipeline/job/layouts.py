@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
@@ -16,16 +17,14 @@ _FOLDERS = {
     "test": ("test2017", "test", "testing"),
 }
 
-#: A dataset without splits in one JSON file: Roboflow, Label Studio, FiftyOne, and what people call it.
-_WHOLE_FILES = (
-    "_annotations.coco.json",
-    "annotations/instances_default.json",
-    "result.json",
-    "labels.json",
-    "annotations.json",
-    "coco.json",
-    "instances.json",
-)
+#: What annotations files are called that have no objects of any task.
+_OTHER_KINDS = ("captions", "panoptic", "stuff", "image_info")
+
+#: Folders of the images of all splits: most people's, CVAT's, FiftyOne's, labelme2coco's.
+_IMAGE_FOLDERS = ("images/default", "images", "data", "JPEGImages", "imgs")
+
+#: Folders of label files beside one of images.
+_LABEL_FOLDERS = ("labels", "Annotations", "annotations", "jsons", "json")
 
 #: Where tools leave the class names of label files with numbers.
 _NAMES_FILES = (
@@ -34,15 +33,15 @@ _NAMES_FILES = (
     "dataset.yaml",
     "obj.names",
     "classes.txt",
+    "class_with_id.txt",
+    "labels.txt",
+    "predefined_classes.txt",
     "labels/classes.txt",
     "train/classes.txt",
     "train/_darknet.labels",
     "_darknet.labels",
     "obj_train_data/classes.txt",
 )
-
-#: Darknet's folders, by split, as CVAT calls them.
-_DARKNET = {"train": "obj_train_data", "val": "obj_valid_data", "test": "obj_test_data"}
 
 Places = str | dict[str, str]
 
@@ -53,7 +52,10 @@ def find_splits(source: str, name: str, format_: formats.Format, task: Task) -> 
     Each is a folder as the format itself lays it out, or its places. Raises `ConfigError` where no layout fits.
     """
     place = os.path.abspath(os.path.expanduser(source))
-    found = _whole(place, format_, task) if format_.WHOLE else _per_file(place, name, format_, task)
+    if format_.WHOLE:
+        found = _whole(place, formats.load_single_file(name), task)
+    else:
+        found = _per_file(place, formats.load_label_files(name), task)
     if found:
         return found
     example = " and ".join(format_.layout("train2017", task).values())
@@ -70,71 +72,120 @@ def find_names(source: str) -> str | None:
     return next((path for name in _NAMES_FILES if os.path.isfile(path := os.path.join(place, name))), None)
 
 
-def _whole(place: str, format_: formats.Format, task: Task) -> dict[str, Places]:
+def _whole(place: str, format_: formats.SingleFileFormat, task: Task) -> dict[str, Places]:
     if os.path.isfile(place):
         return {"train": {"annotations": place, "images": _images_beside(place)}}
     found: dict[str, Places] = {}
-    for split, folder in _split_folders(place, ""):
-        beside = f"{folder}/_annotations.coco.json"
+    for split, folder in _split_folders(place, "") if format_.FILE_BESIDE_IMAGES is not None else ():
+        beside = f"{folder}/{format_.FILE_BESIDE_IMAGES}"
         if os.path.isfile(os.path.join(place, beside)):
             _add(found, split, {"annotations": beside, "images": folder}, place)
+    files = [path for below in ("", "annotations") for path in _annotations_files(place, below, format_.SUFFIX)]
     for split, names in _FOLDERS.items():
-        for folder in names if split not in found else ():
-            layout = format_.layout(folder, task)
-            if os.path.exists(os.path.join(place, layout["annotations"])):
-                found.setdefault(split, _usual(place, folder, layout))
-    for name in _WHOLE_FILES if not found else ():
-        path = os.path.join(place, name)
-        if os.path.isfile(path):
-            images = next(
-                (i for i in ("images/default", "images", "data") if os.path.isdir(os.path.join(place, i))),
-                os.path.dirname(name) or ".",
-            )
-            return {"train": {"annotations": path, "images": os.path.normpath(os.path.join(place, images))}}
-    return found
+        if split in found:
+            continue
+        usual = [(format_.layout(folder, task)["annotations"], folder) for folder in names]
+        path = next((path for path, _ in usual if os.path.exists(os.path.join(place, path))), None)
+        path = path or _likeliest([path for path in files if _split_of(path) == split], task)
+        if path is not None:
+            folder = dict(usual).get(path) or os.path.splitext(path)[0].rpartition("_")[2].rpartition("/")[2]
+            images = _image_folder(place, (folder, *names))
+            layout = {"annotations": path, "images": images}
+            found[split] = folder if layout == format_.layout(folder, task) else layout
+    if found:
+        return found
+    known = [name for name in format_.FILES if os.path.isfile(os.path.join(place, name))]
+    alone = known[:1] or (files if len(files) == 1 else [])
+    return {"train": {"annotations": alone[0], "images": _image_folder(place, ())}} if alone else {}
 
 
-def _usual(place: str, folder: str, layout: dict[str, str]) -> Places:
-    """The places of a split: as the format lays them out or, as the targets made here, with ``images/<folder>``."""
-    usual = os.path.isdir(os.path.join(place, layout["images"]))
-    ours = f"images/{folder}"
-    return {**layout, "images": ours} if not usual and os.path.isdir(os.path.join(place, ours)) else folder
+def _annotations_files(place: str, below: str, suffix: str) -> list[str]:
+    """The files right in a folder that may hold the objects of a split, sorted; paths below `place`."""
+    folder = os.path.join(place, below)
+    names = sorted(storage.locate(folder).flat_names("")) if os.path.isdir(folder) else []
+    return [
+        os.path.join(below, name)
+        for name in names
+        if name.lower().endswith(suffix) and not name.startswith(("._", *_OTHER_KINDS))
+    ]
+
+
+def _split_of(path: str) -> str | None:
+    """The split whose name a file has at the end of its own, or at its beginning: instances_Train, val_annotations."""
+    words = re.split(r"[^a-z0-9]+", os.path.splitext(os.path.basename(path))[0].lower())
+    return next((split for word in (words[-1], words[0]) for split, names in _FOLDERS.items() if word in names), None)
+
+
+def _likeliest(files: list[str], task: Task) -> str | None:
+    """Of several files of a split the one for the task; raises `ConfigError` where two are as likely."""
+    kinds = ("person_keypoints", "instances") if task is Task.POSE else ("instances", "person_keypoints")
+    ranks = [next((n for n, kind in enumerate(kinds) if os.path.basename(f).startswith(kind)), 2) for f in files]
+    best = [path for path, rank in zip(files, ranks, strict=True) if rank == min(ranks)]
+    if len(best) > 1:
+        raise ConfigError(f"{best[0]} and {best[1]} are both {_split_of(best[0])}; rename one, or write a config")
+    return best[0] if best else None
+
+
+def _image_folder(place: str, names: Sequence[str]) -> str:
+    """The folder of a split's images: called as the split, by itself or in `images`, else the one of all images."""
+    for name in dict.fromkeys([*names, *map(str.capitalize, names)]):
+        for folder in (name, f"images/{name}"):
+            if os.path.isdir(os.path.join(place, folder)):
+                return folder
+    return next((folder for folder in _IMAGE_FOLDERS if os.path.isdir(os.path.join(place, folder))), ".")
 
 
 def _images_beside(annotations: str) -> str:
-    """The folder of images of a JSON file: ``images`` beside it if it is there, else the file's own folder."""
+    """The folder of images of an annotations file: ``images`` beside it if it is there, else the file's own folder."""
     folder = os.path.dirname(annotations)
     images = os.path.join(folder, "images")
     return images if os.path.isdir(images) else folder
 
 
-def _per_file(place: str, name: str, format_: formats.Format, task: Task) -> dict[str, Places]:
+def _per_file(place: str, format_: formats.LabelFileFormat, task: Task) -> dict[str, Places]:
     found: dict[str, Places] = {}
     layout = format_.layout("x", task)
     beside = layout["labels"] == "x"  # label files lie beside their images
     if not beside:
         found = _by_yaml(place)
-    for split, folder in [] if found else _split_folders(place, "" if beside else "labels"):
+    for split, folder in [] if found or beside else _split_folders(place, "labels"):
         _add(found, split, folder, place)
     if found or not os.path.isdir(place):
         return found
-    if beside:
-        return {"train": {"labels": place, "images": place}}
     for split, folder in _split_folders(place, ""):
-        if os.path.isdir(os.path.join(place, folder, "labels")):
-            _add(found, split, {"labels": f"{folder}/labels", "images": f"{folder}/images"}, place)
+        if (apart := _apart(place, f"{folder}/", format_.SUFFIX)) is not None:
+            _add(found, split, apart, place)
+        elif beside:
+            _add(found, split, folder, place)
         elif _has(os.path.join(place, folder), format_.SUFFIX):
             _add(found, split, {"labels": folder, "images": folder}, place)
-    for split, folder in _DARKNET.items():
-        if name == "yolo" and os.path.isdir(os.path.join(place, folder)):
+    there = {name.lower(): name for name in os.listdir(place)} if format_.SPLIT_FOLDERS else {}
+    for split, usual in format_.SPLIT_FOLDERS.items():
+        called = (usual, *(format_.SPLIT_FOLDERS["train"].replace("train", word) for word in _FOLDERS[split]))
+        for folder in [there[name] for name in called if name in there][:1]:
             found.setdefault(split, {"labels": folder, "images": folder})
-    return found or _without_splits(place, format_.SUFFIX)
+    if found:
+        return found
+    return (
+        {"train": {"labels": place, "images": place}}
+        if beside and _apart(place, "", format_.SUFFIX) is None
+        else (_without_splits(place, format_.SUFFIX))
+    )
+
+
+def _apart(place: str, below: str, suffix: str) -> dict[str, str] | None:
+    """The folders of label files and of images, side by side; None where they are not there."""
+    labels = [n for n in _LABEL_FOLDERS if os.path.isdir(path := os.path.join(place, below, n)) and _has(path, suffix)]
+    images = [n for n in _IMAGE_FOLDERS if os.path.isdir(os.path.join(place, below, n))]
+    return {"labels": f"{below}{labels[0]}", "images": f"{below}{images[0]}"} if labels and images else None
 
 
 def _without_splits(place: str, suffix: str) -> dict[str, Places]:
     """All of a folder as train: Label Studio's ``labels`` and ``images``, or label files beside their images."""
     if os.path.isdir(os.path.join(place, "labels")) and os.path.isdir(os.path.join(place, "images")):
         return {"train": {"labels": os.path.join(place, "labels"), "images": os.path.join(place, "images")}}
+    if (apart := _apart(place, "", suffix)) is not None:
+        return {"train": {kind: os.path.join(place, folder) for kind, folder in apart.items()}}
     images = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
     if _has(place, suffix) and any(_has(place, kind) for kind in images):
         return {"train": {"labels": place, "images": place}}

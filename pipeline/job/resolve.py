@@ -38,7 +38,12 @@ def resolve(config: Config) -> Job:
         raise ConfigError(f"source: the sources of one subset have one task, but {told}; declare the same task")
     specs = load_specs(config)
     job = Job(
-        config, sources, None if specs is None else tuple(specs), (), storage.locate(config.target.root).url, workdir
+        config,
+        sources,
+        None if specs is None else tuple(specs),
+        (),
+        storage.locate_writable(config.target.root).url,
+        workdir,
     )
     job = job.with_names([s.names for s in sources])
     for one in sources:
@@ -91,14 +96,16 @@ def _options(source: Source, format_: formats.Format) -> str:
 
 def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
     found: list[Found] = []
+    single = formats.load_single_file(source.format) if format_.WHOLE else None
+    captions_too = single is not None and single.CAPTIONS
     for split, value in source.splits.items():
         given = isinstance(value, SplitFolders)
         places = value.model_dump() if isinstance(value, SplitFolders) else format_.layout(value, source.task)
-        key, other = ("annotations", "labels") if format_.WHOLE else ("labels", "annotations")
-        if places.get(key) is None or places.get(other) is not None or (places.get("captions") and not format_.WHOLE):
+        key, other = ("annotations", "labels") if single else ("labels", "annotations")
+        if places.get(key) is None or places.get(other) is not None or (places.get("captions") and not captions_too):
             raise ConfigError(
                 f"source.splits.{split}: format {source.format} has `{key}` and `images`"
-                f"{' and perhaps `captions`' if format_.WHOLE else ''}, as in "
+                f"{' and perhaps `captions`' if captions_too else ''}, as in "
                 f"`{split}: {{{key}: …, images: …}}`"
             )
         images = places.get("images")
@@ -111,19 +118,20 @@ def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
             images = None  # labels alone are a source too; a build that is to copy images says what is missing
         assert labels is not None
         found.append((str(split), labels, images, captions, suffix))
-    if not format_.WHOLE:
+    if single is None:
         no_split_within_another(found)
     # The folder's name is part of the key; where splits share it (train/labels, valid/labels), one more level is taken.
     for depth in range(1, 10):
         folders = ["/".join(labels.key_path.split("/")[-depth:]) for _, labels, *_ in found]
-        if format_.WHOLE:
+        if single is not None:
             folders = [os.path.splitext(folder)[0] for folder in folders]
+            if single.HOLDS_SPLITS:
+                folders = [f"{folder}/{split}" for folder, (split, *_) in zip(folders, found, strict=True)]
         if len(set(folders)) == len(folders):
             return [
                 SplitSpec(s, f, la.url, im.url if im else None, ca.url if ca else None, suffix)
                 for f, (s, la, im, ca, suffix) in zip(folders, found, strict=True)
             ]
     raise ConfigError(
-        f"source.splits: two splits have the same {'file of annotations' if format_.WHOLE else ''}"
-        f"{'' if format_.WHOLE else 'folder of labels'}"
+        f"source.splits: two splits have the same {'file of annotations' if single else 'folder of labels'}"
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import socket
 import threading
@@ -23,7 +22,9 @@ from pipeline.config.model import Config
 from pipeline.job.job import target_name
 from pipeline.reports.report import Report
 from pipeline.runtime.interrupt import failure
+from pipeline.tables.digest import seal
 from pipeline.target.manifest import FOLDER
+from pipeline.target.records import content_of
 
 _SUCCESS = {0, INCOMPLETE}
 
@@ -39,7 +40,7 @@ class RunRecords:
     def __init__(self, config: Config) -> None:
         self.begun = False
         self._keep = config.runs.keep
-        self._target = storage.locate(config.target.root)
+        self._target = storage.locate_writable(config.target.root)
         self._workdir = config.workdir
         self._started = time.time()
 
@@ -62,7 +63,7 @@ class RunRecords:
         paths = [f"{FOLDER}/{name}" for name in ("manifest.json", "intent.json")]
         return self._patiently(lambda: found.extend(self._target.exist_many(paths))) and any(found)
 
-    def _write(self, place: storage.Location, code: int, outcome: dict[str, Any]) -> bool:
+    def _write(self, place: storage.WritableLocation, code: int, outcome: dict[str, Any]) -> bool:
         """Write a record, and drop the oldest; whether it came to pass: no run fails for its record."""
         now = time.time()
         stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}{int(now * 1000) % 1000:03d}Z"
@@ -75,7 +76,7 @@ class RunRecords:
             "seconds": round(now - self._started, 3),
             **outcome,
         }
-        data = json.dumps(record, ensure_ascii=False, indent=1).encode()
+        data = seal(record)
 
         def put() -> None:
             place.write(f"{stamp}-{os.getpid()}.{next(_NUMBERS)}-{code}.json", data)
@@ -101,14 +102,14 @@ class RunRecords:
         return bool(done)
 
 
-def at_target(target: storage.Location) -> storage.Location:
+def at_target(target: storage.WritableLocation) -> storage.WritableLocation:
     """Where records lie at a target."""
     return target.own(f"{FOLDER}/runs")
 
 
-def beside(workdir: str, target: storage.Location) -> storage.Location:
+def beside(workdir: str, target: storage.Location) -> storage.WritableLocation:
     """Where the workdir has the records of a target that was not built yet."""
-    return storage.locate(storage.local_path(workdir)).below(f"runs/{target_name(target.url)}")
+    return storage.locate_writable(storage.local_path(workdir)).below(f"runs/{target_name(target.url)}")
 
 
 def names(place: storage.Location) -> list[str]:
@@ -135,11 +136,6 @@ def _code(name: str) -> int:
 
 
 def read(place: storage.Location) -> list[dict[str, Any]]:
-    """The records at `place`, oldest first; one that cannot be read is left out."""
-    found = []
-    for name in names(place):
-        with contextlib.suppress(ValueError):
-            record = json.loads(place.read(name) or b"")
-            if isinstance(record, dict):
-                found.append(record)
-    return found
+    """The records at `place`, oldest first; one that is damaged is left out."""
+    found = [content_of(place.read(name) or b"") for name in names(place)]
+    return [record for record in found if record is not None]

@@ -71,7 +71,7 @@ def plan_text(data: dict[str, Any]) -> str:
         if data["changes"]
         else f"A build would change nothing at {data['target']}."
     )
-    foreign = "".join(f"\nin the way: {printable(path)}" for path in data["foreign"][:10])
+    foreign = "".join(f"\nconflict: {printable(path)}" for path in data["foreign"][:10])
     loss = data["lost"]
     lost = (
         f"\nOf {plural(loss['total'], 'file')} at the target {loss['files']:,} would go and {loss['replaced']:,} "
@@ -128,7 +128,7 @@ def left_out_words(counts: dict[str, int]) -> str:
 
 
 def _split_text(split: dict[str, Any] | None) -> str:
-    """How images were dealt out, where they were."""
+    """How images were assigned to splits, where they were."""
     if split is None:
         return ""
     told = ", ".join(f"{name} {split['images'][name]:.3f} ({share:g} asked)" for name, share in split["shares"].items())
@@ -138,11 +138,11 @@ def _split_text(split: dict[str, Any] | None) -> str:
     )
     furthest = f"; furthest from its share: {worst[1]}, {worst[3]:+.3f} in {worst[2]}" if worst else ""
     table = (
-        f"\nSplit table: {split['table']}, {split['kept']:,} as before, {split['dealt']:,} new."
+        f"\nSplit table: {split['table']}, {split['kept']:,} as before, {split['assigned']:,} new."
         if "table" in split
         else ""
     )
-    return f"\nImages dealt out: {told}{furthest}.{table}"
+    return f"\nSplit assigned: {told}{furthest}.{table}"
 
 
 def build_text(data: dict[str, Any]) -> str:

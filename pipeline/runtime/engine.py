@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import gc
 import importlib.abc
-import logging
 import os
 import queue
 import signal
@@ -27,10 +26,9 @@ from typing import Any, TypeVar
 from pipeline.base.errors import CocoDiyError, ConfigError, UnavailableError
 from pipeline.runtime.counters import count_in, look_at
 from pipeline.runtime.interrupt import STOP, check_stop
+from pipeline.runtime.log import LOG, show_log
 
 T = TypeVar("T")
-
-_LOG = logging.getLogger(__name__)
 
 _MAIN_LOCK = threading.Lock()
 
@@ -49,7 +47,7 @@ _LOOK_SECONDS = 0.2
 STOP_SECONDS = 1.0
 
 
-def _start_worker(needs_pandas: bool, counts: Any) -> None:
+def _start_worker(needs_pandas: bool, counts: Any, log_level: int) -> None:
     """First of all in a worker process. Ctrl-C is for the parent, which ends its workers.
 
     A helper beside the parent indexes and applies, so it never needs pandas; Arrow would look for it at its first
@@ -57,6 +55,8 @@ def _start_worker(needs_pandas: bool, counts: Any) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if log_level:
+        show_log(log_level)
     place = os.getpid() % len(counts)  # two of one place would only lose some counts
     count_in(memoryview(counts).cast("B").cast("q")[place : place + 1])
     gc.set_threshold(100_000, 50, 50)  # lists of a hundred thousand names are no garbage
@@ -128,7 +128,8 @@ class Engine(AbstractContextManager["Engine"]):
                 context = multiprocessing.get_context("spawn")
                 counts = context.RawArray("q", _COUNT_PLACES)
                 look_at(counts)
-                self._pool = _Helpers(max(self.helpers, 1), context, _start_worker, (self.scheduler != "auto", counts))
+                first = (self.scheduler != "auto", counts, LOG.level)
+                self._pool = _Helpers(max(self.helpers, 1), context, _start_worker, first)
             return self._pool
 
     def background(self, function: Callable[..., T], *args: Any) -> Callable[[], T]:
@@ -440,7 +441,7 @@ class _Helpers(ProcessPoolExecutor):
         """Say, once, that helpers are gone."""
         if not self._told:
             self._told = True
-            _LOG.warning(
+            LOG.warning(
                 "a helper process was killed (out of memory?); this one goes on alone; fewer --workers take less memory"
             )
 

@@ -24,6 +24,16 @@ _BAR_EVERY_S = 0.2
 _LOG_EVERY_S = 60.0
 
 
+def write_line(stream: TextIO, line: str) -> None:
+    """Write a line on `stream` above the bar that may be there."""
+    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)  # not loaded: no bar
+    if tqdm is None:
+        stream.write(f"{line}\n")
+    else:
+        tqdm.write(line, file=stream)
+    stream.flush()
+
+
 class Progress:
     """Makes the progress of stages visible on `stream` (stderr); `quiet` shows nothing.
 

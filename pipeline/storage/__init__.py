@@ -19,10 +19,19 @@ from pipeline.storage.listing import ODD, Listing
 from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import replace_with, write_pieces, write_with
-from pipeline.storage.location import FetchCost, Fetched, FileEnds, Fingerprint, Limits, Location, Results
+from pipeline.storage.location import (
+    FetchCost,
+    Fetched,
+    FileEnds,
+    Fingerprint,
+    Limits,
+    Location,
+    Results,
+    WritableLocation,
+)
 from pipeline.storage.os_errors import is_of_machine, storage_error
 from pipeline.storage.paths import local_path, same_place, within
-from pipeline.storage.registry import archive_of, locate, locate_below
+from pipeline.storage.registry import archive_of, locate, locate_below, locate_writable
 from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.endpoints import refuse_plain
 from pipeline.storage.stores.options import options_beside
@@ -48,6 +57,7 @@ __all__ = [
     "Traits",
     "Transfer",
     "Web",
+    "WritableLocation",
     "ZipFolder",
     "archive_of",
     "check_zip",
@@ -60,6 +70,7 @@ __all__ = [
     "local_path",
     "locate",
     "locate_below",
+    "locate_writable",
     "lost",
     "open_own",
     "options_beside",

@@ -14,6 +14,9 @@ from pipeline.storage.traits import Traits
 
 T = TypeVar("T")
 
+#: A larger file is no image, wherever it lies: it would be in memory as a whole, several at a time.
+MAX_IMAGE_BYTES = 512 << 20
+
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -64,6 +67,16 @@ class Fetched:
     reason: str | None = None
 
 
+def is_too_large(size: int) -> bool:
+    """Whether a file of `size` bytes is none that is read as an image."""
+    return size > MAX_IMAGE_BYTES
+
+
+def too_large() -> str:
+    """What is said of a file that `is_too_large`."""
+    return f"is larger than {MAX_IMAGE_BYTES >> 20} MiB: no image"
+
+
 @dataclass(frozen=True, slots=True)
 class FileEnds:
     """Beginning and end of one file of a batch: its `index` in the batch, its `size` (bytes), or the `reason` for none.
@@ -79,7 +92,9 @@ class FileEnds:
 
 
 class Location:
-    """A place that holds files: a folder, an archive, a store. Paths below it are relative and use ``/``.
+    """What holds files, for who reads them: a folder, an archive, a store, a web server; see `WritableLocation`.
+
+    Paths below it are relative and use ``/``.
 
     Every verb takes a batch where there can be many files: that is where speed lives. Each file of a batch has its own
     result; an error that would hit every file is raised, as a `StorageError`. A kind of place that lacks a verb says
@@ -113,10 +128,6 @@ class Location:
     def below(self, folder: str) -> Location:
         """The place that a folder below this one is."""
         raise self._cannot("have folders")
-
-    def own(self, folder: str) -> Location:
-        """The place of a folder of our own below this one: where links can be, none is followed, reading or writing."""
-        return self.below(folder)
 
     # What is there
 
@@ -179,6 +190,11 @@ class Location:
         del paths, beyond
         return []
 
+    def out_of(self, root: str, paths: Sequence[str]) -> list[str]:
+        """Those of the files `paths` that a link, in a folder here or their own, leads out of the folder `root` for."""
+        del root, paths
+        return []
+
     # Reading
 
     def read(self, path: str) -> bytes | None:
@@ -204,10 +220,14 @@ class Location:
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """Contents of files that may be large, one by one as they come, in the order that suits the place best.
 
-        However many `paths` there are, only a few contents are in memory at once. What arrives was checked as far as
-        the place has something to check it by.
+        However many `paths` there are, only a few contents are in memory at once, and none that `is_too_large`. What
+        arrives was checked as far as the place has something to check it by.
         """
         raise self._cannot("be read")
+
+    def read_image(self, path: str) -> bytes:
+        """The bytes of one file of `fetch_many`; none where it cannot be had."""
+        return next(iter(self.fetch_many([path]))).data
 
     def fetch_each(self, paths: Sequence[str], work: Callable[[Fetched], T]) -> Iterator[T]:
         """``work(fetched)`` for all that `fetch_many` gives; where several threads ask the place, they do it."""
@@ -227,6 +247,11 @@ class Location:
         """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
         raise self._cannot("be read")
 
+    def written_since(self, paths: Sequence[str], since: str) -> set[str]:
+        """Those of the files `paths` whose content was written after the file `since`, where the place tells."""
+        del paths, since
+        return set()
+
     # Places that are far
 
     def at_hand(self, paths: Sequence[str]) -> Sequence[bool]:
@@ -238,19 +263,39 @@ class Location:
         del paths
         return FetchCost(0, 0)
 
-    def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
+    def gather(
+        self,
+        paths: Sequence[str],
+        limits: Limits,
+        add: Callable[[int], None],
+        ends_whole: Callable[[bytes], bool | None] = lambda _: None,
+    ) -> dict[str, str]:
         """Bring files that are far to the workdir, those that are not there yet; `add` counts them.
 
+        Where a server does not say how long a file is, `ends_whole` is asked whether it has its end, if it can tell.
         Returns path: reason for those that cannot be had. Of what arrived nothing is lost, whatever ends this.
         """
-        del paths, limits, add
+        del paths, limits, add, ends_whole
         return {}
 
     def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
         """The local folder that `gather` brings files to, and what they are called there."""
         raise self._cannot("be linked to")
 
-    # Writing
+    def _cannot(self, doing: str) -> StorageError:
+        return StorageError(f"{self.url}: cannot {doing}")
+
+
+class WritableLocation(Location):
+    """A location that can be written to as well: a folder of this machine, a store. Its folders are such, too."""
+
+    def below(self, folder: str) -> WritableLocation:
+        """See `Location.below`."""
+        raise self._cannot("have folders")
+
+    def own(self, folder: str) -> WritableLocation:
+        """The place of a folder of our own below this one: where links can be, none is followed, reading or writing."""
+        return self.below(folder)
 
     def write(self, path: str, data: bytes) -> None:
         """Write one file whole, durably or not at all."""
@@ -261,7 +306,7 @@ class Location:
         paths: Sequence[str],
         contents: Sequence[bytes],
         *,
-        scratch: Location | None = None,
+        scratch: WritableLocation | None = None,
         direct: bool = False,
     ) -> Results:
         """Write files, each whole or not at all.
@@ -279,7 +324,7 @@ class Location:
         sizes: Sequence[int | None],
         how: str,
         *,
-        scratch: Location | None = None,
+        scratch: WritableLocation | None = None,
         direct: bool = False,
     ) -> Results:
         """Put the files `names` of `origin` at `paths` by `how`: copy, hardlink or symlink; each whole or not.
@@ -310,7 +355,7 @@ class Location:
         del folder
         return False
 
-    def publish_folders(self, staging: Location, folders: Sequence[str]) -> None:
+    def publish_folders(self, staging: WritableLocation, folders: Sequence[str]) -> None:
         """Move `folders` from below `staging` to here, in this order, each in one step; those not there are left out.
 
         Raises `StorageError` where one stands in the way.
@@ -341,9 +386,6 @@ class Location:
 
     def break_lock(self, path: str) -> None:
         """Take the lock file `path` away from whoever holds it; those that die with their holder are left."""
-
-    def _cannot(self, doing: str) -> StorageError:
-        return StorageError(f"{self.url}: cannot {doing}")
 
 
 @dataclass(frozen=True)

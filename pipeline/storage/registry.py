@@ -10,18 +10,17 @@ from pipeline.storage.address import is_web, parse, protocol_of
 from pipeline.storage.archives.folder import ONLY_ZIP, ZipFolder, split_url
 from pipeline.storage.archives.folder import SCHEME as _ZIP
 from pipeline.storage.local.folder import LocalFolder
-from pipeline.storage.location import Location
+from pipeline.storage.location import Location, WritableLocation
 from pipeline.storage.web.archive import RemoteZip
 from pipeline.storage.web.folder import HttpFolder
 
 
-def locate(url: str, keep: str | None = None, links: frozenset[str] = frozenset()) -> Location:
-    """The place that the user calls `url`: a path, or a URL such as ``zip://folder::archive``.
+def locate(url: str, keep: str | None = None) -> Location:
+    """The location that the user calls `url`: a path, or a URL such as ``zip://folder::archive``.
 
-    `keep` is a folder, that of a job's work, where a place that is slow to ask keeps what it learned. `links` are
-    folders in a folder of this machine through which may be written where they are links.
+    `keep` is a folder, that of a job's work, where one that is slow to ask caches what it learned.
 
-    Raises `ConfigError` for a kind of place that is not known.
+    Raises `ConfigError` for a kind of location that is not known.
     """
     if url.startswith(_ZIP):
         return RemoteZip(url, keep) if is_web(split_url(url)[1]) else ZipFolder(url, keep)
@@ -29,6 +28,21 @@ def locate(url: str, keep: str | None = None, links: frozenset[str] = frozenset(
         raise ConfigError(f"{redact_url(url)}: {ONLY_ZIP}")
     if is_web(url):
         return HttpFolder(url, keep)
+    return _writable(url)
+
+
+def locate_writable(url: str, links: frozenset[str] = frozenset()) -> WritableLocation:
+    """The location that the user calls `url`, for who writes to it.
+
+    `links` are folders in a folder of this machine through which may be written where they are links. Raises
+    `ConfigError` where nothing can be written.
+    """
+    if url.startswith((_ZIP, "tar://")) or is_web(url):
+        raise ConfigError(f"{redact_url(url)}: files there can only be read; name a folder or a store")
+    return _writable(url, links)
+
+
+def _writable(url: str, links: frozenset[str] = frozenset()) -> WritableLocation:
     if protocol_of(url) is None:
         return LocalFolder(url, links)
     from pipeline.storage.stores.folder import RemoteFolder

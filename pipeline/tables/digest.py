@@ -23,12 +23,10 @@ def unseal(data: bytes | None) -> dict[str, Any] | None:
     """The content of a sealed record; None where it is not there, or not whole."""
     try:
         content = json.loads(data or b"")
-    except (ValueError, RecursionError):
+        digest = content.pop("digest", None) if isinstance(content, dict) else None
+        return content if digest is not None and digest == digest_of(_text(content)).hex() else None
+    except (ValueError, RecursionError):  # what can be read may still be nested too deeply to be written
         return None
-    if not isinstance(content, dict):
-        return None
-    digest = content.pop("digest", None)
-    return content if digest == digest_of(_text(content)).hex() else None
 
 
 def _text(content: dict[str, Any]) -> bytes:

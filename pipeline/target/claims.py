@@ -1,14 +1,18 @@
 """What the files of a target's ``.coco-diy`` claim, checked before anything is done by it.
 
-A target may have come with a download, or a disk may have damaged it: paths lead nowhere but to files of a layout, and
-names of parts are digests, or a sentence says which file is not to be believed.
+A target may have come with a download, or a disk may have damaged it: paths lead nowhere but to files of a layout,
+names of parts are digests, and every field is of the type that a build writes, at any depth, or a sentence says which
+file is not to be believed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from pipeline.base.errors import TargetError
 from pipeline.tables import schema
@@ -21,29 +25,109 @@ _STEP = r"(?:[^./\x00][^/\x00]*|\.[^./\x00][^/\x00]*|\.\.[^/\x00]+)"
 
 _PATH = re.compile(rf"{_STEP}(?:/{_STEP})*")
 
-_PART = re.compile(r"[0-9a-f]{32}")
-
-_INTENT = re.compile(r"intent/[0-9a-f]{32}")
-
-_BUCKET = re.compile(r"[0-9]{1,5}")
-
-_MOST_BUCKETS = 65536
-
-
-def is_path(value: object) -> bool:
-    """Whether `value` is the relative path of a file of the whole subset: no step of it is `..` or a folder of ours."""
-    return isinstance(value, str) and bool(_PATH.fullmatch(value)) and not value.casefold().startswith(".coco-diy")
-
-
-def is_part(value: object) -> bool:
-    """Whether `value` names a part of the manifest: the digest of its content, or None for one without rows."""
-    return value is None or (isinstance(value, str) and _PART.fullmatch(value) is not None)
-
-
 #: Folders below which all layouts keep their labels and images (`FOLDERS` of an exporter).
 LAYOUT_FOLDERS = ("images", "labels")
 
 _INSIDE = rf"\A(?:{'|'.join(LAYOUT_FOLDERS)})(?:/{_STEP})+\z"
+
+_Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+_Buckets = Annotated[int, Meta(ge=1, le=65536)]
+_Bucket = Annotated[str, Meta(pattern=r"\A[0-9]{1,5}\Z")]
+
+
+class _File(msgspec.Struct):
+    size: _Count
+    digest: _Digest
+
+
+class _Subset(msgspec.Struct):
+    """Counts of one split."""
+
+    images: _Count
+    objects: dict[str, _Count]
+    images_by_class: dict[str, _Count]
+
+
+class _Files(msgspec.Struct):
+    files: _Count
+    bytes: _Count
+
+
+class _Report(msgspec.Struct):
+    """What is read of the report of the build that was the last."""
+
+    classes: list[str]
+    format: Annotated[str, Meta(pattern=r"\A[a-z0-9_]+\Z")]
+    subset: dict[str, _Subset]
+    ok: bool
+    warnings: list[str]
+    fingerprint: str | None = None
+    held: dict[str, _Files] | None = None
+
+
+class _Target(msgspec.Struct):
+    images: str
+    archive: str
+
+
+class _Folders(msgspec.Struct):
+    labels: str | None = None
+    annotations: str | None = None
+
+
+class _Source(msgspec.Struct):
+    name: str
+    splits: dict[str, _Folders]
+
+
+class _Config(msgspec.Struct):
+    """What is read of a config but by `config.load.validate`, which says itself what is wrong."""
+
+    target: _Target
+    source: _Source | list[_Source]
+
+
+class _Base(msgspec.Struct):
+    buckets: _Buckets
+    parts: list[_Digest | None]
+
+
+#: Fields of `manifest.Manifest`.
+_OF_MANIFEST: dict[str, Any] = {
+    "tool": str,
+    "recipe": str,
+    "source": str | None,
+    "buckets": _Buckets,
+    "parts": list[_Digest | None],
+    "meta": dict[str, _File],
+    "report": _Report,
+    "images": str | None,
+    "folders": dict[str, int],
+    "prefixes": dict[str, str],
+    "config": _Config,
+    "numbers": str | None,
+    "name": str | None,
+    "listed": dict[str, dict[str, _Count | None]],
+    "serial": _Count,
+    "left_out": _Digest | None,
+}
+
+#: Fields of ``intent.json``, see `manifest.Intent`.
+_OF_INTENT: dict[str, Any] = {
+    "serial": _Count,
+    "folder": Annotated[str, Meta(pattern=r"\Aintent/[0-9a-f]{32}\Z")],
+    "buckets": _Buckets,
+    "touched": dict[_Bucket, _Digest],
+    "base": _Base,
+    "meta": list[str],
+    "prefixes": dict[str, str],
+}
+
+
+def is_path(value: str) -> bool:
+    """Whether `value` is the relative path of a file of the whole subset: no step of it is `..` or a folder of ours."""
+    return bool(_PATH.fullmatch(value)) and not value.casefold().startswith(".coco-diy")
 
 
 def check_rows(table: pa.Table, columns: tuple[str, ...], where: str) -> pa.Table:
@@ -51,15 +135,17 @@ def check_rows(table: pa.Table, columns: tuple[str, ...], where: str) -> pa.Tabl
 
     Raises `TargetError`, naming `where` it stands, for any other.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     wanted = schema.manifest()
     found = {field.name: field.type for field in table.schema}
-    if any(
+    if len(found) < table.num_columns or any(
         found.get(name) != wanted.field(name).type or (table[name].null_count and not wanted.field(name).nullable)
         for name in columns
     ):
         raise unfit(where, "has other columns than a part of a manifest")
+    table = table.select(columns).cast(pa.schema([wanted.field(name) for name in columns]))
     inside = pc.match_substring_regex(table["path"], _INSIDE)
     if not pc.all(inside).as_py():
         path = table["path"].filter(pc.invert(inside))[0].as_py()
@@ -69,82 +155,43 @@ def check_rows(table: pa.Table, columns: tuple[str, ...], where: str) -> pa.Tabl
 
 def check_manifest(data: Mapping[str, Any], where: str) -> None:
     """Raise `TargetError` where the fields of a manifest (`manifest.Manifest`) are not what a build writes."""
-    _check_parts(data["buckets"], data["parts"], where)
-    _check_texts(data["prefixes"], "prefixes", where)
-    _check_serial(data["serial"], where)
-    _check_facts(data, where)
-    if not isinstance(data["meta"], dict):
-        raise unfit(where, "has no list of files")
-    for path, file in data["meta"].items():
-        if not is_path(path):
-            raise unfit(where, f"names {path!r}, which is no file of a subset")
-        if not (
-            isinstance(file, dict)
-            and isinstance(file.get("size"), int)
-            and file.get("digest") is not None
-            and is_part(file["digest"])
-        ):
-            raise unfit(where, f"has no size and digest of {path!r}")
-    report, config = data["report"], data["config"]
-    classes = report.get("classes") if isinstance(report, dict) else None
-    if (
-        not isinstance(classes, list)
-        or not isinstance(report.get("subset"), dict)
-        or not re.fullmatch(r"[a-z0-9_]+", str(report.get("format")))
-    ):
-        raise unfit(where, "does not say what the subset holds")
-    target = config.get("target") if isinstance(config, dict) else None
-    if not isinstance(target, dict) or not {"images", "archive"} <= target.keys():
-        raise unfit(where, "does not say how the subset was made")
+    _check_fields(data, _OF_MANIFEST, where)
+    _check_parts(data, where)
+    _check_paths(data["meta"], where)
+    report = data["report"]
+    if any(set(report["classes"]) - counts[of].keys() for counts in report["subset"].values() for of in _BY_CLASS):
+        raise unfit(where, "does not count every class")
+
+
+_BY_CLASS = ("objects", "images_by_class")
 
 
 def check_intent(data: Mapping[str, Any], where: str) -> None:
     """Raise `TargetError` where the content of an ``intent.json`` is not what `manifest.write_intent` writes."""
-    base, touched, meta = data.get("base"), data.get("touched"), data.get("meta")
-    if not isinstance(data.get("folder"), str) or not _INTENT.fullmatch(data["folder"]) or not isinstance(base, dict):
-        raise unfit(where, "does not say what the run was about")
-    _check_parts(base.get("buckets"), base.get("parts"), where)
-    _check_texts(data.get("prefixes"), "prefixes", where)
-    _check_serial(data.get("serial"), where)
-    buckets = data.get("buckets")
-    if not isinstance(buckets, int) or not 1 <= buckets <= _MOST_BUCKETS or not isinstance(touched, dict):
-        raise unfit(where, "does not say which buckets the run was about")
-    if not all(_BUCKET.fullmatch(bucket) and int(bucket) < buckets for bucket in touched):
+    _check_fields(data, _OF_INTENT, where)
+    _check_parts(data["base"], where)
+    _check_paths(data["meta"], where)
+    if any(int(bucket) >= data["buckets"] for bucket in data["touched"]):
         raise unfit(where, "names a bucket that is not there")
-    if not all(part is not None and is_part(part) for part in touched.values()):
-        raise unfit(where, "names a part that is none of a manifest")
-    if not isinstance(meta, list) or not all(map(is_path, meta)):
-        raise unfit(where, "names a file that is no file of a subset")
 
 
-def _check_parts(buckets: object, parts: object, where: str) -> None:
-    if not isinstance(buckets, int) or not 1 <= buckets <= _MOST_BUCKETS or not isinstance(parts, list):
-        raise unfit(where, "has no list of parts")
-    if len(parts) != buckets or not all(map(is_part, parts)):
-        raise unfit(where, "names a part that is none of a manifest")
+def _check_fields(data: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> None:
+    for name, kind in kinds.items():
+        try:
+            msgspec.convert(data.get(name), kind)
+        except msgspec.ValidationError:
+            raise unfit(where, f"has another `{name}` than a build writes") from None
 
 
-def _check_serial(serial: object, where: str) -> None:
-    if not isinstance(serial, int) or isinstance(serial, bool) or serial < 0:
-        raise unfit(where, "has no serial number of a run")
+def _check_parts(data: Mapping[str, Any], where: str) -> None:
+    if len(data["parts"]) != data["buckets"]:
+        raise unfit(where, "has more or fewer parts than buckets")
 
 
-def _check_facts(data: Mapping[str, Any], where: str) -> None:
-    """Raise `TargetError` where what a manifest only compares is of another type than a build writes."""
-    listed, folders = data["listed"], data["folders"]
-    texts = [data["tool"], data["recipe"]]
-    texts += [data[name] for name in ("source", "images", "numbers", "name", "left_out") if data[name] is not None]
-    if not all(isinstance(text, str) for text in texts):
-        raise unfit(where, "does not say what made the subset")
-    if not isinstance(folders, dict) or not all(isinstance(time, int) for time in folders.values()):
-        raise unfit(where, "has no change times of folders")
-    if not isinstance(listed, dict) or not all(isinstance(counts, dict) for counts in listed.values()):
-        raise unfit(where, "has no numbers of what was listed")
-
-
-def _check_texts(value: object, what: str, where: str) -> None:
-    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise unfit(where, f"has no {what}")
+def _check_paths(paths: Iterable[str], where: str) -> None:
+    for path in paths:
+        if not is_path(path):
+            raise unfit(where, f"names {path!r}, which is no file of a subset")
 
 
 def unfit(where: str, why: str) -> TargetError:

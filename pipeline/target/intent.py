@@ -17,11 +17,11 @@ from pipeline.target.records import TargetRecords
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.storage import Location
+    from pipeline.storage import WritableLocation
     from pipeline.target.manifest import Manifest, TargetState
 
 
-def write_part(folder: Location, table: pa.Table) -> str | None:
+def write_part(folder: WritableLocation, table: pa.Table) -> str | None:
     """Write an immutable part of the manifest; returns its digest, None for a table without rows."""
     return TargetRecords(folder).write_tables([to_parquet(table)])[0] if table.num_rows else None
 
@@ -65,6 +65,7 @@ def tidy(state: TargetState) -> None:
         state.folder.drop_temporaries("runs")
     if state.manifest is not None:
         state.records.mend(_MANIFEST, asdict(state.manifest))
+    state.lost |= not state.records.mend_tables(list(filter(None, state.base.parts)))
     if state.intent is None and not state.lost:
         _drop_intent(state)
 

@@ -28,9 +28,8 @@ from pipeline.target.records import TargetRecords
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.storage import Location
+    from pipeline.storage import WritableLocation
 
-import contextlib
 import re
 import time
 import zlib
@@ -48,7 +47,7 @@ from pipeline.target.records import PARTS, Damaged
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.storage import Location
+    from pipeline.storage import WritableLocation
 
 FOLDER = ".coco-diy"
 
@@ -62,6 +61,9 @@ SCRATCH = f"{FOLDER}/tmp"
 STAGING = f"{FOLDER}/new"
 
 _MANIFEST, _INTENT = "manifest.json", "intent.json"
+
+#: Written last of all, below the target's root.
+MANIFEST_PATH = f"{FOLDER}/{_MANIFEST}"
 
 #: What an intent has of a file.
 _INTENDED = ("path", "kind", "key", "split")
@@ -150,7 +152,7 @@ class TargetState:
     `doubted` nobody knows what a run did to those that are listed: the content of all counts as unknown.
     """
 
-    def __init__(self, root: Location, prefixes: dict[str, str] | None = None) -> None:
+    def __init__(self, root: WritableLocation, prefixes: dict[str, str] | None = None) -> None:
         self.root = root
         self.folder = root.own(FOLDER)
         #: Digests of what of `manifest.json` and `intent.json` is there, see `_provenance`.
@@ -176,7 +178,7 @@ class TargetState:
 
     def _manifest(self) -> Manifest | None:
         try:
-            data = self.records.read(_MANIFEST)
+            data = self.records.read(_MANIFEST, self._fits)
         except Damaged:
             data = None
             self.lost = True
@@ -194,6 +196,17 @@ class TargetState:
         check_manifest(vars(manifest), self.folder.join(_MANIFEST))
         self._digests.append(digest(seal(data)))
         return manifest
+
+    def _fits(self, data: dict[str, Any]) -> bool:
+        """Whether the parts and files that `data`, of a ``manifest.json``, names are there."""
+        try:
+            check_manifest(vars(Manifest(**data)), "")
+        except (TypeError, TargetError):
+            return False
+        parts = self.folder.names(PARTS)
+        return all(self.root.exist_many(list(data["meta"]))) and all(
+            f"{part}.parquet" in parts for part in data["parts"] if part is not None
+        )
 
     def _intent(self) -> Intent | None:
         try:
@@ -350,16 +363,6 @@ class DoneMarks:
         self._last = time.monotonic()
 
 
-def mend(state: TargetState, suspects: Iterable[str]) -> None:
-    """Where `suspects` (paths below the root) name parts of the manifest, write each half anew whose other is whole."""
-    if not any(path.startswith(f"{FOLDER}/") for path in suspects):
-        return
-    state.records.mends = True
-    for part in filter(None, state.base.parts):
-        with contextlib.suppress(Damaged):
-            state.records.read_table(part, both=True)
-
-
 def damaged_parts(state: TargetState, bucket: int) -> list[str]:
     """Paths, below the root, of what is damaged of the part of a bucket, as the manifest is cut."""
     digest = state.base.parts[bucket]
@@ -384,7 +387,7 @@ PROBLEMS = "problems.parquet"
 OF_A_RUN = ("intent", "tmp", "new")
 
 
-def clear(place: Location, folder: str, keep: str) -> None:
+def clear(place: WritableLocation, folder: str, keep: str) -> None:
     """Delete what is below `folder` but for the subfolder `keep`."""
     names = sorted(place.names(folder))
     place.delete_many([f"{folder}/{name}" for name in names if not keep or not name.startswith(f"{keep}/")])

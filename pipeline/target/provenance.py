@@ -43,8 +43,8 @@ def is_ours(wanted: str) -> bool:
     return any(name.endswith(f"-{wanted}") for name in _place().flat_names(""))
 
 
-def _place() -> storage.Location:
+def _place() -> storage.WritableLocation:
     import platformdirs
 
     folder = os.environ.get("COCO_DIY_STATE") or platformdirs.user_state_dir("coco-diy", appauthor=False)
-    return storage.locate(folder).own("manifests")
+    return storage.locate_writable(folder).own("manifests")

@@ -8,7 +8,7 @@ whichever of the two is whole can be believed.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.errors import StorageError
@@ -17,7 +17,7 @@ from pipeline.tables.digest import digest_of, seal, unseal
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.storage import Location
+    from pipeline.storage import WritableLocation
 
 COPIES = "copy"
 
@@ -48,32 +48,41 @@ class TargetRecords:
     `damaged` are the paths, below the folder, of the records that were found damaged or missing.
     """
 
-    def __init__(self, folder: Location) -> None:
+    def __init__(self, folder: WritableLocation) -> None:
         self.folder = folder
         self.mends = False
         self.damaged: list[str] = []
 
-    def read(self, name: str) -> dict[str, Any] | None:
-        """The record `name`; None where there is none. Raises `Damaged`, and `StorageError` where nobody can tell."""
+    def read(self, name: str, fits: Callable[[dict[str, Any]], bool] = bool) -> dict[str, Any] | None:
+        """The record `name`; None where there is none. Raises `Damaged`, and `StorageError` where nobody can tell.
+
+        Both files are looked at, for one that is damaged is to be mended as long as there is the other. Of two that are
+        whole and differ, one is another run's: the first that `fits` is believed.
+        """
         refused: StorageError | None = None
-        damaged = False
+        there, found = False, list[dict[str, Any] | None]()
         for path in _twice(name):
             try:
                 data = self.folder.read(path)
             except StorageError as error:
-                refused = refused or error
-                continue
-            content = content_of(data) if data is not None else None
-            if content is not None:
-                return content
-            damaged = damaged or data is not None
-            self.damaged.append(path)
-        if refused is not None:
+                refused, data = refused or error, None
+            there = there or data is not None
+            found.append(content_of(data) if data is not None else None)
+        whole = [content for content in found if content is not None]
+        if not whole and refused is not None:
             raise refused
-        if damaged:
+        if not there:
+            return None
+        if len(whole) == 2 and whole[0] != whole[1]:
+            whole.sort(key=fits, reverse=True)
+        content = whole[0] if whole else None
+        if content is None or "serial" in content:  # what was made before there were two has one
+            self.damaged += [
+                path for path, one in zip(_twice(name), found, strict=True) if one is None or one != content
+            ]
+        if content is None:
             raise Damaged(name)
-        self.damaged = [path for path in self.damaged if path not in _twice(name)]
-        return None
+        return content
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Write the record `name`, durably."""
@@ -96,20 +105,17 @@ class TargetRecords:
             return str(error)
         return next((f"{self.folder.join(path)}: {reason}" for path, reason in failed.items()), None)
 
-    def read_table(self, digest: str, *, both: bool = False) -> pa.Table:
-        """The part of that digest; with `both` its copy is looked at even where the first is whole.
-
-        Raises `Damaged`.
-        """
+    def read_table(self, digest: str) -> pa.Table:
+        """The part of that digest. Raises `Damaged`."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         bad, whole = list[str](), None
         for path in _twice(_part_path(digest)):
-            data = self.folder.read(path) if whole is None or both else None
+            data = self.folder.read(path) if whole is None else None
             if data is not None and digest_of(data).hex() == digest:
                 whole = data
-            elif whole is None or both:
+            elif whole is None:
                 bad.append(path)
         if whole is None:
             raise Damaged(_part_path(digest))
@@ -119,6 +125,18 @@ class TargetRecords:
             return pq.read_table(pa.BufferReader(whole), use_threads=False).combine_chunks()
         except (pa.ArrowException, OSError):  # its digest is right, so nobody damaged it: no build has written it
             raise Damaged(_part_path(digest)) from None
+
+    def mend_tables(self, digests: Sequence[str]) -> bool:
+        """Write each half of these parts anew whose other half is whole; whether one of each is."""
+        halves = [_twice(_part_path(digest)) for digest in digests]
+        found = iter(self.folder.content_digests([path for pair in halves for path in pair]))
+        complete = True
+        for digest, pair in zip(digests, halves, strict=True):
+            whole = [bytes.fromhex(digest) == next(found) for _ in pair]
+            if any(whole) and not all(whole):
+                self.folder.write(pair[whole.index(False)], self.folder.read(pair[whole.index(True)]) or b"")
+            complete = complete and any(whole)
+        return complete
 
     def bad_tables(self, digest: str) -> list[str]:
         """Paths of those of the two files of a part that are not whole; what was made before there were two has one."""

@@ -130,7 +130,9 @@ def _copy_inside(bench: Bench, archive: Path, some: list[str]) -> None:
 
     def ours() -> None:
         place = storage.locate(f"zip://train2017::{archive}")
-        done = storage.locate(str(bench.base / "out")).copy_many(names, place, names, place.sizes(names), "copy")
+        done = storage.locate_writable(str(bench.base / "out")).copy_many(
+            names, place, names, place.sizes(names), "copy"
+        )
         assert done.done == len(names), done.failed
 
     def theirs() -> None:

@@ -1,4 +1,4 @@
-"""What is bad, in the way, held or half done: who is told, what stays untouched, and with which exit code it ends."""
+"""What is bad, a conflict, locked or half done: who is told, what stays untouched, and with which exit code it ends."""
 
 from __future__ import annotations
 
@@ -116,10 +116,10 @@ def test_a_foreign_file_in_the_way(subset: Subset, path: str, how: str) -> None:
         os.symlink("nowhere", there)
     before = outside(snapshot(subset.target))
     assert subset.plan()["foreign"] == [path]
-    assert f"in the way: {path}" in subset.command("plan").out
+    assert f"conflict: {path}" in subset.command("plan").out
     for extra in ((), SKIP):
         told = subset.command("build", *extra, code=1)
-        assert f"{there}: is in the way and was not made by coco-diy" in told.err
+        assert f"{there}: exists and was not made by coco-diy" in told.err
     assert outside(snapshot(subset.target)) == before
 
 
@@ -129,7 +129,7 @@ def test_a_foreign_file_appears_later(subset: Subset) -> None:
     write_file(subset.target / "labels/val/w.txt", "mine")
     before = outside(snapshot(subset.target))
     more = ("--set", "classes=[bicycle, car, person]")
-    assert "labels/val/w.txt: is in the way" in subset.command("build", *more, code=1).err
+    assert "labels/val/w.txt: exists and was not made" in subset.command("build", *more, code=1).err
     assert outside(snapshot(subset.target)) == before
     assert subset.build()["changes"] == 0
 
@@ -174,7 +174,7 @@ def test_not_by_a_link_either(subset: Subset, tmp_path: Path) -> None:
 
 
 def test_not_by_a_link_deeper_down(own_subset: Subset) -> None:
-    """Nothing of the source is in the way there: the label files to be made are new."""
+    """Nothing of the source is a conflict there: the label files to be made are new."""
     (own_subset.source / "labels/train2017/empty.txt").unlink()
     before = snapshot(own_subset.source)
     (own_subset.target / "labels").mkdir(parents=True)
@@ -266,7 +266,7 @@ def test_a_held_lock(subset: Subset) -> None:
 def test_a_file_where_a_folder_must_be(subset: Subset, place: str) -> None:
     path = write_file(subset.target / place, "mine")
     assert place in subset.plan()["foreign"]
-    assert f"{path}: is in the way and was not made by coco-diy" in subset.command("build", code=1).err
+    assert f"{path}: exists and was not made by coco-diy" in subset.command("build", code=1).err
     assert path.read_text() == "mine"
 
 

@@ -260,12 +260,64 @@ def test_any_single_damage_of_a_target_under_way_is_healed(ground: Ground) -> No
 def test_verify_tells_and_mends_what_is_damaged(run: Run, subset: Subset, how: str) -> None:
     subset.build()
     state = subset.target / ".coco-diy"
-    for path in (state / "manifest.json", next(state.glob("manifest/*")), next(state.glob("copy/manifest/*"))):
+    damaged: list[str | Path] = [
+        "manifest.json",
+        "copy/manifest.json",
+        next(state.glob("manifest/*")),
+        next(state.glob("copy/manifest/*")),
+    ]
+    for path in (state / name for name in damaged):
         DAMAGES[how](path)
         told = run("verify", subset.target, "--json", code=1).json
         assert [d["path"] for d in told["listed"]] == [str(path.relative_to(subset.target))]
         run("verify", subset.config, "--repair") if _verifies_configs() else run("verify", subset.target, "--repair")
         assert run("verify", subset.target, "--deep", "--json").json["differences"] == {}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_build_that_has_nothing_to_do_mends_what_we_keep(run: Run, subset: Subset, how: str) -> None:
+    """Halves of the manifest, the files that belong to no image, the lock: nothing else would look at them for long."""
+    subset.build()
+    before = contents(subset.target, record=True)
+    state = subset.target / ".coco-diy"
+    parts = [next(state.glob("manifest/*")), next(state.glob("copy/manifest/*"))]
+    for path in [*parts, state / "copy/manifest.json", state / "lock", *map(subset.target.joinpath, _NO_IMAGES)]:
+        if path.stat().st_size:  # a lock is empty
+            DAMAGES[how](path)
+        subset.build()
+        assert contents(subset.target, record=True) == before
+        assert run("verify", subset.target, "--deep", "--json").json["differences"] == {}, path
+
+
+_NO_IMAGES = ("data.yaml", "DATASET.md")
+
+
+@pytest.mark.parametrize("half", ["", "copy/"])
+def test_a_manifest_of_another_build(run: Run, subset: Subset, tmp_path: Path, half: str) -> None:
+    """It is whole, and so is its other half: the one whose files are there is believed."""
+    subset.build()
+    before = contents(subset.target)
+    shutil.copytree(subset.target, tmp_path / "before")
+    subset.build("--set", "classes=[bus, truck]")
+    stranger = (subset.target / ".coco-diy/manifest.json").read_bytes()
+    shutil.rmtree(subset.target)
+    shutil.copytree(tmp_path / "before", subset.target)
+    (subset.target / ".coco-diy" / half / "manifest.json").write_bytes(stranger)
+    found = run("verify", subset.target, "--json", code=1).json
+    assert [d["path"] for d in found["listed"]] == [f".coco-diy/{half}manifest.json"]
+    subset.build()
+    assert contents(subset.target) == before
+    assert run("verify", subset.target, "--deep", "--json").json["differences"] == {}
+
+
+@pytest.mark.parametrize("how", ["flip", "cut"])
+def test_a_record_of_a_run_that_is_damaged_tells_of_no_run(run: Run, subset: Subset, how: str) -> None:
+    subset.build()
+    whole = run("status", subset.target, "--json").json["recent"]
+    DAMAGES[how](next((subset.target / ".coco-diy/runs").iterdir()))
+    subset.build()
+    assert run("status", subset.target, "--json").json["recent"][1:] == []
+    assert len(whole) == 1
 
 
 def test_a_manifest_that_is_lost_with_its_copy(run: Run, subset: Subset) -> None:

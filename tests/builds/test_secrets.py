@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from pipeline.storage import retry
 from tests.base.test_redaction import SECRET, SIGNED
 from tests.conftest import MakeSubset, Run, Subset
 from tests.support.archives import pack
@@ -93,7 +95,7 @@ def test_a_zip_of_the_subset_holds_none(town: Path, make_subset: MakeSubset) -> 
 def test_a_download_by_a_signed_url_leaves_none(
     town: Path, tmp_path: Path, run: Run, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.storage.web.pace._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(retry, "TRANSFER", replace(retry.TRANSFER, first_s=0.01))
     pack(town / "labels", tmp_path / "www/labels.zip", "coco/labels")
     path = f"/labels.zip?sv=1&sig={SECRET}"
     faults = Faults({path: (tmp_path / "www/labels.zip").read_bytes()}, broken={} if status == 200 else {path: status})

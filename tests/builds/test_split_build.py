@@ -42,7 +42,7 @@ def _sides(subset: Subset) -> dict[str, str]:
     return found
 
 
-def test_every_image_is_dealt_once_and_nothing_is_left_to_do(cams: Path, make_subset: MakeSubset) -> None:
+def test_every_image_is_assigned_once_and_nothing_is_left_to_do(cams: Path, make_subset: MakeSubset) -> None:
     subset = _make(make_subset, cams, train=0.7, val=0.2, test=0.1, seed=3)
     told = subset.build()
     sides = _sides(subset)
@@ -61,7 +61,7 @@ def test_every_image_is_dealt_once_and_nothing_is_left_to_do(cams: Path, make_su
 
 @pytest.mark.parametrize("stratify", [False, True])
 def test_two_images_of_one_name_are_both_kept(stratify: bool, tmp_path: Path, make_subset: MakeSubset) -> None:
-    """Splits of the source had them apart; dealt anew they are on one side, and still two."""
+    """Splits of the source had them apart; assigned anew they are on one side, and still two."""
     labels: dict[str, dict[str, bytes | str]] = {
         "train2017": {"a": "0 0.5 0.5 0.1 0.1\n", "sub/b": "", "only": "2 0.5 0.5 0.1 0.1\n"},
         "val2017": {"a": "1 0.5 0.5 0.2 0.2\n", "sub/b": "1 0.5 0.5 0.3 0.3\n"},
@@ -90,7 +90,7 @@ def test_two_images_of_one_name_are_both_kept(stratify: bool, tmp_path: Path, ma
 
 def test_the_text_tells_how_near_it_came(cams: Path, make_subset: MakeSubset) -> None:
     out = _make(make_subset, cams, train=0.8, val=0.2).command("plan").out
-    assert "Images dealt out: train 0." in out
+    assert "Split assigned: train 0." in out
     assert "furthest from its share: " in out
 
 
@@ -133,7 +133,7 @@ def test_strata_are_kept_in_a_table_that_later_builds_obey(cams: Path, make_subs
     assert told["split"]["images"] == planned["split"]["images"]
     assert told["split"]["images"]["train"] == pytest.approx(0.8, abs=0.02)
     assert max(abs(d) for parts in told["split"]["deviation"].values() for d in parts.values()) < 0.03
-    assert (told["split"]["kept"], told["split"]["dealt"]) == (0, 60)
+    assert (told["split"]["kept"], told["split"]["assigned"]) == (0, 60)
     sides = _sides(subset)
     lines = table.read_text().splitlines()
     assert lines[0] == "group,split"
@@ -147,7 +147,7 @@ def test_strata_are_kept_in_a_table_that_later_builds_obey(cams: Path, make_subs
     told = subset.build("--set", "split.seed=9")
     after = _sides(subset)
     assert {s: after[s] for s in sides if s != "cam01_001"} == {s: sides[s] for s in sides if s != "cam01_001"}
-    assert (told["split"]["kept"], told["split"]["dealt"]) == (59, 10)
+    assert (told["split"]["kept"], told["split"]["assigned"]) == (59, 10)
     assert "cam01_001" in table.read_text()  # if it comes back, it goes where it was
 
 
@@ -225,7 +225,7 @@ def test_a_lost_table_moves_no_image(cams: Path, make_subset: MakeSubset, tmp_pa
     after = _sides(subset)
     assert {stem: after[stem] for stem in before} == before
     assert len(after) == 80
-    assert (told["split"]["kept"], told["split"]["dealt"], told["warnings"]) == (60, 20, [])
+    assert (told["split"]["kept"], told["split"]["assigned"], told["warnings"]) == (60, 20, [])
     assert set(text.splitlines()) <= set(table.read_text().splitlines())
 
 

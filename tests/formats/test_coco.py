@@ -15,9 +15,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.formats import coco
+from pipeline.formats import Part, coco
 from pipeline.formats._numbers import parse_numbers, tails
-from pipeline.formats.coco.parts import Part
 from pipeline.tables.schema import LabelState, Task
 from tests.conftest import MakeSubset, Run, Subset
 from tests.support.helpers import PROJECT, contents, picture, write_file

@@ -19,14 +19,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.base.errors import DataError, StorageError
-from pipeline.formats import coco
+from pipeline.formats import FileOutline, Malformed, Part, coco
 from pipeline.formats._image_names import ImageNames, clean
-from pipeline.formats._large_json import LargeObject, Malformed
+from pipeline.formats._large_json import LargeObject
 from pipeline.formats._values import with_numbers
-from pipeline.formats.coco.parts import FileOutline, Part
 from pipeline.formats.coco.placing import completed
 from pipeline.geometry import masks
-from pipeline.stages.index.single_file import _JsonFile
+from pipeline.stages.index.annotations_file import AnnotationsFile
 from pipeline.tables.schema import Task
 from tests.conftest import Run
 from tests.formats.test_coco import SQUARE, annotation, document, image, parse
@@ -306,8 +305,8 @@ def test_a_file_that_is_written_anew_is_a_sentence(tmp_path: Path) -> None:
     images = [image(n, f"{n}.jpg") for n in range(300)]
     text = json.dumps(document(*[annotation(n, image_id=n % 300, note="x" * 2000) for n in range(3000)], images=images))
     path = write_file(tmp_path / "a.json", text)
-    file = _JsonFile(str(path))
-    found = file.looked_through(lambda pieces: coco.outline(pieces, Task.DETECT))
+    file = AnnotationsFile(str(path))
+    found = file.read_through(lambda pieces: coco.outline(pieces, Task.DETECT))
     path.write_text(text[:100])
     with pytest.raises((DataError, StorageError), match=r"a\.json: (became shorter|is written anew)"):
         file.texts(found.annotations)

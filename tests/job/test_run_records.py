@@ -139,7 +139,7 @@ def test_an_internal_error_is_one_document(subset: Subset) -> None:
 
 def test_in_use_by_another_run(subset: Subset) -> None:
     subset.build()
-    with storage.locate(str(subset.target)).lock(".coco-diy/lock", "the target"):
+    with storage.locate_writable(str(subset.target)).lock(".coco-diy/lock", "the target"):
         told = run_process("build", subset.config, "--json")
     assert (told.code, told.json["reason"]) == (5, "in_use")
     assert [r["exit_code"] for r in records(subset)] == [0, 5]

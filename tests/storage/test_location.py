@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
+import zipfile
 from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ import yaml
 from pipeline import storage
 from pipeline.base.errors import ConfigError, Interrupted, LockError, StorageError
 from pipeline.runtime.interrupt import STOP, check_stop
-from pipeline.storage import Location
+from pipeline.storage import WritableLocation
 from pipeline.storage.address import parse
 from pipeline.storage.stores import lease
 from pipeline.storage.stores.connect import client_for
@@ -57,7 +58,7 @@ TXT = frozenset({".txt"})
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else claims the same lock here."""
-    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
 
 
 @pytest.fixture(scope="session")
@@ -102,20 +103,20 @@ def root(kind: str, servers: dict[str, Server], tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def place(root: str) -> Location:
-    return storage.locate(root)
+def place(root: str) -> WritableLocation:
+    return storage.locate_writable(root)
 
 
-def put(place: Location, **files: bytes) -> None:
+def put(place: WritableLocation, **files: bytes) -> None:
     place.write_many(list(files), list(files.values()))
 
 
-def marks(place: Location) -> dict[str, bytes]:
+def marks(place: WritableLocation) -> dict[str, bytes]:
     names = sorted(place.names())
     return {n: f.mark for n, f in zip(names, place.fingerprints(names), strict=True) if f is not None}
 
 
-def numbers(place: Location, suffixes: frozenset[str] = TXT) -> dict[str, tuple[int, ...]]:
+def numbers(place: WritableLocation, suffixes: frozenset[str] = TXT) -> dict[str, tuple[int, ...]]:
     """The four numbers of each listed file."""
     listing = place.listing(suffixes, with_stats=True)
     found: dict[str, tuple[int, ...]] = {}
@@ -128,7 +129,7 @@ def numbers(place: Location, suffixes: frozenset[str] = TXT) -> dict[str, tuple[
     return found
 
 
-def test_what_is_written_is_there(place: Location) -> None:
+def test_what_is_written_is_there(place: WritableLocation) -> None:
     assert not place.exists()
     assert place.names() == set()
     assert place.flat_names("") == []
@@ -157,7 +158,7 @@ def test_what_is_written_is_there(place: Location) -> None:
     assert place.names() == set()
 
 
-def test_a_listing_tells_what_changed(place: Location) -> None:
+def test_a_listing_tells_what_changed(place: WritableLocation) -> None:
     put(place, **{"a.txt": b"1", "b.TXT": b"22", "c.jpg": b"3", "sub/d.txt": b""})
     time.sleep(0.02)
     before = numbers(place)
@@ -184,7 +185,7 @@ def test_a_listing_tells_what_changed(place: Location) -> None:
     assert changed == [True, False]
 
 
-def test_reading_many(place: Location) -> None:
+def test_reading_many(place: WritableLocation) -> None:
     put(place, **{f"{i}.txt": b"%d" % i for i in range(40)}, **{"large.txt": b"x" * 101})
     data, stats, failed = place.read_many([f"{i}.txt" for i in range(40)] + ["none.txt", "large.txt"], 100)
     assert list(data) == [b"%d" % i for i in range(40)] + [b"", b""]
@@ -194,7 +195,32 @@ def test_reading_many(place: Location) -> None:
     assert list(place.fetch_many([])) == []
 
 
-def test_parts_of_a_file(place: Location) -> None:
+def refuses_the_large(place: storage.Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two images at `place`, of 1,000 bytes and one more, the second is no image where the limit is that."""
+    for module in ("location", "archives.folder", "stores.folder"):
+        monkeypatch.setattr(f"pipeline.storage.{module}.MAX_IMAGE_BYTES", 1000)
+    found = sorted(place.fetch_many(["large.jpg", "small.jpg"]), key=lambda one: one.index)
+    assert [one.data for one in found] == [b"", SIZED["small.jpg"]]
+    assert str(found[0].reason).endswith("MiB: no image")
+    assert place.read_image("large.jpg") == b""
+
+
+SIZED = {"small.jpg": b"x" * 1000, "large.jpg": b"x" * 1001}
+
+
+def test_what_is_too_large_for_an_image_is_not_read(place: WritableLocation, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.write_many(list(SIZED), list(SIZED.values())).must(place)
+    refuses_the_large(place, monkeypatch)
+
+
+def test_what_is_too_large_for_an_image_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in SIZED.items():
+            archive.writestr(name, data)
+    refuses_the_large(storage.locate(f"zip://::{tmp_path}/x.zip"), monkeypatch)
+
+
+def test_parts_of_a_file(place: WritableLocation) -> None:
     data = bytes(range(256)) * 1000
     place.write("large.bin", data)
     parts = [(i, min(i + 60_000, len(data))) for i in range(0, len(data), 60_000)]
@@ -207,7 +233,7 @@ def test_parts_of_a_file(place: Location) -> None:
         list(place.read_parts("none.bin", [(0, 1)], 3))
 
 
-def test_many_are_asked_about_by_a_listing(place: Location) -> None:
+def test_many_are_asked_about_by_a_listing(place: WritableLocation) -> None:
     put(place, **{f"n/{i}.txt": b"%d" % i for i in range(90)})
     asked = [f"n/{i}.txt" for i in range(100)]
     assert place.exist_many(asked) == [True] * 90 + [False] * 10
@@ -216,14 +242,14 @@ def test_many_are_asked_about_by_a_listing(place: Location) -> None:
     assert place.names("n") == {f"{i}.txt" for i in range(30, 90)}
 
 
-def test_copies_from_a_folder(place: Location, tmp_path: Path) -> None:
+def test_copies_from_a_folder(place: WritableLocation, tmp_path: Path) -> None:
     folder = tmp_path / "from"
     for i in range(30):
         write_file(folder / f"{i} ü#.jpg", b"picture %d" % i)
     names = [f"{i} ü#.jpg" for i in range(30)] + ["none.jpg", "0 ü#.jpg"]
     sizes = [len(b"picture %d" % i) for i in range(30)] + [3, 1]
     paths = [f"images/{i}.jpg" for i in range(32)]
-    results = place.copy_many(paths, storage.locate(str(folder)), names, sizes, "copy")
+    results = place.copy_many(paths, storage.locate_writable(str(folder)), names, sizes, "copy")
     assert results.done == 30
     assert set(results.failed) == {"images/30.jpg", "images/31.jpg"}
     assert "changed" in results.failed["images/31.jpg"]
@@ -232,7 +258,7 @@ def test_copies_from_a_folder(place: Location, tmp_path: Path) -> None:
     assert place.names() == set(paths[:30])
 
 
-def test_copies_within_a_place(place: Location, kind: str) -> None:
+def test_copies_within_a_place(place: WritableLocation, kind: str) -> None:
     put(place, **{f"from/{name}": name.encode() for name in NAMES})
     origin = place.below("from")
     results = place.copy_many([f"to/{n}" for n in NAMES], origin, NAMES, [len(n.encode()) for n in NAMES], "copy")
@@ -242,7 +268,7 @@ def test_copies_within_a_place(place: Location, kind: str) -> None:
     assert (results.done, set(results.failed)) == (0, {"x.txt", "y.txt"})
 
 
-def test_large_files_go_in_parts(place: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_go_in_parts(place: WritableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.storage.stores import object_store
     from pipeline.storage.stores.filesystem import FsspecClient
     from pipeline.storage.stores.object_store import ObjectClient
@@ -252,13 +278,13 @@ def test_large_files_go_in_parts(place: Location, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(object_store, "_PART", 5 << 20)
     data = os.urandom(1 << 20) * 12 + b"end"
     write_file(tmp_path / "big.jpg", data)
-    results = place.copy_many(["big.jpg"], storage.locate(str(tmp_path)), ["big.jpg"], [len(data)], "copy")
+    results = place.copy_many(["big.jpg"], storage.locate_writable(str(tmp_path)), ["big.jpg"], [len(data)], "copy")
     assert (results.done, results.failed) == (1, {})
     assert results.digests["big.jpg"] == xxhash.xxh3_128_digest(data) == place.content_digests(["big.jpg"])[0]
     assert place.read("big.jpg") == data
 
 
-def test_a_lock_keeps_others_out(place: Location) -> None:
+def test_a_lock_keeps_others_out(place: WritableLocation) -> None:
     assert place.lock_holder(".coco-diy/lock") is None
     with place.lock(".coco-diy/lock", "the target"):
         holder = place.lock_holder(".coco-diy/lock")
@@ -275,7 +301,7 @@ def test_a_lock_keeps_others_out(place: Location) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS[1:], indirect=True)
-def test_a_run_that_is_stopped_gives_its_lock_back(place: Location) -> None:
+def test_a_run_that_is_stopped_gives_its_lock_back(place: WritableLocation) -> None:
     def stop_amid() -> None:
         with place.lock("lock", "the target"):
             STOP.set()
@@ -290,12 +316,12 @@ def test_a_run_that_is_stopped_gives_its_lock_back(place: Location) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gs", "az", CEPH], indirect=True)
-def test_one_of_many_at_the_same_moment_gets_the_lock(place: Location, root: str, kind: str) -> None:
+def test_one_of_many_at_the_same_moment_gets_the_lock(place: WritableLocation, root: str, kind: str) -> None:
     client, key = client_for(parse(root)), f"{parse(root).path}/lock"
 
     def race(ask: Callable[[bytes], bool]) -> None:
         with ThreadPoolExecutor(8) as pool:
-            won = sum(pool.map(lambda i: persist(lambda: ask(b"%d" % i)), range(8)))
+            won = sum(pool.map(lambda i: persist(lambda: ask(b"%d" % i), lambda: root), range(8)))
         # Ceph may answer a race with 500, though it wrote: whoever asks again then finds the file that is its own.
         assert won == 1 or (kind == "ceph" and won == 0)
 
@@ -310,7 +336,7 @@ def test_one_of_many_at_the_same_moment_gets_the_lock(place: Location, root: str
 
 
 @pytest.mark.parametrize("kind", ["s3", "gs", "az", CEPH], indirect=True)
-def test_content_types(place: Location, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_types(place: WritableLocation, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import obstore
 
     from pipeline.storage.stores.object_store import ObjectClient
@@ -327,7 +353,9 @@ def test_content_types(place: Location, root: str, tmp_path: Path, monkeypatch: 
     for name in wanted:
         write_file(tmp_path / name, b"x" * (2000 if name == "big.png" else 10))
     names = list(wanted)
-    assert place.copy_many(names, storage.locate(str(tmp_path)), names, [None] * len(names), "copy").failed == {}
+    assert (
+        place.copy_many(names, storage.locate_writable(str(tmp_path)), names, [None] * len(names), "copy").failed == {}
+    )
     assert place.below("to").copy_many(names, place, names, [None] * len(names), "copy").failed == {}
     store, path = vars(client_for(parse(root)))["_store"], parse(root).path
     for folder in (path, f"{path}/to"):
@@ -339,7 +367,7 @@ def test_keys_that_stores_take_differently_are_refused(name: str, servers: dict[
     for url in ("s3://bucket/x", "memory://x/y"):
         if url.startswith("s3"):
             assert servers["s3"].port
-        place = storage.locate(url)
+        place = storage.locate_writable(url)
         with pytest.raises(StorageError, match="which stores take differently; rename it"):
             place.write_many([name], [b""])
         with pytest.raises(ConfigError, match="which stores take differently; rename it"):
@@ -350,7 +378,7 @@ def test_keys_that_stores_take_differently_are_refused(name: str, servers: dict[
 
 
 def files_at(root: str) -> dict[str, bytes]:
-    place = storage.locate(root)
+    place = storage.locate_writable(root)
     names = sorted(n for n in place.names() if not n.startswith(".coco-diy/"))
     return {names[f.index]: f.data for f in place.fetch_many(names)}
 
@@ -365,10 +393,10 @@ def test_a_subset_on_a_store(root: str, kind: str, town: Path, make_subset: Make
     told = subset.build()
     assert told["plan"] == plan["plan"]
     assert files_at(root) == contents(local.target, record=True)
-    assert storage.locate(root).lock_holder(".coco-diy/lock") is None
+    assert storage.locate_writable(root).lock_holder(".coco-diy/lock") is None
     assert subset.build()["status"] == "nothing to do"
     assert subset.command("verify", "--json").json["differences"] == {}
-    far = storage.locate(root)
+    far = storage.locate_writable(root)
     far.delete_many(["labels/train/a.txt"])
     far.write_many(["labels/train/b.txt", "labels/train/foreign.txt", "labels/train.cache"], [b"9 0 0 0 0\n"] * 3)
     found = subset.command("verify", "--json", "--deep", code=1).json
@@ -389,15 +417,15 @@ def test_a_subset_on_a_store(root: str, kind: str, town: Path, make_subset: Make
 
 @pytest.mark.parametrize("kind", KINDS[1:], indirect=True)
 def test_a_foreign_file_in_the_way(root: str, kind: str, town: Path, make_subset: MakeSubset) -> None:
-    storage.locate(root).write_many(["labels/train/a.txt"], [b"mine"])
+    storage.locate_writable(root).write_many(["labels/train/a.txt"], [b"mine"])
     told = make_subset(town, "far", target={"root": root}).command("build", code=1)
-    assert "labels/train/a.txt: is in the way and was not made by coco-diy" in told.err
+    assert "labels/train/a.txt: exists and was not made by coco-diy" in told.err
     assert storage.locate(root).read("labels/train/a.txt") == b"mine"
 
 
 @pytest.mark.parametrize("kind", KINDS[1:], indirect=True)
 def test_a_source_on_a_store(root: str, kind: str, town: Path, make_subset: MakeSubset) -> None:
-    store = storage.locate(root)
+    store = storage.locate_writable(root)
     for folder in ("labels", "images"):
         origin = storage.locate(str(town / folder))
         names = sorted(origin.names())
@@ -421,12 +449,12 @@ def test_a_source_on_a_store(root: str, kind: str, town: Path, make_subset: Make
     assert marks(store) == before
 
 
-def test_an_index_on_a_store(place: Location, root: str, subset: Subset) -> None:
+def test_an_index_on_a_store(place: WritableLocation, root: str, subset: Subset) -> None:
     import pipeline
 
     subset.build()
     folder = next((subset.workdir / "index").glob("source-*/"))
-    here = storage.locate(str(folder))
+    here = storage.locate_writable(str(folder))
     names = sorted(here.names())
     place.copy_many(names, here, names, [None] * len(names), "copy")
     there, local = pipeline.open_index(root), pipeline.open_index(str(folder))

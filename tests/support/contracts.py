@@ -50,9 +50,9 @@ class FormatContract:
     nothing: ClassVar[bytes] = b""
 
     @property
-    def format(self) -> formats.Format:
+    def format(self) -> formats.LabelFileFormat:
         """The module under test."""
-        return formats.load(self.name)
+        return formats.load_label_files(self.name)
 
     def parse(self, files: Sequence[bytes], task: Task) -> Parsed:
         """Parse with the keypoints of the samples."""

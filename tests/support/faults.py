@@ -79,17 +79,26 @@ def run_under(folders: list[Path], kind: str, number: int, words: list[str]) -> 
     return Result(done.returncode, done.stdout, done.stderr)
 
 
+#: What may happen to one file: ``other`` is that it is replaced by one of its kind of another build.
+DAMAGES = ("bit", "cut", "empty", "deleted", "folder", "other")
+
+
 @dataclass(frozen=True)
 class Damage:
-    """What happens to one file that we keep."""
+    """What happens to one file that we keep; `donor` is the file that takes its place, if one does."""
 
     path: Path
     how: str
+    donor: Path | None = None
 
     @staticmethod
-    def drawn(rng: Random, files: list[Path]) -> Damage:
-        """One of the four, to one of `files`."""
-        return Damage(rng.choice(files), rng.choice(("bit", "cut", "deleted", "folder")))
+    def drawn(rng: Random, files: list[Path], donors: dict[Path, list[Path]], hows: tuple[str, ...]) -> Damage:
+        """One of `hows`, to one of `files`; `donors` are files of other builds by the file that they are akin to."""
+        path, how = rng.choice(files), rng.choice(hows)
+        others = [other for other in donors.get(path, []) if other.read_bytes() != path.read_bytes()]
+        if how != "other":
+            return Damage(path, how)
+        return Damage(path, "other", rng.choice(others)) if others else Damage(path, "bit")
 
     def do(self, rng: Random) -> None:
         """Do it; what fingerprints a file by its times sees nothing."""
@@ -98,8 +107,10 @@ class Damage:
         self.path.unlink()
         if self.how == "bit" and data:
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        elif self.how == "cut":
-            del data[rng.randrange(len(data)) if data else 0 :]
+        elif self.how in ("cut", "empty"):
+            del data[rng.randrange(len(data)) if data and self.how == "cut" else 0 :]
+        elif self.donor is not None:
+            data[:] = self.donor.read_bytes()
         if self.how == "folder":
             self.path.mkdir()
         elif self.how != "deleted":

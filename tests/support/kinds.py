@@ -34,7 +34,8 @@ class Kind:
     """A build in `folder`: its config, its words, and where its bytes end.
 
     `first` are the words of what comes before it, if anything does; `swapped` those for other classes, if it has some.
-    `refresh` is called when files changed behind a server's back.
+    `refresh` is called when files changed behind a server's back; `stall` lets the server answer no more (True) or
+    again (False), where there is one, and `server` is that of a store.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Kind:
     swapped: list[str] = field(default_factory=list)
     at_store: Path | None = None
     refresh: Callable[[], None] = lambda: None
+    stall: Callable[[bool], None] | None = None
+    server: stores.Server | None = None
 
     @property
     def target(self) -> Path:
@@ -190,7 +193,19 @@ def fetch(folder: Path, crowd: Path) -> Iterator[Kind]:
                 if path.is_file():
                     archive.write(path, f"{part}/{path.relative_to(crowd / part)}")
 
+    answers = threading.Event()
+    answers.set()
+
     class Handler(http.server.SimpleHTTPRequestHandler):
+        def copyfile(self, source: Any, outputfile: Any) -> None:
+            while data := source.read(4096):
+                answers.wait()
+                outputfile.write(data)
+
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):  # the client went away
+                super().handle()
+
         def log_message(self, *_: Any) -> None:
             pass
 
@@ -207,6 +222,7 @@ def fetch(folder: Path, crowd: Path) -> Iterator[Kind]:
         "archives": {name: {"url": f"{base}/{name}", "unpack": {name[:-4]: name[:-4]}} for name in _ARCHIVES}
     }
     kind.config["target"] = {"root": str(folder / "subset")}
+    kind.stall = lambda stalls: answers.clear() if stalls else answers.set()
     try:
         yield kind
     finally:
@@ -218,16 +234,34 @@ def fetch(folder: Path, crowd: Path) -> Iterator[Kind]:
 def store(folder: Path, crowd: Path) -> Iterator[Kind]:
     """A target at S3, served by rclone out of a folder."""
     home = folder.parent / f"{folder.name}-s3"
-    with stores.running(stores.s3(home)) as server:
-        write_file(home / "options/storage.yaml", yaml.safe_dump({"s3": server.options}))
-        kind = folders(folder, crowd)
-        kind.name = "S3"
-        kind.config["target"] = {"root": "s3://bucket/out"}
-        kind.at_store = home / "data/bucket/out"
+    with _at(stores.s3(home), "S3", "s3://bucket/out", home / "data/bucket/out", folder, crowd) as kind:
+        server = kind.server
 
         def refresh() -> None:  # it remembers what its folders hold
+            assert server is not None
             server.kill()
             server.start()
 
         kind.refresh = refresh
+        yield kind
+
+
+@contextlib.contextmanager
+def sftp(folder: Path, crowd: Path) -> Iterator[Kind]:
+    """A target at a server of SFTP."""
+    home = folder.parent / f"{folder.name}-sftp"
+    server = stores.sftp(home)
+    with _at(server, "SFTP", f"{server.url}/out", home / "data/out", folder, crowd) as kind:
+        yield kind
+
+
+@contextlib.contextmanager
+def _at(server: stores.Server, name: str, root: str, files: Path, folder: Path, crowd: Path) -> Iterator[Kind]:
+    """A target `root` at a store that keeps its files in the folder `files`."""
+    options = server.folder / "options/storage.yaml"
+    with stores.running(server):
+        write_file(options, yaml.safe_dump({server.protocol: server.options}))
+        kind = folders(folder, crowd)
+        kind.name, kind.config["target"] = name, {"root": root}
+        kind.at_store, kind.server, kind.stall = files, server, server.stall
         yield kind

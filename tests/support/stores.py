@@ -115,6 +115,12 @@ class Server:
                     os.kill(child, signal.SIGKILL)
             self.process = None
 
+    def stall(self, stalls: bool) -> None:
+        """Let it answer nobody any more, as a machine that hangs; or again."""
+        assert self.process is not None
+        for one in (self.process.pid, *self.children()):
+            os.kill(one, signal.SIGSTOP if stalls else signal.SIGCONT)
+
     def children(self) -> list[int]:
         """Processes that it started, and what these started."""
         parents = {}

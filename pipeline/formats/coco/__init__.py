@@ -33,15 +33,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.formats.coco.parts import Options
+from pipeline.formats.coco.options import Options
 from pipeline.tables.schema import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pipeline.formats import Parsed
+    from pipeline.formats import FileOutline, Ints, Parsed, Part
     from pipeline.formats._image_names import ImageNames
-    from pipeline.formats.coco.parts import FileOutline, Ints, Part
 
 SUFFIX = ".json"
 
@@ -49,7 +48,23 @@ TASKS = frozenset(Task)
 
 NAMED = WHOLE = True
 
-SIZED = False
+SIZED = HOLDS_SPLITS = False
+
+CAPTIONS = True
+
+#: Roboflow, CVAT, Label Studio, FiftyOne, and what people call it.
+FILES = (
+    "_annotations.coco.json",
+    "annotations/instances_default.json",
+    "result.json",
+    "labels.json",
+    "annotations.json",
+    "coco.json",
+    "instances.json",
+)
+
+#: Roboflow's.
+FILE_BESIDE_IMAGES = "_annotations.coco.json"
 
 
 def layout(folder: str, task: Task) -> dict[str, str]:
@@ -63,18 +78,21 @@ def asks_sizes(options: Mapping[str, Any], images: int) -> bool:
     return Options.model_validate(options).asks(images)
 
 
-def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None = None) -> FileOutline:
-    """Look through a whole file, which comes in `pieces`, in one pass; `names` are the images that are there.
+def outline(
+    pieces: Iterable[bytes], task: Task, names: ImageNames | None = None, split: str | None = None
+) -> FileOutline:
+    """Read a whole file, which comes in `pieces`, in one pass; `names` are the images that are there.
 
     Raises `Malformed` (a `ValueError` that is a clause) for what is no COCO JSON at all.
     """
+    del split  # a file is of one
     from pipeline.formats.coco.scan import outline  # needs NumPy, which a rebuild with nothing to do never loads
 
     return outline(pieces, task, names)
 
 
 def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
-    """Captions in a file for the images of another: spans, and places in its images.
+    """Captions in a file for the images of another: spans, and indexes in its images.
 
     A captions file often has more images than the other; what belongs to those is passed over. Raises `Malformed` as
     `outline` does.
@@ -87,7 +105,7 @@ def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
 def parse(
     part: Part, task: Task, keypoints: tuple[int, int] | None = None, options: Mapping[str, Any] | None = None
 ) -> Parsed:
-    """Rows of a `Part`; ``file`` in them is the place of the image, ``line`` that of the annotation in its image.
+    """Rows of a `Part`; ``file`` in them is the index of the image, ``line`` counts annotations in their image.
 
     `keypoints` is (K, 3) for pose.
     """

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.formats import Parsed, Problem
+from pipeline.formats import Parsed, Part, Problem
 from pipeline.formats._framing import Frame, OtherImage, frame_of
 from pipeline.formats._numbers import tails
 from pipeline.formats._values import UnusableObject, as_pixels, mended, plain, shown
-from pipeline.formats.coco.parts import Options, Part
+from pipeline.formats.coco.options import Options
 from pipeline.formats.coco.placing import placed, reach_of
 from pipeline.formats.coco.row_text import DecodedRows, Plain, values_of
 from pipeline.tables.schema import LabelState, Task

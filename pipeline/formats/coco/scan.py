@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.formats import FileOutline, Malformed
 from pipeline.formats._image_names import Found, ImageNames, clean
-from pipeline.formats._large_json import Chunk, LargeObject, Malformed
+from pipeline.formats._large_json import Chunk, LargeObject
 from pipeline.formats._values import as_id, category_name, plain
-from pipeline.formats.coco.parts import FileOutline
 from pipeline.tables.schema import Task
 
 Ints = npt.NDArray[np.int64]
@@ -186,7 +186,7 @@ def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
     for chunk in LargeObject(pieces, _ARRAYS).chunks():
         if chunk.member == "annotations":
             reader.take(chunk)
-    owner = np.array([_place(of.places, i) for i in reader.owners], np.int64)
+    owner = np.array([_place(of.index_of_id, i) for i in reader.owners], np.int64)
     order = np.flatnonzero(owner >= 0)
     return reader.array("annotations")[order], owner[order]
 
@@ -316,9 +316,9 @@ def _settle(found: FileOutline, images: Sequence[tuple[int, Id, str]], files: Se
             stems.append(path or clean(said))
             found.paths.append(path or "")
             found.said.append(said)
-        if found.places.setdefault(key, place) != place:
-            if found.places[key] >= 0:
-                found.doubtful.append(found.places[key])
+        if found.index_of_id.setdefault(key, place) != place:
+            if found.index_of_id[key] >= 0:
+                found.doubtful.append(found.index_of_id[key])
             found.doubtful.append(place)
             _leave_out(
                 found,
@@ -338,7 +338,7 @@ def _told(number: int, said: str | None, key: Id) -> str:
 def _leave_out(found: FileOutline, key: Id, path: str, reason: str, told: str) -> None:
     """Note a problem; the annotations of the image `key` are lost with it, and are counted there."""
     if key is not None:
-        found.places[key] = _LOST
+        found.index_of_id[key] = _LOST
         found.lost_with[key] = len(found.problems)
     found.problems.append((path, reason, told, 0))
 
@@ -368,9 +368,9 @@ def _stems(paths: Sequence[str], found: FileOutline) -> list[str]:
 
 def _belongings(found: FileOutline, owners: Sequence[Id]) -> None:
     """The image of each annotation; those of none are taken out."""
-    found.image_of = np.fromiter(map(found.places.get, owners, itertools.repeat(-1)), np.int64, len(owners))
+    found.image_of = np.fromiter(map(found.index_of_id.get, owners, itertools.repeat(-1)), np.int64, len(owners))
     for number in np.flatnonzero(found.image_of == -1).tolist():
-        found.image_of[number] = _place(found.places, owners[number])
+        found.image_of[number] = _place(found.index_of_id, owners[number])
     lost = np.flatnonzero(found.image_of < 0)
     if not len(lost):
         return

@@ -49,6 +49,8 @@ WHOLE = False
 
 SIZED = True
 
+SPLIT_FOLDERS: Mapping[str, str] = {}
+
 
 class Options(pydantic.BaseModel):
     """What ``source.options`` may say."""

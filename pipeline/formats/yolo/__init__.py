@@ -37,6 +37,9 @@ TASKS = frozenset(Task)
 
 NAMED = WHOLE = SIZED = False
 
+#: Darknet's folders, as CVAT calls them.
+SPLIT_FOLDERS = {"train": "obj_train_data", "val": "obj_valid_data", "test": "obj_test_data"}
+
 
 class Options(pydantic.BaseModel):
     """What ``source.options`` may say."""

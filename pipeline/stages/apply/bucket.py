@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline import storage
+from pipeline.images.origins import Origins
 from pipeline.stages.plan.compare import as_manifest
 from pipeline.tables.schema import Action, Kind
 from pipeline.target.intent import write_part
@@ -26,15 +27,14 @@ class ApplyContext:
     """What all buckets share.
 
     `root` is the target's, `workdir` that of the run, `images` is copy, hardlink, symlink or none; `staged` are the
-    folders (each with a final /) that are filled in the staging folder; `origins` is where images come from, by what
-    their keys begin with; `layout` are the folders that may be links.
+    folders (each with a final /) that are filled in the staging folder; `origins` is where images come from; `layout`
+    are the folders that may be links.
     """
 
     root: str
-    workdir: str
     images: str
     staged: tuple[str, ...]
-    origins: dict[str, str | None]
+    origins: Origins
     layout: frozenset[str] = frozenset()
 
 
@@ -58,7 +58,7 @@ def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
 
     plan = pq.read_table(plan_path, memory_map=True, use_threads=False)
     outcome = Outcome(bucket)
-    target = storage.locate(context.root, links=context.layout)
+    target = storage.locate_writable(context.root, links=context.layout)
     for kind in (Kind.IMAGE, Kind.LABEL):
         paths = _of(plan, Action.DELETE, kind)["path"].to_pylist()
         _note(outcome, target.delete_many([staged_path(p, context.staged) for p in paths]))
@@ -73,9 +73,8 @@ def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
 def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
     """Write or copy `files` (rows of `schema.plan` of one kind)."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    target = storage.locate(context.root, links=context.layout)
+    target = storage.locate_writable(context.root, links=context.layout)
     staged = [path.startswith(context.staged) for path in files["path"].to_pylist()]
     for direct in (True, False):
         part = files.filter(pa.array([s is direct for s in staged], pa.bool_()))
@@ -87,22 +86,19 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
             paths, contents = part["path"].to_pylist(), part["content"].to_pylist()
             _note(outcome, root.write_many(paths, contents, scratch=scratch, direct=direct))
             continue
-        for prefix, url in context.origins.items():
-            images = part.filter(pc.starts_with(part["key"], prefix))
-            if not images.num_rows:
-                continue
-            assert url is not None
-            place = storage.locate(url, context.workdir)
-            names = [place.name_of(source) for source in images["source"].to_pylist()]
-            for origin, some in storage.image_places(place, names):
-                these = images.take(some)
-                how = context.images if origin is place else "copy"  # what a label file holds cannot be linked to
+        keys = part["key"].to_pylist()
+        names = context.origins.names(keys, part["source"].to_pylist())
+        for origin, here in context.origins.by_origin(keys):
+            location = origin.location
+            for source, some in storage.image_places(location, [names[i] for i in here]):
+                these = part.take([here[i] for i in some])
+                how = context.images if source is location else "copy"  # an image in a label file cannot be linked to
                 _note(
                     outcome,
                     root.copy_many(
                         these["path"].to_pylist(),
-                        origin,
-                        [names[i] for i in some],
+                        source,
+                        [names[here[i]] for i in some],
                         these["size"].to_pylist(),
                         how,
                         scratch=scratch,
@@ -111,8 +107,8 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
                 )
 
 
-def publish(target: storage.Location, staged: tuple[str, ...]) -> None:
-    """Put the folders that were filled in the staging place at the target, labels before images."""
+def publish(target: storage.WritableLocation, staged: tuple[str, ...]) -> None:
+    """Put the folders that were filled in the staging folder at the target, labels before images."""
     if staged:
         target.publish_folders(target.own(STAGING), [folder.rstrip("/") for folder in staged])
 

@@ -16,11 +16,11 @@ from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.index.sources import source_digest
 from pipeline.stages.plan.archive import drop_packed
 from pipeline.stages.plan.context import folder_times
-from pipeline.stages.plan.dataset_files import MetaFile
+from pipeline.stages.plan.meta_files import MetaFile
 from pipeline.stages.plan.planned import Planned
 from pipeline.tables.digest import digest_of
 from pipeline.tables.parquet import to_parquet
-from pipeline.tables.schema import UNKNOWN
+from pipeline.tables.schema import UNKNOWN, Action, Kind
 from pipeline.target.intent import commit_manifest
 from pipeline.target.manifest import PROBLEMS, SCRATCH, Manifest, TargetState
 
@@ -31,7 +31,7 @@ def drop_caches(job: Job, planned: Planned) -> None:
     Trainers keep one beside each folder of label files: ``labels/train.cache`` of ``labels/train``; what follows the
     last dot of the folder's name is cut off.
     """
-    if any(kind == "label" for action in ("write", "delete") for kind in planned.totals["plan"].get(action, {})):
+    if any(Kind.LABEL in planned.totals.plan.get(action, {}) for action in (Action.WRITE, Action.DELETE)):
         if job.target.keeps_times:
             folders = [f for f in job.target.folder_times(["labels"]) if f != "labels"]
         else:  # looking for subfolders would take a listing of all files
@@ -53,10 +53,10 @@ def commit(
 ) -> None:
     """The YAML comes back, then the manifest is written: from here on the subset is done.
 
-    Where it is not `complete`, because files failed, the manifest names no source: the next build looks at all again.
-    still_ours()
-    report.warnings += target_manifest.commit(state, manifest)
+    Where it is not `complete`, because files failed, the manifest names no source: the next build checks all again.
+    `still_ours` raises where the target was removed meanwhile. Warnings are added to the `report`.
     """
+    assert planned.parts is not None
     writes = [path for action, path in planned.meta if action == "write" and not planned.halted]
     if planned.changes:
         drop_caches(job, planned)
@@ -64,8 +64,8 @@ def commit(
     job.target.sync(synced_folders(job))  # also where nothing was to be done: a run that was killed may have done it
     job.target.delete_many([path for action, path in planned.meta if action == "delete" and path.endswith(".zip")])
     meta = _meta_made(job, planned)
-    kept = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
-    told = {key: report.data[key] for key in kept} | {
+    facts = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
+    remembered = {key: report.data[key] for key in facts} | {
         "ok": report.ok,
         "warnings": [w for w in report.warnings if w not in report.once],
     }
@@ -74,9 +74,9 @@ def commit(
         recipe=recipe(job),
         source=source_digest([info.source_digest for info in infos]) if complete else None,
         buckets=planned.buckets,
-        parts=planned.totals["parts"],
+        parts=planned.parts,
         meta=meta,
-        report=told | {"held": held_after(report.data["plan"])},
+        report=remembered | {"held": held_after(report.data["plan"])},
         images=remember_images(job, planned),
         folders=folder_times(job),
         prefixes=job.prefixes,
@@ -84,7 +84,7 @@ def commit(
         numbers=job.numbers(),
         name=job.config.name,
         listed=listed,
-        left_out=_keep_problems(state, report),
+        left_out=_write_problems(state, report),
     )
     still_ours()
     report.warnings += commit_manifest(state, manifest)
@@ -95,7 +95,7 @@ def commit(
 
 
 def held_after(plan: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
-    """Files and bytes by kind that a target holds once `plan`, its counts by action and kind, is carried out."""
+    """Files and bytes by kind that a target has once `plan`, its counts by action and kind, is carried out."""
     return {
         kind: {
             what: sum(plan[action][kind][what] for action in ("write", "copy", "keep")) for what in ("files", "bytes")
@@ -112,15 +112,15 @@ def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
     small = {path: file.content for path, file in files.items() if file.content is not None}
     job.target.write_many(list(small), list(small.values()), scratch=scratch).must(job.target)
     for path, file in files.items():
-        if file.place is not None:
-            folder, name = os.path.split(file.place)
+        if file.made is not None:
+            folder, name = os.path.split(file.made)
             job.target.copy_many([path], storage.locate(folder), [name], [file.size], "copy", scratch=scratch).must(
                 job.target
             )
 
 
-def _keep_problems(state: TargetState, report: Report) -> str | None:
-    """The table of what was left out stands beside the manifest: the plan's own is the next plan's to replace.
+def _write_problems(state: TargetState, report: Report) -> str | None:
+    """Write the table of what was left out beside the manifest: the plan's own is the next plan's to replace.
 
     Returns its digest; None without one.
     """
@@ -145,8 +145,7 @@ def _meta_made(job: Job, planned: Planned) -> dict[str, dict[str, Any]]:
         path: {"size": file.size, "digest": UNKNOWN.hex() if path in wait else file.digest}
         for path, file in planned.contents.items()
     }
-    archives = [path for path in meta if path.endswith(".zip")]
-    for path, found in zip(archives, job.target.fingerprints(archives), strict=True):
+    for path, found in zip(meta, job.target.fingerprints(list(meta)), strict=True):
         if found is not None:
             meta[path]["mark"] = found.mark.hex()
     return meta

@@ -8,15 +8,16 @@ from collections.abc import Callable
 
 from pipeline import exporters, storage
 from pipeline.base.errors import StorageError
+from pipeline.images.integrity import ends_whole
 from pipeline.job.job import Job
 from pipeline.job.limits import limits
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
 from pipeline.stages.apply.commit import drop_caches, synced_folders
 from pipeline.stages.plan.planned import Planned
-from pipeline.stages.plan.report import far_images
+from pipeline.stages.plan.report import remote_images
 from pipeline.storage.local.disk_space import refuse_without_room
-from pipeline.tables.schema import part_name
+from pipeline.tables.schema import SPLITS, part_name
 from pipeline.target.intent import settle, write_intent
 from pipeline.target.manifest import DoneMarks, TargetState, staged_path
 
@@ -34,15 +35,15 @@ def apply_plan(
     touched = planned.touched
     planned.resumed = state.intent is not None
     if not touched and not planned.changes:
-        planned.totals["parts"] = settle(state, planned.buckets).parts
+        planned.parts = settle(state, planned.buckets).parts
         _publish(job, planned, still_ours)
         return failed
     paths = {b: _intended(planned, b) for b in touched}
     write_intent(state, planned.buckets, paths, [p for a, p in planned.meta if a != "keep"])
     parts = list(state.base.parts)
     _prepare_target(job, planned)
-    files = sum(s["changes"] for s in planned.summaries)
-    context = ApplyContext(job.root, job.workdir, job.config.target.images, planned.staged, job.origins, job.layout)
+    files = sum(s.changes for s in planned.summaries)
+    context = ApplyContext(job.root, job.config.target.images, planned.staged, job.origins, job.layout)
     function = functools.partial(apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
     marks = DoneMarks(state, synced_folders(job))
@@ -55,7 +56,7 @@ def apply_plan(
     still_ours()
     marks.write()
     _publish(job, planned, still_ours)
-    planned.totals["parts"] = parts
+    planned.parts = parts
     planned.halted = any(path.startswith("labels/") for path in failed)
     return failed
 
@@ -69,14 +70,14 @@ def _publish(job: Job, planned: Planned, still_ours: Callable[[], None]) -> None
 
 
 def gather(job: Job, planned: Planned, progress: Progress) -> bool:
-    """Bring images that lie far away to the workdir: from one process, so that limits hold. Whether there were any."""
-    far = far_images(job, planned)
-    with progress.stage("fetch", sum(map(len, far.values())), "images") as step:
-        for place, names in far.items():
-            origin = storage.locate(place, job.workdir)
-            refuse_without_room(os.path.join(job.workdir, "fetched"), origin.ask(names).bytes or 0)
-            origin.gather(names, limits(job.config), step.add)
-    return bool(far)
+    """Bring remote images to the workdir: from one process, so that limits are kept. Whether there were any."""
+    remote = remote_images(job, planned)
+    with progress.stage("fetch", sum(map(len, remote.values())), "images") as step:
+        for url, names in remote.items():
+            location = storage.locate(url, job.workdir)
+            refuse_without_room(os.path.join(job.workdir, "fetched"), location.ask(names).bytes or 0)
+            location.gather(names, limits(job.config), step.add, ends_whole)
+    return bool(remote)
 
 
 def reclaim(job: Job, planned: Planned) -> None:
@@ -107,7 +108,7 @@ def _prepare_target(job: Job, planned: Planned) -> None:
     A zip is whole by itself, and somebody may be reading it by its URL: it stays until the new one is there.
     """
     exporter = exporters.load(job.config.target.format)
-    splits = [s for s in ("train", "val", "test") if planned.totals["subset"].get(s, {}).get("images")]
+    splits = [split for split in SPLITS if planned.totals.images_in(split)]
     folders = [
         f"{folder}/{split}/" for folder in exporter.FOLDERS if folder != "images" or job.need_image for split in splits
     ]

@@ -11,11 +11,12 @@ from pipeline.job.recipe import recipe
 from pipeline.reports.report import Report
 from pipeline.stages.index.scan import Scan
 from pipeline.stages.index.sources import source_digest
+from pipeline.stages.plan.balance import listed, read_table
 from pipeline.stages.plan.compare import image_mark
 from pipeline.stages.plan.context import folder_times
+from pipeline.stages.plan.meta_files import still_there
 from pipeline.stages.plan.planned import Planned
-from pipeline.stages.plan.report import none
-from pipeline.stages.plan.subset import still_there
+from pipeline.stages.plan.report import all_actions
 from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.target.manifest import PROBLEMS, TargetState
 
@@ -36,24 +37,21 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
         return None
     if job.need_image and (manifest.images is None or _images_digest(job) != manifest.images):
         return None
-    told = dict(manifest.report)
-    ok, warnings, held = told.pop("ok"), told.pop("warnings"), told.pop("held", None)
+    remembered = dict(manifest.report)
+    ok, warnings, held = remembered.pop("ok"), remembered.pop("warnings"), remembered.pop("held", None)
     if held is None:
         return None
-    plan = {action: {kind: none() for kind in held} for action in ("write", "copy", "delete")} | {"keep": held}
     data = {
         "command": "build",
         "status": "nothing to do",
         "target": job.root,
-        **told,
-        "plan": plan,
+        **remembered,
+        "plan": all_actions({}) | {"keep": held},
         "changes": 0,
         "warnings": warnings,
     }
     if not ok:
-        from pipeline.stages.plan import balance
-
-        data["left_out"] = balance.told(balance.read_table(state.folder, PROBLEMS), state.folder.join(PROBLEMS))
+        data["left_out"] = listed(read_table(state.folder, PROBLEMS), state.folder.join(PROBLEMS))
     return Report(data, ok, warnings, incomplete=not ok)  # of a build that failed the manifest names no source
 
 
@@ -62,7 +60,7 @@ def _images_file(job: Job) -> str:
 
 
 def remember_images(job: Job, planned: Planned) -> str | None:
-    """Keep the list of the images in the subset, so that a later run can look for changed ones without the tables.
+    """Write down the images in the subset, so that a later run can check them without the tables.
 
     Returns the digest of their digests; None without images.
     """
@@ -71,20 +69,20 @@ def remember_images(job: Job, planned: Planned) -> str | None:
     from pipeline.stages.plan.planned import image_sources
 
     names, digests = image_sources(planned.sources, planned.buckets, job.origins, planned.left_out)
-    storage.locate(job.workdir).write(_images_file(job), seal({"images": names}))
+    storage.locate_writable(job.workdir).write(_images_file(job), seal({"images": names}))
     return digest_of(digests).hex()
 
 
 def _images_digest(job: Job) -> str | None:
     """What `remember_images` returned, of the images as they are now; None where one is gone."""
-    kept = unseal(storage.locate(job.workdir).read(_images_file(job)))
-    if kept is None:
+    remembered = unseal(storage.locate(job.workdir).read(_images_file(job)))
+    if remembered is None:
         return None
     how = job.config.target.images
     digests: list[bytes] = []
-    for folder, names in kept["images"].items():
+    for url, names in remembered["images"].items():
         found: dict[int, bytes] = {}
-        for origin, some in storage.image_places(storage.locate(folder, job.workdir), names):
+        for origin, some in storage.image_places(storage.locate(url, job.workdir), names):
             for i, image in zip(some, origin.fingerprints([names[i] for i in some]), strict=True):
                 if image is None:
                     return None

@@ -274,7 +274,7 @@ def _refuse_different(unpackings: Sequence[_Unpacking]) -> None:
 
 def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
     """Unpack what is lacking of one archive below `root`: every file whole and checked."""
-    top = storage.locate(root)
+    top = storage.locate_writable(root)
     with top.lock(f"{_SCRATCH}.lock", f"the folder {root}") as ours:
         scratch = top.below(_SCRATCH)
         scratch.delete_many(scratch.flat_names(""))  # of a run that was killed
@@ -294,7 +294,11 @@ def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
 
 
 def _copy(
-    place: storage.Location, target: storage.Location, names: list[str], scratch: storage.Location, step: Step
+    place: storage.Location,
+    target: storage.WritableLocation,
+    names: list[str],
+    scratch: storage.WritableLocation,
+    step: Step,
 ) -> None:
     for begin in range(0, len(names), _BATCH):
         some = names[begin : begin + _BATCH]

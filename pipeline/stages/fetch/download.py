@@ -16,6 +16,7 @@ from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.stages.fetch.partial import PartFile, State, remove
 from pipeline.storage import Limits, Transfer, Web
 from pipeline.storage.local.disk_space import refuse_without_room
+from pipeline.storage.retry import FILE, retried
 
 #: The first request also tells the size; what is left is then dealt to the connections in pieces.
 _FIRST_BYTES = 4 << 20
@@ -23,8 +24,6 @@ _FIRST_BYTES = 4 << 20
 _LEAST_PIECE, _MOST_PIECE = 8 << 20, 256 << 20
 
 _NOTE_EVERY_S = 1.0
-
-_TRIES = 3
 
 _CHUNK = 4 << 20
 
@@ -34,9 +33,18 @@ _PART = 8 << 20
 class _Changed(Exception):  # noqa: N818 - a reason to begin anew
     """The file on the server is another one than that of which a part is here, as far as anybody can tell."""
 
+    def __str__(self) -> str:
+        return "changes while it is fetched; try again later"
+
 
 class _Whole(_Changed):
     """The connection broke, and the server gives a file only from its start."""
+
+    def __str__(self) -> str:
+        return (
+            "the connection broke, and the server gives no parts of files (no Range) to go on with; run again, or name "
+            "another mirror with fetch.mirror"
+        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class Download:
         if is_signed(self.wanted.url):
             storage.refuse_plain(self.wanted.url, self.wanted.shown)
         folder, name = os.path.split(self.wanted.path)
-        with storage.locate(folder).lock(f"{name}.part.lock", f"the download {self.wanted.path}") as ours:
+        with storage.locate_writable(folder).lock(f"{name}.part.lock", f"the download {self.wanted.path}") as ours:
             try:
                 ours()
                 self._clear(folder, name)
@@ -106,7 +114,7 @@ class Download:
     @staticmethod
     def _clear(folder: str, name: str) -> None:
         """Delete notes that killed runs had under way: nobody else is at work on this file."""
-        place = storage.locate(folder)
+        place = storage.locate_writable(folder)
         halves = re.compile(rf"{re.escape(name)}\.part\.json\.\d+-\d+\.tmp")
         place.delete_many([found for found in place.flat_names("") if halves.fullmatch(found)])
 
@@ -129,20 +137,21 @@ class Download:
 
     def _get_whole(self) -> None:
         """Fetch and check it."""
-        for attempt in range(_TRIES):
+        in_parts = True
+
+        def get() -> None:
+            nonlocal in_parts
             try:
-                self._check(self._get(in_parts=attempt == 0))
-                return
-            except _Changed as why:
+                self._check(self._get(in_parts=in_parts))
+            except _Changed:
+                in_parts = False
                 self.part.set_aside()
-                if attempt == _TRIES - 1:
-                    told = (
-                        "the connection broke, and the server gives no parts of files (no Range) to go on with; "
-                        "run again, or name another mirror with fetch.mirror"
-                        if isinstance(why, _Whole)
-                        else "changes while it is fetched; try again later"
-                    )
-                    raise StorageError(f"{self.wanted.shown}: {told}") from None
+                raise
+
+        try:
+            retried(get, FILE, lambda error: isinstance(error, _Changed), lambda: self.wanted.shown)
+        except _Changed as why:
+            raise StorageError(f"{self.wanted.shown}: {why}") from None
 
     def _get(self, *, in_parts: bool) -> State:
         state = self.part.recall(self._is_of) or State(self.wanted.shown)

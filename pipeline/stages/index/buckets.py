@@ -1,4 +1,4 @@
-"""Listed files dealt to buckets."""
+"""Listed files assigned to buckets."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from pipeline.stages.index.scan import Scan
 
 
-def deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListing], list[npt.NDArray[np.int64]]]:
-    """Deal the listed files to buckets.
+def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListing], list[npt.NDArray[np.int64]]]:
+    """Assign the listed files to buckets.
 
     A label file and its image come to one bucket, also where two machines composed the letters of their names in
     different ways of Unicode.
 
     Also returns, by bucket, the positions of its files in the listing. NumPy alone does it: helpers begin as soon as
-    their files are dealt, while this process imports Arrow.
+    their files are assigned, while this process imports Arrow.
     """
     names: list[bytes] = []
     homes: list[npt.NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
@@ -50,8 +50,8 @@ def deal(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListing
     edges = np.searchsorted(home[order], np.arange(buckets + 1))
     positions = [order[a:b] for a, b in itertools.pairwise(edges)]
     all_names, all_marks = np.array(names, object), np.concatenate(marks)
-    dealt = [BucketListing(len(p), b"\0".join(all_names[p].tolist()), all_marks[p].tobytes()) for p in positions]
-    return dealt, positions
+    listings = [BucketListing(len(p), b"\0".join(all_names[p].tolist()), all_marks[p].tobytes()) for p in positions]
+    return listings, positions
 
 
 def add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:

@@ -114,7 +114,7 @@ def headers(place: storage.Location, paths: Sequence[str]) -> dict[str, Picture 
         path = here[peeked.index]
         found[path] = picture_of(peeked.head)
         if found[path] is None and peeked.size > len(peeked.head):
-            found[path] = picture_of(place.read(path) or b"")
+            found[path] = picture_of(place.read_image(path))
     return found
 
 

@@ -171,16 +171,25 @@ def _label_of(source: SourceJob, key: str) -> str:
     return path
 
 
-def _links_out(source: SourceJob, info: IndexInfo) -> list[str]:
-    """What is to be said of links that lead out of a source; raises `DataError` where they are to be refused."""
-    real = {
-        folder: f"{os.path.realpath(storage.local_path(source.source.root or folder))}/" for folder, *_ in info.links
-    }
+def links_out(source: SourceJob, info: IndexInfo) -> list[tuple[int, str]]:
+    """Links that lead out of a source, as (number, one of them): files, subfolders, and folders of its splits."""
+    root = source.source.root
+    real = {folder: f"{os.path.realpath(storage.local_path(root or folder))}/" for folder, *_ in info.links}
     found = [
         (count, os.path.join(folder, name))
         for folder, home, count, name in info.links
         if not f"{home}/".startswith(real[folder])
     ]
+    if root is None or (top := storage.locate(root).local) is None:
+        return found
+    folders = [storage.locate(f).local for split in source.spec.splits for f in (split.labels, split.images) if f]
+    below = {folder for folder in folders if folder is not None and folder.startswith(f"{top}/")}
+    return found + [(1, folder) for folder in sorted(below) if not storage.within(folder, root)]
+
+
+def _links_out(source: SourceJob, info: IndexInfo) -> list[str]:
+    """What is to be said of links that lead out of a source; raises `DataError` where they are to be refused."""
+    found = links_out(source, info)
     if not found:
         return []
     path, more = found[0][1], sum(count for count, _ in found) - 1
@@ -190,8 +199,8 @@ def _links_out(source: SourceJob, info: IndexInfo) -> list[str]:
             f"{path}: is a link that leads out of the source{others}; remove it, or set source.links to follow"
         )
     return [
-        f"{path}: is a link that leads out of the source{others}: the file there is taken; source.links: refuse "
-        "stops instead"
+        f"{path}: is a link that leads out of the source{others}: what is there is taken, of files only labels and "
+        "images; source.links: refuse stops instead"
     ]
 
 

@@ -54,7 +54,7 @@ class IndexInfo:
 
     def write(self, directory: str) -> None:
         """Vouch for the index at `directory`, the last of all."""
-        place = storage.locate(directory)
+        place = storage.locate_writable(directory)
         self.parts = digest_of_states([stated(directory, bucket) for bucket in range(self.buckets)])
         place.sync()  # what this vouches for must outlive a power cut
         place.write("index.json", seal(asdict(self)))

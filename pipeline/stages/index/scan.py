@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline import formats, storage
-from pipeline.formats import coco
 from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS, IndexSpec
 from pipeline.runtime.engine import Engine
@@ -72,7 +71,7 @@ def scan_source(
     jobs: list[_ListingJob] = []
     sized: bool | Callable[[int], bool] = format_.SIZED
     if format_.WHOLE:
-        sized = functools.partial(coco.asks_sizes, json.loads(spec.options))
+        sized = functools.partial(formats.load_single_file(spec.format).asks_sizes, json.loads(spec.options))
     for split in spec.splits:
         if format_.WHOLE:
             jobs.append(("\0".join(filter(None, (split.labels, split.captions))), None, True))

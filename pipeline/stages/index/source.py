@@ -1,4 +1,4 @@
-"""Stage 1: source to index. Lists the source, deals its files to buckets, and makes each bucket's tables.
+"""Stage 1: source to index. Lists the source, assigns its files to buckets, and makes each bucket's tables.
 
 An index is a folder of four tables (`files`, `images`, `annotations`, `problems`, see `schema`), one Parquet file a
 bucket, their `states`, and `index.json`. A state is written last, says what made the bucket and has the digests
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from pipeline import formats, storage
 from pipeline.config.class_names import NO_CLASS
 from pipeline.job.spec import IndexSpec
+from pipeline.reports.counts import add_counts
 from pipeline.runtime.engine import Engine
+from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.buckets import BucketListing, bucket_count
 from pipeline.stages.index.parts import drop_foreign_parts
 from pipeline.stages.index.reader import IndexInfo
-from pipeline.tables.counts import add_counts
 
 #: Reasons why a label file was not read that may be gone a moment later.
 PASSING = {"unreadable", "changed", "vanished"}
@@ -29,7 +30,7 @@ PASSING = {"unreadable", "changed", "vanished"}
 if TYPE_CHECKING:
     from pipeline.stages.index.bucket import BucketDone
     from pipeline.stages.index.scan import Scan
-    from pipeline.stages.index.single_file import ParsedSource
+    from pipeline.stages.index.single_file import BucketShare, ParsedSource
 
 
 def update(
@@ -49,7 +50,7 @@ def update(
     """
     import numpy as np
 
-    from pipeline.stages.index.buckets import add_stats, deal
+    from pipeline.stages.index.buckets import add_stats, assign
 
     existing = IndexInfo.read(directory)
     digest, spec_digest = found.digest(spec), spec.digest()
@@ -58,6 +59,7 @@ def update(
     if usable is not None and digest is not None and usable.source_digest == digest:
         images = usable.document["images"] if whole_format else found.images
         if bucket_count(buckets, images, usable.buckets) == usable.buckets and usable.is_sound(directory):
+            LOG.info("%s: the index is up to date; no label file is read", directory)
             return usable
     before = usable.buckets if usable is not None else None
     if whole_format:
@@ -69,7 +71,7 @@ def update(
     count = bucket_count(buckets, found.images, before)
     # Where most of the index stands, few files are read, and processes are not worth their start.
     changed = found.label_files if usable is None else 0
-    payloads, order = deal(spec, found, count)
+    payloads, order = assign(spec, found, count)
     function = functools.partial(index_bucket, spec, directory, count, keep)
     drop_foreign_parts(directory, count)
     summaries: dict[int, dict[str, Any]] = {}
@@ -116,8 +118,8 @@ def _update_whole(
     spec = whole.spec
     drop_foreign_parts(directory, count)
     with progress.stage("index", whole.images, "images") as step:
-        tasks = list(enumerate(whole.deal(count)))
-        function = functools.partial(whole.index_bucket(), directory, count, keep)
+        tasks = list(enumerate(whole.assign(count)))
+        function = functools.partial(index_share, spec, directory, count, keep, whole.digest)
         summaries = {}
         for done in engine.map(function, tasks, files=whole.annotations, first=meanwhile):
             summaries[done.bucket] = done.summary
@@ -162,6 +164,22 @@ def index_bucket(
     spec: IndexSpec, directory: str, buckets: int, keep: str | None, bucket: int, payload: BucketListing
 ) -> BucketDone:
     """Make or update one bucket; `keep` is as in `storage.locate`."""
-    from pipeline.stages.index.bucket import BucketIndexer
+    from pipeline.stages.index.bucket import BucketTask, update_bucket
 
-    return BucketIndexer(spec, directory, buckets, bucket, keep).run(payload)
+    return update_bucket(BucketTask(spec, directory, buckets, keep, bucket), payload)
+
+
+def index_share(
+    spec: IndexSpec,
+    directory: str,
+    buckets: int,
+    keep: str | None,
+    digest: str | None,
+    bucket: int,
+    shares: list[BucketShare],
+) -> BucketDone:
+    """Make one bucket of a source of single files, whose digest is `digest`; `keep` is as in `storage.locate`."""
+    from pipeline.stages.index.bucket import BucketTask
+    from pipeline.stages.index.single_file import make_bucket
+
+    return make_bucket(BucketTask(spec, directory, buckets, keep, bucket), digest, shares)

@@ -139,7 +139,7 @@ def _subsets(job: Job) -> dict[str, Any]:
     for root in sorted(roots):
         if "::" in root or root.startswith(storage.WEB_SCHEMES):  # nobody builds there
             continue
-        place = storage.locate(root)
+        place = storage.locate_writable(root)
         if not any(place.exist_many([f"{FOLDER}/intent.json", f"{FOLDER}/manifest.json"])):
             continue
         state = TargetState(place)

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.base.errors import DataError
+from pipeline.images.origins import Origins
 from pipeline.stages.plan.compare import compare
-from pipeline.stages.plan.dataset_files import MetaFile, read_arrow, write_arrow
+from pipeline.stages.plan.dataset_files import read_arrow, write_arrow
+from pipeline.stages.plan.meta_files import MetaFile
 from pipeline.tables import schema
 from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.tables.schema import part_name
@@ -38,13 +40,13 @@ def packed_folder(plan_dir: str) -> str:
 
 
 def set_aside(plan_dir: str, bucket: int, wanted: pa.Table) -> pa.Table:
-    """Keep what a bucket wants for the archive; returns what it then wants at the target itself: nothing."""
+    """Write what a bucket wants beside the plan, for the archive; returns what it then wants at the target: nothing."""
     import pyarrow.parquet as pq
 
     table = compare(wanted, schema.manifest().empty_table()).combine_chunks()
     few = table.select(["key", "source", "action", "digest"])
-    place = os.path.join(packed_folder(plan_dir), part_name(bucket))
-    storage.replace_with(place, lambda path: pq.write_table(few, path))
+    part = os.path.join(packed_folder(plan_dir), part_name(bucket))
+    storage.replace_with(part, lambda path: pq.write_table(few, path))
     write_arrow(_contents_path(plan_dir, bucket), table)
     return wanted.slice(0, 0)
 
@@ -58,18 +60,18 @@ def pack(
     buckets: int,
     name: str,
     files: Mapping[str, MetaFile],
-    origins: Mapping[str, str | None],
-    held: Mapping[str, Mapping[str, Any]],
+    origins: Origins,
+    at_target: Mapping[str, Mapping[str, Any]],
     add: Callable[[int], None],
 ) -> dict[str, MetaFile]:
     """The archive of the subset called `name`: labels, images, and `files`, its one YAML called as the archive itself.
 
-    `add` is told how many labels and images went in. It is not made again where the same is at the target, whose files
-    are `held`, or lies here already. Raises `DataError` for an image that cannot be read or has changed since it was
-    planned.
+    `add` is called with the number of labels and images that went in. The archive is not made again where the same is
+    `at_target`, by path with its digest, or beside the plan already. Raises `DataError` for an image that cannot be
+    read or has changed since it was planned.
     """
     folder = packed_folder(plan_dir)
-    place = storage.locate(folder)
+    beside = storage.locate_writable(folder)
     tables = _tables(plan_dir, buckets)
     marks = [
         digest_of(b"\0".join(table["path"].cast("binary").to_pylist() + table["digest"].to_pylist())).hex()
@@ -77,33 +79,33 @@ def pack(
     ]
     marks += [path + file.digest for path, file in sorted(files.items())]
     made_of = digest_of(json.dumps([name, *marks]).encode()).hex()
-    made = unseal(place.read(_MADE)) or {}
+    made = unseal(beside.read(_MADE)) or {}
     if made.get("of") == made_of:
         path, size, digest = made["path"], made["size"], made["xxh3"]
-        if held.get(path, {}).get("digest") == digest or _lies_here(place, digest):
+        if at_target.get(path, {}).get("digest") == digest or _is_made(beside, digest):
             return {path: MetaFile(size, digest, None, os.path.join(folder, _ARCHIVE))}
-    # What is told of an archive goes before it; of a run that was killed, what it had begun goes, too.
-    place.delete_many([_MADE, *(n for n in place.flat_names("") if n.startswith(_ARCHIVE))])
+    # The record of an archive goes before it; of a run that was killed, what it had begun goes, too.
+    beside.delete_many([_MADE, *(n for n in beside.flat_names("") if n.startswith(_ARCHIVE))])
     members = _Members(name, tables, files, origins, add)
     size, found = storage.write_zip(os.path.join(folder, _ARCHIVE), members)
     path = f"{members.stem}.zip"
-    place.write(_MADE, seal({"of": made_of, "path": path, "size": size, "xxh3": found.hex()}))
+    beside.write(_MADE, seal({"of": made_of, "path": path, "size": size, "xxh3": found.hex()}))
     return {path: MetaFile(size, found.hex(), None, os.path.join(folder, _ARCHIVE))}
 
 
-def _lies_here(place: storage.Location, digest: str) -> bool:
-    """Whether the archive lies beside the plan, as it was made."""
-    (found,) = place.content_digests([_ARCHIVE])
+def _is_made(beside: storage.Location, digest: str) -> bool:
+    """Whether the archive is beside the plan, as it was made."""
+    (found,) = beside.content_digests([_ARCHIVE])
     return found is not None and found.hex() == digest
 
 
 def drop_packed(plan_dir: str) -> None:
     """The archive is at the target: the one beside the plan goes."""
-    storage.locate(packed_folder(plan_dir)).delete_many([_ARCHIVE])
+    storage.locate_writable(packed_folder(plan_dir)).delete_many([_ARCHIVE])
 
 
 def _tables(plan_dir: str, buckets: int) -> list[pa.Table]:
-    """What is in the archive by bucket; it stays on the disk until it is looked at."""
+    """What is in the archive by bucket; it stays on the disk until it is used."""
     columns = ["path", "key", "source", "content", "size", "digest"]
     return [read_arrow(_contents_path(plan_dir, b)).select(columns) for b in range(buckets)]
 
@@ -119,7 +121,7 @@ class _Members:
         name: str,
         tables: Sequence[pa.Table],
         files: Mapping[str, MetaFile],
-        origins: Mapping[str, str | None],
+        origins: Origins,
         add: Callable[[int], None],
     ) -> None:
         self._name, self._tables, self._files, self._origins, self._add = name, tables, files, origins, add
@@ -162,20 +164,16 @@ class _Members:
     def _read(self, window: pa.Table) -> Iterator[tuple[str, bytes]]:
         keys, sources, sizes = (window[c].to_pylist() for c in ("key", "source", "size"))
         contents = window["content"].to_pylist()
-        for prefix, url in self._origins.items():
-            mine = [i for i, key in enumerate(keys) if contents[i] is None and key.startswith(prefix)]
-            if not mine:
-                continue
-            assert url is not None
-            place = storage.locate(url)
-            for origin, some in storage.image_places(place, [place.name_of(sources[i]) for i in mine]):
-                these = [mine[n] for n in some]
-                for fetched in origin.fetch_many([origin.name_of(sources[i]) for i in these]):
-                    i = these[fetched.index]
-                    if fetched.reason is not None:
-                        raise DataError(f"{sources[i]}: {fetched.reason}; get it again, or run again")
-                    if sizes[i] is not None and len(fetched.data) != sizes[i]:
-                        raise DataError(f"{sources[i]}: changed since the plan was made; run again")
-                    contents[i] = fetched.data
+        images = [i for i, content in enumerate(contents) if content is None]
+        image_keys = [keys[i] for i in images]
+        names = self._origins.names(image_keys, [sources[i] for i in images])
+        for location, some in self._origins.locations(image_keys, names):
+            for fetched in location.fetch_many([names[n] for n in some]):
+                i = images[some[fetched.index]]
+                if fetched.reason is not None:
+                    raise DataError(f"{sources[i]}: {fetched.reason}; get it again, or run again")
+                if sizes[i] is not None and len(fetched.data) != sizes[i]:
+                    raise DataError(f"{sources[i]}: changed since the plan was made; run again")
+                contents[i] = fetched.data
         yield from zip(window["path"].to_pylist(), contents, strict=True)
         self._add(len(contents))

@@ -2,7 +2,7 @@
 
 One folder of images may serve several splits or sources: what one of them labels is no background of another, and an
 image that nobody labels is a background once. Nor is an image a background whose label file holds anything that could
-not be read, for that may be an object of a wanted class. What is found out is kept beside the plan, a table a bucket.
+not be read, for that may be an object of a wanted class. What is found is written beside the plan, a table a bucket.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ELSEWHERE, UNREAD = "elsewhere", "unread"
 
 
 @dataclass
-class Images:
+class BeyondBuckets:
     """What is known of images beyond their own bucket.
 
     `never` has the counted word of each image that is no background, by its key; `doubled` the keys of each image file
@@ -42,9 +42,9 @@ class Images:
     doubled: list[list[str]] = field(default_factory=list)
 
 
-def look_through(job: Job, infos: Sequence[IndexInfo]) -> Images:
-    """Find the images that several label files share and, where backgrounds are wanted, those that are none."""
-    found = Images()
+def beyond_buckets(job: Job, infos: Sequence[IndexInfo]) -> BeyondBuckets:
+    """The images that several label files share and, where backgrounds are wanted, those that are no backgrounds."""
+    found = BeyondBuckets()
     wanted = job.config.select.backgrounds != "none"
     if wanted:
         for source, info in zip(job.sources, infos, strict=True):
@@ -59,13 +59,13 @@ def look_through(job: Job, infos: Sequence[IndexInfo]) -> Images:
     return found
 
 
-def keep(found: Images, folder: str, buckets: int) -> str | None:
-    """Write what `found` says of backgrounds to `folder`, a table a bucket; None where there is nothing to say."""
+def write_excluded(found: BeyondBuckets, folder: str, buckets: int) -> str | None:
+    """Write the images that are no backgrounds to `folder`, a table a bucket; returns it, None without such images."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    place = storage.locate(folder)
-    place.delete_many(sorted(place.names()))
+    location = storage.locate_writable(folder)
+    location.delete_many(sorted(location.names()))
     if not found.never:
         return None
     of_bucket: list[list[str]] = [[] for _ in range(buckets)]
@@ -79,7 +79,7 @@ def keep(found: Images, folder: str, buckets: int) -> str | None:
     return folder
 
 
-def never_of(folder: str | None, bucket: int) -> dict[str, pa.Array]:
+def excluded_from(folder: str | None, bucket: int) -> dict[str, pa.Array]:
     """The keys of a bucket that are no backgrounds, by the counted word."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -97,7 +97,7 @@ def doubled_warning(doubled: Sequence[Sequence[str]]) -> list[str]:
     shown = "; ".join(" and ".join(keys) for keys in doubled[:3])
     more = "; …" if len(doubled) > 3 else ""
     return [
-        f"{plural(len(doubled), 'image file is', 'image files are')} labelled in several places, and the subset "
+        f"{plural(len(doubled), 'image file is', 'image files are')} labelled by several label files, and the subset "
         f"has a copy of each ({shown}{more}); a trainer that trains and validates on one image measures too much: "
         "remove all but one"
     ]
@@ -114,10 +114,10 @@ def _unread(source: SourceJob, info: IndexInfo) -> Iterator[str]:
     if count_beyond(source, info):
         yield from rows_beyond(source, info)["key"].to_pylist()
     for split in source.spec.splits if not formats.load(source.spec.format).WHOLE else ():
-        place = storage.locate(split.labels)
+        location = storage.locate(split.labels)
         for path, _ in info.odd:
-            name = place.name_of(path)
-            if path == place.join(name):
+            name = location.name_of(path)
+            if path == location.join(name):
                 yield source.spec.prefix(split) + name.rpartition(".")[0]
 
 
@@ -185,8 +185,10 @@ def _images(source: SourceJob, info: IndexInfo, split: SplitSpec) -> pa.Table:
     import pyarrow.parquet as pq
 
     assert split.images is not None
-    place = storage.locate(split.images)
-    before, after = place.join("\0").split("\0") if place.local is None else (f"{os.path.realpath(place.local)}/", "")
+    location = storage.locate(split.images)
+    before, after = location.join("\0").split("\0")
+    if location.local is not None:
+        before, after = f"{os.path.realpath(location.local)}/", ""
     tables = []
     for bucket in range(info.buckets):
         path = os.path.join(source.index_dir, "images", part_name(bucket))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
@@ -12,26 +13,24 @@ from pipeline.job.job import Job, SourceJob
 from pipeline.job.recipe import told_config
 from pipeline.stages.index.problems import count_beyond, rows_beyond
 from pipeline.stages.index.reader import IndexInfo
+from pipeline.stages.plan.summary import PlanCounts, Problem
 from pipeline.tables import schema
-from pipeline.tables.schema import part_name
+from pipeline.tables.schema import SPLITS, part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def problem_table(job: Job, infos: Sequence[IndexInfo], images: list[list[Any]]) -> pa.Table:
+def problem_table(job: Job, infos: Sequence[IndexInfo], images: Sequence[Problem]) -> pa.Table:
     """Every row, file and image that could not be taken, as `schema.problems`: by file and line.
 
-    `images` are key, reason, path and detail of the images that are wanted and cannot be had.
+    `images` are those that are wanted and have a fault.
     """
     import pyarrow as pa
 
     parts = [part for source, info in zip(job.sources, infos, strict=True) for part in _of_source(job, source, info)]
-    told = [
-        {"key": key, "path": path, "line": None, "reason": reason, "detail": detail, "rows": 0}
-        for key, reason, path, detail in images
-    ]
-    table = pa.concat_tables([*parts, pa.Table.from_pylist(told, schema.problems())])
+    rows = [{**image._asdict(), "line": None, "rows": 0} for image in images]
+    table = pa.concat_tables([*parts, pa.Table.from_pylist(rows, schema.problems())])
     return table.sort_by([("path", "ascending"), ("line", "ascending")]).combine_chunks()
 
 
@@ -41,12 +40,12 @@ def _of_source(job: Job, source: SourceJob, info: IndexInfo) -> list[pa.Table]:
 
     folder = os.path.join(source.index_dir, "problems")
     parts = [pq.read_table(os.path.join(folder, part_name(b))).cast(schema.problems()) for b in range(info.buckets)]
-    told = [
+    rows = [
         {"key": "", "path": path, "line": None, "reason": reason, "detail": storage.ODD[reason], "rows": 0}
         for path, reason in info.odd
     ]
     if job.config.on_error == "skip" and count_beyond(source, info):
-        told += [
+        rows += [
             {
                 "key": row["key"],
                 "path": row["path"],
@@ -57,11 +56,11 @@ def _of_source(job: Job, source: SourceJob, info: IndexInfo) -> list[pa.Table]:
             }
             for row in rows_beyond(source, info).to_pylist()
         ]
-    return [*parts, pa.Table.from_pylist(told, schema.problems())]
+    return [*parts, pa.Table.from_pylist(rows, schema.problems())]
 
 
-def told(table: pa.Table, where: str) -> dict[str, Any]:
-    """`table` (`schema.problems`) as a report has it: counts by reason, the file that holds it, and every row."""
+def listed(table: pa.Table, where: str) -> dict[str, Any]:
+    """`table` (`schema.problems`) as a report has it: counts by reason, the file that has it, and every row."""
     rows = table.select(["path", "line", "reason", "detail"]).to_pylist()
     counts: dict[str, int] = {}
     for row in rows:
@@ -69,12 +68,12 @@ def told(table: pa.Table, where: str) -> dict[str, Any]:
     return {"counts": dict(sorted(counts.items())), "table": where, "listed": rows}
 
 
-def read_table(place: storage.Location, path: str) -> pa.Table:
-    """The table of problems at `path` of `place`; empty where there is none."""
+def read_table(location: storage.Location, path: str) -> pa.Table:
+    """The table of problems at `path` of `location`; empty without such a file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    data = place.read(path)
+    data = location.read(path)
     return schema.problems().empty_table() if data is None else pq.read_table(pa.BufferReader(data), use_threads=False)
 
 
@@ -106,7 +105,7 @@ def taken_away(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return found
 
 
-def record_facts(job: Job, infos: Sequence[IndexInfo], totals: dict[str, Any]) -> dict[str, Any]:
+def record_facts(job: Job, infos: Sequence[IndexInfo], totals: PlanCounts) -> dict[str, Any]:
     """What the record of a subset says: all that made it, and nothing of when, where or by how many."""
     return {
         "tool": f"coco-diy {__version__}",
@@ -123,9 +122,9 @@ def record_facts(job: Job, infos: Sequence[IndexInfo], totals: dict[str, Any]) -
             }
             for number, name in enumerate(job.classes)
         ],
-        "subset": {s: totals["subset"][s] for s in ("train", "val", "test") if s in totals["subset"]},
-        "rows": row_balance(job, infos, totals["rows"]),
-        "images": image_balance(infos, totals["images"]),
+        "subset": {split: asdict(totals.subset[split]) for split in SPLITS if split in totals.subset},
+        "rows": row_balance(job, infos, totals.rows),
+        "images": image_balance(infos, totals.images),
         "config": told_config(job),
     }
 

@@ -2,7 +2,7 @@
 
 Three things stop one: the source lost files against what the target was made from (asked before the index is touched);
 the target would lose files though the recipe is the same; the target was made from another source, or by the recipe of
-another name. A first build never brakes. What a changed recipe takes away is a wish: it is told, and done.
+another name. A first build never brakes. What a changed recipe takes away is a wish: it is said, and done.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pipeline.job.recipe import recipe
 from pipeline.job.spec import SplitSpec
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.index.scan import Scan
+from pipeline.stages.plan.compare import Loss
 from pipeline.stages.plan.planned import Planned
 from pipeline.target.manifest import TargetState
 
@@ -69,30 +70,6 @@ class Limit:
         if self.number is not None:
             return total > self.number
         return self.percent is not None and self.percent < 100
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What carrying out a plan takes from the target: files (or images, where it has no file for each) and names.
-
-    `lost` of `total` files go, with their `images`; `replaced` label files get another content.
-    """
-
-    lost: int
-    images: int
-    replaced: int
-    total: int
-    names: tuple[str, ...]
-
-    def data(self) -> dict[str, Any]:
-        """As a report has it."""
-        return {
-            "files": self.lost,
-            "images": self.images,
-            "replaced": self.replaced,
-            "total": self.total,
-            "names": list(self.names),
-        }
 
 
 def source_counts(job: Job, found: Sequence[Scan]) -> Listed:
@@ -190,15 +167,15 @@ def _places(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _is_other_source(job: Job, before: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether the target was made from labels none of which lie where those of `job` do."""
-    had = {places["labels"] for places in before.values()}
+    """Whether the target was made from labels none of which are where those of `job` are."""
+    had = {urls["labels"] for urls in before.values()}
     return bool(had) and not had & {split.labels for source in job.sources for split in source.spec.splits}
 
 
 def missing(config: Config, error: MissingSourceError) -> BrakeError | None:
     """What `error` is where the target was made from what is missing: then its disk is not mounted, most likely."""
     try:
-        manifest = TargetState(storage.locate(config.target.root)).manifest
+        manifest = TargetState(storage.locate_writable(config.target.root)).manifest
     except CocoDiyError:
         return None
     if manifest is None or error.place not in (
@@ -214,23 +191,16 @@ def missing(config: Config, error: MissingSourceError) -> BrakeError | None:
 
 def target_loss(state: TargetState, planned: Planned) -> Loss:
     """What carrying out `planned` takes from the target."""
-    sums = {
-        what: sum(s["loss_at_target"][what] for s in planned.summaries)
-        for what in ("lost", "images", "replaced", "total")
-    }
-    names = [name for s in planned.summaries for name in s["loss_at_target"]["names"]]
-    if not sums["total"] and state.manifest is not None:  # a zip, or a JSON alone: what it holds are images
-        before = {split: counts["images"] for split, counts in state.manifest.report["subset"].items()}
-        now = {split: counts["images"] for split, counts in planned.totals["subset"].items()}
-        total = sum(before.values())
-        lost = max(0, total - sum(now.values()))
-        names = [
-            f"{split} (from {n:,} images to {now.get(split, 0):,})"
-            for split, n in before.items()
-            if n > now.get(split, 0)
-        ]
-        return Loss(lost, lost, total - lost if planned.changes else 0, total, tuple(names[:_NAMES]))
-    return Loss(sums["lost"], sums["images"], sums["replaced"], sums["total"], tuple(sorted(names)[:_NAMES]))
+    loss = planned.loss
+    if loss.total or state.manifest is None:
+        return loss
+    # Of a zip, or a JSON alone, there is no file for each: what it has are images.
+    before = {split: counts["images"] for split, counts in state.manifest.report["subset"].items()}
+    fewer = {split: (n, now) for split, n in before.items() if n > (now := planned.totals.images_in(split))}
+    total = sum(before.values())
+    lost = max(0, total - sum(counts.images for counts in planned.totals.subset.values()))
+    names = [f"{split} (from {n:,} images to {now:,})" for split, (n, now) in fewer.items()]
+    return Loss(lost, lost, total - lost if planned.changes else 0, total, names[:_NAMES])
 
 
 def target_brake(job: Job, infos: Sequence[IndexInfo], state: TargetState, loss: Loss) -> BrakeError | None:
@@ -275,7 +245,7 @@ def _other_cause(job: Job, infos: Sequence[IndexInfo], state: TargetState) -> st
 
 def _roots(config: Mapping[str, Any]) -> list[str]:
     """The folders of labels in a config, as few as say where a source was."""
-    found = [os.path.dirname(places["labels"]) for places in _places(config).values()]
+    found = [os.path.dirname(places["labels"] or "") for places in _places(config).values()]
     return list(dict.fromkeys(found))[:2]
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from pipeline.reports.counts import ActionCounts, FileCount
 from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN, Action, Kind
 
@@ -19,16 +21,16 @@ if TYPE_CHECKING:
 
 
 def compare(wanted: pa.Table, manifest: pa.Table) -> pa.Table:
-    """What makes the target hold `wanted` (`schema.wanted`) where it holds `manifest`; returns `schema.plan`.
+    """What turns a target that has `manifest` into one that has `wanted` (`schema.wanted`); returns `schema.plan`.
 
-    A file with the same digest is kept; any other is written or, if it is an image, copied; what the manifest has and
+    A file with the same digest stays; any other is written or, if it is an image, copied; what the manifest has and
     nobody wants is deleted. Rows: the wanted files in their order, then deletes in the manifest's.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    held = manifest["path"].combine_chunks()
-    position = pc.index_in(wanted["path"].combine_chunks(), held)
+    listed = manifest["path"].combine_chunks()
+    position = pc.index_in(wanted["path"].combine_chunks(), listed)
     before = manifest["digest"].combine_chunks().take(position)
     same = pc.fill_null(pc.equal(wanted["digest"].combine_chunks(), before), False)
     images = pc.equal(wanted["kind"].combine_chunks(), Kind.IMAGE.value)
@@ -38,7 +40,7 @@ def compare(wanted: pa.Table, manifest: pa.Table) -> pa.Table:
     planned = planned.append_column("action", action)
     read_before = manifest["content_digest"].combine_chunks().take(position)
     planned = planned.append_column("content_digest", pc.if_else(same, read_before, pa.scalar(None, pa.binary(16))))
-    gone = manifest.filter(pc.invert(pc.is_in(held, wanted["path"].combine_chunks())))
+    gone = manifest.filter(pc.invert(pc.is_in(listed, wanted["path"].combine_chunks())))
     deletes = _fill(gone, {"action": Action.DELETE.value})
     return pa.concat_tables([planned.select(schema.plan().names).cast(schema.plan()), deletes])
 
@@ -57,59 +59,45 @@ def doubt(manifest: pa.Table, paths: frozenset[str]) -> pa.Table:
 _NAMES = 3
 
 
-class WholeFile(Protocol):
-    """A file that belongs to no image; `place` is where it lies ready if it is too large for `content`."""
+@dataclass
+class Loss:
+    """What carrying out a plan takes from the target, in files or, where it has no file for each, in images.
 
-    @property
-    def size(self) -> int:
-        """Bytes."""
+    `lost` of `total` files, those of `images`, go, and no other file of their image and kind comes; `replaced` label
+    files get another content; `names` are the first of both. `moved` images are in another split then, the first
+    `sides` of them as (stem, before, after).
+    """
 
-    @property
-    def digest(self) -> str:
-        """XXH3-128 of its bytes, in hex."""
+    lost: int = 0
+    images: int = 0
+    replaced: int = 0
+    total: int = 0
+    names: list[str] = field(default_factory=list)
+    moved: int = 0
+    sides: list[tuple[str, str, str]] = field(default_factory=list)
 
-    @property
-    def content(self) -> bytes | None:
-        """Its bytes, if it is small."""
+    @staticmethod
+    def of_all(parts: Sequence[Loss]) -> Loss:
+        """The sum of `parts`, with their first names."""
+        return Loss(
+            sum(part.lost for part in parts),
+            sum(part.images for part in parts),
+            sum(part.replaced for part in parts),
+            sum(part.total for part in parts),
+            sorted(name for part in parts for name in part.names)[:_NAMES],
+            sum(part.moved for part in parts),
+            sorted(side for part in parts for side in part.sides)[:_NAMES],
+        )
 
-    @property
-    def place(self) -> str | None:
-        """Path of the file as it was made, if it is large."""
-
-
-def meta_wanted(files: Mapping[str, WholeFile]) -> pa.Table:
-    """Files that belong to no image, by path, as `schema.wanted`."""
-    return _meta(
-        schema.wanted(),
-        [
-            {
-                "path": path,
-                "size": file.size,
-                "digest": bytes.fromhex(file.digest),
-                "content": file.content,
-                "source": file.place,
-            }
-            for path, file in sorted(files.items())
-        ],
-    )
-
-
-def meta_held(files: Mapping[str, Mapping[str, Any]]) -> pa.Table:
-    """Those of the target, by path with `size` and `digest` (hex), as `schema.manifest`."""
-    return _meta(
-        schema.manifest(),
-        [
-            {"path": path, "size": file["size"], "digest": bytes.fromhex(file["digest"])}
-            for path, file in sorted(files.items())
-        ],
-    )
-
-
-def _meta(as_schema: pa.Schema, rows: Sequence[dict[str, Any]]) -> pa.Table:
-    import pyarrow as pa
-
-    filled = [{"kind": Kind.META.value, "key": "", "split": "", **row} for row in rows]
-    return pa.Table.from_pylist(filled, schema=as_schema).combine_chunks()
+    def data(self) -> dict[str, Any]:
+        """As a report has it."""
+        return {
+            "files": self.lost,
+            "images": self.images,
+            "replaced": self.replaced,
+            "total": self.total,
+            "names": self.names,
+        }
 
 
 def image_mark(images: str, found: Fingerprint, source: str) -> bytes:
@@ -121,28 +109,14 @@ def image_mark(images: str, found: Fingerprint, source: str) -> bytes:
     return b"\0".join((images.encode(), found.mark, unsettled, source.encode() if images == "symlink" else b""))
 
 
-def losses(plan: pa.Table, manifest: pa.Table) -> dict[str, Any]:
-    """What `plan` takes from a target that holds `manifest`: counts of files, and the first paths.
-
-    ``lost`` files, those of ``images``, go, and no other file of their image and kind comes; ``replaced`` label files
-    get another content; ``total`` is what is there. ``moved`` images are in another split then, the first ``sides``
-    of them as (stem, before, after).
-    """
+def losses(plan: pa.Table, manifest: pa.Table) -> Loss:
+    """What `plan` (`schema.plan`) takes from a target that has `manifest` (`schema.manifest`)."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    plan = plan.select(["path", "kind", "key", "split", "action"])  # contents are large, and not looked at
+    plan = plan.select(["path", "kind", "key", "split", "action"])  # contents are large, and decide nothing
     is_delete = pc.equal(plan["action"], Action.DELETE.value)
-    gone, total = plan.filter(is_delete), manifest.num_rows
-    found: dict[str, Any] = {
-        "lost": 0,
-        "images": 0,
-        "replaced": 0,
-        "total": total,
-        "names": [],
-        "moved": 0,
-        "sides": [],
-    }
+    gone, found = plan.filter(is_delete), Loss(total=manifest.num_rows)
     if gone.num_rows:
         left = plan.filter(pc.invert(is_delete))
         ids = [
@@ -151,24 +125,24 @@ def losses(plan: pa.Table, manifest: pa.Table) -> dict[str, Any]:
         ]
         position = pc.index_in(ids[0], ids[1])
         lost = gone.filter(pc.is_null(position))
-        found["lost"], found["images"] = lost.num_rows, len(pc.unique(lost["key"]))
-        found["names"] = lost["path"].slice(0, _NAMES).to_pylist()
+        found.lost, found.images = lost.num_rows, len(pc.unique(lost["key"]))
+        found.names = lost["path"].slice(0, _NAMES).to_pylist()
         there = gone.filter(pc.is_valid(position))
         after = left["split"].combine_chunks().take(position.drop_null())
         sides = zip(there["key"].to_pylist(), there["split"].to_pylist(), after.to_pylist(), strict=True)
         moved = sorted({(key.split("/", 2)[-1], a, b) for key, a, b in sides if a != b})
-        found["moved"], found["sides"] = len(moved), moved[:_NAMES]
+        found.moved, found.sides = len(moved), moved[:_NAMES]
     write = plan.filter(pc.equal(plan["action"], Action.WRITE.value))["path"]
     if manifest.num_rows and len(write):
         known = manifest["path"].filter(pc.not_equal(manifest["digest"], pa.scalar(UNKNOWN, pa.binary(16))))
         again = write.filter(pc.is_in(write, known.combine_chunks()))
-        found["replaced"] = len(again)
-        found["names"] = [*found["names"], *again.slice(0, _NAMES).to_pylist()][:_NAMES]
+        found.replaced = len(again)
+        found.names = [*found.names, *again.slice(0, _NAMES).to_pylist()][:_NAMES]
     return found
 
 
 def as_manifest(plan: pa.Table, failed: set[str], digests: Mapping[str, bytes]) -> pa.Table:
-    """What the target holds once `plan` is carried out but for `failed`; returns `schema.manifest`.
+    """What the target has once `plan` is carried out but for `failed`; returns `schema.manifest`.
 
     Files that failed stay ours, with an unknown digest, so that the next run does them. `digests` are those of the
     contents that were copied, by path.
@@ -178,22 +152,22 @@ def as_manifest(plan: pa.Table, failed: set[str], digests: Mapping[str, bytes]) 
 
     is_delete = pc.equal(plan["action"], Action.DELETE.value)
     bad = pc.is_in(plan["path"], pa.array(sorted(failed), pa.string()))
-    held = plan.filter(pc.or_(pc.invert(is_delete), bad)).select(schema.manifest().names).combine_chunks()
+    rows = plan.filter(pc.or_(pc.invert(is_delete), bad)).select(schema.manifest().names).combine_chunks()
     if digests:
-        read = pa.array([digests.get(path) for path in held["path"].to_pylist()], pa.binary(16))
-        read = pc.coalesce(read, held["content_digest"].combine_chunks())
-        place = held.schema.get_field_index("content_digest")
-        held = held.set_column(place, schema.manifest().field("content_digest"), read)
-    return doubt(held, frozenset(failed)) if failed else held
+        read = pa.array([digests.get(path) for path in rows["path"].to_pylist()], pa.binary(16))
+        read = pc.coalesce(read, rows["content_digest"].combine_chunks())
+        column = rows.schema.get_field_index("content_digest")
+        rows = rows.set_column(column, schema.manifest().field("content_digest"), read)
+    return doubt(rows, frozenset(failed)) if failed else rows
 
 
-def summarise(plan: pa.Table) -> dict[str, dict[str, dict[str, int]]]:
-    """Files and bytes of a plan: action -> kind -> {"files": n, "bytes": n}."""
-    counts: dict[str, dict[str, dict[str, int]]] = {}
+def summarise(plan: pa.Table) -> ActionCounts:
+    """Files and bytes of a plan, by action and kind."""
+    counts: ActionCounts = {}
     groups = plan.select(["action", "kind", "size"]).group_by(["action", "kind"])
     for row in groups.aggregate([("size", "sum"), ([], "count_all")]).to_pylist():
         by_kind = counts.setdefault(row["action"], {})
-        by_kind[row["kind"]] = {"files": row["count_all"], "bytes": row["size_sum"] or 0}
+        by_kind[row["kind"]] = FileCount(row["count_all"], row["size_sum"] or 0)
     return counts
 
 
@@ -202,12 +176,12 @@ def _fill(table: pa.Table, values: dict[str, Any]) -> pa.Table:
     import pyarrow as pa
 
     columns = []
-    for field in schema.plan():
-        if field.name in values:
-            scalar = pa.scalar(values[field.name], pa.string())
+    for column in schema.plan():
+        if column.name in values:
+            scalar = pa.scalar(values[column.name], pa.string())
             columns.append(pa.repeat(scalar, table.num_rows))
-        elif field.name in table.column_names:
-            columns.append(table[field.name].combine_chunks().cast(field.type))
+        elif column.name in table.column_names:
+            columns.append(table[column.name].combine_chunks().cast(column.type))
         else:
-            columns.append(pa.nulls(table.num_rows, field.type))
+            columns.append(pa.nulls(table.num_rows, column.type))
     return pa.Table.from_arrays(columns, schema=schema.plan())

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline import exporters, formats
+from pipeline.images.origins import Origins
 from pipeline.job.checks import keep_out_of_subsets
 from pipeline.job.job import Job
+from pipeline.stages.index.problems import links_out
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.select.split_table import SplitRule
 from pipeline.tables.schema import Task
@@ -22,49 +24,51 @@ if TYPE_CHECKING:
 class PlannedSource:
     """One source of a plan: its index, its class map, and whether its rows carry the names of their classes.
 
-    `prefix` is what all its keys begin with, `labels` where label files are, by what keys begin with. `mixed`: some of
-    its files have boxes and polygons. `sized`: its images were compared with the sizes in its label files when it was
-    indexed (`SIZED` of a format).
+    `prefix` is what all its keys begin with. `mixed`: some of its files have boxes and polygons. `sized`: its images
+    were compared with the sizes in its label files when it was indexed (`SIZED` of a format). `linked`: links lead out
+    of it, from its folder `root` (None: from each of its own).
     """
 
     prefix: str
     index_dir: str
     classes: ClassMap
     named: bool
-    labels: dict[str, str]
     mixed: bool = False
     sized: bool = False
+    linked: bool = False
+    root: str | None = None
 
 
 @dataclass(frozen=True)
 class PlanContext:
     """Everything that the plan of one bucket depends on, but its rows; sent to workers.
 
-    `origins` is where images come from, by what their keys begin with; where there are `several` sources, the first
+    `origins` is where images come from, `labels` where label files are; where there are `several` sources, the first
     part of the key is a folder at the target. `splits` are the subset's.
-    `check_there`: files came or went at the target since the manifest was written, so kept ones are looked for.
-    `check_foreign`: the target has files, so new ones are looked for in case they are somebody else's.
+    `check_there`: files came or went at the target since the manifest was written, so all that it lists are checked.
+    `check_conflicts`: the target has files, so new paths are checked in case they are somebody else's.
     `staged`: folders that are not at the target yet. `state`: what is at the target, read once for all buckets.
     `suspects`: paths whose content is not believed to be what the manifest says. `fetched`: see `plan_subset`.
-    `archive`: all goes into one file, see `_packing`. `dealing`: how images are dealt out; None: as the source has
-    them. `never`: folder of the images that are no backgrounds, see `_backgrounds`; None: there are no such.
+    `archive`: all goes into one file, see `archive`. `split_rule`: how images are assigned to splits; None: as the
+    source has them. `no_backgrounds`: folder of the images that are no backgrounds, see `backgrounds`; None: there are
+    no such images.
     """
 
     sources: tuple[PlannedSource, ...]
     several: bool
     buckets: int
     plan_dir: str
-    workdir: str
     root: str
     classes: tuple[str, ...]
     splits: tuple[str, ...]
     duplicates: str
     backgrounds: str
     images: str
-    origins: dict[str, str | None]
+    origins: Origins
+    labels: Origins
     exporter: str
     check_there: bool
-    check_foreign: bool
+    check_conflicts: bool
     staged: tuple[str, ...]
     state: TargetState
     keypoints: tuple[int, int] | None
@@ -72,18 +76,18 @@ class PlanContext:
     fetched: bool
     check_images: str
     archive: bool = False
-    dealing: SplitRule | None = None
-    never: str | None = None
+    split_rule: SplitRule | None = None
+    no_backgrounds: str | None = None
 
 
 def plan_context(
-    job: Job, infos: Sequence[IndexInfo], state: TargetState, suspects: frozenset[str], fetched: bool
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, suspects: frozenset[str], *, fetched: bool
 ) -> PlanContext:
     """What the plans of the buckets need to know of the job, its indexes and the target."""
     if job.target.local is None and state.manifest is None:
         keep_out_of_subsets(job)  # asked once: it costs requests
     folders = folder_times(job)
-    held = state.manifest.folders if state.manifest and state.intent is None else {}
+    before = state.manifest.folders if state.manifest and state.intent is None else {}
     return PlanContext(
         sources=tuple(
             PlannedSource(
@@ -91,16 +95,16 @@ def plan_context(
                 s.index_dir,
                 m,
                 s.named,
-                {s.spec.prefix(split): split.labels for split in s.spec.splits},
                 any("mixed" in totals.get("loss", {}) for totals in info.totals.values()),
                 formats.load(s.spec.format).SIZED,
+                bool(links_out(s, info)),
+                s.source.root,
             )
             for s, m, info in zip(job.sources, job.maps, infos, strict=True)
         ),
         several=job.several,
         buckets=_common_buckets([info.buckets for info in infos]),
         plan_dir=job.plan_dir,
-        workdir=job.workdir,
         root=job.root,
         classes=job.classes,
         splits=job.splits,
@@ -108,8 +112,12 @@ def plan_context(
         backgrounds=job.config.select.backgrounds,
         images=job.config.target.images,
         origins=job.origins,
+        labels=Origins(
+            {s.spec.prefix(split): split.labels for s in job.sources for split in s.spec.splits}, job.workdir
+        ),
         exporter=job.config.target.format,
-        check_there=state.intent is not None or state.lost or folders != held or not job.target.keeps_times,
+        check_there=state.intent is not None or state.lost or folders != before or not job.target.keeps_times,
+        check_conflicts=bool(folders) or not job.target.keeps_times,
         staged=_staged(job),
         state=state,
         keypoints=next((s.names.kpt_shape for s in job.sources if s.names and job.task is Task.POSE), None),
@@ -117,7 +125,6 @@ def plan_context(
         fetched=fetched,
         check_images=job.config.select.check_images,
         archive=job.config.target.zipped,
-        check_foreign=bool(folders) or not job.target.keeps_times,
     )
 
 
@@ -140,6 +147,6 @@ def _staged(job: Job) -> tuple[str, ...]:
 
 
 def folder_times(job: Job) -> dict[str, int]:
-    """Change times (ns) of the target's folders: they tell whether files came or went since the last run."""
+    """Change times (ns) of the target's folders: they say whether files came or went since the last run."""
     exporter = exporters.load(job.config.target.format)
     return job.target.folder_times(exporter.FOLDERS)

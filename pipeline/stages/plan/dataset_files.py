@@ -1,19 +1,20 @@
 """Objects of all buckets for files that hold them together.
 
-A bucket's records lie beside the plan as Arrow files, which are read where they lie. How large images are is asked of
-the images themselves where the source does not say it, once: the answers are kept beside the index.
+A bucket's records are Arrow files beside the plan, which are mapped into memory. The size of an image that the source
+does not say is read from the image itself.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline import exporters, storage
 from pipeline.base.errors import DataError
-from pipeline.images.inspection import _HEAD_BYTES, UnusableImage
+from pipeline.images.inspection import UnusableImage
+from pipeline.images.sizes import HEAD_BYTES
+from pipeline.stages.plan.meta_files import MetaFile
 from pipeline.tables.digest import digest_of
 from pipeline.tables.schema import part_name
 
@@ -24,24 +25,6 @@ if TYPE_CHECKING:
     from pipeline.stages.plan.context import PlanContext
 
 _TABLES = ("images", "objects")
-
-#: A larger file is not read for that.
-MAX_IMAGE_BYTES = 1 << 28
-
-
-@dataclass(frozen=True)
-class MetaFile:
-    """A file of the whole dataset: its `content` or, where that is large, the `place` where it lies ready."""
-
-    size: int
-    digest: str
-    content: bytes | None
-    place: str | None = None
-
-    @staticmethod
-    def of(content: bytes) -> MetaFile:
-        """A small file."""
-        return MetaFile(len(content), digest_of(content).hex(), content)
 
 
 def records_folder(plan_dir: str) -> str:
@@ -58,7 +41,7 @@ def gather(context: PlanContext, bucket: int, rows: pa.Table, images: pa.Table) 
 
 
 def write_arrow(path: str, table: pa.Table) -> None:
-    """Write a table as an Arrow file, whole or not at all: `read_arrow` reads it where it lies."""
+    """Write a table as an Arrow file, whole or not at all: `read_arrow` maps it into memory."""
     import pyarrow as pa
 
     def write(temporary: str) -> None:
@@ -69,14 +52,14 @@ def write_arrow(path: str, table: pa.Table) -> None:
 
 
 def read_arrow(path: str) -> pa.Table:
-    """The table of an Arrow file; it stays on the disk until it is looked at."""
+    """The table of an Arrow file; it stays on the disk until it is used."""
     import pyarrow as pa
 
     return pa.ipc.open_file(pa.memory_map(path)).read_all()
 
 
 def with_sizes(context: PlanContext, images: pa.Table) -> tuple[pa.Table, dict[str, UnusableImage]]:
-    """`images`, their width and height filled, and those by key of which neither can be told, which are left out."""
+    """`images`, their width and height filled; those whose size is unknown are left out, and returned by key."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -86,19 +69,18 @@ def with_sizes(context: PlanContext, images: pa.Table) -> tuple[pa.Table, dict[s
     asked = [c for c in ("key", "image_path", "mark") if c in images.column_names]
     sizes: dict[str, tuple[int, int]] = {}
     bad: dict[str, UnusableImage] = {}
-    for prefix, folder in context.origins.items():
-        rows = lacking.filter(pc.starts_with(lacking["key"], prefix)).select(asked).to_pylist()
-        if not rows:
-            continue
-        if folder is None:
+    rows_lacking = lacking.select(asked).to_pylist()
+    for origin, here in context.origins.by_origin(lacking["key"].to_pylist()):
+        rows = [rows_lacking[i] for i in here]
+        if origin.url is None:
             raise DataError(
                 f"{rows[0]['key']}: the size of its image is not known, and there is no image that tells; "
                 "COCO JSON needs it, so name the folder of images in source.splits"
             )
-        for row, found in _sizes(context, folder, rows):
+        for row, found in _sizes(origin.location, rows, fetched=context.fetched):
             if isinstance(found, str):
                 bad[row["key"]] = UnusableImage(
-                    prefix, row["image_path"] or "", digest_of(row.get("mark") or b""), "image_unreadable", found
+                    origin.prefix, row["image_path"] or "", digest_of(row.get("mark") or b""), "image_unreadable", found
                 )
             else:
                 sizes[row["key"]] = found
@@ -109,32 +91,34 @@ def with_sizes(context: PlanContext, images: pa.Table) -> tuple[pa.Table, dict[s
             sizes[key][axis] if key in sizes else value
             for key, value in zip(keys, images[name].to_pylist(), strict=True)
         ]
-        place = images.schema.get_field_index(name)
-        images = images.set_column(place, images.schema.field(place), pa.array(values, pa.int32()))
+        column = images.schema.get_field_index(name)
+        images = images.set_column(column, images.schema.field(column), pa.array(values, pa.int32()))
     return images, bad
 
 
 def _sizes(
-    context: PlanContext, folder: str, rows: Sequence[dict[str, Any]]
+    location: storage.Location, rows: Sequence[dict[str, Any]], *, fetched: bool
 ) -> Iterator[tuple[dict[str, Any], tuple[int, int] | str]]:
-    """Width and height of the images of `rows` (image_path) in `folder`, or a clause that says why they are unknown."""
+    """Width and height of the images of `rows` (image_path) at `location`, or a clause that says why they are unknown.
+
+    Remote images have the size (0, 0) until they are `fetched`.
+    """
     from pipeline.images.header import picture_of
 
-    origin = storage.locate(folder, context.workdir)
     yield from (
         (row, "has no image that tells its size, and COCO JSON needs it") for row in rows if row["image_path"] is None
     )
     rows = [row for row in rows if row["image_path"] is not None]
-    at_hand = origin.at_hand([row["image_path"] for row in rows])
-    for row, there in zip(rows, at_hand, strict=True):
-        if not there:  # it is fetched before anything is built, and asked then
-            yield row, "could not be fetched, and COCO JSON needs its size" if context.fetched else (0, 0)
-    rows = [row for row, there in zip(rows, at_hand, strict=True) if there]
-    for peeked in origin.peek_many([row["image_path"] for row in rows], _HEAD_BYTES, 0):
+    cached = location.at_hand([row["image_path"] for row in rows])
+    for row, there in zip(rows, cached, strict=True):
+        if not there:  # it is fetched before anything is built, and its size is read then
+            yield row, "could not be fetched, and COCO JSON needs its size" if fetched else (0, 0)
+    rows = [row for row, there in zip(rows, cached, strict=True) if there]
+    for peeked in location.peek_many([row["image_path"] for row in rows], HEAD_BYTES, 0):
         row = rows[peeked.index]
         found = picture_of(peeked.head)
-        if found is None and len(peeked.head) < peeked.size <= MAX_IMAGE_BYTES:
-            found = picture_of(origin.read(row["image_path"]) or b"")
+        if found is None and len(peeked.head) < peeked.size:
+            found = picture_of(location.read_image(row["image_path"]))
         yield row, (found.width, found.height) if found else "is no image whose size can be read; COCO JSON needs it"
 
 
@@ -147,9 +131,9 @@ def assemble(exporter: str, dataset: Dataset, plan_dir: str, buckets: int) -> di
         if isinstance(content, bytes):
             made[path] = MetaFile.of(content)
         else:
-            place = os.path.join(records_folder(plan_dir), path)
-            size, digest = storage.write_pieces(place, content)
-            made[path] = MetaFile(size, digest.hex(), None, place)
+            file = os.path.join(records_folder(plan_dir), path)
+            size, digest = storage.write_pieces(file, content)
+            made[path] = MetaFile(size, digest.hex(), None, file)
     return made
 
 

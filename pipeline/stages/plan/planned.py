@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pipeline import storage
-from pipeline.stages.plan.dataset_files import MetaFile
+from pipeline.images.inspection import UnusableImage
+from pipeline.images.origins import Origins
+from pipeline.stages.plan.compare import Loss
+from pipeline.stages.plan.meta_files import MetaFile
+from pipeline.stages.plan.summary import BucketSummary, PlanCounts, Problem
 from pipeline.stages.select.split_table import SplitDecision
 from pipeline.tables.schema import Action, part_name
 
 
 def image_sources(
-    folder: str, buckets: int, origins: dict[str, str | None], left_out: list[list[str]], *, copies: bool = False
+    folder: str, buckets: int, origins: Origins, left_out: Sequence[UnusableImage], *, copies: bool = False
 ) -> tuple[dict[str, list[str]], bytes]:
-    """Names of the source images of a plan by folder, and their digests (16 bytes each) in the same order, joined.
+    """Names of the source images of a plan by URL of their origin, and their digests (16 bytes each) by sorted URLs.
 
-    `left_out` are prefix of the key, name and digest (hex) of those that were looked at and are bad: one may be mended.
-    With `copies` only those that are still to be copied.
+    `left_out` are images that are in no plan because they cannot be used: one may be mended. With `copies` only those
+    that are still to be copied.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -31,35 +34,39 @@ def image_sources(
     if copies:
         table = table.filter(pc.equal(table["action"], Action.COPY.value))
     names: dict[str, list[str]] = {}
-    by_root: dict[str, list[bytes]] = {}
-    for prefix, root in origins.items():
-        assert root is not None
-        part = table.filter(pc.starts_with(table["key"], prefix))
-        names.setdefault(root, []).extend(map(storage.locate(root).name_of, part["source"].to_pylist()))
-        by_root.setdefault(root, []).extend(part["digest"].to_pylist())
-        for _, name, digest in (entry for entry in left_out if entry[0] == prefix):
-            names[root].append(name)
-            by_root[root].append(bytes.fromhex(digest))
-    return names, b"".join(digest for digests in by_root.values() for digest in digests)
+    digests: dict[str, list[bytes]] = {}
+    for origin in origins:
+        assert origin.url is not None
+        part = table.filter(pc.starts_with(table["key"], origin.prefix))
+        bad = [image for image in left_out if image.prefix == origin.prefix]
+        names.setdefault(origin.url, []).extend(map(origin.location.name_of, part["source"].to_pylist()))
+        names[origin.url] += [image.name for image in bad]
+        digests.setdefault(origin.url, []).extend(part["digest"].to_pylist())
+        digests[origin.url] += [image.digest for image in bad]
+    return names, b"".join(digest for _, of_origin in sorted(digests.items()) for digest in of_origin)
 
 
 @dataclass
 class Planned:
-    """A plan by bucket in `folder`, its counts, and what stands in its way; parts in `sources` tell all images."""
+    """A plan by bucket in `folder`, its counts, and the `conflicts` that stop it.
+
+    `meta` are (action, path) of files that belong to no image, `contents` those that are wanted. Parts in `sources`
+    name all images; `doubled` are the keys of each image file that several label files label.
+    """
 
     folder: str
     buckets: int
-    summaries: list[dict[str, Any]]
-    totals: dict[str, Any]
+    summaries: list[BucketSummary]
+    totals: PlanCounts
     meta: list[tuple[str, str]]
     contents: dict[str, MetaFile]
-    problems: list[list[Any]]
-    foreign: list[str]
+    conflicts: list[str]
     staged: tuple[str, ...]
-    left_out: list[list[str]]
-    dealt: SplitDecision | None
+    split: SplitDecision | None
     sources: str
     doubled: list[list[str]]
+    #: Digests of the parts of the manifest, once the plan is carried out.
+    parts: list[str | None] | None = None
     #: Whether labels failed when it was carried out.
     halted: bool = False
     #: Whether it goes on with what an earlier run began.
@@ -68,14 +75,34 @@ class Planned:
     @property
     def touched(self) -> list[int]:
         """Buckets with anything to write, copy or delete, or whose part of the manifest is not true any more."""
-        return [s["bucket"] for s in self.summaries if s["changes"] or s["untrue"]]
+        return [s.bucket for s in self.summaries if s.changes or s.stale]
 
     @property
     def changes(self) -> int:
         """Files to write, copy or delete."""
-        return int(sum(s["changes"] for s in self.summaries)) + sum(action != "keep" for action, _ in self.meta)
+        return sum(s.changes for s in self.summaries) + sum(action != "keep" for action, _ in self.meta)
+
+    @property
+    def loss(self) -> Loss:
+        """What it takes from the target, bucket by bucket."""
+        return Loss.of_all([s.loss for s in self.summaries])
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Images that are wanted and have a fault, by key."""
+        return sorted(problem for s in self.summaries for problem in s.problems)
+
+    @property
+    def turned(self) -> list[str]:
+        """Images that are shown turned by EXIF data."""
+        return sorted(path for s in self.summaries for path in s.turned)
+
+    @property
+    def left_out(self) -> list[UnusableImage]:
+        """Images that cannot be used, by the prefix and name of their origin."""
+        return sorted((image for s in self.summaries for image in s.left_out), key=lambda i: (i.prefix, i.name))
 
     @property
     def passing(self) -> bool:
         """Whether images are left out that could not be read for now: that is no fact about them."""
-        return any(self.totals["images"].get(reason) for reason in ("vanished", "image_unread"))
+        return any(self.totals.images.get(reason) for reason in ("vanished", "image_unread"))

@@ -4,63 +4,45 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.base.errors import DataError, TargetError
 from pipeline.base.humanize import plural
 from pipeline.job.job import Job
+from pipeline.reports.counts import ActionCounts, FileCount, SplitCounts, add_files
 from pipeline.reports.report import Report
-from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.backgrounds import doubled_warning
-from pipeline.stages.plan.balance import image_balance, problem_table, row_balance, told
-from pipeline.stages.plan.subset import _lost_classes, _moved, _renumbered, _why_empty, empty
+from pipeline.stages.plan.balance import image_balance, listed, problem_table, row_balance
+from pipeline.stages.plan.planned import image_sources
+from pipeline.stages.plan.shortfall import empty, lost_classes, moved, renumbered, why_empty
 from pipeline.stages.select.split_table import split_report
 from pipeline.tables.parquet import to_parquet
+from pipeline.tables.schema import SPLITS, Action, Kind
 from pipeline.target.manifest import Manifest
 
 if TYPE_CHECKING:
     from pipeline.stages.plan.planned import Planned
 
 
-def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned, before: Manifest | None = None) -> Report:
+def plan_report(
+    job: Job, infos: Sequence[IndexInfo], source: Report, planned: Planned, before: Manifest | None = None
+) -> Report:
     """What the plan does and what the subset will be; not ok where images are lacking or doubled.
 
-    `before` is the manifest of the target as it is.
+    `source` is the report of the indexes `infos`, `before` the manifest of the target as it is.
     """
-    report = source_report(job, infos)
+    warnings = list(source.warnings)
+    report = replace(source, data=_plan_data(job, infos, source, planned), warnings=warnings, grave=list(source.grave))
     if before is not None:
-        report.warn_gravely(_renumbered(before.report.get("classes", ()), job.classes))
-    plan = {
-        action: {"label": none(), "image": none(), "meta": none()} for action in ("write", "copy", "keep", "delete")
-    }
-    for action, kinds in planned.totals["plan"].items():
-        for kind, counts in kinds.items():
-            plan[action][kind] = counts
-    subset = planned.totals["subset"]
-    report.data |= {
-        "target": job.root,
-        "format": job.config.target.format,
-        "classes": list(job.classes),
-        "plan": plan,
-        "plan_files": planned.folder,
-        "subset": {s: subset[s] for s in ("train", "val", "test") if s in subset},
-        "rows": row_balance(job, infos, planned.totals["rows"]),
-        "images": image_balance(infos, planned.totals["images"]),
-        "loss": planned.totals["loss"],
-        "problems": _problem_counts(planned.problems),
-        "foreign": planned.foreign,
-    }
-    if job.config.split is not None and planned.dealt is not None:
-        report.data["split"] = split_report(job.config.split, planned.dealt, report.data["subset"])
-    report.data.pop("buckets", None)
-    report.data["changes"] = planned.changes
-    report.data["fetch"] = _requests(job, planned)
-    report.warn_gravely(_lost_classes(job, infos, planned))
-    if (why := empty(job, infos, planned)) is not None:
+        report.warn_gravely(renumbered(before.report.get("classes", ()), job.classes))
+    report.warn_gravely(lost_classes(job, infos, planned))
+    nothing = empty(job, infos, planned)
+    if nothing is not None:
         report.ok = report.incomplete = False
-        report.warnings.append(f"{why}; a build would stop there")
+        report.warnings.append(f"{nothing}; a build would stop there")
     else:
         report.warn_gravely(
             [
@@ -68,17 +50,11 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned, before: 
                 for split, cure in _lacking(job, infos, planned)
             ]
         )
-    report.warn_once(_moved(planned))
+    report.warn_once(moved(planned))
     report.warnings += doubled_warning(planned.doubled)
-    if turned := planned.totals["turned"]:
-        report.warn_gravely(
-            [
-                f"{plural(len(turned), 'image')}, {turned[0]} the first, shown turned by EXIF data: label "
-                "files say their size without the turn; look at their boxes with a viewer"
-            ]
-        )
+    report.warn_gravely(_turned(planned))
     if planned.problems:
-        report.ok, report.incomplete = False, job.config.on_error == "skip" and why is None
+        report.ok, report.incomplete = False, job.config.on_error == "skip" and nothing is None
         report.warnings.append(_problem_warning(job, planned, report.data["problems"]))
     if job.config.target.images in ("hardlink", "symlink"):
         report.warnings.append(
@@ -88,51 +64,85 @@ def plan_report(job: Job, infos: Sequence[IndexInfo], planned: Planned, before: 
     report.data["warnings"] = report.warnings
     if not report.ok:
         report.problems = problem_table(job, infos, planned.problems)
-        place = f"{planned.folder}.problems.parquet"
-        storage.locate(job.workdir).write(os.path.relpath(place, job.workdir), to_parquet(report.problems))
-        report.data["left_out"] = told(report.problems, place)
+        path = f"{planned.folder}.problems.parquet"
+        storage.locate_writable(job.workdir).write(os.path.relpath(path, job.workdir), to_parquet(report.problems))
+        report.data["left_out"] = listed(report.problems, path)
     return report
 
 
-def far_images(job: Job, planned: Planned) -> dict[str, list[str]]:
-    """Names of the images that are to be copied and lie far away, by their place; see `Location.gather`."""
-    from pipeline.stages.plan.planned import image_sources
+def _plan_data(job: Job, infos: Sequence[IndexInfo], source: Report, planned: Planned) -> dict[str, Any]:
+    """The report of a plan, as ``--json`` prints it, but for warnings and what was left out."""
+    subset: dict[str, SplitCounts] = {s: planned.totals.subset[s] for s in SPLITS if s in planned.totals.subset}
+    split = split_report(job, planned.split, subset) if planned.split is not None else None
+    return {
+        **{name: value for name, value in source.data.items() if name != "buckets"},
+        "target": job.root,
+        "format": job.config.target.format,
+        "classes": list(job.classes),
+        "plan": all_actions(planned.totals.plan),
+        "plan_files": planned.folder,
+        "subset": {name: asdict(counts) for name, counts in subset.items()},
+        "rows": row_balance(job, infos, planned.totals.rows),
+        "images": image_balance(infos, planned.totals.images),
+        "loss": planned.totals.loss,
+        "problems": _problem_counts(planned),
+        "foreign": planned.conflicts,
+        **({"split": split} if split is not None else {}),
+        "changes": planned.changes,
+        "fetch": _requests(job, planned),
+    }
 
-    origins = {prefix: url for prefix, url in job.origins.items() if url and storage.locate(url).far}
-    if not job.need_image or not origins:
+
+def all_actions(counts: ActionCounts) -> dict[str, dict[str, dict[str, int]]]:
+    """`counts` as a report has them: every action and kind, also those without a file."""
+    found: ActionCounts = {
+        action: {kind: FileCount() for kind in (Kind.LABEL, Kind.IMAGE, Kind.META)}
+        for action in (Action.WRITE, Action.COPY, Action.KEEP, Action.DELETE)
+    }
+    add_files(found, counts)
+    return {str(a): {str(k): asdict(count) for k, count in kinds.items()} for a, kinds in found.items()}
+
+
+def _turned(planned: Planned) -> list[str]:
+    if not planned.turned:
+        return []
+    return [
+        f"{plural(len(planned.turned), 'image')}, {planned.turned[0]} the first, shown turned by EXIF data: label "
+        "files say their size without the turn; check their boxes with a viewer"
+    ]
+
+
+def remote_images(job: Job, planned: Planned) -> dict[str, list[str]]:
+    """Names of the remote images that are to be copied, by the URL of their origin; see `Location.gather`."""
+    origins = job.origins.remote() if job.need_image else None
+    if origins is None or not origins.urls:
         return {}
-    names, _ = image_sources(planned.sources, planned.buckets, dict(origins), [], copies=True)
-    return {place: some for place, some in names.items() if some}
+    names, _ = image_sources(planned.sources, planned.buckets, origins, [], copies=True)
+    return {url: some for url, some in names.items() if some}
 
 
 def _requests(job: Job, planned: Planned) -> dict[str, int | None]:
-    """What fetching far images takes: how many, requests, and bytes where they are known."""
-    far = far_images(job, planned)
-    asked = [storage.locate(place, job.workdir).ask(names) for place, names in far.items()]
-    sizes = [a.bytes for a in asked]
-    known = sum(s for s in sizes if s is not None)
+    """What fetching remote images takes: how many, requests, and bytes where they are known."""
+    remote = remote_images(job, planned)
+    costs = [storage.locate(url, job.workdir).ask(names) for url, names in remote.items()]
+    sizes = [cost.bytes for cost in costs]
+    known = sum(size for size in sizes if size is not None)
     return {
-        "images": sum(map(len, far.values())),
-        "requests": sum(a.requests for a in asked),
+        "images": sum(map(len, remote.values())),
+        "requests": sum(cost.requests for cost in costs),
         "bytes": None if None in sizes else known,
     }
 
 
-def none() -> dict[str, int]:
-    """Counts of no file at all."""
-    return {"files": 0, "bytes": 0}
-
-
-def _problem_counts(problems: list[list[Any]]) -> dict[str, int]:
+def _problem_counts(planned: Planned) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for _, reason, *_ in problems:
-        counts[reason] = counts.get(reason, 0) + 1
+    for problem in planned.problems:
+        counts[problem.reason] = counts.get(problem.reason, 0) + 1
     return counts
 
 
 def _lacking(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> list[tuple[str, str]]:
-    subset = planned.totals["subset"]
-    lacking = [split for split in ("train", "val") if not subset.get(split, {}).get("images")]
+    lacking = [split for split in ("train", "val") if not planned.totals.images_in(split)]
     if job.config.split is not None:
         return [
             (
@@ -146,7 +156,7 @@ def _lacking(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> list[tup
     return [
         (
             split,
-            f"split {split} of the source {_why_empty(job, infos, planned, split)}"
+            f"split {split} of the source {why_empty(job, infos, planned, split)}"
             if split in job.splits
             else f"the source has none: add its labels and name them in source.splits, as in `{split}: {split}2017`, "
             "or set `split: {train: 0.8, val: 0.2}`",
@@ -156,24 +166,26 @@ def _lacking(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> list[tup
 
 
 def refuse(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> None:
-    """Stop before the first write where a file is in the way, an image is lacking, or there is none at all."""
-    if planned.foreign:
+    """Stop before the first write where a file is a conflict, an image is lacking, or the subset is empty."""
+    if planned.conflicts:
         raise TargetError(
-            f"{job.target.join(planned.foreign[0])}: is in the way and was not made by coco-diy"
-            f"{_and_more(len(planned.foreign))}; move it, or choose another target.root"
+            f"{job.target.join(planned.conflicts[0])}: exists and was not made by coco-diy"
+            f"{_and_more(len(planned.conflicts))}; move it, or choose another target.root"
         )
     if planned.problems and job.config.on_error == "fail":
-        _, reason, path, detail = planned.problems[0]
-        cure = _CURES.get(reason, "get it again")
-        raise DataError(f"{path}: {detail}{_and_more(len(planned.problems))}; {cure}, or --set on_error=skip")
+        first = planned.problems[0]
+        cure = _CURES.get(first.reason, "get it again")
+        raise DataError(
+            f"{first.path}: {first.detail}{_and_more(len(planned.problems))}; {cure}, or --set on_error=skip"
+        )
     if why := empty(job, infos, planned):
         raise DataError(f"{why}; correct the source, `classes` or `select`")
 
 
 def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
-    told = ", ".join(f"{count:,} {_REASONS.get(reason, _BAD_IMAGE)}" for reason, count in counts.items())
+    reasons = ", ".join(f"{count:,} {_REASONS.get(reason, _BAD_IMAGE)}" for reason, count in counts.items())
     end = "; a build would stop there (on_error: fail)" if job.config.on_error == "fail" else ""
-    return f"{plural(len(planned.problems), 'image')} with a problem: {told}{end}"
+    return f"{plural(len(planned.problems), 'image')} with a problem: {reasons}{end}"
 
 
 _CURES = {

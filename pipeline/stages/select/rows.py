@@ -1,7 +1,8 @@
 """Stage 2: the selection. A Dask frame over the index: rows of wanted classes, with their new ids.
 
-The frame's steps are pure functions of one bucket, so they are the same on any scheduler. `choose` then decides which
-images those rows bring along, with a counted reason for every drop.
+The frame's steps are pure functions of one bucket, so they are the same on any scheduler. Columns of the frame are
+Arrow's, and a step takes them as they are. `choose` then decides which images those rows bring along, with a counted
+reason for every drop.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.tables.duplicates import duplicate_rows
-from pipeline.tables.frames import to_arrow, to_pandas
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,24 +41,21 @@ def select(annotations: Any, classes: ClassMap) -> Any:
 def remap(rows: Any, classes: ClassMap) -> Any:
     """One bucket of `select`: pandas frame in, pandas frame out, same columns."""
     import numpy as np
+    import pandas as pd
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    table = to_arrow(rows)
     count = len(classes.lut)
-    if "label" in table.column_names:
-        found = pc.fill_null(pc.index_in(table["label"], pa.array(classes.source, pa.string())), count)
-        source = found.to_numpy()
+    if "label" in rows.columns:
+        labels = rows["label"].array.__arrow_array__()
+        source = pc.fill_null(pc.index_in(labels, pa.array(classes.source, pa.string())), count).to_numpy()
     else:
-        source = table["class_id"].to_numpy()
-    # One more place for ids beyond the names: they were reported before, and are no class of the subset.
-    places = np.append(np.array(classes.lut, np.int32), np.int32(-1))
-    ids = places[np.minimum(source, count)]
-    keep = ids >= 0
-    if not keep.all():
-        table, ids = table.filter(pa.array(keep)), ids[keep]
-    position = table.schema.get_field_index("class_id")
-    return to_pandas(table.set_column(position, table.schema.field(position), pa.array(ids)))
+        source = rows["class_id"].to_numpy()
+    # One more entry for ids beyond the names: they were reported before, and are no class of the subset.
+    ids = np.append(np.array(classes.lut, np.int32), np.int32(-1))[np.minimum(source, count)]
+    rows = rows.assign(class_id=pd.array(ids, dtype=rows["class_id"].dtype))
+    wanted = ids >= 0
+    return rows if wanted.all() else rows[wanted]
 
 
 def drop_duplicates(rows: pa.Table) -> pa.Table:
@@ -73,7 +70,7 @@ def drop_duplicates(rows: pa.Table) -> pa.Table:
 
 
 def unmixed(rows: pa.Table) -> tuple[pa.Table, dict[str, str]]:
-    """`rows` without those of images that have boxes and polygons; and by key of such an image what is to be told.
+    """`rows` without those of images that have boxes and polygons; and by key of such an image a clause that says so.
 
     A trainer takes each box of such a file for a polygon of two points, or drops the image.
     """
@@ -85,17 +82,17 @@ def unmixed(rows: pa.Table) -> tuple[pa.Table, dict[str, str]]:
     suspect = pc.fill_null(pc.equal(rows["loss"], "mixed"), False)
     if not pc.any(suspect).as_py():
         return rows, {}
-    told: dict[str, str] = {}
+    clauses: dict[str, str] = {}
     some = rows.filter(suspect).select(["key", "line", "n_tokens"]).to_pandas()
     for key, group in some.groupby("key", sort=True):
         is_box = group["n_tokens"] == 5
         if is_box.any() and not is_box.all():
-            told[str(key)] = (
+            clauses[str(key)] = (
                 f"a box (line {group['line'][is_box].iloc[0]}) and a polygon (line "
                 f"{group['line'][~is_box].iloc[0]}) in one file, which trainers misread"
             )
-    place = rows.schema.get_field_index("loss")
-    plain = pc.if_else(suspect, pa.scalar(None, rows.schema.field(place).type), rows["loss"])
-    rows = rows.set_column(place, rows.schema.field(place), plain)
-    mixed = pc.is_in(rows["key"], pa.array(list(told), pa.string()))
-    return rows.filter(pc.invert(mixed)).combine_chunks(), told
+    column = rows.schema.get_field_index("loss")
+    plain = pc.if_else(suspect, pa.scalar(None, rows.schema.field(column).type), rows["loss"])
+    rows = rows.set_column(column, rows.schema.field(column), plain)
+    mixed = pc.is_in(rows["key"], pa.array(list(clauses), pa.string()))
+    return rows.filter(pc.invert(mixed)).combine_chunks(), clauses

@@ -1,9 +1,9 @@
-"""Deal images out to train, val and test; pure.
+"""Assign images to train, val and test; pure.
 
-Whatever must not stand on two sides (frames of one video, photographs of one street) is a *group*, and a group is dealt
-as one. By default the hash of a group's name decides: nothing is remembered, an image stays where it is however many
-come along, and every machine says the same. `stratify` deals so that each class has its share in each split; that
-depends on all images, so what it decided is kept in a split table, and later only new groups are dealt.
+Whatever must not be in two splits (frames of one video, photographs of one street) is a *group*, and a group is
+assigned as one. By default the hash of a group's name decides: nothing is remembered, an image stays where it is
+however many come along, and every machine says the same. `stratify` gives each class its share in each split; that
+depends on all images, so what it decided is written to a split table, and later only new groups are assigned.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def point(group: str, seed: int) -> float:
     return float(xxhash.xxh3_64_intdigest(f"{seed}\0{group}".encode())) / 2**64
 
 
-def deal(groups: Iterable[str], shares: Mapping[str, float], seed: int) -> list[str]:
+def assign(groups: Iterable[str], shares: Mapping[str, float], seed: int) -> list[str]:
     """The split of each group, by the hash of its name; `shares` add up to 1 and are laid end to end in their order."""
     names = list(shares)
     limits: list[float] = []
@@ -60,7 +60,7 @@ def deal(groups: Iterable[str], shares: Mapping[str, float], seed: int) -> list[
 
 @dataclass(frozen=True)
 class Strata:
-    """What stratification looks at: groups, the images of each, and its objects by class.
+    """What stratification goes by: groups, the images of each, and its objects by class.
 
     Objects are triples (position of the group, class id, objects), sorted, one a pair, shape (pairs, 3).
     """
@@ -71,17 +71,17 @@ class Strata:
 
 
 def stratify(
-    strata: Strata, shares: Mapping[str, float], seed: int, held: Mapping[str, str] | None = None
+    strata: Strata, shares: Mapping[str, float], seed: int, fixed: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """The split of each group, so that every class comes near to its share of objects in every split.
 
     Iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the Stratification of Multi-Label Data, 2011), with
     groups for examples and objects for labels: the rarest class first, its largest groups first, each to the split that
-    lacks most of it. Groups in `held` stay where they are, and count.
+    lacks most of it. Groups in `fixed` stay where they are, and count.
     """
     import numpy as np
 
-    held = held or {}
+    fixed = fixed or {}
     names = list(shares)
     of_group: list[list[tuple[int, int]]] = [[] for _ in strata.groups]
     for group, class_id, count in strata.objects.tolist():
@@ -102,10 +102,10 @@ def stratify(
             left[class_id] -= count
 
     for group, name in enumerate(strata.groups):
-        if held.get(name) in shares:
-            put(group, names.index(held[name]))
-        elif name in held:
-            raise ConfigError(f"the split table puts {name!r} into {held[name]}, which has no share in `split`")
+        if fixed.get(name) in shares:
+            put(group, names.index(fixed[name]))
+        elif name in fixed:
+            raise ConfigError(f"the split table puts {name!r} into {fixed[name]}, which has no share in `split`")
     points = [point(name, seed) for name in strata.groups]
     by_class = _by_class(strata, points, classes)
     sides = range(len(names))
@@ -129,7 +129,7 @@ def _by_class(strata: Strata, points: list[float], classes: int) -> list[list[in
 
 
 def _rarest_first(left: Sequence[int]) -> Iterable[int]:
-    """Classes with anything left to deal, that with the fewest objects first; `left` shrinks meanwhile."""
+    """Classes with anything left to assign, that with the fewest objects first; `left` shrinks meanwhile."""
     while waiting := [(count, class_id) for class_id, count in enumerate(left) if count > 0]:
         yield min(waiting)[1]
 

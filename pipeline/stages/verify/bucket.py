@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.tables.schema import UNKNOWN, Kind
-from pipeline.target.manifest import TargetState, damaged_parts
+from pipeline.target.manifest import MANIFEST_PATH, TargetState, damaged_parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,11 +46,12 @@ class Difference:
 def verify_bucket(state: TargetState, classes: int, deep: bool, bucket: int) -> tuple[list[Difference], list[str]]:
     """Compare one bucket of the target with its manifest; returns differences and the paths that are ours.
 
-    Presence and size of every file; with `deep` also the digests of labels and of images that were copied (a link
-    shares its source's content). `classes` is how many names there are: no object may have an id beyond.
+    Presence and size of every file; with `deep` also the digests of labels and of images that were copied. The
+    content of links nobody read: it must be older than the manifest. `classes` is how many names
+    there are: no object may have an id beyond.
     """
     held = state.rows(bucket, state.base.buckets)
-    found = [*damaged(damaged_parts(state, bucket)), *_compare(state.root, held, classes, deep=deep)]
+    found = [*damaged(damaged_parts(state, bucket)), *_compare(state, held, classes, deep=deep)]
     return found, held["path"].to_pylist()
 
 
@@ -59,11 +60,14 @@ def damaged(paths: Sequence[str]) -> list[Difference]:
     return [Difference(path, "damaged", REASONS["damaged"]) for path in paths]
 
 
-def _compare(root: Location, held: pa.Table, classes: int, *, deep: bool) -> Iterator[Difference]:
+def _compare(state: TargetState, held: pa.Table, classes: int, *, deep: bool) -> Iterator[Difference]:
+    root, made = state.root, state.manifest
+    at_home = made is not None and made.config["target"].get("root") == root.url  # a copy has times of its own
     paths = held["path"].to_pylist()
     columns = [held[name].to_pylist() for name in ("kind", "size", "digest", "content_digest", "objects")]
     found_sizes = root.sizes(paths)
     contents = _contents(root, held, found_sizes) if deep else {}
+    written = root.written_since(paths, MANIFEST_PATH) if deep and at_home else set()
     for path, found, kind, size, digest, read, objects in zip(paths, found_sizes, *columns, strict=True):
         expected = digest if kind == Kind.LABEL else read
         if digest == UNKNOWN:
@@ -74,6 +78,8 @@ def _compare(root: Location, held: pa.Table, classes: int, *, deep: bool) -> Ite
             yield Difference(path, "size", f"has {found:,} bytes instead of {size:,}")
         elif deep and expected is not None and contents[path] != expected:
             yield Difference(path, "content", REASONS["content"])
+        elif expected is None and path in written:
+            yield Difference(path, "content", "was written to since the build")
         elif objects and max(class_id for class_id, _ in objects) >= classes:
             yield Difference(path, "class", REASONS["class"])
 

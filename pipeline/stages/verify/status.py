@@ -13,7 +13,7 @@ from pipeline.target.manifest import FOLDER, LOCK, Manifest, TargetState
 
 def open_target(root: str) -> tuple[TargetState, Manifest]:
     """State and manifest of the subset at `root`; raises `ConfigError` where none was ever finished there."""
-    state = TargetState(storage.locate(root.removesuffix(f"/{FOLDER}/manifest.json")))
+    state = TargetState(storage.locate_writable(root.removesuffix(f"/{FOLDER}/manifest.json")))
     if state.manifest is None and state.lost:
         raise TargetError(
             f"{state.folder.join('manifest.json')}: is damaged, and so is its copy; build the subset "
@@ -28,7 +28,7 @@ def open_target(root: str) -> tuple[TargetState, Manifest]:
     return state, state.manifest
 
 
-def refuse_busy(target: storage.Location) -> None:
+def refuse_busy(target: storage.WritableLocation) -> None:
     """Raise `LockError` where a build is changing the target: what is there now is neither old nor new."""
     if holder := target.lock_holder(LOCK):
         raise LockError(f"the target {target.url} is in use by {holder}; wait for it, or stop it")
@@ -39,7 +39,7 @@ def last_run(root: str, workdir: str | None = None) -> Report:
 
     With `workdir` also those that failed before there was a target.
     """
-    state = TargetState(storage.locate(root))
+    state = TargetState(storage.locate_writable(root))
     places = [at_target(state.root), *([beside(workdir, state.root)] if workdir is not None else [])]
     records = sorted((record for place in places for record in read(place)), key=lambda r: str(r.get("time")))
     holder = state.root.lock_holder(LOCK)

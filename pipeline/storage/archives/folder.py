@@ -34,8 +34,7 @@ from pipeline.storage.archives.directory import (
 )
 from pipeline.storage.archives.table import keep_table, kept_table, know_table, known_table
 from pipeline.storage.listing import Listing, is_nobodys
-from pipeline.storage.local.read import MAX_BYTES
-from pipeline.storage.location import Fetched, Fingerprint, Location
+from pipeline.storage.location import MAX_IMAGE_BYTES, Fetched, Fingerprint, Location, is_too_large, too_large
 from pipeline.storage.os_errors import hits_all, storage_error
 from pipeline.storage.paths import local_path
 
@@ -243,7 +242,7 @@ class ZipFolder(Location):
 
     def read(self, path: str) -> bytes | None:
         """See `Location.read`."""
-        contents, _, failed = self.read_many([path], MAX_BYTES)
+        contents, _, failed = self.read_many([path], MAX_IMAGE_BYTES)
         if failed and failed[0] != "vanished":
             raise StorageError(f"{self.join(path)}: cannot be read: {failed[0]}")
         return None if failed else contents[0]
@@ -281,8 +280,8 @@ class ZipFolder(Location):
                 check_stop()
                 if entry is None:
                     yield Fetched(i, reason="is not in the archive any more; run again")
-                elif entry[SIZE] > MAX_BYTES:
-                    yield Fetched(i, reason=f"is larger than {MAX_BYTES >> 30} GiB: no image")
+                elif is_too_large(entry[SIZE]):
+                    yield Fetched(i, reason=too_large())
                 elif (data := self._member(fd, entry)) is None:
                     yield Fetched(i, reason=DAMAGED)
                 else:

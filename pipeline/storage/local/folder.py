@@ -24,16 +24,17 @@ from pipeline.storage.local.read import (
     read_whole,
     same_disk,
     sizes,
+    written_since,
 )
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.walk import folder_times, list_files, list_flat, list_folder, list_names
 from pipeline.storage.local.write import write_many, write_whole
-from pipeline.storage.location import Fetched, FileEnds, Fingerprint, Location, Results
+from pipeline.storage.location import Fetched, FileEnds, Fingerprint, Location, Results, WritableLocation
 from pipeline.storage.paths import local_path
 from pipeline.storage.traits import Traits, traits_of
 
 
-class LocalFolder(Location):
+class LocalFolder(WritableLocation):
     """A folder of this machine; it need not exist. Nothing is written through a link below it, but for `links`."""
 
     local: str
@@ -57,7 +58,7 @@ class LocalFolder(Location):
         return self._inner(folder, own=self._own)
 
     def own(self, folder: str) -> LocalFolder:
-        """See `Location.own`."""
+        """See `WritableLocation.own`."""
         return self._inner(folder, own=True)
 
     def _inner(self, folder: str, *, own: bool) -> LocalFolder:
@@ -106,6 +107,11 @@ class LocalFolder(Location):
         """See `Location.links_among`."""
         return self.root.links_among(paths, beyond)
 
+    def out_of(self, root: str, paths: Sequence[str]) -> list[str]:
+        """See `Location.out_of`; where this folder itself is a link, what it leads to counts as inside."""
+        inside = (f"{os.path.realpath(local_path(root))}/", f"{os.path.realpath(self.local)}/")
+        return [path for path in paths if not os.path.realpath(self._at(path)).startswith(inside)]
+
     def read(self, path: str) -> bytes | None:
         """See `Location.read`."""
         return self.root.read(path) if self._own else read_whole(self._at(path))
@@ -137,8 +143,12 @@ class LocalFolder(Location):
         """See `Location.content_digests`."""
         return [content_digest(self._at(path)) for path in paths]
 
+    def written_since(self, paths: Sequence[str], since: str) -> set[str]:
+        """See `Location.written_since`."""
+        return written_since(self.local, paths, since)
+
     def write(self, path: str, data: bytes) -> None:
-        """See `Location.write`."""
+        """See `WritableLocation.write`."""
         write_whole(self.root, path, data)
 
     def write_many(
@@ -146,10 +156,10 @@ class LocalFolder(Location):
         paths: Sequence[str],
         contents: Sequence[bytes],
         *,
-        scratch: Location | None = None,
+        scratch: WritableLocation | None = None,
         direct: bool = False,
     ) -> Results:
-        """See `Location.write_many`."""
+        """See `WritableLocation.write_many`."""
         return write_many(self.root, paths, contents, scratch=_root_of(scratch), direct=direct)
 
     def copy_many(
@@ -160,10 +170,10 @@ class LocalFolder(Location):
         sizes: Sequence[int | None],
         how: str,
         *,
-        scratch: Location | None = None,
+        scratch: WritableLocation | None = None,
         direct: bool = False,
     ) -> Results:
-        """See `Location.copy_many`."""
+        """See `WritableLocation.copy_many`."""
         beside = _root_of(scratch)
         if origin.local is None:
             if how == "hardlink" and origin.far:
@@ -176,53 +186,53 @@ class LocalFolder(Location):
         return copy_many(self.root, paths, sources, sizes, how, scratch=beside, direct=direct)
 
     def delete_many(self, paths: Sequence[str]) -> Results:
-        """See `Location.delete_many`."""
+        """See `WritableLocation.delete_many`."""
         return delete_many(self.root, paths)
 
     def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
-        """See `Location.drop_temporaries`."""
+        """See `WritableLocation.drop_temporaries`."""
         root = self.root.inner(folder)
         drop_temporaries(root, root.names("", deep=not shared), shared=shared)
 
     def make_folders(self, folders: Sequence[str]) -> None:
-        """See `Location.make_folders`."""
+        """See `WritableLocation.make_folders`."""
         make_folders(self.root, folders)
 
     def drop_empty_folders(self, folder: str) -> None:
-        """See `Location.drop_empty_folders`."""
+        """See `WritableLocation.drop_empty_folders`."""
         self.root.drop_empty_folders(folder)
 
     def can_stage(self, folder: str) -> bool:
-        """See `Location.can_stage`: one on another disk cannot be put in place in one step."""
+        """See `WritableLocation.can_stage`: one on another disk cannot be put in place in one step."""
         return same_disk(self.local, os.path.dirname(folder))
 
-    def publish_folders(self, staging: Location, folders: Sequence[str]) -> None:
-        """See `Location.publish_folders`."""
+    def publish_folders(self, staging: WritableLocation, folders: Sequence[str]) -> None:
+        """See `WritableLocation.publish_folders`."""
         assert isinstance(staging, LocalFolder)
         publish_folders(staging.root, self.root, folders)
 
     def traits(self, scratch: str) -> Traits:
-        """See `Location.traits`."""
+        """See `WritableLocation.traits`."""
         with self.root.open(scratch, "written"):  # it is no link to somewhere else
             return traits_of(self._at(scratch))
 
     def sync(self, folders: Sequence[str] = ()) -> None:
-        """See `Location.sync`."""
+        """See `WritableLocation.sync`."""
         sync(self.local, [self._at(folder) for folder in folders])
 
     def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
-        """See `Location.lock`; it is the operating system's, so it dies with its holder."""
+        """See `WritableLocation.lock`; it is the operating system's, so it dies with its holder."""
         return lock(self.root, path, what)
 
     def lock_holder(self, path: str) -> str | None:
-        """See `Location.lock_holder`."""
+        """See `WritableLocation.lock_holder`."""
         return lock_holder(self.root, path)
 
     def break_lock(self, path: str) -> None:
-        """See `Location.break_lock`."""
+        """See `WritableLocation.break_lock`."""
         break_lease(self.root, path)
 
 
-def _root_of(place: Location | None) -> Root | None:
+def _root_of(place: WritableLocation | None) -> Root | None:
     assert place is None or isinstance(place, LocalFolder)
     return place.root if place is not None else None

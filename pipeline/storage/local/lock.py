@@ -9,20 +9,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.base.errors import LockError, StorageError
+from pipeline.runtime.log import LOG
 from pipeline.storage.local.folders import delete_many
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import write_whole
 from pipeline.storage.os_errors import storage_error
 from pipeline.storage.stores.client import Version
-from pipeline.storage.stores.lease import BEAT_S, SETTLE_S, holder, lease
-
-_LOG = logging.getLogger("coco-diy")
+from pipeline.storage.stores.lease import BEAT_S, CLAIM_S, holder, lease
 
 #: What a file system without locks answers; 524 is the kernel's own ENOTSUPP, which some let out.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, 524}
@@ -79,9 +77,8 @@ def _flock(fd: int, path: str, what: str) -> bool:
         device = os.fstat(fd).st_dev
         if device not in _WARNED:
             _WARNED.add(device)
-            _LOG.warning(
-                "coco-diy: %s: its file system has no locks; a file that is written anew every %.0f s keeps "
-                "other runs away",
+            LOG.warning(
+                "%s: its file system has no locks; a file that is written anew every %.0f s keeps other runs away",
                 path,
                 BEAT_S,
             )
@@ -176,7 +173,7 @@ class _LeaseFile:
         if found is None or found.data != was.data:
             return False
         self.put(key, data)
-        time.sleep(SETTLE_S)
+        time.sleep(CLAIM_S)
         found = self.version(key)
         return found is not None and found.data == data
 

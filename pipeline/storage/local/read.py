@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -14,12 +15,10 @@ from collections.abc import Iterator, Sequence
 from pipeline.base.errors import StorageError
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import STOP, check_stop
-from pipeline.storage.location import Fetched, FileEnds, Fingerprint
+from pipeline.storage.location import Fetched, FileEnds, Fingerprint, is_too_large, too_large
 from pipeline.storage.os_errors import storage_error
 from pipeline.storage.settling import settle_ns
 
-#: A file larger than this is no image.
-MAX_BYTES = 1 << 30
 #: What a file that is not there, or can never be, is answered with; anything else may be otherwise a moment later.
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
@@ -191,12 +190,12 @@ def fetch_many(root: str, paths: Sequence[str]) -> Iterator[Fetched]:
         full = os.path.join(root, path)
         try:
             with open(open_file(full), "rb") as file:
-                fitting = os.fstat(file.fileno()).st_size <= MAX_BYTES
+                fitting = not is_too_large(os.fstat(file.fileno()).st_size)
                 data = file.read() if fitting else b""
         except OSError as error:
             yield Fetched(i, reason=_reason(error, full))
         else:
-            yield Fetched(i, data, None if fitting else f"is larger than {MAX_BYTES >> 30} GiB: no image")
+            yield Fetched(i, data, None if fitting else too_large())
 
 
 def _reason(error: OSError, path: str) -> str:
@@ -271,6 +270,24 @@ def content_digest(path: str) -> bytes | None:
     except OSError:
         return None
     return state.digest()
+
+
+def written_since(root: str, paths: Sequence[str], since: str) -> set[str]:
+    """Those of the files `paths` below `root` whose content was written after the file `since`.
+
+    Both times must say so: content may bear a time of the future, and another hard link changes the state alone.
+    """
+    found = set()
+    try:
+        then = os.stat(os.path.join(root, since)).st_mtime_ns
+        for path in paths:
+            with contextlib.suppress(OSError):
+                s = os.stat(os.path.join(root, path))
+                if min(s.st_mtime_ns, s.st_ctime_ns) > then:
+                    found.add(path)
+    except OSError as error:
+        raise storage_error(error, os.path.join(root, since), "read") from None
+    return found
 
 
 def same_disk(root: str, folder: str) -> bool:

@@ -95,11 +95,15 @@ class Root:
     def open_file(self, path: str, flags: int, doing: str) -> int:
         """The descriptor of our own file `path`, which is not made in another's: no link, no pipe, no second name.
 
-        Raises `StorageError` where it is something else, `FileNotFoundError` where it is not there and `flags` do not
-        make it, `FileExistsError` where they must and it is.
+        An empty folder of that name holds nothing, and makes room for a file that `flags` make. Raises `StorageError`
+        where it is something else, `FileNotFoundError` where it is not there, or is a folder, and `flags` do not make
+        it, `FileExistsError` where they must and it is.
         """
         folder, _, name = path.rpartition("/")
         with self.open(folder, doing, make=bool(flags & os.O_CREAT)) as at:
+            if flags & os.O_CREAT:
+                with contextlib.suppress(OSError):
+                    os.rmdir(name, dir_fd=at)
             try:
                 fd = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666, dir_fd=at)
             except (FileNotFoundError, FileExistsError):
@@ -111,24 +115,20 @@ class Root:
                     raise _no_file(self.at(path)) from None
                 raise storage_error(error, self.at(path), doing) from None
         found = os.fstat(fd)
+        if stat.S_ISDIR(found.st_mode):
+            os.close(fd)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.at(path))
         if not stat.S_ISREG(found.st_mode) or (found.st_nlink > 1 and flags & os.O_ACCMODE != os.O_RDONLY):
             os.close(fd)
             raise _no_file(self.at(path))
         return fd
 
     def read(self, path: str) -> bytes | None:
-        """The bytes of our own file `path`; None where it, or any file, is not there: a folder holds nothing to read.
-
-        Raises `StorageError` as `open_file` does.
-        """
+        """The bytes of our own file `path`; None where it is not there. Raises `StorageError` as `open_file` does."""
         try:
             fd = self.open_file(path, os.O_RDONLY, "read")
         except FileNotFoundError:
             return None
-        except StorageError:
-            if os.path.isdir(self.at(path)) and not os.path.islink(self.at(path)):
-                return None
-            raise
         try:
             with open(fd, "rb") as file:
                 return file.read()

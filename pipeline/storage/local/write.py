@@ -139,9 +139,16 @@ def put_whole(name: str, temporary: str, data: bytes | bytearray, fd: int, temp_
 
 
 def _delete(root: Root, path: str, fd: int, results: Results) -> None:
-    """Delete the file `path` below `root`, whose folder is `fd`, and note what became of it."""
+    """Delete the file `path` below `root`, whose folder is `fd`, and note what became of it.
+
+    An empty folder of that name holds nothing, and goes.
+    """
+    name = path.rpartition("/")[2]
     try:
-        os.unlink(path.rpartition("/")[2], dir_fd=fd)
+        try:
+            os.unlink(name, dir_fd=fd)
+        except IsADirectoryError:
+            os.rmdir(name, dir_fd=fd)
     except FileNotFoundError:
         pass
     except OSError as error:

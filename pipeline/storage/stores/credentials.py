@@ -30,6 +30,7 @@ from pipeline.storage.stores.endpoints import (
     endpoint_of,
     host_of,
     refuse_plain,
+    refuse_redirects,
 )
 
 #: Options of ours and of fsspec that mean nothing to obstore.
@@ -87,6 +88,8 @@ def open_store(address: Address, options: dict[str, Any]) -> Any:
         client.setdefault("root_certificate", trusted.pem())
     if endpoint.startswith("http://"):
         _allow_plain(address, options, endpoint, client)
+    if protocol == "s3" and not (options.get("anon") or options.get("skip_signature")):
+        refuse_redirects(host_of(address, options, endpoint, _region(options, profile)), client)
     keys = config({k: v for k, v in options.items() if k not in _OURS and k not in _ENDPOINTS}, profile, endpoint)
     try:
         bucket, account = bucket_of(address)

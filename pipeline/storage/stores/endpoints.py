@@ -24,6 +24,17 @@ _VARIABLES = {
 
 _ACCOUNTS = ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
 
+#: Variables that name a proxy.
+PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+
+#: Where no proxy is.
+NOWHERE = "127.255.255.254:9"
+
+#: Who gives credentials, beside the store itself: AWS's services and those of its machines, and what is named in their
+#: stead.
+_AWS = ("amazonaws.com", "amazonaws.com.cn", "api.aws", "169.254.0.0/16", "fd00:ec2::/32")
+_OF_CREDENTIALS = ("AWS_ENDPOINT_URL_STS", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_METADATA_ENDPOINT")
+
 #: Options by any name that name the endpoint: those of s3fs, gcsfs and adlfs, and obstore's own.
 ENDPOINTS = (
     "endpoint_url",
@@ -111,6 +122,20 @@ def host_of(address: Address, options: Mapping[str, Any], endpoint: str, region:
     if not endpoint and address.protocol == "s3":
         endpoint = f"https://s3.{region or 'us-east-1'}.amazonaws.com"
     return urlsplit(endpoint).hostname  # a file of Google's credentials may name another one than Google's
+
+
+def refuse_redirects(host: str | None, client: dict[str, Any]) -> None:
+    """Have the HTTP `client` options of a store at `host` send no request to another host.
+
+    obstore follows redirects and, but for Authorization, sends all headers along, with AWS's session token or the key
+    that encrypts. It can be told of no host but by way of a proxy: every other is asked for at one that is not there
+    (measured with obstore 0.12.1, 2026-11). Where a real proxy is named, that is left alone.
+    """
+    if host is None or "proxy_url" in client or any(map(os.environ.get, PROXIES)):
+        return
+    asked = [urlsplit(os.environ.get(name, "")).hostname for name in _OF_CREDENTIALS]
+    client["proxy_url"] = f"http://{NOWHERE}"
+    client["proxy_excludes"] = ",".join([host, *_AWS, *filter(None, asked)])
 
 
 def refuse_plain(url: str, shown: str) -> None:

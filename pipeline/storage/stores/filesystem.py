@@ -7,15 +7,14 @@ import datetime
 import errno
 import os
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pipeline.base.errors import ConfigError
-from pipeline.runtime.interrupt import check_stop
+from pipeline.runtime.log import LOG
 from pipeline.storage.address import OBJECT_STORES, Address
-from pipeline.storage.backoff import CHANCE
+from pipeline.storage.retry import CONNECTION, retried
 from pipeline.storage.stores.client import Client, Entry, Version
 from pipeline.storage.stores.credentials import fsspec_options
 from pipeline.storage.stores.in_flight import delete_each, persist
@@ -31,9 +30,6 @@ _EXTRAS = {"sftp": "sshfs", "s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "smb": "
 
 #: Protocols with a connection that is opened once and can break, which their file systems do not mend.
 _CONNECTED = frozenset({"sftp", "ftp", "smb"})
-
-#: Waits (s) before a broken connection is tried again.
-_WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
 
 _TEMPORARY = ".coco-diy-"
 
@@ -147,7 +143,7 @@ class FsspecClient(Client):
         """See `Client.list`."""
         root = self._path(prefix)
         try:
-            found = persist(lambda: self._ask(lambda: self._fs.find(root, detail=True)))
+            found = persist(lambda: self._ask(lambda: self._fs.find(root, detail=True)), lambda: root)
         except Missing:
             return
         entries = [
@@ -274,16 +270,11 @@ class FsspecClient(Client):
         with self._opening:
             if self._fs is not broken:
                 return
-            for wait in _WAITS:
-                check_stop()
-                time.sleep(wait * CHANCE.uniform(0.5, 1.5))
-                try:
-                    self._fs = self._open(skip_instance_cache=True)
-                except Refused as refused:
-                    last = refused
-                else:
-                    return
-            raise last
+            url = f"{self._scheme}://{self.address.host}"
+            LOG.info("%s: the connection broke, and is opened again", url)
+            self._fs = retried(
+                lambda: self._open(skip_instance_cache=True), CONNECTION, lambda e: isinstance(e, Refused), lambda: url
+            )
 
 
 def _asked(call: Callable[[], T], *, writing: bool) -> T:

@@ -17,7 +17,16 @@ from typing import Any, TypeVar
 from pipeline.base.errors import StorageError
 from pipeline.storage.address import Address, odd_key
 from pipeline.storage.listing import Listing
-from pipeline.storage.location import Fetched, Fingerprint, Location, Results
+from pipeline.storage.location import (
+    MAX_IMAGE_BYTES,
+    Fetched,
+    Fingerprint,
+    Location,
+    Results,
+    WritableLocation,
+    is_too_large,
+    too_large,
+)
 from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.client import Client, Entry
 from pipeline.storage.stores.connect import client_for
@@ -43,7 +52,7 @@ _CHUNK = 16_384
 _FIRST_BATCH = 64
 
 
-class RemoteFolder(Location):
+class RemoteFolder(WritableLocation):
     """A folder of a store or server: all files whose keys begin with its path. It need not exist."""
 
     def __init__(self, address: Address) -> None:
@@ -54,7 +63,7 @@ class RemoteFolder(Location):
     def client(self) -> Client:
         """The store; opened when it is first needed. Raises `StorageError` where it does not answer."""
         try:
-            return persist(lambda: client_for(self.address))
+            return persist(lambda: client_for(self.address), lambda: self.url)
         except Refused as refused:
             raise refused.error(self.url, "opened") from None
 
@@ -185,8 +194,10 @@ class RemoteFolder(Location):
         client, keys = self.client, [self._key(path) for path in paths]
 
         def get(i: int) -> T:
-            found = _got(client, keys[i], None)
-            return work(Fetched(i, found[0]) if found is not None else Fetched(i, reason="is not there"))
+            found = _got(client, keys[i], MAX_IMAGE_BYTES)
+            if found is None:
+                return work(Fetched(i, reason="is not there"))
+            return work(Fetched(i, found[0], too_large() if is_too_large(found[1].size) else None))
 
         for i, done in in_flight(
             get, range(len(keys)), name=lambda i: self.join(paths[i]), doing="read", width=min(client.width, len(keys))
@@ -254,7 +265,7 @@ class RemoteFolder(Location):
     # Writing
 
     def write(self, path: str, data: bytes) -> None:
-        """See `Location.write`."""
+        """See `WritableLocation.write`."""
         self._forget()
         self._single(lambda: self.client.put(self.address.key(path), data), self.join(path), "written")
 
@@ -263,10 +274,10 @@ class RemoteFolder(Location):
         paths: Sequence[str],
         contents: Sequence[bytes],
         *,
-        scratch: Location | None = None,
+        scratch: WritableLocation | None = None,
         direct: bool = False,
     ) -> Results:
-        """See `Location.write_many`; a store shows whole files only, so nothing is made elsewhere first."""
+        """See `WritableLocation.write_many`; a store shows whole files only, so nothing is made elsewhere first."""
         del scratch, direct
         self._forget()
         results, client = Results(), self.client
@@ -295,10 +306,10 @@ class RemoteFolder(Location):
         sizes: Sequence[int | None],
         how: str,
         *,
-        scratch: Location | None = None,
+        scratch: WritableLocation | None = None,
         direct: bool = False,
     ) -> Results:
-        """See `Location.copy_many`; within one store the bytes do not pass through here."""
+        """See `WritableLocation.copy_many`; within one store the bytes do not pass through here."""
         del scratch, direct
         if how != "copy":
             raise StorageError(f"{self.url}: a store knows no {how}s; set target.images to copy")
@@ -308,7 +319,7 @@ class RemoteFolder(Location):
         return ship(Shipment(self, self.client, paths, keys, origin, origin_client, names, sizes))
 
     def delete_many(self, paths: Sequence[str]) -> Results:
-        """See `Location.delete_many`; in batches where the store knows them."""
+        """See `WritableLocation.delete_many`; in batches where the store knows them."""
         self._forget()
         if not paths:
             return Results()
@@ -319,16 +330,16 @@ class RemoteFolder(Location):
     # Locks
 
     def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
-        """See `Location.lock`; a lease, see `_lease`."""
+        """See `WritableLocation.lock`; a lease, see `_lease`."""
         return lease(self.client, self.address.key(path), self.join(path), what)
 
     def lock_holder(self, path: str) -> str | None:
-        """See `Location.lock_holder`."""
+        """See `WritableLocation.lock_holder`."""
         found: str | None = self._single(lambda: holder(self.client, self.address.key(path)), self.join(path), "read")
         return found
 
     def break_lock(self, path: str) -> None:
-        """See `Location.break_lock`."""
+        """See `WritableLocation.break_lock`."""
         self.delete_many([path])
 
     # How
@@ -362,7 +373,7 @@ class RemoteFolder(Location):
 
     def _single(self, ask: Any, url: str, doing: str) -> Any:
         try:
-            return persist(ask)
+            return persist(ask, lambda: url)
         except Refused as refused:
             raise refused.error(url, doing) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import check_stop
-from pipeline.storage.backoff import wait_after
+from pipeline.storage.retry import REQUEST, retried
 from pipeline.storage.stores.store_errors import Missing, Refused
 
 T = TypeVar("T")
@@ -23,8 +24,6 @@ WIDTH = 32
 
 #: So many files in a row that fail for a passing reason: the store is not going to mend while we go on.
 _GIVE_UP = 32
-
-_TRIES = 3
 
 
 def in_flight(
@@ -39,7 +38,7 @@ def in_flight(
     if width <= 1:
         yield from _one_by_one(work, items, name, doing)
         return
-    crew = _Crew(work, items, width)
+    crew = _Crew(work, items, name, width)
     row = 0
     try:
         for item, result in crew.results():
@@ -57,7 +56,7 @@ def _one_by_one(
     for item in items:
         check_stop()
         try:
-            result: R | Refused = persist(lambda item=item: work(item))  # type: ignore[misc]
+            result: R | Refused = persist(functools.partial(work, item), functools.partial(name, item))
             row = 0
         except Refused as refused:
             result, row = refused, _judge(refused, row, name(item), doing)
@@ -72,17 +71,13 @@ def _judge(refused: Refused, row: int, url: str, doing: str) -> int:
     return row
 
 
-def persist(ask: Callable[[], R], pause: Callable[[float], object] = time.sleep) -> R:
-    """What `ask` returns, tried again after growing, random waits where it is refused for a passing reason."""
-    for attempt in range(_TRIES):
-        try:
-            return ask()
-        except Refused as refused:
-            if not refused.passing or attempt == _TRIES - 1:
-                raise
-        pause(wait_after(attempt))
-        check_stop()
-    raise AssertionError
+def persist(ask: Callable[[], R], name: Callable[[], str], pause: Callable[[float], object] = time.sleep) -> R:
+    """What `ask` returns, tried again where it is refused for a passing reason, see `retried`."""
+    return retried(ask, REQUEST, _passes, name, pause)
+
+
+def _passes(error: Exception) -> bool:
+    return isinstance(error, Refused) and error.passing
 
 
 class _Crew:
@@ -92,8 +87,10 @@ class _Crew:
     than a request. A result waits where there is `_room`, a token for each.
     """
 
-    def __init__(self, work: Callable[[Any], Any], items: Iterable[Any], width: int) -> None:
-        self._work, self._items = work, iter(items)
+    def __init__(
+        self, work: Callable[[Any], Any], items: Iterable[Any], name: Callable[[Any], str], width: int
+    ) -> None:
+        self._work, self._items, self._name = work, iter(items), name
         self._closed = threading.Event()
         self._taking = threading.Lock()
         self._done: queue.SimpleQueue[tuple[Any, Any] | BaseException | None] = queue.SimpleQueue()
@@ -111,6 +108,7 @@ class _Crew:
             self._room.put(None)
 
     def results(self) -> Iterator[tuple[Any, Any]]:
+        """Each item with its result, or the `Refused` in its stead, as they are done; starts the threads."""
         for number, thread in enumerate(self._threads):
             with self._taking:  # few items need few threads
                 if number and self._items is _NOTHING:
@@ -137,7 +135,8 @@ class _Crew:
             while (taken := self._take()) is not None:
                 item = taken[0]
                 try:
-                    result = persist(lambda item=item: self._work(item), self._closed.wait)  # type: ignore[misc]
+                    ask, name = functools.partial(self._work, item), functools.partial(self._name, item)
+                    result = persist(ask, name, self._closed.wait)
                 except Refused as refused:
                     result = refused
                 self._room.get()

@@ -5,7 +5,7 @@ A lock of the operating system dies with its holder; a file does not. So the hol
 was on this machine and is gone is known at once.
 
 Stores that create conditionally (AWS, Ceph, Azure, Google) let exactly one of two runs in. Others (rclone, Swift, SFTP)
-overwrite: there a run waits `SETTLE_S` after its claim and then looks whose it is, which keeps out all but two that
+overwrite: there a run waits `CLAIM_S` after its claim and then looks whose it is, which keeps out all but two that
 claim within the time one request takes.
 """
 
@@ -32,7 +32,8 @@ BEAT_S = 20.0
 
 LEASE_S = 120.0
 
-SETTLE_S = 1.0
+#: Longer than a request takes.
+CLAIM_S = 1.0
 
 _LOST = "{}: its lock was broken by another run, so this one stopped; run again"
 
@@ -64,7 +65,7 @@ def lease(client: Keeper, key: str, url: str, what: str) -> Iterator[Callable[[]
     """
     me = _Claim(client, key)
     try:
-        holds = persist(lambda: me.take(what))
+        holds = persist(lambda: me.take(what), lambda: url)
     except Refused as refused:
         raise refused.error(url, "locked") from None
     if not holds:
@@ -119,14 +120,14 @@ class _Claim:
             return False
         if not client.create(key, data):  # refused, as it should be: the store keeps conditions
             return True
-        self.ended.wait(SETTLE_S)
+        self.ended.wait(CLAIM_S)
         now = client.version(key)
         return now is not None and self._is_mine(now)
 
     def check(self, what: str, url: str) -> None:
         """Raise `LockError` where the lock is not ours any more: the store is asked, for a beat is some time ago."""
         try:
-            found = persist(lambda: self._client.version(self._key))
+            found = persist(lambda: self._client.version(self._key), lambda: url)
         except Refused as refused:
             raise refused.error(url, "read") from None
         if self.lost or found is None or not self._is_mine(found):

@@ -6,19 +6,19 @@ Its requests leave the interpreter lock alone, which makes it several times fast
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pipeline.base.errors import ConfigError
 from pipeline.storage.address import Address, bucket_of, content_type
-from pipeline.storage.backoff import wait_after
 from pipeline.storage.stores.client import Client, Entry, Version
 from pipeline.storage.stores.credentials import endpoint_host, open_store, open_top
-from pipeline.storage.stores.in_flight import WIDTH, delete_each
+from pipeline.storage.stores.endpoints import PROXIES
+from pipeline.storage.stores.in_flight import WIDTH, delete_each, persist
 from pipeline.storage.stores.read_ahead import read_ahead
 from pipeline.storage.stores.store_errors import (
     NO_CREDENTIALS,
@@ -47,8 +47,6 @@ _MD5_TAGS = frozenset({"s3", "gs"})
 _PART = 16 << 20
 
 _DELETES = 1000
-
-_TRIES = 3
 
 #: Files of several megabytes in memory at once, whatever the number of threads.
 _BIG = 8 << 20
@@ -132,25 +130,26 @@ class ObjectClient(Client):
 
     def list(self, prefix: str) -> Iterator[Sequence[Entry]]:
         """See `Client.list`; a request a thousand files. One whose answer breaks off is gone on with after its last."""
-        last: str | None = None
-        for attempt in range(_TRIES):
-            try:
-                for chunk in self._list_after(prefix, last):
-                    last = chunk[-1].key
-                    yield chunk
-                return
-            except Refused as refused:
-                if not refused.passing or attempt == _TRIES - 1:
-                    raise
-            time.sleep(wait_after(attempt))
-
-    def _list_after(self, prefix: str, last: str | None) -> Iterator[Sequence[Entry]]:
         import obstore
 
-        listing = iter(obstore.list(self._store, prefix or None, offset=last, chunk_size=_DELETES))
-        while (chunk := _ask(lambda: next(listing, None))) is not None:
+        listing: Iterator[Any] | None = None
+        last: str | None = None
+
+        def ask() -> Any:
+            nonlocal listing
+            if listing is None:
+                listing = iter(obstore.list(self._store, prefix or None, offset=last, chunk_size=_DELETES))
+            try:
+                return _ask(functools.partial(next, listing, None))
+            except Refused:
+                listing = None
+                raise
+
+        while (chunk := persist(ask, lambda: f"{self.address.protocol}://{self.address.host}/{prefix}")) is not None:
             if chunk:
-                yield [_entry(meta) for meta in chunk]
+                entries = [_entry(meta) for meta in chunk]
+                last = entries[-1].key
+                yield entries
 
     def flat(self, prefix: str) -> Sequence[str]:
         """See `Client.flat`."""
@@ -355,7 +354,7 @@ def _find_host(address: Address, options: dict[str, Any]) -> None:
     import os
     import socket
 
-    if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
+    if any(map(os.environ.get, PROXIES)):
         return  # then names are the proxy's affair
     name = endpoint_host(address, options)
     if not name:

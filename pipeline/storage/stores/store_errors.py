@@ -6,6 +6,8 @@ import re
 
 from pipeline.base.errors import StorageError, UnavailableError
 from pipeline.storage.certificates import HOW_TO_TRUST
+from pipeline.storage.retry import PASSING
+from pipeline.storage.stores.endpoints import NOWHERE
 from pipeline.storage.stores.options import scrub
 
 
@@ -76,8 +78,6 @@ _FULL_WORDS = re.compile(
 
 _REDIRECTS = {"301", "307", "308"}
 
-_PASSING = {"408", "429", "500", "502", "503", "504"}
-
 
 def of_status(status: str | None, code: str | None, message: str) -> Refused:  # noqa: PLR0911 - one return a kind
     """The refusal of an HTTP store, by status, its code and what it said (which may be nothing)."""
@@ -94,7 +94,7 @@ def of_status(status: str | None, code: str | None, message: str) -> Refused:  #
         )
     if status in _REDIRECTS:
         return Refused(f"{_CODES['PermanentRedirect']} ({told})", fatal=True)
-    if status in _PASSING:
+    if status and int(status) in PASSING:
         return Refused(f"the store is busy or ill ({told}); run again: it goes on where it was", passing=True)
     return Refused(told or "the store gives no reason")
 
@@ -107,6 +107,7 @@ _BROKEN = (
         "the name of the server{host} cannot be found; correct the endpoint, or check the network",
         False,
     ),
+    ((NOWHERE,), "the server redirects to another host, and credentials do not go there; correct the endpoint", False),
     (("builder error",), "no request can be made to the address of the server; correct the endpoint", False),
     (("certificate",), f"the server's certificate is not trusted; {HOW_TO_TRUST}", False),
     (
@@ -156,7 +157,7 @@ def of_connection(text: str) -> Refused | None:
         if any(word in low for word in words):
             host = _HOST.search(text)
             told = reason.replace("{host}", f", {host[1]}," if host else "")
-            away = words[0] not in ("builder error", "certificate")
+            away = words[0] not in (NOWHERE, "builder error", "certificate")
             return Refused(told, fatal=not passing, passing=passing, away=away)
     return None
 

@@ -24,10 +24,10 @@ from pipeline.storage.archives.directory import (
 from pipeline.storage.archives.folder import ZipFolder
 from pipeline.storage.archives.table import Table, keep_table, kept_table, know_table, known_table
 from pipeline.storage.listing import Listing
-from pipeline.storage.location import FetchCost, Limits
+from pipeline.storage.location import FetchCost, Limits, is_too_large, too_large
 from pipeline.storage.web.cache import DirectoryCache
 from pipeline.storage.web.client import Transfer, Web, check_url, lost, parse_range, validator
-from pipeline.storage.web.folder import MOST_BYTES, RemoteBytes
+from pipeline.storage.web.folder import RemoteBytes
 
 #: Wanted members with less than this between them come by one request: another costs about as much.
 _GAP = 16 << 10
@@ -162,12 +162,17 @@ class RemoteZip(RemoteBytes, ZipFolder):
                 spans.append(_Span(start, stop, [(wanted[i], entry)]))
         return spans
 
-    def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
-        """See `Location.gather`; neighbours come by one request."""
+    def gather(
+        self,
+        paths: Sequence[str],
+        limits: Limits,
+        add: Callable[[int], None],
+        ends_whole: Callable[[bytes], bool | None] = lambda _: None,
+    ) -> dict[str, str]:
+        """See `Location.gather`; neighbours come by one request, and all is checked by its CRC-32."""
+        del ends_whole
         failed = {
-            paths[i]: f"is larger than {MOST_BYTES >> 20} MiB: no image"
-            for i, entry in self._in_order(paths)
-            if entry is not None and _too_large(entry)
+            paths[i]: too_large() for i, entry in self._in_order(paths) if entry is not None and _too_large(entry)
         }
         known = kept_table(self.table_file())
         state = known[0].split(" ", 1)[1] if known else "None"
@@ -193,7 +198,7 @@ class RemoteZip(RemoteBytes, ZipFolder):
 
 
 def _too_large(entry: list[int]) -> bool:
-    return entry[SIZE] > MOST_BYTES or entry[PACKED] > MOST_BYTES
+    return is_too_large(max(entry[SIZE], entry[PACKED]))
 
 
 def _cut(body: bytearray, entry: list[int], start: int) -> bytes | None:

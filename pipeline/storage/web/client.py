@@ -21,17 +21,13 @@ from pipeline.base.errors import ConfigError, StorageError, UnavailableError
 from pipeline.base.redaction import redact_url
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage.certificates import HOW_TO_TRUST, certificates
+from pipeline.storage.retry import FIRST_TRANSFER, PASSING, TRANSFER, log_retry
 from pipeline.storage.web.pace import Flow, Pace
 
 if TYPE_CHECKING:
     from pipeline.storage.location import Limits
 
 SCHEMES = ("http://", "https://")
-
-#: In a row, for one transfer; and fewer where not a byte ever came: an address may be wrong.
-_ATTEMPTS, _FIRST_ATTEMPTS = 8, 5
-
-_RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
 _BUSY = {429, 503}
 
@@ -86,6 +82,11 @@ class Transfer:
 
     def __post_init__(self) -> None:
         self.at = self.start
+
+    @property
+    def ends_unseen(self) -> bool:
+        """Whether the answer ended with its connection, so that nobody can tell whether all of it came."""
+        return not {"content-length", "transfer-encoding"} & self.headers.keys()
 
 
 def check_url(url: str) -> None:
@@ -334,7 +335,7 @@ class _Loop:
                 )
                 self._hand(transfer)
                 return
-        elif code == 0 and status not in _RETRIED:
+        elif code == 0 and status not in PASSING:
             cure = _CURES.get(status, "check the URL")
             transfer.reason = f"{redact_url(transfer.url)}: the server says {status}: {cure}"
             self._hand(transfer)
@@ -348,10 +349,11 @@ class _Loop:
         if transfer.stop is not None and transfer.at > transfer.asked:
             transfer.attempts = 0  # it gets on, if slowly
         transfer.attempts += 1
-        if not again or transfer.attempts >= (_ATTEMPTS if self.web.received or status else _FIRST_ATTEMPTS):
-            if code == 0:
-                what = f"the server says {status}" if status not in (200, 206) else "the answer is cut off"
-            what = what.format(host=_host_of(told, transfer.url))
+        policy = TRANSFER if self.web.received or status else FIRST_TRANSFER
+        if code == 0:
+            what = f"the server says {status}" if status not in (200, 206) else "the answer is cut off"
+        what = what.format(host=_host_of(told, transfer.url))
+        if not again or transfer.attempts >= policy.tries:
             tried = f", {transfer.attempts} times in a row; run again later: it goes on where it was" if again else ""
             transfer.reason = f"{redact_url(transfer.url)}: {what}{tried}"
             transfer.later = again
@@ -362,6 +364,7 @@ class _Loop:
         if status in _BUSY and code == 0:
             self.pace.busy(now, transfer.begun)
         when = self.pace.back_off(now, transfer.attempts, transfer.headers.get("retry-after"))
+        log_retry(redact_url(transfer.url), what, transfer.attempts, policy, when - now)
         self.again.append((when, transfer))
 
 

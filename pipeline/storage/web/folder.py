@@ -6,16 +6,20 @@ then reads them there.
 
 from __future__ import annotations
 
+import logging
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.base.errors import ConfigError, StorageError
+from pipeline.base.humanize import plural
 from pipeline.storage.archives.directory import is_page
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.folder import LocalFolder
-from pipeline.storage.location import FetchCost, Fetched, Fingerprint, Limits, Location
+from pipeline.storage.location import MAX_IMAGE_BYTES, FetchCost, Fetched, Fingerprint, Limits, Location
 from pipeline.storage.web.cache import DirectoryCache
 from pipeline.storage.web.client import Transfer, Web, check_url, lost
+
+_LOG = logging.getLogger(__name__)
 
 _NOT_KEPT = "was not fetched; run again"
 
@@ -23,9 +27,6 @@ _NOT_KEPT = "was not fetched; run again"
 _HOPELESS = 16
 
 _GONE = {404, 410}
-
-#: A larger file is no image. Those that are under way are in memory.
-MOST_BYTES = 256 << 20
 
 
 class RemoteBytes(Location):
@@ -104,18 +105,28 @@ class HttpFolder(RemoteBytes):
         lacking = sum(path not in held for path in paths)
         return FetchCost(lacking, None if lacking else 0)
 
-    def gather(self, paths: Sequence[str], limits: Limits, add: Callable[[int], None]) -> dict[str, str]:
+    def gather(
+        self,
+        paths: Sequence[str],
+        limits: Limits,
+        add: Callable[[int], None],
+        ends_whole: Callable[[bytes], bool | None] = lambda _: None,
+    ) -> dict[str, str]:
         """See `Location.gather`; one request an image."""
-        failed, done, row = dict[str, str](), 0, 0
+        failed, done, row, unsure = dict[str, str](), 0, 0, 0
         with self.kept() as kept:
             wanted = (path for path in paths if path not in kept.held)
             transfers = (
-                Transfer(f"{self.url}/{urllib.parse.quote(path)}", most=MOST_BYTES, tag=path) for path in wanted
+                Transfer(f"{self.url}/{urllib.parse.quote(path)}", most=MAX_IMAGE_BYTES, tag=path) for path in wanted
             )
             for transfer in Web(limits).run(transfers):
                 is_html = transfer.headers.get("content-type", "").startswith("text/html")
                 if transfer.reason is None and (is_html or is_page(transfer.body)):
                     transfer.reason = f"{transfer.url}: the server sent a web page instead of an image; check the URL"
+                whole = transfer.reason is not None or not transfer.ends_unseen or ends_whole(bytes(transfer.body))
+                if whole is False:
+                    transfer.reason = f"{transfer.url}: came without its end, and without its length; run again"
+                unsure += whole is None
                 row = 0 if transfer.reason is None or transfer.status in _GONE else row + 1
                 if transfer.reason is None:
                     kept.put(transfer.tag, transfer.body)
@@ -126,4 +137,6 @@ class HttpFolder(RemoteBytes):
                     failed[transfer.tag] = transfer.reason
                 add(1)
             kept.note_failures(failed)
+        if unsure:
+            _LOG.warning("%s: told no length of %s, which may be cut short", self.url, plural(unsure, "image"))
         return failed

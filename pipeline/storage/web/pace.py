@@ -5,9 +5,7 @@ And when more is taken of what it sends.
 
 from __future__ import annotations
 
-from pipeline.storage.backoff import CHANCE, retry_after
-
-_FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_ASKED_S = 0.5, 60.0, 600.0
+from pipeline.storage import retry
 
 #: Without a word from the server of how often it may be asked: what a first complaint makes of it, and how the seconds
 #: between two requests grow with each complaint and shrink with each answer.
@@ -51,13 +49,11 @@ class Pace:
 
         For as long as a server asks for nothing at all is asked of it.
         """
-        seconds = retry_after(asked)
+        seconds = retry.asked_wait(asked)
         if seconds is None:
-            wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** (attempts - 1)) * CHANCE.uniform(0.5, 1.5)
-            return now + wait
-        when = now + max(min(seconds, _LONGEST_ASKED_S), 0.0) * CHANCE.uniform(1.0, 1.1)
-        self._not_before = max(self._not_before, when)
-        return when
+            return now + retry.TRANSFER.wait(attempts)
+        self._not_before = max(self._not_before, now + seconds)
+        return now + seconds
 
 
 class Flow:

@@ -13,7 +13,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from pipeline.config.load import load_config, validate
 from pipeline.config.model import Config
 from pipeline.runtime.progress import Progress
 from pipeline.stages.fetch.archives import fetch, needed
-from pipeline.storage.web import pace
+from pipeline.storage import retry
 from tests.conftest import Run
 from tests.support.archives import pack
 from tests.support.helpers import PROJECT, contents, snapshot, write_file
@@ -202,7 +202,7 @@ def test_what_no_second_try_changes_is_told_at_once(tmp_path: Path, location: st
 
 
 def test_a_server_that_never_answered_is_given_up_sooner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(retry, "TRANSFER", replace(retry.TRANSFER, first_s=0.01))
     with pytest.raises(StorageError, match=r"/blob.bin: no server answers .*, 5 times in a row; run again later"):
         get(config_of(tmp_path, f"http://127.0.0.1:{free_port()}/blob.bin"))
 
@@ -528,7 +528,7 @@ def test_whatever_a_server_does_a_file_is_right_or_not_there(
 ) -> None:
     for name, value in (("_FIRST_BYTES", 4096), ("_LEAST_PIECE", 8192), ("_MOST_PIECE", 65_536)):
         monkeypatch.setattr(f"pipeline.stages.fetch.download.{name}", value)
-    monkeypatch.setattr(pace, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(retry, "TRANSFER", replace(retry.TRANSFER, first_s=0.001))
     dice = random.Random(seed)
     content = BLOB[: dice.randrange(1, 400_000)]
     known: dict[str, Any] = dice.choice([{"md5": hashlib.md5(content).hexdigest()}, {"size": len(content)}, {}])

@@ -24,7 +24,7 @@ from pipeline.stages.fetch import download
 from pipeline.stages.fetch.archives import fetch
 from pipeline.stages.fetch.download import Download, Wanted
 from pipeline.storage import Limits
-from pipeline.storage.backoff import retry_after
+from pipeline.storage.retry import retry_after
 from pipeline.storage.web.pace import Pace
 from tests.stages.fetch.test_fetch import BLOB, MD5, config_of
 from tests.support import stores
@@ -50,7 +50,7 @@ def origin(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     elif request.param == "folder":
         yield str(write_file(tmp_path / "share/blob.bin", BLOB))
     elif request.param == "memory":
-        storage.locate("memory://company/share").write("blob.bin", BLOB)
+        storage.locate_writable("memory://company/share").write("blob.bin", BLOB)
         yield "memory://company/share/blob.bin"
     else:
         with stores.running(stores.s3(tmp_path / "s3")) as server:

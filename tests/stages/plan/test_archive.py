@@ -137,7 +137,7 @@ def test_a_zip_in_a_store(
     from pipeline.storage.stores import lease, object_store
     from pipeline.storage.stores.object_store import ObjectClient
 
-    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
     monkeypatch.setattr(ObjectClient, "LARGE", 2 << 20)
     monkeypatch.setattr(object_store, "_PART", 5 << 20)
     source = shutil.copytree(town, tmp_path / "town")

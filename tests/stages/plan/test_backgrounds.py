@@ -187,5 +187,5 @@ def test_one_image_labelled_twice_is_told(tmp_path: Path, run: Run, source: Call
         "workdir": str(tmp_path / "work"),
     }
     told = run("build", write_file(tmp_path / "c.yaml", yaml.safe_dump(config)))
-    assert "1 image file is labelled in several places" in told.err
+    assert "1 image file is labelled by several label files" in told.err
     assert backgrounds(tmp_path / "out") == []

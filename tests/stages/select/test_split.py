@@ -1,4 +1,4 @@
-"""Dealing images out: stable, the same everywhere, no group on two sides, every class with its share."""
+"""Assigning images to splits: stable, the same everywhere, no group on two sides, every class with its share."""
 
 from __future__ import annotations
 
@@ -11,14 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.base.errors import ConfigError
-from pipeline.stages.select.split import Strata, deal, deviations, group_names, point, read_table, stratify, write_table
+from pipeline.stages.select.split import (
+    Strata,
+    assign,
+    deviations,
+    group_names,
+    point,
+    read_table,
+    stratify,
+    write_table,
+)
 
 SHARES = {"train": 0.7, "val": 0.2, "test": 0.1}
 
 
 def test_the_hash_is_the_same_on_every_machine() -> None:
     assert point("000000000139", 7) == pytest.approx(0.672483536, abs=1e-9)
-    assert deal([f"{i:03d}" for i in range(8)], {"train": 0.5, "val": 0.5}, 1) == [
+    assert assign([f"{i:03d}" for i in range(8)], {"train": 0.5, "val": 0.5}, 1) == [
         "train",
         "val",
         "val",
@@ -32,23 +41,23 @@ def test_the_hash_is_the_same_on_every_machine() -> None:
 
 def test_shares_are_kept_and_seeds_differ() -> None:
     groups = [f"image{i}" for i in range(20_000)]
-    dealt = deal(groups, SHARES, 0)
+    assigned = assign(groups, SHARES, 0)
     for split, share in SHARES.items():
-        assert Counter(dealt)[split] / len(groups) == pytest.approx(share, abs=0.01)
-    assert deal(groups, SHARES, 1) != dealt
-    assert set(deal(groups, {"train": 1.0}, 0)) == {"train"}
+        assert Counter(assigned)[split] / len(groups) == pytest.approx(share, abs=0.01)
+    assert assign(groups, SHARES, 1) != assigned
+    assert set(assign(groups, {"train": 1.0}, 0)) == {"train"}
 
 
 @given(st.lists(st.text(max_size=6), unique=True), st.lists(st.text(max_size=6)), st.integers(-5, 5))
 def test_an_image_stays_where_it_is_when_others_come(old: list[str], new: list[str], seed: int) -> None:
-    before = dict(zip(old, deal(old, SHARES, seed), strict=True))
-    after = dict(zip(new + old, deal(new + old, SHARES, seed), strict=True))
+    before = dict(zip(old, assign(old, SHARES, seed), strict=True))
+    after = dict(zip(new + old, assign(new + old, SHARES, seed), strict=True))
     assert {g: after[g] for g in old} == before
 
 
 def test_growing_train_takes_from_the_others_alone() -> None:
     groups = [f"{i}" for i in range(2000)]
-    before, after = deal(groups, SHARES, 3), deal(groups, {"train": 0.8, "val": 0.1, "test": 0.1}, 3)
+    before, after = assign(groups, SHARES, 3), assign(groups, {"train": 0.8, "val": 0.1, "test": 0.1}, 3)
     assert all(b == "train" for a, b in zip(before, after, strict=True) if a == "train")
 
 
@@ -98,7 +107,7 @@ def _shares(strata: Strata, splits: dict[str, str], class_id: int) -> dict[str, 
 def test_every_class_gets_its_share() -> None:
     strata = _world(3000, 30, 1)
     splits = stratify(strata, SHARES, 0)
-    by_hash = dict(zip(strata.groups, deal(strata.groups, SHARES, 0), strict=True))
+    by_hash = dict(zip(strata.groups, assign(strata.groups, SHARES, 0), strict=True))
     assert set(splits) == set(strata.groups)
 
     def worst(found: dict[str, str]) -> float:
@@ -120,7 +129,7 @@ def test_stratification_is_the_same_whatever_the_order() -> None:
     assert stratify(strata, SHARES, 6) != stratify(strata, SHARES, 5)
 
 
-def test_only_new_groups_are_dealt() -> None:
+def test_only_new_groups_are_assigned() -> None:
     strata = _world(600, 10, 3)
     half = 400
     old = Strata(strata.groups[:half], strata.images[:half], strata.objects[strata.objects[:, 0] < half])
@@ -138,7 +147,7 @@ def test_what_is_held_makes_up_for_itself() -> None:
     assert Counter(after.values()) == {"train": 5, "val": 5}
 
 
-def test_groups_without_objects_are_dealt_by_images() -> None:
+def test_groups_without_objects_are_assigned_by_images() -> None:
     splits = stratify(_strata([{}] * 10, [5, 5, 1, 1, 1, 1, 1, 1, 1, 3]), {"train": 0.5, "val": 0.5}, 0)
     counts = Counter(
         {

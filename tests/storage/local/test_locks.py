@@ -23,6 +23,7 @@ from pipeline.runtime.interrupt import STOP
 from pipeline.storage.local import lock
 from pipeline.storage.stores import lease
 from tests.builds.test_build import BUILT
+from tests.builds.test_limits import picture as draw_picture
 from tests.conftest import Subset
 from tests.support.helpers import PROJECT, contents, make_tree, write_file
 
@@ -36,7 +37,7 @@ def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(request.param, "no locks here")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
     monkeypatch.setattr(lock, "_WARNED", set())
 
 
@@ -64,7 +65,7 @@ def test_a_file_system_without_locks(own_subset: Subset, caplog: pytest.LogCaptu
 @pytest.mark.usefixtures("no_locks")
 def test_a_lease_keeps_other_runs_away(own_subset: Subset) -> None:
     own_subset.build()
-    place = storage.locate(str(own_subset.target))
+    place = storage.locate_writable(str(own_subset.target))
     with place.lock(".coco-diy/lock", "the target"):
         for words in (("build", own_subset.config), ("verify", own_subset.target)):
             assert f"is in use by process {os.getpid()}" in own_subset.run(*words, code=None).err
@@ -74,7 +75,7 @@ def test_a_lease_keeps_other_runs_away(own_subset: Subset) -> None:
 
 @pytest.mark.usefixtures("no_locks", "quick")
 def test_a_lease_outlives_its_beats_and_no_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = storage.locate(str(tmp_path))
+    place = storage.locate_writable(str(tmp_path))
     with place.lock("lock", "the target") as held:
         before = (tmp_path / "lock.lease").read_bytes()
         until = time.monotonic() + 20
@@ -101,7 +102,7 @@ def test_a_lease_outlives_its_beats_and_no_holder(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.usefixtures("no_locks")
 def test_of_many_that_take_a_lease_one_has_it(tmp_path: Path) -> None:
-    place, begin, had = storage.locate(str(tmp_path)), threading.Barrier(6), list[int]()
+    place, begin, had = storage.locate_writable(str(tmp_path)), threading.Barrier(6), list[int]()
     left = threading.Barrier(6)
 
     def take(number: int) -> None:
@@ -129,9 +130,9 @@ def test_a_lock_that_was_taken_is_noticed_at_once(
     if where == "folder":
         monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSYS, "none")))
         where = str(tmp_path)
-    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
     request.addfinalizer(STOP.clear)
-    first, second = storage.locate(where), storage.locate(where)
+    first, second = storage.locate_writable(where), storage.locate_writable(where)
 
     def both() -> None:
         with first.lock("lock", "the target") as held:
@@ -178,7 +179,7 @@ def test_a_disk_that_is_full_at_the_lock(own_subset: Subset, monkeypatch: pytest
 
 def test_another_error_at_the_lock_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
-    place = storage.locate(str(tmp_path))
+    place = storage.locate_writable(str(tmp_path))
     with pytest.raises(StorageError, match="lock: cannot be locked"), place.lock("lock", "the target"):
         pass
     with pytest.raises(StorageError, match="lock: cannot be locked"):
@@ -260,16 +261,52 @@ def test_links_out_of_the_source_are_counted(tmp_path: Path, own_subset: Subset)
     os.symlink(source / "store/inside.jpg", source / "images/train2017/x.jpg")
     assert "leads out" not in own_subset.command("build").err
     write_file(source / "labels/train2017/y.txt", row)
-    os.symlink(write_file(away / "id_rsa", "key"), source / "images/train2017/y.jpg")
+    os.symlink(write_file(away / "picture", draw_picture()), source / "images/train2017/y.jpg")
     told = own_subset.command("build").err
     assert f"{source}/images/train2017/y.jpg: is a link that leads out of the source: " in told
     for kind in ("labels", "images"):
         os.symlink(away / kind / "sub2", source / kind / "train2017/more")
-    assert "(and 2 more): the file there is taken" in own_subset.command("index").err
+    assert "(and 2 more): what is there is taken" in own_subset.command("index").err
     before = contents(own_subset.target)
     told = own_subset.command("build", "--set", "source.links=refuse", code=1).err
     assert "leads out of the source (and 2 more); remove it, or set source.links to follow" in told
     assert contents(own_subset.target) == before
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("how", ["copy", "hardlink", "symlink"])
+def test_what_links_lead_to_out_of_the_source_is_taken_where_it_is_an_image(
+    tmp_path: Path, own_subset: Subset, folder: bool, how: str
+) -> None:
+    """A download must not bring a file of its user's, a key say, into a subset that is published."""
+    row, home, images = "1 0.5 0.5 0.2 0.2\n", tmp_path / "home", own_subset.source / "images/train2017"
+    files = {"key": b"PRIVATE KEY", "photo": draw_picture(), "empty": b""}
+    for name, data in files.items():
+        write_file(home / f"{name}.jpg", data)
+        write_file(own_subset.source / f"labels/train2017/more/{name}.txt", row)
+    if folder:
+        os.symlink(home, images / "more")
+    else:
+        (images / "more").mkdir()
+        for name in files:
+            os.symlink(home / f"{name}.jpg", images / f"more/{name}.jpg")
+    words = ("--set", f"target.images={how}")
+    told = own_subset.command("build", *words, code=1).err
+    assert f"{images}/more/key.jpg: is a link that leads out of the source, and to no image" in told
+    told = own_subset.command("build", *words, "--set", "on_error=skip", code=3).err
+    made = contents(own_subset.target / "images/train/more")
+    assert made == {"photo.jpg": draw_picture(), "empty.jpg": b""}
+    assert own_subset.build(*words, "--set", "on_error=skip", code=3)["problems"] == {"image_unreadable": 1}
+
+
+def test_a_split_that_is_a_link_out_of_the_source(tmp_path: Path, own_subset: Subset) -> None:
+    """Users put images on another disk: it is no surprise, so no image is looked at; it is said, and can be refused."""
+    images = own_subset.source / "images/train2017"
+    images.rename(tmp_path / "disk")
+    os.symlink(tmp_path / "disk", images)
+    assert f"{images}: is a link that leads out of the source" in own_subset.command("build").err
+    assert contents(own_subset.target / "images/train")
+    assert "remove it" in own_subset.command("build", "--set", "source.links=refuse", code=1).err
 
 
 def test_a_chain_of_links_is_followed_to_its_end(tmp_path: Path) -> None:

@@ -84,9 +84,9 @@ def test_a_user_who_may_only_read(options: Any, server: Ceph, proxy: Proxy) -> N
         f"--access-key={READER['key']}",
         f"--secret-key={READER['secret']}",
     )
-    storage.locate("s3://ceph/read").write("a.txt", b"1")
+    storage.locate_writable("s3://ceph/read").write("a.txt", b"1")
     options(**READER, in_flight=8)
-    place = storage.locate("s3://ceph/read")
+    place = storage.locate_writable("s3://ceph/read")
     assert place.read("a.txt") == b"1"
     proxy.reset()
     with pytest.raises(StorageError, match=r"s3://ceph/read/\d+\.txt: cannot be written: these credentials may not do"):
@@ -116,7 +116,7 @@ def test_a_full_store(options: Any, server: Ceph, proxy: Proxy) -> None:
     server.ask("radosgw-admin", "quota", "enable", "--quota-scope=user", "--uid=poor")
     bucket_on(Server("s3", server.port, [], server.folder, {**server.options, **POOR}), "poor")
     options(**POOR, in_flight=4)
-    place = storage.locate("s3://poor/x")
+    place = storage.locate_writable("s3://poor/x")
     proxy.reset()
     with pytest.raises(StorageError, match=r"s3://poor/x/\d+\.txt: cannot be written: the store is full, or a quota"):
         place.write_many([f"{i}.txt" for i in range(2000)], [b"2"] * 2000)
@@ -125,17 +125,17 @@ def test_a_full_store(options: Any, server: Ceph, proxy: Proxy) -> None:
 
 def test_copies_cross_buckets_without_passing_through_here(options: Any, proxy: Proxy) -> None:
     names, big = [f"{i} ü#.jpg" for i in range(20)], os.urandom(100_000)
-    origin = storage.locate("s3://ceph-other/from")
+    origin = storage.locate_writable("s3://ceph-other/from")
     origin.write_many(names, [big] * 20)
     proxy.reset()
-    place = storage.locate("s3://ceph/to")
+    place = storage.locate_writable("s3://ceph/to")
     assert place.copy_many(names, origin, names, [len(big)] * 20, "copy").done == 20
     assert sum(r.sent + r.came for r in proxy.requests) < 20 * 2000
     assert place.read(names[3]) == big
 
 
 def test_deletes_go_in_batches(options: Any, proxy: Proxy) -> None:
-    place = storage.locate("s3://ceph/many")
+    place = storage.locate_writable("s3://ceph/many")
     names = [f"{i} é&+.txt" for i in range(1100)]
     place.write_many(names, [b""] * 1100)
     proxy.reset()
@@ -152,16 +152,16 @@ def test_a_cut_upload_leaves_no_parts(
     options(retry_config={"max_retries": 0})
     write_file(tmp_path / "from" / "big.jpg", os.urandom(12 << 20))
     proxy.fault = lambda method, path, time: "denied" if method == "PUT" and time == 2 else None
-    place = storage.locate("s3://ceph/cut")
+    place = storage.locate_writable("s3://ceph/cut")
     with pytest.raises(StorageError, match="these credentials may not do that"):
-        place.copy_many(["big.jpg"], storage.locate(str(tmp_path / "from")), ["big.jpg"], [12 << 20], "copy")
+        place.copy_many(["big.jpg"], storage.locate_writable(str(tmp_path / "from")), ["big.jpg"], [12 << 20], "copy")
     assert place.names() == set()
     assert proxy.count("DELETE", "uploadId") == 1
 
 
 def test_a_lock_is_kept_alive_and_can_be_taken_over(options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "BEAT_S", 0.1)
-    place = storage.locate("s3://ceph/locks")
+    place = storage.locate_writable("s3://ceph/locks")
     with place.lock("lock", "the target"):
         first = place.read("lock")
         end = time.monotonic() + 20
@@ -179,7 +179,7 @@ def test_a_lock_is_kept_alive_and_can_be_taken_over(options: Any, monkeypatch: p
 
 
 def test_a_gateway_that_is_killed_and_comes_back(options: Any, server: Ceph, proxy: Proxy) -> None:
-    place = storage.locate("s3://ceph/killed")
+    place = storage.locate_writable("s3://ceph/killed")
     names = [f"{i}.jpg" for i in range(400)]
     proxy.fault = killing(server, 100)
     results = place.write_many(names, [b"%d" % i * 9000 for i in range(400)])
@@ -188,7 +188,7 @@ def test_a_gateway_that_is_killed_and_comes_back(options: Any, server: Ceph, pro
 
 
 def test_a_subset_from_one_bucket_to_another(options: Any, proxy: Proxy, town: Path, make_subset: MakeSubset) -> None:
-    source = storage.locate("s3://ceph-other/town")
+    source = storage.locate_writable("s3://ceph-other/town")
     for folder in ("labels", "images"):
         origin = storage.locate(str(town / folder))
         names = sorted(origin.names())

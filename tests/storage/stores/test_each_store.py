@@ -36,7 +36,7 @@ URLS = {"gs": "gs://bucket/subset", "az": "az://bucket/subset"}
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else claims the same lock here."""
-    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def names(count: int) -> tuple[list[str], list[bytes]]:
 
 @pytest.mark.parametrize("fault", ["slow", "cut", "damage"])
 def test_what_passes_is_tried_again(proxy: Proxy, url: str, kind: str, fault: str) -> None:
-    place = storage.locate(url)
+    place = storage.locate_writable(url)
     paths, data = names(20)
     bad = ("3 ü#.txt", "7 ü#.txt") if (fault, kind) != ("damage", "az") else ()  # Azure's digests obstore does not tell
     proxy.fault = lambda _method, path, time: fault if time == 1 and path.endswith(bad) else None
@@ -112,7 +112,7 @@ def test_what_passes_is_tried_again(proxy: Proxy, url: str, kind: str, fault: st
 
 
 def test_a_server_that_is_killed_and_comes_back(proxy: Proxy, url: str, server: stores.Server) -> None:
-    place = storage.locate(url)
+    place = storage.locate_writable(url)
     paths, data = names(150)
     proxy.fault = stores.killing(server, 70)
     results = place.write_many(paths, data)
@@ -136,7 +136,7 @@ def test_what_would_meet_every_file_stops_at_once(
     proxy.fault = lambda method, _path, _time: fault if method == "PUT" else None
     paths, data = names(3000)
     with pytest.raises(StorageError, match=rf"{url}/\d+ ü#\.txt: cannot be written: {clause}"):
-        storage.locate(url).write_many(paths, data)
+        storage.locate_writable(url).write_many(paths, data)
     assert len(proxy.requests) <= 8 + 8 + 1
 
 
@@ -187,9 +187,9 @@ def test_a_wrong_key_or_place_stops_at_the_first_request(
 
 @pytest.mark.parametrize("kind", ["az"], indirect=True)
 def test_a_pass_that_may_only_read(options: Any, url: str) -> None:
-    storage.locate(url).write("a.txt", b"1")
+    storage.locate_writable(url).write("a.txt", b"1")
     options(account_key=None, sas_token=stores.azure_pass("rl", "2100-01-01T00:00:00Z"))
-    place = storage.locate(url)
+    place = storage.locate_writable(url)
     assert place.read("a.txt") == b"1"
     assert place.names() == {"a.txt"}
     with pytest.raises(StorageError, match=r"cannot be written: .*these credentials may not do that here"):
@@ -207,12 +207,12 @@ def sent(proxy: Proxy) -> int:
 
 def test_copies_within_a_store_do_not_pass_through_here(proxy: Proxy, url: str, kind: str) -> None:
     big, (paths, _) = os.urandom(100_000), names(12)
-    origin = storage.locate(f"{url}/from")
+    origin = storage.locate_writable(f"{url}/from")
     origin.write_many(paths, [big] * 12)
     # Between buckets of Google's a copy passes through here: obstore has no way to ask for it.
     for to in (url, url.replace("//bucket", "//other"))[: 1 if kind == "gs" else 2]:
         proxy.reset()
-        results = storage.locate(f"{to}/to").copy_many(paths, origin, paths, [len(big)] * 12, "copy")
+        results = storage.locate_writable(f"{to}/to").copy_many(paths, origin, paths, [len(big)] * 12, "copy")
         assert (results.done, results.failed) == (12, {})
         assert sent(proxy) < 12 * 3000
         assert storage.locate(f"{to}/to").read(paths[3]) == big
@@ -229,7 +229,7 @@ def test_what_goes_from_one_provider_to_another_is_never_here_as_a_whole(
     big = os.urandom(1 << 20) * 13
     with stores.running(stores.s3(tmp_path / "s3")) as s3:
         write_file(tmp_path / "options" / "s3.yaml", yaml.safe_dump({"s3": s3.options}))
-        origin, place = storage.locate("s3://bucket/from"), storage.locate(url)
+        origin, place = storage.locate_writable("s3://bucket/from"), storage.locate_writable(url)
         origin.write_many(["big.zip", "ü.jpg"], [big, b"small"])
         many = {f"{i}.jpg": b"%d" % i * (3 << 20) for i in range(6)}
         origin.write_many(list(many), list(many.values()))
@@ -293,7 +293,7 @@ def test_no_secret_is_left_anywhere(
         subset.command("plan", "-v", "--json", "--set", "classes=[car]"),
         subset.command("build", "-v", "--json", "--set", f"target.root={refused}", code=75 if what == "sftp" else 1),
     ]
-    place = storage.locate(url)
+    place = storage.locate_writable(url)
     names = sorted(place.names())
     assert any(name.startswith(".coco-diy/runs/") for name in names)
     left = {names[f.index]: bytes(f.data) for f in place.fetch_many(names)}
@@ -318,7 +318,7 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_server_of_sftp_that_is_killed_and_comes_back(tmp_path: Path, local: Any) -> None:
     with stores.running(stores.sftp(tmp_path / "sftp")) as server:
         local(server.options)
-        place = storage.locate(f"{server.url}/subset")
+        place = storage.locate_writable(f"{server.url}/subset")
         paths, data = names(200)
         folder = server.folder / "data" / "subset"
 
@@ -343,7 +343,7 @@ def test_a_server_of_sftp_that_is_killed_and_comes_back(tmp_path: Path, local: A
 def test_a_server_of_sftp_that_falls_silent(tmp_path: Path, local: Any) -> None:
     with stores.running(stores.sftp(tmp_path / "sftp")) as server:
         local({**server.options, "keepalive_interval": 0.1})
-        place = storage.locate(f"{server.url}/subset")
+        place = storage.locate_writable(f"{server.url}/subset")
         place.write("first.txt", b"1")
         silent = server.children()
         for child in silent:
@@ -375,7 +375,7 @@ def test_a_server_of_sftp_whose_disk_is_full(tmp_path: Path, local: Any) -> None
                 match=r"cannot be written: the server says no more than that it failed "
                 r"\(SFTPFailure: Failure\); its disk may be full",
             ):
-                storage.locate(f"{server.url}/disk/x").write_many(paths, [b"x" * 9000] * 1000)
+                storage.locate_writable(f"{server.url}/disk/x").write_many(paths, [b"x" * 9000] * 1000)
     finally:
         subprocess.run(["umount", "-l", disk], check=True, timeout=60)
 
@@ -384,7 +384,7 @@ def test_sftp_that_refuses(tmp_path: Path, local: Any) -> None:
     with stores.running(stores.sftp(tmp_path / "sftp", "internal-sftp -R")) as server:
         paths, data = names(300)
         local(server.options)
-        place = storage.locate(f"{server.url}/subset")
+        place = storage.locate_writable(f"{server.url}/subset")
         with pytest.raises(StorageError, match="cannot be written: no permission; "):
             place.write_many(paths, data)
         log = server.folder / f"log-{server.port}"
@@ -398,7 +398,7 @@ def test_sftp_that_refuses(tmp_path: Path, local: Any) -> None:
             local({**server.options, **change})
             before = log.read_text().count("Connection from") + log.read_text().count("Connection closed")
             with pytest.raises((StorageError, ConfigError), match=clause) as told:
-                storage.locate(f"{server.url}/subset").write_many(paths, data)
+                storage.locate_writable(f"{server.url}/subset").write_many(paths, data)
             assert str(told.value).startswith(f"{server.url}/subset: ")
             after = log.read_text().count("Connection from") + log.read_text().count("Connection closed")
             assert after - before <= 2

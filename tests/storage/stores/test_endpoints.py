@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import threading
@@ -40,6 +41,8 @@ class Listener:
 
     port: int = 0
     asked: list[str] = field(default_factory=list)
+    #: Where requests are sent on to, if anywhere.
+    elsewhere: str = ""
 
     @property
     def url(self) -> str:
@@ -52,6 +55,13 @@ class Listener:
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
+    with listening() as found:
+        yield found
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Listener]:
+    """A `Listener`, at work."""
     found = Listener()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -60,7 +70,9 @@ def listener() -> Iterator[Listener]:
         def do_GET(self) -> None:
             found.asked.append(f"{self.command} {self.path} {dict(self.headers)}")
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(403)
+            self.send_response(307 if found.elsewhere else 403)
+            if found.elsewhere:
+                self.send_header("Location", found.elsewhere + self.path)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -254,6 +266,27 @@ def test_a_name_that_is_not_known_is_told(protocol: str, host: str, monkeypatch:
     assert f"the name of the server, {host}, cannot be found" in ask(URLS[protocol])
 
 
+@pytest.mark.parametrize("more", [{}, {"sse_customer_key_base64": "S0VZT0ZFTkNSWVBUSU9O"}])
+def test_a_redirect_takes_no_credentials_to_another_host(listener: Listener, more: dict[str, Any]) -> None:
+    """Neither a session token, which is no Authorization to an HTTP client, nor what encrypts."""
+    given = {"key": "K", "secret": "S", "token": "TOKENOFENVIRONMENT", "endpoint_url": listener.url}
+    local(s3=given | {"retry_config": {"max_retries": 0}, **more})
+    with listening() as other:
+        listener.elsewhere = f"http://localhost:{other.port}"
+        told = ask("s3://bucket/x")
+        assert listener.asked
+        assert other.asked == []
+    assert "the server redirects to another host, and credentials do not go there; correct the endpoint" in told
+
+
+def test_a_redirect_of_a_store_without_credentials_is_followed(listener: Listener) -> None:
+    local(s3={"anon": True, "endpoint_url": listener.url})
+    with listening() as other:
+        listener.elsewhere = f"http://localhost:{other.port}"
+        ask("s3://bucket/x")
+        assert other.asked
+
+
 # --- one endpoint for all clients -------------------------------------------------------------------------------------
 
 
@@ -287,7 +320,7 @@ def test_every_request_goes_to_the_endpoint_that_is_named(
         named(how, f"http://127.0.0.1:{proxy.port}", monkeypatch, tmp_path / "home")
         for bucket in ("bucket", "other"):
             stores.empty(server, bucket)
-        source = storage.locate("s3://other/town")
+        source = storage.locate_writable("s3://other/town")
         files = {str(p.relative_to(town)): p.read_bytes() for p in town.rglob("*") if p.is_file()}
         source.write_many(list(files), list(files.values())).must(source)
         subset.build()

@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Server]:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """No second run claims the same lock here, but where a test says so."""
-    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_server_that_is_not_there_is_told() -> None:
 def test_what_passes_is_tried_again(proxy: Proxy, options: Configure, fault: str) -> None:
     if fault == "hang":
         options(client_options={"read_timeout": "500ms"})
-    place = storage.locate(SUBSET)
+    place = storage.locate_writable(SUBSET)
     paths, data = names(20)
     proxy.fault = lambda _method, path, time: fault if time == 1 and path.endswith(("3.txt", "7.txt")) else None
     results = place.write_many(paths, data)
@@ -133,7 +133,7 @@ def test_what_would_meet_every_file_stops_at_once(proxy: Proxy, options: Configu
     proxy.fault = lambda method, _path, _time: fault if method == "PUT" else None
     paths, data = names(3000)
     with pytest.raises(StorageError, match=re.escape(clause)) as told:
-        storage.locate(SUBSET).write_many(paths, data)
+        storage.locate_writable(SUBSET).write_many(paths, data)
     assert re.match(r"s3://bucket/subset/\d+\.txt: cannot be written: ", str(told.value))
     assert len(proxy.requests) <= 8 + 8 + 1  # under way, waiting to be looked at, looked at
 
@@ -143,7 +143,7 @@ def test_a_store_that_stays_ill_stops_the_run(proxy: Proxy, options: Configure) 
     proxy.fault = lambda _method, _path, _time: "slow"
     paths, data = names(3000)
     with pytest.raises(StorageError, match="the store is busy or ill"):
-        storage.locate(SUBSET).write_many(paths, data)
+        storage.locate_writable(SUBSET).write_many(paths, data)
     assert len(proxy.requests) < 600
 
 
@@ -196,7 +196,7 @@ def test_a_server_that_is_killed_and_comes_back(tmp_path: Path, monkeypatch: pyt
     with stores.running(stores.s3(tmp_path / "s3")) as server:
         write_file(tmp_path / "options" / "s3.yaml", yaml.safe_dump({"s3": server.options}))
         monkeypatch.setenv("COCO_DIY_LOCAL", str(tmp_path / "options"))
-        place = storage.locate(SUBSET)
+        place = storage.locate_writable(SUBSET)
         paths = [f"{i}.jpg" for i in range(1500)]
         data = [b"%d" % i * 500 for i in range(1500)]
         killed: list[int] = []
@@ -226,15 +226,15 @@ def test_a_server_that_is_killed_and_comes_back(tmp_path: Path, monkeypatch: pyt
 
 
 def test_copies_within_a_store_do_not_pass_through_here(proxy: Proxy, options: Configure) -> None:
-    origin = storage.locate("s3://other/from")
+    origin = storage.locate_writable("s3://other/from")
     paths, _ = names(30)
     big = os.urandom(50_000)
     origin.write_many([*paths, "ü #.txt"], [big] * 31)
     proxy.reset()
     for url in ("s3://other/to", "s3://bucket/to"):
-        results = storage.locate(url).copy_many(paths, origin, paths, [len(big)] * 30, "copy")
+        results = storage.locate_writable(url).copy_many(paths, origin, paths, [len(big)] * 30, "copy")
         assert (results.done, results.failed) == (30, {})
-    results = storage.locate(SUBSET).copy_many(["a b#.txt"], origin, ["ü #.txt"], [len(big)], "copy")
+    results = storage.locate_writable(SUBSET).copy_many(["a b#.txt"], origin, ["ü #.txt"], [len(big)], "copy")
     assert (results.done, results.failed) == (1, {})
     assert sum(r.sent + r.came for r in proxy.requests) < 61 * 1000
     assert storage.locate("s3://bucket/to").sizes(paths) == [len(big)] * 30
@@ -306,9 +306,9 @@ def test_an_upload_cut_in_two_leaves_nothing(
     options(**QUICK)
     write_file(tmp_path / "from" / "big.jpg", os.urandom(12 << 20))
     proxy.fault = lambda method, path, time: "denied" if method == "PUT" and time == 2 else None
-    place = storage.locate(SUBSET)
+    place = storage.locate_writable(SUBSET)
     with pytest.raises(StorageError, match="these credentials may not do that"):
-        place.copy_many(["big.jpg"], storage.locate(str(tmp_path / "from")), ["big.jpg"], [12 << 20], "copy")
+        place.copy_many(["big.jpg"], storage.locate_writable(str(tmp_path / "from")), ["big.jpg"], [12 << 20], "copy")
     assert place.names() == set()
 
 
@@ -344,7 +344,7 @@ def test_no_secret_is_left_anywhere(
     for secret in secrets:
         assert [text for text in said if secret in text] == []
         assert [p for p in left if secret.encode() in p.read_bytes()] == []
-    place = storage.locate(SUBSET)
+    place = storage.locate_writable(SUBSET)
     graph = pickle.dumps(place) + repr(place).encode() + repr(vars(place)).encode()
     assert not any(secret.encode() in graph for secret in secrets)
 
@@ -370,7 +370,7 @@ def test_a_lease_that_is_lost_stops_its_holder(options: Configure, monkeypatch: 
     from pipeline.runtime.interrupt import STOP, check_stop
 
     monkeypatch.setattr(lease, "BEAT_S", 0.1)
-    place = storage.locate(SUBSET)
+    place = storage.locate_writable(SUBSET)
     with (  # noqa: PT012 - the error comes at the end of what it holds
         pytest.raises(LockError, match="its lock was broken by another run"),
         place.lock("lock", "the target"),
@@ -388,7 +388,7 @@ def test_a_lease_that_is_lost_stops_its_holder(options: Configure, monkeypatch: 
 def test_a_lock_where_uploads_may_have_no_conditions(proxy: Proxy, options: Configure) -> None:
     """As on Swift, which answers 501: the claim is written without, and looked at again."""
     proxy.conditions = False
-    place = storage.locate(SUBSET)
+    place = storage.locate_writable(SUBSET)
     with place.lock("lock", "the target"):
         assert place.lock_holder("lock") is not None
         with pytest.raises(LockError, match="the target is in use by process"), place.lock("lock", "the target"):
@@ -399,7 +399,7 @@ def test_a_lock_where_uploads_may_have_no_conditions(proxy: Proxy, options: Conf
 
 
 def test_a_dead_holder_is_known(options: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    place = storage.locate(SUBSET)
+    place = storage.locate_writable(SUBSET)
     code = (
         "import os, signal\nfrom pipeline import storage\n"
         f"with storage.locate('{SUBSET}').lock('lock', 'it'): os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -426,7 +426,9 @@ def test_a_dead_holder_is_known(options: Configure, monkeypatch: pytest.MonkeyPa
 
 def test_break_lock_on_the_command_line(options: Configure, town: Path, make_subset: MakeSubset) -> None:
     subset = make_subset(town, target={"root": SUBSET})
-    storage.locate(SUBSET).write(".coco-diy/lock", b'{"host": "elsewhere", "process": 7, "where": "there", "id": "x"}')
+    storage.locate_writable(SUBSET).write(
+        ".coco-diy/lock", b'{"host": "elsewhere", "process": 7, "where": "there", "id": "x"}'
+    )
     assert "in use by process 7 on elsewhere" in subset.command("build", code=5).err
     assert storage.locate(SUBSET).names() == {".coco-diy/lock"}
     subset.command("build", "--break-lock")

@@ -11,10 +11,12 @@ from pipeline import storage
 from pipeline.base.errors import CocoDiyError, StorageError
 from pipeline.config.load import validate
 from pipeline.config.model import Config
+from pipeline.images.integrity import ends_whole
 from pipeline.runtime.progress import Progress
 from pipeline.stages.fetch.archives import fetch
 from pipeline.storage import Limits
-from pipeline.storage.web import archive, folder
+from pipeline.storage.web import folder
+from tests.builds.test_limits import picture
 from tests.support.archives import Member, build
 from tests.support.helpers import contents, write_file
 from tests.support.web import Faults, faulty
@@ -144,15 +146,34 @@ def too_large(tmp_path: Path, place: Callable[[str], str], faults: Faults) -> di
 
 @pytest.mark.parametrize("sized", [True, False])
 def test_an_endless_file_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sized: bool) -> None:
-    monkeypatch.setattr(folder, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(folder, "MAX_IMAGE_BYTES", 1 << 20)
     files = {"/i/big.jpg": b"x" * (3 << 20), "/i/small.jpg": b"x" * (1 << 20)}
     failed = too_large(tmp_path, lambda url: f"{url}/i", Faults(files, sized=sized))
     assert list(failed) == ["big.jpg"]
     assert failed["big.jpg"].endswith("/i/big.jpg: is larger than 1 MiB: no image")
 
 
+@pytest.mark.parametrize("sized", [True, False])
+def test_an_image_without_its_end_is_not_taken_for_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, sized: bool
+) -> None:
+    """A server that tells no length says by closing that all came: then the end of an image says it, or nobody."""
+    kinds = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP"}
+    whole = {f"/i/{suffix}": picture(kind) for suffix, kind in kinds.items()}
+    cut = {f"/i/cut-{suffix}": data[:-7] for (_, data), suffix in zip(whole.items(), kinds, strict=True)}
+    names = [path.removeprefix("/i/") for path in (*whole, *cut)]
+    with faulty(Faults(whole | cut, sized=sized)) as url:
+        found = storage.locate(f"{url}/i", str(tmp_path / "w"))
+        failed = found.gather(names, Limits(), lambda _: None, ends_whole)
+        here = [name for name, there in zip(names, found.at_hand(names), strict=True) if there]
+    assert sorted(failed) == ([] if sized else ["cut-jpg", "cut-png", "cut-webp"])
+    assert set(here) == set(names) - set(failed)
+    assert all("came without its end, and without its length; run again" in reason for reason in failed.values())
+    assert ("told no length of 2 images, which may be cut short" in caplog.text) is not sized
+
+
 def test_a_member_that_is_too_large_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("pipeline.storage.location.MAX_IMAGE_BYTES", 1 << 20)
     members = [Member(b"t/big.jpg", b"\0" * (1 << 21), method=8), Member(b"t/small.jpg", b"x" * (1 << 20))]
     failed = too_large(tmp_path, lambda url: f"zip://t::{url}/x.zip", Faults({"/x.zip": build(members)}))
     assert failed == {"big.jpg": "is larger than 1 MiB: no image"}

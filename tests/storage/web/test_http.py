@@ -16,6 +16,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError, Interrupted, StorageError
-from pipeline.storage import Limits
+from pipeline.storage import Limits, retry
 from pipeline.storage.archives.directory import find_directory
 from pipeline.storage.web import pace
 from tests.conftest import MakeSubset, Run, Subset
@@ -432,7 +433,7 @@ def test_a_wrong_place_is_given_up_early(tmp_path: Path) -> None:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for between two tries."""
-    monkeypatch.setattr(pace, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(retry, "TRANSFER", replace(retry.TRANSFER, first_s=0.001))
     monkeypatch.setattr(pace, "_LONGEST_GAP_S", 0.001)
 
 

@@ -1,0 +1,106 @@
+"""The commands that look at what there is: counts, a contact sheet, a page."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.base.errors import UsageError
+from pipeline.cli.commands import cli
+from pipeline.cli.options import cache_folder, common_options, config_of
+from pipeline.cli.output import progress_of, put_bytes, tell
+
+if TYPE_CHECKING:
+    from pipeline.config.model import Config
+
+_WHAT = "CONFIG|TARGET|FOLDER"
+
+_workdir = click.option(
+    "--workdir", metavar="DIR", help="where the index of a TARGET or FOLDER is kept; default: the user's cache folder"
+)
+
+
+def _asked(what: str, common: dict[str, Any]) -> str | Config:
+    """The config that `what` is, or what it is called; a dataset in one file is no config."""
+    if what.lower().endswith((".json", ".ndjson")):
+        return what
+    config = config_of(what, common)
+    return what if config is None else config
+
+
+@cli.command()
+@click.argument("what", metavar=_WHAT)
+@click.option("--all", "every", is_flag=True, help="also classes without an object")
+@click.option("--csv", "as_csv", is_flag=True, help="the result on stdout as CSV, a row a class")
+@_workdir
+@common_options
+def stats(what: str, every: bool, as_csv: bool, workdir: str | None, **common: Any) -> None:
+    """Counts by class and split, most objects first; of a CONFIG before and after."""
+    from pipeline.look.stats import stats as stats_of
+    from pipeline.reports.class_table import stats_csv, stats_text
+
+    if as_csv and common["as_json"]:
+        raise click.UsageError("--csv and --json: name one of them")
+    report = stats_of(_asked(what, common), workdir or cache_folder(), progress_of(common))
+    if as_csv:
+        tell(report, common, functools.partial(stats_csv, every=every))
+    else:
+        tell(report, common, functools.partial(stats_text, every=every, bars=sys.stdout.isatty()))
+
+
+@cli.command()
+@click.argument("what", metavar=_WHAT)
+@click.option("--class", "classes", multiple=True, metavar="NAME", help="objects of this class alone; may be repeated")
+@click.option("--split", metavar="NAME", help="images of this split alone")
+@click.option("-n", "count", type=click.IntRange(1, 400), default=16, show_default=True, metavar="N", help="how many")
+@click.option("--seed", type=int, default=0, metavar="N", help="another number, another sample")
+@click.option("--mode", type=click.Choice(["images", "objects"]), default="images", help="whole images, or each object")
+@click.option("--sort", metavar="NAME", help="images: random, most; objects: smallest, largest, extreme, random")
+@click.option("-o", "--output", metavar="FILE", help="JPEG, PNG or WebP; - is this terminal. Default: sheet.jpg")
+@_workdir
+@common_options
+def show(
+    what: str,
+    classes: tuple[str, ...],
+    split: str | None,
+    count: int,
+    seed: int,
+    mode: str,
+    sort: str | None,
+    output: str | None,
+    workdir: str | None,
+    **common: Any,
+) -> None:
+    """Draw a contact sheet: images with their boxes, polygons and skeletons, or one object after another."""
+    from pipeline.images.sheet import SUFFIXES, encoded
+    from pipeline.images.terminals import inline, protocol_of
+    from pipeline.look.sheet import draw_sheet
+    from pipeline.look.view import open_view
+
+    output = output or "sheet.jpg"
+    suffix = os.path.splitext(output)[1].lower()
+    if output != "-" and suffix not in SUFFIXES:
+        raise UsageError(f"-o {output}: is no picture that can be written; end it in {', '.join(SUFFIXES)}")
+    protocol = protocol_of(os.environ) if sys.stdout.isatty() else None
+    if output == "-" and sys.stdout.isatty() and protocol is None:
+        raise UsageError("-o -: this terminal shows no pictures (kitty, iTerm2 and sixel do); name a file instead")
+    view = open_view(_asked(what, common), workdir or cache_folder(), progress_of(common))
+    sheet = draw_sheet(view, count=count, classes=classes, split=split, seed=seed, objects=mode == "objects", sort=sort)
+    if output == "-":
+        put_bytes(inline(sheet, protocol) if protocol is not None else encoded(sheet, ".png"))
+        return
+    _write(output, encoded(sheet, suffix), common, {"command": "show", "sheet": output, "size": list(sheet.size)})
+
+
+def _write(output: str, data: bytes, common: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Write what a command made, and say where it is."""
+    from pipeline import storage
+    from pipeline.reports.report import Report
+
+    folder, name = os.path.split(os.path.abspath(os.path.expanduser(output)))
+    storage.locate_writable(folder).write(name, data)
+    tell(Report(facts), common, lambda _: output)

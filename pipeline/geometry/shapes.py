@@ -1,0 +1,124 @@
+"""The outlines of an object, for drawing: from a label row or from a COCO annotation; pure.
+
+All coordinates are shares of the image's sides, 0 to 1, shape (points, 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pipeline.geometry import masks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+#: A larger mask is none: it would take too much memory.
+_MOST_PIXELS = 1 << 28
+
+#: Masks are outlined on a grid of at most so many cells a side, in at most so many polygons.
+_MASK_SIDE, _MOST_POLYGONS = 512, 200
+
+#: COCO's skeleton of a person, from 0: https://cocodataset.org/#format-data
+PERSON = (
+    (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
+    (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An object: its class, the corners of its box (left, top, right, bottom), polygons, and keypoints.
+
+    `polygons` cover it by the even-odd rule; an oriented box is one of four points. `points` has shape (K, 2), `seen`
+    (K,) says which of them are labelled; edges between them are those of `PERSON` where there are 17.
+    """
+
+    class_id: int
+    box: tuple[float, float, float, float]
+    polygons: tuple[Floats, ...] = ()
+    points: Floats | None = None
+    seen: tuple[bool, ...] = ()
+
+    def moved(self, move: Callable[[Floats], Floats]) -> Shape:
+        """This shape with `move` done to all its points."""
+        import numpy as np
+
+        left, top, right, bottom = self.box
+        corners = move(np.array([[left, top], [right, bottom]]))
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        return replace(
+            self,
+            box=(float(low[0]), float(low[1]), float(high[0]), float(high[1])),
+            polygons=tuple(map(move, self.polygons)),
+            points=None if self.points is None else move(self.points),
+        )
+
+    @property
+    def edges(self) -> list[tuple[int, int]]:
+        """The edges of its skeleton whose ends are both labelled."""
+        return [(a, b) for a, b in PERSON if self.seen[a] and self.seen[b]] if len(self.seen) == 17 else []
+
+
+def of_row(class_id: int, box: Sequence[float], tail: bytes, keypoints: tuple[int, int] | None) -> Shape:
+    """The shape of a YOLO row: `box` is its cxcywhn, `tail` what follows the class, `keypoints` (K, D) of pose."""
+    import numpy as np
+
+    numbers = np.array(tail.split(), np.float64)
+    corners = _corners(box)
+    if keypoints is not None and len(numbers) == 4 + keypoints[0] * keypoints[1]:
+        points = numbers[4:].reshape(keypoints)
+        labelled = points[:, 2] > 0 if keypoints[1] == 3 else (points != 0).any(axis=1)
+        return Shape(class_id, corners, (), points[:, :2], tuple(labelled.tolist()))
+    if len(numbers) >= 6 and len(numbers) % 2 == 0:
+        return Shape(class_id, corners, (numbers.reshape(-1, 2),))
+    return Shape(class_id, corners)
+
+
+def of_annotation(
+    class_id: int, box: Sequence[float], annotation: dict[str, Any], width: float, height: float
+) -> Shape:
+    """The shape of a COCO annotation; `box` is its cxcywhn. What of it is no outline is left out."""
+    import numpy as np
+
+    scale = np.array([width, height], np.float64)
+    polygons: list[Floats] = []
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, list):
+        parts = [p for p in segmentation if isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0]
+        polygons = [np.array(part, np.float64).reshape(-1, 2) / scale for part in parts]
+    elif isinstance(segmentation, dict):
+        polygons = [polygon / scale for polygon in _of_mask(segmentation)]
+    shape = Shape(class_id, _corners(box), tuple(polygons))
+    points = annotation.get("keypoints")
+    if isinstance(points, list) and points and len(points) % 3 == 0:
+        table = np.array(points, np.float64).reshape(-1, 3)
+        shape = replace(shape, points=table[:, :2] / scale, seen=tuple((table[:, 2] > 0).tolist()))
+    return shape
+
+
+def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
+    cx, cy, w, h = box
+    return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+
+
+def _of_mask(segmentation: dict[str, Any]) -> list[Floats]:
+    """The polygons around a mask of run lengths, in its pixels, on a coarser grid where it is large."""
+    try:
+        height, width = (int(side) for side in segmentation["size"])
+        if not 0 < height * width <= _MOST_PIXELS:
+            return []
+        counts = segmentation["counts"]
+        runs = masks.decompress(counts) if isinstance(counts, str) else counts
+        mask = masks.to_mask(runs, height, width)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return []
+    step = max(1, -(-max(height, width) // _MASK_SIDE))
+    outer, holes = masks.outlines(mask[::step, ::step], _MOST_POLYGONS)
+    return [polygon * step for polygon in (*outer, *holes)]

@@ -1,0 +1,215 @@
+"""The contact sheet: pictures in rows, each with the outlines of its objects and their classes' names."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.base.text import printable
+from pipeline.geometry.shapes import Shape
+from pipeline.reports.colours import colour_of, ink_on
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw, ImageFont
+
+    from pipeline.base.arrays import Floats
+
+#: Pixels: the side of a tile, between tiles, around all of them, and of a line of text.
+TILE, _GAP, _MARGIN, _LINE = 300, 14, 20, 16
+
+#: Outlines are drawn so many times as large, and scaled down: they are smooth then.
+_FINE = 2
+
+_INK, _MUTED, _PAPER, _BEHIND, _HALO = "#1f2328", "#656d76", "#ffffff", "#eff1f3", "#00000066"
+
+#: Names are written beside so many objects of an image, the largest; of a crowd they would hide it.
+_NAMED = 12
+
+_LEGEND = 24
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture of the sheet; `shapes` are shares of it. None stands for an image that cannot be shown."""
+
+    image: Image.Image | None
+    shapes: tuple[Shape, ...]
+    caption: str
+
+
+def contact_sheet(tiles: Sequence[Tile], classes: Sequence[str], title: str, subtitle: str) -> Image.Image:
+    """`tiles` in rows under `title`, with a legend of the classes that are on them; names are by class id."""
+    from PIL import Image, ImageDraw
+
+    columns = min(len(tiles), max(1, math.ceil(math.sqrt(len(tiles) * 1.3)))) or 1
+    rows = math.ceil(len(tiles) / columns)
+    width = 2 * _MARGIN + columns * (TILE + _GAP) - _GAP
+    legend = _legend_rows(sorted({s.class_id for t in tiles for s in t.shapes}), classes, width - 2 * _MARGIN)
+    top = _MARGIN + 54
+    height = top + rows * (TILE + _LINE + 6 + _GAP) + len(legend) * 24 + _MARGIN - _GAP + (10 if legend else 0)
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((_MARGIN, _MARGIN - 4), _cut(pen, printable(title), width - 2 * _MARGIN, 20), fill=_INK, font=_font(20))
+    pen.text((_MARGIN, _MARGIN + 24), _cut(pen, subtitle, width - 2 * _MARGIN, 13), fill=_MUTED, font=_font(13))
+    for i, tile in enumerate(tiles):
+        x, y = _MARGIN + i % columns * (TILE + _GAP), top + i // columns * (TILE + _LINE + 6 + _GAP)
+        sheet.paste(_drawn(tile, classes), (x, y))
+        pen.text((x, y + TILE + 5), _cut(pen, printable(tile.caption), TILE, 11), fill=_MUTED, font=_font(11))
+    y = top + rows * (TILE + _LINE + 6 + _GAP) + 4
+    for line in legend:
+        for x, number, name in line:
+            pen.rounded_rectangle((_MARGIN + x, y + 3, _MARGIN + x + 11, y + 14), 2, fill=colour_of(number))
+            pen.text((_MARGIN + x + 17, y + 1), name, fill=_INK, font=_font(13))
+        y += 24
+    return sheet
+
+
+def _legend_rows(numbers: Sequence[int], classes: Sequence[str], width: int) -> list[list[tuple[int, int, str]]]:
+    """Places (x, class id, text) of the legend's entries, by line."""
+    rows: list[list[tuple[int, int, str]]] = [[]] if numbers else []
+    x = 0
+    for number in numbers[:_LEGEND]:
+        name = printable(f"{number} {classes[number]}")[:40]
+        need = 17 + int(_font(13).getlength(name)) + 22
+        if x and x + need > width:
+            rows.append([])
+            x = 0
+        rows[-1].append((x, number, name))
+        x += need
+    return rows
+
+
+def _drawn(tile: Tile, classes: Sequence[str]) -> Image.Image:
+    """The picture of a tile with its objects, in the middle of a square."""
+    from PIL import Image, ImageDraw
+
+    square = Image.new("RGB", (TILE, TILE), _BEHIND)
+    if tile.image is None:
+        ImageDraw.Draw(square).text((TILE / 2, TILE / 2), "no picture", fill=_MUTED, font=_font(13), anchor="mm")
+        return square
+    scale = TILE / max(tile.image.size)
+    size = (max(1, round(tile.image.width * scale)), max(1, round(tile.image.height * scale)))
+    picture = tile.image.resize((size[0] * _FINE, size[1] * _FINE), Image.Resampling.LANCZOS)
+    order = sorted(tile.shapes, key=lambda s: -_area(s))  # small ones on top
+    for shape in order:
+        _outline(picture, shape)
+    picture = picture.resize(size, Image.Resampling.LANCZOS)
+    pen = ImageDraw.Draw(picture)
+    chips: list[tuple[float, float, float, float]] = []
+    for shape in order[:_NAMED]:
+        _name(pen, shape, classes[shape.class_id], size, chips)
+    square.paste(picture, ((TILE - size[0]) // 2, (TILE - size[1]) // 2))
+    return square
+
+
+def _area(shape: Shape) -> float:
+    left, top, right, bottom = shape.box
+    return (right - left) * (bottom - top)
+
+
+def _outline(picture: Image.Image, shape: Shape) -> None:
+    """Draw the outlines of `shape` on `picture`: in the class's colour, on a dark line that stands out on light."""
+    from PIL import Image, ImageChops, ImageDraw
+
+    colour, width = colour_of(shape.class_id), 2 * _FINE
+    pen = ImageDraw.Draw(picture, "RGBA")
+    if shape.polygons:
+        inside = Image.new("1", picture.size)
+        for polygon in shape.polygons:
+            part = Image.new("1", picture.size)
+            ImageDraw.Draw(part).polygon(_pixels(polygon, picture), fill=1)
+            inside = ImageChops.logical_xor(inside, part)
+        picture.paste(Image.new("RGB", picture.size, colour), mask=inside.convert("L").point(lambda v: v * 72 // 255))
+        for polygon in shape.polygons:
+            ring = _pixels(polygon, picture)
+            ring = [*ring, *ring[:2]]
+            pen.line(ring, fill=_HALO, width=width + 2 * _FINE, joint="curve")
+            pen.line(ring, fill=colour, width=width, joint="curve")
+    else:
+        left, top, right, bottom = (v * s for v, s in zip(shape.box, picture.size * 2, strict=True))
+        box = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
+        pen.rectangle((box[0] - _FINE, box[1] - _FINE, box[2] + _FINE, box[3] + _FINE), outline=_HALO, width=width + 2)
+        pen.rectangle(box, outline=colour, width=width)
+    if shape.points is not None:
+        points = shape.points * picture.size
+        for a, b in shape.edges:
+            line = (*points[a].tolist(), *points[b].tolist())
+            pen.line(line, fill=_HALO, width=width + 2 * _FINE)
+            pen.line(line, fill=colour, width=width)
+        radius = 2 * _FINE
+        for (x, y), seen in zip(points.tolist(), shape.seen, strict=True):
+            if seen:
+                dot = (x - radius, y - radius, x + radius, y + radius)
+                pen.ellipse(dot, fill=_PAPER, outline=colour, width=_FINE)
+
+
+def _pixels(polygon: Floats, picture: Image.Image) -> list[tuple[float, float]]:
+    return [(float(x * picture.width), float(y * picture.height)) for x, y in polygon]
+
+
+def _name(
+    pen: ImageDraw.ImageDraw,
+    shape: Shape,
+    name: str,
+    size: tuple[int, int],
+    chips: list[tuple[float, float, float, float]],
+) -> None:
+    """Write the class's name on a chip of its colour above the box, or within it where there is no room above.
+
+    Where it would cover one of the `chips` that are there, it is left out: the colour says it.
+    """
+    text = _cut(pen, printable(name), min(size[0] - 6, 160), 11)
+    x, y = shape.box[0] * size[0], shape.box[1] * size[1]
+    chip = (int(pen.textlength(text, font=_font(11))) + 7, 14)
+    x = min(max(0, x - 1), max(0, size[0] - chip[0]))
+    y = y - chip[1] if y >= chip[1] else min(y + 1, size[1] - chip[1])
+    if any(x < right and left < x + chip[0] and y < bottom and top < y + chip[1] for left, top, right, bottom in chips):
+        return
+    chips.append((x, y, x + chip[0], y + chip[1]))
+    colour = colour_of(shape.class_id)
+    pen.rectangle((x, y, x + chip[0] - 1, y + chip[1] - 1), fill=colour)
+    pen.text((x + 3, y + chip[1] / 2), text, fill=ink_on(colour), font=_font(11), anchor="lm")
+
+
+def _cut(pen: ImageDraw.ImageDraw, text: str, width: float, size: int) -> str:
+    """`text`, or as much of its beginning as fits into `width` pixels."""
+    if pen.textlength(text, font=_font(size)) <= width:
+        return text
+    while text and pen.textlength(f"{text}…", font=_font(size)) > width:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def cropped(image: Image.Image, shape: Shape) -> tuple[Image.Image, Shape]:
+    """The part of `image` around one object: a square, half as much again on each side; and the object in it."""
+    import numpy as np
+
+    size = np.array(image.size, np.float64)
+    low, high = np.array(shape.box[:2]) * size, np.array(shape.box[2:]) * size
+    side = max(48.0, float((high - low).max()) * 2)
+    begin = np.maximum(0, np.floor((low + high - side) / 2))
+    stop = np.minimum(size, np.ceil((low + high + side) / 2))
+    begin, stop = np.minimum(begin, size - 1), np.maximum(stop, begin + 1)
+    part = image.crop((int(begin[0]), int(begin[1]), int(stop[0]), int(stop[1])))
+    return part, shape.moved(lambda xy: (xy * size - begin) / (stop - begin))
+
+
+def encoded(sheet: Image.Image, suffix: str) -> bytes:
+    """`sheet` as a file of the kind that `suffix` (``.jpg``, ``.png``, ``.webp``) names."""
+    out = io.BytesIO()
+    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}[suffix]
+    sheet.save(out, kind, quality=88, optimize=True)
+    return out.getvalue()
+
+
+#: What a contact sheet can be written as.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")

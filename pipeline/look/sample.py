@@ -1,0 +1,233 @@
+"""A sample of a view: which images or objects are shown, and their pictures.
+
+What is chosen depends on the seed and the keys of the images alone, not on buckets or workers. The tables are gone
+through twice, a bucket at a time: once for what ranks first, once for the rows of those.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pipeline import storage
+from pipeline.geometry import shapes
+from pipeline.geometry.shapes import Shape
+from pipeline.images.thumbnails import Opened, open_upright
+from pipeline.look.bucket import Bucket, read_bucket, with_sizes
+
+if TYPE_CHECKING:
+    from pipeline.base.arrays import Floats, Ints
+    from pipeline.look.view import View
+
+#: How a sample is sorted: of images by chance or most objects, of objects by chance or by their boxes.
+IMAGE_SORTS = ("random", "most")
+OBJECT_SORTS = ("smallest", "largest", "extreme", "random")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be shown: at most `count` images or, with `objects`, objects; of some classes and one split, or all.
+
+    `each` asks for so many images of each class instead, those of large classes first.
+    """
+
+    count: int
+    seed: int = 0
+    classes: tuple[int, ...] | None = None
+    split: str | None = None
+    objects: bool = False
+    sort: str = "random"
+    each: int | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image that is shown: its shapes, as shares of the image that labels describe, of `said` size in pixels.
+
+    `chosen` is the place in `shapes` of the one object that is shown; None: all are.
+    """
+
+    key: str
+    split: str
+    path: str | None
+    said: tuple[int, int] | None
+    shapes: tuple[Shape, ...]
+    chosen: int | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A sample with its picture and its shapes as shares of that; None where the image cannot be had, with `reason`."""
+
+    sample: Sample
+    opened: Opened | None
+    shapes: tuple[Shape, ...]
+    reason: str = ""
+
+
+def choose(view: View, wish: Wish) -> list[Sample]:
+    """The samples that `wish` asks for, in its order."""
+    best: list[tuple[float, int, str, int, int]] = []  # rank, class (images of `each`), key, row of the image, bucket
+    for bucket in range(view.buckets):
+        best = _first([*best, *_ranked(view, wish, bucket)], wish)
+    by_bucket: dict[int, list[tuple[float, int, str, int, int]]] = {}
+    for entry in best:
+        by_bucket.setdefault(entry[4], []).append(entry)
+    found: dict[Any, Sample] = {}
+    for bucket, entries in by_bucket.items():
+        found.update(zip(entries, _read(view, wish, bucket, entries), strict=True))
+    return [found[entry] for entry in best]
+
+
+def _first(entries: list[Any], wish: Wish) -> list[Any]:
+    """The entries that rank first, of `each` class where that is asked; an image stands there once."""
+    entries.sort(key=lambda entry: (entry[0], entry[2], entry[3]))
+    if wish.each is None:
+        return entries[: wish.count]
+    taken: dict[int, int] = {}
+    kept = []
+    for entry in entries:
+        if taken.get(entry[1], 0) < wish.each:
+            taken[entry[1]] = taken.get(entry[1], 0) + 1
+            kept.append(entry)
+    return kept
+
+
+def _ranked(view: View, wish: Wish, bucket: int) -> list[tuple[float, int, str, int, int]]:
+    import numpy as np
+
+    found = read_bucket(view, bucket)
+    keys = found.images["key"].to_pylist()
+    there = found.images["image_path"].is_valid().to_numpy()
+    if wish.split is not None:
+        there = there & (np.array(found.images["split"].to_pylist(), object) == wish.split)
+    classes = found.objects["class_id"].to_numpy()
+    rows = there[found.image]
+    if wish.classes is not None:
+        rows = rows & np.isin(classes, wish.classes)
+    if wish.objects:
+        return _objects(view, wish, bucket, found, np.flatnonzero(rows), keys)
+    chance = _chance(keys, wish.seed)
+    if wish.each is not None:
+        pairs = np.unique(np.stack([found.image[rows], classes[rows]], axis=1), axis=0)
+        order = np.argsort(chance[pairs[:, 0]], kind="stable")
+        entries = [(float(chance[i]), int(c), keys[i], -1, bucket) for i, c in pairs[order].tolist()]
+        return _first(entries, wish)
+    wanted = there.copy()
+    if wish.classes is not None:
+        wanted &= np.bincount(found.image[rows], minlength=len(keys)) > 0
+    rank = chance
+    if wish.sort == "most":
+        rank = chance - np.bincount(found.image[rows], minlength=len(keys))
+    some = np.flatnonzero(wanted)
+    some = some[np.argsort(rank[some], kind="stable")][: wish.count]
+    return [(float(rank[i]), -1, keys[i], -1, bucket) for i in some.tolist()]
+
+
+def _objects(
+    view: View, wish: Wish, bucket: int, found: Bucket, rows: Ints, keys: Sequence[str]
+) -> list[tuple[float, int, str, int, int]]:
+    import numpy as np
+
+    w, h = (found.objects[name].to_numpy()[rows] for name in ("w", "h"))
+    images = with_sizes(view, found.images) if wish.sort != "random" else found.images
+    sides = [images[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("width", "height")]
+    width, height = (np.nan_to_num(side[found.image[rows]], nan=1.0) for side in sides)
+    w, h = np.maximum(w * width, 1e-9), np.maximum(h * height, 1e-9)
+    if wish.sort == "random":
+        rank = _chance([f"{keys[found.image[row]]}/{row}" for row in rows.tolist()], wish.seed)
+    else:
+        rank = {"smallest": w * h, "largest": -w * h, "extreme": -np.maximum(w / h, h / w)}[wish.sort]
+    order = np.argsort(rank, kind="stable")[: wish.count]
+    return [(float(rank[i]), -1, keys[found.image[rows[i]]], int(rows[i]), bucket) for i in order.tolist()]
+
+
+def _chance(names: Sequence[str], seed: int) -> Floats:
+    """A number from 0 to 1 for each of `names`, the same in every run with the same seed."""
+    import numpy as np
+
+    start = zlib.crc32(str(seed).encode())
+    hashes = np.fromiter((zlib.crc32(name.encode(), start) for name in names), np.uint64, len(names))
+    mixed = (hashes ^ (hashes >> np.uint64(15))) * np.uint64(0x9E3779B97F4A7C15)
+    return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+
+def _read(view: View, wish: Wish, bucket: int, entries: Sequence[tuple[float, int, str, int, int]]) -> Iterator[Sample]:
+    """The samples of one bucket, in the order of `entries`."""
+    import numpy as np
+
+    found = read_bucket(view, bucket, raw=True)
+    place = {key: i for i, key in enumerate(found.images["key"].to_pylist())}
+    edges = np.searchsorted(found.image, np.arange(found.images.num_rows + 1))
+    for _, _, key, row, _ in entries:
+        image = found.images.slice(place[key], 1).to_pylist()[0]
+        said = (image["width"], image["height"]) if image["width"] and image["height"] else None
+        begin, stop = int(edges[place[key]]), int(edges[place[key] + 1])
+        rows = found.objects.slice(begin, stop - begin).to_pylist()
+        chosen = None if row < 0 else row - begin
+        if wish.classes is not None:
+            kept = [i for i, r in enumerate(rows) if r["class_id"] in wish.classes]
+            chosen = None if chosen is None else kept.index(chosen)
+            rows = [rows[i] for i in kept]
+        drawn = tuple(_shape(view, r, said) for r in rows)
+        yield Sample(key, image["split"], image["image_path"], said, drawn, chosen)
+
+
+def _shape(view: View, row: dict[str, Any], said: tuple[int, int] | None) -> Shape:
+    box = (row["cx"], row["cy"], row["w"], row["h"])
+    if row["raw"] is not None and said is not None:
+        try:
+            annotation = msgspec.json.decode(row["raw"])
+        except msgspec.DecodeError:
+            annotation = {}
+        return shapes.of_annotation(row["class_id"], box, annotation, *said)
+    return shapes.of_row(row["class_id"], box, row["tail"] or b"", view.keypoints)
+
+
+def pictures(view: View, samples: Sequence[Sample], side: int) -> Iterator[tuple[int, Shown]]:
+    """The picture of each of `samples`, by its place, as they come; of at least `side` pixels where it has them."""
+    rest = set(range(len(samples)))
+    for prefix, folder in view.origins.urls.items():
+        here = [i for i in sorted(rest) if samples[i].key.startswith(prefix) and samples[i].path is not None]
+        if folder is None or not here:
+            continue
+        rest -= set(here)
+        origin = storage.locate(folder, view.workdir)
+        for place, some in storage.image_places(origin, [str(samples[i].path) for i in here]):
+            yield from _fetched(place, samples, [here[i] for i in some], side)
+    for i in sorted(rest):
+        yield i, Shown(samples[i], None, samples[i].shapes, "has no image")
+
+
+def _fetched(
+    place: storage.Location, samples: Sequence[Sample], numbers: Sequence[int], side: int
+) -> Iterator[tuple[int, Shown]]:
+    paths = [str(samples[i].path) for i in numbers]
+    if place.far:
+        place.gather(paths, storage.Limits(), lambda _: None)
+    for fetched in place.fetch_many(paths):
+        number = numbers[fetched.index]
+        sample = samples[number]
+        if fetched.reason is not None:
+            yield number, Shown(sample, None, sample.shapes, f"cannot be read: {fetched.reason}")
+            continue
+        # A crop of a small object needs all pixels that there are.
+        opened = open_upright(fetched.data, side if sample.chosen is None else 1 << 20)
+        if opened is None:
+            yield number, Shown(sample, None, sample.shapes, "is no image that can be decoded")
+            continue
+        yield number, Shown(sample, opened, tuple(opened.placed(s, sample.said) for s in sample.shapes))
+
+
+def in_order(found: Iterator[tuple[int, Shown]]) -> list[Shown]:
+    """Pictures in the order of their samples."""
+    return [shown for _, shown in sorted(found, key=lambda pair: pair[0])]
+
+
+def without_picture(shown: Shown) -> Shown:
+    """`shown` without the pixels, which are large."""
+    return replace(shown, opened=None)

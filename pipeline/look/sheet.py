@@ -1,0 +1,75 @@
+"""`coco-diy show`: a contact sheet of a view."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from pipeline.base.errors import UnknownNameError, UsageError, unknown
+from pipeline.base.humanize import plural
+from pipeline.images.sheet import TILE, Tile, contact_sheet, cropped
+from pipeline.look.sample import IMAGE_SORTS, OBJECT_SORTS, Shown, Wish, choose, in_order, pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
+
+    from pipeline.look.view import View
+
+
+def draw_sheet(
+    view: View,
+    *,
+    count: int = 16,
+    classes: Sequence[str] = (),
+    split: str | None = None,
+    seed: int = 0,
+    objects: bool = False,
+    sort: str | None = None,
+) -> Image.Image:
+    """A contact sheet of at most `count` images or, with `objects`, objects with some of what is around them.
+
+    `classes` and `split` limit what is shown. `sort` is one of `IMAGE_SORTS` or `OBJECT_SORTS`; None is the first.
+
+    Raises `UnknownNameError` for a class that is none, `UsageError` where nothing is to be shown.
+    """
+    known = OBJECT_SORTS if objects else IMAGE_SORTS
+    if sort is not None and sort not in known:
+        raise UsageError(
+            f"--sort {sort}: sorts no {'objects' if objects else 'images'}; name one of {', '.join(known)}"
+        )
+    for name in classes:
+        if name not in view.classes:
+            raise UnknownNameError(unknown("class", name, list(view.classes)))
+    if split is not None and split not in view.splits:
+        raise UsageError(f"--split {split}: {view.what} has the splits {', '.join(view.splits)}")
+    numbers = tuple(view.classes.index(name) for name in classes) or None
+    wish = Wish(count, seed, numbers, split, objects, sort or known[0])
+    samples = choose(view, wish)
+    if not samples:
+        raise UsageError(f"{view.what}: has nothing of that to show")
+    shown = in_order((i, _reduced(one)) for i, one in pictures(view, samples, 2 * TILE))
+    tiles = [_tile(one) for one in shown]
+    what = plural(len(tiles), "object" if objects else "image")
+    told = [what, *([", ".join(classes)] if classes else []), *([split] if split else []), f"{wish.sort} (seed {seed})"]
+    return contact_sheet(tiles, view.classes, view.what, " · ".join(told))
+
+
+def _reduced(shown: Shown) -> Shown:
+    """`shown` with no more pixels than a tile takes: of an object those around it."""
+    if shown.opened is None:
+        return shown
+    image, shapes = shown.opened.image, shown.shapes
+    if (chosen := shown.sample.chosen) is not None:
+        image, one = cropped(image, shapes[chosen])
+        shapes = (one,)
+    image.thumbnail((2 * TILE, 2 * TILE))
+    return dataclasses.replace(shown, opened=dataclasses.replace(shown.opened, image=image), shapes=shapes)
+
+
+def _tile(shown: Shown) -> Tile:
+    sample = shown.sample
+    name = (sample.path or sample.key).rpartition("/")[2]
+    caption = f"{name} · {sample.split}" + (f" · {shown.reason}" if shown.reason else "")
+    return Tile(shown.opened.image if shown.opened is not None else None, shown.shapes, caption)

@@ -1,0 +1,307 @@
+"""One view of anything that holds labelled images: what a config would make, what a target holds, what a folder holds.
+
+All three are read from an index (`stages.index`), a bucket at a time: a folder and a target are indexed as a source of
+their own; of a config the plan says which images the source gives, and in which split they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline import exporters, formats, storage
+from pipeline.api import make_plan
+from pipeline.base.errors import ConfigError, TargetError
+from pipeline.config.class_map import ClassMap
+from pipeline.config.load import validate
+from pipeline.config.model import Config
+from pipeline.images.origins import Origins
+from pipeline.job.conversion import conversion
+from pipeline.job.job import Job
+from pipeline.job.resolve import resolve
+from pipeline.reports.report import Report
+from pipeline.runtime.engine import Engine
+from pipeline.runtime.progress import Progress
+from pipeline.stages.index.problems import source_report
+from pipeline.stages.index.reader import IndexInfo
+from pipeline.stages.index.sources import import_for_index, index_lock, scan, update_index
+from pipeline.stages.verify.status import last_run
+from pipeline.tables.schema import Task
+from pipeline.target.manifest import FOLDER, Manifest, TargetState
+
+
+@dataclass(frozen=True)
+class ViewedSource:
+    """One index of a view: where it is, in how many buckets, and which of its classes are those of the view."""
+
+    prefix: str
+    index_dir: str
+    buckets: int
+    classes: ClassMap
+    named: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """What there is to look at; a value that is sent to helper processes.
+
+    `what` is how the user calls it, `kind` config, target or folder. `classes` are names, the place is the id.
+    `origins` is where images lie, by what keys begin with. `keypoints` is (K, D) of rows that have such. Of a config
+    `plan_dir` is the folder of its plan, `gathers` says that images are in its records, and `unique` and `of_task` what
+    else its selection leaves out. `images` is about how many there are. `facts` are for people: see `look.page`.
+    """
+
+    what: str
+    kind: str
+    classes: tuple[str, ...]
+    sources: tuple[ViewedSource, ...]
+    origins: Origins
+    keypoints: tuple[int, int] | None
+    workdir: str
+    splits: tuple[str, ...]
+    plan_dir: str | None = None
+    gathers: bool = False
+    unique: bool = False
+    of_task: bool = False
+    images: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def buckets(self) -> int:
+        """Buckets of the view: as many as the index has that has most."""
+        return max(source.buckets for source in self.sources)
+
+
+def open_view(what: str | Config, workdir: str, progress: Progress | None = None) -> View:
+    """The view of a config, of a target (folder or URL) or of any dataset folder.
+
+    Indexes of targets and folders, which have no workdir of their own, are made or brought up to date below `workdir`.
+
+    Raises `CocoDiyError`s: `ConfigError` for a folder that no format's layout fits.
+    """
+    progress = progress or Progress()
+    if isinstance(what, Config):
+        return _of_config(what, progress)
+    root = what.removesuffix(f"/{FOLDER}/manifest.json")
+    state = TargetState(storage.locate_writable(root))
+    if state.manifest is None and state.lost:
+        raise TargetError(
+            f"{state.folder.join('manifest.json')}: is damaged, and so is its copy; build the subset again"
+        )
+    if state.manifest is not None:
+        return _of_target(what, state, state.manifest, workdir, progress)
+    return _of_folder(what, workdir, progress)
+
+
+def _of_config(config: Config, progress: Progress) -> View:
+    """What a build of `config` would make; its plan is made, and its indexes are up to date then."""
+    report = make_plan(config, progress)
+    if "plan_files" not in report.data:
+        raise ConfigError(f"{config.target.root}: {report.data['brake']['error']}")
+    job = resolve(config)
+    infos = [_info(source.index_dir) for source in job.sources]
+    job = job.with_names([_own_names(info) for info in infos])
+    options = config.select
+    return _view(
+        config.name or config.target.root,
+        "config",
+        job,
+        infos,
+        splits=tuple(report.data["subset"]),
+        plan_dir=report.data["plan_files"],
+        gathers=exporters.load(config.target.format).GATHERS,
+        unique=options.duplicates == "drop",
+        of_task=exporters.load(config.target.format).OF_TASK,
+        facts={
+            "target": job.root,
+            "made_of": _made_of(job.maps),
+            "report": report.data,
+            "fingerprint": "+".join(str(info.content) for info in infos),
+            "warnings": report.warnings,
+        },
+    )
+
+
+def _of_target(what: str, state: TargetState, made: Manifest, workdir: str, progress: Progress) -> View:
+    """What the target whose manifest is `made` holds."""
+    root = state.root.url
+    name, source = made.config["target"]["format"], made.config["source"]
+    first = source if isinstance(source, dict) else source[0]
+    if made.config["target"].get("archive", "none") != "none":
+        raise ConfigError(f"{root}: is one zip file; unpack it, and name the folder")
+    exporters.load(name)
+    format_ = formats.load(name)
+    task = first.get("task", "detect")
+    splits: dict[str, Any] = {}
+    for split, counts in made.report["subset"].items():
+        if counts["images"]:
+            places = {**format_.layout(split, task), "images": f"images/{split}"}
+            if made.config["target"].get("images") == "none":
+                del places["images"]
+            splits[split] = places
+    names = None if format_.NAMED else _names_file(state, made, workdir)
+    config = _as_source(root, name, task, names, splits, workdir)
+    runs = last_run(root).data
+    return _of_source(
+        what,
+        "target",
+        config,
+        progress,
+        {
+            "target": root,
+            "made_of": {entry: [entry] for entry in made.report["classes"]},
+            "report": made.report,
+            "fingerprint": made.recipe,
+            "tool": made.tool,
+            "time": runs["last"].get("time") if runs["last"] else None,
+            "warnings": made.report.get("warnings", []),
+        },
+    )
+
+
+def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
+    """A file on this machine with the class names of a target."""
+    path = next((p for p in sorted(made.meta) if p.endswith(".yaml") and "/" not in p), None)
+    data = state.root.read(path) if path is not None else None
+    if path is None or data is None:
+        raise ConfigError(f"{state.root.url}: has no YAML with its class names; run its build again")
+    if state.root.local is not None:
+        return os.path.join(state.root.local, path)
+    from pipeline.tables.digest import digest_of
+
+    beside = f"names/{digest_of(state.root.url.encode()).hex()[:8]}.yaml"
+    storage.locate_writable(workdir).write(beside, data)
+    return os.path.join(workdir, beside)
+
+
+def _of_folder(what: str, workdir: str, progress: Progress) -> View:
+    """What any folder of a dataset holds, by the layout that fits it."""
+    return _of_source(what, "folder", _layout(what, workdir), progress, {"made_of": {}})
+
+
+def _layout(what: str, workdir: str) -> Config:
+    """A config that reads the folder `what`: formats of one file a split are tried first, those beside images last."""
+    if not storage.locate(what).exists() and not os.path.isfile(what):
+        raise ConfigError(f"{what}: no such config, target or folder")
+    errors = []
+    for name in sorted(formats.available(), key=_specific):
+        try:
+            data = conversion(
+                what, os.path.join(workdir, "nowhere"), from_format=name, to_format="yolo", workdir=workdir
+            )
+        except ConfigError as error:
+            errors.append(str(error))
+            continue
+        source = data["source"]
+        if source["names"] is None and not formats.load(name).NAMED:
+            errors.append(
+                f"{what}: has label files of format {name}, but no data.yaml or classes.txt that names classes"
+            )
+            continue
+        if _beside(name) and not _has_labels(what, source["splits"], formats.load(name).SUFFIX):
+            continue
+        return _as_source(what, name, source["task"], source["names"], source["splits"], workdir)
+    raise ConfigError(
+        next((e for e in errors if "names classes" in e), None)
+        or f"{what}: is no dataset folder that is known: no layout of {', '.join(formats.available())} fits"
+    )
+
+
+def _beside(name: str) -> bool:
+    """Whether label files of a format lie beside their images."""
+    return next(iter(formats.load(name).layout("x", Task.DETECT).values())) == "x"
+
+
+def _specific(name: str) -> tuple[bool, bool, str]:
+    return not formats.load(name).WHOLE, _beside(name), name
+
+
+def _has_labels(what: str, splits: Mapping[str, Any], suffix: str) -> bool:
+    folders = [value["labels"] if isinstance(value, dict) else value for value in splits.values()]
+    return any(
+        name.lower().endswith(suffix)
+        for folder in folders
+        for name in storage.locate(os.path.join(what, folder)).names()
+    )
+
+
+def _as_source(root: str, name: str, task: str, names: str | None, splits: Mapping[str, Any], workdir: str) -> Config:
+    source = {"name": "source", "format": name, "task": task, "names": names, "root": root, "splits": dict(splits)}
+    target = {"root": os.path.join(workdir, "nowhere"), "images": "none"}
+    data = {"source": source, "target": target, "workdir": workdir, "on_error": "skip"}
+    return validate(data, root)
+
+
+def _of_source(what: str, kind: str, config: Config, progress: Progress, facts: dict[str, Any]) -> View:
+    """The view of all that a source holds."""
+    job, infos, report = index_source(config, progress)
+    if not any(counts["images"] + counts["no_image"] for info in infos for counts in info.totals.values()):
+        raise ConfigError(f"{what}: has no image and no label file")
+    facts = {"fingerprint": "+".join(str(info.content) for info in infos), "warnings": report.warnings, **facts}
+    return _view(what, kind, job, infos, splits=job.splits, facts=facts)
+
+
+def index_source(config: Config, progress: Progress) -> tuple[Job, list[IndexInfo], Report]:
+    """Bring the indexes of the sources of `config` up to date; the job then knows all names."""
+    job = resolve(config)
+    with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
+        found = scan(job, engine, progress, import_for_index)
+        job, infos = update_index(job, engine, progress, found, import_for_index)
+        report = source_report(job, infos)
+    return job, infos, report
+
+
+def _view(what: str, kind: str, job: Job, infos: Sequence[IndexInfo], **more: Any) -> View:
+    sources = tuple(
+        ViewedSource(f"{s.spec.name}/", s.index_dir, info.buckets, classes, s.named)
+        for s, info, classes in zip(job.sources, infos, job.maps, strict=True)
+    )
+    keypoints = next((s.names.kpt_shape for s in job.sources if s.names and s.spec.task == "pose"), None)
+    images = sum(c["images"] + c["no_image"] for info in infos for c in info.totals.values())
+    more["facts"] |= {
+        "sources": [
+            {
+                "root": s.source.root,
+                "format": s.source.format,
+                "task": s.spec.task.value,
+                "splits": {split.split: [split.labels, split.images] for split in s.spec.splits},
+                "names": s.source.names,
+            }
+            for s in job.sources
+        ],
+        "problems": _problems(infos),
+    }
+    return View(what, kind, job.classes, sources, job.origins, keypoints, job.workdir, images=images, **more)
+
+
+def _problems(infos: Sequence[IndexInfo]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for info in infos:
+        for totals in info.totals.values():
+            for reason, count in totals["problems"].items():
+                counts[reason] = counts.get(reason, 0) + count
+    return counts
+
+
+def _made_of(maps: Sequence[ClassMap]) -> dict[str, list[str]]:
+    """By class of the subset the classes of the sources, with their old ids, that become it."""
+    found: dict[str, list[str]] = {name: [] for name in maps[0].names}
+    for one in maps:
+        for old, (name, new) in enumerate(zip(one.source, one.lut, strict=True)):
+            if new >= 0 and (text := f"{old} {name}") not in found[one.names[new]]:
+                found[one.names[new]].append(text)
+    return found
+
+
+def _info(directory: str) -> IndexInfo:
+    from pipeline.stages.index.reader import index_at
+
+    return index_at(directory).info
+
+
+def _own_names(info: IndexInfo) -> Any:
+    from pipeline.stages.index.sources import names_of
+
+    return names_of(info)

@@ -1,0 +1,67 @@
+"""One file that holds all labels of a split; it is read in one state, or not at all.
+
+It is read, not mapped: one that is written anew meanwhile is noticed, where a process that has it mapped would be
+killed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline import storage
+from pipeline.base.errors import DataError
+from pipeline.formats import Malformed
+
+T = TypeVar("T")
+
+Ints = npt.NDArray[np.int64]
+
+_PIECE = 1 << 20
+
+
+class AnnotationsFile:
+    """The file at `path` in the state `mark`; by default in that which it has now."""
+
+    def __init__(self, path: str, mark: bytes | None = None) -> None:
+        folder, self._name = os.path.split(path)
+        self._place = storage.locate(folder)
+        self.path = path
+        self.mark = self._state() if mark is None else mark
+
+    def _state(self) -> bytes:
+        (found,) = self._place.fingerprints([self._name])
+        return found.mark if found is not None else b""
+
+    def read_through(self, read: Callable[[Iterator[bytes]], T]) -> T:
+        """What `read` makes of the file's bytes, which come in pieces.
+
+        Raises `DataError` for a file that is malformed, or is written anew meanwhile.
+        """
+        try:
+            found = read(self._pieces())
+        except Malformed as error:
+            self._must_be_unchanged()  # half a file that is being written is no mistake in it
+            line = f":{error.line}" if error.line else ""
+            raise DataError(f"{self.path}{line}: {error}") from None
+        self._must_be_unchanged()
+        return found
+
+    def _pieces(self) -> Iterator[bytes]:
+        (size,) = self._place.sizes([self._name])
+        parts = [(begin, min(begin + _PIECE, size or 0)) for begin in range(0, size or 0, _PIECE)]
+        return (data for _, data in self._place.read_parts(self._name, parts, 1))
+
+    def texts(self, spans: Ints) -> Sequence[bytes]:
+        """The bytes at `spans`, shape (n, 2): begin and end. Raises `DataError` where the file changed."""
+        found = self._place.read_spans(self._name, spans.tolist()) if len(spans) else []
+        self._must_be_unchanged()
+        return found
+
+    def _must_be_unchanged(self) -> None:
+        if self._state() != self.mark:
+            raise DataError(f"{self.path}: is written anew while it is read; run again when that is done")

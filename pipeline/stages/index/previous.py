@@ -1,0 +1,106 @@
+"""One bucket as an earlier run left it: which of its label files are unchanged, and their rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.stages.index.image_lookup import curable
+from pipeline.stages.index.label_reading import LabelReading
+from pipeline.stages.index.label_tables import states_schema
+from pipeline.stages.index.parts import sound_state, stated
+from pipeline.tables import schema
+from pipeline.tables.schema import Kind, part_name
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PreviousBucket:
+    """The tables of a bucket in `directory`; `files` is one of them, `summary` its counts.
+
+    `unsettled`: files of other buckets may decide about rows of this one.
+    """
+
+    directory: str
+    bucket: int
+    files: pa.Table
+    summary: dict[str, Any]
+    unsettled: bool
+
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """One of its tables."""
+        return pq.read_table(os.path.join(self.directory, name, part_name(self.bucket)), columns=columns)
+
+    def unchanged(
+        self, labels: pa.Table, images: pa.Table, marks: tuple[pa.Array, pa.Array | None]
+    ) -> tuple[Bools, npt.NDArray[np.uint64]]:
+        """Which of `labels` have the fingerprint that they had and, where it decides about rows, their image too.
+
+        `marks` are the fingerprints of `labels` and, where their size decides, of `images`. Also returns the content
+        (see `schema.files`) of label files that are unchanged; 0 for the others.
+        """
+        keys = labels["key"].combine_chunks()
+        label_marks, image_marks = marks
+        before = self.files.filter(pc.equal(self.files["kind"], Kind.LABEL.value)).combine_chunks()
+        before = before.take(pc.index_in(keys, before["key"].combine_chunks()))
+        equal = pc.fill_null(pc.equal(label_marks, before["fingerprint"].combine_chunks()), False)
+        if image_marks is not None:
+            equal = pc.and_(equal, self._same_images(keys, images, image_marks))
+        if self.unsettled:
+            problems = self.table("problems")
+            again = problems["key"].filter(curable(problems)).combine_chunks()
+            equal = pc.and_not(equal, pc.is_in(keys, again))
+        same = np.asarray(equal.to_numpy(zero_copy_only=False), np.bool_)
+        contents = pc.fill_null(before["content"].combine_chunks(), pa.scalar(0, pa.uint64())).to_numpy()
+        return same, np.where(same, contents, np.uint64(0))
+
+    def _same_images(self, keys: pa.Array, images: pa.Table, marks: pa.Array) -> pa.Array:
+        """Whether the image of each key has the fingerprint that it had, or there was and is none."""
+        before = self.files.filter(pc.equal(self.files["kind"], Kind.IMAGE.value))
+        of_before = pc.index_in(keys, before["key"].combine_chunks())
+        of_now = pc.index_in(keys, images["key"].combine_chunks())
+        same = pc.equal(marks.take(of_now), before["fingerprint"].combine_chunks().take(of_before))
+        return pc.or_(pc.fill_null(same, False), pc.invert(pc.or_(of_before.is_valid(), of_now.is_valid())))
+
+    def updated(self, labels: pa.Table, same: Bools, fresh: LabelReading) -> tuple[pa.Table, pa.Table, pa.Table]:
+        """Rows, states and problems of all `labels`: of the `same` ones as they were, `fresh` of the others."""
+        keys = labels["key"].combine_chunks()
+        unchanged = keys.filter(pa.array(same))
+        rows = _merged(self.table("annotations"), fresh.rows, unchanged, schema.annotations())
+        problems = _merged(self.table("problems"), fresh.problems, unchanged, schema.problems())
+        images = self.table("images", ["key", *states_schema().names])
+        old = images.take(pc.index_in(keys, images["key"].combine_chunks()))
+        new = fresh.states.take(pc.index_in(keys, keys.filter(pa.array(~same))))
+        states = [
+            pc.if_else(pa.array(same), old[name].combine_chunks(), new[name].combine_chunks())
+            for name in states_schema().names
+        ]
+        return rows, pa.table(states, schema=states_schema()), problems
+
+
+def _merged(before: pa.Table, fresh: pa.Table, unchanged: pa.Array, fitting: pa.Schema) -> pa.Table:
+    """Rows of `unchanged` keys as they were, and fresh ones, by key and line."""
+    before = before.filter(pc.is_in(before["key"], unchanged)).cast(fitting)
+    both = pa.concat_tables([before, fresh.cast(fitting)])
+    return both.sort_by([("key", "ascending"), ("line", "ascending")]).combine_chunks()
+
+
+def previous_bucket(directory: str, bucket: int, made_by: dict[str, Any]) -> PreviousBucket | None:
+    """The bucket as it was, where `made_by` made it and all its parts are as they were written."""
+    state = stated(directory, bucket)
+    if state is None or state.made_by != made_by or sound_state(directory, bucket) is None:
+        return None
+    files = pq.read_table(os.path.join(directory, "files", part_name(bucket)))
+    if files.schema.names != schema.files().names:
+        return None
+    files = files.combine_chunks().replace_schema_metadata(None)
+    return PreviousBucket(directory, bucket, files, state.summary, state.unsettled)

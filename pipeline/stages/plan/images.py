@@ -1,0 +1,108 @@
+"""The chosen images of a bucket as they are now: where, how large, usable or not, in which folder of the target."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline import exporters, storage
+from pipeline.images.inspection import UnusableImage, check_images, check_linked
+from pipeline.images.sizes import Sizes, compare_sizes
+from pipeline.stages.plan.compare import image_mark
+from pipeline.stages.plan.dataset_files import with_sizes
+from pipeline.stages.select.images import Choice
+from pipeline.tables.schema import Action
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.stages.plan.context import PlanContext
+
+
+def with_sources(context: PlanContext, images: pa.Table, choice: Choice) -> pa.Table:
+    """`images` with the columns source (path or URL), size, mark and state, see `check_images`, as they are now.
+
+    Those that are gone are left out, and noted in `choice`.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if context.images == "none":
+        return images
+    keys, names = images["key"].to_pylist(), images["image_path"].to_pylist()
+    sources: list[str] = [""] * len(names)
+    stats: list[storage.Fingerprint | None] = [None] * len(names)
+    for location, here in context.origins.locations(keys, names):
+        for i, found in zip(here, location.fingerprints([names[i] for i in here]), strict=True):
+            sources[i], stats[i] = location.join(names[i]), found
+    marks = [s and image_mark(context.images, s, source) for s, source in zip(stats, sources, strict=True)]
+    sizes = pa.array([s and s.size for s in stats], pa.int64())  # of an image in a label file the index knows it
+    states = [s.mark if s and s.settled else None for s in stats]
+    columns = {
+        "source": pa.array(sources, pa.string()),
+        "size": pc.coalesce(sizes, images["image_size"].combine_chunks()),
+        "mark": pa.array(marks, pa.binary()),
+        "state": pa.array(states, pa.binary()),
+    }
+    for name, values in columns.items():
+        images = images.append_column(name, values)
+    gone = [key for key, s in zip(keys, stats, strict=True) if s is None]
+    choice.problems += [(key, "vanished") for key in gone]
+    choice.dropped["vanished"] = len(gone)
+    there = pa.array([s is not None for s in stats], pa.bool_())
+    return (images.filter(there) if gone else images).combine_chunks()
+
+
+def usable(
+    context: PlanContext, bucket: int, images: pa.Table, choice: Choice
+) -> tuple[pa.Table, dict[str, UnusableImage]]:
+    """`images` without those that cannot be used, and these by key; they are noted in `choice`."""
+    images, bad = _checked(context, bucket, images)
+    if exporters.load(context.exporter).GATHERS:
+        images, sizeless = with_sizes(context, images)
+        bad |= sizeless
+    for key, found in bad.items():
+        choice.problems.append((key, found.reason))
+        choice.dropped[found.reason] = choice.dropped.get(found.reason, 0) + 1
+    return images, bad
+
+
+def _checked(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.Table, dict[str, UnusableImage]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if context.images == "none":
+        return images, {}
+    bad: dict[str, UnusableImage] = {}
+    for source in context.sources:
+        if context.check_images == "none" and not source.linked:
+            continue
+        own = images.filter(pc.starts_with(images["key"], source.prefix))
+        if context.check_images == "none":
+            bad |= check_linked(source.index_dir, bucket, source.root, context.origins, own)
+        else:
+            bad |= check_images(source.index_dir, bucket, context.check_images, context.origins, own)
+    if bad:
+        images = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(bad))))).combine_chunks()
+    return images, bad
+
+
+def compared_sizes(context: PlanContext, images: pa.Table, plan: pa.Table) -> Sizes:
+    """See `images.sizes`: of the images that are to be copied, unless the index compared them."""
+    import pyarrow.compute as pc
+
+    if context.images == "none":
+        return Sizes()
+    copied = plan["key"].filter(pc.equal(plan["action"], Action.COPY.value))
+    changed = images.filter(pc.is_in(images["key"], copied.combine_chunks()))
+    origins = context.origins.beside(*(source.prefix for source in context.sources if source.sized))
+    return compare_sizes(changed, origins, normalised=exporters.load(context.exporter).OF_TASK)
+
+
+def in_folders(images: pa.Table) -> pa.Table:
+    """`images` with a folder for each source before the stem."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    source = pa.array([key.split("/", 1)[0] for key in images["key"].to_pylist()], pa.string())
+    stem = pc.binary_join_element_wise(source, images["stem"].combine_chunks(), "/")
+    return images.set_column(images.schema.get_field_index("stem"), "stem", stem)

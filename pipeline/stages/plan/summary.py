@@ -1,0 +1,115 @@
+"""What the plan of a bucket comes to, and the sums of all buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipeline import exporters
+from pipeline.images.inspection import UnusableImage
+from pipeline.reports.counts import ActionCounts, SplitCounts, add_counts, add_files
+from pipeline.stages.plan.compare import Loss
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.base.arrays import Ints
+    from pipeline.stages.plan.context import PlanContext
+
+
+class Problem(NamedTuple):
+    """An image that is wanted and has a fault: its key, the counted reason, the file it is about, and a clause."""
+
+    key: str
+    reason: str
+    path: str
+    detail: str
+
+
+@dataclass
+class PlanCounts:
+    """Counts of one bucket or of all.
+
+    `subset` is by split; `images` and `rows` say what became of those of the sources, by word; `plan` has the files by
+    action and kind; `loss` counts the objects that the target cannot hold, or not whole, by reason, and `lost_of` those
+    that it cannot hold by split of the source, class and reason.
+    """
+
+    subset: dict[str, SplitCounts] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
+    plan: ActionCounts = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    loss: dict[str, int] = field(default_factory=dict)
+    lost_of: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+
+    def add(self, more: PlanCounts) -> None:
+        """Add the counts of another bucket in place."""
+        for split, counts in more.subset.items():
+            self.subset.setdefault(split, SplitCounts()).add(counts)
+        add_files(self.plan, more.plan)
+        for own, other in (
+            (self.images, more.images),
+            (self.rows, more.rows),
+            (self.loss, more.loss),
+            (self.lost_of, more.lost_of),
+        ):
+            add_counts(own, other)
+
+    def images_in(self, split: str) -> int:
+        """Images of the subset in `split`."""
+        return self.subset[split].images if split in self.subset else 0
+
+
+@dataclass
+class BucketSummary:
+    """The plan of one bucket, in numbers.
+
+    `changes` are files to write, copy or delete. `stale`: what the manifest says of the bucket is not true any more;
+    `lost`: the state of the target turned out to be damaged. `conflicts` are paths that somebody else's files have;
+    `turned` images shown turned by EXIF data; `left_out` images that cannot be used.
+    """
+
+    bucket: int
+    changes: int
+    stale: bool
+    lost: bool
+    counts: PlanCounts
+    loss: Loss
+    conflicts: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    turned: list[str] = field(default_factory=list)
+    left_out: list[UnusableImage] = field(default_factory=list)
+
+
+def subset_counts(context: PlanContext, rows: pa.Table, images: pa.Table) -> dict[str, SplitCounts]:
+    """The counts of a bucket's `images` and `rows` that belong to the subset, by split."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    image_of_row = pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks())
+    image_of_row = image_of_row.to_numpy(zero_copy_only=False).astype(np.int64)
+    ids = rows["class_id"].to_numpy().astype(np.int64)
+    splits = np.array(images["split"].to_pylist(), object)
+    pairs = np.unique(image_of_row << 32 | ids)
+    labels = "labels" in exporters.load(context.exporter).FOLDERS
+    subset = {}
+    for split in context.splits:
+        here = splits == split
+        of_row, of_pair = here[image_of_row], here[pairs >> 32]
+        count = int(here.sum())
+        subset[split] = SplitCounts(
+            count,
+            count if labels else 0,
+            count - len(np.unique(image_of_row[of_row])),
+            _by_class(context.classes, ids[of_row]),
+            _by_class(context.classes, pairs[of_pair] & 0xFFFFFFFF),
+        )
+    return subset
+
+
+def _by_class(classes: Sequence[str], ids: Ints) -> dict[str, int]:
+    import numpy as np
+
+    counts = np.bincount(ids, minlength=len(classes))
+    return {name: int(counts[i]) for i, name in enumerate(classes)}

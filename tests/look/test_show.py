@@ -1,0 +1,185 @@
+"""The contact sheet: what it shows, where outlines lie on its pixels, and how a terminal gets it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.geometry.shapes import of_annotation, of_row
+from pipeline.images.header import _TURNS
+from pipeline.images.sheet import TILE, Tile, contact_sheet
+from pipeline.images.terminals import inline, protocol_of
+from pipeline.images.thumbnails import open_upright
+from tests.conftest import Run, Subset
+from tests.support.images import KINDS, MARK, marked_image
+
+SAMPLE = Path(__file__).parents[1] / "sample"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("orientation", _TURNS)
+def test_a_mark_is_where_its_box_says(kind: str, orientation: int) -> None:
+    """Whatever the file is and however it is turned, what its box encloses is what was labelled: to the pixel."""
+    image = marked_image(kind, orientation)
+    opened = open_upright(image.data, 4000)
+    assert opened is not None
+    assert opened.image.size == opened.size == image.shown
+    # Labels of the upright image, and labels of the image as it is stored, come to lie at the same pixels.
+    # What keeps its size when it is turned tells nothing: such labels count as those of the upright image.
+    upright = of_row(0, image.box, b"", None)
+    box = image.stored_box if image.stored != image.shown else image.box
+    stored = opened.placed(of_row(0, box, b"", None), image.stored)
+    corners = [np.array(shape.box).reshape(2, 2) * image.shown for shape in (upright, stored)]
+    assert np.allclose(corners[0], corners[1])
+    dark = np.asarray(opened.image.convert("L")).astype(int) < MARK
+    rows, columns = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
+    found = [[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]]
+    assert np.abs(corners[0] - found).max() <= (1 if kind in ("jpeg", "cmyk") else 1e-9)
+
+
+def test_outlines_lie_on_the_sheet() -> None:
+    shape = of_row(0, (0.5, 0.5, 0.5, 0.25), b"", None)
+    sheet = contact_sheet([Tile(Image.new("RGB", (TILE, TILE), "white"), (shape,), "a.jpg")], ["x"], "t", "s")
+    blue = (np.asarray(sheet).astype(int) - (0x2F, 0x6F, 0xDE)).__abs__().max(axis=2) < 40
+    rows, columns = np.flatnonzero(blue[:380].sum(axis=1) > 100), np.flatnonzero(blue.sum(axis=0) > 60)
+    assert abs((columns[-1] + 1 - columns[0]) - TILE / 2) <= 2
+    assert abs((rows[-1] + 1 - rows[0]) - TILE / 4) <= 2 + 14  # the chip with the name is above
+
+
+@pytest.mark.parametrize(
+    ("tail", "keypoints", "polygons", "points"),
+    [
+        (b" 0.5 0.5 0.2 0.2", None, 0, 0),
+        (b" 0.1 0.1 0.2 0.1 0.2 0.2", None, 1, 0),
+        (b" 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2", None, 1, 0),
+        (b" 0.5 0.5 0.2 0.2 0.4 0.4 2 0 0 0", (2, 3), 0, 2),
+        (b" 0.5 0.5 0.2 0.2 0.4 0.4 0.6 0.6", (2, 2), 0, 2),
+    ],
+)
+def test_shapes_of_rows(tail: bytes, keypoints: tuple[int, int] | None, polygons: int, points: int) -> None:
+    shape = of_row(3, (0.5, 0.5, 0.2, 0.2), tail, keypoints)
+    assert (shape.class_id, len(shape.polygons), len(shape.seen)) == (3, polygons, points)
+    assert np.allclose(shape.box, (0.4, 0.4, 0.6, 0.6))
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        None,
+        [],
+        [[1]],
+        [[1, 2, 3]],
+        "x",
+        3,
+        {},
+        {"size": [1e9, 1e9], "counts": "x"},
+        {"size": [2, 2], "counts": [9]},
+        [5],
+    ],
+)
+def test_a_segmentation_that_is_none_is_a_box(segmentation: object) -> None:
+    shape = of_annotation(0, (0.5, 0.5, 1, 1), {"segmentation": segmentation, "keypoints": [1, 2]}, 10, 10)
+    assert (shape.polygons, shape.points, shape.box) == ((), None, (0, 0, 1, 1))
+
+
+def test_a_mask_is_its_outline() -> None:
+    annotation = {"segmentation": {"size": [4, 4], "counts": [5, 2, 2, 2, 5]}}
+    (polygon,) = of_annotation(0, (0.5, 0.5, 0.5, 0.5), annotation, 4, 4).polygons
+    assert sorted(map(tuple, (polygon * 4).tolist())) == [(1, 1), (1, 3), (3, 1), (3, 3)]
+
+
+def test_show_writes_what_is_asked(subset: Subset, run: Run, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheets" / "x.png"
+    sheet.parent.mkdir()
+    told = run("show", SAMPLE / "labelme", "-o", sheet, "-n", "4", "--workdir", tmp_path / "w")
+    assert told.out == f"{sheet}\n"
+    with Image.open(sheet) as image:
+        assert image.size == (2 * 20 + 3 * TILE + 2 * 14, image.height)
+    first = sheet.read_bytes()
+    run("show", SAMPLE / "labelme", "-o", sheet, "-n", "4", "--workdir", tmp_path / "w")
+    assert sheet.read_bytes() == first
+    run("show", SAMPLE / "labelme", "-o", sheet, "-n", "4", "--seed", "5", "--workdir", tmp_path / "w")
+    assert sheet.read_bytes() != first
+    assert run("show", SAMPLE / "labelme", "-o", sheet, "--json", "--workdir", tmp_path / "w").json["sheet"] == str(
+        sheet
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "clause"),
+    [
+        (("-o", "x.bmp"), "end it in .jpg"),
+        (("--class", "dgo"), "dog"),
+        (("--split", "test"), "train"),
+        (("--sort", "most", "--mode", "objects"), "smallest"),
+    ],
+)
+def test_what_cannot_be_shown(run: Run, tmp_path: Path, words: tuple[str, ...], clause: str) -> None:
+    told = run("show", SAMPLE / "labelme", "--workdir", tmp_path / "w", "-o", tmp_path / "y.png", *words, code=2)
+    assert clause in told.err
+    assert not (tmp_path / "y.png").exists()
+
+
+@pytest.mark.parametrize("sort", ["smallest", "largest", "extreme", "random"])
+def test_objects_one_by_one(run: Run, tmp_path: Path, sort: str) -> None:
+    sheet = tmp_path / "x.png"
+    run("show", SAMPLE / "segment", "--workdir", tmp_path / "w", "-o", sheet, code=2)  # nobody names its classes
+    run("show", SAMPLE / "labelme", "--mode", "objects", "--sort", sort, "--class", "kite", "--workdir", tmp_path / "w",
+        "-o", sheet, "-n", "3")  # fmt: skip
+    assert sheet.read_bytes()
+
+
+def test_terminals() -> None:
+    sheet = Image.fromarray(np.random.default_rng(2).integers(0, 255, (20, 30, 3)).astype(np.uint8))
+    kitty = inline(sheet, "kitty")
+    data = base64.b64decode(b"".join(re.findall(rb";([^\x1b]*)\x1b\\", kitty)))
+    assert Image.open(io.BytesIO(data)).size == (30, 20)
+    data = base64.b64decode(inline(sheet, "iterm2").split(b":")[1].rstrip(b"\n\x07"))
+    assert Image.open(io.BytesIO(data)).size == (30, 20)
+    flat = sheet.quantize(4).convert("RGB")
+    assert (np.abs(np.asarray(flat).astype(int) - of_sixels(inline(flat, "sixel"))) <= 2).all()
+
+
+def of_sixels(data: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """The pixels that a terminal would show: DEC's grammar, read for itself."""
+    width, height = map(int, re.search(rb'"1;1;(\d+);(\d+)', data).groups())  # type: ignore[union-attr]
+    pixels = np.zeros((height + 6, width, 3), np.int64)
+    palette: dict[int, list[float]] = {}
+    x = y = colour = 0
+    body = data[data.index(b'"') :].split(b"\x1b")[0]
+    for word in re.findall(rb"#\d+(?:;\d+)*|!\d+.|[$-]|[?-~]", body[re.match(rb'"[\d;]+', body).end() :]):  # type: ignore[union-attr]
+        if word[:1] == b"#":
+            colour, *rest = map(int, word[1:].split(b";"))
+            if rest:
+                palette[colour] = [v * 255 / 100 for v in rest[1:]]
+        elif word == b"$":
+            x = 0
+        elif word == b"-":
+            x, y = 0, y + 6
+        else:
+            count, sixel = (int(word[1:-1]), word[-1]) if word[:1] == b"!" else (1, word[0])
+            for bit in range(6):
+                if (sixel - 63) >> bit & 1:
+                    pixels[y + bit, x : x + count] = palette[colour]
+            x += count
+    return pixels[:height]
+
+
+@pytest.mark.parametrize(
+    ("environment", "protocol"),
+    [
+        ({"TERM": "xterm-kitty"}, "kitty"),
+        ({"TERM_PROGRAM": "iTerm.app", "TERM": "xterm-256color"}, "iterm2"),
+        ({"TERM": "foot"}, "sixel"),
+        ({"TERM": "xterm-256color"}, None),
+        ({}, None),
+    ],
+)
+def test_which_terminal(environment: dict[str, str], protocol: str | None) -> None:
+    assert protocol_of(environment) == protocol

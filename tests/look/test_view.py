@@ -1,0 +1,173 @@
+"""One view of a config, of the target it makes, and of that target as a folder that nobody knows: the same numbers."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.base.errors import ConfigError
+from pipeline.config.load import load_config
+from pipeline.look.numbers import statistics_of
+from pipeline.look.sample import Wish, choose
+from pipeline.look.view import View, open_view
+from pipeline.reports.statistics import Statistics, noteworthy
+from tests.conftest import MakeSubset, Run, Subset
+from tests.support.helpers import contents, make_tree, write_file
+
+
+def seen(what: Path, tmp_path: Path, **more: str) -> tuple[View, Statistics]:
+    config = load_config(what, [f"{key}={value}" for key, value in more.items()]) if what.is_file() else str(what)
+    view = open_view(config, str(tmp_path / "cache"))
+    return view, statistics_of(view)
+
+
+def counted(labels: Path) -> tuple[Counter[int], Counter[int], int]:
+    """Objects by class, images by class and backgrounds of a folder of label files, by a plain loop."""
+    objects: Counter[int] = Counter()
+    images: Counter[int] = Counter()
+    empty = 0
+    for path in labels.rglob("*.txt"):
+        numbers = [int(line.split()[0]) for line in path.read_text().splitlines() if line.strip()]
+        objects.update(numbers)
+        images.update(set(numbers))
+        empty += not numbers
+    return objects, images, empty
+
+
+def test_config_target_and_folder_are_one_view(wanted: Subset, tmp_path: Path) -> None:
+    before = seen(wanted.config, tmp_path)
+    assert not wanted.target.exists()
+    wanted.build()
+    folder = tmp_path / "taken along"
+    shutil.copytree(wanted.target, folder, ignore=shutil.ignore_patterns(".coco-diy"))
+    for view, found in (before, seen(wanted.target, tmp_path), seen(folder, tmp_path)):
+        assert view.classes == ("truck", "small", "person")
+        for split in ("train", "val"):
+            objects, images, empty = counted(wanted.target / "labels" / split)
+            counts = found.splits[split]
+            assert dict(enumerate(counts.objects.tolist())) == {i: objects[i] for i in range(3)}
+            assert dict(enumerate(counts.class_images.tolist())) == {i: images[i] for i in range(3)}
+            assert counts.backgrounds == empty
+        assert found.per_image.sum() == found.images
+        assert found.centres.sum() == found.boxes.sum() == found.objects
+    assert [v.kind for v, _ in (before, seen(wanted.target, tmp_path), seen(folder, tmp_path))] == [
+        "config",
+        "target",
+        "folder",
+    ]
+
+
+@pytest.mark.parametrize("buckets", ["1", "8"])
+def test_buckets_change_nothing(wanted: Subset, tmp_path: Path, buckets: str) -> None:
+    view, found = seen(wanted.config, tmp_path, **{"index.buckets": buckets})
+    assert view.buckets == int(buckets)
+    sample = [s.key for s in choose(view, Wish(10, seed=3))]
+    objects = [(s.key, s.chosen) for s in choose(view, Wish(7, objects=True, sort="smallest"))]
+    each = [s.key for s in choose(view, Wish(0, each=2))]
+    other, same = seen(wanted.config, tmp_path, **{"index.buckets": "4", "workdir": str(tmp_path / "other")})
+    assert [s.key for s in choose(other, Wish(10, seed=3))] == sample
+    assert [s.key for s in choose(other, Wish(10, seed=4))] != sample
+    assert [(s.key, s.chosen) for s in choose(other, Wish(7, objects=True, sort="smallest"))] == objects
+    assert [s.key for s in choose(other, Wish(0, each=2))] == each
+    assert (same.centres == found.centres).all()
+    assert same.pairs == found.pairs
+
+
+def test_sizes_shapes_and_pairs(tmp_path: Path) -> None:
+    """Of images of 640 x 480, as their headers say: one object of each size, a duplicate, two classes together."""
+    from PIL import Image
+
+    rows = ["0 0.5 0.5 0.01 0.01", "0 0.5 0.5 0.1 0.1", "1 0.2 0.2 0.5 0.5", "1 0.2 0.2 0.5 0.5"]
+    tree = make_tree(
+        tmp_path / "tree", {"train": {"a": "\n".join(rows), "b": "2 0.5 0.5 0.2 0.1\n"}, "val": {"c": ""}}, {}
+    )
+    for split, name in (("train", "a"), ("train", "b"), ("val", "c")):
+        (tree / "images" / split).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (640, 480)).save(tree / "images" / split / f"{name}.jpg")
+    write_file(tree / "data.yaml", "names: [one, two, three]\ntrain: images/train\nval: images/val\n")
+    _, found = seen(tree, tmp_path)
+    assert found.total("sizes").tolist() == [[1, 1, 0], [0, 0, 2], [0, 1, 0]]
+    assert found.pairs == {(0, 1): 1}
+    assert (found.duplicates, found.unsized, found.backgrounds) == (1, 0, 1)
+    assert found.per_image[[0, 1, 4]].tolist() == [1, 1, 1]
+    texts = [note.text for note in noteworthy(found, ("one", "two", "three"))]
+    assert any("3 classes (one, two, three) in train alone" in t for t in texts)
+    assert any("33% of the images have no object" in t for t in texts)
+    assert any("1,500 images" in t for t in texts)
+
+
+def test_a_leak_is_noticed(tmp_path: Path) -> None:
+    image = np.random.default_rng(1).bytes(300)
+    row = {"0": "0 0.25 0.5 0.1 0.2\n0 0.5 0.5 0.3 0.2\n", "1": "0 0.25 0.5 0.1 0.25\n"}
+    tree = make_tree(tmp_path / "tree", {"train": {"a": row["0"], "b": row["1"]}, "val": {"renamed": row["0"]}}, {})
+    for name in ("train/a", "train/b", "val/renamed"):
+        write_file(tree / "images" / f"{name}.jpg", image)
+    write_file(tree / "data.yaml", "names: [one]\ntrain: images/train\nval: images/val\n")
+    assert seen(tree, tmp_path)[1].leaks() == 1
+    write_file(tree / "images/val/renamed.jpg", image + b"more")
+    assert seen(tree, tmp_path)[1].leaks() == 0
+
+
+def test_labelme_and_coco_folders(run: Run, tmp_path: Path) -> None:
+    sample = Path(__file__).parents[1] / "sample/labelme"
+    view, labelme = seen(sample, tmp_path)
+    assert (view.sources[0].named, sorted(view.classes)) == (True, ["dog", "kite", "person"])
+    run("convert", sample, tmp_path / "coco", "--from", "labelme", "--to", "coco", "--workdir", tmp_path / "work")
+    shutil.rmtree(tmp_path / "coco/.coco-diy")
+    view, coco = seen(tmp_path / "coco", tmp_path)
+    assert view.kind == "folder"
+    assert coco.objects == labelme.objects
+    shapes = [shape for s in choose(view, Wish(20)) for shape in s.shapes]
+    assert len(shapes) == coco.objects
+    assert all(polygon.shape[1] == 2 for shape in shapes for polygon in shape.polygons)
+    assert any(shape.polygons for shape in shapes)
+
+
+@pytest.mark.parametrize(
+    ("tree", "clause"),
+    [
+        ({}, "is no dataset folder"),
+        ({"labels/train/a.txt": "0 .5 .5 .1 .1\n", "images/train/a.jpg": "x"}, "names classes"),
+        ({"notes.txt": "hello"}, "is no dataset folder"),
+    ],
+)
+def test_what_is_no_dataset(tmp_path: Path, tree: dict[str, str], clause: str) -> None:
+    (tmp_path / "x").mkdir()
+    for path, text in tree.items():
+        write_file(tmp_path / "x" / path, text)
+    with pytest.raises(ConfigError, match=clause):
+        open_view(str(tmp_path / "x"), str(tmp_path / "cache"))
+    with pytest.raises(ConfigError, match="no such"):
+        open_view(str(tmp_path / "gone"), str(tmp_path / "cache"))
+
+
+def test_nothing_is_written_to_what_is_looked_at(own_subset: Subset, run: Run, tmp_path: Path) -> None:
+    own_subset.build()
+    before = contents(own_subset.target, record=True)
+    for words in (("stats",), ("show", "-o", tmp_path / "x.png")):
+        run(words[0], own_subset.target, *words[1:])
+    assert contents(own_subset.target, record=True) == before
+
+
+def test_stats_of_a_folder_and_before_and_after(subset: Subset, make_subset: MakeSubset, tmp_path: Path) -> None:
+    after = subset.command("stats", "--json").json["after"]
+    built = subset.build()
+    assert {s: {k: c[k] for k in ("images", "objects", "images_by_class")} for s, c in after["subset"].items()} == {
+        s: {k: c[k] for k in ("images", "objects", "images_by_class")} for s, c in built["subset"].items()
+    }
+    assert after["made_of"] == {"bicycle": ["1 bicycle"], "car": ["2 car"]}
+    text = subset.command("stats").out
+    assert "Before: the source" in text
+    assert "After: what a build makes" in text
+    rows = [line.split(",") for line in subset.command("stats", "--csv").out.splitlines()]
+    assert rows[0][:3] == ["of", "id", "class"]
+    assert [row[2] for row in rows[1:] if row[0] == "subset"] == ["bicycle", "car"]
+    shutil.rmtree(subset.target / ".coco-diy")
+    told = subset.run("stats", subset.target, "--json").json
+    assert (told["of"], told["subset"]["val"]["objects"]) == ("folder", built["subset"]["val"]["objects"])
+    lines = subset.run("stats", subset.source / "nowhere", code=2).err
+    assert "no such config, target or folder" in lines
