@@ -109,7 +109,8 @@ torture: export COCO_DIY_DAMAGES ?= 100
 torture: export COCO_DIY_FAILURES ?= 60
 torture: export COCO_DIY_STOPS ?= 40
 torture: export COCO_DIY_OUTAGES ?= 24
-torture: $(READY) ## Kill, fail and damage every kind of build at random (COCO_DIY_KILLS, _STOPS, _FAILURES, _OUTAGES, _DAMAGES, _SEED, _STEP)
+torture: export COCO_DIY_BUILDS ?= 10
+torture: $(READY) ## Kill, stop, fail and damage every kind of build at random (COCO_DIY_KILLS and its like, COCO_DIY_SEED)
 	@$(PY) -m pytest -m "racing or torture" -s $(ARGS)
 
 ##@ Speed

@@ -14,11 +14,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from pipeline import exporters
 from pipeline.base.errors import BrakeError, ConfigError, MissingSourceError, StorageError
 from pipeline.base.humanize import plural
 from pipeline.config.load import validate
 from pipeline.config.model import Config
 from pipeline.job.job import Job, SourceJob
+from pipeline.job.limits import limits
 from pipeline.job.resolve import resolve
 from pipeline.job.run_records import RunRecords
 from pipeline.reports.counts import add_counts
@@ -37,7 +39,7 @@ from pipeline.stages.plan import balance
 from pipeline.stages.plan.brake import braked, check_source, missing, source_counts, target_brake, target_loss
 from pipeline.stages.plan.fitness import refuse_unfit
 from pipeline.stages.plan.planned import Planned
-from pipeline.stages.plan.report import plan_report, refuse
+from pipeline.stages.plan.report import fetch_cost, plan_report, refuse
 from pipeline.stages.plan.subset import plan_subset
 from pipeline.stages.select.split_table import remember
 from pipeline.stages.verify.diff import diff_targets
@@ -94,6 +96,8 @@ def _make_plan(job: Job, progress: Progress) -> Report:
         source = source_report(job, infos)
         planned = plan_subset(job, infos, state, engine, progress)
         report, brake = _judge(job, infos, state, source, planned)
+        if report.data["fetch"]["bytes"] is None:
+            report.data["fetch"] = fetch_cost(job, planned, limits(job.config))
     report.data["command"] = "plan"
     report.data["brake"] = brake.facts() if brake is not None else None
     return report
@@ -146,6 +150,28 @@ def target_stats(root: str) -> Report:
             "subset": told["subset"],
         }
     )
+
+
+def verify_dataset(config: Config, progress: Progress | None = None, *, deep: bool = False) -> Report:
+    """What a build of all of a source would stumble over: bad labels, images that are missing or damaged.
+
+    `config` is that of `conversion.dataset`. Each image is looked at, with `deep` all of it: it is decoded.
+    """
+    lacking = [split for source in resolve(config).sources for split in source.spec.splits if split.images is None]
+    select = config.select.model_copy(update={"backgrounds": "all", "check_images": "full" if deep else "header"})
+    target = config.target.model_copy(update={"images": "none"} if lacking else {})
+    report = make_plan(config.model_copy(update={"select": select, "target": target}), progress)
+    listed = report.data.get("left_out", {}).get("listed", [])
+    data = {
+        "command": "verify",
+        "of": "folder",
+        "target": config.sources[0].root,
+        "deep": deep,
+        "files": report.data["images"]["source"],
+        "differences": report.data.get("left_out", {}).get("counts", {}),
+        "listed": listed,
+    }
+    return Report(data, not listed, [f"{split.labels}: has no folder of images beside it" for split in lacking])
 
 
 def verify(root: str, progress: Progress | None = None, *, deep: bool = False) -> Report:
@@ -277,13 +303,18 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
         commit(job, infos, planned, state, report, still_ours, complete=whole, listed=listed)
         if report.problems is not None:
             report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
-    return _done(report, planned, failed)
+    return _done(job, report, planned, failed)
 
 
-def _done(report: Report, planned: Planned, failed: dict[str, str]) -> Report:
+def _done(job: Job, report: Report, planned: Planned, failed: dict[str, str]) -> Report:
     """The report of a plan as that of the build that carried it out; `failed` are paths with reasons."""
     report.data["command"] = "build"
     report.data["status"] = "failed" if failed else "built" if planned.changes or planned.resumed else "nothing to do"
+    archive = next((path for action, path in planned.meta if path.endswith(".zip") and action != "delete"), None)
+    report.data["archive"] = archive
+    if job.target.local is not None and job.need_image:
+        place = job.target.join(archive or "")
+        report.data["training"] = exporters.load(job.config.target.format).training(job.task, place)
     if failed:
         report.ok = report.incomplete = False
         report.data["failed"] = failed

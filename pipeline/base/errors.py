@@ -28,7 +28,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 from pipeline.base.redaction import redact
 
@@ -49,6 +49,12 @@ class CocoDiyError(Exception):
 
     def __init__(self, text: str = "") -> None:
         super().__init__(redact(text))
+
+    def located(self, place: str | None) -> Self:
+        """This error, said of `place` (a file and a line) from now on; as it is where that is None."""
+        if place is not None:
+            self.args = (redact(f"{place}: {self}"),)
+        return self
 
     def facts(self) -> dict[str, Any]:
         """The error as plain data: the sentence and its parts (null where it has none), the reason and the exit code.
@@ -167,15 +173,18 @@ class Interrupted(CocoDiyError):  # noqa: N818 - a request from outside, not a f
     reason = "stopped"
 
 
-def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> list[str]:
-    """The `limit` known names most like `name`, best first; case and surrounding blanks do not count."""
+def nearest(name: str, known: Iterable[str], *, limit: int = 3, likeness: float = 0.5) -> list[str]:
+    """The `limit` known names most like `name`, best first; case and surrounding blanks do not count.
+
+    `likeness` is the least share of common letters that counts, 0 to 1.
+    """
     by_folded: dict[str, str] = {}
     for candidate in known:
         by_folded.setdefault(candidate.casefold(), candidate)
     folded = name.strip().casefold()
     if folded in by_folded:
         return [by_folded[folded]]
-    matches = difflib.get_close_matches(folded, by_folded, n=limit, cutoff=0.5)
+    matches = difflib.get_close_matches(folded, by_folded, n=limit, cutoff=likeness)
     contained = [k for k in by_folded if folded and (folded in k or k in folded) and k not in matches]
     return [by_folded[k] for k in (matches + contained)[:limit]]
 
@@ -183,10 +192,11 @@ def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> list[str]:
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """The sentence for an unknown `what`: with the nearest names, or all of them where they are few."""
     known = list(known)
-    near = nearest(name, known)
+    few = len(known) <= 12
+    near = nearest(name, known, likeness=0.65 if few else 0.5)
     if near:
         hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
-    elif len(known) <= 20:
+    elif few:
         hint = f"available: {', '.join(known)}"
     else:
         hint = f"none of the {len(known)} known names is like it: {', '.join(known[:6])}, …"

@@ -23,6 +23,29 @@ _DEPTH = 64
 
 _VALUES = 200_000
 
+#: What libyaml's words mean for who wrote the file, the narrower first.
+_REASONS = {
+    "could not determine a constructor": "holds a tag that is not plain YAML; remove it",
+    "tab character": "holds a tab; indent with blanks",
+    "cannot start any token": "begins a value with a character that means something in YAML, or with a tab; put the "
+    "value in quotes, and indent with blanks",
+    "mapping values are not allowed": "is indented deeper than its neighbours, or has a second colon; line it up with "
+    "the keys beside it, or put the value in quotes",
+    "block sequence entries are not allowed": "begins a list on the line of its key; put it on the next line",
+    "could not find expected ':'": "lacks a colon after a key, here or right above; write `key: value`",
+    "did not find expected ',' or ']'": "leaves a [ open, here or above; close it with ]",
+    "did not find expected ',' or '}'": "leaves a { open, here or above; close it with }",
+    "end of stream": "leaves a quote open, here or above; close it",
+    "did not find expected '-' indicator": "is indented otherwise than the list above; line it up with the - there",
+    "did not find expected key": "is indented otherwise than the keys above, or follows a quote or bracket that was "
+    "closed too early; line it up with them",
+    "undefined alias": "holds a * that YAML takes for an alias; put the value in quotes",
+    "expected alphabetic or numeric": "holds a * or & that YAML takes for an alias; put the value in quotes",
+    "unknown escape character": "has a backslash in double quotes; use single quotes",
+    "did not find expected <document start>": "holds text after the end of the document; indent it, or remove it",
+    "expected a single document": "holds a second document after ---; remove it",
+}
+
 #: What other readers than PyYAML do not take for text: numbers and booleans of YAML 1.2, ``y`` and ``n`` of 1.1.
 _NOT_TEXT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|0o[0-7]+|0x[0-9a-fA-F]+|[yYnN]|[-+]?\.(inf|Inf|INF)")
 
@@ -87,10 +110,9 @@ def _guarded(work: Callable[[], T], where: str) -> T:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
-        if "could not determine a constructor" in reason:
-            raise ConfigError(f"{where}{line}: holds a tag that is not plain YAML; remove it") from None
-        raise ConfigError(f"{where}{line}: not valid YAML ({reason})") from None
+        said = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "")
+        reason = next((reason for words, reason in _REASONS.items() if words in said), f"is not valid YAML ({said})")
+        raise ConfigError(f"{where}{line}: {reason}") from None
     except (ValueError, TypeError, OverflowError, AttributeError, KeyError) as error:
         # PyYAML takes 2001-13-45 for a date and 0b_ for a number, and asks Python for them.
         raise ConfigError(f"{where}: not valid YAML ({error}); put the value in quotes") from None

@@ -3,65 +3,76 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.version import __version__
-from pipeline.cli.help import EXIT_CODES
-from pipeline.cli.options import cache_folder, common_options, config_at, config_of, max_delete_option, overrides_of
+from pipeline.cli.help import EPILOG, Commands, Name, exporters, formats, ready_configs
+from pipeline.cli.options import (
+    cache_folder,
+    common_options,
+    config_at,
+    config_of,
+    dataset_of,
+    max_delete_option,
+    overrides_of,
+)
 from pipeline.cli.output import progress_of, put, tell
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=EXIT_CODES)
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=EPILOG
+)
 @click.version_option(__version__, prog_name="coco-diy")
 def cli() -> None:
     """Turn a big labelled image collection into the exact training set you need."""
 
 
 @cli.command()
-@click.argument("src_coco", type=click.Path())
+@click.argument("src", type=click.Path())
 @click.argument("dst", type=click.Path())
-@click.option("--src-yaml", required=True, metavar="YAML", help="class names of the collection")
+@click.option("--src-yaml", metavar="YAML", help="class names of the collection; default: its data.yaml")
 @click.option("--dst-yaml", required=True, metavar="YAML", help="class names of the subset, in their new order")
 @click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: pose or detect")
 @click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
 @max_delete_option
 @common_options
 def remake(
-    src_coco: str, dst: str, src_yaml: str, dst_yaml: str, task: str | None, workdir: str | None, **common: Any
+    src: str, dst: str, src_yaml: str | None, dst_yaml: str, task: str | None, workdir: str | None, **common: Any
 ) -> None:
-    """Make the subset DST of SRC_COCO (labels/{train2017,val2017}, images/…): the tutorial's four values."""
-    from pipeline import storage
-    from pipeline.config.class_names import read_names
-    from pipeline.config.load import apply_overrides, read_text, validate
+    """Make a subset from two names YAMLs.
 
-    if task is None:
-        task = "pose" if read_names(read_text(src_yaml, "class names"), src_yaml).kpt_shape else "detect"
+    SRC is a folder with labels/train2017, images/train2017 and so on, or as another tool lays them out; DST gets the
+    classes of --dst-yaml, in their order.
+    """
+    from pipeline.config.load import apply_overrides, validate
+    from pipeline.job.conversion import conversion
+
     workdir = workdir or cache_folder()
-    src_coco = os.path.expanduser(src_coco)
-    splits = {s: f"{s}2017" for s in ("train", "val") if storage.locate(f"{src_coco}/labels/{s}2017").exists()}
-    if not splits:
-        raise ConfigError(f"{src_coco}: has no labels/train2017 and no labels/val2017; is it the right folder?")
-    data = {
-        "source": {"task": task, "names": src_yaml, "root": src_coco, "splits": splits},
-        "classes": dst_yaml,
-        "target": {"root": dst},
-        "workdir": workdir,
-    }
+    data = conversion(
+        src,
+        dst,
+        from_format="yolo",
+        to_format="yolo",
+        task=task,
+        names=src_yaml,
+        workdir=workdir,
+        names_option="--src-yaml",
+    )
+    data["classes"] = dst_yaml
     _build(validate(apply_overrides(data, overrides_of(common)), "remake", name="remake"), common)
 
 
 @cli.command()
 @click.argument("src", type=click.Path())
 @click.argument("dst", type=click.Path())
-@click.option("--from", "from_format", required=True, metavar="FORMAT", help="format of SRC: labelme, coco or yolo")
-@click.option("--to", "to_format", required=True, metavar="FORMAT", help="format of DST: coco or yolo")
+@click.option("--from", "from_format", type=Name(formats), required=True, help="format of SRC")
+@click.option("--to", "to_format", type=Name(exporters), required=True, help="format of DST")
 @click.option("--labels", metavar="FILE", help="class names in their order: labels.txt or a YAML; default: sorted")
 @click.option("--split", metavar="SHARES", help="assign anew: 0.8 is train, the rest val; or 0.7,0.2,0.1")
 @click.option("--seed", type=int, default=0, metavar="N", help="another number, another assignment")
@@ -81,7 +92,10 @@ def convert(
     workdir: str | None,
     **common: Any,
 ) -> None:
-    """Make DST of the folder SRC in another format: a build without a config."""
+    """Make another format of a dataset folder.
+
+    SRC is a folder as labelme, Ultralytics, Roboflow, CVAT or Label Studio leave it, or a COCO JSON file; DST is new.
+    """
     from pipeline.config.load import apply_overrides, validate
     from pipeline.job.conversion import conversion
 
@@ -100,21 +114,27 @@ def convert(
 
 
 @cli.command()
-@click.argument("config", metavar="CONFIG")
+@click.argument("config", metavar="CONFIG", type=click.Path())
 @click.option("--break-lock", is_flag=True, help="take the target from a run that is not running any more (stores)")
 @max_delete_option
 @common_options
 def build(config: str, break_lock: bool, **common: Any) -> None:
-    """Make the subset: index, select, plan, apply. A second run does nothing."""
+    """Make the subset; a second run does nothing.
+
+    It indexes, selects, plans and applies; what was stopped goes on when it is run again.
+    """
     _build(config_at(config, common), common, break_lock=break_lock)
 
 
 @cli.command()
-@click.argument("config", metavar="CONFIG")
+@click.argument("config", metavar="CONFIG", type=click.Path())
 @max_delete_option
 @common_options
 def plan(config: str, **common: Any) -> None:
-    """Say what a build would write, copy, keep and delete; nothing is changed at the target."""
+    """Say what a build would do; nothing is changed.
+
+    Counts by class and split, and the files that would be written, copied, kept and deleted.
+    """
     from pipeline.api import make_plan
     from pipeline.reports.text import plan_text
 
@@ -122,10 +142,13 @@ def plan(config: str, **common: Any) -> None:
 
 
 @cli.command()
-@click.argument("config", metavar="CONFIG")
+@click.argument("config", metavar="CONFIG", type=click.Path())
 @common_options
 def index(config: str, **common: Any) -> None:
-    """Read the label files into the Parquet index; only what changed is read again."""
+    """Read the label files into the index, and count.
+
+    The index is Parquet in the workdir; only what changed is read again.
+    """
     from pipeline.api import make_index
     from pipeline.reports.text import index_text
 
@@ -133,9 +156,10 @@ def index(config: str, **common: Any) -> None:
 
 
 @cli.command()
-@click.argument("config", metavar="CONFIG")
+@click.argument("config", metavar="CONFIG", type=click.Path())
 @click.argument("names", metavar="[ARCHIVE]...", nargs=-1)
 @click.option("--extract", is_flag=True, help="unpack the archives below source.root")
+@click.option("--into", metavar="DIR", help="unpack them below DIR: labels/…, images/…")
 @click.option("--overwrite", is_flag=True, help="with --extract: replace files that are not as in the archives")
 @click.option("--remove-archives", is_flag=True, help="with --extract: delete each archive that was unpacked")
 @click.option("--clean", is_flag=True, help="delete the images in the workdir that were fetched one by one")
@@ -144,16 +168,21 @@ def fetch(
     config: str,
     names: tuple[str, ...],
     extract: bool,
+    into: str | None,
     overwrite: bool,
     remove_archives: bool,
     clean: bool,
     **common: Any,
 ) -> None:
-    """Get the archives that CONFIG reads, and further ones by name; a fetch that was stopped goes on where it was."""
+    """Get the archives that a config reads.
+
+    With names of fetch.archives: those alone. A fetch that was stopped goes on where it was.
+    """
     from pipeline.reports.report import Report
     from pipeline.reports.text import fetch_text
     from pipeline.stages.fetch import archives
 
+    extract = extract or into is not None
     if remove_archives and not extract:
         raise click.UsageError("--remove-archives needs --extract: otherwise nothing would be left")
     if overwrite and not extract:
@@ -163,27 +192,41 @@ def fetch(
         archives.clean(loaded)
         if clean
         else archives.fetch(
-            loaded, progress_of(common), names, extract=extract, remove_archives=remove_archives, overwrite=overwrite
+            loaded,
+            progress_of(common),
+            names,
+            extract=extract,
+            into=into,
+            remove_archives=remove_archives,
+            overwrite=overwrite,
         )
     )
     tell(Report(told, warnings=told.pop("warnings", [])), common, fetch_text)
 
 
 @cli.command()
-@click.argument("what", metavar="CONFIG|TARGET")
+@click.argument("what", metavar="CONFIG|TARGET|FOLDER", type=click.Path())
 @click.option("--deep", is_flag=True, help="read contents and compare digests")
 @click.option("--repair", is_flag=True, help="put right what differs")
 @max_delete_option
 @common_options
 def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
-    """Compare what is at a target with its manifest: missing, foreign, size, content, class ids."""
+    """Compare a subset with what was built.
+
+    Of a CONFIG or TARGET: files that are missing, foreign, of another size or, with --deep, of other content. Of the
+    FOLDER of any dataset: bad labels, and images that are missing.
+    """
     from pipeline import api
     from pipeline.reports.text import verify_text
 
     config = config_of(what, common)
     root = config.target.root if config else what
     progress = progress_of(common)
-    if repair:
+    if config is None and (dataset := dataset_of(what, common)):
+        if repair:
+            raise ConfigError(f"--repair: {what} was not built by coco-diy, which repairs only what it made")
+        report = api.verify_dataset(dataset, progress, deep=deep)
+    elif repair:
         report = api.repair(root, config, progress, deep=deep, max_delete=common["max_delete"])
     else:
         report = api.verify(root, progress, deep=deep)
@@ -191,11 +234,14 @@ def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
 
 
 @cli.command()
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", type=click.Path())
+@click.argument("second", metavar="B", type=click.Path())
 @common_options
 def diff(first: str, second: str, **common: Any) -> None:
-    """Compare two subsets, class by class and file by file: what B has more or less than A."""
+    """Compare two subsets, class by class.
+
+    What B has more or less than A, also file by file.
+    """
     from pipeline.reports.text import diff_text
     from pipeline.stages.verify.diff import diff_targets
 
@@ -204,10 +250,13 @@ def diff(first: str, second: str, **common: Any) -> None:
 
 
 @cli.command()
-@click.argument("what", metavar="CONFIG|TARGET")
+@click.argument("what", metavar="CONFIG|TARGET", type=click.Path())
 @common_options
 def status(what: str, **common: Any) -> None:
-    """Tell of the last runs at a target, also those that failed, and whether one is under way or was stopped."""
+    """Show the last runs at a target.
+
+    Also those that failed, and whether one is under way or was stopped.
+    """
     from pipeline.reports.text import status_text
     from pipeline.stages.verify.status import last_run
 
@@ -216,19 +265,30 @@ def status(what: str, **common: Any) -> None:
 
 
 @cli.command()
-@click.argument("name")
+@click.argument("name", metavar="[NAME]", required=False, type=Name(ready_configs))
 @click.option("--force", is_flag=True, help="replace a file that is there")
-def init(name: str, force: bool) -> None:
-    """Copy the ready config NAME (and the class names it needs) to conf/; without a match, tell which there are."""
-    from pipeline.config.templates import copy_ready
+def init(name: str | None, force: bool) -> None:
+    """Copy a ready config to conf/; without NAME, list them.
 
+    The names YAML that it needs comes along.
+    """
+    from pipeline.config.templates import copy_ready, described
+
+    if name is None:
+        width = max(map(len, described()))
+        put("\n".join(f"{ready.ljust(width)}  {about}" for ready, about in described().items()))
+        return
     for path, written in copy_ready(name, force=force):
         put(f"{path}{'' if written else ' (is there already)'}")
 
 
 @cli.command()
 def schema() -> None:
-    """Print the JSON Schema of the config, for editors."""
+    """Print the JSON Schema of the config.
+
+    Editors complete and check configs with it: coco-diy schema > schema.json, and as the first line of the config
+    # yaml-language-server: $schema=../schema.json
+    """
     from pipeline.config.model import Config
 
     put(json.dumps(Config.model_json_schema(), indent=2))

@@ -39,7 +39,10 @@ def _asked(what: str, common: dict[str, Any]) -> str | Config:
 @_workdir
 @common_options
 def stats(what: str, every: bool, as_csv: bool, workdir: str | None, **common: Any) -> None:
-    """Counts by class and split, most objects first; of a CONFIG before and after."""
+    """Count images and objects by class and split.
+
+    Most objects first; of a CONFIG before and after, of a TARGET, of the FOLDER of any dataset.
+    """
     from pipeline.look.stats import stats as stats_of
     from pipeline.reports.class_table import stats_csv, stats_text
 
@@ -75,7 +78,10 @@ def show(
     workdir: str | None,
     **common: Any,
 ) -> None:
-    """Draw a contact sheet: images with their boxes, polygons and skeletons, or one object after another."""
+    """Draw a contact sheet of images with their objects.
+
+    Boxes, polygons and skeletons, on whole images or one object after another.
+    """
     from pipeline.images.sheet import SUFFIXES, encoded
     from pipeline.images.terminals import inline, protocol_of
     from pipeline.look.sheet import draw_sheet

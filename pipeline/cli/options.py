@@ -67,14 +67,34 @@ def overrides_of(common: dict[str, Any]) -> list[str]:
 
 def config_at(path: str, common: dict[str, Any]) -> Config:
     """The config in the file `path`, with the overrides of the common options; with what conf/local beside it says."""
-    from pipeline.config.load import load_config
+    from pipeline.config.load import instead_of, load_config
+    from pipeline.config.templates import available
     from pipeline.storage import options_beside
 
-    if not Path(path).is_file():
-        raise ConfigError(f"{path}: no such config file; `coco-diy init NAME` makes one to start from")
+    if "://" in path:
+        raise ConfigError(f"{path}: is a URL, and a config is a file of this machine; download it first")
+    if Path(path).is_dir():
+        raise ConfigError(f"{path}: is a folder, and a config is a file; name one, such as conf/bicycle.yaml")
+    if not Path(path).exists():
+        ready = f"`coco-diy init {Path(path).stem}` makes it" if Path(path).stem in available() else None
+        cure = ready or instead_of(path) or "`coco-diy init` lists some to start from"
+        raise ConfigError(f"{path}: no such config file; {cure}")
     if passed_over := click.get_current_context().with_resource(options_beside(path)):
         click.echo(f"warning: {passed_over}", err=True)
     return load_config(path, overrides_of(common))
+
+
+def dataset_of(what: str, common: dict[str, Any]) -> Config | None:
+    """The config that reads the dataset in the folder `what`; None where that is a target, which has a manifest."""
+    from pipeline import storage
+    from pipeline.config.load import apply_overrides, validate
+    from pipeline.job.conversion import dataset
+    from pipeline.target.manifest import FOLDER
+
+    marks = [FOLDER, *(f"{FOLDER}/{name}.json" for name in ("manifest", "copy/manifest", "intent"))]
+    if os.path.basename(what) == "manifest.json" or any(storage.locate(what).exist_many(marks)):
+        return None
+    return validate(apply_overrides(dataset(what, cache_folder()), overrides_of(common)), what)
 
 
 def config_of(what: str, common: dict[str, Any]) -> Config | None:

@@ -66,6 +66,8 @@ def read_names(text: str, where: str) -> Names:
         if str(key.value) in top:
             raise ConfigError(f"{where}:{key.start_mark.line + 1}: `{key.value}` stands there twice")
         top[str(key.value)] = value
+    if "names" not in top and "source" in top:
+        raise ConfigError(f"{where}: is a config, no YAML of class names; name that, such as conf/coco.yaml")
     if "names" not in top:
         raise ConfigError(f"{where}: has no `names:`; add one with the class names, `0: person` or a list")
     names = _names(top["names"], where)

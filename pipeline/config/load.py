@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from pipeline.base.errors import ConfigError, MissingSourceError, UnknownNameError
+from pipeline.base.errors import ConfigError, MissingSourceError, UnknownNameError, nearest
 from pipeline.base.yaml_document import parse_yaml
 from pipeline.config.class_map import ClassMap, ClassSpec, align
 from pipeline.config.class_names import Names, read_names
-from pipeline.config.messages import no_key_twice, sentence
+from pipeline.config.messages import Written, no_key_twice, sentence
 from pipeline.config.model import Config
 
 if TYPE_CHECKING:
@@ -36,7 +36,15 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     node, data = parse_yaml(read_text(where, "config"), where)
     no_key_twice(node, where)
     if not isinstance(data, dict):
-        raise ConfigError(f"{where}: holds no config; start from `coco-diy init`")
+        found = "is empty" if data is None else "is a list" if isinstance(data, list) else "is plain text"
+        raise ConfigError(
+            f"{where}: {found}, and a config has keys with values; `coco-diy init` lists some to start from"
+        )
+    if "names" in data and "source" not in data:
+        raise ConfigError(
+            f"{where}: is a YAML of class names, no config; a config names it with source.names, and `coco-diy init` "
+            "lists some to start from"
+        )
     overrides = list(overrides)
     return validate(apply_overrides(data, overrides), where, node, overrides, name=Path(where).stem)
 
@@ -52,6 +60,7 @@ def validate(
     try:
         config = Config.model_validate(data)
         config._name = name
+        config._written = Written(where, node, tuple(overrides))
         return config
     except pydantic.ValidationError as error:
         raise ConfigError(sentence(error, Config, where, node, overrides)) from None
@@ -91,12 +100,30 @@ def read_text(path: str, what: str) -> str:
         if len(data) > _MAX_TEXT:
             raise ConfigError(f"{path}: the {what} file is larger than {_MAX_TEXT >> 20} MiB; is it the right one?")
         return data.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise MissingSourceError(f"{path}: no such {what} file", os.path.abspath(os.path.expanduser(path))) from None
+    except (FileNotFoundError, NotADirectoryError):
+        place = os.path.abspath(os.path.expanduser(path))
+        cure = instead_of(path) or "correct its path"
+        raise MissingSourceError(f"{path}: no such {what} file; {cure}", place) from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; name the {what} file in it") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: the {what} file is not UTF-8 text") from None
+        raise ConfigError(f"{path}: the {what} file is not UTF-8 text; name a text file, or save it as UTF-8") from None
     except OSError as error:
         raise ConfigError(f"{path}: the {what} file cannot be read ({error.strerror})") from None
+
+
+def instead_of(path: str) -> str | None:
+    """The clause for a file that is not there: one of nearly the same name beside it or in ``conf/``, if there is."""
+    folder, name = os.path.split(os.path.expanduser(path))
+    known = {
+        file.stem + file.suffix.lower(): os.path.join(place, file.name)
+        for place in (folder, os.path.join(folder, "conf"))
+        if os.path.isdir(place or ".")
+        for file in sorted(Path(place or ".").iterdir())
+        if file.suffix.lower() in (".yaml", ".yml", ".txt", ".names")
+    }
+    near = nearest(name, known, limit=1, likeness=0.7)
+    return f"did you mean {known[near[0]]}?" if near else None
 
 
 def load_names(source: Source) -> Names | None:
@@ -132,4 +159,9 @@ def map_classes(config: Config, specs: list[ClassSpec] | None, names: Sequence[S
         return align(names, specs)
     except UnknownNameError as error:
         where = f"{config.classes}: " if isinstance(config.classes, str) else ""
-        raise UnknownNameError(f"{where}{error}") from None
+        known, wanted = (
+            {name for some in names for name in some},
+            {name for spec in specs or () for name in spec.sources},
+        )
+        swapped = " (are the names of source and subset swapped?)" if known < wanted else ""
+        raise UnknownNameError(f"{where}{error}{swapped}") from None

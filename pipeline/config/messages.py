@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import pydantic
 from pydantic_core import ErrorDetails
@@ -57,7 +58,9 @@ def sentence(
     given = first["input"]
     shown = f" (it is {given!r})" if isinstance(given, str | int | float | list) and len(repr(given)) < 60 else ""
     # Every branch of a union says what it would take: all of it helps.
-    messages = dict.fromkeys(_message(e) for e in errors if _walk(e["loc"], model)[0] == steps)
+    here = [e for e in errors if _walk(e["loc"], model)[0] == steps]
+    plain = [e for e in here if e["type"] not in ("model_type", "dict_type")]
+    messages = dict.fromkeys(map(_message, here if isinstance(given, dict | list) else plain or here))
     return f"{at}: {key}: {'; or '.join(messages)}{shown}"
 
 
@@ -66,6 +69,10 @@ def _message(error: ErrorDetails) -> str:
     given = error["input"]
     if error["type"] in ("string_type", "bool_type") and isinstance(given, bool):
         return f"YAML reads it as {str(given).lower()}; put the name in quotes"
+    if error["type"] == "string_type" and isinstance(given, int | float):
+        return "YAML reads it as a number; put the name in quotes"
+    if error["type"] == "string_type":
+        return "must be one text"
     if error["type"] in ("model_type", "dict_type"):
         return "must be keys with values"
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
@@ -121,6 +128,23 @@ def _models(annotation: object) -> list[type[pydantic.BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
         return [annotation]
     return [model for arg in typing.get_args(annotation) for model in _models(arg)]
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where the keys of a config were written: in the file that the user calls `where`, or in `overrides`.
+
+    `node` is the file's YAML tree. It tells nothing of what the config says: all are equal.
+    """
+
+    where: str = field(compare=False)
+    node: object = field(compare=False)
+    overrides: tuple[str, ...] = field(compare=False)
+
+    def place(self, key: str) -> str | None:
+        """File and line, or the `--set`, that has `key` (``target.root``); None where there is none."""
+        line = _line(self.node, list(key.split(".")))
+        return _override(key, self.overrides, within=False) or (f"{self.where}:{line}" if line else None)
 
 
 def _line(node: object, steps: list[int | str]) -> int | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.errors import unknown
 from pipeline.tables.schema import Split, Task
+
+if TYPE_CHECKING:
+    from pipeline.config.messages import Written
 
 
 class SplitShares(pydantic.BaseModel):
@@ -230,11 +233,15 @@ class Config(_Model):
         Annotated[Source, pydantic.Tag("one")] | Annotated[list[Source], pydantic.Tag("several")],
         pydantic.Discriminator(_how_many),
     ] = Field(description="one collection, or a list of them, each with a name; classes are aligned by name")
-    fetch: Fetch = Field(default_factory=lambda: Fetch.model_validate({}))
+    fetch: Fetch = Field(
+        default_factory=lambda: Fetch.model_validate({}), description="what can be downloaded, and how"
+    )
     classes: str | list[str | ClassEntry] | None = Field(
         None, description="classes of the subset, the order gives the ids; or the path of a names YAML; null: all"
     )
-    select: Select = Field(default_factory=lambda: Select.model_validate({}))
+    select: Select = Field(
+        default_factory=lambda: Select.model_validate({}), description="which rows and images are taken"
+    )
     split: SplitShares | None = Field(None, description="null: the source's own splits")
 
     @property
@@ -253,15 +260,27 @@ class Config(_Model):
             raise ValueError(f"two sources are called {again!r}; give each a `name` of its own, as in `name: mine`")
         return value
 
-    target: Target
-    index: IndexConfig = Field(default_factory=lambda: IndexConfig.model_validate({}))
-    engine: EngineConfig = Field(default_factory=lambda: EngineConfig.model_validate({}))
-    runs: Runs = Field(default_factory=lambda: Runs.model_validate({}))
+    target: Target = Field(description="the subset: where it goes, and in which layout")
+    index: IndexConfig = Field(
+        default_factory=lambda: IndexConfig.model_validate({}), description="how the index is cut"
+    )
+    engine: EngineConfig = Field(
+        default_factory=lambda: EngineConfig.model_validate({}), description="what runs the work"
+    )
+    runs: Runs = Field(default_factory=lambda: Runs.model_validate({}), description="the records of runs")
     on_error: Literal["fail", "skip"] = Field("fail", description="bad rows and files: stop, or count, list, leave out")
     workdir: str = Field("work", min_length=1, description="index, plans and runs; never the source, never the target")
 
     #: What the recipe is called: the config file's name without its ending, or the command that has none.
     _name: str | None = pydantic.PrivateAttr(None)
+
+    #: Where its keys were written; None where that was in no file.
+    _written: Written | None = pydantic.PrivateAttr(None)
+
+    @property
+    def written(self) -> Written | None:
+        """Where its keys were written, for sentences about them; None where that was in no file."""
+        return self._written
 
     @property
     def name(self) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shlex
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError, UnknownNameError, unknown
@@ -17,6 +19,25 @@ def folder() -> Path:
 def available() -> list[str]:
     """Names of the ready configs; names YAMLs come along with those that need them."""
     return sorted(p.stem for p in folder().glob("*.yaml") if "source:" in p.read_text(encoding="utf-8"))
+
+
+def described() -> dict[str, str]:
+    """What each ready config is for, by its name: the first sentence in it."""
+    found = {}
+    for name in available():
+        lines = (folder() / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+        comment = " ".join(itertools.takewhile(bool, (line.lstrip("#").strip() for line in lines)))
+        found[name] = re.split(r"\.(?:\s|$)", comment)[0] + "."
+    return found
+
+
+def fetching_coco(root: str, task: str, *, whole: bool) -> str:
+    """The commands that get COCO 2017 below the folder `root`: labels of `task` or, `whole`, its JSON files."""
+    names = "annotations_trainval2017.zip train2017.zip val2017.zip " if whole else ""
+    labels = "" if task == "detect" or whole else f" --set source.task={task}"
+    return (
+        f"`coco-diy init coco2017`, then `coco-diy fetch conf/coco2017.yaml {names}--into {shlex.quote(root)}{labels}`"
+    )
 
 
 def copy_ready(name: str, *, force: bool = False, into: Path | None = None) -> list[tuple[Path, bool]]:

@@ -5,10 +5,10 @@ An exporter module has
 - ``FOLDERS``: the folders of its layout, each with one subfolder a split;
 - ``COLUMNS``: columns of `schema.annotations` that it needs beside key, class_id, head and tail;
 - ``OF_TASK``: whether it writes rows of the task, and has no place for objects that are none;
-- ``GATHERS``: whether files of the whole dataset are made of the objects of all buckets; it then also has
-  ``records(rows, images, keypoints) -> BucketObjects``, what `assemble` needs of one bucket;
+- ``GATHERS``: whether files of the whole dataset are made of the objects of all buckets: it is a `GatheringExporter`;
 - ``fragment(rows, images) -> pyarrow.Table``: the wanted files (`schema.wanted`) of one bucket;
-- ``assemble(dataset, records) -> dict[str, bytes | Iterable[bytes]]``: files of the whole dataset, by path.
+- ``assemble(dataset, records) -> dict[str, bytes | Iterable[bytes]]``: files of the whole dataset, by path;
+- ``training(task, place) -> str``: the line that trains on it.
 
 Nothing here touches a file system.
 """
@@ -95,6 +95,16 @@ class Exporter(Protocol):
     def assemble(self, dataset: Dataset, records: Sequence[BucketObjects] = ()) -> dict[str, bytes | Iterable[bytes]]:
         """Files of the whole dataset: path below the target to content, at once or in pieces."""
 
+    def training(self, task: Task, place: str) -> str:
+        """The line that trains on the subset: `place` is its folder, or its zip where that is what was made."""
+
+
+class GatheringExporter(Exporter, Protocol):
+    """An exporter that makes files of the whole dataset of the objects of all buckets."""
+
+    def records(self, rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None) -> BucketObjects:
+        """What `assemble` needs of one bucket; `keypoints` is (K, D) for pose."""
+
 
 def available() -> list[str]:
     """Names of all exporters."""
@@ -106,3 +116,8 @@ def load(name: str) -> Exporter:
     if name not in available():
         raise UnknownNameError(unknown("target format", name, available()))
     return cast("Exporter", importlib.import_module(f"{__name__}.{name}"))
+
+
+def load_gathering(name: str) -> GatheringExporter:
+    """The exporter called `name`, which `GATHERS`."""
+    return cast("GatheringExporter", load(name))

@@ -7,6 +7,7 @@ Trainers find a label file by replacing the last ``/images/`` of an image's path
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,16 @@ COLUMNS = ("loss",)
 OF_TASK = True
 
 GATHERS = False
+
+
+#: What Ultralytics' smallest model is called, by task. https://docs.ultralytics.com/models/yolo11/
+_MODELS = {Task.DETECT: "yolo11n.pt", Task.SEGMENT: "yolo11n-seg.pt", Task.POSE: "yolo11n-pose.pt"}
+
+
+def training(task: Task, place: str) -> str:
+    """The command by which Ultralytics trains on the subset at `place`, see `Exporter.training`."""
+    data = place if place.endswith(".zip") else f"{place}/data.yaml"
+    return f"yolo {task} train data={shlex.quote(data)} model={_MODELS[task]}"
 
 
 def fragment(rows: pa.Table, images: pa.Table) -> pa.Table:

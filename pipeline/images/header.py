@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: More are not decoded: they would take a gigabyte of memory.
 MAX_PIXELS = 1 << 28
 
+#: Bytes at the beginning that nearly always hold the header; a large colour profile may need more.
+HEAD_BYTES = 64 << 10
+
 _ORIENTATION = 0x0112  # the EXIF tag
 
 #: The markers of a JPEG after which its size stands: those of its frame.

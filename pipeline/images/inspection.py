@@ -1,4 +1,8 @@
-"""The images of a subset: each is checked once, and the results are cached beside the index."""
+"""What images are, as their files say it: each is read once, and what was found is cached in the index.
+
+Two tables, `schema.checks` (whether an image can be used) and `schema.headers` (how large it is), have one file a
+bucket and a row an image in the state in which it was read; an image whose fingerprint is another is read again.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.images import integrity
+from pipeline.images.header import HEAD_BYTES, Picture, picture_of
 from pipeline.images.integrity import ImageCheck
 from pipeline.images.origins import Origins
 from pipeline.tables import schema
@@ -48,8 +53,7 @@ def check_images(
     fingerprint; null while it is too young to be trusted). An image that was checked before in the same state is not
     checked again; what is new is written to the table `schema.checks` of the index.
     """
-    checks = storage.locate_writable(os.path.join(index_dir, "checks"))
-    before = _read(checks, part_name(bucket))
+    before = _read(index_dir, "checks", bucket, schema.checks())
     # What is in order when decoded has a header in order; of what is not, the header may be.
     seen = {
         row["key"]: row
@@ -69,7 +73,12 @@ def check_images(
         for i, check in _check(location, [row["image_path"] for row in asked], level):
             fresh[asked[i]["key"]] = check
     if fresh:
-        _write(checks, part_name(bucket), before, new, fresh, level)
+        rows = [
+            {"key": row["key"], "mark": row["state"], "level": level, **vars(fresh[row["key"]])}
+            for row in new
+            if row["state"] is not None and row["key"] in fresh and fresh[row["key"]].reason != _UNREAD
+        ]
+        _write(index_dir, "checks", bucket, before, rows)
     bad = {}
     unseen = {row["key"] for row in new} - fresh.keys()
     for row in wanted:
@@ -98,8 +107,8 @@ def check_linked(
     outside: list[str] = []
     names = images["image_path"].to_pylist()
     for origin, here in origins.by_origin(images["key"].to_pylist()):
-        if origin.url is not None:
-            outside += storage.locate(origin.url).out_of(root or origin.url, [names[i] for i in here])
+        if origin.url is not None and (folder := origin.location.local) is not None:
+            outside += storage.out_of(folder, storage.local_path(root) if root else folder, [names[i] for i in here])
     images = images.filter(pc.is_in(images["image_path"], pa.array(outside, pa.string()))).combine_chunks()
     found = check_images(index_dir, bucket, "header", origins, images)
     detail = "is a link that leads out of the source, and to no image"
@@ -111,7 +120,7 @@ def _check(location: storage.Location, names: Sequence[str], level: str) -> Iter
     whole = list(range(len(names)))
     if level == "header":
         whole = []
-        for peeked in location.peek_many(names, integrity.HEAD_BYTES, integrity.TAIL_BYTES):
+        for peeked in location.peek_many(names, HEAD_BYTES, integrity.TAIL_BYTES):
             if peeked.reason is not None:
                 yield peeked.index, _unread(peeked.reason)
             elif (check := integrity.by_header(peeked.size, peeked.head, peeked.tail)) is not None:
@@ -133,39 +142,66 @@ def _unread(reason: str) -> ImageCheck:
     return ImageCheck(_UNREAD, f"cannot be read: {reason}")
 
 
-def _read(place: storage.Location, name: str) -> pa.Table:
-    """What was seen before; what lies there is its digest and a Parquet file. Nothing, where that is not whole."""
+def read_pictures(location: storage.Location, names: Sequence[str]) -> Iterator[tuple[int, Picture | None]]:
+    """What each of `names`, images that are at hand, says of itself, with its index; None for what is no image.
+
+    One read of its first bytes each; of the rare image whose header is longer, all of it.
+    """
+    for peeked in location.peek_many(names, HEAD_BYTES, 0):
+        found = picture_of(peeked.head)
+        if found is None and len(peeked.head) < peeked.size:
+            found = picture_of(storage.read_image(location, names[peeked.index]))
+        yield peeked.index, found
+
+
+def cached_pictures(
+    index_dir: str, bucket: int, location: storage.Location, images: Sequence[tuple[str, str, bytes | None]]
+) -> list[Picture | None]:
+    """What `images` (key, name at `location`, fingerprint) say of themselves; None for what is no image.
+
+    A header is read where none was read before of the image in this state; without a fingerprint it always is.
+    """
+    before = _read(index_dir, "headers", bucket, schema.headers())
+    seen = {
+        (key, mark): Picture(width, height, orientation)
+        for key, mark, width, height, orientation in zip(*(column.to_pylist() for column in before), strict=True)
+    }
+    found = [seen.get((key, state or b"")) for key, _, state in images]
+    unread = [i for i, picture in enumerate(found) if picture is None]
+    for n, picture in read_pictures(location, [images[i][1] for i in unread]):
+        found[unread[n]] = picture
+    rows = [
+        {"key": images[i][0], "mark": images[i][2], **vars(picture)}
+        for i in unread
+        if (picture := found[i]) is not None and images[i][2] is not None
+    ]
+    if rows:
+        _write(index_dir, "headers", bucket, before, rows)
+    return found
+
+
+def _read(index_dir: str, table: str, bucket: int, fitting: pa.Schema) -> pa.Table:
+    """A bucket's part of a cached table, which is its digest and a Parquet file; nothing where that is not whole."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    data = place.read(name)
+    data = storage.locate(os.path.join(index_dir, table)).read(part_name(bucket))
     if data is not None and digest_of(data[16:]) == data[:16]:
-        table = pq.read_table(pa.BufferReader(data[16:]), use_threads=False)
-        if table.schema.names == schema.checks().names:
-            return table
-    return schema.checks().empty_table()
+        found = pq.read_table(pa.BufferReader(data[16:]), use_threads=False)
+        if found.schema.names == fitting.names:
+            return found.cast(fitting)
+    return fitting.empty_table()
 
 
-def _write(
-    place: storage.WritableLocation,
-    name: str,
-    before: pa.Table,
-    new: list[dict[str, object]],
-    fresh: dict[str, ImageCheck],
-    level: str,
-) -> None:
+def _write(index_dir: str, table: str, bucket: int, before: pa.Table, rows: list[dict[str, object]]) -> None:
+    """Add `rows` to a bucket's part of a cached table as it was `before`; they replace those of their keys."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from pipeline.tables.parquet import to_parquet
 
-    rows = [
-        {"key": row["key"], "mark": row["state"], "level": level, **vars(fresh[str(row["key"])])}
-        for row in new
-        if row["state"] is not None and row["key"] in fresh and fresh[str(row["key"])].reason != _UNREAD
-    ]
-    added = pa.Table.from_pylist(rows, schema.checks())
-    kept = before.filter(pc.invert(pc.is_in(before["key"], added["key"].combine_chunks())))
-    table = pa.concat_tables([kept.cast(schema.checks()), added]).sort_by("key")
-    data = to_parquet(table)
-    place.write_many([name], [digest_of(data) + data]).must(place)
+    added = pa.Table.from_pylist(rows, before.schema)
+    others = before.filter(pc.invert(pc.is_in(before["key"], added["key"].combine_chunks())))
+    data = to_parquet(pa.concat_tables([others, added]).sort_by("key"))
+    folder = storage.locate_writable(os.path.join(index_dir, table))
+    folder.write_many([part_name(bucket)], [digest_of(data) + data]).must(folder)

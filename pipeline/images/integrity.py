@@ -10,9 +10,6 @@ from dataclasses import dataclass
 
 from pipeline.images.header import MAX_PIXELS, opened
 
-#: Bytes at the beginning that nearly always hold the header; a large colour profile may need more.
-HEAD_BYTES = 64 << 10
-
 TAIL_BYTES = 64
 
 #: Ultralytics leaves out images with a side under this (`verify_image_label`).

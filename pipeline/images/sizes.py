@@ -11,14 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.geometry.polygons import same_shape
-from pipeline.images.header import Picture, picture_of
+from pipeline.images.header import HEAD_BYTES, Picture, picture_of
 from pipeline.images.origins import Origins
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-#: The size of an image is said before that, but for rare ones with much else in front.
-HEAD_BYTES = 1 << 16
 
 
 @dataclass

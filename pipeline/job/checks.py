@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError, MissingSourceError
+from pipeline.config import templates
 from pipeline.config.model import Config
 from pipeline.job.job import is_below
 from pipeline.job.spec import SplitSpec
+from pipeline.storage.address import protocol_of
 
 if TYPE_CHECKING:
     from pipeline.job.job import Job, SourceJob
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None:
     """Raise `ConfigError` where a folder of a split is not there, or not of the kind that `config` says."""
-    images = config.target.images
+    images, key = config.target.images, f"source.splits.{split.split}"
     whole = formats.load(source.spec.format).WHOLE
     for url, what, there in (
         (split.labels, "annotations file" if whole else "labels folder", os.path.isfile if whole else _is_place),
@@ -27,26 +29,35 @@ def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None
         (split.images, "images folder", _is_place),
     ):
         if url is not None and not there(url):
-            known = os.path.basename(storage.archive_of(url) or "") in config.fetch.archives
-            cure = "`coco-diy fetch CONFIG` gets it" if known else "correct source.root or source.splits"
             if os.path.isfile(url):
                 raise ConfigError(
-                    f"source: the {what} of split {split.split}, {url}, is a file; a folder in a zip "
-                    f"archive is named as in zip://train2017::{url}, other archives must be unpacked"
+                    f"{key}: the {what} {url} is a file; a folder in a zip archive is named as in "
+                    f"zip://train2017::{url}, other archives must be unpacked"
                 )
-            raise MissingSourceError(f"source: the {what} of split {split.split}, {url}, does not exist; {cure}", url)
+            raise MissingSourceError(
+                f"{key}: the {what} {url} does not exist; {_cure(source, split, url, config)}", url
+            )
     if split.images is None:
         return
     place = storage.locate(split.images)
     if place.local is None and images in (("symlink",) if place.far else ("hardlink", "symlink")):
         raise ConfigError(f"target.images: {split.images} has no files that a {images} could lead to; set it to copy")
-    if place.far and config.target.zipped:
-        raise ConfigError(f"target.archive: a zip takes no images out of {split.images}; build a folder of them first")
     if split.suffix is not None and config.select.backgrounds != "none":
         raise ConfigError(
             f"select.backgrounds: {config.select.backgrounds} wants images without a label file, and "
             f"{split.images} cannot be listed; set it to none, or name a folder or an archive"
         )
+
+
+def _cure(source: SourceJob, split: SplitSpec, url: str, config: Config) -> str:
+    """How a folder or file of a split comes to be there."""
+    if os.path.basename(storage.archive_of(url) or "") in config.fetch.archives:
+        return "`coco-diy fetch CONFIG` gets it"
+    root = source.source.root
+    if root is None or not split.folder.endswith("2017") or protocol_of(root) is not None:
+        return "correct source.root or source.splits"
+    whole = formats.load(source.spec.format).WHOLE
+    return f"correct source.root, or get COCO 2017: {templates.fetching_coco(root, source.spec.task, whole=whole)}"
 
 
 def _is_place(url: str) -> bool:

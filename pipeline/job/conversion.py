@@ -1,17 +1,19 @@
-"""The config of `coco-diy convert`: one folder to another format, with what its layout tells instead of a file."""
+"""Configs that nobody wrote: of the folder of a dataset, with what its layout says instead of a file."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline import formats
+from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
 from pipeline.config.class_names import Names, read_names
 from pipeline.config.load import read_text
-from pipeline.job.layouts import find_names, find_splits
+from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels
 from pipeline.tables.schema import Task
+from pipeline.target.manifest import TargetState
 
 
 def conversion(
@@ -25,6 +27,7 @@ def conversion(
     shares: str | None = None,
     seed: int = 0,
     workdir: str,
+    names_option: str = "--labels",
 ) -> dict[str, Any]:
     """The config, as plain data, that makes `target` of the folder (or COCO's JSON file) `source`.
 
@@ -32,24 +35,109 @@ def conversion(
     source has. Where neither `task` nor `names` is given, the file of names that a tool left in the folder tells both:
     it has ``kpt_shape`` for pose. Raises `UsageError` where the source has no layout that its format knows.
     """
-    folder = formats.load(from_format)
-    if not folder.NAMED:
-        names = names or find_names(source)
-        known = read_names(read_text(names, "class names"), names) if names is not None and task is None else None
-        task = task or _task_of(known)
-    splits: dict[str, Any] = {**find_splits(source, from_format, folder, Task(task or "detect"))}
-    task = task or _task_of_splits(splits, folder)
-    captions = folder.WHOLE and formats.load_single_file(from_format).CAPTIONS
+    if not _is_there(source):
+        swapped = "; SRC comes first, then DST" if _is_there(target) else "; correct the path of the dataset"
+        raise ConfigError(f"{source}: does not exist{swapped}")
+    found = _found(source, from_format, task, names)
+    if found["names"] is None and not formats.load(from_format).NAMED:
+        raise ConfigError(
+            f"{source}: has no data.yaml or classes.txt with names of classes; name such a file with {names_option}"
+        )
+    format_ = formats.load(from_format)
+    captions = format_.WHOLE and formats.load_single_file(from_format).CAPTIONS
     if captions and from_format == to_format:  # label rows hold no captions
-        splits = {split: _with_captions(source, value, folder, Task(task)) for split, value in splits.items()}
-    places = {"root": source, "splits": splits}
-    split = None if shares is None else {**_shares(shares), "seed": seed}
+        task = Task(found["task"])
+        splits = found["splits"].items()
+        found["splits"] = {split: _with_captions(source, value, format_, task) for split, value in splits}
     return {
-        "source": {"format": from_format, "task": task, "names": names, **places},
-        "split": split,
+        "source": found,
+        "split": None if shares is None else {**_shares(shares), "seed": seed},
         "target": {"root": target, "format": to_format},
         "workdir": workdir,
     }
+
+
+def dataset(folder: str, workdir: str) -> dict[str, Any]:
+    """The config, as plain data, that reads the folder of a dataset, whichever format fits; with all classes.
+
+    Bad rows are counted and left out. Its target is never made: it is for what looks at a source. Formats of one file a
+    split are tried first, and last those whose label files lie beside images. Raises `ConfigError` where none fits.
+    """
+    if not _is_there(folder):
+        raise ConfigError(f"{folder}: does not exist; correct the path of the config, target or dataset")
+    source = _fitting(folder)
+    if source is None:
+        raise ConfigError(
+            f"{folder}: holds no dataset that is known: no layout of {', '.join(formats.available())} fits it"
+        )
+    if source["names"] is None and not formats.load(source["format"]).NAMED:
+        raise ConfigError(
+            f"{folder}: has label files of format {source['format']}, but no data.yaml or classes.txt that names their "
+            "classes; add it"
+        )
+    target = {"root": os.path.join(workdir, "nowhere")}
+    return {"source": source, "target": target, "workdir": workdir, "on_error": "skip"}
+
+
+def _fitting(folder: str) -> dict[str, Any] | None:
+    """The source of a config that reads `folder` by the format that fits it; None where none does."""
+    for name in sorted(formats.available(), key=_likelihood):
+        with contextlib.suppress(NoLayoutError):
+            return _source(folder, name, None, None, any_name=False)
+    return None
+
+
+def _found(source: str, name: str, task: str | None, names: str | None) -> dict[str, Any]:
+    """`_source`; where the labels are of another format than that called `name`, its error says of which."""
+    try:
+        return _source(source, name, task, names)
+    except NoLayoutError:
+        other = _fitting(source)
+        if other is None:
+            raise
+        raise ConfigError(
+            f"{source}: has no labels of format {name}, but of format {other['format']}; write --from {other['format']}"
+        ) from None
+
+
+def _likelihood(name: str) -> tuple[bool, bool, str]:
+    """The order in which formats are tried: what a folder can be called by accident comes last."""
+    format_ = formats.load(name)
+    beside = not format_.WHOLE and format_.layout("x", Task.DETECT)["labels"] == "x"
+    return not format_.WHOLE, beside, name
+
+
+def _is_there(source: str) -> bool:
+    """Whether `source` is a folder or a file."""
+    return storage.locate(source).exists() or os.path.isfile(os.path.expanduser(source))
+
+
+def _source(source: str, name: str, task: str | None, names: str | None, *, any_name: bool = True) -> dict[str, Any]:
+    """The source of a config: the folder `source`, whose label files are of the format called `name`.
+
+    `any_name` is as in `find_splits`.
+    """
+    format_ = formats.load(name)
+    if not format_.WHOLE and os.path.isfile(os.path.expanduser(source)):
+        raise NoLayoutError(f"{source}: is a file, and format {name} has folders; name the folder, unpack an archive")
+    if not format_.NAMED:
+        names = names or find_names(source)
+        task = task or _made_for(source)
+        known = read_names(read_text(names, "class names"), names) if names is not None and task is None else None
+        task = task or _task_of(known)
+    splits = find_splits(source, name, format_, Task(task or "detect"), any_name=any_name)
+    task = task or _task_of_splits(splits, format_)
+    if not has_labels(source, splits, format_, Task(task)):
+        raise NoLayoutError(f"{source}: has no label file ({format_.SUFFIX}) of format {name}; correct the path")
+    return {"format": name, "task": task, "names": names, "root": source, "splits": dict(splits)}
+
+
+def _made_for(source: str) -> str | None:
+    """The task of a subset that coco-diy made; None for any other folder."""
+    location = storage.locate(source)
+    made = TargetState(location).manifest if isinstance(location, storage.WritableLocation) else None
+    task = made.report.get("task") if made is not None else None
+    return task if isinstance(task, str) else None
 
 
 def _task_of(names: Names | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
@@ -46,20 +46,27 @@ _NAMES_FILES = (
 Places = str | dict[str, str]
 
 
-def find_splits(source: str, name: str, format_: formats.Format, task: Task) -> dict[str, Places]:
+class NoLayoutError(ConfigError):
+    """A folder is not laid out as any tool does for a format."""
+
+
+def find_splits(
+    source: str, name: str, format_: formats.Format, task: Task, *, any_name: bool = True
+) -> dict[str, Places]:
     """The splits of the folder `source`, whose label files are of the format called `name`.
 
-    Each is a folder as the format itself lays it out, or its places. Raises `ConfigError` where no layout fits.
+    Each is a folder as the format itself lays it out, or its places. With `any_name` a single annotations file may be
+    called anything. Raises `NoLayoutError` where none fits.
     """
-    place = os.path.abspath(os.path.expanduser(source))
+    place = storage.locate(source).url
     if format_.WHOLE:
-        found = _whole(place, formats.load_single_file(name), task)
+        found = _whole(place, formats.load_single_file(name), task, any_name=any_name)
     else:
         found = _per_file(place, formats.load_label_files(name), task)
     if found:
         return found
     example = " and ".join(format_.layout("train2017", task).values())
-    raise ConfigError(
+    raise NoLayoutError(
         f"{source}: has none of the splits train, val and test as format {name} lays them out, for "
         f"example {example}, nor as Roboflow, CVAT and Label Studio do; for any other layout write a "
         "config"
@@ -72,20 +79,35 @@ def find_names(source: str) -> str | None:
     return next((path for name in _NAMES_FILES if os.path.isfile(path := os.path.join(place, name))), None)
 
 
-def _whole(place: str, format_: formats.SingleFileFormat, task: Task) -> dict[str, Places]:
+def has_labels(source: str, splits: Mapping[str, Places], format_: formats.Format, task: Task) -> bool:
+    """Whether the splits that were found have a label file: every folder looks like one with files beside images."""
+    if format_.WHOLE:
+        return True
+    place = storage.locate(source).url
+    folders = [p["labels"] if isinstance(p, dict) else format_.layout(p, task)["labels"] for p in splits.values()]
+    return any(
+        name.lower().endswith(format_.SUFFIX)
+        for folder in folders
+        for name in storage.locate_below(place, folder).names()
+    )
+
+
+def _whole(place: str, format_: formats.SingleFileFormat, task: Task, *, any_name: bool) -> dict[str, Places]:
+    if os.path.isfile(place) and not place.lower().endswith(format_.SUFFIX):
+        return {}
     if os.path.isfile(place):
         return {"train": {"annotations": place, "images": _images_beside(place)}}
     found: dict[str, Places] = {}
     for split, folder in _split_folders(place, "") if format_.FILE_BESIDE_IMAGES is not None else ():
         beside = f"{folder}/{format_.FILE_BESIDE_IMAGES}"
-        if os.path.isfile(os.path.join(place, beside)):
+        if _is_file(place, beside):
             _add(found, split, {"annotations": beside, "images": folder}, place)
     files = [path for below in ("", "annotations") for path in _annotations_files(place, below, format_.SUFFIX)]
     for split, names in _FOLDERS.items():
         if split in found:
             continue
         usual = [(format_.layout(folder, task)["annotations"], folder) for folder in names]
-        path = next((path for path, _ in usual if os.path.exists(os.path.join(place, path))), None)
+        path = next((path for path, _ in usual if _is_file(place, path)), None)
         path = path or _likeliest([path for path in files if _split_of(path) == split], task)
         if path is not None:
             folder = dict(usual).get(path) or os.path.splitext(path)[0].rpartition("_")[2].rpartition("/")[2]
@@ -94,15 +116,15 @@ def _whole(place: str, format_: formats.SingleFileFormat, task: Task) -> dict[st
             found[split] = folder if layout == format_.layout(folder, task) else layout
     if found:
         return found
-    known = [name for name in format_.FILES if os.path.isfile(os.path.join(place, name))]
-    alone = known[:1] or (files if len(files) == 1 else [])
+    known = [name for name in format_.FILES if _is_file(place, name)]
+    alone = known[:1] or (files if any_name and len(files) == 1 else [])
     return {"train": {"annotations": alone[0], "images": _image_folder(place, ())}} if alone else {}
 
 
 def _annotations_files(place: str, below: str, suffix: str) -> list[str]:
     """The files right in a folder that may hold the objects of a split, sorted; paths below `place`."""
-    folder = os.path.join(place, below)
-    names = sorted(storage.locate(folder).flat_names("")) if os.path.isdir(folder) else []
+    folder = storage.locate_below(place, below) if below else storage.locate(place)
+    names = sorted(folder.flat_names("")) if folder.exists() else []
     return [
         os.path.join(below, name)
         for name in names
@@ -130,9 +152,9 @@ def _image_folder(place: str, names: Sequence[str]) -> str:
     """The folder of a split's images: called as the split, by itself or in `images`, else the one of all images."""
     for name in dict.fromkeys([*names, *map(str.capitalize, names)]):
         for folder in (name, f"images/{name}"):
-            if os.path.isdir(os.path.join(place, folder)):
+            if _is_folder(place, folder):
                 return folder
-    return next((folder for folder in _IMAGE_FOLDERS if os.path.isdir(os.path.join(place, folder))), ".")
+    return next((folder for folder in _IMAGE_FOLDERS if _is_folder(place, folder)), ".")
 
 
 def _images_beside(annotations: str) -> str:
@@ -150,7 +172,7 @@ def _per_file(place: str, format_: formats.LabelFileFormat, task: Task) -> dict[
         found = _by_yaml(place)
     for split, folder in [] if found or beside else _split_folders(place, "labels"):
         _add(found, split, folder, place)
-    if found or not os.path.isdir(place):
+    if found or not storage.locate(place).exists():
         return found
     for split, folder in _split_folders(place, ""):
         if (apart := _apart(place, f"{folder}/", format_.SUFFIX)) is not None:
@@ -159,10 +181,10 @@ def _per_file(place: str, format_: formats.LabelFileFormat, task: Task) -> dict[
             _add(found, split, folder, place)
         elif _has(os.path.join(place, folder), format_.SUFFIX):
             _add(found, split, {"labels": folder, "images": folder}, place)
-    there = {name.lower(): name for name in os.listdir(place)} if format_.SPLIT_FOLDERS else {}
     for split, usual in format_.SPLIT_FOLDERS.items():
-        called = (usual, *(format_.SPLIT_FOLDERS["train"].replace("train", word) for word in _FOLDERS[split]))
-        for folder in [there[name] for name in called if name in there][:1]:
+        words = [*_FOLDERS[split], *map(str.capitalize, _FOLDERS[split])]
+        called = [usual, *(format_.SPLIT_FOLDERS["train"].replace("train", word) for word in words)]
+        for folder in [name for name in called if _is_folder(place, name)][:1]:
             found.setdefault(split, {"labels": folder, "images": folder})
     if found:
         return found
@@ -175,14 +197,16 @@ def _per_file(place: str, format_: formats.LabelFileFormat, task: Task) -> dict[
 
 def _apart(place: str, below: str, suffix: str) -> dict[str, str] | None:
     """The folders of label files and of images, side by side; None where they are not there."""
-    labels = [n for n in _LABEL_FOLDERS if os.path.isdir(path := os.path.join(place, below, n)) and _has(path, suffix)]
-    images = [n for n in _IMAGE_FOLDERS if os.path.isdir(os.path.join(place, below, n))]
+    labels = [
+        n for n in _LABEL_FOLDERS if _is_folder(place, f"{below}{n}") and _has(os.path.join(place, below, n), suffix)
+    ]
+    images = [n for n in _IMAGE_FOLDERS if _is_folder(place, f"{below}{n}")]
     return {"labels": f"{below}{labels[0]}", "images": f"{below}{images[0]}"} if labels and images else None
 
 
 def _without_splits(place: str, suffix: str) -> dict[str, Places]:
     """All of a folder as train: Label Studio's ``labels`` and ``images``, or label files beside their images."""
-    if os.path.isdir(os.path.join(place, "labels")) and os.path.isdir(os.path.join(place, "images")):
+    if _is_folder(place, "labels") and _is_folder(place, "images"):
         return {"train": {"labels": os.path.join(place, "labels"), "images": os.path.join(place, "images")}}
     if (apart := _apart(place, "", suffix)) is not None:
         return {"train": {kind: os.path.join(place, folder) for kind, folder in apart.items()}}
@@ -190,6 +214,16 @@ def _without_splits(place: str, suffix: str) -> dict[str, Places]:
     if _has(place, suffix) and any(_has(place, kind) for kind in images):
         return {"train": {"labels": place, "images": place}}
     return {}
+
+
+def _is_folder(place: str, folder: str) -> bool:
+    return storage.locate_below(place, folder).exists()
+
+
+def _is_file(place: str, path: str) -> bool:
+    folder, name = os.path.split(path)
+    there = storage.locate_below(place, folder) if folder else storage.locate(place)
+    return bool(there.exist_many([name])[0])
 
 
 def _has(folder: str, suffix: str) -> bool:
@@ -201,7 +235,7 @@ def _split_folders(place: str, below: str) -> Iterator[tuple[str, str]]:
     """Split and name of each folder right in `below` that is called as a split is, in the usual capitals."""
     for split, known in _FOLDERS.items():
         for name in known:
-            there = [n for n in (name, name.capitalize(), name.upper()) if os.path.isdir(os.path.join(place, below, n))]
+            there = [n for n in (name, name.capitalize(), name.upper()) if _is_folder(place, os.path.join(below, n))]
             yield from ((split, n) for n in there[:1])
 
 
@@ -221,6 +255,8 @@ def _by_yaml(place: str) -> dict[str, Places]:
 
     from pipeline.config.load import read_text
 
+    if storage.locate(place).local is None:  # names of a collection in a store are given, and so are its splits
+        return {}
     path = next((p for n in ("data.yaml", "data.yml") if os.path.isfile(p := os.path.join(place, n))), None)
     try:
         data = yaml.safe_load(read_text(path, "data")) if path is not None else None
@@ -249,6 +285,6 @@ def _labels_and_images(place: str, path: object, value: str) -> tuple[str, str] 
         relative = os.path.relpath(os.path.realpath(images), os.path.realpath(place))
         head, step, tail = f"/{relative}/".rpartition("/images/")
         labels = f"{head}/labels/{tail}".strip("/") if step else relative
-        if os.path.isdir(os.path.join(place, labels)):
+        if _is_folder(place, labels):
             return labels, relative
     return None

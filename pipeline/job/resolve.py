@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline import exporters, formats, storage
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, UnknownNameError, UsageError
 from pipeline.config.load import load_names, load_specs
 from pipeline.config.model import Config, Source, SplitFolders
 from pipeline.job.checks import check_locations, keep_apart, no_split_within_another
@@ -19,19 +21,36 @@ from pipeline.tables.schema import Task
 if TYPE_CHECKING:
     from pipeline.job.spec import Found
 
+T = TypeVar("T")
+
 
 def resolve(config: Config) -> Job:
     """Check `config` as far as it goes without reading the source, and make it a `Job`.
 
-    Raises `UsageError`s: an unknown class, format or name stops here, before anything is read. Raises `BrakeError`
-    where the marker of a source is missing.
+    Raises `UsageError`s: an unknown class, format or name stops here, before anything is read; what is said of a key
+    begins with the file and the line that have it. Raises `BrakeError` where the marker of a source is missing.
     """
+    try:
+        return _resolve(config)
+    except UsageError as error:
+        raise error.located(_written(config, str(error))) from None
+
+
+def _written(config: Config, sentence: str) -> str | None:
+    """Where the key that a sentence begins with was written; None where it begins with something else."""
+    key = re.match(r"([a-z_]+)((\.[a-z_0-9]+)*): ", sentence)
+    if key is None or key[1] not in Config.model_fields or config.written is None:
+        return None
+    return config.written.place(key[1] + key[2])
+
+
+def _resolve(config: Config) -> Job:
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         raise ConfigError(f"the locale's encoding is {encoding}: names of files would be misread; set PYTHONUTF8=1")
     for source in config.sources:
         _check_marker(source)
     workdir = storage.local_path(config.workdir)
-    exporters.load(config.target.format)
+    _known("target.format", lambda: exporters.load(config.target.format))
     sources = tuple(_source(source, workdir) for source in config.sources)
     if len(tasks := {s.spec.task: s.source.name for s in sources}) > 1:
         told = " and ".join(f"{name} has {task}" for task, name in tasks.items())
@@ -55,8 +74,16 @@ def resolve(config: Config) -> Job:
     return job
 
 
+def _known(key: str, load: Callable[[], T]) -> T:
+    """What `load` gives; the error for a name that it does not know begins with the `key` that has it."""
+    try:
+        return load()
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{key}: {error}") from None
+
+
 def _source(source: Source, workdir: str) -> SourceJob:
-    format_ = formats.load(source.format)
+    format_ = _known("source.format", lambda: formats.load(source.format))
     if source.task not in format_.TASKS:
         raise ConfigError(f"source.task: format {source.format} holds no task {source.task}")
     if source.names is None and not format_.NAMED:

@@ -136,6 +136,6 @@ def _code(name: str) -> int:
 
 
 def read(place: storage.Location) -> list[dict[str, Any]]:
-    """The records at `place`, oldest first; one that is damaged is left out."""
-    found = [content_of(place.read(name) or b"") for name in names(place)]
-    return [record for record in found if record is not None]
+    """The records at `place`, oldest first; one that is damaged, or another's by its name, is left out."""
+    found = [(name, content_of(place.read(name) or b"")) for name in names(place)]
+    return [record for name, record in found if record is not None and name.startswith(str(record.get("time")))]

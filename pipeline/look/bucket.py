@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
-from pipeline.images.header import picture_of
-from pipeline.images.integrity import HEAD_BYTES
+from pipeline.images.header import HEAD_BYTES, picture_of
 from pipeline.reports.statistics import (
     ASPECTS,
     GRID,

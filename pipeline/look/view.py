@@ -18,7 +18,7 @@ from pipeline.config.class_map import ClassMap
 from pipeline.config.load import validate
 from pipeline.config.model import Config
 from pipeline.images.origins import Origins
-from pipeline.job.conversion import conversion
+from pipeline.job.conversion import dataset
 from pipeline.job.job import Job
 from pipeline.job.resolve import resolve
 from pipeline.reports.report import Report
@@ -28,7 +28,6 @@ from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.index.sources import import_for_index, index_lock, scan, update_index
 from pipeline.stages.verify.status import last_run
-from pipeline.tables.schema import Task
 from pipeline.target.manifest import FOLDER, Manifest, TargetState
 
 
@@ -178,53 +177,13 @@ def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
 
 def _of_folder(what: str, workdir: str, progress: Progress) -> View:
     """What any folder of a dataset holds, by the layout that fits it."""
-    return _of_source(what, "folder", _layout(what, workdir), progress, {"made_of": {}})
+    return _of_source(what, "folder", _dataset(what, workdir), progress, {"made_of": {}})
 
 
-def _layout(what: str, workdir: str) -> Config:
-    """A config that reads the folder `what`: formats of one file a split are tried first, those beside images last."""
-    if not storage.locate(what).exists() and not os.path.isfile(what):
-        raise ConfigError(f"{what}: no such config, target or folder")
-    errors = []
-    for name in sorted(formats.available(), key=_specific):
-        try:
-            data = conversion(
-                what, os.path.join(workdir, "nowhere"), from_format=name, to_format="yolo", workdir=workdir
-            )
-        except ConfigError as error:
-            errors.append(str(error))
-            continue
-        source = data["source"]
-        if source["names"] is None and not formats.load(name).NAMED:
-            errors.append(
-                f"{what}: has label files of format {name}, but no data.yaml or classes.txt that names classes"
-            )
-            continue
-        if _beside(name) and not _has_labels(what, source["splits"], formats.load(name).SUFFIX):
-            continue
-        return _as_source(what, name, source["task"], source["names"], source["splits"], workdir)
-    raise ConfigError(
-        next((e for e in errors if "names classes" in e), None)
-        or f"{what}: is no dataset folder that is known: no layout of {', '.join(formats.available())} fits"
-    )
-
-
-def _beside(name: str) -> bool:
-    """Whether label files of a format lie beside their images."""
-    return next(iter(formats.load(name).layout("x", Task.DETECT).values())) == "x"
-
-
-def _specific(name: str) -> tuple[bool, bool, str]:
-    return not formats.load(name).WHOLE, _beside(name), name
-
-
-def _has_labels(what: str, splits: Mapping[str, Any], suffix: str) -> bool:
-    folders = [value["labels"] if isinstance(value, dict) else value for value in splits.values()]
-    return any(
-        name.lower().endswith(suffix)
-        for folder in folders
-        for name in storage.locate(os.path.join(what, folder)).names()
-    )
+def _dataset(what: str, workdir: str) -> Config:
+    """The config that reads the dataset in the folder `what`."""
+    source = dataset(what, workdir)["source"]
+    return _as_source(what, source["format"], source["task"], source["names"], source["splits"], workdir)
 
 
 def _as_source(root: str, name: str, task: str, names: str | None, splits: Mapping[str, Any], workdir: str) -> Config:

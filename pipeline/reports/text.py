@@ -93,7 +93,8 @@ def _fetch_text(data: dict[str, Any]) -> str:
         return ""
     if not told["requests"]:
         return f"{plural(told['images'], 'image')} from elsewhere, all fetched already.\n"
-    much = "of unknown size" if told["bytes"] is None else size(told["bytes"])
+    about = "about " if told["about"] else ""
+    much = "of unknown size" if told["bytes"] is None else f"{about}{size(told['bytes'])}"
     return f"{plural(told['images'], 'image')} from elsewhere: {plural(told['requests'], 'request')}, {much}.\n"
 
 
@@ -155,7 +156,9 @@ def build_text(data: dict[str, Any]) -> str:
         failed = list(data["failed"].items())
         listed = "\n".join(printable(f"failed: {path}: {reason}") for path, reason in failed[:10])
         return f"{head}{listed}\n{plural(len(failed), 'file')} failed; run the same command again to do just these."
-    return f"{head}Built {data['target']}."
+    built = f"{data['target']}/{data['archive']}" if data.get("archive") else data["target"]
+    training = f"\nTo train on it: {data['training']}" if data.get("training") else ""
+    return f"{head}Built {built}.{training}"
 
 
 def index_text(data: dict[str, Any]) -> str:
@@ -202,27 +205,33 @@ def _by_source(source: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def verify_text(data: dict[str, Any]) -> str:
     """What `coco-diy verify` prints."""
-    lines = [printable(f"{d['path']}: {d['detail']}") for d in data["listed"][:20]]
+    lines = [printable(f"{_spot(d)}: {d['detail']}") for d in data["listed"][:20]]
     if len(data["listed"]) > 20:
         lines.append(f"… and {plural(len(data['listed']) - 20, 'more file')}; all with --json")
     if data.get("repaired"):
         lines.append(f"Repaired {plural(data['repaired'], 'file')}.")
     told = ", ".join(f"{n:,} {reason}" for reason, n in data["differences"].items())
+    if data.get("of") == "folder":
+        how = "decoded" if data["deep"] else "looked at by their beginning and end"
+        verdict = f"{plural(len(data['listed']), 'fault')} ({told})" if data["listed"] else "No fault"
+        return "\n".join([*lines, f"{verdict}: {data['target']}, labels read, {plural(data['files'], 'image')} {how}."])
     how = "contents and all" if data["deep"] else "by name and size"
     verdict = f"{plural(len(data['listed']), 'difference')} ({told})" if data["listed"] else "All is as it was built"
     return "\n".join([*lines, f"{verdict}: {data['target']}, {plural(data['files'], 'file')} checked {how}."])
+
+
+def _spot(found: dict[str, Any]) -> str:
+    """Path and, where it has one, line of what was found."""
+    return f"{found['path']}:{found['line']}" if found.get("line") else str(found["path"])
 
 
 def failure_text(data: dict[str, Any]) -> str:
     """What failed or was left out, a line each: what is said of it where nothing else is."""
     lines = [f"failed: {path}: {reason}" for path, reason in data.get("failed", {}).items()]
     if "differences" in data:
-        lines += [f"{d['path']}: {d['detail']}" for d in data["listed"]]
+        lines += [f"{_spot(d)}: {d['detail']}" for d in data["listed"]]
     if data.get("left_out"):
-        lines += [
-            f"left out: {row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
-            for row in data["left_out"]["listed"]
-        ]
+        lines += [f"left out: {_spot(row)}: {row['detail']}" for row in data["left_out"]["listed"]]
     more = [f"… and {len(lines) - 20:,} more; all with --json"] if len(lines) > 20 else []
     return "\n".join([*lines[:20], *more])
 

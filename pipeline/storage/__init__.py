@@ -17,6 +17,7 @@ from pipeline.storage.archives.writer import write_zip
 from pipeline.storage.embedded import embedded_name, image_places
 from pipeline.storage.listing import ODD, Listing
 from pipeline.storage.local.folder import LocalFolder
+from pipeline.storage.local.read import out_of, written_since
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import replace_with, write_pieces, write_with
 from pipeline.storage.location import (
@@ -28,6 +29,7 @@ from pipeline.storage.location import (
     Location,
     Results,
     WritableLocation,
+    read_image,
 )
 from pipeline.storage.os_errors import is_of_machine, storage_error
 from pipeline.storage.paths import local_path, same_place, within
@@ -74,7 +76,9 @@ __all__ = [
     "lost",
     "open_own",
     "options_beside",
+    "out_of",
     "parse_range",
+    "read_image",
     "refuse_plain",
     "replace_with",
     "same_place",
@@ -85,6 +89,7 @@ __all__ = [
     "write_pieces",
     "write_with",
     "write_zip",
+    "written_since",
 ]
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pipeline.base.errors import StorageError
+from pipeline.base.errors import CocoDiyError, StorageError
 from pipeline.storage.listing import Listing
 from pipeline.storage.traits import Traits
 
@@ -56,6 +56,8 @@ class FetchCost:
 
     requests: int
     bytes: int | None
+    #: Whether the bytes are those of a sample, multiplied.
+    about: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,19 @@ class FileEnds:
     head: bytes = b""
     tail: bytes = b""
     reason: str | None = None
+
+
+#: Counts so many files more as done.
+Add = Callable[[int], None]
+
+#: Whether an image, given whole, has its end; None where nobody can tell.
+EndsWhole = Callable[[bytes], bool | None]
+
+
+def unknown_end(data: bytes) -> bool | None:
+    """Nobody can tell."""
+    del data
+    return None
 
 
 class Location:
@@ -190,11 +205,6 @@ class Location:
         del paths, beyond
         return []
 
-    def out_of(self, root: str, paths: Sequence[str]) -> list[str]:
-        """Those of the files `paths` that a link, in a folder here or their own, leads out of the folder `root` for."""
-        del root, paths
-        return []
-
     # Reading
 
     def read(self, path: str) -> bytes | None:
@@ -220,14 +230,10 @@ class Location:
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """Contents of files that may be large, one by one as they come, in the order that suits the place best.
 
-        However many `paths` there are, only a few contents are in memory at once, and none that `is_too_large`. What
-        arrives was checked as far as the place has something to check it by.
+        Only a few contents are in memory at once, none that `is_too_large`. What arrives was checked as far as the
+        place has something to check it by.
         """
         raise self._cannot("be read")
-
-    def read_image(self, path: str) -> bytes:
-        """The bytes of one file of `fetch_many`; none where it cannot be had."""
-        return next(iter(self.fetch_many([path]))).data
 
     def fetch_each(self, paths: Sequence[str], work: Callable[[Fetched], T]) -> Iterator[T]:
         """``work(fetched)`` for all that `fetch_many` gives; where several threads ask the place, they do it."""
@@ -247,42 +253,33 @@ class Location:
         """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
         raise self._cannot("be read")
 
-    def written_since(self, paths: Sequence[str], since: str) -> set[str]:
-        """Those of the files `paths` whose content was written after the file `since`, where the place tells."""
-        del paths, since
-        return set()
-
     # Places that are far
 
     def at_hand(self, paths: Sequence[str]) -> Sequence[bool]:
         """Whether each of the files can be read without asking for it over a network that has limits; see `gather`."""
         return [True] * len(paths)
 
-    def ask(self, paths: Sequence[str]) -> FetchCost:
-        """What it would take to `gather` the files."""
-        del paths
+    def ask(self, paths: Sequence[str], limits: Limits | None = None) -> FetchCost:
+        """What it would take to `gather` the files; with `limits` a server may be asked for the sizes of some."""
+        del paths, limits
         return FetchCost(0, 0)
 
-    def gather(
-        self,
-        paths: Sequence[str],
-        limits: Limits,
-        add: Callable[[int], None],
-        ends_whole: Callable[[bytes], bool | None] = lambda _: None,
-    ) -> dict[str, str]:
+    def gather(self, paths: Sequence[str], limits: Limits, add: Add, ends: EndsWhole = unknown_end) -> dict[str, str]:
         """Bring files that are far to the workdir, those that are not there yet; `add` counts them.
 
-        Where a server does not say how long a file is, `ends_whole` is asked whether it has its end, if it can tell.
-        Returns path: reason for those that cannot be had. Of what arrived nothing is lost, whatever ends this.
+        `ends` judges those of unknown length. Returns path: reason for those not had. What arrived is never lost.
         """
-        del paths, limits, add, ends_whole
+        del paths, limits, add, ends
         return {}
 
-    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
-        """The local folder that `gather` brings files to, and what they are called there."""
+    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
+        """The local folder that `gather` brings files to, and what they are called there, with their XXH3-128.
+
+        None for one that is not there, or not whole.
+        """
         raise self._cannot("be linked to")
 
-    def _cannot(self, doing: str) -> StorageError:
+    def _cannot(self, doing: str) -> CocoDiyError:
         return StorageError(f"{self.url}: cannot {doing}")
 
 
@@ -399,3 +396,8 @@ class Limits:
     bytes_per_second: int | None = None
     requests_per_second: float | None = None
     timeout: float = 60.0
+
+
+def read_image(place: Location, path: str) -> bytes:
+    """The bytes of one file of `Location.fetch_many`; none where it cannot be had."""
+    return next(iter(place.fetch_many([path]))).data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.redaction import redact_url
@@ -44,10 +45,28 @@ def locate_writable(url: str, links: frozenset[str] = frozenset()) -> WritableLo
 
 def _writable(url: str, links: frozenset[str] = frozenset()) -> WritableLocation:
     if protocol_of(url) is None:
+        _refuse_misspelled(url)
         return LocalFolder(url, links)
     from pipeline.storage.stores.folder import RemoteFolder
 
     return RemoteFolder(parse(url))
+
+
+#: A URL with a slash or two too few, as in ``s3:/bucket``; and a path of Windows.
+_MISSPELLED = re.compile(r"(s3a?|gcs|gs|az|abfss?|sftp|ssh|https?|zip|tar|file|[A-Za-z]):([/\\]?[^/].*)", re.DOTALL)
+
+
+def _refuse_misspelled(path: str) -> None:
+    """Raise `ConfigError` for what would be a folder of this machine with a name that nobody wants."""
+    match = _MISSPELLED.fullmatch(path)
+    if match is None or os.path.lexists(path):
+        return
+    scheme, rest = match[1], match[2].lstrip("/")
+    if len(scheme) > 1:
+        raise ConfigError(f"{redact_url(path)}: is neither a path nor a URL; write {scheme}://{redact_url(rest)}")
+    if match[2][:1] in ("\\", "/"):
+        rest = match[2].replace("\\", "/").lstrip("/")
+        raise ConfigError(f"{path}: is a path of Windows; in WSL it is /mnt/{scheme.lower()}/{rest}")
 
 
 def locate_below(root: str | None, path: str) -> Location:

@@ -190,6 +190,18 @@ def checks() -> "pa.Schema":
 
 
 @cache
+def headers() -> "pa.Schema":
+    """What images say of themselves, so that they need not be read again: one row an image."""
+    return _schema(
+        ("key", "string", False, "key of the image"),
+        ("mark", "binary", False, "the image's fingerprint when its header was read"),
+        ("stored_width", "int32", False, "pixels, as the file stores the image"),
+        ("stored_height", "int32", False, "pixels, as the file stores the image"),
+        ("orientation", "int32", False, "EXIF orientation, 1 to 8: how the image is shown"),
+    )
+
+
+@cache
 def wanted() -> "pa.Schema":
     """What an exporter wants at the target: one row a file. `content` is null for files that are copied."""
     return _schema(

@@ -396,10 +396,10 @@ def test_a_listing_that_lacks_its_newest_files(
     run: Run, town: Path, make_subset: MakeSubset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stores answer so for a while; a file that is asked for by its name is there."""
-    from pipeline.storage.stores import folder
+    from pipeline.storage.stores import survey
     from pipeline.storage.stores.filesystem import FsspecClient
 
-    monkeypatch.setattr(folder, "_LIST_FROM", 2)
+    monkeypatch.setattr(survey, "LIST_FROM", 2)
     subset = make_subset(town, target={"root": f"memory://late-{time.monotonic_ns()}/t"})
     subset.build()
     whole = FsspecClient.list

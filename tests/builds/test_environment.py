@@ -73,5 +73,5 @@ def test_a_folder_that_is_not_utf8(config: Path) -> None:
         "mv src $'d\\xff'; $CD remake $'d\\xff' x --src-yaml n.yaml --dst-yaml n.yaml --workdir w", config.parent
     )
     assert done.returncode == 2
-    assert "d\\xff/labels/train2017: the path is not UTF-8" in done.stderr
+    assert "d\\xff: the path is not UTF-8" in done.stderr
     assert not (config.parent / "x").exists()

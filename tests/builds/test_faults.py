@@ -39,6 +39,7 @@ MAKERS: dict[str, Callable[[Path, Path], Any]] = {
     "zip source": kinds.zip_source,
     "S3": kinds.store,
     "SFTP": kinds.sftp,
+    "web": kinds.web,
     "COCO JSON": kinds.coco_json,
     "labelme": kinds.labelme,
     "split": kinds.split,
@@ -46,7 +47,8 @@ MAKERS: dict[str, Callable[[Path, Path], Any]] = {
     "repair": kinds.repair,
 }
 STORES = [pytest.param(name, marks=pytest.mark.servers) for name in ("S3", "SFTP")]
-NAMES = [*STORES, *(name for name in MAKERS if name not in ("S3", "SFTP"))]
+SERVED = [*STORES, pytest.param("web", marks=pytest.mark.servers)]
+NAMES = [*SERVED, *(name for name in MAKERS if name not in ("S3", "SFTP", "web"))]
 ERRNOS = (errno.EIO, errno.ENOSPC, errno.EACCES, errno.ESTALE, errno.EBUSY, errno.EMFILE, errno.EROFS, errno.ENOENT)
 
 

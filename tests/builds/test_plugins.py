@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -37,6 +38,27 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "workdir": str(tmp_path / "work"),
     }
     return write_file(tmp_path / "config.yaml", json.dumps(data))
+
+
+def offers(module: object, protocol: type) -> bool:
+    """Whether a module has every name of a protocol."""
+    kinds = [kind for kind in protocol.__mro__ if kind.__module__ == protocol.__module__]
+    names = {
+        name for kind in kinds for name in (*vars(kind), *inspect.get_annotations(kind)) if not name.startswith("_")
+    }
+    return names <= set(vars(module))
+
+
+@pytest.mark.usefixtures("config")
+def test_each_is_of_the_protocol_that_it_declares() -> None:
+    assert "tinylines" in formats.available()
+    assert "tinylist" in exporters.available()
+    for name in formats.available():
+        whole = formats.load(name).WHOLE
+        assert offers(formats.load(name), formats.SingleFileFormat if whole else formats.LabelFileFormat), name
+    for name in exporters.available():
+        gathers = exporters.load(name).GATHERS
+        assert offers(exporters.load(name), exporters.GatheringExporter if gathers else exporters.Exporter), name
 
 
 def test_a_format_and_a_layout_of_strangers(config: Path, run: Run) -> None:

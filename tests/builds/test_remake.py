@@ -209,8 +209,9 @@ def test_remake_says_what_is_wrong_with_its_values(tmp_path: Path, town: Path, r
     rest = ("--src-yaml", town / "coco.yaml", "--dst-yaml", mine, "--workdir", tmp_path / "work")
     dst = tmp_path / "dst"
     assert f"{mine}: classes: unknown class 'cra'; did you mean 'car'" in run("remake", town, dst, *rest, code=2).err
-    assert "has no labels/train2017" in run("remake", tmp_path, dst, *rest, code=2).err
-    assert "--src-yaml" in run("remake", town, dst, code=2).err
+    assert "for example labels/train2017" in run("remake", tmp_path, dst, *rest, code=2).err
+    assert "--dst-yaml" in run("remake", town, dst, code=2).err
+    assert "--src-yaml" in run("remake", town, dst, "--dst-yaml", mine, code=2).err
     none = ("--src-yaml", "none.yaml", *rest[2:])
     assert "no such class names file" in run("remake", town, dst, *none, code=2).err
     write_file(mine, names_yaml(("bicycle",)))

@@ -271,15 +271,22 @@ def test_sides_by_another_seed_are_told(cams: Path, make_subset: MakeSubset) -> 
     assert told["warnings"][0].startswith(f"{count} images in another split than before: cam")
 
 
-def test_a_damaged_copy_of_the_table_is_told(cams: Path, make_subset: MakeSubset) -> None:
+def test_a_damaged_copy_of_the_table_is_told_where_it_is_needed(cams: Path, make_subset: MakeSubset) -> None:
+    """Where the workdir's table has all groups, it is made anew of that; else nobody knows what it said."""
     subset = _make(make_subset, cams, train=0.7, val=0.3, stratify=True)
     subset.build()
-    copy = subset.target / ".coco-diy/splits.csv"
-    data = copy.read_bytes()
+    copy, (table,) = subset.target / ".coco-diy/splits.csv", subset.workdir.glob("splits/*.csv")
+    data, own = copy.read_bytes(), table.read_bytes()
     for bad in (b"", data[:-2], data[:100], data.replace(b"train", b"val", 1), data + b"x"):
         copy.write_bytes(bad)
-        told = subset.command("build", "--set", "classes=[car]", code=1).err
+        subset.build("--set", "classes=[car]")
+        assert copy.read_bytes() == data
+        copy.write_bytes(bad)
+        table.write_bytes(b"".join(own.splitlines(keepends=True)[:-1]))
+        told = subset.command("build", "--set", "classes=[car, person]", code=1).err
         assert f"{copy}: the split table is damaged; restore it, or delete it" in told
+        table.write_bytes(own)
+        subset.build("--set", "classes=[car, person]")
     copy.unlink()
     subset.build()
     warnings = subset.build("--set", "classes=[car, person]")["warnings"]

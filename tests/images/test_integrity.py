@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline.images import integrity
+from pipeline.images.header import HEAD_BYTES
 from pipeline.images.integrity import ImageCheck
 from pipeline.storage.settling import VARIABLE as SETTLE
 from tests.conftest import MakeSubset, Subset
@@ -30,7 +31,7 @@ def draw(kind: str = "JPEG", size: tuple[int, int] = (64, 48), **options: object
     return out.getvalue()
 
 
-def by_header(data: bytes, head: int = integrity.HEAD_BYTES) -> ImageCheck | None:
+def by_header(data: bytes, head: int = HEAD_BYTES) -> ImageCheck | None:
     return integrity.by_header(len(data), data[:head], data[-integrity.TAIL_BYTES :])
 
 
@@ -194,6 +195,35 @@ def test_an_image_is_looked_at_once(album: Subset, monkeypatch: pytest.MonkeyPat
     assert looked_at(*level("full"), target="four") == 0
     assert looked_at(*level("header"), target="five") == 0  # a full look is a look at the header too
     assert looked_at("--set", "select.check_images=none", target="six") == 0
+
+
+def test_a_size_that_only_the_image_says_is_read_once(album: Subset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A COCO JSON of label rows needs it; other classes, another target and no change read no header again."""
+    seen: list[str] = []
+    peek = storage.LocalFolder.peek_many
+
+    def noting(self: storage.LocalFolder, paths: list[str], *rest: int) -> object:
+        seen.extend(paths)
+        return peek(self, paths, *rest)
+
+    monkeypatch.setattr(storage.LocalFolder, "peek_many", noting)
+
+    def headers_read(target: str, *words: str) -> int:
+        seen.clear()
+        album.build("--set", "target.format=coco", "--set", f"target.root={album.target}-{target}", *words)
+        return len(seen)
+
+    for image in album.source.glob("images/*/*"):
+        os.utime(image, (1e9, 1e9))
+    settle()
+    assert headers_read("one") == 20  # those of images that are copied are compared with what the label file says
+    first = contents(Path(f"{album.target}-one"))
+    before = len(seen)
+    assert headers_read("two") == before - 10
+    assert contents(Path(f"{album.target}-two")) == first
+    write_file(album.source / "images/train2017/00.jpg", draw())
+    settle()
+    assert headers_read("three") == before - 9
 
 
 def test_a_verdict_does_not_depend_on_what_was_looked_at_before(album: Subset) -> None:

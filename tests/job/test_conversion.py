@@ -106,9 +106,9 @@ def test_coco_json_to_coco_json_takes_its_captions_along(folder: Path, run: Run,
         (["--split", "1.5"], "--split 1.5: must be the share of train"),
         (["--split", "a"], "--split a: must be"),
         (["--split", "0.5,0.2"], "shares add up to 0.7"),
-        (["--to", "voc"], "unknown target format 'voc'"),
-        (["--from", "voc"], "unknown format 'voc'"),
-        (["--from", "yolo"], "labelme: has none of the splits train, val and test as format yolo lays them out"),
+        (["--to", "voc"], "unknown target format 'voc'; available: coco, yolo"),
+        (["--from", "voc"], "unknown format 'voc'; available: "),
+        (["--from", "yolo"], "labelme: has no labels of format yolo, but of format labelme; write --from labelme"),
         (["--labels", "missing.txt"], "missing.txt: no such class names file"),
         (["--task", "pose"], "format labelme holds no task pose"),
     ],
@@ -120,7 +120,7 @@ def test_what_cannot_be_meant_is_told(folder: Path, run: Run, options: list[str]
 
 def test_a_folder_that_is_not_there_is_told(folder: Path, run: Run) -> None:
     told = run("convert", folder / "none", folder / "out", "--from", "labelme", "--to", "yolo", code=2).err
-    assert "none: has none of the splits" in told
+    assert "none: does not exist; correct the path" in told
 
 
 def test_coco_json_to_rows_and_back_from_a_folder_made_here(folder: Path, run: Run) -> None:

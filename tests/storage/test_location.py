@@ -197,12 +197,12 @@ def test_reading_many(place: WritableLocation) -> None:
 
 def refuses_the_large(place: storage.Location, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two images at `place`, of 1,000 bytes and one more, the second is no image where the limit is that."""
-    for module in ("location", "archives.folder", "stores.folder"):
+    for module in ("location", "archives.folder", "stores.batch"):
         monkeypatch.setattr(f"pipeline.storage.{module}.MAX_IMAGE_BYTES", 1000)
     found = sorted(place.fetch_many(["large.jpg", "small.jpg"]), key=lambda one: one.index)
     assert [one.data for one in found] == [b"", SIZED["small.jpg"]]
     assert str(found[0].reason).endswith("MiB: no image")
-    assert place.read_image("large.jpg") == b""
+    assert storage.read_image(place, "large.jpg") == b""
 
 
 SIZED = {"small.jpg": b"x" * 1000, "large.jpg": b"x" * 1001}

@@ -232,8 +232,9 @@ class World:
             p for p in sorted(self.here.rglob("*")) if p.is_file() and p.relative_to(self.here).parts[0] not in kept
         ]
 
-    def words(self, command: str, rng: random.Random) -> list[str]:
-        """The words of a command."""
+    def drawn(self, rng: random.Random) -> list[str]:
+        """The words of one of the commands."""
+        command = rng.choice(COMMANDS)
         kept = {
             "CONFIG": str(self.config),
             "TARGET": str(self.here / "build/out"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import signal
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import yaml
 from tests.support import stores
 from tests.support.archives import pack_town
 from tests.support.helpers import NAMES, contents, names_yaml, write_file
+from tests.support.web import nginx_in
 
 #: A label of labelme: a triangle.
 _SHAPE: dict[str, Any] = {"shape_type": "polygon", "points": [[1, 1], [60, 1], [30, 40]], "flags": {}, "group_id": None}
@@ -228,6 +230,24 @@ def fetch(folder: Path, crowd: Path) -> Iterator[Kind]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextlib.contextmanager
+def web(folder: Path, crowd: Path) -> Iterator[Kind]:
+    """Images one by one out of archives at a web server; those that were fetched stay in the workdir."""
+    home = folder.parent / f"{folder.name}-www"
+    home.mkdir()
+    with nginx_in(home) as server:
+        kind = zip_source(folder, crowd)
+        kind.name = "web"
+        for split in kind.config["source"]["splits"].values():
+            path = Path(split["images"].rpartition("::")[2])
+            split["images"] = f"zip://{path.stem}::{server.url}/{path.name}"
+            write_file(server.www / path.name, path.read_bytes())
+        process = server.process
+        assert process is not None
+        kind.stall = lambda stalls: process.send_signal(signal.SIGSTOP if stalls else signal.SIGCONT)
+        yield kind
 
 
 @contextlib.contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import http.client
+import re
 import threading
 import time
 from collections import Counter
@@ -46,8 +48,12 @@ class Proxy:
     fault: Callable[[str, str, int], str | None] = lambda _method, _path, _time: None
     #: Whether uploads may have conditions; Swift refuses them.
     conditions: bool = True
+    #: So many of the keys that came last are in no listing of S3: stores that are not consistent answer so for a while.
+    late: int = 0
+    hidden: int = 0
     requests: list[Request] = field(default_factory=list)
     times: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _came: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -67,6 +73,17 @@ class Proxy:
     def reset(self) -> None:
         self.requests.clear()
         self.times.clear()
+
+    def _older(self, bucket: str, listing: bytes) -> bytes:
+        """A listing without the `late` keys that came last."""
+        late = {path.removeprefix(bucket.rstrip("/") + "/") for path in list(self._came)[-self.late :]}
+
+        def hides(found: re.Match[bytes]) -> bytes:
+            hidden = html.unescape(found[1].decode()) in late
+            self.hidden += hidden
+            return b"" if hidden else found[0]
+
+        return re.sub(rb"<Contents>.*?<Key>([^<]*)</Key>.*?</Contents>", hides, listing, flags=re.DOTALL)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         proxy = self
@@ -102,6 +119,12 @@ class Proxy:
                     status, answer = ANSWERS[fault]
                 else:
                     status, headers, answer = self.ask(body)
+                if self.command == "PUT" and status == 200:
+                    proxy._came.pop(path, None)
+                    proxy._came[path] = None
+                if "list-type=2" in parts.query and proxy.late:
+                    answer = proxy._older(path, answer)
+                    headers = [(n, v) for n, v in headers if n.lower() != "content-length"]
                 with proxy._lock:
                     proxy.requests.append(Request(self.command, path, parts.query, len(body), len(answer)))
                 self.send_response(status)

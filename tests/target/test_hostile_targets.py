@@ -6,6 +6,7 @@ Hostile targets are generated; what lies outside is compared before and after ea
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -24,10 +25,12 @@ from pipeline import storage
 from pipeline.base.errors import StorageError, TargetError
 from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.tables.parquet import to_parquet
+from pipeline.target import provenance
 from pipeline.target.claims import check_rows, is_path
 from pipeline.target.manifest import TargetState
 from pipeline.target.records import COPIES
 from tests.conftest import Run, Subset
+from tests.support.fuzzing import altered, bad_words
 from tests.support.helpers import contents, make_town, run_process, settle, snapshot, write_file
 
 #: Where our own folders and files are, or may come to be, in a target.
@@ -313,6 +316,67 @@ def test_a_manifest_that_no_build_wrote(world: World, tmp_path: Path, run: Run, 
     change(target / ".coco-diy/manifest.json", edit)
     for words in (("verify", target), ("stats", target), ("build", world.config, "--set", f"target.root={target}")):
         assert "manifest.json" in run(*words, code=1).err
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    record=st.sampled_from(["manifest.json", "intent.json"]),
+    seed=st.integers(0, 2**32),
+    ours=st.booleans(),
+    command=st.sampled_from([*COMMANDS, ("diff", "TARGET", "TARGET"), ("build", "CONFIG", "--json")]),
+)
+def test_no_field_of_a_record_confounds_a_command(
+    world: World, tmp_path: Path, run: Run, record: str, seed: int, ours: bool, command: tuple[str, ...]
+) -> None:
+    """At any depth another type, huge, negative, leading out, NUL, very long: also where this machine wrote it."""
+    target = world.open("half" if record == "intent.json" else "built", tmp_path / "here")
+    home, path = target.parent / "home", target / ".coco-diy" / record
+    content = unseal(path.read_bytes())
+    assert content is not None
+    spoiled = altered(content, random.Random(seed), str(home))
+    words = [{"CONFIG": str(world.config), "TARGET": str(target)}.get(word, word) for word in command]
+    if "CONFIG" in command:
+        words += ["--set", f"target.root={target}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COCO_DIY_STATE", str(tmp_path / "state"))
+        for place in (path, path.parent / COPIES / path.name):
+            place.write_bytes(seal(spoiled))
+        if ours:
+            provenance.remember(seal(spoiled))
+        before = snapshot(home), snapshot(world.root / "town"), snapshot(world.root / "built")
+        told = run(*words, code=None)
+    assert (snapshot(home), snapshot(world.root / "town"), snapshot(world.root / "built")) == before
+    assert bad_words(told.out + told.err) is None, told
+    assert told.code in (0, 1, 2, 4), told
+
+
+@pytest.mark.parametrize("how", ["nullable", "another type", "twice", "without"])
+def test_a_part_of_other_columns(world: World, tmp_path: Path, run: Run, how: str) -> None:
+    """What a column may hold is no fact of a part; what it is, and that it is there once, is."""
+    target = world.open("built", tmp_path)
+
+    def made(table: pa.Table) -> pa.Table:
+        if how == "nullable":
+            return table.cast(pa.schema([field.with_nullable(True).remove_metadata() for field in table.schema]))
+        if how == "another type":
+            return table.set_column(2, "key", table["key"].cast(pa.large_string()))
+        return table.append_column("key", table["key"]) if how == "twice" else table.drop_columns(["key"])
+
+    def edit(told: dict[str, Any]) -> None:
+        for number, part in enumerate(told["parts"]):
+            if part:
+                data = to_parquet(made(pq.read_table(target / f".coco-diy/manifest/{part}.parquet")))
+                told["parts"][number] = digest_of(data).hex()
+                write_file(target / f".coco-diy/manifest/{told['parts'][number]}.parquet", data)
+
+    change(target / ".coco-diy/manifest.json", edit)
+    for words in (("verify", target), ("build", world.config, "--set", f"target.root={target}")):
+        told = run(*words, code=None)
+        assert bad_words(told.err) is None
+        if how == "twice":  # which no reader of Parquet opens by name
+            assert "damaged" in told.out + told.err or words[0] == "build", told
+        else:
+            assert ("has other columns than a part of a manifest" in told.err) is (how != "nullable"), told
 
 
 def test_records_of_runs_are_not_read_through_a_link(world: World, tmp_path: Path, run: Run) -> None:

@@ -20,7 +20,7 @@ from pipeline.formats._flaws import flaw_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
 from pipeline.formats.labelme.shapes import ShapeError, ShapeOutline, reach_of, read_outline
 from pipeline.geometry.polygons import join_polygons
-from pipeline.images.header import Picture, picture_of, suffix_of, unpacked
+from pipeline.images.header import HEAD_BYTES, Picture, picture_of, suffix_of, unpacked
 from pipeline.tables import schema
 from pipeline.tables.schema import LabelState, Task
 
@@ -32,8 +32,6 @@ _MAX_SIDE = 10_000_000
 
 #: OpenCV, with which trainers read images, takes no larger ones.
 _MAX_PIXELS = 1 << 30
-
-_HEAD_BYTES = 1 << 16
 
 #: How labelme before 4.0 told the instances of a class apart: ``person-1``, ``person-2``.
 _INSTANCE = re.compile(r"(.*[^-\s])-(\d+)")
@@ -216,7 +214,7 @@ def _is_old(found: _LabelmeFile) -> bool:
 def _embedded(found: _LabelmeFile) -> Picture | None:
     """The embedded image as its first bytes have it or, where much else is in front, all of them."""
     data = bytes(found.imageData)
-    head = unpacked(data, _HEAD_BYTES)
+    head = unpacked(data, HEAD_BYTES)
     if not head:
         return None
     return picture_of(head) or picture_of(unpacked(data) or b"")

@@ -14,8 +14,7 @@ from pipeline.job.limits import limits
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
 from pipeline.stages.apply.commit import drop_caches, synced_folders
-from pipeline.stages.plan.planned import Planned
-from pipeline.stages.plan.report import remote_images
+from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.storage.local.disk_space import refuse_without_room
 from pipeline.tables.schema import SPLITS, part_name
 from pipeline.target.intent import settle, write_intent
@@ -71,7 +70,7 @@ def _publish(job: Job, planned: Planned, still_ours: Callable[[], None]) -> None
 
 def gather(job: Job, planned: Planned, progress: Progress) -> bool:
     """Bring remote images to the workdir: from one process, so that limits are kept. Whether there were any."""
-    remote = remote_images(job, planned)
+    remote = remote_images(job, planned.sources, planned.buckets)
     with progress.stage("fetch", sum(map(len, remote.values())), "images") as step:
         for url, names in remote.items():
             location = storage.locate(url, job.workdir)

@@ -17,11 +17,15 @@ from pipeline.base.humanize import plural
 from pipeline.base.redaction import redact_url
 from pipeline.config.model import Archive, Config, SplitFolders
 from pipeline.job.limits import limits
+from pipeline.job.resolve import resolve
 from pipeline.runtime.progress import Progress, Step
 from pipeline.stages.fetch.download import Download, Wanted
 from pipeline.storage.local.disk_space import bytes_there, refuse_without_room
 
 _BATCH = 512
+
+#: What helps where archives do not fit on a disk.
+_LESS = "set another folder, or fetch no images but those that match, as `coco-diy init coco2017-small` does"
 
 #: Of files that differ, so many are named.
 _LISTED = 10
@@ -39,10 +43,11 @@ class Needed:
     path: str
 
 
-def needed(config: Config, more: Sequence[str] = ()) -> list[Needed]:
-    """The archives that `config` reads, or that hold what its folders are to hold; and those named in `more`.
+def needed(config: Config, names: Sequence[str] = (), *, as_folders: bool = False) -> list[Needed]:
+    """The archives called `names` or, without any, those that `config` reads or that hold what its folders are to hold.
 
-    Raises `ConfigError` where an archive is neither there nor known, `UnknownNameError` for a name in `more`.
+    With `as_folders` all that it reads are folders to be. Raises `ConfigError` where an archive is neither there nor
+    known, `UnknownNameError` for one of `names`.
     """
     known = config.fetch.archives
     with_images = config.target.images != "none"
@@ -52,8 +57,13 @@ def needed(config: Config, more: Sequence[str] = ()) -> list[Needed]:
         path = path or os.path.join(storage.local_path(config.fetch.folder), name)
         found.setdefault(name, Needed(name, known[name], path))
 
-    for source, split, value in ((s, split, v) for s in config.sources for split, v in s.splits.items()):
-        if isinstance(value, SplitFolders):
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(unknown("archive", name, known))
+        add(name)
+    splits = [] if names else [(s, split, v) for s in config.sources for split, v in s.splits.items()]
+    for source, split, value in splits:
+        if isinstance(value, SplitFolders) and not as_folders:
             images = value.images if isinstance(value.images, str) and with_images else None
             for url in filter(None, (value.labels, value.annotations, value.captions, images)):
                 path = storage.archive_of(url)
@@ -69,30 +79,29 @@ def needed(config: Config, more: Sequence[str] = ()) -> list[Needed]:
         for name, archive in known.items():
             if archive.task == source.task or (archive.split == split and with_images):
                 add(name)
-    for name in more:
-        if name not in known:
-            raise UnknownNameError(unknown("archive", name, known))
-        add(name)
     return list(found.values())
 
 
 def fetch(
     config: Config,
     progress: Progress,
-    more: Sequence[str] = (),
+    names: Sequence[str] = (),
     *,
     extract: bool = False,
+    into: str | None = None,
     remove_archives: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Get what `config` needs; returns the report. `more` are further names of ``fetch.archives``.
+    """Get what `config` needs, or the archives called `names` alone; returns the report.
 
-    With `extract` archives that say where to are unpacked below ``source.root``, and with `remove_archives` those are
-    deleted afterwards. Files there that differ from the archive's stop it before it writes any, unless it may
-    `overwrite` them.
+    With `extract` archives that say where to are unpacked below ``source.root``, or below the folder `into`, and with
+    `remove_archives` those are deleted afterwards. Files there that differ from the archive's stop it before it writes
+    any, unless it may `overwrite` them.
     """
-    root = _root(config) if extract else None
-    files = needed(config, more)
+    root = storage.local_path(into) if into is not None else _root(config) if extract else None
+    files = needed(config, names, as_folders=into is not None)
+    if not files:
+        resolve(config)  # raises for a folder that nobody gets by this config, and says how
     todo = [one for one in files if root is None or overwrite or not _is_unpacked(one, root)]
     downloads = {one.name: _download(config, one) for one in todo}
     lacking = [one for one in todo if not downloads[one.name].there()]
@@ -178,7 +187,7 @@ def _refuse_without_room(files: Sequence[Needed]) -> None:
         folder = os.path.dirname(one.path)
         needed[folder] = needed.get(folder, 0) + max(0, (one.archive.size or 0) - bytes_there(one.path))
     for folder, size in needed.items():
-        refuse_without_room(os.path.join(folder, ""), size)
+        refuse_without_room(os.path.join(folder, ""), size, _LESS)
 
 
 def _origin(config: Config, one: Needed) -> str:
@@ -212,7 +221,7 @@ def _root(config: Config) -> str:
     if len(config.sources) > 1 or source.root is None or spelled_out:
         raise ConfigError(
             "--extract: this config reads archives in place and needs nothing unpacked; to read folders, "
-            "set source.root and give the splits as folder names, as in train: train2017"
+            "name one with --into DIR"
         )
     return storage.local_path(source.root)
 
@@ -224,7 +233,7 @@ def _marker(one: Needed, root: str) -> str:
 def _is_unpacked(one: Needed, root: str) -> bool:
     return (
         bool(one.archive.unpack)
-        and os.path.exists(_marker(one, root))
+        and os.path.isfile(_marker(one, root))
         and all(os.path.isdir(os.path.join(root, outer)) for outer in one.archive.unpack.values())
     )
 

@@ -119,9 +119,14 @@ class Download:
         place.delete_many([found for found in place.flat_names("") if halves.fullmatch(found)])
 
     def _run(self) -> None:
-        if not self._is_here_already():
-            self._get_whole()
-        self.part.finish()
+        try:
+            if not self._is_here_already():
+                self._get_whole()
+            self.part.finish()
+        except FileNotFoundError:
+            raise StorageError(
+                f"{self.wanted.shown}: what came of it, {self.part.path}, was removed meanwhile; run again"
+            ) from None
 
     def _is_here_already(self) -> bool:
         """Whether all came in an earlier run, which may have been given a wrong digest to check it by."""

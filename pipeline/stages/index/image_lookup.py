@@ -14,10 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import formats, storage
-from pipeline.images.header import IMAGE_SUFFIXES, Picture, picture_of
+from pipeline.images.header import IMAGE_SUFFIXES, Picture
+from pipeline.images.inspection import read_pictures
 from pipeline.job.spec import IndexSpec
-
-_HEAD_BYTES = 1 << 16
 
 #: So many steps at the end of a path that was written elsewhere are looked for here.
 _STEPS = 6
@@ -110,12 +109,7 @@ def headers(place: storage.Location, paths: Sequence[str]) -> dict[str, Picture 
     """What images say of themselves, by path; of those that would have to be fetched first, nothing."""
     here = list(itertools.compress(paths, place.at_hand(paths)))
     found: dict[str, Picture | None] = dict.fromkeys(paths)
-    for peeked in place.peek_many(here, _HEAD_BYTES, 0):
-        path = here[peeked.index]
-        found[path] = picture_of(peeked.head)
-        if found[path] is None and peeked.size > len(peeked.head):
-            found[path] = picture_of(place.read_image(path))
-    return found
+    return found | {here[i]: picture for i, picture in read_pictures(place, here)}
 
 
 def _candidates(folder: str, said: str) -> list[str]:

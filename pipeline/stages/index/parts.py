@@ -51,10 +51,12 @@ def write_part(directory: str, table: str, bucket: int, write: Callable[[IO[byte
 
 def stated(directory: str, bucket: int) -> BucketState | None:
     """The state of a bucket; None where there is none that is whole. Its parts are not looked at."""
+    import msgspec
+
     content = unseal(storage.locate(directory).read(f"{STATES}/{state_name(bucket)}"))
     try:
-        return BucketState(**content) if content is not None else None
-    except TypeError:  # of another version
+        return msgspec.convert(content, BucketState)
+    except msgspec.ValidationError:  # there is none, or it is of another version
         return None
 
 

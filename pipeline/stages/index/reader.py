@@ -45,12 +45,13 @@ class IndexInfo:
     @staticmethod
     def read(directory: str) -> IndexInfo | None:
         """The index at `directory`, or None where there is none that this version can read."""
-        content = unseal(storage.locate(directory).read("index.json"))
+        import msgspec
+
         try:
-            info = IndexInfo(**content) if content is not None else None
-        except TypeError:
+            info = msgspec.convert(unseal(storage.locate(directory).read("index.json")), IndexInfo)
+        except msgspec.ValidationError:
             return None
-        return info if info is not None and info.version == VERSION else None
+        return info if info.version == VERSION else None
 
     def write(self, directory: str) -> None:
         """Vouch for the index at `directory`, the last of all."""

@@ -120,8 +120,8 @@ def update_index(
         if source.names is None and names is not None and not names.names:
             source_report(job, infos)  # what is bad in its label files is the better thing to tell
             raise DataError(
-                f"source {source.spec.name}: no label file has an object of a class; correct source.root "
-                "or source.splits"
+                f"{source.source.root or source.spec.splits[0].labels}: no label file there has an object of a class; "
+                "correct source.root or source.splits"
             )
     return job.with_names(named), infos
 

@@ -1,19 +1,18 @@
 """Objects of all buckets for files that hold them together.
 
 A bucket's records are Arrow files beside the plan, which are mapped into memory. The size of an image that the source
-does not say is read from the image itself.
+does not say is read from the image itself, and cached in the index.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, storage
 from pipeline.base.errors import DataError
-from pipeline.images.inspection import UnusableImage
-from pipeline.images.sizes import HEAD_BYTES
+from pipeline.images.inspection import UnusableImage, cached_pictures
 from pipeline.stages.plan.meta_files import MetaFile
 from pipeline.tables.digest import digest_of
 from pipeline.tables.schema import part_name
@@ -34,8 +33,7 @@ def records_folder(plan_dir: str) -> str:
 
 def gather(context: PlanContext, bucket: int, rows: pa.Table, images: pa.Table) -> None:
     """Leave the records of a bucket beside the plan; the width and height of `images` are filled."""
-    exporter = exporters.load(context.exporter)
-    made = cast(Any, exporter).records(rows, images, context.keypoints)
+    made = exporters.load_gathering(context.exporter).records(rows, images, context.keypoints)
     for name in _TABLES:
         write_arrow(os.path.join(records_folder(context.plan_dir), name, part_name(bucket)), getattr(made, name))
 
@@ -58,15 +56,15 @@ def read_arrow(path: str) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(path)).read_all()
 
 
-def with_sizes(context: PlanContext, images: pa.Table) -> tuple[pa.Table, dict[str, UnusableImage]]:
-    """`images`, their width and height filled; those whose size is unknown are left out, and returned by key."""
+def with_sizes(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.Table, dict[str, UnusableImage]]:
+    """The `images` of a bucket, width and height filled; those of unknown size are left out, and returned by key."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     lacking = images.filter(images["width"].is_null())
     if not lacking.num_rows:
         return images, {}
-    asked = [c for c in ("key", "image_path", "mark") if c in images.column_names]
+    asked = [c for c in ("key", "image_path", "mark", "state") if c in images.column_names]
     sizes: dict[str, tuple[int, int]] = {}
     bad: dict[str, UnusableImage] = {}
     rows_lacking = lacking.select(asked).to_pylist()
@@ -77,7 +75,8 @@ def with_sizes(context: PlanContext, images: pa.Table) -> tuple[pa.Table, dict[s
                 f"{rows[0]['key']}: the size of its image is not known, and there is no image that tells; "
                 "COCO JSON needs it, so name the folder of images in source.splits"
             )
-        for row, found in _sizes(origin.location, rows, fetched=context.fetched):
+        index_dir = next(s.index_dir for s in context.sources if origin.prefix.startswith(s.prefix))
+        for row, found in _sizes(index_dir, bucket, origin.location, rows, fetched=context.fetched):
             if isinstance(found, str):
                 bad[row["key"]] = UnusableImage(
                     origin.prefix, row["image_path"] or "", digest_of(row.get("mark") or b""), "image_unreadable", found
@@ -97,14 +96,12 @@ def with_sizes(context: PlanContext, images: pa.Table) -> tuple[pa.Table, dict[s
 
 
 def _sizes(
-    location: storage.Location, rows: Sequence[dict[str, Any]], *, fetched: bool
+    index_dir: str, bucket: int, location: storage.Location, rows: Sequence[dict[str, Any]], *, fetched: bool
 ) -> Iterator[tuple[dict[str, Any], tuple[int, int] | str]]:
     """Width and height of the images of `rows` (image_path) at `location`, or a clause that says why they are unknown.
 
     Remote images have the size (0, 0) until they are `fetched`.
     """
-    from pipeline.images.header import picture_of
-
     yield from (
         (row, "has no image that tells its size, and COCO JSON needs it") for row in rows if row["image_path"] is None
     )
@@ -114,11 +111,8 @@ def _sizes(
         if not there:  # it is fetched before anything is built, and its size is read then
             yield row, "could not be fetched, and COCO JSON needs its size" if fetched else (0, 0)
     rows = [row for row, there in zip(rows, cached, strict=True) if there]
-    for peeked in location.peek_many([row["image_path"] for row in rows], HEAD_BYTES, 0):
-        row = rows[peeked.index]
-        found = picture_of(peeked.head)
-        if found is None and len(peeked.head) < peeked.size:
-            found = picture_of(location.read_image(row["image_path"]))
+    images = [(row["key"], row["image_path"], row.get("state")) for row in rows]
+    for row, found in zip(rows, cached_pictures(index_dir, bucket, location, images), strict=True):
         yield row, (found.width, found.height) if found else "is no image whose size can be read; COCO JSON needs it"
 
 

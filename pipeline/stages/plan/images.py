@@ -58,7 +58,7 @@ def usable(
     """`images` without those that cannot be used, and these by key; they are noted in `choice`."""
     images, bad = _checked(context, bucket, images)
     if exporters.load(context.exporter).GATHERS:
-        images, sizeless = with_sizes(context, images)
+        images, sizeless = with_sizes(context, bucket, images)
         bad |= sizeless
     for key, found in bad.items():
         choice.problems.append((key, found.reason))

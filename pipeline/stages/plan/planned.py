@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.images.inspection import UnusableImage
 from pipeline.images.origins import Origins
+from pipeline.job.job import Job
 from pipeline.stages.plan.compare import Loss
 from pipeline.stages.plan.meta_files import MetaFile
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts, Problem
@@ -44,6 +45,18 @@ def image_sources(
         digests.setdefault(origin.url, []).extend(part["digest"].to_pylist())
         digests[origin.url] += [image.digest for image in bad]
     return names, b"".join(digest for _, of_origin in sorted(digests.items()) for digest in of_origin)
+
+
+def remote_images(job: Job, folder: str, buckets: int) -> dict[str, list[str]]:
+    """Names of the remote images that are to be copied, by the URL of their origin; see `Location.gather`.
+
+    The parts in `folder` name all images, see `Planned.sources`.
+    """
+    origins = job.origins.remote() if job.need_image else None
+    if origins is None or not origins.urls:
+        return {}
+    names, _ = image_sources(folder, buckets, origins, [], copies=True)
+    return {url: some for url, some in names.items() if some}
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import storage
 from pipeline.base.errors import DataError, TargetError
@@ -16,15 +16,12 @@ from pipeline.reports.report import Report
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.backgrounds import doubled_warning
 from pipeline.stages.plan.balance import image_balance, listed, problem_table, row_balance
-from pipeline.stages.plan.planned import image_sources
+from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.stages.plan.shortfall import empty, lost_classes, moved, renumbered, why_empty
 from pipeline.stages.select.split_table import split_report
 from pipeline.tables.parquet import to_parquet
 from pipeline.tables.schema import SPLITS, Action, Kind
 from pipeline.target.manifest import Manifest
-
-if TYPE_CHECKING:
-    from pipeline.stages.plan.planned import Planned
 
 
 def plan_report(
@@ -89,7 +86,7 @@ def _plan_data(job: Job, infos: Sequence[IndexInfo], source: Report, planned: Pl
         "foreign": planned.conflicts,
         **({"split": split} if split is not None else {}),
         "changes": planned.changes,
-        "fetch": _requests(job, planned),
+        "fetch": fetch_cost(job, planned),
     }
 
 
@@ -112,25 +109,20 @@ def _turned(planned: Planned) -> list[str]:
     ]
 
 
-def remote_images(job: Job, planned: Planned) -> dict[str, list[str]]:
-    """Names of the remote images that are to be copied, by the URL of their origin; see `Location.gather`."""
-    origins = job.origins.remote() if job.need_image else None
-    if origins is None or not origins.urls:
-        return {}
-    names, _ = image_sources(planned.sources, planned.buckets, origins, [], copies=True)
-    return {url: some for url, some in names.items() if some}
+def fetch_cost(job: Job, planned: Planned, limits: storage.Limits | None = None) -> dict[str, int | bool | None]:
+    """What fetching remote images takes: how many, requests, and bytes where they are known.
 
-
-def _requests(job: Job, planned: Planned) -> dict[str, int | None]:
-    """What fetching remote images takes: how many, requests, and bytes where they are known."""
-    remote = remote_images(job, planned)
-    costs = [storage.locate(url, job.workdir).ask(names) for url, names in remote.items()]
+    With `limits` servers are asked for the sizes of some, and the bytes are about right.
+    """
+    remote = remote_images(job, planned.sources, planned.buckets)
+    costs = [storage.locate(url, job.workdir).ask(names, limits) for url, names in remote.items()]
     sizes = [cost.bytes for cost in costs]
     known = sum(size for size in sizes if size is not None)
     return {
         "images": sum(map(len, remote.values())),
         "requests": sum(cost.requests for cost in costs),
         "bytes": None if None in sizes else known,
+        "about": any(cost.about for cost in costs),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from pipeline import storage
@@ -24,10 +24,10 @@ from pipeline.stages.plan.conflicts import conflicts_of_layout, conflicts_of_met
 from pipeline.stages.plan.context import PlanContext, plan_context
 from pipeline.stages.plan.dataset_files import assemble, records_folder
 from pipeline.stages.plan.meta_files import RECORD, MetaFile, believed, manifest_table, wanted_table
-from pipeline.stages.plan.planned import Planned
+from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts
 from pipeline.stages.select.split_table import SplitDecision, by_hash, by_table, duplicate_stems
-from pipeline.tables.schema import SPLITS, part_name
+from pipeline.tables.schema import SPLITS, UNKNOWN, part_name
 from pipeline.target.manifest import TargetState
 
 #: The part of a plan that belongs to no bucket: files of the whole subset.
@@ -135,9 +135,23 @@ def _meta_files(
     if job.config.target.zipped:
         count = sum(s.labels + s.images * job.need_image for s in totals.subset.values())
         with progress.stage("pack", count) as step:
-            name = os.path.basename(job.root)
-            contents = pack(context.plan_dir, context.buckets, name, contents, job.origins, at_target, step.add)
+            contents = _packed(job, context, contents, at_target, step.add)
     return contents, at_target
+
+
+def _packed(
+    job: Job,
+    context: PlanContext,
+    contents: dict[str, MetaFile],
+    at_target: Mapping[str, Mapping[str, object]],
+    add: Callable[[int], None],
+) -> dict[str, MetaFile]:
+    """The zip of the subset; as long as remote images of it are not fetched, a file of which nothing is known."""
+    name, folder = os.path.basename(job.root), packed_folder(context.plan_dir)
+    remote = remote_images(job, folder, context.buckets) if not context.fetched else {}
+    if not all(all(storage.locate(url, job.workdir).at_hand(names)) for url, names in remote.items()):
+        return {f"{name}.zip": MetaFile(0, UNKNOWN.hex(), None)}
+    return pack(context.plan_dir, context.buckets, name, contents, job.origins, at_target, add)
 
 
 def _write_meta(job: Job, plan: object) -> None:

@@ -150,8 +150,8 @@ def by_table(job: Job, options: SplitShares, parts: Sequence[GroupCounts], folde
     lost, emptied or cut is filled from it.
     """
     whole = merged(parts)
-    before = _copy_at(folder) if options.stratify else {}
     own = _own_table(job)
+    before = _copy_at(folder, needed=any(group not in own for group in whole.groups)) if options.stratify else {}
     fixed = before | own if any(group in before for group in whole.groups) else own
     known = [group for group in whole.groups if group in fixed]
     if fixed and whole.groups and not known:
@@ -223,12 +223,18 @@ def _own_table(job: Job) -> dict[str, str]:
     return read_table(read_text(job.split_table, "split table"), job.split_table)
 
 
-def _copy_at(folder: storage.Location) -> dict[str, str]:
-    """The split of each group as the target's copy of the table has it; raises `TargetError` for a damaged one."""
+def _copy_at(folder: storage.Location, *, needed: bool) -> dict[str, str]:
+    """The split of each group as the target's copy of the table has it.
+
+    Raises `TargetError` for a damaged one that is `needed`, because the workdir's table lacks groups; else it is made
+    anew of that.
+    """
     data = folder.read(COPY)
     if data is None:
         return {}
     table = unsign(data)
+    if table is None and not needed:
+        return {}
     if table is None:
         raise TargetError(
             f"{folder.join(COPY)}: the split table is damaged; restore it, or delete it to go by the one "

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline import storage
 from pipeline.tables.schema import UNKNOWN, Kind
 from pipeline.target.manifest import MANIFEST_PATH, TargetState, damaged_parts
 
@@ -67,7 +68,7 @@ def _compare(state: TargetState, held: pa.Table, classes: int, *, deep: bool) ->
     columns = [held[name].to_pylist() for name in ("kind", "size", "digest", "content_digest", "objects")]
     found_sizes = root.sizes(paths)
     contents = _contents(root, held, found_sizes) if deep else {}
-    written = root.written_since(paths, MANIFEST_PATH) if deep and at_home else set()
+    written = storage.written_since(root.local, paths, MANIFEST_PATH) if deep and at_home and root.local else set()
     for path, found, kind, size, digest, read, objects in zip(paths, found_sizes, *columns, strict=True):
         expected = digest if kind == Kind.LABEL else read
         if digest == UNKNOWN:

@@ -20,6 +20,8 @@ def open_target(root: str) -> tuple[TargetState, Manifest]:
             "again with its config, which makes it anew"
         )
     if state.manifest is None:
+        if not state.root.exists():
+            raise ConfigError(f"{state.root.url}: does not exist; name a config, or the folder of a subset")
         unfinished = "; a build there did not end, run it again" if state.intent else ""
         raise ConfigError(
             f"{state.root.url}: is neither a config file nor a subset that coco-diy built (it has no "
@@ -43,8 +45,9 @@ def last_run(root: str, workdir: str | None = None) -> Report:
     places = [at_target(state.root), *([beside(workdir, state.root)] if workdir is not None else [])]
     records = sorted((record for place in places for record in read(place)), key=lambda r: str(r.get("time")))
     holder = state.root.lock_holder(LOCK)
-    if not records and state.intent is None and holder is None:
-        raise ConfigError(f"{state.root.url}: no run of coco-diy was ever begun there")
+    if not records and state.manifest is None and state.intent is None and holder is None:
+        there = "no run of coco-diy was ever begun there" if state.root.exists() else "does not exist"
+        raise ConfigError(f"{state.root.url}: {there}; name a config, or the folder of a subset")
     stopped = state.intent is not None and holder is None
     data = {
         "command": "status",

@@ -6,7 +6,6 @@ in the archive, each bounded by its stated size and checked by its CRC-32.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import struct
@@ -21,28 +20,21 @@ from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage.archives.directory import (
     CRC,
     DAMAGED,
-    HEADER_BYTES,
-    OFFSET,
-    PACKED,
-    ROOM,
     SIZE,
-    Members,
-    find_directory,
-    lead_of,
-    parse_directory,
-    unpack,
 )
+from pipeline.storage.archives.members import in_order, opened, read_directory, read_member
 from pipeline.storage.archives.table import keep_table, kept_table, know_table, known_table
 from pipeline.storage.listing import Listing, is_nobodys
 from pipeline.storage.location import MAX_IMAGE_BYTES, Fetched, Fingerprint, Location, is_too_large, too_large
-from pipeline.storage.os_errors import hits_all, storage_error
+from pipeline.storage.os_errors import storage_error
 from pipeline.storage.paths import local_path
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from pipeline.storage.archives.table import Table
+    from pipeline.storage.archives.members import in_order, opened, read_directory, read_member
+from pipeline.storage.archives.table import Table
 
 SCHEME = "zip://"
 
@@ -51,11 +43,6 @@ ONLY_ZIP = "only zip archives are read in place; unpack this one, as by `tar xf`
 _OTHERS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 
 _STEP = 16_384
-
-#: Header, name and extra field of a member are read together with what follows them up to this size.
-_SMALL = 65_536
-
-_SLACK = 128
 
 
 def split_url(url: str) -> tuple[str, str]:
@@ -143,29 +130,9 @@ class ZipFolder(Location):
         if kept is not None and kept[0] == identity:
             members = kept[1]
         else:
-            members = self._read_directory()
+            members = read_directory(self.archive)
             keep_table(path, identity, members)
         return know_table(self.archive, path, identity, members)
-
-    def _read_directory(self) -> Members:
-        with self._open() as fd:
-            size = os.fstat(fd).st_size
-            where = find_directory(size, lambda at, count: os.pread(fd, count, at), self.archive)
-            data = b""
-            while len(data) < where.size and (more := os.pread(fd, where.size - len(data), where.offset + len(data))):
-                data += more
-            return parse_directory(data, where, self.archive)
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[int]:
-        try:
-            fd = os.open(self.archive, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise storage_error(error, self.archive, "read") from None
-        try:
-            yield fd
-        finally:
-            os.close(fd)
 
     def _rows(self, paths: Sequence[str]) -> npt.NDArray[np.int64]:
         """Row of each path in the table; -1 for one that is not there."""
@@ -184,12 +151,11 @@ class ZipFolder(Location):
         """See `Location.listing`; the numbers are size, CRC-32, 0 and 1."""
         table, prefix = self.table(), self.prefix
         found, skip = Listing(self.url), len(self.prefix)
-        found.odd = [
+        found.odd = sorted(
             (name.removeprefix(prefix), reason)
             for name, reason in table.odd
             if name.startswith(prefix) and name[name.rfind(".") :].lower() in suffixes and not is_nobodys(name)
-        ]
-        found.odd.sort()
+        )
         endings = tuple(suffixes)
         rows = [
             i
@@ -197,11 +163,7 @@ class ZipFolder(Location):
             if name.startswith(prefix) and (name.endswith(endings) or name[name.rfind(".") :].lower() in suffixes)
         ]
         if not rows and not found.odd and self.folder and not any(name.startswith(prefix) for name in table.names):
-            tops = sorted({"/".join(name.split("/")[:-1]) for name in table.names})
-            raise ConfigError(
-                f"{self.archive_name}: holds no folder {self.folder!r}; its folders are "
-                f"{', '.join(tops[:10]) or '(none)'}"
-            )
+            raise _no_folder(self.archive_name, self.folder, table)
         for begin in range(0, len(rows), _STEP):
             some = rows[begin : begin + _STEP]
             names = [table.names[i][skip:] for i in some]
@@ -257,7 +219,7 @@ class ZipFolder(Location):
         contents = [b""] * len(paths)
         stats = array("q", bytes(32 * len(paths)))
         failed: dict[int, str] = {}
-        with self._open() as fd:
+        with opened(self.archive) as fd:
             for i, entry in self._in_order(paths):
                 if STOP.is_set():
                     check_stop()
@@ -266,7 +228,7 @@ class ZipFolder(Location):
                     failed[i] = "vanished"
                 elif entry[SIZE] > limit:
                     failed[i] = "too_large"
-                elif (data := self._member(fd, entry)) is None:
+                elif (data := read_member(fd, entry, self.archive)) is None:
                     failed[i] = "damaged"
                 else:
                     contents[i] = data
@@ -275,14 +237,14 @@ class ZipFolder(Location):
 
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """See `Location.fetch_many`; in the archive's order."""
-        with self._open() as fd:
+        with opened(self.archive) as fd:
             for i, entry in self._in_order(paths):
                 check_stop()
                 if entry is None:
                     yield Fetched(i, reason="is not in the archive any more; run again")
                 elif is_too_large(entry[SIZE]):
                     yield Fetched(i, reason=too_large())
-                elif (data := self._member(fd, entry)) is None:
+                elif (data := read_member(fd, entry, self.archive)) is None:
                     yield Fetched(i, reason=DAMAGED)
                 else:
                     yield Fetched(i, data)
@@ -298,49 +260,17 @@ class ZipFolder(Location):
 
     def _in_order(self, paths: Sequence[str]) -> Iterator[tuple[int, list[int] | None]]:
         """Index and numbers of each path, as they lie in the archive; None for those not there, which come first."""
-        import numpy as np
+        return in_order(self._rows(paths), self.table().numbers)
 
-        rows, numbers = self._rows(paths), self.table().numbers
-        if not len(numbers):
-            yield from ((i, None) for i in range(len(paths)))
-            return
-        offsets = np.where(rows >= 0, numbers[rows, OFFSET], -1)
-        order = np.argsort(offsets, kind="stable")
-        for i, row, entry in zip(order.tolist(), rows[order].tolist(), numbers[rows[order]].tolist(), strict=True):
-            yield i, entry if row >= 0 else None
 
-    def _member(self, fd: int, entry: list[int]) -> bytes | None:
-        """The content of a member, checked; None where it is damaged."""
-        offset, packed, room = entry[OFFSET], entry[PACKED], entry[ROOM]
-        try:
-            if packed > _SMALL:  # read apart, so that the content of a stored member is not moved once more
-                head = os.pread(fd, HEADER_BYTES, offset)
-                lead = lead_of(head)
-                data: bytes | memoryview = read_exactly(fd, packed, offset + lead) if lead else b""
-            else:
-                span = os.pread(fd, min(room, packed + HEADER_BYTES + _SLACK), offset)
-                lead = lead_of(span)
-                if lead + packed > len(span):
-                    span = os.pread(fd, lead + packed, offset)
-                data = memoryview(span)[lead : lead + packed]
-        except OSError as error:
-            if hits_all(error):
-                raise storage_error(error, self.archive, "read") from None
-            return None
-        return unpack(data, entry) if lead and lead + packed <= room else None
+def _no_folder(archive: str, folder: str, table: Table) -> ConfigError:
+    tops = sorted({"/".join(name.split("/")[:-1]) for name in table.names})
+    return ConfigError(f"{archive}: holds no folder {folder!r}; its folders are {', '.join(tops[:10]) or '(none)'}")
 
 
 def check_zip(path: str) -> None:
     """Raise `StorageError` where the file `path` is no archive, or its directory is not sound."""
-    ZipFolder(f"{SCHEME}::{path}")._read_directory()
-
-
-def read_exactly(fd: int, count: int, offset: int) -> bytes:
-    """`count` bytes at `offset`, or fewer where the file ends."""
-    data = os.pread(fd, count, offset)
-    while len(data) < count and (more := os.pread(fd, count - len(data), offset + len(data))):
-        data += more
-    return data
+    read_directory(path)
 
 
 def _stats(table: Table, rows: list[int]) -> list[int]:

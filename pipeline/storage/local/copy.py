@@ -180,6 +180,9 @@ def copy_many(
                 raise storage_error(error, os.path.join(folder, name), "written") from None
             _raise_if_gone(sources[i])
             reason = os.strerror(error.errno or 0)
+        except BaseException:
+            clean(temporary, temp_fd)
+            raise
         if reason is None:
             results.done += 1
             if how == "copy":
@@ -188,6 +191,67 @@ def copy_many(
             clean(temporary, temp_fd)
             results.failed[paths[i]] = f"{sources[i]}: {reason}"
     return results
+
+
+def link_kept(
+    root: Root,
+    paths: Sequence[str],
+    origin: Location,
+    names: Sequence[str],
+    sizes: Sequence[int | None],
+    how: str,
+    *,
+    scratch: Root | None = None,
+    direct: bool = False,
+) -> Results:
+    """Put files that `origin.gather` brought to this machine at `paths` below `root`: they take no room twice.
+
+    With `how` copy they are linked where the file system can, and copied elsewhere; what was brought is never written
+    to again. What is not there, or not whole, fails with its reason. The rest is as in `copy_many`.
+    """
+    place, found = origin.kept_files(names)
+    whole = [(i, kept) for i, kept in enumerate(found) if kept is not None]
+    if how == "copy" and not (whole and _can_link(place.join(whole[0][1][0]), root, scratch)):
+        whole = []
+    linked = copy_many(
+        root,
+        [paths[i] for i, _ in whole],
+        [place.join(name) for _, (name, _) in whole],
+        [sizes[i] for i, _ in whole],
+        "hardlink",
+        scratch=scratch,
+        direct=direct,
+    )
+    if how == "copy":
+        linked.digests.update({paths[i]: digest for i, (_, digest) in whole if paths[i] not in linked.failed})
+    done = {i for i, _ in whole}
+    rest = [i for i in range(len(names)) if i not in done]
+    if rest:
+        copied = copy_from(
+            root,
+            [paths[i] for i in rest],
+            origin,
+            [names[i] for i in rest],
+            [sizes[i] for i in rest],
+            scratch=scratch,
+            direct=direct,
+        )
+        linked.done += copied.done
+        linked.failed.update(copied.failed)
+        linked.digests.update(copied.digests)
+    return linked
+
+
+def _can_link(source: str, root: Root, scratch: Root | None) -> bool:
+    """Whether a hard link to the file `source` can stand below `root`: found out by making one."""
+    name = temporary_name()
+    with (scratch or root).open("", "written") as fd:
+        try:
+            os.link(source, name, dst_dir_fd=fd)
+        except OSError:
+            return False
+        clean(name, fd)
+    return True
 
 
 def _raise_if_gone(source: str) -> None:

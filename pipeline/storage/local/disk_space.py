@@ -9,8 +9,11 @@ from pipeline.base.errors import StorageError
 from pipeline.base.humanize import size as shown_size
 
 
-def refuse_without_room(path: str, needed: int) -> None:
-    """Raise `StorageError` where `needed` bytes more, for `path`, do not fit on its disk: before the first is there."""
+def refuse_without_room(path: str, needed: int, cure: str = "set another folder") -> None:
+    """Raise `StorageError` where `needed` bytes more, for `path`, do not fit on its disk: before the first is there.
+
+    `cure` is what helps beside making room.
+    """
     folder = os.path.dirname(path)
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
@@ -18,8 +21,7 @@ def refuse_without_room(path: str, needed: int) -> None:
     free = disk.f_bavail * disk.f_frsize
     if needed > free:
         raise StorageError(
-            f"{path}: takes {shown_size(needed)}, and its disk has {shown_size(free)} free; make room, "
-            "or set another folder"
+            f"{path}: takes {shown_size(needed)}, and its disk has {shown_size(free)} free; make room, or {cure}"
         )
 
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 from pipeline.base.errors import StorageError
 from pipeline.storage.listing import Listing
-from pipeline.storage.local.copy import copy_from, copy_many
+from pipeline.storage.local.copy import copy_from, copy_many, link_kept
 from pipeline.storage.local.folders import delete_many, drop_temporaries, make_folders, publish_folders, sync
 from pipeline.storage.local.lock import break_lease, lock, lock_holder
 from pipeline.storage.local.read import (
@@ -24,7 +24,6 @@ from pipeline.storage.local.read import (
     read_whole,
     same_disk,
     sizes,
-    written_since,
 )
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.walk import folder_times, list_files, list_flat, list_folder, list_names
@@ -107,11 +106,6 @@ class LocalFolder(WritableLocation):
         """See `Location.links_among`."""
         return self.root.links_among(paths, beyond)
 
-    def out_of(self, root: str, paths: Sequence[str]) -> list[str]:
-        """See `Location.out_of`; where this folder itself is a link, what it leads to counts as inside."""
-        inside = (f"{os.path.realpath(local_path(root))}/", f"{os.path.realpath(self.local)}/")
-        return [path for path in paths if not os.path.realpath(self._at(path)).startswith(inside)]
-
     def read(self, path: str) -> bytes | None:
         """See `Location.read`."""
         return self.root.read(path) if self._own else read_whole(self._at(path))
@@ -143,10 +137,6 @@ class LocalFolder(WritableLocation):
         """See `Location.content_digests`."""
         return [content_digest(self._at(path)) for path in paths]
 
-    def written_since(self, paths: Sequence[str], since: str) -> set[str]:
-        """See `Location.written_since`."""
-        return written_since(self.local, paths, since)
-
     def write(self, path: str, data: bytes) -> None:
         """See `WritableLocation.write`."""
         write_whole(self.root, path, data)
@@ -176,9 +166,8 @@ class LocalFolder(WritableLocation):
         """See `WritableLocation.copy_many`."""
         beside = _root_of(scratch)
         if origin.local is None:
-            if how == "hardlink" and origin.far:
-                place, files = origin.kept_files(names)
-                return self.copy_many(paths, place, files, sizes, how, scratch=scratch, direct=direct)
+            if how in ("copy", "hardlink") and origin.far:
+                return link_kept(self.root, paths, origin, names, sizes, how, scratch=beside, direct=direct)
             if how != "copy":
                 raise StorageError(f"{origin.url}: files there cannot be linked; set target.images to copy")
             return copy_from(self.root, paths, origin, names, sizes, scratch=beside, direct=direct)

@@ -272,6 +272,15 @@ def content_digest(path: str) -> bytes | None:
     return state.digest()
 
 
+def out_of(folder: str, root: str, paths: Sequence[str]) -> list[str]:
+    """Those of the files `paths` below `folder` that a link leads to out of the folder `root`.
+
+    Where `folder` itself is a link, what it leads to counts as inside.
+    """
+    inside = tuple(f"{os.path.realpath(place)}/" for place in (root, folder))
+    return [path for path in paths if not os.path.realpath(os.path.join(folder, path)).startswith(inside)]
+
+
 def written_since(root: str, paths: Sequence[str], since: str) -> set[str]:
     """Those of the files `paths` below `root` whose content was written after the file `since`.
 

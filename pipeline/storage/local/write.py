@@ -18,7 +18,7 @@ from pipeline.storage.os_errors import hits_all, storage_error
 
 _TEMPORARY = ".coco-diy-"
 
-#: Every name that a file under way has: of `temporary_name`, of `write_whole` and of `replace_with`.
+#: Every name that a file under way has: of `temporary_name` and of `replace_with`.
 _UNDER_WAY = re.compile(r"\.coco-diy-\d+-.+\.tmp|.+\.\d+-\d+\.tmp", re.DOTALL)
 
 CHANGED = "changed since the plan was made; run again"
@@ -120,18 +120,34 @@ def clean(name: str, fd: int) -> None:
         os.unlink(name, dir_fd=fd)
 
 
+def _put(name: str, temporary: str, data: bytes | bytearray, fd: int, temp_fd: int, *, durable: bool = False) -> None:
+    """Write one file, whole or not at all, whatever ends this, also an interrupt; with `durable` it is on the disk."""
+    try:
+        _fill(temporary, data, temp_fd, durable=durable)
+        if temporary != name:
+            put_in_place(temporary, name, temp_fd, fd)
+        if durable:
+            os.fsync(fd)  # the name, too
+    except BaseException:
+        clean(temporary, temp_fd)
+        raise
+
+
+def _fill(name: str, data: bytes | bytearray, fd: int, *, durable: bool) -> None:
+    out = create(name, fd)
+    try:
+        write_all(out, data)
+        if durable:
+            os.fsync(out)
+    finally:
+        os.close(out)
+
+
 def put_whole(name: str, temporary: str, data: bytes | bytearray, fd: int, temp_fd: int, folder: str) -> str | None:
     """Write one file by way of `temporary` (in place where that is its name); returns why it was not, or None."""
     try:
-        out = create(temporary, temp_fd)
-        try:
-            write_all(out, data)
-        finally:
-            os.close(out)
-        if temporary != name:
-            put_in_place(temporary, name, temp_fd, fd)
+        _put(name, temporary, data, fd, temp_fd)
     except OSError as error:
-        clean(temporary, temp_fd)
         if hits_all(error):
             raise storage_error(error, os.path.join(folder, name), "written") from None
         return os.strerror(error.errno or 0)
@@ -163,23 +179,17 @@ def write_whole(root: Root, path: str, data: bytes) -> None:
     """Write the file `path` below `root` whole, durably or not at all: temporary name, fsync, rename."""
     folder, _, name = path.rpartition("/")
     with root.open(folder, "written") as fd:
-        temporary = f"{_TEMPORARY}{os.getpid()}-{name}.tmp"
         try:
-            out = create(temporary, fd)
-            try:
-                write_all(out, data)
-                os.fsync(out)
-            finally:
-                os.close(out)
-            put_in_place(temporary, name, fd, fd)
-            os.fsync(fd)  # the name, too
+            _put(name, temporary_name(), data, fd, fd, durable=True)
         except OSError as error:
-            clean(temporary, fd)
             raise storage_error(error, root.at(path), "written") from None
 
 
 def replace_with(path: str, write: Callable[[str], None]) -> None:
-    """Let `write` make a file under a temporary name beside `path`, then put it there whole."""
+    """Let `write` make a file under a temporary name beside `path`, then put it there whole.
+
+    Whatever ends this, also an interrupt, nothing is left of one that is not whole.
+    """
     temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -189,10 +199,12 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
         with contextlib.suppress(OSError):
             os.rmdir(path)  # an empty folder of that name holds nothing, and makes room
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        raise storage_error(error, path, "written") from None
+        if isinstance(error, OSError):
+            raise storage_error(error, path, "written") from None
+        raise
 
 
 class _Digesting(io.RawIOBase):

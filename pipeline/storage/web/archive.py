@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.base.errors import ConfigError, StorageError
@@ -24,7 +24,7 @@ from pipeline.storage.archives.directory import (
 from pipeline.storage.archives.folder import ZipFolder
 from pipeline.storage.archives.table import Table, keep_table, kept_table, know_table, known_table
 from pipeline.storage.listing import Listing
-from pipeline.storage.location import FetchCost, Limits, is_too_large, too_large
+from pipeline.storage.location import Add, EndsWhole, FetchCost, Limits, is_too_large, too_large, unknown_end
 from pipeline.storage.web.cache import DirectoryCache
 from pipeline.storage.web.client import Transfer, Web, check_url, lost, parse_range, validator
 from pipeline.storage.web.folder import RemoteBytes
@@ -133,8 +133,9 @@ class RemoteZip(RemoteBytes, ZipFolder):
             if done.reason:
                 raise lost(done)
 
-    def ask(self, paths: Sequence[str]) -> FetchCost:
-        """See `Location.ask`."""
+    def ask(self, paths: Sequence[str], limits: Limits | None = None) -> FetchCost:
+        """See `Location.ask`; the archive's directory says all."""
+        del limits
         spans = self._spans(paths, self.kept())
         return FetchCost(len(spans), sum(s.stop - s.start for s in spans))
 
@@ -162,15 +163,9 @@ class RemoteZip(RemoteBytes, ZipFolder):
                 spans.append(_Span(start, stop, [(wanted[i], entry)]))
         return spans
 
-    def gather(
-        self,
-        paths: Sequence[str],
-        limits: Limits,
-        add: Callable[[int], None],
-        ends_whole: Callable[[bytes], bool | None] = lambda _: None,
-    ) -> dict[str, str]:
+    def gather(self, paths: Sequence[str], limits: Limits, add: Add, ends: EndsWhole = unknown_end) -> dict[str, str]:
         """See `Location.gather`; neighbours come by one request, and all is checked by its CRC-32."""
-        del ends_whole
+        del ends
         failed = {
             paths[i]: too_large() for i, entry in self._in_order(paths) if entry is not None and _too_large(entry)
         }

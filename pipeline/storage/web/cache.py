@@ -126,9 +126,11 @@ class DirectoryCache:
         del self.held[path]
         return None
 
-    def whole(self, path: str) -> str:
-        """The name of an image's file, its content checked; of one that is not whole, a name that is not there."""
-        return self.held[path] if self.get(path) is not None else path
+    def whole(self, path: str) -> tuple[str, bytes] | None:
+        """The name and the XXH3-128 of an image's file, its content checked; None where it is not, or not whole."""
+        if self.get(path) is None:
+            return None
+        return self.held[path], bytes.fromhex(self.held[path][-_HEX:])
 
     def note_failures(self, reasons: dict[str, str]) -> None:
         """Write down why images could not be had: those who copy them say so."""

@@ -175,10 +175,7 @@ class _Loop:
         self.again: collections.deque[tuple[float, Transfer]] = collections.deque()
         self.more = True
         self.pace, self.flow = Pace(self.limits.requests_per_second), Flow(self.limits.bytes_per_second)
-        self.buffer = _BUFFER
-        if self.limits.bytes_per_second:
-            share = self.limits.bytes_per_second // (_SHARES * self.limits.connections)
-            self.buffer = min(max(share, _LEAST_BUFFER), _BUFFER)
+        self.buffer = _buffer_size(self.limits)
         self.fault: Exception | None = None
         self.reasons = _reasons(pycurl)
         self.bundle = certificates().path
@@ -254,15 +251,7 @@ class _Loop:
         handle.reset()
         transfer.status, transfer.headers, transfer.headed, transfer.fits = 0, {}, False, False
         transfer.asked = transfer.at
-        headers = ["Accept: */*"]
-        if transfer.stop is not None:
-            last = transfer.stop - 1
-            headers.append(f"Range: bytes={transfer.at}-{last}" if transfer.at >= 0 else f"Range: bytes={transfer.at}")
-            if transfer.validator:
-                headers.append(f"If-Range: {transfer.validator}")
-        else:
-            transfer.body.clear()
-            transfer.at = transfer.start
+        headers = _request_headers(transfer)
         web = c.PROTO_HTTP | c.PROTO_HTTPS
         # A login is for its own host, which libcurl sees to; and nobody on the way may take the s off https.
         onward = c.PROTO_HTTPS if transfer.url.lower().startswith("https:") else web
@@ -366,6 +355,26 @@ class _Loop:
         when = self.pace.back_off(now, transfer.attempts, transfer.headers.get("retry-after"))
         log_retry(redact_url(transfer.url), what, transfer.attempts, policy, when - now)
         self.again.append((when, transfer))
+
+
+def _buffer_size(limits: Limits) -> int:
+    if not limits.bytes_per_second:
+        return _BUFFER
+    return min(max(limits.bytes_per_second // (_SHARES * limits.connections), _LEAST_BUFFER), _BUFFER)
+
+
+def _request_headers(transfer: Transfer) -> list[str]:
+    """The headers that ask for what is lacking; of a file that only comes whole, all is lacking again."""
+    headers = ["Accept: */*"]
+    if transfer.stop is not None:
+        last = transfer.stop - 1
+        headers.append(f"Range: bytes={transfer.at}-{last}" if transfer.at >= 0 else f"Range: bytes={transfer.at}")
+        if transfer.validator:
+            headers.append(f"If-Range: {transfer.validator}")
+    else:
+        transfer.body.clear()
+        transfer.at = transfer.start
+    return headers
 
 
 def _cut_in_headers(transfer: Transfer) -> int:

@@ -6,20 +6,30 @@ then reads them there.
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from pipeline.base.errors import ConfigError, StorageError
 from pipeline.base.humanize import plural
+from pipeline.runtime.log import LOG
 from pipeline.storage.archives.directory import is_page
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.folder import LocalFolder
-from pipeline.storage.location import MAX_IMAGE_BYTES, FetchCost, Fetched, Fingerprint, Limits, Location
+from pipeline.storage.location import (
+    MAX_IMAGE_BYTES,
+    Add,
+    EndsWhole,
+    FetchCost,
+    Fetched,
+    Fingerprint,
+    Limits,
+    Location,
+    unknown_end,
+)
 from pipeline.storage.web.cache import DirectoryCache
-from pipeline.storage.web.client import Transfer, Web, check_url, lost
-
-_LOG = logging.getLogger(__name__)
+from pipeline.storage.web.client import Transfer, Web, check_url, lost, parse_range
 
 _NOT_KEPT = "was not fetched; run again"
 
@@ -27,6 +37,9 @@ _NOT_KEPT = "was not fetched; run again"
 _HOPELESS = 16
 
 _GONE = {404, 410}
+
+#: So many images are asked for their size, and for so long.
+_SAMPLE, _PATIENCE_S = 12, 5.0
 
 
 class RemoteBytes(Location):
@@ -49,7 +62,7 @@ class RemoteBytes(Location):
         held = self.kept().held
         return [path in held for path in paths]
 
-    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[str]]:
+    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
         """See `Location.kept_files`."""
         kept = self.kept()
         return LocalFolder(kept.folder), [kept.whole(path) for path in paths]
@@ -87,6 +100,13 @@ class HttpFolder(RemoteBytes):
         """See `Location.exists`: not known before a file is asked for."""
         return True
 
+    def _cannot(self, doing: str) -> ConfigError:
+        del doing
+        return ConfigError(
+            f"{self.url}: is on a web server, which lists no files; download it, or name an archive there, as in "
+            "zip://FOLDER::URL"
+        )
+
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """See `Location.listing`: there is none."""
         raise ConfigError(
@@ -99,19 +119,33 @@ class HttpFolder(RemoteBytes):
         sizes = self.kept().sizes(paths)
         return [Fingerprint(size, b"by name", True) for size in sizes]
 
-    def ask(self, paths: Sequence[str]) -> FetchCost:
-        """See `Location.ask`; the sizes are not known."""
+    def ask(self, paths: Sequence[str], limits: Limits | None = None) -> FetchCost:
+        """See `Location.ask`; nobody lists the sizes, so those of a few images from all over stand for the others."""
         held = self.kept().held
-        lacking = sum(path not in held for path in paths)
-        return FetchCost(lacking, None if lacking else 0)
+        lacking = [path for path in paths if path not in held]
+        if not lacking or limits is None:
+            return FetchCost(len(lacking), None if lacking else 0)
+        sizes = self._sizes(lacking[:: -(-len(lacking) // _SAMPLE)], limits)
+        mean = sum(sizes) / len(sizes) if sizes else None
+        return FetchCost(len(lacking), None if mean is None else round(mean * len(lacking)), about=True)
 
-    def gather(
-        self,
-        paths: Sequence[str],
-        limits: Limits,
-        add: Callable[[int], None],
-        ends_whole: Callable[[bytes], bool | None] = lambda _: None,
-    ) -> dict[str, str]:
+    def _sizes(self, paths: Sequence[str], limits: Limits) -> list[int]:
+        """Bytes of those images that the server tells soon: it is asked for the first byte of each."""
+        sizes: list[int] = []
+        end = time.monotonic() + _PATIENCE_S
+
+        def poll() -> None:
+            if time.monotonic() > end:
+                raise TimeoutError
+
+        transfers = (Transfer(f"{self.url}/{urllib.parse.quote(path)}", 0, 1, tag=path) for path in paths)
+        with contextlib.suppress(TimeoutError):
+            for transfer in Web(limits).run(transfers, poll=poll):
+                size = parse_range(transfer.headers.get("content-range", ""))[2]
+                sizes += [size] if transfer.status == 206 and size is not None else []
+        return sizes
+
+    def gather(self, paths: Sequence[str], limits: Limits, add: Add, ends: EndsWhole = unknown_end) -> dict[str, str]:
         """See `Location.gather`; one request an image."""
         failed, done, row, unsure = dict[str, str](), 0, 0, 0
         with self.kept() as kept:
@@ -123,7 +157,7 @@ class HttpFolder(RemoteBytes):
                 is_html = transfer.headers.get("content-type", "").startswith("text/html")
                 if transfer.reason is None and (is_html or is_page(transfer.body)):
                     transfer.reason = f"{transfer.url}: the server sent a web page instead of an image; check the URL"
-                whole = transfer.reason is not None or not transfer.ends_unseen or ends_whole(bytes(transfer.body))
+                whole = transfer.reason is not None or not transfer.ends_unseen or ends(bytes(transfer.body))
                 if whole is False:
                     transfer.reason = f"{transfer.url}: came without its end, and without its length; run again"
                 unsure += whole is None
@@ -138,5 +172,5 @@ class HttpFolder(RemoteBytes):
                 add(1)
             kept.note_failures(failed)
         if unsure:
-            _LOG.warning("%s: told no length of %s, which may be cut short", self.url, plural(unsure, "image"))
+            LOG.warning("%s: gave no length of %s, which may be cut short", self.url, plural(unsure, "image"))
         return failed

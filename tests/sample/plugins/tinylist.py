@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.exporters import BucketObjects, Dataset
 from pipeline.exporters._images import digests, pictures, wanted_files
-from pipeline.tables.schema import Kind
+from pipeline.tables.schema import Kind, Task
 
 FOLDERS = ("labels", "images")
 COLUMNS = ()
@@ -42,3 +42,8 @@ def assemble(dataset: Dataset, records: Sequence[BucketObjects] = ()) -> dict[st
     """``classes.list``."""
     del records
     return {"classes.list": "".join(f"{name}\n" for name in dataset.maps[0].names).encode()}
+
+
+def training(task: Task, place: str) -> str:
+    """The line of its trainer."""
+    return f"train-tiny {task} {place}"

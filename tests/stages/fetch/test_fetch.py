@@ -22,7 +22,8 @@ import yaml
 
 from pipeline.base.errors import ConfigError, DataError, StorageError
 from pipeline.config.load import load_config, validate
-from pipeline.config.model import Config
+from pipeline.config.model import Config, SplitFolders
+from pipeline.config.templates import available
 from pipeline.runtime.progress import Progress
 from pipeline.stages.fetch.archives import fetch, needed
 from pipeline.storage import retry
@@ -449,7 +450,7 @@ def test_what_is_needed_follows_from_the_config(tmp_path: Path) -> None:
     assert [n.name for n in needed(validate(data, "here"))] == ["boxes.zip", "train.zip"]
     data["source"]["task"], data["target"]["images"] = "segment", "none"
     assert [n.name for n in needed(validate(data, "here"))] == ["polygons.zip"]
-    assert [n.name for n in needed(validate(data, "here"), ["more.zip"])] == ["polygons.zip", "more.zip"]
+    assert [n.name for n in needed(validate(data, "here"), ["more.zip"])] == ["more.zip"]
     data["source"]["splits"] = {"train": {"labels": "zip://a::in/boxes.zip", "images": "zip://b::in/train.zip"}}
     assert [n.path for n in needed(validate(data, "here"))] == [os.path.abspath("in/boxes.zip")]
     data["source"]["splits"]["train"]["labels"] = "zip://a::in/unknown.zip"
@@ -461,6 +462,18 @@ def test_the_ready_config_knows_the_tutorials_archives(tmp_path: Path) -> None:
     config = load_config(PROJECT / "conf/coco2017.yaml")
     assert [n.name for n in needed(config)] == ["coco2017labels.zip", "train2017.zip", "val2017.zip"]
     assert {"test2017.zip", "coco2017labels-segments.zip", "annotations_trainval2017.zip"} <= set(config.fetch.archives)
+    assert [n.name for n in needed(config, as_folders=True)] == ["coco2017labels.zip", "train2017.zip", "val2017.zip"]
+
+
+def test_the_ready_config_for_a_small_disk_reads_images_from_the_same_archives() -> None:
+    whole, small = (load_config(PROJECT / f"conf/{name}.yaml") for name in ("coco2017", "coco2017-small"))
+    assert [n.name for n in needed(small)] == ["coco2017labels.zip"]
+    assert small.fetch.archives["coco2017labels.zip"] == whole.fetch.archives["coco2017labels.zip"]
+    urls = {split: archive.url for archive in whole.fetch.archives.values() if (split := archive.split)}
+    for split, place in small.sources[0].splits.items():
+        assert isinstance(place, SplitFolders)
+        assert place.images == f"zip://{split}2017::{urls[split]}"
+    assert len({load_config(PROJECT / f"conf/{name}.yaml").target.root for name in available()}) == len(available())
 
 
 def test_extract_makes_the_tutorials_folders(tmp_path: Path, town: Path, run: Run) -> None:
@@ -492,14 +505,22 @@ def test_extract_makes_the_tutorials_folders(tmp_path: Path, town: Path, run: Ru
     )
     write_file(www / "notes.txt", "nothing to unpack")
     run("fetch", config, "--remove-archives", code=2)
-    done = run("fetch", config, "notes.txt", "--extract", "--remove-archives", "--json").json
-    assert [f["status"] for f in done["files"]] == ["unpacked", "unpacked", "fetched"]
+    done = run("fetch", config, "notes.txt", "--json").json
+    assert [(f["name"], f["status"]) for f in done["files"]] == [("notes.txt", "fetched")]
+    done = run("fetch", config, "--extract", "--remove-archives", "--json").json
+    assert [f["status"] for f in done["files"]] == ["unpacked", "unpacked"]
     expected = {p: d for p, d in contents(town).items() if p.startswith(("labels/", "images/train2017"))}
     found = {p: d for p, d in contents(tmp_path / "coco").items() if not p.startswith(".")}
     assert found == expected
     assert left(tmp_path / "d") == ["notes.txt"]
     assert run("fetch", config, "--extract", "--json").json["moved"] == 0
     run("build", config)
+    splits = (
+        "source.splits={train: {labels: 'zip://coco/labels::d/labels.zip', images: 'zip://train2017::d/train2017.zip'}}"
+    )
+    assert "--into DIR" in run("fetch", config, "--set", splits, "--extract", code=2).err
+    run("fetch", config, "--set", splits, "--into", tmp_path / "other")
+    assert {p: d for p, d in contents(tmp_path / "other").items() if not p.startswith(".")} == expected
 
 
 class Moody(dict[str, bytes]):
@@ -676,6 +697,11 @@ def test_overwrite_checks_what_counts_as_unpacked(unpacked: Unpacked, run: Run) 
     _zeros(unpacked.root / "images/train2017/a.jpg")
     run("fetch", unpacked.config, "--extract", "--overwrite")
     assert unpacked.now() == unpacked.files
+    marker = unpacked.root / ".labels.zip.unpacked"
+    marker.unlink()
+    marker.mkdir()  # it says nothing
+    run("fetch", unpacked.config, "--extract")
+    assert marker.is_file()
     assert "--overwrite needs --extract" in run("fetch", unpacked.config, "--overwrite", code=2).err
 
 

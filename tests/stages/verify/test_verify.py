@@ -166,6 +166,11 @@ def test_status_tells_the_last_run(own_subset: Subset) -> None:
     told = own_subset.run("status", str(own_subset.target), "--json", code=0).json
     assert (told["runs"], told["running"], told["stopped"]) == (1, None, False)
     assert told["last"]["report"]["status"] == "built"
+    (record,) = (own_subset.target / ".coco-diy/runs").iterdir()
+    record.rename(record.with_name(f"2020{record.name[4:]}"))  # another run's
+    told = own_subset.run("status", str(own_subset.target), "--json", code=0).json
+    assert (told["runs"], told["last"], told["recent"]) == (0, {}, [])
+    assert "Nothing is known of" in own_subset.run("status", str(own_subset.target)).out
 
 
 def test_a_subset_of_links_leaves_one_of_copies_alone(own_town: Path, make_subset: MakeSubset) -> None:

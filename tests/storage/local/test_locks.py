@@ -1,4 +1,4 @@
-"""Locks: on file systems that have none, when they are lost, when the disk is full; and eight builds at once."""
+"""Locks: on file systems that have none, when they are lost, when the disk is full; and what killed runs leave."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pipeline import storage
 from pipeline.base.errors import LockError, StorageError
@@ -25,7 +24,7 @@ from pipeline.storage.stores import lease
 from tests.builds.test_build import BUILT
 from tests.builds.test_limits import picture as draw_picture
 from tests.conftest import Subset
-from tests.support.helpers import PROJECT, contents, make_tree, write_file
+from tests.support.helpers import contents, make_tree, write_file
 
 #: What file systems without locks answer: Lustre, NFS without lockd, FUSE, the kernel's own ENOTSUPP.
 NO_LOCKS = [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF, 524]
@@ -184,32 +183,6 @@ def test_another_error_at_the_lock_is_a_sentence(tmp_path: Path, monkeypatch: py
         pass
     with pytest.raises(StorageError, match="lock: cannot be locked"):
         place.lock_holder("lock")
-
-
-def test_eight_builds_of_different_targets_in_one_workdir(own_subset: Subset, tmp_path: Path) -> None:
-    """Each ends well, or says what is in use; those that gave up end well when they are run again."""
-    data = yaml.safe_load(own_subset.config.read_text())
-    configs = []
-    for number in range(8):
-        data["target"] = {"root": str(tmp_path / f"t{number}"), "archive": "zip" if number % 3 == 2 else "none"}
-        data["split"] = {"train": 0.5, "val": 0.5, "stratify": True} if number % 3 == 1 else None
-        configs.append(write_file(tmp_path / f"c{number}.yaml", yaml.safe_dump(data)))
-    env = {**os.environ, "PYTHONPATH": str(PROJECT)}
-
-    def begin(config: Path) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "build", str(config), "-q"], env=env, text=True, stderr=subprocess.PIPE
-        )
-
-    todo, rounds = configs, 0
-    while todo:
-        rounds += 1
-        assert rounds <= len(configs)
-        ends = [(config, process, process.communicate()[1]) for config, process in [(c, begin(c)) for c in todo]]
-        for _, process, err in ends:
-            assert process.returncode == 0 or "is in use by" in err, err
-        todo = [config for config, process, _ in ends if process.returncode]
-    assert not list(own_subset.workdir.rglob("*.tmp"))
 
 
 # What killed runs leave

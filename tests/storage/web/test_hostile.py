@@ -169,7 +169,7 @@ def test_an_image_without_its_end_is_not_taken_for_whole(
     assert sorted(failed) == ([] if sized else ["cut-jpg", "cut-png", "cut-webp"])
     assert set(here) == set(names) - set(failed)
     assert all("came without its end, and without its length; run again" in reason for reason in failed.values())
-    assert ("told no length of 2 images, which may be cut short" in caplog.text) is not sized
+    assert ("gave no length of 2 images, which may be cut short" in caplog.text) is not sized
 
 
 def test_a_member_that_is_too_large_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

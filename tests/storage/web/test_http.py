@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.server
 import json
 import os
@@ -79,8 +80,8 @@ def by_stem(found: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def images_asked(nginx: Nginx) -> int:
-    """Requests for images, or for parts of archives other than their ends."""
-    return sum("-6" not in asked[:8] for _, _, _, asked in nginx.log())
+    """Requests for images, or for parts of archives other than their ends; not those for the size of one."""
+    return sum("-6" not in asked[:8] and asked != "bytes=0-0" for _, _, _, asked in nginx.log())
 
 
 def test_only_what_matches_is_fetched_and_only_once(subset: Subset, far: Subset, nginx: Nginx) -> None:
@@ -112,9 +113,44 @@ def test_clean_frees_what_was_kept(far: Subset, nginx: Nginx) -> None:
     assert far.build()["status"] == "nothing to do"
 
 
-def test_links_only_where_they_were_asked_for(far: Subset) -> None:
+def test_what_was_fetched_is_linked_and_takes_no_room_twice(far: Subset, monkeypatch: pytest.MonkeyPatch) -> None:
     far.build()
-    assert {p.stat().st_nlink for p in (far.target / "images").rglob("*") if p.is_file()} == {1}
+    assert {p.stat().st_nlink for p in (far.target / "images").rglob("*") if p.is_file()} == {2}
+    assert far.command("verify", "--deep").out.startswith("All is as it was built")
+    made = contents(far.target)
+
+    def refuse(*args: object, **_: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(os, "link", refuse)
+        far.command("build", "--set", f"target.root={far.target}-2")
+    copies = far.target.with_name(f"{far.target.name}-2")
+    assert {p.stat().st_nlink for p in (copies / "images").rglob("*") if p.is_file()} == {1}
+    assert contents(copies) == made
+
+
+def test_a_zip_of_remote_images_fetches_them_first(far: Subset, subset: Subset, nginx: Nginx) -> None:
+    zipped = ("--set", f"target.root={far.target}-zip", "--set", "target.archive=zip")
+    plan = far.command("plan", "--json", *zipped).json
+    assert plan["fetch"]["requests"] > 0
+    assert plan["changes"] == 1
+    done = far.command("build", "--json", *zipped).json
+    (path,) = far.target.with_name(f"{far.target.name}-zip").glob("*.zip")
+    assert path.name == done["archive"]
+    subset.build()
+    with zipfile.ZipFile(path) as archive:
+        found = {name: archive.read(name) for name in archive.namelist()}
+    expected = {p: d for p, d in by_stem(contents(subset.target)).items() if p != "data.yaml"}
+    assert {p: d for p, d in by_stem(found).items() if p in expected} == expected
+    nginx.log()
+    assert far.command("build", "--json", *zipped).json["status"] == "nothing to do"
+    assert far.command("plan", "--json", *zipped).json["changes"] == 0
+    assert images_asked(nginx) == 0
+
+
+def test_links_as_the_config_says(far: Subset) -> None:
+    far.build()
     assert "set it to copy" in far.command("build", "--set", "target.images=symlink", code=2).err
     far.command("build", "--set", "target.images=hardlink")
     assert {p.stat().st_nlink for p in (far.target / "images").rglob("*") if p.is_file()} == {2}
@@ -125,6 +161,7 @@ def test_a_kept_image_that_was_damaged_is_fetched_again(far: Subset) -> None:
     before = contents(far.target)
     for path in (far.workdir / "fetched").rglob("*"):
         if path.is_file() and path.name != "failures.json":
+            path.unlink()  # the target has links to it
             path.write_bytes(b"torn")
     far.command("verify", "--deep")
     (far.target / "images/train/a.jpg").unlink()
@@ -214,8 +251,9 @@ def test_coco_json_and_images_by_url(tmp_path: Path, nginx: Nginx, run: Run) -> 
     }
     path = write_file(tmp_path / "c.yaml", yaml.safe_dump(config))
     nginx.log()
-    assert run("plan", path, "--json").json["fetch"] == {"images": 2, "requests": 2, "bytes": None}
-    assert nginx.log() == []
+    total = sum((nginx.www / "coco" / name).stat().st_size for name in ("1.jpg", "deep/2.jpg"))
+    assert run("plan", path, "--json").json["fetch"] == {"images": 2, "requests": 2, "bytes": total, "about": True}
+    assert {line[3] for line in nginx.log()} == {"bytes=0-0"}
     run("build", path)
     assert [line[2] for line in sorted(nginx.log(), key=str)] == ["/coco/1.jpg", "/coco/deep/2.jpg"]
     assert (tmp_path / "yolo/images/train/deep/2.jpg").read_bytes() == (nginx.www / "coco/deep/2.jpg").read_bytes()
