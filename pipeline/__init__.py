@@ -2,9 +2,10 @@
 
 The public names, each documented where it stands::
 
+    print(pipeline.plan("conf/bicycle.yaml"))            # as the command prints it
     config = pipeline.load_config("conf/bicycle.yaml", ["target.images=symlink"])
     report = pipeline.build(config)
-    frame = pipeline.open_index("work").annotations      # a Dask frame, partition i is bucket i
+    frame = pipeline.open_index(config).annotations      # a Dask frame, partition i is bucket i
 """
 
 from __future__ import annotations
@@ -17,19 +18,18 @@ from pipeline.base.version import __version__
 __all__ = ["__version__", "build", "load_config", "make_index", "open_dataset", "open_index", "open_subset", "plan"]
 
 if TYPE_CHECKING:
-    from pipeline.api import build, make_index
+    from pipeline.api import build, make_index, open_index
     from pipeline.api import make_plan as plan
     from pipeline.config.load import load_config
     from pipeline.look.notebook import open_dataset, open_subset
-    from pipeline.stages.index.reader import open_index
 
 _HOMES = {
     "build": ("pipeline.api", "build"),
     "load_config": ("pipeline.config.load", "load_config"),
     "make_index": ("pipeline.api", "make_index"),
     "open_dataset": ("pipeline.look.notebook", "open_dataset"),
+    "open_index": ("pipeline.api", "open_index"),
     "open_subset": ("pipeline.look.notebook", "open_subset"),
-    "open_index": ("pipeline.stages.index.reader", "open_index"),
     "plan": ("pipeline.api", "make_plan"),
 }
 

@@ -12,12 +12,13 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pipeline import exporters
 from pipeline.base.errors import BrakeError, ConfigError, MissingSourceError, StorageError
 from pipeline.base.humanize import plural
-from pipeline.config.load import validate
+from pipeline.config.load import ConfigLike, as_config, validate
 from pipeline.config.model import Config
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.limits import limits
@@ -33,7 +34,8 @@ from pipeline.stages.apply.commit import commit
 from pipeline.stages.apply.subset import apply_plan, gather, reclaim
 from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do
 from pipeline.stages.index.problems import source_report
-from pipeline.stages.index.reader import IndexInfo
+from pipeline.stages.index.reader import Index, IndexInfo
+from pipeline.stages.index.reader import open_index as index_in
 from pipeline.stages.index.sources import import_for_index, import_for_plan, index_lock, scan, update_index
 from pipeline.stages.plan import balance
 from pipeline.stages.plan.brake import braked, check_source, missing, source_counts, target_brake, target_loss
@@ -55,6 +57,7 @@ __all__ = [
     "last_run",
     "make_index",
     "make_plan",
+    "open_index",
     "repair",
     "source_stats",
     "target_stats",
@@ -62,8 +65,23 @@ __all__ = [
 ]
 
 
-def make_index(config: Config, progress: Progress | None = None) -> Report:
+def open_index(what: ConfigLike) -> Index:
+    """The index of the source of a config, with names of classes; or that in a folder, see `reader.open_index`.
+
+    A path is a config where it is a file. Raises `ConfigError` where there is no index, or where a config has several.
+    """
+    if isinstance(what, str | Path) and not os.path.isfile(what):
+        return index_in(os.fspath(what))
+    job = resolve(as_config(what))
+    if job.several:
+        places = ", ".join(source.index_dir for source in job.sources)
+        raise ConfigError(f"source: each of several sources has an index of its own; open one of them: {places}")
+    return index_in(job.sources[0].index_dir, names=job.sources[0].file_names)
+
+
+def make_index(config: ConfigLike, progress: Progress | None = None) -> Report:
     """Bring the index of `config`'s source up to date."""
+    config = as_config(config)
     job = resolve(config)
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
@@ -76,8 +94,9 @@ def make_index(config: Config, progress: Progress | None = None) -> Report:
     return replace(report, data={"command": "index", **report.data})
 
 
-def make_plan(config: Config, progress: Progress | None = None) -> Report:
+def make_plan(config: ConfigLike, progress: Progress | None = None) -> Report:
     """What a build would write, copy, keep and delete; nothing is changed at the target."""
+    config = as_config(config)
     try:
         return _make_plan(_resolve(config), progress or Progress())
     except BrakeError as error:  # a build would not even index; nor does a plan
@@ -222,7 +241,7 @@ def repair(
 
 
 def build(
-    config: Config,
+    config: ConfigLike,
     progress: Progress | None = None,
     *,
     suspects: frozenset[str] = frozenset(),
@@ -235,6 +254,7 @@ def build(
 
     Raises `CocoDiyError`s; a run that ends early is continued by running it again.
     """
+    config = as_config(config)
     records = RunRecords(config)
     try:
         job = _resolve(config)

@@ -279,7 +279,7 @@ def test_commands_are_there_and_none_is_left_out() -> None:
 def test_options_are_there() -> None:
     options = {o for command in cli.commands.values() for p in command.params for o in [*p.opts, *p.secondary_opts]}
     bench = (PROJECT / "tests" / "bench" / "bench_main.py").read_text(encoding="utf-8")
-    options |= set(re.findall(r'"(--[a-z-]+)"', bench))
+    options |= {"--help", *re.findall(r'"(--[a-z-]+)"', bench)}
     assert named(r"(?:^|[\s=])(--[a-z][a-z-]*)") <= options
 
 

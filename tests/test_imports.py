@@ -79,6 +79,6 @@ def test_public_names_whatever_was_imported_before(before: str) -> None:
         "pipeline.api.build",
         "pipeline.config.load.load_config",
         "pipeline.api.make_index",
-        "pipeline.stages.index.reader.open_index",
+        "pipeline.api.open_index",
         "pipeline.api.make_plan",
     ], done.err

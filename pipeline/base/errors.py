@@ -50,10 +50,9 @@ class CocoDiyError(Exception):
     def __init__(self, text: str = "") -> None:
         super().__init__(redact(text))
 
-    def located(self, place: str | None) -> Self:
-        """This error, said of `place` (a file and a line) from now on; as it is where that is None."""
-        if place is not None:
-            self.args = (redact(f"{place}: {self}"),)
+    def saying(self, text: str) -> Self:
+        """This error with another sentence."""
+        self.args = (redact(text),)
         return self
 
     def facts(self) -> dict[str, Any]:

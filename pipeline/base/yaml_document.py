@@ -35,6 +35,7 @@ _REASONS = {
     "could not find expected ':'": "lacks a colon after a key, here or right above; write `key: value`",
     "did not find expected ',' or ']'": "leaves a [ open, here or above; close it with ]",
     "did not find expected ',' or '}'": "leaves a { open, here or above; close it with }",
+    "expected node content": "leaves a value out, or a bracket open, here or above; write it, or close it",
     "end of stream": "leaves a quote open, here or above; close it",
     "did not find expected '-' indicator": "is indented otherwise than the list above; line it up with the - there",
     "did not find expected key": "is indented otherwise than the keys above, or follows a quote or bracket that was "
@@ -43,7 +44,7 @@ _REASONS = {
     "expected alphabetic or numeric": "holds a * or & that YAML takes for an alias; put the value in quotes",
     "unknown escape character": "has a backslash in double quotes; use single quotes",
     "did not find expected <document start>": "holds text after the end of the document; indent it, or remove it",
-    "expected a single document": "holds a second document after ---; remove it",
+    "found another document": "holds a second document after ---; remove it",
 }
 
 #: What other readers than PyYAML do not take for text: numbers and booleans of YAML 1.2, ``y`` and ``n`` of 1.1.

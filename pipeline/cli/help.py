@@ -53,11 +53,8 @@ class Commands(click.Group):
         grouped = {name for group in _GROUPS.values() for name in group}
         groups = {**_GROUPS, "More": tuple(name for name in names if name not in grouped)}
         for title, group in groups.items():
-            rows = [
-                (name.ljust(max(map(len, names))), self.commands[name].get_short_help_str(120))
-                for name in group
-                if name in names
-            ]
+            there = [name for name in group if name in self.commands]
+            rows = [(name.ljust(max(map(len, names))), self.commands[name].get_short_help_str(120)) for name in there]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)

@@ -33,7 +33,7 @@ def _asked(what: str, common: dict[str, Any]) -> str | Config:
 
 
 @cli.command()
-@click.argument("what", metavar=_WHAT)
+@click.argument("what", metavar=_WHAT, type=click.Path())
 @click.option("--all", "every", is_flag=True, help="also classes without an object")
 @click.option("--csv", "as_csv", is_flag=True, help="the result on stdout as CSV, a row a class")
 @_workdir
@@ -56,7 +56,7 @@ def stats(what: str, every: bool, as_csv: bool, workdir: str | None, **common: A
 
 
 @cli.command()
-@click.argument("what", metavar=_WHAT)
+@click.argument("what", metavar=_WHAT, type=click.Path())
 @click.option("--class", "classes", multiple=True, metavar="NAME", help="objects of this class alone; may be repeated")
 @click.option("--split", metavar="NAME", help="images of this split alone")
 @click.option("-n", "count", type=click.IntRange(1, 400), default=16, show_default=True, metavar="N", help="how many")

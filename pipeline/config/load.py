@@ -49,6 +49,17 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     return validate(apply_overrides(data, overrides), where, node, overrides, name=Path(where).stem)
 
 
+#: A config, as a library is given one: itself, the path of its file, or its keys with values.
+ConfigLike = Config | Mapping[str, Any] | str | Path
+
+
+def as_config(what: ConfigLike) -> Config:
+    """The config that `what` is. Raises `ConfigError` as `load_config` and `validate` do."""
+    if isinstance(what, Config):
+        return what
+    return validate(what, "config") if isinstance(what, Mapping) else load_config(what)
+
+
 def validate(
     data: Mapping[str, Any], where: str, node: object = None, overrides: Iterable[str] = (), *, name: str | None = None
 ) -> Config:

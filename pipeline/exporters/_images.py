@@ -30,6 +30,10 @@ def pictures(images: pa.Table) -> pa.Table:
 
 
 def wanted_files(images: pa.Table, kind: Kind, split: pa.Array, path: pa.Array, **columns: pa.Array) -> pa.Table:
+    """The table `schema.wanted` of one file of a `kind` for each of `images`; further `columns` by their name.
+
+    What is not given is null.
+    """
     import pyarrow as pa
 
     fitting = schema.wanted()
@@ -44,6 +48,7 @@ def wanted_files(images: pa.Table, kind: Kind, split: pa.Array, path: pa.Array, 
 
 
 def digests(values: pa.Array) -> pa.Array:
+    """XXH3-128 (16 bytes) of each of the binary `values`."""
     import pyarrow as pa
     import xxhash
 

@@ -116,7 +116,8 @@ class Part:
     """Some images of a file with their annotations, each as it is written; `image_of` are indexes in these `images`.
 
     `labels` are those of the `FileOutline`. `captions` are the image's caption annotations, and indexes in `images`.
-    `picture` is asked for the image at an index where the file does not say how large it is.
+    `pictures` is asked for the images at indexes: for all of them with `compare`, else for those whose size the file
+    does not say.
     """
 
     images: Sequence[bytes]
@@ -124,7 +125,8 @@ class Part:
     image_of: Ints
     labels: Mapping[int | str, str]
     captions: tuple[Sequence[bytes], Ints] | None = None
-    picture: Callable[[int], Picture | None] | None = None
+    pictures: Callable[[Sequence[int]], Sequence[Picture | None]] | None = None
+    compare: bool = False
 
 
 class Format(Protocol):
@@ -175,6 +177,9 @@ class SingleFileFormat(Format, Protocol):
     HOLDS_SPLITS: bool
     #: Whether a second file may hold captions of the images.
     CAPTIONS: bool
+
+    def asks_sizes(self, options: Mapping[str, Any], images: int) -> bool:
+        """Whether each image of a split of so many is asked how large it is, so that a changed one is a change."""
 
     def outline(
         self, pieces: Iterable[bytes], task: Task, names: ImageNames | None = None, split: str | None = None

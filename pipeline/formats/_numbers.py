@@ -15,6 +15,9 @@ Floats = npt.NDArray[np.float64]
 
 Ints = npt.NDArray[np.int64]
 
+#: What Ultralytics lets pass on either side of 0-1.
+TOLERANCE = 0.01
+
 _WIDTH = 9  # " 0.123456"
 
 _LINES = bytes.maketrans(b",", b"\n")

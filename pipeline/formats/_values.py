@@ -25,7 +25,7 @@ class UnusableObject(ValueError):  # noqa: N818 - a clause of a sentence, not a 
     """A clause that says why an object cannot be used."""
 
 
-class _TypedAnnotation(msgspec.Struct, gc=False):
+class TypedAnnotation(msgspec.Struct, gc=False):
     """An annotation whose known fields have the types that COCO gives them; others are passed over."""
 
     bbox: list[float] | None = None
@@ -36,7 +36,7 @@ class _TypedAnnotation(msgspec.Struct, gc=False):
     num_keypoints: int | None = None
 
 
-_numbers = msgspec.json.Decoder(_TypedAnnotation).decode
+_numbers = msgspec.json.Decoder(TypedAnnotation).decode
 
 
 def plain(text: bytes) -> Any:
@@ -94,14 +94,20 @@ def with_numbers(text: bytes) -> bytes:
 
     What is no number is left out: a part of a polygon, an area.
     """
-    try:
-        _numbers(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    if typed(text) is None:
         try:
             return mended(text, "")
         except UnusableObject:
             return text
     return text
+
+
+def typed(text: bytes) -> TypedAnnotation | None:
+    """The annotation `text`; None where a field has a value of another type than COCO's."""
+    try:
+        return _numbers(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def mended(text: bytes, task: str) -> bytes:
@@ -137,28 +143,9 @@ def mended(text: bytes, task: str) -> bytes:
     return msgspec.json.encode(finite(data))
 
 
-def scaled(text: bytes, across: float, down: float) -> bytes:
-    """An annotation, `mended` or in order, for an image that is so many times as wide and as high.
-
-    Run lengths stay: they say themselves of which size they are.
-    """
-    data = json.loads(mended(text, ""))
-    if data.get("bbox"):
-        data["bbox"] = [v * (down if i % 2 else across) for i, v in enumerate(data["bbox"])]
-    if isinstance(data.get("segmentation"), list):
-        data["segmentation"] = [
-            [v * (down if i % 2 else across) for i, v in enumerate(part)] for part in data["segmentation"]
-        ]
-    if data.get("keypoints"):
-        data["keypoints"] = [v * (across, down, 1)[i % 3] for i, v in enumerate(data["keypoints"])]
-    if data.get("area") is not None:
-        data["area"] *= across * down
-    return msgspec.json.encode(finite(data))
-
-
 def _box(value: Any, *, needed: bool) -> list[float] | None:
     value = _from_text(value)
-    if value is None or value == []:
+    if value in (None, [], ""):
         return None
     numbers = _numbers_of(value) if isinstance(value, list) else None
     if numbers is None and needed:
@@ -182,7 +169,7 @@ def _segmentation(value: Any, *, needed: bool) -> Any:
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         value = value[0]
     if isinstance(value, dict) and "counts" in value:
-        return _run_lengths(value)
+        return run_lengths(value)
     parts = _polygons(value)
     if parts is None and needed:
         raise UnusableObject(f"has the segmentation {shown(value)}, which is neither polygons nor run lengths")
@@ -209,7 +196,7 @@ def _polygons(value: Any) -> list[list[float]] | None:
     return parts
 
 
-def _run_lengths(value: dict[str, Any]) -> dict[str, Any]:
+def run_lengths(value: dict[str, Any]) -> dict[str, Any]:
     """An RLE whose size and counts are whole numbers, as far as they mean such."""
     made = dict(value)
     for name in ("size", "counts"):

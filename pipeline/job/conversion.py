@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline import formats, storage
@@ -11,7 +12,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.config.class_names import Names, read_names
 from pipeline.config.load import read_text
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels
-from pipeline.tables.schema import Task
+from pipeline.tables.schema import SPLITS, Task
 from pipeline.target.manifest import TargetState
 
 
@@ -63,16 +64,16 @@ def dataset(folder: str, workdir: str) -> dict[str, Any]:
     split are tried first, and last those whose label files lie beside images. Raises `ConfigError` where none fits.
     """
     if not _is_there(folder):
-        raise ConfigError(f"{folder}: does not exist; correct the path of the config, target or dataset")
+        raise ConfigError(f"{folder}: no such config, target or folder; correct its path")
     source = _fitting(folder)
     if source is None:
         raise ConfigError(
-            f"{folder}: holds no dataset that is known: no layout of {', '.join(formats.available())} fits it"
+            f"{folder}: is no dataset folder that is known: no layout of {', '.join(formats.available())} fits it"
         )
     if source["names"] is None and not formats.load(source["format"]).NAMED:
         raise ConfigError(
-            f"{folder}: has label files of format {source['format']}, but no data.yaml or classes.txt that names their "
-            "classes; add it"
+            f"{folder}: has label files of format {source['format']}, but no data.yaml or classes.txt that "
+            "names classes; add it"
         )
     target = {"root": os.path.join(workdir, "nowhere")}
     return {"source": source, "target": target, "workdir": workdir, "on_error": "skip"}
@@ -82,7 +83,7 @@ def _fitting(folder: str) -> dict[str, Any] | None:
     """The source of a config that reads `folder` by the format that fits it; None where none does."""
     for name in sorted(formats.available(), key=_likelihood):
         with contextlib.suppress(NoLayoutError):
-            return _source(folder, name, None, None)
+            return _source(folder, name, None, None, any_name=False)
     return None
 
 
@@ -111,8 +112,11 @@ def _is_there(source: str) -> bool:
     return storage.locate(source).exists() or os.path.isfile(os.path.expanduser(source))
 
 
-def _source(source: str, name: str, task: str | None, names: str | None) -> dict[str, Any]:
-    """The source of a config: the folder `source`, whose label files are of the format called `name`."""
+def _source(source: str, name: str, task: str | None, names: str | None, *, any_name: bool = True) -> dict[str, Any]:
+    """The source of a config: the folder `source`, whose label files are of the format called `name`.
+
+    `any_name` is as in `find_splits`.
+    """
     format_ = formats.load(name)
     if not format_.WHOLE and os.path.isfile(os.path.expanduser(source)):
         raise NoLayoutError(f"{source}: is a file, and format {name} has folders; name the folder, unpack an archive")
@@ -121,8 +125,8 @@ def _source(source: str, name: str, task: str | None, names: str | None) -> dict
         task = task or _made_for(source)
         known = read_names(read_text(names, "class names"), names) if names is not None and task is None else None
         task = task or _task_of(known)
-    task = task or "detect"
-    splits = find_splits(source, name, format_, Task(task))
+    splits = find_splits(source, name, format_, Task(task or "detect"), any_name=any_name)
+    task = task or _task_of_splits(splits, format_)
     if not has_labels(source, splits, format_, Task(task)):
         raise NoLayoutError(f"{source}: has no label file ({format_.SUFFIX}) of format {name}; correct the path")
     return {"format": name, "task": task, "names": names, "root": source, "splits": dict(splits)}
@@ -141,6 +145,15 @@ def _task_of(names: Names | None) -> str | None:
     if names is None or (names.task is None and names.kpt_shape is None):
         return None
     return names.task or "pose"
+
+
+def _task_of_splits(splits: Mapping[str, Any], format_: formats.Format) -> str:
+    """Pose where all annotations files are called as those of pose, and those of other tasks otherwise; else detect."""
+    pose, other = (format_.layout("", task).get("annotations", "") for task in (Task.POSE, Task.DETECT))
+    prefix = os.path.splitext(os.path.basename(pose))[0]
+    files = [places.get("annotations", "") if isinstance(places, dict) else "" for places in splits.values()]
+    all_pose = bool(files) and all(os.path.basename(path).startswith(prefix) for path in files)
+    return "pose" if pose != other and all_pose else "detect"
 
 
 def _with_captions(source: str, value: str | dict[str, str], format_: formats.Format, task: Task) -> Any:
@@ -168,4 +181,4 @@ def _shares(text: str) -> dict[str, float]:
         )
     if len(values) == 1 and values[0] < 1:
         values.append(round(1 - values[0], 12))
-    return dict(zip(("train", "val", "test"), values, strict=False))
+    return dict(zip(SPLITS, values, strict=False))

@@ -16,7 +16,7 @@ from pipeline.config.model import Config, Source
 from pipeline.images.origins import Origins
 from pipeline.job.spec import IndexSpec
 from pipeline.storage import Location
-from pipeline.tables.schema import Task
+from pipeline.tables.schema import SPLITS, Task
 from pipeline.target.manifest import Manifest
 
 
@@ -115,7 +115,7 @@ class Job:
         if self.config.split is not None:
             return tuple(self.config.split.shares)
         found = {split.split for s in self.sources for split in s.spec.splits}
-        return tuple(split for split in ("train", "val", "test") if split in found)
+        return tuple(split for split in SPLITS if split in found)
 
     @property
     def _target_name(self) -> str:

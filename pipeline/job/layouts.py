@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
+from pipeline.base.yaml_document import parse_yaml
 from pipeline.tables.schema import Task
 
 #: What folders of a split are called, in lower case, in COCO's layout and in everybody's.
@@ -16,6 +18,15 @@ _FOLDERS = {
     "test": ("test2017", "test", "testing"),
 }
 
+#: What annotations files are called that have no objects of any task.
+_OTHER_KINDS = ("captions", "panoptic", "stuff", "image_info")
+
+#: Folders of the images of all splits: most people's, CVAT's, FiftyOne's, labelme2coco's.
+_IMAGE_FOLDERS = ("images/default", "images", "data", "JPEGImages", "imgs")
+
+#: Folders of label files beside one of images.
+_LABEL_FOLDERS = ("labels", "Annotations", "annotations", "jsons", "json")
+
 #: Where tools leave the class names of label files with numbers.
 _NAMES_FILES = (
     "data.yaml",
@@ -23,6 +34,9 @@ _NAMES_FILES = (
     "dataset.yaml",
     "obj.names",
     "classes.txt",
+    "class_with_id.txt",
+    "labels.txt",
+    "predefined_classes.txt",
     "labels/classes.txt",
     "train/classes.txt",
     "train/_darknet.labels",
@@ -37,14 +51,17 @@ class NoLayoutError(ConfigError):
     """A folder is not laid out as any tool does for a format."""
 
 
-def find_splits(source: str, name: str, format_: formats.Format, task: Task) -> dict[str, Places]:
+def find_splits(
+    source: str, name: str, format_: formats.Format, task: Task, *, any_name: bool = True
+) -> dict[str, Places]:
     """The splits of the folder `source`, whose label files are of the format called `name`.
 
-    Each is a folder as the format itself lays it out, or its places. Raises `NoLayoutError` where none fits.
+    Each is a folder as the format itself lays it out, or its places. With `any_name` a single annotations file may be
+    called anything. Raises `NoLayoutError` where none fits.
     """
     place = storage.locate(source).url
     if format_.WHOLE:
-        found = _whole(place, formats.load_single_file(name), task)
+        found = _whole(place, formats.load_single_file(name), task, any_name=any_name)
     else:
         found = _per_file(place, formats.load_label_files(name), task)
     if found:
@@ -76,7 +93,7 @@ def has_labels(source: str, splits: Mapping[str, Places], format_: formats.Forma
     )
 
 
-def _whole(place: str, format_: formats.SingleFileFormat, task: Task) -> dict[str, Places]:
+def _whole(place: str, format_: formats.SingleFileFormat, task: Task, *, any_name: bool) -> dict[str, Places]:
     if os.path.isfile(place) and not place.lower().endswith(format_.SUFFIX):
         return {}
     if os.path.isfile(place):
@@ -86,27 +103,59 @@ def _whole(place: str, format_: formats.SingleFileFormat, task: Task) -> dict[st
         beside = f"{folder}/{format_.FILE_BESIDE_IMAGES}"
         if _is_file(place, beside):
             _add(found, split, {"annotations": beside, "images": folder}, place)
+    files = [path for below in ("", "annotations") for path in _annotations_files(place, below, format_.SUFFIX)]
     for split, names in _FOLDERS.items():
-        for folder in names if split not in found else ():
-            layout = format_.layout(folder, task)
-            if _is_file(place, layout["annotations"]):
-                found.setdefault(split, _usual(place, folder, layout))
-    for name in format_.FILES if not found else ():
-        path = os.path.join(place, name)
-        if _is_file(place, name):
-            images = next(
-                (i for i in ("images/default", "images", "data") if _is_folder(place, i)),
-                os.path.dirname(name) or ".",
-            )
-            return {"train": {"annotations": path, "images": os.path.normpath(os.path.join(place, images))}}
-    return found
+        if split in found:
+            continue
+        usual = [(format_.layout(folder, task)["annotations"], folder) for folder in names]
+        path = next((path for path, _ in usual if _is_file(place, path)), None)
+        path = path or _likeliest([path for path in files if _split_of(path) == split], task)
+        if path is not None:
+            folder = dict(usual).get(path) or os.path.splitext(path)[0].rpartition("_")[2].rpartition("/")[2]
+            images = _image_folder(place, (folder, *names))
+            layout = {"annotations": path, "images": images}
+            found[split] = folder if layout == format_.layout(folder, task) else layout
+    if found:
+        return found
+    known = [name for name in format_.FILES if _is_file(place, name)]
+    alone = known[:1] or (files if any_name and len(files) == 1 else [])
+    return {"train": {"annotations": alone[0], "images": _image_folder(place, ())}} if alone else {}
 
 
-def _usual(place: str, folder: str, layout: dict[str, str]) -> Places:
-    """The places of a split: as the format lays them out or, as the targets made here, with ``images/<folder>``."""
-    usual = _is_folder(place, layout["images"])
-    ours = f"images/{folder}"
-    return {**layout, "images": ours} if not usual and _is_folder(place, ours) else folder
+def _annotations_files(place: str, below: str, suffix: str) -> list[str]:
+    """The files right in a folder that may hold the objects of a split, sorted; paths below `place`."""
+    folder = storage.locate_below(place, below) if below else storage.locate(place)
+    names = sorted(folder.flat_names("")) if folder.exists() else []
+    return [
+        os.path.join(below, name)
+        for name in names
+        if name.lower().endswith(suffix) and not name.startswith(("._", *_OTHER_KINDS))
+    ]
+
+
+def _split_of(path: str) -> str | None:
+    """The split whose name a file has at the end of its own, or at its beginning: instances_Train, val_annotations."""
+    words = re.split(r"[^a-z0-9]+", os.path.splitext(os.path.basename(path))[0].lower())
+    return next((split for word in (words[-1], words[0]) for split, names in _FOLDERS.items() if word in names), None)
+
+
+def _likeliest(files: list[str], task: Task) -> str | None:
+    """Of several files of a split the one for the task; raises `ConfigError` where two are as likely."""
+    kinds = ("person_keypoints", "instances") if task is Task.POSE else ("instances", "person_keypoints")
+    ranks = [next((n for n, kind in enumerate(kinds) if os.path.basename(f).startswith(kind)), 2) for f in files]
+    best = [path for path, rank in zip(files, ranks, strict=True) if rank == min(ranks)]
+    if len(best) > 1:
+        raise ConfigError(f"{best[0]} and {best[1]} are both {_split_of(best[0])}; rename one, or write a config")
+    return best[0] if best else None
+
+
+def _image_folder(place: str, names: Sequence[str]) -> str:
+    """The folder of a split's images: called as the split, by itself or in `images`, else the one of all images."""
+    for name in dict.fromkeys([*names, *map(str.capitalize, names)]):
+        for folder in (name, f"images/{name}"):
+            if _is_folder(place, folder):
+                return folder
+    return next((folder for folder in _IMAGE_FOLDERS if _is_folder(place, folder)), ".")
 
 
 def _images_beside(annotations: str) -> str:
@@ -122,27 +171,46 @@ def _per_file(place: str, format_: formats.LabelFileFormat, task: Task) -> dict[
     beside = layout["labels"] == "x"  # label files lie beside their images
     if not beside:
         found = _by_yaml(place)
-    for split, folder in [] if found else _split_folders(place, "" if beside else "labels"):
+    for split, folder in [] if found or beside else _split_folders(place, "labels"):
         _add(found, split, folder, place)
     if found or not storage.locate(place).exists():
         return found
-    if beside:
-        return {"train": {"labels": place, "images": place}}
     for split, folder in _split_folders(place, ""):
-        if _is_folder(place, f"{folder}/labels"):
-            _add(found, split, {"labels": f"{folder}/labels", "images": f"{folder}/images"}, place)
+        if (apart := _apart(place, f"{folder}/", format_.SUFFIX)) is not None:
+            _add(found, split, apart, place)
+        elif beside:
+            _add(found, split, folder, place)
         elif _has(os.path.join(place, folder), format_.SUFFIX):
             _add(found, split, {"labels": folder, "images": folder}, place)
-    for split, folder in format_.SPLIT_FOLDERS.items():
-        if _is_folder(place, folder):
+    for split, usual in format_.SPLIT_FOLDERS.items():
+        words = [*_FOLDERS[split], *map(str.capitalize, _FOLDERS[split])]
+        called = [usual, *(format_.SPLIT_FOLDERS["train"].replace("train", word) for word in words)]
+        for folder in [name for name in called if _is_folder(place, name)][:1]:
             found.setdefault(split, {"labels": folder, "images": folder})
-    return found or _without_splits(place, format_.SUFFIX)
+    if found:
+        return found
+    return (
+        {"train": {"labels": place, "images": place}}
+        if beside and _apart(place, "", format_.SUFFIX) is None
+        else (_without_splits(place, format_.SUFFIX))
+    )
+
+
+def _apart(place: str, below: str, suffix: str) -> dict[str, str] | None:
+    """The folders of label files and of images, side by side; None where they are not there."""
+    labels = [
+        n for n in _LABEL_FOLDERS if _is_folder(place, f"{below}{n}") and _has(os.path.join(place, below, n), suffix)
+    ]
+    images = [n for n in _IMAGE_FOLDERS if _is_folder(place, f"{below}{n}")]
+    return {"labels": f"{below}{labels[0]}", "images": f"{below}{images[0]}"} if labels and images else None
 
 
 def _without_splits(place: str, suffix: str) -> dict[str, Places]:
     """All of a folder as train: Label Studio's ``labels`` and ``images``, or label files beside their images."""
     if _is_folder(place, "labels") and _is_folder(place, "images"):
         return {"train": {"labels": os.path.join(place, "labels"), "images": os.path.join(place, "images")}}
+    if (apart := _apart(place, "", suffix)) is not None:
+        return {"train": {kind: os.path.join(place, folder) for kind, folder in apart.items()}}
     images = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
     if _has(place, suffix) and any(_has(place, kind) for kind in images):
         return {"train": {"labels": place, "images": place}}
@@ -184,17 +252,16 @@ def _by_yaml(place: str) -> dict[str, Places]:
 
     Paths of another machine are none of this one's. Roboflow writes ``../train/images`` for ``train/images``.
     """
-    import yaml
-
     from pipeline.config.load import read_text
 
     if storage.locate(place).local is None:  # names of a collection in a store are given, and so are its splits
         return {}
     path = next((p for n in ("data.yaml", "data.yml") if os.path.isfile(p := os.path.join(place, n))), None)
+    text = read_text(path, "data") if path is not None else ""
     try:
-        data = yaml.safe_load(read_text(path, "data")) if path is not None else None
-    except yaml.YAMLError:
-        data = None  # told where its names are read
+        data = parse_yaml(text, path or place)[1]
+    except ConfigError:
+        data = None  # the sentence for it is that of who reads its names
     if not isinstance(data, dict):
         return {}
     found: dict[str, Places] = {}

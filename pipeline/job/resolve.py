@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -33,15 +32,16 @@ def resolve(config: Config) -> Job:
     try:
         return _resolve(config)
     except UsageError as error:
-        raise error.located(_written(config, str(error))) from None
+        raise error.saying(_located(config, str(error))) from None
 
 
-def _written(config: Config, sentence: str) -> str | None:
-    """Where the key that a sentence begins with was written; None where it begins with something else."""
-    key = re.match(r"([a-z_]+)((\.[a-z_0-9]+)*): ", sentence)
-    if key is None or key[1] not in Config.model_fields or config.written is None:
-        return None
-    return config.written.place(key[1] + key[2])
+def _located(config: Config, sentence: str) -> str:
+    """The sentence, which may begin with a key, after the file and line or the override that has this key."""
+    key, colon, rest = sentence.partition(": ")
+    if not colon or key.partition(".")[0] not in Config.model_fields or config.written is None:
+        return sentence
+    place = config.written.place(key)
+    return sentence if place is None else f"{place}: {rest if place.startswith('--set') else sentence}"
 
 
 def _resolve(config: Config) -> Job:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.images.header import HEAD_BYTES, picture_of
-from pipeline.images.sizes import plain_jpeg
 from pipeline.reports.statistics import (
     ASPECTS,
     GRID,
@@ -131,8 +130,6 @@ def with_sizes(view: View, images: pa.Table) -> pa.Table:
 
 
 def _size(head: bytes) -> tuple[int, int] | None:
-    if (size := plain_jpeg(head)) is not None:
-        return size
     picture = picture_of(head)
     return None if picture is None else (picture.width, picture.height)
 

@@ -22,7 +22,7 @@ def dataset_record(facts: dict[str, Any]) -> str:
         counts = [facts["subset"][s][what][name] for s in splits for what in ("images_by_class", "objects")]
         rows.append([number, name, ", ".join(entry["from"]), *counts])
     total = [n for s in splits for n in (facts["subset"][s]["images"], sum(facts["subset"][s]["objects"].values()))]
-    rows.append(["", "in all", "", *total])
+    rows.append(["", "total", "", *total])
     balance: list[list[str | int]] = []
     for what in ("rows", "images"):
         counts_of = facts[what]

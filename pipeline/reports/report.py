@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """What a command found or did; `data` is what `--json` prints.
 
     `ok` is False where something failed or, with `incomplete`, where all was done but for what was skipped. `once` are
     those of the `warnings` that tell what this very run takes away or moves, `grave` those that tell of a whole class
     or split that is lacking: quiet or not, they are said. `problems` is the table (`schema.problems`) of what was left
-    out, where anything was.
+    out, where anything was. Printed, it says what the command does.
     """
 
     data: dict[str, Any]
@@ -34,6 +35,17 @@ class Report:
     def exit_code(self) -> int:
         """What a process ends with, see `errors`."""
         return 0 if self.ok else INCOMPLETE if self.incomplete else 1
+
+    def __str__(self) -> str:
+        from pipeline.reports.printed import printed
+
+        return "\n".join([*(f"warning: {warning}" for warning in self.warnings), printed(self.data)])
+
+    def __repr__(self) -> str:
+        return f"<Report of {self.data.get('command')}: exit code {self.exit_code}>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def warn_once(self, warnings: Sequence[str]) -> None:
         """Add `warnings` of this very run."""

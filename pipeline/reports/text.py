@@ -46,7 +46,7 @@ def subset_text(data: dict[str, Any]) -> str:
         for split in splits:
             row += [data["subset"][split]["images_by_class"][name], data["subset"][split]["objects"][name]]
         rows.append(row)
-    total: list[str | int] = ["in all"]
+    total: list[str | int] = ["total"]
     for split in splits:
         total += [data["subset"][split]["images"], sum(data["subset"][split]["objects"].values())]
     return table(header, rows, total=total)
@@ -246,7 +246,7 @@ def diff_text(data: dict[str, Any]) -> str:
         cells = [data["by_class"][s][name][what] for s in splits for what in ("images_by_class", "objects")]
         mark = next((f" ({word})" for word in ("gained", "lost", "renumbered") if name in data["classes"][word]), "")
         rows.append([name + mark, *[f"{n:+,}" if n else "0" for n in cells]])
-    total = ["images in all", *[t for s in splits for t in (f"{data['images'][s]:+,}", "")]]
+    total = ["images, total", *[t for s in splits for t in (f"{data['images'][s]:+,}", "")]]
     files = data["files"]
     return (
         f"{table(header, rows, total=total)}\n\nFiles: {files['gained']:,} gained, {files['lost']:,} lost, "

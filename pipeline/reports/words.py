@@ -26,6 +26,7 @@ PARTLY = {
     "clipped": "objects cut off at the edge of the image",
     "joined": "objects of several parts, joined to one outline",
     "instance": "objects numbered in their label (person-1), the number taken off",
+    "boxed": "objects without a box of their own: that of their polygon",
     "short_part": "objects with parts of too few points, which are left out",
     "keypoint_outside": "objects with keypoints outside of the image, which count as not labelled",
 }

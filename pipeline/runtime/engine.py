@@ -54,6 +54,7 @@ def _start_worker(needs_pandas: bool, counts: Any, log_level: int) -> None:
     conversion, which takes 0.3 s and 60 MB where it finds it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if log_level:
         show_log(log_level)
@@ -202,9 +203,9 @@ class Engine(AbstractContextManager["Engine"]):
 
         parts = frame.to_delayed()
         if "://" in self.scheduler:
+            client = self._cluster()  # says what is lacking where the package is
             from distributed import as_completed
 
-            client = self._cluster()
             futures = client.compute(parts, optimize_graph=False)
             with _workers_lost():
                 for _ in as_completed(futures, loop=client.loop):
@@ -257,9 +258,9 @@ class Engine(AbstractContextManager["Engine"]):
         return self._client
 
     def _on_cluster(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+        client = self._cluster()  # says what is lacking where the package is
         from distributed import as_completed
 
-        client = self._cluster()
         futures = [client.submit(function, *task, pure=False) for task in tasks]
         try:
             with _workers_lost():
@@ -394,7 +395,7 @@ class _Helpers(ProcessPoolExecutor):
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """See `ProcessPoolExecutor.submit`: this may start a process."""
         try:
-            with _no_main():
+            with _no_main(), _no_interrupt():
                 future = super().submit(*args, **kwargs)
         except OSError:
             if not self._ended:
@@ -460,3 +461,19 @@ def _no_main() -> Iterator[None]:
             yield
         finally:
             sys.modules["__main__"] = main
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Block Ctrl-C in this thread, and so in workers that it starts: until `_start_worker` they would die of it aloud.
+
+    What starts before them, Python's tracker of resources, ends a block of its own by letting all through.
+    """
+    from multiprocessing.resource_tracker import ensure_running
+
+    ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -107,16 +107,20 @@ class _Watched(Step):
         self._thread = threading.Thread(target=self._watch, name=WATCHING, daemon=True)
 
     def start(self, before: int) -> None:
+        """Begin; `before` units were done earlier."""
         self.initial = self._added = before
         self._thread.start()
 
     def add(self, count: int) -> None:
+        """See `Step.add`."""
         self._added += count
 
     def grow(self, count: int) -> None:
+        """See `Step.grow`."""
         self.total += count
 
     def skip(self, count: int) -> None:
+        """See `Step.skip`."""
         self.initial += count
         self._added += count
 
@@ -127,6 +131,7 @@ class _Watched(Step):
         return min(found, self.total) if self.total else found
 
     def close(self) -> None:
+        """See `Step.close`."""
         self._ended.set()
         self._thread.join()
         self.finish()
@@ -150,6 +155,7 @@ class _Bar(_Watched):
         self._bar: Any = None
 
     def show(self) -> None:
+        """See `_Watched.show`."""
         if self._bar is None:
             from tqdm.auto import tqdm  # a widget in a notebook, text in a terminal
 
@@ -171,6 +177,7 @@ class _Bar(_Watched):
         self._bar.update(self.done() - self._bar.n)
 
     def finish(self) -> None:
+        """See `_Watched.finish`."""
         if self._bar is not None:
             self.show()
             self._bar.close()
@@ -181,6 +188,7 @@ class _Log(_Watched):
         super().__init__(stream, name, total, unit, every, every)
 
     def show(self) -> None:
+        """See `_Watched.show`."""
         done, seconds = self.done(), time.monotonic() - self.started
         rate = (done - self.initial) / seconds
         left = f", {(self.total - done) / rate:,.0f} s left" if self.total and rate else ""

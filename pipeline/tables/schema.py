@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 VERSION = 2
 
 #: Raised whenever a change makes older index files alone unreadable.
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 
 Split = Literal["train", "val", "test"]
 

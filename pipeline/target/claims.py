@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from pipeline.base.errors import TargetError
 from pipeline.tables import schema
+from pipeline.tables.digest import fitted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -147,7 +148,7 @@ def check_rows(table: pa.Table, columns: tuple[str, ...], where: str) -> pa.Tabl
         raise unfit(where, "has other columns than a part of a manifest")
     table = table.select(columns).cast(pa.schema([wanted.field(name) for name in columns]))
     inside = pc.match_substring_regex(table["path"], _INSIDE)
-    if not pc.all(inside).as_py():
+    if not pc.all(inside, min_count=0).as_py():
         path = table["path"].filter(pc.invert(inside))[0].as_py()
         raise unfit(where, f"names {path!r}, which is no file of a subset")
     return table
@@ -177,10 +178,8 @@ def check_intent(data: Mapping[str, Any], where: str) -> None:
 
 def _check_fields(data: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> None:
     for name, kind in kinds.items():
-        try:
-            msgspec.convert(data.get(name), kind)
-        except msgspec.ValidationError:
-            raise unfit(where, f"has another `{name}` than a build writes") from None
+        if fitted({name: data.get(name)}, dict[str, kind]) is None:  # type: ignore[valid-type]
+            raise unfit(where, f"has another `{name}` than a build writes")
 
 
 def _check_parts(data: Mapping[str, Any], where: str) -> None:

@@ -197,16 +197,18 @@ class TargetState:
         self._digests.append(digest(seal(data)))
         return manifest
 
-    def _fits(self, data: dict[str, Any]) -> bool:
-        """Whether the parts and files that `data`, of a ``manifest.json``, names are there."""
+    def _fits(self, data: dict[str, Any]) -> int:
+        """How far `data` fits as the ``manifest.json`` of this target: 0 is none at all.
+
+        Its parts count for more than the files that it names: some of these are gone while a build is under way.
+        """
         try:
             check_manifest(vars(Manifest(**data)), "")
         except (TypeError, TargetError):
-            return False
+            return 0
         parts = self.folder.names(PARTS)
-        return all(self.root.exist_many(list(data["meta"]))) and all(
-            f"{part}.parquet" in parts for part in data["parts"] if part is not None
-        )
+        has_parts = all(f"{part}.parquet" in parts for part in data["parts"] if part is not None)
+        return 1 + 2 * has_parts + all(self.root.exist_many(list(data["meta"])))
 
     def _intent(self) -> Intent | None:
         try:

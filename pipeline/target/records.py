@@ -53,11 +53,11 @@ class TargetRecords:
         self.mends = False
         self.damaged: list[str] = []
 
-    def read(self, name: str, fits: Callable[[dict[str, Any]], bool] = bool) -> dict[str, Any] | None:
+    def read(self, name: str, fits: Callable[[dict[str, Any]], int] = bool) -> dict[str, Any] | None:
         """The record `name`; None where there is none. Raises `Damaged`, and `StorageError` where nobody can tell.
 
         Both files are looked at, for one that is damaged is to be mended as long as there is the other. Of two that are
-        whole and differ, one is another run's: the first that `fits` is believed.
+        whole and differ, one is another run's: the one that `fits` best is believed.
         """
         refused: StorageError | None = None
         there, found = False, list[dict[str, Any] | None]()

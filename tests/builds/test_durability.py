@@ -310,6 +310,17 @@ def test_a_manifest_of_another_build(run: Run, subset: Subset, tmp_path: Path, h
     assert run("verify", subset.target, "--deep", "--json").json["differences"] == {}
 
 
+def test_another_record_in_place_of_the_manifest_of_a_build_that_did_not_end(ground: Ground) -> None:
+    """Its own intent is as whole as a manifest, and files that this names are gone for now."""
+    case = "other numbers"
+    count = len(calls_of(ground, case))
+    words = ground.start(case)
+    assert ground.faulty.run(words, ground.out, kill_at=count * 3 // 4)[0] < 0
+    state = ground.out / ".coco-diy"
+    (state / "manifest.json").write_bytes((state / "intent.json").read_bytes())
+    ground.check(case, words, "an intent in place of the manifest")
+
+
 @pytest.mark.parametrize("how", ["flip", "cut"])
 def test_a_record_of_a_run_that_is_damaged_tells_of_no_run(run: Run, subset: Subset, how: str) -> None:
     subset.build()

@@ -12,7 +12,7 @@ from pipeline import exporters, formats
 from tests.conftest import Run
 from tests.support.helpers import contents, picture, write_file
 
-PLUGINS = str(Path(__file__).parents[1] / "sample/plugins")
+PLUGINS = Path(__file__).parents[1] / "sample/plugins"
 
 LINES = """\
 train a.jpg 100x50 cat,10,20,30,10 dog,0,0,50,25
@@ -26,7 +26,8 @@ train gone.jpg 40x40 cat,0,0,20,20
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A config that names the strangers, whose folder is as good as that of the package."""
     for package in (formats, exporters):
-        monkeypatch.setattr(package, "__path__", [*package.__path__, PLUGINS])
+        folder = str(PLUGINS / package.__name__.rpartition(".")[2])
+        monkeypatch.setattr(package, "__path__", [*package.__path__, folder])
     write_file(tmp_path / "src/all.tiny", LINES)
     for name in ("train/a.jpg", "train/sub/b.jpg", "val/c.jpg"):
         write_file(tmp_path / "src" / name, picture(name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,9 +140,9 @@ ON_THE_COMMAND_LINE = {
     "names swapped": ("remake tests/sample/detect out --src-yaml mine.yaml --dst-yaml conf/coco.yaml", "swapped?"),
     "no names": ("remake tests/sample/detect out --dst-yaml mine.yaml", "name such a file with --src-yaml"),
     "names that are not there": ("remake tests/sample/detect out --src-yaml a --dst-yaml mine.yaml", "no such class"),
-    "counts of nothing": ("stats nothing", "nothing: does not exist; correct the path"),
-    "counts of an empty folder": ("stats empty", "empty: holds no dataset that is known: no layout of coco, "),
-    "counts without names": ("stats tests/sample/detect", "but no data.yaml or classes.txt that names their classes"),
+    "counts of nothing": ("stats nothing", "nothing: no such config, target or folder; correct its path"),
+    "counts of an empty folder": ("stats empty", "empty: is no dataset folder that is known: no layout of coco, "),
+    "counts without names": ("stats tests/sample/detect", "but no data.yaml or classes.txt that names classes; add it"),
     "counts by wrong names": ("stats wrong-nc", "data.yaml:1: nc is 3, but `names` has 2; correct the one"),
     "counts of a web page": ("stats https://x.invalid/", "is on a web server, which lists no files; download it"),
     "a repair of somebody's folder": ("verify tests/sample/labelme --repair", "was not built by coco-diy"),
@@ -160,6 +161,14 @@ def test_a_mistake_on_the_command_line(desk: Path, run: Run, monkeypatch: pytest
     assert told.startswith("coco-diy: "), told
     assert told.count("\n") == 1, told
     assert said in told, told
+
+
+def test_a_package_that_is_not_installed(desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk)
+    monkeypatch.setitem(sys.modules, "distributed", None)  # as where it is not installed
+    told = run("plan", "conf/demo.yaml", "--scheduler", "tcp://127.0.0.1:9", code=2).err
+    assert "needs the package distributed; install it with `pip install" in told
+    assert told.count("\n") == 1
 
 
 def test_nothing_is_left_by_a_mistake(desk: Path) -> None:

@@ -78,8 +78,8 @@ def test_whole_numbers_may_be_written_as_tables_write_them(task: Task) -> None:
 
 LOST: dict[str, tuple[Task, dict[str, Any]]] = {
     "crowd": (Task.DETECT, {"iscrowd": 1}),
-    "no_box": (Task.DETECT, {"bbox": None}),
-    "zero_area": (Task.DETECT, {"bbox": [1, 1, 0, 5]}),
+    "no_box": (Task.DETECT, {"bbox": None, "segmentation": []}),
+    "zero_area": (Task.DETECT, {"bbox": [1, 1, 0, 5], "segmentation": [[1, 1, 1, 6]]}),
     "outside": (Task.DETECT, {"bbox": [105, 10, 20, 20]}),
     "no_polygon": (Task.SEGMENT, {"segmentation": []}),
     "no_keypoints": (Task.POSE, {"keypoints": [0] * 6, "num_keypoints": 0}),

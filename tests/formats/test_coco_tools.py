@@ -23,6 +23,7 @@ from pipeline.formats import FileOutline, Malformed, Part, coco
 from pipeline.formats._image_names import ImageNames, clean
 from pipeline.formats._large_json import LargeObject
 from pipeline.formats._values import with_numbers
+from pipeline.formats.coco.placing import completed
 from pipeline.geometry import masks
 from pipeline.stages.index.annotations_file import AnnotationsFile
 from pipeline.tables.schema import Task
@@ -161,8 +162,9 @@ def test_values_mean_what_they_say(more: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("more", "loss"),
     [
-        ({"bbox": [float("nan")] * 4}, "no_box"),
-        ({"bbox": [None, 1, 2, 3]}, "no_box"),
+        ({"bbox": [float("nan")] * 4, "segmentation": []}, "no_box"),
+        ({"bbox": [None, 1, 2, 3], "segmentation": None}, "no_box"),
+        ({"bbox": [5, 5, 0, 9], "segmentation": [[1, 1, 2, 2]]}, "zero_area"),
         ({"iscrowd": "true"}, "crowd"),
         ({"iscrowd": "1"}, "crowd"),
         ({"bbox": [90, 10, 20, 20]}, "clipped"),
@@ -172,6 +174,28 @@ def test_values_mean_what_they_say(more: dict[str, Any]) -> None:
 def test_what_is_lost_is_counted(more: dict[str, Any], loss: str) -> None:
     (row,), problems, _ = parse(document(annotation(**more)))
     assert (row["loss"], problems) == (loss, [])
+
+
+@pytest.mark.parametrize("box", [None, [], [0, 0, 0, 0], [10, 10, 0, 20], [10, 10], "", [float("nan")] * 4])
+@pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT])
+def test_a_polygon_has_a_box(box: Any, task: Task) -> None:
+    mask = np.zeros((50, 100), bool)
+    mask[10:30, 10:30] = True
+    rle = {"size": [50, 100], "counts": masks.of_mask(mask).tolist()}
+    for segmentation in ([SQUARE], rle, [[], SQUARE, [1, 1]]):
+        (row,), problems, _ = parse(document(annotation(bbox=box, segmentation=segmentation)), task)
+        assert (row["tail"] is not None, problems) == (True, [])
+        assert [row[name] for name in ("cx", "cy", "w", "h")] == pytest.approx([0.2, 0.4, 0.2, 0.4])
+        made = json.loads(completed(with_numbers(row["raw"]), 100, 50))
+        assert made["bbox"] == [10, 10, 20, 20]
+        if isinstance(segmentation, list):
+            assert all(made["segmentation"])
+
+
+def test_run_lengths_may_be_text() -> None:
+    for rle in ({"size": ["50", "100"], "counts": [0, 5000]}, {"size": [50, 100], "counts": ["0", "5000"]}):
+        (row,), _, _ = parse(document(annotation(segmentation=rle)), Task.SEGMENT)
+        assert row["tail"] is not None
 
 
 def test_a_mask_of_another_size_is_scaled() -> None:
@@ -370,44 +394,77 @@ def source(tmp_path: Path, run: Run) -> Source:
     return Source(run, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("size", "word"), [((50, 100), "exchanged"), ((200, 100), "scaled"), ((90, 90), "another shape")]
-)
-def test_an_image_of_another_size_is_told(source: Source, size: tuple[int, int], word: str) -> None:
+@pytest.mark.parametrize("size", [(50, 100), (90, 90)])
+def test_an_image_of_another_size_is_refused(source: Source, size: tuple[int, int]) -> None:
     picture_file(source.root / "i/a.jpg", size)
     told = source.build(document(annotation()), "--set", "target.format=coco", code=1).err
-    assert f"a.jpg: has {size[0]} x {size[1]} pixels, its label file says 100 x 50 ({word}" in told.replace("of ", "")
+    assert f'image "a.jpg" (id 1) has {size[0]} x {size[1]} pixels, but the file says 100 x 50' in told
     assert not (source.root / "out/images").exists()
 
 
-def test_an_image_that_was_scaled_is_put_right(source: Source) -> None:
-    picture_file(source.root / "i/a.jpg", (200, 100))
-    source.build(document(annotation()), "--quiet")  # rows are parts of width and height
-    assert (source.root / "out/labels/train/a.txt").read_text() == "1 0.200000 0.400000 0.200000 0.400000\n"
-    source.build(
-        document(annotation()),
-        "--set",
-        "target.format=coco",
-        "--set",
-        "source.options.sizes=image",
-        "--set",
-        f"target.root={source.root}/json",
-    )
-    made = json.loads((source.root / "json/annotations/instances_train.json").read_text())
-    assert (made["images"][0]["width"], made["images"][0]["height"]) == (200, 100)
-    assert made["annotations"][0]["bbox"] == [20, 20, 40, 40]
-    assert made["annotations"][0]["segmentation"] == [[2 * v for v in SQUARE]]
+#: What images became since they were labelled: their size and EXIF orientation, the size that the file says, the box
+#: there, and the box in the image as it is shown.
+BECAME: list[tuple[tuple[int, int], int, tuple[int, int], list[float], list[float]]] = [
+    ((200, 100), 1, (100, 50), [10, 10, 20, 20], [20, 20, 40, 40]),
+    ((50, 25), 1, (100, 50), [10, 10, 20, 20], [5, 5, 10, 10]),
+    ((100, 50), 1, (50, 100), [60, 10, 20, 20], [60, 10, 20, 20]),
+    ((100, 50), 6, (100, 50), [60, 10, 20, 30], [10, 60, 30, 20]),
+    ((100, 50), 8, (100, 50), [60, 10, 20, 30], [10, 20, 30, 20]),
+    ((100, 50), 6, (200, 100), [120, 20, 40, 60], [10, 60, 30, 20]),
+    ((100, 50), 6, (100, 50), [10, 60, 30, 20], [10, 60, 30, 20]),
+]
 
 
-def test_an_image_whose_size_was_exchanged_is_put_right(source: Source) -> None:
+@pytest.mark.parametrize(("size", "orientation", "said", "box", "placed"), BECAME)
+def test_what_became_of_an_image_is_put_right(
+    source: Source,
+    size: tuple[int, int],
+    orientation: int,
+    said: tuple[int, int],
+    box: list[float],
+    placed: list[float],
+) -> None:
+    picture_file(source.root / "i/a.jpg", size, orientation)
+    x, y, w, h = box
+    mask = np.zeros(said[::-1], bool)
+    mask[int(y) : int(y + h), int(x) : int(x + w)] = True
+    corners = [x, y, x + w, y, x + w, y + h, x, y + h]
+    thing = annotation(bbox=box, segmentation=[corners], keypoints=[x, y, 2, 0, 0, 0])
+    masked = annotation(2, bbox=box, segmentation={"size": list(mask.shape), "counts": masks.of_mask(mask).tolist()})
+    source.build(document(thing, *([masked] if x + w <= said[0] and y + h <= said[1] else []), images=[
+        image(width=said[0], height=said[1])]), "--set", "target.format=coco")  # fmt: skip
+    made = json.loads((source.root / "out/annotations/instances_train.json").read_text())
+    shown = size[::-1] if orientation > 4 else size
+    assert (made["images"][0]["width"], made["images"][0]["height"]) == shown
+    for found in made["annotations"]:
+        assert found["bbox"] == placed
+    first, *others = made["annotations"]
+    xy = np.array(first["segmentation"]).reshape(-1, 2)
+    assert [*xy.min(axis=0), *np.ptp(xy, axis=0)] == placed
+    assert first["keypoints"][3:] == [0, 0, 0]
+    for found in others:
+        runs = masks.decompress(found["segmentation"]["counts"]) if isinstance(
+            found["segmentation"]["counts"], str) else np.array(found["segmentation"]["counts"])  # fmt: skip
+        assert tuple(found["segmentation"]["size"]) == shown[::-1]
+        assert list(masks.box(runs, shown[1])) == placed
+
+
+def test_a_size_that_was_exchanged_for_certain_or_by_the_users_word(source: Source) -> None:
     picture_file(source.root / "i/a.jpg", (50, 100))
     source.build(document(annotation()), "--set", "source.options.sizes=image")
     assert (source.root / "out/labels/train/a.txt").read_text() == "1 0.400000 0.200000 0.400000 0.200000\n"
 
 
+def test_images_that_nobody_compares_are_compared_as_they_are_copied(source: Source) -> None:
+    picture_file(source.root / "i/a.jpg", (90, 90))
+    told = source.build(document(annotation()), "--set", "source.options.sizes=file", code=1).err
+    assert "a.jpg: has 90 x 90 pixels, its label file says 100 x 50 (of another shape)" in told
+
+
 def test_an_image_that_is_turned_by_exif_is_told_under_quiet(source: Source) -> None:
     picture_file(source.root / "i/a.jpg", (100, 50), 6)
-    assert "a.jpg the first, shown turned by EXIF data" in source.build(document(annotation()), "--quiet").err
+    told = source.build(document(annotation()), "--quiet", "--set", "source.options.sizes=file").err
+    assert "a.jpg the first, shown turned by EXIF data" in told
 
 
 def test_a_class_of_crowds_alone_is_told_under_quiet(source: Source) -> None:

@@ -299,7 +299,7 @@ BAD_SHAPES = _bad(
         ("cat", "shape", 'shape 1: is "cat", not an object'),
         (None, "shape", "shape 1: is null"),
         ({"points": TRIANGLE}, "label", "shape 1: has no label"),
-        (shape(3), "label", "shape 1: its label is 3, not a text"),  # type: ignore[arg-type]
+        (shape([3]), "label", "shape 1: its label is [3], not a text"),  # type: ignore[arg-type]
         (shape(" "), "label", "its label is"),
         (shape("a\nb"), "label", "control character"),
         (shape(kind="cuboid"), "shape_type", "shape 1 (\"cat\"): shape_type 'cuboid' is X-AnyLabeling's box in space"),
@@ -316,7 +316,7 @@ BAD_SHAPES = _bad(
         (shape(points=[]), "points", "not a list of [x, y]"),
         (shape(points=None), "points", "not a list of [x, y]"),
         (shape(points=[[1, 2, 3]] * 3), "points", "not a list of [x, y]"),
-        (shape(points=[[1, "2"]] * 3), "points", "not a list of [x, y]"),
+        (shape(points=[[1, "x"]] * 3), "points", "not a list of [x, y]"),
         (shape(points=[[1, math.nan]] * 3), "points", "with finite numbers"),
         (shape(points=[[1, math.inf]] * 3), "points", "with finite numbers"),
         (shape(points=[[1, 10**400]] * 3), "points", "with finite numbers"),

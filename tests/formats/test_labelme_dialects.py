@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipeline.formats import labelme
 from pipeline.formats._flaws import flaw_of, merge_mark
-from pipeline.formats.labelme.framing import frame_of
-from pipeline.formats.labelme.shapes import ShapeError
+from pipeline.formats._framing import OtherImage, frame_of
+from pipeline.formats.labelme.shapes import reach_of
 from pipeline.geometry.masks import decompress, to_mask
 from pipeline.images.header import Picture, unpacked
 from pipeline.tables.schema import Task
@@ -207,7 +207,7 @@ def test_numbers_that_are_asked_for_move_and_are_told(photos: Photos) -> None:
 def test_what_became_of_an_image_is_put_right_where_it_is_certain(
     said: tuple[int, int], picture: Picture | None, points: Any, placed: Any, note: str | None
 ) -> None:
-    frame = frame_of(said, picture, [{"points": points}])
+    frame = frame_of(said, picture, lambda: reach_of([{"points": points}]))
     assert frame.note == note
     assert frame.place(np.array(points, float)) == pytest.approx(np.array(placed, float))
     if picture is not None:
@@ -223,8 +223,33 @@ def test_what_became_of_an_image_is_put_right_where_it_is_certain(
     ],
 )
 def test_what_nobody_can_know_is_refused(said: tuple[int, int], picture: Picture, points: Any) -> None:
-    with pytest.raises(ShapeError, match=f"has {said[0]} x {said[1]} pixels, but it has 100 x 50"):
-        frame_of(said, picture, [{"points": points}])
+    with pytest.raises(OtherImage, match=f"{said[0]} x {said[1]}, not 100 x 50"):
+        frame_of(said, picture, lambda: reach_of([{"points": points}]))
+
+
+@pytest.mark.parametrize("orientation", [1, 5, 6, 7, 8])  # of the others stored and shown are of one size
+@pytest.mark.parametrize("by", [1, 2])
+def test_a_mask_is_turned_as_pillow_turns_its_image(orientation: int, by: int) -> None:
+    mask = np.zeros((20, 40), bool)
+    mask[4:12, 8:30] = True
+    mask[5, 8] = False
+    patch = shape(points=[[8, 4], [29, 11]], kind="mask", mask=png(mask[4:12, 8:30]))
+    content = file(patch, imageWidth=40, imageHeight=20)
+    picture = Picture(40 * by, 20 * by, orientation)
+    (row,) = labelme.parse([content], Task.SEGMENT, pictures=lambda *_: picture).rows.to_pylist()
+    found = json.loads(row["raw"])["segmentation"]
+    stored = Image.fromarray(np.kron(mask, np.ones((by, by))).astype(np.uint8))
+    stored.getexif()[0x112] = orientation
+    assert (to_mask(decompress(found["counts"]), *found["size"]) == np.asarray(ImageOps.exif_transpose(stored))).all()
+
+
+@pytest.mark.parametrize(
+    ("label", "points"),
+    [("cat", [["10", "10"], ["50", 10], ["50.0", "4e1"]]), (7, TRIANGLE)],
+)
+def test_numbers_may_be_text_and_text_a_number(label: Any, points: Any) -> None:
+    row = only(file(shape(label=label, points=points)))
+    assert (row["label"], row["tail"] is not None) == (str(label), True)
 
 
 def test_a_mask_is_resized_with_its_image() -> None:

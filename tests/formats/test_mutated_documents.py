@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.formats import Parsed, labelme, yolo
+from pipeline.formats import Malformed, Parsed, Part, coco, labelme, yolo
+from pipeline.formats._values import with_numbers
+from pipeline.formats.coco.placing import completed
 from pipeline.images.header import Picture
 from pipeline.tables.schema import LabelState, Task
 from tests.formats.test_labelme import file, png, shape
@@ -147,6 +149,52 @@ def test_yolo(task: Task) -> None:
         _check(parsed, files)
         good += parsed.rows.num_rows
     assert good > 0
+
+
+def _coco(text: bytes, task: Task, picture: Picture | None) -> tuple[Parsed, int]:
+    """The rows of a whole document, and how many of its objects they or the counted reasons account for."""
+    found = coco.outline([text], task)
+    images, annotations = ([text[a:b] for a, b in spans.tolist()] for spans in (found.images, found.annotations))
+    part = Part(images, annotations, found.image_of, found.labels, None, lambda some: [picture] * len(some), True)
+    keypoints = found.names.get("kpt_shape")
+    parsed = coco.parse(part, task, tuple(keypoints) if keypoints else (1, 3) if task is Task.POSE else None)
+    lost = sum(rows for *_, rows in found.problems) + sum(problem.rows for problem in parsed.problems)
+    return parsed, parsed.rows.num_rows + lost
+
+
+COCO_DOCUMENTS = sorted((PROJECT / "tests/formats/real").glob("*.json"))
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_coco_json(task: Task) -> None:
+    """Of each document every object is a row, or lost for a reason that is counted; what is no row has a word."""
+    documents = [path.read_bytes() for path in COCO_DOCUMENTS]
+    rng = random.Random(11)
+    good = refused = 0
+    told: set[str] = set()
+    for number in range(DOCUMENTS // 3 + 1):  # of each task
+        data = _altered(json.loads(rng.choice(documents)), rng)
+        text = json.dumps(data).encode()
+        picture = (None, None, None, Picture(1280, 720), Picture(640, 480, 6), Picture(100, 50))[number % 6]
+        try:
+            parsed, accounted = _coco(text, task, picture)
+        except Malformed as error:
+            refused += 1
+            told.add(str(error))
+            continue
+        objects = data.get("annotations") if isinstance(data, dict) else None
+        if isinstance(objects, list):
+            assert accounted == len(objects), text
+        for row in parsed.rows.to_pylist():
+            assert row["tail"] is not None or row["loss"] is not None, text
+            numbers = [row[name] for name in ("cx", "cy", "w", "h")] + [*map(float, (row["tail"] or b"").split())]
+            assert all(map(math.isfinite, numbers)), text
+            good += row["tail"] is not None
+            made = completed(with_numbers(row["raw"]), 100, 50)
+            json.loads(made, parse_constant=pytest.fail)
+    assert good > 50  # most of a document outlives one wound
+    assert refused < DOCUMENTS / 3 / 4  # members of small documents are hit often
+    assert not re.search(r"Expect|Error|Invalid|msgspec", "\n".join(told))
 
 
 def test_a_mask_of_any_bytes_is_told_or_taken() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from pipeline import formats
 from pipeline.base.errors import ConfigError
 from pipeline.config.class_names import read_names
+from pipeline.job.layouts import find_splits
+from pipeline.tables.schema import Task
 from tests.conftest import Run
-from tests.formats.test_labelme import jpeg
+from tests.formats.test_labelme import file, jpeg, shape
 from tests.support.helpers import contents, write_file
 
 BOX = "1 0.5 0.5 0.2 0.2\n"
@@ -27,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _fill(root: Path, files: dict[str, str | bytes]) -> Path:
+def _fill(root: Path, files: Mapping[str, str | bytes]) -> Path:
     for name, content in files.items():
         write_file(root / name, content)
     return root
@@ -62,6 +66,11 @@ LAYOUTS: dict[str, tuple[dict[str, str | bytes], dict[str, int]]] = {
                   **_pairs("obj_train_data", "obj_train_data", "a", "sub/b"),
                   **_pairs("obj_valid_data", "obj_valid_data", "c")}, {"train": 2, "val": 1}),
     "label studio": ({"classes.txt": NAMES, "notes.json": "{}", **_pairs("labels", "images", "a", "b")}, {"train": 2}),
+    "cvat 1.1, its own subsets": ({"obj.names": NAMES, **_pairs("obj_Train_data", "obj_Train_data", "a"),
+                                   **_pairs("obj_Validation_data", "obj_Validation_data", "b")},
+                                  {"train": 1, "val": 1}),
+    "annotations and imgs": ({"class_with_id.txt": "0 cat\n1 dog\n", **_pairs("Annotations", "imgs", "a")},
+                             {"train": 1}),
     "labelimg": ({"classes.txt": NAMES, **_pairs(".", ".", "a", "b")}, {"train": 2}),
 }  # fmt: skip
 
@@ -94,6 +103,47 @@ WHOLE: dict[str, tuple[dict[str, str | bytes], list[str]]] = {
     "roboflow, no splits": ({"_annotations.coco.json": _coco("a.jpg"), "a.jpg": PICTURE}, ["train"]),
     "cvat": ({"annotations/instances_default.json": _coco("a.jpg"), "images/default/a.jpg": PICTURE}, ["train"]),
     "label studio": ({"result.json": _coco("a.jpg"), "images/a.jpg": PICTURE}, ["train"]),
+    "cvat, its own subsets": (
+        {
+            name: content
+            for s in ("Train", "Validation")
+            for name, content in (
+                (f"annotations/instances_{s}.json", _coco("a.jpg")),
+                (f"images/{s}/a.jpg", PICTURE),
+            )
+        },
+        ["train", "val"],
+    ),
+    "one folder of images for all files": (
+        {
+            "annotations/instances_train.json": _coco("a.jpg"),
+            "annotations/instances_val.json": _coco("b.jpg"),
+            "annotations/captions_val.json": "{}",
+            "images/a.jpg": PICTURE,
+            "images/b.jpg": PICTURE,
+        },
+        ["train", "val"],
+    ),
+    "files called as splits": (
+        {
+            "train.json": _coco("a.jpg"),
+            "val.json": _coco("b.jpg"),
+            "images/a.jpg": PICTURE,
+            "images/b.jpg": PICTURE,
+        },
+        ["train", "val"],
+    ),
+    "files called as splits, in annotations": (
+        {
+            "annotations/train.json": _coco("a.jpg"),
+            "annotations/test.json": _coco("b.jpg"),
+            "train/a.jpg": PICTURE,
+            "test/b.jpg": PICTURE,
+        },
+        ["train", "test"],
+    ),
+    "labelme2coco": ({"annotations.json": _coco("JPEGImages/a.jpg"), "JPEGImages/a.jpg": PICTURE}, ["train"]),
+    "makesense": ({"labels_my-project-name_2026-01-01.json": _coco("a.jpg"), "a.jpg": PICTURE}, ["train"]),
     "fiftyone": ({"labels.json": _coco("a.jpg"), "data/a.jpg": PICTURE}, ["train"]),
 }
 
@@ -103,6 +153,30 @@ def test_a_layout_of_coco_json_is_found(folder: Path, run: Run, layout: str) -> 
     files, splits = WHOLE[layout]
     told = run("convert", _fill(folder / "in", files), folder / "out", "--from", "coco", "--to", "yolo", "--json").json
     assert {s: c["objects"]["cat"] for s, c in told["subset"].items()} == dict.fromkeys(splits, 1)
+
+
+@pytest.mark.parametrize(("labels", "images"), [("labels", "images"), ("train/Annotations", "train/JPEGImages")])
+def test_label_files_of_labelme_apart_from_their_images(folder: Path, run: Run, labels: str, images: str) -> None:
+    files = {f"{labels}/a.json": file(shape("cat")), f"{images}/a.jpg": jpeg(100, 50)}
+    run("convert", _fill(folder / "in", files), folder / "out", "--from", "labelme", "--to", "yolo")
+    assert contents(folder / "out/labels").keys() == {"train/a.txt"}
+
+
+def test_keypoints_made_here_are_read_again_as_keypoints(folder: Path, run: Run) -> None:
+    row = "0 0.5 0.5 0.2 0.2 0.5 0.5 2 0.4 0.4 1\n"
+    data = "train: images/train\nnames: [cat]\nkpt_shape: [2, 3]\n"
+    files: dict[str, str | bytes] = {"data.yaml": data, "labels/train/a.txt": row, "images/train/a.jpg": PICTURE}
+    run("convert", _fill(folder / "in", files), folder / "json", "--from", "yolo", "--to", "coco")
+    run("convert", folder / "json", folder / "out", "--from", "coco", "--to", "yolo")
+    assert len((folder / "out/labels/train/a.txt").read_text().split()) == 11
+    run("convert", folder / "json", folder / "boxes", "--from", "coco", "--to", "yolo", "--task", "detect")
+    assert len((folder / "boxes/labels/train/a.txt").read_text().split()) == 5
+
+
+def test_two_files_of_one_split_are_told(folder: Path, run: Run) -> None:
+    files: dict[str, str | bytes] = {"train_a.json": _coco("a.jpg"), "train_b.json": _coco("a.jpg"), "a.jpg": PICTURE}
+    told = run("convert", _fill(folder / "in", files), folder / "out", "--from", "coco", "--to", "yolo", code=2).err
+    assert "train_a.json and train_b.json are both train" in told
 
 
 def test_two_folders_of_one_split_are_told(folder: Path, run: Run) -> None:
@@ -233,3 +307,10 @@ def test_what_is_no_number_before_a_name_is_part_of_it(text: str, names: tuple[s
 def test_a_bad_list_is_told_with_its_line(text: str, clause: str) -> None:
     with pytest.raises(ConfigError, match=clause.replace("(", "\\(")):
         read_names(text, "names.txt")
+
+
+def test_a_yaml_that_is_nested_without_end_says_nothing_of_splits(tmp_path: Path) -> None:
+    write_file(tmp_path / "data.yaml", f"train: images/val\nx: {'[' * 5000}{']' * 5000}\n")
+    write_file(tmp_path / "labels/train/a.txt", BOX)
+    write_file(tmp_path / "images/train/a.jpg", PICTURE)
+    assert list(find_splits(str(tmp_path), "yolo", formats.load("yolo"), Task.DETECT)) == ["train"]

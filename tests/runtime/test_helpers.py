@@ -62,3 +62,23 @@ def test_a_killed_worker_is_told_in_a_sentence(tmp_path: object) -> None:
         tasks = [(f"{tmp_path}/marker", number) for number in range(20)]
         with pytest.raises(CocoDiyError, match="a worker process was killed"):
             list(engine.map(_die_once, tasks, files=1))
+
+
+def test_an_interrupt_that_meets_a_helper_as_it_starts() -> None:
+    """A terminal's Ctrl-C is for the parent alone, also while a helper is still importing what it needs."""
+    with Engine("processes", 1) as engine:
+        answer = engine.background(os.getpid)
+        (helper,) = engine.pool()._processes
+        done = threading.Event()
+
+        def interrupt() -> None:
+            while not done.wait(0.002):
+                os.kill(helper, signal.SIGINT)
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        try:
+            assert answer() == helper
+        finally:
+            done.set()
+            thread.join()

@@ -269,13 +269,13 @@ def test_copies_within_a_place(place: WritableLocation, kind: str) -> None:
 
 
 def test_large_files_go_in_parts(place: WritableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.storage.stores import object_store
+    from pipeline.storage.stores import object_requests
     from pipeline.storage.stores.filesystem import FsspecClient
     from pipeline.storage.stores.object_store import ObjectClient
 
     monkeypatch.setattr(ObjectClient, "LARGE", 1 << 20)
     monkeypatch.setattr(FsspecClient, "LARGE", 1 << 20)
-    monkeypatch.setattr(object_store, "_PART", 5 << 20)
+    monkeypatch.setattr(object_requests, "_PART", 5 << 20)
     data = os.urandom(1 << 20) * 12 + b"end"
     write_file(tmp_path / "big.jpg", data)
     results = place.copy_many(["big.jpg"], storage.locate_writable(str(tmp_path)), ["big.jpg"], [len(data)], "copy")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.base.text import python_literal
+from pipeline.tables.schema import SPLITS
 
 if TYPE_CHECKING:
     from pipeline.exporters import Dataset
@@ -31,35 +32,35 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
         "#",
         "# _base_ = ['the config that you start from', 'PATH/mmdetection.py']",
     ]
-    for split in ("train", "val", "test"):
-        held = split if split in files else "val" if split == "test" and "val" in files else None
-        if held is not None:
-            lines.append(f"# {split}_dataloader = dict(dataset=_base_.subset_{held})")
-        if split == "train" and held is not None:
+    for split in SPLITS:
+        shown = split if split in files else "val" if split == "test" and "val" in files else None
+        if shown is not None:
+            lines.append(f"# {split}_dataloader = dict(dataset=_base_.subset_{shown})")
+        if split == "train" and shown is not None:
             lines += [
                 "#   or, where that config wraps its training set (YOLOX, SSD, CenterNet, large scale jitter):",
                 "#   train_dataloader = dict(dataset=dict(dataset=_base_.subset_train))",
             ]
-        if split == "val" and held is None:
+        if split == "val" and shown is None:
             lines += [
                 "# This dataset has no val split; to train without one:",
                 "# val_dataloader = val_evaluator = val_cfg = None",
             ]
-        if split == "test" and held is None:
+        if split == "test" and shown is None:
             lines.append("# test_dataloader = test_evaluator = test_cfg = None")
-        if held is not None and split != "train":
-            lines.append(f"# {split}_evaluator = dict(ann_file=_base_.subset_{held}_annotations)")
+        if shown is not None and split != "train":
+            lines.append(f"# {split}_evaluator = dict(ann_file=_base_.subset_{shown}_annotations)")
     lines += [
         *_heads(len(dataset.maps[0].names)),
         "",
         f"__root = {root}",
         f"subset_metainfo = dict(classes=({', '.join(map(python_literal, dataset.maps[0].names))},))",
     ]
-    for split, file in files.items():
+    for name, file in files.items():
         lines += [
-            f"subset_{split} = dict(type='CocoDataset', data_root=__root + '/', metainfo=subset_metainfo,",
-            f"{' ' * len(f'subset_{split} = dict(')}ann_file='{file}', data_prefix=dict(img='images/{split}/'))",
-            f"subset_{split}_annotations = __root + '/{file}'",
+            f"subset_{name} = dict(type='CocoDataset', data_root=__root + '/', metainfo=subset_metainfo,",
+            f"{' ' * len(f'subset_{name} = dict(')}ann_file='{file}', data_prefix=dict(img='images/{name}/'))",
+            f"subset_{name}_annotations = __root + '/{file}'",
         ]
     return ("\n".join(lines) + "\n").encode()
 

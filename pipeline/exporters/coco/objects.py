@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.exporters import BucketObjects
 from pipeline.formats._values import finite, plain, with_numbers
+from pipeline.formats.coco.placing import completed
 from pipeline.geometry import masks
 
 #: What stands before every object, so that those of an image, one after another, are a piece of a JSON list.
@@ -53,7 +54,7 @@ class _Objects:
     ) -> None:
         """`own_id` is the text of its image's id; where image_id says the same, it need not be written anew.
 
-        What stands where the ids do is only held to be one where it was `given`.
+        What is where the ids are counts as one only where it was `given`.
         """
         self.image.append(image)
         self.kind.append(kind)
@@ -64,6 +65,7 @@ class _Objects:
         self.right.append(bool(own_id) and text[slice(*image_id_at)] == own_id)
 
     def table(self) -> pa.Table:
+        """`BucketObjects.objects`, in the order in which objects were added."""
         return pa.table(
             {
                 "image": pa.array(self.image, pa.int32()),
@@ -159,13 +161,14 @@ def _annotations(
     place = pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks()).to_pylist()
     category = (pc.add(rows["class_id"].combine_chunks(), 1)).to_pylist()
     raws = rows["raw"].to_pylist() if "raw" in rows.column_names else [None] * rows.num_rows
+    widths, heights = images["width"].to_pylist(), images["height"].to_pylist()
     lacking = [i for i, raw in enumerate(raws) if raw is None]
     made = _of_rows(rows.take(pa.array(lacking, pa.int64())), [place[i] for i in lacking], images, keypoints)
     for i, text in zip(lacking, made, strict=True):
         raws[i] = text
     for where, new, raw in zip(place, category, raws, strict=True):
         assert raw is not None
-        raw = with_numbers(raw)  # noqa: PLW2901
+        raw = completed(with_numbers(raw), widths[where], heights[where])  # noqa: PLW2901
         spans = _spans(raw)
         if spans["category_id"] == (0, 0):  # a format without such ids: they come first
             head = b'{"id":0,"image_id":0,"category_id":%d,' % new

@@ -12,10 +12,12 @@ several ids of one image                one image with the objects of all, told
 one id of several images                bad: whose its objects are is not known
 two images of one stem (a.jpg, a.png)   two images: the label file of the later one is called by its whole name
 no width and height                     those of the image file; bad where that does not tell
+others than the image has               put right where it is certain what happened, see `formats._framing`; else bad
 an annotation of no image               bad; so is one of no category
 two annotations of one id               both taken; in COCO JSON the second gets a new id
 ``iscrowd``                             in no row (``crowd``) but with ``crowd: keep``; kept in COCO JSON
-no box, a box without area              detect, pose: in no row (``no_box``, ``zero_area``); kept in COCO JSON
+no box, a box without area              that of the polygons (``boxed``); without those detect and pose have no row
+                                        (``no_box``, ``zero_area``); kept in COCO JSON
 cut by the image's edge (more than 1 %) clipped to it (``clipped``); wholly beyond: in no row (``outside``); kept
 segment: ``[]``, nothing of 3 points    in no row (``no_polygon``); kept in COCO JSON
 segment: some parts below 3 points, or  the other parts are the row (``short_part``); kept in COCO JSON
@@ -71,6 +73,11 @@ def layout(folder: str, task: Task) -> dict[str, str]:
     """COCO's own layout: ``annotations/instances_<folder>.json`` beside the folder of images."""
     kind = "person_keypoints" if task is Task.POSE else "instances"
     return {"annotations": f"annotations/{kind}_{folder}.json", "images": folder}
+
+
+def asks_sizes(options: Mapping[str, Any], images: int) -> bool:
+    """Whether each image of a split of so many is asked how large it is, so that a changed image is a changed file."""
+    return Options.model_validate(options).asks(images)
 
 
 def outline(

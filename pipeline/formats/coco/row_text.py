@@ -6,22 +6,23 @@ The rules stand in `formats.coco`.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.formats._numbers import parse_numbers
+from pipeline.formats._numbers import TOLERANCE, parse_numbers
+from pipeline.formats._values import UnusableObject, mended, plain
+from pipeline.formats.coco.placing import box_of
+from pipeline.formats.coco.run_lengths import read_rle
 from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon, join_polygons
 from pipeline.tables.schema import Task
 
-#: What Ultralytics lets pass on either side of 0-1; what is beyond is clipped.
-TOLERANCE = 0.01
-
-#: A mask of more pixels, or of more parts, is none: it would take gigabytes, or its row megabytes.
-MAX_PIXELS, MAX_PARTS = 1 << 28, 10_000
+#: A mask of more parts is none: its row would have megabytes.
+MAX_PARTS = 10_000
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,6 +39,8 @@ class DecodedRows:
     """Some annotations, decoded: those that could be, `image` is the place of each one's image in the part.
 
     `plain`, for task segment alone, is the text of plain polygons; None where what there is is decoded in `found`.
+    `notes` are the counted words for what was put right of all rows of an image; empty where
+    nothing was.
     """
 
     image: Ints
@@ -47,6 +50,7 @@ class DecodedRows:
     label: list[str]
     class_id: list[int]
     plain: list[Plain | None]
+    notes: Sequence[str | None] = ()
 
 
 @dataclass
@@ -72,6 +76,7 @@ class _RowReasons:
         self.free = np.ones(count, np.bool_)
 
     def add(self, where: Bools, word: str) -> None:
+        """Count the rows `where` as `word`, unless they have a reason already."""
         where = where & self.free
         self.word[where] = word
         self.free &= ~where
@@ -87,6 +92,10 @@ def values_of(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int
     losses.add(np.array([bool(a.iscrowd) for a in rows.found], np.bool_), "crowd")
     box, has_box, has_area = _boxes(rows)
     if task is not Task.SEGMENT:  # its rows have no box
+        for row in np.flatnonzero(losses.free & ~has_area).tolist():
+            if (made := _box_of(rows.raw[row])) is not None:
+                box[row], has_box[row], has_area[row] = made, True, True
+                losses.some(row, "boxed")
         losses.add(~has_box, "no_box")
         losses.add(~has_area, "zero_area")
     box = _clipped(box, sizes, losses, needed=task is not Task.SEGMENT)
@@ -99,6 +108,8 @@ def values_of(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int
     else:
         starts = np.concatenate([[0], np.cumsum(np.where(losses.free, 4, 0))])
         values = centre[losses.free].ravel()
+    for i, note in enumerate(rows.notes):
+        losses.some(i, note)
     words = losses.word
     words[losses.free] = losses.partly[losses.free]
     return Values(values, starts, centre, losses.free, words)
@@ -112,6 +123,14 @@ def _boxes(rows: DecodedRows) -> tuple[Floats, Bools, Bools]:
     box[~finite] = 0
     has_box = np.array([b is not None for b in given], np.bool_) & finite
     return box, has_box, (box[:, 2] > 0) & (box[:, 3] > 0)
+
+
+def _box_of(raw: bytes) -> list[float] | None:
+    """The box of the polygons of an annotation that has none of its own."""
+    try:
+        return box_of(plain(mended(raw, "")))
+    except UnusableObject:
+        return None
 
 
 def _clipped(box: Floats, sizes: Floats, losses: _RowReasons, *, needed: bool) -> Floats:
@@ -222,20 +241,6 @@ def _parts(given: Any, size: Floats) -> tuple[list[Floats], str | None]:
         return [part * scale for part in outer] if (scale != 1).any() else outer, "holes" if holes else None
     good = [np.array(p, np.float64).reshape(-1, 2) for p in given or () if len(p) >= 6 and not len(p) % 2]
     return good, "short_part" if good and len(good) < len(given) else None
-
-
-def read_rle(given: dict[str, Any]) -> Bools | None:
-    """The mask, shape (height, width), of an RLE, as a list of counts or compressed; None where it is none."""
-    counts, size = given.get("counts"), given.get("size")
-    if not (isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
-        return None
-    if size[0] * size[1] > MAX_PIXELS:
-        return None
-    try:
-        runs = masks.decompress(counts) if isinstance(counts, str) else np.array(counts, np.int64)
-        return masks.to_mask(runs, *size)
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _keypoints(

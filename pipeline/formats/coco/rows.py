@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,11 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.formats import Parsed, Part, Problem
+from pipeline.formats._framing import Frame, OtherImage, frame_of
 from pipeline.formats._numbers import tails
-from pipeline.formats._values import UnusableObject, as_pixels, mended, plain, scaled, shown
+from pipeline.formats._values import UnusableObject, as_pixels, mended, plain, shown
 from pipeline.formats.coco.options import Options
+from pipeline.formats.coco.placing import placed, reach_of
 from pipeline.formats.coco.row_text import DecodedRows, Plain, values_of
-from pipeline.geometry.polygons import same_shape
 from pipeline.tables.schema import LabelState, Task
 
 _BATCH = 4096
@@ -77,17 +79,23 @@ _polygons = msgspec.json.Decoder(_Polygons).decode
 def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, options: Options) -> Parsed:
     """See `pipeline.formats.coco.parse`."""
     problems: list[Problem] = []
-    sizes, scales, images = _sizes(part, problems, ask=options.sizes == "image")
+    frames = _frames(part, problems, exchanged=options.sizes == "image")
+    sizes = np.array([(f.width, f.height) if f is not None else (np.nan, np.nan) for f in frames]).reshape(-1, 2)
     order = np.argsort(part.image_of, kind="stable")
     owner = part.image_of[order]
     line = np.arange(len(owner)) - np.searchsorted(owner, owner) + 1
+    moved = np.array([f is not None and f.note is not None for f in frames], np.bool_)[owner]
     tables = []
     for begin in range(0, max(len(owner), 1), _BATCH):
         here = slice(begin, begin + _BATCH)
         raws = [part.annotations[i] for i in order[here].tolist()]
+        for i in np.flatnonzero(moved[here]).tolist():
+            frame = frames[owner[begin + i]]
+            assert frame is not None
+            raws[i] = placed(raws[i], frame)
         rows = _decode(part.labels, owner[here], line[here], raws, sizes, task, problems, options)
-        for i in np.flatnonzero((scales[rows.image] != 1).any(axis=1)).tolist():
-            rows.raw[i] = scaled(rows.raw[i], *scales[rows.image[i]].tolist())
+        if moved[here].any():
+            rows.notes = [f.note if (f := frames[i]) is not None else None for i in rows.image.tolist()]
         tables.append(_table(rows, sizes[rows.image], task, keypoints, options.numbers))
     table = pa.concat_tables(tables)
     has_rows = np.zeros(len(part.images), np.bool_)
@@ -98,55 +106,56 @@ def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, options: Op
         for i, good in enumerate(has_rows.tolist())
     ]
     problems.sort(key=lambda p: p.file)
-    return Parsed(table, states, problems, images)
+    return Parsed(table, states, problems, _image_table(part, frames))
 
 
-def _sizes(part: Part, problems: list[Problem], *, ask: bool) -> tuple[Floats, Floats, pa.Table]:
-    """What objects of each image are parts of, and what scales them, shape (images, 2); and the images themselves.
-
-    Sizes are not a number where nothing tells them. With `ask` every image is asked how large it is.
-    """
-    sizes, scales = np.full((len(part.images), 2), np.nan), np.ones((len(part.images), 2))
+def _frames(part: Part, problems: list[Problem], *, exchanged: bool) -> list[Frame | None]:
+    """Where the objects of each image lie; None for an image of which nothing tells that, which is a problem."""
+    said = [(w, h) if w is not None and h is not None else None for w, h in _said_sizes(part.images)]
+    asked = [i for i, size in enumerate(said) if size is None or part.compare] if part.pictures is not None else []
+    pictures = dict(zip(asked, part.pictures(asked), strict=True)) if part.pictures is not None and asked else {}
     lost = np.bincount(part.image_of, minlength=len(part.images)).tolist()
-    for i, (width, height) in enumerate(_said_sizes(part.images)):
-        said = (width, height) if width is not None and height is not None else None
-        picture = part.picture(i) if part.picture is not None and (ask or said is None) else None
-        actual = said if picture is None else (picture.width, picture.height)
-        if said is not None and actual is not None and actual not in (said, said[::-1]):
-            sizes[i], scales[i] = said, np.array(actual) / said
-            if not same_shape(said, actual):
-                problems.append(
-                    Problem(
-                        i,
-                        None,
-                        "other_size",
-                        f"image {_id_of(part.images[i])} has {actual[0]} x "
-                        f"{actual[1]} pixels, not {said[0]} x {said[1]}, and another shape",
-                        lost[i],
-                    )
+    frames: list[Frame | None] = []
+    for i, size in enumerate(said):
+        picture, frame = pictures.get(i), None
+        reason, told = "no_size", "has no width and height in pixels, and no image file tells them"
+        if size is None and picture is not None:
+            frame = Frame(picture.width, picture.height)
+        elif size is not None:
+            try:
+                frame = frame_of(size, picture, functools.partial(_reach, part, i), exchanged=exchanged)
+            except OtherImage as bad:
+                reason, told = (
+                    "size_differs",
+                    (
+                        f"has {bad.shown} pixels, but the file says {bad.own}: it was changed after it was labelled; "
+                        "put the labelled image back, or set source.options.sizes=image if width stands for height"
+                    ),
                 )
-                sizes[i] = np.nan
-        elif actual is not None:
-            sizes[i] = actual
-        else:
-            problems.append(
-                Problem(
-                    i,
-                    None,
-                    "no_size",
-                    f"image {_id_of(part.images[i])} has no width and height in pixels, and no image file tells them",
-                    lost[i],
-                )
-            )
-    known = ~np.isnan(sizes[:, 0])
-    pixels = np.rint(np.where(known[:, None], sizes * scales, 0)).astype(np.int32)
-    columns = {name: pa.array(pixels[:, axis], mask=~known) for axis, name in enumerate(("width", "height"))}
+        if frame is None:
+            problems.append(Problem(i, None, reason, f"image {_name_of(part.images[i])} {told}", lost[i]))
+        frames.append(frame)
+    return frames
+
+
+def _reach(part: Part, image: int) -> tuple[float, float]:
+    """The largest x and y of all objects of an image: of their polygons, where they have some, else of their boxes."""
+    return reach_of(part.annotations[i] for i in np.flatnonzero(part.image_of == image).tolist())
+
+
+def _image_table(part: Part, frames: Sequence[Frame | None]) -> pa.Table:
     texts: list[list[bytes]] = [[] for _ in part.images]
     if part.captions is not None:
         for text, place in zip(part.captions[0], part.captions[1].tolist(), strict=True):
             texts[place].append(text)
-    captions = pa.array([b"[" + b", ".join(told) + b"]" if told else None for told in texts], pa.binary())
-    return sizes, scales, pa.table({**columns, "raw": pa.array(part.images, pa.binary()), "captions": captions})
+    return pa.table(
+        {
+            "width": pa.array([f and f.width for f in frames], pa.int32()),
+            "height": pa.array([f and f.height for f in frames], pa.int32()),
+            "raw": pa.array(part.images, pa.binary()),
+            "captions": pa.array([b"[" + b", ".join(told) + b"]" if told else None for told in texts], pa.binary()),
+        }
+    )
 
 
 def _said_sizes(raws: Sequence[bytes]) -> list[tuple[int | None, int | None]]:
@@ -279,6 +288,13 @@ def _plain_parts(parts: list[bytes]) -> Plain | None:
         return b",".join(parts), [2 * len(parts)], True
     good = [i for i, count in enumerate(counts) if count >= 6 and not count % 2]
     return b",".join([parts[i] for i in good]), [counts[i] for i in good], len(good) == len(parts)
+
+
+def _name_of(raw: bytes) -> str:
+    """What an image is called, and its id."""
+    data = plain(raw)
+    name = data.get("file_name") or data.get("coco_url") if isinstance(data, dict) else None
+    return f"{shown(name)} (id {_id_of(raw)})" if isinstance(name, str) else _id_of(raw)
 
 
 def _id_of(raw: bytes) -> str:

@@ -66,6 +66,7 @@ class _Reader:
         self.points: Counter[tuple[Id, int]] = Counter()
 
     def take(self, chunk: Chunk) -> None:
+        """Read what belongs to what in a chunk, and note where its elements are."""
         if not chunk.first:  # of two members of one name the last counts, as for `json`
             self._forget(chunk.member)
         self.spans[chunk.member].append(chunk.spans)
@@ -101,6 +102,7 @@ class _Reader:
             self.points.clear()
 
     def array(self, member: str) -> Ints:
+        """The spans of all elements of a member, shape (n, 2)."""
         return np.concatenate([np.zeros((0, 2), np.int64), *self.spans[member]])
 
 

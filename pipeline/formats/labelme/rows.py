@@ -17,8 +17,8 @@ import pyarrow as pa
 from pipeline.config.class_names import NO_CLASS, plain_name
 from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._flaws import flaw_of
-from pipeline.formats.labelme.framing import frame_of
-from pipeline.formats.labelme.shapes import Frame, ShapeError, ShapeOutline, read_outline
+from pipeline.formats._framing import Frame, OtherImage, frame_of
+from pipeline.formats.labelme.shapes import ShapeError, ShapeOutline, reach_of, read_outline
 from pipeline.geometry.polygons import join_polygons
 from pipeline.images.header import HEAD_BYTES, Picture, picture_of, suffix_of, unpacked
 from pipeline.tables import schema
@@ -145,11 +145,9 @@ def _frame(found: _LabelmeFile, number: int, rules: Rules, pictures: Pictures) -
     """
     said = _said_size(found)
     there = pictures(number, _image_path(found)) if said is None or rules.check_sizes else None
-    if said is not None:
-        frame = frame_of(said, there, found.shapes)
-    else:
-        within = _embedded(found)
-        picture = within or there
+    picture, stored, size = there, False, said
+    if size is None:
+        picture = _embedded(found) or there
         if picture is None:
             raise ShapeError(
                 "no_size",
@@ -158,7 +156,15 @@ def _frame(found: _LabelmeFile, number: int, rules: Rules, pictures: Pictures) -
             )
         stored = _is_old(found)
         size = (picture.stored_width, picture.stored_height) if stored else (picture.width, picture.height)
-        frame = frame_of(size, there or picture, found.shapes, stored=stored)
+        picture = there or picture
+    try:
+        frame = frame_of(size, picture, lambda: reach_of(found.shapes), stored=stored)
+    except OtherImage as bad:
+        raise ShapeError(
+            "size_differs",
+            f"says that its image has {bad.own} pixels, but it has {bad.shown}: it was changed after it "
+            "was labelled; put the labelled image back, or label this one",
+        ) from None
     if frame.width * frame.height > _MAX_PIXELS:
         raise ShapeError(
             "size",
@@ -245,6 +251,8 @@ def _label(shape: Any) -> str:
     if not isinstance(shape, dict):
         raise ShapeError("shape", f"is {_shown(shape)}, not an object with label and points")
     label = shape.get("label")
+    if isinstance(label, int) and not isinstance(label, bool):  # scripts write a digit's class as a number
+        label = str(label)
     plain = plain_name(label) if isinstance(label, str) else ""
     if not isinstance(label, str) or not plain:
         raise ShapeError("label", f"its label is {_shown(label)}, not a text" if "label" in shape else "has no label")

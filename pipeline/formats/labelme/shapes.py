@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.formats._framing import Frame
 from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon
-from pipeline.images.header import Picture, mask_of
+from pipeline.images.header import mask_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,6 +47,9 @@ _NOT_FLAT = {"cuboid": "X-AnyLabeling's box in space", "cuboid2d": "a box in spa
 #: An outline longer than that, in pixels, is no drawing: its pixels would fill the memory.
 _MAX_LENGTH = 4_000_000
 
+#: Coordinates beyond it, in pixels, are no places in an image.
+_FARTHEST = 1e9
+
 #: Drawn so far beyond the image, in pixels, a shape is counted as cut off.
 _CUT = 1.0
 
@@ -56,26 +60,6 @@ class ShapeError(Exception):
     def __init__(self, reason: str, detail: str, line: int | None = None) -> None:
         super().__init__(detail)
         self.reason, self.line = reason, line
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The image that points lie in, `width` x `height` pixels as it is shown, and how they get there.
-
-    First they are scaled by `scale`, then turned as `turn`, the stored image, is. `note` is the counted word for what
-    was put right, None where nothing was.
-    """
-
-    width: int
-    height: int
-    scale: tuple[float, float] = (1.0, 1.0)
-    turn: Picture | None = None
-    note: str | None = None
-
-    def place(self, points: Floats) -> Floats:
-        """Points, shape (n, 2), of the label file in the image."""
-        scaled = points if self.scale == (1.0, 1.0) else points * np.array(self.scale)
-        return scaled if self.turn is None else self.turn.shown(scaled)
 
 
 @dataclass
@@ -165,20 +149,27 @@ def _kind(value: Any) -> str:
 
 
 def _points(value: Any) -> Floats:
-    try:
-        good = (
-            isinstance(value, list)
-            and bool(value)
-            and all(
-                isinstance(p, list) and len(p) == 2 and all(type(n) in (int, float) and math.isfinite(n) for n in p)
-                for p in value
-            )
-        )
-    except OverflowError:  # a whole number beyond any float
-        good = False
-    if not good or max(abs(n) for p in value for n in p) > 1e9:
+    points = _numbers(value)
+    if points is None:
         raise ShapeError("points", "its points are not a list of [x, y] with finite numbers; draw it anew")
-    return np.array(value, np.float64)
+    return points
+
+
+def _numbers(value: Any) -> Floats | None:
+    """Points, shape (n, 2), whose numbers may be written as text; None for anything else."""
+    try:
+        points = np.array(value, np.float64)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    good = points.ndim == 2 and points.shape[1] == 2 and len(points) > 0 and bool((np.abs(points) <= _FARTHEST).all())
+    return points if good and not any(n is True or n is False for point in value for n in point) else None
+
+
+def reach_of(shapes: Sequence[Any]) -> tuple[float, float]:
+    """The largest x and y of all points of `shapes`, as far as they are numbers."""
+    points = [_numbers(shape.get("points")) for shape in shapes if isinstance(shape, dict)]
+    right, bottom = np.concatenate([np.zeros((1, 2)), *(p for p in points if p is not None)]).max(axis=0).tolist()
+    return right, bottom
 
 
 def _rectangle(points: Floats) -> Floats:
@@ -213,10 +204,11 @@ def _mask(value: Any, points: Floats, frame: Frame) -> ShapeOutline:
             "mask",
             f"its mask has {columns} x {rows} pixels, but its points span {x1 - x + 1} x {y1 - y + 1}; draw it anew",
         )
-    if frame.turn is not None:
-        raise ShapeError("mask", "its mask is of the image before it was turned; turn the image back, or draw it anew")
     if frame.scale != (1.0, 1.0):
         patch, x, y = _scaled(patch, x, y, frame)
+    if frame.turn is not None:
+        ends = frame.turn.shown(np.array([[x, y], [x + patch.shape[1], y + patch.shape[0]]]))
+        patch, (x, y) = frame.turn.shown_mask(patch), ends.min(axis=0).tolist()
     left, top = max(x, 0), max(y, 0)
     inside = patch[top - y : max(frame.height - y, 0), left - x : max(frame.width - x, 0)]
     if not inside.any():
@@ -232,7 +224,10 @@ def _mask(value: Any, points: Floats, frame: Frame) -> ShapeOutline:
 def _scaled(patch: Bools, x: int, y: int, frame: Frame) -> tuple[Bools, int, int]:
     """The patch at `x`, `y` in the pixels of an image that was resized: each takes what lies in its middle."""
     taken, corner = patch, []
-    for axis, (at, by, edge) in enumerate(((y, frame.scale[1], frame.height), (x, frame.scale[0], frame.width))):
+    width, height = frame.width, frame.height
+    if frame.turn is not None:
+        width, height = frame.turn.stored_width, frame.turn.stored_height
+    for axis, (at, by, edge) in enumerate(((y, frame.scale[1], height), (x, frame.scale[0], width))):
         first = max(math.floor(at * by), 0)
         last = min(math.ceil((at + patch.shape[axis]) * by), edge)
         source = np.floor((np.arange(first, last) + 0.5) / by).astype(np.int64) - at

@@ -11,13 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.formats import Parsed, Problem
-from pipeline.formats._numbers import tails
+from pipeline.formats._numbers import TOLERANCE, tails
 from pipeline.formats.yolo.strangers import check_strangers
 from pipeline.geometry.polygons import polygons_to_cxcywhn
 from pipeline.tables.schema import LabelState, Task
-
-#: What Ultralytics lets pass on either side of 0-1.
-TOLERANCE = 0.01
 
 _BOM = b"\xef\xbb\xbf"
 

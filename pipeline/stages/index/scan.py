@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +12,9 @@ from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS, IndexSpec
 from pipeline.runtime.engine import Engine
 from pipeline.storage import Listing
+
+#: A folder, the suffixes of files in it, and whether to ask for their size and times, perhaps by how many there are.
+_ListingJob = tuple[str, frozenset[str] | None, bool | Callable[[int], bool]]
 
 
 @dataclass
@@ -63,7 +68,10 @@ def scan_source(
     """
     format_ = formats.load(spec.format)
     with_stats = with_stats or format_.WHOLE  # those are few files
-    jobs: list[tuple[str, frozenset[str] | None, bool]] = []
+    jobs: list[_ListingJob] = []
+    sized: bool | Callable[[int], bool] = format_.SIZED
+    if format_.WHOLE:
+        sized = functools.partial(formats.load_single_file(spec.format).asks_sizes, json.loads(spec.options))
     for split in spec.splits:
         if format_.WHOLE:
             jobs.append(("\0".join(filter(None, (split.labels, split.captions))), None, True))
@@ -72,7 +80,7 @@ def scan_source(
         if split.images is not None and split.suffix is None:
             # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred. But where
             # the size of an image decides about rows, a changed one must be seen.
-            jobs.append((split.images, frozenset(IMAGE_SUFFIXES), format_.SIZED))
+            jobs.append((split.images, frozenset(IMAGE_SUFFIXES), sized))
     if engine is None:
         listings = _list_all(jobs, keep)
     else:
@@ -87,13 +95,13 @@ def scan_source(
         (next(found), next(found) if split.images is not None and split.suffix is None else None)
         for split in spec.splits
     ]
-    for _, images in pairs if format_.SIZED else ():
-        if images is not None:
+    for _, images in pairs:
+        if images is not None and (sized(images.count) if callable(sized) else sized):
             images.forget_links()
     return Scan(pairs, with_stats)
 
 
-def _list_all(jobs: list[tuple[str, frozenset[str] | None, bool]], keep: str | None) -> list[Listing]:
+def _list_all(jobs: list[_ListingJob], keep: str | None) -> list[Listing]:
     """Listings of folders; of single files, joined by NUL, where there are no suffixes to look for."""
     found = []
     for path, suffixes, stats in jobs:
@@ -101,6 +109,12 @@ def _list_all(jobs: list[tuple[str, frozenset[str] | None, bool]], keep: str | N
             found.append(storage.locate("/").listing_of([one.removeprefix("/") for one in path.split("\0")]))
             continue
         place = storage.locate(path, keep)
+        if callable(stats):
+            listing = place.listing(suffixes, with_stats=False)
+            stats = stats(listing.count)  # noqa: PLW2901
+            if not stats:
+                found.append(listing)
+                continue
         # Elsewhere than in a folder sizes come along, and batches of label files are cut by them.
         found.append(place.listing(suffixes, with_stats=stats or (len(suffixes) == 1 and place.local is None)))
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,10 @@ from pipeline import formats, storage
 from pipeline.formats import FileOutline, Parsed, Part
 from pipeline.formats._image_names import ImageNames
 from pipeline.images.header import Picture
-from pipeline.images.inspection import read_pictures
 from pipeline.job.spec import IndexSpec, SplitSpec
 from pipeline.stages.index.annotations_file import AnnotationsFile
 from pipeline.stages.index.bucket import BucketDone, BucketTables, BucketTask, write_bucket
+from pipeline.stages.index.image_lookup import headers
 from pipeline.stages.index.image_rows import image_rows
 from pipeline.stages.index.label_tables import ProblemRow, annotations_table, problem_table, states_of
 from pipeline.stages.index.listed_files import files_table
@@ -43,8 +43,8 @@ class BucketShare:
     `mark` is the state in which the file was read. `image_of` is the index of each annotation's image here; `captions`
     are their file's mark, spans and indexes. `paths` are those of the images (empty: there is none), `said` what the
     file calls them, `doubtful` indexes of images that may have objects or not. `labels` are the class names by what
-    annotations call them, `keypoints` (K, 3) for pose. `problems` are what was found in the whole file; they are in
-    the share of one bucket.
+    annotations call them, `keypoints` (K, 3) for pose; with `compare` images are asked for their size. `problems`
+    are what was found in the whole file; they are in the share of one bucket.
     """
 
     split: int
@@ -60,6 +60,7 @@ class BucketShare:
     labels: dict[int | str, str]
     keypoints: tuple[int, int] | None
     problems: list[tuple[str, str, str, int]]
+    compare: bool
 
 
 class ParsedSource:
@@ -153,6 +154,9 @@ class ParsedSource:
         for images in images_of:
             index[images] = np.arange(len(images))
         of_annotation = bucket_of[outline.image_of]
+        compare = (listed := self._listed[number]) is not None and formats.load_single_file(
+            self.spec.format
+        ).asks_sizes(json.loads(self.spec.options), listed.count)
         doubtful = np.unique(np.array(outline.doubtful, np.int64))
         for bucket, images in enumerate(images_of):
             objects = np.flatnonzero(of_annotation == bucket)
@@ -176,6 +180,7 @@ class ParsedSource:
                 outline.labels,
                 keypoints,
                 [] if bucket else outline.problems,
+                compare,
             )
 
 
@@ -268,9 +273,9 @@ def _parse_share(task: BucketTask, share: BucketShare, split: SplitSpec) -> Pars
     if share.captions is not None and split.captions is not None:
         mark, spans, owner = share.captions
         captions = AnnotationsFile(split.captions, mark).texts(spans), owner
-    picture = _pictures(split, share.paths, task.keep)
+    pictures = _pictures(split, share.paths, task.keep)
     texts = file.texts(share.images), file.texts(share.annotations)
-    part = Part(*texts, share.image_of, share.labels, captions, picture)
+    part = Part(*texts, share.image_of, share.labels, captions, pictures, share.compare)
     format_, options = formats.load_single_file(task.spec.format), json.loads(task.spec.options)
     parsed = format_.parse(part, task.spec.task, share.keypoints, options)
     for index in share.doubtful.tolist():
@@ -282,16 +287,16 @@ def _parse_share(task: BucketTask, share: BucketShare, split: SplitSpec) -> Pars
     return parsed
 
 
-def _pictures(split: SplitSpec, paths: list[str], keep: str | None) -> Callable[[int], Picture | None] | None:
-    """The image at an index of `paths`, as its header says; None where it cannot be asked."""
+def _pictures(
+    split: SplitSpec, paths: list[str], keep: str | None
+) -> Callable[[Sequence[int]], Sequence[Picture | None]] | None:
+    """The images at indexes of `paths`, as their first bytes tell of them; None where they cannot be asked."""
     if split.images is None:
         return None
     origin = storage.locate(split.images, keep)
 
-    def picture(index: int) -> Picture | None:
-        if not paths[index] or not origin.at_hand([paths[index]])[0]:
-            return None
-        ((_, found),) = read_pictures(origin, [paths[index]])
-        return found
+    def pictures(indexes: Sequence[int]) -> Sequence[Picture | None]:
+        found = headers(origin, [paths[index] for index in indexes if paths[index]])
+        return [found.get(paths[index]) for index in indexes]
 
-    return picture
+    return pictures

@@ -41,6 +41,7 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
     taken = _of_images(with_image, chosen) if bad else with_image
     if context.several:
         chosen = in_folders(chosen)
+    has_labels = "labels" in exporters.load(context.exporter).FOLDERS
     wanted = _exported(context, bucket, taken, chosen)
     target = storage.locate(context.root)
     listed = context.state.rows(bucket, context.buckets)
@@ -57,7 +58,7 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
         stale=context.state.lost or ours.num_rows < listed.num_rows,
         lost=context.state.lost,
         counts=PlanCounts(
-            subset_counts(context, taken, chosen),
+            subset_counts(context.classes, context.splits, taken, chosen, labels=has_labels),
             {"kept": chosen.num_rows, **choice.chosen.dropped},
             summarise(plan),
             _rows(choice, with_image.num_rows, taken.num_rows),

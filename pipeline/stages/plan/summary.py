@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline import exporters
 from pipeline.images.inspection import UnusableImage
 from pipeline.reports.counts import ActionCounts, SplitCounts, add_counts, add_files
 from pipeline.stages.plan.compare import Loss
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.base.arrays import Ints
-    from pipeline.stages.plan.context import PlanContext
 
 
 class Problem(NamedTuple):
@@ -82,28 +80,32 @@ class BucketSummary:
     left_out: list[UnusableImage] = field(default_factory=list)
 
 
-def subset_counts(context: PlanContext, rows: pa.Table, images: pa.Table) -> dict[str, SplitCounts]:
-    """The counts of a bucket's `images` and `rows` that belong to the subset, by split."""
+def subset_counts(
+    classes: Sequence[str], splits: Sequence[str], rows: pa.Table, images: pa.Table, *, labels: bool
+) -> dict[str, SplitCounts]:
+    """The counts of a bucket's `images` and `rows` that belong to the subset, by each of `splits`.
+
+    `rows` have class ids, positions in `classes`. `labels`: there is a label file for each image.
+    """
     import numpy as np
     import pyarrow.compute as pc
 
     image_of_row = pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks())
     image_of_row = image_of_row.to_numpy(zero_copy_only=False).astype(np.int64)
     ids = rows["class_id"].to_numpy().astype(np.int64)
-    splits = np.array(images["split"].to_pylist(), object)
+    split_of_image = np.array(images["split"].to_pylist(), object)
     pairs = np.unique(image_of_row << 32 | ids)
-    labels = "labels" in exporters.load(context.exporter).FOLDERS
     subset = {}
-    for split in context.splits:
-        here = splits == split
+    for split in splits:
+        here = split_of_image == split
         of_row, of_pair = here[image_of_row], here[pairs >> 32]
         count = int(here.sum())
         subset[split] = SplitCounts(
             count,
             count if labels else 0,
             count - len(np.unique(image_of_row[of_row])),
-            _by_class(context.classes, ids[of_row]),
-            _by_class(context.classes, pairs[of_pair] & 0xFFFFFFFF),
+            _by_class(classes, ids[of_row]),
+            _by_class(classes, pairs[of_pair] & 0xFFFFFFFF),
         )
     return subset
 

@@ -216,9 +216,11 @@ class _Digesting(io.RawIOBase):
         self._file, self.size, self.state = file, 0, xxhash.xxh3_128()
 
     def writable(self) -> bool:
+        """See `io.RawIOBase`."""
         return True
 
     def write(self, data: Any) -> int:
+        """Write `data`, any buffer; its length in bytes."""
         self.state.update(data)
         with memoryview(data) as view:
             self.size += view.nbytes

@@ -54,6 +54,9 @@ _OURS = {
     "retry_config",
 }
 
+#: How variables of each provider begin, of those that obstore reads.
+_VARIABLES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
+
 _ENDPOINTS = frozenset({*ENDPOINTS, "account_host"})
 
 _S3 = {
@@ -96,12 +99,23 @@ def open_store(address: Address, options: dict[str, Any]) -> Any:
         if account:
             keys.setdefault("account_name", account)
         return make(bucket, client_options=client, retry_config=retry, **keys)
-    except (BaseError, ValueError, TypeError) as error:
+    except (BaseError, ValueError, TypeError):
         # What obstore says may quote the options, and with them a secret.
-        told = ", ".join(sorted(k for k in options if k not in _OURS)) or "none"
+        if protocol == "az" and host_of(address, options, endpoint, None) is None:
+            raise ConfigError(
+                f"{address.url}: names no account; set account_name for az in conf/local/, or "
+                "AZURE_STORAGE_ACCOUNT_NAME"
+            ) from None
+        given = sorted(k for k in options if k not in _OURS)
+        if not given:
+            variables = sorted(name for name in os.environ if name.startswith(_VARIABLES[protocol]))
+            raise ConfigError(
+                f"{address.url}: what the environment says of {protocol} is not understood; correct or unset "
+                f"{' or '.join(variables) or 'its variables'}"
+            ) from None
         raise ConfigError(
-            f"{address.url}: the options for {protocol} in conf/local/ are not understood "
-            f"({type(error).__name__}); they are fsspec's: {told} were given"
+            f"{address.url}: the options for {protocol} in conf/local/ are not understood; they are fsspec's, and "
+            f"{', '.join(given)} were given"
         ) from None
 
 

@@ -79,6 +79,7 @@ class _FromFolder:
         self._job = job
 
     def send(self, i: int) -> bytes:
+        """Read one file and write it; its XXH3-128. Raises `Refused`."""
         job = self._job
         assert job.origin.local is not None
         path, size = os.path.join(job.origin.local, job.names[i]), job.sizes[i]
@@ -118,6 +119,7 @@ class _WithinStore:
         self._job = job
 
     def send(self, i: int) -> None:
+        """Let the store copy one file. Raises `Refused`."""
         job = self._job
         assert job.origin_client is not None
         try:
@@ -133,6 +135,7 @@ class _BetweenStores:
         self._job = job
 
     def send(self, i: int) -> bytes:
+        """Pass one file on; its XXH3-128. Raises `Refused`."""
         job, digest = self._job, _digest()
         source, size = job.origin_client, job.sizes[i]
         assert source is not None
@@ -167,6 +170,7 @@ class _StreamedSource:
         self._job = job
 
     def send(self, item: Fetched) -> bytes:
+        """Write one file that has come; its XXH3-128. Raises `Refused`."""
         job = self._job
         if item.reason is not None:
             raise Refused(item.reason)

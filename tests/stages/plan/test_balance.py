@@ -132,7 +132,7 @@ def test_the_record_says_what_made_it(subset: Subset) -> None:
     assert f"`{told['fingerprint']}`" in text
     assert "from 11 label files" in text
     assert "| 0 | bicycle | bicycle | 4 | 4 | 1 | 2 |" in text
-    assert "|  | in all |  | 5 | 6 | 2 | 3 |" in text
+    assert "|  | total |  | 5 | 6 | 2 | 3 |" in text
     assert "| rows | in the source | 19 |" in text
     config: dict[str, Any] = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert config["classes"] == ["bicycle", "car"]

@@ -13,7 +13,7 @@ import yaml
 
 from pipeline import storage
 from pipeline.base.errors import LockError, StorageError
-from pipeline.storage.stores import lease, object_store
+from pipeline.storage.stores import lease, object_requests
 from pipeline.storage.stores.object_store import ObjectClient
 from tests.conftest import MakeSubset
 from tests.support.ceph import Ceph, ceph
@@ -148,7 +148,7 @@ def test_a_cut_upload_leaves_no_parts(
     options: Any, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ObjectClient, "LARGE", 1 << 20)
-    monkeypatch.setattr(object_store, "_PART", 5 << 20)
+    monkeypatch.setattr(object_requests, "_PART", 5 << 20)
     options(retry_config={"max_retries": 0})
     write_file(tmp_path / "from" / "big.jpg", os.urandom(12 << 20))
     proxy.fault = lambda method, path, time: "denied" if method == "PUT" and time == 2 else None

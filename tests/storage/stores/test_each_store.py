@@ -221,11 +221,11 @@ def test_copies_within_a_store_do_not_pass_through_here(proxy: Proxy, url: str, 
 def test_what_goes_from_one_provider_to_another_is_never_here_as_a_whole(
     proxy: Proxy, url: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.storage.stores import object_store
+    from pipeline.storage.stores import object_requests
     from pipeline.storage.stores.object_store import ObjectClient
 
     monkeypatch.setattr(ObjectClient, "LARGE", 2 << 20)
-    monkeypatch.setattr(object_store, "_PART", 5 << 20)
+    monkeypatch.setattr(object_requests, "_PART", 5 << 20)
     big = os.urandom(1 << 20) * 13
     with stores.running(stores.s3(tmp_path / "s3")) as s3:
         write_file(tmp_path / "options" / "s3.yaml", yaml.safe_dump({"s3": s3.options}))

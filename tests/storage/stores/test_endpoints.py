@@ -287,6 +287,15 @@ def test_a_redirect_of_a_store_without_credentials_is_followed(listener: Listene
         assert other.asked
 
 
+def test_what_the_environment_says_wrongly_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", '{"private_key": "PRIVATEKEYOFENVIRONMENT"}')
+    told = ask(URLS["gs"])
+    assert "what the environment says of gs is not understood; correct or unset GOOGLE_SERVICE_ACCOUNT_KEY" in told
+    assert "PRIVATEKEYOFENVIRONMENT" not in told
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME")
+    assert "names no account; set account_name for az in conf/local/, or AZURE_STORAGE_ACCOUNT_NAME" in ask(URLS["az"])
+
+
 # --- one endpoint for all clients -------------------------------------------------------------------------------------
 
 

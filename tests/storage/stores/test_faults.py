@@ -298,11 +298,11 @@ def test_requests_of_builds(
 def test_an_upload_cut_in_two_leaves_nothing(
     proxy: Proxy, options: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.storage.stores import object_store
+    from pipeline.storage.stores import object_requests
     from pipeline.storage.stores.object_store import ObjectClient
 
     monkeypatch.setattr(ObjectClient, "LARGE", 1 << 20)
-    monkeypatch.setattr(object_store, "_PART", 5 << 20)
+    monkeypatch.setattr(object_requests, "_PART", 5 << 20)
     options(**QUICK)
     write_file(tmp_path / "from" / "big.jpg", os.urandom(12 << 20))
     proxy.fault = lambda method, path, time: "denied" if method == "PUT" and time == 2 else None

@@ -16,21 +16,51 @@ anything else                                  of another image: nobody can tell
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.formats.labelme.shapes import Frame, ShapeError
 from pipeline.images.header import Picture
 
 #: Labels may reach a little beyond the image, in pixels, and still be its own.
 _BEYOND = 2.0
 
 Floats = npt.NDArray[np.float64]
+
+
+class OtherImage(ValueError):  # noqa: N818 - part of a sentence, not a fault
+    """A label file says the size `own`, its image has the size `shown`, and nobody can tell why; both as text."""
+
+    def __init__(self, own: str, shown: str) -> None:
+        super().__init__(f"{own}, not {shown}")
+        self.own, self.shown = own, shown
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The image that points lie in, `width` x `height` pixels as it is shown, and how they get there.
+
+    First they are scaled by `scale`, then turned as `turn`, the stored image, is. `note` is the counted word for what
+    was put right, None where nothing was.
+    """
+
+    width: int
+    height: int
+    scale: tuple[float, float] = (1.0, 1.0)
+    turn: Picture | None = None
+    note: str | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether points are anywhere else than the label file says."""
+        return self.turn is not None or self.scale != (1.0, 1.0)
+
+    def place(self, points: Floats) -> Floats:
+        """Points, shape (n, 2), of the label file in the image."""
+        scaled = points if self.scale == (1.0, 1.0) else points * np.array(self.scale)
+        return scaled if self.turn is None else self.turn.shown(scaled)
 
 
 @dataclass(frozen=True)
@@ -42,10 +72,19 @@ class _Size:
         return f"{self.width} x {self.height}"
 
 
-def frame_of(said: tuple[int, int], picture: Picture | None, shapes: Sequence[Any], *, stored: bool = False) -> Frame:
+def frame_of(
+    said: tuple[int, int],
+    picture: Picture | None,
+    reach: Callable[[], tuple[float, float]],
+    *,
+    stored: bool = False,
+    exchanged: bool = False,
+) -> Frame:
     """The frame of a file that says the size `said`, whose image is `picture`, None where there is none to ask.
 
-    With `stored` points are certainly those of the stored image. Raises `ShapeError` for sizes that conflict.
+    `reach` gives the largest x and y of all points; it is called where sizes differ. With `stored` points are certainly
+    those of the stored image; with `exchanged` who says width for height means that, whatever else is possible. Raises
+    `OtherImage` for sizes that conflict.
     """
     own = _Size(*said)
     if picture is None:
@@ -55,10 +94,10 @@ def frame_of(said: tuple[int, int], picture: Picture | None, shapes: Sequence[An
         return Frame(shown.width, shown.height, turn=picture)
     if own == shown:
         return Frame(shown.width, shown.height)
-    reach = _reach(shapes)
-    fits_alone = _fits(reach, shown) and not _fits(reach, own)
     found = None
-    if own == _Size(shown.height, shown.width) and fits_alone:
+    if own == _Size(shown.height, shown.width) and (
+        _fits(reached := reach(), shown) and (exchanged or not _fits(reached, own))
+    ):
         found = Frame(shown.width, shown.height, note="exchanged")
     elif own == kept:
         found = Frame(shown.width, shown.height, turn=picture, note="turned")
@@ -67,11 +106,7 @@ def frame_of(said: tuple[int, int], picture: Picture | None, shapes: Sequence[An
     elif _alike(own, kept):
         found = Frame(shown.width, shown.height, _scale(own, kept), picture, "resized")
     if found is None:
-        raise ShapeError(
-            "size_differs",
-            f"says that its image has {own} pixels, but it has {shown}: it was changed after it "
-            "was labelled; put the labelled image back, or label this one",
-        )
+        raise OtherImage(str(own), str(shown))
     return found
 
 
@@ -88,19 +123,3 @@ def _alike(one: _Size, other: _Size) -> bool:
 
 def _fits(reach: tuple[float, float], size: _Size) -> bool:
     return reach[0] <= size.width + _BEYOND and reach[1] <= size.height + _BEYOND
-
-
-def _reach(shapes: Sequence[Any]) -> tuple[float, float]:
-    """The largest x and y of all points, as far as they are numbers."""
-    right = bottom = 0.0
-    for shape in shapes:
-        points = shape.get("points") if isinstance(shape, dict) else None
-        for point in points if isinstance(points, list) else ():
-            if (
-                isinstance(point, list)
-                and len(point) == 2
-                and all(type(n) in (int, float) and abs(n) < 1e9 for n in point)
-                and all(map(math.isfinite, point))
-            ):
-                right, bottom = max(right, point[0]), max(bottom, point[1])
-    return right, bottom
