@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from pipeline import exporters
+from pipeline.base.errors import DataError
 from pipeline.base.text import printable
 from pipeline.config.class_names import Names
+from pipeline.exporters import Dataset
 from pipeline.images.thumbnails import fitted, jpeg
 from pipeline.look.bucket import Bucket, read_bucket, with_sizes
 from pipeline.look.numbers import statistics_of
@@ -131,8 +134,6 @@ class LookedAt:
 
         It is in memory as a whole. Raises `DataError` for an image whose size in pixels nothing tells.
         """
-        from pipeline.exporters import Dataset, coco
-
         view = self.view
         names = tuple(Names(source.classes.source, view.keypoints, None, {}) for source in view.sources)
         maps = tuple(source.classes for source in view.sources)
@@ -140,7 +141,7 @@ class LookedAt:
         task = Task.POSE if view.keypoints is not None else Task.DETECT
         parts = [_records(view, bucket) for bucket in range(view.buckets)]
         made: dict[str, Any] = {}
-        files = coco.assemble(Dataset(maps, names, task, splits, "", "portable"), parts)
+        files = exporters.load_gathering("coco").assemble(Dataset(maps, names, task, splits, "", "portable"), parts)
         for path, content in sorted(files.items()):
             if not path.endswith(".json") or "captions" in path:
                 continue
@@ -217,12 +218,9 @@ def _objects(view: View, bucket: int) -> Any:
 
 
 def _records(view: View, bucket: int) -> Any:
-    from pipeline.base.errors import DataError
-    from pipeline.exporters import coco
-
     found: Bucket = read_bucket(view, bucket, raw=True)
     images = with_sizes(view, found.images)
     if images["width"].null_count:
         place = images["width"].is_null().to_pylist().index(True)
         raise DataError(f"{images['key'][place].as_py()}: the size of its image is not known, and COCO JSON needs it")
-    return coco.records(found.objects, images, view.keypoints)
+    return exporters.load_gathering("coco").records(found.objects, images, view.keypoints)

@@ -377,7 +377,7 @@ def test_index_and_stats_count_the_source(subset: Subset) -> None:
 
 
 def test_stats_of_a_target(subset: Subset) -> None:
-    assert "does not exist" in subset.run("stats", subset.target, code=2).err
+    assert "no such config" in subset.run("stats", subset.target, code=2).err
     built = subset.build()
     told = subset.run("stats", subset.target, "--json").json
     assert (told["of"], told["subset"], told["classes"]) == ("target", built["subset"], ["bicycle", "car"])

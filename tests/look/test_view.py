@@ -130,9 +130,9 @@ def test_labelme_and_coco_folders(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tree", "clause"),
     [
-        ({}, "holds no dataset"),
-        ({"labels/train/a.txt": "0 .5 .5 .1 .1\n", "images/train/a.jpg": "x"}, "names their classes"),
-        ({"notes.txt": "hello"}, "holds no dataset"),
+        ({}, "is no dataset folder"),
+        ({"labels/train/a.txt": "0 .5 .5 .1 .1\n", "images/train/a.jpg": "x"}, "names classes"),
+        ({"notes.txt": "hello"}, "is no dataset folder"),
     ],
 )
 def test_what_is_no_dataset(tmp_path: Path, tree: dict[str, str], clause: str) -> None:
