@@ -25,7 +25,7 @@ from pipeline.stages.index.reader import read_part
 from pipeline.target.manifest import FOLDER
 
 #: Pictures of a page at most, and so many of each class.
-_MOST_PICTURES, _OF_CLASS = 240, 6
+_MOST_PICTURES, _OF_CLASS = 160, 6
 
 #: Bytes of all pictures of a page, as JPEG; base64 takes a third more.
 _MOST_BYTES = 2_900_000
