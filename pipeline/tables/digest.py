@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def digest_of(content: bytes) -> bytes:
@@ -26,6 +28,16 @@ def unseal(data: bytes | None) -> dict[str, Any] | None:
         digest = content.pop("digest", None) if isinstance(content, dict) else None
         return content if digest is not None and digest == digest_of(_text(content)).hex() else None
     except (ValueError, RecursionError):  # what can be read may still be nested too deeply to be written
+        return None
+
+
+def fitted(content: object, kind: type[T]) -> T | None:
+    """Plain data as a `kind` (a type that msgspec knows, as a dataclass); None where it does not fit, at any depth."""
+    import msgspec
+
+    try:
+        return msgspec.convert(content, kind)
+    except (msgspec.ValidationError, UnicodeEncodeError, RecursionError):  # of halves of surrogate pairs; of nesting
         return None
 
 

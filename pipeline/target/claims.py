@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from pipeline.base.errors import TargetError
 from pipeline.tables import schema
+from pipeline.tables.digest import fitted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -177,10 +178,8 @@ def check_intent(data: Mapping[str, Any], where: str) -> None:
 
 def _check_fields(data: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> None:
     for name, kind in kinds.items():
-        try:
-            msgspec.convert(data.get(name), kind)
-        except msgspec.ValidationError:
-            raise unfit(where, f"has another `{name}` than a build writes") from None
+        if fitted({name: data.get(name)}, dict[str, kind]) is None:  # type: ignore[valid-type]
+            raise unfit(where, f"has another `{name}` than a build writes")
 
 
 def _check_parts(data: Mapping[str, Any], where: str) -> None:

@@ -307,6 +307,7 @@ def test_an_intent_that_no_build_wrote(world: World, tmp_path: Path, run: Run, e
         lambda m: m.update(folders=3),
         lambda m: m.update(listed={"train": 3}),
         lambda m: m.update(numbers=[1]),
+        lambda m: m["report"].update(classes=["\ud800"]),
         lambda m: m.pop("config"),
         lambda m: m.pop("recipe"),
     ],

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 from pipeline import storage
-from pipeline.tables.digest import digest_of, seal, unseal
+from pipeline.tables.digest import digest_of, fitted, seal, unseal
 from pipeline.tables.schema import part_name
 
 TABLES = ("files", "images", "annotations", "problems")
@@ -51,13 +51,7 @@ def write_part(directory: str, table: str, bucket: int, write: Callable[[IO[byte
 
 def stated(directory: str, bucket: int) -> BucketState | None:
     """The state of a bucket; None where there is none that is whole. Its parts are not looked at."""
-    import msgspec
-
-    content = unseal(storage.locate(directory).read(f"{STATES}/{state_name(bucket)}"))
-    try:
-        return msgspec.convert(content, BucketState)
-    except msgspec.ValidationError:  # there is none, or it is of another version
-        return None
+    return fitted(unseal(storage.locate(directory).read(f"{STATES}/{state_name(bucket)}")), BucketState)
 
 
 def sound_state(directory: str, bucket: int) -> BucketState | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import storage
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.stages.index.parts import digest_of_states, sound_state, stated
-from pipeline.tables.digest import digest_of, seal, unseal
+from pipeline.tables.digest import digest_of, fitted, seal, unseal
 from pipeline.tables.frames import to_pandas
 from pipeline.tables.schema import VERSION, part_name
 
@@ -48,13 +48,8 @@ class IndexInfo:
     @staticmethod
     def read(directory: str) -> IndexInfo | None:
         """The index at `directory`, or None where there is none that this version can read."""
-        import msgspec
-
-        try:
-            info = msgspec.convert(unseal(storage.locate(directory).read("index.json")), IndexInfo)
-        except msgspec.ValidationError:
-            return None
-        return info if info.version == VERSION else None
+        info = fitted(unseal(storage.locate(directory).read("index.json")), IndexInfo)
+        return info if info is not None and info.version == VERSION else None
 
     def write(self, directory: str) -> None:
         """Vouch for the index at `directory`, the last of all."""
