@@ -73,15 +73,15 @@ def parse(url: str) -> Address:
     shown = redact_url(url)
     if is_signed(url.partition("?")[0]):
         raise ConfigError(
-            f"{shown}: a password stands in the URL, where it would reach logs and manifests; put it "
+            f"{shown}: a password is in the URL, where it would reach logs and manifests; put it "
             f"into conf/local/, as password below the key {protocol}"
         )
     if shown != url:
-        raise ConfigError(f"{shown}: options stand in the URL; put them into conf/local/ below the key {protocol}")
+        raise ConfigError(f"{shown}: options are in the URL; put them into conf/local/ below the key {protocol}")
     if not host and protocol in OBJECT_STORES:
         raise ConfigError(f"{url}: names no bucket; as in {scheme}://bucket/folder")
     path = path.rstrip("/")
-    if path and (why := odd_key(path)):
+    if path and (why := why_invalid(path)):
         raise ConfigError(f"{url}: {why}")
     return Address(url.rstrip("/"), protocol, host, path)
 
@@ -92,7 +92,7 @@ def bucket_of(address: Address) -> tuple[str, str]:
     return bucket, server.partition(".")[0]
 
 
-def odd_key(key: str) -> str | None:
+def why_invalid(key: str) -> str | None:
     """Why `key` cannot be used, as a clause; None where it can.
 
     An empty, ``.`` or ``..`` step is a file of its own to some stores, another file's name to others and an error to

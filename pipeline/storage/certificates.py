@@ -65,7 +65,7 @@ def certificates(options: Mapping[str, Any] | None = None, profile: Mapping[str,
     if verify is False:
         raise ConfigError(
             "verify: false is refused: who does not check certificates sends credentials to anybody; "
-            "name the authority's file in its place, as in `verify: ca.pem`"
+            "name the authority's file instead, as in `verify: ca.pem`"
         )
     named = [
         ("verify", verify if isinstance(verify, str) else None),

@@ -41,13 +41,13 @@ class Results:
     failed: dict[str, str] = field(default_factory=dict)
     digests: dict[str, bytes] = field(default_factory=dict)
 
-    def must(self, place: Location, doing: str = "written") -> None:
-        """Raise `StorageError` for the first file that was not done at `place`: for files that nothing goes without.
+    def must(self, location: Location, doing: str = "written") -> None:
+        """Raise `StorageError` for the first file that was not done at `location`: for files that nothing goes without.
 
         `doing` is what was to be done.
         """
         for path, reason in self.failed.items():
-            raise StorageError(f"{place.join(path)}: cannot be {doing}: {reason}")
+            raise StorageError(f"{location.join(path)}: cannot be {doing}: {reason}")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Location:
     local: str | None = None
     keeps_times: bool = False
     #: Whether files come over a network, and are brought here by `gather` before anything reads them.
-    far: bool = False
+    remote: bool = False
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -148,7 +148,7 @@ class Location:
 
     def exists(self) -> bool:
         """Whether the place itself is there and can hold files."""
-        raise self._cannot("be looked at")
+        raise self._cannot("be checked")
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """Files whose suffix is one of `suffixes`, in subfolders too.
@@ -159,7 +159,7 @@ class Location:
         """
         raise self._cannot("be listed")
 
-    def odd_names(self) -> list[tuple[str, str]]:
+    def unusable_names(self) -> list[tuple[str, str]]:
         """Names here that cannot be used, with the reason, where such a thing can be."""
         return []
 
@@ -185,15 +185,15 @@ class Location:
         Listings of some stores lack their newest files for a while. Where that would do harm, `sure` asks once more
         for each file that a listing does not have.
         """
-        raise self._cannot("be looked at")
+        raise self._cannot("be checked")
 
     def sizes(self, paths: Sequence[str]) -> Sequence[int | None]:
         """Size in bytes of each file, links followed; None for one that is not there."""
-        raise self._cannot("be looked at")
+        raise self._cannot("be checked")
 
     def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
         """A `Fingerprint` of each file; None for one that is not there, or is no file."""
-        raise self._cannot("be looked at")
+        raise self._cannot("be checked")
 
     def folder_times(self, folders: Sequence[str]) -> dict[str, int]:
         """Change times (ns) of `folders` and their subfolders, as far as they exist and the place keeps such times."""
@@ -213,7 +213,7 @@ class Location:
 
     def read_spans(self, path: str, spans: Sequence[tuple[int, int]]) -> Sequence[bytes]:
         """Small parts of one large file, by the hundred thousand, each from one byte up to another, in order."""
-        raise self._cannot("be read in parts; a file that holds all labels must lie in a folder of this machine")
+        raise self._cannot("be read in parts; a file that holds all labels must be in a folder of this machine")
 
     def read_many(
         self, paths: Sequence[str], limit: int, room: int | None = None
@@ -272,7 +272,7 @@ class Location:
         del paths, limits, add, ends
         return {}
 
-    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
+    def cached_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
         """The local folder that `gather` brings files to, and what they are called there, with their XXH3-128.
 
         None for one that is not there, or not whole.
@@ -379,7 +379,7 @@ class WritableLocation(Location):
 
     def lock_holder(self, path: str) -> str | None:
         """Who holds the lock file `path`, as it says of itself; None where nobody does."""
-        raise self._cannot("be looked at")
+        raise self._cannot("be checked")
 
     def break_lock(self, path: str) -> None:
         """Take the lock file `path` away from whoever holds it; those that die with their holder are left."""
@@ -398,6 +398,6 @@ class Limits:
     timeout: float = 60.0
 
 
-def read_image(place: Location, path: str) -> bytes:
+def read_image(location: Location, path: str) -> bytes:
     """The bytes of one file of `Location.fetch_many`; none where it cannot be had."""
-    return next(iter(place.fetch_many([path]))).data
+    return next(iter(location.fetch_many([path]))).data

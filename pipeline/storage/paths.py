@@ -25,14 +25,14 @@ def local_path(url: str) -> str:
     return path
 
 
-def same_place(one: str, other: str) -> bool:
+def is_same_location(one: str, other: str) -> bool:
     """Whether two places, each a path or URL, are one, links followed."""
     return _real(one) == _real(other)
 
 
-def within(place: str, folder: str) -> bool:
-    """Whether `place` is `folder` or lies in it, links followed; both are paths or URLs."""
-    inner, outer = _real(place), _real(folder)
+def within(path: str, folder: str) -> bool:
+    """Whether `path` is `folder` or lies in it, links followed; both are paths or URLs."""
+    inner, outer = _real(path), _real(folder)
     return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
 

@@ -78,5 +78,5 @@ def locate_below(root: str | None, path: str) -> Location:
 
 def archive_of(url: str) -> str | None:
     """Path of the archive of this machine that ``zip://folder::archive`` names; None for any other place."""
-    place = locate(url) if url.startswith(_ZIP) else None
-    return place.archive if isinstance(place, ZipFolder) and not place.far else None
+    location = locate(url) if url.startswith(_ZIP) else None
+    return location.archive if isinstance(location, ZipFolder) and not location.remote else None

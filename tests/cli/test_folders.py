@@ -65,7 +65,7 @@ def test_counts_and_faults_of_a_folder(folder: Path, run: Run, tool: str) -> Non
     assert {n: sum(s["objects"][n] for s in told["subset"].values()) for n in ("cat", "dog")} == {"cat": 1, "dog": 2}
     for words in ((), ("--deep",)):
         assert run("verify", root, "--json", *words).json["listed"] == []
-    assert "No fault: " in run("verify", root).out
+    assert "No problem: " in run("verify", root).out
     assert snapshot(root, links=True) == before
 
 
@@ -98,7 +98,7 @@ def test_labels_without_a_folder_of_images_are_verified(folder: Path, run: Run) 
     write_file(folder / "in/labels/train/a.txt", "1 .5 .5 .2 .2\n")
     told = run("verify", folder / "in")
     assert "has no folder of images beside it" in told.err
-    assert "No fault: " in told.out
+    assert "No problem: " in told.out
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "pose"])

@@ -23,7 +23,7 @@ from pipeline.storage.archives.directory import (
     SIZE,
 )
 from pipeline.storage.archives.members import in_order, opened, read_directory, read_member
-from pipeline.storage.archives.table import keep_table, kept_table, know_table, known_table
+from pipeline.storage.archives.table import cache_table, cached_table, know_table, known_table
 from pipeline.storage.listing import Listing, is_nobodys
 from pipeline.storage.location import MAX_IMAGE_BYTES, Fetched, Fingerprint, Location, is_too_large, too_large
 from pipeline.storage.os_errors import storage_error
@@ -126,12 +126,12 @@ class ZipFolder(Location):
         known = known_table(self.archive, path, identity)
         if known is not None:
             return known
-        kept = kept_table(path)
-        if kept is not None and kept[0] == identity:
-            members = kept[1]
+        cached = cached_table(path)
+        if cached is not None and cached[0] == identity:
+            members = cached[1]
         else:
             members = read_directory(self.archive)
-            keep_table(path, identity, members)
+            cache_table(path, identity, members)
         return know_table(self.archive, path, identity, members)
 
     def _rows(self, paths: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -143,17 +143,17 @@ class ZipFolder(Location):
 
     # What is there
 
-    def odd_names(self) -> list[tuple[str, str]]:
+    def unusable_names(self) -> list[tuple[str, str]]:
         """Names in this folder that cannot be used, with the reason."""
-        return [(name, reason) for name, reason in self.table().odd if name.startswith(self.prefix)]
+        return [(name, reason) for name, reason in self.table().unusable if name.startswith(self.prefix)]
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """See `Location.listing`; the numbers are size, CRC-32, 0 and 1."""
         table, prefix = self.table(), self.prefix
         found, skip = Listing(self.url), len(self.prefix)
-        found.odd = sorted(
+        found.unusable = sorted(
             (name.removeprefix(prefix), reason)
-            for name, reason in table.odd
+            for name, reason in table.unusable
             if name.startswith(prefix) and name[name.rfind(".") :].lower() in suffixes and not is_nobodys(name)
         )
         endings = tuple(suffixes)
@@ -162,7 +162,7 @@ class ZipFolder(Location):
             for i, name in enumerate(table.names)
             if name.startswith(prefix) and (name.endswith(endings) or name[name.rfind(".") :].lower() in suffixes)
         ]
-        if not rows and not found.odd and self.folder and not any(name.startswith(prefix) for name in table.names):
+        if not rows and not found.unusable and self.folder and not any(name.startswith(prefix) for name in table.names):
             raise _no_folder(self.archive_name, self.folder, table)
         for begin in range(0, len(rows), _STEP):
             some = rows[begin : begin + _STEP]

@@ -42,12 +42,12 @@ def publish_folders(staging: Root, root: Root, folders: Sequence[str]) -> None:
     for folder in folders:
         above, _, name = folder.rpartition("/")
         try:
-            with staging.open(above, "read", make=False) as source, root.open(above, "put in place") as target:
+            with staging.open(above, "read", make=False) as source, root.open(above, "renamed") as target:
                 os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise storage_error(error, root.at(folder), "put in place") from None
+            raise storage_error(error, root.at(folder), "renamed") from None
 
 
 def sync(folder: str, others: Sequence[str] = ()) -> None:
@@ -56,10 +56,10 @@ def sync(folder: str, others: Sequence[str] = ()) -> None:
     One call for a hundred thousand files: syncing each by itself takes a hundred times as long.
     """
     synced = set()
-    for place in (folder, *filter(os.path.isdir, others)):
-        device = os.stat(place).st_dev if os.path.isdir(place) else None
+    for path in (folder, *filter(os.path.isdir, others)):
+        device = os.stat(path).st_dev if os.path.isdir(path) else None
         if device not in synced:
-            _sync_disk(place)
+            _sync_disk(path)
             synced.add(device)
 
 

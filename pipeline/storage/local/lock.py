@@ -44,8 +44,8 @@ def lock(root: Root, path: str, what: str) -> Iterator[Callable[[], None]]:
     fd = root.open_file(path, os.O_RDWR | os.O_CREAT, "written")
     try:
         if not _flock(fd, root.at(path), what):
-            with lease(_LeaseFile(root), path + _LEASE, root.at(path), what) as held:
-                yield held
+            with lease(_LeaseFile(root), path + _LEASE, root.at(path), what) as check:
+                yield check
             return
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         try:

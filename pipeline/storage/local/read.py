@@ -277,7 +277,7 @@ def out_of(folder: str, root: str, paths: Sequence[str]) -> list[str]:
 
     Where `folder` itself is a link, what it leads to counts as inside.
     """
-    inside = tuple(f"{os.path.realpath(place)}/" for place in (root, folder))
+    inside = tuple(f"{os.path.realpath(path)}/" for path in (root, folder))
     return [path for path in paths if not os.path.realpath(os.path.join(folder, path)).startswith(inside)]
 
 

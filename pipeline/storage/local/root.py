@@ -145,8 +145,8 @@ class Root:
             with self.open(folder, "listed", make=False) as fd:
                 if not deep:
                     return set(os.listdir(fd))
-                for place, folders, files, inner in os.fwalk(".", dir_fd=fd):
-                    prefix = f"{place[2:]}/" if place != "." else ""
+                for path, folders, files, inner in os.fwalk(".", dir_fd=fd):
+                    prefix = f"{path[2:]}/" if path != "." else ""
                     links = [name for name in folders if is_link(name, inner)]
                     found.update(prefix + name for name in (*files, *links))
         except FileNotFoundError:
@@ -169,10 +169,10 @@ class Root:
         with contextlib.suppress(FileNotFoundError), outer.open(above, "deleted", make=False) as fd:
             if is_link(name, fd):  # a folder that lies elsewhere stays: it may be another's
                 return
-            for place, _, _, inner in os.fwalk(name, topdown=False, dir_fd=fd):
+            for path, _, _, inner in os.fwalk(name, topdown=False, dir_fd=fd):
                 del inner
                 with contextlib.suppress(OSError):
-                    os.rmdir(place, dir_fd=fd)
+                    os.rmdir(path, dir_fd=fd)
 
 
 def is_link(name: str, fd: int | None = None) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from pipeline.base.errors import StorageError
-from pipeline.storage.address import Address, odd_key
+from pipeline.storage.address import Address, why_invalid
 from pipeline.storage.listing import Listing
 from pipeline.storage.location import Fetched, Fingerprint, Location, Results, WritableLocation
 from pipeline.storage.settling import settle_ns
@@ -204,7 +204,7 @@ class RemoteFolder(WritableLocation):
 
     def _key(self, path: str) -> str:
         key = self.address.key(path)
-        if why := odd_key(key):
+        if why := why_invalid(key):
             raise StorageError(f"{self.join(path)}: {why}")
         return key
 
@@ -245,8 +245,8 @@ def _listing(url: str, chunks: Iterable[Sequence[Entry]], suffixes: frozenset[st
             name = entry.key
             if not (name.endswith(single) if single else name[name.rfind(".") :].lower() in suffixes):
                 continue
-            if odd_key(name):
-                listing.odd.append((name, "odd_key"))
+            if why_invalid(name):
+                listing.unusable.append((name, "odd_key"))
                 continue
             names.append(name)
             stats.extend(entry.numbers)

@@ -39,14 +39,14 @@ class _Conditions:
 
     def __init__(self, address: Address, options: dict[str, Any], store: Any) -> None:
         self._address, self._options, self._store = address, options, store
-        self._are_kept = True
+        self._supported = True
         self._brief: Any = None
 
     def write(self, key: str, data: bytes, mode: Any) -> bool:
         """Write a file by the condition `mode` of obstore; False where it is not met."""
         from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
 
-        if self._are_kept:
+        if self._supported:
             if self._brief is None:  # else obstore asks again and again where a store says that it knows no conditions
                 self._brief = open_store(self._address, {**self._options, "retry_config": {"max_retries": 2}})
             try:
@@ -54,11 +54,11 @@ class _Conditions:
             except (AlreadyExistsError, PreconditionError):
                 return False
             except NotSupportedError:
-                self._are_kept = False
+                self._supported = False
             except Refused as refused:
                 if not refused.reason.startswith("501"):
                     raise
-                self._are_kept = False
+                self._supported = False
             else:
                 return True
         put_object(self._store, key, data)

@@ -67,7 +67,7 @@ def options_beside(config: str) -> Iterator[str | None]:
     os.environ[_VARIABLE] = os.devnull
     try:
         yield (
-            f"{LOCAL}: is not read, for {config} lies in another folder; set {_VARIABLE}={LOCAL} to use it"
+            f"{LOCAL}: is not read, for {config} is in another folder; set {_VARIABLE}={LOCAL} to use it"
             if passed_over
             else None
         )

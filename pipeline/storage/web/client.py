@@ -41,11 +41,11 @@ _CONNECT_S = 30
 _BUFFER, _LEAST_BUFFER, _SHARES = 512 * 1024, 1024, 20
 
 _CURES = {
-    401: "it wants a login; get the file in another way, or name another place with fetch.mirror",
-    403: "it is not allowed to read it; check the URL, or name another place with fetch.mirror",
-    404: "it is not there; check the URL, or name another place with fetch.mirror",
+    401: "it wants a login; get the file in another way, or name a mirror with fetch.mirror",
+    403: "it is not allowed to read it; check the URL, or name a mirror with fetch.mirror",
+    404: "it is not there; check the URL, or name a mirror with fetch.mirror",
     407: "the proxy wants a login; set it in the environment, as in https_proxy=http://user:password@host:port",
-    410: "it is not there any more; name another place with fetch.mirror",
+    410: "it is not there any more; name a mirror with fetch.mirror",
 }
 
 
@@ -180,7 +180,7 @@ class _Loop:
         self.more = True
         self.pace, self.flow = Pace(self.limits.requests_per_second), Flow(self.limits.bytes_per_second)
         self.buffer = _buffer_size(self.limits)
-        self.fault: Exception | None = None
+        self.error: Exception | None = None
         self.reasons = _reasons(pycurl)
         self.bundle = certificates().path
 
@@ -296,7 +296,7 @@ class _Loop:
             else:
                 transfer.sink(transfer.at, data)
         except Exception as error:  # noqa: BLE001 - raised again in `_finish`
-            self.fault = error
+            self.error = error
             return -1
         transfer.at += len(data)
         return len(data)
@@ -304,16 +304,16 @@ class _Loop:
     def _finish(self) -> bool:
         """Deal with the transfers that ended; whether there were any."""
         _, good, bad = self.multi.info_read()
-        for handle, code, told in [*((h, 0, "") for h in good), *bad]:
+        for handle, code, curl_text in [*((h, 0, "") for h in good), *bad]:
             self.multi.remove_handle(handle)
             transfer = self.busy.pop(handle)
             self.idle.append(handle)
-            if self.fault is not None:
-                raise self.fault
-            self._judge(transfer, code or _cut_in_headers(transfer), told)
+            if self.error is not None:
+                raise self.error
+            self._judge(transfer, code or _cut_in_headers(transfer), curl_text)
         return bool(good or bad)
 
-    def _judge(self, transfer: Transfer, code: int, told: str) -> None:
+    def _judge(self, transfer: Transfer, code: int, curl_text: str) -> None:
         status = transfer.status
         if status in (200, 206) and code in (0, self.curl.E_WRITE_ERROR):
             short = transfer.stop is not None and status == 206 and 0 <= transfer.at < transfer.stop
@@ -333,9 +333,9 @@ class _Loop:
             transfer.reason = f"{redact_url(transfer.url)}: the server says {status}: {cure}"
             self._hand(transfer)
             return
-        self._retry(transfer, code, told)
+        self._retry(transfer, code, curl_text)
 
-    def _retry(self, transfer: Transfer, code: int, told: str) -> None:
+    def _retry(self, transfer: Transfer, code: int, curl_text: str) -> None:
         """Put a transfer back among those to begin, or give it up."""
         status = transfer.status
         what, again = self.reasons.get(code, ("the transfer ended early", True))
@@ -345,7 +345,7 @@ class _Loop:
         policy = TRANSFER if self.web.received or status else FIRST_TRANSFER
         if code == 0:
             what = f"the server says {status}" if status not in (200, 206) else "the answer is cut off"
-        what = what.format(host=_host_of(told, transfer.url))
+        what = what.format(host=_host_of(curl_text, transfer.url))
         if not again or transfer.attempts >= policy.tries:
             tried = f", {transfer.attempts} times in a row; run again later: it goes on where it was" if again else ""
             transfer.reason = f"{redact_url(transfer.url)}: {what}{tried}"
@@ -441,9 +441,9 @@ def validator(headers: dict[str, str]) -> str | None:
     return headers.get("etag") or headers.get("last-modified")
 
 
-def _host_of(told: str, url: str) -> str:
+def _host_of(curl_text: str, url: str) -> str:
     """The host that libcurl could not reach: that of the URL, unless it was led to another one."""
-    found = re.search(r"(?:host: |connect to |target host name ')([\w.-]*\w)", told)
+    found = re.search(r"(?:host: |connect to |target host name ')([\w.-]*\w)", curl_text)
     return found[1] if found else urlsplit(redact_url(url)).hostname or "the server"
 
 
