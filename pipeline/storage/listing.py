@@ -107,8 +107,7 @@ class Listing:
         self.settled = max(stats[2::4], default=0) <= self.started_ns - settle_ns()
 
     def digest(self) -> bytes:
-        """XXH3-128 over names and stats in listing order, links, and unusable paths: equal digests are equal
-        listings."""
+        """XXH3-128 over names and stats in listing order, links and unusable paths: equal for equal listings."""
         import xxhash
 
         state = xxhash.xxh3_128("\0".join(itertools.chain(*self.unusable)).encode())

@@ -81,7 +81,7 @@ def test_each_fault_of_a_folder_is_listed(folder: Path, run: Run) -> None:
     assert found["cut.jpg", None] == "image_cut_short"
     page = run("verify", root, code=1)
     assert "a.txt:2: " in page.out
-    assert "4 faults" in page.out
+    assert "4 problems" in page.out
     assert run("verify", root, "-q", code=1).err.count("\n") == 4
 
 
