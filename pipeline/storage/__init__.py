@@ -1,10 +1,9 @@
 """Locations and batch verbs: the only package (beside downloads) that touches file systems.
 
-A `Location` is a place that holds files; `locate` makes one of what the user calls it. Speed lives in batches: reading
-or writing some thousand small files is one call, made with names relative to an open directory. Every file of a batch
-has its own result; errors that would hit every file (disk full, no permission, too many open files) stop the batch at
-once as a `StorageError`.
-"""
+A `Location` is what holds files; `locate` makes one of what the user calls it. Speed lives in batches:
+reading or writing some thousand small files is one call, made with names relative to an open directory. Every file of a
+batch has its own result; errors that would hit every file (disk full, no permission, too many open files) stop the
+batch at once as a `StorageError`."""
 
 from __future__ import annotations
 

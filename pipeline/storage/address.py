@@ -1,4 +1,4 @@
-"""Addresses of places that are no folder of this machine, and the keys in them."""
+"""Addresses of locations that are no folder of this machine, and the keys in them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Address:
-    """Where a place is: `protocol` (``s3``), `host` (a bucket, a container, a server) and `path` (no / at either end).
+    """An address: `protocol` (``s3``), `host` (a bucket, a container, a server) and `path` (no / at either end).
 
     `url` is what the user calls it, without a / at its end.
     """
@@ -49,7 +49,7 @@ class Address:
     path: str
 
     def key(self, name: str) -> str:
-        """The key in the store of the file `name` below this place."""
+        """The key in the store of the file `name` below this location."""
         return f"{self.path}/{name}" if self.path and name else self.path or name
 
 
@@ -106,7 +106,7 @@ def why_invalid(key: str) -> str | None:
 
 
 def content_type(key: str) -> str:
-    """What kind of file a browser is told that `key` is."""
+    """The content type of the file `key`, for browsers."""
     return _TYPES.get(os.path.splitext(key)[1].lower(), "application/octet-stream")
 
 

@@ -58,7 +58,7 @@ def certificates(options: Mapping[str, Any] | None = None, profile: Mapping[str,
     """The authorities to believe: as the `options` of a store say, the environment, AWS's `profile`, or the system.
 
     Options are those of s3fs and boto3: ``verify`` (also below ``client_kwargs``) is the path of a PEM file. Raises
-    `ConfigError` where certificates shall not be checked at all, or where there are none at a path that is named.
+    `ConfigError` where certificates shall not be checked at all, or where a path that is named has none.
     """
     options = options or {}
     verify = (options.get("client_kwargs") or {}).get("verify", options.get("verify"))

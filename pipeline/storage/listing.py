@@ -135,7 +135,7 @@ def _drop_undecodable(names: list[str], stats: list[int] | array[int], listing: 
     _keep_only(good, names, stats, with_stats)
 
 
-#: What `is_nobodys` looks for: how a name begins, and folders.
+#: What `is_nobodys` searches for: how a name begins, and folders.
 _NOBODYS = ("._", "__MACOSX/", ".AppleDouble/", "@eaDir/")
 
 

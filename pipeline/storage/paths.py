@@ -1,4 +1,4 @@
-"""Names of locations: local paths, what lies within what, and URLs without their secrets."""
+"""Names of locations: local paths, what is within what, and URLs without their secrets."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def local_path(url: str) -> str:
 
 
 def is_same_location(one: str, other: str) -> bool:
-    """Whether two places, each a path or URL, are one, links followed."""
+    """Whether two locations, each a path or URL, are one, links followed."""
     return _real(one) == _real(other)
 
 
 def within(path: str, folder: str) -> bool:
-    """Whether `path` is `folder` or lies in it, links followed; both are paths or URLs."""
+    """Whether `path` is `folder` or is in it, links followed; both are paths or URLs."""
     inner, outer = _real(path), _real(folder)
     return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
@@ -39,7 +39,7 @@ def within(path: str, folder: str) -> bool:
 def _real(url: str) -> str:
     if protocol_of(url) is None:
         return os.path.realpath(local_path(url))
-    if "::" in url:  # a place in an archive holds nothing but itself
+    if "::" in url:  # a location in an archive holds nothing but itself
         return url
     address = parse(url)
     return f"{address.protocol}://{address.host}/{address.path}"

@@ -6,7 +6,7 @@ two ways is refused here, before a byte of it is unpacked.
 
 It is read here and not by `zipfile` because that makes a Python object of each member and opens each by itself: 20,000
 deflated label files take 0.12 s of processor time, with `zipfile` 0.39 s (2026-11-28, CPython 3.11, two cores), and an
-archive that lies on a server is read by the same code.
+archive that is on a server is read by the same code.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _ENCRYPTED, _UTF8 = 0x1, 0x800
 
 _UNIX, _FILE_TYPE, _LINK = 3, 0o170000, 0o120000
 
-#: In all names, joined by NUL, without those of folders: anything that takes a closer look.
+#: In the names, joined by NUL, without those of folders: anything that takes a closer check.
 _SUSPICIOUS = re.compile(rb"[\x01-\x1f\x7f-\xff\\:]|(?:^|[/\0])\.{0,2}(?=[/\0]|$)")
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:|(?:^|/)\.{0,2}(?:/|$)")
@@ -84,7 +84,7 @@ class Members:
 
 @dataclass(frozen=True)
 class Directory:
-    """Where the directory of an archive lies: `offset` and `size` in bytes, how many `entries` it says that it has.
+    """Where the directory of an archive is: `offset` and `size` in bytes, how many `entries` it says that it has.
 
     `shift` is added to every offset in it: archives with something before them count from their own beginning.
     """
@@ -98,7 +98,7 @@ class Directory:
 def find_directory(size: int, read: Callable[[int, int], bytes], name: str) -> Directory:
     """Find the directory of an archive of `size` bytes by `read(offset, count)`; `name` is for messages.
 
-    Raises `StorageError` where there is none that can be trusted.
+    Raises `StorageError` where no directory can be trusted.
     """
     start = max(0, size - TAIL_BYTES)
     tail = read(start, size - start)
@@ -112,7 +112,7 @@ def find_directory(size: int, read: Callable[[int, int], bytes], name: str) -> D
     if locator >= 0 and tail.startswith(_LOCATOR64, locator):
         (where,) = struct.unpack_from("<Q", tail, locator + 8)
         record = read(where, 56) if where + 56 <= size else b""
-        if not record.startswith(_END64):  # something stands before the archive: the record is where it always is
+        if not record.startswith(_END64):  # something comes before the archive: the record is where it always is
             where = start + locator - 56
             record = tail[locator - 56 : locator] if locator >= 56 else b""
         if not record.startswith(_END64):

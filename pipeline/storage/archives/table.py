@@ -33,7 +33,7 @@ class Table:
         return {name: i for i, name in enumerate(self.names)}
 
 
-#: Tables that this process has read, with what told their archive: a task a bucket would read each of them anew.
+#: Tables that this process has read, with the identity of their archive: a task a bucket would read each of them anew.
 _TABLES: dict[tuple[str, str | None], tuple[str, Table]] = {}
 
 
@@ -51,7 +51,7 @@ def know_table(archive: str, path: str | None, identity: str, members: Members) 
 
 
 def cache_table(path: str | None, identity: str, members: Members) -> None:
-    """Keep the table of an archive in the file `path`, after its digest; None keeps nothing."""
+    """Write the table of an archive to the file `path`, after its digest; None writes nothing."""
     import numpy as np
 
     if path is None:
@@ -69,7 +69,7 @@ def cache_table(path: str | None, identity: str, members: Members) -> None:
 
 
 def cached_table(path: str | None) -> tuple[str, Members] | None:
-    """What `cache_table` left in `path`: identity and members; None where nothing of this version is there whole."""
+    """What `cache_table` wrote to `path`: identity and members; None where nothing of this version is whole."""
     import numpy as np
 
     content = read_whole(path) if path is not None else None

@@ -27,10 +27,10 @@ from pipeline.storage.local.write import (
 from pipeline.storage.location import Fetched, Location, Results
 from pipeline.storage.os_errors import hits_all, storage_error
 
-#: So many folders are held open; a file of a further one opens it for itself.
+#: So many folders stay open; a file of a further one opens it for itself.
 _OPEN_FOLDERS = 32
 
-#: Descriptors of a folder and of that for temporary files, its path, and what closes both where it is not held open.
+#: Descriptors of a folder and of that for temporary files, its path, and what closes both where it does not stay open.
 _Folder = tuple[int, int, str, contextlib.ExitStack | None]
 
 
@@ -243,7 +243,7 @@ def link_cached(
 
 
 def _can_link(source: str, root: Root, scratch: Root | None) -> bool:
-    """Whether a hard link to the file `source` can stand below `root`: found out by making one."""
+    """Whether a hard link to the file `source` can be made below `root`: found out by making one."""
     name = temporary_name()
     with (scratch or root).open("", "written") as fd:
         try:
@@ -255,7 +255,7 @@ def _can_link(source: str, root: Root, scratch: Root | None) -> bool:
 
 
 def _raise_if_gone(source: str) -> None:
-    """Without its folder no further image of it can be had: that stops the run, and is told once."""
+    """Without its folder no further image of it can be had: that stops the run, and is reported once."""
     folder = os.path.dirname(source)
     if not os.path.isdir(folder):
         raise StorageError(

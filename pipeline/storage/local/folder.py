@@ -192,7 +192,7 @@ class LocalFolder(WritableLocation):
         self.root.drop_empty_folders(folder)
 
     def can_stage(self, folder: str) -> bool:
-        """See `WritableLocation.can_stage`: one on another disk cannot be put in place in one step."""
+        """See `WritableLocation.can_stage`: one on another disk cannot be renamed in one step."""
         return same_disk(self.local, os.path.dirname(folder))
 
     def publish_folders(self, staging: WritableLocation, folders: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Folders made, put in place, emptied and synced."""
+"""Folders made, renamed, emptied and synced."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_folders(root: Root, folders: Sequence[str]) -> None:
 def publish_folders(staging: Root, root: Root, folders: Sequence[str]) -> None:
     """Move `folders` from below `staging` to below `root`, in this order, each in one step.
 
-    Those that are not there are left out. Raises `StorageError` where one stands in the way.
+    Missing ones are left out. Raises `StorageError` where a target exists.
     """
     for folder in folders:
         above, _, name = folder.rpartition("/")
@@ -88,7 +88,7 @@ def drop_temporaries(root: Root, names: Iterable[str], *, shared: bool) -> None:
     """Delete those of the files `names` below `root` that killed runs had under way.
 
     Where it is `shared` with runs that are at work, those that are a day old: nothing takes that long. What cannot be
-    deleted stays: it is looked for again.
+    deleted stays: it is searched for again.
     """
     paths = [name for name in names if _UNDER_WAY.fullmatch(name.rpartition("/")[2])]
     with contextlib.suppress(StorageError):

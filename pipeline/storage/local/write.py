@@ -193,7 +193,7 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
     temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # whatever stands there may be a link, or another's second name
+        with contextlib.suppress(FileNotFoundError):  # what is there may be a link, or another's second name
             os.unlink(temporary)
         write(temporary)
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Places on a store or server: the verbs of `Location`, made of what a `Client` can do.
+"""Locations on a store or server: the verbs of `Location`, made of what a `Client` can do.
 
 Requests take their time however small the file is, so every batch keeps a window of them in flight. And where many
 files are asked about, one listing answers instead.
@@ -111,7 +111,7 @@ class RemoteFolder(WritableLocation):
     def read_many(
         self, paths: Sequence[str], limit: int, room: int | None = None
     ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
-        """See `Location.read_many`; a store does not tell sizes beforehand, so `room` is filled from small batches."""
+        """See `Location.read_many`; sizes are not known beforehand, so `room` is filled from small batches."""
         batch = self._batch(paths)
         return batch.read(limit) if room is None else batch.read_into(limit, room)
 

@@ -5,7 +5,7 @@ A lock of the operating system dies with its holder; a file does not. So the hol
 was on this machine and is gone is known at once.
 
 Stores that create conditionally (AWS, Ceph, Azure, Google) let exactly one of two runs in. Others (rclone, Swift, SFTP)
-overwrite: there a run waits `CLAIM_S` after its claim and then looks whose it is, which keeps out all but two that
+overwrite: there a run waits `CLAIM_S` after its claim and then checks whose it is, which keeps out all but two that
 claim within the time one request takes.
 """
 

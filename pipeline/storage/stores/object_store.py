@@ -177,7 +177,7 @@ class ObjectClient(Client):
         """See `Client.put`.
 
         S3 stores check the SHA-256 that each request is signed with. On S3 and Google the etag that comes back is the
-        MD5 (but under some encryptions), and is compared too. Azure tells no digest through obstore.
+        MD5 (but under some encryptions), and is compared too. Azure gives no digest through obstore.
         """
         with big(len(data)):
             self._etags.check(key, data, put_object(self._store, key, data), "arrived damaged; run again")
@@ -267,7 +267,7 @@ class ObjectClient(Client):
 
 
 def _find_host(address: Address, options: dict[str, Any]) -> None:
-    """A name that nobody knows is told at once, not after half a minute of tries."""
+    """An unknown name is reported at once, not after half a minute of tries."""
     import os
     import socket
 

@@ -11,15 +11,15 @@ from pipeline.storage.stores.endpoints import NOWHERE
 from pipeline.storage.stores.options import scrub
 
 
-class Missing(Exception):  # noqa: N818 - an answer, not a fault
+class Missing(Exception):  # noqa: N818 - an answer, not an error
     """There is no file of that key."""
 
 
-class NoParts(Exception):  # noqa: N818 - an answer, not a fault
+class NoParts(Exception):  # noqa: N818 - an answer, not an error
     """The store gives whole files only, whatever part was asked for."""
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a fault
+class Refused(Exception):  # noqa: N818 - an answer, not an error
     """A store did not do what it was asked for.
 
     `reason` is a clause with the cure. `fatal`: it would say the same of every further file. `passing`: it may say
@@ -31,7 +31,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault
         self.reason, self.fatal, self.passing, self.away = reason, fatal, passing, away or passing
 
     def error(self, url: str, doing: str) -> StorageError:
-        """The sentence that names the file or place, what was being done with it, and the cure."""
+        """The sentence that names the file or location, what was being done with it, and the cure."""
         kind = UnavailableError if self.away else StorageError
         return kind(f"{url}: cannot be {doing}: {self.reason}")
 
@@ -163,7 +163,7 @@ def of_connection(text: str) -> Refused | None:
 
 
 def no_credentials(text: str) -> bool:
-    """Whether the client looked for credentials and found none."""
+    """Whether the client searched for credentials and found none."""
     low = text.lower()
     return any(
         word in low

@@ -1,4 +1,4 @@
-"""Putting files of another place into a store: copied by the store itself, read and sent, or passed on in pieces."""
+"""Putting files of another location into a store: copied by the store itself, read and sent, or passed on in pieces."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class RemoteZip(RemoteBytes, ZipFolder):
         return FetchCost(len(spans), sum(s.stop - s.start for s in spans))
 
     def _spans(self, paths: Sequence[str], cache: DirectoryCache) -> list[_Span]:
-        """The requests that bring those of `paths` that are not kept, in the archive's order."""
+        """The requests that bring those of `paths` that are not cached, in the archive's order."""
         spans: list[_Span] = []
         wanted = [path for path in paths if path not in cache.files]
         for i, entry in self._in_order(wanted):

@@ -1,8 +1,8 @@
-"""Images that were fetched one by one and kept in the workdir, so that nothing is fetched twice.
+"""Images that were fetched one by one and cached in the workdir, so that nothing is fetched twice.
 
 A file is called as the image, with the XXH3-128 of its content behind: what a crash or a disk did to it is seen when it
 is read, and it is then fetched again. While images come, a mark says that a power cut may take them: whoever finds it
-looks at all that came since.
+checks all that came since.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _OPEN_FOLDERS = 32
 
 
 class DirectoryCache:
-    """What is kept of one place, in the workdir `workdir`."""
+    """The cached images of one location, in the workdir `workdir`."""
 
     def __init__(self, workdir: str, location: str) -> None:
         host = "".join(c if c.isalnum() or c in ".-" else "-" for c in location.split("://", 1)[-1])[-60:]
@@ -47,7 +47,7 @@ class DirectoryCache:
         self._stack, self._opened = contextlib.ExitStack(), dict[str, int]()
 
     def __enter__(self) -> DirectoryCache:
-        """While inside, images are put; what a run left that was killed or cut off is looked at first."""
+        """While inside, images are put; what a run left that was killed or cut off is checked first."""
         coming = os.path.join(self.top, _COMING)
         if os.path.exists(coming):
             self._drop_damaged(os.stat(coming).st_mtime_ns)
@@ -77,7 +77,7 @@ class DirectoryCache:
 
     @property
     def files(self) -> dict[str, str]:
-        """Path of each image that is kept: path of its file."""
+        """Path of each cached image: path of its file."""
         if self._files is None:
             names = self._root.names("images")
             drop_temporaries(self._root.inner("images"), names, shared=True)
@@ -85,7 +85,7 @@ class DirectoryCache:
         return self._files
 
     def sizes(self, paths: Sequence[str]) -> list[int | None]:
-        """Bytes of each image; None for one that is not kept."""
+        """Bytes of each image; None for one that is not cached."""
         files = self.files
         found: list[int | None] = []
         for path in paths:
@@ -96,7 +96,7 @@ class DirectoryCache:
         return found
 
     def put(self, path: str, data: bytes | bytearray) -> None:
-        """Keep an image, inside of a `with` of this; raises `StorageError` where it cannot be written."""
+        """Cache an image, inside of a `with` of this; raises `StorageError` where it cannot be written."""
         name = f"{path}.{xxhash.xxh3_128_hexdigest(data)}"
         folder, _, last = f"images/{name}".rpartition("/")
         fd = self._opened.get(folder)
@@ -109,7 +109,7 @@ class DirectoryCache:
         self.files[path] = name
 
     def get(self, path: str) -> bytes | None:
-        """An image as it was kept, checked; None where it is not, or not whole, there."""
+        """A cached image, checked; None where it is missing or not whole."""
         name = self.files.get(path)
         if name is None:
             return None
@@ -143,7 +143,7 @@ class DirectoryCache:
 
 
 def drop_cached(workdir: str) -> tuple[int, int]:
-    """Delete all that is kept in `workdir`; returns how many images it was, and their bytes."""
+    """Delete all cached images in `workdir`; returns their number and their bytes."""
     top = os.path.join(local_path(workdir), _FOLDER)
     files = size = 0
     for folder, _, names in os.walk(top):

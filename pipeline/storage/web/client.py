@@ -55,7 +55,7 @@ class Transfer:
 
     `sink(offset, data)` takes what comes; without one it is gathered in `body`. `validator` is an ETag or a date: an
     answer about another state of the file then has `status` 200 instead of 206, and nothing of it is taken. An answer
-    of more than `most` bytes is given up. What the caller may look at when it is done: `reason` (None: all came),
+    of more than `most` bytes is given up. What the caller may check when it is done: `reason` (None: all came),
     `status`, `headers` (names in lower case), and `at`, the offset that comes next.
     """
 
@@ -81,7 +81,7 @@ class Transfer:
     attempts: int = 0
     asked: int = 0
     begun: float = 0.0
-    #: Whether the answer that comes now was looked at, and is what was asked for.
+    #: Whether the answer that comes now was checked, and is what was asked for.
     fits: bool = False
 
     def __post_init__(self) -> None:
@@ -89,12 +89,12 @@ class Transfer:
 
     @property
     def ends_unseen(self) -> bool:
-        """Whether the answer ended with its connection, so that nobody can tell whether all of it came."""
+        """Whether the answer ended with its connection, so that nobody knows whether all of it came."""
         return not {"content-length", "transfer-encoding"} & self.headers.keys()
 
 
 def check_url(url: str) -> None:
-    """Raise `ConfigError` for a URL with a login or a question mark: there hide secrets, and places are noted."""
+    """Raise `ConfigError` for a URL with a login or a question mark: there hide secrets, and URLs are noted."""
     if redact_url(url) != url:
         raise ConfigError(f"{redact_url(url)}: must be a plain URL, without a login and without ? or #")
 
@@ -302,7 +302,7 @@ class _Loop:
         return len(data)
 
     def _finish(self) -> bool:
-        """Deal with the transfers that ended; whether there were any."""
+        """Take the transfers that ended; returns whether there were any."""
         _, good, bad = self.multi.info_read()
         for handle, code, curl_text in [*((h, 0, "") for h in good), *bad]:
             self.multi.remove_handle(handle)
@@ -389,7 +389,7 @@ def _cut_in_headers(transfer: Transfer) -> int:
 
 
 def _misfit(transfer: Transfer, count: int) -> int | None:
-    """Look at the first piece of an answer: None where it is what was asked for, else what the callback returns."""
+    """Check the first piece of an answer: None where it is what was asked for, else what the callback returns."""
     expected = 200 if transfer.stop is None else 206
     if transfer.status != expected and not (transfer.whole_too and transfer.status == 200 and transfer.asked == 0):
         return count if transfer.status >= 400 else -1
@@ -437,7 +437,7 @@ def parse_range(text: str) -> tuple[int | None, int | None, int | None]:
 
 
 def validator(headers: dict[str, str]) -> str | None:
-    """What tells a changed file in the `headers` of an answer: its ETag, or the date of the last change."""
+    """What shows a changed file in the `headers` of an answer: its ETag, or the date of the last change."""
     return headers.get("etag") or headers.get("last-modified")
 
 

@@ -1,4 +1,4 @@
-"""Images on a web server: asked for one by one by their URL, or by ranges out of an archive that lies there.
+"""Images on a web server: asked for one by one by their URL, or by ranges out of an archive that is there.
 
 Both fetch only what is wanted into the workdir, in one go and from one process, so that limits hold; what copies images
 then reads them there.
@@ -33,7 +33,7 @@ from pipeline.storage.web.client import Transfer, Web, check_url, lost, parse_ra
 
 _NOT_CACHED = "was not fetched; run again"
 
-#: So many failures and not one success, or so many refusals in a row: the place is wrong, not the images.
+#: So many failures and not one success, or so many refusals in a row: the URL is wrong, not the images.
 _HOPELESS = 16
 
 _GONE = {404, 410}
@@ -43,13 +43,13 @@ _SAMPLE, _PATIENCE_S = 12, 5.0
 
 
 class RemoteBytes(Location):
-    """What places on web servers have in common: what was fetched is kept in the workdir, and read there."""
+    """What locations on web servers have in common: what was fetched is cached in the workdir, and read there."""
 
     remote = True
     _workdir: str | None
 
     def cache(self) -> DirectoryCache:
-        """What is kept of this place."""
+        """The cached images of this location."""
         if self._workdir is None:
             raise StorageError(f"{self.url}: is only read by way of a workdir")
         return DirectoryCache(self._workdir, self._cached_as())
@@ -120,7 +120,7 @@ class HttpFolder(RemoteBytes):
         return [Fingerprint(size, b"by name", True) for size in sizes]
 
     def ask(self, paths: Sequence[str], limits: Limits | None = None) -> FetchCost:
-        """See `Location.ask`; nobody lists the sizes, so those of a few images from all over stand for the others."""
+        """See `Location.ask`; nobody lists the sizes, so those of a few images stand for the others."""
         cached = self.cache().files
         lacking = [path for path in paths if path not in cached]
         if not lacking or limits is None:
@@ -130,7 +130,7 @@ class HttpFolder(RemoteBytes):
         return FetchCost(len(lacking), None if mean is None else round(mean * len(lacking)), about=True)
 
     def _sizes(self, paths: Sequence[str], limits: Limits) -> list[int]:
-        """Bytes of those images that the server tells soon: it is asked for the first byte of each."""
+        """Sizes in bytes that the server gives in time: it is asked for the first byte of each image."""
         sizes: list[int] = []
         end = time.monotonic() + _PATIENCE_S
 
