@@ -21,7 +21,7 @@ from pipeline import storage
 from pipeline.base.errors import ConfigError
 from pipeline.config.load import read_text
 from pipeline.images.header import mask_of, opened, picture_of
-from pipeline.storage import ODD
+from pipeline.storage import UNUSABLE
 from tests.conftest import Run
 from tests.support.helpers import PROJECT, Result, contents, write_file
 
@@ -118,7 +118,7 @@ def test_pipes_are_not_read(tmp_path: Path) -> None:
     os.symlink("/dev/zero", tmp_path / "src/images/train/zero.png")
     path = config(tmp_path, on_error="skip", select={"check_images": "full", "backgrounds": "all"})
     told = bounded("build", path)
-    assert f"{ODD['not_a_file']}" in bounded("build", path, "--set", "on_error=fail").err
+    assert f"{UNUSABLE['not_a_file']}" in bounded("build", path, "--set", "on_error=fail").err
     assert told.code == 3, told.err
     assert {p for p in contents(tmp_path / "out") if p.startswith("images/")} == {
         "images/train/a.png",

@@ -60,7 +60,7 @@ def fails(subset: Subset, *words: str, before: Callable[[], None] | None = None,
 def one_sentence(err: str) -> str:
     assert err.startswith("coco-diy: "), err
     assert err.count("\n") == 1, err
-    assert "fault of coco-diy" not in err
+    assert "internal error" not in err
     return err
 
 

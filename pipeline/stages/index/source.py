@@ -131,7 +131,7 @@ def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
         for pair in found.splits
         for listing in pair
         if listing is not None
-        for path, reason in listing.odd
+        for path, reason in listing.unusable
     ]
     for pair in found.splits:
         for listing in pair:
