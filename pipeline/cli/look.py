@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _WHAT = "CONFIG|TARGET|FOLDER"
 
 _workdir = click.option(
-    "--workdir", metavar="DIR", help="where the index of a TARGET or FOLDER is kept; default: the user's cache folder"
+    "--workdir", metavar="DIR", help="where the index of a TARGET or FOLDER is; default: the user's cache folder"
 )
 
 

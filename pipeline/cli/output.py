@@ -64,5 +64,5 @@ def _put(result: str | bytes, *, nl: bool = True) -> None:
     except BrokenPipeError:  # who read it wanted no more
         raise
     except OSError as error:
-        told = f"stdout: the result cannot be written ({error.strerror}); what it tells of is done"
+        told = f"stdout: the result cannot be written ({error.strerror}); the command itself is done"
         raise StorageError(told) from None

@@ -24,7 +24,9 @@ def no_key_twice(node: object, where: str) -> None:
         seen: set[str] = set()
         for key, value in node.value:
             if str(key.value) in seen:
-                raise ConfigError(f"{where}:{key.start_mark.line + 1}: the key {str(key.value)!r} stands there twice")
+                raise ConfigError(
+                    f"{where}:{key.start_mark.line + 1}: the key {str(key.value)!r} is a duplicate; remove one"
+                )
             seen.add(str(key.value))
             no_key_twice(value, where)
 

@@ -43,10 +43,10 @@ def tails(values: Floats, starts: Ints, numbers: str) -> pa.Array:
     )
     if plain.all():
         return made
-    odd = np.unique(np.searchsorted(starts, np.flatnonzero(~plain), side="right") - 1)
-    slow = ["".join([" %.6f" % v for v in values[starts[i] : starts[i + 1]].tolist()]).encode() for i in odd]  # noqa: UP031
+    others = np.unique(np.searchsorted(starts, np.flatnonzero(~plain), side="right") - 1)
+    slow = ["".join([" %.6f" % v for v in values[starts[i] : starts[i + 1]].tolist()]).encode() for i in others]  # noqa: UP031
     mask = np.zeros(len(made), np.bool_)
-    mask[odd] = True
+    mask[others] = True
     return pc.replace_with_mask(made, pa.array(mask), pa.array(slow, pa.binary()))
 
 

@@ -88,7 +88,7 @@ def by_decoding(data: bytes) -> ImageCheck:
     if look.width * (look.height or 0) > MAX_PIXELS:
         return ImageCheck(
             "image_too_large",
-            f"has {look.width} x {look.height} pixels, too many to decode; look at headers "
+            f"has {look.width} x {look.height} pixels, too many to decode; check headers "
             "only, with --set select.check_images=header",
             look.width,
             look.height,

@@ -66,5 +66,5 @@ def _clause(said: tuple[int, int], picture: Picture) -> str:
     )
     return (
         f"has {picture.width} x {picture.height} pixels, its label file says {said[0]} x {said[1]} ({how}): its "
-        "objects may lie elsewhere"
+        "objects may be in other positions"
     )

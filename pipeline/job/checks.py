@@ -40,7 +40,7 @@ def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None
     if split.images is None:
         return
     place = storage.locate(split.images)
-    if place.local is None and images in (("symlink",) if place.far else ("hardlink", "symlink")):
+    if place.local is None and images in (("symlink",) if place.remote else ("hardlink", "symlink")):
         raise ConfigError(f"target.images: {split.images} has no files that a {images} could lead to; set it to copy")
     if split.suffix is not None and config.select.backgrounds != "none":
         raise ConfigError(
@@ -71,8 +71,8 @@ def no_split_within_another(found: Sequence[Found]) -> None:
             for inner, outer, what in ((labels, other_labels, "labels"), (images, other_images, "images")):
                 if split != other and inner and outer and inner.url != outer.url and is_below(inner, outer):
                     raise ConfigError(
-                        f"source.splits: the {what} of {split}, {inner.url}, lie in those of {other}, "
-                        f"{outer.url}, so they would be in both; give each split a folder of its own"
+                        f"source.splits: the {what} of {split}, {inner.url}, are in those of {other}, "
+                        f"{outer.url}, so they would be in both splits; give each split a folder of its own"
                     )
 
 
@@ -84,7 +84,7 @@ def keep_apart(job: Job) -> None:
         keep_out_of_subsets(job)
     for what, place in (("workdir", job.workdir), ("split.table", job.split_table)):
         if place is not None and storage.within(place, job.root):
-            raise ConfigError(f"{what}: {place} lies in the target {job.root}; choose a place beside it")
+            raise ConfigError(f"{what}: {place} is in the target {job.root}; choose a folder beside it")
 
 
 def _keep_apart_from(job: Job, source: SourceJob) -> None:
@@ -92,10 +92,10 @@ def _keep_apart_from(job: Job, source: SourceJob) -> None:
     for what, place in (("target.root", job.root), ("workdir", job.workdir)):
         for folder in ("", "labels", "images"):
             if root is not None and (
-                storage.within(place, f"{root}/{folder}") if folder else storage.same_place(place, root)
+                storage.within(place, f"{root}/{folder}") if folder else storage.is_same_location(place, root)
             ):
                 raise ConfigError(
-                    f"{what}: {place} lies in the source {root}, which is never written to; choose a place beside it"
+                    f"{what}: {place} is in the source {root}, which is never written to; choose a folder beside it"
                 )
     for split in source.spec.splits:
         places = (split.labels, split.images, split.captions)
@@ -104,14 +104,14 @@ def _keep_apart_from(job: Job, source: SourceJob) -> None:
             for what, place in (("target.root", job.root), ("workdir", job.workdir), *table):
                 if storage.within(place, folder):
                     raise ConfigError(
-                        f"{what}: {place} lies in the source folder {folder}, which is never written to; "
-                        "choose another place"
+                        f"{what}: {place} is in the source folder {folder}, which is never written to; "
+                        "choose another folder"
                     )
             for own in _own_folders(job):
                 if storage.within(folder, own) or storage.within(own, folder):
                     raise ConfigError(
                         f"target.root: {own} holds the source folder {folder}, or leads into it, and a "
-                        "source is never written to; choose another place"
+                        "source is never written to; choose another folder"
                     )
 
 
@@ -121,7 +121,7 @@ def keep_out_of_subsets(job: Job) -> None:
     while above != os.path.dirname(above) and not above.endswith((":", ":/")):
         if storage.locate(above).exist_many([".coco-diy/manifest.json"])[0]:
             raise ConfigError(
-                f"target.root: {job.root} lies in {above}, which is a subset already; choose a place beside it"
+                f"target.root: {job.root} is in {above}, which is a subset already; choose a folder beside it"
             )
         above = os.path.dirname(above)
 

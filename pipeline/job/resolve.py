@@ -69,7 +69,7 @@ def _resolve(config: Config) -> Job:
         for split in one.spec.splits:
             check_locations(one, split, config)
     if job.target.local is None and config.target.images in ("hardlink", "symlink"):
-        raise ConfigError(f"target.images: a {config.target.images} cannot stand in {job.root}; set it to copy")
+        raise ConfigError(f"target.images: a {config.target.images} cannot be made in {job.root}; set it to copy")
     keep_apart(job)
     return job
 
@@ -89,7 +89,7 @@ def _source(source: Source, workdir: str) -> SourceJob:
     if source.names is None and not format_.NAMED:
         raise ConfigError(
             f"source.names: is missing; label files of format {source.format} have numbers for classes, "
-            "so name the YAML that tells what they are, as in `names: conf/coco.yaml`"
+            "so name the YAML with their names, as in `names: conf/coco.yaml`"
         )
     names = load_names(source)
     if source.task is Task.POSE and not format_.NAMED and names is not None and names.kpt_shape is None:

@@ -202,7 +202,7 @@ def pictures(view: View, samples: Sequence[Sample], side: int) -> Iterator[tuple
             continue
         rest -= set(here)
         origin = storage.locate(folder, view.workdir)
-        for place, some in storage.image_places(origin, [str(samples[i].path) for i in here]):
+        for place, some in storage.image_locations(origin, [str(samples[i].path) for i in here]):
             yield from _fetched(place, samples, [here[i] for i in some], side)
     for i in sorted(rest):
         yield i, Shown(samples[i], None, samples[i].shapes, "has no image")
@@ -212,7 +212,7 @@ def _fetched(
     place: storage.Location, samples: Sequence[Sample], numbers: Sequence[int], side: int
 ) -> Iterator[tuple[int, Shown]]:
     paths = [str(samples[i].path) for i in numbers]
-    if place.far:
+    if place.remote:
         place.gather(paths, storage.Limits(), lambda _: None)
     for fetched in place.fetch_many(paths):
         number = numbers[fetched.index]

@@ -209,7 +209,7 @@ def _charts(data: PageData) -> str:
         return ""
     cards = [
         _heat(
-            data, "centres", "Where objects lie", "centres of boxes, the image from its top left to its bottom right"
+            data, "centres", "Where objects are", "centres of boxes, the image from its top left to its bottom right"
         ),
         _heat(data, "boxes", "How large they are", "width to the right, height downwards, as shares of the image"),
         f'<div class="stack">{_aspects(found)}{_per_image(found)}</div>',

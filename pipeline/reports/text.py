@@ -101,7 +101,7 @@ def _fetch_text(data: dict[str, Any]) -> str:
 def fetch_text(data: dict[str, Any]) -> str:
     """What `coco-diy fetch` prints."""
     if "cleaned" in data:
-        return f"Freed {size(data['cleaned']['bytes'])}: {plural(data['cleaned']['files'], 'kept image')}."
+        return f"Freed {size(data['cleaned']['bytes'])}: {plural(data['cleaned']['files'], 'cached image')}."
     if not data["files"]:
         return "Nothing to fetch: this config reads no archive."
     return "\n".join(
@@ -212,8 +212,8 @@ def verify_text(data: dict[str, Any]) -> str:
         lines.append(f"Repaired {plural(data['repaired'], 'file')}.")
     told = ", ".join(f"{n:,} {reason}" for reason, n in data["differences"].items())
     if data.get("of") == "folder":
-        how = "decoded" if data["deep"] else "looked at by their beginning and end"
-        verdict = f"{plural(len(data['listed']), 'fault')} ({told})" if data["listed"] else "No fault"
+        how = "decoded" if data["deep"] else "checked at their beginning and end"
+        verdict = f"{plural(len(data['listed']), 'problem')} ({told})" if data["listed"] else "No problem"
         return "\n".join([*lines, f"{verdict}: {data['target']}, labels read, {plural(data['files'], 'image')} {how}."])
     how = "contents and all" if data["deep"] else "by name and size"
     verdict = f"{plural(len(data['listed']), 'difference')} ({told})" if data["listed"] else "All is as it was built"

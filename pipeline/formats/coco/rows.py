@@ -118,7 +118,7 @@ def _frames(part: Part, problems: list[Problem], *, exchanged: bool) -> list[Fra
     frames: list[Frame | None] = []
     for i, size in enumerate(said):
         picture, frame = pictures.get(i), None
-        reason, told = "no_size", "has no width and height in pixels, and no image file tells them"
+        reason, told = "no_size", "has no width and height in pixels, and there is no image file to read them from"
         if size is None and picture is not None:
             frame = Frame(picture.width, picture.height)
         elif size is not None:
@@ -129,7 +129,8 @@ def _frames(part: Part, problems: list[Problem], *, exchanged: bool) -> list[Fra
                     "size_differs",
                     (
                         f"has {bad.shown} pixels, but the file says {bad.own}: it was changed after it was labelled; "
-                        "put the labelled image back, or set source.options.sizes=image if width stands for height"
+                        "put the labelled image back, or set source.options.sizes=image if width and height are "
+                        "exchanged"
                     ),
                 )
         if frame is None:

@@ -82,7 +82,7 @@ def check_strangers(rows: TokensOfRows, reasons: ReasonsOfRows, task: Task, keyp
                 "pose",
                 lambda r: (
                     f"{rows.text(r)} looks like a pose row (kpt_shape {list(shape)}): its "
-                    "points lie in the box before them; name a YAML that has kpt_shape"
+                    "points are in the box before them; name a YAML that has kpt_shape"
                 ),
             )
 

@@ -82,7 +82,7 @@ def _images_digest(job: Job) -> str | None:
     digests: list[bytes] = []
     for url, names in remembered["images"].items():
         found: dict[int, bytes] = {}
-        for origin, some in storage.image_places(storage.locate(url, job.workdir), names):
+        for origin, some in storage.image_locations(storage.locate(url, job.workdir), names):
             for i, image in zip(some, origin.fingerprints([names[i] for i in some]), strict=True):
                 if image is None:
                     return None

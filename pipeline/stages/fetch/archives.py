@@ -254,9 +254,11 @@ def _compare(one: Needed, root: str, progress: Progress) -> _Unpacking:
     for inner, outer in one.archive.unpack.items():
         place = storage.locate(f"zip://{inner}::{one.path}")
         assert isinstance(place, storage.ZipFolder)
-        odd = place.odd_names()
-        if odd:
-            raise DataError(f"{one.path}: {odd[0][0]!r} {storage.ODD[odd[0][1]]}; nothing of it is unpacked")
+        unusable = place.unusable_names()
+        if unusable:
+            raise DataError(
+                f"{one.path}: {unusable[0][0]!r} {storage.UNUSABLE[unusable[0][1]]}; nothing of it is unpacked"
+            )
         folder, inside = os.path.join(root, outer) if outer else root, sorted(place.names())
         todo = names[inner, outer] = []
         with progress.stage(f"compare {one.name}", len(inside)) as step:
@@ -319,5 +321,5 @@ def _copy(
 
 def clean(config: Config) -> dict[str, Any]:
     """Delete the images that were fetched one by one and kept; returns the report."""
-    files, freed = storage.drop_kept(storage.local_path(config.workdir))
+    files, freed = storage.drop_cached(storage.local_path(config.workdir))
     return {"command": "fetch", "cleaned": {"files": files, "bytes": freed}}

@@ -280,7 +280,7 @@ class _FromWeb(_Transport):
         self._expect(state)
         if unsized and self.wanted.size is None and not self.wanted.has_digest:
             self.warnings.append(
-                f"{self.wanted.shown}: the server does not tell its size, so {first.at:,} bytes may "
+                f"{self.wanted.shown}: the server does not report its size, so {first.at:,} bytes may "
                 "not be all of it; set size or sha256 in fetch.archives"
             )
 
@@ -299,7 +299,7 @@ class _FromWeb(_Transport):
         if first.status == 206:
             state.size = storage.parse_range(headers.get("content-range", ""))[2]
             if state.size is None:
-                raise StorageError(f"{self.wanted.shown}: the server does not tell the size of the file")
+                raise StorageError(f"{self.wanted.shown}: the server does not report the size of the file")
         else:
             length = headers.get("content-length", "")
             state.size = int(length) if length.isdecimal() else None

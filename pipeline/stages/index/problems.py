@@ -114,7 +114,7 @@ def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
 
     if info.odd:
         path, reason = info.odd[0]
-        first = f"{path}: {storage.ODD[reason]}"
+        first = f"{path}: {storage.UNUSABLE[reason]}"
     else:
         tables = [pq.read_table(os.path.join(folder, part_name(b))) for b in range(info.buckets)]
         table = pa.concat_tables(tables).sort_by([("key", "ascending"), ("line", "ascending")])

@@ -161,7 +161,7 @@ def _overlap(one: SplitSpec, other: SplitSpec) -> bool:
     assert one.images is not None
     assert other.images is not None
     a, b = storage.locate(one.images), storage.locate(other.images)
-    return storage.same_place(a.url, b.url) or is_below(a, b) or is_below(b, a)
+    return storage.is_same_location(a.url, b.url) or is_below(a, b) or is_below(b, a)
 
 
 def _borrows(source: SourceJob, info: IndexInfo) -> bool:

@@ -41,7 +41,7 @@ def _of_source(job: Job, source: SourceJob, info: IndexInfo) -> list[pa.Table]:
     folder = os.path.join(source.index_dir, "problems")
     parts = [pq.read_table(os.path.join(folder, part_name(b))).cast(schema.problems()) for b in range(info.buckets)]
     rows = [
-        {"key": "", "path": path, "line": None, "reason": reason, "detail": storage.ODD[reason], "rows": 0}
+        {"key": "", "path": path, "line": None, "reason": reason, "detail": storage.UNUSABLE[reason], "rows": 0}
         for path, reason in info.odd
     ]
     if job.config.on_error == "skip" and count_beyond(source, info):
