@@ -82,9 +82,9 @@ def show(
 
     Boxes, polygons and skeletons, on whole images or one object after another.
     """
-    from pipeline.images.sheet import SUFFIXES, encoded
-    from pipeline.images.terminals import inline, protocol_of
+    from pipeline.look.contact_sheet import SUFFIXES, encoded
     from pipeline.look.sheet import draw_sheet
+    from pipeline.look.terminals import inline, protocol_of
     from pipeline.look.view import open_view
 
     output = output or "sheet.jpg"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
+from pipeline.base.terms import SPLITS
 from pipeline.images.header import HEAD_BYTES, picture_of
 from pipeline.reports.statistics import (
     ASPECTS,
@@ -16,7 +17,6 @@ from pipeline.reports.statistics import (
     SplitCounts,
     Statistics,
 )
-from pipeline.reports.text import SPLITS
 from pipeline.stages.index.reader import read_part
 from pipeline.stages.plan.dataset_files import read_arrow, records_folder
 from pipeline.stages.select import rows as selection

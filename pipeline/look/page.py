@@ -11,13 +11,13 @@ from pipeline.base.humanize import plural
 from pipeline.base.redaction import redact_url
 from pipeline.base.version import __version__
 from pipeline.config.model import Config
-from pipeline.images.heat import heat_png
-from pipeline.images.thumbnails import fitted, jpeg
+from pipeline.look.heat import heat_png
+from pipeline.look.html_page import MOST_NAMES, PageData, PagePicture, render
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sample import Sample, Shown, Wish, choose, pictures
+from pipeline.look.thumbnails import fitted, jpeg
 from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows, stats_csv
-from pipeline.reports.page import MOST_NAMES, PageData, PagePicture, render
 from pipeline.reports.statistics import Note, Statistics, noteworthy
 from pipeline.reports.words import LOSSES, PARTLY, lost
 from pipeline.runtime.progress import Progress

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pipeline import storage
-from pipeline.geometry import shapes
-from pipeline.geometry.shapes import Shape
-from pipeline.images.thumbnails import Opened, open_upright
+from pipeline.look import shapes
 from pipeline.look.bucket import Bucket, read_bucket, with_sizes
+from pipeline.look.shapes import Shape
+from pipeline.look.thumbnails import Opened, open_upright
 
 if TYPE_CHECKING:
     from pipeline.base.arrays import Floats, Ints

@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import exporters, formats, storage
+from pipeline import formats, storage
 from pipeline.api import make_plan
+from pipeline.base.classes import ClassMap
 from pipeline.base.errors import ConfigError, TargetError
-from pipeline.config.class_map import ClassMap
 from pipeline.config.load import validate
 from pipeline.config.model import Config
-from pipeline.images.origins import Origins
 from pipeline.job.conversion import dataset
 from pipeline.job.job import Job
 from pipeline.job.resolve import resolve
@@ -28,6 +27,7 @@ from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.index.sources import import_for_index, index_lock, scan, update_index
 from pipeline.stages.verify.status import last_run
+from pipeline.storage.origins import Origins
 from pipeline.target.manifest import FOLDER, Manifest, TargetState
 
 
@@ -110,9 +110,9 @@ def _of_config(config: Config, progress: Progress) -> View:
         infos,
         splits=tuple(report.data["subset"]),
         plan_dir=report.data["plan_files"],
-        gathers=exporters.load(config.target.format).GATHERS,
+        gathers=job.exporter.GATHERS,
         unique=options.duplicates == "drop",
-        of_task=exporters.load(config.target.format).OF_TASK,
+        of_task=job.exporter.OF_TASK,
         facts={
             "target": job.root,
             "made_of": _made_of(job.maps),
@@ -130,7 +130,6 @@ def _of_target(what: str, state: TargetState, made: Manifest, workdir: str, prog
     first = source if isinstance(source, dict) else source[0]
     if made.config["target"].get("archive", "none") != "none":
         raise ConfigError(f"{root}: is one zip file; unpack it, and name the folder")
-    exporters.load(name)
     format_ = formats.load(name)
     task = first.get("task", "detect")
     splits: dict[str, Any] = {}
@@ -184,7 +183,7 @@ def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
         raise ConfigError(f"{state.root.url}: has no YAML with its class names; run its build again")
     if state.root.local is not None:
         return os.path.join(state.root.local, path)
-    from pipeline.tables.digest import digest_of
+    from pipeline.base.digest import digest_of
 
     beside = f"names/{digest_of(state.root.url.encode()).hex()[:8]}.yaml"
     storage.locate_writable(workdir).write(beside, data)
