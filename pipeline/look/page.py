@@ -25,7 +25,7 @@ from pipeline.stages.index.reader import read_part
 from pipeline.target.manifest import FOLDER
 
 #: Pictures of a page at most, and so many of each class.
-_MOST_PICTURES, _OF_CLASS = 240, 6
+_MOST_PICTURES, _OF_CLASS = 160, 6
 
 #: Bytes of all pictures of a page, as JPEG; base64 takes a third more.
 _MOST_BYTES = 2_900_000
@@ -75,7 +75,8 @@ def page_of(view: View, progress: Progress | None = None, *, images: bool = True
 def leave_page(config: Config, progress: Progress | None = None) -> str:
     """Write the page of the target that `config` has made beside its run records; returns where it is."""
     target = storage.locate_writable(config.target.root)
-    view, place = open_view(target.url, config.workdir, progress), target.own(FOLDER)
+    view = open_view(target.url, config.workdir, progress, config.engine.model_dump())
+    place = target.own(FOLDER)
     place.write(_PAGE, page_of(view, progress))
     return place.join(_PAGE)
 
