@@ -74,8 +74,8 @@ def open_index(what: ConfigLike) -> Index:
         return index_in(os.fspath(what))
     job = resolve(as_config(what))
     if job.several:
-        places = ", ".join(source.index_dir for source in job.sources)
-        raise ConfigError(f"source: each of several sources has an index of its own; open one of them: {places}")
+        folders = ", ".join(source.index_dir for source in job.sources)
+        raise ConfigError(f"source: each of several sources has an index of its own; open one of them: {folders}")
     return index_in(job.sources[0].index_dir, names=job.sources[0].file_names)
 
 
@@ -159,14 +159,14 @@ def _by_name(source: SourceJob, counts: dict[str, int], names: tuple[str, ...]) 
 def target_stats(root: str) -> Report:
     """Counts of the subset at `root` by class and split, as its manifest has them."""
     state, made = open_target(root)
-    told = made.report
+    facts = made.report
     return Report(
         {
             "command": "stats",
             "of": "target",
             "target": state.root.url,
-            "classes": told["classes"],
-            "subset": told["subset"],
+            "classes": facts["classes"],
+            "subset": facts["subset"],
         }
     )
 
@@ -333,8 +333,8 @@ def _done(job: Job, report: Report, planned: Planned, failed: dict[str, str]) ->
     archive = next((path for action, path in planned.meta if path.endswith(".zip") and action != "delete"), None)
     report.data["archive"] = archive
     if job.target.local is not None and job.need_image:
-        place = job.target.join(archive or "")
-        report.data["training"] = exporters.load(job.config.target.format).training(job.task, place)
+        path = job.target.join(archive or "")
+        report.data["training"] = exporters.load(job.config.target.format).training(job.task, path)
     if failed:
         report.ok = report.incomplete = False
         report.data["failed"] = failed

@@ -90,13 +90,13 @@ class ConfigError(UsageError):
 
 
 class MissingSourceError(ConfigError):
-    """A folder or file that the config names as part of a source does not exist; `place` is its path or URL."""
+    """A folder or file that the config names as part of a source does not exist; `location` is its path or URL."""
 
     reason = "missing_source"
 
-    def __init__(self, message: str, place: str = "") -> None:
+    def __init__(self, message: str, location: str = "") -> None:
         super().__init__(message)
-        self.place = place
+        self.location = location
 
 
 class UnknownNameError(UsageError):

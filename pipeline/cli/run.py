@@ -70,8 +70,8 @@ def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one r
 
         return _fail(any_os_error(error), as_json="--json" in words)
     except Exception as error:  # noqa: BLE001 - here every exception becomes text
-        told = isinstance(error, CocoDiyError | click.ClickException | click.Abort)
-        if not told and {"-v", "--verbose"} & set(words):
+        expected = isinstance(error, CocoDiyError | click.ClickException | click.Abort)
+        if not expected and {"-v", "--verbose"} & set(words):
             click.echo(redact(traceback.format_exc()), err=True)
             if "--json" not in words:
                 return 1

@@ -143,7 +143,7 @@ class Written:
     node: object = field(compare=False)
     overrides: tuple[str, ...] = field(compare=False)
 
-    def place(self, key: str) -> str | None:
+    def position(self, key: str) -> str | None:
         """File and line, or the `--set`, that has `key` (``target.root``); None where there is none."""
         line = _line(self.node, list(key.split(".")))
         return _override(key, self.overrides, within=False) or (f"{self.where}:{line}" if line else None)

@@ -95,8 +95,8 @@ class Exporter(Protocol):
     def assemble(self, dataset: Dataset, records: Sequence[BucketObjects] = ()) -> dict[str, bytes | Iterable[bytes]]:
         """Files of the whole dataset: path below the target to content, at once or in pieces."""
 
-    def training(self, task: Task, place: str) -> str:
-        """The line that trains on the subset: `place` is its folder, or its zip where that is what was made."""
+    def training(self, task: Task, path: str) -> str:
+        """The line that trains on the subset: `path` is its folder, or its zip where that is what was made."""
 
 
 class GatheringExporter(Exporter, Protocol):

@@ -57,7 +57,7 @@ class Frame:
         """Whether points are anywhere else than the label file says."""
         return self.turn is not None or self.scale != (1.0, 1.0)
 
-    def place(self, points: Floats) -> Floats:
+    def transform(self, points: Floats) -> Floats:
         """Points, shape (n, 2), of the label file in the image."""
         scaled = points if self.scale == (1.0, 1.0) else points * np.array(self.scale)
         return scaled if self.turn is None else self.turn.shown(scaled)
@@ -89,8 +89,8 @@ def frame_of(
     own = _Size(*said)
     if picture is None:
         return Frame(own.width, own.height)
-    shown, kept = _Size(picture.width, picture.height), _Size(picture.stored_width, picture.stored_height)
-    if own == kept and stored:
+    shown, stored_size = _Size(picture.width, picture.height), _Size(picture.stored_width, picture.stored_height)
+    if own == stored_size and stored:
         return Frame(shown.width, shown.height, turn=picture)
     if own == shown:
         return Frame(shown.width, shown.height)
@@ -99,12 +99,12 @@ def frame_of(
         _fits(reached := reach(), shown) and (exchanged or not _fits(reached, own))
     ):
         found = Frame(shown.width, shown.height, note="exchanged")
-    elif own == kept:
+    elif own == stored_size:
         found = Frame(shown.width, shown.height, turn=picture, note="turned")
     elif _alike(own, shown):
         found = Frame(shown.width, shown.height, _scale(own, shown), note="resized")
-    elif _alike(own, kept):
-        found = Frame(shown.width, shown.height, _scale(own, kept), picture, "resized")
+    elif _alike(own, stored_size):
+        found = Frame(shown.width, shown.height, _scale(own, stored_size), picture, "resized")
     if found is None:
         raise OtherImage(str(own), str(shown))
     return found

@@ -255,12 +255,12 @@ class LargeObject:
 
 def _last_boundary(text: bytes, begin: int) -> int:
     """Where the last object ends that is followed by a comma and another object; `begin` where none is."""
-    place = len(text)
+    at = len(text)
     for _ in range(64):
-        place = text.rfind(b"{", begin + 1, place)
-        if place < 0:
+        at = text.rfind(b"{", begin + 1, at)
+        if at < 0:
             return begin
-        comma = _last_of(text, begin, place)
+        comma = _last_of(text, begin, at)
         if text[comma : comma + 1] == b",":
             brace = _last_of(text, begin, comma)
             if text[brace : brace + 1] == b"}":

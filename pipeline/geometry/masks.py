@@ -63,8 +63,8 @@ def _between(positions: Ints, size: int) -> Ints:
     """Runs that turn at each of the sorted `positions`; two turns at one place are none."""
     import numpy as np
 
-    places, counts = np.unique(positions, return_counts=True)
-    turns = places[counts % 2 == 1]
+    unique, counts = np.unique(positions, return_counts=True)
+    turns = unique[counts % 2 == 1]
     runs: Ints = np.diff(turns[turns < size], prepend=0, append=size).astype(np.int64)
     return runs
 
@@ -106,12 +106,12 @@ def union(several: Sequence[Ints]) -> Ints:
         return several[0]
     size = int(several[0].sum())
     edges = [np.cumsum(runs)[: len(runs) // 2 * 2] for runs in several]
-    places = np.concatenate([e[0::2] for e in edges] + [e[1::2] for e in edges])
+    positions = np.concatenate([e[0::2] for e in edges] + [e[1::2] for e in edges])
     signs = np.repeat([1, -1], [sum(len(e[0::2]) for e in edges), sum(len(e[1::2]) for e in edges)])
-    order = np.lexsort((-signs, places))  # at one place what begins comes before what ends
+    order = np.lexsort((-signs, positions))  # at one place what begins comes before what ends
     depth = np.cumsum(signs[order])
     before = depth - signs[order]
-    return _between(np.sort(places[order][(depth == 0) | (before == 0)]), size)
+    return _between(np.sort(positions[order][(depth == 0) | (before == 0)]), size)
 
 
 def area(runs: Ints) -> int:

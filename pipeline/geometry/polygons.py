@@ -52,16 +52,16 @@ def clip_polygon(xy: Floats, width: float, height: float) -> Floats:
         return xy
     for axis, sign, bound in ((0, -1.0, 0.0), (0, 1.0, width), (1, -1.0, 0.0), (1, 1.0, height)):
         beyond = sign * (xy[:, axis] - bound)  # positive outside
-        kept: list[Floats] = []
+        inside: list[Floats] = []
         for i in range(len(xy)):
             here, before = beyond[i], beyond[i - 1]
             if (here > 0) != (before > 0):
                 cut = xy[i - 1] + (xy[i] - xy[i - 1]) * (before / (before - here))
                 cut[axis] = bound
-                kept.append(cut)
+                inside.append(cut)
             if here <= 0:
-                kept.append(xy[i])
-        xy = np.array(kept, np.float64).reshape(-1, 2)
+                inside.append(xy[i])
+        xy = np.array(inside, np.float64).reshape(-1, 2)
         if len(xy) < 3:
             return np.zeros((0, 2))
     return xy

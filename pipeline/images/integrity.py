@@ -81,17 +81,17 @@ def _judge(width: int, height: int) -> ImageCheck:
 
 def by_decoding(data: bytes) -> ImageCheck:
     """Look at all of an image: as `by_header`, and every pixel is decoded."""
-    look = by_header(len(data), data, data[-TAIL_BYTES:])
-    assert look is not None
-    if look.reason is not None or look.width is None:
-        return look
-    if look.width * (look.height or 0) > MAX_PIXELS:
+    check = by_header(len(data), data, data[-TAIL_BYTES:])
+    assert check is not None
+    if check.reason is not None or check.width is None:
+        return check
+    if check.width * (check.height or 0) > MAX_PIXELS:
         return ImageCheck(
             "image_too_large",
-            f"has {look.width} x {look.height} pixels, too many to decode; check headers "
+            f"has {check.width} x {check.height} pixels, too many to decode; check headers "
             "only, with --set select.check_images=header",
-            look.width,
-            look.height,
+            check.width,
+            check.height,
         )
     try:
         with opened(data) as image:
@@ -101,10 +101,10 @@ def by_decoding(data: bytes) -> ImageCheck:
         return ImageCheck(
             "image_cut_short" if cut else "image_unreadable",
             "is cut short: not all of it can be decoded" if cut else "cannot be decoded",
-            look.width,
-            look.height,
+            check.width,
+            check.height,
         )
-    return look
+    return check
 
 
 def _has_end(size: int, head: bytes, tail: bytes) -> bool | None:
@@ -123,10 +123,10 @@ def _has_end_within(data: bytes) -> bool:
     if data[:3] != b"\xff\xd8\xff":
         return _PNG_END in data
     # Segment by segment (ITU T.81, B.1.1.4) to the pixels: an embedded preview has an end of its own.
-    place = 2
-    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] != b"\xda":
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return data.find(_JPEG_END, place) >= 0
+    offset = 2
+    while data[offset : offset + 1] == b"\xff" and data[offset + 1 : offset + 2] != b"\xda":
+        offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
+    return data.find(_JPEG_END, offset) >= 0
 
 
 def _open(head: bytes) -> tuple[int, int] | None:

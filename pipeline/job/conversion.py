@@ -151,22 +151,22 @@ def _task_of_splits(splits: Mapping[str, Any], format_: formats.Format) -> str:
     """Pose where all annotations files are called as those of pose, and those of other tasks otherwise; else detect."""
     pose, other = (format_.layout("", task).get("annotations", "") for task in (Task.POSE, Task.DETECT))
     prefix = os.path.splitext(os.path.basename(pose))[0]
-    files = [places.get("annotations", "") if isinstance(places, dict) else "" for places in splits.values()]
+    files = [paths.get("annotations", "") if isinstance(paths, dict) else "" for paths in splits.values()]
     all_pose = bool(files) and all(os.path.basename(path).startswith(prefix) for path in files)
     return "pose" if pose != other and all_pose else "detect"
 
 
 def _with_captions(source: str, value: str | dict[str, str], format_: formats.Format, task: Task) -> Any:
     """The places of a split with the captions of its images, where the layout has such a file."""
-    place = os.path.abspath(os.path.expanduser(source))
-    places = value if isinstance(value, dict) else format_.layout(value, task)
-    folder, name = os.path.split(places["annotations"])
+    root = os.path.abspath(os.path.expanduser(source))
+    paths = value if isinstance(value, dict) else format_.layout(value, task)
+    folder, name = os.path.split(paths["annotations"])
     captions = os.path.join(folder, f"captions_{name.rpartition('_')[2]}")
-    if not os.path.isfile(os.path.join(place, captions)):
+    if not os.path.isfile(os.path.join(root, captions)):
         return value
-    if isinstance(value, str) and not os.path.isdir(os.path.join(place, places["images"])):
-        places = {"annotations": places["annotations"]}
-    return {**places, "captions": captions}
+    if isinstance(value, str) and not os.path.isdir(os.path.join(root, paths["images"])):
+        paths = {"annotations": paths["annotations"]}
+    return {**paths, "captions": captions}
 
 
 def _shares(text: str) -> dict[str, float]:

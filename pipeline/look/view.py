@@ -136,10 +136,10 @@ def _of_target(what: str, state: TargetState, made: Manifest, workdir: str, prog
     splits: dict[str, Any] = {}
     for split, counts in made.report["subset"].items():
         if counts["images"]:
-            places = {**format_.layout(split, task), "images": f"images/{split}"}
+            paths = {**format_.layout(split, task), "images": f"images/{split}"}
             if made.config["target"].get("images") == "none":
-                del places["images"]
-            splits[split] = places
+                del paths["images"]
+            splits[split] = paths
     names = None if format_.NAMED else _names_file(state, made, workdir)
     config = _as_source(root, name, task, names, splits, workdir)
     runs = last_run(root).data

@@ -42,14 +42,14 @@ def count_files(count: int) -> None:
 
 def files_counted() -> int:
     """Files that this process and its helpers have gone through so far."""
-    return _MINE[0][0] + sum(sum(places) for places in _HELPERS)
+    return _MINE[0][0] + sum(sum(counts) for counts in _HELPERS)
 
 
-def count_in(place: SharedNumber) -> None:
-    """Count in `place`, which the parent of this process looks at."""
-    _MINE[0] = place
+def count_in(slot: SharedNumber) -> None:
+    """Count in `slot`, which the parent of this process looks at."""
+    _MINE[0] = slot
 
 
-def look_at(places: Iterable[int]) -> None:
-    """Add what helpers count in `places` to this process's own count."""
-    _HELPERS.append(places)
+def add_helpers(counts: Iterable[int]) -> None:
+    """Add what helpers count in `counts` to this process's own count."""
+    _HELPERS.append(counts)

@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from pipeline.base.errors import CocoDiyError, ConfigError, UnavailableError
-from pipeline.runtime.counters import count_in, look_at
+from pipeline.runtime.counters import add_helpers, count_in
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.runtime.log import LOG, show_log
 
@@ -38,10 +38,10 @@ _ENDING = threading.Lock()
 FILES_WORTH_HELPERS = 10_000
 
 #: Places in which helpers count the files that they go through.
-_COUNT_PLACES = 64
+_COUNTERS = 64
 
 #: How often it is looked for helpers that were started since.
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 #: How long a stopped run waits for the file that a thread has under way.
 STOP_SECONDS = 1.0
@@ -58,8 +58,8 @@ def _start_worker(needs_pandas: bool, counts: Any, log_level: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if log_level:
         show_log(log_level)
-    place = os.getpid() % len(counts)  # two of one place would only lose some counts
-    count_in(memoryview(counts).cast("B").cast("q")[place : place + 1])
+    slot = os.getpid() % len(counts)  # two of one place would only lose some counts
+    count_in(memoryview(counts).cast("B").cast("q")[slot : slot + 1])
     gc.set_threshold(100_000, 50, 50)  # lists of a hundred thousand names are no garbage
     if not needs_pandas:
         sys.meta_path.insert(0, _NoPandas())
@@ -127,8 +127,8 @@ class Engine(AbstractContextManager["Engine"]):
         with self._started:
             if self._pool is None:
                 context = multiprocessing.get_context("spawn")
-                counts = context.RawArray("q", _COUNT_PLACES)
-                look_at(counts)
+                counts = context.RawArray("q", _COUNTERS)
+                add_helpers(counts)
                 first = (self.scheduler != "auto", counts, LOG.level)
                 self._pool = _Helpers(max(self.helpers, 1), context, _start_worker, first)
             return self._pool
@@ -213,12 +213,12 @@ class Engine(AbstractContextManager["Engine"]):
                 return list(client.gather(futures))
         keys = {part.key for part in parts}
 
-        def tell(key: Any, *_: Any) -> None:
+        def note(key: Any, *_: Any) -> None:
             if key in keys:
                 done(1)
 
         kind = "threads" if self.scheduler == "auto" else self.scheduler
-        with Callback(posttask=tell), _workers_lost():
+        with Callback(posttask=note), _workers_lost():
             return list(dask.compute(*parts, optimize_graph=False, **self._local_options(kind)))
 
     def _local_options(self, kind: str) -> dict[str, Any]:
@@ -310,11 +310,11 @@ def _local(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], options
                         raise value
                 yield value
         except BaseException:
-            told = STOP.is_set()
+            stopping = STOP.is_set()
             STOP.set()
             stop.set()
-            thread.join(STOP_SECONDS if told else None)
-            if not told:  # an error, not a signal: this process may go on to other things
+            thread.join(STOP_SECONDS if stopping else None)
+            if not stopping:  # an error, not a signal: this process may go on to other things
                 STOP.clear()
             raise
         finally:
@@ -390,7 +390,7 @@ class _Helpers(ProcessPoolExecutor):
     They need nothing of it, and a user's script without a ``__name__`` guard would run twice.
     """
 
-    _watched = _ended = _told = False
+    _watched = _ended = _warned = False
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """See `ProcessPoolExecutor.submit`: this may start a process."""
@@ -411,7 +411,7 @@ class _Helpers(ProcessPoolExecutor):
         from multiprocessing.connection import wait
 
         while not self._ended and (processes := list((self._processes or {}).values())):
-            if wait([process.sentinel for process in processes], timeout=_LOOK_SECONDS):
+            if wait([process.sentinel for process in processes], timeout=_POLL_SECONDS):
                 self._end(processes)
 
     def _end(self, processes: Sequence[Any]) -> None:
@@ -440,8 +440,8 @@ class _Helpers(ProcessPoolExecutor):
 
     def say_lost(self) -> None:
         """Say, once, that helpers are gone."""
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             LOG.warning(
                 "a helper process was killed (out of memory?); this one goes on alone; fewer --workers take less memory"
             )

@@ -38,8 +38,8 @@ def failure(error: BaseException) -> dict[str, Any]:
         return error.facts()
     if isinstance(error, Interrupted | KeyboardInterrupt) or type(error).__name__ == "Abort":  # click's of a Ctrl-C
         return Interrupted(STOPPED).facts() | {"exit_code": exit_code()}
-    told = f"internal error, please report it: {type(error).__name__}: {error} (run again with -v for the traceback)"
-    return CocoDiyError(told).facts() | {"reason": "internal"}
+    text = f"internal error, please report it: {type(error).__name__}: {error} (run again with -v for the traceback)"
+    return CocoDiyError(text).facts() | {"reason": "internal"}
 
 
 def forget_signal() -> None:

@@ -188,7 +188,7 @@ class _Log(_Watched):
         rate = (done - self.initial) / seconds
         left = f", {(self.total - done) / rate:,.0f} s left" if self.total and rate else ""
         many, unit = (1_000_000, "MB") if self.unit == "B" else (1, self.unit)
-        told = f"{done // many:,} of {self.total // many:,} {unit}" if self.total else f"{done // many:,} {unit}"
+        state = f"{done // many:,} of {self.total // many:,} {unit}" if self.total else f"{done // many:,} {unit}"
         stamp = time.strftime("%H:%M:%S")
-        self.stream.write(f"{stamp} {self.name}: {told}, {rate / many:,.0f} {unit}/s{left}\n")
+        self.stream.write(f"{stamp} {self.name}: {state}, {rate / many:,.0f} {unit}/s{left}\n")
         self.stream.flush()

@@ -120,7 +120,7 @@ def read_outline(shape: dict[str, Any], frame: Frame) -> ShapeOutline:
         return _mask(shape.get("mask"), points, frame)
     if kind == "circle":
         points = _circle(points)
-    points = frame.place(points)
+    points = frame.transform(points)
     if kind in _NO_AREA:
         return ShapeOutline(_extent(points, frame), has_area=False)
     polygon = _rectangle(points) if kind == "rectangle" else points
@@ -212,7 +212,7 @@ def _mask(value: Any, points: Floats, frame: Frame) -> ShapeOutline:
     left, top = max(x, 0), max(y, 0)
     inside = patch[top - y : max(frame.height - y, 0), left - x : max(frame.width - x, 0)]
     if not inside.any():
-        return ShapeOutline(_extent(frame.place(points), frame), [])
+        return ShapeOutline(_extent(frame.transform(points), frame), [])
     outer, holes = masks.outlines(inside)
     shift = np.array([left, top])
     parts = [p + shift for p in outer]

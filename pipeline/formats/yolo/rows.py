@@ -176,7 +176,7 @@ def _check_tokens(rows: RowTokens, reasons: BadRows, task: Task, keypoints: tupl
             "not_a_number",
             lambda r: f"{rows.token(rows.first_marked(r, rows.unreadable))} is not a number",
         )
-    reasons.add(~_fits(rows.count, task, keypoints), "tokens", lambda r: _looks_like(rows, r, task, keypoints))
+    reasons.add(~_fits(rows.count, task, keypoints), "tokens", lambda r: _guess_of(rows, r, task, keypoints))
     infinite = ~np.isfinite(rows.value)
     if infinite.any():
         reasons.add(
@@ -208,7 +208,7 @@ def _pose_tokens(keypoints: tuple[int, int] | None) -> int:
     return 5 + keypoints[0] * keypoints[1]
 
 
-def _looks_like(rows: RowTokens, row: int, task: Task, keypoints: tuple[int, int] | None) -> str:
+def _guess_of(rows: RowTokens, row: int, task: Task, keypoints: tuple[int, int] | None) -> str:
     count = int(rows.count[row])
     needs = {
         Task.DETECT: "a box (5 tokens) or a polygon (odd, 7 or more)",

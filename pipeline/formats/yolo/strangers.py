@@ -62,10 +62,10 @@ def check_strangers(rows: TokensOfRows, reasons: ReasonsOfRows, task: Task, keyp
                 f"{rows.text(r)} is a pose row (kpt_shape {list(keypoints)}), no polygon; set source.task to pose"
             ),
         )
-    odd = (rows.count >= 7) & (rows.count % 2 == 1)
-    if not odd.any():
+    doubtful = (rows.count >= 7) & (rows.count % 2 == 1)
+    if not doubtful.any():
         return
-    tracks = _tracks(rows, odd, task)
+    tracks = _tracks(rows, doubtful, task)
     reasons.add(
         tracks,
         "tracks",
@@ -75,10 +75,10 @@ def check_strangers(rows: TokensOfRows, reasons: ReasonsOfRows, task: Task, keyp
         ),
     )
     if keypoints is None:
-        shape = _pose_shape(rows, odd & ~tracks)
+        shape = _pose_shape(rows, doubtful & ~tracks)
         if shape is not None:
             reasons.add(
-                odd,
+                doubtful,
                 "pose",
                 lambda r: (
                     f"{rows.text(r)} looks like a pose row (kpt_shape {list(shape)}): its "
@@ -87,10 +87,10 @@ def check_strangers(rows: TokensOfRows, reasons: ReasonsOfRows, task: Task, keyp
             )
 
 
-def _tracks(rows: TokensOfRows, odd: Bools, task: Task) -> Bools:
+def _tracks(rows: TokensOfRows, doubtful: Bools, task: Task) -> Bools:
     """Rows that end with the number of a track."""
     marked = np.zeros(len(rows.first), np.bool_)
-    some = np.flatnonzero(odd)
+    some = np.flatnonzero(doubtful)
     last = rows.first[some] + rows.count[some] - 1
     value = rows.value[last]
     with np.errstate(invalid="ignore"):
@@ -133,9 +133,9 @@ def _has_visibility(rows: TokensOfRows, marked: Bools) -> Bools:
     return found
 
 
-def _pose_shape(rows: TokensOfRows, odd: Bools) -> tuple[int, int] | None:
+def _pose_shape(rows: TokensOfRows, doubtful: Bools) -> tuple[int, int] | None:
     """The kpt_shape of a collection whose rows are all of pose; None for polygons."""
-    some = np.flatnonzero(odd)
+    some = np.flatnonzero(doubtful)
     count = int(rows.count[some[0]]) if len(some) else 0
     if len(some) < _FEW or count < 9 or not (rows.count == count).all() or not _is_box(rows, some).all():
         return None

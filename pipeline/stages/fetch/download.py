@@ -114,9 +114,9 @@ class Download:
     @staticmethod
     def _clear(folder: str, name: str) -> None:
         """Delete notes that killed runs had under way: nobody else is at work on this file."""
-        place = storage.locate_writable(folder)
+        location = storage.locate_writable(folder)
         halves = re.compile(rf"{re.escape(name)}\.part\.json\.\d+-\d+\.tmp")
-        place.delete_many([found for found in place.flat_names("") if halves.fullmatch(found)])
+        location.delete_many([found for found in location.flat_names("") if halves.fullmatch(found)])
 
     def _run(self) -> None:
         try:
@@ -366,8 +366,8 @@ class _FromStore(_Transport):
         """See `_Transport.bring`; a store has one answer for everybody."""
         del in_parts
         folder, _, name = self.wanted.url.rpartition("/")
-        place = storage.locate(folder or "/")
-        found = place.fingerprints([name])[0]
+        location = storage.locate(folder or "/")
+        found = location.fingerprints([name])[0]
         if found is None or found.size is None:
             raise StorageError(f"{self.wanted.shown}: is not there; check the URL, or fetch.mirror")
         if state.size is None:
@@ -378,10 +378,10 @@ class _FromStore(_Transport):
             raise _Changed
         self._begin(state)
         try:
-            self._parts(fd, state, place, name)
+            self._parts(fd, state, location, name)
         finally:
             self.part.note(fd, state)
-        after = place.fingerprints([name])[0]
+        after = location.fingerprints([name])[0]
         if not self._is_still(after, state):
             raise _Changed
 
@@ -392,11 +392,11 @@ class _FromStore(_Transport):
         state.mixed |= found.mark.hex() != state.etag
         return self.wanted.has_digest or not state.mixed
 
-    def _parts(self, fd: int, state: State, place: storage.Location, name: str) -> None:
+    def _parts(self, fd: int, state: State, location: storage.Location, name: str) -> None:
         lacking = [r for r in state.ranges if r[1] < r[2]]
         began = noted = time.monotonic()
         bytes_a_second, parts_a_second = self.limits.bytes_per_second, self.limits.requests_per_second
-        parts = place.read_parts(name, [(at, stop) for _, at, stop in lacking], self.limits.connections)
+        parts = location.read_parts(name, [(at, stop) for _, at, stop in lacking], self.limits.connections)
         for count, (i, data) in enumerate(parts, 1):
             self._put(fd, lacking[i][1], data)
             lacking[i][1] = lacking[i][2]

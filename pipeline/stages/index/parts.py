@@ -73,5 +73,5 @@ def digest_of_states(states: list[BucketState | None]) -> str | None:
 def drop_foreign_parts(directory: str, buckets: int) -> None:
     """Parts beyond the last bucket are of an older count: they must not be read as part of a table."""
     for folder, name in (*((table, part_name) for table in TABLES), (STATES, state_name)):
-        place = storage.locate_writable(directory).below(folder)
-        place.delete_many(sorted(place.names() - {name(bucket) for bucket in range(buckets)}))
+        location = storage.locate_writable(directory).below(folder)
+        location.delete_many(sorted(location.names() - {name(bucket) for bucket in range(buckets)}))

@@ -108,13 +108,13 @@ def _list_all(jobs: list[_ListingJob], keep: str | None) -> list[Listing]:
         if suffixes is None:
             found.append(storage.locate("/").listing_of([one.removeprefix("/") for one in path.split("\0")]))
             continue
-        place = storage.locate(path, keep)
+        location = storage.locate(path, keep)
         if callable(stats):
-            listing = place.listing(suffixes, with_stats=False)
+            listing = location.listing(suffixes, with_stats=False)
             stats = stats(listing.count)  # noqa: PLW2901
             if not stats:
                 found.append(listing)
                 continue
         # Elsewhere than in a folder sizes come along, and batches of label files are cut by them.
-        found.append(place.listing(suffixes, with_stats=stats or (len(suffixes) == 1 and place.local is None)))
+        found.append(location.listing(suffixes, with_stats=stats or (len(suffixes) == 1 and location.local is None)))
     return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import formats, storage
 from pipeline.base.version import __version__
 from pipeline.job.job import Job, SourceJob
-from pipeline.job.recipe import told_config
+from pipeline.job.recipe import recorded_config
 from pipeline.stages.index.problems import count_beyond, rows_beyond
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.summary import PlanCounts, Problem
@@ -125,7 +125,7 @@ def record_facts(job: Job, infos: Sequence[IndexInfo], totals: PlanCounts) -> di
         "subset": {split: asdict(totals.subset[split]) for split in SPLITS if split in totals.subset},
         "rows": row_balance(job, infos, totals.rows),
         "images": image_balance(infos, totals.images),
-        "config": told_config(job),
+        "config": recorded_config(job),
     }
 
 
