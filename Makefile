@@ -34,8 +34,8 @@ help: ## Print this list
 
 ##@ First steps
 
-demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) in build/, and show them
-	@rm -rf build/demo build/demo-segment build/demo-pose build/work
+demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) in build/, each with a sheet and a page
+	@rm -rf build/demo build/demo[-.]* build/work
 	@set -e; \
 	title() { printf '%s\n%s\n\n' "$$1" "$$1" | sed '2s/./=/g'; }; \
 	run() { printf '$$ coco-diy %s\n' "$$*"; $(DIY) "$$@"; echo; }; \
@@ -49,7 +49,9 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 	     $$0 != folder { tell(); folder = $$0; first = name; n = 0 } \
 	     { last = name; n++ } \
 	     END { tell(); print "" }'; \
-	  run stats "build/$$1"; \
+	  run stats "build/$$1" --workdir build/work; \
+	  run show "build/$$1" -o "build/$$1.jpg" --workdir build/work; \
+	  run report "build/$$1" -o "build/$$1.html" --workdir build/work; \
 	  run build "conf/$$1.yaml"; \
 	}; \
 	title 'Boxes: bicycles and vehicles'; \

@@ -85,8 +85,8 @@ def make_index(config: ConfigLike, progress: Progress | None = None) -> Report:
     job = resolve(config)
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
-        found = scan(job, engine, progress, import_for_index)
-        job, infos = update_index(job, engine, progress, found, import_for_index)
+        engine.begin(import_for_index)
+        job, infos = update_index(job, engine, progress, scan(job, engine, progress))
         report = source_report(job, infos)
         if not report.ok:
             where = [os.path.join(source.index_dir, "problems") for source in job.sources]
@@ -107,10 +107,11 @@ def _make_plan(job: Job, progress: Progress) -> Report:
     options = job.config.engine
     with Engine(options.scheduler, options.workers) as engine, index_lock(job):
         refuse_busy(job.target)
-        found = scan(job, engine, progress, import_for_plan)
+        engine.begin(import_for_plan)
+        found = scan(job, engine, progress)
         state = TargetState(job.target, job.prefixes)
         check_source(job, state, found)
-        job, infos = update_index(job, engine, progress, found, import_for_plan)
+        job, infos = update_index(job, engine, progress, found)
         job = job.keep_numbers(state.manifest)
         source = source_report(job, infos)
         planned = plan_subset(job, infos, state, engine, progress)
@@ -127,8 +128,8 @@ def source_stats(config: Config, progress: Progress | None = None) -> Report:
     job = resolve(config)
     progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
-        found = scan(job, engine, progress, import_for_index)
-        job, infos = update_index(job, engine, progress, found, import_for_index)
+        engine.begin(import_for_index)
+        job, infos = update_index(job, engine, progress, scan(job, engine, progress))
         report = source_report(job, infos)
     names = job.names
     subset: dict[str, Any] = {}
@@ -290,7 +291,8 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
         if job.target.local is not None:
             tidy(state)
         current = is_current_recipe(job, state) and not suspects and not (state.damaged and job.target.local is None)
-        found = scan(job, None if current else engine, progress, import_for_plan)
+        engine.begin(import_for_plan)
+        found = scan(job, None if current else engine, progress)
         if current and (report := nothing_to_do(job, state, found)):
             LOG.info("%s: nothing changed since the last build; its index and plan are not made anew", job.root)
             return report
@@ -300,7 +302,7 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
             tidy(state)
         check_source(job, state, found)
         listed = source_counts(job, found)
-        job, infos = update_index(job, engine, progress, found, import_for_plan)
+        job, infos = update_index(job, engine, progress, found)
         job = job.keep_numbers(state.manifest)
         check_stop()
         plan = functools.partial(_plan, job, infos, state, source_report(job, infos), engine, progress, suspects)

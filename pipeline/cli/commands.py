@@ -116,14 +116,15 @@ def convert(
 @cli.command()
 @click.argument("config", metavar="CONFIG", type=click.Path())
 @click.option("--break-lock", is_flag=True, help="take the target from a run that is not running any more (stores)")
+@click.option("--report", "page", is_flag=True, help="write the page of `coco-diy report` to .coco-diy/report.html")
 @max_delete_option
 @common_options
-def build(config: str, break_lock: bool, **common: Any) -> None:
+def build(config: str, break_lock: bool, page: bool, **common: Any) -> None:
     """Make the subset; a second run does nothing.
 
     It indexes, selects, plans and applies; what was stopped goes on when it is run again.
     """
-    _build(config_at(config, common), common, break_lock=break_lock)
+    _build(config_at(config, common), common, break_lock=break_lock, page=page)
 
 
 @cli.command()
@@ -294,8 +295,13 @@ def schema() -> None:
     put(json.dumps(Config.model_json_schema(), indent=2))
 
 
-def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) -> None:
+def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False, page: bool = False) -> None:
     from pipeline.api import build as build_subset
     from pipeline.reports.text import build_text
 
-    put_report(build_subset(config, progress_of(common), break_lock=break_lock), common, build_text)
+    report = build_subset(config, progress_of(common), break_lock=break_lock)
+    if page and (report.ok or report.incomplete):
+        from pipeline.look.page import leave_page
+
+        report.data["report"] = leave_page(config, progress_of(common))
+    put_report(report, common, build_text)

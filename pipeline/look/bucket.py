@@ -34,6 +34,9 @@ _COLUMNS = ("key", "line", "class_id", "head", "tail", "cx", "cy", "w", "h", "n_
 
 _IMAGES = ("key", "split", "image_path", "image_size", "width", "height")
 
+#: Those of images that only COCO JSON needs.
+_RAW_IMAGES = ("stem", "raw", "captions")
+
 
 @dataclass
 class Bucket:
@@ -81,7 +84,9 @@ def _of_source(view: View, source: ViewedSource, bucket: int, *, raw: bool) -> t
         rows = rows.filter(pc.is_valid(rows["tail"])).combine_chunks()
     if view.unique:
         rows = selection.drop_duplicates(rows)
-    images = to_arrow(read_part(source.index_dir, "images", bucket, list(_IMAGES), None, cut))
+    images = to_arrow(
+        read_part(source.index_dir, "images", bucket, [*_IMAGES, *(_RAW_IMAGES if raw else ())], None, cut)
+    )
     types = {"key": pa.string(), "split": pa.string(), "image_path": pa.string()}
     for name, kind in types.items():
         images = images.set_column(images.schema.get_field_index(name), name, images[name].cast(kind))

@@ -6,20 +6,23 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from pipeline import storage
 from pipeline.base.humanize import plural
 from pipeline.base.redaction import redact_url
 from pipeline.base.version import __version__
+from pipeline.config.model import Config
 from pipeline.images.heat import heat_png
 from pipeline.images.thumbnails import fitted, jpeg
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sample import Sample, Shown, Wish, choose, pictures
-from pipeline.look.view import View
+from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows, stats_csv
 from pipeline.reports.page import MOST_NAMES, PageData, PagePicture, render
 from pipeline.reports.statistics import Note, Statistics, noteworthy
 from pipeline.reports.words import LOSSES, PARTLY, lost
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.reader import read_part
+from pipeline.target.manifest import FOLDER
 
 #: Pictures of a page at most, and so many of each class.
 _MOST_PICTURES, _OF_CLASS = 240, 6
@@ -35,6 +38,9 @@ _SIDES, _FEW, _QUALITY = (480, 240), 48, 60
 
 #: Classes of the picture of pairs.
 _PAIRED = 40
+
+#: What the page beside the run records is called.
+_PAGE = "report.html"
 
 #: Problems that are listed with the file's name.
 _LISTED = 10
@@ -64,6 +70,14 @@ def page_of(view: View, progress: Progress | None = None, *, images: bool = True
         page.pictures = list(_pictures(view, found, progress, seed))
     page.why_none = "No picture is embedded (--no-images)." if not images else "There is no image that can be shown."
     return render(page)
+
+
+def leave_page(config: Config, progress: Progress | None = None) -> str:
+    """Write the page of the target that `config` has made beside its run records; returns where it is."""
+    target = storage.locate_writable(config.target.root)
+    view, folder = open_view(target.url, config.workdir, progress), target.own(FOLDER)
+    folder.write(_PAGE, page_of(view, progress))
+    return folder.join(_PAGE)
 
 
 _KINDS = {

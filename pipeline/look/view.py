@@ -216,8 +216,8 @@ def index_source(config: Config, progress: Progress) -> tuple[Job, list[IndexInf
     """Bring the indexes of the sources of `config` up to date; the job then knows all names."""
     job = resolve(config)
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
-        found = scan(job, engine, progress, import_for_index)
-        job, infos = update_index(job, engine, progress, found, import_for_index)
+        engine.begin(import_for_index)
+        job, infos = update_index(job, engine, progress, scan(job, engine, progress))
         report = source_report(job, infos)
     return job, infos, report
 

@@ -97,6 +97,8 @@ class Engine(AbstractContextManager["Engine"]):
         self._pool: _Helpers | None = None
         self._client: Any = None
         self._started = threading.Lock()
+        self._begun: Callable[[], None] | None = None
+        self._beginning = threading.Lock()
 
     def __exit__(self, *exc: object) -> None:
         if self._pool is not None:
@@ -133,8 +135,23 @@ class Engine(AbstractContextManager["Engine"]):
                 self._pool = _Helpers(max(self.helpers, 1), context, _start_worker, first)
             return self._pool
 
+    def begin(self, work: Callable[[], None]) -> None:
+        """Have this process do `work` once: while its helpers are busy, or at the latest before a task runs here.
+
+        It is what later stages import. Dask must not meet modules that another thread has imported by half, so `map`
+        and `compute` wait for it.
+        """
+        self._begun = work
+
+    def _join(self) -> None:
+        """Do what was begun, or wait for the thread that does it."""
+        with self._beginning:
+            work, self._begun = self._begun, None
+            if work is not None:
+                work()
+
     def background(self, function: Callable[..., T], *args: Any) -> Callable[[], T]:
-        """Begin `function` in a helper process, so that this one can import meanwhile; call the answer for its result.
+        """Start `function` in a helper process; call the answer, which first does what was begun here, for its result.
 
         Where there are no helpers, it runs when its result is asked for.
         """
@@ -145,6 +162,7 @@ class Engine(AbstractContextManager["Engine"]):
             asked = pool.submit(function, *args)
 
             def answer() -> T:
+                self._join()
                 try:
                     found: T = asked.result()
                 except BrokenExecutor:
@@ -162,18 +180,10 @@ class Engine(AbstractContextManager["Engine"]):
             for _ in range(self.helpers):
                 self.pool().submit(_warm_up)
 
-    def map(
-        self,
-        function: Callable[..., T],
-        tasks: Sequence[tuple[Any, ...]],
-        *,
-        files: int,
-        first: Callable[[], None] | None = None,
-    ) -> Iterator[T]:
+    def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], *, files: int) -> Iterator[T]:
         """Results of ``function(*task)`` for every task as they finish, in any order.
 
-        Each is one Dask task. The first error ends it and is raised; tasks not begun are left. This process does
-        `first` before its share of the tasks.
+        Each is one Dask task. The first error ends it and is raised; tasks not begun are left.
         """
         if not tasks:
             return iter(())
@@ -186,11 +196,10 @@ class Engine(AbstractContextManager["Engine"]):
         assert dask.callbacks
         assert dask.delayed
         options = self._local_options(kind)
-        # What `first` imports in a thread of its own must not meet half-imported modules of Dask here.
         if kind == "shared":
-            function = _Shared(function, self.pool(), self.helpers, first)
-        elif first is not None:
-            first()
+            function = _Shared(function, self.pool(), self.helpers, self._join)
+        else:
+            self._join()
         return _local(function, tasks, options)
 
     def compute(self, frame: Any, done: Callable[[int], None]) -> list[Any]:
@@ -198,6 +207,7 @@ class Engine(AbstractContextManager["Engine"]):
 
         It is table work, so `auto` takes threads.
         """
+        self._join()
         import dask
         from dask.callbacks import Callback
 
@@ -339,19 +349,16 @@ def _cores() -> int:
 class _Shared:
     """A task function that runs wherever there is room: in a helper process, or here once `first` is done."""
 
-    def __init__(
-        self, function: Callable[..., Any], pool: _Helpers, helpers: int, first: Callable[[], None] | None
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], pool: _Helpers, helpers: int, first: Callable[[], None]) -> None:
         self._function, self._pool = function, pool
         self._room: queue.SimpleQueue[bool] = queue.SimpleQueue()
         for _ in range(helpers):
             self._room.put(False)
         threading.Thread(target=self._open_here, args=(first,), daemon=True).start()
 
-    def _open_here(self, first: Callable[[], None] | None) -> None:
+    def _open_here(self, first: Callable[[], None]) -> None:
         try:
-            if first is not None:
-                first()
+            first()
         finally:
             self._room.put(True)
 

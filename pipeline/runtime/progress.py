@@ -65,12 +65,17 @@ class Progress:
         if self._quiet:
             return Step()
         name = printable(name)
-        if self._stream.isatty():
+        if self._stream.isatty() or _in_notebook():
             step: _Watched = _Bar(self._stream, name, total, unit)
         else:
             step = _Log(self._stream, name, total, unit, self._log_every)
         step.start(before)
         return step
+
+
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    return "ipykernel" in sys.modules
 
 
 class Step:
@@ -152,7 +157,7 @@ class _Bar(_Watched):
     def show(self) -> None:
         """See `_Watched.show`."""
         if self._bar is None:
-            from tqdm import tqdm
+            from tqdm.auto import tqdm  # a widget in a notebook, text in a terminal
 
             tqdm.monitor_interval = 0  # this thread does what tqdm's own would
             octets = self.unit == "B"

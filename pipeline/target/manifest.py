@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 FOLDER = ".coco-diy"
 
+#: More than any manifest of this version fits, see `TargetState._fits`.
+_OF_ANOTHER_VERSION = 9
+
 #: Locked by the run that is at work.
 LOCK = f"{FOLDER}/lock"
 
@@ -198,13 +201,20 @@ class TargetState:
         return manifest
 
     def _fits(self, data: dict[str, Any]) -> int:
-        """How well `data` fits as the ``manifest.json`` of this target; 0: not at all.
+        """How well `data` fits as the ``manifest.json`` of this target, from 0.
 
-        Its parts count for more than the files that it names: some of these are gone while a build is under way.
+        Its parts count for more than the files that it names: some of these are gone while a build is under way. One of
+        another version comes first, to be refused: that version may know of files that this one does not.
         """
         try:
-            check_manifest(vars(Manifest(**data)), "")
-        except (TypeError, TargetError):
+            manifest = Manifest(**data)
+        except TypeError:
+            return _OF_ANOTHER_VERSION
+        if manifest.version != VERSION:
+            return _OF_ANOTHER_VERSION
+        try:
+            check_manifest(vars(manifest), "")
+        except TargetError:
             return 0
         parts = self.folder.names(PARTS)
         has_parts = all(f"{part}.parquet" in parts for part in data["parts"] if part is not None)

@@ -377,7 +377,7 @@ def test_index_and_stats_count_the_source(subset: Subset) -> None:
 
 
 def test_stats_of_a_target(subset: Subset) -> None:
-    assert "does not exist" in subset.run("stats", subset.target, code=2).err
+    assert "no such config, target or folder" in subset.run("stats", subset.target, code=2).err
     built = subset.build()
     told = subset.run("stats", subset.target, "--json").json
     assert (told["of"], told["subset"], told["classes"]) == ("target", built["subset"], ["bicycle", "car"])
@@ -438,7 +438,7 @@ def test_as_processes_with_the_default_engine(subset: Subset) -> None:
     assert (second.code, second.err, second.json["status"]) == (0, "", "nothing to do")
     wrong = run_process("build", subset.config, "--set", "classes=[cra]", "--json")
     assert (wrong.code, wrong.json["reason"], wrong.json["exit_code"]) == (2, "unknown_name", 2)
-    assert wrong.err == "coco-diy: classes: unknown class 'cra'; did you mean 'car'?\n"
+    assert wrong.err == "coco-diy: --set classes=[cra]: unknown class 'cra'; did you mean 'car'?\n"
 
 
 def test_as_a_library(subset: Subset) -> None:

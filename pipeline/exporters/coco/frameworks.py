@@ -51,8 +51,7 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
         if shown is not None and split != "train":
             lines.append(f"# {split}_evaluator = dict(ann_file=_base_.subset_{shown}_annotations)")
     lines += [
-        "# model = ...  # num_classes where the model has it, as in roi_head=dict(bbox_head=dict(num_classes="
-        f"{len(dataset.maps[0].names)}))",
+        *_heads(len(dataset.maps[0].names)),
         "",
         f"__root = {root}",
         f"subset_metainfo = dict(classes=({', '.join(map(python_literal, dataset.maps[0].names))},))",
@@ -64,6 +63,21 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
             f"subset_{name}_annotations = __root + '/{file}'",
         ]
     return ("\n".join(lines) + "\n").encode()
+
+
+def _heads(classes: int) -> list[str]:
+    """What a config says of its model, and the command that trains; the whole of one for masks as an example."""
+    return [
+        f"# model = dict(bbox_head=dict(num_classes={classes}))  # a model of one stage (RetinaNet, YOLOX, RTMDet)",
+        f"# model = dict(roi_head=dict(bbox_head=dict(num_classes={classes})))  # one of two stages (Faster R-CNN)",
+        "#",
+        "# A whole config for masks, as PATH/mine.py:",
+        "#   _base_ = ['mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', 'mmdetection.py']",
+        f"#   model = dict(roi_head=dict(bbox_head=dict(num_classes={classes}),",
+        f"#                              mask_head=dict(num_classes={classes})))",
+        "#   and the lines on dataloaders and evaluators above. It trains with",
+        "#   mim train mmdet PATH/mine.py",
+    ]
 
 
 def detectron2(dataset: Dataset, kind: str, with_masks: Sequence[str]) -> bytes:

@@ -26,6 +26,11 @@ _STEP = 1024
 
 _PIECE = 1 << 20
 
+#: Every key of ``info``: https://cocodataset.org/#format-data
+_INFO = {
+    "description": "Made by coco-diy", "url": "", "version": "1.0", "year": 0, "contributor": "", "date_created": "",
+}  # fmt: skip
+
 _OURS = ("images", "annotations", "categories")
 
 
@@ -187,8 +192,18 @@ def _head(dataset: Dataset, split: str) -> dict[str, bytes]:
                 licenses |= dict.fromkeys(_list(value))
             elif key not in _OURS:
                 head.setdefault(key, bytes(value))
-    head = {"info": b'{"description": "Made by coco-diy"}', **head} if "info" not in head else head
+    head = {"info": _info(head.get("info", b"{}")), **{key: value for key, value in head.items() if key != "info"}}
     return head | {"licenses": b"[" + b", ".join(licenses) + b"]"}
+
+
+def _info(text: bytes) -> bytes:
+    """What a source says of itself, as it was written, and what it lacks: viewers ask for each key of the format."""
+    try:
+        lacking = {k: v for k, v in _INFO.items() if k not in msgspec.json.decode(text, type=dict[str, msgspec.Raw])}
+    except msgspec.DecodeError:
+        return text
+    begin = text.rstrip().removesuffix(b"}").rstrip()
+    return begin + (b"" if begin == b"{" else b", ") + msgspec.json.encode(lacking)[1:] if lacking else text
 
 
 def _documents(dataset: Dataset, split: str) -> Iterator[dict[str, msgspec.Raw]]:
@@ -220,8 +235,12 @@ def _categories(dataset: Dataset) -> bytes:
         fields = dict(next((known[s] for s in [name, *sources] if s in known and s in sources), {}))
         fields |= {"id": msgspec.Raw(b"%d" % (number + 1)), "name": msgspec.Raw(_encode(name))}
         if not any(s in known for s in sources):
-            fields["supercategory"] = msgspec.Raw(_encode(""))
             fields |= _keypoints_of(dataset, name)
+        # One that is the name of another class would be taken for that (pycocotools: `getCatIds`).
+        others = {"", *dataset.maps[0].names} - {name}
+        above = msgspec.json.decode(fields.get("supercategory", msgspec.Raw(b"null")))
+        if not isinstance(above, str) or above in others:
+            fields["supercategory"] = msgspec.Raw(_encode(name))
         made.append(msgspec.json.encode(fields))
     return b"[" + b",\n".join(made) + b"]"
 

@@ -59,9 +59,8 @@ def scan_source(
     with_stats: bool,
     keep: str | None = None,
     engine: Engine | None = None,
-    meanwhile: Callable[[], None] | None = None,
 ) -> Scan:
-    """List the source. With an `engine` in a helper process, while this one does `meanwhile`.
+    """List the source. With an `engine` in a helper process, while this one does what was begun.
 
     `with_stats` asks for size and times of the label files; where all of them are read anyway, that is not needed.
     `keep` is as in `storage.locate`.
@@ -81,13 +80,7 @@ def scan_source(
             # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred. But where
             # the size of an image decides about rows, a changed one must be seen.
             jobs.append((split.images, frozenset(IMAGE_SUFFIXES), sized))
-    if engine is None:
-        listings = _list_all(jobs, keep)
-    else:
-        result = engine.background(_list_all, jobs, keep)
-        if meanwhile is not None:
-            meanwhile()
-        listings = result()
+    listings = _list_all(jobs, keep) if engine is None else engine.background(_list_all, jobs, keep)()
     for listing in listings:
         listing.leave_out(LEFT_OUT_FOLDERS, LEFT_OUT_FILES)
     found = iter(listings)

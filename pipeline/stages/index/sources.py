@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -43,8 +43,8 @@ def _drop_temporaries(job: Job) -> None:
         location.own(folder).drop_temporaries(shared=True)
 
 
-def scan(job: Job, engine: Engine | None, progress: Progress, meanwhile: Callable[[], None]) -> list[Scan]:
-    """List the sources: in a helper process while this one imports what the next stages need, or right here.
+def scan(job: Job, engine: Engine | None, progress: Progress) -> list[Scan]:
+    """List the sources: in a helper process while this one does what `engine` has begun, or right here.
 
     Without any part of an index every label file is read, and its stats come with that: then only names are listed.
     """
@@ -53,16 +53,13 @@ def scan(job: Job, engine: Engine | None, progress: Progress, meanwhile: Callabl
         engine.warm_up()
     found = []
     with progress.stage("list", 0):
-        for number, source in enumerate(job.sources):
+        for source in job.sources:
             if engine is None:
                 found.append(scan_source(source.spec, with_stats=True, keep=job.workdir))
             elif not has_parts(source.index_dir):
                 found.append(scan_source(source.spec, with_stats=False, keep=job.workdir))
             else:
-                first = meanwhile if not number else None
-                found.append(
-                    scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine, meanwhile=first)
-                )
+                found.append(scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine))
     return found
 
 
@@ -93,14 +90,11 @@ def import_for_plan() -> None:
     assert dask.dataframe
 
 
-def update_index(
-    job: Job, engine: Engine, progress: Progress, found: Sequence[Scan], meanwhile: Callable[[], None]
-) -> tuple[Job, list[IndexInfo]]:
+def update_index(job: Job, engine: Engine, progress: Progress, found: Sequence[Scan]) -> tuple[Job, list[IndexInfo]]:
     """Bring the indexes of the job's sources up to date, see `index.update`; the job then knows all names."""
     infos = []
     subsets = _subsets(job)
-    for number, (source, listed) in enumerate(zip(job.sources, found, strict=True)):
-        first = meanwhile if not number else None
+    for source, listed in zip(job.sources, found, strict=True):
         infos.append(
             update(
                 source.spec,
@@ -110,7 +104,6 @@ def update_index(
                 engine=engine,
                 progress=progress,
                 keep=job.workdir,
-                meanwhile=first,
             )
         )
     if (location := next((p for p, made in _subsets(job).items() if subsets.get(p) != made), None)) is not None:
