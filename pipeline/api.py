@@ -175,7 +175,7 @@ def target_stats(root: str) -> Report:
 def verify_dataset(config: Config, progress: Progress | None = None, *, deep: bool = False) -> Report:
     """What a build of all of a source would stumble over: bad labels, images that are missing or damaged.
 
-    `config` is that of `conversion.dataset`. Each image is looked at, with `deep` all of it: it is decoded.
+    `config` is that of `conversion.dataset`. Each image is checked, with `deep` all of it: it is decoded.
     """
     lacking = [split for source in resolve(config).sources for split in source.spec.splits if split.images is None]
     select = config.select.model_copy(update={"backgrounds": "all", "check_images": "full" if deep else "header"})

@@ -1,4 +1,4 @@
-"""The commands that look at what there is: counts, a contact sheet, a page."""
+"""The commands that show what there is: counts, a contact sheet, a page."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def _main(arguments: list[str] | None) -> None:
 
 
 def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one return an exit code
-    """Run a command; the one place where exceptions become a sentence. Returns the exit code."""
+    """Run a command; exceptions become a sentence here and nowhere else. Returns the exit code."""
     forget_signal()
     with contextlib.suppress(ValueError):  # a thread of somebody's may call this too: then signals are theirs
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Names:
-    """Class names of a dataset, the position is the id; the keypoint facts that go with them, and the task, if told."""
+    """Class names of a dataset, the position is the id; the keypoint facts that go with them; the task, if known."""
 
     names: tuple[str, ...]
     kpt_shape: tuple[int, int] | None = None

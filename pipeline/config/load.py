@@ -23,7 +23,7 @@ from pipeline.config.model import Config
 if TYPE_CHECKING:
     from pipeline.config.model import Source
 
-#: A text file of the user's that is larger is none; a split table of a million groups is smaller.
+#: A larger file is not a text file of the user's; a split table of a million groups is smaller.
 _MAX_TEXT = 256 << 20
 
 

@@ -26,7 +26,7 @@ def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def polygons_to_cxcywhn(xs: Floats, ys: Floats, starts: Ints) -> tuple[Floats, Floats, Floats, Floats]:
-    """Boxes around polygons whose points lie one after another in `xs` and `ys`, shape (points,), normalised 0-1.
+    """Boxes around polygons whose points follow one another in `xs` and `ys`, shape (points,), normalised 0-1.
 
     `starts`, shape (polygons,), is where each polygon begins; each has at least one point. Returns cx, cy, w, h, each
     of shape (polygons,): Ultralytics' `segments2boxes`, in float64.
@@ -42,7 +42,7 @@ def polygons_to_cxcywhn(xs: Floats, ys: Floats, starts: Ints) -> tuple[Floats, F
 
 
 def clip_polygon(xy: Floats, width: float, height: float) -> Floats:
-    """The part of a polygon, shape (points, 2), in pixels, that lies in an image; no points where nothing does.
+    """The part of a polygon, shape (points, 2), in pixels, that is in an image; no points where nothing does.
 
     Sutherland-Hodgman, one edge of the image after the other: parts that the edge cuts apart stay joined along it.
     """
@@ -68,7 +68,7 @@ def clip_polygon(xy: Floats, width: float, height: float) -> Floats:
 
 
 def _nearest(points: Floats, others: Floats) -> tuple[int, int]:
-    """The places of the two points, one of each, that are nearest; of several pairs the first."""
+    """The indexes of the two points, one of each, that are nearest; of several pairs the first."""
     step = max(1, _PAIRS // len(others))
     best: tuple[float, int, int] | None = None
     for begin in range(0, len(points), step):

@@ -1,7 +1,7 @@
 """Whether bytes are an image that trainers can use, and its size; pure.
 
-Headers and pixels are Pillow's to read. It does not tell whether a file ends where it must, so the ends of JPEG, PNG
-and WebP files are looked at here. HEIC and HEIF are beyond Pillow: of them only the signature is looked at.
+Headers and pixels are Pillow's to read. It does not check whether a file ends where it must, so the ends of JPEG, PNG
+and WebP files are checked here. HEIC and HEIF are beyond Pillow: of them only the signature is checked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ImageCheck:
 
 
 def by_header(size: int, head: bytes, tail: bytes) -> ImageCheck | None:
-    """Look at the beginning and the end of an image of `size` bytes; None where that is not enough to tell.
+    """Check the beginning and the end of an image of `size` bytes; None where that is not enough.
 
     With all bytes as `head` there is always an answer.
     """
@@ -53,7 +53,7 @@ def by_header(size: int, head: bytes, tail: bytes) -> ImageCheck | None:
 
 
 def ends_whole(data: bytes) -> bool | None:
-    """Whether all of an image has its end; None for a kind that has none to look at."""
+    """Whether all of an image has its end; None for a kind that has no such mark."""
     if data[:3] == b"\xff\xd8\xff" or data[:8] == _PNG_BEGIN:
         return _has_end_within(data)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -80,7 +80,7 @@ def _judge(width: int, height: int) -> ImageCheck:
 
 
 def by_decoding(data: bytes) -> ImageCheck:
-    """Look at all of an image: as `by_header`, and every pixel is decoded."""
+    """Check all of an image: as `by_header`, and every pixel is decoded."""
     check = by_header(len(data), data, data[-TAIL_BYTES:])
     assert check is not None
     if check.reason is not None or check.width is None:
@@ -108,7 +108,7 @@ def by_decoding(data: bytes) -> ImageCheck:
 
 
 def _has_end(size: int, head: bytes, tail: bytes) -> bool | None:
-    """Whether the file ends as its kind must; None where only all of it can tell."""
+    """Whether the file ends as its kind must; None where only all of it shows that."""
     if head[:3] == b"\xff\xd8\xff":
         return True if tail.endswith(_JPEG_END) else None
     if head[:8] == _PNG_BEGIN:

@@ -77,7 +77,7 @@ def no_split_within_another(found: Sequence[Found]) -> None:
 
 
 def keep_apart(job: Job) -> None:
-    """The source is never written to: neither target nor workdir may lie in a folder of it, or hold one as its own."""
+    """The source is never written to: neither target nor workdir may be in a folder of it, or contain one."""
     for source in job.sources:
         _keep_apart_from(job, source)
     if job.target.local is not None:
@@ -116,7 +116,7 @@ def _keep_apart_from(job: Job, source: SourceJob) -> None:
 
 
 def keep_out_of_subsets(job: Job) -> None:
-    """A subset must not lie in another: one would delete the other's files, or call them foreign."""
+    """A subset must not be in another: one would delete the other's files, or call them foreign."""
     above = os.path.dirname(job.root)
     while above != os.path.dirname(above) and not above.endswith((":", ":/")):
         if storage.locate(above).exist_many([".coco-diy/manifest.json"])[0]:

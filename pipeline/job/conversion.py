@@ -32,7 +32,7 @@ def conversion(
     """The config, as plain data, that makes `target` of the folder (or COCO's JSON file) `source`.
 
     `shares` is ``0.8`` (train, the rest val) or ``0.7,0.2,0.1`` (train, val, test); None keeps the splits that the
-    source has. Where neither `task` nor `names` is given, the file of names that a tool left in the folder tells both:
+    source has. Where neither `task` nor `names` is given, the file of names that a tool left in the folder says both:
     it has ``kpt_shape`` for pose. Raises `UsageError` where the source has no layout that its format knows.
     """
     if not _is_there(source):
@@ -60,9 +60,9 @@ def conversion(
 def dataset(folder: str, workdir: str) -> dict[str, Any]:
     """The config, as plain data, that reads the folder of a dataset, whichever format fits; with all classes.
 
-    Bad rows are counted and left out. Its target is never made: it is for what looks at a source. Formats of one file a
-    split are tried first, and last those whose label files lie beside images. Raises `ConfigError` where none fits.
-    """
+    Bad rows are counted and left out. Its target is never made: it is for commands that only read a source. Formats of
+    one file a split are tried first, and last those whose label files are beside images. Raises `ConfigError` where
+    none fits."""
     if not _is_there(folder):
         raise ConfigError(f"{folder}: no such config, target or folder; correct its path")
     source = _fitting(folder)
@@ -141,7 +141,7 @@ def _made_for(source: str) -> str | None:
 
 
 def _task_of(names: Names | None) -> str | None:
-    """The task that a names file tells."""
+    """The task that a names file says."""
     if names is None or (names.task is None and names.kpt_shape is None):
         return None
     return names.task or "pose"
@@ -157,7 +157,7 @@ def _task_of_splits(splits: Mapping[str, Any], format_: formats.Format) -> str:
 
 
 def _with_captions(source: str, value: str | dict[str, str], format_: formats.Format, task: Task) -> Any:
-    """The places of a split with the captions of its images, where the layout has such a file."""
+    """The paths of a split with the captions of its images, where the layout has such a file."""
     root = os.path.abspath(os.path.expanduser(source))
     paths = value if isinstance(value, dict) else format_.layout(value, task)
     folder, name = os.path.split(paths["annotations"])

@@ -58,12 +58,12 @@ class Job:
 
     @property
     def target(self) -> storage.WritableLocation:
-        """The place of the target."""
+        """The location of the target."""
         return storage.locate_writable(self.root, links=self.layout)
 
     @property
     def work(self) -> storage.WritableLocation:
-        """The place of the workdir; users put folders of it on another disk, too."""
+        """The location of the workdir; users put folders of it on another disk, too."""
         return storage.locate_writable(
             self.workdir, links=frozenset({"index", "plans", "members", "splits", "fetched"})
         )
@@ -81,7 +81,7 @@ class Job:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the subset's classes, the place is the id; they are known once `maps` are."""
+        """Names of the subset's classes, the position is the id; they are known once `maps` are."""
         return self.maps[0].names
 
     @property
@@ -250,7 +250,7 @@ def _check_marker(source: Source) -> None:
 
 
 def is_below(location: Location, other: Location) -> bool:
-    """Whether the folder `location` lies in the folder `other`, links followed."""
+    """Whether the folder `location` is in the folder `other`, links followed."""
     if location.local is not None and other.local is not None:
         return storage.within(location.local, other.local)
     rest = location.key_path.removeprefix(f"{other.key_path}/")

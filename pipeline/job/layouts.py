@@ -1,4 +1,4 @@
-"""Where the splits of a folder lie, as COCO, Roboflow, CVAT, Label Studio and labelImg have them."""
+"""Where the splits of a folder are, as COCO, Roboflow, CVAT, Label Studio and labelImg have them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def find_splits(
 ) -> dict[str, SplitPaths]:
     """The splits of the folder `source`, whose label files are of the format called `name`.
 
-    Each is a folder as the format itself lays it out, or its places. With `any_name` a single annotations file may be
+    Each is a folder as the format itself lays it out, or its paths. With `any_name` a single annotations file may be
     called anything. Raises `NoLayoutError` where none fits.
     """
     root = storage.locate(source).url
@@ -168,7 +168,7 @@ def _images_beside(annotations: str) -> str:
 def _per_file(root: str, format_: formats.LabelFileFormat, task: Task) -> dict[str, SplitPaths]:
     found: dict[str, SplitPaths] = {}
     layout = format_.layout("x", task)
-    beside = layout["labels"] == "x"  # label files lie beside their images
+    beside = layout["labels"] == "x"  # label files are beside their images
     if not beside:
         found = _by_yaml(root)
     for split, folder in [] if found or beside else _split_folders(root, "labels"):
@@ -250,7 +250,7 @@ def _add(found: dict[str, SplitPaths], split: str, paths: SplitPaths, root: str)
 def _by_yaml(root: str) -> dict[str, SplitPaths]:
     """The splits that Ultralytics' ``data.yaml`` in the folder names, as far as they are there.
 
-    Paths of another machine are none of this one's. Roboflow writes ``../train/images`` for ``train/images``.
+    Paths of another machine are not used. Roboflow writes ``../train/images`` for ``train/images``.
     """
     from pipeline.config.load import read_text
 

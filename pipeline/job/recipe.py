@@ -48,7 +48,7 @@ def portable_config(job: Job) -> dict[str, Any]:
 
 
 def recorded_config(job: Job) -> dict[str, Any]:
-    """The config as the record of the subset tells it: what decides about the files, but not where on a machine."""
+    """The config as the record of the subset has it: what decides about the files, but not where on a machine."""
     config = portable_config(job)
     for key in ("workdir", "engine", "index", "fetch", "runs"):
         config.pop(key, None)
@@ -70,7 +70,7 @@ def recorded_config(job: Job) -> dict[str, Any]:
 
 
 def _without_folders(value: Any) -> Any:
-    """`value` without nulls, and of each path the last part: where it lies is this machine's affair."""
+    """`value` without nulls, and of each path the last part: its folder is this machine's affair."""
     if isinstance(value, dict):
         return {key: _without_folders(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):

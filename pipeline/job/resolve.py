@@ -41,7 +41,7 @@ def _located(config: Config, sentence: str) -> str:
     if not colon or key.partition(".")[0] not in Config.model_fields or config.written is None:
         return sentence
     position = config.written.position(key)
-    return sentence if position is None else f"{position}: {rest if position.startswith('--set') else sentence}"
+    return sentence if position is None else f"{position}: {rest if position.startswith(f'--set {key}=') else sentence}"
 
 
 def _resolve(config: Config) -> Job:
@@ -104,7 +104,7 @@ def _source(source: Source, workdir: str) -> SourceJob:
 
 
 def _options(source: Source, format_: formats.Format) -> str:
-    """What the format may be told, complete, as JSON."""
+    """The options of the format, complete, as JSON."""
     if format_.Options is None:
         if source.options:
             raise ConfigError(f"source.options: format {source.format} has none")

@@ -1,6 +1,6 @@
 """Records of runs: one small file a run, also of one that changed nothing, failed or was stopped.
 
-They lie in ``runs/`` below the target's ``.coco-diy`` or, as long as nothing was built there, in
+They are in ``runs/`` below the target's ``.coco-diy`` or, as long as nothing was built there, in
 ``runs/<target>/`` of the workdir: a build that failed makes no target. A name is time, process and exit code.
 """
 
@@ -103,7 +103,7 @@ class RunRecords:
 
 
 def at_target(target: storage.WritableLocation) -> storage.WritableLocation:
-    """Where records lie at a target."""
+    """Where records are at a target."""
     return target.own(f"{FOLDER}/runs")
 
 

@@ -107,7 +107,7 @@ def _chosen(view: View, plan_dir: str, bucket: int) -> pa.Table:
 
 
 def with_sizes(view: View, images: pa.Table) -> pa.Table:
-    """`images` with the width and height that their headers say, where no label says it and they lie on this disk."""
+    """`images` with the width and height that their headers say, where no label says it and they are on this disk."""
     import numpy as np
     import pyarrow as pa
 
@@ -135,7 +135,7 @@ def _size(head: bytes) -> tuple[int, int] | None:
 
 
 def count_bucket(view: View, bucket: int) -> Statistics:
-    """The counts of one bucket; images that lie on this machine are asked for their size where no label says it."""
+    """The counts of one bucket; images that are on this machine are asked for their size where no label says it."""
     import numpy as np
 
     found = read_bucket(view, bucket)
@@ -227,7 +227,7 @@ def _traces(view: View, images: pa.Table, found: Bucket, split_of: Any, of_image
 
 
 def _file_sizes(view: View, images: pa.Table) -> Floats:
-    """Bytes of each image; not a number where neither the index nor this machine tells it."""
+    """Bytes of each image; not a number where neither the index nor this machine has it."""
     import numpy as np
 
     sizes: Floats = images["image_size"].to_numpy(zero_copy_only=False).astype(np.float64)

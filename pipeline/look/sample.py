@@ -48,7 +48,7 @@ class Wish:
 class Sample:
     """An image that is shown: its shapes, as shares of the image that labels describe, of `said` size in pixels.
 
-    `chosen` is the place in `shapes` of the one object that is shown; None: all are.
+    `chosen` is the index in `shapes` of the one object that is shown; None: all are.
     """
 
     key: str
@@ -84,7 +84,7 @@ def choose(view: View, wish: Wish) -> list[Sample]:
 
 
 def _first(entries: list[Any], wish: Wish) -> list[Any]:
-    """The entries that rank first, of `each` class where that is asked; an image stands there once."""
+    """The entries that rank first, of `each` class where that is asked; an image is there once."""
     if wish.each is None:
         return sorted(entries, key=lambda entry: (entry[0], entry[2], entry[3]))[: wish.count]
     rank = {number: i for i, number in enumerate(wish.classes or ())}
@@ -190,7 +190,7 @@ def _shape(view: View, row: dict[str, Any], said: tuple[int, int] | None) -> Sha
 
 
 def pictures(view: View, samples: Sequence[Sample], side: int) -> Iterator[tuple[int, Shown]]:
-    """The picture of each of `samples`, by its place, as they come; of at least `side` pixels where it has them."""
+    """The picture of each of `samples`, by its index, as they come; of at least `side` pixels where it has them."""
     rest = set(range(len(samples)))
     for prefix, folder in view.origins.urls.items():
         here = [i for i in sorted(rest) if samples[i].key.startswith(prefix) and samples[i].path is not None]

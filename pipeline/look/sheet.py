@@ -32,7 +32,7 @@ def draw_sheet(
 
     `classes` and `split` limit what is shown. `sort` is one of `IMAGE_SORTS` or `OBJECT_SORTS`; None is the first.
 
-    Raises `UnknownNameError` for a class that is none, `UsageError` where nothing is to be shown.
+    Raises `UnknownNameError` for an unknown class, `UsageError` where nothing is to be shown.
     """
     known = OBJECT_SORTS if objects else IMAGE_SORTS
     if sort is not None and sort not in known:

@@ -44,10 +44,10 @@ class ViewedSource:
 
 @dataclass(frozen=True)
 class View:
-    """What there is to look at; a value that is sent to helper processes.
+    """What there is to see; a value that is sent to helper processes.
 
-    `what` is how the user calls it, `kind` config, target or folder. `classes` are names, the place is the id.
-    `origins` is where images lie, by what keys begin with. `keypoints` is (K, D) of rows that have such. Of a config
+    `what` is how the user calls it, `kind` config, target or folder. `classes` are names, the position is the id.
+    `origins` is where images are, by what keys begin with. `keypoints` is (K, D) of rows that have such. Of a config
     `plan_dir` is the folder of its plan, `gathers` says that images are in its records, and `unique` and `of_task` what
     else its selection leaves out. `images` is about how many there are. `facts` are for people: see `look.page`.
     """
@@ -171,7 +171,7 @@ def _declared(made: Manifest) -> dict[str, list[str]]:
 
 
 def _roots(made: Manifest) -> list[str]:
-    """Where the sources of a target lay."""
+    """Where the sources of a target were."""
     source = made.config["source"]
     return [str(one["root"]) for one in (source if isinstance(source, list) else [source]) if one.get("root")]
 

@@ -368,7 +368,7 @@ def _origin(data: PageData) -> str:
 
 
 def _json(data: PageData) -> str:
-    """What the script reads; no character of it can end the element that it stands in."""
+    """What the script reads; no character of it can end its element."""
     most = max((row.total for row in data.rows), default=0)
     columns = _columns(data)
     facts = {

@@ -87,7 +87,7 @@ def plan_text(data: dict[str, Any]) -> str:
 
 
 def _fetch_text(data: dict[str, Any]) -> str:
-    """How much would be fetched, where images lie elsewhere."""
+    """How much would be fetched, where images are elsewhere."""
     cost = data["fetch"]
     if not cost["images"]:
         return ""

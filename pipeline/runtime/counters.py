@@ -1,7 +1,7 @@
-"""Counting: how many files the batches of this process and its helpers have gone through, for progress to look at.
+"""Counting: how many files the batches of this process and its helpers have gone through, for progress to read.
 
 A bucket is thousands of files, and a helper's results come back a bucket at a time: without this count nothing would be
-seen to move for minutes. Each process counts in a place of its own, so nobody waits for a lock.
+seen to move for minutes. Each process has a counter of its own, so nobody waits for a lock.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-#: Name of the thread that looks at the count.
+#: Name of the thread that reads the count.
 WATCHING = "coco-diy-progress"
 
 
@@ -46,7 +46,7 @@ def files_counted() -> int:
 
 
 def count_in(slot: SharedNumber) -> None:
-    """Count in `slot`, which the parent of this process looks at."""
+    """Count in `slot`, which the parent of this process reads."""
     _MINE[0] = slot
 
 

@@ -37,10 +37,10 @@ _ENDING = threading.Lock()
 #: Fewer files than this are done sooner than a helper process starts.
 FILES_WORTH_HELPERS = 10_000
 
-#: Places in which helpers count the files that they go through.
+#: Counters of the files that helpers go through.
 _COUNTERS = 64
 
-#: How often it is looked for helpers that were started since.
+#: How often helpers that were started since are searched for.
 _POLL_SECONDS = 0.2
 
 #: How long a stopped run waits for the file that a thread has under way.
@@ -58,7 +58,7 @@ def _start_worker(needs_pandas: bool, counts: Any, log_level: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if log_level:
         show_log(log_level)
-    slot = os.getpid() % len(counts)  # two of one place would only lose some counts
+    slot = os.getpid() % len(counts)  # two of one slot would only lose some counts
     count_in(memoryview(counts).cast("B").cast("q")[slot : slot + 1])
     gc.set_threshold(100_000, 50, 50)  # lists of a hundred thousand names are no garbage
     if not needs_pandas:
@@ -203,7 +203,7 @@ class Engine(AbstractContextManager["Engine"]):
         return _local(function, tasks, options)
 
     def compute(self, frame: Any, done: Callable[[int], None]) -> list[Any]:
-        """The partitions of a Dask frame, in order; `done` is told how many more there are whenever some are.
+        """The partitions of a Dask frame, in order; `done` gets how many more there are whenever some are.
 
         It is table work, so `auto` takes threads.
         """
@@ -232,7 +232,7 @@ class Engine(AbstractContextManager["Engine"]):
             return list(dask.compute(*parts, optimize_graph=False, **self._local_options(kind)))
 
     def _local_options(self, kind: str) -> dict[str, Any]:
-        # The functions themselves, not their names: for a name Dask looks for a cluster first (0.3 s of imports).
+        # The functions themselves, not their names: for a name Dask searches for a cluster first (0.3 s of imports).
         if kind == "shared":
             from dask.threaded import get as get_threads
 
@@ -335,7 +335,7 @@ def _local(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], options
 
 
 def _task(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """A Dask task whose arguments Dask does not look through: for a hundred thousand names that takes a second."""
+    """A Dask task whose arguments Dask does not go through: for a hundred thousand names that takes a second."""
     from dask.delayed import delayed
 
     return delayed(functools.partial(function, *arguments), pure=False, traverse=False)
@@ -425,7 +425,7 @@ class _Helpers(ProcessPoolExecutor):
         """End all processes: what they were doing is lost, as if the machine had stopped there.
 
         One that was killed amid an answer leaves half of it in the pipe. Nobody else writes there any more, so its end
-        is closed, and whoever reads the other half is told so instead of waiting for ever.
+        is closed, and whoever reads the other half sees that instead of waiting for ever.
         """
         with _ENDING:  # two threads may come here at once, and a descriptor is to be closed once
             if self._ended:

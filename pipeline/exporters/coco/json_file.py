@@ -1,6 +1,6 @@
 """One JSON of the objects of all buckets, a piece at a time.
 
-Buckets are merged in the order of keys, so the bytes do not depend on how many there are; each is read where it lies
+Buckets are merged in the order of keys, so the bytes do not depend on how many there are; each is read where it is
 on the disk, and what is in memory at once is a piece of it: that, and some 25 bytes an object, since no two may have
 the same id.
 """
@@ -180,9 +180,9 @@ def _put(text: bytes, span: tuple[int, int], value: int, name: bytes) -> bytes:
 
 
 def _head(dataset: Dataset, split: str) -> dict[str, bytes]:
-    """What stands before the images: of each key what the first source has; licenses of all.
+    """What comes before the images: of each key what the first source has; licenses of all.
 
-    Images keep the license that they name, so two licenses of one id stay both: which is meant only the sources tell.
+    Images keep the license that they name, so two licenses of one id stay both: which is meant only the sources know.
     """
     head: dict[str, bytes] = {}
     licenses: dict[bytes, None] = {}

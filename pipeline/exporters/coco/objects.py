@@ -17,7 +17,7 @@ from pipeline.formats._values import finite, plain, with_numbers
 from pipeline.formats.coco.placing import completed
 from pipeline.geometry import masks
 
-#: What stands before every object, so that those of an image, one after another, are a piece of a JSON list.
+#: What comes before every object, so that those of an image, one after another, are a piece of a JSON list.
 COMMA = b",\n"
 
 #: Whole numbers beyond it are not kept as ids: JavaScript and double precision would change them.
@@ -38,7 +38,7 @@ _ids = msgspec.json.Decoder(_Ids).decode
 
 
 class _Objects:
-    """JSON objects with the places of their ids, column by column."""
+    """JSON objects with the positions of their ids, column by column."""
 
     def __init__(self) -> None:
         self.image: list[int] = []
@@ -116,7 +116,7 @@ def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None)
 def _image(
     raw: bytes | None, stem: str, path: str | None, width: int | None, height: int | None, key: str
 ) -> tuple[bytes, Span, bool]:
-    """The JSON object of an image, where its id stands in it, and whether the source gave that.
+    """The JSON object of an image, where its id is in it, and whether the source gave that.
 
     Its file name is that below the split's folder; of several sources the stem begins with the folder of its own.
     """
@@ -124,7 +124,7 @@ def _image(
     fields = _fields(raw) if raw is not None else {}
     if "id" not in fields or raw is None:
         data = {"id": 0, "file_name": stem + suffix or key, "width": width, "height": height}
-        # what a format tells of an image beside its size
+        # what a format says of an image beside its size
         data |= {k: msgspec.json.decode(v) for k, v in fields.items() if k not in data}
         return _encode(data), (6, 7), False
     said = _decoded(fields.get("file_name"))
@@ -183,7 +183,7 @@ def _annotations(
 
 
 def _spans(raw: bytes) -> dict[str, Span]:
-    """Where the values of id, image_id and category_id stand in an object; (0, 0) for one that it does not have."""
+    """Where the values of id, image_id and category_id are in an object; (0, 0) for one that it does not have."""
     found = {m[1].decode(): m.span(2) for m in _IDS.finditer(raw)}
     names = ("id", "image_id", "category_id")
     # A key within a value of another, or a duplicate, would be found too: then it is asked exactly.

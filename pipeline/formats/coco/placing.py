@@ -88,7 +88,7 @@ def completed(text: bytes, width: int | None, height: int | None) -> bytes:
 
 
 def _resized(mask: Bools, width: int, height: int) -> dict[str, Any]:
-    """Run lengths of a mask in an image of another size: each pixel takes what lies in its middle."""
+    """Run lengths of a mask in an image of another size: each pixel takes what is in its middle."""
     for axis, size in enumerate((height, width)):
         source = (np.arange(size) + 0.5) * (mask.shape[axis] / size)
         mask = mask.take(source.astype(np.int64), axis=axis)

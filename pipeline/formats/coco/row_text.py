@@ -1,6 +1,6 @@
 """Numbers of label rows of decoded COCO annotations, and the word for what is lost of each.
 
-The rules stand in `formats.coco`.
+The rules are in `formats.coco`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon, join_polygons
 from pipeline.tables.schema import Task
 
-#: A mask of more parts is none: its row would have megabytes.
+#: A mask of more parts is refused: its row would have megabytes.
 MAX_PARTS = 10_000
 
 Floats = npt.NDArray[np.float64]
@@ -36,7 +36,7 @@ Plain = tuple[bytes, list[int], bool]
 
 @dataclass
 class DecodedRows:
-    """Some annotations, decoded: those that could be, `image` is the place of each one's image in the part.
+    """Some annotations, decoded: those that could be, `image` is the index of each one's image in the part.
 
     `plain`, for task segment alone, is the text of plain polygons; None where what there is is decoded in `found`.
     `notes` are the counted words for what was put right of all rows of an image; empty where

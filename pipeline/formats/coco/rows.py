@@ -1,4 +1,4 @@
-"""How annotations of COCO JSON become rows. The rules stand in `formats.coco`."""
+"""How annotations of COCO JSON become rows. The rules are in `formats.coco`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BATCH = 4096
 
 _BLANKS = b" \t\r\n"
 
-#: What numbers are made of but for exponents: those may be too large for a float, and are told by who decodes them.
+#: What numbers are made of but for exponents: those may be too large for a float, and are reported by who decodes them.
 _DIGITS = b"0123456789-." + _BLANKS
 
 Floats = npt.NDArray[np.float64]
@@ -110,7 +110,7 @@ def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, options: Op
 
 
 def _frames(part: Part, problems: list[Problem], *, exchanged: bool) -> list[Frame | None]:
-    """Where the objects of each image lie; None for an image of which nothing tells that, which is a problem."""
+    """The frame of the objects of each image; None for an image without a known size, which is a problem."""
     said = [(w, h) if w is not None and h is not None else None for w, h in _said_sizes(part.images)]
     asked = [i for i, size in enumerate(said) if size is None or part.compare] if part.pictures is not None else []
     pictures = dict(zip(asked, part.pictures(asked), strict=True)) if part.pictures is not None and asked else {}
@@ -181,7 +181,7 @@ def _decode(
     options: Options,
 ) -> DecodedRows:
     """Annotations, decoded: those that could be; what is wrong with the others is added to `problems`."""
-    sized = np.flatnonzero(~np.isnan(sizes[owner, 0]))  # the others are told with their image
+    sized = np.flatnonzero(~np.isnan(sizes[owner, 0]))  # the others are reported with their image
     raws = [raws[i] for i in sized.tolist()] if len(sized) < len(raws) else raws
     keep = options.crowd == "keep"
     found = _decoded(raws, task)
@@ -228,9 +228,9 @@ def no_crowd(raw: bytes) -> bytes:
 
 
 def _decoded(raws: list[bytes], task: Task) -> list[Any]:
-    """Annotations, all at once where none is unusual; instead of one that cannot be used stands its error.
+    """Annotations, all at once where none is unusual; one that cannot be used is replaced by its error.
 
-    What was mended stands in `raws` as it was understood.
+    What was mended is in `raws` as it was understood.
     """
     try:
         return list(_lists[task](b"[" + b",".join(raws) + b"]"))

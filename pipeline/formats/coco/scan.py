@@ -1,4 +1,4 @@
-"""One pass over a COCO JSON: where everything lies, and what belongs to what."""
+"""One pass over a COCO JSON: where everything is, and what belongs to what."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SIDES = (("left", "right"), ("Left", "Right"), ("l_", "r_"))
 
 _ARRAYS = frozenset({"images", "annotations"})
 
-#: Place of an image that is left out: its annotations are counted with it.
+#: Index of an image that is left out: its annotations are counted with it.
 _LOST = -2
 
 
@@ -107,7 +107,7 @@ class _Reader:
 
 
 def _image_of(text: bytes, line: int) -> _ImageEntry | str:
-    """An image, or the clause that says why it is none."""
+    """An image, or the clause that says why it is not one."""
     data = plain(text)
     if not isinstance(data, dict):
         return f"is {'not JSON' if data is None else 'no object'} (line {line})"
@@ -252,7 +252,7 @@ def _keypoints(found: FileOutline, categories: Any, counted: Counter[tuple[Id, i
 
 
 def _flips(points: Sequence[str]) -> list[int] | None:
-    """For each keypoint the one that it is after a flip from left to right, by name; None where names do not tell."""
+    """For each keypoint the one that it is after a flip from left to right, by name; None where names do not say."""
     result = []
     for name in points:
         mirrored = name
@@ -267,7 +267,7 @@ def _flips(points: Sequence[str]) -> list[int] | None:
 
 
 def _take_images(found: FileOutline, images: Sequence[_ImageEntry | str], names: ImageNames | None) -> None:
-    """Paths and stems of the images, and the place of each by id; those that cannot be used are taken out."""
+    """Paths and stems of the images, and the index of each by id; those that cannot be used are taken out."""
     good: list[tuple[int, Id, str]] = []
     files: list[Found] = []
     for number, image in enumerate(images):
@@ -398,7 +398,7 @@ def _int(owner: Id) -> int | None:
 
 
 def _index_of(indexes: dict[Any, int], owner: Id) -> int:
-    """The place of an image by its id, which may be written as text here and as a number there."""
+    """The index of an image by its id, which may be written as text here and as a number there."""
     if owner in indexes:
         return indexes[owner]
     if (number := _int(owner)) is not None:

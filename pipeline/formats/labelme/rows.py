@@ -1,4 +1,4 @@
-"""How labelme's files are parsed: a file at a time, a shape at a time. The rules stand in `formats.labelme`."""
+"""How labelme's files are parsed: a file at a time, a shape at a time. The rules are in `formats.labelme`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MAX_SIDE = 10_000_000
 #: OpenCV, with which trainers read images, takes no larger ones.
 _MAX_PIXELS = 1 << 30
 
-#: How labelme before 4.0 told the instances of a class apart: ``person-1``, ``person-2``.
+#: How labelme before 4.0 named the instances of a class: ``person-1``, ``person-2``.
 _INSTANCE = re.compile(r"(.*[^-\s])-(\d+)")
 
 Floats = npt.NDArray[np.float64]
@@ -111,7 +111,7 @@ def parse(files: Sequence[bytes], task: Task, rules: Rules, pictures: Pictures) 
 
 
 def _decode(content: bytes) -> _LabelmeFile:
-    """The file's content, not looked at closely; raises `ShapeError` for what is no labelme file."""
+    """The file's content, not checked in detail; raises `ShapeError` for what is no labelme file."""
     text = content.removeprefix(_BOM)
     try:
         found = msgspec.json.decode(text, type=_LabelmeFile)
@@ -139,7 +139,7 @@ def _decode_slowly(text: bytes) -> _LabelmeFile:
 
 
 def _frame(found: _LabelmeFile, number: int, rules: Rules, pictures: Pictures) -> Frame:
-    """Where the points of a file lie; its image is asked where the file does not say how large it is, or may be wrong.
+    """The frame of the points of a file; its image is asked where the file gives no size, or one that may be wrong.
 
     Raises `ShapeError`.
     """

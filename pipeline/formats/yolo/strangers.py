@@ -1,8 +1,8 @@
-"""Rows that look like polygons and are none: pose rows, and predictions with confidences and tracks.
+"""Rows that look like polygons but are not: pose rows, and predictions with confidences and tracks.
 
 Ultralytics' ``save_txt`` writes ``class x y w h [confidence] [track]``, and the same after polygons; every pose row of
 keypoints ``x y`` has as many tokens as some polygon. By itself such a row is a polygon; what gives it away is the last
-number, which is whole, or that all rows are as long, and their points lie in the box that they begin with.
+number, which is whole, or that all rows are as long, and their points are in the box that they begin with.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DOT, _E, _BIG_E = b".eE"
 
 
 class TokensOfRows(Protocol):
-    """What is looked at of `rows.RowTokens`."""
+    """What is checked of `rows.RowTokens`."""
 
     buffer: npt.NDArray[np.uint8]
     start: Ints
@@ -45,7 +45,7 @@ class TokensOfRows(Protocol):
 
 
 class ReasonsOfRows(Protocol):
-    """What is told of bad rows."""
+    """What is reported of bad rows."""
 
     def add(self, marked: Bools, reason: str, detail: Callable[[int], str]) -> None:
         """Mark rows as bad."""

@@ -18,12 +18,12 @@ from pipeline.images.header import IMAGE_SUFFIXES, Picture
 from pipeline.images.inspection import read_pictures
 from pipeline.job.spec import IndexSpec
 
-#: So many steps at the end of a path that was written elsewhere are looked for here.
+#: So many steps at the end of a path that was written elsewhere are searched for here.
 _STEPS = 6
 
 
 class Finder:
-    """Looks for images of the source `spec`; `pictures` are those listed in the bucket, with key and path.
+    """Searches for images of the source `spec`; `pictures` are those listed in the bucket, with key and path.
 
     `keep` is as in `storage.locate`.
     """
@@ -36,7 +36,7 @@ class Finder:
     def asked(self, split: int, labels: Sequence[str], keys: Sequence[str]) -> formats.Pictures:
         """What a format may ask about a batch of label files, all of split number `split`.
 
-        The images of their stems are looked at together when the first is asked for.
+        The images of their stems are checked together when the first is asked for.
         """
         seen: dict[str, Picture | None] = {}
 

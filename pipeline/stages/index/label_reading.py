@@ -26,7 +26,7 @@ from pipeline.tables.schema import LabelState
 
 Ints = npt.NDArray[np.int64]
 
-#: A label file larger than this is none.
+#: A larger file is not a label file.
 MAX_LABEL_BYTES = 64 << 20
 
 #: So many label files are in memory at once.

@@ -50,12 +50,12 @@ def write_part(directory: str, table: str, bucket: int, write: Callable[[IO[byte
 
 
 def stated(directory: str, bucket: int) -> BucketState | None:
-    """The state of a bucket; None where there is none that is whole. Its parts are not looked at."""
+    """The state of a bucket; None where there is none that is whole. Its parts are not checked."""
     return fitted(unseal(storage.locate(directory).read(f"{STATES}/{state_name(bucket)}")), BucketState)
 
 
 def sound_state(directory: str, bucket: int) -> BucketState | None:
-    """The state of a bucket whose parts are all as it says; they are read for it, 5 GB/s of what lies in memory."""
+    """The state of a bucket whose parts are all as it says; they are read for it, 5 GB/s from memory."""
     state = stated(directory, bucket)
     if state is None or state.parts.keys() != set(TABLES):
         return None

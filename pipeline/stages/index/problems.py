@@ -205,7 +205,7 @@ def _links_out(source: SourceJob, info: IndexInfo) -> list[str]:
 
 
 def _left_out(name: str, count: int) -> str:
-    """What is told of files that no data set has."""
+    """What is reported of files that no data set has."""
     if name in LEFT_OUT_FILES:
         return f"{plural(count, 'file')} called {name} left out: {LEFT_OUT_FILES[name]}"
     return f"{plural(count, 'file')} in folders called {name} left out: {LEFT_OUT_FOLDERS[name]}"

@@ -65,7 +65,7 @@ class IndexInfo:
 
 
 def has_parts(directory: str) -> bool:
-    """Whether there is any part of an index at `directory`: then the stats of a listing tell what is unchanged."""
+    """Whether there is any part of an index at `directory`: then the stats of a listing show what is unchanged."""
     return bool(storage.locate(directory).names("files"))
 
 

@@ -25,7 +25,7 @@ class Scan:
     with_stats: bool
 
     def digest(self, spec: IndexSpec) -> str | None:
-        """Equal digests mean an unchanged source; None while a file is too young to tell."""
+        """Equal digests mean an unchanged source; None while a file is too young."""
         import xxhash
 
         settled = all(listing.settled for pair in self.splits for listing in pair if listing is not None)
@@ -95,7 +95,7 @@ def scan_source(
 
 
 def _list_all(jobs: list[_ListingJob], keep: str | None) -> list[Listing]:
-    """Listings of folders; of single files, joined by NUL, where there are no suffixes to look for."""
+    """Listings of folders; of single files, joined by NUL, where there are no suffixes."""
     found = []
     for path, suffixes, stats in jobs:
         if suffixes is None:

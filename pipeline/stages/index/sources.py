@@ -111,7 +111,7 @@ def update_index(job: Job, engine: Engine, progress: Progress, found: Sequence[S
     named = [names_of(info) for info in infos]
     for source, names in zip(job.sources, named, strict=True):
         if source.names is None and names is not None and not names.names:
-            source_report(job, infos)  # what is bad in its label files is the better thing to tell
+            source_report(job, infos)  # what is bad in its label files is the better message
             raise DataError(
                 f"{source.source.root or source.spec.splits[0].labels}: no label file there has an object of a class; "
                 "correct source.root or source.splits"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def problem_table(job: Job, infos: Sequence[IndexInfo], images: Sequence[Problem]) -> pa.Table:
     """Every row, file and image that could not be taken, as `schema.problems`: by file and line.
 
-    `images` are those that are wanted and have a fault.
+    `images` are those that are wanted but unusable.
     """
     import pyarrow as pa
 

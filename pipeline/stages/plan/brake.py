@@ -144,7 +144,7 @@ def _source_lost(
 
 
 def _is_same(split: SplitSpec, kind: str, before: Mapping[str, Any]) -> bool:
-    """Whether files of `kind` are still looked for where they were; an images folder that is missing was there."""
+    """Whether files of `kind` are still searched for where they were; an images folder that is missing was there."""
     if kind == "labels":
         return before.get("labels") == split.labels
     return split.images is None or before.get("images") == split.images

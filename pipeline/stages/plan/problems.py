@@ -1,4 +1,4 @@
-"""Images that are wanted and have a fault: the file that each fault is about, and what it is."""
+"""Images that are wanted but unusable: the file that each problem is about, and what it is."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def last_run(root: str, workdir: str | None = None) -> Report:
     return Report(data, not stopped)
 
 
-#: So many runs are told of.
+#: So many runs are reported.
 _RECENT = 10
 
 
