@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SplitShares(pydantic.BaseModel):
-    """Deal the images out anew, whatever split they are of in the source."""
+    """Assign the images to splits anew, whatever split they are of in the source."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -70,7 +70,7 @@ class ImagePlace(_Model):
 
 
 class SplitFolders(_Model):
-    """Where one split of a source lies, relative to `root` where they are relative paths."""
+    """Where one split of a source is, relative to `root` where they are relative paths."""
 
     labels: str | None = Field(None, description="folder of the label files")
     annotations: str | None = Field(None, description="COCO: the JSON file with all annotations")
@@ -211,7 +211,7 @@ class Archive(_Model):
 
 
 class Fetch(_Model):
-    """Downloads, and images that lie elsewhere."""
+    """Downloads, and images that are elsewhere."""
 
     folder: str = Field("downloads", description="where archives go that the source does not name by path")
     mirror: str | None = Field(None, description="a folder or URL with all archives under their names, read instead")

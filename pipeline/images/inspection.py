@@ -99,7 +99,7 @@ def check_linked(
 ) -> dict[str, UnusableImage]:
     """Those of `images` that a link leads out of the source for, to no image: a key of the user's, say; by key.
 
-    The source is below `root` (None: each of its folders stands for itself); the rest is as in `check_images`.
+    The source is below `root` (None: each of its folders by itself); the rest is as in `check_images`.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -45,10 +45,10 @@ class ViewedSource:
 
 @dataclass(frozen=True)
 class View:
-    """What there is to look at; a value that is sent to helper processes.
+    """What there is to see; a value that is sent to helper processes.
 
-    `what` is how the user calls it, `kind` config, target or folder. `classes` are names, the place is the id.
-    `origins` is where images lie, by what keys begin with. `keypoints` is (K, D) of rows that have such. Of a config
+    `what` is how the user calls it, `kind` config, target or folder. `classes` are names, the position is the id.
+    `origins` is where images are, by what keys begin with. `keypoints` is (K, D) of rows that have such. Of a config
     `plan_dir` is the folder of its plan, `gathers` says that images are in its records, and `unique` and `of_task` what
     else its selection leaves out. `images` is about how many there are. `facts` are for people: see `look.page`.
     """
@@ -141,12 +141,12 @@ def _of_target(
     splits: dict[str, Any] = {}
     for split, counts in made.report["subset"].items():
         if counts["images"]:
-            places = {**format_.layout(split, task), "images": f"images/{split}"}
+            paths = {**format_.layout(split, task), "images": f"images/{split}"}
             if format_.WHOLE:
-                places["annotations"] = _on_this_disk(state, places["annotations"], workdir)
+                paths["annotations"] = _on_this_disk(state, paths["annotations"], workdir)
             if made.config["target"].get("images") == "none":
-                del places["images"]
-            splits[split] = places
+                del paths["images"]
+            splits[split] = paths
     names = None if format_.NAMED else _names_file(state, made, workdir)
     config = _as_source(root, name, task, names, splits, workdir, engine)
     runs = last_run(root).data
@@ -178,7 +178,7 @@ def _declared(made: Manifest) -> dict[str, list[str]]:
 
 
 def _roots(made: Manifest) -> list[str]:
-    """Where the sources of a target lay."""
+    """Where the sources of a target were."""
     source = made.config["source"]
     return [str(one["root"]) for one in (source if isinstance(source, list) else [source]) if one.get("root")]
 

@@ -1,7 +1,7 @@
-"""Every table's Arrow schema, in one place, with units and nullability; and the enums.
+"""Every table's Arrow schema, with units and nullability; and the enums.
 
 All tables have one Parquet file a bucket (`part_name`). Rows of one file are sorted by `key`, annotations by
-(`key`, `line`). A field's meaning stands in its metadata (`doc`), so that it travels with the Parquet file.
+(`key`, `line`). A field's meaning is in its metadata (`doc`), so that it travels with the Parquet file.
 
 ``head`` + first token + ``tail`` + line end is the source row, byte for byte.
 """
@@ -158,7 +158,7 @@ def problems() -> "pa.Schema":
 
 @cache
 def checks() -> "pa.Schema":
-    """Images that were looked at, so that they need not be again: one row an image."""
+    """Images that were checked, so that they need not be again: one row an image."""
     return _schema(
         ("key", "string", False, "key of the image"),
         ("mark", "binary", False, "the image's fingerprint when it was checked"),

@@ -38,15 +38,15 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
     if job.need_image and (manifest.images is None or _images_digest(job) != manifest.images):
         return None
     remembered = dict(manifest.report)
-    ok, warnings, held = remembered.pop("ok"), remembered.pop("warnings"), remembered.pop("held", None)
-    if held is None:
+    ok, warnings, keep = remembered.pop("ok"), remembered.pop("warnings"), remembered.pop("held", None)
+    if keep is None:
         return None
     data = {
         "command": "build",
         "status": "nothing to do",
         "target": job.root,
         **remembered,
-        "plan": all_actions({}) | {"keep": held},
+        "plan": all_actions({}) | {"keep": keep},
         "changes": 0,
         "warnings": warnings,
     }
