@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import exporters
 from pipeline.base.errors import BrakeError, ConfigError, MissingSourceError, StorageError
 from pipeline.base.humanize import plural
 from pipeline.config.load import ConfigLike, as_config, validate
@@ -27,12 +26,13 @@ from pipeline.job.run_records import RunRecords
 from pipeline.reports.counts import add_counts
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
-from pipeline.runtime.interrupt import check_stop
+from pipeline.runtime.interrupt import check_stop, failure
 from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.stages.apply.commit import commit
 from pipeline.stages.apply.subset import apply_plan, gather, reclaim
 from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do
+from pipeline.stages.fetch.archives import clean_fetched, fetch
 from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import Index, IndexInfo
 from pipeline.stages.index.reader import open_index as index_in
@@ -53,7 +53,9 @@ from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState
 __all__ = [
     "Report",
     "build",
+    "clean_fetched",
     "diff_targets",
+    "fetch",
     "last_run",
     "make_index",
     "make_plan",
@@ -74,8 +76,8 @@ def open_index(what: ConfigLike) -> Index:
         return index_in(os.fspath(what))
     job = resolve(as_config(what))
     if job.several:
-        places = ", ".join(source.index_dir for source in job.sources)
-        raise ConfigError(f"source: each of several sources has an index of its own; open one of them: {places}")
+        folders = ", ".join(source.index_dir for source in job.sources)
+        raise ConfigError(f"source: each of several sources has an index of its own; open one of them: {folders}")
     return index_in(job.sources[0].index_dir, names=job.sources[0].file_names)
 
 
@@ -160,14 +162,14 @@ def _by_name(source: SourceJob, counts: dict[str, int], names: tuple[str, ...]) 
 def target_stats(root: str) -> Report:
     """Counts of the subset at `root` by class and split, as its manifest has them."""
     state, made = open_target(root)
-    told = made.report
+    facts = made.report
     return Report(
         {
             "command": "stats",
             "of": "target",
             "target": state.root.url,
-            "classes": told["classes"],
-            "subset": told["subset"],
+            "classes": facts["classes"],
+            "subset": facts["subset"],
         }
     )
 
@@ -175,7 +177,7 @@ def target_stats(root: str) -> Report:
 def verify_dataset(config: Config, progress: Progress | None = None, *, deep: bool = False) -> Report:
     """What a build of all of a source would stumble over: bad labels, images that are missing or damaged.
 
-    `config` is that of `conversion.dataset`. Each image is looked at, with `deep` all of it: it is decoded.
+    `config` is that of `conversion.dataset`. Each image is checked, with `deep` all of it: it is decoded.
     """
     lacking = [split for source in resolve(config).sources for split in source.spec.splits if split.images is None]
     select = config.select.model_copy(update={"backgrounds": "all", "check_images": "full" if deep else "header"})
@@ -262,9 +264,9 @@ def build(
         records.begun = True
         report = _build(job, progress or Progress(), suspects, break_lock)
     except BaseException as error:
-        records.failed(error)
+        records.failed(error, failure(error))
         raise
-    records.ended(report)
+    records.ended(report.exit_code, report.data)
     return report
 
 
@@ -336,7 +338,7 @@ def _done(job: Job, report: Report, planned: Planned, failed: dict[str, str]) ->
     report.data["archive"] = archive
     if job.target.local is not None and job.need_image:
         place = job.target.join(archive or "")
-        report.data["training"] = exporters.load(job.config.target.format).training(job.task, place)
+        report.data["training"] = job.exporter.training(job.task, place)
     if failed:
         report.ok = report.incomplete = False
         report.data["failed"] = failed

@@ -1,4 +1,4 @@
-"""The commands that look at what there is: counts, a contact sheet, a page."""
+"""The commands that show what there is: counts, a contact sheet, a page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from pipeline.base.errors import UsageError
 from pipeline.cli.commands import cli
 from pipeline.cli.options import cache_folder, common_options, config_of
-from pipeline.cli.output import progress_of, put_bytes, tell
+from pipeline.cli.output import progress_of, put_bytes, put_report
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -55,9 +55,9 @@ def stats(what: str, every: bool, as_csv: bool, workdir: str | None, **common: A
         raise click.UsageError("--csv and --json: name one of them")
     report = stats_of(_asked(what, common), workdir or cache_folder(), progress_of(common), _engine(common))
     if as_csv:
-        tell(report, common, functools.partial(stats_csv, every=every))
+        put_report(report, common, functools.partial(stats_csv, every=every))
     else:
-        tell(report, common, functools.partial(stats_text, every=every, bars=sys.stdout.isatty()))
+        put_report(report, common, functools.partial(stats_text, every=every, bars=sys.stdout.isatty()))
 
 
 @cli.command()
@@ -87,9 +87,9 @@ def show(
 
     Boxes, polygons and skeletons, on whole images or one object after another.
     """
-    from pipeline.images.sheet import SUFFIXES, encoded
-    from pipeline.images.terminals import inline, protocol_of
+    from pipeline.look.contact_sheet import SUFFIXES, encoded
     from pipeline.look.sheet import draw_sheet
+    from pipeline.look.terminals import inline, protocol_of
     from pipeline.look.view import open_view
 
     output = output or "sheet.jpg"
@@ -132,4 +132,4 @@ def _write(output: str, data: bytes, common: dict[str, Any], facts: dict[str, An
 
     folder, name = os.path.split(os.path.abspath(os.path.expanduser(output)))
     storage.locate_writable(folder).write(name, data)
-    tell(Report(facts), common, lambda _: output)
+    put_report(Report(facts), common, lambda _: output)

@@ -9,14 +9,14 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.errors import unknown
-from pipeline.tables.schema import Split, Task
+from pipeline.base.terms import SPLITS, Split, Task
 
 if TYPE_CHECKING:
     from pipeline.config.messages import Written
 
 
 class SplitShares(pydantic.BaseModel):
-    """Deal the images out anew, whatever split they are of in the source."""
+    """Assign the images to splits anew, whatever split they are of in the source."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,7 +38,7 @@ class SplitShares(pydantic.BaseModel):
     @property
     def shares(self) -> dict[str, float]:
         """Shares by split, in the order train, val, test."""
-        return {name: share for name in ("train", "val", "test") if (share := getattr(self, name)) is not None}
+        return {name: share for name in SPLITS if (share := getattr(self, name)) is not None}
 
     @pydantic.model_validator(mode="after")
     def _whole(self) -> SplitShares:
@@ -70,7 +70,7 @@ class ImagePlace(_Model):
 
 
 class SplitFolders(_Model):
-    """Where one split of a source lies, relative to `root` where they are relative paths."""
+    """Where one split of a source is, relative to `root` where they are relative paths."""
 
     labels: str | None = Field(None, description="folder of the label files")
     annotations: str | None = Field(None, description="COCO: the JSON file with all annotations")
@@ -211,7 +211,7 @@ class Archive(_Model):
 
 
 class Fetch(_Model):
-    """Downloads, and images that lie elsewhere."""
+    """Downloads, and images that are elsewhere."""
 
     folder: str = Field("downloads", description="where archives go that the source does not name by path")
     mirror: str | None = Field(None, description="a folder or URL with all archives under their names, read instead")

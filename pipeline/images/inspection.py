@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline import storage
+from pipeline.base.digest import digest_of
 from pipeline.images import integrity
 from pipeline.images.header import HEAD_BYTES, Picture, picture_of
 from pipeline.images.integrity import ImageCheck
-from pipeline.images.origins import Origins
+from pipeline.storage.origins import Origins
 from pipeline.tables import schema
-from pipeline.tables.digest import digest_of
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def check_linked(
 ) -> dict[str, UnusableImage]:
     """Those of `images` that a link leads out of the source for, to no image: a key of the user's, say; by key.
 
-    The source is below `root` (None: each of its folders stands for itself); the rest is as in `check_images`.
+    The source is below `root` (None: each of its folders by itself); the rest is as in `check_images`.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -11,20 +11,20 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters
+from pipeline.base.classes import Names
 from pipeline.base.errors import DataError
+from pipeline.base.terms import Task
 from pipeline.base.text import printable
-from pipeline.config.class_names import Names
 from pipeline.exporters import Dataset
-from pipeline.images.thumbnails import fitted, jpeg
 from pipeline.look.bucket import Bucket, read_bucket, with_sizes
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sheet import draw_sheet
+from pipeline.look.thumbnails import fitted, jpeg
 from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows
 from pipeline.reports.statistics import SIZES, Statistics
 from pipeline.runtime.progress import Progress
 from pipeline.tables.frames import to_pandas
-from pipeline.tables.schema import Task
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,7 +68,7 @@ class LookedAt:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; the place is the id."""
+        """Names of the classes; the position is the id."""
         return self.view.classes
 
     @property
@@ -132,7 +132,7 @@ class LookedAt:
     def to_coco(self, split: str | None = None) -> dict[str, Any]:
         """All objects as one COCO JSON, of `split` or of all splits one after another; categories count from 1.
 
-        It is in memory as a whole. Raises `DataError` for an image whose size in pixels nothing tells.
+        It is in memory as a whole. Raises `DataError` for an image of unknown size in pixels.
         """
         view = self.view
         names = tuple(Names(source.classes.source, view.keypoints, None, {}) for source in view.sources)
@@ -221,6 +221,6 @@ def _records(view: View, bucket: int) -> Any:
     found: Bucket = read_bucket(view, bucket, raw=True)
     images = with_sizes(view, found.images)
     if images["width"].null_count:
-        place = images["width"].is_null().to_pylist().index(True)
-        raise DataError(f"{images['key'][place].as_py()}: the size of its image is not known, and COCO JSON needs it")
+        row = images["width"].is_null().to_pylist().index(True)
+        raise DataError(f"{images['key'][row].as_py()}: the size of its image is not known, and COCO JSON needs it")
     return exporters.load_gathering("coco").records(found.objects, images, view.keypoints)

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import exporters, formats, storage
+from pipeline import formats, storage
 from pipeline.api import make_plan
+from pipeline.base.classes import ClassMap
+from pipeline.base.digest import digest_of
 from pipeline.base.errors import ConfigError, TargetError
-from pipeline.config.class_map import ClassMap
 from pipeline.config.load import validate
 from pipeline.config.model import Config
-from pipeline.images.origins import Origins
 from pipeline.job.conversion import dataset
 from pipeline.job.job import Job
 from pipeline.job.resolve import resolve
@@ -28,7 +28,7 @@ from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.index.sources import import_for_index, index_lock, scan, update_index
 from pipeline.stages.verify.status import last_run
-from pipeline.tables.digest import digest_of
+from pipeline.storage.origins import Origins
 from pipeline.target.manifest import FOLDER, Manifest, TargetState
 
 
@@ -45,10 +45,10 @@ class ViewedSource:
 
 @dataclass(frozen=True)
 class View:
-    """What there is to look at; a value that is sent to helper processes.
+    """What there is to see; a value that is sent to helper processes.
 
-    `what` is how the user calls it, `kind` config, target or folder. `classes` are names, the place is the id.
-    `origins` is where images lie, by what keys begin with. `keypoints` is (K, D) of rows that have such. Of a config
+    `what` is how the user calls it, `kind` config, target or folder. `classes` are names, the position is the id.
+    `origins` is where images are, by what keys begin with. `keypoints` is (K, D) of rows that have such. Of a config
     `plan_dir` is the folder of its plan, `gathers` says that images are in its records, and `unique` and `of_task` what
     else its selection leaves out. `images` is about how many there are. `facts` are for people: see `look.page`.
     """
@@ -114,9 +114,9 @@ def _of_config(config: Config, progress: Progress) -> View:
         infos,
         splits=tuple(report.data["subset"]),
         plan_dir=report.data["plan_files"],
-        gathers=exporters.load(config.target.format).GATHERS,
+        gathers=job.exporter.GATHERS,
         unique=options.duplicates == "drop",
-        of_task=exporters.load(config.target.format).OF_TASK,
+        of_task=job.exporter.OF_TASK,
         facts={
             "target": job.root,
             "made_of": _made_of(job.maps),
@@ -136,18 +136,17 @@ def _of_target(
     first = source if isinstance(source, dict) else source[0]
     if made.config["target"].get("archive", "none") != "none":
         raise ConfigError(f"{root}: is one zip file; unpack it, and name the folder")
-    exporters.load(name)
     format_ = formats.load(name)
     task = first.get("task", "detect")
     splits: dict[str, Any] = {}
     for split, counts in made.report["subset"].items():
         if counts["images"]:
-            places = {**format_.layout(split, task), "images": f"images/{split}"}
+            paths = {**format_.layout(split, task), "images": f"images/{split}"}
             if format_.WHOLE:
-                places["annotations"] = _on_this_disk(state, places["annotations"], workdir)
+                paths["annotations"] = _on_this_disk(state, paths["annotations"], workdir)
             if made.config["target"].get("images") == "none":
-                del places["images"]
-            splits[split] = places
+                del paths["images"]
+            splits[split] = paths
     names = None if format_.NAMED else _names_file(state, made, workdir)
     config = _as_source(root, name, task, names, splits, workdir, engine)
     runs = last_run(root).data
@@ -179,7 +178,7 @@ def _declared(made: Manifest) -> dict[str, list[str]]:
 
 
 def _roots(made: Manifest) -> list[str]:
-    """Where the sources of a target lay."""
+    """Where the sources of a target were."""
     source = made.config["source"]
     return [str(one["root"]) for one in (source if isinstance(source, list) else [source]) if one.get("root")]
 
@@ -199,7 +198,7 @@ def _on_this_disk(state: TargetState, path: str, workdir: str) -> str:
     data = state.root.read(path)
     if data is None:
         raise ConfigError(f"{state.root.url}: its {path} is gone; run its build again")
-    beside = f"looked/{digest_of(state.root.url.encode()).hex()[:8]}/{path}"
+    beside = f"shown/{digest_of(state.root.url.encode()).hex()[:8]}/{path}"
     storage.locate_writable(workdir).write(beside, data)
     return os.path.join(workdir, beside)
 

@@ -1,38 +1,20 @@
-"""Every table's Arrow schema, in one place, with units and nullability; and the enums.
+"""Every table's Arrow schema, with units and nullability; and the enums.
 
 All tables have one Parquet file a bucket (`part_name`). Rows of one file are sorted by `key`, annotations by
-(`key`, `line`). A field's meaning stands in its metadata (`doc`), so that it travels with the Parquet file.
+(`key`, `line`). A field's meaning is in its metadata (`doc`), so that it travels with the Parquet file.
 
 ``head`` + first token + ``tail`` + line end is the source row, byte for byte.
 """
 
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Raised whenever a change makes older index files, plans or manifests unreadable; they are then made anew.
-VERSION = 2
-
-#: Raised whenever a change makes older index files alone unreadable.
-INDEX_VERSION = 4
-
-Split = Literal["train", "val", "test"]
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-
 #: Digest of a file of ours whose content is not known, because a run ended before it was done.
 UNKNOWN = b"\0" * 16
-
-
-class Task(StrEnum):
-    """What a label row says of an object."""
-
-    DETECT = "detect"
-    SEGMENT = "segment"
-    POSE = "pose"
 
 
 class Kind(StrEnum):
@@ -176,7 +158,7 @@ def problems() -> "pa.Schema":
 
 @cache
 def checks() -> "pa.Schema":
-    """Images that were looked at, so that they need not be again: one row an image."""
+    """Images that were checked, so that they need not be again: one row an image."""
     return _schema(
         ("key", "string", False, "key of the image"),
         ("mark", "binary", False, "the image's fingerprint when it was checked"),

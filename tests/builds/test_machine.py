@@ -24,7 +24,7 @@ import yaml
 
 from pipeline import storage
 from pipeline.base.errors import StorageError
-from pipeline.tables.schema import VERSION
+from pipeline.base.version import VERSION
 from tests.builds.test_build import BUILT
 from tests.conftest import CROWD_CONFIG, MakeSubset, Subset
 from tests.support.helpers import PROJECT, contents, make_tree, picture, settle, snapshot, write_file

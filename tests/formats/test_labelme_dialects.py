@@ -15,13 +15,13 @@ import pytest
 import yaml
 from PIL import Image, ImageOps
 
+from pipeline.base.terms import Task
 from pipeline.formats import labelme
 from pipeline.formats._flaws import flaw_of, merge_mark
 from pipeline.formats._framing import OtherImage, frame_of
 from pipeline.formats.labelme.shapes import reach_of
 from pipeline.geometry.masks import decompress, to_mask
 from pipeline.images.header import Picture, unpacked
-from pipeline.tables.schema import Task
 from tests.builds.test_labelme import Photos
 from tests.conftest import Run
 from tests.formats.test_labelme import TRIANGLE, file, jpeg, only, parse, png, rows, shape
@@ -209,7 +209,7 @@ def test_what_became_of_an_image_is_put_right_where_it_is_certain(
 ) -> None:
     frame = frame_of(said, picture, lambda: reach_of([{"points": points}]))
     assert frame.note == note
-    assert frame.place(np.array(points, float)) == pytest.approx(np.array(placed, float))
+    assert frame.transform(np.array(points, float)) == pytest.approx(np.array(placed, float))
     if picture is not None:
         assert (frame.width, frame.height) == (picture.width, picture.height)
 

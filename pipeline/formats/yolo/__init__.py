@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field
 
-from pipeline.tables.schema import Task
+from pipeline.base.terms import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ def parse(
 ) -> Parsed:
     """Rows of a batch of label files, see `Parsed`; `keypoints` is (K, D) for pose.
 
-    Any bytes are taken: what is no row of the task is in `Parsed.problems` with its line and what it looks like.
+    Any bytes are taken: what is no row of the task is in `Parsed.problems` with its line and what it resembles.
     """
     del pictures
     from pipeline.formats.yolo.rows import (

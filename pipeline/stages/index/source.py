@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
-from pipeline.config.class_names import NO_CLASS
+from pipeline.base.terms import NO_CLASS
 from pipeline.job.spec import IndexSpec
 from pipeline.reports.counts import add_counts
 from pipeline.runtime.engine import Engine
@@ -65,7 +65,7 @@ def update(
         count = bucket_count(buckets, whole.images, before)
         return _update_whole(whole, directory, found, count, engine, progress, keep)
     count = bucket_count(buckets, found.images, before)
-    # Where most of the index stands, few files are read, and processes are not worth their start.
+    # Where most of the index is done, few files are read, and processes are not worth their start.
     changed = found.label_files if usable is None else 0
     payloads, order = assign(spec, found, count)
     function = functools.partial(index_bucket, spec, directory, count, keep)

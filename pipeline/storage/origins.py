@@ -31,7 +31,7 @@ class Origin:
 class Origins:
     """The URL of each `Origin` by its prefix, in the order of the sources and their splits.
 
-    A key belongs to one origin: prefixes end with ``/``, and no folder of a split lies in another's.
+    A key belongs to one origin: prefixes end with ``/``, and no folder of a split is in another's.
     """
 
     urls: Mapping[str, str | None]
