@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.base.terms import SPLITS
-from pipeline.images.header import HEAD_BYTES, picture_of
+from pipeline.images.inspection import read_pictures
 from pipeline.reports.statistics import (
     ASPECTS,
     GRID,
@@ -120,18 +120,12 @@ def with_sizes(view: View, images: pa.Table) -> pa.Table:
         here = [i for i in lacking.tolist() if keys[i].startswith(prefix) and paths[i] is not None]
         if folder is None or not here or storage.locate(folder).local is None:
             continue
-        for peeked in storage.locate(folder, view.workdir).peek_many([paths[i] for i in here], HEAD_BYTES, 0):
-            size = _size(peeked.head)
-            if size is not None:
-                sides[0][here[peeked.index]], sides[1][here[peeked.index]] = size
+        for i, picture in read_pictures(storage.locate(folder, view.workdir), [paths[i] for i in here]):
+            if picture is not None:
+                sides[0][here[i]], sides[1][here[i]] = picture.width, picture.height
     for name, values in zip(("width", "height"), sides, strict=True):
         images = images.set_column(images.schema.get_field_index(name), name, pa.array(values, pa.int32()))
     return images
-
-
-def _size(head: bytes) -> tuple[int, int] | None:
-    picture = picture_of(head)
-    return None if picture is None else (picture.width, picture.height)
 
 
 def count_bucket(view: View, bucket: int) -> Statistics:
