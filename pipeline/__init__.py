@@ -1,6 +1,6 @@
 """coco-diy: turns a big labelled image collection into the exact training set you need.
 
-The public names, each documented where it stands::
+The public names, each documented where it is defined::
 
     print(pipeline.plan("conf/bicycle.yaml"))            # as the command prints it
     config = pipeline.load_config("conf/bicycle.yaml", ["target.images=symlink"])

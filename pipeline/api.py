@@ -76,8 +76,8 @@ def open_index(what: ConfigLike) -> Index:
         return index_in(os.fspath(what))
     job = resolve(as_config(what))
     if job.several:
-        places = ", ".join(source.index_dir for source in job.sources)
-        raise ConfigError(f"source: each of several sources has an index of its own; open one of them: {places}")
+        folders = ", ".join(source.index_dir for source in job.sources)
+        raise ConfigError(f"source: each of several sources has an index of its own; open one of them: {folders}")
     return index_in(job.sources[0].index_dir, names=job.sources[0].file_names)
 
 
@@ -161,14 +161,14 @@ def _by_name(source: SourceJob, counts: dict[str, int], names: tuple[str, ...]) 
 def target_stats(root: str) -> Report:
     """Counts of the subset at `root` by class and split, as its manifest has them."""
     state, made = open_target(root)
-    told = made.report
+    facts = made.report
     return Report(
         {
             "command": "stats",
             "of": "target",
             "target": state.root.url,
-            "classes": told["classes"],
-            "subset": told["subset"],
+            "classes": facts["classes"],
+            "subset": facts["subset"],
         }
     )
 
@@ -176,7 +176,7 @@ def target_stats(root: str) -> Report:
 def verify_dataset(config: Config, progress: Progress | None = None, *, deep: bool = False) -> Report:
     """What a build of all of a source would stumble over: bad labels, images that are missing or damaged.
 
-    `config` is that of `conversion.dataset`. Each image is looked at, with `deep` all of it: it is decoded.
+    `config` is that of `conversion.dataset`. Each image is checked, with `deep` all of it: it is decoded.
     """
     lacking = [split for source in resolve(config).sources for split in source.spec.splits if split.images is None]
     select = config.select.model_copy(update={"backgrounds": "all", "check_images": "full" if deep else "header"})

@@ -17,7 +17,7 @@ _ANY = re.compile(_UNPRINTABLE)
 
 _BUT_LINE_ENDS = re.compile(f"(?!\n){_UNPRINTABLE}")
 
-#: What may mean something in a line of Markdown. An underscore between letters does not, and stands in many a name.
+#: What may mean something in a line of Markdown. An underscore between letters does not, and is in many a name.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.|@|^\s|\s$")
 
 
@@ -62,5 +62,5 @@ def markdown(text: str) -> str:
 
 
 def python_literal(text: str) -> str:
-    """`text` as a literal of Python that holds no brace, for some readers fill in what stands in ``{{ }}``."""
+    """`text` as a literal of Python that holds no brace, for some readers fill in what is in ``{{ }}``."""
     return repr(text).replace("{", "\\x7b").replace("}", "\\x7d")

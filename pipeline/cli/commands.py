@@ -19,7 +19,7 @@ from pipeline.cli.options import (
     max_delete_option,
     overrides_of,
 )
-from pipeline.cli.output import progress_of, put, tell
+from pipeline.cli.output import progress_of, put, put_report
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -39,7 +39,7 @@ def cli() -> None:
 @click.option("--src-yaml", metavar="YAML", help="class names of the collection; default: its data.yaml")
 @click.option("--dst-yaml", required=True, metavar="YAML", help="class names of the subset, in their new order")
 @click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: pose or detect")
-@click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
+@click.option("--workdir", metavar="DIR", help="folder of the index; default: the user's cache folder")
 @max_delete_option
 @common_options
 def remake(
@@ -77,7 +77,7 @@ def remake(
 @click.option("--split", metavar="SHARES", help="assign anew: 0.8 is train, the rest val; or 0.7,0.2,0.1")
 @click.option("--seed", type=int, default=0, metavar="N", help="another number, another assignment")
 @click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: that of the names, or detect")
-@click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
+@click.option("--workdir", metavar="DIR", help="folder of the index; default: the user's cache folder")
 @max_delete_option
 @common_options
 def convert(
@@ -139,7 +139,7 @@ def plan(config: str, **common: Any) -> None:
     from pipeline.api import make_plan
     from pipeline.reports.text import plan_text
 
-    tell(make_plan(config_at(config, common), progress_of(common)), common, plan_text)
+    put_report(make_plan(config_at(config, common), progress_of(common)), common, plan_text)
 
 
 @cli.command()
@@ -153,7 +153,7 @@ def index(config: str, **common: Any) -> None:
     from pipeline.api import make_index
     from pipeline.reports.text import index_text
 
-    tell(make_index(config_at(config, common), progress_of(common)), common, index_text)
+    put_report(make_index(config_at(config, common), progress_of(common)), common, index_text)
 
 
 @cli.command()
@@ -201,7 +201,7 @@ def fetch(
             overwrite=overwrite,
         )
     )
-    tell(report, common, fetch_text)
+    put_report(report, common, fetch_text)
 
 
 @cli.command()
@@ -230,7 +230,7 @@ def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
         report = api.repair(root, config, progress, deep=deep, max_delete=common["max_delete"])
     else:
         report = api.verify(root, progress, deep=deep)
-    tell(report, common, verify_text)
+    put_report(report, common, verify_text)
 
 
 @cli.command()
@@ -246,7 +246,7 @@ def diff(first: str, second: str, **common: Any) -> None:
     from pipeline.reports.text import diff_text
 
     configs = [(what, config_of(what, common)) for what in (first, second)]
-    tell(diff_targets(*(config.target.root if config else what for what, config in configs)), common, diff_text)
+    put_report(diff_targets(*(config.target.root if config else what for what, config in configs)), common, diff_text)
 
 
 @cli.command()
@@ -261,7 +261,7 @@ def status(what: str, **common: Any) -> None:
     from pipeline.reports.text import status_text
 
     config = config_of(what, common)
-    tell(last_run(config.target.root, config.workdir) if config else last_run(what), common, status_text)
+    put_report(last_run(config.target.root, config.workdir) if config else last_run(what), common, status_text)
 
 
 @cli.command()
@@ -303,4 +303,4 @@ def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False, 
         from pipeline.look.page import leave_page
 
         report.data["report"] = leave_page(config, progress_of(common))
-    tell(report, common, build_text)
+    put_report(report, common, build_text)

@@ -48,7 +48,7 @@ class Commands(click.Group):
         return [*known, *(name for name in super().list_commands(ctx) if name not in known)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write each group with the first sentences of its commands, which are short enough to stand whole."""
+        """Write each group with the first sentences of its commands, which are short enough not to be cut."""
         names = self.list_commands(ctx)
         grouped = {name for group in _GROUPS.values() for name in group}
         groups = {**_GROUPS, "More": tuple(name for name in names if name not in grouped)}

@@ -99,5 +99,5 @@ def config_of(what: str, common: dict[str, Any]) -> Config | None:
     if os.path.isfile(what) and os.path.basename(what) != "manifest.json":
         return config_at(what, common)
     if common["overrides"]:
-        raise ConfigError(f"--set {common['overrides'][0]}: sets a key of a config, but {what} is none")
+        raise ConfigError(f"--set {common['overrides'][0]}: sets a key of a config, but {what} is not a config")
     return None

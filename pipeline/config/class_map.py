@@ -45,7 +45,7 @@ def _targets(known: Sequence[str], specs: Iterable[ClassSpec]) -> tuple[dict[str
     names: list[str] = []
     for spec in specs:
         if spec.name in names:
-            raise ConfigError(f"classes: {spec.name!r} stands there twice; every class of the subset has one name")
+            raise ConfigError(f"classes: {spec.name!r} is a duplicate; give each class of the subset its own name")
         if any(ord(c) < 32 for c in spec.name):
             raise ConfigError(f"classes: the name {spec.name!r} holds a control character or a line break")
         if not spec.sources:

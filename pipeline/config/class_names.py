@@ -44,7 +44,7 @@ def read_names(text: str, where: str) -> Names:
     top: dict[str, yaml.Node] = {}
     for key, value in root.value:
         if str(key.value) in top:
-            raise ConfigError(f"{where}:{key.start_mark.line + 1}: `{key.value}` stands there twice")
+            raise ConfigError(f"{where}:{key.start_mark.line + 1}: the key `{key.value}` is a duplicate; remove one")
         top[str(key.value)] = value
     if "names" not in top and "source" in top:
         raise ConfigError(f"{where}: is a config, no YAML of class names; name that, such as conf/coco.yaml")
@@ -110,7 +110,7 @@ def _names(node: object, where: str) -> tuple[str, ...]:
         at = f"{where}:{value.start_mark.line + 1}"
         name = _name(value, at, class_id)
         if class_id in by_id:
-            raise ConfigError(f"{at}: class id {class_id} stands there twice ({by_id[class_id]!r} and {name!r})")
+            raise ConfigError(f"{at}: class id {class_id} is a duplicate ({by_id[class_id]!r} and {name!r})")
         if name in seen:
             raise ConfigError(
                 f"{at}: the name {name!r} is given to class {seen[name]} and class {class_id}; "

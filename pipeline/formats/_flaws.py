@@ -58,7 +58,7 @@ def _flaw_of_text(text: str) -> Flaw | None:
 
 
 def _known(data: bytes) -> Flaw | None:
-    """What is told by the first bytes."""
+    """What the first bytes show."""
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
     if not data.strip(b"\0 \t\r\n"):
         return Flaw("not_json", "is empty; get it again, or delete it")

@@ -1,7 +1,7 @@
 """Whether images are as large as their label files say.
 
 A header of each image of a source would cost minutes on a cold disk or a share, for a subset of 3 in a hundred. So the
-images are asked that a build is about to copy: their bytes are read next anyway, and one that stands at the target was
+images are asked that a build is about to copy: their bytes are read next anyway, and one that is at the target was
 asked before.
 """
 
@@ -47,7 +47,7 @@ def compare_sizes(images: pa.Table, origins: Origins, *, normalised: bool) -> Si
         for i, picture in read_pictures(location, [row["image_path"] for row in here]):
             row, said = here[i], (here[i]["width"], here[i]["height"])
             if picture is None or said == (picture.width, picture.height):
-                continue  # what is no image is told by who reads it
+                continue  # what is no image is reported by who reads it
             if said == (picture.stored_width, picture.stored_height):
                 found.turned.append(location.join(row["image_path"]))
             elif not (normalised and same_shape(said, (picture.width, picture.height))):
@@ -65,7 +65,7 @@ def _clause(said: tuple[int, int], picture: Picture) -> str:
     )
     return (
         f"has {picture.width} x {picture.height} pixels, its label file says {said[0]} x {said[1]} ({how}): its "
-        "objects may lie elsewhere"
+        "objects may be in other positions"
     )
 
 

@@ -59,12 +59,12 @@ class Job:
 
     @property
     def target(self) -> storage.WritableLocation:
-        """The place of the target."""
+        """The location of the target."""
         return storage.locate_writable(self.root, links=self.layout)
 
     @property
     def work(self) -> storage.WritableLocation:
-        """The place of the workdir; users put folders of it on another disk, too."""
+        """The location of the workdir; users put folders of it on another disk, too."""
         return storage.locate_writable(
             self.workdir, links=frozenset({"index", "plans", "members", "splits", "fetched"})
         )
@@ -87,7 +87,7 @@ class Job:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the subset's classes, the place is the id; they are known once `maps` are."""
+        """Names of the subset's classes, the position is the id; they are known once `maps` are."""
         return self.maps[0].names
 
     @property
@@ -188,10 +188,10 @@ class Job:
         ordered = self.specs is not None or any(source.file_names is not None for source in self.sources)
         if before is None or ordered or not self.maps or before.config.get("classes") is not None:
             return self
-        held = before.report.get("classes", [])
-        if not set(held) & set(self.classes):
+        before_classes = before.report.get("classes", [])
+        if not set(before_classes) & set(self.classes):
             return self
-        names = tuple(dict.fromkeys([*held, *self.classes]))
+        names = tuple(dict.fromkeys([*before_classes, *self.classes]))
         maps = tuple(replace(m, names=names, lut=tuple(names.index(name) for name in m.source)) for m in self.maps)
         return replace(self, maps=maps)
 
@@ -203,9 +203,9 @@ def _same_keypoints(sources: Sequence[SourceJob], maps: Sequence[ClassMap]) -> N
         for what in ("kpt_shape", "flip_idx"):
             one, other = (getattr(s.names, what) for s in (first, source))
             if one != other:
-                told = (f"{s.source.name} has {list(v) if v else 'none'}" for s, v in ((first, one), (source, other)))
+                each = (f"{s.source.name} has {list(v) if v else 'none'}" for s, v in ((first, one), (source, other)))
                 raise ConfigError(
-                    f"source: the sources of one subset have the same {what}, but {' and '.join(told)}; "
+                    f"source: the sources of one subset have the same {what}, but {' and '.join(each)}; "
                     "correct the names YAML of one, or build two subsets"
                 )
     called: dict[int, tuple[str, tuple[str, ...]]] = {}
@@ -255,9 +255,9 @@ def _check_marker(source: Source) -> None:
         )
 
 
-def is_below(place: Location, other: Location) -> bool:
-    """Whether the folder `place` lies in the folder `other`, links followed."""
-    if place.local is not None and other.local is not None:
-        return storage.within(place.local, other.local)
-    rest = place.key_path.removeprefix(f"{other.key_path}/")
-    return rest != place.key_path and other.join(rest) == place.url
+def is_below(location: Location, other: Location) -> bool:
+    """Whether the folder `location` is in the folder `other`, links followed."""
+    if location.local is not None and other.local is not None:
+        return storage.within(location.local, other.local)
+    rest = location.key_path.removeprefix(f"{other.key_path}/")
+    return rest != location.key_path and other.join(rest) == location.url

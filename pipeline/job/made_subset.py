@@ -26,9 +26,11 @@ def subset(state: TargetState, made: Manifest, workdir: str) -> dict[str, Any]:
     splits = {}
     for split, counts in made.report["subset"].items():
         if counts["images"]:
-            splits[split] = {**format_.layout(split, task), "images": f"images/{split}"}
+            paths = splits[split] = {**format_.layout(split, task), "images": f"images/{split}"}
+            if format_.WHOLE:
+                paths["annotations"] = _on_this_disk(state, paths["annotations"], workdir)
             if made.config["target"].get("images") == "none":
-                del splits[split]["images"]
+                del paths["images"]
     names = None if format_.NAMED else _names_file(state, made, workdir)
     source = {"name": "source", "format": name, "task": task, "names": names, "root": root, "splits": splits}
     target = {"root": os.path.join(workdir, "nowhere"), "images": "none"}
@@ -38,11 +40,18 @@ def subset(state: TargetState, made: Manifest, workdir: str) -> dict[str, Any]:
 def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
     """A file on this machine with the class names of a target."""
     path = next((p for p in sorted(made.meta) if p.endswith(".yaml") and "/" not in p), None)
-    data = state.root.read(path) if path is not None else None
-    if path is None or data is None:
+    if path is None:
         raise ConfigError(f"{state.root.url}: has no YAML with its class names; run its build again")
+    return _on_this_disk(state, path, workdir)
+
+
+def _on_this_disk(state: TargetState, path: str, workdir: str) -> str:
+    """The file `path` of a target as a file of this machine: names and a JSON of all labels are not read at a store."""
     if state.root.local is not None:
         return os.path.join(state.root.local, path)
-    beside = f"names/{digest_of(state.root.url.encode()).hex()[:8]}.yaml"
+    data = state.root.read(path)
+    if data is None:
+        raise ConfigError(f"{state.root.url}: its {path} is gone; run its build again")
+    beside = f"shown/{digest_of(state.root.url.encode()).hex()[:8]}/{path}"
     storage.locate_writable(workdir).write(beside, data)
     return os.path.join(workdir, beside)

@@ -62,9 +62,9 @@ def read_bucket(view: View, bucket: int, *, raw: bool = False) -> Bucket:
     objects = pa.concat_tables([objects for _, objects in parts]).combine_chunks()
     if view.plan_dir is not None:
         chosen = _chosen(view, view.plan_dir, bucket)
-        place = pc.index_in(images["key"].combine_chunks(), chosen["key"].combine_chunks())
-        images = images.set_column(1, "split", chosen["split"].combine_chunks().take(place))
-        images = images.filter(place.is_valid()).combine_chunks()
+        position = pc.index_in(images["key"].combine_chunks(), chosen["key"].combine_chunks())
+        images = images.set_column(1, "split", chosen["split"].combine_chunks().take(position))
+        images = images.filter(position.is_valid()).combine_chunks()
     row = pc.index_in(objects["key"].combine_chunks(), images["key"].combine_chunks())
     objects, row = objects.filter(row.is_valid()).combine_chunks(), row.drop_null()
     return Bucket(images, objects, row.to_numpy(zero_copy_only=False).astype(np.int64))
@@ -107,7 +107,7 @@ def _chosen(view: View, plan_dir: str, bucket: int) -> pa.Table:
 
 
 def with_sizes(view: View, images: pa.Table) -> pa.Table:
-    """`images` with the width and height that their headers say, where no label says it and they lie on this disk."""
+    """`images` with the width and height that their headers say, where no label says it and they are on this disk."""
     import numpy as np
     import pyarrow as pa
 
@@ -129,7 +129,7 @@ def with_sizes(view: View, images: pa.Table) -> pa.Table:
 
 
 def count_bucket(view: View, bucket: int) -> Statistics:
-    """The counts of one bucket; images that lie on this machine are asked for their size where no label says it."""
+    """The counts of one bucket; images that are on this machine are asked for their size where no label says it."""
     import numpy as np
 
     found = read_bucket(view, bucket)
@@ -221,7 +221,7 @@ def _traces(view: View, images: pa.Table, found: Bucket, split_of: Any, of_image
 
 
 def _file_sizes(view: View, images: pa.Table) -> Floats:
-    """Bytes of each image; not a number where neither the index nor this machine tells it."""
+    """Bytes of each image; not a number where neither the index nor this machine has it."""
     import numpy as np
 
     sizes: Floats = images["image_size"].to_numpy(zero_copy_only=False).astype(np.float64)
@@ -229,7 +229,7 @@ def _file_sizes(view: View, images: pa.Table) -> Floats:
     paths, keys = images["image_path"].to_pylist(), images["key"].to_pylist()
     for prefix, folder in view.origins.urls.items():
         here = [i for i in lacking.tolist() if keys[i].startswith(prefix)]
-        if folder is not None and here and (place := storage.locate(folder)).local is not None:
-            asked = place.sizes([paths[i] for i in here])
+        if folder is not None and here and (location := storage.locate(folder)).local is not None:
+            asked = location.sizes([paths[i] for i in here])
             sizes[here] = [np.nan if size is None else size for size in asked]
     return sizes

@@ -133,7 +133,7 @@ def _head(data: PageData) -> str:
         (len(data.classes), "class" if len(data.classes) == 1 else "classes"),
         (found.backgrounds, "without an object"),
     ]
-    told = "".join(f"<div><b>{count:,}</b><span>{_text(what)}</span></div>" for count, what in numbers)
+    boxes = "".join(f"<div><b>{count:,}</b><span>{_text(what)}</span></div>" for count, what in numbers)
     notes = "".join(_note(note) for note in data.notes) or (
         '<li class="fine">Nothing noteworthy by any of the thresholds of this page.</li>'
     )
@@ -147,7 +147,7 @@ def _head(data: PageData) -> str:
     )
     return (
         f'<header>\n<h1>{_name(data.title)}</h1>\n<p class="kind">{_text(data.kind)}</p>\n<p class="kind">{facts}</p>\n'
-        f'<div class="numbers">{told}</div>\n<ul class="notes">{notes}</ul>\n{loss}</header>\n'
+        f'<div class="numbers">{boxes}</div>\n<ul class="notes">{notes}</ul>\n{loss}</header>\n'
     )
 
 
@@ -188,10 +188,12 @@ def _classes(data: PageData) -> str:
     lines = []
     for row in data.rows[:MOST_ROWS]:
         number, name, *rest = _cells(data, row)
-        told = "".join(f"<td>{value:,}</td>" if isinstance(value, int) else f"<td>{value}</td>" for value in rest)
+        cells = "".join(f"<td>{value:,}</td>" if isinstance(value, int) else f"<td>{value}</td>" for value in rest)
         swatch = _box("swatch", colour_of(row.number), 100)
         bar = _box("bar", "currentColor", _bar(row, most))
-        lines.append(f"<tr><td>{number}</td><td>{swatch}<bdi>{escape(str(name))}</bdi></td>{told}<td>{bar}</td></tr>\n")
+        lines.append(
+            f"<tr><td>{number}</td><td>{swatch}<bdi>{escape(str(name))}</bdi></td>{cells}<td>{bar}</td></tr>\n"
+        )
     more = len(data.rows) - MOST_ROWS
     shown = f"the first {MOST_ROWS} of {len(data.rows):,} classes" if more > 0 else ""
     return (
@@ -209,7 +211,7 @@ def _charts(data: PageData) -> str:
         return ""
     cards = [
         _heat(
-            data, "centres", "Where objects lie", "centres of boxes, the image from its top left to its bottom right"
+            data, "centres", "Where objects are", "centres of boxes, the image from its top left to its bottom right"
         ),
         _heat(data, "boxes", "How large they are", "width to the right, height downwards, as shares of the image"),
         f'<div class="stack">{_aspects(found)}{_per_image(found)}</div>',
@@ -366,7 +368,7 @@ def _origin(data: PageData) -> str:
 
 
 def _json(data: PageData) -> str:
-    """What the script reads; no character of it can end the element that it stands in."""
+    """What the script reads; no character of it can end its element."""
     most = max((row.total for row in data.rows), default=0)
     columns = _columns(data)
     facts = {

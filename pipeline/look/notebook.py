@@ -68,7 +68,7 @@ class LookedAt:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; the place is the id."""
+        """Names of the classes; the position is the id."""
         return self.view.classes
 
     @property
@@ -132,7 +132,7 @@ class LookedAt:
     def to_coco(self, split: str | None = None) -> dict[str, Any]:
         """All objects as one COCO JSON, of `split` or of all splits one after another; categories count from 1.
 
-        It is in memory as a whole. Raises `DataError` for an image whose size in pixels nothing tells.
+        It is in memory as a whole. Raises `DataError` for an image of unknown size in pixels.
         """
         view = self.view
         names = tuple(Names(source.classes.source, view.keypoints, None, {}) for source in view.sources)
@@ -221,6 +221,6 @@ def _records(view: View, bucket: int) -> Any:
     found: Bucket = read_bucket(view, bucket, raw=True)
     images = with_sizes(view, found.images)
     if images["width"].null_count:
-        place = images["width"].is_null().to_pylist().index(True)
-        raise DataError(f"{images['key'][place].as_py()}: the size of its image is not known, and COCO JSON needs it")
+        row = images["width"].is_null().to_pylist().index(True)
+        raise DataError(f"{images['key'][row].as_py()}: the size of its image is not known, and COCO JSON needs it")
     return exporters.load_gathering("coco").records(found.objects, images, view.keypoints)

@@ -20,7 +20,7 @@ _CHUNK = 4096
 
 
 def protocol_of(environment: Mapping[str, str]) -> str | None:
-    """The protocol of the terminal that these variables tell of: kitty, iterm2, sixel, or None."""
+    """The protocol of the terminal that these variables name: kitty, iterm2, sixel, or None."""
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
     if "KITTY_WINDOW_ID" in environment or "kitty" in term or program == "ghostty" or "ghostty" in term:
         return "kitty"

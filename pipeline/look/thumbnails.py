@@ -33,7 +33,7 @@ class Opened:
         """Width and height in pixels of the whole image, as it is shown."""
         return self.picture.width, self.picture.height
 
-    def placed(self, shape: Shape, said: tuple[int, int] | None) -> Shape:
+    def as_shown(self, shape: Shape, said: tuple[int, int] | None) -> Shape:
         """`shape`, shares of an image that labels say to be of the size `said`, as shares of the one that is shown.
 
         Labels whose size is that of the image as it is stored, and not as it is shown, are turned with it.

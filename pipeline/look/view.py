@@ -6,7 +6,7 @@ their own; of a config the plan says which images the source gives, and in which
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,10 +40,10 @@ class ViewedSource:
 
 @dataclass(frozen=True)
 class View:
-    """What there is to look at; a value that is sent to helper processes.
+    """What there is to see; a value that is sent to helper processes.
 
-    `what` is how the user calls it, `kind` config, target or folder. `classes` are names, the place is the id.
-    `origins` is where images lie, by what keys begin with. `keypoints` is (K, D) of rows that have such. Of a config
+    `what` is how the user calls it, `kind` config, target or folder. `classes` are names, the position is the id.
+    `origins` is where images are, by what keys begin with. `keypoints` is (K, D) of rows that have such. Of a config
     `plan_dir` is the folder of its plan, `gathers` says that images are in its records, and `unique` and `of_task` what
     else its selection leaves out. `images` is about how many there are. `facts` are for people: see `look.page`.
     """
@@ -69,10 +69,13 @@ class View:
         return max(source.buckets for source in self.sources)
 
 
-def open_view(what: str | Config, workdir: str, progress: Progress | None = None) -> View:
+def open_view(
+    what: str | Config, workdir: str, progress: Progress | None = None, engine: Mapping[str, Any] | None = None
+) -> View:
     """The view of a config, of a target (folder or URL) or of any dataset folder.
 
-    Indexes of targets and folders, which have no workdir of their own, are made or brought up to date below `workdir`.
+    Indexes of targets and folders, which have no config of their own, are made or brought up to date below `workdir`,
+    by ``engine`` of a config.
 
     Raises `CocoDiyError`s: `ConfigError` for a folder that no format's layout fits.
     """
@@ -86,8 +89,8 @@ def open_view(what: str | Config, workdir: str, progress: Progress | None = None
             f"{state.folder.join('manifest.json')}: is damaged, and so is its copy; build the subset again"
         )
     if state.manifest is not None:
-        return _of_target(what, state, state.manifest, workdir, progress)
-    return _of_folder(what, workdir, progress)
+        return _of_target(what, state, state.manifest, workdir, progress, engine or {})
+    return _of_folder(what, workdir, progress, engine or {})
 
 
 def _of_config(config: Config, progress: Progress) -> View:
@@ -119,10 +122,12 @@ def _of_config(config: Config, progress: Progress) -> View:
     )
 
 
-def _of_target(what: str, state: TargetState, made: Manifest, workdir: str, progress: Progress) -> View:
+def _of_target(
+    what: str, state: TargetState, made: Manifest, workdir: str, progress: Progress, engine: Mapping[str, Any]
+) -> View:
     """What the target whose manifest is `made` holds."""
     root = state.root.url
-    config = validate(subset(state, made, workdir), root)
+    config = validate({**subset(state, made, workdir), "engine": dict(engine)}, root)
     runs = last_run(root).data
     return _of_source(
         what,
@@ -152,14 +157,16 @@ def _declared(made: Manifest) -> dict[str, list[str]]:
 
 
 def _roots(made: Manifest) -> list[str]:
-    """Where the sources of a target lay."""
+    """Where the sources of a target were."""
     source = made.config["source"]
     return [str(one["root"]) for one in (source if isinstance(source, list) else [source]) if one.get("root")]
 
 
-def _of_folder(what: str, workdir: str, progress: Progress) -> View:
+def _of_folder(what: str, workdir: str, progress: Progress, engine: Mapping[str, Any]) -> View:
     """What any folder of a dataset holds, by the layout that fits it."""
-    return _of_source(what, "folder", validate(dataset(what, workdir), what), progress, {"made_of": {}})
+    return _of_source(
+        what, "folder", validate({**dataset(what, workdir), "engine": dict(engine)}, what), progress, {"made_of": {}}
+    )
 
 
 def _of_source(what: str, kind: str, config: Config, progress: Progress, facts: dict[str, Any]) -> View:

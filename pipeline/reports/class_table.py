@@ -92,7 +92,7 @@ def bar(count: int, most: int, width: int = _BAR) -> str:
 
 
 def stats_csv(data: Mapping[str, Any], *, every: bool = False) -> str:
-    """The same as CSV: a row a class; of a config the column ``of`` tells source and subset apart."""
+    """The same as CSV: a row a class; of a config the column ``of`` says source or subset."""
     parts = [(data["of"], data), *([("subset", data["after"])] if data.get("after") else [])]
     splits = [s for s in SPLITS if any(s in part["subset"] for _, part in parts)]
     out = io.StringIO()

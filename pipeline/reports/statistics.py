@@ -51,10 +51,10 @@ class SplitCounts:
 class Statistics:
     """Counts of a dataset, or of a bucket of it.
 
-    `centres` and `boxes` have shape (GRID, GRID), row first: where centres lie, and height by width of boxes, both as
+    `centres` and `boxes` have shape (GRID, GRID), row first: where centres are, and height by width of boxes, both as
     shares of the image. `aspects` has shape (ASPECTS,), `per_image` (MANY_OBJECTS,): images by their number of objects,
     the last for as many and more. `pairs` are images by pairs of classes (the smaller id first) that they both have.
-    `unsized` objects are of images whose size in pixels nothing tells. `duplicates` are objects that repeat one of the
+    `unsized` objects are of images of unknown size in pixels. `duplicates` are objects that repeat one of the
     same image. `traces` are, by split, hashes (uint64) that are equal for images of the same bytes count and objects.
     """
 

@@ -71,7 +71,7 @@ def tidy(state: TargetState) -> None:
 
 
 def commit_manifest(state: TargetState, manifest: Manifest) -> list[str]:
-    """Put `manifest` in place, then drop the intent and parts that nothing names any more.
+    """Write `manifest`, then drop the intent and parts that nothing names any more.
 
     From the first step on the subset is done. Returns warnings of what could not be dropped, which is harmless.
     """

@@ -55,13 +55,13 @@ FOLDER = ".coco-diy"
 #: More than any manifest of this version fits, see `TargetState._fits`.
 _OF_ANOTHER_VERSION = 9
 
-#: Held by the run that is at work.
+#: Locked by the run that is at work.
 LOCK = f"{FOLDER}/lock"
 
 #: Where files are made before they are renamed into place.
 SCRATCH = f"{FOLDER}/tmp"
 
-#: Where folders that are not at the target yet are filled before they are put in place, in one step each.
+#: Where folders that are not at the target yet are filled before they are renamed, in one step each.
 STAGING = f"{FOLDER}/new"
 
 _MANIFEST, _INTENT = "manifest.json", "intent.json"
@@ -249,10 +249,10 @@ class TargetState:
     @property
     def meta(self) -> dict[str, dict[str, Any]]:
         """Files of ours that belong to no image: path to size and digest (hex)."""
-        held = dict(self.manifest.meta) if self.manifest else {}
-        for path in held if self.doubted else self.intent.meta if self.intent else ():
-            held[path] = {"size": 0, "digest": UNKNOWN.hex()}
-        return held
+        files = dict(self.manifest.meta) if self.manifest else {}
+        for path in files if self.doubted else self.intent.meta if self.intent else ():
+            files[path] = {"size": 0, "digest": UNKNOWN.hex()}
+        return files
 
     def rows(self, bucket: int, buckets: int) -> pa.Table:
         """What the target holds of one bucket, as `schema.manifest`; unknown content has the digest `UNKNOWN`."""
@@ -315,7 +315,7 @@ class TargetState:
 
 
 def staged_path(path: str, staged: tuple[str, ...]) -> str:
-    """Where the file `path` lies below the target's root, while the folders `staged` are not put in place yet."""
+    """Where the file `path` is below the target's root, while the folders `staged` are not renamed yet."""
     return f"{STAGING}/{path}" if path.startswith(staged) else path
 
 
@@ -400,8 +400,8 @@ PROBLEMS = "problems.parquet"
 OF_A_RUN = ("intent", "tmp", "new")
 
 
-def clear(place: WritableLocation, folder: str, keep: str) -> None:
+def clear(location: WritableLocation, folder: str, keep: str) -> None:
     """Delete what is below `folder` but for the subfolder `keep`."""
-    names = sorted(place.names(folder))
-    place.delete_many([f"{folder}/{name}" for name in names if not keep or not name.startswith(f"{keep}/")])
-    place.drop_empty_folders(folder)
+    names = sorted(location.names(folder))
+    location.delete_many([f"{folder}/{name}" for name in names if not keep or not name.startswith(f"{keep}/")])
+    location.drop_empty_folders(folder)

@@ -412,7 +412,7 @@ def test_a_result_that_cannot_be_written(subset: Subset) -> None:
         )
     assert done.returncode == 1
     assert done.stderr == (
-        "coco-diy: stdout: the result cannot be written (No space left on device); what it tells of is done\n"
+        "coco-diy: stdout: the result cannot be written (No space left on device); the command itself is done\n"
     )
     assert contents(subset.target) == BUILT
 
@@ -422,7 +422,7 @@ def test_a_fault_of_ours(subset: Subset, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("pipeline.api.resolve", lambda _: 1 // 0)
     told = subset.command("plan", code=1)
     assert told.err == (
-        "coco-diy: a fault of coco-diy's own, please report it: ZeroDivisionError: integer division or "
+        "coco-diy: internal error, please report it: ZeroDivisionError: integer division or "
         "modulo by zero (run again with -v for the traceback)\n"
     )
     told = subset.command("plan", "-v", code=1)

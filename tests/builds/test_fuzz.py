@@ -304,6 +304,7 @@ def test_a_result_or_a_sentence(what: str) -> None:
     settings(max_examples=examples)(given(strategy)(check))()
 
 
+@pytest.mark.slow
 @pytest.mark.torture
 @pytest.mark.parametrize("what", FUZZERS)
 def test_a_result_or_a_sentence_for_long(what: str) -> None:

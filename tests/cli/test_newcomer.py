@@ -76,7 +76,7 @@ IN_THE_CONFIG = {
     "names elsewhere": ("conf/coco.yaml", "coco.yaml", None, "no such class names file; did you mean conf/coco.yaml"),
     "a class in capitals": ("- bicycle", "- Bicycle", "classes:", "unknown class 'Bicycle'; did you mean 'bicycle'"),
     "a class by its number": ("- bicycle", "- 1", "- bicycle", "YAML reads it as a number; put the name in quotes"),
-    "a class twice": ("- bicycle", "- bicycle\n  - bicycle", "classes:", "'bicycle' stands there twice"),
+    "a class twice": ("- bicycle", "- bicycle\n  - bicycle", "classes:", "'bicycle' is a duplicate"),
     "a class that YAML eats": ("- bicycle", "- no", "- bicycle", "YAML reads it as false; put the name in quotes"),
     "one class without a list": ("classes:\n", "classes: car\nold:\n", None, "unknown key 'old'"),
     "links of another name": ("images: copy", "images: link", "images: copy", "must be 'copy', 'hardlink', 'symlink'"),

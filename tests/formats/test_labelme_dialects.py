@@ -209,7 +209,7 @@ def test_what_became_of_an_image_is_put_right_where_it_is_certain(
 ) -> None:
     frame = frame_of(said, picture, lambda: reach_of([{"points": points}]))
     assert frame.note == note
-    assert frame.place(np.array(points, float)) == pytest.approx(np.array(placed, float))
+    assert frame.transform(np.array(points, float)) == pytest.approx(np.array(placed, float))
     if picture is not None:
         assert (frame.width, frame.height) == (picture.width, picture.height)
 

@@ -34,7 +34,7 @@ def test_a_mark_is_where_its_box_says(kind: str, orientation: int) -> None:
     # What keeps its size when it is turned tells nothing: such labels count as those of the upright image.
     upright = of_row(0, image.box, b"", None)
     box = image.stored_box if image.stored != image.shown else image.box
-    stored = opened.placed(of_row(0, box, b"", None), image.stored)
+    stored = opened.as_shown(of_row(0, box, b"", None), image.stored)
     corners = [np.array(shape.box).reshape(2, 2) * image.shown for shape in (upright, stored)]
     assert np.allclose(corners[0], corners[1])
     dark = np.asarray(opened.image.convert("L")).astype(int) < MARK

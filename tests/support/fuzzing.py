@@ -82,7 +82,7 @@ COMMANDS = [
 
 #: What no message may hold: Python's words, and what a terminal obeys.
 _OURS_ALONE = re.compile(
-    r"coco-diy's own|Traceback|\b[A-Z]\w+Error\b|object at 0x|\[Errno|memory is used up|[\x00-\x08\x1b]"
+    r"internal error|Traceback|\b[A-Z]\w+Error\b|object at 0x|\[Errno|memory is used up|[\x00-\x08\x1b]"
 )
 
 

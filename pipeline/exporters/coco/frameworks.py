@@ -16,7 +16,7 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
     """A fragment of a config for mmdetection 3; classes are in the order of the JSON's categories.
 
     Configs in one ``_base_`` may not share a key, and the one that people start from has dataloaders of its own: so
-    these keys have names of their own, and the head says what to write where. mmengine fills in what stands in
+    these keys have names of their own, and the head says what to write where. mmengine fills in what is in
     ``{{ }}`` before Python reads the file, and a folder's path may hold a quote: so there are no braces here, and
     Python is asked for the folder. A key that begins with two underscores is no part of the config.
     https://mmengine.readthedocs.io/en/latest/advanced_tutorials/config.html

@@ -66,7 +66,7 @@ def parse(
 ) -> Parsed:
     """Rows of a batch of label files, see `Parsed`; `keypoints` is (K, D) for pose.
 
-    Any bytes are taken: what is no row of the task is in `Parsed.problems` with its line and what it looks like.
+    Any bytes are taken: what is no row of the task is in `Parsed.problems` with its line and what it resembles.
     """
     del pictures
     from pipeline.formats.yolo.rows import (

@@ -34,7 +34,7 @@ def drop_caches(job: Job, planned: Planned) -> None:
     if any(Kind.LABEL in planned.totals.plan.get(action, {}) for action in (Action.WRITE, Action.DELETE)):
         if job.target.keeps_times:
             folders = [f for f in job.target.folder_times(["labels"]) if f != "labels"]
-        else:  # looking for subfolders would take a listing of all files
+        else:  # finding subfolders would take a listing of all files
             folders = [f"labels/{split}" for split in job.splits]
         caches = {name for f in folders for name in (f"{f}.cache", f"{f.rpartition('.')[0] or f}.cache")}
         job.target.delete_many(sorted(caches)).must(job.target, "deleted")

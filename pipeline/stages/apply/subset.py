@@ -62,7 +62,7 @@ def apply_plan(
 
 
 def _publish(job: Job, planned: Planned, still_ours: Callable[[], None]) -> None:
-    """Put the folders in place that were filled beside the target, by this run or by one that was stopped."""
+    """Move the folders to the target that were filled beside it, by this run or by one that was stopped."""
     from pipeline.stages.apply.bucket import publish
 
     still_ours()

@@ -116,12 +116,12 @@ def fetch(
         _refuse_different([u for u in unpackings if not overwrite])
         for unpacking in unpackings:
             _unpack(unpacking, root, progress)
-    told: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for one in files:
         unpacked = root is not None and bool(one.archive.unpack)
         if remove_archives and unpacked and os.path.exists(one.path):
             os.unlink(one.path)
-        told.append(
+        found.append(
             {
                 "name": one.name,
                 "path": one.path,
@@ -132,7 +132,7 @@ def fetch(
         )
     data = {
         "command": "fetch",
-        "files": told,
+        "files": found,
         "moved": sum(moved.values()),
         "extracted": root,
         "removed": remove_archives,
@@ -194,8 +194,8 @@ def _refuse_without_room(files: Sequence[Needed]) -> None:
 def _origin(config: Config, one: Needed) -> str:
     if config.fetch.mirror is None:
         return one.archive.url
-    place, mark, query = config.fetch.mirror.partition("?")  # a signature of a container is one of all that is in it
-    return f"{place.rstrip('/')}/{one.name}{mark}{query}"
+    base, mark, query = config.fetch.mirror.partition("?")  # a signature of a container is one of all that is in it
+    return f"{base.rstrip('/')}/{one.name}{mark}{query}"
 
 
 def _download(config: Config, one: Needed) -> Download:
@@ -253,15 +253,17 @@ def _compare(one: Needed, root: str, progress: Progress) -> _Unpacking:
     names: dict[tuple[str, str], list[str]] = {}
     different: list[str] = []
     for inner, outer in one.archive.unpack.items():
-        place = storage.locate(f"zip://{inner}::{one.path}")
-        assert isinstance(place, storage.ZipFolder)
-        odd = place.odd_names()
-        if odd:
-            raise DataError(f"{one.path}: {odd[0][0]!r} {storage.ODD[odd[0][1]]}; nothing of it is unpacked")
-        folder, inside = os.path.join(root, outer) if outer else root, sorted(place.names())
+        zipped = storage.locate(f"zip://{inner}::{one.path}")
+        assert isinstance(zipped, storage.ZipFolder)
+        unusable = zipped.unusable_names()
+        if unusable:
+            raise DataError(
+                f"{one.path}: {unusable[0][0]!r} {storage.UNUSABLE[unusable[0][1]]}; nothing of it is unpacked"
+            )
+        folder, inside = os.path.join(root, outer) if outer else root, sorted(zipped.names())
         todo = names[inner, outer] = []
         with progress.stage(f"compare {one.name}", len(inside)) as step:
-            for name, found in zip(inside, storage.compare_unpacked(place, folder, inside), strict=True):
+            for name, found in zip(inside, storage.compare_unpacked(zipped, folder, inside), strict=True):
                 if found != storage.SAME:
                     todo.append(name)
                 if found == storage.DIFFERENT:
@@ -290,11 +292,11 @@ def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
         scratch.delete_many(scratch.flat_names(""))  # of a run that was killed
         try:
             for (inner, outer), names in unpacking.names.items():
-                place = storage.locate(f"zip://{inner}::{unpacking.one.path}")
-                refuse_without_room(os.path.join(root, outer, ""), sum(size or 0 for size in place.sizes(names)))
+                zipped = storage.locate(f"zip://{inner}::{unpacking.one.path}")
+                refuse_without_room(os.path.join(root, outer, ""), sum(size or 0 for size in zipped.sizes(names)))
                 target = top.below(outer) if outer else top
                 with progress.stage(f"unpack {unpacking.one.name}", len(names)) as step:
-                    _copy(place, target, names, scratch, step)
+                    _copy(zipped, target, names, scratch, step)
                 target.sync()
             ours()
             top.write(os.path.basename(_marker(unpacking.one, root)), b"")
@@ -304,7 +306,7 @@ def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
 
 
 def _copy(
-    place: storage.Location,
+    zipped: storage.Location,
     target: storage.WritableLocation,
     names: list[str],
     scratch: storage.WritableLocation,
@@ -312,7 +314,7 @@ def _copy(
 ) -> None:
     for begin in range(0, len(names), _BATCH):
         some = names[begin : begin + _BATCH]
-        results = target.copy_many(some, place, some, place.sizes(some), "copy", scratch=scratch)
+        results = target.copy_many(some, zipped, some, zipped.sizes(some), "copy", scratch=scratch)
         if results.failed:
             raise StorageError(next(iter(results.failed.values())))
         step.add(len(some))
@@ -320,5 +322,5 @@ def _copy(
 
 def clean_fetched(config: Config) -> Report:
     """Delete the images that were fetched one by one and kept; returns the report."""
-    files, freed = storage.drop_kept(storage.local_path(config.workdir))
+    files, freed = storage.drop_cached(storage.local_path(config.workdir))
     return Report({"command": "fetch", "cleaned": {"files": files, "bytes": freed}})

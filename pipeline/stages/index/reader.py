@@ -54,10 +54,10 @@ class IndexInfo:
 
     def write(self, directory: str) -> None:
         """Vouch for the index at `directory`, the last of all."""
-        place = storage.locate_writable(directory)
+        location = storage.locate_writable(directory)
         self.parts = digest_of_states([stated(directory, bucket) for bucket in range(self.buckets)])
-        place.sync()  # what this vouches for must outlive a power cut
-        place.write("index.json", seal(asdict(self)))
+        location.sync()  # what this vouches for must outlive a power cut
+        location.write("index.json", seal(asdict(self)))
 
     def is_sound(self, directory: str) -> bool:
         """Whether every part at `directory` is the one that this vouches for, bit by bit."""
@@ -66,7 +66,7 @@ class IndexInfo:
 
 
 def has_parts(directory: str) -> bool:
-    """Whether there is any part of an index at `directory`: then the stats of a listing tell what is unchanged."""
+    """Whether there is any part of an index at `directory`: then the stats of a listing show what is unchanged."""
     return bool(storage.locate(directory).names("files"))
 
 
@@ -196,10 +196,10 @@ def read_part(
     filters = None
     if classes is not None:
         filters = [("label" if any(isinstance(c, str) for c in classes) else "class_id", "in", list(classes))]
-    place, here = storage.locate(directory), bucket % cut[0] if cut else bucket
+    location, here = storage.locate(directory), bucket % cut[0] if cut else bucket
     path = f"{table}/{part_name(here)}"
     # Bytes that were compared with their digest are those that are read: nothing can change them in between.
-    data = place.read(path) if checked or place.local is None else None
+    data = location.read(path) if checked or location.local is None else None
     try:
         if checked:
             state = stated(directory, here)
@@ -209,7 +209,7 @@ def read_part(
         found = pq.read_table(file, columns=columns, filters=filters, memory_map=True, use_threads=False)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(
-            f"{place.join(path)}: this part of the index is damaged ({str(error).splitlines()[0]}); "
+            f"{location.join(path)}: this part of the index is damaged ({str(error).splitlines()[0]}); "
             "`coco-diy index CONFIG` makes it anew"
         ) from None
     if cut:

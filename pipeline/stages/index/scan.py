@@ -25,7 +25,7 @@ class Scan:
     with_stats: bool
 
     def digest(self, spec: IndexSpec) -> str | None:
-        """Equal digests mean an unchanged source; None while a file is too young to tell."""
+        """Equal digests mean an unchanged source; None while a file is too young."""
         import xxhash
 
         settled = all(listing.settled for pair in self.splits for listing in pair if listing is not None)
@@ -95,19 +95,19 @@ def scan_source(
 
 
 def _list_all(jobs: list[_ListingJob], keep: str | None) -> list[Listing]:
-    """Listings of folders; of single files, joined by NUL, where there are no suffixes to look for."""
+    """Listings of folders; of single files, joined by NUL, where there are no suffixes."""
     found = []
     for path, suffixes, stats in jobs:
         if suffixes is None:
             found.append(storage.locate("/").listing_of([one.removeprefix("/") for one in path.split("\0")]))
             continue
-        place = storage.locate(path, keep)
+        location = storage.locate(path, keep)
         if callable(stats):
-            listing = place.listing(suffixes, with_stats=False)
+            listing = location.listing(suffixes, with_stats=False)
             stats = stats(listing.count)  # noqa: PLW2901
             if not stats:
                 found.append(listing)
                 continue
         # Elsewhere than in a folder sizes come along, and batches of label files are cut by them.
-        found.append(place.listing(suffixes, with_stats=stats or (len(suffixes) == 1 and place.local is None)))
+        found.append(location.listing(suffixes, with_stats=stats or (len(suffixes) == 1 and location.local is None)))
     return found

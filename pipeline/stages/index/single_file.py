@@ -290,7 +290,7 @@ def _parse_share(task: BucketTask, share: BucketShare, split: SplitSpec) -> Pars
 def _pictures(
     split: SplitSpec, paths: list[str], keep: str | None
 ) -> Callable[[Sequence[int]], Sequence[Picture | None]] | None:
-    """The images at indexes of `paths`, as their first bytes tell of them; None where they cannot be asked."""
+    """The images at indexes of `paths`, as their first bytes describe them; None where they cannot be asked."""
     if split.images is None:
         return None
     origin = storage.locate(split.images, keep)

@@ -65,7 +65,7 @@ def update(
         count = bucket_count(buckets, whole.images, before)
         return _update_whole(whole, directory, found, count, engine, progress, keep)
     count = bucket_count(buckets, found.images, before)
-    # Where most of the index stands, few files are read, and processes are not worth their start.
+    # Where most of the index is done, few files are read, and processes are not worth their start.
     changed = found.label_files if usable is None else 0
     payloads, order = assign(spec, found, count)
     function = functools.partial(index_bucket, spec, directory, count, keep)
@@ -131,7 +131,7 @@ def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
         for pair in found.splits
         for listing in pair
         if listing is not None
-        for path, reason in listing.odd
+        for path, reason in listing.unusable
     ]
     for pair in found.splits:
         for listing in pair:

@@ -23,24 +23,24 @@ from pipeline.target.manifest import FOLDER, LOCK, TargetState
 @contextmanager
 def index_lock(job: Job) -> Iterator[None]:
     """Hold the indexes of all sources."""
-    with ExitStack() as held:
+    with ExitStack() as locks:
         for source in job.sources:
             path = os.path.relpath(source.index_dir, job.workdir)
-            place = job.work
-            held.enter_context(place.lock(f"{path}.lock", f"the index {source.index_dir}"))
-            place.own(path).drop_temporaries()
+            location = job.work
+            locks.enter_context(location.lock(f"{path}.lock", f"the index {source.index_dir}"))
+            location.own(path).drop_temporaries()
         _drop_temporaries(job)
         yield
 
 
 def _drop_temporaries(job: Job) -> None:
     """Clear what killed runs had under way in the workdir: of this job's plan all, of what others use what is old."""
-    place = job.work
+    location = job.work
     plan = os.path.relpath(job.plan_dir, job.workdir)
     for end in ("", ".touched", ".archive", ".records", ".splits"):
-        place.own(f"{plan}{end}").drop_temporaries()
+        location.own(f"{plan}{end}").drop_temporaries()
     for folder in ("plans", "members", "splits"):
-        place.own(folder).drop_temporaries(shared=True)
+        location.own(folder).drop_temporaries(shared=True)
 
 
 def scan(job: Job, engine: Engine | None, progress: Progress) -> list[Scan]:
@@ -106,12 +106,12 @@ def update_index(job: Job, engine: Engine, progress: Progress, found: Sequence[S
                 keep=job.workdir,
             )
         )
-    if (place := next((p for p, made in _subsets(job).items() if subsets.get(p) != made), None)) is not None:
-        raise DataError(f"{place}: is a subset that was built anew while it was read as a source; run again")
+    if (location := next((p for p, made in _subsets(job).items() if subsets.get(p) != made), None)) is not None:
+        raise DataError(f"{location}: is a subset that was built anew while it was read as a source; run again")
     named = [names_of(info) for info in infos]
     for source, names in zip(job.sources, named, strict=True):
         if source.names is None and names is not None and not names.names:
-            source_report(job, infos)  # what is bad in its label files is the better thing to tell
+            source_report(job, infos)  # what is bad in its label files is the better message
             raise DataError(
                 f"{source.source.root or source.spec.splits[0].labels}: no label file there has an object of a class; "
                 "correct source.root or source.splits"
@@ -132,17 +132,17 @@ def _subsets(job: Job) -> dict[str, Any]:
     for root in sorted(roots):
         if "::" in root or root.startswith(storage.WEB_SCHEMES):  # nobody builds there
             continue
-        place = storage.locate_writable(root)
-        if not any(place.exist_many([f"{FOLDER}/intent.json", f"{FOLDER}/manifest.json"])):
+        location = storage.locate_writable(root)
+        if not any(location.exist_many([f"{FOLDER}/intent.json", f"{FOLDER}/manifest.json"])):
             continue
-        state = TargetState(place)
-        if holder := place.lock_holder(LOCK):
-            raise LockError(f"{place.url}: is a source, and a subset that is being built by {holder}; wait for it")
+        state = TargetState(location)
+        if holder := location.lock_holder(LOCK):
+            raise LockError(f"{location.url}: is a source, and a subset that is being built by {holder}; wait for it")
         if state.intent is not None:
             raise DataError(
-                f"{place.url}: is a source, and a subset whose build did not end; run that build again first"
+                f"{location.url}: is a source, and a subset whose build did not end; run that build again first"
             )
-        found[place.url] = state.base
+        found[location.url] = state.base
     return found
 
 

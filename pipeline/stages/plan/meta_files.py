@@ -82,7 +82,7 @@ def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
 def believed(job: Job, state: TargetState, suspects: frozenset[str]) -> dict[str, dict[str, Any]]:
     """The files at the target as the manifest has them; the content of those that are doubted counts as unknown.
 
-    Where classes get other numbers, labels of two meanings stand side by side for a while: nobody is to train on them
+    Where classes get other numbers, labels of two meanings exist side by side for a while: nobody is to train on them
     by an old YAML, so that goes and comes back, even if its bytes are the same.
     """
     files = {path: _checked(job, state, path, file) for path, file in still_there(job, state).items()}

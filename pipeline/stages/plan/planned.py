@@ -102,7 +102,7 @@ class Planned:
 
     @property
     def problems(self) -> list[Problem]:
-        """Images that are wanted and have a fault, by key."""
+        """Images that are wanted but unusable, by key."""
         return sorted(problem for s in self.summaries for problem in s.problems)
 
     @property

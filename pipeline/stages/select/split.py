@@ -29,7 +29,7 @@ HEADER = "group,split"
 def group_names(stems: Iterable[str], by: str) -> list[str | None]:
     """The group of each image, by its relative stem (``street/cam1_0007``).
 
-    `by` is ``image`` (each is a group), ``folder`` (what stands before the last ``/``), or a regular expression: what
+    `by` is ``image`` (each is a group), ``folder`` (what comes before the last ``/``), or a regular expression: what
     its first parentheses (or all of it) match. None for an image that it does not match.
     """
     if by == "image":
@@ -43,7 +43,7 @@ def group_names(stems: Iterable[str], by: str) -> list[str | None]:
 
 
 def point(group: str, seed: int) -> float:
-    """Where a group lies between 0 and 1: XXH3-64 of ``seed``, NUL and its name in UTF-8."""
+    """The position of a group between 0 and 1: XXH3-64 of ``seed``, NUL and its name in UTF-8."""
     import xxhash
 
     return float(xxhash.xxh3_64_intdigest(f"{seed}\0{group}".encode())) / 2**64

@@ -56,15 +56,15 @@ def _changed_files(before: TargetState, after: TargetState) -> dict[str, list[st
     """Paths gained, lost and changed (labels by content; images by size and, where both were read, content)."""
     sides = []
     for state in (before, after):
-        held: dict[str, tuple[Any, ...]] = {}
+        files: dict[str, tuple[Any, ...]] = {}
         for bucket in range(state.base.buckets):
             rows = state.rows(bucket, state.base.buckets)
             columns = (rows[c].to_pylist() for c in ("path", "kind", "size", "digest", "content_digest"))
-            held |= {
+            files |= {
                 path: (size, digest if kind == "label" else read)
                 for path, kind, size, digest, read in zip(*columns, strict=True)
             }
-        sides.append(held)
+        sides.append(files)
     old, new = sides
     return {
         "gained": sorted(new.keys() - old.keys()),

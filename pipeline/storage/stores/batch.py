@@ -15,7 +15,7 @@ from pipeline.storage.stores.store_errors import Missing, NoParts, Refused
 
 T = TypeVar("T")
 
-#: So many files tell how large those of a folder are.
+#: So many files show how large those of a folder are.
 _FIRST_BATCH = 64
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Version:
-    """A file's content, its modification time by the store's clock, and what tells the store that it is still that."""
+    """A file's content, its modification time by the store's clock, and what shows the store that it is unchanged."""
 
     data: bytes
     modified_ns: int
