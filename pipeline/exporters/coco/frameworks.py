@@ -81,7 +81,7 @@ def _heads(classes: int) -> list[str]:
 
 
 def detectron2(dataset: Dataset, kind: str, with_masks: Sequence[str]) -> bytes:
-    """Lines that register the dataset with detectron2, which must be told of the splits `with_masks` of run lengths.
+    """Lines that register the dataset with detectron2, which needs the splits `with_masks` of run lengths.
 
     https://detectron2.readthedocs.io/en/latest/tutorials/datasets.html
     """

@@ -320,6 +320,6 @@ def _copy(
 
 
 def clean(config: Config) -> dict[str, Any]:
-    """Delete the images that were fetched one by one and kept; returns the report."""
+    """Delete the cached images that were fetched one by one; returns the report."""
     files, freed = storage.drop_cached(storage.local_path(config.workdir))
     return {"command": "fetch", "cleaned": {"files": files, "bytes": freed}}
