@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import exporters
 from pipeline.base.errors import BrakeError, ConfigError, MissingSourceError, StorageError
 from pipeline.base.humanize import plural
 from pipeline.config.load import ConfigLike, as_config, validate
@@ -27,12 +26,13 @@ from pipeline.job.run_records import RunRecords
 from pipeline.reports.counts import add_counts
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
-from pipeline.runtime.interrupt import check_stop
+from pipeline.runtime.interrupt import check_stop, failure
 from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.stages.apply.commit import commit
 from pipeline.stages.apply.subset import apply_plan, gather, reclaim
 from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do
+from pipeline.stages.fetch.archives import clean_fetched, fetch
 from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import Index, IndexInfo
 from pipeline.stages.index.reader import open_index as index_in
@@ -53,7 +53,9 @@ from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState
 __all__ = [
     "Report",
     "build",
+    "clean_fetched",
     "diff_targets",
+    "fetch",
     "last_run",
     "make_index",
     "make_plan",
@@ -262,9 +264,9 @@ def build(
         records.begun = True
         report = _build(job, progress or Progress(), suspects, break_lock)
     except BaseException as error:
-        records.failed(error)
+        records.failed(error, failure(error))
         raise
-    records.ended(report)
+    records.ended(report.exit_code, report.data)
     return report
 
 
@@ -336,7 +338,7 @@ def _done(job: Job, report: Report, planned: Planned, failed: dict[str, str]) ->
     report.data["archive"] = archive
     if job.target.local is not None and job.need_image:
         path = job.target.join(archive or "")
-        report.data["training"] = exporters.load(job.config.target.format).training(job.task, path)
+        report.data["training"] = job.exporter.training(job.task, path)
     if failed:
         report.ok = report.incomplete = False
         report.data["failed"] = failed

@@ -9,7 +9,7 @@ import click
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.version import __version__
-from pipeline.cli.help import EPILOG, Commands, Name, exporters, formats, ready_configs
+from pipeline.cli.help import EPILOG, Commands, Name, ready_configs, sources, targets
 from pipeline.cli.options import (
     cache_folder,
     common_options,
@@ -71,8 +71,8 @@ def remake(
 @cli.command()
 @click.argument("src", type=click.Path())
 @click.argument("dst", type=click.Path())
-@click.option("--from", "from_format", type=Name(formats), required=True, help="format of SRC")
-@click.option("--to", "to_format", type=Name(exporters), required=True, help="format of DST")
+@click.option("--from", "from_format", type=Name(sources), required=True, help="format of SRC")
+@click.option("--to", "to_format", type=Name(targets), required=True, help="format of DST")
 @click.option("--labels", metavar="FILE", help="class names in their order: labels.txt or a YAML; default: sorted")
 @click.option("--split", metavar="SHARES", help="assign anew: 0.8 is train, the rest val; or 0.7,0.2,0.1")
 @click.option("--seed", type=int, default=0, metavar="N", help="another number, another assignment")
@@ -179,9 +179,8 @@ def fetch(
 
     With names of fetch.archives: those alone. A fetch that was stopped goes on where it was.
     """
-    from pipeline.reports.report import Report
+    from pipeline import api
     from pipeline.reports.text import fetch_text
-    from pipeline.stages.fetch import archives
 
     extract = extract or into is not None
     if remove_archives and not extract:
@@ -189,10 +188,10 @@ def fetch(
     if overwrite and not extract:
         raise click.UsageError("--overwrite needs --extract: a download never replaces a file")
     loaded = config_at(config, common)
-    facts = (
-        archives.clean(loaded)
+    report = (
+        api.clean_fetched(loaded)
         if clean
-        else archives.fetch(
+        else api.fetch(
             loaded,
             progress_of(common),
             names,
@@ -202,7 +201,7 @@ def fetch(
             overwrite=overwrite,
         )
     )
-    put_report(Report(facts, warnings=facts.pop("warnings", [])), common, fetch_text)
+    put_report(report, common, fetch_text)
 
 
 @cli.command()
@@ -243,8 +242,8 @@ def diff(first: str, second: str, **common: Any) -> None:
 
     What B has more or less than A, also file by file.
     """
+    from pipeline.api import diff_targets
     from pipeline.reports.text import diff_text
-    from pipeline.stages.verify.diff import diff_targets
 
     configs = [(what, config_of(what, common)) for what in (first, second)]
     put_report(diff_targets(*(config.target.root if config else what for what, config in configs)), common, diff_text)
@@ -258,8 +257,8 @@ def status(what: str, **common: Any) -> None:
 
     Also those that failed, and whether one is under way or was stopped.
     """
+    from pipeline.api import last_run
     from pipeline.reports.text import status_text
-    from pipeline.stages.verify.status import last_run
 
     config = config_of(what, common)
     put_report(last_run(config.target.root, config.workdir) if config else last_run(what), common, status_text)

@@ -80,18 +80,18 @@ class Name(click.ParamType):  # type: ignore[type-arg]
         return [CompletionItem(name) for name in self._available() if name.startswith(incomplete)]
 
 
-def formats() -> list[str]:
-    """Names of the formats that are read."""
-    from pipeline import formats
+def sources() -> list[str]:
+    """Names of the formats that are converted from."""
+    from pipeline.job import conversion
 
-    return formats.available()
+    return conversion.sources()
 
 
-def exporters() -> list[str]:
-    """Names of the formats that are written."""
-    from pipeline import exporters
+def targets() -> list[str]:
+    """Names of the formats that are converted to."""
+    from pipeline.job import conversion
 
-    return exporters.available()
+    return conversion.targets()
 
 
 def ready_configs() -> list[str]:

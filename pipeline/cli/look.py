@@ -32,6 +32,11 @@ def _asked(what: str, common: dict[str, Any]) -> str | Config:
     return what if config is None else config
 
 
+def _engine(common: dict[str, Any]) -> dict[str, Any]:
+    """What the common options say of the engine, for what has no config."""
+    return {name: common[name] for name in ("scheduler", "workers") if common[name]}
+
+
 @cli.command()
 @click.argument("what", metavar=_WHAT, type=click.Path())
 @click.option("--all", "every", is_flag=True, help="also classes without an object")
@@ -48,7 +53,7 @@ def stats(what: str, every: bool, as_csv: bool, workdir: str | None, **common: A
 
     if as_csv and common["as_json"]:
         raise click.UsageError("--csv and --json: name one of them")
-    report = stats_of(_asked(what, common), workdir or cache_folder(), progress_of(common))
+    report = stats_of(_asked(what, common), workdir or cache_folder(), progress_of(common), _engine(common))
     if as_csv:
         put_report(report, common, functools.partial(stats_csv, every=every))
     else:
@@ -82,9 +87,9 @@ def show(
 
     Boxes, polygons and skeletons, on whole images or one object after another.
     """
-    from pipeline.images.sheet import SUFFIXES, encoded
-    from pipeline.images.terminals import inline, protocol_of
+    from pipeline.look.contact_sheet import SUFFIXES, encoded
     from pipeline.look.sheet import draw_sheet
+    from pipeline.look.terminals import inline, protocol_of
     from pipeline.look.view import open_view
 
     output = output or "sheet.jpg"
@@ -94,7 +99,7 @@ def show(
     protocol = protocol_of(os.environ) if sys.stdout.isatty() else None
     if output == "-" and sys.stdout.isatty() and protocol is None:
         raise UsageError("-o -: this terminal shows no pictures (kitty, iTerm2 and sixel do); name a file instead")
-    view = open_view(_asked(what, common), workdir or cache_folder(), progress_of(common))
+    view = open_view(_asked(what, common), workdir or cache_folder(), progress_of(common), _engine(common))
     sheet = draw_sheet(view, count=count, classes=classes, split=split, seed=seed, objects=mode == "objects", sort=sort)
     if output == "-":
         put_bytes(inline(sheet, protocol) if protocol is not None else encoded(sheet, ".png"))
@@ -115,7 +120,7 @@ def report(what: str, output: str, no_images: bool, seed: int, workdir: str | No
     from pipeline.look.view import open_view
 
     progress = progress_of(common)
-    view = open_view(_asked(what, common), workdir or cache_folder(), progress)
+    view = open_view(_asked(what, common), workdir or cache_folder(), progress, _engine(common))
     page = page_of(view, progress, images=not no_images, seed=seed)
     _write(output, page, common, {"command": "report", "page": output, "bytes": len(page), "images": not no_images})
 

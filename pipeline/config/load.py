@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from pipeline.base.classes import ClassMap, Names
 from pipeline.base.errors import ConfigError, MissingSourceError, UnknownNameError, nearest
 from pipeline.base.yaml_document import parse_yaml
-from pipeline.config.class_map import ClassMap, ClassSpec, align
-from pipeline.config.class_names import Names, read_names
+from pipeline.config.class_map import ClassSpec, align
+from pipeline.config.class_names import read_names
 from pipeline.config.messages import Written, no_key_twice, sentence
 from pipeline.config.model import Config
 

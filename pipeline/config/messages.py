@@ -10,7 +10,7 @@ import pydantic
 from pydantic_core import ErrorDetails
 
 from pipeline.base.errors import ConfigError, nearest
-from pipeline.tables.schema import SPLITS
+from pipeline.base.terms import SPLITS
 
 
 def no_key_twice(node: object, where: str) -> None:

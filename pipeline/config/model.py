@@ -9,7 +9,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.errors import unknown
-from pipeline.tables.schema import Split, Task
+from pipeline.base.terms import SPLITS, Split, Task
 
 if TYPE_CHECKING:
     from pipeline.config.messages import Written
@@ -38,7 +38,7 @@ class SplitShares(pydantic.BaseModel):
     @property
     def shares(self) -> dict[str, float]:
         """Shares by split, in the order train, val, test."""
-        return {name: share for name in ("train", "val", "test") if (share := getattr(self, name)) is not None}
+        return {name: share for name in SPLITS if (share := getattr(self, name)) is not None}
 
     @pydantic.model_validator(mode="after")
     def _whole(self) -> SplitShares:

@@ -26,9 +26,8 @@ from pipeline.base.errors import UnknownNameError, unknown
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.config.class_map import ClassMap
-    from pipeline.config.class_names import Names
-    from pipeline.tables.schema import Task
+    from pipeline.base.classes import ClassMap, Names
+    from pipeline.base.terms import Task
 
 
 @dataclass(frozen=True)

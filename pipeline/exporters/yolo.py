@@ -11,10 +11,11 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.base.terms import Task
 from pipeline.exporters._data_yaml import dataset_yaml
 from pipeline.exporters._images import digests, pictures, wanted_files
 from pipeline.formats.yolo import render
-from pipeline.tables.schema import Kind, Task
+from pipeline.tables.schema import Kind
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pipeline.base.errors import UnknownNameError, unknown
-from pipeline.tables.schema import LabelState, Task
+from pipeline.base.terms import Task
+from pipeline.tables.schema import LabelState
 
 if TYPE_CHECKING:
     import numpy as np

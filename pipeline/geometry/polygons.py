@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 _PAIRS = 1 << 22
 
 
-def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether one size, width and height in pixels, is the other, scaled and rounded."""
-    return abs(size[0] * other[1] - size[1] * other[0]) <= max(*size, *other)
-
-
 def polygons_to_cxcywhn(xs: Floats, ys: Floats, starts: Ints) -> tuple[Floats, Floats, Floats, Floats]:
     """Boxes around polygons whose points follow one another in `xs` and `ys`, shape (points,), normalised 0-1.
 

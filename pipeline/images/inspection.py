@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline import storage
+from pipeline.base.digest import digest_of
 from pipeline.images import integrity
 from pipeline.images.header import HEAD_BYTES, Picture, picture_of
 from pipeline.images.integrity import ImageCheck
-from pipeline.images.origins import Origins
+from pipeline.storage.origins import Origins
 from pipeline.tables import schema
-from pipeline.tables.digest import digest_of
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.geometry.polygons import same_shape
 from pipeline.images.header import HEAD_BYTES, Picture, picture_of
-from pipeline.images.origins import Origins
+from pipeline.storage.origins import Origins
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,3 +67,8 @@ def _clause(said: tuple[int, int], picture: Picture) -> str:
         f"has {picture.width} x {picture.height} pixels, its label file says {said[0]} x {said[1]} ({how}): its "
         "objects may be in other positions"
     )
+
+
+def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one size, width and height in pixels, is the other, scaled and rounded."""
+    return abs(size[0] * other[1] - size[1] * other[0]) <= max(*size, *other)

@@ -7,13 +7,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline import formats, storage
+from pipeline import exporters, formats, storage
+from pipeline.base.classes import Names
 from pipeline.base.errors import ConfigError
-from pipeline.config.class_names import Names, read_names
+from pipeline.base.terms import SPLITS, Task
+from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels
-from pipeline.tables.schema import SPLITS, Task
-from pipeline.target.manifest import TargetState
+from pipeline.target.manifest import FOLDER, TargetState
 
 
 def conversion(
@@ -55,6 +56,22 @@ def conversion(
         "target": {"root": target, "format": to_format},
         "workdir": workdir,
     }
+
+
+def sources() -> list[str]:
+    """Names of the formats that `conversion` reads."""
+    return formats.available()
+
+
+def targets() -> list[str]:
+    """Names of the formats that `conversion` writes."""
+    return exporters.available()
+
+
+def is_target(what: str) -> bool:
+    """Whether `what` is the folder of a subset, or its manifest: it has one, or a build has begun there."""
+    marks = [FOLDER, *(f"{FOLDER}/{name}.json" for name in ("manifest", "copy/manifest", "intent"))]
+    return os.path.basename(what) == "manifest.json" or any(storage.locate(what).exist_many(marks))
 
 
 def dataset(folder: str, workdir: str) -> dict[str, Any]:

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipeline import exporters, formats, storage
+from pipeline.base.classes import ClassMap, Names
 from pipeline.base.errors import BrakeError, ConfigError
-from pipeline.config.class_map import ClassMap, ClassSpec
-from pipeline.config.class_names import Names
+from pipeline.base.terms import SPLITS, Task
+from pipeline.config.class_map import ClassSpec
 from pipeline.config.load import map_classes
 from pipeline.config.model import Config, Source
-from pipeline.images.origins import Origins
+from pipeline.exporters import Exporter
 from pipeline.job.spec import IndexSpec
 from pipeline.storage import Location
-from pipeline.tables.schema import SPLITS, Task
+from pipeline.storage.origins import Origins
 from pipeline.target.manifest import Manifest
 
 
@@ -69,9 +70,14 @@ class Job:
         )
 
     @property
+    def exporter(self) -> Exporter:
+        """What lays out the target."""
+        return exporters.load(self.config.target.format)
+
+    @property
     def layout(self) -> frozenset[str]:
         """Folders of the target, relative to it, that users may put on another disk and leave a link for."""
-        folders = exporters.load(self.config.target.format).FOLDERS
+        folders = self.exporter.FOLDERS
         return frozenset((*folders, *(f"{folder}/{split}" for folder in folders for split in self.splits)))
 
     @property
@@ -147,7 +153,7 @@ class Job:
 
     def numbers(self) -> str:
         """Digest of which class of which source gets which number."""
-        from pipeline.tables.digest import digest_of
+        from pipeline.base.digest import digest_of
 
         facts = [
             [
@@ -221,7 +227,7 @@ def target_name(root: str) -> str:
 
 
 def _short(text: str) -> str:
-    from pipeline.tables.digest import digest_of
+    from pipeline.base.digest import digest_of
 
     return digest_of(text.encode()).hex()[:8]
 

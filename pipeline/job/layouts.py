@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
+from pipeline.base.terms import Task
 from pipeline.base.yaml_document import parse_yaml
-from pipeline.tables.schema import Task
 
 #: What folders of a split are called, in lower case, in COCO's layout and in everybody's.
 _FOLDERS = {

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
 from pipeline.base.redaction import is_signed, redact_data, redact_url
+from pipeline.base.version import VERSION
 from pipeline.job.job import marker_url
-from pipeline.tables.schema import VERSION
 from pipeline.target.manifest import FOLDER
 from pipeline.target.split_copy import COPY, unsign
 
 if TYPE_CHECKING:
-    from pipeline.config.class_names import Names
+    from pipeline.base.classes import Names
     from pipeline.job.job import Job
     from pipeline.job.spec import SplitSpec
 
@@ -98,7 +98,7 @@ def recipe(job: Job) -> str:
 
     Names that the sources themselves have are no part of it: what the sources are decides about those.
     """
-    from pipeline.tables.digest import digest_of
+    from pipeline.base.digest import digest_of
 
     parts: list[Any] = [
         VERSION,

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipeline import exporters, formats, storage
 from pipeline.base.errors import ConfigError, UnknownNameError, UsageError
+from pipeline.base.terms import Task
 from pipeline.config.load import load_names, load_specs
 from pipeline.config.model import Config, Source, SplitFolders
 from pipeline.job.checks import check_locations, keep_apart, no_split_within_another
 from pipeline.job.job import Job, SourceJob, _check_marker
 from pipeline.job.spec import IndexSpec, SplitSpec
-from pipeline.tables.schema import Task
 
 if TYPE_CHECKING:
     from pipeline.job.spec import Found

@@ -16,13 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline import storage
+from pipeline.base.digest import seal
 from pipeline.base.errors import INCOMPLETE, CocoDiyError, StorageError
 from pipeline.base.version import __version__
 from pipeline.config.model import Config
 from pipeline.job.job import target_name
-from pipeline.reports.report import Report
-from pipeline.runtime.interrupt import failure
-from pipeline.tables.digest import seal
 from pipeline.target.manifest import FOLDER
 from pipeline.target.records import content_of
 
@@ -44,13 +42,12 @@ class RunRecords:
         self._workdir = config.workdir
         self._started = time.time()
 
-    def ended(self, report: Report) -> None:
+    def ended(self, exit_code: int, report: dict[str, Any]) -> None:
         """The run is over, and `report` says how."""
-        self._write(at_target(self._target), report.exit_code, {"report": report.data})
+        self._write(at_target(self._target), exit_code, {"report": report})
 
-    def failed(self, error: BaseException) -> None:
-        """The run ended with `error`; a store that may be what failed is not asked to take the record."""
-        facts = failure(error)
+    def failed(self, error: BaseException, facts: dict[str, Any]) -> None:
+        """The run ended with `error`, which `facts` describe; a store that may be what failed takes no record."""
         ill = self._target.local is None and isinstance(error, StorageError)
         if not ill and self._is_built() and self._write(at_target(self._target), facts["exit_code"], {"error": facts}):
             return

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
+from pipeline.base.terms import SPLITS
 from pipeline.images.header import HEAD_BYTES, picture_of
 from pipeline.reports.statistics import (
     ASPECTS,
@@ -16,7 +17,6 @@ from pipeline.reports.statistics import (
     SplitCounts,
     Statistics,
 )
-from pipeline.reports.text import SPLITS
 from pipeline.stages.index.reader import read_part
 from pipeline.stages.plan.dataset_files import read_arrow, records_folder
 from pipeline.stages.select import rows as selection
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 #: Columns of annotations that are read.
 _COLUMNS = ("key", "line", "class_id", "head", "tail", "cx", "cy", "w", "h", "n_tokens", "loss")
+
+#: Most images say within these how large they are.
+_FIRST_BYTES = 4 << 10
 
 _IMAGES = ("key", "split", "image_path", "image_size", "width", "height")
 
@@ -120,18 +123,15 @@ def with_sizes(view: View, images: pa.Table) -> pa.Table:
         here = [i for i in lacking.tolist() if keys[i].startswith(prefix) and paths[i] is not None]
         if folder is None or not here or storage.locate(folder).local is None:
             continue
-        for peeked in storage.locate(folder, view.workdir).peek_many([paths[i] for i in here], HEAD_BYTES, 0):
-            size = _size(peeked.head)
-            if size is not None:
-                sides[0][here[peeked.index]], sides[1][here[peeked.index]] = size
+        origin = storage.locate(folder, view.workdir)
+        for length in (_FIRST_BYTES, HEAD_BYTES):
+            asked = [i for i in here if sides[0][i] is None]
+            for peeked in origin.peek_many([paths[i] for i in asked], length, 0):
+                if (picture := picture_of(peeked.head)) is not None:
+                    sides[0][asked[peeked.index]], sides[1][asked[peeked.index]] = picture.width, picture.height
     for name, values in zip(("width", "height"), sides, strict=True):
         images = images.set_column(images.schema.get_field_index(name), name, pa.array(values, pa.int32()))
     return images
-
-
-def _size(head: bytes) -> tuple[int, int] | None:
-    picture = picture_of(head)
-    return None if picture is None else (picture.width, picture.height)
 
 
 def count_bucket(view: View, bucket: int) -> Statistics:

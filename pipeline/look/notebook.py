@@ -11,20 +11,20 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters
+from pipeline.base.classes import Names
 from pipeline.base.errors import DataError
+from pipeline.base.terms import Task
 from pipeline.base.text import printable
-from pipeline.config.class_names import Names
 from pipeline.exporters import Dataset
-from pipeline.images.thumbnails import fitted, jpeg
 from pipeline.look.bucket import Bucket, read_bucket, with_sizes
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sheet import draw_sheet
+from pipeline.look.thumbnails import fitted, jpeg
 from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows
 from pipeline.reports.statistics import SIZES, Statistics
 from pipeline.runtime.progress import Progress
 from pipeline.tables.frames import to_pandas
-from pipeline.tables.schema import Task
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,13 +11,13 @@ from pipeline.base.humanize import plural
 from pipeline.base.redaction import redact_url
 from pipeline.base.version import __version__
 from pipeline.config.model import Config
-from pipeline.images.heat import heat_png
-from pipeline.images.thumbnails import fitted, jpeg
+from pipeline.look.heat import heat_png
+from pipeline.look.html_page import MOST_NAMES, PageData, PagePicture, render
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sample import Sample, Shown, Wish, choose, pictures
+from pipeline.look.thumbnails import fitted, jpeg
 from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows, stats_csv
-from pipeline.reports.page import MOST_NAMES, PageData, PagePicture, render
 from pipeline.reports.statistics import Note, Statistics, noteworthy
 from pipeline.reports.words import LOSSES, PARTLY, lost
 from pipeline.runtime.progress import Progress
@@ -25,7 +25,7 @@ from pipeline.stages.index.reader import read_part
 from pipeline.target.manifest import FOLDER
 
 #: Pictures of a page at most, and so many of each class.
-_MOST_PICTURES, _OF_CLASS = 240, 6
+_MOST_PICTURES, _OF_CLASS = 160, 6
 
 #: Bytes of all pictures of a page, as JPEG; base64 takes a third more.
 _MOST_BYTES = 2_900_000
@@ -75,7 +75,8 @@ def page_of(view: View, progress: Progress | None = None, *, images: bool = True
 def leave_page(config: Config, progress: Progress | None = None) -> str:
     """Write the page of the target that `config` has made beside its run records; returns where it is."""
     target = storage.locate_writable(config.target.root)
-    view, folder = open_view(target.url, config.workdir, progress), target.own(FOLDER)
+    view = open_view(target.url, config.workdir, progress, config.engine.model_dump())
+    folder = target.own(FOLDER)
     folder.write(_PAGE, page_of(view, progress))
     return folder.join(_PAGE)
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pipeline import storage
-from pipeline.geometry import shapes
-from pipeline.geometry.shapes import Shape
-from pipeline.images.thumbnails import Opened, open_upright
+from pipeline.look import shapes
 from pipeline.look.bucket import Bucket, read_bucket, with_sizes
+from pipeline.look.shapes import Shape
+from pipeline.look.thumbnails import Opened, open_upright
 
 if TYPE_CHECKING:
     from pipeline.base.arrays import Floats, Ints
@@ -114,10 +114,14 @@ def _ranked(view: View, wish: Wish, bucket: int) -> list[tuple[float, int, str, 
         return _objects(view, wish, bucket, found, np.flatnonzero(rows), keys)
     chance = _chance(keys, wish.seed)
     if wish.each is not None:
-        pairs = np.unique(np.stack([found.image[rows], classes[rows]], axis=1), axis=0)
-        order = np.argsort(chance[pairs[:, 0]], kind="stable")
-        entries = [(float(chance[i]), int(c), keys[i], -1, bucket) for i, c in pairs[order].tolist()]
-        return _first(entries, wish)
+        count = len(view.classes)
+        pairs = np.unique(found.image[rows] * count + classes[rows])
+        number, image = pairs % count, pairs // count
+        order = np.lexsort((chance[image], number))
+        # The rank of each among those of its class.
+        rank = np.arange(len(order)) - np.searchsorted(number[order], number[order])
+        best = order[rank < wish.each]
+        return [(float(chance[i]), int(c), keys[i], -1, bucket) for i, c in zip(image[best], number[best], strict=True)]
     wanted = there.copy()
     if wish.classes is not None:
         wanted &= np.bincount(found.image[rows], minlength=len(keys)) > 0

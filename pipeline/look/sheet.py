@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.base.errors import UnknownNameError, UsageError, unknown
 from pipeline.base.humanize import plural
-from pipeline.images.sheet import TILE, Tile, contact_sheet, cropped
+from pipeline.look.contact_sheet import TILE, Tile, contact_sheet, cropped
 from pipeline.look.sample import IMAGE_SORTS, OBJECT_SORTS, Shown, Wish, choose, in_order, pictures
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import exporters, formats, storage
+from pipeline import formats, storage
 from pipeline.api import make_plan
+from pipeline.base.classes import ClassMap
+from pipeline.base.digest import digest_of
 from pipeline.base.errors import ConfigError, TargetError
-from pipeline.config.class_map import ClassMap
 from pipeline.config.load import validate
 from pipeline.config.model import Config
-from pipeline.images.origins import Origins
 from pipeline.job.conversion import dataset
 from pipeline.job.job import Job
 from pipeline.job.resolve import resolve
@@ -28,6 +28,7 @@ from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.index.sources import import_for_index, index_lock, scan, update_index
 from pipeline.stages.verify.status import last_run
+from pipeline.storage.origins import Origins
 from pipeline.target.manifest import FOLDER, Manifest, TargetState
 
 
@@ -73,10 +74,13 @@ class View:
         return max(source.buckets for source in self.sources)
 
 
-def open_view(what: str | Config, workdir: str, progress: Progress | None = None) -> View:
+def open_view(
+    what: str | Config, workdir: str, progress: Progress | None = None, engine: Mapping[str, Any] | None = None
+) -> View:
     """The view of a config, of a target (folder or URL) or of any dataset folder.
 
-    Indexes of targets and folders, which have no workdir of their own, are made or brought up to date below `workdir`.
+    Indexes of targets and folders, which have no config of their own, are made or brought up to date below `workdir`,
+    by ``engine`` of a config.
 
     Raises `CocoDiyError`s: `ConfigError` for a folder that no format's layout fits.
     """
@@ -90,8 +94,8 @@ def open_view(what: str | Config, workdir: str, progress: Progress | None = None
             f"{state.folder.join('manifest.json')}: is damaged, and so is its copy; build the subset again"
         )
     if state.manifest is not None:
-        return _of_target(what, state, state.manifest, workdir, progress)
-    return _of_folder(what, workdir, progress)
+        return _of_target(what, state, state.manifest, workdir, progress, engine or {})
+    return _of_folder(what, workdir, progress, engine or {})
 
 
 def _of_config(config: Config, progress: Progress) -> View:
@@ -110,9 +114,9 @@ def _of_config(config: Config, progress: Progress) -> View:
         infos,
         splits=tuple(report.data["subset"]),
         plan_dir=report.data["plan_files"],
-        gathers=exporters.load(config.target.format).GATHERS,
+        gathers=job.exporter.GATHERS,
         unique=options.duplicates == "drop",
-        of_task=exporters.load(config.target.format).OF_TASK,
+        of_task=job.exporter.OF_TASK,
         facts={
             "target": job.root,
             "made_of": _made_of(job.maps),
@@ -123,25 +127,28 @@ def _of_config(config: Config, progress: Progress) -> View:
     )
 
 
-def _of_target(what: str, state: TargetState, made: Manifest, workdir: str, progress: Progress) -> View:
+def _of_target(
+    what: str, state: TargetState, made: Manifest, workdir: str, progress: Progress, engine: Mapping[str, Any]
+) -> View:
     """What the target whose manifest is `made` holds."""
     root = state.root.url
     name, source = made.config["target"]["format"], made.config["source"]
     first = source if isinstance(source, dict) else source[0]
     if made.config["target"].get("archive", "none") != "none":
         raise ConfigError(f"{root}: is one zip file; unpack it, and name the folder")
-    exporters.load(name)
     format_ = formats.load(name)
     task = first.get("task", "detect")
     splits: dict[str, Any] = {}
     for split, counts in made.report["subset"].items():
         if counts["images"]:
             paths = {**format_.layout(split, task), "images": f"images/{split}"}
+            if format_.WHOLE:
+                paths["annotations"] = _on_this_disk(state, paths["annotations"], workdir)
             if made.config["target"].get("images") == "none":
                 del paths["images"]
             splits[split] = paths
     names = None if format_.NAMED else _names_file(state, made, workdir)
-    config = _as_source(root, name, task, names, splits, workdir)
+    config = _as_source(root, name, task, names, splits, workdir, engine)
     runs = last_run(root).data
     return _of_source(
         what,
@@ -179,27 +186,42 @@ def _roots(made: Manifest) -> list[str]:
 def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
     """A file on this machine with the class names of a target."""
     path = next((p for p in sorted(made.meta) if p.endswith(".yaml") and "/" not in p), None)
-    data = state.root.read(path) if path is not None else None
-    if path is None or data is None:
+    if path is None:
         raise ConfigError(f"{state.root.url}: has no YAML with its class names; run its build again")
+    return _on_this_disk(state, path, workdir)
+
+
+def _on_this_disk(state: TargetState, path: str, workdir: str) -> str:
+    """The file `path` of a target as a file of this machine: names and a JSON of all labels are not read at a store."""
     if state.root.local is not None:
         return os.path.join(state.root.local, path)
-    from pipeline.tables.digest import digest_of
-
-    beside = f"names/{digest_of(state.root.url.encode()).hex()[:8]}.yaml"
+    data = state.root.read(path)
+    if data is None:
+        raise ConfigError(f"{state.root.url}: its {path} is gone; run its build again")
+    beside = f"shown/{digest_of(state.root.url.encode()).hex()[:8]}/{path}"
     storage.locate_writable(workdir).write(beside, data)
     return os.path.join(workdir, beside)
 
 
-def _of_folder(what: str, workdir: str, progress: Progress) -> View:
+def _of_folder(what: str, workdir: str, progress: Progress, engine: Mapping[str, Any]) -> View:
     """What any folder of a dataset holds, by the layout that fits it."""
-    return _of_source(what, "folder", validate(dataset(what, workdir), what), progress, {"made_of": {}})
+    return _of_source(
+        what, "folder", validate({**dataset(what, workdir), "engine": dict(engine)}, what), progress, {"made_of": {}}
+    )
 
 
-def _as_source(root: str, name: str, task: str, names: str | None, splits: Mapping[str, Any], workdir: str) -> Config:
+def _as_source(
+    root: str,
+    name: str,
+    task: str,
+    names: str | None,
+    splits: Mapping[str, Any],
+    workdir: str,
+    engine: Mapping[str, Any],
+) -> Config:
     source = {"name": "source", "format": name, "task": task, "names": names, "root": root, "splits": dict(splits)}
     target = {"root": os.path.join(workdir, "nowhere"), "images": "none"}
-    data = {"source": source, "target": target, "workdir": workdir, "on_error": "skip"}
+    data = {"source": source, "target": target, "workdir": workdir, "on_error": "skip", "engine": dict(engine)}
     return validate(data, root)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.reports.text import SPLITS
+from pipeline.base.terms import SPLITS
 
 if TYPE_CHECKING:
     from pipeline.base.arrays import Ints

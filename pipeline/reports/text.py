@@ -7,11 +7,9 @@ from typing import Any
 
 from pipeline.base.errors import INCOMPLETE
 from pipeline.base.humanize import plural, size
+from pipeline.base.terms import SPLITS
 from pipeline.base.text import printable
 from pipeline.reports.words import LOSSES, PARTLY, cell, lost
-
-SPLITS = ("train", "val", "test")
-
 
 #: What is changed of an object whatever it is written as, even as COCO JSON, which takes all shapes.
 CHANGED = frozenset({"resized", "turned", "exchanged", "clipped", "instance"})

@@ -8,31 +8,13 @@ All tables have one Parquet file a bucket (`part_name`). Rows of one file are so
 
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Raised whenever a change makes older index files, plans or manifests unreadable; they are then made anew.
-VERSION = 2
-
-#: Raised whenever a change makes older index files alone unreadable.
-INDEX_VERSION = 4
-
-Split = Literal["train", "val", "test"]
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-
 #: Digest of a file of ours whose content is not known, because a run ended before it was done.
 UNKNOWN = b"\0" * 16
-
-
-class Task(StrEnum):
-    """What a label row says of an object."""
-
-    DETECT = "detect"
-    SEGMENT = "segment"
-    POSE = "pose"
 
 
 class Kind(StrEnum):

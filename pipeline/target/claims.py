@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from pipeline.base.digest import fitted
 from pipeline.base.errors import TargetError
 from pipeline.tables import schema
-from pipeline.tables.digest import fitted
 
 if TYPE_CHECKING:
     import pyarrow as pa

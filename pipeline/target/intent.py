@@ -7,8 +7,8 @@ import uuid
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from pipeline.base.digest import seal
 from pipeline.base.errors import StorageError
-from pipeline.tables.digest import seal
 from pipeline.tables.parquet import to_parquet
 from pipeline.target.manifest import _INTENT, _MANIFEST, Base, Intent, _drop_intent, clear
 from pipeline.target.provenance import remember

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.tables.digest import seal
+from pipeline.base.digest import seal
 from pipeline.target.records import TargetRecords
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.errors import TargetError
+from pipeline.base.version import VERSION
 from pipeline.tables import schema
-from pipeline.tables.schema import UNKNOWN, VERSION
+from pipeline.tables.schema import UNKNOWN
 from pipeline.target.claims import check_intent, check_manifest, check_rows
 from pipeline.target.provenance import digest, is_ours
 from pipeline.target.records import PARTS, Damaged

@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline.base.digest import digest_of, seal, unseal
 from pipeline.base.errors import StorageError
-from pipeline.tables.digest import digest_of, seal, unseal
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -300,7 +300,7 @@ def test_the_yaml_is_away_while_numbers_change(own_subset: Subset) -> None:
 
 
 def test_a_manifest_of_another_version_is_told_not_guessed(subset: Subset) -> None:
-    from pipeline.tables.digest import seal, unseal
+    from pipeline.base.digest import seal, unseal
 
     subset.build()
     before = outside(snapshot(subset.target))

@@ -62,6 +62,7 @@ def test_a_folder_whose_sizes_nobody_knew(tmp_path: Path) -> None:
     assert found == list(files.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archived", [True, False])
 def test_memory_of_large_label_files(tmp_path: Path, archived: bool) -> None:
     """Ten label files of 40 MB of blanks: an archive of half a megabyte, or sparse files."""
@@ -107,6 +108,7 @@ def bounded(*words: str | Path) -> Result:
     return run_process(*words, "--scheduler", "sync")
 
 
+@pytest.mark.slow
 def test_pipes_are_not_read(tmp_path: Path) -> None:
     """As a label file, an image, an image that labelme names, and a file of the target."""
     for stem in "ab":

@@ -9,9 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.base.classes import ClassMap, Names
 from pipeline.base.errors import ConfigError, UnknownNameError, UsageError
-from pipeline.config.class_map import ClassMap, ClassSpec, class_map
-from pipeline.config.class_names import Names, read_names
+from pipeline.config.class_map import ClassSpec, class_map
+from pipeline.config.class_names import read_names
 from pipeline.exporters._data_yaml import dataset_yaml
 
 ABC = ("person", "bicycle", "traffic light")

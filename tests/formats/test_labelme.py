@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.base.terms import Task
 from pipeline.formats import Parsed, labelme
 from pipeline.geometry import masks
 from pipeline.images.header import Picture
-from pipeline.tables.schema import LabelState, Task
+from pipeline.tables.schema import LabelState
 from tests.support.contracts import FormatContract
 
 DETECT, SEGMENT = Task.DETECT, Task.SEGMENT

@@ -15,13 +15,13 @@ import pytest
 import yaml
 from PIL import Image, ImageOps
 
+from pipeline.base.terms import Task
 from pipeline.formats import labelme
 from pipeline.formats._flaws import flaw_of, merge_mark
 from pipeline.formats._framing import OtherImage, frame_of
 from pipeline.formats.labelme.shapes import reach_of
 from pipeline.geometry.masks import decompress, to_mask
 from pipeline.images.header import Picture, unpacked
-from pipeline.tables.schema import Task
 from tests.builds.test_labelme import Photos
 from tests.conftest import Run
 from tests.formats.test_labelme import TRIANGLE, file, jpeg, only, parse, png, rows, shape

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.look.colours import colour_of, ink_on
 from pipeline.look.numbers import statistics_of
 from pipeline.look.page import page_of
 from pipeline.look.view import open_view
 from pipeline.reports.class_table import bar
-from pipeline.reports.colours import colour_of, ink_on
 from tests.conftest import Run, Subset
 from tests.support.helpers import write_file
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.geometry.shapes import of_annotation, of_row
 from pipeline.images.header import _TURNS
-from pipeline.images.sheet import TILE, Tile, contact_sheet
-from pipeline.images.terminals import inline, protocol_of
-from pipeline.images.thumbnails import open_upright
+from pipeline.look.contact_sheet import TILE, Tile, contact_sheet
+from pipeline.look.shapes import of_annotation, of_row
+from pipeline.look.terminals import inline, protocol_of
+from pipeline.look.thumbnails import open_upright
 from tests.conftest import Run, Subset
 from tests.support.images import KINDS, MARK, marked_image
 

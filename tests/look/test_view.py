@@ -171,3 +171,20 @@ def test_stats_of_a_folder_and_before_and_after(subset: Subset, make_subset: Mak
     assert (told["of"], told["subset"]["val"]["objects"]) == ("folder", built["subset"]["val"]["objects"])
     lines = subset.run("stats", subset.source / "nowhere", code=2).err
     assert "no such config" in lines
+
+
+@pytest.mark.parametrize("kind", ["yolo", "coco"])
+def test_at_a_store(run: Run, tmp_path: Path, kind: str) -> None:
+    """A target in an object store is looked at as one on this disk: the same numbers, the same pictures."""
+    sample = Path(__file__).parents[1] / "sample/labelme"
+    store = f"memory://looks-{kind}/target"
+    words = ("--from", "labelme", "--to", kind, "--split", "0.5", "--workdir", tmp_path / "w")
+    for place in (store, tmp_path / "here"):
+        run("convert", sample, place, *words)
+    stats = [run("stats", place, "--json", "--workdir", tmp_path / "w").json for place in (store, tmp_path / "here")]
+    assert [told["warnings"] for told in stats] == [[], []]
+    assert stats[0]["sizes"] == stats[1]["sizes"] or kind == "yolo"
+    assert stats[0]["subset"] == stats[1]["subset"]
+    page = tmp_path / "page.html"
+    run("report", store, "-o", page, "--workdir", tmp_path / "w", "--scheduler", "sync")
+    assert page.read_bytes().count(b"image/jpeg") == 7

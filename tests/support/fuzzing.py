@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from pipeline.base.digest import digest_of, seal, unseal
 from pipeline.cli import run_cli
 from pipeline.storage.archives import table as archive_tables
-from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.tables.parquet import to_parquet
 from tests.support import kinds
 from tests.support.helpers import make_town, picture, snapshot, write_file

@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import storage
+from pipeline.base.digest import digest_of, seal, unseal
 from pipeline.base.errors import StorageError, TargetError
-from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.tables.parquet import to_parquet
 from pipeline.target import provenance
 from pipeline.target.claims import check_rows, is_path

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.base.terms import Task
 from pipeline.base.text import python_literal
 from pipeline.exporters.coco.frameworks import detectron2, mmdetection
-from pipeline.tables.schema import Task
 
 if TYPE_CHECKING:
     import pyarrow as pa

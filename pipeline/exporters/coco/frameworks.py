@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.base.terms import SPLITS
 from pipeline.base.text import python_literal
-from pipeline.tables.schema import SPLITS
 
 if TYPE_CHECKING:
     from pipeline.exporters import Dataset

@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.exporters import BucketObjects
 from pipeline.formats._values import finite, plain, with_numbers
-from pipeline.formats.coco.placing import completed
-from pipeline.geometry import masks
+from pipeline.formats.coco.placing import area_of, completed
 
 #: What comes before every object, so that those of an image, one after another, are a piece of a JSON list.
 COMMA = b",\n"
@@ -229,7 +228,7 @@ def _of_rows(
         elif len(tokens) > 4:
             polygon = tokens.reshape(-1, 2) * (width, height)
             data["segmentation"] = [_rounded(polygon.ravel().tolist())]
-            data["area"] = masks.area(masks.of_polygon(polygon, height, width))
+            data["area"] = area_of(polygon, width, height)
         made.append(_encode(data))
     return made
 

@@ -35,8 +35,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.base.terms import Task
 from pipeline.formats.coco.options import Options
-from pipeline.tables.schema import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -95,6 +95,11 @@ def _resized(mask: Bools, width: int, height: int) -> dict[str, Any]:
     return {"size": [height, width], "counts": masks.compress(masks.of_mask(mask))}
 
 
+def area_of(polygon: npt.NDArray[np.float64], width: int, height: int) -> int:
+    """Pixels of a polygon, shape (points, 2), in an image of that size: what pycocotools counts as its area."""
+    return masks.area(masks.of_polygon(polygon, height, width))
+
+
 def box_of(data: dict[str, Any]) -> list[float] | None:
     """The xywh box around the polygons or the mask of an annotation; None where they have no area."""
     parts = data.get("segmentation")

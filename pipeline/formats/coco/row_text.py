@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.base.terms import Task
 from pipeline.formats._numbers import TOLERANCE, parse_numbers
 from pipeline.formats._values import UnusableObject, mended, plain
 from pipeline.formats.coco.placing import box_of
 from pipeline.formats.coco.run_lengths import read_rle
 from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon, join_polygons
-from pipeline.tables.schema import Task
 
 #: A mask of more parts is refused: its row would have megabytes.
 MAX_PARTS = 10_000

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.base.terms import Task
 from pipeline.formats import Parsed, Part, Problem
 from pipeline.formats._framing import Frame, OtherImage, frame_of
 from pipeline.formats._numbers import tails
@@ -20,7 +21,7 @@ from pipeline.formats._values import UnusableObject, as_pixels, mended, plain, s
 from pipeline.formats.coco.options import Options
 from pipeline.formats.coco.placing import reach_of, transformed
 from pipeline.formats.coco.row_text import DecodedRows, Plain, values_of
-from pipeline.tables.schema import LabelState, Task
+from pipeline.tables.schema import LabelState
 
 _BATCH = 4096
 

@@ -12,11 +12,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.base.terms import Task
 from pipeline.formats import FileOutline, Malformed
 from pipeline.formats._image_names import Found, ImageNames, clean
 from pipeline.formats._large_json import Chunk, LargeObject
 from pipeline.formats._values import as_id, category_name, plain
-from pipeline.tables.schema import Task
 
 Ints = npt.NDArray[np.int64]
 

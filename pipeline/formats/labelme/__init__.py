@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field
 
-from pipeline.tables.schema import Task
+from pipeline.base.terms import Task
 
 if TYPE_CHECKING:
     from pipeline.formats import Parsed, Pictures

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.config.class_names import NO_CLASS, plain_name
+from pipeline.base.terms import NO_CLASS, Task
+from pipeline.base.text import plain_name
 from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._flaws import flaw_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
@@ -22,7 +23,7 @@ from pipeline.formats.labelme.shapes import ShapeError, ShapeOutline, reach_of, 
 from pipeline.geometry.polygons import join_polygons
 from pipeline.images.header import HEAD_BYTES, Picture, picture_of, suffix_of, unpacked
 from pipeline.tables import schema
-from pipeline.tables.schema import LabelState, Task
+from pipeline.tables.schema import LabelState
 
 _BOM = b"\xef\xbb\xbf"
 

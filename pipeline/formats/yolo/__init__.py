@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field
 
-from pipeline.tables.schema import Task
+from pipeline.base.terms import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

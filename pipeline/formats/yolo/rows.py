@@ -10,11 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.base.terms import Task
 from pipeline.formats import Parsed, Problem
 from pipeline.formats._numbers import TOLERANCE, tails
 from pipeline.formats.yolo.strangers import check_strangers
 from pipeline.geometry.polygons import polygons_to_cxcywhn
-from pipeline.tables.schema import LabelState, Task
+from pipeline.tables.schema import LabelState
 
 _BOM = b"\xef\xbb\xbf"
 

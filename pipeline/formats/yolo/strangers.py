@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.tables.schema import Task
+from pipeline.base.terms import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline import storage
-from pipeline.images.origins import Origins
 from pipeline.stages.plan.compare import as_manifest
+from pipeline.storage.origins import Origins
 from pipeline.tables.schema import Action, Kind
 from pipeline.target.intent import write_part
 from pipeline.target.manifest import FOLDER, SCRATCH, STAGING, staged_path

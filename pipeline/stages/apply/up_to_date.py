@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from pipeline import storage
+from pipeline.base.digest import digest_of, seal, unseal
 from pipeline.job.job import Job
 from pipeline.job.recipe import recipe
 from pipeline.reports.report import Report
@@ -17,7 +18,6 @@ from pipeline.stages.plan.context import folder_times
 from pipeline.stages.plan.meta_files import still_there
 from pipeline.stages.plan.planned import Planned
 from pipeline.stages.plan.report import all_actions
-from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.target.manifest import PROBLEMS, TargetState
 
 

@@ -18,6 +18,7 @@ from pipeline.base.redaction import redact_url
 from pipeline.config.model import Archive, Config, SplitFolders
 from pipeline.job.limits import limits
 from pipeline.job.resolve import resolve
+from pipeline.reports.report import Report
 from pipeline.runtime.progress import Progress, Step
 from pipeline.stages.fetch.download import Download, Wanted
 from pipeline.storage.local.disk_space import bytes_there, refuse_without_room
@@ -91,7 +92,7 @@ def fetch(
     into: str | None = None,
     remove_archives: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Report:
     """Get what `config` needs, or the archives called `names` alone; returns the report.
 
     With `extract` archives that say where to are unpacked below ``source.root``, or below the folder `into`, and with
@@ -107,15 +108,15 @@ def fetch(
     lacking = [one for one in todo if not downloads[one.name].there()]
     _refuse_without_room(lacking)
     moved: dict[str, int] = {}
-    with _ExtractProgress(progress, lacking) as telling:
+    with _ExtractProgress(progress, lacking) as extracting:
         for one in lacking:
-            moved[one.name] = _get(downloads[one.name], telling, one)
+            moved[one.name] = _get(downloads[one.name], extracting, one)
     if root is not None:
         unpackings = [_compare(one, root, progress) for one in todo if one.archive.unpack]
         _refuse_different([u for u in unpackings if not overwrite])
         for unpacking in unpackings:
             _unpack(unpacking, root, progress)
-    found = []
+    found: list[dict[str, Any]] = []
     for one in files:
         unpacked = root is not None and bool(one.archive.unpack)
         if remove_archives and unpacked and os.path.exists(one.path):
@@ -129,14 +130,14 @@ def fetch(
                 "status": "unpacked" if unpacked else "fetched" if one in lacking else "there",
             }
         )
-    return {
+    data = {
         "command": "fetch",
         "files": found,
         "moved": sum(moved.values()),
         "extracted": root,
         "removed": remove_archives,
-        "warnings": [text for one in downloads.values() for text in one.warnings],
     }
+    return Report(data, warnings=[text for one in downloads.values() for text in one.warnings])
 
 
 class _ExtractProgress:
@@ -203,12 +204,12 @@ def _download(config: Config, one: Needed) -> Download:
     return Download(wanted, limits(config))
 
 
-def _get(download: Download, telling: _ExtractProgress, one: Needed) -> int:
+def _get(download: Download, extracting: _ExtractProgress, one: Needed) -> int:
     """Download one archive; returns the bytes moved."""
     try:
-        download.run(functools.partial(telling.begin, one))
+        download.run(functools.partial(extracting.begin, one))
     finally:
-        telling.end()
+        extracting.end()
     return download.moved
 
 
@@ -319,7 +320,7 @@ def _copy(
         step.add(len(some))
 
 
-def clean(config: Config) -> dict[str, Any]:
+def clean_fetched(config: Config) -> Report:
     """Delete the cached images that were fetched one by one; returns the report."""
     files, freed = storage.drop_cached(storage.local_path(config.workdir))
-    return {"command": "fetch", "cleaned": {"files": files, "bytes": freed}}
+    return Report({"command": "fetch", "cleaned": {"files": files, "bytes": freed}})

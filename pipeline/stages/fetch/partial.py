@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import storage
-from pipeline.tables.digest import digest_of
+from pipeline.base.digest import digest_of
 
 
 @dataclass

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 from pipeline import storage
-from pipeline.tables.digest import digest_of, fitted, seal, unseal
+from pipeline.base.digest import digest_of, fitted, seal, unseal
 from pipeline.tables.schema import part_name
 
 TABLES = ("files", "images", "annotations", "problems")

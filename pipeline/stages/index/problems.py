@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.humanize import plural
-from pipeline.config.class_names import NO_CLASS
+from pipeline.base.terms import NO_CLASS
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS
 from pipeline.reports.report import Report

@@ -10,14 +10,15 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
+from pipeline.base.digest import digest_of, fitted, seal, unseal
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.version import VERSION
 from pipeline.stages.index.parts import digest_of_states, sound_state, stated
-from pipeline.tables.digest import digest_of, fitted, seal, unseal
 from pipeline.tables.frames import to_pandas
-from pipeline.tables.schema import VERSION, part_name
+from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
-    from pipeline.config.class_names import Names
+    from pipeline.base.classes import Names
 
 
 @dataclass

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
-from pipeline.config.class_names import NO_CLASS
+from pipeline.base.terms import NO_CLASS
 from pipeline.job.spec import IndexSpec
 from pipeline.reports.counts import add_counts
 from pipeline.runtime.engine import Engine

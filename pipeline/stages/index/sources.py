@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from pipeline import storage
+from pipeline.base.classes import Names
 from pipeline.base.errors import DataError, LockError
-from pipeline.config.class_names import Names
 from pipeline.job.job import Job, SourceJob
 from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine
 from pipeline.runtime.progress import Progress

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from pipeline import formats, storage
 from pipeline.base.humanize import plural
+from pipeline.base.terms import SPLITS
 from pipeline.job.job import Job, SourceJob, is_below
 from pipeline.job.spec import SplitSpec
 from pipeline.stages.index.problems import count_beyond, rows_beyond
 from pipeline.stages.index.reader import IndexInfo
-from pipeline.tables.schema import SPLITS, part_name
+from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
+from pipeline.base.terms import SPLITS
 from pipeline.base.version import __version__
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.recipe import recorded_config
@@ -15,7 +16,7 @@ from pipeline.stages.index.problems import count_beyond, rows_beyond
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.summary import PlanCounts, Problem
 from pipeline.tables import schema
-from pipeline.tables.schema import SPLITS, part_name
+from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, storage
+from pipeline.base.digest import digest_of
 from pipeline.base.errors import DataError
 from pipeline.images.inspection import UnusableImage, cached_pictures
 from pipeline.stages.plan.meta_files import MetaFile
-from pipeline.tables.digest import digest_of
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.base.errors import ConfigError
+from pipeline.base.terms import SPLITS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,7 +151,7 @@ def read_table(text: str, where: str) -> dict[str, str]:
                 continue
             if not line:
                 continue
-            if len(line) != 2 or line[1] not in ("train", "val", "test"):
+            if len(line) != 2 or line[1] not in SPLITS:
                 raise ConfigError(f"{where}:{number}: not `group,split` with train, val or test")
             if found.get(line[0], line[1]) != line[1]:
                 raise ConfigError(f"{where}:{number}: the group {line[0]!r} is in {found[line[0]]} already")

@@ -6,10 +6,10 @@ import io
 import json
 from functools import cached_property
 
+from pipeline.base.digest import digest_of
 from pipeline.storage.archives.directory import Members
 from pipeline.storage.local.read import read_whole
 from pipeline.storage.local.write import write_pieces
-from pipeline.tables.digest import digest_of
 
 _VERSION = 2
 

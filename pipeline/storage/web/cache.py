@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import xxhash
 
+from pipeline.base.digest import seal, unseal
 from pipeline.base.errors import StorageError
 from pipeline.storage.local.folders import delete_many, drop_temporaries, sync
 from pipeline.storage.local.read import read_whole
@@ -21,7 +22,6 @@ from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import put_whole, temporary_name, write_whole
 from pipeline.storage.os_errors import storage_error
 from pipeline.storage.paths import local_path
-from pipeline.tables.digest import seal, unseal
 
 _FOLDER = "fetched"
 

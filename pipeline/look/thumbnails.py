@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from pipeline.base.arrays import Floats
-    from pipeline.geometry.shapes import Shape
+    from pipeline.look.shapes import Shape
 
 #: A larger image is not decoded: it would take more than 200 MB. JPEGs are decoded at as little as an eighth of it.
 _MOST_PIXELS = 1 << 26

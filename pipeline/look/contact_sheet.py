@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.base.text import printable
-from pipeline.geometry.shapes import Shape
-from pipeline.reports.colours import colour_of, ink_on
+from pipeline.look.colours import colour_of, ink_on
+from pipeline.look.shapes import Shape
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.humanize import plural
 from pipeline.base.text import printable
+from pipeline.look.colours import colour_of
 from pipeline.reports.class_table import ClassRow
-from pipeline.reports.colours import colour_of
 from pipeline.reports.statistics import ASPECTS, SIZES, Note, Statistics
 
 if TYPE_CHECKING:
-    from pipeline.geometry.shapes import Shape
+    from pipeline.look.shapes import Shape
 
 #: Rows of the table of classes that are shown at once; all are in its CSV.
 MOST_ROWS = 100
@@ -101,7 +101,7 @@ def render(data: PageData) -> bytes:
 
 
 def _asset(name: str) -> str:
-    found = pkgutil.get_data("pipeline.reports", name)
+    found = pkgutil.get_data("pipeline.look", name)
     assert found is not None
     return found.decode()
 
