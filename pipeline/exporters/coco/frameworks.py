@@ -24,7 +24,7 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
     root = (
         python_literal(dataset.root.rstrip("/"))
         if dataset.yaml == "absolute"
-        else ("(lambda: 0).__code__.co_filename.rpartition('/')[0]  # where this file lies (mmengine 0.9 and newer)")
+        else ("(lambda: 0).__code__.co_filename.rpartition('/')[0]  # where this file is (mmengine 0.9 and newer)")
     )
     files = {split: f"annotations/{kind}_{split}.json" for split in dataset.splits}
     lines = [
@@ -81,7 +81,7 @@ def _heads(classes: int) -> list[str]:
 
 
 def detectron2(dataset: Dataset, kind: str, with_masks: Sequence[str]) -> bytes:
-    """Lines that register the dataset with detectron2, which must be told of the splits `with_masks` of run lengths.
+    """Lines that register the dataset with detectron2, which needs the splits `with_masks` of run lengths.
 
     https://detectron2.readthedocs.io/en/latest/tutorials/datasets.html
     """
