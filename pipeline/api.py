@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -81,15 +81,19 @@ def open_index(what: ConfigLike) -> Index:
     return index_in(job.sources[0].index_dir, names=job.sources[0].file_names)
 
 
-def make_index(config: ConfigLike, progress: Progress | None = None) -> Report:
-    """Bring the index of `config`'s source up to date."""
-    config = as_config(config)
+@contextlib.contextmanager
+def indexed(config: Config, progress: Progress) -> Iterator[tuple[Job, list[IndexInfo], Report]]:
+    """The job of `config`, which knows all names, its indexes, up to date and locked, and what is wrong with them."""
     job = resolve(config)
-    progress = progress or Progress()
     with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
         engine.begin(import_for_index)
         job, infos = update_index(job, engine, progress, scan(job, engine, progress))
-        report = source_report(job, infos)
+        yield job, infos, source_report(job, infos)
+
+
+def make_index(config: ConfigLike, progress: Progress | None = None) -> Report:
+    """Bring the index of `config`'s source up to date."""
+    with indexed(as_config(config), progress or Progress()) as (job, infos, report):
         if not report.ok:
             where = [os.path.join(source.index_dir, "problems") for source in job.sources]
             report.data["left_out"] = balance.listed(balance.problem_table(job, infos, []), ", ".join(where))
@@ -127,29 +131,24 @@ def _make_plan(job: Job, progress: Progress) -> Report:
 
 def source_stats(config: Config, progress: Progress | None = None) -> Report:
     """Counts of the source of `config` by class and split, all classes."""
-    job = resolve(config)
-    progress = progress or Progress()
-    with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
-        engine.begin(import_for_index)
-        job, infos = update_index(job, engine, progress, scan(job, engine, progress))
-        report = source_report(job, infos)
-    names = job.names
-    subset: dict[str, Any] = {}
-    for source, info in zip(job.sources, infos, strict=True):
-        for split, counts in info.totals.items():
-            add_counts(
-                subset.setdefault(split, {}),
-                {
-                    "images": counts["images"] + counts["no_image"],
-                    "labels": sum(n for state, n in counts["labels"].items() if state != "missing"),
-                    "objects": _by_name(source, counts["objects"], names),
-                    "images_by_class": _by_name(source, counts["class_images"], names),
-                },
-            )
-    if lacking := sum(counts["no_image"] for info in infos for counts in info.totals.values()):
-        report.warnings.append(f"{plural(lacking, 'label file')} without an image: counted as images here")
-    data = {"command": "stats", "of": "source", "classes": list(names), "subset": subset}
-    return Report(data, report.ok, report.warnings, incomplete=report.incomplete)
+    with indexed(config, progress or Progress()) as (job, infos, report):
+        names = job.names
+        subset: dict[str, Any] = {}
+        for source, info in zip(job.sources, infos, strict=True):
+            for split, counts in info.totals.items():
+                add_counts(
+                    subset.setdefault(split, {}),
+                    {
+                        "images": counts["images"] + counts["no_image"],
+                        "labels": sum(n for state, n in counts["labels"].items() if state != "missing"),
+                        "objects": _by_name(source, counts["objects"], names),
+                        "images_by_class": _by_name(source, counts["class_images"], names),
+                    },
+                )
+        if lacking := sum(counts["no_image"] for info in infos for counts in info.totals.values()):
+            report.warnings.append(f"{plural(lacking, 'label file')} without an image: counted as images here")
+        data = {"command": "stats", "of": "source", "classes": list(names), "subset": subset}
+        return Report(data, report.ok, report.warnings, incomplete=report.incomplete)
 
 
 def _by_name(source: SourceJob, counts: dict[str, int], names: tuple[str, ...]) -> dict[str, int]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.images.header import HEAD_BYTES, Picture, picture_of
+from pipeline.images.header import Picture
+from pipeline.images.inspection import read_pictures
 from pipeline.storage.origins import Origins
 
 if TYPE_CHECKING:
@@ -43,9 +44,8 @@ def compare_sizes(images: pa.Table, origins: Origins, *, normalised: bool) -> Si
         location, here = origin.location, [rows[i] for i in some]
         cached = location.at_hand([row["image_path"] for row in here])
         here = [row for row, there in zip(here, cached, strict=True) if there]
-        for peeked in location.peek_many([row["image_path"] for row in here], HEAD_BYTES, 0):
-            row, said = here[peeked.index], (here[peeked.index]["width"], here[peeked.index]["height"])
-            picture = picture_of(peeked.head)
+        for i, picture in read_pictures(location, [row["image_path"] for row in here]):
+            row, said = here[i], (here[i]["width"], here[i]["height"])
             if picture is None or said == (picture.width, picture.height):
                 continue  # what is no image is reported by who reads it
             if said == (picture.stored_width, picture.stored_height):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.base.terms import SPLITS
-from pipeline.images.header import HEAD_BYTES, picture_of
+from pipeline.images.inspection import read_pictures
 from pipeline.reports.statistics import (
     ASPECTS,
     GRID,
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 #: Columns of annotations that are read.
 _COLUMNS = ("key", "line", "class_id", "head", "tail", "cx", "cy", "w", "h", "n_tokens", "loss")
-
-#: Most images say within these how large they are.
-_FIRST_BYTES = 4 << 10
 
 _IMAGES = ("key", "split", "image_path", "image_size", "width", "height")
 
@@ -123,12 +120,9 @@ def with_sizes(view: View, images: pa.Table) -> pa.Table:
         here = [i for i in lacking.tolist() if keys[i].startswith(prefix) and paths[i] is not None]
         if folder is None or not here or storage.locate(folder).local is None:
             continue
-        origin = storage.locate(folder, view.workdir)
-        for length in (_FIRST_BYTES, HEAD_BYTES):
-            asked = [i for i in here if sides[0][i] is None]
-            for peeked in origin.peek_many([paths[i] for i in asked], length, 0):
-                if (picture := picture_of(peeked.head)) is not None:
-                    sides[0][asked[peeked.index]], sides[1][asked[peeked.index]] = picture.width, picture.height
+        for i, picture in read_pictures(storage.locate(folder, view.workdir), [paths[i] for i in here]):
+            if picture is not None:
+                sides[0][here[i]], sides[1][here[i]] = picture.width, picture.height
     for name, values in zip(("width", "height"), sides, strict=True):
         images = images.set_column(images.schema.get_field_index(name), name, pa.array(values, pa.int32()))
     return images

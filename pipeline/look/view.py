@@ -6,27 +6,22 @@ their own; of a config the plan says which images the source gives, and in which
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import formats, storage
-from pipeline.api import make_plan
+from pipeline import storage
+from pipeline.api import indexed, make_plan
 from pipeline.base.classes import ClassMap
-from pipeline.base.digest import digest_of
 from pipeline.base.errors import ConfigError, TargetError
 from pipeline.config.load import validate
 from pipeline.config.model import Config
 from pipeline.job.conversion import dataset
 from pipeline.job.job import Job
+from pipeline.job.made_subset import subset
 from pipeline.job.resolve import resolve
-from pipeline.reports.report import Report
-from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
-from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import IndexInfo
-from pipeline.stages.index.sources import import_for_index, index_lock, scan, update_index
 from pipeline.stages.verify.status import last_run
 from pipeline.storage.origins import Origins
 from pipeline.target.manifest import FOLDER, Manifest, TargetState
@@ -132,23 +127,7 @@ def _of_target(
 ) -> View:
     """What the target whose manifest is `made` holds."""
     root = state.root.url
-    name, source = made.config["target"]["format"], made.config["source"]
-    first = source if isinstance(source, dict) else source[0]
-    if made.config["target"].get("archive", "none") != "none":
-        raise ConfigError(f"{root}: is one zip file; unpack it, and name the folder")
-    format_ = formats.load(name)
-    task = first.get("task", "detect")
-    splits: dict[str, Any] = {}
-    for split, counts in made.report["subset"].items():
-        if counts["images"]:
-            paths = {**format_.layout(split, task), "images": f"images/{split}"}
-            if format_.WHOLE:
-                paths["annotations"] = _on_this_disk(state, paths["annotations"], workdir)
-            if made.config["target"].get("images") == "none":
-                del paths["images"]
-            splits[split] = paths
-    names = None if format_.NAMED else _names_file(state, made, workdir)
-    config = _as_source(root, name, task, names, splits, workdir, engine)
+    config = validate({**subset(state, made, workdir), "engine": dict(engine)}, root)
     runs = last_run(root).data
     return _of_source(
         what,
@@ -183,26 +162,6 @@ def _roots(made: Manifest) -> list[str]:
     return [str(one["root"]) for one in (source if isinstance(source, list) else [source]) if one.get("root")]
 
 
-def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
-    """A file on this machine with the class names of a target."""
-    path = next((p for p in sorted(made.meta) if p.endswith(".yaml") and "/" not in p), None)
-    if path is None:
-        raise ConfigError(f"{state.root.url}: has no YAML with its class names; run its build again")
-    return _on_this_disk(state, path, workdir)
-
-
-def _on_this_disk(state: TargetState, path: str, workdir: str) -> str:
-    """The file `path` of a target as a file of this machine: names and a JSON of all labels are not read at a store."""
-    if state.root.local is not None:
-        return os.path.join(state.root.local, path)
-    data = state.root.read(path)
-    if data is None:
-        raise ConfigError(f"{state.root.url}: its {path} is gone; run its build again")
-    beside = f"shown/{digest_of(state.root.url.encode()).hex()[:8]}/{path}"
-    storage.locate_writable(workdir).write(beside, data)
-    return os.path.join(workdir, beside)
-
-
 def _of_folder(what: str, workdir: str, progress: Progress, engine: Mapping[str, Any]) -> View:
     """What any folder of a dataset holds, by the layout that fits it."""
     return _of_source(
@@ -210,38 +169,13 @@ def _of_folder(what: str, workdir: str, progress: Progress, engine: Mapping[str,
     )
 
 
-def _as_source(
-    root: str,
-    name: str,
-    task: str,
-    names: str | None,
-    splits: Mapping[str, Any],
-    workdir: str,
-    engine: Mapping[str, Any],
-) -> Config:
-    source = {"name": "source", "format": name, "task": task, "names": names, "root": root, "splits": dict(splits)}
-    target = {"root": os.path.join(workdir, "nowhere"), "images": "none"}
-    data = {"source": source, "target": target, "workdir": workdir, "on_error": "skip", "engine": dict(engine)}
-    return validate(data, root)
-
-
 def _of_source(what: str, kind: str, config: Config, progress: Progress, facts: dict[str, Any]) -> View:
     """The view of all that a source holds."""
-    job, infos, report = index_source(config, progress)
-    if not any(counts["images"] + counts["no_image"] for info in infos for counts in info.totals.values()):
-        raise ConfigError(f"{what}: has no image and no label file")
-    facts = {"fingerprint": "+".join(str(info.content) for info in infos), "warnings": report.warnings, **facts}
-    return _view(what, kind, job, infos, splits=job.splits, facts=facts)
-
-
-def index_source(config: Config, progress: Progress) -> tuple[Job, list[IndexInfo], Report]:
-    """Bring the indexes of the sources of `config` up to date; the job then knows all names."""
-    job = resolve(config)
-    with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
-        engine.begin(import_for_index)
-        job, infos = update_index(job, engine, progress, scan(job, engine, progress))
-        report = source_report(job, infos)
-    return job, infos, report
+    with indexed(config, progress) as (job, infos, report):
+        if not any(counts["images"] + counts["no_image"] for info in infos for counts in info.totals.values()):
+            raise ConfigError(f"{what}: has no image and no label file")
+        facts = {"fingerprint": "+".join(str(info.content) for info in infos), "warnings": report.warnings, **facts}
+        return _view(what, kind, job, infos, splits=job.splits, facts=facts)
 
 
 def _view(what: str, kind: str, job: Job, infos: Sequence[IndexInfo], **more: Any) -> View:

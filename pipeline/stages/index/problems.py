@@ -12,6 +12,7 @@ from pipeline.base.humanize import plural
 from pipeline.base.terms import NO_CLASS
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS
+from pipeline.reports.counts import add_counts
 from pipeline.reports.report import Report
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.tables.schema import part_name
@@ -44,7 +45,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
                 report.warn_gravely(_unlisted(source, info))
             else:
                 report.warn_gravely(_never_drawn(source, info))
-            report.warnings += _alike(info)
+            report.warnings += _alike(info) + _numbered(info)
         report.warnings += [_left_out(name, count) for name, count in sorted(info.left_out.items())]
         report.warnings += _links_out(source, info)
         bad = _count_bad(info)
@@ -227,6 +228,23 @@ def _never_drawn(source: SourceJob, info: IndexInfo) -> list[str]:
     rest = {name: count for name, count in counts.items() if name not in drawn and name not in NO_CLASS}
     listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(rest.items()))
     return [f"labels of lines, points or objects outside of their image alone are no classes: {listed}"] if rest else []
+
+
+def _numbered(info: IndexInfo) -> list[str]:
+    """Names that were taken for numbered instances, which only the user can tell from names that end in a number."""
+    counts: dict[str, int] = {}
+    for totals in info.totals.values():
+        add_counts(counts, totals.get("numbered", {}))
+    like = ", ".join(f"'{name}-1'" for name in sorted(counts))
+    told = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items()))
+    return (
+        [
+            f"labels like {like} are read as instances of {told}, as labelme before 4.0 wrote them; where the number "
+            "belongs to the name, set source.options.instances to keep"
+        ]
+        if counts
+        else []
+    )
 
 
 def _alike(info: IndexInfo) -> list[str]:
