@@ -67,7 +67,7 @@ def needed(config: Config, names: Sequence[str] = (), *, as_folders: bool = Fals
         if isinstance(value, SplitFolders) and not as_folders:
             images = value.images if isinstance(value.images, str) and with_images else None
             for url in filter(None, (value.labels, value.annotations, value.captions, images)):
-                path = storage.archive_of(url)
+                path = storage.archive_of(url, source.root)
                 if path is None:
                     continue
                 if os.path.basename(path) in known:

@@ -44,7 +44,6 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
                 report.warn_gravely(_unlisted(source, info))
             else:
                 report.warn_gravely(_never_drawn(source, info))
-            report.warnings += _alike(info)
         report.warnings += [_left_out(name, count) for name, count in sorted(info.left_out.items())]
         report.warnings += _links_out(source, info)
         bad = _count_bad(info)
@@ -67,6 +66,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             for name in gone
         ]
     )
+    report.warnings += _alike(job)
     report.warnings += [note for info in infos for note in info.document.get("notes", ())]
     for source, classes in zip(job.sources, job.maps, strict=False):
         for name in (name for name in classes.lacking if name not in gone):
@@ -229,14 +229,18 @@ def _never_drawn(source: SourceJob, info: IndexInfo) -> list[str]:
     return [f"labels of lines, points or objects outside of their image alone are no classes: {listed}"] if rest else []
 
 
-def _alike(info: IndexInfo) -> list[str]:
-    """Names that differ in case alone: likely one class, which nobody but the user can know."""
+def _alike(job: Job) -> list[str]:
+    """Names, also of several sources, that differ in case alone: likely one class, which only the user can know.
+
+    Nothing is said of those that the config makes one class, and of those that it leaves out.
+    """
+    taken = {name: new for classes in job.maps for name, new in zip(classes.source, classes.lut, strict=True)}
     groups: dict[str, list[str]] = {}
-    for name in (info.names or {}).get("names", ()):
+    for name in job.names:
         groups.setdefault(name.casefold(), []).append(name)
     return [
         f"classes {' and '.join(map(repr, names))} differ in case alone; make one of them with "
         f"`classes: [{{name: {names[-1]}, from: [{', '.join(names)}]}}]`"
         for names in groups.values()
-        if len(names) > 1
+        if len(names) > 1 and len({taken.get(name, -1) for name in names}) > 1
     ]
