@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from pipeline.job.job import Job, SourceJob
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS
 from pipeline.reports.report import Report
 from pipeline.stages.index.reader import IndexInfo
-from pipeline.tables.schema import part_name
+from pipeline.tables.parquet import read_parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,19 +89,23 @@ def _totals(job: Job, infos: Sequence[IndexInfo]) -> dict[str, Any]:
 def _unlisted(source: SourceJob, info: IndexInfo) -> list[str]:
     """Classes of a source that its names file leaves out: their objects are other classes."""
     assert source.file_names is not None
-    counts: dict[str, int] = {}
-    for totals in info.totals.values():
-        for name, count in totals["objects"].items():
-            if name not in source.file_names.names:
-                counts[name] = counts.get(name, 0) + count
+    known = _objects(info)
+    counts = {name: count for name, count in known.items() if name not in source.file_names.names}
     listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items()))
-    known = {name for totals in info.totals.values() for name in totals["objects"]}
-    if counts and not known & set(source.file_names.names):
+    if counts and not known.keys() & set(source.file_names.names):
         raise ConfigError(
             f"{source.source.names}: none of its names is a class of the source {source.spec.name}: "
             f"{_some(source.file_names.names)} against {_some(sorted(counts))}; correct the list"
         )
     return [f"{source.source.names} leaves out classes of the source {source.spec.name}: {listed}"] if counts else []
+
+
+def _objects(info: IndexInfo) -> Counter[str]:
+    """Objects by class, of all splits."""
+    counts: Counter[str] = Counter()
+    for totals in info.totals.values():
+        counts.update(totals["objects"])
+    return counts
 
 
 def _count_bad(info: IndexInfo) -> int:
@@ -109,15 +114,12 @@ def _count_bad(info: IndexInfo) -> int:
 
 def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
     """The sentence for the first bad row in order of keys, with the number of all."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if info.odd:
         path, reason = info.odd[0]
         first = f"{path}: {storage.UNUSABLE[reason]}"
     else:
-        tables = [pq.read_table(os.path.join(folder, part_name(b))) for b in range(info.buckets)]
-        table = pa.concat_tables(tables).sort_by([("key", "ascending"), ("line", "ascending")])
+        table = read_parts(folder, info.buckets).sort_by([("key", "ascending"), ("line", "ascending")])
         row = table.slice(0, 1).to_pylist()[0]
         first = f"{row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
     more = (
@@ -150,13 +152,12 @@ def _first_beyond(source: SourceJob, info: IndexInfo, rows: int) -> str:
 def rows_beyond(source: SourceJob, info: IndexInfo) -> pa.Table:
     """Rows of a class that the names YAML does not have: key, path, line and class_id, in order."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     assert source.names is not None
-    paths = [os.path.join(source.index_dir, "annotations", part_name(bucket)) for bucket in range(info.buckets)]
-    beyond = [("class_id", ">=", len(source.names.names))]
-    parts = [pq.read_table(path, columns=["key", "line", "class_id"], filters=beyond) for path in paths]
-    table = pa.concat_tables(parts).sort_by([("key", "ascending"), ("line", "ascending")])
+    folder, beyond = os.path.join(source.index_dir, "annotations"), [("class_id", ">=", len(source.names.names))]
+    table = read_parts(folder, info.buckets, ["key", "line", "class_id"], beyond).sort_by(
+        [("key", "ascending"), ("line", "ascending")]
+    )
     paths = [_label_of(source, key) for key in table["key"].to_pylist()]
     return table.append_column("path", pa.array(paths, pa.string()))
 
@@ -219,12 +220,8 @@ def _never_drawn(source: SourceJob, info: IndexInfo) -> list[str]:
     """Names that are no classes, because nothing with an area has them: lines and points, or all outside."""
     if formats.load(source.spec.format).WHOLE:
         return []
-    counts: dict[str, int] = {}
-    for totals in info.totals.values():
-        for name, count in totals["objects"].items():
-            counts[name] = counts.get(name, 0) + count
     drawn = {name for totals in info.totals.values() for name in totals.get("drawn", ())}
-    rest = {name: count for name, count in counts.items() if name not in drawn and name not in NO_CLASS}
+    rest = {name: count for name, count in _objects(info).items() if name not in drawn and name not in NO_CLASS}
     listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(rest.items()))
     return [f"labels of lines, points or objects outside of their image alone are no classes: {listed}"] if rest else []
 
