@@ -336,8 +336,8 @@ def _done(job: Job, report: Report, planned: Planned, failed: dict[str, str]) ->
     archive = next((path for action, path in planned.meta if path.endswith(".zip") and action != "delete"), None)
     report.data["archive"] = archive
     if job.target.local is not None and job.need_image:
-        place = job.target.join(archive or "")
-        report.data["training"] = job.exporter.training(job.task, place)
+        path = job.target.join(archive or "")
+        report.data["training"] = job.exporter.training(job.task, path)
     if failed:
         report.ok = report.incomplete = False
         report.data["failed"] = failed

@@ -360,6 +360,7 @@ def test_continuous_integration_can_start() -> None:
         "test-servers",
         "test-ceph",
         "test-browser",
+        "test-slow",
         "test-interop",
         "demo",
     }

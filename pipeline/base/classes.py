@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Names:
-    """Class names of a dataset, the position is the id; the keypoint facts that go with them, and the task, if told."""
+    """Class names of a dataset, the position is the id; the keypoint facts that go with them; the task, if known."""
 
     names: tuple[str, ...]
     kpt_shape: tuple[int, int] | None = None

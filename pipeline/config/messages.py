@@ -144,7 +144,7 @@ class Written:
     overrides: tuple[str, ...] = field(compare=False)
 
     def position(self, key: str) -> str | None:
-        """File and line, or the `--set`, that has `key` (``target.root``); None where there is none."""
+        """File and line, or the `--set`, that has `key` (``target.root``); None if missing."""
         line = _line(self.node, list(key.split(".")))
         return _override(key, self.overrides, within=False) or (f"{self.where}:{line}" if line else None)
 

@@ -62,7 +62,7 @@ class _Model(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class ImagePlace(_Model):
+class ImageLocation(_Model):
     """Images that are asked for by name, because nobody lists them: the name is that of the label file."""
 
     url: str = Field(pattern="^https?://", description="what comes before /NAME.jpg")
@@ -75,7 +75,7 @@ class SplitFolders(_Model):
     labels: str | None = Field(None, description="folder of the label files")
     annotations: str | None = Field(None, description="COCO: the JSON file with all annotations")
     captions: str | None = Field(None, description="COCO: a JSON file with captions of the same images")
-    images: str | ImagePlace | None = Field(None, description="folder of the images; leave out where there are none")
+    images: str | ImageLocation | None = Field(None, description="folder of the images; leave out where there are none")
 
 
 class Source(_Model):

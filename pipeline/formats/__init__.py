@@ -78,7 +78,7 @@ class FileOutline:
 
     `images` and `annotations` are spans, shape (n, 2): begin and end in the file; where the objects of an image are
     within its own span there are no `annotations`. `stems` are unique, `paths` those of the images below their folder
-    (empty: there is none), `said` what the file calls them; `image_of` is the index of each annotation's image in
+    (empty: missing), `said` what the file calls them; `image_of` is the index of each annotation's image in
     `images`. Images and annotations that cannot be used are left out and are in `problems`, as (path or "", counted
     word, clause, lost annotations). `doubtful` are indexes of images of which it is not known whether they have
     objects. `names` are the fields of `class_names.Names`, of which ``names`` is needed; `labels` the class names by

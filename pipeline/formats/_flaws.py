@@ -22,7 +22,7 @@ class Flaw:
 
 
 def merge_mark(data: bytes) -> int | None:
-    """The line (from 1) of the first mark that a merge left in `data`; None where there is none."""
+    """The line (from 1) of the first mark that a merge left in `data`; None if missing."""
     found = _MERGE.search(data)
     return None if found is None else data.count(b"\n", 0, found.start()) + 1
 

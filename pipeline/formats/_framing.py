@@ -80,7 +80,7 @@ def frame_of(
     stored: bool = False,
     exchanged: bool = False,
 ) -> Frame:
-    """The frame of a file that says the size `said`, whose image is `picture`, None where there is none to ask.
+    """The frame of a file that says the size `said`, whose image is `picture`; None if missing.
 
     `reach` gives the largest x and y of all points; it is called where sizes differ. With `stored` points are certainly
     those of the stored image; with `exchanged` who says width for height means that, whatever else is possible. Raises

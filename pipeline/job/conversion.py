@@ -13,7 +13,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.terms import SPLITS, Task
 from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
-from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels
+from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder
 from pipeline.target.manifest import FOLDER, TargetState
 
 
@@ -132,8 +132,21 @@ def _is_there(source: str) -> bool:
 def _source(source: str, name: str, task: str | None, names: str | None, *, any_name: bool = True) -> dict[str, Any]:
     """The source of a config: the folder `source`, whose label files are of the format called `name`.
 
+    What is unpacked often lies in a folder of its own: where no layout fits and there is one folder, that is taken.
     `any_name` is as in `find_splits`.
     """
+    try:
+        return _source_at(source, name, task, names, any_name=any_name)
+    except NoLayoutError:
+        inner = only_folder(source)
+        if inner is not None:
+            with contextlib.suppress(NoLayoutError):
+                return _source_at(inner, name, task, names or find_names(source), any_name=any_name)
+        raise
+
+
+def _source_at(source: str, name: str, task: str | None, names: str | None, *, any_name: bool) -> dict[str, Any]:
+    """`_source` of the very folder `source`."""
     format_ = formats.load(name)
     if not format_.WHOLE and os.path.isfile(os.path.expanduser(source)):
         raise NoLayoutError(f"{source}: is a file, and format {name} has folders; name the folder, unpack an archive")

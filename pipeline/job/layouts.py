@@ -80,6 +80,13 @@ def find_names(source: str) -> str | None:
     return next((path for name in _NAMES_FILES if os.path.isfile(path := os.path.join(root, name))), None)
 
 
+def only_folder(source: str) -> str | None:
+    """The one folder in the folder `source`, hidden ones and a Mac's apart; None where there are none or several."""
+    names = {path.split("/")[0] for path in storage.locate(source).names() if "/" in path}
+    shown = [name for name in names if not name.startswith(".") and name != "__MACOSX"]
+    return os.path.join(source, shown[0]) if len(shown) == 1 else None
+
+
 def has_labels(source: str, splits: Mapping[str, SplitPaths], format_: formats.Format, task: Task) -> bool:
     """Whether the splits that were found have a label file: every folder looks like one with files beside images."""
     if format_.WHOLE:

@@ -47,7 +47,7 @@ class RunRecords:
         self._write(at_target(self._target), exit_code, {"report": report})
 
     def failed(self, error: BaseException, facts: dict[str, Any]) -> None:
-        """The run ended with `error`, of which `facts` tell; a store that may be what failed takes no record."""
+        """The run ended with `error`, which `facts` describe; a store that may be what failed takes no record."""
         ill = self._target.local is None and isinstance(error, StorageError)
         if not ill and self._is_built() and self._write(at_target(self._target), facts["exit_code"], {"error": facts}):
             return

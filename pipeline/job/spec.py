@@ -17,7 +17,7 @@ LEFT_OUT_FOLDERS = {
     "x-anylabeling-image-backup": "backups of X-AnyLabeling",
 }
 
-#: Files that tools lay among label files, and what is in them.
+#: Files that tools put among label files, and what is in them.
 LEFT_OUT_FILES = {
     "classes.txt": "class names",
     "README.roboflow.txt": "a page of Roboflow",

@@ -327,7 +327,7 @@ def _frame(shape: Shape, size: tuple[int, int], digits: int, least: float) -> st
         left, top, right, bottom = (v * s for v, s in zip(shape.box, (*size, *size), strict=True))
         lines.append(_ring([(left, top), (right, top), (right, bottom), (left, bottom)], digits))
     if shape.points is not None:
-        points, dot = (shape.points * size).tolist(), 3 * least
+        points, dot = (shape.points * size).tolist(), 2 * least
         lines += [f"M{_at(points[a], digits)}L{_at(points[b], digits)}" for a, b in shape.edges]
         lines += [
             _ring([(x - dot, y - dot), (x + dot, y - dot), (x + dot, y + dot), (x - dot, y + dot)], digits)

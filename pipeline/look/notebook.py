@@ -41,7 +41,7 @@ _CELL_IMAGES, _CELL_SIDE, _CELL_QUALITY = 8, 900, 70
 def open_subset(target: str | Config, workdir: str | None = None) -> LookedAt:
     """The subset at `target`, a folder or URL that a build made; or what a config would make.
 
-    Its index is kept below `workdir`, by default in the user's cache folder. Raises `ConfigError` where nothing is.
+    Its index is below `workdir`, by default in the user's cache folder. Raises `ConfigError` where nothing is.
     """
     return _opened(target, workdir)
 

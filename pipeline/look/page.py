@@ -76,9 +76,9 @@ def leave_page(config: Config, progress: Progress | None = None) -> str:
     """Write the page of the target that `config` has made beside its run records; returns where it is."""
     target = storage.locate_writable(config.target.root)
     view = open_view(target.url, config.workdir, progress, config.engine.model_dump())
-    place = target.own(FOLDER)
-    place.write(_PAGE, page_of(view, progress))
-    return place.join(_PAGE)
+    folder = target.own(FOLDER)
+    folder.write(_PAGE, page_of(view, progress))
+    return folder.join(_PAGE)
 
 
 _KINDS = {

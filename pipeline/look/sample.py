@@ -119,9 +119,8 @@ def _ranked(view: View, wish: Wish, bucket: int) -> list[tuple[float, int, str, 
         pairs = np.unique(found.image[rows] * count + classes[rows])
         number, image = pairs % count, pairs // count
         order = np.lexsort((chance[image], number))
-        # The place of each among those of its class.
-        place = np.arange(len(order)) - np.searchsorted(number[order], number[order])
-        best = order[place < wish.each]
+        among = np.arange(len(order)) - np.searchsorted(number[order], number[order])  # those of its class
+        best = order[among < wish.each]
         return [(float(chance[i]), int(c), keys[i], -1, bucket) for i, c in zip(image[best], number[best], strict=True)]
     wanted = there.copy()
     if wish.classes is not None:

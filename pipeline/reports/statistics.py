@@ -106,7 +106,7 @@ class Statistics:
         return sum(counts.backgrounds for counts in self.splits.values())
 
     def total(self, name: str) -> Any:
-        """An array of `SplitCounts`, summed over the splits; 0 where there is none."""
+        """An array of `SplitCounts`, summed over the splits; 0 if missing."""
         return sum((getattr(counts, name) for counts in self.splits.values()), start=0)
 
     @property

@@ -50,7 +50,7 @@ STOP_SECONDS = 1.0
 def _start_worker(needs_pandas: bool, counts: Any, log_level: int) -> None:
     """First of all in a worker process. Ctrl-C is for the parent, which ends its workers.
 
-    A helper beside the parent indexes and applies, so it never needs pandas; Arrow would look for it at its first
+    A helper beside the parent indexes and applies, so it never needs pandas; Arrow would import it at its first
     conversion, which takes 0.3 s and 60 MB where it finds it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)

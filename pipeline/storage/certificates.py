@@ -39,7 +39,7 @@ class Certificates:
     named_by: str
 
     def pem(self) -> bytes:
-        """All of them as one PEM text. Raises `ConfigError` where there is none."""
+        """All of them as one PEM text. Raises `ConfigError` where none exists."""
         try:
             is_folder = os.path.isdir(self.path)
             files = [p for p in sorted(Path(self.path).iterdir()) if p.is_file()] if is_folder else [Path(self.path)]

@@ -55,7 +55,7 @@ class TargetRecords:
         self.damaged: list[str] = []
 
     def read(self, name: str, fits: Callable[[dict[str, Any]], int] = bool) -> dict[str, Any] | None:
-        """The record `name`; None where there is none. Raises `Damaged`, and `StorageError` where nobody knows.
+        """The record `name`; None if missing. Raises `Damaged`, and `StorageError` where nobody knows.
 
         Both files are checked, for one that is damaged is to be mended as long as there is the other. Of two that are
         whole and differ, one is another run's: the one that `fits` best is believed.

@@ -72,6 +72,21 @@ def test_a_folder_becomes_yolo(photos: Photos) -> None:
     assert snapshot(photos.photos) == before
 
 
+def test_labels_that_are_read_as_instances_are_named(photos: Photos) -> None:
+    write_file(photos.photos / "a.jpg", jpeg(100, 50))
+    for name, label in (("a", "covid-19"), ("b", "covid-19"), ("c", "person-1"), ("d", "x-ray")):
+        old = {"shape_type": "polygon", "flags": {}, "points": TRIANGLE, "label": label}
+        write_file(photos.photos / f"{name}.json", file(old, version="3.16.7", imagePath="a.jpg"))
+        write_file(photos.photos / f"{name}.jpg", jpeg(100, 50))
+    sentence = "labels like 'covid-1', 'person-1' are read as instances of 'covid' (2), 'person' (1)"
+    (warning,) = (w for w in photos.command("plan", "--json").json["warnings"] if w.startswith("labels like"))
+    assert warning.startswith(sentence)
+    photos.config["source"]["options"] = {"instances": "keep"}
+    told = photos.command("plan", "--json").json
+    assert told["classes"] == ["covid-19", "person-1", "x-ray"]
+    assert not any(w.startswith("labels like") for w in told["warnings"])
+
+
 def test_one_bad_file_or_shape_never_stops_a_run_that_skips(photos: Photos) -> None:
     photos.add("a", shape())
     photos.add("b", shape(), shape(points=[]), shape("dog", kind="cube"))
@@ -137,7 +152,7 @@ def test_a_changed_label_file_is_read_again_alone(photos: Photos) -> None:
 
 def test_a_folder_without_objects_is_told(photos: Photos) -> None:
     photos.add("a", shape("__ignore__"))
-    assert "no label file has an object of a class" in photos.command("build", code=1).err
+    assert "no label file there has an object of a class" in photos.command("build", code=1).err
 
 
 def test_names_give_the_order(photos: Photos) -> None:

@@ -48,20 +48,11 @@ def mmdetection_coco(fragment: str, split: str) -> Found:
     """`mmdet.datasets.CocoDataset` of a config of mmdetection's own that has `fragment` in its ``_base_``."""
     sys.modules["mmcv._ext"] = _NoOps("mmcv._ext")  # the wheel without compiled operations
     from mmdet.utils import register_all_modules
-    from mmengine.config import Config
     from mmengine.registry import DATASETS
 
-    lines = [line.removeprefix("# ") for line in Path(fragment).read_text().splitlines() if line.startswith("# ")]
-    # A line that is indented is the other form of the one above it, for configs that wrap their training set.
-    lines = [
-        line
-        for line in lines
-        if not line.startswith(" ") and line.split(" = ")[0].endswith(("_base_", "_dataloader", "_evaluator"))
-    ]
     begun = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
-    text = "\n".join(lines).replace("the config that you start from", begun).replace("PATH/mmdetection.py", fragment)
-    Path("config.py").write_text(text)
-    made = Config.fromfile("config.py")
+    lines = [forms[0] for forms in _forms(fragment).values()]
+    made = _config(begun, fragment, lines)
     assert Path(made.val_evaluator.ann_file).is_file()
     register_all_modules()
     dataset = DATASETS.build(made[f"{split}_dataloader"].dataset)
@@ -71,6 +62,130 @@ def mmdetection_coco(fragment: str, split: str) -> Found:
         assert dataset[number]["inputs"].ndim == 3  # opened, resized, and packed with its boxes
         found.update(classes[i["bbox_label"]] for i in dataset.get_data_info(number)["instances"])
     return {"images": len(dataset), "objects": found, "classes": classes}
+
+
+#: Training sets that `mmdetection.py` says are not covered.
+_OTHER_SETS = {
+    "CocoPanopticDataset", "DSDLDetDataset", "MOTChallengeDataset", "ODVGDataset", "OpenImagesChallengeDataset",
+    "OpenImagesDataset", "ReIDDataset", "YouTubeVISDataset",
+}  # fmt: skip
+
+
+def mmdetection_configs(fragment: str) -> Found:
+    """Every config of mmdetection with `fragment` in its ``_base_``, in the form that its comments say for it.
+
+    By form how many there are, those that do not load by themselves or have no training set, those that are not
+    covered, and what is wrong: a dataset or evaluator that is not built, or reads anything else than the fragment's.
+    """
+    sys.modules["mmcv._ext"] = _NoOps("mmcv._ext")
+    import gc
+
+    import mmdet
+    from mmdet.utils import register_all_modules
+    from mmengine.config import Config
+
+    register_all_modules()
+    gc.collect()
+    gc.freeze()  # each dataset collects garbage, of which the libraries themselves are most
+    forms, classes = _forms(fragment), list(Config.fromfile(fragment).subset_metainfo["classes"])
+    counts: Counter[str] = Counter()
+    wrong: dict[str, list[str]] = {}
+    root = Path(mmdet.__file__).parent / ".mim/configs"
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if name.startswith("_base_") or "/common/" in f"/{name}":
+            continue
+        try:
+            base = Config.fromfile(path)
+        except (ImportError, OSError):  # it needs mmpretrain, or a file that mmdetection does not ship
+            counts["does not load"] += 1
+            continue
+        if base.get("train_dataloader") is None:
+            counts["no training set"] += 1
+            continue
+        steps, kinds = _shape(base.train_dataloader.dataset)
+        evaluators = [base.get(f"{split}_evaluator") for split in ("val", "test")]
+        several = any(isinstance(e, dict) and "metrics" in e for e in evaluators)
+        if (
+            kinds & _OTHER_SETS
+            or several
+            or "SemiBaseDetector" in str(base.get("model", {}).get("type"))
+            or "soft" in name
+        ):
+            counts["not covered"] += 1
+            continue
+        form = {"": 0, "w": 1, "j": 2, "wj": 3}[steps]
+        lines = [forms["train_dataloader"][form], *(forms[f"{s}_dataloader"][0] for s in ("val", "test"))]
+        for split, evaluator in zip(("val", "test"), evaluators, strict=True):
+            plain = isinstance(evaluator, dict) and evaluator["type"] == "CocoMetric"
+            lines.append(forms[f"{split}_evaluator"][0 if plain else 1])
+        counts[("plain", "wrapped", "joined", "wrapped and joined")[form]] += 1
+        try:
+            _check_config(_config(str(path), fragment, lines), Path(fragment).parent, classes)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is listed
+            wrong.setdefault(f"{type(error).__name__}: {str(error)[:200]}", []).append(name)
+    return {"counts": counts, "wrong": wrong}
+
+
+def _check_config(made: Any, root: Path, classes: list[str]) -> None:
+    """Build the datasets and evaluators of a config, and compare what they read with what lies below `root`."""
+    from mmengine.registry import DATASETS, METRICS
+
+    for split in ("train", "val", "test"):
+        settings = made[f"{split}_dataloader"].dataset
+        dataset = DATASETS.build(settings)
+        (inner,) = _inner(dataset)
+        assert type(inner).__name__ == "CocoDataset", type(inner).__name__
+        shown = split if split == "train" else "val"
+        said = json.loads((root / f"annotations/instances_{shown}.json").read_text())
+        assert list(dataset.metainfo["classes"]) == list(inner.metainfo["classes"]) == classes
+        assert Path(inner.ann_file) == root / f"annotations/instances_{shown}.json", inner.ann_file
+        assert Path(inner.data_prefix["img"]) == root / "images" / shown, inner.data_prefix
+        images = {str(root / "images" / shown / i["file_name"]) for i in said["images"]}
+        assert len(dataset)
+        assert {inner.get_data_info(n)["img_path"] for n in range(len(inner))} <= images
+        if split == "train":
+            continue
+        evaluator = METRICS.build(made[f"{split}_evaluator"])
+        found = [evaluator._coco_api.cats[i]["name"] for i in evaluator._coco_api.get_cat_ids(cat_names=classes)]
+        assert found == classes, found
+
+
+def _shape(settings: Any) -> tuple[str, set[str]]:
+    """How a dataset is nested, ``w`` for a wrapper and ``j`` for several, and the types of the innermost ones."""
+    if "dataset" in settings:
+        steps, kinds = _shape(settings["dataset"])
+        return "w" + steps, kinds
+    if "datasets" in settings:
+        return "j", {kind for one in settings["datasets"] for kind in _shape(one)[1]}
+    kind = settings["type"]
+    return "", {kind if isinstance(kind, str) else kind.__name__}
+
+
+def _inner(dataset: Any) -> list[Any]:
+    """The innermost datasets."""
+    if hasattr(dataset, "datasets"):
+        return [inner for one in dataset.datasets for inner in _inner(one)]
+    return _inner(dataset.dataset) if hasattr(dataset, "dataset") else [dataset]
+
+
+def _forms(fragment: str) -> dict[str, list[str]]:
+    """The assignments in the comments of `fragment` by name, in their order: the first, and others to take instead."""
+    text = Path(fragment).read_text().replace("#       ", "").replace("[\n", "[")
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        name, equals, _ = line.removeprefix("#").strip().partition(" = ")
+        if line.startswith("#") and equals and name.endswith(("_dataloader", "_evaluator")):
+            found.setdefault(name, []).append(line.removeprefix("#").strip())
+    return found
+
+
+def _config(begun: str, fragment: str, lines: list[str]) -> Any:
+    """A config of `lines` upon the one called `begun` and `fragment`."""
+    from mmengine.config import Config
+
+    Path("config.py").write_text("\n".join([f"_base_ = [{begun!r}, {fragment!r}]", *lines]) + "\n")
+    return Config.fromfile("config.py")
 
 
 def mmengine_config(fragment: str) -> Found:

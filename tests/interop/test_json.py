@@ -46,3 +46,12 @@ def test_all_is_read_with_the_right_classes(reader: str, make: Make, read: Reade
                 (target / "mmdetection.py", split) if "mm" in reader else (path, target / "images" / split)
             )
     assert dict(zip(calls, read(reader, *calls.values()), strict=True)) == wanted
+
+
+def test_every_config_of_mmdetection_reads_the_subset(make: Make, read: Reader) -> None:
+    target = make(SAMPLE / "labelme", *SOURCES["labelme"][1], "--to", "coco")
+    (found,) = read("mmdetection_configs", (target / "mmdetection.py",))
+    assert found["wrong"] == {}
+    counts = found["counts"]
+    assert min(counts[form] for form in ("plain", "wrapped", "joined", "wrapped and joined")) > 0
+    assert counts["plain"] + counts["wrapped"] > 650  # of the 746 of mmdetection 3.3

@@ -75,6 +75,9 @@ LAYOUTS: dict[str, tuple[dict[str, str | bytes], dict[str, int]]] = {
 }  # fmt: skip
 
 
+FROM_YOLO = ("--from", "yolo", "--to", "yolo")
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_of_rows_is_found_with_its_names(folder: Path, run: Run, layout: str) -> None:
     files, expected = LAYOUTS[layout]
@@ -83,6 +86,17 @@ def test_a_layout_of_rows_is_found_with_its_names(folder: Path, run: Run, layout
     assert {s: c["objects"]["dog"] for s, c in told["subset"].items()} == expected
     made = contents(folder / "out")
     assert len([p for p in made if p.startswith("images/")]) == sum(expected.values())
+
+
+@pytest.mark.parametrize("layout", ["roboflow", "ultralytics", "annotations and imgs"])
+def test_a_dataset_may_lie_one_folder_deeper(folder: Path, run: Run, layout: str) -> None:
+    files, expected = LAYOUTS[layout]
+    _fill(folder / "in/my dataset", files)
+    _fill(folder / "in", {"README.txt": "hello", "__MACOSX/._a": "x", ".git/config": "x"})
+    told = run("convert", folder / "in", folder / "out", *FROM_YOLO, "--json").json
+    assert {s: c["objects"]["dog"] for s, c in told["subset"].items()} == expected
+    _fill(folder / "in/second", files)
+    assert "has none of the splits" in run("convert", folder / "in", folder / "o", *FROM_YOLO, code=2).err
 
 
 def _coco(name: str) -> str:

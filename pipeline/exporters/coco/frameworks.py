@@ -12,6 +12,25 @@ if TYPE_CHECKING:
     from pipeline.exporters import Dataset
 
 
+#: A dictionary in a config is merged into that of its ``_base_``, but a list replaces the whole list, pipelines too.
+_OTHER_TRAINING_SETS = (
+    "#   or, where that config wraps its training set (YOLOX, SSD, CenterNet, large scale jitter):",
+    "#   train_dataloader = dict(dataset=dict(dataset=_base_.subset_train))",
+    "#   or, where it joins several (`datasets=[...]`), of which the first one's pipeline stays:",
+    "#   train_dataloader = dict(dataset=dict(datasets=[",
+    "#       dict(_base_.train_dataloader.dataset.datasets[0], **_base_.subset_train)]))",
+    "#   or, where it wraps several (ByteTrack, Pascal VOC 07+12):",
+    "#   train_dataloader = dict(dataset=dict(dataset=dict(datasets=[",
+    "#       dict(_base_.train_dataloader.dataset.dataset.datasets[0], **_base_.subset_train)])))",
+)
+
+_NOT_COVERED = (
+    "# Not covered are configs that train on more than boxes and masks (ODVGDataset with phrases, panoptic, video,",
+    "# re-identification, Soft Teacher's images without labels), that evaluate on several datasets at once",
+    "# (MultiDatasetsEvaluator), and OpenImages and DSDL, whose datasets have arguments of their own.",
+)
+
+
 def mmdetection(dataset: Dataset, kind: str) -> bytes:
     """A fragment of a config for mmdetection 3; classes are in the order of the JSON's categories.
 
@@ -24,7 +43,7 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
     root = (
         python_literal(dataset.root.rstrip("/"))
         if dataset.yaml == "absolute"
-        else ("(lambda: 0).__code__.co_filename.rpartition('/')[0]  # where this file lies (mmengine 0.9 and newer)")
+        else ("(lambda: 0).__code__.co_filename.rpartition('/')[0]  # where this file is (mmengine 0.9 and newer)")
     )
     files = {split: f"annotations/{kind}_{split}.json" for split in dataset.splits}
     lines = [
@@ -37,10 +56,7 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
         if shown is not None:
             lines.append(f"# {split}_dataloader = dict(dataset=_base_.subset_{shown})")
         if split == "train" and shown is not None:
-            lines += [
-                "#   or, where that config wraps its training set (YOLOX, SSD, CenterNet, large scale jitter):",
-                "#   train_dataloader = dict(dataset=dict(dataset=_base_.subset_train))",
-            ]
+            lines += _OTHER_TRAINING_SETS
         if split == "val" and shown is None:
             lines += [
                 "# This dataset has no val split; to train without one:",
@@ -49,9 +65,15 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
         if split == "test" and shown is None:
             lines.append("# test_dataloader = test_evaluator = test_cfg = None")
         if shown is not None and split != "train":
-            lines.append(f"# {split}_evaluator = dict(ann_file=_base_.subset_{shown}_annotations)")
+            lines += [
+                f"# {split}_evaluator = dict(ann_file=_base_.subset_{shown}_annotations)",
+                "#   or, where that config has another evaluator than CocoMetric (LVIS, Pascal VOC, Cityscapes):",
+                f"#   {split}_evaluator = dict(_delete_=True, type='CocoMetric', metric='bbox', "
+                f"ann_file=_base_.subset_{shown}_annotations)",
+            ]
     lines += [
         *_heads(len(dataset.maps[0].names)),
+        *_NOT_COVERED,
         "",
         f"__root = {root}",
         f"subset_metainfo = dict(classes=({', '.join(map(python_literal, dataset.maps[0].names))},))",
@@ -81,7 +103,7 @@ def _heads(classes: int) -> list[str]:
 
 
 def detectron2(dataset: Dataset, kind: str, with_masks: Sequence[str]) -> bytes:
-    """Lines that register the dataset with detectron2, which must be told of the splits `with_masks` of run lengths.
+    """Lines that register the dataset with detectron2, which needs the splits `with_masks` of run lengths.
 
     https://detectron2.readthedocs.io/en/latest/tutorials/datasets.html
     """

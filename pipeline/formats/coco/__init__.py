@@ -1,7 +1,7 @@
 """COCO JSON: one file holds all images, annotations and categories of a split.
 
-``instances_*`` has boxes and polygons or RLE masks, ``person_keypoints_*`` keypoints as well; ``captions_*`` stands
-beside them. What becomes of what people's files hold:
+``instances_*`` has boxes and polygons or RLE masks, ``person_keypoints_*`` keypoints as well; ``captions_*`` is beside
+them. What becomes of what people's files hold:
 
 ======================================= ==========================================================================
 found                                   outcome

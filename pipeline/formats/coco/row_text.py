@@ -116,7 +116,7 @@ def values_of(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int
 
 
 def _boxes(rows: DecodedRows) -> tuple[Floats, Bools, Bools]:
-    """The xywh boxes, shape (rows, 4), zeros where there is none; whether there is one, and whether it has an area."""
+    """The xywh boxes, shape (rows, 4), zeros if missing; whether a row has one, and whether that has an area."""
     given = [a.bbox if a.bbox is not None and len(a.bbox) == 4 else None for a in rows.found]
     box = np.array([b if b is not None else (0.0, 0.0, 0.0, 0.0) for b in given], np.float64).reshape(-1, 4)
     finite = np.isfinite(box).all(axis=1)

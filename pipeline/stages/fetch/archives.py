@@ -109,9 +109,9 @@ def fetch(
     lacking = [one for one in todo if not downloads[one.name].there()]
     _refuse_without_room(lacking)
     moved: dict[str, int] = {}
-    with _ExtractProgress(progress, lacking) as telling:
+    with _ExtractProgress(progress, lacking) as extracting:
         for one in lacking:
-            moved[one.name] = _get(downloads[one.name], telling, one)
+            moved[one.name] = _get(downloads[one.name], extracting, one)
     if root is not None:
         unpackings = [_compare(one, root, progress) for one in todo if one.archive.unpack]
         _refuse_different([u for u in unpackings if not overwrite])
@@ -205,12 +205,12 @@ def _download(config: Config, one: Needed) -> Download:
     return Download(wanted, limits(config))
 
 
-def _get(download: Download, telling: _ExtractProgress, one: Needed) -> int:
+def _get(download: Download, extracting: _ExtractProgress, one: Needed) -> int:
     """Download one archive; returns the bytes moved."""
     try:
-        download.run(functools.partial(telling.begin, one))
+        download.run(functools.partial(extracting.begin, one))
     finally:
-        telling.end()
+        extracting.end()
     return download.moved
 
 
@@ -322,6 +322,6 @@ def _copy(
 
 
 def clean_fetched(config: Config) -> Report:
-    """Delete the images that were fetched one by one and kept; returns the report."""
+    """Delete the cached images that were fetched one by one; returns the report."""
     files, freed = storage.drop_cached(storage.local_path(config.workdir))
     return Report({"command": "fetch", "cleaned": {"files": files, "bytes": freed}})

@@ -1,4 +1,4 @@
-"""One file to fetch: by ranges or whole, continued where it broke off, checked, put in place."""
+"""One file to fetch: by ranges or whole, continued where it broke off, checked, renamed."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Download:
         self.warnings: list[str] = []
 
     def there(self) -> bool:
-        """Whether the file is in place: only a whole and checked one ever is."""
+        """Whether the file is there: only a whole and checked one ever is."""
         try:
             found = os.stat(self.wanted.path).st_size
         except OSError:
@@ -94,7 +94,7 @@ class Download:
         return True
 
     def run(self, started: Started) -> None:
-        """Fetch, check, put in place. Raises `StorageError`, `DataError` and, when stopped, `Interrupted`.
+        """Fetch, check, rename. Raises `StorageError`, `DataError` and, when stopped, `Interrupted`.
 
         `started(size, here)` gets the sizes in bytes as soon as they are known, and gives what counts on.
         """

@@ -100,7 +100,7 @@ class PartFile:
         remove(self.notes)
 
     def finish(self) -> None:
-        """Put it in place, durably; what was set aside is of no more use."""
+        """Rename it to its name, durably; what was set aside is of no more use."""
         with open(self.path, "rb") as file:
             os.fsync(file.fileno())
         os.replace(self.path, self.final)

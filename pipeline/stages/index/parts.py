@@ -50,7 +50,7 @@ def write_part(directory: str, table: str, bucket: int, write: Callable[[IO[byte
 
 
 def stated(directory: str, bucket: int) -> BucketState | None:
-    """The state of a bucket; None where there is none that is whole. Its parts are not checked."""
+    """The state of a bucket; None if missing or not whole. Its parts are not checked."""
     return fitted(unseal(storage.locate(directory).read(f"{STATES}/{state_name(bucket)}")), BucketState)
 
 

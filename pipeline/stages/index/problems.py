@@ -45,6 +45,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
                 report.warn_gravely(_unlisted(source, info))
             else:
                 report.warn_gravely(_never_drawn(source, info))
+            report.warnings += _numbered(info)
         report.warnings += [_left_out(name, count) for name, count in sorted(info.left_out.items())]
         report.warnings += _links_out(source, info)
         bad = _count_bad(info)
@@ -89,7 +90,7 @@ def _totals(job: Job, infos: Sequence[IndexInfo]) -> dict[str, Any]:
 def _unlisted(source: SourceJob, info: IndexInfo) -> list[str]:
     """Classes of a source that its names file leaves out: their objects are other classes."""
     assert source.file_names is not None
-    known = _objects(info)
+    known = _counted(info, "objects")
     counts = {name: count for name, count in known.items() if name not in source.file_names.names}
     listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items()))
     if counts and not known.keys() & set(source.file_names.names):
@@ -100,11 +101,11 @@ def _unlisted(source: SourceJob, info: IndexInfo) -> list[str]:
     return [f"{source.source.names} leaves out classes of the source {source.spec.name}: {listed}"] if counts else []
 
 
-def _objects(info: IndexInfo) -> Counter[str]:
-    """Objects by class, of all splits."""
+def _counted(info: IndexInfo, what: str) -> Counter[str]:
+    """What the index counts by class, such as objects, of all splits."""
     counts: Counter[str] = Counter()
     for totals in info.totals.values():
-        counts.update(totals["objects"])
+        counts.update(totals.get(what, {}))
     return counts
 
 
@@ -221,9 +222,26 @@ def _never_drawn(source: SourceJob, info: IndexInfo) -> list[str]:
     if formats.load(source.spec.format).WHOLE:
         return []
     drawn = {name for totals in info.totals.values() for name in totals.get("drawn", ())}
-    rest = {name: count for name, count in _objects(info).items() if name not in drawn and name not in NO_CLASS}
+    rest = {
+        name: count for name, count in _counted(info, "objects").items() if name not in drawn and name not in NO_CLASS
+    }
     listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(rest.items()))
     return [f"labels of lines, points or objects outside of their image alone are no classes: {listed}"] if rest else []
+
+
+def _numbered(info: IndexInfo) -> list[str]:
+    """Names that were taken for numbered instances, which only the user can tell from names that end in a number."""
+    counts = _counted(info, "numbered")
+    like = ", ".join(f"'{name}-1'" for name in sorted(counts))
+    told = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items()))
+    return (
+        [
+            f"labels like {like} are read as instances of {told}, as labelme before 4.0 wrote them; where the number "
+            "belongs to the name, set source.options.instances to keep"
+        ]
+        if counts
+        else []
+    )
 
 
 def _alike(job: Job) -> list[str]:

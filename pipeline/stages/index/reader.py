@@ -48,7 +48,7 @@ class IndexInfo:
 
     @staticmethod
     def read(directory: str) -> IndexInfo | None:
-        """The index at `directory`, or None where there is none that this version can read."""
+        """The index at `directory`, or None where this version can read none."""
         info = fitted(unseal(storage.locate(directory).read("index.json")), IndexInfo)
         return info if info is not None and info.version == VERSION else None
 
@@ -73,7 +73,7 @@ def has_parts(directory: str) -> bool:
 def open_index(path: str, names: Names | None = None) -> Index:
     """The index at `path` (the folder that holds `index.json`, or a workdir with one index, or its URL); see `Index`.
 
-    `names` are those of its classes. Raises `ConfigError` where there is none.
+    `names` are those of its classes. Raises `ConfigError` where none exists.
     """
     candidates = [path, *sorted(_below(path))]
     found = [(p, info) for p in candidates if (info := IndexInfo.read(p)) is not None]

@@ -51,7 +51,7 @@ def bucket_summary(
             "label_bytes": int(label_bytes[label_split == number].sum()),
             "problems": _value_counts(problems["reason"].filter(pa.array(of_problem))),
             "content": int(contents[label_split == number].sum()),  # modulo 2**64: the order does not matter
-        } | {name: of_rows[name] for name in ("loss", "drawn") if name in of_rows}
+        } | {name: of_rows[name] for name in ("loss", "drawn", "numbered") if name in of_rows}
     return result
 
 
@@ -78,6 +78,8 @@ class _RowCounts:
         pairs = np.sort(image << 32 | self._ids)
         self._pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
         self._losses = rows["loss"] if rows["loss"].null_count < rows.num_rows else None
+        numbered = pc.fill_null(pc.equal(rows["loss"], "instance"), fill_value=False).to_numpy()
+        self._numbered = numbered if self._losses is not None and numbered.any() else None
         self._drawn = pc.or_(rows["tail"].is_valid(), rows["raw"].is_valid()).to_numpy()
 
     def where(self, chosen: Bools) -> dict[str, Any]:
@@ -95,6 +97,8 @@ class _RowCounts:
             counts["loss"] = _value_counts(self._losses.filter(pa.array(here)).drop_null())
         if self._names is not None:
             counts["drawn"] = _class_counts(self._ids[here & self._drawn], self._names)
+            if self._numbered is not None:
+                counts["numbered"] = _class_counts(self._ids[here & self._numbered], self._names)
         return counts
 
 

@@ -228,7 +228,7 @@ class RemoteFolder(WritableLocation):
             raise refused.error(url, doing) from None
 
     def _look_up(self, paths: Sequence[str], *, sure: bool = False) -> list[Numbers | None]:
-        """The four numbers of each file; None where there is none. `sure` is as in `Location.exist_many`."""
+        """The four numbers of each file; None if missing. `sure` is as in `Location.exist_many`."""
         return look_up(
             self.url, paths, lambda: self._list(""), lambda some: self._batch(some).heads("checked"), sure=sure
         )

@@ -1,6 +1,6 @@
 """Options by protocol: credentials and endpoints, from files that are never committed; and no secret in any text.
 
-Below ``conf/local/`` of the working directory (or the folder that the environment variable COCO_DIY_LOCAL names) lie
+Below ``conf/local/`` of the working directory (or the folder that the environment variable COCO_DIY_LOCAL names) are
 YAML files whose keys are protocols (``s3``) or single buckets and hosts (``s3://my-bucket``), and whose values are
 fsspec's options for it.
 """
