@@ -6,6 +6,8 @@ The public names, each documented where it is defined::
     config = pipeline.load_config("conf/bicycle.yaml", ["target.images=symlink"])
     report = pipeline.build(config)
     frame = pipeline.open_index(config).annotations      # a Dask frame, partition i is bucket i
+
+What goes wrong is a `pipeline.CocoDiyError`, whose text is one sentence.
 """
 
 from __future__ import annotations
@@ -15,15 +17,27 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.version import __version__
 
-__all__ = ["__version__", "build", "load_config", "make_index", "open_dataset", "open_index", "open_subset", "plan"]
+__all__ = [
+    "CocoDiyError",
+    "__version__",
+    "build",
+    "load_config",
+    "make_index",
+    "open_dataset",
+    "open_index",
+    "open_subset",
+    "plan",
+]
 
 if TYPE_CHECKING:
     from pipeline.api import build, make_index, open_index
     from pipeline.api import make_plan as plan
+    from pipeline.base.errors import CocoDiyError
     from pipeline.config.load import load_config
     from pipeline.look.notebook import open_dataset, open_subset
 
 _HOMES = {
+    "CocoDiyError": ("pipeline.base.errors", "CocoDiyError"),
     "build": ("pipeline.api", "build"),
     "load_config": ("pipeline.config.load", "load_config"),
     "make_index": ("pipeline.api", "make_index"),

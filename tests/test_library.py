@@ -26,7 +26,7 @@ def test_a_config_is_a_path_or_keys_or_itself(own_subset: Subset) -> None:
     plans = [pipeline.plan(what).data for what in (str(path), Path(path), keys, pipeline.load_config(path))]
     assert all(plan == plans[0] for plan in plans)
     assert pipeline.build(keys).data["status"] == "built"
-    with pytest.raises(ConfigError, match=r"^config: target\.imges|unknown key 'target.imges'"):
+    with pytest.raises(pipeline.CocoDiyError, match=r"^config: target\.imges|unknown key 'target.imges'"):
         pipeline.plan(keys | {"target": {**keys["target"], "imges": "copy"}})
 
 

@@ -18,6 +18,7 @@ from pipeline.images.header import HEAD_BYTES, Picture, picture_of
 from pipeline.images.integrity import ImageCheck
 from pipeline.storage.origins import Origins
 from pipeline.tables import schema
+from pipeline.tables.parquet import of_parquet, to_parquet
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
@@ -191,12 +192,10 @@ def cached_pictures(
 
 def _read(index_dir: str, table: str, bucket: int, fitting: pa.Schema) -> pa.Table:
     """A bucket's part of a cached table, which is its digest and a Parquet file; nothing where that is not whole."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     data = storage.locate(os.path.join(index_dir, table)).read(part_name(bucket))
     if data is not None and digest_of(data[16:]) == data[:16]:
-        found = pq.read_table(pa.BufferReader(data[16:]), use_threads=False)
+        found = of_parquet(data[16:])
         if found.schema.names == fitting.names:
             return found.cast(fitting)
     return fitting.empty_table()
@@ -206,8 +205,6 @@ def _write(index_dir: str, table: str, bucket: int, before: pa.Table, rows: list
     """Add `rows` to a bucket's part of a cached table as it was `before`; they replace those of their keys."""
     import pyarrow as pa
     import pyarrow.compute as pc
-
-    from pipeline.tables.parquet import to_parquet
 
     added = pa.Table.from_pylist(rows, before.schema)
     others = before.filter(pc.invert(pc.is_in(before["key"], added["key"].combine_chunks())))

@@ -7,6 +7,7 @@ through twice, a bucket at a time: once for what ranks first, once for the rows 
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -89,11 +90,11 @@ def _first(entries: list[Any], wish: Wish) -> list[Any]:
         return sorted(entries, key=lambda entry: (entry[0], entry[2], entry[3]))[: wish.count]
     rank = {number: i for i, number in enumerate(wish.classes or ())}
     entries.sort(key=lambda entry: (rank.get(entry[1], 0), entry[0], entry[2]))
-    taken: dict[int, int] = {}
+    taken: Counter[int] = Counter()
     first = []
     for entry in entries:
-        if taken.get(entry[1], 0) < wish.each:
-            taken[entry[1]] = taken.get(entry[1], 0) + 1
+        if taken[entry[1]] < wish.each:
+            taken[entry[1]] += 1
             first.append(entry)
     return first
 

@@ -6,6 +6,7 @@ their own; of a config the plan says which images the source gives, and in which
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -202,11 +203,10 @@ def _view(what: str, kind: str, job: Job, infos: Sequence[IndexInfo], **more: An
 
 
 def _problems(infos: Sequence[IndexInfo]) -> dict[str, int]:
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for info in infos:
         for totals in info.totals.values():
-            for reason, count in totals["problems"].items():
-                counts[reason] = counts.get(reason, 0) + count
+            counts.update(totals["problems"])
     return counts
 
 

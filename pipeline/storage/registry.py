@@ -70,13 +70,26 @@ def _refuse_misspelled(path: str) -> None:
 
 
 def locate_below(root: str | None, path: str) -> Location:
-    """The location that `path` is below the location `root`, or by itself where it is absolute or a URL."""
-    if root is None or "://" in path or os.path.isabs(path) or path.startswith("~"):
+    """The location that `path` is below the location `root`, or by itself where it is absolute or a URL.
+
+    Of ``zip://folder::archive`` it is the archive that is below `root`, where that is a folder of this machine.
+    """
+    if root is None:
         return locate(path)
-    return locate(root).below(path)
+    if path.startswith(_ZIP) and protocol_of(root) is None:
+        folder, archive = split_url(path)
+        return locate(f"{_ZIP}{folder}::{archive if _is_whole(archive) else os.path.join(root, archive)}")
+    return locate(path) if _is_whole(path) else locate(root).below(path)
 
 
-def archive_of(url: str) -> str | None:
-    """Path of the archive of this machine that ``zip://folder::archive`` names; None for any other location."""
-    location = locate(url) if url.startswith(_ZIP) else None
+def _is_whole(path: str) -> bool:
+    return "://" in path or os.path.isabs(path) or path.startswith("~")
+
+
+def archive_of(url: str, root: str | None = None) -> str | None:
+    """Path of the archive of this machine that ``zip://folder::archive`` names, which may be below `root`.
+
+    None for any other location.
+    """
+    location = locate_below(root, url) if url.startswith(_ZIP) else None
     return location.archive if isinstance(location, ZipFolder) and not location.remote else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.digest import digest_of, seal, unseal
 from pipeline.base.errors import StorageError
+from pipeline.tables.parquet import of_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,7 +109,6 @@ class TargetRecords:
     def read_table(self, digest: str) -> pa.Table:
         """The part of that digest. Raises `Damaged`."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         bad, whole = list[str](), None
         for path in _twice(_part_path(digest)):
@@ -122,7 +122,7 @@ class TargetRecords:
         if bad and self.mends:
             self.folder.write_many(bad, [whole] * len(bad)).must(self.folder)
         try:
-            return pq.read_table(pa.BufferReader(whole), use_threads=False).combine_chunks()
+            return of_parquet(whole).combine_chunks()
         except (pa.ArrowException, OSError):  # its digest is right, so nobody damaged it: no build has written it
             raise Damaged(_part_path(digest)) from None
 

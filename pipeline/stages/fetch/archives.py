@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +68,7 @@ def needed(config: Config, names: Sequence[str] = (), *, as_folders: bool = Fals
         if isinstance(value, SplitFolders) and not as_folders:
             images = value.images if isinstance(value.images, str) and with_images else None
             for url in filter(None, (value.labels, value.annotations, value.captions, images)):
-                path = storage.archive_of(url)
+                path = storage.archive_of(url, source.root)
                 if path is None:
                     continue
                 if os.path.basename(path) in known:
@@ -183,10 +184,10 @@ class _ExtractProgress:
 
 def _refuse_without_room(files: Sequence[Needed]) -> None:
     """Before the first byte: what is known to come must fit on each disk, all of it together."""
-    needed: dict[str, int] = {}
+    needed: Counter[str] = Counter()
     for one in files:
         folder = os.path.dirname(one.path)
-        needed[folder] = needed.get(folder, 0) + max(0, (one.archive.size or 0) - bytes_there(one.path))
+        needed[folder] += max(0, (one.archive.size or 0) - bytes_there(one.path))
     for folder, size in needed.items():
         refuse_without_room(os.path.join(folder, ""), size, _LESS)
 

@@ -190,7 +190,7 @@ class Download:
                     "says: it is damaged, or another file; run again to get it anew, or correct the digest"
                 )
         if self.wanted.path.lower().endswith(".zip"):
-            storage.check_zip(self.part.path)
+            storage.check_zip(self.part.path, self.wanted.shown)
 
 
 class _Transport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,9 @@ from pipeline.base.humanize import plural
 from pipeline.base.terms import NO_CLASS
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS
-from pipeline.reports.counts import add_counts
 from pipeline.reports.report import Report
 from pipeline.stages.index.reader import IndexInfo
-from pipeline.tables.schema import part_name
+from pipeline.tables.parquet import read_parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +45,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
                 report.warn_gravely(_unlisted(source, info))
             else:
                 report.warn_gravely(_never_drawn(source, info))
-            report.warnings += _alike(info) + _numbered(info)
+            report.warnings += _numbered(info)
         report.warnings += [_left_out(name, count) for name, count in sorted(info.left_out.items())]
         report.warnings += _links_out(source, info)
         bad = _count_bad(info)
@@ -68,6 +68,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             for name in gone
         ]
     )
+    report.warnings += _alike(job)
     report.warnings += [note for info in infos for note in info.document.get("notes", ())]
     for source, classes in zip(job.sources, job.maps, strict=False):
         for name in (name for name in classes.lacking if name not in gone):
@@ -89,19 +90,23 @@ def _totals(job: Job, infos: Sequence[IndexInfo]) -> dict[str, Any]:
 def _unlisted(source: SourceJob, info: IndexInfo) -> list[str]:
     """Classes of a source that its names file leaves out: their objects are other classes."""
     assert source.file_names is not None
-    counts: dict[str, int] = {}
-    for totals in info.totals.values():
-        for name, count in totals["objects"].items():
-            if name not in source.file_names.names:
-                counts[name] = counts.get(name, 0) + count
+    known = _counted(info, "objects")
+    counts = {name: count for name, count in known.items() if name not in source.file_names.names}
     listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items()))
-    known = {name for totals in info.totals.values() for name in totals["objects"]}
-    if counts and not known & set(source.file_names.names):
+    if counts and not known.keys() & set(source.file_names.names):
         raise ConfigError(
             f"{source.source.names}: none of its names is a class of the source {source.spec.name}: "
             f"{_some(source.file_names.names)} against {_some(sorted(counts))}; correct the list"
         )
     return [f"{source.source.names} leaves out classes of the source {source.spec.name}: {listed}"] if counts else []
+
+
+def _counted(info: IndexInfo, what: str) -> Counter[str]:
+    """What the index counts by class, such as objects, of all splits."""
+    counts: Counter[str] = Counter()
+    for totals in info.totals.values():
+        counts.update(totals.get(what, {}))
+    return counts
 
 
 def _count_bad(info: IndexInfo) -> int:
@@ -110,15 +115,12 @@ def _count_bad(info: IndexInfo) -> int:
 
 def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
     """The sentence for the first bad row in order of keys, with the number of all."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if info.odd:
         path, reason = info.odd[0]
         first = f"{path}: {storage.UNUSABLE[reason]}"
     else:
-        tables = [pq.read_table(os.path.join(folder, part_name(b))) for b in range(info.buckets)]
-        table = pa.concat_tables(tables).sort_by([("key", "ascending"), ("line", "ascending")])
+        table = read_parts(folder, info.buckets).sort_by([("key", "ascending"), ("line", "ascending")])
         row = table.slice(0, 1).to_pylist()[0]
         first = f"{row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
     more = (
@@ -151,13 +153,12 @@ def _first_beyond(source: SourceJob, info: IndexInfo, rows: int) -> str:
 def rows_beyond(source: SourceJob, info: IndexInfo) -> pa.Table:
     """Rows of a class that the names YAML does not have: key, path, line and class_id, in order."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     assert source.names is not None
-    paths = [os.path.join(source.index_dir, "annotations", part_name(bucket)) for bucket in range(info.buckets)]
-    beyond = [("class_id", ">=", len(source.names.names))]
-    parts = [pq.read_table(path, columns=["key", "line", "class_id"], filters=beyond) for path in paths]
-    table = pa.concat_tables(parts).sort_by([("key", "ascending"), ("line", "ascending")])
+    folder, beyond = os.path.join(source.index_dir, "annotations"), [("class_id", ">=", len(source.names.names))]
+    table = read_parts(folder, info.buckets, ["key", "line", "class_id"], beyond).sort_by(
+        [("key", "ascending"), ("line", "ascending")]
+    )
     paths = [_label_of(source, key) for key in table["key"].to_pylist()]
     return table.append_column("path", pa.array(paths, pa.string()))
 
@@ -220,21 +221,17 @@ def _never_drawn(source: SourceJob, info: IndexInfo) -> list[str]:
     """Names that are no classes, because nothing with an area has them: lines and points, or all outside."""
     if formats.load(source.spec.format).WHOLE:
         return []
-    counts: dict[str, int] = {}
-    for totals in info.totals.values():
-        for name, count in totals["objects"].items():
-            counts[name] = counts.get(name, 0) + count
     drawn = {name for totals in info.totals.values() for name in totals.get("drawn", ())}
-    rest = {name: count for name, count in counts.items() if name not in drawn and name not in NO_CLASS}
+    rest = {
+        name: count for name, count in _counted(info, "objects").items() if name not in drawn and name not in NO_CLASS
+    }
     listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(rest.items()))
     return [f"labels of lines, points or objects outside of their image alone are no classes: {listed}"] if rest else []
 
 
 def _numbered(info: IndexInfo) -> list[str]:
     """Names taken for numbered instances: only the user knows which names just end in a number."""
-    counts: dict[str, int] = {}
-    for totals in info.totals.values():
-        add_counts(counts, totals.get("numbered", {}))
+    counts = _counted(info, "numbered")
     like = ", ".join(f"'{name}-1'" for name in sorted(counts))
     listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items()))
     return (
@@ -247,14 +244,18 @@ def _numbered(info: IndexInfo) -> list[str]:
     )
 
 
-def _alike(info: IndexInfo) -> list[str]:
-    """Names that differ in case alone: likely one class, which nobody but the user can know."""
+def _alike(job: Job) -> list[str]:
+    """Names, also of several sources, that differ in case alone: likely one class, which only the user can know.
+
+    Nothing is said of those that the config makes one class, and of those that it leaves out.
+    """
+    taken = {name: new for classes in job.maps for name, new in zip(classes.source, classes.lut, strict=True)}
     groups: dict[str, list[str]] = {}
-    for name in (info.names or {}).get("names", ()):
+    for name in job.names:
         groups.setdefault(name.casefold(), []).append(name)
     return [
         f"classes {' and '.join(map(repr, names))} differ in case alone; make one of them with "
         f"`classes: [{{name: {names[-1]}, from: [{', '.join(names)}]}}]`"
         for names in groups.values()
-        if len(names) > 1
+        if len(names) > 1 and len({taken.get(name, -1) for name in names}) > 1
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from pipeline.stages.index.problems import count_beyond, rows_beyond
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.summary import PlanCounts, Problem
 from pipeline.tables import schema
-from pipeline.tables.schema import part_name
+from pipeline.tables.parquet import of_parquet, read_parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,10 +38,9 @@ def problem_table(job: Job, infos: Sequence[IndexInfo], images: Sequence[Problem
 
 def _of_source(job: Job, source: SourceJob, info: IndexInfo) -> list[pa.Table]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     folder = os.path.join(source.index_dir, "problems")
-    parts = [pq.read_table(os.path.join(folder, part_name(b))).cast(schema.problems()) for b in range(info.buckets)]
+    bad = read_parts(folder, info.buckets).cast(schema.problems())
     rows = [
         {"key": "", "path": path, "line": None, "reason": reason, "detail": storage.UNUSABLE[reason], "rows": 0}
         for path, reason in info.odd
@@ -57,25 +57,21 @@ def _of_source(job: Job, source: SourceJob, info: IndexInfo) -> list[pa.Table]:
             }
             for row in rows_beyond(source, info).to_pylist()
         ]
-    return [*parts, pa.Table.from_pylist(rows, schema.problems())]
+    return [bad, pa.Table.from_pylist(rows, schema.problems())]
 
 
 def listed(table: pa.Table, where: str) -> dict[str, Any]:
     """`table` (`schema.problems`) as a report has it: counts by reason, the file that has it, and every row."""
     rows = table.select(["path", "line", "reason", "detail"]).to_pylist()
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row["reason"]] = counts.get(row["reason"], 0) + 1
+    counts = Counter(row["reason"] for row in rows)
     return {"counts": dict(sorted(counts.items())), "table": where, "listed": rows}
 
 
 def read_table(location: storage.Location, path: str) -> pa.Table:
     """The table of problems at `path` of `location`; empty without such a file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     data = location.read(path)
-    return schema.problems().empty_table() if data is None else pq.read_table(pa.BufferReader(data), use_threads=False)
+    return schema.problems().empty_table() if data is None else of_parquet(data)
 
 
 def row_balance(job: Job, infos: Sequence[IndexInfo], planned: dict[str, int]) -> dict[str, int]:

@@ -72,8 +72,8 @@ def with_sizes(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.
         rows = [rows_lacking[i] for i in here]
         if origin.url is None:
             raise DataError(
-                f"{rows[0]['key']}: its image has no known size, which COCO JSON needs, and there is no image "
-                "file to read it from; name the folder of images in source.splits"
+                f"{rows[0]['key']}: its image has no known size, which target.format {context.exporter} needs, and "
+                "there is no image file to read it from; name the folder of images in source.splits"
             )
         index_dir = next(s.index_dir for s in context.sources if origin.prefix.startswith(s.prefix))
         for row, found in _sizes(index_dir, bucket, origin.location, rows, fetched=context.fetched):
@@ -102,20 +102,16 @@ def _sizes(
 
     Remote images have the size (0, 0) until they are `fetched`.
     """
-    yield from (
-        (row, "has no image file to read its size from, which COCO JSON needs")
-        for row in rows
-        if row["image_path"] is None
-    )
+    yield from ((row, "has no image file to read its size from") for row in rows if row["image_path"] is None)
     rows = [row for row in rows if row["image_path"] is not None]
     cached = location.at_hand([row["image_path"] for row in rows])
     for row, there in zip(rows, cached, strict=True):
         if not there:  # it is fetched before anything is built, and its size is read then
-            yield row, "could not be fetched, and COCO JSON needs its size" if fetched else (0, 0)
+            yield row, "could not be fetched, and its size is needed" if fetched else (0, 0)
     rows = [row for row, there in zip(rows, cached, strict=True) if there]
     images = [(row["key"], row["image_path"], row.get("state")) for row in rows]
     for row, found in zip(rows, cached_pictures(index_dir, bucket, location, images), strict=True):
-        yield row, (found.width, found.height) if found else "is no image whose size can be read; COCO JSON needs it"
+        yield row, (found.width, found.height) if found else "is no image whose size can be read"
 
 
 def assemble(exporter: str, dataset: Dataset, plan_dir: str, buckets: int) -> dict[str, MetaFile]:

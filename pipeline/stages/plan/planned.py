@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,8 @@ from pipeline.stages.plan.meta_files import MetaFile
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts, Problem
 from pipeline.stages.select.split_table import SplitDecision
 from pipeline.storage.origins import Origins
-from pipeline.tables.schema import Action, part_name
+from pipeline.tables.parquet import read_parts
+from pipeline.tables.schema import Action
 
 
 def image_sources(
@@ -24,13 +24,9 @@ def image_sources(
     `left_out` are images that are in no plan because they cannot be used: one may be mended. With `copies` only those
     that are still to be copied.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    columns = ["key", "source", "action", "digest"]
-    parts = [pq.read_table(os.path.join(folder, part_name(b)), columns=columns) for b in range(buckets)]
-    table = pa.concat_tables(parts)
+    table = read_parts(folder, buckets, ["key", "source", "action", "digest"])
     table = table.filter(pc.and_(table["source"].is_valid(), pc.not_equal(table["action"], Action.DELETE.value)))
     if copies:
         table = table.filter(pc.equal(table["action"], Action.COPY.value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -128,10 +129,7 @@ def fetch_cost(job: Job, planned: Planned, limits: storage.Limits | None = None)
 
 
 def _problem_counts(planned: Planned) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for problem in planned.problems:
-        counts[problem.reason] = counts.get(problem.reason, 0) + 1
-    return counts
+    return dict(Counter(problem.reason for problem in planned.problems))
 
 
 def _lacking(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> list[tuple[str, str]]:

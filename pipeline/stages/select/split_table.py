@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -199,13 +200,12 @@ def merged(parts: Sequence[GroupCounts]) -> Strata:
     names = sorted({group for part in parts for group in part.groups})
     index = {name: i for i, name in enumerate(names)}
     images = np.zeros(len(names), np.int64)
-    objects: dict[tuple[int, int], int] = {}
+    objects: Counter[tuple[int, int]] = Counter()
     for part in parts:
         here = [index[group] for group in part.groups]
         np.add.at(images, here, part.images)
         for group, class_id, count in part.objects.tolist():
-            pair = (here[group], class_id)
-            objects[pair] = objects.get(pair, 0) + count
+            objects[here[group], class_id] += count
     triples = [(group, class_id, count) for (group, class_id), count in sorted(objects.items())]
     return Strata(names, images, np.array(triples, np.int64).reshape(-1, 3))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from typing import Any
 
 from pipeline import exporters
@@ -32,15 +33,12 @@ def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) 
             step.add(1)
         differences += foreign(state.root, layout, ours)
     differences.sort(key=lambda d: d.path)
-    counts: dict[str, int] = {}
-    for difference in differences:
-        counts[difference.reason] = counts.get(difference.reason, 0) + 1
     data: dict[str, Any] = {
         "command": "verify",
         "target": state.root.url,
         "deep": deep,
         "files": len(ours) + len(state.meta),
-        "differences": counts,
+        "differences": Counter(difference.reason for difference in differences),
         "listed": [{"path": d.path, "reason": d.reason, "detail": d.detail} for d in differences],
     }
     return Report(data, not differences)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -288,9 +289,7 @@ def _judge(
 ) -> tuple[list[int], bytes, list[tuple[str, str]]]:
     """Check each name: which `files` are good, their names joined, and the unusable ones."""
     decoded = [_decode(name, utf8=bool(flags[i] & _UTF8)) for i, name in zip(files, raw, strict=True)]
-    count: dict[str, int] = {}
-    for name, _ in decoded:
-        count[name] = count.get(name, 0) + 1
+    count = Counter(name for name, _ in decoded)
     good: list[int] = []
     names: list[str] = []
     unusable: list[tuple[str, str]] = []

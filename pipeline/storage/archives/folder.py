@@ -268,9 +268,9 @@ def _no_folder(archive: str, folder: str, table: Table) -> ConfigError:
     return ConfigError(f"{archive}: holds no folder {folder!r}; its folders are {', '.join(tops[:10]) or '(none)'}")
 
 
-def check_zip(path: str) -> None:
-    """Raise `StorageError` where the file `path` is no archive, or its directory is not sound."""
-    read_directory(path)
+def check_zip(path: str, name: str) -> None:
+    """Raise `StorageError` where the file `path`, called `name`, is no archive, or its directory is not sound."""
+    read_directory(path, name)
 
 
 def _stats(table: Table, rows: list[int]) -> list[int]:

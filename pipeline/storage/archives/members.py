@@ -45,12 +45,13 @@ def opened(archive: str) -> Iterator[int]:
         os.close(fd)
 
 
-def read_directory(archive: str) -> Members:
-    """The directory of the file `archive`. Raises `StorageError` where it cannot be trusted."""
+def read_directory(archive: str, name: str | None = None) -> Members:
+    """The directory of the file `archive`, called `name` in messages. Raises `StorageError` where it is not sound."""
+    name = name or archive
     with opened(archive) as fd:
         size = os.fstat(fd).st_size
-        where = find_directory(size, lambda at, count: os.pread(fd, count, at), archive)
-        return parse_directory(read_exactly(fd, where.size, where.offset), where, archive)
+        where = find_directory(size, lambda at, count: os.pread(fd, count, at), name)
+        return parse_directory(read_exactly(fd, where.size, where.offset), where, name)
 
 
 def in_order(rows: Ints, numbers: Ints) -> Iterator[tuple[int, list[int] | None]]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.redaction import redact
+from pipeline.base.yaml_document import parse_yaml
 from pipeline.storage.address import Address, protocol_of
 
 _SECRET_NAMES = re.compile(r"key|secret|token|passw|sas|credential|connection_string|passphrase", re.IGNORECASE)
@@ -90,17 +91,16 @@ def _state() -> tuple[tuple[str, int, int], ...]:
 
 @functools.cache
 def _local_options(*files: tuple[str, int, int]) -> dict[str, dict[str, Any]]:
-    import yaml
-
     found: dict[str, dict[str, Any]] = {}
     for path, _, _ in files:
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, ValueError, yaml.YAMLError):
+            _, data = parse_yaml(Path(path).read_text(encoding="utf-8"), path)
+        except (OSError, ValueError, ConfigError):
             # What the parser says may quote the line, and with it a secret.
             raise ConfigError(
                 f"{path}: is not YAML that can be read; it holds options by protocol, as in `s3: {{endpoint_url: …}}`"
             ) from None
+        data = {} if data is None else data
         if not isinstance(data, dict) or not all(isinstance(v, dict) for v in data.values()):
             raise ConfigError(f"{path}: must hold options by protocol, as in `s3: {{endpoint_url: …}}`")
         for name, options in data.items():

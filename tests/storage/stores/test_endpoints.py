@@ -209,12 +209,12 @@ def test_a_config_that_lies_elsewhere_does_not_believe_the_current_folder(
     local(s3={"endpoint_url": listener.url, "key": "K", "secret": "S"})
     subset = make_subset(town, target={"root": URLS["s3"]})
     told = run("build", subset.config, code=2).err
-    assert f"conf/local: is not read, for {subset.config} lies in another folder" in told
+    assert f"conf/local: is not read, for {subset.config} is in another folder" in told
     assert "s3.us-east-1.amazonaws.com" in told  # no name of which this machine knows
     assert listener.asked == []
     assert "COCO_DIY_LOCAL" not in os.environ
     here = write_file(Path("sub/c.yaml"), subset.config.read_bytes())
-    assert "lies in another folder" not in run("build", here, code=1).err
+    assert "is in another folder" not in run("build", here, code=1).err
     assert listener.asked
 
 
