@@ -6,8 +6,9 @@ WORKERS ?= 2
 CONFIG ?=
 ARGS ?=
 
-# What a newcomer's machine can run: no server, nobody else's environment, no kills at random moments.
-FAST := not servers and not racing and not interop and not ceph and not browser
+# What needs neither kills at random moments nor an environment of its own; and what of it a newcomer's machine can run.
+HERE := not racing and not interop and not ceph and not browser
+FAST := $(HERE) and not servers and not slow
 
 # PY is the interpreter that runs everything. Who names one (`make demo PY=python`) has installed what it needs.
 ifeq ($(origin PY),command line)
@@ -22,7 +23,7 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test check format lint test-servers test-all test-ceph test-browser test-interop torture bench bench-fetch bench-cloud \
+.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-browser test-interop torture bench bench-fetch bench-cloud \
 	index plan build stats clean
 
 help: ## Print this list
@@ -34,8 +35,8 @@ help: ## Print this list
 
 ##@ First steps
 
-demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) in build/, and show them
-	@rm -rf build/demo build/demo-segment build/demo-pose build/work
+demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) in build/, each with a sheet and a page
+	@rm -rf build/demo build/demo[-.]* build/work
 	@set -e; \
 	title() { printf '%s\n%s\n\n' "$$1" "$$1" | sed '2s/./=/g'; }; \
 	run() { printf '$$ coco-diy %s\n' "$$*"; $(DIY) "$$@"; echo; }; \
@@ -49,7 +50,9 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 	     $$0 != folder { tell(); folder = $$0; first = name; n = 0 } \
 	     { last = name; n++ } \
 	     END { tell(); print "" }'; \
-	  run stats "build/$$1"; \
+	  run stats "build/$$1" --workdir build/work; \
+	  run show "build/$$1" -o "build/$$1.jpg" --workdir build/work; \
+	  run report "build/$$1" -o "build/$$1.html" --workdir build/work; \
 	  run build "conf/$$1.yaml"; \
 	}; \
 	title 'Boxes: bicycles and vehicles'; \
@@ -63,7 +66,7 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 	title 'Keypoints: persons'; \
 	subset demo-pose
 
-test: $(READY) ## Run the tests that need no server
+test: $(READY) ## Run the tests that need no server and no patience: two minutes
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(FAST)" $(ARGS)
 
 ##@ Working on it
@@ -71,8 +74,7 @@ test: $(READY) ## Run the tests that need no server
 venv: $(READY) ## Set up .venv, or bring it up to date, with pip
 	@:
 
-check: lint ## Check format, style and types, and run the fast tests
-	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -q -m "$(FAST) and not slow" $(ARGS)
+check: lint test ## Check format, style and types, and run the fast tests
 
 format: $(READY) ## Bring the code into its format
 	@$(PY) -m ruff format .
@@ -92,10 +94,13 @@ servers: ## Install the servers that the tests of stores start, in .servers (nee
 	@for name in sshd nginx; do PATH="$$PATH:/usr/sbin" command -v $$name > /dev/null || \
 	  echo "there is no $$name; Debian and Ubuntu have it in the packages openssh-server and nginx-light" >&2; done
 
-test-servers: $(READY) ## Run the tests that ask servers
-	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "servers and not racing and not interop and not ceph and not browser" $(ARGS)
+test-slow: $(READY) ## Run those that take seconds each: kills, stops, damages, full disks, memory, fuzzers
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(HERE) and slow and not servers" $(ARGS)
 
-test-all: test test-servers ## Run both
+test-servers: $(READY) ## Run the tests that ask servers
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(HERE) and servers" $(ARGS)
+
+test-all: test test-slow test-servers ## Run these three
 
 test-ceph: $(READY) ## Run the tests of stores on a Ceph (Debian: ceph-mon ceph-osd radosgw ceph-common)
 	@$(PY) -m pytest -m ceph $(ARGS)

@@ -1,6 +1,6 @@
 """coco-diy: turns a big labelled image collection into the exact training set you need.
 
-The public names, each documented where it stands::
+The public names, each documented where it is defined::
 
     print(pipeline.plan("conf/bicycle.yaml"))            # as the command prints it
     config = pipeline.load_config("conf/bicycle.yaml", ["target.images=symlink"])
@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.version import __version__
 
-__all__ = ["__version__", "build", "load_config", "make_index", "open_index", "plan"]
+__all__ = ["__version__", "build", "load_config", "make_index", "open_dataset", "open_index", "open_subset", "plan"]
 
 if TYPE_CHECKING:
     from pipeline.api import build, make_index, open_index
     from pipeline.api import make_plan as plan
     from pipeline.config.load import load_config
+    from pipeline.look.notebook import open_dataset, open_subset
 
 _HOMES = {
     "build": ("pipeline.api", "build"),
     "load_config": ("pipeline.config.load", "load_config"),
     "make_index": ("pipeline.api", "make_index"),
+    "open_dataset": ("pipeline.look.notebook", "open_dataset"),
     "open_index": ("pipeline.api", "open_index"),
+    "open_subset": ("pipeline.look.notebook", "open_subset"),
     "plan": ("pipeline.api", "make_plan"),
 }
 

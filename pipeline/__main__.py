@@ -11,7 +11,7 @@ from pipeline.runtime.interrupt import STOPPED, exit_code, note_signal, stop_bou
 
 
 def _stop_early(number: int, _frame: object) -> None:
-    # Nothing was begun: whoever imports modules now is not to be told of it by a traceback.
+    # Nothing was begun: whoever imports modules now is not to print a traceback.
     note_signal(number)
     _stop_now()
 
@@ -30,7 +30,7 @@ def _speak_utf8() -> None:
 
 
 def _open_streams() -> None:
-    """Where a stream of ours is closed, the first file that a run opens would take its place, and get what we print."""
+    """Where a stream of ours is closed, the first file that a run opens would get its number, and what we print."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
@@ -57,7 +57,7 @@ def main() -> None:
     except (OSError, ValueError):
         code = code or 1
     if code and "multiprocessing" in sys.modules:
-        gc.collect()  # of helpers that could not start semaphores are left, which Python would tell of after us
+        gc.collect()  # of helpers that could not start semaphores are left, which Python would report after us
     # All files are closed and helpers have ended; taking the interpreter apart would cost another 0.1 s.
     os._exit(code)
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import exporters
 from pipeline.base.errors import BrakeError, ConfigError, MissingSourceError, StorageError
 from pipeline.base.humanize import plural
 from pipeline.config.load import ConfigLike, as_config, validate
@@ -27,12 +26,13 @@ from pipeline.job.run_records import RunRecords
 from pipeline.reports.counts import add_counts
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
-from pipeline.runtime.interrupt import check_stop
+from pipeline.runtime.interrupt import check_stop, failure
 from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.stages.apply.commit import commit
 from pipeline.stages.apply.subset import apply_plan, gather, reclaim
 from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do
+from pipeline.stages.fetch.archives import clean_fetched, fetch
 from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import Index, IndexInfo
 from pipeline.stages.index.reader import open_index as index_in
@@ -53,7 +53,9 @@ from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState
 __all__ = [
     "Report",
     "build",
+    "clean_fetched",
     "diff_targets",
+    "fetch",
     "last_run",
     "make_index",
     "make_plan",
@@ -74,20 +76,24 @@ def open_index(what: ConfigLike) -> Index:
         return index_in(os.fspath(what))
     job = resolve(as_config(what))
     if job.several:
-        places = ", ".join(source.index_dir for source in job.sources)
-        raise ConfigError(f"source: each of several sources has an index of its own; open one of them: {places}")
+        folders = ", ".join(source.index_dir for source in job.sources)
+        raise ConfigError(f"source: each of several sources has an index of its own; open one of them: {folders}")
     return index_in(job.sources[0].index_dir, names=job.sources[0].file_names)
+
+
+@contextlib.contextmanager
+def indexed(config: Config, progress: Progress) -> Iterator[tuple[Job, list[IndexInfo], Report]]:
+    """The job of `config`, which knows all names, its indexes, up to date and locked, and what is wrong with them."""
+    job = resolve(config)
+    with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
+        engine.begin(import_for_index)
+        job, infos = update_index(job, engine, progress, scan(job, engine, progress))
+        yield job, infos, source_report(job, infos)
 
 
 def make_index(config: ConfigLike, progress: Progress | None = None) -> Report:
     """Bring the index of `config`'s source up to date."""
-    config = as_config(config)
-    job = resolve(config)
-    progress = progress or Progress()
-    with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
-        found = scan(job, engine, progress, import_for_index)
-        job, infos = update_index(job, engine, progress, found, import_for_index)
-        report = source_report(job, infos)
+    with indexed(as_config(config), progress or Progress()) as (job, infos, report):
         if not report.ok:
             where = [os.path.join(source.index_dir, "problems") for source in job.sources]
             report.data["left_out"] = balance.listed(balance.problem_table(job, infos, []), ", ".join(where))
@@ -107,10 +113,11 @@ def _make_plan(job: Job, progress: Progress) -> Report:
     options = job.config.engine
     with Engine(options.scheduler, options.workers) as engine, index_lock(job):
         refuse_busy(job.target)
-        found = scan(job, engine, progress, import_for_plan)
+        engine.begin(import_for_plan)
+        found = scan(job, engine, progress)
         state = TargetState(job.target, job.prefixes)
         check_source(job, state, found)
-        job, infos = update_index(job, engine, progress, found, import_for_plan)
+        job, infos = update_index(job, engine, progress, found)
         job = job.keep_numbers(state.manifest)
         source = source_report(job, infos)
         planned = plan_subset(job, infos, state, engine, progress)
@@ -124,29 +131,24 @@ def _make_plan(job: Job, progress: Progress) -> Report:
 
 def source_stats(config: Config, progress: Progress | None = None) -> Report:
     """Counts of the source of `config` by class and split, all classes."""
-    job = resolve(config)
-    progress = progress or Progress()
-    with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
-        found = scan(job, engine, progress, import_for_index)
-        job, infos = update_index(job, engine, progress, found, import_for_index)
-        report = source_report(job, infos)
-    names = job.names
-    subset: dict[str, Any] = {}
-    for source, info in zip(job.sources, infos, strict=True):
-        for split, counts in info.totals.items():
-            add_counts(
-                subset.setdefault(split, {}),
-                {
-                    "images": counts["images"] + counts["no_image"],
-                    "labels": sum(n for state, n in counts["labels"].items() if state != "missing"),
-                    "objects": _by_name(source, counts["objects"], names),
-                    "images_by_class": _by_name(source, counts["class_images"], names),
-                },
-            )
-    if lacking := sum(counts["no_image"] for info in infos for counts in info.totals.values()):
-        report.warnings.append(f"{plural(lacking, 'label file')} without an image: counted as images here")
-    data = {"command": "stats", "of": "source", "classes": list(names), "subset": subset}
-    return Report(data, report.ok, report.warnings, incomplete=report.incomplete)
+    with indexed(config, progress or Progress()) as (job, infos, report):
+        names = job.names
+        subset: dict[str, Any] = {}
+        for source, info in zip(job.sources, infos, strict=True):
+            for split, counts in info.totals.items():
+                add_counts(
+                    subset.setdefault(split, {}),
+                    {
+                        "images": counts["images"] + counts["no_image"],
+                        "labels": sum(n for state, n in counts["labels"].items() if state != "missing"),
+                        "objects": _by_name(source, counts["objects"], names),
+                        "images_by_class": _by_name(source, counts["class_images"], names),
+                    },
+                )
+        if lacking := sum(counts["no_image"] for info in infos for counts in info.totals.values()):
+            report.warnings.append(f"{plural(lacking, 'label file')} without an image: counted as images here")
+        data = {"command": "stats", "of": "source", "classes": list(names), "subset": subset}
+        return Report(data, report.ok, report.warnings, incomplete=report.incomplete)
 
 
 def _by_name(source: SourceJob, counts: dict[str, int], names: tuple[str, ...]) -> dict[str, int]:
@@ -159,14 +161,14 @@ def _by_name(source: SourceJob, counts: dict[str, int], names: tuple[str, ...]) 
 def target_stats(root: str) -> Report:
     """Counts of the subset at `root` by class and split, as its manifest has them."""
     state, made = open_target(root)
-    told = made.report
+    facts = made.report
     return Report(
         {
             "command": "stats",
             "of": "target",
             "target": state.root.url,
-            "classes": told["classes"],
-            "subset": told["subset"],
+            "classes": facts["classes"],
+            "subset": facts["subset"],
         }
     )
 
@@ -174,7 +176,7 @@ def target_stats(root: str) -> Report:
 def verify_dataset(config: Config, progress: Progress | None = None, *, deep: bool = False) -> Report:
     """What a build of all of a source would stumble over: bad labels, images that are missing or damaged.
 
-    `config` is that of `conversion.dataset`. Each image is looked at, with `deep` all of it: it is decoded.
+    `config` is that of `conversion.dataset`. Each image is checked, with `deep` all of it: it is decoded.
     """
     lacking = [split for source in resolve(config).sources for split in source.spec.splits if split.images is None]
     select = config.select.model_copy(update={"backgrounds": "all", "check_images": "full" if deep else "header"})
@@ -261,9 +263,9 @@ def build(
         records.begun = True
         report = _build(job, progress or Progress(), suspects, break_lock)
     except BaseException as error:
-        records.failed(error)
+        records.failed(error, failure(error))
         raise
-    records.ended(report)
+    records.ended(report.exit_code, report.data)
     return report
 
 
@@ -290,7 +292,8 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
         if job.target.local is not None:
             tidy(state)
         current = is_current_recipe(job, state) and not suspects and not (state.damaged and job.target.local is None)
-        found = scan(job, None if current else engine, progress, import_for_plan)
+        engine.begin(import_for_plan)
+        found = scan(job, None if current else engine, progress)
         if current and (report := nothing_to_do(job, state, found)):
             LOG.info("%s: nothing changed since the last build; its index and plan are not made anew", job.root)
             return report
@@ -300,7 +303,7 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
             tidy(state)
         check_source(job, state, found)
         listed = source_counts(job, found)
-        job, infos = update_index(job, engine, progress, found, import_for_plan)
+        job, infos = update_index(job, engine, progress, found)
         job = job.keep_numbers(state.manifest)
         check_stop()
         plan = functools.partial(_plan, job, infos, state, source_report(job, infos), engine, progress, suspects)
@@ -333,8 +336,8 @@ def _done(job: Job, report: Report, planned: Planned, failed: dict[str, str]) ->
     archive = next((path for action, path in planned.meta if path.endswith(".zip") and action != "delete"), None)
     report.data["archive"] = archive
     if job.target.local is not None and job.need_image:
-        place = job.target.join(archive or "")
-        report.data["training"] = exporters.load(job.config.target.format).training(job.task, place)
+        path = job.target.join(archive or "")
+        report.data["training"] = job.exporter.training(job.task, path)
     if failed:
         report.ok = report.incomplete = False
         report.data["failed"] = failed

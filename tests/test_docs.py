@@ -352,7 +352,18 @@ def test_continuous_integration_can_start() -> None:
     assert os.access(script, os.X_OK)
     assert subprocess.run(["bash", "-n", script], check=False, timeout=60).returncode == 0
     targets = set(re.findall(r"^make ([a-z-]+)", script.read_text(encoding="utf-8"), re.MULTILINE))
-    assert targets == {"venv", "servers", "lint", "test", "test-servers", "test-ceph", "test-interop", "demo"}
+    assert targets == {
+        "venv",
+        "servers",
+        "lint",
+        "test",
+        "test-servers",
+        "test-ceph",
+        "test-browser",
+        "test-slow",
+        "test-interop",
+        "demo",
+    }
 
 
 def demo_shown(printed: str) -> str:

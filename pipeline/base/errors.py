@@ -6,7 +6,7 @@
     ├── UsageError               exit code 2: what was asked for cannot be meant
     │   ├── ConfigError          a config file, a `--set`, a names YAML
     │   │   └── MissingSourceError   a folder or file of the source does not exist
-    │   └── UnknownNameError     a class, format, task or key that does not exist (tells the nearest)
+    │   └── UnknownNameError     a class, format, task or key that does not exist (names the nearest)
     ├── DataError                a label row, label file or image that is bad or missing
     ├── TargetError              a conflict with a foreign file, a manifest that is not ours
     ├── StorageError             the store said no: permission, space, a file that vanished
@@ -90,13 +90,13 @@ class ConfigError(UsageError):
 
 
 class MissingSourceError(ConfigError):
-    """A folder or file that the config names as part of a source does not exist; `place` is its path or URL."""
+    """A folder or file that the config names as part of a source does not exist; `location` is its path or URL."""
 
     reason = "missing_source"
 
-    def __init__(self, message: str, place: str = "") -> None:
+    def __init__(self, message: str, location: str = "") -> None:
         super().__init__(message)
-        self.place = place
+        self.location = location
 
 
 class UnknownNameError(UsageError):
@@ -165,8 +165,8 @@ class LockError(CocoDiyError):
     reason = "in_use"
 
 
-class Interrupted(CocoDiyError):  # noqa: N818 - a request from outside, not a fault
-    """The run was told to stop; running it again goes on where it was."""
+class Interrupted(CocoDiyError):  # noqa: N818 - a request from outside, not an error
+    """The run was asked to stop; running it again goes on where it was."""
 
     exit_code = 130
     reason = "stopped"

@@ -32,7 +32,7 @@ _QUERY_IN_TEXT = {True: re.compile(r"\?|#(?=\S*=)"), False: _QUERY[False]}
 #: What ends a sentence, a quotation or a bracket is not the URL's.
 _TAIL = re.compile(r"[\])}>'\":;,.…]*$")
 
-#: Names of what signs a request or gives access, wherever they stand.
+#: Names of what signs a request or gives access, wherever they are.
 _SIGNING = re.compile(
     r"(?i)\b(sig|signature|x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|access_?token|"
     r"auth_?token|api_?key|apikey|accountkey|sharedaccess(?:signature|key)|client_secret|password|passwd)=[^&\s;,'\"]+"
@@ -94,6 +94,6 @@ def _without_login(scheme: str, rest: str) -> str:
 
 
 def _before(query: dict[bool, re.Pattern[str]], scheme: str, rest: str) -> str:
-    """What of `rest` stands before its query."""
+    """What of `rest` comes before its query."""
     found = query[scheme[:-3].lower() in _WEB].search(rest)
     return rest[: found.start()] if found else rest

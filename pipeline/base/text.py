@@ -1,9 +1,10 @@
-"""Text from outside in what we write: for a terminal, Markdown, JSON and Python, a name is data and nothing else."""
+"""Text from outside: names as they look and, in what we write for a terminal, Markdown, JSON and Python, as data."""
 
 from __future__ import annotations
 
 import json
 import re
+import unicodedata
 
 #: What a terminal would obey or hide: control characters (C0, DEL, C1), line and paragraph separators, marks of the
 #: direction of writing, invisible characters but for those that join letters, and halves of surrogate pairs.
@@ -16,8 +17,19 @@ _ANY = re.compile(_UNPRINTABLE)
 
 _BUT_LINE_ENDS = re.compile(f"(?!\n){_UNPRINTABLE}")
 
-#: What may mean something in a line of Markdown. An underscore between letters does not, and stands in many a name.
+#: What may mean something in a line of Markdown. An underscore between letters does not, and is in many a name.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.|@|^\s|\s$")
+
+
+#: Characters that nobody sees, which copying leaves at the ends of a name.
+_UNSEEN = "\u200b\u200e\u200f\u2060\ufeff"
+
+
+def plain_name(name: str) -> str:
+    """`name` as it looks: composed (Unicode NFC), without blanks at its ends, single ones within."""
+    if name.isascii() and "  " not in name and name.strip() == name and name.isprintable():
+        return name
+    return " ".join(unicodedata.normalize("NFC", name).strip(_UNSEEN).split()).strip(_UNSEEN)
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -50,5 +62,5 @@ def markdown(text: str) -> str:
 
 
 def python_literal(text: str) -> str:
-    """`text` as a literal of Python that holds no brace, for some readers fill in what stands in ``{{ }}``."""
+    """`text` as a literal of Python that holds no brace, for some readers fill in what is in ``{{ }}``."""
     return repr(text).replace("{", "\\x7b").replace("}", "\\x7d")

@@ -9,7 +9,7 @@ import click
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.version import __version__
-from pipeline.cli.help import EPILOG, Commands, Name, exporters, formats, ready_configs
+from pipeline.cli.help import EPILOG, Commands, Name, ready_configs, sources, targets
 from pipeline.cli.options import (
     cache_folder,
     common_options,
@@ -19,7 +19,7 @@ from pipeline.cli.options import (
     max_delete_option,
     overrides_of,
 )
-from pipeline.cli.output import progress_of, put, tell
+from pipeline.cli.output import progress_of, put, put_report
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -39,7 +39,7 @@ def cli() -> None:
 @click.option("--src-yaml", metavar="YAML", help="class names of the collection; default: its data.yaml")
 @click.option("--dst-yaml", required=True, metavar="YAML", help="class names of the subset, in their new order")
 @click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: pose or detect")
-@click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
+@click.option("--workdir", metavar="DIR", help="folder of the index; default: the user's cache folder")
 @max_delete_option
 @common_options
 def remake(
@@ -71,13 +71,13 @@ def remake(
 @cli.command()
 @click.argument("src", type=click.Path())
 @click.argument("dst", type=click.Path())
-@click.option("--from", "from_format", type=Name(formats), required=True, help="format of SRC")
-@click.option("--to", "to_format", type=Name(exporters), required=True, help="format of DST")
+@click.option("--from", "from_format", type=Name(sources), required=True, help="format of SRC")
+@click.option("--to", "to_format", type=Name(targets), required=True, help="format of DST")
 @click.option("--labels", metavar="FILE", help="class names in their order: labels.txt or a YAML; default: sorted")
 @click.option("--split", metavar="SHARES", help="assign anew: 0.8 is train, the rest val; or 0.7,0.2,0.1")
 @click.option("--seed", type=int, default=0, metavar="N", help="another number, another assignment")
 @click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: that of the names, or detect")
-@click.option("--workdir", metavar="DIR", help="where the index is kept; default: the user's cache folder")
+@click.option("--workdir", metavar="DIR", help="folder of the index; default: the user's cache folder")
 @max_delete_option
 @common_options
 def convert(
@@ -116,14 +116,15 @@ def convert(
 @cli.command()
 @click.argument("config", metavar="CONFIG", type=click.Path())
 @click.option("--break-lock", is_flag=True, help="take the target from a run that is not running any more (stores)")
+@click.option("--report", "page", is_flag=True, help="write the page of `coco-diy report` to .coco-diy/report.html")
 @max_delete_option
 @common_options
-def build(config: str, break_lock: bool, **common: Any) -> None:
+def build(config: str, break_lock: bool, page: bool, **common: Any) -> None:
     """Make the subset; a second run does nothing.
 
     It indexes, selects, plans and applies; what was stopped goes on when it is run again.
     """
-    _build(config_at(config, common), common, break_lock=break_lock)
+    _build(config_at(config, common), common, break_lock=break_lock, page=page)
 
 
 @cli.command()
@@ -138,7 +139,7 @@ def plan(config: str, **common: Any) -> None:
     from pipeline.api import make_plan
     from pipeline.reports.text import plan_text
 
-    tell(make_plan(config_at(config, common), progress_of(common)), common, plan_text)
+    put_report(make_plan(config_at(config, common), progress_of(common)), common, plan_text)
 
 
 @cli.command()
@@ -152,7 +153,7 @@ def index(config: str, **common: Any) -> None:
     from pipeline.api import make_index
     from pipeline.reports.text import index_text
 
-    tell(make_index(config_at(config, common), progress_of(common)), common, index_text)
+    put_report(make_index(config_at(config, common), progress_of(common)), common, index_text)
 
 
 @cli.command()
@@ -178,9 +179,8 @@ def fetch(
 
     With names of fetch.archives: those alone. A fetch that was stopped goes on where it was.
     """
-    from pipeline.reports.report import Report
+    from pipeline import api
     from pipeline.reports.text import fetch_text
-    from pipeline.stages.fetch import archives
 
     extract = extract or into is not None
     if remove_archives and not extract:
@@ -188,10 +188,10 @@ def fetch(
     if overwrite and not extract:
         raise click.UsageError("--overwrite needs --extract: a download never replaces a file")
     loaded = config_at(config, common)
-    told = (
-        archives.clean(loaded)
+    report = (
+        api.clean_fetched(loaded)
         if clean
-        else archives.fetch(
+        else api.fetch(
             loaded,
             progress_of(common),
             names,
@@ -201,7 +201,7 @@ def fetch(
             overwrite=overwrite,
         )
     )
-    tell(Report(told, warnings=told.pop("warnings", [])), common, fetch_text)
+    put_report(report, common, fetch_text)
 
 
 @cli.command()
@@ -230,7 +230,7 @@ def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
         report = api.repair(root, config, progress, deep=deep, max_delete=common["max_delete"])
     else:
         report = api.verify(root, progress, deep=deep)
-    tell(report, common, verify_text)
+    put_report(report, common, verify_text)
 
 
 @cli.command()
@@ -242,11 +242,11 @@ def diff(first: str, second: str, **common: Any) -> None:
 
     What B has more or less than A, also file by file.
     """
+    from pipeline.api import diff_targets
     from pipeline.reports.text import diff_text
-    from pipeline.stages.verify.diff import diff_targets
 
     configs = [(what, config_of(what, common)) for what in (first, second)]
-    tell(diff_targets(*(config.target.root if config else what for what, config in configs)), common, diff_text)
+    put_report(diff_targets(*(config.target.root if config else what for what, config in configs)), common, diff_text)
 
 
 @cli.command()
@@ -257,11 +257,11 @@ def status(what: str, **common: Any) -> None:
 
     Also those that failed, and whether one is under way or was stopped.
     """
+    from pipeline.api import last_run
     from pipeline.reports.text import status_text
-    from pipeline.stages.verify.status import last_run
 
     config = config_of(what, common)
-    tell(last_run(config.target.root, config.workdir) if config else last_run(what), common, status_text)
+    put_report(last_run(config.target.root, config.workdir) if config else last_run(what), common, status_text)
 
 
 @cli.command()
@@ -294,8 +294,13 @@ def schema() -> None:
     put(json.dumps(Config.model_json_schema(), indent=2))
 
 
-def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) -> None:
+def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False, page: bool = False) -> None:
     from pipeline.api import build as build_subset
     from pipeline.reports.text import build_text
 
-    tell(build_subset(config, progress_of(common), break_lock=break_lock), common, build_text)
+    report = build_subset(config, progress_of(common), break_lock=break_lock)
+    if page and (report.ok or report.incomplete):
+        from pipeline.look.page import leave_page
+
+        report.data["report"] = leave_page(config, progress_of(common))
+    put_report(report, common, build_text)

@@ -48,7 +48,7 @@ class Commands(click.Group):
         return [*known, *(name for name in super().list_commands(ctx) if name not in known)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write each group with the first sentences of its commands, which are short enough to stand whole."""
+        """Write each group with the first sentences of its commands, which are short enough not to be cut."""
         names = self.list_commands(ctx)
         grouped = {name for group in _GROUPS.values() for name in group}
         groups = {**_GROUPS, "More": tuple(name for name in names if name not in grouped)}
@@ -80,18 +80,18 @@ class Name(click.ParamType):  # type: ignore[type-arg]
         return [CompletionItem(name) for name in self._available() if name.startswith(incomplete)]
 
 
-def formats() -> list[str]:
-    """Names of the formats that are read."""
-    from pipeline import formats
+def sources() -> list[str]:
+    """Names of the formats that are converted from."""
+    from pipeline.job import conversion
 
-    return formats.available()
+    return conversion.sources()
 
 
-def exporters() -> list[str]:
-    """Names of the formats that are written."""
-    from pipeline import exporters
+def targets() -> list[str]:
+    """Names of the formats that are converted to."""
+    from pipeline.job import conversion
 
-    return exporters.available()
+    return conversion.targets()
 
 
 def ready_configs() -> list[str]:

@@ -1,4 +1,4 @@
-"""The commands that look at what there is: counts, a contact sheet, a page."""
+"""The commands that show what there is: counts, a contact sheet, a page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from pipeline.base.errors import UsageError
 from pipeline.cli.commands import cli
 from pipeline.cli.options import cache_folder, common_options, config_of
-from pipeline.cli.output import progress_of, put_bytes, tell
+from pipeline.cli.output import progress_of, put_bytes, put_report
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _WHAT = "CONFIG|TARGET|FOLDER"
 
 _workdir = click.option(
-    "--workdir", metavar="DIR", help="where the index of a TARGET or FOLDER is kept; default: the user's cache folder"
+    "--workdir", metavar="DIR", help="where the index of a TARGET or FOLDER is; default: the user's cache folder"
 )
 
 
@@ -30,6 +30,11 @@ def _asked(what: str, common: dict[str, Any]) -> str | Config:
         return what
     config = config_of(what, common)
     return what if config is None else config
+
+
+def _engine(common: dict[str, Any]) -> dict[str, Any]:
+    """What the common options say of the engine, for what has no config."""
+    return {name: common[name] for name in ("scheduler", "workers") if common[name]}
 
 
 @cli.command()
@@ -48,11 +53,11 @@ def stats(what: str, every: bool, as_csv: bool, workdir: str | None, **common: A
 
     if as_csv and common["as_json"]:
         raise click.UsageError("--csv and --json: name one of them")
-    report = stats_of(_asked(what, common), workdir or cache_folder(), progress_of(common))
+    report = stats_of(_asked(what, common), workdir or cache_folder(), progress_of(common), _engine(common))
     if as_csv:
-        tell(report, common, functools.partial(stats_csv, every=every))
+        put_report(report, common, functools.partial(stats_csv, every=every))
     else:
-        tell(report, common, functools.partial(stats_text, every=every, bars=sys.stdout.isatty()))
+        put_report(report, common, functools.partial(stats_text, every=every, bars=sys.stdout.isatty()))
 
 
 @cli.command()
@@ -82,9 +87,9 @@ def show(
 
     Boxes, polygons and skeletons, on whole images or one object after another.
     """
-    from pipeline.images.sheet import SUFFIXES, encoded
-    from pipeline.images.terminals import inline, protocol_of
+    from pipeline.look.contact_sheet import SUFFIXES, encoded
     from pipeline.look.sheet import draw_sheet
+    from pipeline.look.terminals import inline, protocol_of
     from pipeline.look.view import open_view
 
     output = output or "sheet.jpg"
@@ -94,7 +99,7 @@ def show(
     protocol = protocol_of(os.environ) if sys.stdout.isatty() else None
     if output == "-" and sys.stdout.isatty() and protocol is None:
         raise UsageError("-o -: this terminal shows no pictures (kitty, iTerm2 and sixel do); name a file instead")
-    view = open_view(_asked(what, common), workdir or cache_folder(), progress_of(common))
+    view = open_view(_asked(what, common), workdir or cache_folder(), progress_of(common), _engine(common))
     sheet = draw_sheet(view, count=count, classes=classes, split=split, seed=seed, objects=mode == "objects", sort=sort)
     if output == "-":
         put_bytes(inline(sheet, protocol) if protocol is not None else encoded(sheet, ".png"))
@@ -115,7 +120,7 @@ def report(what: str, output: str, no_images: bool, seed: int, workdir: str | No
     from pipeline.look.view import open_view
 
     progress = progress_of(common)
-    view = open_view(_asked(what, common), workdir or cache_folder(), progress)
+    view = open_view(_asked(what, common), workdir or cache_folder(), progress, _engine(common))
     page = page_of(view, progress, images=not no_images, seed=seed)
     _write(output, page, common, {"command": "report", "page": output, "bytes": len(page), "images": not no_images})
 
@@ -127,4 +132,4 @@ def _write(output: str, data: bytes, common: dict[str, Any], facts: dict[str, An
 
     folder, name = os.path.split(os.path.abspath(os.path.expanduser(output)))
     storage.locate_writable(folder).write(name, data)
-    tell(Report(facts), common, lambda _: output)
+    put_report(Report(facts), common, lambda _: output)

@@ -86,13 +86,10 @@ def config_at(path: str, common: dict[str, Any]) -> Config:
 
 def dataset_of(what: str, common: dict[str, Any]) -> Config | None:
     """The config that reads the dataset in the folder `what`; None where that is a target, which has a manifest."""
-    from pipeline import storage
     from pipeline.config.load import apply_overrides, validate
-    from pipeline.job.conversion import dataset
-    from pipeline.target.manifest import FOLDER
+    from pipeline.job.conversion import dataset, is_target
 
-    marks = [FOLDER, *(f"{FOLDER}/{name}.json" for name in ("manifest", "copy/manifest", "intent"))]
-    if os.path.basename(what) == "manifest.json" or any(storage.locate(what).exist_many(marks)):
+    if is_target(what):
         return None
     return validate(apply_overrides(dataset(what, cache_folder()), overrides_of(common)), what)
 
@@ -102,5 +99,5 @@ def config_of(what: str, common: dict[str, Any]) -> Config | None:
     if os.path.isfile(what) and os.path.basename(what) != "manifest.json":
         return config_at(what, common)
     if common["overrides"]:
-        raise ConfigError(f"--set {common['overrides'][0]}: sets a key of a config, but {what} is none")
+        raise ConfigError(f"--set {common['overrides'][0]}: sets a key of a config, but {what} is not a config")
     return None

@@ -24,7 +24,7 @@ def progress_of(common: dict[str, Any]) -> Progress:
     return Progress(sys.stderr, quiet=common["quiet"])
 
 
-def tell(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
+def put_report(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
     """Print what a command found or did, and end the process with its exit code where that is not 0."""
     quiet = common["quiet"]
     for warning in [*report.grave, *report.once] if quiet and report.ok else report.warnings:
@@ -64,5 +64,5 @@ def _put(result: str | bytes, *, nl: bool = True) -> None:
     except BrokenPipeError:  # who read it wanted no more
         raise
     except OSError as error:
-        told = f"stdout: the result cannot be written ({error.strerror}); what it tells of is done"
-        raise StorageError(told) from None
+        sentence = f"stdout: the result cannot be written ({error.strerror}); the command itself is done"
+        raise StorageError(sentence) from None

@@ -49,7 +49,7 @@ def _main(arguments: list[str] | None) -> None:
 
 
 def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one return an exit code
-    """Run a command; the one place where exceptions become a sentence. Returns the exit code."""
+    """Run a command; exceptions become a sentence here and nowhere else. Returns the exit code."""
     forget_signal()
     with contextlib.suppress(ValueError):  # a thread of somebody's may call this too: then signals are theirs
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -70,8 +70,8 @@ def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one r
 
         return _fail(any_os_error(error), as_json="--json" in words)
     except Exception as error:  # noqa: BLE001 - here every exception becomes text
-        told = isinstance(error, CocoDiyError | click.ClickException | click.Abort)
-        if not told and {"-v", "--verbose"} & set(words):
+        expected = isinstance(error, CocoDiyError | click.ClickException | click.Abort)
+        if not expected and {"-v", "--verbose"} & set(words):
             click.echo(redact(traceback.format_exc()), err=True)
             if "--json" not in words:
                 return 1

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pipeline.base.classes import ClassMap
 from pipeline.base.errors import ConfigError, UnknownNameError, unknown
 
 
@@ -15,33 +16,6 @@ class ClassSpec:
 
     name: str
     sources: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ClassMap:
-    """Source ids to subset ids.
-
-    `lut[source id]` is the id in the subset, or -1 for a class that is not wanted; `names` are the subset's.
-    """
-
-    source: tuple[str, ...]
-    names: tuple[str, ...]
-    lut: tuple[int, ...]
-
-    @property
-    def wanted_names(self) -> tuple[str, ...]:
-        """The source's names that are part of the subset, in its order."""
-        return tuple(name for name, new in zip(self.source, self.lut, strict=True) if new >= 0)
-
-    @property
-    def lacking(self) -> tuple[str, ...]:
-        """The subset's classes that this source has no name for."""
-        return tuple(name for i, name in enumerate(self.names) if i not in self.lut)
-
-    @property
-    def wanted_ids(self) -> tuple[int, ...]:
-        """Source ids that are part of the subset, ascending."""
-        return tuple(i for i, new in enumerate(self.lut) if new >= 0)
 
 
 def class_map(source: Sequence[str], specs: Iterable[ClassSpec] | None) -> ClassMap:
@@ -71,7 +45,7 @@ def _targets(known: Sequence[str], specs: Iterable[ClassSpec]) -> tuple[dict[str
     names: list[str] = []
     for spec in specs:
         if spec.name in names:
-            raise ConfigError(f"classes: {spec.name!r} stands there twice; every class of the subset has one name")
+            raise ConfigError(f"classes: {spec.name!r} is a duplicate; give each class of the subset its own name")
         if any(ord(c) < 32 for c in spec.name):
             raise ConfigError(f"classes: the name {spec.name!r} holds a control character or a line break")
         if not spec.sources:

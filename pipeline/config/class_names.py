@@ -10,36 +10,16 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pipeline.base.classes import Names
 from pipeline.base.errors import ConfigError
+from pipeline.base.terms import NO_CLASS
+from pipeline.base.text import plain_name
 from pipeline.base.yaml_document import compose_yaml, construct_yaml
 
 if TYPE_CHECKING:
     import yaml
-
-
-@dataclass(frozen=True)
-class Names:
-    """Class names of a dataset, the position is the id; the keypoint facts that go with them, and the task, if told."""
-
-    names: tuple[str, ...]
-    kpt_shape: tuple[int, int] | None = None
-    flip_idx: tuple[int, ...] | None = None
-    kpt_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    task: str | None = None
-
-
-#: Characters that nobody sees, which copying leaves at the ends of a name.
-_UNSEEN = "\u200b\u200e\u200f\u2060\ufeff"
-
-
-def plain_name(name: str) -> str:
-    """`name` as it looks: composed (Unicode NFC), without blanks at its ends, single ones within."""
-    if name.isascii() and "  " not in name and name.strip() == name and name.isprintable():
-        return name
-    return " ".join(unicodedata.normalize("NFC", name).strip(_UNSEEN).split()).strip(_UNSEEN)
 
 
 def read_names(text: str, where: str) -> Names:
@@ -64,7 +44,7 @@ def read_names(text: str, where: str) -> Names:
     top: dict[str, yaml.Node] = {}
     for key, value in root.value:
         if str(key.value) in top:
-            raise ConfigError(f"{where}:{key.start_mark.line + 1}: `{key.value}` stands there twice")
+            raise ConfigError(f"{where}:{key.start_mark.line + 1}: the key `{key.value}` is a duplicate; remove one")
         top[str(key.value)] = value
     if "names" not in top and "source" in top:
         raise ConfigError(f"{where}: is a config, no YAML of class names; name that, such as conf/coco.yaml")
@@ -76,10 +56,6 @@ def read_names(text: str, where: str) -> Names:
     task = str(top["task"].value) if "task" in top else None
     extra = construct_yaml(_pick(root, wanted), where) if wanted else {}
     return Names(names, *_keypoints(extra, where), task=task if task in ("detect", "segment", "pose") else None)
-
-
-#: Labels that are no classes: labelme's own tools leave out the first and take the second for what is no object.
-NO_CLASS = ("__ignore__", "_background_")
 
 
 #: A line of mmyolo's ``class_with_id.txt`` and its like: a number, then the name.
@@ -134,7 +110,7 @@ def _names(node: object, where: str) -> tuple[str, ...]:
         at = f"{where}:{value.start_mark.line + 1}"
         name = _name(value, at, class_id)
         if class_id in by_id:
-            raise ConfigError(f"{at}: class id {class_id} stands there twice ({by_id[class_id]!r} and {name!r})")
+            raise ConfigError(f"{at}: class id {class_id} is a duplicate ({by_id[class_id]!r} and {name!r})")
         if name in seen:
             raise ConfigError(
                 f"{at}: the name {name!r} is given to class {seen[name]} and class {class_id}; "

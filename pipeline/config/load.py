@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from pipeline.base.classes import ClassMap, Names
 from pipeline.base.errors import ConfigError, MissingSourceError, UnknownNameError, nearest
 from pipeline.base.yaml_document import parse_yaml
-from pipeline.config.class_map import ClassMap, ClassSpec, align
-from pipeline.config.class_names import Names, read_names
+from pipeline.config.class_map import ClassSpec, align
+from pipeline.config.class_names import read_names
 from pipeline.config.messages import Written, no_key_twice, sentence
 from pipeline.config.model import Config
 
 if TYPE_CHECKING:
     from pipeline.config.model import Source
 
-#: A text file of the user's that is larger is none; a split table of a million groups is smaller.
+#: A larger file is not a text file of the user's; a split table of a million groups is smaller.
 _MAX_TEXT = 256 << 20
 
 
@@ -91,15 +92,15 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
         except ConfigError:
             raise ConfigError(f"--set {override}: the value is not valid YAML; put it in quotes") from None
         *parents, last = path.split(".")
-        place = result
+        node = result
         for parent in parents:
-            inner = place.get(parent)
+            inner = node.get(parent)
             if inner is None:
-                inner = place[parent] = {}
+                inner = node[parent] = {}
             if not isinstance(inner, dict):
                 raise ConfigError(f"--set {override}: {parent!r} holds a value, not keys")
-            place = inner
-        place[last] = value
+            node = inner
+        node[last] = value
     return result
 
 
@@ -112,9 +113,9 @@ def read_text(path: str, what: str) -> str:
             raise ConfigError(f"{path}: the {what} file is larger than {_MAX_TEXT >> 20} MiB; is it the right one?")
         return data.decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
-        place = os.path.abspath(os.path.expanduser(path))
+        full = os.path.abspath(os.path.expanduser(path))
         cure = instead_of(path) or "correct its path"
-        raise MissingSourceError(f"{path}: no such {what} file; {cure}", place) from None
+        raise MissingSourceError(f"{path}: no such {what} file; {cure}", full) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder; name the {what} file in it") from None
     except UnicodeDecodeError:
@@ -127,10 +128,10 @@ def instead_of(path: str) -> str | None:
     """The clause for a file that is not there: one of nearly the same name beside it or in ``conf/``, if there is."""
     folder, name = os.path.split(os.path.expanduser(path))
     known = {
-        file.stem + file.suffix.lower(): os.path.join(place, file.name)
-        for place in (folder, os.path.join(folder, "conf"))
-        if os.path.isdir(place or ".")
-        for file in sorted(Path(place or ".").iterdir())
+        file.stem + file.suffix.lower(): os.path.join(beside, file.name)
+        for beside in (folder, os.path.join(folder, "conf"))
+        if os.path.isdir(beside or ".")
+        for file in sorted(Path(beside or ".").iterdir())
         if file.suffix.lower() in (".yaml", ".yml", ".txt", ".names")
     }
     near = nearest(name, known, limit=1, likeness=0.7)

@@ -1,4 +1,4 @@
-"""What is wrong with a config, in a sentence that names the place."""
+"""What is wrong with a config, in a sentence that names the line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pydantic
 from pydantic_core import ErrorDetails
 
 from pipeline.base.errors import ConfigError, nearest
-from pipeline.tables.schema import SPLITS
+from pipeline.base.terms import SPLITS
 
 
 def no_key_twice(node: object, where: str) -> None:
@@ -24,7 +24,9 @@ def no_key_twice(node: object, where: str) -> None:
         seen: set[str] = set()
         for key, value in node.value:
             if str(key.value) in seen:
-                raise ConfigError(f"{where}:{key.start_mark.line + 1}: the key {str(key.value)!r} stands there twice")
+                raise ConfigError(
+                    f"{where}:{key.start_mark.line + 1}: the key {str(key.value)!r} is a duplicate; remove one"
+                )
             seen.add(str(key.value))
             no_key_twice(value, where)
 
@@ -36,7 +38,7 @@ def sentence(
 
     `where` is how the user calls the file, `node` its YAML tree, `overrides` (``key.path=value``) were set since.
     """
-    # A union reports each of its branches: the unknown key first, then whatever lies deepest, is what the user meant.
+    # A union reports each of its branches: the unknown key first, then whatever is deepest, is what the user meant.
     errors = sorted(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
     first = errors[0]
     steps, models = _walk(first["loc"], model)
@@ -134,15 +136,15 @@ def _models(annotation: object) -> list[type[pydantic.BaseModel]]:
 class Written:
     """Where the keys of a config were written: in the file that the user calls `where`, or in `overrides`.
 
-    `node` is the file's YAML tree. It tells nothing of what the config says: all are equal.
+    `node` is the file's YAML tree. It does not count in comparisons: all are equal.
     """
 
     where: str = field(compare=False)
     node: object = field(compare=False)
     overrides: tuple[str, ...] = field(compare=False)
 
-    def place(self, key: str) -> str | None:
-        """File and line, or the `--set`, that has `key` (``target.root``); None where there is none."""
+    def position(self, key: str) -> str | None:
+        """File and line, or the `--set`, that has `key` (``target.root``); None if missing."""
         line = _line(self.node, list(key.split(".")))
         return _override(key, self.overrides, within=False) or (f"{self.where}:{line}" if line else None)
 

@@ -9,14 +9,14 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.errors import unknown
-from pipeline.tables.schema import Split, Task
+from pipeline.base.terms import SPLITS, Split, Task
 
 if TYPE_CHECKING:
     from pipeline.config.messages import Written
 
 
 class SplitShares(pydantic.BaseModel):
-    """Deal the images out anew, whatever split they are of in the source."""
+    """Assign the images to splits anew, whatever split they are of in the source."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,7 +29,7 @@ class SplitShares(pydantic.BaseModel):
         description="what stays on one side: image, folder, or a regular expression whose first parentheses match the "
         "name of the group in the image's path, as in '^(cam[0-9]+)_'",
     )
-    stratify: bool = Field(False, description="each class gets its share too; what was decided is kept in `table`")
+    stratify: bool = Field(False, description="each class gets its share too; the decision is saved in `table`")
     seed: int = Field(0, description="another number, another assignment")
     table: str | None = Field(
         None, description="CSV file of group and split that is obeyed; stratify: made, by default in the workdir"
@@ -38,7 +38,7 @@ class SplitShares(pydantic.BaseModel):
     @property
     def shares(self) -> dict[str, float]:
         """Shares by split, in the order train, val, test."""
-        return {name: share for name in ("train", "val", "test") if (share := getattr(self, name)) is not None}
+        return {name: share for name in SPLITS if (share := getattr(self, name)) is not None}
 
     @pydantic.model_validator(mode="after")
     def _whole(self) -> SplitShares:
@@ -62,20 +62,20 @@ class _Model(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class ImagePlace(_Model):
+class ImageLocation(_Model):
     """Images that are asked for by name, because nobody lists them: the name is that of the label file."""
 
-    url: str = Field(pattern="^https?://", description="what stands before /NAME.jpg")
+    url: str = Field(pattern="^https?://", description="what comes before /NAME.jpg")
     suffix: str = Field(pattern=r"^\.[A-Za-z0-9]+$", description="what the names end in, as in .jpg")
 
 
 class SplitFolders(_Model):
-    """Where one split of a source lies, relative to `root` where they are relative paths."""
+    """Where one split of a source is, relative to `root` where they are relative paths."""
 
     labels: str | None = Field(None, description="folder of the label files")
     annotations: str | None = Field(None, description="COCO: the JSON file with all annotations")
     captions: str | None = Field(None, description="COCO: a JSON file with captions of the same images")
-    images: str | ImagePlace | None = Field(None, description="folder of the images; leave out where there are none")
+    images: str | ImageLocation | None = Field(None, description="folder of the images; leave out where there are none")
 
 
 class Source(_Model):
@@ -86,8 +86,8 @@ class Source(_Model):
     task: Task = Field(Task.DETECT, description="what a row says: declared, never guessed")
     names: str | None = Field(
         None,
-        description="path of the YAML with the class names of the source, the place is the id; or a list, one name a "
-        "line. COCO JSON and labelme name their classes themselves: there it gives the order",
+        description="path of the YAML with the class names of the source, the position is the id; or a list, one name "
+        "a line. COCO JSON and labelme name their classes themselves: there it gives the order",
     )
     root: str | None = Field(
         None, description="folder or URL of the source; yolo: with labels/<folder> and images/<folder>"
@@ -121,9 +121,9 @@ class Select(_Model):
     """Which rows and images are taken."""
 
     check_images: Literal["none", "header", "full"] = Field(
-        "none", description="what is looked at of each image: nothing; its beginning and end; all of it, decoded"
+        "none", description="what is checked of each image: nothing; its beginning and end; all of it, decoded"
     )
-    duplicates: Literal["keep", "drop"] = Field("keep", description="rows that stand twice in one label file")
+    duplicates: Literal["keep", "drop"] = Field("keep", description="duplicate rows in one label file")
     backgrounds: Literal["none", "unlabelled", "all"] = Field(
         "none",
         description="images without an object of the subset: none; those without any object in the source; all",
@@ -211,14 +211,14 @@ class Archive(_Model):
 
 
 class Fetch(_Model):
-    """Downloads, and images that lie elsewhere."""
+    """Downloads, and images that are elsewhere."""
 
     folder: str = Field("downloads", description="where archives go that the source does not name by path")
-    mirror: str | None = Field(None, description="a place that has all archives under their names, asked instead")
+    mirror: str | None = Field(None, description="a folder or URL with all archives under their names, read instead")
     connections: int = Field(4, ge=1, le=64, description="at most so many at once: the host is somebody's")
     bytes_per_second: int | None = Field(None, ge=1, description="null: no limit")
     requests_per_second: float | None = Field(None, gt=0, description="null: no limit")
-    timeout: float = Field(60, gt=0, description="seconds that a transfer may stand still")
+    timeout: float = Field(60, gt=0, description="seconds that a transfer may stall")
     archives: dict[str, Archive] = Field(default_factory=dict, description="file name: what it is")
 
 

@@ -11,7 +11,7 @@ from pipeline.base.errors import ConfigError, UnknownNameError, unknown
 
 
 def folder() -> Path:
-    """Where the ready files lie: inside an installed package, or beside it in a checkout."""
+    """Where the ready files are: inside an installed package, or beside it in a checkout."""
     here = Path(__file__).parents[1]
     return next(p for p in (here / "conf", here.parent / "conf") if p.is_dir())
 
@@ -45,7 +45,7 @@ def copy_ready(name: str, *, force: bool = False, into: Path | None = None) -> l
 
     Returns the files, and whether each was written: one with the same content is left.
 
-    Raises `UnknownNameError` for a name that is not there, `ConfigError` where a different file stands already.
+    Raises `UnknownNameError` for a name that is not there, `ConfigError` where a different file exists already.
     """
     known = available()
     if name not in known:

@@ -4,11 +4,11 @@ An exporter module has
 
 - ``FOLDERS``: the folders of its layout, each with one subfolder a split;
 - ``COLUMNS``: columns of `schema.annotations` that it needs beside key, class_id, head and tail;
-- ``OF_TASK``: whether it writes rows of the task, and has no place for objects that are none;
+- ``OF_TASK``: whether it writes rows of the task, and cannot hold objects of other tasks;
 - ``GATHERS``: whether files of the whole dataset are made of the objects of all buckets: it is a `GatheringExporter`;
 - ``fragment(rows, images) -> pyarrow.Table``: the wanted files (`schema.wanted`) of one bucket;
 - ``assemble(dataset, records) -> dict[str, bytes | Iterable[bytes]]``: files of the whole dataset, by path;
-- ``training(task, place) -> str``: the line that trains on it.
+- ``training(task, path) -> str``: the line that trains on it.
 
 Nothing here touches a file system.
 """
@@ -26,9 +26,8 @@ from pipeline.base.errors import UnknownNameError, unknown
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.config.class_map import ClassMap
-    from pipeline.config.class_names import Names
-    from pipeline.tables.schema import Task
+    from pipeline.base.classes import ClassMap, Names
+    from pipeline.base.terms import Task
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Dataset:
     """What an exporter needs to know of a whole subset.
 
     `maps` has the class map of each source, `sources` what each calls its classes; `splits` are those with an image,
-    in the order train, val, test; `root` is the target's place, for the YAML that names it; `yaml` is portable,
+    in the order train, val, test; `root` is the target's path, for the YAML that names it; `yaml` is portable,
     absolute or cloud. `documents` is, for each source that has such, by split what its file says beside images and
     annotations, as JSON.
     """
@@ -54,11 +53,10 @@ class Dataset:
 class BucketObjects:
     """JSON objects of one bucket, for a file that holds those of all.
 
-    `images` has key, split, text (the object), id (null: none that can be kept) and where that stands in the text
+    `images` has key, split, text (the object), id (null: none that can be kept) and where that is in the text
     (id_begin, id_stop; 0 and 0: nowhere), sorted by key. `objects` has image (row of `images`), kind (annotation or
-    caption), text, id, id_begin, id_stop, image_id_begin, image_id_stop, and right (the image's id stands there as the
-    image has it), sorted by kind and image. Each text begins with what stands between two objects of a list.
-    """
+    caption), text, id, id_begin, id_stop, image_id_begin, image_id_stop, and right (the image's id is there as the
+    image has it), sorted by kind and image. Each text begins with what separates two objects of a list."""
 
     images: pa.Table
     objects: pa.Table
@@ -95,8 +93,8 @@ class Exporter(Protocol):
     def assemble(self, dataset: Dataset, records: Sequence[BucketObjects] = ()) -> dict[str, bytes | Iterable[bytes]]:
         """Files of the whole dataset: path below the target to content, at once or in pieces."""
 
-    def training(self, task: Task, place: str) -> str:
-        """The line that trains on the subset: `place` is its folder, or its zip where that is what was made."""
+    def training(self, task: Task, path: str) -> str:
+        """The line that trains on the subset: `path` is its folder, or its zip where that is what was made."""
 
 
 class GatheringExporter(Exporter, Protocol):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.base.yaml_document import dump_yaml
 
 if TYPE_CHECKING:
-    from pipeline.config.class_map import ClassMap
-    from pipeline.config.class_names import Names
+    from pipeline.base.classes import ClassMap, Names
 
 
 def dataset_yaml(

@@ -11,10 +11,11 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.base.terms import Task
 from pipeline.exporters._data_yaml import dataset_yaml
 from pipeline.exporters._images import digests, pictures, wanted_files
 from pipeline.formats.yolo import render
-from pipeline.tables.schema import Kind, Task
+from pipeline.tables.schema import Kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,9 +40,9 @@ GATHERS = False
 _MODELS = {Task.DETECT: "yolo11n.pt", Task.SEGMENT: "yolo11n-seg.pt", Task.POSE: "yolo11n-pose.pt"}
 
 
-def training(task: Task, place: str) -> str:
-    """The command by which Ultralytics trains on the subset at `place`, see `Exporter.training`."""
-    data = place if place.endswith(".zip") else f"{place}/data.yaml"
+def training(task: Task, path: str) -> str:
+    """The command by which Ultralytics trains on the subset at `path`, see `Exporter.training`."""
+    data = path if path.endswith(".zip") else f"{path}/data.yaml"
     return f"yolo {task} train data={shlex.quote(data)} model={_MODELS[task]}"
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pipeline.base.errors import UnknownNameError, unknown
-from pipeline.tables.schema import LabelState, Task
+from pipeline.base.terms import Task
+from pipeline.tables.schema import LabelState
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +64,7 @@ class Parsed:
     images: pa.Table | None = None
 
 
-class Malformed(ValueError):  # noqa: N818 - a clause of a sentence, not a fault
+class Malformed(ValueError):  # noqa: N818 - a clause of a sentence, not an error
     """A clause that says what is wrong with a file, and the `line` (from 1) where that is known."""
 
     def __init__(self, clause: str, line: int | None = None) -> None:
@@ -73,11 +74,11 @@ class Malformed(ValueError):  # noqa: N818 - a clause of a sentence, not a fault
 
 @dataclass
 class FileOutline:
-    """Where everything lies in a file, found in one pass; nothing of it is decoded but what images are called.
+    """Where everything is in a file, found in one pass; nothing of it is decoded but what images are called.
 
     `images` and `annotations` are spans, shape (n, 2): begin and end in the file; where the objects of an image are
     within its own span there are no `annotations`. `stems` are unique, `paths` those of the images below their folder
-    (empty: there is none), `said` what the file calls them; `image_of` is the index of each annotation's image in
+    (empty: missing), `said` what the file calls them; `image_of` is the index of each annotation's image in
     `images`. Images and annotations that cannot be used are left out and are in `problems`, as (path or "", counted
     word, clause, lost annotations). `doubtful` are indexes of images of which it is not known whether they have
     objects. `names` are the fields of `class_names.Names`, of which ``names`` is needed; `labels` the class names by
@@ -146,7 +147,7 @@ class Format(Protocol):
     Options: type[BaseModel] | None
 
     def layout(self, folder: str, task: Task) -> dict[str, str]:
-        """Where a split called `folder` lies below the root of its source: labels or annotations, and images."""
+        """Where a split called `folder` is below the root of its source: labels or annotations, and images."""
 
 
 class LabelFileFormat(Format, Protocol):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 #: The marks of a merge, as Git and Mercurial write them; whoever reads in pieces may meet the second first.
 _MERGE = re.compile(rb"^(?:<<<<<<<|=======|>>>>>>>)(?=[ \r\n]|$)", re.MULTILINE)
 
+MERGE_MARKS = "holds the marks of a merge (<<<<<<<, =======, >>>>>>>); resolve it, or check the file out again"
+
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -22,18 +24,18 @@ class Flaw:
 
 
 def merge_mark(data: bytes) -> int | None:
-    """The line (from 1) of the first mark that a merge left in `data`; None where there is none."""
+    """The line (from 1) of the first mark that a merge left in `data`; None if missing."""
     found = _MERGE.search(data)
     return None if found is None else data.count(b"\n", 0, found.start()) + 1
 
 
 def flaw_of(data: bytes) -> Flaw | None:
     """What is wrong with `data` as JSON text in UTF-8; None for what Python's reader takes."""
-    plain = _known(data)
+    plain = known_flaw(data)
     if plain is not None:
         return plain
     if (line := merge_mark(data)) is not None:
-        return Flaw("merge_marks", "holds the marks of a merge (<<<<<<<); settle the merge and save the file", line)
+        return Flaw("merge_marks", MERGE_MARKS, line)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -57,8 +59,8 @@ def _flaw_of_text(text: str) -> Flaw | None:
     return None
 
 
-def _known(data: bytes) -> Flaw | None:
-    """What is told by the first bytes."""
+def known_flaw(data: bytes) -> Flaw | None:
+    """What the first bytes show."""
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
     if not data.strip(b"\0 \t\r\n"):
         return Flaw("not_json", "is empty; get it again, or delete it")

@@ -1,4 +1,4 @@
-"""How the points of a label file lie in its image, which may have been resized or turned since.
+"""How the points of a label file map to its image, which may have been resized or turned since.
 
 A label file says how large its image is in fields of its own; the image says it in its header, and its EXIF data which
 way up it is shown. Where the two differ it is often certain what happened:
@@ -10,7 +10,7 @@ that of the image as it is shown               as they are
 that of the image as it is stored (EXIF)       turned as the image is
 of the same shape, larger or smaller           scaled (and turned, if it is that of the stored image)
 exchanged, and points fit the image alone      as they are: a tool wrote height for width
-anything else                                  of another image: nobody can tell
+anything else                                  of another image: nobody knows
 =============================================  =========================================================
 """
 
@@ -30,8 +30,8 @@ _BEYOND = 2.0
 Floats = npt.NDArray[np.float64]
 
 
-class OtherImage(ValueError):  # noqa: N818 - part of a sentence, not a fault
-    """A label file says the size `own`, its image has the size `shown`, and nobody can tell why; both as text."""
+class OtherImage(ValueError):  # noqa: N818 - part of a sentence, not an error
+    """A label file says the size `own`, its image has the size `shown`, and nobody knows why; both as text."""
 
     def __init__(self, own: str, shown: str) -> None:
         super().__init__(f"{own}, not {shown}")
@@ -40,7 +40,7 @@ class OtherImage(ValueError):  # noqa: N818 - part of a sentence, not a fault
 
 @dataclass(frozen=True)
 class Frame:
-    """The image that points lie in, `width` x `height` pixels as it is shown, and how they get there.
+    """The image of the points, `width` x `height` pixels as it is shown, and how they get there.
 
     First they are scaled by `scale`, then turned as `turn`, the stored image, is. `note` is the counted word for what
     was put right, None where nothing was.
@@ -57,7 +57,7 @@ class Frame:
         """Whether points are anywhere else than the label file says."""
         return self.turn is not None or self.scale != (1.0, 1.0)
 
-    def place(self, points: Floats) -> Floats:
+    def transform(self, points: Floats) -> Floats:
         """Points, shape (n, 2), of the label file in the image."""
         scaled = points if self.scale == (1.0, 1.0) else points * np.array(self.scale)
         return scaled if self.turn is None else self.turn.shown(scaled)
@@ -80,7 +80,7 @@ def frame_of(
     stored: bool = False,
     exchanged: bool = False,
 ) -> Frame:
-    """The frame of a file that says the size `said`, whose image is `picture`, None where there is none to ask.
+    """The frame of a file that says the size `said`, whose image is `picture`; None if missing.
 
     `reach` gives the largest x and y of all points; it is called where sizes differ. With `stored` points are certainly
     those of the stored image; with `exchanged` who says width for height means that, whatever else is possible. Raises
@@ -89,8 +89,8 @@ def frame_of(
     own = _Size(*said)
     if picture is None:
         return Frame(own.width, own.height)
-    shown, kept = _Size(picture.width, picture.height), _Size(picture.stored_width, picture.stored_height)
-    if own == kept and stored:
+    shown, stored_size = _Size(picture.width, picture.height), _Size(picture.stored_width, picture.stored_height)
+    if own == stored_size and stored:
         return Frame(shown.width, shown.height, turn=picture)
     if own == shown:
         return Frame(shown.width, shown.height)
@@ -99,12 +99,12 @@ def frame_of(
         _fits(reached := reach(), shown) and (exchanged or not _fits(reached, own))
     ):
         found = Frame(shown.width, shown.height, note="exchanged")
-    elif own == kept:
+    elif own == stored_size:
         found = Frame(shown.width, shown.height, turn=picture, note="turned")
     elif _alike(own, shown):
         found = Frame(shown.width, shown.height, _scale(own, shown), note="resized")
-    elif _alike(own, kept):
-        found = Frame(shown.width, shown.height, _scale(own, kept), picture, "resized")
+    elif _alike(own, stored_size):
+        found = Frame(shown.width, shown.height, _scale(own, stored_size), picture, "resized")
     if found is None:
         raise OtherImage(str(own), str(shown))
     return found

@@ -1,8 +1,8 @@
 """A JSON object whose arrays have millions of elements, read a piece at a time.
 
 Elements are found, not decoded: a chunk of text that ends between two of them is one call of the decoder, which says
-where each lies. Text that the decoder refuses (NaN, as Python writes it, or a mistake in one element) is cut by its
-brackets and strings alone, so that what is wrong with one element is told of that element.
+where each is. Text that the decoder refuses (NaN, as Python writes it, or a mistake in one element) is cut by its
+brackets and strings alone, so that what is wrong with one element is reported of that element.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.formats import Malformed
-from pipeline.formats._flaws import merge_mark
+from pipeline.formats._flaws import MERGE_MARKS, known_flaw, merge_mark
 
 Ints = npt.NDArray[np.int64]
 
@@ -89,10 +89,10 @@ class LargeObject:
         Raises `Malformed` for what is no JSON object in UTF-8.
         """
         self._more()
-        if self._text.startswith(_WIDE):
-            raise Malformed("is UTF-16 text; save it as UTF-8")
         self._at = len(codecs.BOM_UTF8) if self._text.startswith(codecs.BOM_UTF8) else 0
-        begin = self._next("is not JSON (it is empty)")
+        begin = self._next("is empty; get it again, or delete it")
+        if begin != b"{" and (flaw := known_flaw(self._text)) is not None:
+            raise Malformed(flaw.detail)
         if begin != b"{":
             raise self._wrong(
                 "is JSON, but no COCO dataset: it begins with a list or a text, not with an object"
@@ -204,7 +204,7 @@ class LargeObject:
         return found[0]
 
     def _more(self) -> bool:
-        """Double what is at hand beyond the place where we are; False at the end of the file."""
+        """Double what is at hand beyond the current position; False at the end of the file."""
         rest = len(self._text) - self._at
         if rest > MAX_VALUE:
             raise self._wrong(f"has a value of more than {MAX_VALUE >> 20} MiB")
@@ -215,7 +215,7 @@ class LargeObject:
         if not parts:
             self._check(b"", parts, final=True)
             return False
-        if b"\n" in self._text:  # most files are one line, and that is told faster than counted
+        if b"\n" in self._text:  # most files are one line, and that is found faster than counted
             self._line += self._text.count(b"\n", 0, self._at)
         self._base += self._at
         self._text = b"".join([memoryview(self._text)[self._at :], *parts])
@@ -238,7 +238,7 @@ class LargeObject:
         return self._line + (self._text.count(b"\n", 0, self._at) if self._at else 0)
 
     def _wrong(self, clause: str) -> Malformed:
-        """The error of what stands here; the marks of a merge are its cause where there are any."""
+        """The error of what is here; the marks of a merge are its cause where there are any."""
         here = self._here()
         line = merge_mark(self._text)
         for _ in range(8):  # the mark may have begun only
@@ -246,21 +246,18 @@ class LargeObject:
                 break
             line = merge_mark(self._text)
         if line is not None:
-            return Malformed(
-                "holds the marks of a merge (<<<<<<<, =======, >>>>>>>); resolve it, or check the file out again",
-                self._line + line - 1,
-            )
+            return Malformed(MERGE_MARKS, self._line + line - 1)
         return Malformed(clause, here if here > 1 else None)  # most files are one line
 
 
 def _last_boundary(text: bytes, begin: int) -> int:
     """Where the last object ends that is followed by a comma and another object; `begin` where none is."""
-    place = len(text)
+    at = len(text)
     for _ in range(64):
-        place = text.rfind(b"{", begin + 1, place)
-        if place < 0:
+        at = text.rfind(b"{", begin + 1, at)
+        if at < 0:
             return begin
-        comma = _last_of(text, begin, place)
+        comma = _last_of(text, begin, at)
         if text[comma : comma + 1] == b",":
             brace = _last_of(text, begin, comma)
             if text[brace : brace + 1] == b"}":
@@ -269,7 +266,7 @@ def _last_boundary(text: bytes, begin: int) -> int:
 
 
 def _last_of(text: bytes, begin: int, stop: int) -> int:
-    """The place of the last byte before `stop` that is no blank."""
+    """The position of the last byte before `stop` that is no blank."""
     stop -= 1
     while stop > begin and text[stop] in _BLANKS:
         stop -= 1

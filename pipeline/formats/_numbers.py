@@ -43,15 +43,15 @@ def tails(values: Floats, starts: Ints, numbers: str) -> pa.Array:
     )
     if plain.all():
         return made
-    odd = np.unique(np.searchsorted(starts, np.flatnonzero(~plain), side="right") - 1)
-    slow = ["".join([" %.6f" % v for v in values[starts[i] : starts[i + 1]].tolist()]).encode() for i in odd]  # noqa: UP031
+    others = np.unique(np.searchsorted(starts, np.flatnonzero(~plain), side="right") - 1)
+    slow = ["".join([" %.6f" % v for v in values[starts[i] : starts[i + 1]].tolist()]).encode() for i in others]  # noqa: UP031
     mask = np.zeros(len(made), np.bool_)
-    mask[odd] = True
+    mask[others] = True
     return pc.replace_with_mask(made, pa.array(mask), pa.array(slow, pa.binary()))
 
 
 def parse_numbers(texts: Sequence[bytes]) -> Floats:
-    """All numbers of `texts`, in which they stand with commas between them; each is the float nearest to its text."""
+    """All numbers of `texts`, which separate them by commas; each is the float nearest to its text."""
     if not texts:
         return np.zeros(0)
     lines = b",".join(texts).translate(_LINES, b" \t\r\n")
@@ -91,12 +91,12 @@ def _digits() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArr
 
 
 def _millionths(values: Floats) -> npt.NDArray[np.uint32]:
-    """Numbers times a million, rounded as printf does: by their exact value, and what lies in the middle to even."""
+    """Numbers times a million, rounded as printf does: by their exact value, and halves to even."""
     scaled = values * 1e6
     whole = np.rint(scaled)
     near = np.flatnonzero(np.abs(scaled - whole) > 0.5 - 1e-6)
     if len(near):
-        # The product's own error may decide: pixels of an image that is 640 wide come to lie here by the thousand.
+        # The product's own error may decide: pixels of an image that is 640 wide fall here by the thousand.
         # Half of a number's digits times a million is exact, and so is what the product lacks (Dekker, 1971).
         value, product = values[near], scaled[near]
         high = 134217729.0 * value

@@ -21,7 +21,7 @@ _TRUE = frozenset({"true", "1", "1.0", "yes"})
 _NUMBERS = ("area", "num_keypoints", "width", "height", "score")
 
 
-class UnusableObject(ValueError):  # noqa: N818 - a clause of a sentence, not a fault
+class UnusableObject(ValueError):  # noqa: N818 - a clause of a sentence, not an error
     """A clause that says why an object cannot be used."""
 
 
@@ -57,7 +57,7 @@ def as_id(value: Any) -> int | str | None:
 
 
 def as_number(value: Any) -> float | None:
-    """The finite number that `value` is, or that its text says; None where it is none."""
+    """The finite number that `value` is, or that its text says; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -116,8 +116,10 @@ def mended(text: bytes, task: str) -> bytes:
         data = json.loads(text, parse_constant=float)
     except RecursionError:
         raise UnusableObject("is nested too deep") from None
-    except ValueError as error:
-        raise UnusableObject(f"is not JSON ({getattr(error, 'msg', 'a number is too long')})") from None
+    except json.JSONDecodeError:
+        raise UnusableObject("is not JSON; correct it, or get the file again") from None
+    except ValueError:
+        raise UnusableObject("has a number that is too long to be one; correct it") from None
     if not isinstance(data, dict):
         raise UnusableObject(f"is {shown(data)}, no object")
     if as_id(data.get("category_id")) is None:

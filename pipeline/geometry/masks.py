@@ -60,11 +60,11 @@ def _boundary(corners: Ints) -> tuple[Ints, Ints]:
 
 
 def _between(positions: Ints, size: int) -> Ints:
-    """Runs that turn at each of the sorted `positions`; two turns at one place are none."""
+    """Runs that turn at each of the sorted `positions`; two turns at one position cancel out."""
     import numpy as np
 
-    places, counts = np.unique(positions, return_counts=True)
-    turns = places[counts % 2 == 1]
+    unique, counts = np.unique(positions, return_counts=True)
+    turns = unique[counts % 2 == 1]
     runs: Ints = np.diff(turns[turns < size], prepend=0, append=size).astype(np.int64)
     return runs
 
@@ -79,7 +79,7 @@ def of_mask(mask: Bools) -> Ints:
 
 
 def of_patch(patch: Bools, left: int, top: int, height: int, width: int) -> Ints:
-    """Runs of a mask of which `patch`, shape (rows, columns), is all that is inside; it lies within `height, width`."""
+    """Runs of a mask of which `patch`, shape (rows, columns), is all that is inside; it is within `height, width`."""
     import numpy as np
 
     turns = np.diff(np.pad(patch.T, ((0, 0), (1, 1))).astype(np.int8), axis=1)  # a row a column of the image
@@ -106,12 +106,12 @@ def union(several: Sequence[Ints]) -> Ints:
         return several[0]
     size = int(several[0].sum())
     edges = [np.cumsum(runs)[: len(runs) // 2 * 2] for runs in several]
-    places = np.concatenate([e[0::2] for e in edges] + [e[1::2] for e in edges])
+    positions = np.concatenate([e[0::2] for e in edges] + [e[1::2] for e in edges])
     signs = np.repeat([1, -1], [sum(len(e[0::2]) for e in edges), sum(len(e[1::2]) for e in edges)])
-    order = np.lexsort((-signs, places))  # at one place what begins comes before what ends
+    order = np.lexsort((-signs, positions))  # at one position what begins comes before what ends
     depth = np.cumsum(signs[order])
     before = depth - signs[order]
-    return _between(np.sort(places[order][(depth == 0) | (before == 0)]), size)
+    return _between(np.sort(positions[order][(depth == 0) | (before == 0)]), size)
 
 
 def area(runs: Ints) -> int:
@@ -152,7 +152,7 @@ def compress(runs: Ints) -> str:
 
 
 def decompress(text: str | bytes) -> Ints:
-    """The runs of COCO's string; raises `ValueError` for one that is none."""
+    """The runs of COCO's string; raises `ValueError` for an invalid one."""
     import numpy as np
 
     counts: list[int] = []
@@ -202,7 +202,7 @@ def outlines(mask: Bools, most: int | None = None) -> tuple[list[Floats], list[F
             following.setdefault((x + dx0, y + dy0), []).append((x + dx1, y + dy1))
     outer: list[Floats] = []
     holes: list[Floats] = []
-    for start in list(following):  # the first that is left would be looked for from the dict's beginning, every time
+    for start in list(following):  # the first one left would be searched from the dict's beginning, every time
         while start in following:
             loop = _loop(following, start)
             (outer if _turns_right(loop) else holes).append(np.array(loop, np.float64) + first)

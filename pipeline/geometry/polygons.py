@@ -20,13 +20,8 @@ if TYPE_CHECKING:
 _PAIRS = 1 << 22
 
 
-def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether one size, width and height in pixels, is the other, scaled and rounded."""
-    return abs(size[0] * other[1] - size[1] * other[0]) <= max(*size, *other)
-
-
 def polygons_to_cxcywhn(xs: Floats, ys: Floats, starts: Ints) -> tuple[Floats, Floats, Floats, Floats]:
-    """Boxes around polygons whose points lie one after another in `xs` and `ys`, shape (points,), normalised 0-1.
+    """Boxes around polygons whose points follow one another in `xs` and `ys`, shape (points,), normalised 0-1.
 
     `starts`, shape (polygons,), is where each polygon begins; each has at least one point. Returns cx, cy, w, h, each
     of shape (polygons,): Ultralytics' `segments2boxes`, in float64.
@@ -42,7 +37,7 @@ def polygons_to_cxcywhn(xs: Floats, ys: Floats, starts: Ints) -> tuple[Floats, F
 
 
 def clip_polygon(xy: Floats, width: float, height: float) -> Floats:
-    """The part of a polygon, shape (points, 2), in pixels, that lies in an image; no points where nothing does.
+    """The part of a polygon, shape (points, 2), in pixels, that is in an image; no points where nothing does.
 
     Sutherland-Hodgman, one edge of the image after the other: parts that the edge cuts apart stay joined along it.
     """
@@ -52,23 +47,23 @@ def clip_polygon(xy: Floats, width: float, height: float) -> Floats:
         return xy
     for axis, sign, bound in ((0, -1.0, 0.0), (0, 1.0, width), (1, -1.0, 0.0), (1, 1.0, height)):
         beyond = sign * (xy[:, axis] - bound)  # positive outside
-        kept: list[Floats] = []
+        inside: list[Floats] = []
         for i in range(len(xy)):
             here, before = beyond[i], beyond[i - 1]
             if (here > 0) != (before > 0):
                 cut = xy[i - 1] + (xy[i] - xy[i - 1]) * (before / (before - here))
                 cut[axis] = bound
-                kept.append(cut)
+                inside.append(cut)
             if here <= 0:
-                kept.append(xy[i])
-        xy = np.array(kept, np.float64).reshape(-1, 2)
+                inside.append(xy[i])
+        xy = np.array(inside, np.float64).reshape(-1, 2)
         if len(xy) < 3:
             return np.zeros((0, 2))
     return xy
 
 
 def _nearest(points: Floats, others: Floats) -> tuple[int, int]:
-    """The places of the two points, one of each, that are nearest; of several pairs the first."""
+    """The indexes of the two points, one of each, that are nearest; of several pairs the first."""
     step = max(1, _PAIRS // len(others))
     best: tuple[float, int, int] | None = None
     for begin in range(0, len(points), step):

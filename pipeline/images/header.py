@@ -26,10 +26,10 @@ HEAD_BYTES = 64 << 10
 
 _ORIENTATION = 0x0112  # the EXIF tag
 
-#: The markers of a JPEG after which its size stands: those of its frame.
+#: The markers of a JPEG that its size follows: those of its frame.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
-#: For each EXIF orientation: whether x and y change places, then whether x, then whether y runs the other way.
+#: For each EXIF orientation: whether x and y are exchanged, then whether x, then whether y runs the other way.
 _TURNS = {
     1: (False, False, False),
     2: (False, True, False),
@@ -91,7 +91,7 @@ def opened(data: bytes, formats: Sequence[str] = _FORMATS) -> Iterator[Image.Ima
     """
     from PIL import Image, features
 
-    Image.MAX_IMAGE_PIXELS = None  # its guard is a global that warns, or refuses to tell the size
+    Image.MAX_IMAGE_PIXELS = None  # its guard is a global that warns, or refuses to give the size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         known = [f for f in formats if f != "AVIF" or features.check("avif")]  # it came with Pillow 11.3
@@ -100,7 +100,7 @@ def opened(data: bytes, formats: Sequence[str] = _FORMATS) -> Iterator[Image.Ima
 
 
 def picture_of(data: bytes) -> Picture | None:
-    """The picture that `data`, a file or its first bytes, begins; None where that cannot be told."""
+    """The picture that `data`, a file or its first bytes, begins; None where that is unknown."""
     if (plain := _plain_jpeg(data)) is not None:
         return plain
     from PIL import Image
@@ -108,7 +108,7 @@ def picture_of(data: bytes) -> Picture | None:
     try:
         with opened(data) as image:
             width, height = _stored_size(image)
-            # The base class's: that of a PNG decodes all pixels to find what stands behind them.
+            # The base class's: that of a PNG decodes all pixels to find what comes after them.
             orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - see `opened`
         return None
@@ -117,22 +117,22 @@ def picture_of(data: bytes) -> Picture | None:
 
 def _plain_jpeg(head: bytes) -> Picture | None:
     """A JPEG without EXIF data by its first bytes, ten times as fast as by Pillow; None for anything else."""
-    place = 2
+    offset = 2
     if head[:2] != b"\xff\xd8":
         return None
-    while place + 9 < len(head) and head[place] == 0xFF:
-        kind, length = head[place + 1], head[place + 2] << 8 | head[place + 3]
+    while offset + 9 < len(head) and head[offset] == 0xFF:
+        kind, length = head[offset + 1], head[offset + 2] << 8 | head[offset + 3]
         if kind in _FRAMES:
-            height, width = struct.unpack_from(">HH", head, place + 5)
+            height, width = struct.unpack_from(">HH", head, offset + 5)
             return Picture(width, height) if width and height else None
-        if kind == 0xE1:  # it may tell of an orientation
+        if kind == 0xE1:  # it may have an orientation
             return None
-        place += 2 + length
+        offset += 2 + length
     return None
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height as the file stores the image: of a TIFF, Pillow tells those of the image that is shown."""
+    """Width and height as the file stores the image: of a TIFF, Pillow gives those of the image that is shown."""
     tags = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
     return (tags[256], tags[257]) if tags is not None else image.size
 

@@ -12,17 +12,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline import storage
+from pipeline.base.digest import digest_of
 from pipeline.images import integrity
 from pipeline.images.header import HEAD_BYTES, Picture, picture_of
 from pipeline.images.integrity import ImageCheck
-from pipeline.images.origins import Origins
+from pipeline.storage.origins import Origins
 from pipeline.tables import schema
-from pipeline.tables.digest import digest_of
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+
+#: Most images say within these how large they are.
+_FIRST_BYTES = 4 << 10
 
 #: Not cached: a file that is allowed to be read is no other file.
 _UNREAD = "image_unread"
@@ -99,7 +102,7 @@ def check_linked(
 ) -> dict[str, UnusableImage]:
     """Those of `images` that a link leads out of the source for, to no image: a key of the user's, say; by key.
 
-    The source is below `root` (None: each of its folders stands for itself); the rest is as in `check_images`.
+    The source is below `root` (None: each of its folders by itself); the rest is as in `check_images`.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -145,13 +148,19 @@ def _unread(reason: str) -> ImageCheck:
 def read_pictures(location: storage.Location, names: Sequence[str]) -> Iterator[tuple[int, Picture | None]]:
     """What each of `names`, images that are at hand, says of itself, with its index; None for what is no image.
 
-    One read of its first bytes each; of the rare image whose header is longer, all of it.
+    A few of its first bytes are read, more where its header is longer, and of the rare image where it is very long all.
     """
-    for peeked in location.peek_many(names, HEAD_BYTES, 0):
-        found = picture_of(peeked.head)
-        if found is None and len(peeked.head) < peeked.size:
-            found = picture_of(storage.read_image(location, names[peeked.index]))
-        yield peeked.index, found
+    longer = list(range(len(names)))
+    for length in (_FIRST_BYTES, HEAD_BYTES):
+        asked, longer = longer, []
+        for peeked in location.peek_many([names[i] for i in asked], length, 0):
+            found = picture_of(peeked.head)
+            if found is None and len(peeked.head) < peeked.size:
+                longer.append(asked[peeked.index])
+            else:
+                yield asked[peeked.index], found
+    for i in longer:
+        yield i, picture_of(storage.read_image(location, names[i]))
 
 
 def cached_pictures(

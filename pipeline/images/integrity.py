@@ -1,7 +1,7 @@
 """Whether bytes are an image that trainers can use, and its size; pure.
 
-Headers and pixels are Pillow's to read. It does not tell whether a file ends where it must, so the ends of JPEG, PNG
-and WebP files are looked at here. HEIC and HEIF are beyond Pillow: of them only the signature is looked at.
+Headers and pixels are Pillow's to read. It does not check whether a file ends where it must, so the ends of JPEG, PNG
+and WebP files are checked here. HEIC and HEIF are beyond Pillow: of them only the signature is checked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ImageCheck:
 
 
 def by_header(size: int, head: bytes, tail: bytes) -> ImageCheck | None:
-    """Look at the beginning and the end of an image of `size` bytes; None where that is not enough to tell.
+    """Check the beginning and the end of an image of `size` bytes; None where that is not enough.
 
     With all bytes as `head` there is always an answer.
     """
@@ -53,7 +53,7 @@ def by_header(size: int, head: bytes, tail: bytes) -> ImageCheck | None:
 
 
 def ends_whole(data: bytes) -> bool | None:
-    """Whether all of an image has its end; None for a kind that has none to look at."""
+    """Whether all of an image has its end; None for a kind that has no such mark."""
     if data[:3] == b"\xff\xd8\xff" or data[:8] == _PNG_BEGIN:
         return _has_end_within(data)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -80,18 +80,18 @@ def _judge(width: int, height: int) -> ImageCheck:
 
 
 def by_decoding(data: bytes) -> ImageCheck:
-    """Look at all of an image: as `by_header`, and every pixel is decoded."""
-    look = by_header(len(data), data, data[-TAIL_BYTES:])
-    assert look is not None
-    if look.reason is not None or look.width is None:
-        return look
-    if look.width * (look.height or 0) > MAX_PIXELS:
+    """Check all of an image: as `by_header`, and every pixel is decoded."""
+    check = by_header(len(data), data, data[-TAIL_BYTES:])
+    assert check is not None
+    if check.reason is not None or check.width is None:
+        return check
+    if check.width * (check.height or 0) > MAX_PIXELS:
         return ImageCheck(
             "image_too_large",
-            f"has {look.width} x {look.height} pixels, too many to decode; look at headers "
+            f"has {check.width} x {check.height} pixels, too many to decode; check headers "
             "only, with --set select.check_images=header",
-            look.width,
-            look.height,
+            check.width,
+            check.height,
         )
     try:
         with opened(data) as image:
@@ -101,14 +101,14 @@ def by_decoding(data: bytes) -> ImageCheck:
         return ImageCheck(
             "image_cut_short" if cut else "image_unreadable",
             "is cut short: not all of it can be decoded" if cut else "cannot be decoded",
-            look.width,
-            look.height,
+            check.width,
+            check.height,
         )
-    return look
+    return check
 
 
 def _has_end(size: int, head: bytes, tail: bytes) -> bool | None:
-    """Whether the file ends as its kind must; None where only all of it can tell."""
+    """Whether the file ends as its kind must; None where only all of it shows that."""
     if head[:3] == b"\xff\xd8\xff":
         return True if tail.endswith(_JPEG_END) else None
     if head[:8] == _PNG_BEGIN:
@@ -123,10 +123,10 @@ def _has_end_within(data: bytes) -> bool:
     if data[:3] != b"\xff\xd8\xff":
         return _PNG_END in data
     # Segment by segment (ITU T.81, B.1.1.4) to the pixels: an embedded preview has an end of its own.
-    place = 2
-    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] != b"\xda":
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return data.find(_JPEG_END, place) >= 0
+    offset = 2
+    while data[offset : offset + 1] == b"\xff" and data[offset + 1 : offset + 2] != b"\xda":
+        offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
+    return data.find(_JPEG_END, offset) >= 0
 
 
 def _open(head: bytes) -> tuple[int, int] | None:

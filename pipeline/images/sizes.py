@@ -1,7 +1,7 @@
 """Whether images are as large as their label files say.
 
 A header of each image of a source would cost minutes on a cold disk or a share, for a subset of 3 in a hundred. So the
-images are asked that a build is about to copy: their bytes are read next anyway, and one that stands at the target was
+images are asked that a build is about to copy: their bytes are read next anyway, and one that is at the target was
 asked before.
 """
 
@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.geometry.polygons import same_shape
-from pipeline.images.header import HEAD_BYTES, Picture, picture_of
-from pipeline.images.origins import Origins
+from pipeline.images.header import Picture
+from pipeline.images.inspection import read_pictures
+from pipeline.storage.origins import Origins
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,11 +44,10 @@ def compare_sizes(images: pa.Table, origins: Origins, *, normalised: bool) -> Si
         location, here = origin.location, [rows[i] for i in some]
         cached = location.at_hand([row["image_path"] for row in here])
         here = [row for row, there in zip(here, cached, strict=True) if there]
-        for peeked in location.peek_many([row["image_path"] for row in here], HEAD_BYTES, 0):
-            row, said = here[peeked.index], (here[peeked.index]["width"], here[peeked.index]["height"])
-            picture = picture_of(peeked.head)
+        for i, picture in read_pictures(location, [row["image_path"] for row in here]):
+            row, said = here[i], (here[i]["width"], here[i]["height"])
             if picture is None or said == (picture.width, picture.height):
-                continue  # what is no image is told by who reads it
+                continue  # what is no image is reported by who reads it
             if said == (picture.stored_width, picture.stored_height):
                 found.turned.append(location.join(row["image_path"]))
             elif not (normalised and same_shape(said, (picture.width, picture.height))):
@@ -66,5 +65,10 @@ def _clause(said: tuple[int, int], picture: Picture) -> str:
     )
     return (
         f"has {picture.width} x {picture.height} pixels, its label file says {said[0]} x {said[1]} ({how}): its "
-        "objects may lie elsewhere"
+        "objects may be in other positions"
     )
+
+
+def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one size, width and height in pixels, is the other, scaled and rounded."""
+    return abs(size[0] * other[1] - size[1] * other[0]) <= max(*size, *other)

@@ -24,9 +24,9 @@ def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None
     images, key = config.target.images, f"source.splits.{split.split}"
     whole = formats.load(source.spec.format).WHOLE
     for url, what, there in (
-        (split.labels, "annotations file" if whole else "labels folder", os.path.isfile if whole else _is_place),
+        (split.labels, "annotations file" if whole else "labels folder", os.path.isfile if whole else _exists),
         (split.captions, "captions file", os.path.isfile),
-        (split.images, "images folder", _is_place),
+        (split.images, "images folder", _exists),
     ):
         if url is not None and not there(url):
             if os.path.isfile(url):
@@ -39,8 +39,8 @@ def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None
             )
     if split.images is None:
         return
-    place = storage.locate(split.images)
-    if place.local is None and images in (("symlink",) if place.far else ("hardlink", "symlink")):
+    location = storage.locate(split.images)
+    if location.local is None and images in (("symlink",) if location.remote else ("hardlink", "symlink")):
         raise ConfigError(f"target.images: {split.images} has no files that a {images} could lead to; set it to copy")
     if split.suffix is not None and config.select.backgrounds != "none":
         raise ConfigError(
@@ -60,7 +60,7 @@ def _cure(source: SourceJob, split: SplitSpec, url: str, config: Config) -> str:
     return f"correct source.root, or get COCO 2017: {templates.fetching_coco(root, source.spec.task, whole=whole)}"
 
 
-def _is_place(url: str) -> bool:
+def _exists(url: str) -> bool:
     return storage.locate(url).exists()
 
 
@@ -71,57 +71,57 @@ def no_split_within_another(found: Sequence[Found]) -> None:
             for inner, outer, what in ((labels, other_labels, "labels"), (images, other_images, "images")):
                 if split != other and inner and outer and inner.url != outer.url and is_below(inner, outer):
                     raise ConfigError(
-                        f"source.splits: the {what} of {split}, {inner.url}, lie in those of {other}, "
-                        f"{outer.url}, so they would be in both; give each split a folder of its own"
+                        f"source.splits: the {what} of {split}, {inner.url}, are in those of {other}, "
+                        f"{outer.url}, so they would be in both splits; give each split a folder of its own"
                     )
 
 
 def keep_apart(job: Job) -> None:
-    """The source is never written to: neither target nor workdir may lie in a folder of it, or hold one as its own."""
+    """The source is never written to: neither target nor workdir may be in a folder of it, or contain one."""
     for source in job.sources:
         _keep_apart_from(job, source)
     if job.target.local is not None:
         keep_out_of_subsets(job)
-    for what, place in (("workdir", job.workdir), ("split.table", job.split_table)):
-        if place is not None and storage.within(place, job.root):
-            raise ConfigError(f"{what}: {place} lies in the target {job.root}; choose a place beside it")
+    for what, path in (("workdir", job.workdir), ("split.table", job.split_table)):
+        if path is not None and storage.within(path, job.root):
+            raise ConfigError(f"{what}: {path} is in the target {job.root}; choose a folder beside it")
 
 
 def _keep_apart_from(job: Job, source: SourceJob) -> None:
     root = storage.locate(source.source.root).url if source.source.root is not None else None
-    for what, place in (("target.root", job.root), ("workdir", job.workdir)):
+    for what, path in (("target.root", job.root), ("workdir", job.workdir)):
         for folder in ("", "labels", "images"):
             if root is not None and (
-                storage.within(place, f"{root}/{folder}") if folder else storage.same_place(place, root)
+                storage.within(path, f"{root}/{folder}") if folder else storage.is_same_location(path, root)
             ):
                 raise ConfigError(
-                    f"{what}: {place} lies in the source {root}, which is never written to; choose a place beside it"
+                    f"{what}: {path} is in the source {root}, which is never written to; choose a folder beside it"
                 )
     for split in source.spec.splits:
-        places = (split.labels, split.images, split.captions)
-        for folder in (url for url in places if url):
+        urls = (split.labels, split.images, split.captions)
+        for folder in (url for url in urls if url):
             table = [("split.table", job.split_table)] if job.split_table else []
-            for what, place in (("target.root", job.root), ("workdir", job.workdir), *table):
-                if storage.within(place, folder):
+            for what, path in (("target.root", job.root), ("workdir", job.workdir), *table):
+                if storage.within(path, folder):
                     raise ConfigError(
-                        f"{what}: {place} lies in the source folder {folder}, which is never written to; "
-                        "choose another place"
+                        f"{what}: {path} is in the source folder {folder}, which is never written to; "
+                        "choose another folder"
                     )
             for own in _own_folders(job):
                 if storage.within(folder, own) or storage.within(own, folder):
                     raise ConfigError(
                         f"target.root: {own} holds the source folder {folder}, or leads into it, and a "
-                        "source is never written to; choose another place"
+                        "source is never written to; choose another folder"
                     )
 
 
 def keep_out_of_subsets(job: Job) -> None:
-    """A subset must not lie in another: one would delete the other's files, or call them foreign."""
+    """A subset must not be in another: one would delete the other's files, or call them foreign."""
     above = os.path.dirname(job.root)
     while above != os.path.dirname(above) and not above.endswith((":", ":/")):
         if storage.locate(above).exist_many([".coco-diy/manifest.json"])[0]:
             raise ConfigError(
-                f"target.root: {job.root} lies in {above}, which is a subset already; choose a place beside it"
+                f"target.root: {job.root} is in {above}, which is a subset already; choose a folder beside it"
             )
         above = os.path.dirname(above)
 

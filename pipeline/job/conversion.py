@@ -7,13 +7,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline import formats, storage
+from pipeline import exporters, formats, storage
+from pipeline.base.classes import Names
 from pipeline.base.errors import ConfigError
-from pipeline.config.class_names import Names, read_names
+from pipeline.base.terms import SPLITS, Task
+from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder
-from pipeline.tables.schema import SPLITS, Task
-from pipeline.target.manifest import TargetState
+from pipeline.target.manifest import FOLDER, TargetState
 
 
 def conversion(
@@ -32,7 +33,7 @@ def conversion(
     """The config, as plain data, that makes `target` of the folder (or COCO's JSON file) `source`.
 
     `shares` is ``0.8`` (train, the rest val) or ``0.7,0.2,0.1`` (train, val, test); None keeps the splits that the
-    source has. Where neither `task` nor `names` is given, the file of names that a tool left in the folder tells both:
+    source has. Where neither `task` nor `names` is given, the file of names that a tool left in the folder says both:
     it has ``kpt_shape`` for pose. Raises `UsageError` where the source has no layout that its format knows.
     """
     if not _is_there(source):
@@ -57,12 +58,28 @@ def conversion(
     }
 
 
+def sources() -> list[str]:
+    """Names of the formats that `conversion` reads."""
+    return formats.available()
+
+
+def targets() -> list[str]:
+    """Names of the formats that `conversion` writes."""
+    return exporters.available()
+
+
+def is_target(what: str) -> bool:
+    """Whether `what` is the folder of a subset, or its manifest: it has one, or a build has begun there."""
+    marks = [FOLDER, *(f"{FOLDER}/{name}.json" for name in ("manifest", "copy/manifest", "intent"))]
+    return os.path.basename(what) == "manifest.json" or any(storage.locate(what).exist_many(marks))
+
+
 def dataset(folder: str, workdir: str) -> dict[str, Any]:
     """The config, as plain data, that reads the folder of a dataset, whichever format fits; with all classes.
 
-    Bad rows are counted and left out. Its target is never made: it is for what looks at a source. Formats of one file a
-    split are tried first, and last those whose label files lie beside images. Raises `ConfigError` where none fits.
-    """
+    Bad rows are counted and left out. Its target is never made: it is for commands that only read a source. Formats of
+    one file a split are tried first, and last those whose label files are beside images. Raises `ConfigError` where
+    none fits."""
     if not _is_there(folder):
         raise ConfigError(f"{folder}: no such config, target or folder; correct its path")
     source = _fitting(folder)
@@ -154,7 +171,7 @@ def _made_for(source: str) -> str | None:
 
 
 def _task_of(names: Names | None) -> str | None:
-    """The task that a names file tells."""
+    """The task that a names file says."""
     if names is None or (names.task is None and names.kpt_shape is None):
         return None
     return names.task or "pose"
@@ -164,22 +181,22 @@ def _task_of_splits(splits: Mapping[str, Any], format_: formats.Format) -> str:
     """Pose where all annotations files are called as those of pose, and those of other tasks otherwise; else detect."""
     pose, other = (format_.layout("", task).get("annotations", "") for task in (Task.POSE, Task.DETECT))
     prefix = os.path.splitext(os.path.basename(pose))[0]
-    files = [places.get("annotations", "") if isinstance(places, dict) else "" for places in splits.values()]
+    files = [paths.get("annotations", "") if isinstance(paths, dict) else "" for paths in splits.values()]
     all_pose = bool(files) and all(os.path.basename(path).startswith(prefix) for path in files)
     return "pose" if pose != other and all_pose else "detect"
 
 
 def _with_captions(source: str, value: str | dict[str, str], format_: formats.Format, task: Task) -> Any:
-    """The places of a split with the captions of its images, where the layout has such a file."""
-    place = os.path.abspath(os.path.expanduser(source))
-    places = value if isinstance(value, dict) else format_.layout(value, task)
-    folder, name = os.path.split(places["annotations"])
+    """The paths of a split with the captions of its images, where the layout has such a file."""
+    root = os.path.abspath(os.path.expanduser(source))
+    paths = value if isinstance(value, dict) else format_.layout(value, task)
+    folder, name = os.path.split(paths["annotations"])
     captions = os.path.join(folder, f"captions_{name.rpartition('_')[2]}")
-    if not os.path.isfile(os.path.join(place, captions)):
+    if not os.path.isfile(os.path.join(root, captions)):
         return value
-    if isinstance(value, str) and not os.path.isdir(os.path.join(place, places["images"])):
-        places = {"annotations": places["annotations"]}
-    return {**places, "captions": captions}
+    if isinstance(value, str) and not os.path.isdir(os.path.join(root, paths["images"])):
+        paths = {"annotations": paths["annotations"]}
+    return {**paths, "captions": captions}
 
 
 def _shares(text: str) -> dict[str, float]:

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipeline import exporters, formats, storage
+from pipeline.base.classes import ClassMap, Names
 from pipeline.base.errors import BrakeError, ConfigError
-from pipeline.config.class_map import ClassMap, ClassSpec
-from pipeline.config.class_names import Names
+from pipeline.base.terms import SPLITS, Task
+from pipeline.config.class_map import ClassSpec
 from pipeline.config.load import map_classes
 from pipeline.config.model import Config, Source
-from pipeline.images.origins import Origins
+from pipeline.exporters import Exporter
 from pipeline.job.spec import IndexSpec
 from pipeline.storage import Location
-from pipeline.tables.schema import SPLITS, Task
+from pipeline.storage.origins import Origins
 from pipeline.target.manifest import Manifest
 
 
@@ -58,20 +59,25 @@ class Job:
 
     @property
     def target(self) -> storage.WritableLocation:
-        """The place of the target."""
+        """The location of the target."""
         return storage.locate_writable(self.root, links=self.layout)
 
     @property
     def work(self) -> storage.WritableLocation:
-        """The place of the workdir; users put folders of it on another disk, too."""
+        """The location of the workdir; users put folders of it on another disk, too."""
         return storage.locate_writable(
             self.workdir, links=frozenset({"index", "plans", "members", "splits", "fetched"})
         )
 
     @property
+    def exporter(self) -> Exporter:
+        """What lays out the target."""
+        return exporters.load(self.config.target.format)
+
+    @property
     def layout(self) -> frozenset[str]:
         """Folders of the target, relative to it, that users may put on another disk and leave a link for."""
-        folders = exporters.load(self.config.target.format).FOLDERS
+        folders = self.exporter.FOLDERS
         return frozenset((*folders, *(f"{folder}/{split}" for folder in folders for split in self.splits)))
 
     @property
@@ -81,7 +87,7 @@ class Job:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the subset's classes, the place is the id; they are known once `maps` are."""
+        """Names of the subset's classes, the position is the id; they are known once `maps` are."""
         return self.maps[0].names
 
     @property
@@ -147,7 +153,7 @@ class Job:
 
     def numbers(self) -> str:
         """Digest of which class of which source gets which number."""
-        from pipeline.tables.digest import digest_of
+        from pipeline.base.digest import digest_of
 
         facts = [
             [
@@ -182,10 +188,10 @@ class Job:
         ordered = self.specs is not None or any(source.file_names is not None for source in self.sources)
         if before is None or ordered or not self.maps or before.config.get("classes") is not None:
             return self
-        held = before.report.get("classes", [])
-        if not set(held) & set(self.classes):
+        before_classes = before.report.get("classes", [])
+        if not set(before_classes) & set(self.classes):
             return self
-        names = tuple(dict.fromkeys([*held, *self.classes]))
+        names = tuple(dict.fromkeys([*before_classes, *self.classes]))
         maps = tuple(replace(m, names=names, lut=tuple(names.index(name) for name in m.source)) for m in self.maps)
         return replace(self, maps=maps)
 
@@ -197,9 +203,9 @@ def _same_keypoints(sources: Sequence[SourceJob], maps: Sequence[ClassMap]) -> N
         for what in ("kpt_shape", "flip_idx"):
             one, other = (getattr(s.names, what) for s in (first, source))
             if one != other:
-                told = (f"{s.source.name} has {list(v) if v else 'none'}" for s, v in ((first, one), (source, other)))
+                each = (f"{s.source.name} has {list(v) if v else 'none'}" for s, v in ((first, one), (source, other)))
                 raise ConfigError(
-                    f"source: the sources of one subset have the same {what}, but {' and '.join(told)}; "
+                    f"source: the sources of one subset have the same {what}, but {' and '.join(each)}; "
                     "correct the names YAML of one, or build two subsets"
                 )
     called: dict[int, tuple[str, tuple[str, ...]]] = {}
@@ -221,7 +227,7 @@ def target_name(root: str) -> str:
 
 
 def _short(text: str) -> str:
-    from pipeline.tables.digest import digest_of
+    from pipeline.base.digest import digest_of
 
     return digest_of(text.encode()).hex()[:8]
 
@@ -249,9 +255,9 @@ def _check_marker(source: Source) -> None:
         )
 
 
-def is_below(place: Location, other: Location) -> bool:
-    """Whether the folder `place` lies in the folder `other`, links followed."""
-    if place.local is not None and other.local is not None:
-        return storage.within(place.local, other.local)
-    rest = place.key_path.removeprefix(f"{other.key_path}/")
-    return rest != place.key_path and other.join(rest) == place.url
+def is_below(location: Location, other: Location) -> bool:
+    """Whether the folder `location` is in the folder `other`, links followed."""
+    if location.local is not None and other.local is not None:
+        return storage.within(location.local, other.local)
+    rest = location.key_path.removeprefix(f"{other.key_path}/")
+    return rest != location.key_path and other.join(rest) == location.url

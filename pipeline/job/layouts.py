@@ -1,4 +1,4 @@
-"""Where the splits of a folder lie, as COCO, Roboflow, CVAT, Label Studio and labelImg have them."""
+"""Where the splits of a folder are, as COCO, Roboflow, CVAT, Label Studio and labelImg have them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
+from pipeline.base.terms import Task
 from pipeline.base.yaml_document import parse_yaml
-from pipeline.tables.schema import Task
 
 #: What folders of a split are called, in lower case, in COCO's layout and in everybody's.
 _FOLDERS = {
@@ -44,7 +44,7 @@ _NAMES_FILES = (
     "obj_train_data/classes.txt",
 )
 
-Places = str | dict[str, str]
+SplitPaths = str | dict[str, str]
 
 
 class NoLayoutError(ConfigError):
@@ -53,17 +53,17 @@ class NoLayoutError(ConfigError):
 
 def find_splits(
     source: str, name: str, format_: formats.Format, task: Task, *, any_name: bool = True
-) -> dict[str, Places]:
+) -> dict[str, SplitPaths]:
     """The splits of the folder `source`, whose label files are of the format called `name`.
 
-    Each is a folder as the format itself lays it out, or its places. With `any_name` a single annotations file may be
+    Each is a folder as the format itself lays it out, or its paths. With `any_name` a single annotations file may be
     called anything. Raises `NoLayoutError` where none fits.
     """
-    place = storage.locate(source).url
+    root = storage.locate(source).url
     if format_.WHOLE:
-        found = _whole(place, formats.load_single_file(name), task, any_name=any_name)
+        found = _whole(root, formats.load_single_file(name), task, any_name=any_name)
     else:
-        found = _per_file(place, formats.load_label_files(name), task)
+        found = _per_file(root, formats.load_label_files(name), task)
     if found:
         return found
     example = " and ".join(format_.layout("train2017", task).values())
@@ -76,8 +76,8 @@ def find_splits(
 
 def find_names(source: str) -> str | None:
     """The file with the class names of the folder `source`, where a tool left one."""
-    place = os.path.expanduser(source)
-    return next((path for name in _NAMES_FILES if os.path.isfile(path := os.path.join(place, name))), None)
+    root = os.path.expanduser(source)
+    return next((path for name in _NAMES_FILES if os.path.isfile(path := os.path.join(root, name))), None)
 
 
 def only_folder(source: str) -> str | None:
@@ -87,51 +87,51 @@ def only_folder(source: str) -> str | None:
     return os.path.join(source, shown[0]) if len(shown) == 1 else None
 
 
-def has_labels(source: str, splits: Mapping[str, Places], format_: formats.Format, task: Task) -> bool:
+def has_labels(source: str, splits: Mapping[str, SplitPaths], format_: formats.Format, task: Task) -> bool:
     """Whether the splits that were found have a label file: every folder looks like one with files beside images."""
     if format_.WHOLE:
         return True
-    place = storage.locate(source).url
+    root = storage.locate(source).url
     folders = [p["labels"] if isinstance(p, dict) else format_.layout(p, task)["labels"] for p in splits.values()]
     return any(
         name.lower().endswith(format_.SUFFIX)
         for folder in folders
-        for name in storage.locate_below(place, folder).names()
+        for name in storage.locate_below(root, folder).names()
     )
 
 
-def _whole(place: str, format_: formats.SingleFileFormat, task: Task, *, any_name: bool) -> dict[str, Places]:
-    if os.path.isfile(place) and not place.lower().endswith(format_.SUFFIX):
+def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name: bool) -> dict[str, SplitPaths]:
+    if os.path.isfile(root) and not root.lower().endswith(format_.SUFFIX):
         return {}
-    if os.path.isfile(place):
-        return {"train": {"annotations": place, "images": _images_beside(place)}}
-    found: dict[str, Places] = {}
-    for split, folder in _split_folders(place, "") if format_.FILE_BESIDE_IMAGES is not None else ():
+    if os.path.isfile(root):
+        return {"train": {"annotations": root, "images": _images_beside(root)}}
+    found: dict[str, SplitPaths] = {}
+    for split, folder in _split_folders(root, "") if format_.FILE_BESIDE_IMAGES is not None else ():
         beside = f"{folder}/{format_.FILE_BESIDE_IMAGES}"
-        if _is_file(place, beside):
-            _add(found, split, {"annotations": beside, "images": folder}, place)
-    files = [path for below in ("", "annotations") for path in _annotations_files(place, below, format_.SUFFIX)]
+        if _is_file(root, beside):
+            _add(found, split, {"annotations": beside, "images": folder}, root)
+    files = [path for below in ("", "annotations") for path in _annotations_files(root, below, format_.SUFFIX)]
     for split, names in _FOLDERS.items():
         if split in found:
             continue
         usual = [(format_.layout(folder, task)["annotations"], folder) for folder in names]
-        path = next((path for path, _ in usual if _is_file(place, path)), None)
+        path = next((path for path, _ in usual if _is_file(root, path)), None)
         path = path or _likeliest([path for path in files if _split_of(path) == split], task)
         if path is not None:
             folder = dict(usual).get(path) or os.path.splitext(path)[0].rpartition("_")[2].rpartition("/")[2]
-            images = _image_folder(place, (folder, *names))
+            images = _image_folder(root, (folder, *names))
             layout = {"annotations": path, "images": images}
             found[split] = folder if layout == format_.layout(folder, task) else layout
     if found:
         return found
-    known = [name for name in format_.FILES if _is_file(place, name)]
+    known = [name for name in format_.FILES if _is_file(root, name)]
     alone = known[:1] or (files if any_name and len(files) == 1 else [])
-    return {"train": {"annotations": alone[0], "images": _image_folder(place, ())}} if alone else {}
+    return {"train": {"annotations": alone[0], "images": _image_folder(root, ())}} if alone else {}
 
 
-def _annotations_files(place: str, below: str, suffix: str) -> list[str]:
-    """The files right in a folder that may hold the objects of a split, sorted; paths below `place`."""
-    folder = storage.locate_below(place, below) if below else storage.locate(place)
+def _annotations_files(root: str, below: str, suffix: str) -> list[str]:
+    """The files right in a folder that may hold the objects of a split, sorted; paths below `root`."""
+    folder = storage.locate_below(root, below) if below else storage.locate(root)
     names = sorted(folder.flat_names("")) if folder.exists() else []
     return [
         os.path.join(below, name)
@@ -156,13 +156,13 @@ def _likeliest(files: list[str], task: Task) -> str | None:
     return best[0] if best else None
 
 
-def _image_folder(place: str, names: Sequence[str]) -> str:
+def _image_folder(root: str, names: Sequence[str]) -> str:
     """The folder of a split's images: called as the split, by itself or in `images`, else the one of all images."""
     for name in dict.fromkeys([*names, *map(str.capitalize, names)]):
         for folder in (name, f"images/{name}"):
-            if _is_folder(place, folder):
+            if _is_folder(root, folder):
                 return folder
-    return next((folder for folder in _IMAGE_FOLDERS if _is_folder(place, folder)), ".")
+    return next((folder for folder in _IMAGE_FOLDERS if _is_folder(root, folder)), ".")
 
 
 def _images_beside(annotations: str) -> str:
@@ -172,65 +172,65 @@ def _images_beside(annotations: str) -> str:
     return images if os.path.isdir(images) else folder
 
 
-def _per_file(place: str, format_: formats.LabelFileFormat, task: Task) -> dict[str, Places]:
-    found: dict[str, Places] = {}
+def _per_file(root: str, format_: formats.LabelFileFormat, task: Task) -> dict[str, SplitPaths]:
+    found: dict[str, SplitPaths] = {}
     layout = format_.layout("x", task)
-    beside = layout["labels"] == "x"  # label files lie beside their images
+    beside = layout["labels"] == "x"  # label files are beside their images
     if not beside:
-        found = _by_yaml(place)
-    for split, folder in [] if found or beside else _split_folders(place, "labels"):
-        _add(found, split, folder, place)
-    if found or not storage.locate(place).exists():
+        found = _by_yaml(root)
+    for split, folder in [] if found or beside else _split_folders(root, "labels"):
+        _add(found, split, folder, root)
+    if found or not storage.locate(root).exists():
         return found
-    for split, folder in _split_folders(place, ""):
-        if (apart := _apart(place, f"{folder}/", format_.SUFFIX)) is not None:
-            _add(found, split, apart, place)
+    for split, folder in _split_folders(root, ""):
+        if (apart := _apart(root, f"{folder}/", format_.SUFFIX)) is not None:
+            _add(found, split, apart, root)
         elif beside:
-            _add(found, split, folder, place)
-        elif _has(os.path.join(place, folder), format_.SUFFIX):
-            _add(found, split, {"labels": folder, "images": folder}, place)
+            _add(found, split, folder, root)
+        elif _has(os.path.join(root, folder), format_.SUFFIX):
+            _add(found, split, {"labels": folder, "images": folder}, root)
     for split, usual in format_.SPLIT_FOLDERS.items():
         words = [*_FOLDERS[split], *map(str.capitalize, _FOLDERS[split])]
         called = [usual, *(format_.SPLIT_FOLDERS["train"].replace("train", word) for word in words)]
-        for folder in [name for name in called if _is_folder(place, name)][:1]:
+        for folder in [name for name in called if _is_folder(root, name)][:1]:
             found.setdefault(split, {"labels": folder, "images": folder})
     if found:
         return found
     return (
-        {"train": {"labels": place, "images": place}}
-        if beside and _apart(place, "", format_.SUFFIX) is None
-        else (_without_splits(place, format_.SUFFIX))
+        {"train": {"labels": root, "images": root}}
+        if beside and _apart(root, "", format_.SUFFIX) is None
+        else (_without_splits(root, format_.SUFFIX))
     )
 
 
-def _apart(place: str, below: str, suffix: str) -> dict[str, str] | None:
+def _apart(root: str, below: str, suffix: str) -> dict[str, str] | None:
     """The folders of label files and of images, side by side; None where they are not there."""
     labels = [
-        n for n in _LABEL_FOLDERS if _is_folder(place, f"{below}{n}") and _has(os.path.join(place, below, n), suffix)
+        n for n in _LABEL_FOLDERS if _is_folder(root, f"{below}{n}") and _has(os.path.join(root, below, n), suffix)
     ]
-    images = [n for n in _IMAGE_FOLDERS if _is_folder(place, f"{below}{n}")]
+    images = [n for n in _IMAGE_FOLDERS if _is_folder(root, f"{below}{n}")]
     return {"labels": f"{below}{labels[0]}", "images": f"{below}{images[0]}"} if labels and images else None
 
 
-def _without_splits(place: str, suffix: str) -> dict[str, Places]:
+def _without_splits(root: str, suffix: str) -> dict[str, SplitPaths]:
     """All of a folder as train: Label Studio's ``labels`` and ``images``, or label files beside their images."""
-    if _is_folder(place, "labels") and _is_folder(place, "images"):
-        return {"train": {"labels": os.path.join(place, "labels"), "images": os.path.join(place, "images")}}
-    if (apart := _apart(place, "", suffix)) is not None:
-        return {"train": {kind: os.path.join(place, folder) for kind, folder in apart.items()}}
+    if _is_folder(root, "labels") and _is_folder(root, "images"):
+        return {"train": {"labels": os.path.join(root, "labels"), "images": os.path.join(root, "images")}}
+    if (apart := _apart(root, "", suffix)) is not None:
+        return {"train": {kind: os.path.join(root, folder) for kind, folder in apart.items()}}
     images = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-    if _has(place, suffix) and any(_has(place, kind) for kind in images):
-        return {"train": {"labels": place, "images": place}}
+    if _has(root, suffix) and any(_has(root, kind) for kind in images):
+        return {"train": {"labels": root, "images": root}}
     return {}
 
 
-def _is_folder(place: str, folder: str) -> bool:
-    return storage.locate_below(place, folder).exists()
+def _is_folder(root: str, folder: str) -> bool:
+    return storage.locate_below(root, folder).exists()
 
 
-def _is_file(place: str, path: str) -> bool:
+def _is_file(root: str, path: str) -> bool:
     folder, name = os.path.split(path)
-    there = storage.locate_below(place, folder) if folder else storage.locate(place)
+    there = storage.locate_below(root, folder) if folder else storage.locate(root)
     return bool(there.exist_many([name])[0])
 
 
@@ -239,59 +239,59 @@ def _has(folder: str, suffix: str) -> bool:
     return any(name.lower().endswith(suffix) for name in storage.locate(folder).flat_names(""))
 
 
-def _split_folders(place: str, below: str) -> Iterator[tuple[str, str]]:
+def _split_folders(root: str, below: str) -> Iterator[tuple[str, str]]:
     """Split and name of each folder right in `below` that is called as a split is, in the usual capitals."""
     for split, known in _FOLDERS.items():
         for name in known:
-            there = [n for n in (name, name.capitalize(), name.upper()) if _is_folder(place, os.path.join(below, n))]
+            there = [n for n in (name, name.capitalize(), name.upper()) if _is_folder(root, os.path.join(below, n))]
             yield from ((split, n) for n in there[:1])
 
 
-def _add(found: dict[str, Places], split: str, places: Places, place: str) -> None:
+def _add(found: dict[str, SplitPaths], split: str, paths: SplitPaths, root: str) -> None:
     if split in found:
-        first, second = (p if isinstance(p, str) else next(iter(p.values())) for p in (found[split], places))
-        raise ConfigError(f"{place}: {first} and {second} are both {split}; rename one, or write a config")
-    found[split] = places
+        first, second = (p if isinstance(p, str) else next(iter(p.values())) for p in (found[split], paths))
+        raise ConfigError(f"{root}: {first} and {second} are both {split}; rename one, or write a config")
+    found[split] = paths
 
 
-def _by_yaml(place: str) -> dict[str, Places]:
+def _by_yaml(root: str) -> dict[str, SplitPaths]:
     """The splits that Ultralytics' ``data.yaml`` in the folder names, as far as they are there.
 
-    Paths of another machine are none of this one's. Roboflow writes ``../train/images`` for ``train/images``.
+    Paths of another machine are not used. Roboflow writes ``../train/images`` for ``train/images``.
     """
     from pipeline.config.load import read_text
 
-    if storage.locate(place).local is None:  # names of a collection in a store are given, and so are its splits
+    if storage.locate(root).local is None:  # names of a collection in a store are given, and so are its splits
         return {}
-    path = next((p for n in ("data.yaml", "data.yml") if os.path.isfile(p := os.path.join(place, n))), None)
+    path = next((p for n in ("data.yaml", "data.yml") if os.path.isfile(p := os.path.join(root, n))), None)
     text = read_text(path, "data") if path is not None else ""
     try:
-        data = parse_yaml(text, path or place)[1]
+        data = parse_yaml(text, path or root)[1]
     except ConfigError:
         data = None  # the sentence for it is that of who reads its names
     if not isinstance(data, dict):
         return {}
-    found: dict[str, Places] = {}
+    found: dict[str, SplitPaths] = {}
     for key, split in (("train", "train"), ("val", "val"), ("valid", "val"), ("test", "test")):
         value = data.get(key)
-        pair = _labels_and_images(place, data.get("path"), value) if isinstance(value, str) else None
-        places: Places | None = {"labels": pair[0], "images": pair[1]} if pair is not None else None
-        if places is not None and places not in found.values():  # some validate on what they train with
-            found.setdefault(split, places)
+        pair = _labels_and_images(root, data.get("path"), value) if isinstance(value, str) else None
+        paths: SplitPaths | None = {"labels": pair[0], "images": pair[1]} if pair is not None else None
+        if paths is not None and paths not in found.values():  # some validate on what they train with
+            found.setdefault(split, paths)
     return found
 
 
-def _labels_and_images(place: str, path: object, value: str) -> tuple[str, str] | None:
+def _labels_and_images(root: str, path: object, value: str) -> tuple[str, str] | None:
     """The folders of labels and images of a split whose images a YAML calls `value`, below its `path`."""
     steps = [step for step in value.replace("\\", "/").split("/") if step not in ("", ".")]
     plain = "/".join(step for step in steps if step != "..")
-    for images in (os.path.join(place, str(path or ""), value), os.path.join(place, value), os.path.join(place, plain)):
-        inside = os.path.realpath(images).startswith(os.path.realpath(place) + os.sep)
+    for images in (os.path.join(root, str(path or ""), value), os.path.join(root, value), os.path.join(root, plain)):
+        inside = os.path.realpath(images).startswith(os.path.realpath(root) + os.sep)
         if not plain or not inside or not os.path.isdir(images):
             continue
-        relative = os.path.relpath(os.path.realpath(images), os.path.realpath(place))
+        relative = os.path.relpath(os.path.realpath(images), os.path.realpath(root))
         head, step, tail = f"/{relative}/".rpartition("/images/")
         labels = f"{head}/labels/{tail}".strip("/") if step else relative
-        if _is_folder(place, labels):
+        if _is_folder(root, labels):
             return labels, relative
     return None

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
 from pipeline.base.redaction import is_signed, redact_data, redact_url
+from pipeline.base.version import VERSION
 from pipeline.job.job import marker_url
-from pipeline.tables.schema import VERSION
 from pipeline.target.manifest import FOLDER
 from pipeline.target.split_copy import COPY, unsign
 
 if TYPE_CHECKING:
-    from pipeline.config.class_names import Names
+    from pipeline.base.classes import Names
     from pipeline.job.job import Job
     from pipeline.job.spec import SplitSpec
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def portable_config(job: Job) -> dict[str, Any]:
     """The config as plain data that means the same in every working directory of this machine."""
     data = job.config.model_dump(mode="json", by_alias=True)
-    told = data["source"] if isinstance(data["source"], list) else [data["source"]]
+    entries = data["source"] if isinstance(data["source"], list) else [data["source"]]
     sources = {s.source.name: s for s in job.sources}
-    for source in told:
+    for source in entries:
         spec = sources[source["name"]].spec
         whole = formats.load(spec.format).WHOLE
         if source["names"] is not None:
@@ -47,8 +47,8 @@ def portable_config(job: Job) -> dict[str, Any]:
     return data
 
 
-def told_config(job: Job) -> dict[str, Any]:
-    """The config as the record of the subset tells it: what decides about the files, but not where on a machine."""
+def recorded_config(job: Job) -> dict[str, Any]:
+    """The config as the record of the subset has it: what decides about the files, but not where on a machine."""
     config = portable_config(job)
     for key in ("workdir", "engine", "index", "fetch", "runs"):
         config.pop(key, None)
@@ -65,21 +65,21 @@ def told_config(job: Job) -> dict[str, Any]:
         # It is in no path then. A list of one is as good as that one.
         config["source"] = config["source"][0] if isinstance(config["source"], list) else config["source"]
         config["source"].pop("name")
-    found: dict[str, Any] = _without_place(config)
+    found: dict[str, Any] = _without_folders(config)
     return found
 
 
-def _without_place(value: Any) -> Any:
-    """`value` without nulls, and of each path the last part: where it lies is this machine's affair."""
+def _without_folders(value: Any) -> Any:
+    """`value` without nulls, and of each path the last part: its folder is this machine's affair."""
     if isinstance(value, dict):
-        return {key: _without_place(inner) for key, inner in value.items() if inner is not None}
+        return {key: _without_folders(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):
-        return [_without_place(inner) for inner in value]
+        return [_without_folders(inner) for inner in value]
     if not isinstance(value, str):
         return value
-    within, chain, place = value.rpartition("::")
-    if os.path.isabs(place):
-        return within + chain + os.path.basename(place.rstrip("/"))
+    within, chain, path = value.rpartition("::")
+    if os.path.isabs(path):
+        return within + chain + os.path.basename(path.rstrip("/"))
     return redact_url(value) if is_signed(value) else value
 
 
@@ -98,13 +98,13 @@ def recipe(job: Job) -> str:
 
     Names that the sources themselves have are no part of it: what the sources are decides about those.
     """
-    from pipeline.tables.digest import digest_of
+    from pipeline.base.digest import digest_of
 
     parts: list[Any] = [
         VERSION,
         [[s.spec.digest(), *_facts(s.file_names)] for s in job.sources],
         None if job.specs is None else [[spec.name, spec.sources] for spec in job.specs],
-        told_config(job),
+        recorded_config(job),
         job.root if job.config.target.yaml != "portable" else "",
         _split_table_content(job),
     ]

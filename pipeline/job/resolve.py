@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipeline import exporters, formats, storage
 from pipeline.base.errors import ConfigError, UnknownNameError, UsageError
+from pipeline.base.terms import Task
 from pipeline.config.load import load_names, load_specs
 from pipeline.config.model import Config, Source, SplitFolders
 from pipeline.job.checks import check_locations, keep_apart, no_split_within_another
 from pipeline.job.job import Job, SourceJob, _check_marker
 from pipeline.job.spec import IndexSpec, SplitSpec
-from pipeline.tables.schema import Task
 
 if TYPE_CHECKING:
     from pipeline.job.spec import Found
@@ -40,8 +40,8 @@ def _located(config: Config, sentence: str) -> str:
     key, colon, rest = sentence.partition(": ")
     if not colon or key.partition(".")[0] not in Config.model_fields or config.written is None:
         return sentence
-    place = config.written.place(key)
-    return sentence if place is None else f"{place}: {rest if place.startswith('--set') else sentence}"
+    position = config.written.position(key)
+    return sentence if position is None else f"{position}: {rest if position.startswith(f'--set {key}=') else sentence}"
 
 
 def _resolve(config: Config) -> Job:
@@ -53,8 +53,8 @@ def _resolve(config: Config) -> Job:
     _known("target.format", lambda: exporters.load(config.target.format))
     sources = tuple(_source(source, workdir) for source in config.sources)
     if len(tasks := {s.spec.task: s.source.name for s in sources}) > 1:
-        told = " and ".join(f"{name} has {task}" for task, name in tasks.items())
-        raise ConfigError(f"source: the sources of one subset have one task, but {told}; declare the same task")
+        listed = " and ".join(f"{name} has {task}" for task, name in tasks.items())
+        raise ConfigError(f"source: the sources of one subset have one task, but {listed}; declare the same task")
     specs = load_specs(config)
     job = Job(
         config,
@@ -69,7 +69,7 @@ def _resolve(config: Config) -> Job:
         for split in one.spec.splits:
             check_locations(one, split, config)
     if job.target.local is None and config.target.images in ("hardlink", "symlink"):
-        raise ConfigError(f"target.images: a {config.target.images} cannot stand in {job.root}; set it to copy")
+        raise ConfigError(f"target.images: a {config.target.images} cannot be made in {job.root}; set it to copy")
     keep_apart(job)
     return job
 
@@ -89,7 +89,7 @@ def _source(source: Source, workdir: str) -> SourceJob:
     if source.names is None and not format_.NAMED:
         raise ConfigError(
             f"source.names: is missing; label files of format {source.format} have numbers for classes, "
-            "so name the YAML that tells what they are, as in `names: conf/coco.yaml`"
+            "so name the YAML with their names, as in `names: conf/coco.yaml`"
         )
     names = load_names(source)
     if source.task is Task.POSE and not format_.NAMED and names is not None and names.kpt_shape is None:
@@ -104,7 +104,7 @@ def _source(source: Source, workdir: str) -> SourceJob:
 
 
 def _options(source: Source, format_: formats.Format) -> str:
-    """What the format may be told, complete, as JSON."""
+    """The options of the format, complete, as JSON."""
     if format_.Options is None:
         if source.options:
             raise ConfigError(f"source.options: format {source.format} has none")
@@ -127,19 +127,19 @@ def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
     captions_too = single is not None and single.CAPTIONS
     for split, value in source.splits.items():
         given = isinstance(value, SplitFolders)
-        places = value.model_dump() if isinstance(value, SplitFolders) else format_.layout(value, source.task)
+        paths = value.model_dump() if isinstance(value, SplitFolders) else format_.layout(value, source.task)
         key, other = ("annotations", "labels") if single else ("labels", "annotations")
-        if places.get(key) is None or places.get(other) is not None or (places.get("captions") and not captions_too):
+        if paths.get(key) is None or paths.get(other) is not None or (paths.get("captions") and not captions_too):
             raise ConfigError(
                 f"source.splits.{split}: format {source.format} has `{key}` and `images`"
                 f"{' and perhaps `captions`' if captions_too else ''}, as in "
                 f"`{split}: {{{key}: …, images: …}}`"
             )
-        images = places.get("images")
+        images = paths.get("images")
         suffix = images["suffix"] if isinstance(images, dict) else None
         labels, images, captions = (
-            storage.locate_below(source.root, place) if place is not None else None
-            for place in (places[key], images["url"] if isinstance(images, dict) else images, places.get("captions"))
+            storage.locate_below(source.root, path) if path is not None else None
+            for path in (paths[key], images["url"] if isinstance(images, dict) else images, paths.get("captions"))
         )
         if images is not None and not given and not images.exists():
             images = None  # labels alone are a source too; a build that is to copy images says what is missing

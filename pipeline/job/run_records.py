@@ -1,6 +1,6 @@
 """Records of runs: one small file a run, also of one that changed nothing, failed or was stopped.
 
-They lie in ``runs/`` below the target's ``.coco-diy`` or, as long as nothing was built there, in
+They are in ``runs/`` below the target's ``.coco-diy`` or, as long as nothing was built there, in
 ``runs/<target>/`` of the workdir: a build that failed makes no target. A name is time, process and exit code.
 """
 
@@ -16,13 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline import storage
+from pipeline.base.digest import seal
 from pipeline.base.errors import INCOMPLETE, CocoDiyError, StorageError
 from pipeline.base.version import __version__
 from pipeline.config.model import Config
 from pipeline.job.job import target_name
-from pipeline.reports.report import Report
-from pipeline.runtime.interrupt import failure
-from pipeline.tables.digest import seal
 from pipeline.target.manifest import FOLDER
 from pipeline.target.records import content_of
 
@@ -44,13 +42,12 @@ class RunRecords:
         self._workdir = config.workdir
         self._started = time.time()
 
-    def ended(self, report: Report) -> None:
+    def ended(self, exit_code: int, report: dict[str, Any]) -> None:
         """The run is over, and `report` says how."""
-        self._write(at_target(self._target), report.exit_code, {"report": report.data})
+        self._write(at_target(self._target), exit_code, {"report": report})
 
-    def failed(self, error: BaseException) -> None:
-        """The run ended with `error`; a store that may be what failed is not asked to take the record."""
-        facts = failure(error)
+    def failed(self, error: BaseException, facts: dict[str, Any]) -> None:
+        """The run ended with `error`, which `facts` describe; a store that may be what failed takes no record."""
         ill = self._target.local is None and isinstance(error, StorageError)
         if not ill and self._is_built() and self._write(at_target(self._target), facts["exit_code"], {"error": facts}):
             return
@@ -63,7 +60,7 @@ class RunRecords:
         paths = [f"{FOLDER}/{name}" for name in ("manifest.json", "intent.json")]
         return self._patiently(lambda: found.extend(self._target.exist_many(paths))) and any(found)
 
-    def _write(self, place: storage.WritableLocation, code: int, outcome: dict[str, Any]) -> bool:
+    def _write(self, location: storage.WritableLocation, code: int, outcome: dict[str, Any]) -> bool:
         """Write a record, and drop the oldest; whether it came to pass: no run fails for its record."""
         now = time.time()
         stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}{int(now * 1000) % 1000:03d}Z"
@@ -79,8 +76,8 @@ class RunRecords:
         data = seal(record)
 
         def put() -> None:
-            place.write(f"{stamp}-{os.getpid()}.{next(_NUMBERS)}-{code}.json", data)
-            place.delete_many(surplus(names(place), self._keep))
+            location.write(f"{stamp}-{os.getpid()}.{next(_NUMBERS)}-{code}.json", data)
+            location.delete_many(surplus(names(location), self._keep))
 
         return self._patiently(put)
 
@@ -103,7 +100,7 @@ class RunRecords:
 
 
 def at_target(target: storage.WritableLocation) -> storage.WritableLocation:
-    """Where records lie at a target."""
+    """Where records are at a target."""
     return target.own(f"{FOLDER}/runs")
 
 
@@ -112,21 +109,21 @@ def beside(workdir: str, target: storage.Location) -> storage.WritableLocation:
     return storage.locate_writable(storage.local_path(workdir)).below(f"runs/{target_name(target.url)}")
 
 
-def names(place: storage.Location) -> list[str]:
-    """Names of the records in `place`, oldest first."""
-    return sorted(name for name in place.flat_names("") if name.endswith(".json"))
+def names(location: storage.Location) -> list[str]:
+    """Names of the records in `location`, oldest first."""
+    return sorted(name for name in location.flat_names("") if name.endswith(".json"))
 
 
 def surplus(found: Sequence[str], keep: int) -> list[str]:
     """Which of the records `found` (oldest first) go: all but the last `keep`, the last success and last failure."""
     good = [name for name in found if _code(name) in _SUCCESS]
     bad = [name for name in found if _code(name) not in _SUCCESS]
-    kept = {*good[-1:], *bad[-1:]}
+    stay = {*good[-1:], *bad[-1:]}
     for name in reversed(found):
-        if len(kept) >= keep:
+        if len(stay) >= keep:
             break
-        kept.add(name)
-    return [name for name in found if name not in kept]
+        stay.add(name)
+    return [name for name in found if name not in stay]
 
 
 def _code(name: str) -> int:
@@ -135,7 +132,7 @@ def _code(name: str) -> int:
     return int(code[0]) if code and code[0].isdecimal() else 0
 
 
-def read(place: storage.Location) -> list[dict[str, Any]]:
-    """The records at `place`, oldest first; one that is damaged, or another's by its name, is left out."""
-    found = [(name, content_of(place.read(name) or b"")) for name in names(place)]
+def read(location: storage.Location) -> list[dict[str, Any]]:
+    """The records at `location`, oldest first; one that is damaged, or another's by its name, is left out."""
+    found = [(name, content_of(location.read(name) or b"")) for name in names(location)]
     return [record for name, record in found if record is not None and name.startswith(str(record.get("time")))]

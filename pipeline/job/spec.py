@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from pipeline.base.terms import Task
+from pipeline.base.version import INDEX_VERSION, VERSION
 from pipeline.storage import Location
-from pipeline.tables.schema import INDEX_VERSION, VERSION, Task
 
 #: Folders that annotation tools keep beside images, and what is in them; none of it belongs to a data set.
 LEFT_OUT_FOLDERS = {
@@ -16,7 +17,7 @@ LEFT_OUT_FOLDERS = {
     "x-anylabeling-image-backup": "backups of X-AnyLabeling",
 }
 
-#: Files that tools lay among label files, and what is in them.
+#: Files that tools put among label files, and what is in them.
 LEFT_OUT_FILES = {
     "classes.txt": "class names",
     "README.roboflow.txt": "a page of Roboflow",

@@ -1,1 +1,1 @@
-"""A look at what a person has in hand: a config, a target, or any folder of a dataset; see `view.open_view`."""
+"""What a config, a target or any folder of a dataset has: statistics, samples, pages; see `view.open_view`."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
-from pipeline.images.header import HEAD_BYTES, picture_of
+from pipeline.base.terms import SPLITS
+from pipeline.images.inspection import read_pictures
 from pipeline.reports.statistics import (
     ASPECTS,
     GRID,
@@ -16,7 +17,6 @@ from pipeline.reports.statistics import (
     SplitCounts,
     Statistics,
 )
-from pipeline.reports.text import SPLITS
 from pipeline.stages.index.reader import read_part
 from pipeline.stages.plan.dataset_files import read_arrow, records_folder
 from pipeline.stages.select import rows as selection
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _COLUMNS = ("key", "line", "class_id", "head", "tail", "cx", "cy", "w", "h", "n_tokens", "loss")
 
 _IMAGES = ("key", "split", "image_path", "image_size", "width", "height")
+
+#: Those of images that only COCO JSON needs.
+_RAW_IMAGES = ("stem", "raw", "captions")
 
 
 @dataclass
@@ -59,9 +62,9 @@ def read_bucket(view: View, bucket: int, *, raw: bool = False) -> Bucket:
     objects = pa.concat_tables([objects for _, objects in parts]).combine_chunks()
     if view.plan_dir is not None:
         chosen = _chosen(view, view.plan_dir, bucket)
-        place = pc.index_in(images["key"].combine_chunks(), chosen["key"].combine_chunks())
-        images = images.set_column(1, "split", chosen["split"].combine_chunks().take(place))
-        images = images.filter(place.is_valid()).combine_chunks()
+        position = pc.index_in(images["key"].combine_chunks(), chosen["key"].combine_chunks())
+        images = images.set_column(1, "split", chosen["split"].combine_chunks().take(position))
+        images = images.filter(position.is_valid()).combine_chunks()
     row = pc.index_in(objects["key"].combine_chunks(), images["key"].combine_chunks())
     objects, row = objects.filter(row.is_valid()).combine_chunks(), row.drop_null()
     return Bucket(images, objects, row.to_numpy(zero_copy_only=False).astype(np.int64))
@@ -81,7 +84,9 @@ def _of_source(view: View, source: ViewedSource, bucket: int, *, raw: bool) -> t
         rows = rows.filter(pc.is_valid(rows["tail"])).combine_chunks()
     if view.unique:
         rows = selection.drop_duplicates(rows)
-    images = to_arrow(read_part(source.index_dir, "images", bucket, list(_IMAGES), None, cut))
+    images = to_arrow(
+        read_part(source.index_dir, "images", bucket, [*_IMAGES, *(_RAW_IMAGES if raw else ())], None, cut)
+    )
     types = {"key": pa.string(), "split": pa.string(), "image_path": pa.string()}
     for name, kind in types.items():
         images = images.set_column(images.schema.get_field_index(name), name, images[name].cast(kind))
@@ -102,7 +107,7 @@ def _chosen(view: View, plan_dir: str, bucket: int) -> pa.Table:
 
 
 def with_sizes(view: View, images: pa.Table) -> pa.Table:
-    """`images` with the width and height that their headers say, where no label says it and they lie on this disk."""
+    """`images` with the width and height that their headers say, where no label says it and they are on this disk."""
     import numpy as np
     import pyarrow as pa
 
@@ -115,22 +120,16 @@ def with_sizes(view: View, images: pa.Table) -> pa.Table:
         here = [i for i in lacking.tolist() if keys[i].startswith(prefix) and paths[i] is not None]
         if folder is None or not here or storage.locate(folder).local is None:
             continue
-        for peeked in storage.locate(folder, view.workdir).peek_many([paths[i] for i in here], HEAD_BYTES, 0):
-            size = _size(peeked.head)
-            if size is not None:
-                sides[0][here[peeked.index]], sides[1][here[peeked.index]] = size
+        for i, picture in read_pictures(storage.locate(folder, view.workdir), [paths[i] for i in here]):
+            if picture is not None:
+                sides[0][here[i]], sides[1][here[i]] = picture.width, picture.height
     for name, values in zip(("width", "height"), sides, strict=True):
         images = images.set_column(images.schema.get_field_index(name), name, pa.array(values, pa.int32()))
     return images
 
 
-def _size(head: bytes) -> tuple[int, int] | None:
-    picture = picture_of(head)
-    return None if picture is None else (picture.width, picture.height)
-
-
 def count_bucket(view: View, bucket: int) -> Statistics:
-    """The counts of one bucket; images that lie on this machine are asked for their size where no label says it."""
+    """The counts of one bucket; images that are on this machine are asked for their size where no label says it."""
     import numpy as np
 
     found = read_bucket(view, bucket)
@@ -222,7 +221,7 @@ def _traces(view: View, images: pa.Table, found: Bucket, split_of: Any, of_image
 
 
 def _file_sizes(view: View, images: pa.Table) -> Floats:
-    """Bytes of each image; not a number where neither the index nor this machine tells it."""
+    """Bytes of each image; not a number where neither the index nor this machine has it."""
     import numpy as np
 
     sizes: Floats = images["image_size"].to_numpy(zero_copy_only=False).astype(np.float64)
@@ -230,7 +229,7 @@ def _file_sizes(view: View, images: pa.Table) -> Floats:
     paths, keys = images["image_path"].to_pylist(), images["key"].to_pylist()
     for prefix, folder in view.origins.urls.items():
         here = [i for i in lacking.tolist() if keys[i].startswith(prefix)]
-        if folder is not None and here and (place := storage.locate(folder)).local is not None:
-            asked = place.sizes([paths[i] for i in here])
+        if folder is not None and here and (location := storage.locate(folder)).local is not None:
+            asked = location.sizes([paths[i] for i in here])
             sizes[here] = [np.nan if size is None else size for size in asked]
     return sizes

@@ -6,23 +6,26 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from pipeline import storage
 from pipeline.base.humanize import plural
 from pipeline.base.redaction import redact_url
 from pipeline.base.version import __version__
-from pipeline.images.heat import heat_png
-from pipeline.images.thumbnails import fitted, jpeg
+from pipeline.config.model import Config
+from pipeline.look.heat import heat_png
+from pipeline.look.html_page import MOST_NAMES, PageData, PagePicture, render
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sample import Sample, Shown, Wish, choose, pictures
-from pipeline.look.view import View
+from pipeline.look.thumbnails import fitted, jpeg
+from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows, stats_csv
-from pipeline.reports.page import MOST_NAMES, PageData, PagePicture, render
 from pipeline.reports.statistics import Note, Statistics, noteworthy
 from pipeline.reports.words import LOSSES, PARTLY, lost
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.reader import read_part
+from pipeline.target.manifest import FOLDER
 
 #: Pictures of a page at most, and so many of each class.
-_MOST_PICTURES, _OF_CLASS = 240, 6
+_MOST_PICTURES, _OF_CLASS = 160, 6
 
 #: Bytes of all pictures of a page, as JPEG; base64 takes a third more.
 _MOST_BYTES = 2_900_000
@@ -35,6 +38,9 @@ _SIDES, _FEW, _QUALITY = (480, 240), 48, 60
 
 #: Classes of the picture of pairs.
 _PAIRED = 40
+
+#: What the page beside the run records is called.
+_PAGE = "report.html"
 
 #: Problems that are listed with the file's name.
 _LISTED = 10
@@ -66,6 +72,15 @@ def page_of(view: View, progress: Progress | None = None, *, images: bool = True
     return render(page)
 
 
+def leave_page(config: Config, progress: Progress | None = None) -> str:
+    """Write the page of the target that `config` has made beside its run records; returns where it is."""
+    target = storage.locate_writable(config.target.root)
+    view = open_view(target.url, config.workdir, progress, config.engine.model_dump())
+    folder = target.own(FOLDER)
+    folder.write(_PAGE, page_of(view, progress))
+    return folder.join(_PAGE)
+
+
 _KINDS = {
     "config": "What a build of this config makes",
     "target": "A data set that coco-diy made",
@@ -82,23 +97,23 @@ def class_data(view: View, found: Statistics) -> dict[str, Any]:
 
 def _facts(view: View) -> list[tuple[str, str]]:
     facts = view.facts
-    told = [("of", redact_url(str(root))) for root in facts.get("made_from", ())]
-    told += [("from", redact_url(str(s["root"]))) for s in facts["sources"] if s["root"] and view.kind != "target"]
-    told += [("at", redact_url(facts["target"]))] if "target" in facts else []
+    listed = [("of", redact_url(str(root))) for root in facts.get("made_from", ())]
+    listed += [("from", redact_url(str(s["root"]))) for s in facts["sources"] if s["root"] and view.kind != "target"]
+    listed += [("at", redact_url(facts["target"]))] if "target" in facts else []
     tasks = sorted({f"{s['format']}, task {s['task']}" for s in facts["sources"]})
-    told += [("", text) for text in tasks]
+    listed += [("", text) for text in tasks]
     if facts.get("time"):
         stamp = facts["time"]
-        told.append(("last run", f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]} UTC"))
-    told += [("by", facts["tool"])] if "tool" in facts else []
-    told += [("digest", str(facts["fingerprint"])[:12])]
-    return told
+        listed.append(("last run", f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]} UTC"))
+    listed += [("by", facts["tool"])] if "tool" in facts else []
+    listed += [("digest", str(facts["fingerprint"])[:12])]
+    return listed
 
 
 def _made_of(view: View) -> list[tuple[int, str, str]]:
     made_of = view.facts["made_of"]
-    told = [(i, name, ", ".join(made_of.get(name, ()))) for i, name in enumerate(view.classes)]
-    return [row for row in told if row[2]] if any(old not in ("", name) for _, name, old in told) else []
+    rows = [(i, name, ", ".join(made_of.get(name, ()))) for i, name in enumerate(view.classes)]
+    return [row for row in rows if row[2]] if any(old not in ("", name) for _, name, old in rows) else []
 
 
 def _problem_notes(view: View) -> list[Note]:
@@ -124,18 +139,18 @@ def _loss(view: View) -> list[str]:
     report = view.facts.get("report")
     if not report:
         return []
-    told = []
+    lines = []
     for what in ("images", "rows"):
         counts = report.get(what)
         if counts:
             drops = "; ".join(f"{n:,} {words}" for n, words in lost(counts))
             noun = "images" if what == "images" else "objects"
-            told.append(f"{counts['kept']:,} of {counts['source']:,} {noun} are in it{f': {drops}' if drops else ''}.")
-    told += [
+            lines.append(f"{counts['kept']:,} of {counts['source']:,} {noun} are in it{f': {drops}' if drops else ''}.")
+    lines += [
         f"{count:,} {PARTLY[reason]}." if reason in PARTLY else f"{count:,} left out: {LOSSES.get(reason, reason)}."
         for reason, count in report.get("loss", {}).items()
     ]
-    return told
+    return lines
 
 
 def _add_pairs(page: PageData, found: Statistics) -> None:
@@ -145,11 +160,11 @@ def _add_pairs(page: PageData, found: Statistics) -> None:
     if not found.pairs:
         return
     numbers = [row.number for row in page.rows if row.total][:_PAIRED]
-    place = {number: i for i, number in enumerate(numbers)}
+    index = {number: i for i, number in enumerate(numbers)}
     table = np.zeros((len(numbers), len(numbers)), np.int64)
     for (first, second), count in found.pairs.items():
-        if first in place and second in place:
-            table[place[first], place[second]] = table[place[second], place[first]] = count
+        if first in index and second in index:
+            table[index[first], index[second]] = table[index[second], index[first]] = count
     page.heats["pairs"] = heat_png(table)
     page.pair_names = [page.classes[i] for i in numbers]
     top = sorted(found.pairs.items(), key=lambda pair: (-pair[1], pair[0]))[:10]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pipeline import storage
-from pipeline.geometry import shapes
-from pipeline.geometry.shapes import Shape
-from pipeline.images.thumbnails import Opened, open_upright
+from pipeline.look import shapes
 from pipeline.look.bucket import Bucket, read_bucket, with_sizes
+from pipeline.look.shapes import Shape
+from pipeline.look.thumbnails import Opened, open_upright
 
 if TYPE_CHECKING:
     from pipeline.base.arrays import Floats, Ints
@@ -48,7 +48,7 @@ class Wish:
 class Sample:
     """An image that is shown: its shapes, as shares of the image that labels describe, of `said` size in pixels.
 
-    `chosen` is the place in `shapes` of the one object that is shown; None: all are.
+    `chosen` is the index in `shapes` of the one object that is shown; None: all are.
     """
 
     key: str
@@ -84,18 +84,18 @@ def choose(view: View, wish: Wish) -> list[Sample]:
 
 
 def _first(entries: list[Any], wish: Wish) -> list[Any]:
-    """The entries that rank first, of `each` class where that is asked; an image stands there once."""
+    """The entries that rank first, of `each` class where that is asked; an image is there once."""
     if wish.each is None:
         return sorted(entries, key=lambda entry: (entry[0], entry[2], entry[3]))[: wish.count]
-    place = {number: i for i, number in enumerate(wish.classes or ())}
-    entries.sort(key=lambda entry: (place.get(entry[1], 0), entry[0], entry[2]))
+    rank = {number: i for i, number in enumerate(wish.classes or ())}
+    entries.sort(key=lambda entry: (rank.get(entry[1], 0), entry[0], entry[2]))
     taken: dict[int, int] = {}
-    kept = []
+    first = []
     for entry in entries:
         if taken.get(entry[1], 0) < wish.each:
             taken[entry[1]] = taken.get(entry[1], 0) + 1
-            kept.append(entry)
-    return kept
+            first.append(entry)
+    return first
 
 
 def _ranked(view: View, wish: Wish, bucket: int) -> list[tuple[float, int, str, int, int]]:
@@ -114,10 +114,13 @@ def _ranked(view: View, wish: Wish, bucket: int) -> list[tuple[float, int, str, 
         return _objects(view, wish, bucket, found, np.flatnonzero(rows), keys)
     chance = _chance(keys, wish.seed)
     if wish.each is not None:
-        pairs = np.unique(np.stack([found.image[rows], classes[rows]], axis=1), axis=0)
-        order = np.argsort(chance[pairs[:, 0]], kind="stable")
-        entries = [(float(chance[i]), int(c), keys[i], -1, bucket) for i, c in pairs[order].tolist()]
-        return _first(entries, wish)
+        count = len(view.classes)
+        pairs = np.unique(found.image[rows] * count + classes[rows])
+        number, image = pairs % count, pairs // count
+        order = np.lexsort((chance[image], number))
+        among = np.arange(len(order)) - np.searchsorted(number[order], number[order])  # those of its class
+        best = order[among < wish.each]
+        return [(float(chance[i]), int(c), keys[i], -1, bucket) for i, c in zip(image[best], number[best], strict=True)]
     wanted = there.copy()
     if wish.classes is not None:
         wanted &= np.bincount(found.image[rows], minlength=len(keys)) > 0
@@ -162,18 +165,18 @@ def _read(view: View, wish: Wish, bucket: int, entries: Sequence[tuple[float, in
     import numpy as np
 
     found = read_bucket(view, bucket, raw=True)
-    place = {key: i for i, key in enumerate(found.images["key"].to_pylist())}
+    position = {key: i for i, key in enumerate(found.images["key"].to_pylist())}
     edges = np.searchsorted(found.image, np.arange(found.images.num_rows + 1))
     for _, _, key, row, _ in entries:
-        image = found.images.slice(place[key], 1).to_pylist()[0]
+        image = found.images.slice(position[key], 1).to_pylist()[0]
         said = (image["width"], image["height"]) if image["width"] and image["height"] else None
-        begin, stop = int(edges[place[key]]), int(edges[place[key] + 1])
+        begin, stop = int(edges[position[key]]), int(edges[position[key] + 1])
         rows = found.objects.slice(begin, stop - begin).to_pylist()
         chosen = None if row < 0 else row - begin
         if wish.classes is not None and wish.each is None:
-            kept = [i for i, r in enumerate(rows) if r["class_id"] in wish.classes]
-            chosen = None if chosen is None else kept.index(chosen)
-            rows = [rows[i] for i in kept]
+            chosen_rows = [i for i, r in enumerate(rows) if r["class_id"] in wish.classes]
+            chosen = None if chosen is None else chosen_rows.index(chosen)
+            rows = [rows[i] for i in chosen_rows]
         drawn = tuple(_shape(view, r, said) for r in rows)
         yield Sample(key, image["split"], image["image_path"], said, drawn, chosen)
 
@@ -190,7 +193,7 @@ def _shape(view: View, row: dict[str, Any], said: tuple[int, int] | None) -> Sha
 
 
 def pictures(view: View, samples: Sequence[Sample], side: int) -> Iterator[tuple[int, Shown]]:
-    """The picture of each of `samples`, by its place, as they come; of at least `side` pixels where it has them."""
+    """The picture of each of `samples`, by its index, as they come; of at least `side` pixels where it has them."""
     rest = set(range(len(samples)))
     for prefix, folder in view.origins.urls.items():
         here = [i for i in sorted(rest) if samples[i].key.startswith(prefix) and samples[i].path is not None]
@@ -198,19 +201,19 @@ def pictures(view: View, samples: Sequence[Sample], side: int) -> Iterator[tuple
             continue
         rest -= set(here)
         origin = storage.locate(folder, view.workdir)
-        for place, some in storage.image_places(origin, [str(samples[i].path) for i in here]):
-            yield from _fetched(place, samples, [here[i] for i in some], side)
+        for location, some in storage.image_locations(origin, [str(samples[i].path) for i in here]):
+            yield from _fetched(location, samples, [here[i] for i in some], side)
     for i in sorted(rest):
         yield i, Shown(samples[i], None, samples[i].shapes, "has no image")
 
 
 def _fetched(
-    place: storage.Location, samples: Sequence[Sample], numbers: Sequence[int], side: int
+    location: storage.Location, samples: Sequence[Sample], numbers: Sequence[int], side: int
 ) -> Iterator[tuple[int, Shown]]:
     paths = [str(samples[i].path) for i in numbers]
-    if place.far:
-        place.gather(paths, storage.Limits(), lambda _: None)
-    for fetched in place.fetch_many(paths):
+    if location.remote:
+        location.gather(paths, storage.Limits(), lambda _: None)
+    for fetched in location.fetch_many(paths):
         number = numbers[fetched.index]
         sample = samples[number]
         if fetched.reason is not None:
@@ -221,7 +224,7 @@ def _fetched(
         if opened is None:
             yield number, Shown(sample, None, sample.shapes, "is no image that can be decoded")
             continue
-        yield number, Shown(sample, opened, tuple(opened.placed(s, sample.said) for s in sample.shapes))
+        yield number, Shown(sample, opened, tuple(opened.as_shown(s, sample.said) for s in sample.shapes))
 
 
 def in_order(found: Iterator[tuple[int, Shown]]) -> list[Shown]:

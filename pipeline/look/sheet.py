@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.base.errors import UnknownNameError, UsageError, unknown
 from pipeline.base.humanize import plural
-from pipeline.images.sheet import TILE, Tile, contact_sheet, cropped
+from pipeline.look.contact_sheet import TILE, Tile, contact_sheet, cropped
 from pipeline.look.sample import IMAGE_SORTS, OBJECT_SORTS, Shown, Wish, choose, in_order, pictures
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def draw_sheet(
 
     `classes` and `split` limit what is shown. `sort` is one of `IMAGE_SORTS` or `OBJECT_SORTS`; None is the first.
 
-    Raises `UnknownNameError` for a class that is none, `UsageError` where nothing is to be shown.
+    Raises `UnknownNameError` for an unknown class, `UsageError` where nothing is to be shown.
     """
     known = OBJECT_SORTS if objects else IMAGE_SORTS
     if sort is not None and sort not in known:
@@ -52,8 +52,13 @@ def draw_sheet(
     shown = in_order((i, _reduced(one)) for i, one in pictures(view, samples, 2 * TILE))
     tiles = [_tile(one) for one in shown]
     what = plural(len(tiles), "object" if objects else "image")
-    told = [what, *([", ".join(classes)] if classes else []), *([split] if split else []), f"{wish.sort} (seed {seed})"]
-    return contact_sheet(tiles, view.classes, view.what, " · ".join(told))
+    title = [
+        what,
+        *([", ".join(classes)] if classes else []),
+        *([split] if split else []),
+        f"{wish.sort} (seed {seed})",
+    ]
+    return contact_sheet(tiles, view.classes, view.what, " · ".join(title))
 
 
 def _reduced(shown: Shown) -> Shown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.api import source_stats, target_stats
@@ -16,7 +17,9 @@ from pipeline.storage import locate
 from pipeline.target.manifest import FOLDER
 
 
-def stats(what: str | Config, workdir: str, progress: Progress | None = None) -> Report:
+def stats(
+    what: str | Config, workdir: str, progress: Progress | None = None, engine: Mapping[str, Any] | None = None
+) -> Report:
     """Counts of a config's source and, as ``after``, of what it makes; of a target as its manifest says; of a folder.
 
     ``sizes`` are objects by size (`SIZES`), by split and class; None where the objects themselves cannot be read.
@@ -26,7 +29,7 @@ def stats(what: str | Config, workdir: str, progress: Progress | None = None) ->
         report = source_stats(what, progress)
         report.data["after"] = None
         try:
-            view = open_view(what, workdir, progress)
+            view = open_view(what, workdir, progress, engine)
         except CocoDiyError as error:
             report.warnings.append(f"what would be made is not known: {error}")
             return report
@@ -38,12 +41,12 @@ def stats(what: str | Config, workdir: str, progress: Progress | None = None) ->
         report = target_stats(what)
         report.data["sizes"] = None
         try:
-            view = open_view(what, workdir, progress)
+            view = open_view(what, workdir, progress, engine)
             report.data["sizes"] = counts_of(statistics_of(view, progress), view.classes)["sizes"]
         except CocoDiyError as error:
             report.warnings.append(f"sizes of objects are not known: {error}")
         return report
-    view = open_view(what, workdir, progress)
+    view = open_view(what, workdir, progress, engine)
     counts = counts_of(statistics_of(view, progress), view.classes)
     data = {"command": "stats", "of": "folder", "folder": what, "classes": list(view.classes)} | counts
     return Report(data, warnings=list(view.facts["warnings"]))

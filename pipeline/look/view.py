@@ -6,28 +6,24 @@ their own; of a config the plan says which images the source gives, and in which
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import exporters, formats, storage
-from pipeline.api import make_plan
+from pipeline import storage
+from pipeline.api import indexed, make_plan
+from pipeline.base.classes import ClassMap
 from pipeline.base.errors import ConfigError, TargetError
-from pipeline.config.class_map import ClassMap
 from pipeline.config.load import validate
 from pipeline.config.model import Config
-from pipeline.images.origins import Origins
 from pipeline.job.conversion import dataset
 from pipeline.job.job import Job
+from pipeline.job.made_subset import subset
 from pipeline.job.resolve import resolve
-from pipeline.reports.report import Report
-from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
-from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import IndexInfo
-from pipeline.stages.index.sources import import_for_index, index_lock, scan, update_index
 from pipeline.stages.verify.status import last_run
+from pipeline.storage.origins import Origins
 from pipeline.target.manifest import FOLDER, Manifest, TargetState
 
 
@@ -44,10 +40,10 @@ class ViewedSource:
 
 @dataclass(frozen=True)
 class View:
-    """What there is to look at; a value that is sent to helper processes.
+    """What there is to see; a value that is sent to helper processes.
 
-    `what` is how the user calls it, `kind` config, target or folder. `classes` are names, the place is the id.
-    `origins` is where images lie, by what keys begin with. `keypoints` is (K, D) of rows that have such. Of a config
+    `what` is how the user calls it, `kind` config, target or folder. `classes` are names, the position is the id.
+    `origins` is where images are, by what keys begin with. `keypoints` is (K, D) of rows that have such. Of a config
     `plan_dir` is the folder of its plan, `gathers` says that images are in its records, and `unique` and `of_task` what
     else its selection leaves out. `images` is about how many there are. `facts` are for people: see `look.page`.
     """
@@ -73,10 +69,13 @@ class View:
         return max(source.buckets for source in self.sources)
 
 
-def open_view(what: str | Config, workdir: str, progress: Progress | None = None) -> View:
+def open_view(
+    what: str | Config, workdir: str, progress: Progress | None = None, engine: Mapping[str, Any] | None = None
+) -> View:
     """The view of a config, of a target (folder or URL) or of any dataset folder.
 
-    Indexes of targets and folders, which have no workdir of their own, are made or brought up to date below `workdir`.
+    Indexes of targets and folders, which have no config of their own, are made or brought up to date below `workdir`,
+    by ``engine`` of a config.
 
     Raises `CocoDiyError`s: `ConfigError` for a folder that no format's layout fits.
     """
@@ -90,8 +89,8 @@ def open_view(what: str | Config, workdir: str, progress: Progress | None = None
             f"{state.folder.join('manifest.json')}: is damaged, and so is its copy; build the subset again"
         )
     if state.manifest is not None:
-        return _of_target(what, state, state.manifest, workdir, progress)
-    return _of_folder(what, workdir, progress)
+        return _of_target(what, state, state.manifest, workdir, progress, engine or {})
+    return _of_folder(what, workdir, progress, engine or {})
 
 
 def _of_config(config: Config, progress: Progress) -> View:
@@ -110,9 +109,9 @@ def _of_config(config: Config, progress: Progress) -> View:
         infos,
         splits=tuple(report.data["subset"]),
         plan_dir=report.data["plan_files"],
-        gathers=exporters.load(config.target.format).GATHERS,
+        gathers=job.exporter.GATHERS,
         unique=options.duplicates == "drop",
-        of_task=exporters.load(config.target.format).OF_TASK,
+        of_task=job.exporter.OF_TASK,
         facts={
             "target": job.root,
             "made_of": _made_of(job.maps),
@@ -123,25 +122,12 @@ def _of_config(config: Config, progress: Progress) -> View:
     )
 
 
-def _of_target(what: str, state: TargetState, made: Manifest, workdir: str, progress: Progress) -> View:
+def _of_target(
+    what: str, state: TargetState, made: Manifest, workdir: str, progress: Progress, engine: Mapping[str, Any]
+) -> View:
     """What the target whose manifest is `made` holds."""
     root = state.root.url
-    name, source = made.config["target"]["format"], made.config["source"]
-    first = source if isinstance(source, dict) else source[0]
-    if made.config["target"].get("archive", "none") != "none":
-        raise ConfigError(f"{root}: is one zip file; unpack it, and name the folder")
-    exporters.load(name)
-    format_ = formats.load(name)
-    task = first.get("task", "detect")
-    splits: dict[str, Any] = {}
-    for split, counts in made.report["subset"].items():
-        if counts["images"]:
-            places = {**format_.layout(split, task), "images": f"images/{split}"}
-            if made.config["target"].get("images") == "none":
-                del places["images"]
-            splits[split] = places
-    names = None if format_.NAMED else _names_file(state, made, workdir)
-    config = _as_source(root, name, task, names, splits, workdir)
+    config = validate({**subset(state, made, workdir), "engine": dict(engine)}, root)
     runs = last_run(root).data
     return _of_source(
         what,
@@ -171,55 +157,25 @@ def _declared(made: Manifest) -> dict[str, list[str]]:
 
 
 def _roots(made: Manifest) -> list[str]:
-    """Where the sources of a target lay."""
+    """Where the sources of a target were."""
     source = made.config["source"]
     return [str(one["root"]) for one in (source if isinstance(source, list) else [source]) if one.get("root")]
 
 
-def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
-    """A file on this machine with the class names of a target."""
-    path = next((p for p in sorted(made.meta) if p.endswith(".yaml") and "/" not in p), None)
-    data = state.root.read(path) if path is not None else None
-    if path is None or data is None:
-        raise ConfigError(f"{state.root.url}: has no YAML with its class names; run its build again")
-    if state.root.local is not None:
-        return os.path.join(state.root.local, path)
-    from pipeline.tables.digest import digest_of
-
-    beside = f"names/{digest_of(state.root.url.encode()).hex()[:8]}.yaml"
-    storage.locate_writable(workdir).write(beside, data)
-    return os.path.join(workdir, beside)
-
-
-def _of_folder(what: str, workdir: str, progress: Progress) -> View:
+def _of_folder(what: str, workdir: str, progress: Progress, engine: Mapping[str, Any]) -> View:
     """What any folder of a dataset holds, by the layout that fits it."""
-    return _of_source(what, "folder", validate(dataset(what, workdir), what), progress, {"made_of": {}})
-
-
-def _as_source(root: str, name: str, task: str, names: str | None, splits: Mapping[str, Any], workdir: str) -> Config:
-    source = {"name": "source", "format": name, "task": task, "names": names, "root": root, "splits": dict(splits)}
-    target = {"root": os.path.join(workdir, "nowhere"), "images": "none"}
-    data = {"source": source, "target": target, "workdir": workdir, "on_error": "skip"}
-    return validate(data, root)
+    return _of_source(
+        what, "folder", validate({**dataset(what, workdir), "engine": dict(engine)}, what), progress, {"made_of": {}}
+    )
 
 
 def _of_source(what: str, kind: str, config: Config, progress: Progress, facts: dict[str, Any]) -> View:
     """The view of all that a source holds."""
-    job, infos, report = index_source(config, progress)
-    if not any(counts["images"] + counts["no_image"] for info in infos for counts in info.totals.values()):
-        raise ConfigError(f"{what}: has no image and no label file")
-    facts = {"fingerprint": "+".join(str(info.content) for info in infos), "warnings": report.warnings, **facts}
-    return _view(what, kind, job, infos, splits=job.splits, facts=facts)
-
-
-def index_source(config: Config, progress: Progress) -> tuple[Job, list[IndexInfo], Report]:
-    """Bring the indexes of the sources of `config` up to date; the job then knows all names."""
-    job = resolve(config)
-    with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
-        found = scan(job, engine, progress, import_for_index)
-        job, infos = update_index(job, engine, progress, found, import_for_index)
-        report = source_report(job, infos)
-    return job, infos, report
+    with indexed(config, progress) as (job, infos, report):
+        if not any(counts["images"] + counts["no_image"] for info in infos for counts in info.totals.values()):
+            raise ConfigError(f"{what}: has no image and no label file")
+        facts = {"fingerprint": "+".join(str(info.content) for info in infos), "warnings": report.warnings, **facts}
+        return _view(what, kind, job, infos, splits=job.splits, facts=facts)
 
 
 def _view(what: str, kind: str, job: Job, infos: Sequence[IndexInfo], **more: Any) -> View:

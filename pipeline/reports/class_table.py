@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.base.humanize import plural
+from pipeline.base.terms import SPLITS
 from pipeline.reports.statistics import SIZES
-from pipeline.reports.text import SPLITS, table
+from pipeline.reports.text import table
 
 _BAR = 24
 
@@ -38,7 +39,7 @@ class ClassRow:
 def class_rows(data: Mapping[str, Any], *, every: bool = False) -> list[ClassRow]:
     """The classes of a report (``classes``, ``subset``, ``sizes``), most objects first; `every`: also empty ones."""
     subset, sizes = data["subset"], data.get("sizes")
-    splits = [split for split in SPLITS if split in subset]
+    splits: list[str] = [split for split in SPLITS if split in subset]
     all_objects = sum(sum(subset[s]["objects"].values()) for s in splits)
     rows = []
     for number, name in enumerate(data["classes"]):
@@ -91,7 +92,7 @@ def bar(count: int, most: int, width: int = _BAR) -> str:
 
 
 def stats_csv(data: Mapping[str, Any], *, every: bool = False) -> str:
-    """The same as CSV: a row a class; of a config the column ``of`` tells source and subset apart."""
+    """The same as CSV: a row a class; of a config the column ``of`` says source or subset."""
     parts = [(data["of"], data), *([("subset", data["after"])] if data.get("after") else [])]
     splits = [s for s in SPLITS if any(s in part["subset"] for _, part in parts)]
     out = io.StringIO()

@@ -18,7 +18,7 @@ class Report:
     """What a command found or did; `data` is what `--json` prints.
 
     `ok` is False where something failed or, with `incomplete`, where all was done but for what was skipped. `once` are
-    those of the `warnings` that tell what this very run takes away or moves, `grave` those that tell of a whole class
+    those of the `warnings` that say what this very run takes away or moves, `grave` those about a whole class
     or split that is lacking: quiet or not, they are said. `problems` is the table (`schema.problems`) of what was left
     out, where anything was. Printed, it says what the command does.
     """

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.reports.text import SPLITS
+from pipeline.base.terms import SPLITS
 
 if TYPE_CHECKING:
     from pipeline.base.arrays import Ints
@@ -51,10 +51,10 @@ class SplitCounts:
 class Statistics:
     """Counts of a dataset, or of a bucket of it.
 
-    `centres` and `boxes` have shape (GRID, GRID), row first: where centres lie, and height by width of boxes, both as
+    `centres` and `boxes` have shape (GRID, GRID), row first: where centres are, and height by width of boxes, both as
     shares of the image. `aspects` has shape (ASPECTS,), `per_image` (MANY_OBJECTS,): images by their number of objects,
     the last for as many and more. `pairs` are images by pairs of classes (the smaller id first) that they both have.
-    `unsized` objects are of images whose size in pixels nothing tells. `duplicates` are objects that repeat one of the
+    `unsized` objects are of images of unknown size in pixels. `duplicates` are objects that repeat one of the
     same image. `traces` are, by split, hashes (uint64) that are equal for images of the same bytes count and objects.
     """
 
@@ -106,7 +106,7 @@ class Statistics:
         return sum(counts.backgrounds for counts in self.splits.values())
 
     def total(self, name: str) -> Any:
-        """An array of `SplitCounts`, summed over the splits; 0 where there is none."""
+        """An array of `SplitCounts`, summed over the splits; 0 if missing."""
         return sum((getattr(counts, name) for counts in self.splits.values()), start=0)
 
     @property

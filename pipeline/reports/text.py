@@ -7,11 +7,9 @@ from typing import Any
 
 from pipeline.base.errors import INCOMPLETE
 from pipeline.base.humanize import plural, size
+from pipeline.base.terms import SPLITS
 from pipeline.base.text import printable
 from pipeline.reports.words import LOSSES, PARTLY, cell, lost
-
-SPLITS = ("train", "val", "test")
-
 
 #: What is changed of an object whatever it is written as, even as COCO JSON, which takes all shapes.
 CHANGED = frozenset({"resized", "turned", "exchanged", "clipped", "instance"})
@@ -87,21 +85,21 @@ def plan_text(data: dict[str, Any]) -> str:
 
 
 def _fetch_text(data: dict[str, Any]) -> str:
-    """How much would be fetched, where images lie elsewhere."""
-    told = data["fetch"]
-    if not told["images"]:
+    """How much would be fetched, where images are elsewhere."""
+    cost = data["fetch"]
+    if not cost["images"]:
         return ""
-    if not told["requests"]:
-        return f"{plural(told['images'], 'image')} from elsewhere, all fetched already.\n"
-    about = "about " if told["about"] else ""
-    much = "of unknown size" if told["bytes"] is None else f"{about}{size(told['bytes'])}"
-    return f"{plural(told['images'], 'image')} from elsewhere: {plural(told['requests'], 'request')}, {much}.\n"
+    if not cost["requests"]:
+        return f"{plural(cost['images'], 'image')} from elsewhere, all fetched already.\n"
+    about = "about " if cost["about"] else ""
+    much = "of unknown size" if cost["bytes"] is None else f"{about}{size(cost['bytes'])}"
+    return f"{plural(cost['images'], 'image')} from elsewhere: {plural(cost['requests'], 'request')}, {much}.\n"
 
 
 def fetch_text(data: dict[str, Any]) -> str:
     """What `coco-diy fetch` prints."""
     if "cleaned" in data:
-        return f"Freed {size(data['cleaned']['bytes'])}: {plural(data['cleaned']['files'], 'kept image')}."
+        return f"Freed {size(data['cleaned']['bytes'])}: {plural(data['cleaned']['files'], 'cached image')}."
     if not data["files"]:
         return "Nothing to fetch: this config reads no archive."
     return "\n".join(
@@ -110,17 +108,17 @@ def fetch_text(data: dict[str, Any]) -> str:
 
 
 def _rows_text(data: dict[str, Any]) -> str:
-    told = [_balance_text(data["rows"], "rows")]
-    told += [
+    lines = [_balance_text(data["rows"], "rows")]
+    lines += [
         f"{count:,} {PARTLY[reason]}." if reason in PARTLY else f"{count:,} left out: {LOSSES.get(reason, reason)}."
         for reason, count in data["loss"].items()
     ]
-    return "\n".join([*told, _balance_text(data["images"], "images")]) + _split_text(data.get("split"))
+    return "\n".join([*lines, _balance_text(data["images"], "images")]) + _split_text(data.get("split"))
 
 
 def _balance_text(counts: dict[str, int], what: str) -> str:
-    told = [f"{counts['kept']:,} of {counts['source']:,} {what} kept"]
-    return "; ".join([*told, *(f"{n:,} {words}" for n, words in lost(counts))]) + "."
+    parts = [f"{counts['kept']:,} of {counts['source']:,} {what} kept"]
+    return "; ".join([*parts, *(f"{n:,} {words}" for n, words in lost(counts))]) + "."
 
 
 def left_out_words(counts: dict[str, int]) -> str:
@@ -132,7 +130,9 @@ def _split_text(split: dict[str, Any] | None) -> str:
     """How images were assigned to splits, where they were."""
     if split is None:
         return ""
-    told = ", ".join(f"{name} {split['images'][name]:.3f} ({share:g} asked)" for name, share in split["shares"].items())
+    drawn = ", ".join(
+        f"{name} {split['images'][name]:.3f} ({share:g} asked)" for name, share in split["shares"].items()
+    )
     worst = max(
         ((abs(d), name, part, d) for name, parts in split["deviation"].items() for part, d in parts.items()),
         default=None,
@@ -143,7 +143,7 @@ def _split_text(split: dict[str, Any] | None) -> str:
         if "table" in split
         else ""
     )
-    return f"\nSplit assigned: {told}{furthest}.{table}"
+    return f"\nSplit assigned: {drawn}{furthest}.{table}"
 
 
 def build_text(data: dict[str, Any]) -> str:
@@ -210,13 +210,13 @@ def verify_text(data: dict[str, Any]) -> str:
         lines.append(f"… and {plural(len(data['listed']) - 20, 'more file')}; all with --json")
     if data.get("repaired"):
         lines.append(f"Repaired {plural(data['repaired'], 'file')}.")
-    told = ", ".join(f"{n:,} {reason}" for reason, n in data["differences"].items())
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in data["differences"].items())
     if data.get("of") == "folder":
-        how = "decoded" if data["deep"] else "looked at by their beginning and end"
-        verdict = f"{plural(len(data['listed']), 'fault')} ({told})" if data["listed"] else "No fault"
+        how = "decoded" if data["deep"] else "checked at their beginning and end"
+        verdict = f"{plural(len(data['listed']), 'problem')} ({reasons})" if data["listed"] else "No problem"
         return "\n".join([*lines, f"{verdict}: {data['target']}, labels read, {plural(data['files'], 'image')} {how}."])
     how = "contents and all" if data["deep"] else "by name and size"
-    verdict = f"{plural(len(data['listed']), 'difference')} ({told})" if data["listed"] else "All is as it was built"
+    verdict = f"{plural(len(data['listed']), 'difference')} ({reasons})" if data["listed"] else "All is as it was built"
     return "\n".join([*lines, f"{verdict}: {data['target']}, {plural(data['files'], 'file')} checked {how}."])
 
 

@@ -46,7 +46,7 @@ DROPS = {
     "bad_image": "of images that cannot be used",
     "image_empty": "images of 0 bytes",
     "image_cut_short": "images cut short",
-    "image_unreadable": "images that are none",
+    "image_unreadable": "files that are not images",
     "image_unread": "images that cannot be read",
     "image_too_small": "images too small for trainers",
     "image_too_large": "images too large to decode",

@@ -1,7 +1,7 @@
-"""Counting: how many files the batches of this process and its helpers have gone through, for progress to look at.
+"""Counting: how many files the batches of this process and its helpers have gone through, for progress to read.
 
 A bucket is thousands of files, and a helper's results come back a bucket at a time: without this count nothing would be
-seen to move for minutes. Each process counts in a place of its own, so nobody waits for a lock.
+seen to move for minutes. Each process has a counter of its own, so nobody waits for a lock.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-#: Name of the thread that looks at the count.
+#: Name of the thread that reads the count.
 WATCHING = "coco-diy-progress"
 
 
@@ -42,14 +42,14 @@ def count_files(count: int) -> None:
 
 def files_counted() -> int:
     """Files that this process and its helpers have gone through so far."""
-    return _MINE[0][0] + sum(sum(places) for places in _HELPERS)
+    return _MINE[0][0] + sum(sum(counts) for counts in _HELPERS)
 
 
-def count_in(place: SharedNumber) -> None:
-    """Count in `place`, which the parent of this process looks at."""
-    _MINE[0] = place
+def count_in(slot: SharedNumber) -> None:
+    """Count in `slot`, which the parent of this process reads."""
+    _MINE[0] = slot
 
 
-def look_at(places: Iterable[int]) -> None:
-    """Add what helpers count in `places` to this process's own count."""
-    _HELPERS.append(places)
+def add_helpers(counts: Iterable[int]) -> None:
+    """Add what helpers count in `counts` to this process's own count."""
+    _HELPERS.append(counts)

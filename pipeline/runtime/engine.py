@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from pipeline.base.errors import CocoDiyError, ConfigError, UnavailableError
-from pipeline.runtime.counters import count_in, look_at
+from pipeline.runtime.counters import add_helpers, count_in
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.runtime.log import LOG, show_log
 
@@ -37,11 +37,11 @@ _ENDING = threading.Lock()
 #: Fewer files than this are done sooner than a helper process starts.
 FILES_WORTH_HELPERS = 10_000
 
-#: Places in which helpers count the files that they go through.
-_COUNT_PLACES = 64
+#: Counters of the files that helpers go through.
+_COUNTERS = 64
 
-#: How often it is looked for helpers that were started since.
-_LOOK_SECONDS = 0.2
+#: How often helpers that were started since are searched for.
+_POLL_SECONDS = 0.2
 
 #: How long a stopped run waits for the file that a thread has under way.
 STOP_SECONDS = 1.0
@@ -50,7 +50,7 @@ STOP_SECONDS = 1.0
 def _start_worker(needs_pandas: bool, counts: Any, log_level: int) -> None:
     """First of all in a worker process. Ctrl-C is for the parent, which ends its workers.
 
-    A helper beside the parent indexes and applies, so it never needs pandas; Arrow would look for it at its first
+    A helper beside the parent indexes and applies, so it never needs pandas; Arrow would import it at its first
     conversion, which takes 0.3 s and 60 MB where it finds it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -58,8 +58,8 @@ def _start_worker(needs_pandas: bool, counts: Any, log_level: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if log_level:
         show_log(log_level)
-    place = os.getpid() % len(counts)  # two of one place would only lose some counts
-    count_in(memoryview(counts).cast("B").cast("q")[place : place + 1])
+    slot = os.getpid() % len(counts)  # two of one slot would only lose some counts
+    count_in(memoryview(counts).cast("B").cast("q")[slot : slot + 1])
     gc.set_threshold(100_000, 50, 50)  # lists of a hundred thousand names are no garbage
     if not needs_pandas:
         sys.meta_path.insert(0, _NoPandas())
@@ -97,6 +97,8 @@ class Engine(AbstractContextManager["Engine"]):
         self._pool: _Helpers | None = None
         self._client: Any = None
         self._started = threading.Lock()
+        self._begun: Callable[[], None] | None = None
+        self._beginning = threading.Lock()
 
     def __exit__(self, *exc: object) -> None:
         if self._pool is not None:
@@ -127,14 +129,29 @@ class Engine(AbstractContextManager["Engine"]):
         with self._started:
             if self._pool is None:
                 context = multiprocessing.get_context("spawn")
-                counts = context.RawArray("q", _COUNT_PLACES)
-                look_at(counts)
+                counts = context.RawArray("q", _COUNTERS)
+                add_helpers(counts)
                 first = (self.scheduler != "auto", counts, LOG.level)
                 self._pool = _Helpers(max(self.helpers, 1), context, _start_worker, first)
             return self._pool
 
+    def begin(self, work: Callable[[], None]) -> None:
+        """Have this process do `work` once: while its helpers are busy, or at the latest before a task runs here.
+
+        It is what later stages import. Dask must not meet modules that another thread has imported by half, so `map`
+        and `compute` wait for it.
+        """
+        self._begun = work
+
+    def _join(self) -> None:
+        """Do what was begun, or wait for the thread that does it."""
+        with self._beginning:
+            work, self._begun = self._begun, None
+            if work is not None:
+                work()
+
     def background(self, function: Callable[..., T], *args: Any) -> Callable[[], T]:
-        """Begin `function` in a helper process, so that this one can import meanwhile; call the answer for its result.
+        """Start `function` in a helper process; call the answer, which first does what was begun here, for its result.
 
         Where there are no helpers, it runs when its result is asked for.
         """
@@ -145,6 +162,7 @@ class Engine(AbstractContextManager["Engine"]):
             asked = pool.submit(function, *args)
 
             def answer() -> T:
+                self._join()
                 try:
                     found: T = asked.result()
                 except BrokenExecutor:
@@ -162,18 +180,10 @@ class Engine(AbstractContextManager["Engine"]):
             for _ in range(self.helpers):
                 self.pool().submit(_warm_up)
 
-    def map(
-        self,
-        function: Callable[..., T],
-        tasks: Sequence[tuple[Any, ...]],
-        *,
-        files: int,
-        first: Callable[[], None] | None = None,
-    ) -> Iterator[T]:
+    def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], *, files: int) -> Iterator[T]:
         """Results of ``function(*task)`` for every task as they finish, in any order.
 
-        Each is one Dask task. The first error ends it and is raised; tasks not begun are left. This process does
-        `first` before its share of the tasks.
+        Each is one Dask task. The first error ends it and is raised; tasks not begun are left.
         """
         if not tasks:
             return iter(())
@@ -186,18 +196,18 @@ class Engine(AbstractContextManager["Engine"]):
         assert dask.callbacks
         assert dask.delayed
         options = self._local_options(kind)
-        # What `first` imports in a thread of its own must not meet half-imported modules of Dask here.
         if kind == "shared":
-            function = _Shared(function, self.pool(), self.helpers, first)
-        elif first is not None:
-            first()
+            function = _Shared(function, self.pool(), self.helpers, self._join)
+        else:
+            self._join()
         return _local(function, tasks, options)
 
     def compute(self, frame: Any, done: Callable[[int], None]) -> list[Any]:
-        """The partitions of a Dask frame, in order; `done` is told how many more there are whenever some are.
+        """The partitions of a Dask frame, in order; `done` gets how many more there are whenever some are.
 
         It is table work, so `auto` takes threads.
         """
+        self._join()
         import dask
         from dask.callbacks import Callback
 
@@ -213,16 +223,16 @@ class Engine(AbstractContextManager["Engine"]):
                 return list(client.gather(futures))
         keys = {part.key for part in parts}
 
-        def tell(key: Any, *_: Any) -> None:
+        def note(key: Any, *_: Any) -> None:
             if key in keys:
                 done(1)
 
         kind = "threads" if self.scheduler == "auto" else self.scheduler
-        with Callback(posttask=tell), _workers_lost():
+        with Callback(posttask=note), _workers_lost():
             return list(dask.compute(*parts, optimize_graph=False, **self._local_options(kind)))
 
     def _local_options(self, kind: str) -> dict[str, Any]:
-        # The functions themselves, not their names: for a name Dask looks for a cluster first (0.3 s of imports).
+        # The functions themselves, not their names: for a name Dask searches for a cluster first (0.3 s of imports).
         if kind == "shared":
             from dask.threaded import get as get_threads
 
@@ -310,11 +320,11 @@ def _local(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], options
                         raise value
                 yield value
         except BaseException:
-            told = STOP.is_set()
+            stopping = STOP.is_set()
             STOP.set()
             stop.set()
-            thread.join(STOP_SECONDS if told else None)
-            if not told:  # an error, not a signal: this process may go on to other things
+            thread.join(STOP_SECONDS if stopping else None)
+            if not stopping:  # an error, not a signal: this process may go on to other things
                 STOP.clear()
             raise
         finally:
@@ -325,7 +335,7 @@ def _local(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], options
 
 
 def _task(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """A Dask task whose arguments Dask does not look through: for a hundred thousand names that takes a second."""
+    """A Dask task whose arguments Dask does not go through: for a hundred thousand names that takes a second."""
     from dask.delayed import delayed
 
     return delayed(functools.partial(function, *arguments), pure=False, traverse=False)
@@ -339,19 +349,16 @@ def _cores() -> int:
 class _Shared:
     """A task function that runs wherever there is room: in a helper process, or here once `first` is done."""
 
-    def __init__(
-        self, function: Callable[..., Any], pool: _Helpers, helpers: int, first: Callable[[], None] | None
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], pool: _Helpers, helpers: int, first: Callable[[], None]) -> None:
         self._function, self._pool = function, pool
         self._room: queue.SimpleQueue[bool] = queue.SimpleQueue()
         for _ in range(helpers):
             self._room.put(False)
         threading.Thread(target=self._open_here, args=(first,), daemon=True).start()
 
-    def _open_here(self, first: Callable[[], None] | None) -> None:
+    def _open_here(self, first: Callable[[], None]) -> None:
         try:
-            if first is not None:
-                first()
+            first()
         finally:
             self._room.put(True)
 
@@ -390,7 +397,7 @@ class _Helpers(ProcessPoolExecutor):
     They need nothing of it, and a user's script without a ``__name__`` guard would run twice.
     """
 
-    _watched = _ended = _told = False
+    _watched = _ended = _warned = False
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """See `ProcessPoolExecutor.submit`: this may start a process."""
@@ -411,14 +418,14 @@ class _Helpers(ProcessPoolExecutor):
         from multiprocessing.connection import wait
 
         while not self._ended and (processes := list((self._processes or {}).values())):
-            if wait([process.sentinel for process in processes], timeout=_LOOK_SECONDS):
+            if wait([process.sentinel for process in processes], timeout=_POLL_SECONDS):
                 self._end(processes)
 
     def _end(self, processes: Sequence[Any]) -> None:
         """End all processes: what they were doing is lost, as if the machine had stopped there.
 
         One that was killed amid an answer leaves half of it in the pipe. Nobody else writes there any more, so its end
-        is closed, and whoever reads the other half is told so instead of waiting for ever.
+        is closed, and whoever reads the other half sees that instead of waiting for ever.
         """
         with _ENDING:  # two threads may come here at once, and a descriptor is to be closed once
             if self._ended:
@@ -440,8 +447,8 @@ class _Helpers(ProcessPoolExecutor):
 
     def say_lost(self) -> None:
         """Say, once, that helpers are gone."""
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             LOG.warning(
                 "a helper process was killed (out of memory?); this one goes on alone; fewer --workers take less memory"
             )

@@ -1,4 +1,4 @@
-"""Stopping: one flag of this process, which all batches of files look at between two files; and what ended a run."""
+"""Stopping: one flag of this process, which all batches of files check between two files; and what ended a run."""
 
 from __future__ import annotations
 
@@ -38,11 +38,8 @@ def failure(error: BaseException) -> dict[str, Any]:
         return error.facts()
     if isinstance(error, Interrupted | KeyboardInterrupt) or type(error).__name__ == "Abort":  # click's of a Ctrl-C
         return Interrupted(STOPPED).facts() | {"exit_code": exit_code()}
-    told = (
-        f"a fault of coco-diy's own, please report it: {type(error).__name__}: {error} "
-        "(run again with -v for the traceback)"
-    )
-    return CocoDiyError(told).facts() | {"reason": "internal"}
+    text = f"internal error, please report it: {type(error).__name__}: {error} (run again with -v for the traceback)"
+    return CocoDiyError(text).facts() | {"reason": "internal"}
 
 
 def forget_signal() -> None:
@@ -57,7 +54,7 @@ def check_stop() -> None:
         raise Interrupted(STOPPED)
 
 
-#: How long a stop may take in all, in seconds. What is on the disk is whole at every moment, so no more is needed.
+#: How long a stop may take in total, in seconds. What is on the disk is whole at every moment, so no more is needed.
 MOST_SECONDS = 2.5
 
 

@@ -1,4 +1,4 @@
-"""What a run tells of beside its result and its warnings: retries, waits, connections opened again, skipped stages.
+"""What a run reports beside its result and its warnings: retries, waits, connections opened again, skipped stages.
 
 The command line shows it on stderr with `-v`; whoever imports the package has it from the logger `coco-diy`.
 """

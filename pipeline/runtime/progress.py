@@ -1,8 +1,8 @@
 """Progress of a stage: a tqdm bar on a terminal, a line a minute in a log.
 
 Stages report through `Progress.stage`; nothing is shown for the first second, so short stages stay silent. A thread
-shows it: a bucket of large images may take minutes to tell that it is done, so files are counted where they are read
-and written (`pipeline.runtime.counters`), and the thread looks at that count.
+shows it: a bucket of large images may take minutes to report that it is done, so files are counted where they are read
+and written (`pipeline.runtime.counters`), and the thread reads that count.
 """
 
 from __future__ import annotations
@@ -65,12 +65,17 @@ class Progress:
         if self._quiet:
             return Step()
         name = printable(name)
-        if self._stream.isatty():
+        if self._stream.isatty() or _in_notebook():
             step: _Watched = _Bar(self._stream, name, total, unit)
         else:
             step = _Log(self._stream, name, total, unit, self._log_every)
         step.start(before)
         return step
+
+
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    return "ipykernel" in sys.modules
 
 
 class Step:
@@ -83,7 +88,7 @@ class Step:
         """There are `count` units more than was thought."""
 
     def skip(self, count: int) -> None:
-        """`count` units more were done earlier, and tell nothing of the speed; fewer, where it is negative."""
+        """`count` units more were done earlier, and say nothing of the speed; fewer, where it is negative."""
 
     def close(self) -> None:
         """The stage has ended."""
@@ -132,7 +137,7 @@ class _Watched(Step):
         self.finish()
 
     def show(self) -> None:
-        """Show how far it is."""
+        """Show the progress."""
 
     def finish(self) -> None:
         """The stage has ended."""
@@ -152,7 +157,7 @@ class _Bar(_Watched):
     def show(self) -> None:
         """See `_Watched.show`."""
         if self._bar is None:
-            from tqdm import tqdm
+            from tqdm.auto import tqdm  # a widget in a notebook, text in a terminal
 
             tqdm.monitor_interval = 0  # this thread does what tqdm's own would
             octets = self.unit == "B"
@@ -188,7 +193,7 @@ class _Log(_Watched):
         rate = (done - self.initial) / seconds
         left = f", {(self.total - done) / rate:,.0f} s left" if self.total and rate else ""
         many, unit = (1_000_000, "MB") if self.unit == "B" else (1, self.unit)
-        told = f"{done // many:,} of {self.total // many:,} {unit}" if self.total else f"{done // many:,} {unit}"
+        state = f"{done // many:,} of {self.total // many:,} {unit}" if self.total else f"{done // many:,} {unit}"
         stamp = time.strftime("%H:%M:%S")
-        self.stream.write(f"{stamp} {self.name}: {told}, {rate / many:,.0f} {unit}/s{left}\n")
+        self.stream.write(f"{stamp} {self.name}: {state}, {rate / many:,.0f} {unit}/s{left}\n")
         self.stream.flush()

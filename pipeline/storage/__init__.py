@@ -1,10 +1,9 @@
 """Locations and batch verbs: the only package (beside downloads) that touches file systems.
 
-A `Location` is a place that holds files; `locate` makes one of what the user calls it. Speed lives in batches: reading
-or writing some thousand small files is one call, made with names relative to an open directory. Every file of a batch
-has its own result; errors that would hit every file (disk full, no permission, too many open files) stop the batch at
-once as a `StorageError`.
-"""
+A `Location` is what holds files; `locate` makes one of what the user calls it. Speed lives in batches:
+reading or writing some thousand small files is one call, made with names relative to an open directory. Every file of a
+batch has its own result; errors that would hit every file (disk full, no permission, too many open files) stop the
+batch at once as a `StorageError`."""
 
 from __future__ import annotations
 
@@ -14,8 +13,8 @@ from pipeline.storage.archives.directory import is_page
 from pipeline.storage.archives.folder import ZipFolder, check_zip
 from pipeline.storage.archives.unpacking import DIFFERENT, SAME, compare_unpacked
 from pipeline.storage.archives.writer import write_zip
-from pipeline.storage.embedded import embedded_name, image_places
-from pipeline.storage.listing import ODD, Listing
+from pipeline.storage.embedded import embedded_name, image_locations
+from pipeline.storage.listing import UNUSABLE, Listing
 from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.local.read import out_of, written_since
 from pipeline.storage.local.root import Root
@@ -32,20 +31,20 @@ from pipeline.storage.location import (
     read_image,
 )
 from pipeline.storage.os_errors import is_of_machine, storage_error
-from pipeline.storage.paths import local_path, same_place, within
+from pipeline.storage.paths import is_same_location, local_path, within
 from pipeline.storage.registry import archive_of, locate, locate_below, locate_writable
 from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.endpoints import refuse_plain
 from pipeline.storage.stores.options import options_beside
 from pipeline.storage.traits import Traits
-from pipeline.storage.web.cache import drop_kept
+from pipeline.storage.web.cache import drop_cached
 from pipeline.storage.web.client import SCHEMES as WEB_SCHEMES
 from pipeline.storage.web.client import Transfer, Web, lost, parse_range, validator
 
 __all__ = [
     "DIFFERENT",
-    "ODD",
     "SAME",
+    "UNUSABLE",
     "WEB_SCHEMES",
     "FetchCost",
     "Fetched",
@@ -64,11 +63,12 @@ __all__ = [
     "archive_of",
     "check_zip",
     "compare_unpacked",
-    "drop_kept",
+    "drop_cached",
     "embedded_name",
-    "image_places",
+    "image_locations",
     "is_of_machine",
     "is_page",
+    "is_same_location",
     "local_path",
     "locate",
     "locate_below",
@@ -81,7 +81,6 @@ __all__ = [
     "read_image",
     "refuse_plain",
     "replace_with",
-    "same_place",
     "settle_ns",
     "storage_error",
     "validator",

@@ -1,4 +1,4 @@
-"""Addresses of places that are no folder of this machine, and the keys in them."""
+"""Addresses of locations that are no folder of this machine, and the keys in them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Address:
-    """Where a place is: `protocol` (``s3``), `host` (a bucket, a container, a server) and `path` (no / at either end).
+    """An address: `protocol` (``s3``), `host` (a bucket, a container, a server) and `path` (no / at either end).
 
     `url` is what the user calls it, without a / at its end.
     """
@@ -49,7 +49,7 @@ class Address:
     path: str
 
     def key(self, name: str) -> str:
-        """The key in the store of the file `name` below this place."""
+        """The key in the store of the file `name` below this location."""
         return f"{self.path}/{name}" if self.path and name else self.path or name
 
 
@@ -73,15 +73,15 @@ def parse(url: str) -> Address:
     shown = redact_url(url)
     if is_signed(url.partition("?")[0]):
         raise ConfigError(
-            f"{shown}: a password stands in the URL, where it would reach logs and manifests; put it "
+            f"{shown}: a password is in the URL, where it would reach logs and manifests; put it "
             f"into conf/local/, as password below the key {protocol}"
         )
     if shown != url:
-        raise ConfigError(f"{shown}: options stand in the URL; put them into conf/local/ below the key {protocol}")
+        raise ConfigError(f"{shown}: options are in the URL; put them into conf/local/ below the key {protocol}")
     if not host and protocol in OBJECT_STORES:
         raise ConfigError(f"{url}: names no bucket; as in {scheme}://bucket/folder")
     path = path.rstrip("/")
-    if path and (why := odd_key(path)):
+    if path and (why := why_invalid(path)):
         raise ConfigError(f"{url}: {why}")
     return Address(url.rstrip("/"), protocol, host, path)
 
@@ -92,7 +92,7 @@ def bucket_of(address: Address) -> tuple[str, str]:
     return bucket, server.partition(".")[0]
 
 
-def odd_key(key: str) -> str | None:
+def why_invalid(key: str) -> str | None:
     """Why `key` cannot be used, as a clause; None where it can.
 
     An empty, ``.`` or ``..`` step is a file of its own to some stores, another file's name to others and an error to
@@ -106,7 +106,7 @@ def odd_key(key: str) -> str | None:
 
 
 def content_type(key: str) -> str:
-    """What kind of file a browser is told that `key` is."""
+    """The content type of the file `key`, for browsers."""
     return _TYPES.get(os.path.splitext(key)[1].lower(), "application/octet-stream")
 
 

@@ -39,7 +39,7 @@ class Certificates:
     named_by: str
 
     def pem(self) -> bytes:
-        """All of them as one PEM text. Raises `ConfigError` where there is none."""
+        """All of them as one PEM text. Raises `ConfigError` where none exists."""
         try:
             is_folder = os.path.isdir(self.path)
             files = [p for p in sorted(Path(self.path).iterdir()) if p.is_file()] if is_folder else [Path(self.path)]
@@ -58,14 +58,14 @@ def certificates(options: Mapping[str, Any] | None = None, profile: Mapping[str,
     """The authorities to believe: as the `options` of a store say, the environment, AWS's `profile`, or the system.
 
     Options are those of s3fs and boto3: ``verify`` (also below ``client_kwargs``) is the path of a PEM file. Raises
-    `ConfigError` where certificates shall not be checked at all, or where there are none at a path that is named.
+    `ConfigError` where certificates shall not be checked at all, or where a path that is named has none.
     """
     options = options or {}
     verify = (options.get("client_kwargs") or {}).get("verify", options.get("verify"))
     if verify is False:
         raise ConfigError(
             "verify: false is refused: who does not check certificates sends credentials to anybody; "
-            "name the authority's file in its place, as in `verify: ca.pem`"
+            "name the authority's file instead, as in `verify: ca.pem`"
         )
     named = [
         ("verify", verify if isinstance(verify, str) else None),

@@ -31,38 +31,38 @@ def _file_of(name: str) -> str:
 
 
 class EmbeddedImages(Location):
-    """The images that label files at `place` hold; their state is that of the file, and one is in memory at a time."""
+    """The images in the label files at `location`. Their state is that of the file; one is in memory at a time."""
 
-    def __init__(self, place: Location) -> None:
-        super().__init__(place.url)
-        self._place = place
+    def __init__(self, location: Location) -> None:
+        super().__init__(location.url)
+        self._files = location
 
     @property
     def key_path(self) -> str:
         """See `Location.key_path`."""
-        return self._place.key_path
+        return self._files.key_path
 
     def join(self, path: str) -> str:
         """See `Location.join`."""
-        return self._place.join(path)
+        return self._files.join(path)
 
     def name_of(self, joined: str) -> str:
         """See `Location.name_of`."""
-        return self._place.name_of(joined)
+        return self._files.name_of(joined)
 
     def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
-        """See `Location.fingerprints`; how large the images are is not told."""
-        found = self._place.fingerprints([_file_of(path) for path in paths])
+        """See `Location.fingerprints`; the sizes of the images are not known."""
+        found = self._files.fingerprints([_file_of(path) for path in paths])
         return [one and Fingerprint(None, b"embedded" + one.mark, one.settled) for one in found]
 
     def read(self, path: str) -> bytes | None:
         """See `Location.read`."""
-        data = self._place.read(_file_of(path))
+        data = self._files.read(_file_of(path))
         return None if data is None else _image_in(data)
 
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """See `Location.fetch_many`."""
-        for fetched in self._place.fetch_many([_file_of(path) for path in paths]):
+        for fetched in self._files.fetch_many([_file_of(path) for path in paths]):
             image = _image_in(fetched.data) if fetched.reason is None else None
             yield (
                 fetched
@@ -79,13 +79,13 @@ def _image_in(data: bytes) -> bytes | None:
         return None
 
 
-def image_places(place: Location, names: Sequence[str]) -> Iterator[tuple[Location, list[int]]]:
-    """Where the images `names` of `place` are taken from: the place itself, and its label files; with their indices."""
+def image_locations(location: Location, names: Sequence[str]) -> Iterator[tuple[Location, list[int]]]:
+    """Where the images `names` of `location` are read from, itself and its label files, with their indices."""
     within = [i for i, name in enumerate(names) if is_embedded(name)]
     if not within:
-        yield place, list(range(len(names)))
+        yield location, list(range(len(names)))
         return
     plain = sorted(set(range(len(names))) - set(within))
     if plain:
-        yield place, plain
-    yield EmbeddedImages(place), within
+        yield location, plain
+    yield EmbeddedImages(location), within

@@ -12,7 +12,7 @@ from pipeline.runtime.counters import count_files
 from pipeline.storage.settling import settle_ns
 
 #: Why files cannot be used, in words.
-ODD = {
+UNUSABLE = {
     "dangling": "is a link to a file that is not there",
     "link_loop": "is a link that leads back to itself",
     "not_a_file": "is no file",
@@ -20,7 +20,7 @@ ODD = {
     "odd_key": "has an empty, . or .. step in its name, which stores take differently; rename it",
     "unsafe_name": "has a name that could lead out of its folder, as in no honest archive",
     "link": "is a link in an archive, and such are not followed",
-    "twice": "stands in the archive twice",
+    "twice": "is a duplicate in the archive",
     "encrypted": "is encrypted; pack the archive without a password",
     "method": "is packed by a method other than deflate; pack it with `zip`",
     "bomb": "unpacks to more than its packed bytes can hold: the archive is damaged, or made to do harm",
@@ -32,7 +32,7 @@ class Listing:
     """The files of one folder and its subfolders, in chunks of some thousand.
 
     A chunk is the relative paths, joined by NUL (UTF-8), and `None` or size, mtime_ns, ctime_ns, inode of each, one
-    after another. `odd` are relative paths that cannot be used, with the reason, a key of `ODD`; `left_out` counts
+    after another. `unusable` are paths with the reason why, a key of `UNUSABLE`; `left_out` counts
     files by the folder that nobody wants. `links` are the folders that links lead to, absolute, each with their number
     and the relative path of one.
     """
@@ -42,7 +42,7 @@ class Listing:
     count: int = 0
     settled: bool = True
     started_ns: int = field(default_factory=time.time_ns)
-    odd: list[tuple[str, str]] = field(default_factory=list)
+    unusable: list[tuple[str, str]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     links: dict[str, tuple[int, str]] = field(default_factory=dict)
 
@@ -107,11 +107,13 @@ class Listing:
         self.settled = max(stats[2::4], default=0) <= self.started_ns - settle_ns()
 
     def digest(self) -> bytes:
-        """XXH3-128 over names and stats in listing order, links, and what is odd: equal digests are equal listings."""
+        """XXH3-128 over names and stats in listing order, links and unusable paths: equal for equal listings."""
         import xxhash
 
-        state = xxhash.xxh3_128("\0".join(itertools.chain(*self.odd)).encode())
-        state.update("\0".join(f"{home} {told}" for home, told in sorted(self.links.items())).encode(errors="replace"))
+        state = xxhash.xxh3_128("\0".join(itertools.chain(*self.unusable)).encode())
+        state.update(
+            "\0".join(f"{home} {count}" for home, count in sorted(self.links.items())).encode(errors="replace")
+        )
         for names, stats in self.chunks:
             state.update(names)
             state.update(b"\0\0")
@@ -127,11 +129,13 @@ def _drop_undecodable(names: list[str], stats: list[int] | array[int], listing: 
             name.encode()
             good.append(i)
         except UnicodeEncodeError:
-            listing.odd.append((name.encode(errors="surrogateescape").decode(errors="backslashreplace"), "not_utf8"))
+            listing.unusable.append(
+                (name.encode(errors="surrogateescape").decode(errors="backslashreplace"), "not_utf8")
+            )
     _keep_only(good, names, stats, with_stats)
 
 
-#: What `is_nobodys` looks for: how a name begins, and folders.
+#: What `is_nobodys` searches for: how a name begins, and folders.
 _NOBODYS = ("._", "__MACOSX/", ".AppleDouble/", "@eaDir/")
 
 

@@ -1,4 +1,4 @@
-"""What every place that holds files can be asked; the kinds of places say how they do it."""
+"""What every location that holds files can be asked; the kinds of locations say how they do it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.storage.traits import Traits
 
 T = TypeVar("T")
 
-#: A larger file is no image, wherever it lies: it would be in memory as a whole, several at a time.
+#: A larger file is no image, wherever it is: it would be in memory as a whole, several at a time.
 MAX_IMAGE_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells a changed file: its `size` (bytes; None where the place does not tell) and a `mark` of its state.
+    """What shows a changed file: its `size` (bytes; None: unknown) and a `mark` of its state.
 
     `settled` is False for a file so young that it may change again unseen.
     """
@@ -41,18 +41,18 @@ class Results:
     failed: dict[str, str] = field(default_factory=dict)
     digests: dict[str, bytes] = field(default_factory=dict)
 
-    def must(self, place: Location, doing: str = "written") -> None:
-        """Raise `StorageError` for the first file that was not done at `place`: for files that nothing goes without.
+    def must(self, location: Location, doing: str = "written") -> None:
+        """Raise `StorageError` for the first file that was not done at `location`: for files that nothing goes without.
 
         `doing` is what was to be done.
         """
         for path, reason in self.failed.items():
-            raise StorageError(f"{place.join(path)}: cannot be {doing}: {reason}")
+            raise StorageError(f"{location.join(path)}: cannot be {doing}: {reason}")
 
 
 @dataclass(frozen=True)
 class FetchCost:
-    """What it takes to bring files here: requests, and bytes (None where the place does not tell)."""
+    """What it takes to bring files here: requests, and bytes (None: unknown)."""
 
     requests: int
     bytes: int | None
@@ -70,7 +70,7 @@ class Fetched:
 
 
 def is_too_large(size: int) -> bool:
-    """Whether a file of `size` bytes is none that is read as an image."""
+    """Whether a file of `size` bytes is too large to be read as an image."""
     return size > MAX_IMAGE_BYTES
 
 
@@ -96,12 +96,12 @@ class FileEnds:
 #: Counts so many files more as done.
 Add = Callable[[int], None]
 
-#: Whether an image, given whole, has its end; None where nobody can tell.
+#: Whether an image, given whole, has its end; None where nobody knows.
 EndsWhole = Callable[[bytes], bool | None]
 
 
 def unknown_end(data: bytes) -> bool | None:
-    """Nobody can tell."""
+    """Nobody knows."""
     del data
     return None
 
@@ -112,23 +112,23 @@ class Location:
     Paths below it are relative and use ``/``.
 
     Every verb takes a batch where there can be many files: that is where speed lives. Each file of a batch has its own
-    result; an error that would hit every file is raised, as a `StorageError`. A kind of place that lacks a verb says
+    result; an error that would hit every file is raised, as a `StorageError`. A kind of location that lacks a verb says
     so in a sentence.
 
-    `url` is what the user calls the place, without secrets; `local` its absolute path where it is a folder of this
-    machine, else None. `keeps_times` says whether `folder_times` tells that files came or went.
+    `url` is what the user calls the location, without secrets; `local` its absolute path where it is a folder of this
+    machine, else None. `keeps_times` says whether `folder_times` shows that files came or went.
     """
 
     local: str | None = None
     keeps_times: bool = False
     #: Whether files come over a network, and are brought here by `gather` before anything reads them.
-    far: bool = False
+    remote: bool = False
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def join(self, path: str) -> str:
-        """What the file `path` below this place is called in plans and messages; `name_of` is the way back."""
+        """What the file `path` below this location is called in plans and messages; `name_of` is the way back."""
         return f"{self.url}/{path}" if path else self.url
 
     @property
@@ -137,18 +137,18 @@ class Location:
         return self.url
 
     def name_of(self, joined: str) -> str:
-        """The path below this place of a file called `joined`."""
+        """The path below this location of a file called `joined`."""
         return joined[len(self.url) + 1 :]
 
     def below(self, folder: str) -> Location:
-        """The place that a folder below this one is."""
+        """The location that a folder below this one is."""
         raise self._cannot("have folders")
 
     # What is there
 
     def exists(self) -> bool:
-        """Whether the place itself is there and can hold files."""
-        raise self._cannot("be looked at")
+        """Whether the location itself is there and can hold files."""
+        raise self._cannot("be checked")
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """Files whose suffix is one of `suffixes`, in subfolders too.
@@ -159,7 +159,7 @@ class Location:
         """
         raise self._cannot("be listed")
 
-    def odd_names(self) -> list[tuple[str, str]]:
+    def unusable_names(self) -> list[tuple[str, str]]:
         """Names here that cannot be used, with the reason, where such a thing can be."""
         return []
 
@@ -185,23 +185,23 @@ class Location:
         Listings of some stores lack their newest files for a while. Where that would do harm, `sure` asks once more
         for each file that a listing does not have.
         """
-        raise self._cannot("be looked at")
+        raise self._cannot("be checked")
 
     def sizes(self, paths: Sequence[str]) -> Sequence[int | None]:
         """Size in bytes of each file, links followed; None for one that is not there."""
-        raise self._cannot("be looked at")
+        raise self._cannot("be checked")
 
     def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
         """A `Fingerprint` of each file; None for one that is not there, or is no file."""
-        raise self._cannot("be looked at")
+        raise self._cannot("be checked")
 
     def folder_times(self, folders: Sequence[str]) -> dict[str, int]:
-        """Change times (ns) of `folders` and their subfolders, as far as they exist and the place keeps such times."""
+        """Change times (ns) of the `folders` that exist and their subfolders, where the location has such times."""
         del folders
         return {}
 
     def links_among(self, paths: Sequence[str], *, beyond: int) -> list[str]:
-        """The folders of the files `paths` that are links, where the place knows such, but for the first `beyond`."""
+        """The folders of the files `paths` that are links, where there are links, but for the first `beyond`."""
         del paths, beyond
         return []
 
@@ -213,7 +213,7 @@ class Location:
 
     def read_spans(self, path: str, spans: Sequence[tuple[int, int]]) -> Sequence[bytes]:
         """Small parts of one large file, by the hundred thousand, each from one byte up to another, in order."""
-        raise self._cannot("be read in parts; a file that holds all labels must lie in a folder of this machine")
+        raise self._cannot("be read in parts; a file that holds all labels must be in a folder of this machine")
 
     def read_many(
         self, paths: Sequence[str], limit: int, room: int | None = None
@@ -228,15 +228,15 @@ class Location:
         raise self._cannot("be read")
 
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
-        """Contents of files that may be large, one by one as they come, in the order that suits the place best.
+        """Contents of files that may be large, one by one as they come, in the order that suits the location best.
 
         Only a few contents are in memory at once, none that `is_too_large`. What arrives was checked as far as the
-        place has something to check it by.
+        location has something to check it by.
         """
         raise self._cannot("be read")
 
     def fetch_each(self, paths: Sequence[str], work: Callable[[Fetched], T]) -> Iterator[T]:
-        """``work(fetched)`` for all that `fetch_many` gives; where several threads ask the place, they do it."""
+        """``work(fetched)`` for all that `fetch_many` gives; where several threads ask the location, they do it."""
         return map(work, self.fetch_many(paths))
 
     def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[FileEnds]:
@@ -253,7 +253,7 @@ class Location:
         """XXH3-128 (16 bytes) of each file's content, read in pieces; None where it cannot be read."""
         raise self._cannot("be read")
 
-    # Places that are far
+    # Remote locations
 
     def at_hand(self, paths: Sequence[str]) -> Sequence[bool]:
         """Whether each of the files can be read without asking for it over a network that has limits; see `gather`."""
@@ -265,14 +265,14 @@ class Location:
         return FetchCost(0, 0)
 
     def gather(self, paths: Sequence[str], limits: Limits, add: Add, ends: EndsWhole = unknown_end) -> dict[str, str]:
-        """Bring files that are far to the workdir, those that are not there yet; `add` counts them.
+        """Bring remote files to the workdir, those that are not there yet; `add` counts them.
 
         `ends` judges those of unknown length. Returns path: reason for those not had. What arrived is never lost.
         """
         del paths, limits, add, ends
         return {}
 
-    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
+    def cached_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
         """The local folder that `gather` brings files to, and what they are called there, with their XXH3-128.
 
         None for one that is not there, or not whole.
@@ -291,7 +291,7 @@ class WritableLocation(Location):
         raise self._cannot("have folders")
 
     def own(self, folder: str) -> WritableLocation:
-        """The place of a folder of our own below this one: where links can be, none is followed, reading or writing."""
+        """A folder of our own below this one, as a location: no link in it is followed, reading or writing."""
         return self.below(folder)
 
     def write(self, path: str, data: bytes) -> None:
@@ -336,36 +336,36 @@ class WritableLocation(Location):
         raise self._cannot("be written to")
 
     def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
-        """Delete files below `folder` that killed runs of ours had under way, where a place has such.
+        """Delete files below `folder` that killed runs of ours had under way, where a location has such.
 
         Where other runs may be at work there, it is `shared`: then old ones are deleted, right in the folder.
         """
 
     def make_folders(self, folders: Sequence[str]) -> None:
-        """Make `folders`, as far as they are not there and the place has such a thing."""
+        """Make the `folders` that are missing, where the location has such a thing."""
 
     def drop_empty_folders(self, folder: str) -> None:
         """Remove `folder` and its subfolders where they are empty."""
 
     def can_stage(self, folder: str) -> bool:
-        """Whether `folder`, which is not there yet, can be filled elsewhere and be put in place in one step."""
+        """Whether `folder`, which is not there yet, can be filled elsewhere and be renamed in one step."""
         del folder
         return False
 
     def publish_folders(self, staging: WritableLocation, folders: Sequence[str]) -> None:
         """Move `folders` from below `staging` to here, in this order, each in one step; those not there are left out.
 
-        Raises `StorageError` where one stands in the way.
+        Raises `StorageError` where one exists.
         """
         raise self._cannot("be written to")
 
     def traits(self, scratch: str) -> Traits:
-        """What names and links the place takes; where that must be tried, files are made in the folder `scratch`."""
+        """What names and links the location takes; where that must be tried, files are made in the folder `scratch`."""
         del scratch
         return Traits()
 
     def sync(self, folders: Sequence[str] = ()) -> None:
-        """Return when all that was written here will outlive a power cut, also below `folders` that lie elsewhere."""
+        """Return when all that was written here will outlive a power cut, also below `folders` that are elsewhere."""
 
     # Locks
 
@@ -379,7 +379,7 @@ class WritableLocation(Location):
 
     def lock_holder(self, path: str) -> str | None:
         """Who holds the lock file `path`, as it says of itself; None where nobody does."""
-        raise self._cannot("be looked at")
+        raise self._cannot("be checked")
 
     def break_lock(self, path: str) -> None:
         """Take the lock file `path` away from whoever holds it; those that die with their holder are left."""
@@ -389,7 +389,7 @@ class WritableLocation(Location):
 class Limits:
     """What a server may be asked for at once: connections, bytes and requests a second (None: no limit).
 
-    `timeout` is how many seconds a transfer may stand still.
+    `timeout` is how many seconds a transfer may stall.
     """
 
     connections: int = 4
@@ -398,6 +398,6 @@ class Limits:
     timeout: float = 60.0
 
 
-def read_image(place: Location, path: str) -> bytes:
+def read_image(location: Location, path: str) -> bytes:
     """The bytes of one file of `Location.fetch_many`; none where it cannot be had."""
-    return next(iter(place.fetch_many([path]))).data
+    return next(iter(location.fetch_many([path]))).data

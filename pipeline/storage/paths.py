@@ -1,4 +1,4 @@
-"""Names of locations: local paths, what lies within what, and URLs without their secrets."""
+"""Names of locations: local paths, what is within what, and URLs without their secrets."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def local_path(url: str) -> str:
     return path
 
 
-def same_place(one: str, other: str) -> bool:
-    """Whether two places, each a path or URL, are one, links followed."""
+def is_same_location(one: str, other: str) -> bool:
+    """Whether two locations, each a path or URL, are one, links followed."""
     return _real(one) == _real(other)
 
 
-def within(place: str, folder: str) -> bool:
-    """Whether `place` is `folder` or lies in it, links followed; both are paths or URLs."""
-    inner, outer = _real(place), _real(folder)
+def within(path: str, folder: str) -> bool:
+    """Whether `path` is `folder` or is in it, links followed; both are paths or URLs."""
+    inner, outer = _real(path), _real(folder)
     return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
 
 def _real(url: str) -> str:
     if protocol_of(url) is None:
         return os.path.realpath(local_path(url))
-    if "::" in url:  # a place in an archive holds nothing but itself
+    if "::" in url:  # a location in an archive holds nothing but itself
         return url
     address = parse(url)
     return f"{address.protocol}://{address.host}/{address.path}"

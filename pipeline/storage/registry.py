@@ -70,13 +70,13 @@ def _refuse_misspelled(path: str) -> None:
 
 
 def locate_below(root: str | None, path: str) -> Location:
-    """The place that `path` is below the place `root`, or by itself where it is absolute or a URL."""
+    """The location that `path` is below the location `root`, or by itself where it is absolute or a URL."""
     if root is None or "://" in path or os.path.isabs(path) or path.startswith("~"):
         return locate(path)
     return locate(root).below(path)
 
 
 def archive_of(url: str) -> str | None:
-    """Path of the archive of this machine that ``zip://folder::archive`` names; None for any other place."""
-    place = locate(url) if url.startswith(_ZIP) else None
-    return place.archive if isinstance(place, ZipFolder) and not place.far else None
+    """Path of the archive of this machine that ``zip://folder::archive`` names; None for any other location."""
+    location = locate(url) if url.startswith(_ZIP) else None
+    return location.archive if isinstance(location, ZipFolder) and not location.remote else None

@@ -6,7 +6,7 @@ missing bucket, a full store, 404) is given up at the first answer.
 
 Waits double, and are random by half, so that requests which failed together do not come back together. A server's
 Retry-After counts in their stead, up to `LONGEST_ASKED_S`. Tries count in a row; for a transfer that gets on they begin
-anew. There is no deadline beside them: what stands still for `fetch.timeout` seconds counts as broken. Below a store's
+anew. There is no deadline beside them: what stalls for `fetch.timeout` seconds counts as broken. Below a store's
 tries obstore has its own for each request, up to 120 s (`stores.credentials.client_options`).
 """
 
@@ -85,7 +85,7 @@ def retried(
 
 
 def log_retry(name: str, reason: str, failures: int, policy: Policy, seconds: float) -> None:
-    """Tell the log that `name` is tried again in so many `seconds`; of `reason` its cure is left out."""
+    """Log that `name` is tried again in so many `seconds`; of `reason` its cure is left out."""
     why = reason.partition(";")[0]
     LOG.info("%s: %s; try %d of %d in %.1f s", name, why, failures + 1, policy.tries, seconds)
 

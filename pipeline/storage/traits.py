@@ -19,7 +19,7 @@ _COMPOSED = "\u00e9"
 
 @dataclass(frozen=True)
 class Traits:
-    """What a place takes: characters that it `refuses` in names, which names are one there, which links there are."""
+    """What a location takes: characters that it `refuses` in names, which names are one there, which links it has."""
 
     refuses: frozenset[str] = frozenset()
     folds_case: bool = False

@@ -1,38 +1,20 @@
-"""Every table's Arrow schema, in one place, with units and nullability; and the enums.
+"""Every table's Arrow schema, with units and nullability; and the enums.
 
 All tables have one Parquet file a bucket (`part_name`). Rows of one file are sorted by `key`, annotations by
-(`key`, `line`). A field's meaning stands in its metadata (`doc`), so that it travels with the Parquet file.
+(`key`, `line`). A field's meaning is in its metadata (`doc`), so that it travels with the Parquet file.
 
 ``head`` + first token + ``tail`` + line end is the source row, byte for byte.
 """
 
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Raised whenever a change makes older index files, plans or manifests unreadable; they are then made anew.
-VERSION = 2
-
-#: Raised whenever a change makes older index files alone unreadable.
-INDEX_VERSION = 4
-
-Split = Literal["train", "val", "test"]
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-
 #: Digest of a file of ours whose content is not known, because a run ended before it was done.
 UNKNOWN = b"\0" * 16
-
-
-class Task(StrEnum):
-    """What a label row says of an object."""
-
-    DETECT = "detect"
-    SEGMENT = "segment"
-    POSE = "pose"
 
 
 class Kind(StrEnum):
@@ -90,7 +72,7 @@ def files() -> "pa.Schema":
         ("key", "string", False, "source/split folder/relative stem, with /"),
         ("kind", "string", False, "label or image"),
         ("path", "string", False, "path relative to the folder of its split and kind"),
-        ("size", "int64", True, "bytes; null where the listing does not tell"),
+        ("size", "int64", True, "bytes; null where the listing does not have it"),
         (
             "fingerprint",
             "binary",
@@ -113,7 +95,7 @@ def images() -> "pa.Schema":
         ("label_path", "string", True, "label file, relative to the split's label folder; null: there is none"),
         ("label_state", "string", False, "found, empty, missing or corrupt"),
         ("image_path", "string", True, "image file, relative to the split's image folder; null: there is none"),
-        ("image_size", "int64", True, "bytes; null where the listing does not tell"),
+        ("image_size", "int64", True, "bytes; null where the listing does not have it"),
         ("width", "int32", True, "pixels; null until something needs it"),
         ("height", "int32", True, "pixels; null until something needs it"),
         ("other_images", "string", True, "further image files of the same stem, one a line"),
@@ -122,8 +104,7 @@ def images() -> "pa.Schema":
             "image_said",
             "string",
             True,
-            "where the label file says that its image is, relative to itself; looked for "
-            "where there is no image of its stem",
+            "where the label file says that its image is, relative to itself; used where there is no image of its stem",
         ),
         ("held_suffix", "string", True, "suffix of the image that the label file itself holds; null: it holds none"),
         ("held_size", "int64", True, "bytes of that image"),
@@ -170,22 +151,22 @@ def problems() -> "pa.Schema":
         ("path", "string", False, "the file, as the user knows it"),
         ("line", "int32", True, "line in the file, from 1; null: the whole file"),
         ("reason", "string", False, "short name of the reason, the word that is counted"),
-        ("detail", "string", False, "a clause that says what it looks like and what would cure it"),
+        ("detail", "string", False, "a clause that says what is wrong and what cures it"),
         ("rows", "int32", False, "rows that are lost with it; 0 where nobody could count them"),
     )
 
 
 @cache
 def checks() -> "pa.Schema":
-    """Images that were looked at, so that they need not be again: one row an image."""
+    """Images that were checked, so that they need not be again: one row an image."""
     return _schema(
         ("key", "string", False, "key of the image"),
-        ("mark", "binary", False, "the image's fingerprint when it was looked at"),
+        ("mark", "binary", False, "the image's fingerprint when it was checked"),
         ("level", "string", False, "header or full"),
         ("reason", "string", True, "why it cannot be used, the word that is counted; null: it is in order"),
         ("detail", "string", True, "a clause that says what is wrong with it"),
-        ("width", "int32", True, "pixels; null where the header does not tell"),
-        ("height", "int32", True, "pixels; null where the header does not tell"),
+        ("width", "int32", True, "pixels; null where the header does not have it"),
+        ("height", "int32", True, "pixels; null where the header does not have it"),
     )
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from pipeline.base.digest import fitted
 from pipeline.base.errors import TargetError
 from pipeline.tables import schema
-from pipeline.tables.digest import fitted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,7 +64,7 @@ class _Report(msgspec.Struct):
     ok: bool
     warnings: list[str]
     fingerprint: str | None = None
-    held: dict[str, _Files] | None = None
+    present: dict[str, _Files] | None = None
 
 
 class _Target(msgspec.Struct):
@@ -132,9 +132,9 @@ def is_path(value: str) -> bool:
 
 
 def check_rows(table: pa.Table, columns: tuple[str, ...], where: str) -> pa.Table:
-    """`table`, where it has the `columns` of `schema.manifest` and each path lies below a folder of a layout.
+    """`table`, where it has the `columns` of `schema.manifest` and each path is below a folder of a layout.
 
-    Raises `TargetError`, naming `where` it stands, for any other.
+    Raises `TargetError`, naming `where` it is, for any other.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

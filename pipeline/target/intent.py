@@ -7,8 +7,8 @@ import uuid
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from pipeline.base.digest import seal
 from pipeline.base.errors import StorageError
-from pipeline.tables.digest import seal
 from pipeline.tables.parquet import to_parquet
 from pipeline.target.manifest import _INTENT, _MANIFEST, Base, Intent, _drop_intent, clear
 from pipeline.target.provenance import remember
@@ -71,7 +71,7 @@ def tidy(state: TargetState) -> None:
 
 
 def commit_manifest(state: TargetState, manifest: Manifest) -> list[str]:
-    """Put `manifest` in place, then drop the intent and parts that nothing names any more.
+    """Write `manifest`, then drop the intent and parts that nothing names any more.
 
     From the first step on the subset is done. Returns warnings of what could not be dropped, which is harmless.
     """

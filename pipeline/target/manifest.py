@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.tables.digest import seal
+from pipeline.base.digest import seal
 from pipeline.target.records import TargetRecords
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.errors import TargetError
+from pipeline.base.version import VERSION
 from pipeline.tables import schema
-from pipeline.tables.schema import UNKNOWN, VERSION
+from pipeline.tables.schema import UNKNOWN
 from pipeline.target.claims import check_intent, check_manifest, check_rows
 from pipeline.target.provenance import digest, is_ours
 from pipeline.target.records import PARTS, Damaged
@@ -51,13 +52,16 @@ if TYPE_CHECKING:
 
 FOLDER = ".coco-diy"
 
-#: Held by the run that is at work.
+#: More than any manifest of this version fits, see `TargetState._fits`.
+_OF_ANOTHER_VERSION = 9
+
+#: Locked by the run that is at work.
 LOCK = f"{FOLDER}/lock"
 
 #: Where files are made before they are renamed into place.
 SCRATCH = f"{FOLDER}/tmp"
 
-#: Where folders that are not at the target yet are filled before they are put in place, in one step each.
+#: Where folders that are not at the target yet are filled before they are renamed, in one step each.
 STAGING = f"{FOLDER}/new"
 
 _MANIFEST, _INTENT = "manifest.json", "intent.json"
@@ -198,13 +202,20 @@ class TargetState:
         return manifest
 
     def _fits(self, data: dict[str, Any]) -> int:
-        """How far `data` fits as the ``manifest.json`` of this target: 0 is none at all.
+        """How well `data` fits as the ``manifest.json`` of this target, from 0.
 
-        Its parts count for more than the files that it names: some of these are gone while a build is under way.
+        Its parts count for more than the files that it names: some of these are gone while a build is under way. One of
+        another version comes first, to be refused: that version may know of files that this one does not.
         """
         try:
-            check_manifest(vars(Manifest(**data)), "")
-        except (TypeError, TargetError):
+            manifest = Manifest(**data)
+        except TypeError:
+            return _OF_ANOTHER_VERSION
+        if manifest.version != VERSION:
+            return _OF_ANOTHER_VERSION
+        try:
+            check_manifest(vars(manifest), "")
+        except TargetError:
             return 0
         parts = self.folder.names(PARTS)
         has_parts = all(f"{part}.parquet" in parts for part in data["parts"] if part is not None)
@@ -238,10 +249,10 @@ class TargetState:
     @property
     def meta(self) -> dict[str, dict[str, Any]]:
         """Files of ours that belong to no image: path to size and digest (hex)."""
-        held = dict(self.manifest.meta) if self.manifest else {}
-        for path in held if self.doubted else self.intent.meta if self.intent else ():
-            held[path] = {"size": 0, "digest": UNKNOWN.hex()}
-        return held
+        files = dict(self.manifest.meta) if self.manifest else {}
+        for path in files if self.doubted else self.intent.meta if self.intent else ():
+            files[path] = {"size": 0, "digest": UNKNOWN.hex()}
+        return files
 
     def rows(self, bucket: int, buckets: int) -> pa.Table:
         """What the target holds of one bucket, as `schema.manifest`; unknown content has the digest `UNKNOWN`."""
@@ -304,7 +315,7 @@ class TargetState:
 
 
 def staged_path(path: str, staged: tuple[str, ...]) -> str:
-    """Where the file `path` lies below the target's root, while the folders `staged` are not put in place yet."""
+    """Where the file `path` is below the target's root, while the folders `staged` are not renamed yet."""
     return f"{STAGING}/{path}" if path.startswith(staged) else path
 
 
@@ -389,8 +400,8 @@ PROBLEMS = "problems.parquet"
 OF_A_RUN = ("intent", "tmp", "new")
 
 
-def clear(place: WritableLocation, folder: str, keep: str) -> None:
+def clear(location: WritableLocation, folder: str, keep: str) -> None:
     """Delete what is below `folder` but for the subfolder `keep`."""
-    names = sorted(place.names(folder))
-    place.delete_many([f"{folder}/{name}" for name in names if not keep or not name.startswith(f"{keep}/")])
-    place.drop_empty_folders(folder)
+    names = sorted(location.names(folder))
+    location.delete_many([f"{folder}/{name}" for name in names if not keep or not name.startswith(f"{keep}/")])
+    location.drop_empty_folders(folder)

@@ -1,7 +1,7 @@
 """Which manifests and intents this machine wrote.
 
 A folder that came with a download brings its own manifest, whose config and links are somebody else's. So the digests
-of what a build here wrote are kept in the user's state folder, or in that which the environment variable COCO_DIY_STATE
+of what a build here wrote are in the user's state folder, or in that which the environment variable COCO_DIY_STATE
 names. They are SHA-256: nobody can make another manifest of the same digest.
 """
 
@@ -15,7 +15,7 @@ import time
 from pipeline import storage
 from pipeline.base.errors import StorageError
 
-#: So many digests are kept, the newest: some hundred subsets.
+#: So many digests stay, the newest: some hundred subsets.
 _MOST = 2000
 
 
@@ -29,21 +29,21 @@ def remember(content: bytes) -> None:
 
     Where the state folder cannot be written to, nothing is noted: a repair then asks for a config.
     """
-    place = _place()
+    folder = _folder()
     wanted = digest(content)
     with contextlib.suppress(StorageError):
-        names = place.flat_names("")
-        place.write_many([f"{time.time_ns():020d}-{wanted}"], [b""])
+        names = folder.flat_names("")
+        folder.write_many([f"{time.time_ns():020d}-{wanted}"], [b""])
         same = [name for name in names if name.endswith(wanted)]
-        place.delete_many([*same, *names[: -_MOST or None]])
+        folder.delete_many([*same, *names[: -_MOST or None]])
 
 
 def is_ours(wanted: str) -> bool:
     """Whether this machine wrote what has the digest `wanted`."""
-    return any(name.endswith(f"-{wanted}") for name in _place().flat_names(""))
+    return any(name.endswith(f"-{wanted}") for name in _folder().flat_names(""))
 
 
-def _place() -> storage.WritableLocation:
+def _folder() -> storage.WritableLocation:
     import platformdirs
 
     folder = os.environ.get("COCO_DIY_STATE") or platformdirs.user_state_dir("coco-diy", appauthor=False)

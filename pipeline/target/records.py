@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline.base.digest import digest_of, seal, unseal
 from pipeline.base.errors import StorageError
-from pipeline.tables.digest import digest_of, seal, unseal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,9 +54,9 @@ class TargetRecords:
         self.damaged: list[str] = []
 
     def read(self, name: str, fits: Callable[[dict[str, Any]], int] = bool) -> dict[str, Any] | None:
-        """The record `name`; None where there is none. Raises `Damaged`, and `StorageError` where nobody can tell.
+        """The record `name`; None if missing. Raises `Damaged`, and `StorageError` where nobody knows.
 
-        Both files are looked at, for one that is damaged is to be mended as long as there is the other. Of two that are
+        Both files are checked, for one that is damaged is to be mended as long as there is the other. Of two that are
         whole and differ, one is another run's: the one that `fits` best is believed.
         """
         refused: StorageError | None = None
@@ -154,11 +154,11 @@ class TargetRecords:
 
     def drop_tables(self, keep: Sequence[str | None]) -> None:
         """Delete all parts but those of the digests `keep`."""
-        kept = {path for digest in keep if digest for path in _twice(_part_path(digest))}
+        named = {path for digest in keep if digest for path in _twice(_part_path(digest))}
         for folder in _twice(PARTS):
             paths = {f"{folder}/{name}" for name in self.folder.names(folder)}
-            self.folder.delete_many(sorted(paths - kept))
-            self.folder.drop_empty_folders(folder)  # one may stand where a part was
+            self.folder.delete_many(sorted(paths - named))
+            self.folder.drop_empty_folders(folder)  # one may be where a part was
 
 
 def _twice(path: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.tables.digest import digest_of
+from pipeline.base.digest import digest_of
 
 #: The copy of the table below the target's `.coco-diy`, and what its last line begins with.
 COPY = "splits.csv"

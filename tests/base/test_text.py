@@ -15,15 +15,15 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipeline.base.classes import ClassMap, Names
+from pipeline.base.terms import Task
 from pipeline.base.text import markdown, printable, printable_json, python_literal
 from pipeline.base.yaml_document import dump_yaml, parse_yaml
-from pipeline.config.class_map import ClassMap
-from pipeline.config.class_names import Names, read_names
+from pipeline.config.class_names import read_names
 from pipeline.exporters import Dataset, coco
 from pipeline.exporters._data_yaml import dataset_yaml
 from pipeline.reports.dataset_card import dataset_record
 from pipeline.reports.text import table
-from pipeline.tables.schema import Task
 from tests.conftest import Run
 from tests.support.helpers import write_file
 

@@ -377,7 +377,7 @@ def test_index_and_stats_count_the_source(subset: Subset) -> None:
 
 
 def test_stats_of_a_target(subset: Subset) -> None:
-    assert "does not exist" in subset.run("stats", subset.target, code=2).err
+    assert "no such config, target or folder" in subset.run("stats", subset.target, code=2).err
     built = subset.build()
     told = subset.run("stats", subset.target, "--json").json
     assert (told["of"], told["subset"], told["classes"]) == ("target", built["subset"], ["bicycle", "car"])
@@ -412,7 +412,7 @@ def test_a_result_that_cannot_be_written(subset: Subset) -> None:
         )
     assert done.returncode == 1
     assert done.stderr == (
-        "coco-diy: stdout: the result cannot be written (No space left on device); what it tells of is done\n"
+        "coco-diy: stdout: the result cannot be written (No space left on device); the command itself is done\n"
     )
     assert contents(subset.target) == BUILT
 
@@ -422,7 +422,7 @@ def test_a_fault_of_ours(subset: Subset, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("pipeline.api.resolve", lambda _: 1 // 0)
     told = subset.command("plan", code=1)
     assert told.err == (
-        "coco-diy: a fault of coco-diy's own, please report it: ZeroDivisionError: integer division or "
+        "coco-diy: internal error, please report it: ZeroDivisionError: integer division or "
         "modulo by zero (run again with -v for the traceback)\n"
     )
     told = subset.command("plan", "-v", code=1)
@@ -438,7 +438,7 @@ def test_as_processes_with_the_default_engine(subset: Subset) -> None:
     assert (second.code, second.err, second.json["status"]) == (0, "", "nothing to do")
     wrong = run_process("build", subset.config, "--set", "classes=[cra]", "--json")
     assert (wrong.code, wrong.json["reason"], wrong.json["exit_code"]) == (2, "unknown_name", 2)
-    assert wrong.err == "coco-diy: classes: unknown class 'cra'; did you mean 'car'?\n"
+    assert wrong.err == "coco-diy: --set classes=[cra]: unknown class 'cra'; did you mean 'car'?\n"
 
 
 def test_as_a_library(subset: Subset) -> None:

@@ -13,6 +13,7 @@ import pytest
 from pipeline.storage.local import folders
 from pipeline.storage.local.folders import _sync_disk
 from tests.builds.test_build import BUILT
+from tests.builds.test_demo import SAMPLE
 from tests.conftest import MakeSubset, Subset
 from tests.support.helpers import contents, make_tree, outside, picture, run_process, snapshot, write_file
 
@@ -292,12 +293,13 @@ def contents_of_links(root: Path) -> dict[str, bytes]:
 
 
 def test_a_link_in_the_source_is_the_file_it_leads_to(own_subset: Subset, tmp_path: Path) -> None:
-    outside_ = write_file(tmp_path / "store/e.jpeg", "from the store")
-    (own_subset.source / "images/train2017/sub/e.jpeg").unlink()
-    os.symlink(outside_, own_subset.source / "images/train2017/sub/e.jpeg")
+    image = own_subset.source / "images/train2017/sub/e.jpeg"
+    image.unlink()
+    real = next(SAMPLE.rglob("*.png")).read_bytes()  # what is no image is refused
+    os.symlink(write_file(tmp_path / "store/e.jpeg", real), image)
     own_subset.build()
     made = own_subset.target / PICTURE
-    assert (made.is_symlink(), made.read_text()) == (False, "from the store")
+    assert (made.is_symlink(), made.read_bytes()) == (False, real)
 
 
 def test_a_link_to_the_folder_above_adds_nothing(own_subset: Subset) -> None:

@@ -112,7 +112,7 @@ def test_counts_are_those_of_the_rows(demo: Demo, name: str) -> None:
         for row in text.splitlines():
             place = (row.split(" ")[0], key.split("/")[0])
             counts[place] = counts.get(place, 0) + 1
-    told = demo.out.split(f"$ coco-diy stats build/{name}\n")[1].split("\n\n")[0]
+    told = demo.out.split(f"$ coco-diy stats build/{name} --workdir build/work\n")[1].split("\n\n")[0]
     rows = re.findall(r"^(\d+) +\S+ +(\d+) +(\d+) +(\d+) +(\d+) ", told, re.MULTILINE)
     shown = {(row[0], split): int(row[column]) for row in rows for split, column in (("train", 2), ("val", 4))}
     assert shown == counts
@@ -124,4 +124,7 @@ def test_the_second_build_does_nothing(demo: Demo) -> None:
 
 def test_it_changes_nothing_outside_of_build(demo: Demo) -> None:
     assert {p.name for p in demo.folder.iterdir()} == {"Makefile", "build", "conf", "pipeline", "tests"}
-    assert {p.name for p in (demo.folder / "build").iterdir()} == {*DEMOS, "work"}
+    assert {p.name for p in (demo.folder / "build").iterdir()} == {
+        *(f"{name}{end}" for name in DEMOS for end in ("", ".jpg", ".html")),
+        "work",
+    }

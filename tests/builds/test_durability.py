@@ -387,6 +387,7 @@ def test_what_was_deleted_by_hand_and_is_not_wanted_any_more(run: Run, own_subse
     assert run("verify", own_subset.target, "--json").json["differences"] == {}
 
 
+@pytest.mark.slow
 def test_a_source_that_is_a_subset_under_way(ground: Ground, make_subset: MakeSubset) -> None:
     """Its labels have two meanings until its own build has ended."""
     case = "other numbers"
@@ -403,6 +404,7 @@ def test_a_source_that_is_a_subset_under_way(ground: Ground, make_subset: MakeSu
     second.build()
 
 
+@pytest.mark.slow
 def test_a_listing_that_lacks_its_newest_files(
     run: Run, town: Path, make_subset: MakeSubset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

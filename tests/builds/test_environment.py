@@ -42,6 +42,7 @@ def shell(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "code", "clause"),
     [
@@ -57,6 +58,7 @@ def test_what_the_machine_lacks(config: Path, line: str, code: int, clause: str)
     assert shell("$CD build c.yaml", config.parent).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 def test_closed_streams(config: Path, closed: str) -> None:
     """A build is a build, and nothing that is printed ends up in a file that was opened in the stream's place."""

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from pipeline.api import build
 from pipeline.base.errors import CocoDiyError
+from pipeline.base.terms import Task
 from pipeline.config.class_names import read_names
 from pipeline.config.load import apply_overrides, load_config, validate
 from pipeline.config.model import Config
@@ -28,7 +29,7 @@ from pipeline.formats import yolo
 from pipeline.job.resolve import resolve
 from pipeline.stages.select.split import read_table, write_table
 from pipeline.storage.registry import locate
-from pipeline.tables.schema import LabelState, Task
+from pipeline.tables.schema import LabelState
 from tests.support.helpers import write_file
 
 #: What PyYAML resolves to something that Python then refuses, and what its parser stumbles over.
@@ -303,6 +304,7 @@ def test_a_result_or_a_sentence(what: str) -> None:
     settings(max_examples=examples)(given(strategy)(check))()
 
 
+@pytest.mark.slow
 @pytest.mark.torture
 @pytest.mark.parametrize("what", FUZZERS)
 def test_a_result_or_a_sentence_for_long(what: str) -> None:

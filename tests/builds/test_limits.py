@@ -21,7 +21,7 @@ from pipeline import storage
 from pipeline.base.errors import ConfigError
 from pipeline.config.load import read_text
 from pipeline.images.header import mask_of, opened, picture_of
-from pipeline.storage import ODD
+from pipeline.storage import UNUSABLE
 from tests.conftest import Run
 from tests.support.helpers import PROJECT, Result, contents, write_file
 
@@ -62,6 +62,7 @@ def test_a_folder_whose_sizes_nobody_knew(tmp_path: Path) -> None:
     assert found == list(files.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archived", [True, False])
 def test_memory_of_large_label_files(tmp_path: Path, archived: bool) -> None:
     """Ten label files of 40 MB of blanks: an archive of half a megabyte, or sparse files."""
@@ -107,6 +108,7 @@ def bounded(*words: str | Path) -> Result:
     return run_process(*words, "--scheduler", "sync")
 
 
+@pytest.mark.slow
 def test_pipes_are_not_read(tmp_path: Path) -> None:
     """As a label file, an image, an image that labelme names, and a file of the target."""
     for stem in "ab":
@@ -118,7 +120,7 @@ def test_pipes_are_not_read(tmp_path: Path) -> None:
     os.symlink("/dev/zero", tmp_path / "src/images/train/zero.png")
     path = config(tmp_path, on_error="skip", select={"check_images": "full", "backgrounds": "all"})
     told = bounded("build", path)
-    assert f"{ODD['not_a_file']}" in bounded("build", path, "--set", "on_error=fail").err
+    assert f"{UNUSABLE['not_a_file']}" in bounded("build", path, "--set", "on_error=fail").err
     assert told.code == 3, told.err
     assert {p for p in contents(tmp_path / "out") if p.startswith("images/")} == {
         "images/train/a.png",

@@ -73,6 +73,7 @@ def test_every_name_arrives(tmp_path: Path, run: Run, exporter: str) -> None:
     assert run("build", path, "--json").json["changes"] == 0
 
 
+@pytest.mark.slow
 @given(
     stems=st.dictionaries(
         st.sampled_from(["train", "val"]),
@@ -109,6 +110,7 @@ def test_assigning_anew_overwrites_nothing(stems: dict[str, set[str]]) -> None:
     assert {data for path, data in made.items() if path.startswith("images/")} == wanted
 
 
+@pytest.mark.slow
 def test_a_locale_that_is_not_utf8(tmp_path: Path) -> None:
     if shutil.which("localedef") is None:
         pytest.skip("no localedef makes a locale here")

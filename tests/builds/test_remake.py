@@ -238,6 +238,7 @@ def test_without_val_there_is_a_warning_with_the_cure(tmp_path: Path, run: Run) 
     assert "val" not in yaml.safe_load((tmp_path / "dst/data.yaml").read_text())
 
 
+@pytest.mark.slow
 def test_as_a_command_with_the_index_in_the_user_s_cache(
     tmp_path: Path, town: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

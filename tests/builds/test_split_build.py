@@ -271,6 +271,7 @@ def test_sides_by_another_seed_are_told(cams: Path, make_subset: MakeSubset) -> 
     assert told["warnings"][0].startswith(f"{count} images in another split than before: cam")
 
 
+@pytest.mark.slow
 def test_a_damaged_copy_of_the_table_is_told_where_it_is_needed(cams: Path, make_subset: MakeSubset) -> None:
     """Where the workdir's table has all groups, it is made anew of that; else nobody knows what it said."""
     subset = _make(make_subset, cams, train=0.7, val=0.3, stratify=True)

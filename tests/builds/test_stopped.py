@@ -35,6 +35,7 @@ def stopped(subset: Subset, request: pytest.FixtureRequest) -> Subset:
     return subset
 
 
+@pytest.mark.slow
 def test_a_stopped_build_goes_on(stopped: Subset, make_subset: MakeSubset) -> None:
     buckets = str(len(json.loads((stopped.target / ".coco-diy/manifest.json").read_text())["parts"]))
     stopped.build(*BUS, "--set", f"index.buckets={buckets}")
@@ -44,6 +45,7 @@ def test_a_stopped_build_goes_on(stopped: Subset, make_subset: MakeSubset) -> No
     assert not (stopped.target / ".coco-diy/intent.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("buckets", [1, 8, 3])
 def test_a_stopped_build_can_be_turned_back(stopped: Subset, buckets: int) -> None:
     """What the stopped run meant to do is not done, what it did is undone, and what was there before stays ours."""
@@ -82,6 +84,7 @@ def test_a_cure_followed_leaves_the_source_alone(own_subset: Subset) -> None:
     assert contents(own_subset.target) == BUILT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", ["copy", "hardlink", "symlink"])
 @pytest.mark.parametrize("after", [0, 90])
 def test_a_killed_build_goes_on(

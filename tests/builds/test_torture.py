@@ -102,6 +102,7 @@ def ground_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("torture")
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(ground_folder: Path, crowd: Path, run: Run) -> None:
     ground = Ground(ground_folder, crowd, run)
     for number in range(KILLS):

@@ -65,7 +65,7 @@ def test_counts_and_faults_of_a_folder(folder: Path, run: Run, tool: str) -> Non
     assert {n: sum(s["objects"][n] for s in told["subset"].values()) for n in ("cat", "dog")} == {"cat": 1, "dog": 2}
     for words in ((), ("--deep",)):
         assert run("verify", root, "--json", *words).json["listed"] == []
-    assert "No fault: " in run("verify", root).out
+    assert "No problem: " in run("verify", root).out
     assert snapshot(root, links=True) == before
 
 
@@ -81,7 +81,7 @@ def test_each_fault_of_a_folder_is_listed(folder: Path, run: Run) -> None:
     assert found["cut.jpg", None] == "image_cut_short"
     page = run("verify", root, code=1)
     assert "a.txt:2: " in page.out
-    assert "4 faults" in page.out
+    assert "4 problems" in page.out
     assert run("verify", root, "-q", code=1).err.count("\n") == 4
 
 
@@ -98,7 +98,7 @@ def test_labels_without_a_folder_of_images_are_verified(folder: Path, run: Run) 
     write_file(folder / "in/labels/train/a.txt", "1 .5 .5 .2 .2\n")
     told = run("verify", folder / "in")
     assert "has no folder of images beside it" in told.err
-    assert "No fault: " in told.out
+    assert "No problem: " in told.out
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "pose"])

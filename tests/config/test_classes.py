@@ -9,9 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.base.classes import ClassMap, Names
 from pipeline.base.errors import ConfigError, UnknownNameError, UsageError
-from pipeline.config.class_map import ClassMap, ClassSpec, class_map
-from pipeline.config.class_names import Names, read_names
+from pipeline.config.class_map import ClassSpec, class_map
+from pipeline.config.class_names import read_names
 from pipeline.exporters._data_yaml import dataset_yaml
 
 ABC = ("person", "bicycle", "traffic light")
@@ -92,7 +93,7 @@ ERRORS = {
     "a gap": ("names: {0: a, 2: c}", "x.yaml:1", "must be 0 to 1 without a gap, but 1 is missing"),
     "from one": ("names:\n  1: a\n  2: b\n", "x.yaml:3", "but 0 is missing (there is 2)"),
     "negative id": ("names: {-1: a, 0: b}", "x.yaml:1", "the class id -1 of `names` is negative"),
-    "twice the id": ("names:\n  0: a\n  0: b\n", "x.yaml:3", "class id 0 stands there twice ('a' and 'b')"),
+    "twice the id": ("names:\n  0: a\n  0: b\n", "x.yaml:3", "class id 0 is a duplicate ('a' and 'b')"),
     "twice the name": ("names:\n- a\n- b\n- a\n", "x.yaml:4", "'a' is given to class 0 and class 2"),
     "a name for a key": ("names:\n  a: 0\n", "x.yaml:2", "the key 'a' of `names` is not a class id; write `0: a`"),
     "no": ("names:\n- yes\n- maybe\n", "x.yaml:2", "YAML reads the name yes of class 0 as true/false"),
@@ -107,7 +108,7 @@ ERRORS = {
     "no names": ("nc: 2\ntrain: x\n", "x.yaml", "has no `names:`"),
     "empty names": ("a: 1\nnames: []\n", "x.yaml:2", "`names` is empty"),
     "text for names": ("names: person\n", "x.yaml:1", "must be a list of names or a mapping"),
-    "names twice": ("names: [a]\nnc: 1\nnames: [b]\n", "x.yaml:3", "`names` stands there twice"),
+    "names twice": ("names: [a]\nnc: 1\nnames: [b]\n", "x.yaml:3", "the key `names` is a duplicate"),
     "a list": ("- a\n- b\n", "x.yaml", "holds no mapping"),
     "an empty file": ("", "x.yaml", "holds no mapping"),
     "text": ("person", "x.yaml", "holds no mapping"),
@@ -197,8 +198,8 @@ def test_unknown_name_tells_the_nearest(wanted: str, near: str) -> None:
 @pytest.mark.parametrize(
     ("entries", "clause"),
     [
-        (["a", "b", "a"], "'a' stands there twice"),
-        ([("x", "a"), ("x", "b")], "'x' stands there twice"),
+        (["a", "b", "a"], "'a' is a duplicate"),
+        ([("x", "a"), ("x", "b")], "'x' is a duplicate"),
         (["a", ("x", "a", "b")], "'a' cannot become both 'a' and 'x'"),
         ([("x", "b", "b")], "'b' cannot become both"),
         ([], "the list is empty"),

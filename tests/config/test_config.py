@@ -304,7 +304,7 @@ def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
         ("classes=[bicycle, cra]", "unknown class 'cra'; did you mean 'car'"),
         ("source.names=null", "source.names=null: is missing"),
         ("source.root=s4://bucket/coco", "s4://bucket/coco/images/train2017: unknown protocol 's4'; did you mean 's3'"),
-        ("target.root=sftp://me:secret@host/x", "sftp://host/x: a password stands in the URL"),
+        ("target.root=sftp://me:secret@host/x", "sftp://host/x: a password is in the URL"),
         ("target.root=s3:///x", "names no bucket"),
         ("target.root=s3://bucket/a//b", "the name has an empty step (//), which stores take differently; rename it"),
         ("source.splits={train: nowhere}", "does not exist"),

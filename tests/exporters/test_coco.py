@@ -296,3 +296,29 @@ def test_there_and_back_again(make: Make, make_subset: MakeSubset, shared: Path)
         )
         if len(a["segmentation"]) == 1:
             assert np.allclose(a["segmentation"], b["segmentation"], atol=0.002)
+
+
+KEYS = ("description", "url", "version", "year", "contributor", "date_created")
+
+
+@pytest.mark.parametrize("info", ["{}", '{"year": 2017, "x": 1.50}', '{ "url":"u" }', None, "{\n}"])
+def test_info_has_every_key_and_what_the_source_says(make: Make, info: str | None) -> None:
+    data = json.loads(TEXT)
+    text = json.dumps(data | {"info": None}).replace('"info": null', f'"info": {info}') if info else None
+    if text is None:
+        del data["info"]
+        text = json.dumps(data)
+    subset = make({"zoo": {"train": text}}, ["car", "bottle"])
+    subset.build()
+    made = told(subset)["info"]
+    assert set(KEYS) <= set(made)
+    assert {**made, **json.loads(info or "{}")} == made
+
+
+def test_no_supercategory_is_another_class(make: Make) -> None:
+    """A class without one is its own; `getCatIds(supNms=...)` of one class finds that class alone."""
+    classes = [{"name": "vehicle", "from": ["bottle"]}, "car", "person"]
+    subset = make({"zoo": {"train": TEXT}}, classes)
+    subset.build()
+    found = {c["name"]: c["supercategory"] for c in told(subset)["categories"]}
+    assert found == {"vehicle": "kitchen", "car": "car", "person": "person"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import yaml
 
+from pipeline.base.classes import Names
+from pipeline.base.terms import Task
 from pipeline.config.class_map import class_map
-from pipeline.config.class_names import Names
-from pipeline.tables.schema import Task
 from tests.support.contracts import ExporterContract
 
 

@@ -15,9 +15,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.base.terms import Task
 from pipeline.formats import Part, coco
 from pipeline.formats._numbers import parse_numbers, tails
-from pipeline.tables.schema import LabelState, Task
+from pipeline.tables.schema import LabelState
 from tests.conftest import MakeSubset, Run, Subset
 from tests.support.helpers import PROJECT, contents, picture, write_file
 

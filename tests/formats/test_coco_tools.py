@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.base.errors import DataError, StorageError
+from pipeline.base.terms import Task
 from pipeline.formats import FileOutline, Malformed, Part, coco
 from pipeline.formats._image_names import ImageNames, clean
 from pipeline.formats._large_json import LargeObject
@@ -26,7 +27,6 @@ from pipeline.formats._values import with_numbers
 from pipeline.formats.coco.placing import completed
 from pipeline.geometry import masks
 from pipeline.stages.index.annotations_file import AnnotationsFile
-from pipeline.tables.schema import Task
 from tests.conftest import Run
 from tests.formats.test_coco import SQUARE, annotation, document, image, parse
 from tests.support.helpers import write_file

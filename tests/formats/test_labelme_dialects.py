@@ -15,13 +15,13 @@ import pytest
 import yaml
 from PIL import Image, ImageOps
 
+from pipeline.base.terms import Task
 from pipeline.formats import labelme
 from pipeline.formats._flaws import flaw_of, merge_mark
 from pipeline.formats._framing import OtherImage, frame_of
 from pipeline.formats.labelme.shapes import reach_of
 from pipeline.geometry.masks import decompress, to_mask
 from pipeline.images.header import Picture, unpacked
-from pipeline.tables.schema import Task
 from tests.builds.test_labelme import Photos
 from tests.conftest import Run
 from tests.formats.test_labelme import TRIANGLE, file, jpeg, only, parse, png, rows, shape
@@ -209,7 +209,7 @@ def test_what_became_of_an_image_is_put_right_where_it_is_certain(
 ) -> None:
     frame = frame_of(said, picture, lambda: reach_of([{"points": points}]))
     assert frame.note == note
-    assert frame.place(np.array(points, float)) == pytest.approx(np.array(placed, float))
+    assert frame.transform(np.array(points, float)) == pytest.approx(np.array(placed, float))
     if picture is not None:
         assert (frame.width, frame.height) == (picture.width, picture.height)
 
@@ -422,7 +422,7 @@ def test_letters_are_shown_as_letters(photos: Photos) -> None:
 def test_the_marks_of_a_merge_are_told_with_their_line(photos: Photos) -> None:
     text = b'{"version": "5.0.1",\n<<<<<<< HEAD\n"shapes": [],\n=======\n"shapes": [1],\n>>>>>>> other\n}'
     write_file(photos.photos / "a.json", text)
-    assert "a.json:2: holds the marks of a merge (<<<<<<<)" in photos.command("build", code=1).err
+    assert "a.json:2: holds the marks of a merge (<<<<<<<" in photos.command("build", code=1).err
     assert merge_mark(text.replace(b"\n", b"\r\n")) == 2
     assert merge_mark(b'{"description": "<<<<<<< not at the beginning"}') is None
     assert flaw_of(b'{"a": NaN}') is None

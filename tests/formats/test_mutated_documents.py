@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.base.terms import Task
 from pipeline.formats import Malformed, Parsed, Part, coco, labelme, yolo
 from pipeline.formats._values import with_numbers
 from pipeline.formats.coco.placing import completed
 from pipeline.images.header import Picture
-from pipeline.tables.schema import LabelState, Task
+from pipeline.tables.schema import LabelState
 from tests.formats.test_labelme import file, png, shape
 from tests.support.helpers import PROJECT
 

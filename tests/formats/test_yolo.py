@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.base.terms import Task
 from pipeline.formats import Parsed, yolo
-from pipeline.tables.schema import LabelState, Task
+from pipeline.tables.schema import LabelState
 from tests.support.contracts import RowFormatContract
 from tests.support.yolo_reference import read, source_lines
 

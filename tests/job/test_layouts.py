@@ -12,9 +12,9 @@ import yaml
 
 from pipeline import formats
 from pipeline.base.errors import ConfigError
+from pipeline.base.terms import Task
 from pipeline.config.class_names import read_names
 from pipeline.job.layouts import find_splits
-from pipeline.tables.schema import Task
 from tests.conftest import Run
 from tests.formats.test_labelme import file, jpeg, shape
 from tests.support.helpers import contents, write_file

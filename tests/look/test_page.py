@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.look.colours import colour_of, ink_on
 from pipeline.look.numbers import statistics_of
 from pipeline.look.page import page_of
 from pipeline.look.view import open_view
 from pipeline.reports.class_table import bar
-from pipeline.reports.colours import colour_of, ink_on
 from tests.conftest import Run, Subset
 from tests.support.helpers import write_file
 
@@ -119,3 +119,13 @@ def test_colours_are_colours(number: int) -> None:
 
 def test_bars() -> None:
     assert (bar(0, 10, 4), bar(10, 10, 4), bar(5, 10, 4), bar(1, 10_000, 4)) == ("    ", "████", "██  ", "▏   ")
+
+
+def test_a_build_leaves_its_page(subset: Subset) -> None:
+    told = subset.build("--report")
+    page = subset.target / ".coco-diy/report.html"
+    assert told["report"] == str(page)
+    assert b"A data set that coco-diy made" in page.read_bytes()
+    assert subset.command("verify", "--deep", "--json").json["differences"] == {}
+    assert subset.build()["status"] == "nothing to do"
+    assert page.exists()

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.geometry.shapes import of_annotation, of_row
 from pipeline.images.header import _TURNS
-from pipeline.images.sheet import TILE, Tile, contact_sheet
-from pipeline.images.terminals import inline, protocol_of
-from pipeline.images.thumbnails import open_upright
+from pipeline.look.contact_sheet import TILE, Tile, contact_sheet
+from pipeline.look.shapes import of_annotation, of_row
+from pipeline.look.terminals import inline, protocol_of
+from pipeline.look.thumbnails import open_upright
 from tests.conftest import Run, Subset
 from tests.support.images import KINDS, MARK, marked_image
 
@@ -34,7 +34,7 @@ def test_a_mark_is_where_its_box_says(kind: str, orientation: int) -> None:
     # What keeps its size when it is turned tells nothing: such labels count as those of the upright image.
     upright = of_row(0, image.box, b"", None)
     box = image.stored_box if image.stored != image.shown else image.box
-    stored = opened.placed(of_row(0, box, b"", None), image.stored)
+    stored = opened.as_shown(of_row(0, box, b"", None), image.stored)
     corners = [np.array(shape.box).reshape(2, 2) * image.shown for shape in (upright, stored)]
     assert np.allclose(corners[0], corners[1])
     dark = np.asarray(opened.image.convert("L")).astype(int) < MARK

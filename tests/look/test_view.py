@@ -130,9 +130,9 @@ def test_labelme_and_coco_folders(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tree", "clause"),
     [
-        ({}, "holds no dataset"),
-        ({"labels/train/a.txt": "0 .5 .5 .1 .1\n", "images/train/a.jpg": "x"}, "names their classes"),
-        ({"notes.txt": "hello"}, "holds no dataset"),
+        ({}, "is no dataset folder"),
+        ({"labels/train/a.txt": "0 .5 .5 .1 .1\n", "images/train/a.jpg": "x"}, "names classes"),
+        ({"notes.txt": "hello"}, "is no dataset folder"),
     ],
 )
 def test_what_is_no_dataset(tmp_path: Path, tree: dict[str, str], clause: str) -> None:
@@ -141,7 +141,7 @@ def test_what_is_no_dataset(tmp_path: Path, tree: dict[str, str], clause: str) -
         write_file(tmp_path / "x" / path, text)
     with pytest.raises(ConfigError, match=clause):
         open_view(str(tmp_path / "x"), str(tmp_path / "cache"))
-    with pytest.raises(ConfigError, match="does not exist"):
+    with pytest.raises(ConfigError, match="no such config"):
         open_view(str(tmp_path / "gone"), str(tmp_path / "cache"))
 
 
@@ -170,4 +170,21 @@ def test_stats_of_a_folder_and_before_and_after(subset: Subset, make_subset: Mak
     told = subset.run("stats", subset.target, "--json").json
     assert (told["of"], told["subset"]["val"]["objects"]) == ("folder", built["subset"]["val"]["objects"])
     lines = subset.run("stats", subset.source / "nowhere", code=2).err
-    assert "does not exist" in lines
+    assert "no such config" in lines
+
+
+@pytest.mark.parametrize("kind", ["yolo", "coco"])
+def test_at_a_store(run: Run, tmp_path: Path, kind: str) -> None:
+    """A target in an object store is looked at as one on this disk: the same numbers, the same pictures."""
+    sample = Path(__file__).parents[1] / "sample/labelme"
+    store = f"memory://looks-{kind}/target"
+    words = ("--from", "labelme", "--to", kind, "--split", "0.5", "--workdir", tmp_path / "w")
+    for place in (store, tmp_path / "here"):
+        run("convert", sample, place, *words)
+    stats = [run("stats", place, "--json", "--workdir", tmp_path / "w").json for place in (store, tmp_path / "here")]
+    assert [told["warnings"] for told in stats] == [[], []]
+    assert stats[0]["sizes"] == stats[1]["sizes"] or kind == "yolo"
+    assert stats[0]["subset"] == stats[1]["subset"]
+    page = tmp_path / "page.html"
+    run("report", store, "-o", page, "--workdir", tmp_path / "w", "--scheduler", "sync")
+    assert page.read_bytes().count(b"image/jpeg") == 7

@@ -396,9 +396,9 @@ def test_a_subset_on_a_store(root: str, kind: str, town: Path, make_subset: Make
     assert storage.locate_writable(root).lock_holder(".coco-diy/lock") is None
     assert subset.build()["status"] == "nothing to do"
     assert subset.command("verify", "--json").json["differences"] == {}
-    far = storage.locate_writable(root)
-    far.delete_many(["labels/train/a.txt"])
-    far.write_many(["labels/train/b.txt", "labels/train/foreign.txt", "labels/train.cache"], [b"9 0 0 0 0\n"] * 3)
+    remote = storage.locate_writable(root)
+    remote.delete_many(["labels/train/a.txt"])
+    remote.write_many(["labels/train/b.txt", "labels/train/foreign.txt", "labels/train.cache"], [b"9 0 0 0 0\n"] * 3)
     found = subset.command("verify", "--json", "--deep", code=1).json
     assert {d["path"]: d["reason"] for d in found["listed"]} == {
         "labels/train/a.txt": "missing",
@@ -406,7 +406,7 @@ def test_a_subset_on_a_store(root: str, kind: str, town: Path, make_subset: Make
         "labels/train/foreign.txt": "foreign",
     }
     subset.command("verify", "--repair", code=1)
-    far.delete_many(["labels/train/foreign.txt"])
+    remote.delete_many(["labels/train/foreign.txt"])
     assert subset.command("verify", "--json", "--deep").json["differences"] == {}
     changed = subset.build("--set", "classes=[car, bicycle]")
     assert changed["plan"]["copy"]["image"]["files"] == 0
@@ -436,14 +436,14 @@ def test_a_source_on_a_store(root: str, kind: str, town: Path, make_subset: Make
         "root": root,
         "splits": {"train": "train2017", "val": "val2017"},
     }
-    far = f"{root}-subset"
-    subset = make_subset(town, "far", source=source, target={"root": far})
+    remote = f"{root}-subset"
+    subset = make_subset(town, "far", source=source, target={"root": remote})
     settle()  # where only times tell, young files count as changed
     subset.build()
     assert subset.build()["status"] == "nothing to do"
     local = make_subset(town, "local")
     local.build()
-    made = files_at(far)
+    made = files_at(remote)
     assert b"Made by coco-diy" in made.pop("DATASET.md")  # which says where the source is
     assert made == contents(local.target)
     assert marks(store) == before

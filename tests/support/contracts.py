@@ -13,14 +13,15 @@ import xxhash
 import yaml
 
 from pipeline import exporters, formats
+from pipeline.base.classes import Names
 from pipeline.base.errors import UnknownNameError
+from pipeline.base.terms import Task
 from pipeline.config.class_map import ClassSpec, class_map
-from pipeline.config.class_names import Names
 from pipeline.exporters import Dataset
 from pipeline.formats import Parsed
 from pipeline.formats.yolo import render
 from pipeline.tables import schema
-from pipeline.tables.schema import LabelState, Task
+from pipeline.tables.schema import LabelState
 
 #: Columns of `Parsed.rows` beside ``file``.
 ROW_COLUMNS = ("line", "class_id", "head", "tail", "cx", "cy", "w", "h", "n_tokens")

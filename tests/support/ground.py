@@ -16,7 +16,7 @@ from tests.support.kinds import Kind, spoil
 def sound(result: Result, told: str) -> None:
     """However a run ended, it said so in a sentence."""
     assert "Traceback" not in result.err, (told, result.err)
-    assert "coco-diy's own" not in result.err, (told, result.err)
+    assert "internal error" not in result.err, (told, result.err)
 
 
 class Ground:

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from pipeline.tables.schema import Task
+from pipeline.base.terms import Task
 
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _LINE_END = re.compile(rb"\r\n|\n|\r")

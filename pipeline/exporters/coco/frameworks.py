@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.base.terms import SPLITS
 from pipeline.base.text import python_literal
-from pipeline.tables.schema import SPLITS
 
 if TYPE_CHECKING:
     from pipeline.exporters import Dataset
@@ -36,7 +36,7 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
     """A fragment of a config for mmdetection 3; classes are in the order of the JSON's categories.
 
     Configs in one ``_base_`` may not share a key, and the one that people start from has dataloaders of its own: so
-    these keys have names of their own, and the head says what to write where. mmengine fills in what stands in
+    these keys have names of their own, and the head says what to write where. mmengine fills in what is in
     ``{{ }}`` before Python reads the file, and a folder's path may hold a quote: so there are no braces here, and
     Python is asked for the folder. A key that begins with two underscores is no part of the config.
     https://mmengine.readthedocs.io/en/latest/advanced_tutorials/config.html
@@ -44,7 +44,7 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
     root = (
         python_literal(dataset.root.rstrip("/"))
         if dataset.yaml == "absolute"
-        else ("(lambda: 0).__code__.co_filename.rpartition('/')[0]  # where this file lies (mmengine 0.9 and newer)")
+        else ("(lambda: 0).__code__.co_filename.rpartition('/')[0]  # where this file is (mmengine 0.9 and newer)")
     )
     files = {split: f"annotations/{kind}_{split}.json" for split in dataset.splits}
     lines = [
@@ -73,9 +73,8 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
                 f"ann_file=_base_.subset_{shown}_annotations)",
             ]
     lines += [
+        *_heads(len(dataset.maps[0].names)),
         *_NOT_COVERED,
-        "# model = ...  # num_classes where the model has it, as in roi_head=dict(bbox_head=dict(num_classes="
-        f"{len(dataset.maps[0].names)}))",
         "",
         f"__root = {root}",
         f"subset_metainfo = dict(classes=({', '.join(map(python_literal, dataset.maps[0].names))},))",
@@ -89,8 +88,23 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+def _heads(classes: int) -> list[str]:
+    """What a config says of its model, and the command that trains; the whole of one for masks as an example."""
+    return [
+        f"# model = dict(bbox_head=dict(num_classes={classes}))  # a model of one stage (RetinaNet, YOLOX, RTMDet)",
+        f"# model = dict(roi_head=dict(bbox_head=dict(num_classes={classes})))  # one of two stages (Faster R-CNN)",
+        "#",
+        "# A whole config for masks, as PATH/mine.py:",
+        "#   _base_ = ['mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', 'mmdetection.py']",
+        f"#   model = dict(roi_head=dict(bbox_head=dict(num_classes={classes}),",
+        f"#                              mask_head=dict(num_classes={classes})))",
+        "#   and the lines on dataloaders and evaluators above. It trains with",
+        "#   mim train mmdet PATH/mine.py",
+    ]
+
+
 def detectron2(dataset: Dataset, kind: str, with_masks: Sequence[str]) -> bytes:
-    """Lines that register the dataset with detectron2, which must be told of the splits `with_masks` of run lengths.
+    """Lines that register the dataset with detectron2, which needs the splits `with_masks` of run lengths.
 
     https://detectron2.readthedocs.io/en/latest/tutorials/datasets.html
     """

@@ -1,6 +1,6 @@
 """One JSON of the objects of all buckets, a piece at a time.
 
-Buckets are merged in the order of keys, so the bytes do not depend on how many there are; each is read where it lies
+Buckets are merged in the order of keys, so the bytes do not depend on how many there are; each is read where it is
 on the disk, and what is in memory at once is a piece of it: that, and some 25 bytes an object, since no two may have
 the same id.
 """
@@ -26,6 +26,11 @@ _STEP = 1024
 
 _PIECE = 1 << 20
 
+#: Every key of ``info``: https://cocodataset.org/#format-data
+_INFO = {
+    "description": "Made by coco-diy", "url": "", "version": "1.0", "year": 0, "contributor": "", "date_created": "",
+}  # fmt: skip
+
 _OURS = ("images", "annotations", "categories")
 
 
@@ -38,7 +43,7 @@ class _FreeIds:
         self._used = given
         #: Ids that several have: the first in order keeps it.
         self._twice = set(given[1:][given[1:] == given[:-1]].tolist())
-        self.all_kept = not self._twice and not any(i.null_count for i in ids)
+        self.unique = not self._twice and not any(i.null_count for i in ids)
         self._taken: set[int] = set()
         self._next = 1
 
@@ -50,9 +55,7 @@ class _FreeIds:
             if given not in self._taken:
                 self._taken.add(given)
                 return given
-        while (place := int(np.searchsorted(self._used, self._next))) < len(self._used) and (
-            self._used[place] == self._next
-        ):
+        while (at := int(np.searchsorted(self._used, self._next))) < len(self._used) and (self._used[at] == self._next):
             self._next += 1
         self._next += 1
         return self._next - 1
@@ -76,13 +79,13 @@ class _Part:
         wanted[self.rows] = True
         self.ids_here = self.ids.filter(pa.array(wanted[image], pa.bool_()))
 
-    def in_order(self, place: int) -> Iterator[tuple[str, int, int]]:
-        """Key, `place` and row of each of the split's images, in the order of keys."""
+    def in_order(self, number: int) -> Iterator[tuple[str, int, int]]:
+        """Key, `number` and row of each of the split's images, in the order of keys."""
         column = self.images["key"]
         for begin in range(0, len(self.rows), _STEP):
             rows = self.rows[begin : begin + _STEP]
             for key, row in zip(column.take(pa.array(rows)).to_pylist(), rows.tolist(), strict=True):
-                yield key, place, row
+                yield key, number, row
 
 
 def json_file(dataset: Dataset, records: Sequence[BucketObjects], split: str, kind: str) -> Iterator[bytes]:
@@ -91,15 +94,15 @@ def json_file(dataset: Dataset, records: Sequence[BucketObjects], split: str, ki
 
 
 def _large(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    held: list[bytes] = []
+    waiting: list[bytes] = []
     size = 0
     for piece in pieces:
-        held.append(piece)
+        waiting.append(piece)
         size += len(piece)
         if size >= _PIECE:
-            yield b"".join(held)
-            held, size = [], 0
-    yield b"".join(held)
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)
 
 
 def _pieces(dataset: Dataset, records: Sequence[BucketObjects], split: str, kind: str) -> Iterator[bytes]:
@@ -109,18 +112,18 @@ def _pieces(dataset: Dataset, records: Sequence[BucketObjects], split: str, kind
     head = _head(dataset, split)
     yield b"{" + b"".join(_encode(key) + b": " + value + b",\n" for key, value in head.items()) + b'"images": ['
     first, new_ids = True, {}
-    for place, row in _merged(parts):
-        text, given = _image_of(parts[place], row)
+    for i, row in _merged(parts):
+        text, given = _image_of(parts[i], row)
         number = image_numbers.number(given)
         if number != given:
-            new_ids[place, row] = number
-            text = _put(text, _span(parts[place].images, "id", row), number, b"id")
+            new_ids[i, row] = number
+            text = _put(text, _span(parts[i].images, "id", row), number, b"id")
         yield text[1:] if first else text
         first = False
     yield b'\n],\n"annotations": ['
     first = True
-    for place, row in _merged(parts):
-        for text in _objects_of(parts[place], row, new_ids.get((place, row)), numbers):
+    for i, row in _merged(parts):
+        for text in _objects_of(parts[i], row, new_ids.get((i, row)), numbers):
             yield text[1:] if first else text
             first = False
     yield b"\n]"
@@ -131,8 +134,8 @@ def _pieces(dataset: Dataset, records: Sequence[BucketObjects], split: str, kind
 
 def _merged(parts: Sequence[_Part]) -> Iterator[tuple[int, int]]:
     """(part, row) of all images in the order of their keys."""
-    streams = [part.in_order(place) for place, part in enumerate(parts)]
-    return ((place, row) for _, place, row in heapq.merge(*streams))
+    streams = [part.in_order(i) for i, part in enumerate(parts)]
+    return ((i, row) for _, i, row in heapq.merge(*streams))
 
 
 def _image_of(part: _Part, row: int) -> tuple[bytes, int | None]:
@@ -145,7 +148,7 @@ def _objects_of(part: _Part, row: int, image_id: int | None, numbers: _FreeIds) 
     if begin == stop:
         return
     objects = part.objects
-    right = image_id is None and numbers.all_kept and bool(pc.all(objects["right"].slice(begin, stop - begin)).as_py())
+    right = image_id is None and numbers.unique and bool(pc.all(objects["right"].slice(begin, stop - begin)).as_py())
     texts = objects["text"].slice(begin, stop - begin)
     if right:
         yield b"".join(texts.to_pylist())
@@ -177,9 +180,9 @@ def _put(text: bytes, span: tuple[int, int], value: int, name: bytes) -> bytes:
 
 
 def _head(dataset: Dataset, split: str) -> dict[str, bytes]:
-    """What stands before the images: of each key what the first source has; licenses of all.
+    """What comes before the images: of each key what the first source has; licenses of all.
 
-    Images keep the license that they name, so two licenses of one id stay both: which is meant only the sources tell.
+    Images keep the license that they name, so two licenses of one id stay both: which is meant only the sources know.
     """
     head: dict[str, bytes] = {}
     licenses: dict[bytes, None] = {}
@@ -189,8 +192,18 @@ def _head(dataset: Dataset, split: str) -> dict[str, bytes]:
                 licenses |= dict.fromkeys(_list(value))
             elif key not in _OURS:
                 head.setdefault(key, bytes(value))
-    head = {"info": b'{"description": "Made by coco-diy"}', **head} if "info" not in head else head
+    head = {"info": _info(head.get("info", b"{}")), **{key: value for key, value in head.items() if key != "info"}}
     return head | {"licenses": b"[" + b", ".join(licenses) + b"]"}
+
+
+def _info(text: bytes) -> bytes:
+    """What a source says of itself, as it was written, and what it lacks: viewers ask for each key of the format."""
+    try:
+        lacking = {k: v for k, v in _INFO.items() if k not in msgspec.json.decode(text, type=dict[str, msgspec.Raw])}
+    except msgspec.DecodeError:
+        return text
+    begin = text.rstrip().removesuffix(b"}").rstrip()
+    return begin + (b"" if begin == b"{" else b", ") + msgspec.json.encode(lacking)[1:] if lacking else text
 
 
 def _documents(dataset: Dataset, split: str) -> Iterator[dict[str, msgspec.Raw]]:
@@ -222,8 +235,12 @@ def _categories(dataset: Dataset) -> bytes:
         fields = dict(next((known[s] for s in [name, *sources] if s in known and s in sources), {}))
         fields |= {"id": msgspec.Raw(b"%d" % (number + 1)), "name": msgspec.Raw(_encode(name))}
         if not any(s in known for s in sources):
-            fields["supercategory"] = msgspec.Raw(_encode(""))
             fields |= _keypoints_of(dataset, name)
+        # One that is the name of another class would be taken for that (pycocotools: `getCatIds`).
+        others = {"", *dataset.maps[0].names} - {name}
+        above = msgspec.json.decode(fields.get("supercategory", msgspec.Raw(b"null")))
+        if not isinstance(above, str) or above in others:
+            fields["supercategory"] = msgspec.Raw(_encode(name))
         made.append(msgspec.json.encode(fields))
     return b"[" + b",\n".join(made) + b"]"
 

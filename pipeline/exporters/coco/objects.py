@@ -14,10 +14,9 @@ import pyarrow.compute as pc
 
 from pipeline.exporters import BucketObjects
 from pipeline.formats._values import finite, plain, with_numbers
-from pipeline.formats.coco.placing import completed
-from pipeline.geometry import masks
+from pipeline.formats.coco.placing import area_of, completed
 
-#: What stands before every object, so that those of an image, one after another, are a piece of a JSON list.
+#: What comes before every object, so that those of an image, one after another, are a piece of a JSON list.
 COMMA = b",\n"
 
 #: Whole numbers beyond it are not kept as ids: JavaScript and double precision would change them.
@@ -38,7 +37,7 @@ _ids = msgspec.json.Decoder(_Ids).decode
 
 
 class _Objects:
-    """JSON objects with the places of their ids, column by column."""
+    """JSON objects with the positions of their ids, column by column."""
 
     def __init__(self) -> None:
         self.image: list[int] = []
@@ -84,30 +83,30 @@ class _Objects:
 
 def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None) -> BucketObjects:
     """See `pipeline.exporters.coco.records`."""
-    told = [
+    texts = [
         _image(*values)
         for values in zip(
             *(images[c].to_pylist() for c in ("raw", "stem", "image_path", "width", "height", "key")), strict=True
         )
     ]
-    own = [text[slice(*at)] if given else b"" for text, at, given in told]
+    own = [text[slice(*at)] if given else b"" for text, at, given in texts]
     pictures = pa.table(
         {
             "key": images["key"],
             "split": images["split"],
-            "text": pa.array([COMMA + text for text, *_ in told], pa.binary()),
+            "text": pa.array([COMMA + text for text, *_ in texts], pa.binary()),
             "id": pa.array([_number(own_id) for own_id in own], pa.int64()),
-            "id_begin": pa.array([_moved(at, len(COMMA))[0] for _, at, _ in told], pa.int32()),
-            "id_stop": pa.array([_moved(at, len(COMMA))[1] for _, at, _ in told], pa.int32()),
+            "id_begin": pa.array([_moved(at, len(COMMA))[0] for _, at, _ in texts], pa.int32()),
+            "id_stop": pa.array([_moved(at, len(COMMA))[1] for _, at, _ in texts], pa.int32()),
         }
     )
     objects = _Objects()
     _annotations(objects, rows, images, own, keypoints)
-    for place, text in enumerate(images["captions"].to_pylist()):
+    for image, text in enumerate(images["captions"].to_pylist()):
         for raw in msgspec.json.decode(text, type=list[msgspec.Raw]) if text else ():
             caption = with_numbers(bytes(raw))
             spans = _spans(caption)
-            objects.add(place, "caption", caption, spans["id"], spans["image_id"], own[place])
+            objects.add(image, "caption", caption, spans["id"], spans["image_id"], own[image])
     table = objects.table()
     order = pc.sort_indices(table, [("kind", "ascending"), ("image", "ascending")])
     return BucketObjects(pictures.combine_chunks(), table.take(order).combine_chunks())
@@ -116,7 +115,7 @@ def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None)
 def _image(
     raw: bytes | None, stem: str, path: str | None, width: int | None, height: int | None, key: str
 ) -> tuple[bytes, Span, bool]:
-    """The JSON object of an image, where its id stands in it, and whether the source gave that.
+    """The JSON object of an image, where its id is in it, and whether the source gave that.
 
     Its file name is that below the split's folder; of several sources the stem begins with the folder of its own.
     """
@@ -124,7 +123,7 @@ def _image(
     fields = _fields(raw) if raw is not None else {}
     if "id" not in fields or raw is None:
         data = {"id": 0, "file_name": stem + suffix or key, "width": width, "height": height}
-        # what a format tells of an image beside its size
+        # what a format says of an image beside its size
         data |= {k: msgspec.json.decode(v) for k, v in fields.items() if k not in data}
         return _encode(data), (6, 7), False
     said = _decoded(fields.get("file_name"))
@@ -158,15 +157,15 @@ def _decoded(value: msgspec.Raw | None) -> Any:
 def _annotations(
     objects: _Objects, rows: pa.Table, images: pa.Table, own: Sequence[bytes], keypoints: tuple[int, int] | None
 ) -> None:
-    place = pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks()).to_pylist()
+    image_of = pc.index_in(rows["key"].combine_chunks(), images["key"].combine_chunks()).to_pylist()
     category = (pc.add(rows["class_id"].combine_chunks(), 1)).to_pylist()
     raws = rows["raw"].to_pylist() if "raw" in rows.column_names else [None] * rows.num_rows
     widths, heights = images["width"].to_pylist(), images["height"].to_pylist()
     lacking = [i for i, raw in enumerate(raws) if raw is None]
-    made = _of_rows(rows.take(pa.array(lacking, pa.int64())), [place[i] for i in lacking], images, keypoints)
+    made = _of_rows(rows.take(pa.array(lacking, pa.int64())), [image_of[i] for i in lacking], images, keypoints)
     for i, text in zip(lacking, made, strict=True):
         raws[i] = text
-    for where, new, raw in zip(place, category, raws, strict=True):
+    for where, new, raw in zip(image_of, category, raws, strict=True):
         assert raw is not None
         raw = completed(with_numbers(raw), widths[where], heights[where])  # noqa: PLW2901
         spans = _spans(raw)
@@ -183,7 +182,7 @@ def _annotations(
 
 
 def _spans(raw: bytes) -> dict[str, Span]:
-    """Where the values of id, image_id and category_id stand in an object; (0, 0) for one that it does not have."""
+    """Where the values of id, image_id and category_id are in an object; (0, 0) for one that it does not have."""
     found = {m[1].decode(): m.span(2) for m in _IDS.finditer(raw)}
     names = ("id", "image_id", "category_id")
     # A key within a value of another, or a duplicate, would be found too: then it is asked exactly.
@@ -212,12 +211,14 @@ def _number(text: bytes) -> int | None:
     return int(text) if text.isdigit() and len(text) < 17 and int(text) <= _MAX_ID else None
 
 
-def _of_rows(rows: pa.Table, place: Sequence[int], images: pa.Table, keypoints: tuple[int, int] | None) -> list[bytes]:
+def _of_rows(
+    rows: pa.Table, image_of: Sequence[int], images: pa.Table, keypoints: tuple[int, int] | None
+) -> list[bytes]:
     """Annotations of label rows, without what only a whole dataset knows."""
     widths, heights = images["width"].to_pylist(), images["height"].to_pylist()
     boxes = np.stack([rows[c].to_numpy() for c in ("cx", "cy", "w", "h")], axis=1) if rows.num_rows else ()
     made = []
-    for where, tail, (cx, cy, w, h) in zip(place, rows["tail"].to_pylist(), boxes, strict=True):
+    for where, tail, (cx, cy, w, h) in zip(image_of, rows["tail"].to_pylist(), boxes, strict=True):
         width, height = widths[where], heights[where]
         box = _rounded([(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height])
         data: dict[str, Any] = {"segmentation": [], "area": _rounded([box[2] * box[3]])[0], "bbox": box, "iscrowd": 0}
@@ -227,7 +228,7 @@ def _of_rows(rows: pa.Table, place: Sequence[int], images: pa.Table, keypoints: 
         elif len(tokens) > 4:
             polygon = tokens.reshape(-1, 2) * (width, height)
             data["segmentation"] = [_rounded(polygon.ravel().tolist())]
-            data["area"] = masks.area(masks.of_polygon(polygon, height, width))
+            data["area"] = area_of(polygon, width, height)
         made.append(_encode(data))
     return made
 

@@ -1,17 +1,17 @@
 """COCO JSON: one file holds all images, annotations and categories of a split.
 
-``instances_*`` has boxes and polygons or RLE masks, ``person_keypoints_*`` keypoints as well; ``captions_*`` stands
-beside them. What becomes of what people's files hold:
+``instances_*`` has boxes and polygons or RLE masks, ``person_keypoints_*`` keypoints as well; ``captions_*`` is beside
+them. What becomes of what people's files hold:
 
 ======================================= ==========================================================================
 found                                   outcome
 ======================================= ==========================================================================
 numbers and ids as text, "false", NaN   taken, see `formats._values`; NaN where a number is needed: bad
 an image by another path, or a URL      found, see `formats._image_names`; where two files fit: bad
-several ids of one image                one image with the objects of all, told
+several ids of one image                one image with the objects of all, reported
 one id of several images                bad: whose its objects are is not known
 two images of one stem (a.jpg, a.png)   two images: the label file of the later one is called by its whole name
-no width and height                     those of the image file; bad where that does not tell
+no width and height                     those of the image file; bad where that has none
 others than the image has               put right where it is certain what happened, see `formats._framing`; else bad
 an annotation of no image               bad; so is one of no category
 two annotations of one id               both taken; in COCO JSON the second gets a new id
@@ -35,8 +35,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.base.terms import Task
 from pipeline.formats.coco.options import Options
-from pipeline.tables.schema import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 
-def placed(text: bytes, frame: Frame) -> bytes:
+def transformed(text: bytes, frame: Frame) -> bytes:
     """An annotation with its numbers in the image of `frame`; as it is where it cannot be used."""
     if not frame.moves:
         return text
@@ -29,27 +29,27 @@ def placed(text: bytes, frame: Frame) -> bytes:
         return text
     if data.get("bbox") and len(data["bbox"]) == 4:
         x, y, width, height = data["bbox"]
-        corners = frame.place(np.array([[x, y], [x + width, y + height]], np.float64))
+        corners = frame.transform(np.array([[x, y], [x + width, y + height]], np.float64))
         low, high = corners.min(axis=0), corners.max(axis=0)
         data["bbox"] = [*low.tolist(), *(high - low).tolist()]
     if data.get("segmentation"):
-        data["segmentation"] = _placed_parts(data["segmentation"], frame)
+        data["segmentation"] = _transformed_parts(data["segmentation"], frame)
     points = np.array(data.get("keypoints") or (), np.float64)
     if len(points) and not len(points) % 3:
         points = points.reshape(-1, 3)
         labelled = points[:, 2] > 0  # the rest are nowhere
-        points[labelled, :2] = frame.place(points[labelled, :2])
+        points[labelled, :2] = frame.transform(points[labelled, :2])
         data["keypoints"] = points.ravel().tolist()
     if isinstance(data.get("area"), int | float):
         data["area"] *= frame.scale[0] * frame.scale[1]
     return msgspec.json.encode(finite(data))
 
 
-def _placed_parts(given: Any, frame: Frame) -> Any:
+def _transformed_parts(given: Any, frame: Frame) -> Any:
     """Polygons in the image of `frame`; run lengths turned alone: they say themselves of which size they are."""
     if isinstance(given, list):
         return [
-            frame.place(np.array(part, np.float64).reshape(-1, 2)).ravel().tolist()
+            frame.transform(np.array(part, np.float64).reshape(-1, 2)).ravel().tolist()
             for part in given
             if len(part) % 2 == 0
         ]
@@ -88,11 +88,16 @@ def completed(text: bytes, width: int | None, height: int | None) -> bytes:
 
 
 def _resized(mask: Bools, width: int, height: int) -> dict[str, Any]:
-    """Run lengths of a mask in an image of another size: each pixel takes what lies in its middle."""
+    """Run lengths of a mask in an image of another size: each pixel takes what is in its middle."""
     for axis, size in enumerate((height, width)):
         source = (np.arange(size) + 0.5) * (mask.shape[axis] / size)
         mask = mask.take(source.astype(np.int64), axis=axis)
     return {"size": [height, width], "counts": masks.compress(masks.of_mask(mask))}
+
+
+def area_of(polygon: npt.NDArray[np.float64], width: int, height: int) -> int:
+    """Pixels of a polygon, shape (points, 2), in an image of that size: what pycocotools counts as its area."""
+    return masks.area(masks.of_polygon(polygon, height, width))
 
 
 def box_of(data: dict[str, Any]) -> list[float] | None:

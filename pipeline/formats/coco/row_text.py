@@ -1,6 +1,6 @@
 """Numbers of label rows of decoded COCO annotations, and the word for what is lost of each.
 
-The rules stand in `formats.coco`.
+The rules are in `formats.coco`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.base.terms import Task
 from pipeline.formats._numbers import TOLERANCE, parse_numbers
 from pipeline.formats._values import UnusableObject, mended, plain
 from pipeline.formats.coco.placing import box_of
 from pipeline.formats.coco.run_lengths import read_rle
 from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon, join_polygons
-from pipeline.tables.schema import Task
 
-#: A mask of more parts is none: its row would have megabytes.
+#: A mask of more parts is refused: its row would have megabytes.
 MAX_PARTS = 10_000
 
 Floats = npt.NDArray[np.float64]
@@ -36,7 +36,7 @@ Plain = tuple[bytes, list[int], bool]
 
 @dataclass
 class DecodedRows:
-    """Some annotations, decoded: those that could be, `image` is the place of each one's image in the part.
+    """Some annotations, decoded: those that could be, `image` is the index of each one's image in the part.
 
     `plain`, for task segment alone, is the text of plain polygons; None where what there is is decoded in `found`.
     `notes` are the counted words for what was put right of all rows of an image; empty where
@@ -116,7 +116,7 @@ def values_of(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int
 
 
 def _boxes(rows: DecodedRows) -> tuple[Floats, Bools, Bools]:
-    """The xywh boxes, shape (rows, 4), zeros where there is none; whether there is one, and whether it has an area."""
+    """The xywh boxes, shape (rows, 4), zeros if missing; whether a row has one, and whether that has an area."""
     given = [a.bbox if a.bbox is not None and len(a.bbox) == 4 else None for a in rows.found]
     box = np.array([b if b is not None else (0.0, 0.0, 0.0, 0.0) for b in given], np.float64).reshape(-1, 4)
     finite = np.isfinite(box).all(axis=1)
@@ -188,13 +188,13 @@ def _segments(rows: DecodedRows, sizes: Floats, losses: _RowReasons) -> tuple[Fl
     lengths = np.array([sum(counts) for _, counts, _ in plain.values()], np.int64)
     ends = np.cumsum(lengths)
     single = np.array([len(counts) == 1 for _, counts, _ in plain.values()], np.bool_)
-    places = np.fromiter(plain, np.int64, len(plain))
+    at = np.fromiter(plain, np.int64, len(plain))
     for n in np.flatnonzero(~single).tolist():
-        i, stop = int(places[n]), int(ends[n])
+        i, stop = int(at[n]), int(ends[n])
         edges = itertools.accumulate(plain[i][1], initial=stop - int(lengths[n]))
         joined[i] = join_polygons([numbers[a:b].reshape(-1, 2) for a, b in itertools.pairwise(edges)]).ravel()
     counts_of = np.zeros(len(rows.found), np.int64)
-    counts_of[places[single]] = lengths[single]
+    counts_of[at[single]] = lengths[single]
     for i, given in joined.items():
         counts_of[i] = len(given)
     losses.add(counts_of == 0, "no_polygon")
@@ -203,7 +203,7 @@ def _segments(rows: DecodedRows, sizes: Floats, losses: _RowReasons) -> tuple[Fl
         alone = numbers[np.repeat(single, lengths)]
         numbers = np.empty(starts[-1])
         here = np.zeros(len(rows.found), np.bool_)
-        here[places[single]] = True
+        here[at[single]] = True
         numbers[np.repeat(here, counts_of)] = alone
         for i, given in joined.items():
             numbers[starts[i] : starts[i + 1]] = given
@@ -262,8 +262,8 @@ def _keypoints(
     inside = ((points[:, :, :2] >= -TOLERANCE) & (points[:, :, :2] <= 1 + TOLERANCE)).all(axis=2)
     cut = ~unlabelled & ~inside
     points[unlabelled | cut] = 0
-    for place in np.flatnonzero(cut.any(axis=1)).tolist():
-        losses.some(int(free[place]), "keypoint_outside")
+    for i in np.flatnonzero(cut.any(axis=1)).tolist():
+        losses.some(int(free[i]), "keypoint_outside")
     lost = np.zeros(len(losses.free), np.bool_)
     seen = (points[:, :, 2] > 0).any(axis=1)
     lost[free[~seen]] = True

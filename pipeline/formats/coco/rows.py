@@ -1,4 +1,4 @@
-"""How annotations of COCO JSON become rows. The rules stand in `formats.coco`."""
+"""How annotations of COCO JSON become rows. The rules are in `formats.coco`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.base.terms import Task
 from pipeline.formats import Parsed, Part, Problem
 from pipeline.formats._framing import Frame, OtherImage, frame_of
 from pipeline.formats._numbers import tails
 from pipeline.formats._values import UnusableObject, as_pixels, mended, plain, shown
 from pipeline.formats.coco.options import Options
-from pipeline.formats.coco.placing import placed, reach_of
+from pipeline.formats.coco.placing import reach_of, transformed
 from pipeline.formats.coco.row_text import DecodedRows, Plain, values_of
-from pipeline.tables.schema import LabelState, Task
+from pipeline.tables.schema import LabelState
 
 _BATCH = 4096
 
 _BLANKS = b" \t\r\n"
 
-#: What numbers are made of but for exponents: those may be too large for a float, and are told by who decodes them.
+#: What numbers are made of but for exponents: those may be too large for a float, and are reported by who decodes them.
 _DIGITS = b"0123456789-." + _BLANKS
 
 Floats = npt.NDArray[np.float64]
@@ -92,7 +93,7 @@ def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, options: Op
         for i in np.flatnonzero(moved[here]).tolist():
             frame = frames[owner[begin + i]]
             assert frame is not None
-            raws[i] = placed(raws[i], frame)
+            raws[i] = transformed(raws[i], frame)
         rows = _decode(part.labels, owner[here], line[here], raws, sizes, task, problems, options)
         if moved[here].any():
             rows.notes = [f.note if (f := frames[i]) is not None else None for i in rows.image.tolist()]
@@ -110,7 +111,7 @@ def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, options: Op
 
 
 def _frames(part: Part, problems: list[Problem], *, exchanged: bool) -> list[Frame | None]:
-    """Where the objects of each image lie; None for an image of which nothing tells that, which is a problem."""
+    """The frame of the objects of each image; None for an image without a known size, which is a problem."""
     said = [(w, h) if w is not None and h is not None else None for w, h in _said_sizes(part.images)]
     asked = [i for i, size in enumerate(said) if size is None or part.compare] if part.pictures is not None else []
     pictures = dict(zip(asked, part.pictures(asked), strict=True)) if part.pictures is not None and asked else {}
@@ -118,22 +119,23 @@ def _frames(part: Part, problems: list[Problem], *, exchanged: bool) -> list[Fra
     frames: list[Frame | None] = []
     for i, size in enumerate(said):
         picture, frame = pictures.get(i), None
-        reason, told = "no_size", "has no width and height in pixels, and no image file tells them"
+        reason, detail = "no_size", "has no width and height in pixels, and there is no image file to read them from"
         if size is None and picture is not None:
             frame = Frame(picture.width, picture.height)
         elif size is not None:
             try:
                 frame = frame_of(size, picture, functools.partial(_reach, part, i), exchanged=exchanged)
             except OtherImage as bad:
-                reason, told = (
+                reason, detail = (
                     "size_differs",
                     (
                         f"has {bad.shown} pixels, but the file says {bad.own}: it was changed after it was labelled; "
-                        "put the labelled image back, or set source.options.sizes=image if width stands for height"
+                        "put the labelled image back, or set source.options.sizes=image if width and height are "
+                        "exchanged"
                     ),
                 )
         if frame is None:
-            problems.append(Problem(i, None, reason, f"image {_name_of(part.images[i])} {told}", lost[i]))
+            problems.append(Problem(i, None, reason, f"image {_name_of(part.images[i])} {detail}", lost[i]))
         frames.append(frame)
     return frames
 
@@ -146,14 +148,14 @@ def _reach(part: Part, image: int) -> tuple[float, float]:
 def _image_table(part: Part, frames: Sequence[Frame | None]) -> pa.Table:
     texts: list[list[bytes]] = [[] for _ in part.images]
     if part.captions is not None:
-        for text, place in zip(part.captions[0], part.captions[1].tolist(), strict=True):
-            texts[place].append(text)
+        for text, image in zip(part.captions[0], part.captions[1].tolist(), strict=True):
+            texts[image].append(text)
     return pa.table(
         {
             "width": pa.array([f and f.width for f in frames], pa.int32()),
             "height": pa.array([f and f.height for f in frames], pa.int32()),
             "raw": pa.array(part.images, pa.binary()),
-            "captions": pa.array([b"[" + b", ".join(told) + b"]" if told else None for told in texts], pa.binary()),
+            "captions": pa.array([b"[" + b", ".join(some) + b"]" if some else None for some in texts], pa.binary()),
         }
     )
 
@@ -180,7 +182,7 @@ def _decode(
     options: Options,
 ) -> DecodedRows:
     """Annotations, decoded: those that could be; what is wrong with the others is added to `problems`."""
-    sized = np.flatnonzero(~np.isnan(sizes[owner, 0]))  # the others are told with their image
+    sized = np.flatnonzero(~np.isnan(sizes[owner, 0]))  # the others are reported with their image
     raws = [raws[i] for i in sized.tolist()] if len(sized) < len(raws) else raws
     keep = options.crowd == "keep"
     found = _decoded(raws, task)
@@ -203,16 +205,16 @@ def _leave_out(rows: DecodedRows, names: list[str | None], problems: list[Proble
     """Take those without a name out of `rows`, and add what is wrong with them to `problems`."""
     for i, (annotation, name) in enumerate(zip(rows.found, names, strict=True)):
         if isinstance(annotation, Exception):
-            reason, told = "bad_annotation", f"annotation {_id_of(rows.raw[i])} {annotation}"
+            reason, detail = "bad_annotation", f"annotation {_id_of(rows.raw[i])} {annotation}"
         elif name is None:
             reason = "no_such_category"
-            told = (
+            detail = (
                 f"annotation {_id_of(rows.raw[i])} has the category_id {shown(annotation.category_id)}, which is "
                 "no category"
             )
         else:
             continue
-        problems.append(Problem(int(rows.image[i]), None, reason, told))
+        problems.append(Problem(int(rows.image[i]), None, reason, detail))
     good = np.array([name is not None for name in names], np.bool_)
     rows.image, rows.line = rows.image[good], rows.line[good]
     rows.raw, rows.found, rows.plain = (
@@ -227,9 +229,9 @@ def no_crowd(raw: bytes) -> bytes:
 
 
 def _decoded(raws: list[bytes], task: Task) -> list[Any]:
-    """Annotations, all at once where none is unusual; instead of one that cannot be used stands its error.
+    """Annotations, all at once where none is unusual; one that cannot be used is replaced by its error.
 
-    What was mended stands in `raws` as it was understood.
+    What was mended is in `raws` as it was understood.
     """
     try:
         return list(_lists[task](b"[" + b",".join(raws) + b"]"))
@@ -237,13 +239,13 @@ def _decoded(raws: list[bytes], task: Task) -> list[Any]:
         return [_or_error(_decoders[task], raws, i, task) for i in range(len(raws))]
 
 
-def _or_error(decode: Callable[[bytes], Any], raws: list[bytes], place: int, task: Task) -> Any:
+def _or_error(decode: Callable[[bytes], Any], raws: list[bytes], i: int, task: Task) -> Any:
     try:
-        return decode(raws[place])
+        return decode(raws[i])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:
-            raws[place] = mended(raws[place], task.value)
-            return decode(raws[place])
+            raws[i] = mended(raws[i], task.value)
+            return decode(raws[i])
         except UnusableObject as error:
             return error
         except (msgspec.DecodeError, UnicodeDecodeError):

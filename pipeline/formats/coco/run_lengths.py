@@ -14,18 +14,18 @@ Ints = npt.NDArray[np.int64]
 
 Bools = npt.NDArray[np.bool_]
 
-#: A mask of more pixels is none: it would take gigabytes.
+#: A mask of more pixels is refused: it would take gigabytes.
 MAX_PIXELS = 1 << 28
 
 
 def read_rle(given: dict[str, Any]) -> Bools | None:
-    """The mask, shape (height, width), of an RLE, as a list of counts or compressed; None where it is none."""
+    """The mask, shape (height, width), of an RLE, as a list of counts or compressed; None for anything else."""
     runs = read_runs(given)
     return masks.to_mask(runs[0], runs[1], runs[2]) if runs is not None else None
 
 
 def read_runs(given: dict[str, Any]) -> tuple[Ints, int, int] | None:
-    """The runs of an RLE, see `geometry.masks`, its height and its width; None where it is none."""
+    """The runs of an RLE, see `geometry.masks`, its height and its width; None for anything else."""
     given = run_lengths(given)
     counts, size = given.get("counts"), given.get("size")
     if not (isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):

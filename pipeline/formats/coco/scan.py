@@ -1,4 +1,4 @@
-"""One pass over a COCO JSON: where everything lies, and what belongs to what."""
+"""One pass over a COCO JSON: where everything is, and what belongs to what."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.base.terms import Task
 from pipeline.formats import FileOutline, Malformed
 from pipeline.formats._image_names import Found, ImageNames, clean
 from pipeline.formats._large_json import Chunk, LargeObject
 from pipeline.formats._values import as_id, category_name, plain
-from pipeline.tables.schema import Task
 
 Ints = npt.NDArray[np.int64]
 
@@ -27,7 +27,7 @@ _SIDES = (("left", "right"), ("Left", "Right"), ("l_", "r_"))
 
 _ARRAYS = frozenset({"images", "annotations"})
 
-#: Place of an image that is left out: its annotations are counted with it.
+#: Index of an image that is left out: its annotations are counted with it.
 _LOST = -2
 
 
@@ -107,7 +107,7 @@ class _Reader:
 
 
 def _image_of(text: bytes, line: int) -> _ImageEntry | str:
-    """An image, or the clause that says why it is none."""
+    """An image, or the clause that says why it is not one."""
     data = plain(text)
     if not isinstance(data, dict):
         return f"is {'not JSON' if data is None else 'no object'} (line {line})"
@@ -188,7 +188,7 @@ def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
     for chunk in LargeObject(pieces, _ARRAYS).chunks():
         if chunk.member == "annotations":
             reader.take(chunk)
-    owner = np.array([_place(of.index_of_id, i) for i in reader.owners], np.int64)
+    owner = np.array([_index_of(of.index_of_id, i) for i in reader.owners], np.int64)
     order = np.flatnonzero(owner >= 0)
     return reader.array("annotations")[order], owner[order]
 
@@ -221,16 +221,16 @@ def _keypoints(found: FileOutline, categories: Any, counted: Counter[tuple[Id, i
     """How many keypoints objects have and what those are called: by the categories, else by the annotations."""
     points: dict[str, list[str]] = {}
     for category in categories or ():
-        told = category.get("keypoints")
-        if isinstance(told, list) and told:
-            points.setdefault(str(category_name(category)), [str(p) for p in told])
+        names_of = category.get("keypoints")
+        if isinstance(names_of, list) and names_of:
+            points.setdefault(str(category_name(category)), [str(p) for p in names_of])
     by_name: Counter[tuple[str, int]] = Counter()
     for (category, count), objects in counted.items():
         key = as_id(category)
         if key is not None and key in found.labels and count % 3 == 0:
             by_name[found.labels[key], count // 3] += objects
     names = found.names["names"]
-    counts = {name: len(told) for name, told in points.items()}
+    counts = {name: len(some) for name, some in points.items()}
     for (name, count), _ in by_name.most_common():
         counts.setdefault(name, count)
     if not counts:
@@ -241,8 +241,8 @@ def _keypoints(found: FileOutline, categories: Any, counted: Counter[tuple[Id, i
     found.names["kpt_shape"] = [width, 3]
     if first in points:
         found.names["flip_idx"] = _flips(points[first])
-    if told := {str(names.index(name)): some for name, some in points.items() if len(some) == width}:
-        found.names["kpt_names"] = told
+    if kpt_names := {str(names.index(name)): some for name, some in points.items() if len(some) == width}:
+        found.names["kpt_names"] = kpt_names
     if others := {name: count for name, count in counts.items() if count != width}:
         listed = ", ".join(f"{name!r} {count}" for name, count in others.items())
         found.notes.append(
@@ -252,7 +252,7 @@ def _keypoints(found: FileOutline, categories: Any, counted: Counter[tuple[Id, i
 
 
 def _flips(points: Sequence[str]) -> list[int] | None:
-    """For each keypoint the one that it is after a flip from left to right, by name; None where names do not tell."""
+    """For each keypoint the one that it is after a flip from left to right, by name; None where names do not say."""
     result = []
     for name in points:
         mirrored = name
@@ -267,7 +267,7 @@ def _flips(points: Sequence[str]) -> list[int] | None:
 
 
 def _take_images(found: FileOutline, images: Sequence[_ImageEntry | str], names: ImageNames | None) -> None:
-    """Paths and stems of the images, and the place of each by id; those that cannot be used are taken out."""
+    """Paths and stems of the images, and the index of each by id; those that cannot be used are taken out."""
     good: list[tuple[int, Id, str]] = []
     files: list[Found] = []
     for number, image in enumerate(images):
@@ -280,7 +280,7 @@ def _take_images(found: FileOutline, images: Sequence[_ImageEntry | str], names:
             files.append(names.find(said, image.coco_url or said) if names is not None else Found(path, exact=True))
             continue
         what = "no id" if said else "neither a file_name nor a coco_url that names a file"
-        _leave_out(found, image.id, "", "bad_image", f"{_told(number, image.file_name, image.id)} has {what}")
+        _leave_out(found, image.id, "", "bad_image", f"{_image(number, image.file_name, image.id)} has {what}")
     _settle(found, good, files)
     if joined := len(files) - len(found.paths) - sum(reason == "ambiguous_image" for _, reason, *_ in found.problems):
         found.notes.append(
@@ -302,47 +302,47 @@ def _settle(found: FileOutline, images: Sequence[tuple[int, Id, str]], files: Se
     exact = {file.path for file in files if file.exact}
     like = {(file.path, said) for file, (_, _, said) in zip(files, images, strict=True) if file.path and not file.exact}
     claims = Counter(path for path, _ in like)
-    kept: list[int] = []
+    chosen: list[int] = []
     stems: list[str] = []
-    place_of: dict[str, int] = {}
+    row_of: dict[str, int] = {}
     for file, (number, key, said) in zip(files, images, strict=True):
         path = file.path
         if file.several or (path and not file.exact and (path in exact or claims[path] > 1)):
             fitting = " or ".join(file.several[:3]) or f"{path}, which another image is called as well"
-            told = f"{_told(number, said, key)} may be {fitting}; name it by its path below the folder of images"
-            _leave_out(found, key, clean(said), "ambiguous_image", told)
+            detail = f"{_image(number, said, key)} may be {fitting}; name it by its path below the folder of images"
+            _leave_out(found, key, clean(said), "ambiguous_image", detail)
             continue
-        place = place_of.setdefault(path or f"\0{clean(said)}", len(kept))
-        if place == len(kept):
-            kept.append(number)
+        row = row_of.setdefault(path or f"\0{clean(said)}", len(chosen))
+        if row == len(chosen):
+            chosen.append(number)
             stems.append(path or clean(said))
             found.paths.append(path or "")
             found.said.append(said)
-        if found.index_of_id.setdefault(key, place) != place:
+        if found.index_of_id.setdefault(key, row) != row:
             if found.index_of_id[key] >= 0:
                 found.doubtful.append(found.index_of_id[key])
-            found.doubtful.append(place)
+            found.doubtful.append(row)
             _leave_out(
                 found,
                 key,
-                stems[place],
+                stems[row],
                 "image_twice",
-                f"{_told(number, said, key)} has the id of another image: whose the objects are is not known",
+                f"{_image(number, said, key)} has the id of another image: whose the objects are is not known",
             )
-    found.images = found.images[kept]
+    found.images = found.images[chosen]
     found.stems = _stems(stems, found)
 
 
-def _told(number: int, said: str | None, key: Id) -> str:
+def _image(number: int, said: str | None, key: Id) -> str:
     return f"images[{number}] ({said!r}, id {key!r})"
 
 
-def _leave_out(found: FileOutline, key: Id, path: str, reason: str, told: str) -> None:
+def _leave_out(found: FileOutline, key: Id, path: str, reason: str, detail: str) -> None:
     """Note a problem; the annotations of the image `key` are lost with it, and are counted there."""
     if key is not None:
         found.index_of_id[key] = _LOST
         found.lost_with[key] = len(found.problems)
-    found.problems.append((path, reason, told, 0))
+    found.problems.append((path, reason, detail, 0))
 
 
 def _stems(paths: Sequence[str], found: FileOutline) -> list[str]:
@@ -372,7 +372,7 @@ def _belongings(found: FileOutline, owners: Sequence[Id]) -> None:
     """The image of each annotation; those of none are taken out."""
     found.image_of = np.fromiter(map(found.index_of_id.get, owners, itertools.repeat(-1)), np.int64, len(owners))
     for number in np.flatnonzero(found.image_of == -1).tolist():
-        found.image_of[number] = _place(found.index_of_id, owners[number])
+        found.image_of[number] = _index_of(found.index_of_id, owners[number])
     lost = np.flatnonzero(found.image_of < 0)
     if not len(lost):
         return
@@ -387,8 +387,8 @@ def _belongings(found: FileOutline, owners: Sequence[Id]) -> None:
             found.problems.append(
                 ("", "no_such_image", f"annotations[{number}] belongs to no image (image_id {owners[number]!r})", 1)
             )
-    for place, count in with_image.items():
-        found.problems[place] = (*found.problems[place][:3], count)
+    for problem, count in with_image.items():
+        found.problems[problem] = (*found.problems[problem][:3], count)
     keep = found.image_of >= 0
     found.annotations, found.image_of = found.annotations[keep], found.image_of[keep]
 
@@ -397,11 +397,11 @@ def _int(owner: Id) -> int | None:
     return int(owner) if isinstance(owner, str) and owner.strip().lstrip("-").isdecimal() else None
 
 
-def _place(places: dict[Any, int], owner: Id) -> int:
-    """The place of an image by its id, which may be written as text here and as a number there."""
-    if owner in places:
-        return places[owner]
+def _index_of(indexes: dict[Any, int], owner: Id) -> int:
+    """The index of an image by its id, which may be written as text here and as a number there."""
+    if owner in indexes:
+        return indexes[owner]
     if (number := _int(owner)) is not None:
-        return places.get(number, -1)
+        return indexes.get(number, -1)
     key = as_id(owner)
-    return places.get(str(key), -1) if key is not None else -1
+    return indexes.get(str(key), -1) if key is not None else -1

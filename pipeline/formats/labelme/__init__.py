@@ -19,8 +19,8 @@ drawn beyond the image is cut off at its edge. ``__ignore__`` and ``_background_
 
 The image is the file with the label's stem; failing that, the one that ``imagePath`` says; failing that, the one that
 the file holds (``imageData``), which is taken out of it. Width and height are those of the image as it is shown, EXIF
-orientation applied; where the file says others, points are put right or the file is refused, see `formats._framing`.
-A size of -1, 0 or null is none. Files before 2019 do not say it, and were drawn on the image as it is stored.
+orientation applied; where the file says others, points are put right or the file is refused, see `formats._framing`. A
+size of -1, 0 or null counts as not given. Files before 2019 do not say it, and were drawn on the image as it is stored.
 
 Grammar: labelme's ``label_file.py`` and ``utils/shape.py``, what versions 2.x to 7.x write, and X-AnyLabeling's
 ``label_file.py`` (0.x to 3.x).
@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field
 
-from pipeline.tables.schema import Task
+from pipeline.base.terms import Task
 
 if TYPE_CHECKING:
     from pipeline.formats import Parsed, Pictures
@@ -67,7 +67,7 @@ class Options(pydantic.BaseModel):
 
 
 def layout(folder: str, task: Task) -> dict[str, str]:
-    """Label files lie beside their images, as labelme saves them."""
+    """Label files are beside their images, as labelme saves them."""
     del task
     return {"labels": folder, "images": folder}
 

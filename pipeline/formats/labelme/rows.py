@@ -1,4 +1,4 @@
-"""How labelme's files are parsed: a file at a time, a shape at a time. The rules stand in `formats.labelme`."""
+"""How labelme's files are parsed: a file at a time, a shape at a time. The rules are in `formats.labelme`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.config.class_names import NO_CLASS, plain_name
+from pipeline.base.terms import NO_CLASS, Task
+from pipeline.base.text import plain_name
 from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._flaws import flaw_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
@@ -22,7 +23,7 @@ from pipeline.formats.labelme.shapes import ShapeError, ShapeOutline, reach_of, 
 from pipeline.geometry.polygons import join_polygons
 from pipeline.images.header import HEAD_BYTES, Picture, picture_of, suffix_of, unpacked
 from pipeline.tables import schema
-from pipeline.tables.schema import LabelState, Task
+from pipeline.tables.schema import LabelState
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -33,7 +34,7 @@ _MAX_SIDE = 10_000_000
 #: OpenCV, with which trainers read images, takes no larger ones.
 _MAX_PIXELS = 1 << 30
 
-#: How labelme before 4.0 told the instances of a class apart: ``person-1``, ``person-2``.
+#: How labelme before 4.0 named the instances of a class: ``person-1``, ``person-2``.
 _INSTANCE = re.compile(r"(.*[^-\s])-(\d+)")
 
 Floats = npt.NDArray[np.float64]
@@ -87,7 +88,7 @@ def parse(files: Sequence[bytes], task: Task, rules: Rules, pictures: Pictures) 
     """See `pipeline.formats.labelme.parse`."""
     batch = _Batch()
     for number, content in enumerate(files):
-        rows, told = len(batch.columns["file"]), len(batch.problems)
+        rows, problems_before = len(batch.columns["file"]), len(batch.problems)
         found, frame = _LabelmeFile(shapes=[]), None
         try:
             found = _decode(content)
@@ -99,7 +100,7 @@ def parse(files: Sequence[bytes], task: Task, rules: Rules, pictures: Pictures) 
             for row in _objects(found, frame, rules, number, batch.problems):
                 _add(batch, number, _row(row, frame, task, rules.numbers))
         _add_image(batch, found, frame)
-        good, bad_ones = len(batch.columns["file"]) > rows, len(batch.problems) > told
+        good, bad_ones = len(batch.columns["file"]) > rows, len(batch.problems) > problems_before
         batch.states.append(LabelState.FOUND if good else LabelState.CORRUPT if bad_ones else LabelState.EMPTY)
     fields = {f.name: f.type for f in schema.annotations()}
     types = {"file": pa.int32(), **{n: fields.get(n, pa.string()) for n in _NAMED}, "raw": pa.binary()}
@@ -111,7 +112,7 @@ def parse(files: Sequence[bytes], task: Task, rules: Rules, pictures: Pictures) 
 
 
 def _decode(content: bytes) -> _LabelmeFile:
-    """The file's content, not looked at closely; raises `ShapeError` for what is no labelme file."""
+    """The file's content, not checked in detail; raises `ShapeError` for what is no labelme file."""
     text = content.removeprefix(_BOM)
     try:
         found = msgspec.json.decode(text, type=_LabelmeFile)
@@ -139,7 +140,7 @@ def _decode_slowly(text: bytes) -> _LabelmeFile:
 
 
 def _frame(found: _LabelmeFile, number: int, rules: Rules, pictures: Pictures) -> Frame:
-    """Where the points of a file lie; its image is asked where the file does not say how large it is, or may be wrong.
+    """The frame of the points of a file; its image is asked where the file gives no size, or one that may be wrong.
 
     Raises `ShapeError`.
     """
@@ -225,7 +226,7 @@ def _objects(found: _LabelmeFile, frame: Frame, rules: Rules, number: int, probl
     objects: dict[tuple[Any, ...], _Object] = {}
     broken: set[tuple[Any, ...]] = set()
     numbered = rules.instances and _is_old(found)
-    for place, shape in enumerate(found.shapes, 1):
+    for position, shape in enumerate(found.shapes, 1):
         label, group = None, None
         try:
             label, group = _label(shape), _group(shape)
@@ -235,12 +236,12 @@ def _objects(found: _LabelmeFile, frame: Frame, rules: Rules, number: int, probl
             outline = read_outline(shape, frame)
         except ShapeError as bad:
             name = f" ({_shown(label)})" if label is not None else ""
-            problems.append(Problem(number, None, bad.reason, f"shape {place}{name}: {bad}"))
+            problems.append(Problem(number, None, bad.reason, f"shape {position}{name}: {bad}"))
             broken.add((label, group))
             continue
         # What has no area is nobody's part: it is counted by itself.
-        key = (place,) if group is None or not outline.has_area else (label, group)
-        thing = objects.setdefault(key, _Object(place, label, note="instance" if instance else frame.note))
+        key = (position,) if group is None or not outline.has_area else (label, group)
+        thing = objects.setdefault(key, _Object(position, label, note="instance" if instance else frame.note))
         thing.shapes.append(outline)
         _add_extras(thing.extras, shape, None if instance else group)
     return [thing for key, thing in objects.items() if key not in broken]
@@ -274,9 +275,9 @@ def _add_extras(extras: dict[str, Any], shape: dict[str, Any], group: int | str 
         extras["group_id"] = group
     flags = shape.get("flags")
     if isinstance(flags, dict) and flags:
-        held = extras.setdefault("flags", {})
+        merged = extras.setdefault("flags", {})
         for name, value in flags.items():
-            held[name] = held.get(name) or value
+            merged[name] = merged.get(name) or value
     text = shape.get("description")
     if isinstance(text, str) and text and text not in extras.get("description", "").split("\n"):
         extras["description"] = "\n".join(filter(None, (extras.get("description"), text)))

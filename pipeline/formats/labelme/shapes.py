@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.base.humanize import plural
 from pipeline.formats._framing import Frame
 from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon
@@ -47,10 +48,10 @@ _NOT_FLAT = {"cuboid": "X-AnyLabeling's box in space", "cuboid2d": "a box in spa
 #: An outline longer than that, in pixels, is no drawing: its pixels would fill the memory.
 _MAX_LENGTH = 4_000_000
 
-#: Coordinates beyond it, in pixels, are no places in an image.
+#: Coordinates beyond it, in pixels, are in no image.
 _FARTHEST = 1e9
 
-#: Drawn so far beyond the image, in pixels, a shape is counted as cut off.
+#: A shape drawn more than this beyond the image, in pixels, is counted as cut off.
 _CUT = 1.0
 
 
@@ -115,12 +116,12 @@ def read_outline(shape: dict[str, Any], frame: Frame) -> ShapeOutline:
     least, most = _POINTS[kind]
     if len(points) < least or (most is not None and len(points) > most):
         needs = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
-        raise ShapeError("points", f"a {kind} of {len(points)} points; it needs {needs}")
+        raise ShapeError("points", f"a {kind} of {plural(len(points), 'point')}; it needs {needs}")
     if kind == "mask":
         return _mask(shape.get("mask"), points, frame)
     if kind == "circle":
         points = _circle(points)
-    points = frame.place(points)
+    points = frame.transform(points)
     if kind in _NO_AREA:
         return ShapeOutline(_extent(points, frame), has_area=False)
     polygon = _rectangle(points) if kind == "rectangle" else points
@@ -179,7 +180,7 @@ def _rectangle(points: Floats) -> Floats:
 
 
 def _circle(points: Floats) -> Floats:
-    """A regular polygon whose corners lie on the circle, four of them at its extremes."""
+    """A regular polygon whose corners are on the circle, four of them at its extremes."""
     radius = math.dist(points[0], points[1])
     half_angle = math.acos(1 - min(_SAGITTA / radius, 1)) if radius > 0 else math.pi
     corners = max(12, 4 * math.ceil(math.pi / half_angle / 4))
@@ -194,7 +195,7 @@ def _extent(points: Floats, frame: Frame) -> tuple[float, float, float, float]:
 
 
 def _mask(value: Any, points: Floats, frame: Frame) -> ShapeOutline:
-    """A PNG patch at the place of the first point; the second is its last pixel or, as scripts have it, one beyond."""
+    """A PNG patch at the first point; the second is its last pixel or, as scripts have it, one beyond."""
     patch = _patch(value)
     (x, y), (x1, y1) = np.rint(points).astype(int).tolist()
     rows, columns = patch.shape
@@ -212,7 +213,7 @@ def _mask(value: Any, points: Floats, frame: Frame) -> ShapeOutline:
     left, top = max(x, 0), max(y, 0)
     inside = patch[top - y : max(frame.height - y, 0), left - x : max(frame.width - x, 0)]
     if not inside.any():
-        return ShapeOutline(_extent(frame.place(points), frame), [])
+        return ShapeOutline(_extent(frame.transform(points), frame), [])
     outer, holes = masks.outlines(inside)
     shift = np.array([left, top])
     parts = [p + shift for p in outer]
@@ -222,7 +223,7 @@ def _mask(value: Any, points: Floats, frame: Frame) -> ShapeOutline:
 
 
 def _scaled(patch: Bools, x: int, y: int, frame: Frame) -> tuple[Bools, int, int]:
-    """The patch at `x`, `y` in the pixels of an image that was resized: each takes what lies in its middle."""
+    """The patch at `x`, `y` in the pixels of an image that was resized: each takes what is in its middle."""
     taken, corner = patch, []
     width, height = frame.width, frame.height
     if frame.turn is not None:

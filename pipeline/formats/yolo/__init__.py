@@ -11,7 +11,7 @@ pose      ``class cx cy w h`` and K times ``x y [v]``   5 + K * D
 All numbers are normalised to 0-1 by the image's size. The rules follow Ultralytics 8.4 (`verify_image_label`): numbers
 within -0.01 and 1.01, a class may be written ``1.0``, a UTF-8 BOM and any line end are accepted, and a file mixes no
 boxes with polygons: what has both is marked, and refused for a target of rows. Rows of pose are boxes to task detect
-where the names say ``kpt_shape``; what looks like a pose row or like a prediction with a confidence or a track's number
+where the names say ``kpt_shape``; what resembles a pose row or a prediction with a confidence or a track's number
 is bad, with what it is.
 """
 
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field
 
-from pipeline.tables.schema import Task
+from pipeline.base.terms import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ def parse(
 ) -> Parsed:
     """Rows of a batch of label files, see `Parsed`; `keypoints` is (K, D) for pose.
 
-    Any bytes are taken: what is no row of the task is in `Parsed.problems` with its line and what it looks like.
+    Any bytes are taken: what is no row of the task is in `Parsed.problems` with its line and what it resembles.
     """
     del pictures
     from pipeline.formats.yolo.rows import (

@@ -1,4 +1,4 @@
-"""How YOLO label files are parsed: by columns, a whole batch at a time. The rules stand in `formats.yolo`."""
+"""How YOLO label files are parsed: by columns, a whole batch at a time. The rules are in `formats.yolo`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.base.terms import Task
 from pipeline.formats import Parsed, Problem
 from pipeline.formats._numbers import TOLERANCE, tails
 from pipeline.formats.yolo.strangers import check_strangers
 from pipeline.geometry.polygons import polygons_to_cxcywhn
-from pipeline.tables.schema import LabelState, Task
+from pipeline.tables.schema import LabelState
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -58,7 +59,7 @@ def parse(
 
 
 class RowTokens:
-    """Where rows and tokens lie in the text. Arrays over tokens: `start`, `end`, `value`; over rows: the rest."""
+    """Where rows and tokens are in the text. Arrays over tokens: `start`, `end`, `value`; over rows: the rest."""
 
     def __init__(self, text: bytes, files: Sequence[bytes]) -> None:
         self.buffer: Bytes = np.frombuffer(text, np.uint8)
@@ -153,7 +154,7 @@ class RowTokens:
 
 
 class BadRows:
-    """Which rows are bad: the first reason found for a row is the one that is told."""
+    """Which rows are bad: the first reason found for a row is the one that is reported."""
 
     def __init__(self, rows: RowTokens) -> None:
         self._rows = rows
@@ -176,7 +177,7 @@ def _check_tokens(rows: RowTokens, reasons: BadRows, task: Task, keypoints: tupl
             "not_a_number",
             lambda r: f"{rows.token(rows.first_marked(r, rows.unreadable))} is not a number",
         )
-    reasons.add(~_fits(rows.count, task, keypoints), "tokens", lambda r: _looks_like(rows, r, task, keypoints))
+    reasons.add(~_fits(rows.count, task, keypoints), "tokens", lambda r: _guess_of(rows, r, task, keypoints))
     infinite = ~np.isfinite(rows.value)
     if infinite.any():
         reasons.add(
@@ -208,7 +209,7 @@ def _pose_tokens(keypoints: tuple[int, int] | None) -> int:
     return 5 + keypoints[0] * keypoints[1]
 
 
-def _looks_like(rows: RowTokens, row: int, task: Task, keypoints: tuple[int, int] | None) -> str:
+def _guess_of(rows: RowTokens, row: int, task: Task, keypoints: tuple[int, int] | None) -> str:
     count = int(rows.count[row])
     needs = {
         Task.DETECT: "a box (5 tokens) or a polygon (odd, 7 or more)",
@@ -237,7 +238,7 @@ def _boxes(
     """cx, cy, w, h of every row, 0 where a row is bad; checks what they must be."""
     _check_range(rows, reasons, task, keypoints)
     boxes = tuple(np.zeros(len(rows.first)) for _ in range(4))
-    # A bad row may have fewer tokens than a box: only good ones are looked at.
+    # A bad row may have fewer tokens than a box: only good ones are checked.
     has_box = ~reasons.bad & ((rows.count == 5) | (task is Task.POSE))
     first = rows.first[has_box]
     for i, column in enumerate(boxes, 1):
@@ -264,7 +265,7 @@ def _check_range(rows: RowTokens, reasons: BadRows, task: Task, keypoints: tuple
         good = np.flatnonzero(~reasons.bad)
         visibility = (rows.first[good, None] + 7 + 3 * np.arange(keypoints[0])[None, :]).ravel()
         outside[visibility] = rows.value[visibility] < -TOLERANCE
-    # A size below zero is told as such, not as a coordinate.
+    # A size below zero is reported as such, not as a coordinate.
     size = rows.first[(rows.count == 5) & ~reasons.bad]
     for offset in (3, 4):
         negative = rows.value[size + offset] < 0

@@ -1,8 +1,8 @@
-"""Rows that look like polygons and are none: pose rows, and predictions with confidences and tracks.
+"""Rows that look like polygons but are not: pose rows, and predictions with confidences and tracks.
 
 Ultralytics' ``save_txt`` writes ``class x y w h [confidence] [track]``, and the same after polygons; every pose row of
 keypoints ``x y`` has as many tokens as some polygon. By itself such a row is a polygon; what gives it away is the last
-number, which is whole, or that all rows are as long, and their points lie in the box that they begin with.
+number, which is whole, or that all rows are as long, and their points are in the box that they begin with.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.tables.schema import Task
+from pipeline.base.terms import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ _DOT, _E, _BIG_E = b".eE"
 
 
 class TokensOfRows(Protocol):
-    """What is looked at of `rows.RowTokens`."""
+    """What is checked of `rows.RowTokens`."""
 
     buffer: npt.NDArray[np.uint8]
     start: Ints
@@ -45,7 +45,7 @@ class TokensOfRows(Protocol):
 
 
 class ReasonsOfRows(Protocol):
-    """What is told of bad rows."""
+    """What is reported of bad rows."""
 
     def add(self, marked: Bools, reason: str, detail: Callable[[int], str]) -> None:
         """Mark rows as bad."""
@@ -62,10 +62,10 @@ def check_strangers(rows: TokensOfRows, reasons: ReasonsOfRows, task: Task, keyp
                 f"{rows.text(r)} is a pose row (kpt_shape {list(keypoints)}), no polygon; set source.task to pose"
             ),
         )
-    odd = (rows.count >= 7) & (rows.count % 2 == 1)
-    if not odd.any():
+    doubtful = (rows.count >= 7) & (rows.count % 2 == 1)
+    if not doubtful.any():
         return
-    tracks = _tracks(rows, odd, task)
+    tracks = _tracks(rows, doubtful, task)
     reasons.add(
         tracks,
         "tracks",
@@ -75,22 +75,22 @@ def check_strangers(rows: TokensOfRows, reasons: ReasonsOfRows, task: Task, keyp
         ),
     )
     if keypoints is None:
-        shape = _pose_shape(rows, odd & ~tracks)
+        shape = _pose_shape(rows, doubtful & ~tracks)
         if shape is not None:
             reasons.add(
-                odd,
+                doubtful,
                 "pose",
                 lambda r: (
                     f"{rows.text(r)} looks like a pose row (kpt_shape {list(shape)}): its "
-                    "points lie in the box before them; name a YAML that has kpt_shape"
+                    "points are in the box before them; name a YAML that has kpt_shape"
                 ),
             )
 
 
-def _tracks(rows: TokensOfRows, odd: Bools, task: Task) -> Bools:
+def _tracks(rows: TokensOfRows, doubtful: Bools, task: Task) -> Bools:
     """Rows that end with the number of a track."""
     marked = np.zeros(len(rows.first), np.bool_)
-    some = np.flatnonzero(odd)
+    some = np.flatnonzero(doubtful)
     last = rows.first[some] + rows.count[some] - 1
     value = rows.value[last]
     with np.errstate(invalid="ignore"):
@@ -133,9 +133,9 @@ def _has_visibility(rows: TokensOfRows, marked: Bools) -> Bools:
     return found
 
 
-def _pose_shape(rows: TokensOfRows, odd: Bools) -> tuple[int, int] | None:
+def _pose_shape(rows: TokensOfRows, doubtful: Bools) -> tuple[int, int] | None:
     """The kpt_shape of a collection whose rows are all of pose; None for polygons."""
-    some = np.flatnonzero(odd)
+    some = np.flatnonzero(doubtful)
     count = int(rows.count[some[0]]) if len(some) else 0
     if len(some) < _FEW or count < 9 or not (rows.count == count).all() or not _is_box(rows, some).all():
         return None

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline import storage
-from pipeline.images.origins import Origins
 from pipeline.stages.plan.compare import as_manifest
+from pipeline.storage.origins import Origins
 from pipeline.tables.schema import Action, Kind
 from pipeline.target.intent import write_part
 from pipeline.target.manifest import FOLDER, SCRATCH, STAGING, staged_path
@@ -90,7 +90,7 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
         names = context.origins.names(keys, part["source"].to_pylist())
         for origin, here in context.origins.by_origin(keys):
             location = origin.location
-            for source, some in storage.image_places(location, [names[i] for i in here]):
+            for source, some in storage.image_locations(location, [names[i] for i in here]):
                 these = part.take([here[i] for i in some])
                 how = context.images if source is location else "copy"  # an image in a label file cannot be linked to
                 _note(

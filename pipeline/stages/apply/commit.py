@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipeline import exporters, storage
+from pipeline import storage
+from pipeline.base.digest import digest_of
 from pipeline.base.version import __version__
 from pipeline.job.job import Job
 from pipeline.job.recipe import portable_config, recipe
@@ -18,7 +19,6 @@ from pipeline.stages.plan.archive import drop_packed
 from pipeline.stages.plan.context import folder_times
 from pipeline.stages.plan.meta_files import MetaFile
 from pipeline.stages.plan.planned import Planned
-from pipeline.tables.digest import digest_of
 from pipeline.tables.parquet import to_parquet
 from pipeline.tables.schema import UNKNOWN, Action, Kind
 from pipeline.target.intent import commit_manifest
@@ -34,7 +34,7 @@ def drop_caches(job: Job, planned: Planned) -> None:
     if any(Kind.LABEL in planned.totals.plan.get(action, {}) for action in (Action.WRITE, Action.DELETE)):
         if job.target.keeps_times:
             folders = [f for f in job.target.folder_times(["labels"]) if f != "labels"]
-        else:  # looking for subfolders would take a listing of all files
+        else:  # finding subfolders would take a listing of all files
             folders = [f"labels/{split}" for split in job.splits]
         caches = {name for f in folders for name in (f"{f}.cache", f"{f.rpartition('.')[0] or f}.cache")}
         job.target.delete_many(sorted(caches)).must(job.target, "deleted")
@@ -90,7 +90,7 @@ def commit(
     report.warnings += commit_manifest(state, manifest)
     if job.config.target.zipped:
         drop_packed(job.plan_dir)
-        for folder in exporters.load(job.config.target.format).FOLDERS:
+        for folder in job.exporter.FOLDERS:
             job.target.drop_empty_folders(folder)
 
 
@@ -134,7 +134,7 @@ def _write_problems(state: TargetState, report: Report) -> str | None:
 
 def synced_folders(job: Job) -> list[str]:
     """Folders of the layout: what is in them must outlive a power cut, also where a link leads to another disk."""
-    layout = exporters.load(job.config.target.format).FOLDERS
+    layout = job.exporter.FOLDERS
     return [*layout, *(f"{folder}/{split}" for folder in layout for split in job.splits)]
 
 

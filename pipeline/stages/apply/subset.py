@@ -6,8 +6,9 @@ import functools
 import os
 from collections.abc import Callable
 
-from pipeline import exporters, storage
+from pipeline import storage
 from pipeline.base.errors import StorageError
+from pipeline.base.terms import SPLITS
 from pipeline.images.integrity import ends_whole
 from pipeline.job.job import Job
 from pipeline.job.limits import limits
@@ -16,7 +17,7 @@ from pipeline.runtime.progress import Progress
 from pipeline.stages.apply.commit import drop_caches, synced_folders
 from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.storage.local.disk_space import refuse_without_room
-from pipeline.tables.schema import SPLITS, part_name
+from pipeline.tables.schema import part_name
 from pipeline.target.intent import settle, write_intent
 from pipeline.target.manifest import DoneMarks, TargetState, staged_path
 
@@ -61,7 +62,7 @@ def apply_plan(
 
 
 def _publish(job: Job, planned: Planned, still_ours: Callable[[], None]) -> None:
-    """Put the folders in place that were filled beside the target, by this run or by one that was stopped."""
+    """Move the folders to the target that were filled beside it, by this run or by one that was stopped."""
     from pipeline.stages.apply.bucket import publish
 
     still_ours()
@@ -106,7 +107,7 @@ def _prepare_target(job: Job, planned: Planned) -> None:
 
     A zip is whole by itself, and somebody may be reading it by its URL: it stays until the new one is there.
     """
-    exporter = exporters.load(job.config.target.format)
+    exporter = job.exporter
     splits = [split for split in SPLITS if planned.totals.images_in(split)]
     folders = [
         f"{folder}/{split}/" for folder in exporter.FOLDERS if folder != "images" or job.need_image for split in splits

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from pipeline import storage
+from pipeline.base.digest import digest_of, seal, unseal
 from pipeline.job.job import Job
 from pipeline.job.recipe import recipe
 from pipeline.reports.report import Report
@@ -17,7 +18,6 @@ from pipeline.stages.plan.context import folder_times
 from pipeline.stages.plan.meta_files import still_there
 from pipeline.stages.plan.planned import Planned
 from pipeline.stages.plan.report import all_actions
-from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.target.manifest import PROBLEMS, TargetState
 
 
@@ -38,15 +38,15 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
     if job.need_image and (manifest.images is None or _images_digest(job) != manifest.images):
         return None
     remembered = dict(manifest.report)
-    ok, warnings, held = remembered.pop("ok"), remembered.pop("warnings"), remembered.pop("held", None)
-    if held is None:
+    ok, warnings, keep = remembered.pop("ok"), remembered.pop("warnings"), remembered.pop("held", None)
+    if keep is None:
         return None
     data = {
         "command": "build",
         "status": "nothing to do",
         "target": job.root,
         **remembered,
-        "plan": all_actions({}) | {"keep": held},
+        "plan": all_actions({}) | {"keep": keep},
         "changes": 0,
         "warnings": warnings,
     }
@@ -82,7 +82,7 @@ def _images_digest(job: Job) -> str | None:
     digests: list[bytes] = []
     for url, names in remembered["images"].items():
         found: dict[int, bytes] = {}
-        for origin, some in storage.image_places(storage.locate(url, job.workdir), names):
+        for origin, some in storage.image_locations(storage.locate(url, job.workdir), names):
             for i, image in zip(some, origin.fingerprints([names[i] for i in some]), strict=True):
                 if image is None:
                     return None

@@ -18,6 +18,7 @@ from pipeline.base.redaction import redact_url
 from pipeline.config.model import Archive, Config, SplitFolders
 from pipeline.job.limits import limits
 from pipeline.job.resolve import resolve
+from pipeline.reports.report import Report
 from pipeline.runtime.progress import Progress, Step
 from pipeline.stages.fetch.download import Download, Wanted
 from pipeline.storage.local.disk_space import bytes_there, refuse_without_room
@@ -91,7 +92,7 @@ def fetch(
     into: str | None = None,
     remove_archives: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Report:
     """Get what `config` needs, or the archives called `names` alone; returns the report.
 
     With `extract` archives that say where to are unpacked below ``source.root``, or below the folder `into`, and with
@@ -107,20 +108,20 @@ def fetch(
     lacking = [one for one in todo if not downloads[one.name].there()]
     _refuse_without_room(lacking)
     moved: dict[str, int] = {}
-    with _ExtractProgress(progress, lacking) as telling:
+    with _ExtractProgress(progress, lacking) as extracting:
         for one in lacking:
-            moved[one.name] = _get(downloads[one.name], telling, one)
+            moved[one.name] = _get(downloads[one.name], extracting, one)
     if root is not None:
         unpackings = [_compare(one, root, progress) for one in todo if one.archive.unpack]
         _refuse_different([u for u in unpackings if not overwrite])
         for unpacking in unpackings:
             _unpack(unpacking, root, progress)
-    told = []
+    found: list[dict[str, Any]] = []
     for one in files:
         unpacked = root is not None and bool(one.archive.unpack)
         if remove_archives and unpacked and os.path.exists(one.path):
             os.unlink(one.path)
-        told.append(
+        found.append(
             {
                 "name": one.name,
                 "path": one.path,
@@ -129,14 +130,14 @@ def fetch(
                 "status": "unpacked" if unpacked else "fetched" if one in lacking else "there",
             }
         )
-    return {
+    data = {
         "command": "fetch",
-        "files": told,
+        "files": found,
         "moved": sum(moved.values()),
         "extracted": root,
         "removed": remove_archives,
-        "warnings": [text for one in downloads.values() for text in one.warnings],
     }
+    return Report(data, warnings=[text for one in downloads.values() for text in one.warnings])
 
 
 class _ExtractProgress:
@@ -193,8 +194,8 @@ def _refuse_without_room(files: Sequence[Needed]) -> None:
 def _origin(config: Config, one: Needed) -> str:
     if config.fetch.mirror is None:
         return one.archive.url
-    place, mark, query = config.fetch.mirror.partition("?")  # a signature of a container is one of all that is in it
-    return f"{place.rstrip('/')}/{one.name}{mark}{query}"
+    base, mark, query = config.fetch.mirror.partition("?")  # a signature of a container is one of all that is in it
+    return f"{base.rstrip('/')}/{one.name}{mark}{query}"
 
 
 def _download(config: Config, one: Needed) -> Download:
@@ -203,12 +204,12 @@ def _download(config: Config, one: Needed) -> Download:
     return Download(wanted, limits(config))
 
 
-def _get(download: Download, telling: _ExtractProgress, one: Needed) -> int:
+def _get(download: Download, extracting: _ExtractProgress, one: Needed) -> int:
     """Download one archive; returns the bytes moved."""
     try:
-        download.run(functools.partial(telling.begin, one))
+        download.run(functools.partial(extracting.begin, one))
     finally:
-        telling.end()
+        extracting.end()
     return download.moved
 
 
@@ -252,15 +253,17 @@ def _compare(one: Needed, root: str, progress: Progress) -> _Unpacking:
     names: dict[tuple[str, str], list[str]] = {}
     different: list[str] = []
     for inner, outer in one.archive.unpack.items():
-        place = storage.locate(f"zip://{inner}::{one.path}")
-        assert isinstance(place, storage.ZipFolder)
-        odd = place.odd_names()
-        if odd:
-            raise DataError(f"{one.path}: {odd[0][0]!r} {storage.ODD[odd[0][1]]}; nothing of it is unpacked")
-        folder, inside = os.path.join(root, outer) if outer else root, sorted(place.names())
+        zipped = storage.locate(f"zip://{inner}::{one.path}")
+        assert isinstance(zipped, storage.ZipFolder)
+        unusable = zipped.unusable_names()
+        if unusable:
+            raise DataError(
+                f"{one.path}: {unusable[0][0]!r} {storage.UNUSABLE[unusable[0][1]]}; nothing of it is unpacked"
+            )
+        folder, inside = os.path.join(root, outer) if outer else root, sorted(zipped.names())
         todo = names[inner, outer] = []
         with progress.stage(f"compare {one.name}", len(inside)) as step:
-            for name, found in zip(inside, storage.compare_unpacked(place, folder, inside), strict=True):
+            for name, found in zip(inside, storage.compare_unpacked(zipped, folder, inside), strict=True):
                 if found != storage.SAME:
                     todo.append(name)
                 if found == storage.DIFFERENT:
@@ -289,11 +292,11 @@ def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
         scratch.delete_many(scratch.flat_names(""))  # of a run that was killed
         try:
             for (inner, outer), names in unpacking.names.items():
-                place = storage.locate(f"zip://{inner}::{unpacking.one.path}")
-                refuse_without_room(os.path.join(root, outer, ""), sum(size or 0 for size in place.sizes(names)))
+                zipped = storage.locate(f"zip://{inner}::{unpacking.one.path}")
+                refuse_without_room(os.path.join(root, outer, ""), sum(size or 0 for size in zipped.sizes(names)))
                 target = top.below(outer) if outer else top
                 with progress.stage(f"unpack {unpacking.one.name}", len(names)) as step:
-                    _copy(place, target, names, scratch, step)
+                    _copy(zipped, target, names, scratch, step)
                 target.sync()
             ours()
             top.write(os.path.basename(_marker(unpacking.one, root)), b"")
@@ -303,7 +306,7 @@ def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
 
 
 def _copy(
-    place: storage.Location,
+    zipped: storage.Location,
     target: storage.WritableLocation,
     names: list[str],
     scratch: storage.WritableLocation,
@@ -311,13 +314,13 @@ def _copy(
 ) -> None:
     for begin in range(0, len(names), _BATCH):
         some = names[begin : begin + _BATCH]
-        results = target.copy_many(some, place, some, place.sizes(some), "copy", scratch=scratch)
+        results = target.copy_many(some, zipped, some, zipped.sizes(some), "copy", scratch=scratch)
         if results.failed:
             raise StorageError(next(iter(results.failed.values())))
         step.add(len(some))
 
 
-def clean(config: Config) -> dict[str, Any]:
-    """Delete the images that were fetched one by one and kept; returns the report."""
-    files, freed = storage.drop_kept(storage.local_path(config.workdir))
-    return {"command": "fetch", "cleaned": {"files": files, "bytes": freed}}
+def clean_fetched(config: Config) -> Report:
+    """Delete the cached images that were fetched one by one; returns the report."""
+    files, freed = storage.drop_cached(storage.local_path(config.workdir))
+    return Report({"command": "fetch", "cleaned": {"files": files, "bytes": freed}})

@@ -1,4 +1,4 @@
-"""One file to fetch: by ranges or whole, continued where it broke off, checked, put in place."""
+"""One file to fetch: by ranges or whole, continued where it broke off, checked, renamed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.storage import Limits, Transfer, Web
 from pipeline.storage.local.disk_space import refuse_without_room
 from pipeline.storage.retry import FILE, retried
 
-#: The first request also tells the size; what is left is then dealt to the connections in pieces.
+#: The first request also gives the size; the rest is then assigned to the connections in pieces.
 _FIRST_BYTES = 4 << 20
 
 _LEAST_PIECE, _MOST_PIECE = 8 << 20, 256 << 20
@@ -31,7 +31,7 @@ _PART = 8 << 20
 
 
 class _Changed(Exception):  # noqa: N818 - a reason to begin anew
-    """The file on the server is another one than that of which a part is here, as far as anybody can tell."""
+    """The file on the server is another one than that of which a part is here, as far as anybody knows."""
 
     def __str__(self) -> str:
         return "changes while it is fetched; try again later"
@@ -81,7 +81,7 @@ class Download:
         self.warnings: list[str] = []
 
     def there(self) -> bool:
-        """Whether the file is in place: only a whole and checked one ever is."""
+        """Whether the file is there: only a whole and checked one ever is."""
         try:
             found = os.stat(self.wanted.path).st_size
         except OSError:
@@ -94,9 +94,9 @@ class Download:
         return True
 
     def run(self, started: Started) -> None:
-        """Fetch, check, put in place. Raises `StorageError`, `DataError` and, when stopped, `Interrupted`.
+        """Fetch, check, rename. Raises `StorageError`, `DataError` and, when stopped, `Interrupted`.
 
-        `started(size, here)` is told the sizes in bytes as soon as they are known, and gives what counts on.
+        `started(size, here)` gets the sizes in bytes as soon as they are known, and gives what counts on.
         """
         self.started = started
         if is_signed(self.wanted.url):
@@ -114,9 +114,9 @@ class Download:
     @staticmethod
     def _clear(folder: str, name: str) -> None:
         """Delete notes that killed runs had under way: nobody else is at work on this file."""
-        place = storage.locate_writable(folder)
+        location = storage.locate_writable(folder)
         halves = re.compile(rf"{re.escape(name)}\.part\.json\.\d+-\d+\.tmp")
-        place.delete_many([found for found in place.flat_names("") if halves.fullmatch(found)])
+        location.delete_many([found for found in location.flat_names("") if halves.fullmatch(found)])
 
     def _run(self) -> None:
         try:
@@ -194,7 +194,7 @@ class Download:
 
 
 class _Transport:
-    """What brings a file here, from wherever it is: `bring` writes to what came so far, and knows how far it is."""
+    """What brings a file here, from wherever it is: `bring` writes to what came so far, and knows its progress."""
 
     def __init__(self, wanted: Wanted, limits: Limits, part: PartFile, started: Started) -> None:
         self.wanted, self.limits, self.part, self.started = wanted, limits, part, started
@@ -242,7 +242,7 @@ class _FromWeb(_Transport):
                 self.part.note(fd, state)
 
     def _first(self, web: Web, fd: int, state: State, *, in_parts: bool) -> None:
-        """The first bytes, which tell size and state; or the whole file, from a server without ranges."""
+        """The first bytes, which show size and state; or the whole file, from a server without ranges."""
 
         def sink(offset: int, data: bytes) -> None:
             if offset == 0 and state.ranges:
@@ -271,7 +271,7 @@ class _FromWeb(_Transport):
             self._end_of(first, state)
 
     def _end_of(self, first: Transfer, state: State) -> None:
-        """The file came by one answer: where its server told no size, it is what came, if that is what is wanted."""
+        """The file came by one answer: where its server gave no size, it is what came, if that is what is wanted."""
         unsized = state.size is None
         state.size = first.at
         state.ranges = [[0, first.at, first.at]]
@@ -280,12 +280,12 @@ class _FromWeb(_Transport):
         self._expect(state)
         if unsized and self.wanted.size is None and not self.wanted.has_digest:
             self.warnings.append(
-                f"{self.wanted.shown}: the server does not tell its size, so {first.at:,} bytes may "
+                f"{self.wanted.shown}: the server does not report its size, so {first.at:,} bytes may "
                 "not be all of it; set size or sha256 in fetch.archives"
             )
 
     def _refuse_page(self, headers: dict[str, str], data: bytes) -> None:
-        """Raise `StorageError` where the server sends a web page, as for a login, in the place of the file."""
+        """Raise `StorageError` where the server sends a web page, as for a login, instead of the file."""
         if self.wanted.path.lower().endswith((".html", ".htm")):
             return
         if headers.get("content-type", "").lower().startswith("text/html") or storage.is_page(data):
@@ -299,7 +299,7 @@ class _FromWeb(_Transport):
         if first.status == 206:
             state.size = storage.parse_range(headers.get("content-range", ""))[2]
             if state.size is None:
-                raise StorageError(f"{self.wanted.shown}: the server does not tell the size of the file")
+                raise StorageError(f"{self.wanted.shown}: the server does not report the size of the file")
         else:
             length = headers.get("content-length", "")
             state.size = int(length) if length.isdecimal() else None
@@ -366,8 +366,8 @@ class _FromStore(_Transport):
         """See `_Transport.bring`; a store has one answer for everybody."""
         del in_parts
         folder, _, name = self.wanted.url.rpartition("/")
-        place = storage.locate(folder or "/")
-        found = place.fingerprints([name])[0]
+        location = storage.locate(folder or "/")
+        found = location.fingerprints([name])[0]
         if found is None or found.size is None:
             raise StorageError(f"{self.wanted.shown}: is not there; check the URL, or fetch.mirror")
         if state.size is None:
@@ -378,10 +378,10 @@ class _FromStore(_Transport):
             raise _Changed
         self._begin(state)
         try:
-            self._parts(fd, state, place, name)
+            self._parts(fd, state, location, name)
         finally:
             self.part.note(fd, state)
-        after = place.fingerprints([name])[0]
+        after = location.fingerprints([name])[0]
         if not self._is_still(after, state):
             raise _Changed
 
@@ -392,11 +392,11 @@ class _FromStore(_Transport):
         state.mixed |= found.mark.hex() != state.etag
         return self.wanted.has_digest or not state.mixed
 
-    def _parts(self, fd: int, state: State, place: storage.Location, name: str) -> None:
+    def _parts(self, fd: int, state: State, location: storage.Location, name: str) -> None:
         lacking = [r for r in state.ranges if r[1] < r[2]]
         began = noted = time.monotonic()
         bytes_a_second, parts_a_second = self.limits.bytes_per_second, self.limits.requests_per_second
-        parts = place.read_parts(name, [(at, stop) for _, at, stop in lacking], self.limits.connections)
+        parts = location.read_parts(name, [(at, stop) for _, at, stop in lacking], self.limits.connections)
         for count, (i, data) in enumerate(parts, 1):
             self._put(fd, lacking[i][1], data)
             lacking[i][1] = lacking[i][2]

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import storage
-from pipeline.tables.digest import digest_of
+from pipeline.base.digest import digest_of
 
 
 @dataclass
 class State:
-    """What is known of a file under way: its size, what tells its state, and [start, next, stop] of its ranges.
+    """What is known of a file under way: its size, what marks its state, and [start, next, stop] of its ranges.
 
     `etag` and `modified` are the server's; of a store `etag` is the mark of its fingerprint.
     """
@@ -80,7 +80,7 @@ class PartFile:
             raise storage.storage_error(error, self.path, "written") from None
 
     def note(self, fd: int, state: State) -> None:
-        """Write down how far the ranges are: what is written down is on the disk, whatever happens then."""
+        """Write down the progress of the ranges: what is written down is on the disk, whatever happens then."""
         noted = {**vars(state), "ranges": [list(r) for r in state.ranges]}
         text = json.dumps({**noted, "digest": _digest(noted)})
         os.fdatasync(fd)
@@ -100,7 +100,7 @@ class PartFile:
         remove(self.notes)
 
     def finish(self) -> None:
-        """Put it in place, durably; what was set aside is of no more use."""
+        """Rename it to its name, durably; what was set aside is of no more use."""
         with open(self.path, "rb") as file:
             os.fsync(file.fileno())
         os.replace(self.path, self.final)
@@ -115,7 +115,7 @@ def remove(path: str) -> None:
 
 
 def _digest(noted: dict[str, Any]) -> str:
-    """What tells that notes were damaged."""
+    """What shows that notes were damaged."""
     return digest_of(json.dumps(noted, sort_keys=True).encode()).hex()
 
 

@@ -30,12 +30,12 @@ class AnnotationsFile:
 
     def __init__(self, path: str, mark: bytes | None = None) -> None:
         folder, self._name = os.path.split(path)
-        self._place = storage.locate(folder)
+        self._folder = storage.locate(folder)
         self.path = path
         self.mark = self._state() if mark is None else mark
 
     def _state(self) -> bytes:
-        (found,) = self._place.fingerprints([self._name])
+        (found,) = self._folder.fingerprints([self._name])
         return found.mark if found is not None else b""
 
     def read_through(self, read: Callable[[Iterator[bytes]], T]) -> T:
@@ -53,13 +53,13 @@ class AnnotationsFile:
         return found
 
     def _pieces(self) -> Iterator[bytes]:
-        (size,) = self._place.sizes([self._name])
+        (size,) = self._folder.sizes([self._name])
         parts = [(begin, min(begin + _PIECE, size or 0)) for begin in range(0, size or 0, _PIECE)]
-        return (data for _, data in self._place.read_parts(self._name, parts, 1))
+        return (data for _, data in self._folder.read_parts(self._name, parts, 1))
 
     def texts(self, spans: Ints) -> Sequence[bytes]:
         """The bytes at `spans`, shape (n, 2): begin and end. Raises `DataError` where the file changed."""
-        found = self._place.read_spans(self._name, spans.tolist()) if len(spans) else []
+        found = self._folder.read_spans(self._name, spans.tolist()) if len(spans) else []
         self._must_be_unchanged()
         return found
 

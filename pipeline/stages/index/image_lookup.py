@@ -18,12 +18,12 @@ from pipeline.images.header import IMAGE_SUFFIXES, Picture
 from pipeline.images.inspection import read_pictures
 from pipeline.job.spec import IndexSpec
 
-#: So many steps at the end of a path that was written elsewhere are looked for here.
+#: So many steps at the end of a path that was written elsewhere are searched for here.
 _STEPS = 6
 
 
 class Finder:
-    """Looks for images of the source `spec`; `pictures` are those listed in the bucket, with key and path.
+    """Searches for images of the source `spec`; `pictures` are those listed in the bucket, with key and path.
 
     `keep` is as in `storage.locate`.
     """
@@ -36,7 +36,7 @@ class Finder:
     def asked(self, split: int, labels: Sequence[str], keys: Sequence[str]) -> formats.Pictures:
         """What a format may ask about a batch of label files, all of split number `split`.
 
-        The images of their stems are looked at together when the first is asked for.
+        The images of their stems are checked together when the first is asked for.
         """
         seen: dict[str, Picture | None] = {}
 
@@ -44,12 +44,12 @@ class Finder:
             folder = self._spec.splits[split].images
             if folder is None:
                 return None
-            place = storage.locate(folder, self._keep)
+            location = storage.locate(folder, self._keep)
             if not seen:
-                seen.update(headers(place, [path for key in keys if (path := self._listed(key)) is not None]))
+                seen.update(headers(location, [path for key in keys if (path := self._listed(key)) is not None]))
             path = self._listed(keys[number]) or self._said(split, labels[number], said)
             if path is not None and path not in seen:
-                seen.update(headers(place, [path]))
+                seen.update(headers(location, [path]))
             return seen[path] if path is not None else None
 
         return picture
@@ -105,11 +105,11 @@ class Finder:
         return None
 
 
-def headers(place: storage.Location, paths: Sequence[str]) -> dict[str, Picture | None]:
+def headers(location: storage.Location, paths: Sequence[str]) -> dict[str, Picture | None]:
     """What images say of themselves, by path; of those that would have to be fetched first, nothing."""
-    here = list(itertools.compress(paths, place.at_hand(paths)))
+    here = list(itertools.compress(paths, location.at_hand(paths)))
     found: dict[str, Picture | None] = dict.fromkeys(paths)
-    return found | {here[i]: picture for i, picture in read_pictures(place, here)}
+    return found | {here[i]: picture for i, picture in read_pictures(location, here)}
 
 
 def _candidates(folder: str, said: str) -> list[str]:
@@ -145,9 +145,9 @@ def composed_as(labels: pa.Table, pictures: pa.Table) -> pa.Table:
     position = pc.index_in(pc.utf8_normalize(own, "NFC"), composed)
     position = pc.if_else(pc.is_in(own, labels["key"].combine_chunks()), pa.scalar(None, pa.int32()), position)
     for name in ("key", "stem"):
-        place = pictures.schema.get_field_index(name)
+        column = pictures.schema.get_field_index(name)
         taken = pc.coalesce(lacking[name].combine_chunks().take(position), pictures[name].combine_chunks())
-        pictures = pictures.set_column(place, pictures.schema.field(place), taken)
+        pictures = pictures.set_column(column, pictures.schema.field(column), taken)
     return pictures.sort_by([("key", "ascending"), ("rank", "ascending"), ("path", "ascending")]).combine_chunks()
 
 

@@ -26,7 +26,7 @@ from pipeline.tables.schema import LabelState
 
 Ints = npt.NDArray[np.int64]
 
-#: A label file larger than this is none.
+#: A larger file is not a label file.
 MAX_LABEL_BYTES = 64 << 20
 
 #: So many label files are in memory at once.
@@ -76,7 +76,7 @@ def read_labels(spec: IndexSpec, bucket: int, labels: pa.Table, finder: Finder, 
         rows.append(parsed.rows.append_column("key", batch.keys.take(parsed.rows["file"])))
         states.append(states_of(parsed))
         problems += [
-            (keys[p.file], batch.place.join(batch.names[p.file]), p.line, p.reason, p.detail, p.rows)
+            (keys[p.file], batch.location.join(batch.names[p.file]), p.line, p.reason, p.detail, p.rows)
             for p in parsed.problems
         ]
     found = annotations_table(bucket, rows), pa.concat_tables(states).combine_chunks(), problem_table(problems)
@@ -85,10 +85,10 @@ def read_labels(spec: IndexSpec, bucket: int, labels: pa.Table, finder: Finder, 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Label files of one split, read: their names below `place`, contents, and by index why one was not read."""
+    """Label files of one split, read: their names below `location`, contents, and by index why one was not read."""
 
     split: int
-    place: storage.Location
+    location: storage.Location
     keys: pa.Array
     names: list[str]
     contents: Sequence[bytes]
@@ -105,13 +105,13 @@ def _batches(spec: IndexSpec, labels: pa.Table, keep: str | None) -> Iterator[_B
         while begin < edge:
             number = int(numbers[begin])
             split = spec.splits[number]
-            place = storage.locate(split.labels, keep)
+            location = storage.locate(split.labels, keep)
             names = labels["path"].slice(begin, min(_BATCH_FILES, edge - begin)).to_pylist()
-            contents, stats, failed = place.read_many(names, MAX_LABEL_BYTES, _BATCH_BYTES)
+            contents, stats, failed = location.read_many(names, MAX_LABEL_BYTES, _BATCH_BYTES)
             names = names[: len(contents)]
             yield _Batch(
                 number,
-                place,
+                location,
                 labels["key"].slice(begin, len(names)).combine_chunks(),
                 names,
                 contents,

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 from pipeline import storage
-from pipeline.tables.digest import digest_of, fitted, seal, unseal
+from pipeline.base.digest import digest_of, fitted, seal, unseal
 from pipeline.tables.schema import part_name
 
 TABLES = ("files", "images", "annotations", "problems")
@@ -50,12 +50,12 @@ def write_part(directory: str, table: str, bucket: int, write: Callable[[IO[byte
 
 
 def stated(directory: str, bucket: int) -> BucketState | None:
-    """The state of a bucket; None where there is none that is whole. Its parts are not looked at."""
+    """The state of a bucket; None if missing or not whole. Its parts are not checked."""
     return fitted(unseal(storage.locate(directory).read(f"{STATES}/{state_name(bucket)}")), BucketState)
 
 
 def sound_state(directory: str, bucket: int) -> BucketState | None:
-    """The state of a bucket whose parts are all as it says; they are read for it, 5 GB/s of what lies in memory."""
+    """The state of a bucket whose parts are all as it says; they are read for it, 5 GB/s from memory."""
     state = stated(directory, bucket)
     if state is None or state.parts.keys() != set(TABLES):
         return None
@@ -73,5 +73,5 @@ def digest_of_states(states: list[BucketState | None]) -> str | None:
 def drop_foreign_parts(directory: str, buckets: int) -> None:
     """Parts beyond the last bucket are of an older count: they must not be read as part of a table."""
     for folder, name in (*((table, part_name) for table in TABLES), (STATES, state_name)):
-        place = storage.locate_writable(directory).below(folder)
-        place.delete_many(sorted(place.names() - {name(bucket) for bucket in range(buckets)}))
+        location = storage.locate_writable(directory).below(folder)
+        location.delete_many(sorted(location.names() - {name(bucket) for bucket in range(buckets)}))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.humanize import plural
-from pipeline.config.class_names import NO_CLASS
+from pipeline.base.terms import NO_CLASS
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS
 from pipeline.reports.counts import add_counts
@@ -54,8 +54,8 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             raise DataError(_first_problem(info, bad, folder))
         if bad:
             report.ok, report.incomplete = False, True
-            told = plural(bad, "bad row or file", "bad rows or files")
-            report.warnings.append(f"{told} left out, listed in {folder}")
+            listed = plural(bad, "bad row or file", "bad rows or files")
+            report.warnings.append(f"{listed} left out, listed in {folder}")
     gone = [
         name
         for number, name in enumerate(job.classes if job.maps else ())
@@ -94,14 +94,14 @@ def _unlisted(source: SourceJob, info: IndexInfo) -> list[str]:
         for name, count in totals["objects"].items():
             if name not in source.file_names.names:
                 counts[name] = counts.get(name, 0) + count
-    told = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items()))
+    listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items()))
     known = {name for totals in info.totals.values() for name in totals["objects"]}
     if counts and not known & set(source.file_names.names):
         raise ConfigError(
             f"{source.source.names}: none of its names is a class of the source {source.spec.name}: "
             f"{_some(source.file_names.names)} against {_some(sorted(counts))}; correct the list"
         )
-    return [f"{source.source.names} leaves out classes of the source {source.spec.name}: {told}"] if counts else []
+    return [f"{source.source.names} leaves out classes of the source {source.spec.name}: {listed}"] if counts else []
 
 
 def _count_bad(info: IndexInfo) -> int:
@@ -115,7 +115,7 @@ def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
 
     if info.odd:
         path, reason = info.odd[0]
-        first = f"{path}: {storage.ODD[reason]}"
+        first = f"{path}: {storage.UNUSABLE[reason]}"
     else:
         tables = [pq.read_table(os.path.join(folder, part_name(b))) for b in range(info.buckets)]
         table = pa.concat_tables(tables).sort_by([("key", "ascending"), ("line", "ascending")])
@@ -154,9 +154,9 @@ def rows_beyond(source: SourceJob, info: IndexInfo) -> pa.Table:
     import pyarrow.parquet as pq
 
     assert source.names is not None
-    places = [os.path.join(source.index_dir, "annotations", part_name(bucket)) for bucket in range(info.buckets)]
+    paths = [os.path.join(source.index_dir, "annotations", part_name(bucket)) for bucket in range(info.buckets)]
     beyond = [("class_id", ">=", len(source.names.names))]
-    parts = [pq.read_table(place, columns=["key", "line", "class_id"], filters=beyond) for place in places]
+    parts = [pq.read_table(path, columns=["key", "line", "class_id"], filters=beyond) for path in paths]
     table = pa.concat_tables(parts).sort_by([("key", "ascending"), ("line", "ascending")])
     paths = [_label_of(source, key) for key in table["key"].to_pylist()]
     return table.append_column("path", pa.array(paths, pa.string()))
@@ -206,7 +206,7 @@ def _links_out(source: SourceJob, info: IndexInfo) -> list[str]:
 
 
 def _left_out(name: str, count: int) -> str:
-    """What is told of files that no data set has."""
+    """What is reported of files that no data set has."""
     if name in LEFT_OUT_FILES:
         return f"{plural(count, 'file')} called {name} left out: {LEFT_OUT_FILES[name]}"
     return f"{plural(count, 'file')} in folders called {name} left out: {LEFT_OUT_FOLDERS[name]}"
@@ -226,8 +226,8 @@ def _never_drawn(source: SourceJob, info: IndexInfo) -> list[str]:
             counts[name] = counts.get(name, 0) + count
     drawn = {name for totals in info.totals.values() for name in totals.get("drawn", ())}
     rest = {name: count for name, count in counts.items() if name not in drawn and name not in NO_CLASS}
-    told = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(rest.items()))
-    return [f"labels of lines, points or objects outside of their image alone are no classes: {told}"] if rest else []
+    listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(rest.items()))
+    return [f"labels of lines, points or objects outside of their image alone are no classes: {listed}"] if rest else []
 
 
 def _numbered(info: IndexInfo) -> list[str]:

@@ -10,14 +10,15 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
+from pipeline.base.digest import digest_of, fitted, seal, unseal
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.version import VERSION
 from pipeline.stages.index.parts import digest_of_states, sound_state, stated
-from pipeline.tables.digest import digest_of, fitted, seal, unseal
 from pipeline.tables.frames import to_pandas
-from pipeline.tables.schema import VERSION, part_name
+from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
-    from pipeline.config.class_names import Names
+    from pipeline.base.classes import Names
 
 
 @dataclass
@@ -47,16 +48,16 @@ class IndexInfo:
 
     @staticmethod
     def read(directory: str) -> IndexInfo | None:
-        """The index at `directory`, or None where there is none that this version can read."""
+        """The index at `directory`, or None where this version can read none."""
         info = fitted(unseal(storage.locate(directory).read("index.json")), IndexInfo)
         return info if info is not None and info.version == VERSION else None
 
     def write(self, directory: str) -> None:
         """Vouch for the index at `directory`, the last of all."""
-        place = storage.locate_writable(directory)
+        location = storage.locate_writable(directory)
         self.parts = digest_of_states([stated(directory, bucket) for bucket in range(self.buckets)])
-        place.sync()  # what this vouches for must outlive a power cut
-        place.write("index.json", seal(asdict(self)))
+        location.sync()  # what this vouches for must outlive a power cut
+        location.write("index.json", seal(asdict(self)))
 
     def is_sound(self, directory: str) -> bool:
         """Whether every part at `directory` is the one that this vouches for, bit by bit."""
@@ -65,14 +66,14 @@ class IndexInfo:
 
 
 def has_parts(directory: str) -> bool:
-    """Whether there is any part of an index at `directory`: then the stats of a listing tell what is unchanged."""
+    """Whether there is any part of an index at `directory`: then the stats of a listing show what is unchanged."""
     return bool(storage.locate(directory).names("files"))
 
 
 def open_index(path: str, names: Names | None = None) -> Index:
     """The index at `path` (the folder that holds `index.json`, or a workdir with one index, or its URL); see `Index`.
 
-    `names` are those of its classes. Raises `ConfigError` where there is none.
+    `names` are those of its classes. Raises `ConfigError` where none exists.
     """
     candidates = [path, *sorted(_below(path))]
     found = [(p, info) for p in candidates if (info := IndexInfo.read(p)) is not None]
@@ -195,10 +196,10 @@ def read_part(
     filters = None
     if classes is not None:
         filters = [("label" if any(isinstance(c, str) for c in classes) else "class_id", "in", list(classes))]
-    place, here = storage.locate(directory), bucket % cut[0] if cut else bucket
+    location, here = storage.locate(directory), bucket % cut[0] if cut else bucket
     path = f"{table}/{part_name(here)}"
     # Bytes that were compared with their digest are those that are read: nothing can change them in between.
-    data = place.read(path) if checked or place.local is None else None
+    data = location.read(path) if checked or location.local is None else None
     try:
         if checked:
             state = stated(directory, here)
@@ -208,7 +209,7 @@ def read_part(
         found = pq.read_table(file, columns=columns, filters=filters, memory_map=True, use_threads=False)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(
-            f"{place.join(path)}: this part of the index is damaged ({str(error).splitlines()[0]}); "
+            f"{location.join(path)}: this part of the index is damaged ({str(error).splitlines()[0]}); "
             "`coco-diy index CONFIG` makes it anew"
         ) from None
     if cut:

@@ -25,7 +25,7 @@ class Scan:
     with_stats: bool
 
     def digest(self, spec: IndexSpec) -> str | None:
-        """Equal digests mean an unchanged source; None while a file is too young to tell."""
+        """Equal digests mean an unchanged source; None while a file is too young."""
         import xxhash
 
         settled = all(listing.settled for pair in self.splits for listing in pair if listing is not None)
@@ -59,9 +59,8 @@ def scan_source(
     with_stats: bool,
     keep: str | None = None,
     engine: Engine | None = None,
-    meanwhile: Callable[[], None] | None = None,
 ) -> Scan:
-    """List the source. With an `engine` in a helper process, while this one does `meanwhile`.
+    """List the source. With an `engine` in a helper process, while this one does what was begun.
 
     `with_stats` asks for size and times of the label files; where all of them are read anyway, that is not needed.
     `keep` is as in `storage.locate`.
@@ -81,13 +80,7 @@ def scan_source(
             # Names only: a copy asks for size and time of the images that it takes, often 3 of a hundred. But where
             # the size of an image decides about rows, a changed one must be seen.
             jobs.append((split.images, frozenset(IMAGE_SUFFIXES), sized))
-    if engine is None:
-        listings = _list_all(jobs, keep)
-    else:
-        result = engine.background(_list_all, jobs, keep)
-        if meanwhile is not None:
-            meanwhile()
-        listings = result()
+    listings = _list_all(jobs, keep) if engine is None else engine.background(_list_all, jobs, keep)()
     for listing in listings:
         listing.leave_out(LEFT_OUT_FOLDERS, LEFT_OUT_FILES)
     found = iter(listings)
@@ -102,19 +95,19 @@ def scan_source(
 
 
 def _list_all(jobs: list[_ListingJob], keep: str | None) -> list[Listing]:
-    """Listings of folders; of single files, joined by NUL, where there are no suffixes to look for."""
+    """Listings of folders; of single files, joined by NUL, where there are no suffixes."""
     found = []
     for path, suffixes, stats in jobs:
         if suffixes is None:
             found.append(storage.locate("/").listing_of([one.removeprefix("/") for one in path.split("\0")]))
             continue
-        place = storage.locate(path, keep)
+        location = storage.locate(path, keep)
         if callable(stats):
-            listing = place.listing(suffixes, with_stats=False)
+            listing = location.listing(suffixes, with_stats=False)
             stats = stats(listing.count)  # noqa: PLW2901
             if not stats:
                 found.append(listing)
                 continue
         # Elsewhere than in a folder sizes come along, and batches of label files are cut by them.
-        found.append(place.listing(suffixes, with_stats=stats or (len(suffixes) == 1 and place.local is None)))
+        found.append(location.listing(suffixes, with_stats=stats or (len(suffixes) == 1 and location.local is None)))
     return found

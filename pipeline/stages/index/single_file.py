@@ -41,7 +41,7 @@ class BucketShare:
     """What one bucket has of one split, sorted by key: spans in the file, and what images are called.
 
     `mark` is the state in which the file was read. `image_of` is the index of each annotation's image here; `captions`
-    are their file's mark, spans and indexes. `paths` are those of the images (empty: there is none), `said` what the
+    are their file's mark, spans and indexes. `paths` are those of the images (empty: missing), `said` what the
     file calls them, `doubtful` indexes of images that may have objects or not. `labels` are the class names by what
     annotations call them, `keypoints` (K, 3) for pose; with `compare` images are asked for their size. `problems`
     are what was found in the whole file; they are in the share of one bucket.
@@ -290,7 +290,7 @@ def _parse_share(task: BucketTask, share: BucketShare, split: SplitSpec) -> Pars
 def _pictures(
     split: SplitSpec, paths: list[str], keep: str | None
 ) -> Callable[[Sequence[int]], Sequence[Picture | None]] | None:
-    """The images at indexes of `paths`, as their first bytes tell of them; None where they cannot be asked."""
+    """The images at indexes of `paths`, as their first bytes describe them; None where they cannot be asked."""
     if split.images is None:
         return None
     origin = storage.locate(split.images, keep)

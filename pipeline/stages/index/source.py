@@ -9,12 +9,12 @@ fingerprint changed.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
-from pipeline.config.class_names import NO_CLASS
+from pipeline.base.terms import NO_CLASS
 from pipeline.job.spec import IndexSpec
 from pipeline.reports.counts import add_counts
 from pipeline.runtime.engine import Engine
@@ -42,12 +42,8 @@ def update(
     engine: Engine,
     progress: Progress,
     keep: str | None = None,
-    meanwhile: Callable[[], None] | None = None,
 ) -> IndexInfo:
-    """Bring the index at `directory` up to date with `found`; returns what `index.json` then says.
-
-    `meanwhile` is done in this process while helpers, if any, are at work.
-    """
+    """Bring the index at `directory` up to date with `found`; returns what `index.json` then says."""
     import numpy as np
 
     from pipeline.stages.index.buckets import add_stats, assign
@@ -67,9 +63,9 @@ def update(
 
         whole = ParsedSource(spec, digest, [pictures for _, pictures in found.splits])
         count = bucket_count(buckets, whole.images, before)
-        return _update_whole(whole, directory, found, count, engine, progress, keep, meanwhile)
+        return _update_whole(whole, directory, found, count, engine, progress, keep)
     count = bucket_count(buckets, found.images, before)
-    # Where most of the index stands, few files are read, and processes are not worth their start.
+    # Where most of the index is done, few files are read, and processes are not worth their start.
     changed = found.label_files if usable is None else 0
     payloads, order = assign(spec, found, count)
     function = functools.partial(index_bucket, spec, directory, count, keep)
@@ -78,7 +74,7 @@ def update(
     stats = np.zeros((found.files, 4), np.int64)
     with progress.stage("index", found.label_files) as step:
         tasks = [(bucket, payload) for bucket, payload in enumerate(payloads)]
-        for done in engine.map(function, tasks, files=changed, first=meanwhile):
+        for done in engine.map(function, tasks, files=changed):
             summaries[done.bucket] = done.summary
             stats[order[done.bucket]] = np.frombuffer(done.stats, np.int64).reshape(-1, 4)
             step.add(done.files)
@@ -112,7 +108,6 @@ def _update_whole(
     engine: Engine,
     progress: Progress,
     keep: str | None,
-    meanwhile: Callable[[], None] | None,
 ) -> IndexInfo:
     """`update` for a format of which one file holds all labels of a split."""
     spec = whole.spec
@@ -121,7 +116,7 @@ def _update_whole(
         tasks = list(enumerate(whole.assign(count)))
         function = functools.partial(index_share, spec, directory, count, keep, whole.digest)
         summaries = {}
-        for done in engine.map(function, tasks, files=whole.annotations, first=meanwhile):
+        for done in engine.map(function, tasks, files=whole.annotations):
             summaries[done.bucket] = done.summary
             step.add(done.files)
     totals = _sum(summaries)
@@ -136,7 +131,7 @@ def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
         for pair in found.splits
         for listing in pair
         if listing is not None
-        for path, reason in listing.odd
+        for path, reason in listing.unusable
     ]
     for pair in found.splits:
         for listing in pair:

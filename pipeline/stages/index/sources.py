@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from pipeline import storage
+from pipeline.base.classes import Names
 from pipeline.base.errors import DataError, LockError
-from pipeline.config.class_names import Names
 from pipeline.job.job import Job, SourceJob
 from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine
 from pipeline.runtime.progress import Progress
@@ -23,28 +23,28 @@ from pipeline.target.manifest import FOLDER, LOCK, TargetState
 @contextmanager
 def index_lock(job: Job) -> Iterator[None]:
     """Hold the indexes of all sources."""
-    with ExitStack() as held:
+    with ExitStack() as locks:
         for source in job.sources:
             path = os.path.relpath(source.index_dir, job.workdir)
-            place = job.work
-            held.enter_context(place.lock(f"{path}.lock", f"the index {source.index_dir}"))
-            place.own(path).drop_temporaries()
+            location = job.work
+            locks.enter_context(location.lock(f"{path}.lock", f"the index {source.index_dir}"))
+            location.own(path).drop_temporaries()
         _drop_temporaries(job)
         yield
 
 
 def _drop_temporaries(job: Job) -> None:
     """Clear what killed runs had under way in the workdir: of this job's plan all, of what others use what is old."""
-    place = job.work
+    location = job.work
     plan = os.path.relpath(job.plan_dir, job.workdir)
     for end in ("", ".touched", ".archive", ".records", ".splits"):
-        place.own(f"{plan}{end}").drop_temporaries()
+        location.own(f"{plan}{end}").drop_temporaries()
     for folder in ("plans", "members", "splits"):
-        place.own(folder).drop_temporaries(shared=True)
+        location.own(folder).drop_temporaries(shared=True)
 
 
-def scan(job: Job, engine: Engine | None, progress: Progress, meanwhile: Callable[[], None]) -> list[Scan]:
-    """List the sources: in a helper process while this one imports what the next stages need, or right here.
+def scan(job: Job, engine: Engine | None, progress: Progress) -> list[Scan]:
+    """List the sources: in a helper process while this one does what `engine` has begun, or right here.
 
     Without any part of an index every label file is read, and its stats come with that: then only names are listed.
     """
@@ -53,16 +53,13 @@ def scan(job: Job, engine: Engine | None, progress: Progress, meanwhile: Callabl
         engine.warm_up()
     found = []
     with progress.stage("list", 0):
-        for number, source in enumerate(job.sources):
+        for source in job.sources:
             if engine is None:
                 found.append(scan_source(source.spec, with_stats=True, keep=job.workdir))
             elif not has_parts(source.index_dir):
                 found.append(scan_source(source.spec, with_stats=False, keep=job.workdir))
             else:
-                first = meanwhile if not number else None
-                found.append(
-                    scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine, meanwhile=first)
-                )
+                found.append(scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine))
     return found
 
 
@@ -93,14 +90,11 @@ def import_for_plan() -> None:
     assert dask.dataframe
 
 
-def update_index(
-    job: Job, engine: Engine, progress: Progress, found: Sequence[Scan], meanwhile: Callable[[], None]
-) -> tuple[Job, list[IndexInfo]]:
+def update_index(job: Job, engine: Engine, progress: Progress, found: Sequence[Scan]) -> tuple[Job, list[IndexInfo]]:
     """Bring the indexes of the job's sources up to date, see `index.update`; the job then knows all names."""
     infos = []
     subsets = _subsets(job)
-    for number, (source, listed) in enumerate(zip(job.sources, found, strict=True)):
-        first = meanwhile if not number else None
+    for source, listed in zip(job.sources, found, strict=True):
         infos.append(
             update(
                 source.spec,
@@ -110,15 +104,14 @@ def update_index(
                 engine=engine,
                 progress=progress,
                 keep=job.workdir,
-                meanwhile=first,
             )
         )
-    if (place := next((p for p, made in _subsets(job).items() if subsets.get(p) != made), None)) is not None:
-        raise DataError(f"{place}: is a subset that was built anew while it was read as a source; run again")
+    if (location := next((p for p, made in _subsets(job).items() if subsets.get(p) != made), None)) is not None:
+        raise DataError(f"{location}: is a subset that was built anew while it was read as a source; run again")
     named = [names_of(info) for info in infos]
     for source, names in zip(job.sources, named, strict=True):
         if source.names is None and names is not None and not names.names:
-            source_report(job, infos)  # what is bad in its label files is the better thing to tell
+            source_report(job, infos)  # what is bad in its label files is the better message
             raise DataError(
                 f"{source.source.root or source.spec.splits[0].labels}: no label file there has an object of a class; "
                 "correct source.root or source.splits"
@@ -139,17 +132,17 @@ def _subsets(job: Job) -> dict[str, Any]:
     for root in sorted(roots):
         if "::" in root or root.startswith(storage.WEB_SCHEMES):  # nobody builds there
             continue
-        place = storage.locate_writable(root)
-        if not any(place.exist_many([f"{FOLDER}/intent.json", f"{FOLDER}/manifest.json"])):
+        location = storage.locate_writable(root)
+        if not any(location.exist_many([f"{FOLDER}/intent.json", f"{FOLDER}/manifest.json"])):
             continue
-        state = TargetState(place)
-        if holder := place.lock_holder(LOCK):
-            raise LockError(f"{place.url}: is a source, and a subset that is being built by {holder}; wait for it")
+        state = TargetState(location)
+        if holder := location.lock_holder(LOCK):
+            raise LockError(f"{location.url}: is a source, and a subset that is being built by {holder}; wait for it")
         if state.intent is not None:
             raise DataError(
-                f"{place.url}: is a source, and a subset whose build did not end; run that build again first"
+                f"{location.url}: is a source, and a subset whose build did not end; run that build again first"
             )
-        found[place.url] = state.base
+        found[location.url] = state.base
     return found
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.job.spec import IndexSpec
-from pipeline.tables.duplicates import duplicate_rows
+from pipeline.stages.index.duplicates import duplicate_rows
 
 Ints = npt.NDArray[np.int64]
 

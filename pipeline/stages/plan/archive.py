@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
+from pipeline.base.digest import digest_of, seal, unseal
 from pipeline.base.errors import DataError
-from pipeline.images.origins import Origins
 from pipeline.stages.plan.compare import compare
 from pipeline.stages.plan.dataset_files import read_arrow, write_arrow
 from pipeline.stages.plan.meta_files import MetaFile
+from pipeline.storage.origins import Origins
 from pipeline.tables import schema
-from pipeline.tables.digest import digest_of, seal, unseal
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from pipeline import formats, storage
 from pipeline.base.humanize import plural
+from pipeline.base.terms import SPLITS
 from pipeline.job.job import Job, SourceJob, is_below
 from pipeline.job.spec import SplitSpec
 from pipeline.stages.index.problems import count_beyond, rows_beyond
 from pipeline.stages.index.reader import IndexInfo
-from pipeline.tables.schema import SPLITS, part_name
+from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -161,7 +162,7 @@ def _overlap(one: SplitSpec, other: SplitSpec) -> bool:
     assert one.images is not None
     assert other.images is not None
     a, b = storage.locate(one.images), storage.locate(other.images)
-    return storage.same_place(a.url, b.url) or is_below(a, b) or is_below(b, a)
+    return storage.is_same_location(a.url, b.url) or is_below(a, b) or is_below(b, a)
 
 
 def _borrows(source: SourceJob, info: IndexInfo) -> bool:
@@ -172,8 +173,8 @@ def _borrows(source: SourceJob, info: IndexInfo) -> bool:
         facts = pq.read_metadata(os.path.join(source.index_dir, "images", part_name(bucket)))
         column = facts.schema.names.index("image_said")
         for group in range(facts.num_row_groups):
-            told = facts.row_group(group).column(column).statistics
-            if told is None or told.null_count < facts.row_group(group).num_rows:
+            statistics = facts.row_group(group).column(column).statistics
+            if statistics is None or statistics.null_count < facts.row_group(group).num_rows:
                 return True
     return False
 

@@ -8,14 +8,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
+from pipeline.base.terms import SPLITS
 from pipeline.base.version import __version__
 from pipeline.job.job import Job, SourceJob
-from pipeline.job.recipe import told_config
+from pipeline.job.recipe import recorded_config
 from pipeline.stages.index.problems import count_beyond, rows_beyond
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.summary import PlanCounts, Problem
 from pipeline.tables import schema
-from pipeline.tables.schema import SPLITS, part_name
+from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def problem_table(job: Job, infos: Sequence[IndexInfo], images: Sequence[Problem]) -> pa.Table:
     """Every row, file and image that could not be taken, as `schema.problems`: by file and line.
 
-    `images` are those that are wanted and have a fault.
+    `images` are those that are wanted but unusable.
     """
     import pyarrow as pa
 
@@ -41,7 +42,7 @@ def _of_source(job: Job, source: SourceJob, info: IndexInfo) -> list[pa.Table]:
     folder = os.path.join(source.index_dir, "problems")
     parts = [pq.read_table(os.path.join(folder, part_name(b))).cast(schema.problems()) for b in range(info.buckets)]
     rows = [
-        {"key": "", "path": path, "line": None, "reason": reason, "detail": storage.ODD[reason], "rows": 0}
+        {"key": "", "path": path, "line": None, "reason": reason, "detail": storage.UNUSABLE[reason], "rows": 0}
         for path, reason in info.odd
     ]
     if job.config.on_error == "skip" and count_beyond(source, info):
@@ -125,7 +126,7 @@ def record_facts(job: Job, infos: Sequence[IndexInfo], totals: PlanCounts) -> di
         "subset": {split: asdict(totals.subset[split]) for split in SPLITS if split in totals.subset},
         "rows": row_balance(job, infos, totals.rows),
         "images": image_balance(infos, totals.images),
-        "config": told_config(job),
+        "config": recorded_config(job),
     }
 
 

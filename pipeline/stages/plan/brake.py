@@ -90,7 +90,7 @@ def _splits(job: Job, found: Sequence[Scan]) -> dict[str, tuple[SourceJob, Split
 
 def check_source(job: Job, state: TargetState, found: Sequence[Scan]) -> None:
     """Raise `BrakeError` where a source lost too many files, or a split all, since the target was made from it."""
-    if state.manifest is None or _is_other_source(job, places := _places(state.manifest.config)):
+    if state.manifest is None or _is_other_source(job, paths := _paths(state.manifest.config)):
         return  # another source is judged once it is known what would become of the target
     _check_discovered(job, state)
     limit = Limit.of(job.config.target.max_delete)
@@ -101,7 +101,7 @@ def check_source(job: Job, state: TargetState, found: Sequence[Scan]) -> None:
         for key, (of, split, labels, images) in now.items():
             had = before.get(key, {}).get(kind)
             has = labels if kind == "labels" else images
-            if of is not source or had is None or has is None or not _is_same(split, kind, places.get(key, {})):
+            if of is not source or had is None or has is None or not _is_same(split, kind, paths.get(key, {})):
                 continue
             if had and not has and limit.forbids_all(had):
                 names = _lost_names(job, state, found, source, split)
@@ -144,25 +144,25 @@ def _source_lost(
 
 
 def _is_same(split: SplitSpec, kind: str, before: Mapping[str, Any]) -> bool:
-    """Whether files of `kind` are still looked for where they were; an images folder that is missing was there."""
+    """Whether files of `kind` are still searched for where they were; an images folder that is missing was there."""
     if kind == "labels":
         return before.get("labels") == split.labels
     return split.images is None or before.get("images") == split.images
 
 
-def _places(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _paths(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Where each split in a config as plain data has its files, and its names, by what `Job.prefixes` goes by."""
     sources = config.get("source") or []
     sources = sources if isinstance(sources, list) else [sources]
     return {
         f"{source['name']}/{split}" if len(sources) > 1 else split: {
-            "labels": places.get("labels") or places.get("annotations"),
-            "images": places.get("images"),
-            "captions": places.get("captions"),
+            "labels": paths.get("labels") or paths.get("annotations"),
+            "images": paths.get("images"),
+            "captions": paths.get("captions"),
             "names": source.get("names"),
         }
         for source in sources
-        for split, places in source["splits"].items()
+        for split, paths in source["splits"].items()
     }
 
 
@@ -178,12 +178,12 @@ def missing(config: Config, error: MissingSourceError) -> BrakeError | None:
         manifest = TargetState(storage.locate_writable(config.target.root)).manifest
     except CocoDiyError:
         return None
-    if manifest is None or error.place not in (
-        p for places in _places(manifest.config).values() for p in places.values()
+    if manifest is None or error.location not in (
+        p for paths in _paths(manifest.config).values() for p in paths.values()
     ):
         return None
     return BrakeError(
-        f"{error.place}: is missing, and {config.target.root} was made from it; mount its disk, "
+        f"{error.location}: is missing, and {config.target.root} was made from it; mount its disk, "
         "restore it, or correct the config",
         "missing",
     )
@@ -213,11 +213,11 @@ def target_brake(job: Job, infos: Sequence[IndexInfo], state: TargetState, loss:
         if not limit.exceeded(loss.lost, loss.total, images=loss.images):
             return None
         share = _share(loss.lost, loss.total)
-        told = (
+        sentence = (
             f"{job.root}: would lose {loss.lost:,} of {plural(loss.total, 'file')} ({share}) by its own config"
             f"{_named(loss.names)}; check the source, or build with --max-delete none to let them go"
         )
-        return BrakeError(told, "target", loss.lost, loss.total, loss.names)
+        return BrakeError(sentence, "target", loss.lost, loss.total, loss.names)
     cause = _other_cause(job, infos, state)
     count = loss.lost + loss.replaced
     if cause is None or not limit.forbids(count, loss.total):
@@ -225,12 +225,12 @@ def target_brake(job: Job, infos: Sequence[IndexInfo], state: TargetState, loss:
     what = {"other_source": f"the source {', '.join(_roots(made.config))}", "other_recipe": f"the config {made.name}"}[
         cause
     ]
-    told = (
+    sentence = (
         f"{job.root}: was made from {what}, and {count:,} of its {plural(loss.total, 'file')} "
         f"({_share(count, loss.total)}) would be deleted or replaced{_named(loss.names)}; choose another "
         "target, or build with --max-delete none to let them go"
     )
-    return BrakeError(told, cause, count, loss.total, loss.names)
+    return BrakeError(sentence, cause, count, loss.total, loss.names)
 
 
 def _other_cause(job: Job, infos: Sequence[IndexInfo], state: TargetState) -> str | None:
@@ -238,14 +238,14 @@ def _other_cause(job: Job, infos: Sequence[IndexInfo], state: TargetState) -> st
     made = state.manifest
     assert made is not None
     content = "+".join(str(info.content) for info in infos)
-    if _is_other_source(job, _places(made.config)) and made.report.get("fingerprint") != content:
+    if _is_other_source(job, _paths(made.config)) and made.report.get("fingerprint") != content:
         return "other_source"
     return "other_recipe" if None not in (made.name, job.config.name) and made.name != job.config.name else None
 
 
 def _roots(config: Mapping[str, Any]) -> list[str]:
     """The folders of labels in a config, as few as say where a source was."""
-    found = [os.path.dirname(places["labels"] or "") for places in _places(config).values()]
+    found = [os.path.dirname(paths["labels"] or "") for paths in _paths(config).values()]
     return list(dict.fromkeys(found))[:2]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline import exporters, storage
+from pipeline import storage
+from pipeline.base.digest import digest_of
 from pipeline.job.job import Job
 from pipeline.stages.plan.meta_files import MetaFile
-from pipeline.tables.digest import digest_of
 from pipeline.tables.schema import Action, Kind
 from pipeline.target.manifest import TargetState
 
@@ -101,7 +101,7 @@ def _files_for_folders(job: Job) -> list[str]:
     """Files at the target where a folder of the layout must be."""
     if job.target.local is None or job.config.target.zipped:  # stores have no folders
         return []
-    layout = exporters.load(job.config.target.format).FOLDERS
+    layout = job.exporter.FOLDERS
     wanted = {"": layout} | dict.fromkeys(layout, job.splits)
     found = [
         f"{folder}/{name}".lstrip("/")

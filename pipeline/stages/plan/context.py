@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline import exporters, formats
-from pipeline.images.origins import Origins
+from pipeline import formats
+from pipeline.base.terms import Task
 from pipeline.job.checks import keep_out_of_subsets
 from pipeline.job.job import Job
 from pipeline.stages.index.problems import links_out
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.select.split_table import SplitRule
-from pipeline.tables.schema import Task
+from pipeline.storage.origins import Origins
 from pipeline.target.manifest import TargetState
 
 if TYPE_CHECKING:
-    from pipeline.config.class_map import ClassMap
+    from pipeline.base.classes import ClassMap
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _staged(job: Job) -> tuple[str, ...]:
     """Folders of the layout, each with a final /, that are not at the target yet: they are filled beside it."""
     if job.config.target.zipped:
         return ()
-    exporter = exporters.load(job.config.target.format)
+    exporter = job.exporter
     folders = [f"{kind}/{split}" for kind in exporter.FOLDERS for split in job.splits]
     folders = [folder for folder in folders if job.target.can_stage(folder)]
     there = job.target.exist_many(folders)
@@ -148,5 +148,5 @@ def _staged(job: Job) -> tuple[str, ...]:
 
 def folder_times(job: Job) -> dict[str, int]:
     """Change times (ns) of the target's folders: they say whether files came or went since the last run."""
-    exporter = exporters.load(job.config.target.format)
+    exporter = job.exporter
     return job.target.folder_times(exporter.FOLDERS)

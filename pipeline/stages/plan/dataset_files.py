@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, storage
+from pipeline.base.digest import digest_of
 from pipeline.base.errors import DataError
 from pipeline.images.inspection import UnusableImage, cached_pictures
 from pipeline.stages.plan.meta_files import MetaFile
-from pipeline.tables.digest import digest_of
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def with_sizes(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.
         rows = [rows_lacking[i] for i in here]
         if origin.url is None:
             raise DataError(
-                f"{rows[0]['key']}: the size of its image is not known, and there is no image that tells; "
-                "COCO JSON needs it, so name the folder of images in source.splits"
+                f"{rows[0]['key']}: its image has no known size, which COCO JSON needs, and there is no image "
+                "file to read it from; name the folder of images in source.splits"
             )
         index_dir = next(s.index_dir for s in context.sources if origin.prefix.startswith(s.prefix))
         for row, found in _sizes(index_dir, bucket, origin.location, rows, fetched=context.fetched):
@@ -103,7 +103,9 @@ def _sizes(
     Remote images have the size (0, 0) until they are `fetched`.
     """
     yield from (
-        (row, "has no image that tells its size, and COCO JSON needs it") for row in rows if row["image_path"] is None
+        (row, "has no image file to read its size from, which COCO JSON needs")
+        for row in rows
+        if row["image_path"] is None
     )
     rows = [row for row in rows if row["image_path"] is not None]
     cached = location.at_hand([row["image_path"] for row in rows])

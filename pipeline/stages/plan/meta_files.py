@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline import exporters
+from pipeline.base.digest import digest_of
 from pipeline.job.job import Job
 from pipeline.tables import schema
-from pipeline.tables.digest import digest_of
 from pipeline.tables.schema import UNKNOWN, Kind
 from pipeline.target.manifest import TargetState
 
@@ -83,13 +82,13 @@ def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
 def believed(job: Job, state: TargetState, suspects: frozenset[str]) -> dict[str, dict[str, Any]]:
     """The files at the target as the manifest has them; the content of those that are doubted counts as unknown.
 
-    Where classes get other numbers, labels of two meanings stand side by side for a while: nobody is to train on them
+    Where classes get other numbers, labels of two meanings exist side by side for a while: nobody is to train on them
     by an old YAML, so that goes and comes back, even if its bytes are the same.
     """
     files = {path: _checked(job, state, path, file) for path, file in still_there(job, state).items()}
     doubted = {*suspects}
     before = state.manifest.numbers if state.manifest is not None else None
-    has_rows = "labels" in exporters.load(job.config.target.format).FOLDERS and not job.config.target.zipped
+    has_rows = "labels" in job.exporter.FOLDERS and not job.config.target.zipped
     if has_rows and before not in (None, job.numbers()):
         doubted.update(files.keys() - {RECORD})
     return {path: file | {"digest": UNKNOWN.hex()} if path in doubted else file for path, file in files.items()}

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.images.inspection import UnusableImage
-from pipeline.images.origins import Origins
 from pipeline.job.job import Job
 from pipeline.stages.plan.compare import Loss
 from pipeline.stages.plan.meta_files import MetaFile
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts, Problem
 from pipeline.stages.select.split_table import SplitDecision
+from pipeline.storage.origins import Origins
 from pipeline.tables.schema import Action, part_name
 
 
@@ -102,7 +102,7 @@ class Planned:
 
     @property
     def problems(self) -> list[Problem]:
-        """Images that are wanted and have a fault, by key."""
+        """Images that are wanted but unusable, by key."""
         return sorted(problem for s in self.summaries for problem in s.problems)
 
     @property

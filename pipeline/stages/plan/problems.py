@@ -1,4 +1,4 @@
-"""Images that are wanted and have a fault: the file that each fault is about, and what it is."""
+"""Images that are wanted but unusable: the file that each problem is about, and what it is."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def image_problems(
     rows = choice.images.filter(pc.is_in(choice.images["key"], pa.array([key for key, _ in noted], pa.string())))
     row_of = {row["key"]: row for row in rows.to_pylist()}
     clauses = choice.mixed | sizes.other | {key: image.detail for key, image in bad.items()}
-    return [Problem(key, reason, *_told(context, reason, row_of[key], clauses)) for key, reason in noted]
+    return [Problem(key, reason, *_described(context, reason, row_of[key], clauses)) for key, reason in noted]
 
 
-def _told(context: PlanContext, reason: str, row: dict[str, Any], clauses: Mapping[str, str]) -> tuple[str, str]:
+def _described(context: PlanContext, reason: str, row: dict[str, Any], clauses: Mapping[str, str]) -> tuple[str, str]:
     """The file that a problem is about, and what it is; `row` is of `schema.images`."""
     key = row["key"]
     if reason == "mixed":

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.base.errors import DataError, TargetError
 from pipeline.base.humanize import plural
+from pipeline.base.terms import SPLITS
 from pipeline.job.job import Job
 from pipeline.reports.counts import ActionCounts, FileCount, SplitCounts, add_files
 from pipeline.reports.report import Report
@@ -20,7 +21,7 @@ from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.stages.plan.shortfall import empty, lost_classes, moved, renumbered, why_empty
 from pipeline.stages.select.split_table import split_report
 from pipeline.tables.parquet import to_parquet
-from pipeline.tables.schema import SPLITS, Action, Kind
+from pipeline.tables.schema import Action, Kind
 from pipeline.target.manifest import Manifest
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError
+from pipeline.base.terms import SPLITS
 from pipeline.exporters import Dataset
 from pipeline.job.job import Job
 from pipeline.reports.dataset_card import dataset_record
@@ -27,7 +28,7 @@ from pipeline.stages.plan.meta_files import RECORD, MetaFile, believed, manifest
 from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts
 from pipeline.stages.select.split_table import SplitDecision, by_hash, by_table, duplicate_stems
-from pipeline.tables.schema import SPLITS, UNKNOWN, part_name
+from pipeline.tables.schema import UNKNOWN, part_name
 from pipeline.target.manifest import TargetState
 
 #: The part of a plan that belongs to no bucket: files of the whole subset.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Problem(NamedTuple):
-    """An image that is wanted and has a fault: its key, the counted reason, the file it is about, and a clause."""
+    """An image that is wanted but unusable: its key, the counted reason, the file it is about, and a clause."""
 
     key: str
     reason: str

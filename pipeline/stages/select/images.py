@@ -30,7 +30,7 @@ def choose(
 
     `backgrounds`: ``none``, ``unlabelled`` (images without any object in the source) or ``all`` (also those whose
     objects are all of other classes). Images of the keys in `never` are no backgrounds all the same, for the reason
-    that they stand under. With `need_image` a label without an image is a problem, not a choice.
+    that they are under. With `need_image` a label without an image is a problem, not a choice.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -11,12 +11,12 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.tables.duplicates import duplicate_rows
+from pipeline.stages.index.duplicates import duplicate_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.config.class_map import ClassMap
+    from pipeline.base.classes import ClassMap
 
 #: Columns that the selection needs; boxes only where rows are compared.
 _COLUMNS = ("key", "class_id", "head", "tail")

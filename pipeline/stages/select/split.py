@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.base.errors import ConfigError
+from pipeline.base.terms import SPLITS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,7 @@ HEADER = "group,split"
 def group_names(stems: Iterable[str], by: str) -> list[str | None]:
     """The group of each image, by its relative stem (``street/cam1_0007``).
 
-    `by` is ``image`` (each is a group), ``folder`` (what stands before the last ``/``), or a regular expression: what
+    `by` is ``image`` (each is a group), ``folder`` (what comes before the last ``/``), or a regular expression: what
     its first parentheses (or all of it) match. None for an image that it does not match.
     """
     if by == "image":
@@ -42,7 +43,7 @@ def group_names(stems: Iterable[str], by: str) -> list[str | None]:
 
 
 def point(group: str, seed: int) -> float:
-    """Where a group lies between 0 and 1: XXH3-64 of ``seed``, NUL and its name in UTF-8."""
+    """The position of a group between 0 and 1: XXH3-64 of ``seed``, NUL and its name in UTF-8."""
     import xxhash
 
     return float(xxhash.xxh3_64_intdigest(f"{seed}\0{group}".encode())) / 2**64
@@ -150,7 +151,7 @@ def read_table(text: str, where: str) -> dict[str, str]:
                 continue
             if not line:
                 continue
-            if len(line) != 2 or line[1] not in ("train", "val", "test"):
+            if len(line) != 2 or line[1] not in SPLITS:
                 raise ConfigError(f"{where}:{number}: not `group,split` with train, val or test")
             if found.get(line[0], line[1]) != line[1]:
                 raise ConfigError(f"{where}:{number}: the group {line[0]!r} is in {found[line[0]]} already")

@@ -51,9 +51,9 @@ def verify_bucket(state: TargetState, classes: int, deep: bool, bucket: int) -> 
     content of links nobody read: it must be older than the manifest. `classes` is how many names
     there are: no object may have an id beyond.
     """
-    held = state.rows(bucket, state.base.buckets)
-    found = [*damaged(damaged_parts(state, bucket)), *_compare(state, held, classes, deep=deep)]
-    return found, held["path"].to_pylist()
+    recorded = state.rows(bucket, state.base.buckets)
+    found = [*damaged(damaged_parts(state, bucket)), *_compare(state, recorded, classes, deep=deep)]
+    return found, recorded["path"].to_pylist()
 
 
 def damaged(paths: Sequence[str]) -> list[Difference]:
@@ -61,13 +61,13 @@ def damaged(paths: Sequence[str]) -> list[Difference]:
     return [Difference(path, "damaged", REASONS["damaged"]) for path in paths]
 
 
-def _compare(state: TargetState, held: pa.Table, classes: int, *, deep: bool) -> Iterator[Difference]:
+def _compare(state: TargetState, recorded: pa.Table, classes: int, *, deep: bool) -> Iterator[Difference]:
     root, made = state.root, state.manifest
     at_home = made is not None and made.config["target"].get("root") == root.url  # a copy has times of its own
-    paths = held["path"].to_pylist()
-    columns = [held[name].to_pylist() for name in ("kind", "size", "digest", "content_digest", "objects")]
+    paths = recorded["path"].to_pylist()
+    columns = [recorded[name].to_pylist() for name in ("kind", "size", "digest", "content_digest", "objects")]
     found_sizes = root.sizes(paths)
-    contents = _contents(root, held, found_sizes) if deep else {}
+    contents = _contents(root, recorded, found_sizes) if deep else {}
     written = storage.written_since(root.local, paths, MANIFEST_PATH) if deep and at_home and root.local else set()
     for path, found, kind, size, digest, read, objects in zip(paths, found_sizes, *columns, strict=True):
         expected = digest if kind == Kind.LABEL else read
@@ -85,9 +85,9 @@ def _compare(state: TargetState, held: pa.Table, classes: int, *, deep: bool) ->
             yield Difference(path, "class", REASONS["class"])
 
 
-def _contents(root: Location, held: pa.Table, sizes: Sequence[int | None]) -> dict[str, bytes | None]:
+def _contents(root: Location, recorded: pa.Table, sizes: Sequence[int | None]) -> dict[str, bytes | None]:
     """Digests of the contents that are at `root`, of all files that are there."""
-    paths = [path for path, size in zip(held["path"].to_pylist(), sizes, strict=True) if size is not None]
+    paths = [path for path, size in zip(recorded["path"].to_pylist(), sizes, strict=True) if size is not None]
     return dict(zip(paths, root.content_digests(paths), strict=True))
 
 
@@ -95,16 +95,16 @@ def verify_meta(state: TargetState, *, deep: bool) -> list[Difference]:
     """Compare the files that belong to no image: by content, but large ones by size unless `deep`."""
     differences = []
     sizes = dict(zip(state.meta, state.root.sizes(list(state.meta)), strict=True))
-    read = [path for path, held in state.meta.items() if sizes[path] is not None and (deep or held["size"] < _LARGE)]
+    read = [path for path, meta in state.meta.items() if sizes[path] is not None and (deep or meta["size"] < _LARGE)]
     digests = dict(zip(read, state.root.content_digests(read), strict=True))
-    for path, held in sorted(state.meta.items()):
+    for path, meta in sorted(state.meta.items()):
         found = sizes[path]
         if found is None:
             differences.append(Difference(path, "missing", REASONS["missing"]))
-        elif path in digests and (digests[path] or b"").hex() != held["digest"]:
+        elif path in digests and (digests[path] or b"").hex() != meta["digest"]:
             differences.append(Difference(path, "content", REASONS["content"]))
-        elif path not in digests and found != held["size"]:
-            differences.append(Difference(path, "size", f"has {found:,} bytes instead of {held['size']:,}"))
+        elif path not in digests and found != meta["size"]:
+            differences.append(Difference(path, "size", f"has {found:,} bytes instead of {meta['size']:,}"))
     return differences
 
 

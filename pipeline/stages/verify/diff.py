@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.base.terms import SPLITS
 from pipeline.reports.report import Report
 from pipeline.stages.verify.status import open_target
 from pipeline.target.manifest import TargetState
@@ -14,7 +15,7 @@ def diff_targets(first: str, second: str) -> Report:
     (before, made_before), (after, made_after) = open_target(first), open_target(second)
     a, b = made_before.report, made_after.report
     names = [*b["classes"], *(n for n in a["classes"] if n not in b["classes"])]
-    splits = [s for s in ("train", "val", "test") if s in a["subset"] or s in b["subset"]]
+    splits = [s for s in SPLITS if s in a["subset"] or s in b["subset"]]
     changes = {
         split: {
             name: {
@@ -55,15 +56,15 @@ def _changed_files(before: TargetState, after: TargetState) -> dict[str, list[st
     """Paths gained, lost and changed (labels by content; images by size and, where both were read, content)."""
     sides = []
     for state in (before, after):
-        held: dict[str, tuple[Any, ...]] = {}
+        files: dict[str, tuple[Any, ...]] = {}
         for bucket in range(state.base.buckets):
             rows = state.rows(bucket, state.base.buckets)
             columns = (rows[c].to_pylist() for c in ("path", "kind", "size", "digest", "content_digest"))
-            held |= {
+            files |= {
                 path: (size, digest if kind == "label" else read)
                 for path, kind, size, digest, read in zip(*columns, strict=True)
             }
-        sides.append(held)
+        sides.append(files)
     old, new = sides
     return {
         "gained": sorted(new.keys() - old.keys()),

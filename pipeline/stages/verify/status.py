@@ -42,8 +42,8 @@ def last_run(root: str, workdir: str | None = None) -> Report:
     With `workdir` also those that failed before there was a target.
     """
     state = TargetState(storage.locate_writable(root))
-    places = [at_target(state.root), *([beside(workdir, state.root)] if workdir is not None else [])]
-    records = sorted((record for place in places for record in read(place)), key=lambda r: str(r.get("time")))
+    locations = [at_target(state.root), *([beside(workdir, state.root)] if workdir is not None else [])]
+    records = sorted((record for location in locations for record in read(location)), key=lambda r: str(r.get("time")))
     holder = state.root.lock_holder(LOCK)
     if not records and state.manifest is None and state.intent is None and holder is None:
         there = "no run of coco-diy was ever begun there" if state.root.exists() else "does not exist"
@@ -61,7 +61,7 @@ def last_run(root: str, workdir: str | None = None) -> Report:
     return Report(data, not stopped)
 
 
-#: So many runs are told of.
+#: So many runs are reported.
 _RECENT = 10
 
 

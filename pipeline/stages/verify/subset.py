@@ -1,4 +1,4 @@
-"""Verify a target, compare two, and tell of the last run."""
+"""Verify a target, compare two, and report the last run."""
 
 from __future__ import annotations
 

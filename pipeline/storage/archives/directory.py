@@ -6,7 +6,7 @@ two ways is refused here, before a byte of it is unpacked.
 
 It is read here and not by `zipfile` because that makes a Python object of each member and opens each by itself: 20,000
 deflated label files take 0.12 s of processor time, with `zipfile` 0.39 s (2026-11-28, CPython 3.11, two cores), and an
-archive that lies on a server is read by the same code.
+archive that is on a server is read by the same code.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _ENCRYPTED, _UTF8 = 0x1, 0x800
 
 _UNIX, _FILE_TYPE, _LINK = 3, 0o170000, 0o120000
 
-#: In all names, joined by NUL, without those of folders: anything that takes a closer look.
+#: In the names, joined by NUL, without those of folders: anything that takes a closer check.
 _SUSPICIOUS = re.compile(rb"[\x01-\x1f\x7f-\xff\\:]|(?:^|[/\0])\.{0,2}(?=[/\0]|$)")
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:|(?:^|/)\.{0,2}(?:/|$)")
@@ -74,18 +74,17 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:|(?:^|/)\.{0,2}(?:/|$)")
 class Members:
     """Files of an archive that can be read, in its order: names joined by NUL (UTF-8), and six int64 each.
 
-    These are size and packed size (bytes), CRC-32, offset of the member's header, `ROOM` and method. `odd` are names
-    that cannot be used, with the reason.
-    """
+    These are size and packed size (bytes), CRC-32, offset of the member's header, `ROOM` and method. `unusable` are the
+    other names, each with the reason."""
 
     names: bytes
     numbers: Ints
-    odd: list[tuple[str, str]]
+    unusable: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Directory:
-    """Where the directory of an archive lies: `offset` and `size` in bytes, how many `entries` it says that it has.
+    """Where the directory of an archive is: `offset` and `size` in bytes, how many `entries` it says that it has.
 
     `shift` is added to every offset in it: archives with something before them count from their own beginning.
     """
@@ -99,7 +98,7 @@ class Directory:
 def find_directory(size: int, read: Callable[[int, int], bytes], name: str) -> Directory:
     """Find the directory of an archive of `size` bytes by `read(offset, count)`; `name` is for messages.
 
-    Raises `StorageError` where there is none that can be trusted.
+    Raises `StorageError` where no directory can be trusted.
     """
     start = max(0, size - TAIL_BYTES)
     tail = read(start, size - start)
@@ -113,7 +112,7 @@ def find_directory(size: int, read: Callable[[int, int], bytes], name: str) -> D
     if locator >= 0 and tail.startswith(_LOCATOR64, locator):
         (where,) = struct.unpack_from("<Q", tail, locator + 8)
         record = read(where, 56) if where + 56 <= size else b""
-        if not record.startswith(_END64):  # something stands before the archive: the record is where it always is
+        if not record.startswith(_END64):  # something comes before the archive: the record is where it always is
             where = start + locator - 56
             record = tail[locator - 56 : locator] if locator >= 56 else b""
         if not record.startswith(_END64):
@@ -125,7 +124,7 @@ def find_directory(size: int, read: Callable[[int, int], bytes], name: str) -> D
     _limit(length, entries, name)
     shift = end - length - offset
     if shift < 0 or length > end:
-        raise StorageError(f"{name}: its directory lies outside of it: it was cut, or changed; get it again")
+        raise StorageError(f"{name}: its directory is outside of it: it was cut, or changed; get it again")
     return Directory(offset + shift, length, entries, shift)
 
 
@@ -160,7 +159,7 @@ def _kind_of(head: bytes) -> str:
         (b"<?xml", "an XML document, perhaps the refusal of a server, and no archive; get it again"),
         (b"{", "a JSON document, perhaps the refusal of a server, and no archive; get it again"),
     )
-    return next((told for mark, told in kinds if head.startswith(mark)), "")
+    return next((kind for mark, kind in kinds if head.startswith(mark)), "")
 
 
 def parse_directory(data: bytes, where: Directory, name: str) -> Members:
@@ -278,23 +277,23 @@ def _fit(data: bytes, starts: Ints, entries: npt.NDArray[np.void], numbers: Ints
     files = [i for i, name in enumerate(raw) if name[-1:] != b"/"]
     names = raw if len(files) == len(raw) else [raw[i] for i in files]
     joined = b"\0".join(names)
-    odd: list[tuple[str, str]] = []
+    unusable: list[tuple[str, str]] = []
     if reasons or len(set(names)) != len(names) or joined.count(b"\0") != len(names) - 1 or _SUSPICIOUS.search(joined):
-        files, joined, odd = _judge(files, names, entries["flags"], reasons)
-    return Members(joined, np.ascontiguousarray(numbers[files]), odd)
+        files, joined, unusable = _judge(files, names, entries["flags"], reasons)
+    return Members(joined, np.ascontiguousarray(numbers[files]), unusable)
 
 
 def _judge(
     files: list[int], raw: list[bytes], flags: npt.NDArray[np.uint16], reasons: dict[int, str]
 ) -> tuple[list[int], bytes, list[tuple[str, str]]]:
-    """Look at each name by itself: which `files` are good, their names joined, and what is odd."""
+    """Check each name: which `files` are good, their names joined, and the unusable ones."""
     decoded = [_decode(name, utf8=bool(flags[i] & _UTF8)) for i, name in zip(files, raw, strict=True)]
     count: dict[str, int] = {}
     for name, _ in decoded:
         count[name] = count.get(name, 0) + 1
     good: list[int] = []
     names: list[str] = []
-    odd: list[tuple[str, str]] = []
+    unusable: list[tuple[str, str]] = []
     for i, (name, valid) in zip(files, decoded, strict=True):
         reason = None
         if not valid:
@@ -307,9 +306,9 @@ def _judge(
         if reason is None:
             good.append(i)
             names.append(name)
-        elif (name, reason) not in odd[-1:]:
-            odd.append((name, reason))
-    return good, "\0".join(names).encode(), odd
+        elif (name, reason) not in unusable[-1:]:
+            unusable.append((name, reason))
+    return good, "\0".join(names).encode(), unusable
 
 
 def _decode(name: bytes, *, utf8: bool) -> tuple[str, bool]:

@@ -1,6 +1,6 @@
-"""Zip archives read in place: a folder in an archive is a place like any other, and nothing is ever unpacked.
+"""Zip archives read in place: a folder in an archive is a location like any other, and nothing is ever unpacked.
 
-The archive's directory is read once and its table kept in the workdir; members are read in the order in which they lie
+The archive's directory is read once and its table cached in the workdir; members are read in their order
 in the archive, each bounded by its stated size and checked by its CRC-32.
 """
 
@@ -23,7 +23,7 @@ from pipeline.storage.archives.directory import (
     SIZE,
 )
 from pipeline.storage.archives.members import in_order, opened, read_directory, read_member
-from pipeline.storage.archives.table import keep_table, kept_table, know_table, known_table
+from pipeline.storage.archives.table import cache_table, cached_table, know_table, known_table
 from pipeline.storage.listing import Listing, is_nobodys
 from pipeline.storage.location import MAX_IMAGE_BYTES, Fetched, Fingerprint, Location, is_too_large, too_large
 from pipeline.storage.os_errors import storage_error
@@ -62,7 +62,7 @@ def split_url(url: str) -> tuple[str, str]:
 
 
 class ZipFolder(Location):
-    """A folder in a zip archive of this machine; `keep` is a folder where its table is kept."""
+    """A folder in a zip archive of this machine; `keep` is a folder where its table is cached."""
 
     def __init__(self, url: str, keep: str | None = None) -> None:
         self.folder, archive = split_url(url)
@@ -99,13 +99,13 @@ class ZipFolder(Location):
         return type(self)(f"{SCHEME}{self.prefix}{folder}::{self.archive}", self._keep)
 
     def exists(self) -> bool:
-        """See `Location.exists`; whether the archive holds the folder is told when it is listed."""
+        """See `Location.exists`; whether the archive has the folder is known when it is listed."""
         return os.path.isfile(self.archive)
 
     # The table
 
     def table_file(self) -> str | None:
-        """Where the archive's table is kept."""
+        """The file that caches the archive's table."""
         import xxhash
 
         if self._keep is None:
@@ -121,17 +121,17 @@ class ZipFolder(Location):
         return f"{s.st_size} {s.st_mtime_ns} {s.st_ino}"
 
     def table(self) -> Table:
-        """The archive's files: as this process has them, as they were kept, or read anew."""
+        """The archive's files: as this process has them, as they were cached, or read anew."""
         identity, path = self._identity(), self.table_file()
         known = known_table(self.archive, path, identity)
         if known is not None:
             return known
-        kept = kept_table(path)
-        if kept is not None and kept[0] == identity:
-            members = kept[1]
+        cached = cached_table(path)
+        if cached is not None and cached[0] == identity:
+            members = cached[1]
         else:
             members = read_directory(self.archive)
-            keep_table(path, identity, members)
+            cache_table(path, identity, members)
         return know_table(self.archive, path, identity, members)
 
     def _rows(self, paths: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -143,17 +143,17 @@ class ZipFolder(Location):
 
     # What is there
 
-    def odd_names(self) -> list[tuple[str, str]]:
+    def unusable_names(self) -> list[tuple[str, str]]:
         """Names in this folder that cannot be used, with the reason."""
-        return [(name, reason) for name, reason in self.table().odd if name.startswith(self.prefix)]
+        return [(name, reason) for name, reason in self.table().unusable if name.startswith(self.prefix)]
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """See `Location.listing`; the numbers are size, CRC-32, 0 and 1."""
         table, prefix = self.table(), self.prefix
         found, skip = Listing(self.url), len(self.prefix)
-        found.odd = sorted(
+        found.unusable = sorted(
             (name.removeprefix(prefix), reason)
-            for name, reason in table.odd
+            for name, reason in table.unusable
             if name.startswith(prefix) and name[name.rfind(".") :].lower() in suffixes and not is_nobodys(name)
         )
         endings = tuple(suffixes)
@@ -162,7 +162,7 @@ class ZipFolder(Location):
             for i, name in enumerate(table.names)
             if name.startswith(prefix) and (name.endswith(endings) or name[name.rfind(".") :].lower() in suffixes)
         ]
-        if not rows and not found.odd and self.folder and not any(name.startswith(prefix) for name in table.names):
+        if not rows and not found.unusable and self.folder and not any(name.startswith(prefix) for name in table.names):
             raise _no_folder(self.archive_name, self.folder, table)
         for begin in range(0, len(rows), _STEP):
             some = rows[begin : begin + _STEP]
@@ -191,7 +191,7 @@ class ZipFolder(Location):
         return [(size, crc) for size, crc in sizes_and_sums]
 
     def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
-        """See `Location.fingerprints`; the mark is size and CRC-32, wherever the archive lies."""
+        """See `Location.fingerprints`; the mark is size and CRC-32, wherever the archive is."""
         numbers, pack = self.table().numbers, struct.Struct("<2q").pack
         rows = self._rows(paths)
         some = numbers[rows][:, [SIZE, CRC]].tolist() if len(rows) and len(numbers) else [(0, 0)] * len(rows)
@@ -259,7 +259,7 @@ class ZipFolder(Location):
         return found
 
     def _in_order(self, paths: Sequence[str]) -> Iterator[tuple[int, list[int] | None]]:
-        """Index and numbers of each path, as they lie in the archive; None for those not there, which come first."""
+        """Index and numbers of each path, in the archive's order; None for those not there, which come first."""
         return in_order(self._rows(paths), self.table().numbers)
 
 

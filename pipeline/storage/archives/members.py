@@ -46,7 +46,7 @@ def opened(archive: str) -> Iterator[int]:
 
 
 def read_directory(archive: str) -> Members:
-    """The directory of the file `archive`. Raises `StorageError` where it is none that can be trusted."""
+    """The directory of the file `archive`. Raises `StorageError` where it cannot be trusted."""
     with opened(archive) as fd:
         size = os.fstat(fd).st_size
         where = find_directory(size, lambda at, count: os.pread(fd, count, at), archive)
@@ -54,7 +54,7 @@ def read_directory(archive: str) -> Members:
 
 
 def in_order(rows: Ints, numbers: Ints) -> Iterator[tuple[int, list[int] | None]]:
-    """Index and numbers of each of the members `rows` as they lie in the archive; None for -1, which comes first."""
+    """Index and numbers of each of the members `rows` in the archive's order; None for -1, which comes first."""
     import numpy as np
 
     if not len(numbers):

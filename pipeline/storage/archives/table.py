@@ -6,10 +6,10 @@ import io
 import json
 from functools import cached_property
 
+from pipeline.base.digest import digest_of
 from pipeline.storage.archives.directory import Members
 from pipeline.storage.local.read import read_whole
 from pipeline.storage.local.write import write_pieces
-from pipeline.tables.digest import digest_of
 
 _VERSION = 2
 
@@ -19,7 +19,7 @@ class Table:
 
     def __init__(self, members: Members) -> None:
         self.numbers = members.numbers
-        self.odd = members.odd
+        self.unusable = members.unusable
         self.blob = members.names
 
     @cached_property
@@ -33,7 +33,7 @@ class Table:
         return {name: i for i, name in enumerate(self.names)}
 
 
-#: Tables that this process has read, with what told their archive: a task a bucket would read each of them anew.
+#: Tables that this process has read, with the identity of their archive: a task a bucket would read each of them anew.
 _TABLES: dict[tuple[str, str | None], tuple[str, Table]] = {}
 
 
@@ -50,17 +50,17 @@ def know_table(archive: str, path: str | None, identity: str, members: Members) 
     return found
 
 
-def keep_table(path: str | None, identity: str, members: Members) -> None:
-    """Keep the table of an archive in the file `path`, after its digest; None keeps nothing."""
+def cache_table(path: str | None, identity: str, members: Members) -> None:
+    """Write the table of an archive to the file `path`, after its digest; None writes nothing."""
     import numpy as np
 
     if path is None:
         return
-    told = json.dumps([_VERSION, identity, members.odd]).encode()
+    head = json.dumps([_VERSION, identity, members.unusable]).encode()
     made = io.BytesIO()
     np.savez(
         made,
-        told=np.frombuffer(told, np.uint8),
+        told=np.frombuffer(head, np.uint8),
         numbers=members.numbers,
         names=np.frombuffer(members.names, np.uint8),
     )
@@ -68,15 +68,15 @@ def keep_table(path: str | None, identity: str, members: Members) -> None:
     write_pieces(path, [digest_of(data), data])
 
 
-def kept_table(path: str | None) -> tuple[str, Members] | None:
-    """What `keep_table` left in `path`: identity and members; None where nothing of this version is there whole."""
+def cached_table(path: str | None) -> tuple[str, Members] | None:
+    """What `cache_table` wrote to `path`: identity and members; None where nothing of this version is whole."""
     import numpy as np
 
     content = read_whole(path) if path is not None else None
     if content is None or digest_of(content[16:]) != content[:16]:
         return None
-    with np.load(io.BytesIO(content[16:]), allow_pickle=False) as kept:
-        version, identity, odd = json.loads(kept["told"].tobytes())
+    with np.load(io.BytesIO(content[16:]), allow_pickle=False) as arrays:
+        version, identity, unusable = json.loads(arrays["told"].tobytes())
         if version != _VERSION:
             return None
-        return identity, Members(kept["names"].tobytes(), kept["numbers"], [(n, r) for n, r in odd])
+        return identity, Members(arrays["names"].tobytes(), arrays["numbers"], [(n, r) for n, r in unusable])

@@ -25,9 +25,9 @@ def write_zip(path: str, members: Iterable[tuple[str, bytes]]) -> tuple[int, byt
         with zipfile.ZipFile(temporary, "w") as archive:
             for name, content in members:
                 check_stop()
-                told = zipfile.ZipInfo(name)  # of 1980, the first day that a zip knows
-                told.create_system, told.external_attr = 3, 0o100644 << 16
-                archive.writestr(told, content)
+                info = zipfile.ZipInfo(name)  # of 1980, the first day that a zip knows
+                info.create_system, info.external_attr = 3, 0o100644 << 16
+                archive.writestr(info, content)
         with open(temporary, "rb") as file:
             while piece := file.read(1 << 20):
                 state.update(piece)

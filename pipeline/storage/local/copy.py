@@ -17,20 +17,20 @@ from pipeline.storage.local.write import (
     CHANGED,
     clean,
     create,
-    places,
-    put_in_place,
     put_whole,
+    rename_temporary,
     scratch_dir,
+    temporaries,
     temporary_name,
     write_all,
 )
 from pipeline.storage.location import Fetched, Location, Results
 from pipeline.storage.os_errors import hits_all, storage_error
 
-#: So many folders are held open; a file of a further one opens it for itself.
+#: So many folders stay open; a file of a further one opens it for itself.
 _OPEN_FOLDERS = 32
 
-#: Descriptors of a folder and of that for temporary files, its path, and what closes both where it is not held open.
+#: Descriptors of a folder and of that for temporary files, its path, and what closes both where it does not stay open.
 _Folder = tuple[int, int, str, contextlib.ExitStack | None]
 
 
@@ -87,7 +87,7 @@ class _Folders:
 
     def __init__(self, root: Root, scratch: Root | None) -> None:
         self._root, self._scratch = root, scratch
-        self._held: dict[str, _Folder] = {}
+        self._folders: dict[str, _Folder] = {}
         self._stack = contextlib.ExitStack()
         self._free = threading.Condition(threading.Lock())
         self._users, self._closed = 0, False
@@ -102,16 +102,16 @@ class _Folders:
         self._stack.close()
 
     def take(self, below: str) -> _Folder:
-        """The folder `below`, held until it is given back."""
+        """The folder `below`, open until it is given back."""
         with self._free:
             if self._closed:
                 raise Interrupted(STOPPED)
-            taken = self._held.get(below)
+            taken = self._folders.get(below)
             if taken is None:
                 taken = self._open(below)
-                if len(self._held) < _OPEN_FOLDERS:
+                if len(self._folders) < _OPEN_FOLDERS:
                     self._stack.push(taken[3])
-                    taken = self._held[below] = (*taken[:3], None)
+                    taken = self._folders[below] = (*taken[:3], None)
             self._users += 1
         return taken
 
@@ -161,12 +161,12 @@ def copy_many(
     digest = xxhash.xxh3_128()
     put = {"copy": _copy_one, "hardlink": _hardlink_one, "symlink": _symlink_one}[how]
     results = Results()
-    for i, folder, name, temporary, fd, temp_fd in places(root, paths, scratch, direct):
+    for i, folder, name, temporary, fd, temp_fd in temporaries(root, paths, scratch, direct):
         digest.reset()
         try:
             reason = put(sources[i], temporary, temp_fd, sizes[i], digest)
             if reason is None and not direct:
-                put_in_place(temporary, name, temp_fd, fd)
+                rename_temporary(temporary, name, temp_fd, fd)
                 if how == "hardlink":  # renaming one link of a file onto another leaves both
                     clean(temporary, temp_fd)
         except OSError as error:
@@ -193,7 +193,7 @@ def copy_many(
     return results
 
 
-def link_kept(
+def link_cached(
     root: Root,
     paths: Sequence[str],
     origin: Location,
@@ -209,14 +209,14 @@ def link_kept(
     With `how` copy they are linked where the file system can, and copied elsewhere; what was brought is never written
     to again. What is not there, or not whole, fails with its reason. The rest is as in `copy_many`.
     """
-    place, found = origin.kept_files(names)
-    whole = [(i, kept) for i, kept in enumerate(found) if kept is not None]
-    if how == "copy" and not (whole and _can_link(place.join(whole[0][1][0]), root, scratch)):
+    folder, found = origin.cached_files(names)
+    whole = [(i, cached) for i, cached in enumerate(found) if cached is not None]
+    if how == "copy" and not (whole and _can_link(folder.join(whole[0][1][0]), root, scratch)):
         whole = []
     linked = copy_many(
         root,
         [paths[i] for i, _ in whole],
-        [place.join(name) for _, (name, _) in whole],
+        [folder.join(name) for _, (name, _) in whole],
         [sizes[i] for i, _ in whole],
         "hardlink",
         scratch=scratch,
@@ -243,7 +243,7 @@ def link_kept(
 
 
 def _can_link(source: str, root: Root, scratch: Root | None) -> bool:
-    """Whether a hard link to the file `source` can stand below `root`: found out by making one."""
+    """Whether a hard link to the file `source` can be made below `root`: found out by making one."""
     name = temporary_name()
     with (scratch or root).open("", "written") as fd:
         try:
@@ -255,7 +255,7 @@ def _can_link(source: str, root: Root, scratch: Root | None) -> bool:
 
 
 def _raise_if_gone(source: str) -> None:
-    """Without its folder no further image of it can be had: that stops the run, and is told once."""
+    """Without its folder no further image of it can be had: that stops the run, and is reported once."""
     folder = os.path.dirname(source)
     if not os.path.isdir(folder):
         raise StorageError(

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 from pipeline.base.errors import StorageError
 from pipeline.storage.listing import Listing
-from pipeline.storage.local.copy import copy_from, copy_many, link_kept
+from pipeline.storage.local.copy import copy_from, copy_many, link_cached
 from pipeline.storage.local.folders import delete_many, drop_temporaries, make_folders, publish_folders, sync
 from pipeline.storage.local.lock import break_lease, lock, lock_holder
 from pipeline.storage.local.read import (
@@ -61,9 +61,9 @@ class LocalFolder(WritableLocation):
         return self._inner(folder, own=True)
 
     def _inner(self, folder: str, *, own: bool) -> LocalFolder:
-        place = LocalFolder(self._at(folder))
-        place.root, place._own = self.root.inner(folder), own
-        return place
+        inner = LocalFolder(self._at(folder))
+        inner.root, inner._own = self.root.inner(folder), own
+        return inner
 
     def exists(self) -> bool:
         """See `Location.exists`."""
@@ -166,8 +166,8 @@ class LocalFolder(WritableLocation):
         """See `WritableLocation.copy_many`."""
         beside = _root_of(scratch)
         if origin.local is None:
-            if how in ("copy", "hardlink") and origin.far:
-                return link_kept(self.root, paths, origin, names, sizes, how, scratch=beside, direct=direct)
+            if how in ("copy", "hardlink") and origin.remote:
+                return link_cached(self.root, paths, origin, names, sizes, how, scratch=beside, direct=direct)
             if how != "copy":
                 raise StorageError(f"{origin.url}: files there cannot be linked; set target.images to copy")
             return copy_from(self.root, paths, origin, names, sizes, scratch=beside, direct=direct)
@@ -192,7 +192,7 @@ class LocalFolder(WritableLocation):
         self.root.drop_empty_folders(folder)
 
     def can_stage(self, folder: str) -> bool:
-        """See `WritableLocation.can_stage`: one on another disk cannot be put in place in one step."""
+        """See `WritableLocation.can_stage`: one on another disk cannot be renamed in one step."""
         return same_disk(self.local, os.path.dirname(folder))
 
     def publish_folders(self, staging: WritableLocation, folders: Sequence[str]) -> None:
@@ -222,6 +222,6 @@ class LocalFolder(WritableLocation):
         break_lease(self.root, path)
 
 
-def _root_of(place: WritableLocation | None) -> Root | None:
-    assert place is None or isinstance(place, LocalFolder)
-    return place.root if place is not None else None
+def _root_of(location: WritableLocation | None) -> Root | None:
+    assert location is None or isinstance(location, LocalFolder)
+    return location.root if location is not None else None

@@ -1,4 +1,4 @@
-"""Folders made, put in place, emptied and synced."""
+"""Folders made, renamed, emptied and synced."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def make_folders(root: Root, folders: Sequence[str]) -> None:
 def publish_folders(staging: Root, root: Root, folders: Sequence[str]) -> None:
     """Move `folders` from below `staging` to below `root`, in this order, each in one step.
 
-    Those that are not there are left out. Raises `StorageError` where one stands in the way.
+    Missing ones are left out. Raises `StorageError` where a target exists.
     """
     for folder in folders:
         above, _, name = folder.rpartition("/")
         try:
-            with staging.open(above, "read", make=False) as source, root.open(above, "put in place") as target:
+            with staging.open(above, "read", make=False) as source, root.open(above, "renamed") as target:
                 os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise storage_error(error, root.at(folder), "put in place") from None
+            raise storage_error(error, root.at(folder), "renamed") from None
 
 
 def sync(folder: str, others: Sequence[str] = ()) -> None:
@@ -56,10 +56,10 @@ def sync(folder: str, others: Sequence[str] = ()) -> None:
     One call for a hundred thousand files: syncing each by itself takes a hundred times as long.
     """
     synced = set()
-    for place in (folder, *filter(os.path.isdir, others)):
-        device = os.stat(place).st_dev if os.path.isdir(place) else None
+    for path in (folder, *filter(os.path.isdir, others)):
+        device = os.stat(path).st_dev if os.path.isdir(path) else None
         if device not in synced:
-            _sync_disk(place)
+            _sync_disk(path)
             synced.add(device)
 
 
@@ -88,7 +88,7 @@ def drop_temporaries(root: Root, names: Iterable[str], *, shared: bool) -> None:
     """Delete those of the files `names` below `root` that killed runs had under way.
 
     Where it is `shared` with runs that are at work, those that are a day old: nothing takes that long. What cannot be
-    deleted stays: it is looked for again.
+    deleted stays: it is searched for again.
     """
     paths = [name for name in names if _UNDER_WAY.fullmatch(name.rpartition("/")[2])]
     with contextlib.suppress(StorageError):

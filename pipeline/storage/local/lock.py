@@ -25,7 +25,7 @@ from pipeline.storage.stores.lease import BEAT_S, CLAIM_S, holder, lease
 #: What a file system without locks answers; 524 is the kernel's own ENOTSUPP, which some let out.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, 524}
 
-#: Where a lock file stands for a lease, that is the file beside it with this behind its name.
+#: Where a lock file is a lease, the file beside it with this behind its name.
 _LEASE = ".lease"
 
 _WARNED: set[int] = set()
@@ -44,8 +44,8 @@ def lock(root: Root, path: str, what: str) -> Iterator[Callable[[], None]]:
     fd = root.open_file(path, os.O_RDWR | os.O_CREAT, "written")
     try:
         if not _flock(fd, root.at(path), what):
-            with lease(_LeaseFile(root), path + _LEASE, root.at(path), what) as held:
-                yield held
+            with lease(_LeaseFile(root), path + _LEASE, root.at(path), what) as check:
+                yield check
             return
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         try:
@@ -167,7 +167,7 @@ class _LeaseFile:
     def replace(self, key: str, data: bytes, was: Version) -> bool:
         """See `_lease.Keeper`. No file system compares and swaps: of two that replace a file, the later one's stays.
 
-        So it is looked at again after a while.
+        So it is checked again after a while.
         """
         found = self.version(key)
         if found is None or found.data != was.data:

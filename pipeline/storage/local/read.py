@@ -28,7 +28,7 @@ NOT_READ = "is a pipe or a device, and such are not read"
 #: Without waiting for whoever writes to a pipe.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
-#: Spans that are read between two looks at whether the run is to stop.
+#: Spans that are read between two checks whether the run is to stop.
 _SPANS = 4096
 
 
@@ -105,7 +105,7 @@ def _read_one(name: str, directory: int | None, limit: int) -> tuple[bytes, os.s
     return data, s
 
 
-class _Skipped(Exception):  # noqa: N818 - a reason, not a fault
+class _Skipped(Exception):  # noqa: N818 - a reason, not an error
     """Why a file is not taken; the one argument is the counted word."""
 
 
@@ -277,7 +277,7 @@ def out_of(folder: str, root: str, paths: Sequence[str]) -> list[str]:
 
     Where `folder` itself is a link, what it leads to counts as inside.
     """
-    inside = tuple(f"{os.path.realpath(place)}/" for place in (root, folder))
+    inside = tuple(f"{os.path.realpath(path)}/" for path in (root, folder))
     return [path for path in paths if not os.path.realpath(os.path.join(folder, path)).startswith(inside)]
 
 

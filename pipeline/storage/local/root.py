@@ -1,6 +1,6 @@
 """Folders and files of our own below a root, opened step by step, so that no link leads out of it.
 
-What stands below a target or a workdir may have come with a download: a link, a pipe or a second name of somebody's
+What is below a target or a workdir may have come with a download: a link, a pipe or a second name of somebody's
 file where one of ours must be. Nothing is read, written or deleted through such a thing.
 """
 
@@ -23,7 +23,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 class Root:
     """The folder `below` in the folder `path`, which the user named: it may be a link, and lead through some.
 
-    Of what lies in it only `links`, folders relative to `path`, may be links: users put them on another disk.
+    Of what is in it only `links`, folders relative to `path`, may be links: users put them on another disk.
     """
 
     path: str
@@ -42,7 +42,7 @@ class Root:
     def open(self, folder: str, doing: str, *, make: bool = True) -> Iterator[int]:
         """The descriptor of `folder` in this one, which is made (unless `make` is False) where it is not there.
 
-        Raises `StorageError` where a link or a file stands in place of a folder, or it cannot be `doing`; without
+        Raises `StorageError` where a link or a file has the name of a folder, or it cannot be `doing`; without
         `make` a `FileNotFoundError` where it is not there.
         """
         fd = self._walk(folder, doing, make)
@@ -145,8 +145,8 @@ class Root:
             with self.open(folder, "listed", make=False) as fd:
                 if not deep:
                     return set(os.listdir(fd))
-                for place, folders, files, inner in os.fwalk(".", dir_fd=fd):
-                    prefix = f"{place[2:]}/" if place != "." else ""
+                for path, folders, files, inner in os.fwalk(".", dir_fd=fd):
+                    prefix = f"{path[2:]}/" if path != "." else ""
                     links = [name for name in folders if is_link(name, inner)]
                     found.update(prefix + name for name in (*files, *links))
         except FileNotFoundError:
@@ -167,12 +167,12 @@ class Root:
         outer = Root(self.path, links=self.links) if name else Root(os.path.dirname(self.path))
         name = name or os.path.basename(self.path)
         with contextlib.suppress(FileNotFoundError), outer.open(above, "deleted", make=False) as fd:
-            if is_link(name, fd):  # a folder that lies elsewhere stays: it may be another's
+            if is_link(name, fd):  # a folder that is elsewhere stays: it may be another's
                 return
-            for place, _, _, inner in os.fwalk(name, topdown=False, dir_fd=fd):
+            for path, _, _, inner in os.fwalk(name, topdown=False, dir_fd=fd):
                 del inner
                 with contextlib.suppress(OSError):
-                    os.rmdir(place, dir_fd=fd)
+                    os.rmdir(path, dir_fd=fd)
 
 
 def is_link(name: str, fd: int | None = None) -> bool:

@@ -57,7 +57,7 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
                 if not entry.is_file(follow_symlinks=False):
                     if not _leads_to(entry.is_file):
                         if not is_nobodys(prefix + name):
-                            listing.odd.append((prefix + name, _odd(entry)))
+                            listing.unusable.append((prefix + name, _why_unusable(entry)))
                         continue
                     links.add(os.path.join(path, name), prefix + name)
                 names.append(name)
@@ -83,7 +83,7 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
         walk(folder, "")
     except OSError as error:
         raise storage_error(error, error.filename if isinstance(error.filename, str) else folder, "listed") from None
-    listing.odd.sort()
+    listing.unusable.sort()
     return listing
 
 
@@ -206,7 +206,7 @@ def _leads_to(kind: Callable[[], bool]) -> bool:
         return False
 
 
-def _odd(entry: os.DirEntry[str]) -> str:
+def _why_unusable(entry: os.DirEntry[str]) -> str:
     """Why an entry with the right name is no file."""
     try:
         entry.stat()

@@ -37,7 +37,7 @@ def _group(paths: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
     yield from groups.items()
 
 
-def places(
+def temporaries(
     root: Root, paths: Sequence[str], scratch: Root | None, direct: bool
 ) -> Iterator[tuple[int, str, str, str, int, int]]:
     """Where each of `paths` is to be made, folder by folder, until a stop is asked for.
@@ -66,7 +66,7 @@ def write_many(
     folders that nobody reads yet.
     """
     results = Results()
-    for i, folder, name, temporary, fd, temp_fd in places(root, paths, scratch, direct):
+    for i, folder, name, temporary, fd, temp_fd in temporaries(root, paths, scratch, direct):
         reason = put_whole(name, temporary, contents[i], fd, temp_fd, folder)
         if reason is None:
             results.done += 1
@@ -98,7 +98,7 @@ def create(name: str, fd: int) -> int:
         return os.open(name, flags, 0o666, dir_fd=fd)
 
 
-def put_in_place(temporary: str, name: str, temp_fd: int, fd: int) -> None:
+def rename_temporary(temporary: str, name: str, temp_fd: int, fd: int) -> None:
     """Rename a file that is whole to its name; an empty folder of that name holds nothing, and makes room."""
     try:
         os.rename(temporary, name, src_dir_fd=temp_fd, dst_dir_fd=fd)
@@ -125,7 +125,7 @@ def _put(name: str, temporary: str, data: bytes | bytearray, fd: int, temp_fd: i
     try:
         _fill(temporary, data, temp_fd, durable=durable)
         if temporary != name:
-            put_in_place(temporary, name, temp_fd, fd)
+            rename_temporary(temporary, name, temp_fd, fd)
         if durable:
             os.fsync(fd)  # the name, too
     except BaseException:
@@ -193,7 +193,7 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
     temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # whatever stands there may be a link, or another's second name
+        with contextlib.suppress(FileNotFoundError):  # what is there may be a link, or another's second name
             os.unlink(temporary)
         write(temporary)
         with contextlib.suppress(OSError):

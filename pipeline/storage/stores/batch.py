@@ -15,7 +15,7 @@ from pipeline.storage.stores.store_errors import Missing, NoParts, Refused
 
 T = TypeVar("T")
 
-#: So many files tell how large those of a folder are.
+#: So many files show how large those of a folder are.
 _FIRST_BATCH = 64
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Batch:
         return found
 
     def heads(self, doing: str) -> list[Entry | None]:
-        """Each file as it is; None where there is none. Raises `StorageError` for the first that is refused."""
+        """Each file as it is; None if missing. Raises `StorageError` for the first that is refused."""
         found: list[Entry | None] = [None] * len(self.keys)
         for i, entry in self.each(lambda i: self.client.head(self.keys[i]), doing):
             if isinstance(entry, Refused):

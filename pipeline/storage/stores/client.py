@@ -28,7 +28,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Version:
-    """A file's content, its modification time by the store's clock, and what tells the store that it is still that."""
+    """A file's content, its modification time by the store's clock, and what shows the store that it is unchanged."""
 
     data: bytes
     modified_ns: int
@@ -56,7 +56,7 @@ class Client(Protocol):
         """The bytes of a file from `start` up to `stop`. Raises `Missing`, and `NoParts` where only all can be had."""
 
     def head(self, key: str) -> Entry | None:
-        """The file as it is; None where there is none."""
+        """The file as it is; None if missing."""
 
     def list(self, prefix: str) -> Iterator[Sequence[Entry]]:
         """All files whose keys begin with `prefix` and a /, in order of keys."""
@@ -80,10 +80,10 @@ class Client(Protocol):
         """Copy a file of `other`. Raises `Missing`."""
 
     def version(self, key: str) -> Version | None:
-        """A small file with its version; None where there is none."""
+        """A small file with its version; None if missing."""
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write a file if there is none of that key; False where there is. Stores that cannot tell write it."""
+        """Write a file if there is none of that key; False where there is. Stores without conditions write it."""
 
     def replace(self, key: str, data: bytes, was: Version) -> bool:
-        """Write a file if it is still what it `was`; False where it is not. Stores that cannot tell write it."""
+        """Write a file if it is still what it `was`; False where it is not. Stores without conditions write it."""

@@ -96,9 +96,7 @@ def _asked(call: Callable[[], T], *, writing: bool) -> T:
     except FileNotFoundError:
         if not writing:
             raise Missing from None
-        refused = Refused(
-            "the place that it is to be written to does not exist; create it, or correct the URL", fatal=True
-        )
+        refused = Refused("the folder to write to does not exist; create it, or correct the URL", fatal=True)
     except Exception as error:  # every file system has errors of its own
         if isinstance(error, ValueError) and "rotocol" in str(error):
             raise
@@ -115,15 +113,15 @@ def _refused(error: Exception) -> Refused:  # noqa: PLR0911 - one return a kind
     if isinstance(error, PermissionError) or "PermissionDenied" in text or "HostKeyNotVerifiable" in text:
         if "HostKey" in text:
             return Refused(
-                "the server is not in ~/.ssh/known_hosts; connect once with ssh and look at its key", fatal=True
+                "the server is not in ~/.ssh/known_hosts; connect once with ssh and check its key", fatal=True
             )
         return of_status("403", None, text)
     if number in (errno.ENOSPC, errno.EDQUOT) or "NoSpace" in text or "QuotaExceeded" in text:
         return of_status("507", None, text)
     if text.startswith("SFTPFailure"):  # all that OpenSSH says, of a full disk, too
         return Refused(
-            f"the server says no more than that it failed ({text}); its disk may be full, or a folder stand "
-            "in the way: look there, then run again: it goes on where it was",
+            f"the server says no more than that it failed ({text}); its disk may be full, or a folder has the "
+            "name of a file: check there, then run again: it goes on where it was",
             passing=True,
         )
     if isinstance(error, ConnectionRefusedError):

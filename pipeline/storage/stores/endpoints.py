@@ -1,6 +1,6 @@
 """Where the requests of a store go, found out once for all its clients; and whether credentials may go there.
 
-Credentials go to the endpoint that was named together with them, and to no other: what stands in ``conf/local/`` of a
+Credentials go to the endpoint that was named together with them, and to no other: what is in ``conf/local/`` of a
 folder, which may have been downloaded, does not lead those of the environment or of the provider's own files elsewhere.
 """
 
@@ -128,7 +128,7 @@ def refuse_redirects(host: str | None, client: dict[str, Any]) -> None:
     """Have the HTTP `client` options of a store at `host` send no request to another host.
 
     obstore follows redirects and, but for Authorization, sends all headers along, with AWS's session token or the key
-    that encrypts. It can be told of no host but by way of a proxy: every other is asked for at one that is not there
+    that encrypts. It can be given no host but by way of a proxy: every other is asked for at one that is not there
     (measured with obstore 0.12.1, 2026-11). Where a real proxy is named, that is left alone.
     """
     if host is None or "proxy_url" in client or any(map(os.environ.get, PROXIES)):

@@ -1,4 +1,4 @@
-"""Places on a store or server: the verbs of `Location`, made of what a `Client` can do.
+"""Locations on a store or server: the verbs of `Location`, made of what a `Client` can do.
 
 Requests take their time however small the file is, so every batch keeps a window of them in flight. And where many
 files are asked about, one listing answers instead.
@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from pipeline.base.errors import StorageError
-from pipeline.storage.address import Address, odd_key
+from pipeline.storage.address import Address, why_invalid
 from pipeline.storage.listing import Listing
 from pipeline.storage.location import Fetched, Fingerprint, Location, Results, WritableLocation
 from pipeline.storage.settling import settle_ns
@@ -111,7 +111,7 @@ class RemoteFolder(WritableLocation):
     def read_many(
         self, paths: Sequence[str], limit: int, room: int | None = None
     ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
-        """See `Location.read_many`; a store does not tell sizes beforehand, so `room` is filled from small batches."""
+        """See `Location.read_many`; sizes are not known beforehand, so `room` is filled from small batches."""
         batch = self._batch(paths)
         return batch.read(limit) if room is None else batch.read_into(limit, room)
 
@@ -204,7 +204,7 @@ class RemoteFolder(WritableLocation):
 
     def _key(self, path: str) -> str:
         key = self.address.key(path)
-        if why := odd_key(key):
+        if why := why_invalid(key):
             raise StorageError(f"{self.join(path)}: {why}")
         return key
 
@@ -228,7 +228,7 @@ class RemoteFolder(WritableLocation):
             raise refused.error(url, doing) from None
 
     def _look_up(self, paths: Sequence[str], *, sure: bool = False) -> list[Numbers | None]:
-        """The four numbers of each file; None where there is none. `sure` is as in `Location.exist_many`."""
+        """The four numbers of each file; None if missing. `sure` is as in `Location.exist_many`."""
         return look_up(
             self.url, paths, lambda: self._list(""), lambda some: self._batch(some).heads("checked"), sure=sure
         )
@@ -245,8 +245,8 @@ def _listing(url: str, chunks: Iterable[Sequence[Entry]], suffixes: frozenset[st
             name = entry.key
             if not (name.endswith(single) if single else name[name.rfind(".") :].lower() in suffixes):
                 continue
-            if odd_key(name):
-                listing.odd.append((name, "odd_key"))
+            if why_invalid(name):
+                listing.unusable.append((name, "odd_key"))
                 continue
             names.append(name)
             stats.extend(entry.numbers)

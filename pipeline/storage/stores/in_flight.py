@@ -166,7 +166,7 @@ _NOTHING: Iterator[Any] = iter(())
 def delete_each(remove: Callable[[str], object], keys: Sequence[str], top: str, width: int) -> dict[str, str]:
     """Delete each of `keys` by `remove`, many at a time; one that is gone counts as done.
 
-    Returns reasons by key of those that stay; `top` stands before a key in messages. Raises `StorageError` for what
+    Returns reasons by key of those that stay; `top` comes before a key in messages. Raises `StorageError` for what
     would meet every file. A single file is deleted also in a run that is being stopped: it may be its lock.
     """
 

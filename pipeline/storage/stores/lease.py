@@ -5,7 +5,7 @@ A lock of the operating system dies with its holder; a file does not. So the hol
 was on this machine and is gone is known at once.
 
 Stores that create conditionally (AWS, Ceph, Azure, Google) let exactly one of two runs in. Others (rclone, Swift, SFTP)
-overwrite: there a run waits `CLAIM_S` after its claim and then looks whose it is, which keeps out all but two that
+overwrite: there a run waits `CLAIM_S` after its claim and then checks whose it is, which keeps out all but two that
 claim within the time one request takes.
 """
 
@@ -92,7 +92,7 @@ def holder(client: Keeper, key: str) -> str | None:
     found = client.version(key)
     if found is None or _is_over(client, key, found):
         return None
-    return _told(found)
+    return _holder_of(found)
 
 
 class _Claim:
@@ -113,7 +113,7 @@ class _Claim:
             return True
         elif not _is_over(client, key, found):
             raise LockError(
-                f"{what} is in use by {_told(found)}; wait for it, or stop it. If it does not run any "
+                f"{what} is in use by {_holder_of(found)}; wait for it, or stop it. If it does not run any "
                 f"more: the lock ends {LEASE_S:.0f} s after its last sign of life; --break-lock ends it"
             )
         elif not client.replace(key, data, found):
@@ -206,7 +206,7 @@ def _who(found: Version) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _told(found: Version) -> str:
+def _holder_of(found: Version) -> str:
     who = _who(found)
     if not who:
         return "another process"

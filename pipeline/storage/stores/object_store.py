@@ -39,14 +39,14 @@ class _Conditions:
 
     def __init__(self, address: Address, options: dict[str, Any], store: Any) -> None:
         self._address, self._options, self._store = address, options, store
-        self._are_kept = True
+        self._supported = True
         self._brief: Any = None
 
     def write(self, key: str, data: bytes, mode: Any) -> bool:
         """Write a file by the condition `mode` of obstore; False where it is not met."""
         from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
 
-        if self._are_kept:
+        if self._supported:
             if self._brief is None:  # else obstore asks again and again where a store says that it knows no conditions
                 self._brief = open_store(self._address, {**self._options, "retry_config": {"max_retries": 2}})
             try:
@@ -54,11 +54,11 @@ class _Conditions:
             except (AlreadyExistsError, PreconditionError):
                 return False
             except NotSupportedError:
-                self._are_kept = False
+                self._supported = False
             except Refused as refused:
                 if not refused.reason.startswith("501"):
                     raise
-                self._are_kept = False
+                self._supported = False
             else:
                 return True
         put_object(self._store, key, data)
@@ -177,7 +177,7 @@ class ObjectClient(Client):
         """See `Client.put`.
 
         S3 stores check the SHA-256 that each request is signed with. On S3 and Google the etag that comes back is the
-        MD5 (but under some encryptions), and is compared too. Azure tells no digest through obstore.
+        MD5 (but under some encryptions), and is compared too. Azure gives no digest through obstore.
         """
         with big(len(data)):
             self._etags.check(key, data, put_object(self._store, key, data), "arrived damaged; run again")
@@ -267,7 +267,7 @@ class ObjectClient(Client):
 
 
 def _find_host(address: Address, options: dict[str, Any]) -> None:
-    """A name that nobody knows is told at once, not after half a minute of tries."""
+    """An unknown name is reported at once, not after half a minute of tries."""
     import os
     import socket
 

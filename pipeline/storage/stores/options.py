@@ -1,6 +1,6 @@
 """Options by protocol: credentials and endpoints, from files that are never committed; and no secret in any text.
 
-Below ``conf/local/`` of the working directory (or the folder that the environment variable COCO_DIY_LOCAL names) lie
+Below ``conf/local/`` of the working directory (or the folder that the environment variable COCO_DIY_LOCAL names) are
 YAML files whose keys are protocols (``s3``) or single buckets and hosts (``s3://my-bucket``), and whose values are
 fsspec's options for it.
 """
@@ -23,7 +23,7 @@ _SECRET_NAMES = re.compile(r"key|secret|token|passw|sas|credential|connection_st
 
 _VARIABLE = "COCO_DIY_LOCAL"
 
-#: Where options are looked for unless the variable names another folder.
+#: Where options are searched for unless the variable names another folder.
 LOCAL = os.path.join("conf", "local")
 
 #: What is shorter is no secret, and would be found everywhere.
@@ -31,7 +31,7 @@ _SHORTEST = 6
 
 
 def options_for(address: Address) -> dict[str, Any]:
-    """The options for a place: those of its protocol, and over them those of its bucket or host."""
+    """The options for a location: those of its protocol, and over them those of its bucket or host."""
     found: dict[str, Any] = {}
     by_name = _local_options(*_state())
     for name in (address.protocol, f"{address.protocol}://{address.host}"):
@@ -54,9 +54,9 @@ def is_folder_named() -> bool:
 
 @contextlib.contextmanager
 def options_beside(config: str) -> Iterator[str | None]:
-    """While inside, ``conf/local/`` of the current folder is believed only if the file `config` lies in that folder.
+    """While inside, ``conf/local/`` of the current folder is believed only if the file `config` is in that folder.
 
-    Who is in a folder that he downloaded did not choose what stands in it. Gives the sentence that says so, if there
+    Who is in a folder that he downloaded did not choose what is in it. Gives the sentence that says so, if there
     are options that are not read. It is a variable of the environment that carries this to workers.
     """
     here = os.path.realpath(os.curdir)
@@ -67,7 +67,7 @@ def options_beside(config: str) -> Iterator[str | None]:
     os.environ[_VARIABLE] = os.devnull
     try:
         yield (
-            f"{LOCAL}: is not read, for {config} lies in another folder; set {_VARIABLE}={LOCAL} to use it"
+            f"{LOCAL}: is not read, for {config} is in another folder; set {_VARIABLE}={LOCAL} to use it"
             if passed_over
             else None
         )

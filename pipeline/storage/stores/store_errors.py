@@ -11,15 +11,15 @@ from pipeline.storage.stores.endpoints import NOWHERE
 from pipeline.storage.stores.options import scrub
 
 
-class Missing(Exception):  # noqa: N818 - an answer, not a fault
+class Missing(Exception):  # noqa: N818 - an answer, not an error
     """There is no file of that key."""
 
 
-class NoParts(Exception):  # noqa: N818 - an answer, not a fault
+class NoParts(Exception):  # noqa: N818 - an answer, not an error
     """The store gives whole files only, whatever part was asked for."""
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a fault
+class Refused(Exception):  # noqa: N818 - an answer, not an error
     """A store did not do what it was asked for.
 
     `reason` is a clause with the cure. `fatal`: it would say the same of every further file. `passing`: it may say
@@ -31,7 +31,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault
         self.reason, self.fatal, self.passing, self.away = reason, fatal, passing, away or passing
 
     def error(self, url: str, doing: str) -> StorageError:
-        """The sentence that names the file or place, what was being done with it, and the cure."""
+        """The sentence that names the file or location, what was being done with it, and the cure."""
         kind = UnavailableError if self.away else StorageError
         return kind(f"{url}: cannot be {doing}: {self.reason}")
 
@@ -81,25 +81,25 @@ _REDIRECTS = {"301", "307", "308"}
 
 def of_status(status: str | None, code: str | None, message: str) -> Refused:  # noqa: PLR0911 - one return a kind
     """The refusal of an HTTP store, by status, its code and what it said (which may be nothing)."""
-    told = scrub(f"{status or ''} {code or ''} {message}".strip())
+    text = scrub(f"{status or ''} {code or ''} {message}".strip())
     if code in _CODES:
-        return Refused(f"{_CODES[code]} ({told})", fatal=True)
-    if status == "507" or _FULL_WORDS.search(told):
-        return Refused(f"{_FULL} ({told})", fatal=True)
+        return Refused(f"{_CODES[code]} ({text})", fatal=True)
+    if status == "507" or _FULL_WORDS.search(text):
+        return Refused(f"{_FULL} ({text})", fatal=True)
     if status == "401":
-        return Refused(f"the store does not accept these credentials; {_KEYS} ({told})", fatal=True)
+        return Refused(f"the store does not accept these credentials; {_KEYS} ({text})", fatal=True)
     if status == "403":
         return Refused(
-            f"no permission; {_KEYS}, and that they may list, read, write and delete here ({told})", fatal=True
+            f"no permission; {_KEYS}, and that they may list, read, write and delete here ({text})", fatal=True
         )
     if status in _REDIRECTS:
-        return Refused(f"{_CODES['PermanentRedirect']} ({told})", fatal=True)
+        return Refused(f"{_CODES['PermanentRedirect']} ({text})", fatal=True)
     if status and int(status) in PASSING:
-        return Refused(f"the store is busy or ill ({told}); run again: it goes on where it was", passing=True)
-    return Refused(told or "the store gives no reason")
+        return Refused(f"the store is busy or ill ({text}); run again: it goes on where it was", passing=True)
+    return Refused(text or "the store gives no reason")
 
 
-#: What clients say where no answer came, in the order in which it is looked for; the reason; whether it may pass by
+#: What clients say where no answer came, in the order in which it is searched for; the reason; whether it may pass by
 #: itself. Only an address and a certificate stay what they are until somebody corrects them.
 _BROKEN = (
     (
@@ -152,18 +152,18 @@ _HOST = re.compile(r"://(?:[^/\s\"'@]*@)?([\w.-]*\w)")
 
 def of_connection(text: str) -> Refused | None:
     """The refusal where no answer came at all, by what the client says of it; None where it is something else."""
-    low = text.lower().replace("retry_timeout", "")  # a setting, which is told with every error
+    low = text.lower().replace("retry_timeout", "")  # a setting, which is in every error
     for words, reason, passing in _BROKEN:
         if any(word in low for word in words):
             host = _HOST.search(text)
-            told = reason.replace("{host}", f", {host[1]}," if host else "")
+            named = reason.replace("{host}", f", {host[1]}," if host else "")
             away = words[0] not in (NOWHERE, "builder error", "certificate")
-            return Refused(told, fatal=not passing, passing=passing, away=away)
+            return Refused(named, fatal=not passing, passing=passing, away=away)
     return None
 
 
 def no_credentials(text: str) -> bool:
-    """Whether the client looked for credentials and found none."""
+    """Whether the client searched for credentials and found none."""
     low = text.lower()
     return any(
         word in low

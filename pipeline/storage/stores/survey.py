@@ -30,7 +30,7 @@ def look_up(
     *,
     sure: bool,
 ) -> list[Numbers | None]:
-    """The four numbers of each of the files `paths` of the folder `url`; None where there is none.
+    """The four numbers of each of the files `paths` of the folder `url`; None if missing.
 
     `listed` gives all its files, `ask` answers for single ones, which is done for those that a listing does not have
     if they must be `sure`.

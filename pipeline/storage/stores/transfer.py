@@ -1,4 +1,4 @@
-"""Putting files of another place into a store: copied by the store itself, read and sent, or passed on in pieces."""
+"""Putting files of another location into a store: copied by the store itself, read and sent, or passed on in pieces."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Shipment:
     `origin_client` is the origin's store where it is one.
     """
 
-    place: Location
+    location: Location
     client: Client
     paths: Sequence[str]
     keys: Sequence[str]
@@ -50,7 +50,7 @@ def ship(job: Shipment) -> Results:
         sender, items = _StreamedSource(job), job.origin.fetch_many(job.names)
     results = Results()
     for item, found in in_flight(
-        sender.send, items, name=lambda it: job.place.join(job.paths[_number(it)]), doing="written", width=width
+        sender.send, items, name=lambda it: job.location.join(job.paths[_number(it)]), doing="written", width=width
     ):
         i = _number(item)
         if isinstance(found, Refused):

@@ -22,7 +22,7 @@ from pipeline.storage.archives.directory import (
     unpack,
 )
 from pipeline.storage.archives.folder import ZipFolder
-from pipeline.storage.archives.table import Table, keep_table, kept_table, know_table, known_table
+from pipeline.storage.archives.table import Table, cache_table, cached_table, know_table, known_table
 from pipeline.storage.listing import Listing
 from pipeline.storage.location import Add, EndsWhole, FetchCost, Limits, is_too_large, too_large, unknown_end
 from pipeline.storage.web.cache import DirectoryCache
@@ -63,11 +63,11 @@ class RemoteZip(RemoteBytes, ZipFolder):
         return archive
 
     def exists(self) -> bool:
-        """See `Location.exists`: told when the archive is listed."""
+        """See `Location.exists`: known when the archive is listed."""
         return True
 
-    def _place(self) -> str:
-        known = kept_table(self.table_file())
+    def _cached_as(self) -> str:
+        known = cached_table(self.table_file())
         return f"{self.archive} {known[0] if known else ''} {self.prefix}"
 
     def table(self) -> Table:
@@ -79,8 +79,8 @@ class RemoteZip(RemoteBytes, ZipFolder):
             return self._refresh()
         known = known_table(self.archive, path, stamp)
         if known is None:
-            kept = kept_table(path)
-            known = self._refresh() if kept is None else know_table(self.archive, path, stamp, kept[1])
+            cached = cached_table(path)
+            known = self._refresh() if cached is None else know_table(self.archive, path, stamp, cached[1])
         return known
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
@@ -104,11 +104,11 @@ class RemoteZip(RemoteBytes, ZipFolder):
         self._one(web, end)
         size = parse_range(end.headers.get("content-range", ""))[2]
         if size is None:
-            raise StorageError(f"{self.archive}: the server does not tell the size of the archive")
+            raise StorageError(f"{self.archive}: the server does not report the size of the archive")
         identity, path = f"{size} {validator(end.headers)}", self.table_file()
-        kept = kept_table(path)
-        if kept is not None and kept[0] == identity:
-            return Table(kept[1])
+        cached = cached_table(path)
+        if cached is not None and cached[0] == identity:
+            return Table(cached[1])
         first = size - len(end.body)
 
         def read(at: int, count: int) -> bytes:
@@ -120,7 +120,7 @@ class RemoteZip(RemoteBytes, ZipFolder):
 
         where = find_directory(size, read, self.archive)
         members: Members = parse_directory(read(where.offset, where.size), where, self.archive)
-        keep_table(path, identity, members)
+        cache_table(path, identity, members)
         return Table(members)
 
     def _one(self, web: Web, transfer: Transfer) -> None:
@@ -136,13 +136,13 @@ class RemoteZip(RemoteBytes, ZipFolder):
     def ask(self, paths: Sequence[str], limits: Limits | None = None) -> FetchCost:
         """See `Location.ask`; the archive's directory says all."""
         del limits
-        spans = self._spans(paths, self.kept())
+        spans = self._spans(paths, self.cache())
         return FetchCost(len(spans), sum(s.stop - s.start for s in spans))
 
-    def _spans(self, paths: Sequence[str], kept: DirectoryCache) -> list[_Span]:
-        """The requests that bring those of `paths` that are not kept, in the archive's order."""
+    def _spans(self, paths: Sequence[str], cache: DirectoryCache) -> list[_Span]:
+        """The requests that bring those of `paths` that are not cached, in the archive's order."""
         spans: list[_Span] = []
-        wanted = [path for path in paths if path not in kept.held]
+        wanted = [path for path in paths if path not in cache.files]
         for i, entry in self._in_order(wanted):
             if entry is None or _too_large(entry):
                 continue
@@ -169,11 +169,11 @@ class RemoteZip(RemoteBytes, ZipFolder):
         failed = {
             paths[i]: too_large() for i, entry in self._in_order(paths) if entry is not None and _too_large(entry)
         }
-        known = kept_table(self.table_file())
+        known = cached_table(self.table_file())
         state = known[0].split(" ", 1)[1] if known else "None"
         strong = None if state.startswith("W/") or state == "None" else state
-        with self.kept() as kept:
-            spans = self._spans(paths, kept)
+        with self.cache() as cache:
+            spans = self._spans(paths, cache)
             transfers = (Transfer(self.archive, s.start, s.stop, validator=strong, tag=s) for s in spans)
             for transfer in Web(limits).run(transfers):
                 another = transfer.status == 206 and validator(transfer.headers) not in (state, None)
@@ -186,9 +186,9 @@ class RemoteZip(RemoteBytes, ZipFolder):
                     if data is None:
                         failed[path] = DAMAGED
                     else:
-                        kept.put(path, data)
+                        cache.put(path, data)
                 add(len(transfer.tag.members))
-            kept.note_failures(failed)
+            cache.note_failures(failed)
         return failed
 
 

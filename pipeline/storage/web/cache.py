@@ -1,8 +1,8 @@
-"""Images that were fetched one by one and kept in the workdir, so that nothing is fetched twice.
+"""Images that were fetched one by one and cached in the workdir, so that nothing is fetched twice.
 
 A file is called as the image, with the XXH3-128 of its content behind: what a crash or a disk did to it is seen when it
 is read, and it is then fetched again. While images come, a mark says that a power cut may take them: whoever finds it
-looks at all that came since.
+checks all that came since.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import xxhash
 
+from pipeline.base.digest import seal, unseal
 from pipeline.base.errors import StorageError
 from pipeline.storage.local.folders import delete_many, drop_temporaries, sync
 from pipeline.storage.local.read import read_whole
@@ -21,7 +22,6 @@ from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import put_whole, temporary_name, write_whole
 from pipeline.storage.os_errors import storage_error
 from pipeline.storage.paths import local_path
-from pipeline.tables.digest import seal, unseal
 
 _FOLDER = "fetched"
 
@@ -36,18 +36,18 @@ _OPEN_FOLDERS = 32
 
 
 class DirectoryCache:
-    """What is kept of one place, in the workdir `workdir`."""
+    """The cached images of one location, in the workdir `workdir`."""
 
-    def __init__(self, workdir: str, place: str) -> None:
-        host = "".join(c if c.isalnum() or c in ".-" else "-" for c in place.split("://", 1)[-1])[-60:]
-        name = f"{host}-{xxhash.xxh3_64_hexdigest(place.encode())}"
+    def __init__(self, workdir: str, location: str) -> None:
+        host = "".join(c if c.isalnum() or c in ".-" else "-" for c in location.split("://", 1)[-1])[-60:]
+        name = f"{host}-{xxhash.xxh3_64_hexdigest(location.encode())}"
         self._root = Root(workdir, links=frozenset({_FOLDER})).inner(f"{_FOLDER}/{name}")
         self.top, self.folder = self._root.at(), self._root.at("images")
-        self._held: dict[str, str] | None = None
+        self._files: dict[str, str] | None = None
         self._stack, self._opened = contextlib.ExitStack(), dict[str, int]()
 
     def __enter__(self) -> DirectoryCache:
-        """While inside, images are put; what a run left that was killed or cut off is looked at first."""
+        """While inside, images are put; what a run left that was killed or cut off is checked first."""
         coming = os.path.join(self.top, _COMING)
         if os.path.exists(coming):
             self._drop_damaged(os.stat(coming).st_mtime_ns)
@@ -67,7 +67,7 @@ class DirectoryCache:
 
     def _drop_damaged(self, since_ns: int) -> None:
         """Delete the images that came after `since_ns` (by their mtime) and are not whole."""
-        for path, name in list(self.held.items()):
+        for path, name in list(self.files.items()):
             try:
                 young = os.stat(os.path.join(self.folder, name)).st_mtime_ns >= since_ns
             except OSError:
@@ -76,27 +76,27 @@ class DirectoryCache:
                 self.get(path)
 
     @property
-    def held(self) -> dict[str, str]:
-        """Path of each image that is kept: path of its file."""
-        if self._held is None:
+    def files(self) -> dict[str, str]:
+        """Path of each cached image: path of its file."""
+        if self._files is None:
             names = self._root.names("images")
             drop_temporaries(self._root.inner("images"), names, shared=True)
-            self._held = {name[: -_HEX - 1]: name for name in names if len(name) > _HEX and name[-_HEX - 1] == "."}
-        return self._held
+            self._files = {name[: -_HEX - 1]: name for name in names if len(name) > _HEX and name[-_HEX - 1] == "."}
+        return self._files
 
     def sizes(self, paths: Sequence[str]) -> list[int | None]:
-        """Bytes of each image; None for one that is not kept."""
-        held = self.held
+        """Bytes of each image; None for one that is not cached."""
+        files = self.files
         found: list[int | None] = []
         for path in paths:
             try:
-                found.append(os.stat(os.path.join(self.folder, held[path])).st_size)
+                found.append(os.stat(os.path.join(self.folder, files[path])).st_size)
             except (KeyError, OSError):
                 found.append(None)
         return found
 
     def put(self, path: str, data: bytes | bytearray) -> None:
-        """Keep an image, inside of a `with` of this; raises `StorageError` where it cannot be written."""
+        """Cache an image, inside of a `with` of this; raises `StorageError` where it cannot be written."""
         name = f"{path}.{xxhash.xxh3_128_hexdigest(data)}"
         folder, _, last = f"images/{name}".rpartition("/")
         fd = self._opened.get(folder)
@@ -106,11 +106,11 @@ class DirectoryCache:
             fd = self._opened[folder] = self._stack.enter_context(self._root.open(folder, "written"))
         if reason := put_whole(last, temporary_name(), data, fd, fd, self._root.at(folder)):
             raise StorageError(f"{self._root.at(folder)}/{last}: cannot be written: {reason}")
-        self.held[path] = name
+        self.files[path] = name
 
     def get(self, path: str) -> bytes | None:
-        """An image as it was kept, checked; None where it is not, or not whole, there."""
-        name = self.held.get(path)
+        """A cached image, checked; None where it is missing or not whole."""
+        name = self.files.get(path)
         if name is None:
             return None
         full = os.path.join(self.folder, name)
@@ -123,14 +123,14 @@ class DirectoryCache:
             return data
         with contextlib.suppress(OSError):
             os.unlink(full)
-        del self.held[path]
+        del self.files[path]
         return None
 
     def whole(self, path: str) -> tuple[str, bytes] | None:
         """The name and the XXH3-128 of an image's file, its content checked; None where it is not, or not whole."""
         if self.get(path) is None:
             return None
-        return self.held[path], bytes.fromhex(self.held[path][-_HEX:])
+        return self.files[path], bytes.fromhex(self.files[path][-_HEX:])
 
     def note_failures(self, reasons: dict[str, str]) -> None:
         """Write down why images could not be had: those who copy them say so."""
@@ -142,8 +142,8 @@ class DirectoryCache:
         return dict(found["reasons"]) if found is not None else {}
 
 
-def drop_kept(workdir: str) -> tuple[int, int]:
-    """Delete all that is kept in `workdir`; returns how many images it was, and their bytes."""
+def drop_cached(workdir: str) -> tuple[int, int]:
+    """Delete all cached images in `workdir`; returns their number and their bytes."""
     top = os.path.join(local_path(workdir), _FOLDER)
     files = size = 0
     for folder, _, names in os.walk(top):

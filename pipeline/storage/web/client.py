@@ -41,11 +41,11 @@ _CONNECT_S = 30
 _BUFFER, _LEAST_BUFFER, _SHARES = 512 * 1024, 1024, 20
 
 _CURES = {
-    401: "it wants a login; get the file in another way, or name another place with fetch.mirror",
-    403: "it is not allowed to read it; check the URL, or name another place with fetch.mirror",
-    404: "it is not there; check the URL, or name another place with fetch.mirror",
+    401: "it wants a login; get the file in another way, or name a mirror with fetch.mirror",
+    403: "it is not allowed to read it; check the URL, or name a mirror with fetch.mirror",
+    404: "it is not there; check the URL, or name a mirror with fetch.mirror",
     407: "the proxy wants a login; set it in the environment, as in https_proxy=http://user:password@host:port",
-    410: "it is not there any more; name another place with fetch.mirror",
+    410: "it is not there any more; name a mirror with fetch.mirror",
 }
 
 
@@ -55,7 +55,7 @@ class Transfer:
 
     `sink(offset, data)` takes what comes; without one it is gathered in `body`. `validator` is an ETag or a date: an
     answer about another state of the file then has `status` 200 instead of 206, and nothing of it is taken. An answer
-    of more than `most` bytes is given up. What the caller may look at when it is done: `reason` (None: all came),
+    of more than `most` bytes is given up. What the caller may check when it is done: `reason` (None: all came),
     `status`, `headers` (names in lower case), and `at`, the offset that comes next.
     """
 
@@ -81,7 +81,7 @@ class Transfer:
     attempts: int = 0
     asked: int = 0
     begun: float = 0.0
-    #: Whether the answer that comes now was looked at, and is what was asked for.
+    #: Whether the answer that comes now was checked, and is what was asked for.
     fits: bool = False
 
     def __post_init__(self) -> None:
@@ -89,12 +89,12 @@ class Transfer:
 
     @property
     def ends_unseen(self) -> bool:
-        """Whether the answer ended with its connection, so that nobody can tell whether all of it came."""
+        """Whether the answer ended with its connection, so that nobody knows whether all of it came."""
         return not {"content-length", "transfer-encoding"} & self.headers.keys()
 
 
 def check_url(url: str) -> None:
-    """Raise `ConfigError` for a URL with a login or a question mark: there hide secrets, and places are noted."""
+    """Raise `ConfigError` for a URL with a login or a question mark: there hide secrets, and URLs are noted."""
     if redact_url(url) != url:
         raise ConfigError(f"{redact_url(url)}: must be a plain URL, without a login and without ? or #")
 
@@ -180,7 +180,7 @@ class _Loop:
         self.more = True
         self.pace, self.flow = Pace(self.limits.requests_per_second), Flow(self.limits.bytes_per_second)
         self.buffer = _buffer_size(self.limits)
-        self.fault: Exception | None = None
+        self.error: Exception | None = None
         self.reasons = _reasons(pycurl)
         self.bundle = certificates().path
 
@@ -296,24 +296,24 @@ class _Loop:
             else:
                 transfer.sink(transfer.at, data)
         except Exception as error:  # noqa: BLE001 - raised again in `_finish`
-            self.fault = error
+            self.error = error
             return -1
         transfer.at += len(data)
         return len(data)
 
     def _finish(self) -> bool:
-        """Deal with the transfers that ended; whether there were any."""
+        """Take the transfers that ended; returns whether there were any."""
         _, good, bad = self.multi.info_read()
-        for handle, code, told in [*((h, 0, "") for h in good), *bad]:
+        for handle, code, curl_text in [*((h, 0, "") for h in good), *bad]:
             self.multi.remove_handle(handle)
             transfer = self.busy.pop(handle)
             self.idle.append(handle)
-            if self.fault is not None:
-                raise self.fault
-            self._judge(transfer, code or _cut_in_headers(transfer), told)
+            if self.error is not None:
+                raise self.error
+            self._judge(transfer, code or _cut_in_headers(transfer), curl_text)
         return bool(good or bad)
 
-    def _judge(self, transfer: Transfer, code: int, told: str) -> None:
+    def _judge(self, transfer: Transfer, code: int, curl_text: str) -> None:
         status = transfer.status
         if status in (200, 206) and code in (0, self.curl.E_WRITE_ERROR):
             short = transfer.stop is not None and status == 206 and 0 <= transfer.at < transfer.stop
@@ -333,9 +333,9 @@ class _Loop:
             transfer.reason = f"{redact_url(transfer.url)}: the server says {status}: {cure}"
             self._hand(transfer)
             return
-        self._retry(transfer, code, told)
+        self._retry(transfer, code, curl_text)
 
-    def _retry(self, transfer: Transfer, code: int, told: str) -> None:
+    def _retry(self, transfer: Transfer, code: int, curl_text: str) -> None:
         """Put a transfer back among those to begin, or give it up."""
         status = transfer.status
         what, again = self.reasons.get(code, ("the transfer ended early", True))
@@ -345,7 +345,7 @@ class _Loop:
         policy = TRANSFER if self.web.received or status else FIRST_TRANSFER
         if code == 0:
             what = f"the server says {status}" if status not in (200, 206) else "the answer is cut off"
-        what = what.format(host=_host_of(told, transfer.url))
+        what = what.format(host=_host_of(curl_text, transfer.url))
         if not again or transfer.attempts >= policy.tries:
             tried = f", {transfer.attempts} times in a row; run again later: it goes on where it was" if again else ""
             transfer.reason = f"{redact_url(transfer.url)}: {what}{tried}"
@@ -389,7 +389,7 @@ def _cut_in_headers(transfer: Transfer) -> int:
 
 
 def _misfit(transfer: Transfer, count: int) -> int | None:
-    """Look at the first piece of an answer: None where it is what was asked for, else what the callback returns."""
+    """Check the first piece of an answer: None where it is what was asked for, else what the callback returns."""
     expected = 200 if transfer.stop is None else 206
     if transfer.status != expected and not (transfer.whole_too and transfer.status == 200 and transfer.asked == 0):
         return count if transfer.status >= 400 else -1
@@ -437,13 +437,13 @@ def parse_range(text: str) -> tuple[int | None, int | None, int | None]:
 
 
 def validator(headers: dict[str, str]) -> str | None:
-    """What tells a changed file in the `headers` of an answer: its ETag, or the date of the last change."""
+    """What shows a changed file in the `headers` of an answer: its ETag, or the date of the last change."""
     return headers.get("etag") or headers.get("last-modified")
 
 
-def _host_of(told: str, url: str) -> str:
+def _host_of(curl_text: str, url: str) -> str:
     """The host that libcurl could not reach: that of the URL, unless it was led to another one."""
-    found = re.search(r"(?:host: |connect to |target host name ')([\w.-]*\w)", told)
+    found = re.search(r"(?:host: |connect to |target host name ')([\w.-]*\w)", curl_text)
     return found[1] if found else urlsplit(redact_url(url)).hostname or "the server"
 
 

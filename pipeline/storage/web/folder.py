@@ -1,4 +1,4 @@
-"""Images on a web server: asked for one by one by their URL, or by ranges out of an archive that lies there.
+"""Images on a web server: asked for one by one by their URL, or by ranges out of an archive that is there.
 
 Both fetch only what is wanted into the workdir, in one go and from one process, so that limits hold; what copies images
 then reads them there.
@@ -31,9 +31,9 @@ from pipeline.storage.location import (
 from pipeline.storage.web.cache import DirectoryCache
 from pipeline.storage.web.client import Transfer, Web, check_url, lost, parse_range
 
-_NOT_KEPT = "was not fetched; run again"
+_NOT_CACHED = "was not fetched; run again"
 
-#: So many failures and not one success, or so many refusals in a row: the place is wrong, not the images.
+#: So many failures and not one success, or so many refusals in a row: the URL is wrong, not the images.
 _HOPELESS = 16
 
 _GONE = {404, 410}
@@ -43,44 +43,44 @@ _SAMPLE, _PATIENCE_S = 12, 5.0
 
 
 class RemoteBytes(Location):
-    """What places on web servers have in common: what was fetched is kept in the workdir, and read there."""
+    """What locations on web servers have in common: what was fetched is cached in the workdir, and read there."""
 
-    far = True
+    remote = True
     _workdir: str | None
 
-    def kept(self) -> DirectoryCache:
-        """What is kept of this place."""
+    def cache(self) -> DirectoryCache:
+        """The cached images of this location."""
         if self._workdir is None:
             raise StorageError(f"{self.url}: is only read by way of a workdir")
-        return DirectoryCache(self._workdir, self._place())
+        return DirectoryCache(self._workdir, self._cached_as())
 
-    def _place(self) -> str:
+    def _cached_as(self) -> str:
         return self.url
 
     def at_hand(self, paths: Sequence[str]) -> Sequence[bool]:
         """See `Location.at_hand`; those that `gather` brought."""
-        held = self.kept().held
-        return [path in held for path in paths]
+        cached = self.cache().files
+        return [path in cached for path in paths]
 
-    def kept_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
-        """See `Location.kept_files`."""
-        kept = self.kept()
-        return LocalFolder(kept.folder), [kept.whole(path) for path in paths]
+    def cached_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
+        """See `Location.cached_files`."""
+        cache = self.cache()
+        return LocalFolder(cache.folder), [cache.whole(path) for path in paths]
 
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """See `Location.fetch_many`; what `gather` brought, checked by its digest."""
-        kept = self.kept()
-        failures = kept.failures()
+        cache = self.cache()
+        failures = cache.failures()
         for i, path in enumerate(paths):
-            data = kept.get(path)
+            data = cache.get(path)
             if data is None:
-                yield Fetched(i, reason=failures.get(path, _NOT_KEPT))
+                yield Fetched(i, reason=failures.get(path, _NOT_CACHED))
             else:
                 yield Fetched(i, data)
 
     def read(self, path: str) -> bytes | None:
         """See `Location.read`."""
-        return self.kept().get(path)
+        return self.cache().get(path)
 
 
 class HttpFolder(RemoteBytes):
@@ -110,19 +110,19 @@ class HttpFolder(RemoteBytes):
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """See `Location.listing`: there is none."""
         raise ConfigError(
-            f"{self.url}: a web server lists no files; as images name the place with their suffix, "
+            f"{self.url}: a web server lists no files; as images name the URL with their suffix, "
             f"{{url: {self.url!r}, suffix: .jpg}}"
         )
 
     def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
         """See `Location.fingerprints`; an image counts as unchanged for as long as it is asked for by the same name."""
-        sizes = self.kept().sizes(paths)
+        sizes = self.cache().sizes(paths)
         return [Fingerprint(size, b"by name", True) for size in sizes]
 
     def ask(self, paths: Sequence[str], limits: Limits | None = None) -> FetchCost:
-        """See `Location.ask`; nobody lists the sizes, so those of a few images from all over stand for the others."""
-        held = self.kept().held
-        lacking = [path for path in paths if path not in held]
+        """See `Location.ask`; nobody lists the sizes, so those of a few images stand for the others."""
+        cached = self.cache().files
+        lacking = [path for path in paths if path not in cached]
         if not lacking or limits is None:
             return FetchCost(len(lacking), None if lacking else 0)
         sizes = self._sizes(lacking[:: -(-len(lacking) // _SAMPLE)], limits)
@@ -130,7 +130,7 @@ class HttpFolder(RemoteBytes):
         return FetchCost(len(lacking), None if mean is None else round(mean * len(lacking)), about=True)
 
     def _sizes(self, paths: Sequence[str], limits: Limits) -> list[int]:
-        """Bytes of those images that the server tells soon: it is asked for the first byte of each."""
+        """Sizes in bytes that the server gives in time: it is asked for the first byte of each image."""
         sizes: list[int] = []
         end = time.monotonic() + _PATIENCE_S
 
@@ -148,8 +148,8 @@ class HttpFolder(RemoteBytes):
     def gather(self, paths: Sequence[str], limits: Limits, add: Add, ends: EndsWhole = unknown_end) -> dict[str, str]:
         """See `Location.gather`; one request an image."""
         failed, done, row, unsure = dict[str, str](), 0, 0, 0
-        with self.kept() as kept:
-            wanted = (path for path in paths if path not in kept.held)
+        with self.cache() as cache:
+            wanted = (path for path in paths if path not in cache.files)
             transfers = (
                 Transfer(f"{self.url}/{urllib.parse.quote(path)}", most=MAX_IMAGE_BYTES, tag=path) for path in wanted
             )
@@ -163,14 +163,14 @@ class HttpFolder(RemoteBytes):
                 unsure += whole is None
                 row = 0 if transfer.reason is None or transfer.status in _GONE else row + 1
                 if transfer.reason is None:
-                    kept.put(transfer.tag, transfer.body)
+                    cache.put(transfer.tag, transfer.body)
                     done += 1
                 elif transfer.lost or row >= _HOPELESS or (not done and len(failed) >= _HOPELESS):
                     raise lost(transfer)
                 else:
                     failed[transfer.tag] = transfer.reason
                 add(1)
-            kept.note_failures(failed)
+            cache.note_failures(failed)
         if unsure:
             LOG.warning("%s: gave no length of %s, which may be cut short", self.url, plural(unsure, "image"))
         return failed

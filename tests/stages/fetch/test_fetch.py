@@ -59,7 +59,7 @@ def config_of(
 
 
 def get(config: Config) -> dict[str, Any]:
-    return fetch(config, Progress())
+    return fetch(config, Progress()).data
 
 
 def left(folder: Path) -> list[str]:

@@ -111,7 +111,7 @@ def test_killed_at_random_moments(tmp_path: Path, nginx: Nginx) -> None:
         child.wait()
         if (tmp_path / "blob.bin").exists():
             (tmp_path / "blob.bin").unlink()
-    assert fetch(data, Progress())["moved"] <= len(BLOB)
+    assert fetch(data, Progress()).data["moved"] <= len(BLOB)
     assert (tmp_path / "blob.bin").read_bytes() == BLOB
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import storage
+from pipeline.base.terms import Task
 from pipeline.job.spec import IndexSpec, SplitSpec
 from pipeline.stages.index.buckets import BucketListing
 from pipeline.stages.index.image_rows import image_rows
@@ -19,7 +20,6 @@ from pipeline.stages.index.listed_files import files_table, fingerprints, listed
 from pipeline.stages.index.previous import PreviousBucket
 from pipeline.stages.index.summary import bucket_summary
 from pipeline.tables import schema
-from pipeline.tables.schema import Task
 
 SPEC = IndexSpec(
     "src",

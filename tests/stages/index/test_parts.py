@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pipeline
+from pipeline.base.digest import seal, unseal
 from pipeline.base.errors import DataError
 from pipeline.stages.index.parts import TABLES
-from pipeline.tables.digest import seal, unseal
 from tests.conftest import MakeSubset, Subset
 from tests.stages.index.test_index import BUCKETS, check_as_fresh, make_index, parts, touched
 from tests.support.helpers import PROJECT, write_file

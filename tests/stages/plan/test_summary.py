@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.images.inspection import UnusableImage
-from pipeline.images.origins import Origins
 from pipeline.reports.counts import FileCount, SplitCounts
 from pipeline.stages.plan.choice import writable
 from pipeline.stages.plan.compare import compare
 from pipeline.stages.plan.planned import image_sources
 from pipeline.stages.plan.summary import PlanCounts, subset_counts
+from pipeline.storage.origins import Origins
 from pipeline.tables.schema import part_name
 from tests.support.tables import digest, file_row, images, manifest, objects, wanted
 

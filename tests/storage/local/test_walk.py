@@ -27,7 +27,7 @@ if ended == "early":
     packed = walk._packed
     walk._packed = lambda *args: packed(*args)[:-8]
 found = walk.list_folder(folder, frozenset({".txt"}), with_stats=True)
-print(len(forks), found.count, found.digest().hex(), [path for path, _ in found.odd])
+print(len(forks), found.count, found.digest().hex(), [path for path, _ in found.unusable])
 """
 
 

@@ -75,7 +75,7 @@ def unpacked(tmp_path: Path, data: bytes, folder: str = "t") -> str:
 @pytest.mark.parametrize(("member", "told"), [(m, t) for m, t, _ in HOSTILE])
 def test_nothing_hostile_is_unpacked(tmp_path: Path, member: Member, told: str) -> None:
     said = unpacked(tmp_path, build([GOOD, member]))
-    assert storage.ODD.get(told, told) in said
+    assert storage.UNUSABLE.get(told, told) in said
     assert "x.zip" in said
     found = contents(tmp_path / "here")
     assert set(found) <= {"root/out/good.txt"}
@@ -105,7 +105,7 @@ def test_nothing_hostile_comes_by_ranges(tmp_path: Path) -> None:
     with faulty(Faults(files)) as url:
         for i, (member, reason, told) in enumerate(HOSTILE):
             place = storage.locate(f"zip://t::{url}/{i}/x.zip", str(tmp_path / "w"))
-            odd = [why for _, why in place.listing(frozenset({".txt"}), with_stats=False).odd]
+            odd = [why for _, why in place.listing(frozenset({".txt"}), with_stats=False).unusable]
             names = sorted(place.names())
             failed = place.gather(names, Limits(), lambda _: None)
             name = member.name.decode(errors="replace").removeprefix("t/")

@@ -70,7 +70,7 @@ def places(town: Path, nginx: Nginx, *, archives: bool) -> dict[str, Any]:
 
 
 @pytest.fixture(params=[False, True], ids=["by URL", "out of an archive"])
-def far(request: pytest.FixtureRequest, town: Path, nginx: Nginx, make_subset: MakeSubset) -> Subset:
+def remote(request: pytest.FixtureRequest, town: Path, nginx: Nginx, make_subset: MakeSubset) -> Subset:
     """A subset of the town with images on a web server."""
     return make_subset(town, "far", source=places(town, nginx, archives=request.param))
 
@@ -84,59 +84,59 @@ def images_asked(nginx: Nginx) -> int:
     return sum("-6" not in asked[:8] and asked != "bytes=0-0" for _, _, _, asked in nginx.log())
 
 
-def test_only_what_matches_is_fetched_and_only_once(subset: Subset, far: Subset, nginx: Nginx) -> None:
+def test_only_what_matches_is_fetched_and_only_once(subset: Subset, remote: Subset, nginx: Nginx) -> None:
     nginx.log()
-    plan = far.plan()
+    plan = remote.plan()
     images = plan["subset"]["train"]["images"] + plan["subset"]["val"]["images"]
     told = plan["fetch"]
     assert told["images"] == images
     assert 0 < told["requests"] <= images
     assert images_asked(nginx) <= 2  # the directories' own
-    assert far.build()["status"] == "built"
+    assert remote.build()["status"] == "built"
     assert images_asked(nginx) == told["requests"]
     subset.build()
-    assert by_stem(contents(far.target)) == by_stem(contents(subset.target))
-    assert far.build()["status"] == "nothing to do"
+    assert by_stem(contents(remote.target)) == by_stem(contents(subset.target))
+    assert remote.build()["status"] == "nothing to do"
     assert images_asked(nginx) == 0
-    other = [f"target.root={far.target}-2", "classes=[bicycle]"]
-    again = far.command("build", "--json", *(w for o in other for w in ("--set", o))).json
+    other = [f"target.root={remote.target}-2", "classes=[bicycle]"]
+    again = remote.command("build", "--json", *(w for o in other for w in ("--set", o))).json
     assert again["fetch"]["requests"] == 0
     assert images_asked(nginx) == 0
 
 
-def test_clean_frees_what_was_kept(far: Subset, nginx: Nginx) -> None:
-    done = far.build()
-    freed = far.command("fetch", "--clean", "--json").json["cleaned"]
+def test_clean_frees_what_was_kept(remote: Subset, nginx: Nginx) -> None:
+    done = remote.build()
+    freed = remote.command("fetch", "--clean", "--json").json["cleaned"]
     assert freed["files"] == done["subset"]["train"]["images"] + done["subset"]["val"]["images"]
     assert freed["bytes"] > 0
-    assert far.command("fetch", "--clean").out.startswith("Freed 0 B")
-    assert far.build()["status"] == "nothing to do"
+    assert remote.command("fetch", "--clean").out.startswith("Freed 0 B")
+    assert remote.build()["status"] == "nothing to do"
 
 
-def test_what_was_fetched_is_linked_and_takes_no_room_twice(far: Subset, monkeypatch: pytest.MonkeyPatch) -> None:
-    far.build()
-    assert {p.stat().st_nlink for p in (far.target / "images").rglob("*") if p.is_file()} == {2}
-    assert far.command("verify", "--deep").out.startswith("All is as it was built")
-    made = contents(far.target)
+def test_what_was_fetched_is_linked_and_takes_no_room_twice(remote: Subset, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote.build()
+    assert {p.stat().st_nlink for p in (remote.target / "images").rglob("*") if p.is_file()} == {2}
+    assert remote.command("verify", "--deep").out.startswith("All is as it was built")
+    made = contents(remote.target)
 
     def refuse(*args: object, **_: object) -> None:
         raise OSError(errno.EXDEV, "another file system")
 
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(os, "link", refuse)
-        far.command("build", "--set", f"target.root={far.target}-2")
-    copies = far.target.with_name(f"{far.target.name}-2")
+        remote.command("build", "--set", f"target.root={remote.target}-2")
+    copies = remote.target.with_name(f"{remote.target.name}-2")
     assert {p.stat().st_nlink for p in (copies / "images").rglob("*") if p.is_file()} == {1}
     assert contents(copies) == made
 
 
-def test_a_zip_of_remote_images_fetches_them_first(far: Subset, subset: Subset, nginx: Nginx) -> None:
-    zipped = ("--set", f"target.root={far.target}-zip", "--set", "target.archive=zip")
-    plan = far.command("plan", "--json", *zipped).json
+def test_a_zip_of_remote_images_fetches_them_first(remote: Subset, subset: Subset, nginx: Nginx) -> None:
+    zipped = ("--set", f"target.root={remote.target}-zip", "--set", "target.archive=zip")
+    plan = remote.command("plan", "--json", *zipped).json
     assert plan["fetch"]["requests"] > 0
     assert plan["changes"] == 1
-    done = far.command("build", "--json", *zipped).json
-    (path,) = far.target.with_name(f"{far.target.name}-zip").glob("*.zip")
+    done = remote.command("build", "--json", *zipped).json
+    (path,) = remote.target.with_name(f"{remote.target.name}-zip").glob("*.zip")
     assert path.name == done["archive"]
     subset.build()
     with zipfile.ZipFile(path) as archive:
@@ -144,30 +144,30 @@ def test_a_zip_of_remote_images_fetches_them_first(far: Subset, subset: Subset, 
     expected = {p: d for p, d in by_stem(contents(subset.target)).items() if p != "data.yaml"}
     assert {p: d for p, d in by_stem(found).items() if p in expected} == expected
     nginx.log()
-    assert far.command("build", "--json", *zipped).json["status"] == "nothing to do"
-    assert far.command("plan", "--json", *zipped).json["changes"] == 0
+    assert remote.command("build", "--json", *zipped).json["status"] == "nothing to do"
+    assert remote.command("plan", "--json", *zipped).json["changes"] == 0
     assert images_asked(nginx) == 0
 
 
-def test_links_as_the_config_says(far: Subset) -> None:
-    far.build()
-    assert "set it to copy" in far.command("build", "--set", "target.images=symlink", code=2).err
-    far.command("build", "--set", "target.images=hardlink")
-    assert {p.stat().st_nlink for p in (far.target / "images").rglob("*") if p.is_file()} == {2}
+def test_links_as_the_config_says(remote: Subset) -> None:
+    remote.build()
+    assert "set it to copy" in remote.command("build", "--set", "target.images=symlink", code=2).err
+    remote.command("build", "--set", "target.images=hardlink")
+    assert {p.stat().st_nlink for p in (remote.target / "images").rglob("*") if p.is_file()} == {2}
 
 
-def test_a_kept_image_that_was_damaged_is_fetched_again(far: Subset) -> None:
-    far.build()
-    before = contents(far.target)
-    for path in (far.workdir / "fetched").rglob("*"):
+def test_a_kept_image_that_was_damaged_is_fetched_again(remote: Subset) -> None:
+    remote.build()
+    before = contents(remote.target)
+    for path in (remote.workdir / "fetched").rglob("*"):
         if path.is_file() and path.name != "failures.json":
             path.unlink()  # the target has links to it
             path.write_bytes(b"torn")
-    far.command("verify", "--deep")
-    (far.target / "images/train/a.jpg").unlink()
-    assert list(far.build(code=1)["failed"]) == ["images/train/a.jpg"]
-    far.build()
-    assert contents(far.target) == before
+    remote.command("verify", "--deep")
+    (remote.target / "images/train/a.jpg").unlink()
+    assert list(remote.build(code=1)["failed"]) == ["images/train/a.jpg"]
+    remote.build()
+    assert contents(remote.target) == before
 
 
 def test_background_images_cannot_be_had(town: Path, nginx: Nginx, make_subset: MakeSubset) -> None:
@@ -207,15 +207,15 @@ def test_an_archive_that_changes_is_read_anew(town: Path, nginx: Nginx, make_sub
     archive.write_bytes(before)
 
 
-def test_images_that_are_looked_at_are_fetched_first(far: Subset, nginx: Nginx) -> None:
+def test_images_that_are_looked_at_are_fetched_first(remote: Subset, nginx: Nginx) -> None:
     nginx.log()
     how = ("--set", "select.check_images=header", "--json")
-    planned = far.command("plan", *how).json
+    planned = remote.command("plan", *how).json
     assert planned["problems"] == {}
     assert images_asked(nginx) <= 2
-    assert "is no image" in far.command("build", *how, code=1).err
-    skipped = far.command("build", *how, "--set", "on_error=skip", code=1).json  # nothing is left
-    assert f"none can be used: {planned['fetch']['images']} images that are none" in skipped["error"]
+    assert "is no image" in remote.command("build", *how, code=1).err
+    skipped = remote.command("build", *how, "--set", "on_error=skip", code=1).json  # nothing is left
+    assert f"none can be used: {planned['fetch']['images']} files that are not images" in skipped["error"]
 
 
 def test_coco_json_and_images_by_url(tmp_path: Path, nginx: Nginx, run: Run) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
+from pipeline.base.terms import Task
 from pipeline.exporters import BucketObjects, Dataset
 from pipeline.exporters._images import digests, pictures, wanted_files
-from pipeline.tables.schema import Kind, Task
+from pipeline.tables.schema import Kind
 
 FOLDERS = ("labels", "images")
 COLUMNS = ()

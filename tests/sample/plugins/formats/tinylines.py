@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.base.terms import Task
 from pipeline.formats import FileOutline, Malformed, Parsed, Part, Problem
-from pipeline.tables.schema import LabelState, Task
+from pipeline.tables.schema import LabelState
 
 if TYPE_CHECKING:
     from pipeline.formats import Ints

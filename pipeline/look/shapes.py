@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-#: A larger mask is none: it would take too much memory.
+#: A larger mask is refused: it would take too much memory.
 _MOST_PIXELS = 1 << 28
 
 #: Masks are outlined on a grid of at most so many cells a side, in at most so many polygons.

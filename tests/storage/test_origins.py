@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.images.origins import Origin, Origins
+from pipeline.storage.origins import Origin, Origins
 from tests.support.helpers import write_file
 
 URLS = {"a/train/": "/data/train", "a/val/": "zip://val::/data/all.zip", "b/train/": None, "b/train2/": "/other"}

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.humanize import plural
 from pipeline.base.text import printable
+from pipeline.look.colours import colour_of
 from pipeline.reports.class_table import ClassRow
-from pipeline.reports.colours import colour_of
 from pipeline.reports.statistics import ASPECTS, SIZES, Note, Statistics
 
 if TYPE_CHECKING:
-    from pipeline.geometry.shapes import Shape
+    from pipeline.look.shapes import Shape
 
 #: Rows of the table of classes that are shown at once; all are in its CSV.
 MOST_ROWS = 100
@@ -101,7 +101,7 @@ def render(data: PageData) -> bytes:
 
 
 def _asset(name: str) -> str:
-    found = pkgutil.get_data("pipeline.reports", name)
+    found = pkgutil.get_data("pipeline.look", name)
     assert found is not None
     return found.decode()
 
@@ -133,7 +133,7 @@ def _head(data: PageData) -> str:
         (len(data.classes), "class" if len(data.classes) == 1 else "classes"),
         (found.backgrounds, "without an object"),
     ]
-    told = "".join(f"<div><b>{count:,}</b><span>{_text(what)}</span></div>" for count, what in numbers)
+    boxes = "".join(f"<div><b>{count:,}</b><span>{_text(what)}</span></div>" for count, what in numbers)
     notes = "".join(_note(note) for note in data.notes) or (
         '<li class="fine">Nothing noteworthy by any of the thresholds of this page.</li>'
     )
@@ -147,7 +147,7 @@ def _head(data: PageData) -> str:
     )
     return (
         f'<header>\n<h1>{_name(data.title)}</h1>\n<p class="kind">{_text(data.kind)}</p>\n<p class="kind">{facts}</p>\n'
-        f'<div class="numbers">{told}</div>\n<ul class="notes">{notes}</ul>\n{loss}</header>\n'
+        f'<div class="numbers">{boxes}</div>\n<ul class="notes">{notes}</ul>\n{loss}</header>\n'
     )
 
 
@@ -188,10 +188,12 @@ def _classes(data: PageData) -> str:
     lines = []
     for row in data.rows[:MOST_ROWS]:
         number, name, *rest = _cells(data, row)
-        told = "".join(f"<td>{value:,}</td>" if isinstance(value, int) else f"<td>{value}</td>" for value in rest)
+        cells = "".join(f"<td>{value:,}</td>" if isinstance(value, int) else f"<td>{value}</td>" for value in rest)
         swatch = _box("swatch", colour_of(row.number), 100)
         bar = _box("bar", "currentColor", _bar(row, most))
-        lines.append(f"<tr><td>{number}</td><td>{swatch}<bdi>{escape(str(name))}</bdi></td>{told}<td>{bar}</td></tr>\n")
+        lines.append(
+            f"<tr><td>{number}</td><td>{swatch}<bdi>{escape(str(name))}</bdi></td>{cells}<td>{bar}</td></tr>\n"
+        )
     more = len(data.rows) - MOST_ROWS
     shown = f"the first {MOST_ROWS} of {len(data.rows):,} classes" if more > 0 else ""
     return (
@@ -209,7 +211,7 @@ def _charts(data: PageData) -> str:
         return ""
     cards = [
         _heat(
-            data, "centres", "Where objects lie", "centres of boxes, the image from its top left to its bottom right"
+            data, "centres", "Where objects are", "centres of boxes, the image from its top left to its bottom right"
         ),
         _heat(data, "boxes", "How large they are", "width to the right, height downwards, as shares of the image"),
         f'<div class="stack">{_aspects(found)}{_per_image(found)}</div>',
@@ -325,7 +327,7 @@ def _frame(shape: Shape, size: tuple[int, int], digits: int, least: float) -> st
         left, top, right, bottom = (v * s for v, s in zip(shape.box, (*size, *size), strict=True))
         lines.append(_ring([(left, top), (right, top), (right, bottom), (left, bottom)], digits))
     if shape.points is not None:
-        points, dot = (shape.points * size).tolist(), 3 * least
+        points, dot = (shape.points * size).tolist(), 2 * least
         lines += [f"M{_at(points[a], digits)}L{_at(points[b], digits)}" for a, b in shape.edges]
         lines += [
             _ring([(x - dot, y - dot), (x + dot, y - dot), (x + dot, y + dot), (x - dot, y + dot)], digits)
@@ -366,7 +368,7 @@ def _origin(data: PageData) -> str:
 
 
 def _json(data: PageData) -> str:
-    """What the script reads; no character of it can end the element that it stands in."""
+    """What the script reads; no character of it can end its element."""
     most = max((row.total for row in data.rows), default=0)
     columns = _columns(data)
     facts = {

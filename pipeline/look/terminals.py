@@ -10,7 +10,7 @@ import base64
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pipeline.images.sheet import encoded
+from pipeline.look.contact_sheet import encoded
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,7 +20,7 @@ _CHUNK = 4096
 
 
 def protocol_of(environment: Mapping[str, str]) -> str | None:
-    """The protocol of the terminal that these variables tell of: kitty, iterm2, sixel, or None."""
+    """The protocol of the terminal that these variables name: kitty, iterm2, sixel, or None."""
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
     if "KITTY_WINDOW_ID" in environment or "kitty" in term or program == "ghostty" or "ghostty" in term:
         return "kitty"

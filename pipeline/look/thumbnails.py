@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from pipeline.base.arrays import Floats
-    from pipeline.geometry.shapes import Shape
+    from pipeline.look.shapes import Shape
 
 #: A larger image is not decoded: it would take more than 200 MB. JPEGs are decoded at as little as an eighth of it.
 _MOST_PIXELS = 1 << 26
@@ -33,7 +33,7 @@ class Opened:
         """Width and height in pixels of the whole image, as it is shown."""
         return self.picture.width, self.picture.height
 
-    def placed(self, shape: Shape, said: tuple[int, int] | None) -> Shape:
+    def as_shown(self, shape: Shape, said: tuple[int, int] | None) -> Shape:
         """`shape`, shares of an image that labels say to be of the size `said`, as shares of the one that is shown.
 
         Labels whose size is that of the image as it is stored, and not as it is shown, are turned with it.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import colorsys
 
-#: Told apart by most people, also beside each other: the first ten are those of Tableau 10 (2016), a little stronger.
+#: Most people can distinguish them, also beside each other: the first ten are those of Tableau 10 (2016), a little
+#: stronger.
 _PALETTE = (
     "#2f6fde", "#e8590c", "#2b9348", "#d6336c", "#7048e8", "#0c8599", "#c99700", "#9c4221", "#5c7cfa", "#c2255c",
     "#1098ad", "#66a80f", "#ae3ec9", "#e03131", "#087f5b", "#b08900",

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.base.text import printable
-from pipeline.geometry.shapes import Shape
-from pipeline.reports.colours import colour_of, ink_on
+from pipeline.look.colours import colour_of, ink_on
+from pipeline.look.shapes import Shape
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
@@ -33,7 +33,7 @@ _LEGEND = 24
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture of the sheet; `shapes` are shares of it. None stands for an image that cannot be shown."""
+    """A picture of the sheet; `shapes` are shares of it. None is an image that cannot be shown."""
 
     image: Image.Image | None
     shapes: tuple[Shape, ...]
@@ -68,7 +68,7 @@ def contact_sheet(tiles: Sequence[Tile], classes: Sequence[str], title: str, sub
 
 
 def _legend_rows(numbers: Sequence[int], classes: Sequence[str], width: int) -> list[list[tuple[int, int, str]]]:
-    """Places (x, class id, text) of the legend's entries, by line."""
+    """Positions (x, class id, text) of the legend's entries, by line."""
     rows: list[list[tuple[int, int, str]]] = [[]] if numbers else []
     x = 0
     for number in numbers[:_LEGEND]:

@@ -31,7 +31,7 @@ class Origin:
 class Origins:
     """The URL of each `Origin` by its prefix, in the order of the sources and their splits.
 
-    A key belongs to one origin: prefixes end with ``/``, and no folder of a split lies in another's.
+    A key belongs to one origin: prefixes end with ``/``, and no folder of a split is in another's.
     """
 
     urls: Mapping[str, str | None]
@@ -50,7 +50,7 @@ class Origins:
 
     def remote(self) -> Origins:
         """Those whose images are fetched before they are used, see `Location.gather`."""
-        return self._only(origin.prefix for origin in self if origin.url is not None and origin.location.far)
+        return self._only(origin.prefix for origin in self if origin.url is not None and origin.location.remote)
 
     def _only(self, prefixes: Iterator[str]) -> Origins:
         return Origins({prefix: self.urls[prefix] for prefix in prefixes}, self.workdir)
@@ -67,7 +67,7 @@ class Origins:
         That is the location of their origin or, of images that label files hold, these files.
         """
         for origin, here in self.by_origin(keys):
-            for location, some in storage.image_places(origin.location, [names[i] for i in here]):
+            for location, some in storage.image_locations(origin.location, [names[i] for i in here]):
                 yield location, [here[i] for i in some]
 
     def names(self, keys: Sequence[str], paths: Sequence[str]) -> list[str]:

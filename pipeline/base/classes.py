@@ -1,0 +1,44 @@
+"""The classes of a dataset, and those of a source as ids of a subset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Names:
+    """Class names of a dataset, the position is the id; the keypoint facts that go with them; the task, if known."""
+
+    names: tuple[str, ...]
+    kpt_shape: tuple[int, int] | None = None
+    flip_idx: tuple[int, ...] | None = None
+    kpt_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    task: str | None = None
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """Source ids to subset ids.
+
+    `lut[source id]` is the id in the subset, or -1 for a class that is not wanted; `names` are the subset's.
+    """
+
+    source: tuple[str, ...]
+    names: tuple[str, ...]
+    lut: tuple[int, ...]
+
+    @property
+    def wanted_names(self) -> tuple[str, ...]:
+        """The source's names that are part of the subset, in its order."""
+        return tuple(name for name, new in zip(self.source, self.lut, strict=True) if new >= 0)
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The subset's classes that this source has no name for."""
+        return tuple(name for i, name in enumerate(self.names) if i not in self.lut)
+
+    @property
+    def wanted_ids(self) -> tuple[int, ...]:
+        """Source ids that are part of the subset, ascending."""
+        return tuple(i for i, new in enumerate(self.lut) if new >= 0)

@@ -1,0 +1,59 @@
+"""What is begun in this process is done once, and before anything that counts on it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine
+
+
+@pytest.mark.parametrize("scheduler", ["auto", "sync", "threads"])
+def test_what_was_begun_is_done_once_and_before_tasks_run_here(scheduler: str) -> None:
+    done: list[str] = []
+    with Engine(scheduler, 2) as engine:
+        engine.begin(lambda: done.append("begun"))
+        assert not done
+        for _ in range(2):
+            list(engine.map(done.append, [("task",)], files=1))
+    assert done == ["begun", "task", "task"]
+
+
+def test_an_answer_from_a_helper_waits_for_what_was_begun() -> None:
+    done: list[str] = []
+    with Engine("auto", 2) as engine:
+        engine.begin(lambda: done.append("begun"))
+        answer = engine.background(len, "abc")
+        assert answer() == 3
+        assert done == ["begun"]
+
+
+def _rows(count: int) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame({"a": range(count)})
+
+
+def test_a_frame_waits_for_what_a_thread_still_does() -> None:
+    """Helpers may have done all tasks before this process has imported what the frame needs."""
+    import dask.dataframe as dd
+    import pandas as pd
+
+    frame = dd.from_map(_rows, [2], meta=pd.DataFrame({"a": [0]}))
+    begun, go_on, done = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        begun.set()
+        go_on.wait(30)
+        done.append("begun")
+
+    with Engine("auto", 2) as engine:
+        engine.begin(work)
+        assert list(engine.map(len, [("abc",)], files=FILES_WORTH_HELPERS)) == [3]
+        assert begun.wait(30)
+        threading.Timer(0.1, go_on.set).start()
+        parts = engine.compute(frame, lambda _: done.append("part"))
+    assert [len(part) for part in parts] == [2]
+    assert done == ["begun", "part"]
