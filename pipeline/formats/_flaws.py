@@ -9,6 +9,8 @@ from dataclasses import dataclass
 #: The marks of a merge, as Git and Mercurial write them; whoever reads in pieces may meet the second first.
 _MERGE = re.compile(rb"^(?:<<<<<<<|=======|>>>>>>>)(?=[ \r\n]|$)", re.MULTILINE)
 
+MERGE_MARKS = "holds the marks of a merge (<<<<<<<, =======, >>>>>>>); resolve it, or check the file out again"
+
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -29,11 +31,11 @@ def merge_mark(data: bytes) -> int | None:
 
 def flaw_of(data: bytes) -> Flaw | None:
     """What is wrong with `data` as JSON text in UTF-8; None for what Python's reader takes."""
-    plain = _known(data)
+    plain = known_flaw(data)
     if plain is not None:
         return plain
     if (line := merge_mark(data)) is not None:
-        return Flaw("merge_marks", "holds the marks of a merge (<<<<<<<); settle the merge and save the file", line)
+        return Flaw("merge_marks", MERGE_MARKS, line)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -57,7 +59,7 @@ def _flaw_of_text(text: str) -> Flaw | None:
     return None
 
 
-def _known(data: bytes) -> Flaw | None:
+def known_flaw(data: bytes) -> Flaw | None:
     """What the first bytes show."""
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
     if not data.strip(b"\0 \t\r\n"):

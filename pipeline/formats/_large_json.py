@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.formats import Malformed
-from pipeline.formats._flaws import merge_mark
+from pipeline.formats._flaws import MERGE_MARKS, known_flaw, merge_mark
 
 Ints = npt.NDArray[np.int64]
 
@@ -89,10 +89,10 @@ class LargeObject:
         Raises `Malformed` for what is no JSON object in UTF-8.
         """
         self._more()
-        if self._text.startswith(_WIDE):
-            raise Malformed("is UTF-16 text; save it as UTF-8")
         self._at = len(codecs.BOM_UTF8) if self._text.startswith(codecs.BOM_UTF8) else 0
-        begin = self._next("is not JSON (it is empty)")
+        begin = self._next("is empty; get it again, or delete it")
+        if begin != b"{" and (flaw := known_flaw(self._text)) is not None:
+            raise Malformed(flaw.detail)
         if begin != b"{":
             raise self._wrong(
                 "is JSON, but no COCO dataset: it begins with a list or a text, not with an object"
@@ -246,10 +246,7 @@ class LargeObject:
                 break
             line = merge_mark(self._text)
         if line is not None:
-            return Malformed(
-                "holds the marks of a merge (<<<<<<<, =======, >>>>>>>); resolve it, or check the file out again",
-                self._line + line - 1,
-            )
+            return Malformed(MERGE_MARKS, self._line + line - 1)
         return Malformed(clause, here if here > 1 else None)  # most files are one line
 
 

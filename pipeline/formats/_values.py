@@ -116,8 +116,10 @@ def mended(text: bytes, task: str) -> bytes:
         data = json.loads(text, parse_constant=float)
     except RecursionError:
         raise UnusableObject("is nested too deep") from None
-    except ValueError as error:
-        raise UnusableObject(f"is not JSON ({getattr(error, 'msg', 'a number is too long')})") from None
+    except json.JSONDecodeError:
+        raise UnusableObject("is not JSON; correct it, or get the file again") from None
+    except ValueError:
+        raise UnusableObject("has a number that is too long to be one; correct it") from None
     if not isinstance(data, dict):
         raise UnusableObject(f"is {shown(data)}, no object")
     if as_id(data.get("category_id")) is None:

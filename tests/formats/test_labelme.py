@@ -311,7 +311,7 @@ BAD_SHAPES = _bad(
         ),
         (shape(kind=7), "shape_type", "'7'"),  # type: ignore[arg-type]
         (shape(points=[[1, 2], [3, 4]]), "points", "a polygon of 2 points; it needs 3 or more"),
-        (shape(points=[[1, 2]], kind="rectangle"), "points", "a rectangle of 1 points; it needs 2 to 4"),
+        (shape(points=[[1, 2]], kind="rectangle"), "points", "a rectangle of 1 point; it needs 2 to 4"),
         (shape(points=TRIANGLE, kind="circle"), "points", "a circle of 3 points; it needs 2"),
         (shape(points=TRIANGLE, kind="oriented_rectangle"), "points", "it needs 4"),
         (shape(points=[]), "points", "not a list of [x, y]"),
@@ -338,7 +338,7 @@ BAD_FILES: list[tuple[int | None, bytes, str, str]] = [
     (None, b" \n", "not_json", "is empty"),
     (2, b'{"shapes": [],\n oops}', "not_json", "is not JSON"),
     (1, file(shape())[:-30].replace(b"\n", b" "), "not_json", "ends before its JSON does"),
-    (2, b'{"shapes": [\n<<<<<<< HEAD\n=======\n>>>>>>> b\n]}', "merge_marks", "the marks of a merge (<<<<<<<)"),
+    (2, b'{"shapes": [\n<<<<<<< HEAD\n=======\n>>>>>>> b\n]}', "merge_marks", "the marks of a merge (<<<<<<<"),
     (None, b"<!DOCTYPE html><html>sign in", "not_json", "is a web page"),
     (None, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "not_json", "a pointer of Git LFS"),
     (None, file(shape()).decode().encode("utf-16"), "not_utf8", "is UTF-16 text"),

@@ -422,7 +422,7 @@ def test_letters_are_shown_as_letters(photos: Photos) -> None:
 def test_the_marks_of_a_merge_are_told_with_their_line(photos: Photos) -> None:
     text = b'{"version": "5.0.1",\n<<<<<<< HEAD\n"shapes": [],\n=======\n"shapes": [1],\n>>>>>>> other\n}'
     write_file(photos.photos / "a.json", text)
-    assert "a.json:2: holds the marks of a merge (<<<<<<<)" in photos.command("build", code=1).err
+    assert "a.json:2: holds the marks of a merge (<<<<<<<" in photos.command("build", code=1).err
     assert merge_mark(text.replace(b"\n", b"\r\n")) == 2
     assert merge_mark(b'{"description": "<<<<<<< not at the beginning"}') is None
     assert flaw_of(b'{"a": NaN}') is None

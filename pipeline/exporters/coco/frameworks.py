@@ -27,7 +27,8 @@ _OTHER_TRAINING_SETS = (
 _NOT_COVERED = (
     "# Not covered are configs that train on more than boxes and masks (ODVGDataset with phrases, panoptic, video,",
     "# re-identification, Soft Teacher's images without labels), that evaluate on several datasets at once",
-    "# (MultiDatasetsEvaluator), and OpenImages and DSDL, whose datasets have arguments of their own.",
+    "# (MultiDatasetsEvaluator), that read proposals made before (Fast R-CNN), and OpenImages and DSDL, whose datasets",
+    "# have arguments of their own.",
 )
 
 

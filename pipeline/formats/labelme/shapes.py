@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.base.humanize import plural
 from pipeline.formats._framing import Frame
 from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon
@@ -115,7 +116,7 @@ def read_outline(shape: dict[str, Any], frame: Frame) -> ShapeOutline:
     least, most = _POINTS[kind]
     if len(points) < least or (most is not None and len(points) > most):
         needs = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
-        raise ShapeError("points", f"a {kind} of {len(points)} points; it needs {needs}")
+        raise ShapeError("points", f"a {kind} of {plural(len(points), 'point')}; it needs {needs}")
     if kind == "mask":
         return _mask(shape.get("mask"), points, frame)
     if kind == "circle":
