@@ -132,7 +132,7 @@ def _is_there(source: str) -> bool:
 def _source(source: str, name: str, task: str | None, names: str | None, *, any_name: bool = True) -> dict[str, Any]:
     """The source of a config: the folder `source`, whose label files are of the format called `name`.
 
-    What is unpacked often lies in a folder of its own: where no layout fits and there is one folder, that is taken.
+    What is unpacked is often in a folder of its own: where no layout fits and there is one folder, that is taken.
     `any_name` is as in `find_splits`.
     """
     try:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -29,6 +29,7 @@ Thing = tuple[str, Any]  # kind and points, in pixels
 
 #: Builds of three datasets an example: a few examples go a long way.
 few = settings(
+    phases=(Phase.explicit, Phase.generate),  # an example smaller by one is three builds more
     max_examples=5,
     deadline=None,
     derandomize=True,
@@ -215,7 +216,14 @@ def _write_coco(root: Path, pictures: list[Picture]) -> dict[str, Any]:
 
 
 #: What has no row of a task, by the word that counts it.
-LOST = {"detect": {"crowd": "crowd", "flat": "zero_area"}, "segment": {"crowd": "crowd", "nothing": "no_polygon"}}
+LOST = {"detect": {"crowd": "crowd"}, "segment": {"crowd": "crowd", "nothing": "no_polygon"}}
+
+
+def _extent(thing: Thing) -> list[float]:
+    """The box of all corners, as COCO has it."""
+    corners = np.concatenate([np.array(p) for p in thing[1]])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    return [*low.tolist(), *(high - low).tolist()]
 
 
 @pytest.mark.parametrize("task", ["detect", "segment"])
@@ -225,16 +233,24 @@ def test_coco_json_comes_back_from_rows(task: str, pictures: list[Picture]) -> N
     with _folder() as root:
         given_ = _write_coco(root / "in", pictures)
         rows, told = _make(root, _coco(root / "in", task), "yolo")
-        empty = [a for a in given_["annotations"] if a["bbox"][2] * a["bbox"][3] == 0]
-        kinds = {i + 1: thing[0] for i, (_, thing) in enumerate(o for p in pictures for o in p.objects)}
+        things = {i + 1: thing for i, (_, thing) in enumerate(o for p in pictures for o in p.objects)}
+        kinds = {number: kind for number, (kind, _) in things.items()}
+        boxes = {
+            a["id"]: _extent(things[a["id"]]) if kinds[a["id"]] == "flat" else a["bbox"] for a in given_["annotations"]
+        }
+        empty = [a for a in given_["annotations"] if boxes[a["id"]][2] * boxes[a["id"]][3] == 0]
         no_area = {"detect": "zero_area", "segment": "no_polygon"}[task]  # of a mask without a pixel
         lost = {
             a["id"]: LOST[task].get(kinds[a["id"]])
             or (no_area if a in empty and (task == "detect" or kinds[a["id"]] in ("rle", "packed")) else None)
             for a in given_["annotations"]
         }
-        partly = {word: n for word, n in told["loss"].items() if word in ("holes", "short_part")}
-        assert Counter(told["loss"]) - Counter(partly) == Counter(filter(None, lost.values()))
+        partly = {word: n for word, n in told["loss"].items() if word in ("holes", "short_part", "boxed")}
+        flat = [number for number, kind in kinds.items() if kind == "flat" and lost[number] is None]
+        assert partly.pop("boxed", 0) == (len(flat) if task == "detect" else 0)
+        assert Counter(told["loss"]) - Counter({"boxed": len(flat)}) - Counter(partly) == Counter(
+            filter(None, lost.values())
+        )
         assert told["rows"]["kept"] == sum(word is None for word in lost.values())
         back, told_back = _make(root, _yolo(rows, task), "coco")
         assert told_back["loss"] == {}
@@ -250,7 +266,7 @@ def test_coco_json_comes_back_from_rows(task: str, pictures: list[Picture]) -> N
             assert owners[after["image_id"]] == 100 - before["image_id"]
             assert names[after["category_id"]] == NAMES[(before["category_id"] - 7) // 10]
             near = 0.0011 + 1.1e-6 * max(picture.size)
-            assert kinds[before["id"]] == "flat" or np.allclose(before["bbox"], after["bbox"], rtol=0, atol=2 * near)
+            assert np.allclose(boxes[before["id"]], after["bbox"], rtol=0, atol=2 * near)
             if task == "segment" and kinds[before["id"]] == "polygon":
                 assert np.allclose(before["segmentation"], after["segmentation"], rtol=0, atol=near)
             elif task == "segment" and kinds[before["id"]] == "rle" and not partly:
@@ -265,12 +281,18 @@ def test_coco_json_is_kept_whole_by_coco_json(pictures: list[Picture]) -> None:
         target, told = _make(root, _coco(root / "in", "segment"), "coco")
         assert told["rows"]["kept"] == len(given_["annotations"])
         made = _json(target)
-        assert (made["info"], made["licenses"]) == (given_["info"], given_["licenses"])
+        assert (made["info"], made["licenses"]) == (made["info"] | given_["info"], given_["licenses"])
         assert {i["id"]: i for i in made["images"]} == {i["id"]: i for i in given_["images"]}
         assert [c["name"] for c in made["categories"]] == list(NAMES)
-        assert {a["id"]: a for a in made["annotations"]} == {
-            a["id"]: a | {"category_id": (a["category_id"] - 7) // 10 + 1} for a in given_["annotations"]
-        }
+        things = [thing for picture in pictures for _, thing in picture.objects]
+        for before, after in zip(
+            given_["annotations"], sorted(made["annotations"], key=lambda a: a["id"]), strict=True
+        ):
+            thing = things[before["id"] - 1]
+            box = _extent(thing) if thing[0] == "flat" else before["bbox"]  # a box without area comes from the polygon
+            assert np.allclose(box, after["bbox"], rtol=0, atol=0.0011 if thing[0] == "flat" else 0)
+            wanted = before | {"category_id": (before["category_id"] - 7) // 10 + 1, "bbox": after["bbox"]}
+            assert after == wanted
 
 
 # --- keypoints --------------------------------------------------------------------------------------------------------
@@ -379,7 +401,7 @@ def test_keypoints_are_kept_whole_by_coco_json(pictures: list[Picture]) -> None:
         made = _json(target, "person_keypoints")
         assert made["images"] == given_["images"]
         assert made["annotations"] == [a | {"category_id": 1} for a in given_["annotations"]]
-        assert made["categories"] == [given_["categories"][0] | {"id": 1}]
+        assert made["categories"] == [given_["categories"][0] | {"id": 1, "supercategory": "dog"}]
 
 
 # --- from labelme, by both ways ---------------------------------------------------------------------------------------

@@ -230,13 +230,13 @@ def _never_drawn(source: SourceJob, info: IndexInfo) -> list[str]:
 
 
 def _numbered(info: IndexInfo) -> list[str]:
-    """Names that were taken for numbered instances, which only the user can tell from names that end in a number."""
+    """Names taken for numbered instances: only the user knows which names just end in a number."""
     counts = _counted(info, "numbered")
     like = ", ".join(f"'{name}-1'" for name in sorted(counts))
-    told = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items()))
+    listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(counts.items()))
     return (
         [
-            f"labels like {like} are read as instances of {told}, as labelme before 4.0 wrote them; where the number "
+            f"labels like {like} are read as instances of {listed}, as labelme before 4.0 wrote them; where the number "
             "belongs to the name, set source.options.instances to keep"
         ]
         if counts
