@@ -144,6 +144,7 @@ def calls_of(ground: Ground, case: str) -> list[Call]:
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_what_vouches_comes_after_what_it_vouches_for(ground: Ground, case: str) -> None:
     """The manifest, the intent and the marks of buckets are put in place when what they name is on the disk."""
@@ -172,6 +173,7 @@ def _cut_power(calls: Sequence[Call]) -> None:
             os.truncate(path, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.torture
 @pytest.mark.parametrize(
     ("case", "power"),
@@ -228,6 +230,7 @@ def _damaged(ground: Ground, path: Path, how: str) -> None:
         DAMAGES[how](path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["other numbers", "other buckets"])
 def test_any_single_damage_of_a_target_is_healed(ground: Ground, case: str) -> None:
     """The manifest and its parts, before a build that believes them."""
@@ -239,6 +242,7 @@ def test_any_single_damage_of_a_target_is_healed(ground: Ground, case: str) -> N
         ground.check(case, words, f"{path}: {how}")
 
 
+@pytest.mark.slow
 def test_any_single_damage_of_a_target_under_way_is_healed(ground: Ground) -> None:
     """The same of a build that was killed: its intent, the intent's parts, and what it marked as done."""
     case = "other numbers"
@@ -274,6 +278,7 @@ def test_verify_tells_and_mends_what_is_damaged(run: Run, subset: Subset, how: s
         assert run("verify", subset.target, "--deep", "--json").json["differences"] == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_build_that_has_nothing_to_do_mends_what_we_keep(run: Run, subset: Subset, how: str) -> None:
     """Halves of the manifest, the files that belong to no image, the lock: nothing else would look at them for long."""
@@ -292,6 +297,7 @@ def test_a_build_that_has_nothing_to_do_mends_what_we_keep(run: Run, subset: Sub
 _NO_IMAGES = ("data.yaml", "DATASET.md")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", ["", "copy/"])
 def test_a_manifest_of_another_build(run: Run, subset: Subset, tmp_path: Path, half: str) -> None:
     """It is whole, and so is its other half: the one whose files are there is believed."""
@@ -310,6 +316,7 @@ def test_a_manifest_of_another_build(run: Run, subset: Subset, tmp_path: Path, h
     assert run("verify", subset.target, "--deep", "--json").json["differences"] == {}
 
 
+@pytest.mark.slow
 def test_another_record_in_place_of_the_manifest_of_a_build_that_did_not_end(ground: Ground) -> None:
     """Its own intent is as whole as a manifest, and files that this names are gone for now."""
     case = "other numbers"
@@ -321,6 +328,7 @@ def test_another_record_in_place_of_the_manifest_of_a_build_that_did_not_end(gro
     ground.check(case, words, "an intent in place of the manifest")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["flip", "cut"])
 def test_a_record_of_a_run_that_is_damaged_tells_of_no_run(run: Run, subset: Subset, how: str) -> None:
     subset.build()
@@ -331,6 +339,7 @@ def test_a_record_of_a_run_that_is_damaged_tells_of_no_run(run: Run, subset: Sub
     assert len(whole) == 1
 
 
+@pytest.mark.slow
 def test_a_manifest_that_is_lost_with_its_copy(run: Run, subset: Subset) -> None:
     """What has the content that is wanted is ours, for all that anybody can know; the rest is told."""
     subset.build()
@@ -349,6 +358,7 @@ def test_a_manifest_that_is_lost_with_its_copy(run: Run, subset: Subset) -> None
     assert run("verify", subset.target, "--deep", "--json").json["differences"] == {}
 
 
+@pytest.mark.slow
 def test_a_damaged_zip_is_made_anew(ground: Ground) -> None:
     expected = ground.expected("zip")
     for how, damage in DAMAGES.items():
@@ -360,6 +370,7 @@ def test_a_damaged_zip_is_made_anew(ground: Ground) -> None:
         assert ground.faulty.run(["verify", ground.out, "--deep"], ground.tried)[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.ESTALE, errno.EIO])
 def test_an_intent_that_cannot_be_deleted(ground: Ground, number: int) -> None:
     for name in ("intent.json", "data.yaml"):
@@ -377,6 +388,7 @@ def test_an_intent_that_cannot_be_deleted(ground: Ground, number: int) -> None:
         assert ground.faulty.run(["verify", ground.out, "--deep"], ground.tried)[0] == 0
 
 
+@pytest.mark.slow
 def test_what_was_deleted_by_hand_and_is_not_wanted_any_more(run: Run, own_subset: Subset) -> None:
     own_subset.build()
     for kind in ("labels", "images"):
