@@ -115,7 +115,10 @@ def show(
 @_workdir
 @common_options
 def report(what: str, output: str, no_images: bool, seed: int, workdir: str | None, **common: Any) -> None:
-    """Make one HTML page with numbers, what is noteworthy, and a sample of each class; it needs no network."""
+    """Make one HTML page of numbers and pictures.
+
+    Also what is noteworthy, and a sample of each class. It needs no network.
+    """
     from pipeline.look.page import page_of
     from pipeline.look.view import open_view
 

@@ -196,7 +196,7 @@ def test_a_table_lies_beside_source_and_target(cams: Path, make_subset: MakeSubs
     for place in (cams / "labels/train2017/t.csv", "TARGET/t.csv"):
         subset = _make(make_subset, cams, train=0.8, val=0.2, stratify=True)
         table = str(place).replace("TARGET", str(subset.target))
-        assert "split.table: " in subset.command("build", "--set", f"split.table={table}", code=2).err
+        assert "--set split.table=" in subset.command("build", "--set", f"split.table={table}", code=2).err
         assert not Path(table).exists()
 
 

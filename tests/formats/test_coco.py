@@ -217,7 +217,7 @@ def test_what_is_bad_is_a_problem(case: str) -> None:
 @pytest.mark.parametrize(
     ("text", "clause"),
     [
-        (b"", "is not JSON"),
+        (b"", "is empty; get it again, or delete it"),
         (b"{", "is not JSON"),
         (b"[]", "no COCO dataset"),
         (b'{"images": 3}', "no COCO dataset"),

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.builds.test_demo import SAMPLE
 from tests.conftest import MakeSubset, Subset
 from tests.support.helpers import contents, make_tree, settle, write_file
+
+#: What is no image is refused where a link leads out of the source.
+REAL = next(SAMPLE.rglob("*.png")).read_bytes()
 
 ROW = "1 0.5 0.5 0.2 0.2\n"
 SKIP = ("--set", "on_error=skip")
@@ -130,15 +134,15 @@ def test_what_is_no_file_comes_and_goes(own_subset: Subset) -> None:
 
 
 def test_a_link_out_of_the_root_is_read_and_not_written_to(own_subset: Subset, tmp_path: Path) -> None:
-    label, image = write_file(tmp_path / "away/l", ROW), write_file(tmp_path / "away/i", "picture")
+    label, image = write_file(tmp_path / "away/l", ROW), write_file(tmp_path / "away/i", REAL)
     (own_subset.source / "labels/train2017/out.txt").symlink_to(label)
     (own_subset.source / "images/train2017/out.jpg").symlink_to(image)
     own_subset.build()
     assert (own_subset.target / "labels/train/out.txt").read_text() == "0" + ROW[1:]
     copied = own_subset.target / "images/train/out.jpg"
-    assert copied.read_text() == "picture"
+    assert copied.read_bytes() == REAL
     assert not copied.is_symlink()
-    assert (label.read_text(), image.read_text()) == (ROW, "picture")
+    assert (label.read_text(), image.read_bytes()) == (ROW, REAL)
 
 
 def test_a_label_file_of_hundreds_of_megabytes(own_subset: Subset) -> None:

@@ -18,7 +18,7 @@ from pipeline.stages.plan.brake import Limit
 from tests.conftest import MakeSubset, Run, Subset
 from tests.formats.test_labelme import jpeg
 from tests.support import stores
-from tests.support.helpers import contents, make_tree, names_yaml, outside, snapshot, write_file
+from tests.support.helpers import contents, make_tree, names_yaml, outside, settle, snapshot, write_file
 
 CLASSES = ("bicycle", "car")
 
@@ -38,6 +38,7 @@ def a_source(root: Path, train: int = 60, val: int = 30, start: int = 0) -> Path
 def made(tmp_path: Path, make_subset: MakeSubset) -> Subset:
     """A subset of ninety images that is built."""
     subset = make_subset(a_source(tmp_path / "source"), classes=list(CLASSES))
+    settle()  # younger files would be read again by the next run
     subset.build()
     return subset
 

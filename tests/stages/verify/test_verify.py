@@ -158,7 +158,9 @@ def test_nothing_can_be_set_of_a_target(own_subset: Subset) -> None:
     own_subset.build()
     for command in ("verify", "stats", "status"):
         told = own_subset.run(command, own_subset.target, "--set", "on_error=skip", code=2).err
-        assert told == f"coco-diy: --set on_error=skip: sets a key of a config, but {own_subset.target} is none\n"
+        assert (
+            told == f"coco-diy: --set on_error=skip: sets a key of a config, but {own_subset.target} is not a config\n"
+        )
 
 
 def test_status_tells_the_last_run(own_subset: Subset) -> None:
