@@ -210,7 +210,7 @@ class TargetState:
         try:
             manifest = Manifest(**data)
         except TypeError:
-            return _OF_ANOTHER_VERSION
+            return _OF_ANOTHER_VERSION if "tool" in data else 0  # an intent names no tool
         if manifest.version != VERSION:
             return _OF_ANOTHER_VERSION
         try:

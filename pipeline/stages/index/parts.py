@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import IO, Any
+from typing import IO, Any, NotRequired, TypedDict
 
 from pipeline import storage
 from pipeline.base.digest import digest_of, fitted, seal, unseal
@@ -21,6 +21,27 @@ TABLES = ("files", "images", "annotations", "problems")
 STATES = "states"
 
 
+class SplitTotals(TypedDict):
+    """Counts of one split in one bucket, see `summary.bucket_summary`; those by class or reason have it for a key."""
+
+    images: int
+    labels: dict[str, int]
+    rows: int
+    bad_rows: int
+    objects: dict[str, int]
+    class_images: dict[str, int]
+    no_image: int
+    many_images: int
+    duplicate_rows: int
+    zero_size: int
+    label_bytes: int
+    problems: dict[str, int]
+    content: int
+    loss: NotRequired[dict[str, int]]
+    drawn: NotRequired[dict[str, int]]
+    numbered: NotRequired[dict[str, int]]
+
+
 @dataclass(frozen=True)
 class BucketState:
     """What made a bucket, its counts, and the XXH3-128 (hex) of its part of each table.
@@ -29,7 +50,7 @@ class BucketState:
     """
 
     made_by: dict[str, Any]
-    summary: dict[str, Any]
+    summary: dict[str, SplitTotals]
     unsettled: bool
     parts: dict[str, str]
 

@@ -254,6 +254,7 @@ def test_requests_of_builds(
         ("GET", "intent.json"),
         ("GET", "intent.json"),
         ("GET", "manifest.json"),
+        ("GET", "manifest.json"),
         ("HEAD", "DATASET.md"),
         ("HEAD", "data.yaml"),
         ("PUT", "RECORD"),  # and the listing of those that may go
@@ -262,12 +263,12 @@ def test_requests_of_builds(
     subset.command("verify")
     assert (proxy.count("HEAD"), proxy.count("GET", "list-type=2")) == (0, 1)
     buckets = len(list(subset.workdir.rglob("annotations/*.parquet")))
-    # The manifest, the intent that there is none of, nor a copy, the lock that there is none of, the YAML, the record,
-    # and the parts: by their digest, their copies too, and what they list.
-    assert proxy.count("GET") == 1 + 6 + 3 * buckets
+    # The manifest and its copy, the intent that there is none of, nor a copy, the lock that there is none of, the YAML,
+    # the record, and the parts: by their digest, their copies too, and what they list.
+    assert proxy.count("GET") == 1 + 7 + 3 * buckets
     proxy.reset()
     assert subset.plan()["changes"] == 0
-    assert sum(r.path.endswith(("/manifest.json", "/intent.json")) for r in proxy.requests) == 3
+    assert sum(r.path.endswith(("/manifest.json", "/intent.json")) for r in proxy.requests) == 4
     yaml_there = set()
 
     def look(method: str, path: str, _time: int) -> None:
@@ -336,7 +337,7 @@ def test_no_secret_is_left_anywhere(
     proxy.fault = lambda _method, _path, _time: "denied"
     runs.append(run("verify", SUBSET, "-v", code=1))
     said = [told.out + told.err for told in runs]
-    assert "cannot be read" in said[-1]
+    assert "cannot be checked: no permission" in said[-1]
     secrets = (stores.SECRET, "TOKEN-4711-very-secret", stores.KEY)
     left = [p for p in [*(server.folder / "data").rglob("*"), *subset.workdir.rglob("*"), subset.config] if p.is_file()]
     assert any(".coco-diy/runs" in str(p) for p in left)
