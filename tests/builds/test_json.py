@@ -55,7 +55,7 @@ def _config(name: str, source: dict[str, Any], **keys: Any) -> str:
         "source": {"names": "coco.yaml", "splits": _SPLITS, **source},
         "classes": ["bicycle", {"name": "vehicle", "from": ["car", "bus", "truck"]}],
         "target": {"root": f"build/{name}"},
-        "workdir": "work",
+        "workdir": "cache",
         "engine": {"scheduler": "sync"},
         **keys,
     }
@@ -114,11 +114,11 @@ def documents(folder: Path) -> Iterator[tuple[str, Any]]:
     yield "plan-several", _command(here, "plan", several)
     yield "status", _command(here, "status", "build/first")
     labelme = ["sample/labelme", "build/coco", "--from", "labelme", "--to", "coco", "--split", "0.8"]
-    yield "convert", _command(here, "convert", *labelme, "--workdir", "work")
+    yield "convert", _command(here, "convert", *labelme, "--workdir", "cache")
     names = ["--src-yaml", "coco.yaml", "--dst-yaml", "vehicles.yaml"]
-    yield "remake-unknown", _command(here, "remake", "sample/detect", "build/remade", *names, "--workdir", "work")
+    yield "remake-unknown", _command(here, "remake", "sample/detect", "build/remade", *names, "--workdir", "cache")
     (folder / "vehicles.yaml").write_text("names: {0: car, 1: bus}\n")
-    yield "remake", _command(here, "remake", "sample/detect", "build/remade", *names, "--workdir", "work")
+    yield "remake", _command(here, "remake", "sample/detect", "build/remade", *names, "--workdir", "cache")
     archives = {"copy.bin": {"url": str(folder / "blob.bin")}}
     labels_in_zip = {"splits": {"train": {"labels": f"zip://labels::{folder}/copy.bin"}}}
     fetching = _config("fetch", labels_in_zip, fetch={"archives": archives})
