@@ -31,13 +31,14 @@ ANSWERS = {
 
 @dataclass(frozen=True)
 class Request:
-    """One request: method, decoded path, query, and bytes of its body and of the answer's."""
+    """One request: method, decoded path, query, bytes of its body and of the answer's, and the status of that."""
 
     method: str
     path: str
     query: str
     sent: int
     came: int
+    status: int
 
 
 @dataclass
@@ -126,7 +127,7 @@ class Proxy:
                     answer = proxy._older(path, answer)
                     headers = [(n, v) for n, v in headers if n.lower() != "content-length"]
                 with proxy._lock:
-                    proxy.requests.append(Request(self.command, path, parts.query, len(body), len(answer)))
+                    proxy.requests.append(Request(self.command, path, parts.query, len(body), len(answer), status))
                 self.send_response(status)
                 for name, value in headers:
                     self.send_header(name, value)

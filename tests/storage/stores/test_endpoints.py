@@ -337,8 +337,8 @@ def test_every_request_goes_to_the_endpoint_that_is_named(
         subset.build("--set", "source.root=s3://other/town", "--set", "target.root=s3://bucket/subset")
         images = len(contents(subset.target / "images"))
         copies = [r for r in proxy.requests if r.method == "PUT" and r.path.startswith("/bucket/subset/images/")]
-        assert len(copies) == images
         assert sum(r.sent for r in copies) == 0  # copied by the store, between its buckets
+        assert [r.status for r in copies].count(200) == images  # rclone says 500 now and then, and is asked again
     finally:
         proxy.close()
     built = {k: v for k, v in contents(server.folder / "data/bucket/subset").items() if k != "DATASET.md"}
