@@ -112,7 +112,7 @@ class Listing:
 
         state = xxhash.xxh3_128("\0".join(itertools.chain(*self.unusable)).encode())
         state.update(
-            "\0".join(f"{home} {count}" for home, count in sorted(self.links.items())).encode(errors="replace")
+            "\0".join(f"{home} {found}" for home, found in sorted(self.links.items())).encode(errors="replace")
         )
         for names, stats in self.chunks:
             state.update(names)

@@ -272,7 +272,7 @@ class Location:
         del paths, limits, add, ends
         return {}
 
-    def cached_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
+    def cached_files(self, paths: Sequence[str]) -> tuple[Location, Iterator[tuple[str, bytes] | None]]:
         """The local folder that `gather` brings files to, and what they are called there, with their XXH3-128.
 
         None for one that is not there, or not whole.

@@ -109,9 +109,9 @@ def fetch(
     lacking = [one for one in todo if not downloads[one.name].there()]
     _refuse_without_room(lacking)
     moved: dict[str, int] = {}
-    with _ExtractProgress(progress, lacking) as extracting:
+    with _FetchProgress(progress, lacking) as fetching:
         for one in lacking:
-            moved[one.name] = _get(downloads[one.name], extracting, one)
+            moved[one.name] = _get(downloads[one.name], fetching, one)
     if root is not None:
         unpackings = [_compare(one, root, progress) for one in todo if one.archive.unpack]
         _refuse_different([u for u in unpackings if not overwrite])
@@ -141,7 +141,7 @@ def fetch(
     return Report(data, warnings=[text for one in downloads.values() for text in one.warnings])
 
 
-class _ExtractProgress:
+class _FetchProgress:
     """Progress of each file and, where there are several, of all."""
 
     def __init__(self, progress: Progress, files: Sequence[Needed]) -> None:
@@ -149,7 +149,7 @@ class _ExtractProgress:
         self._one, self._all, self._counted = Step(), Step(), 0
         self._grown: set[str] = set()
 
-    def __enter__(self) -> _ExtractProgress:
+    def __enter__(self) -> _FetchProgress:
         if len(self._files) > 1:
             known = sum(one.archive.size or 0 for one in self._files)
             self._all = self._progress.open(f"all {len(self._files)} files", known, "B")
@@ -205,12 +205,12 @@ def _download(config: Config, one: Needed) -> Download:
     return Download(wanted, limits(config))
 
 
-def _get(download: Download, extracting: _ExtractProgress, one: Needed) -> int:
+def _get(download: Download, fetching: _FetchProgress, one: Needed) -> int:
     """Download one archive; returns the bytes moved."""
     try:
-        download.run(functools.partial(extracting.begin, one))
+        download.run(functools.partial(fetching.begin, one))
     finally:
-        extracting.end()
+        fetching.end()
     return download.moved
 
 

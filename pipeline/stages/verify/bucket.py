@@ -47,9 +47,9 @@ class Difference:
 def verify_bucket(state: TargetState, classes: int, deep: bool, bucket: int) -> tuple[list[Difference], list[str]]:
     """Compare one bucket of the target with its manifest; returns differences and the paths that are ours.
 
-    Presence and size of every file; with `deep` also the digests of labels and of images that were copied. The
-    content of links nobody read: it must be older than the manifest. `classes` is how many names
-    there are: no object may have an id beyond.
+    Presence and size of every file; with `deep` also the digests of labels and of images that were copied. What links
+    lead to was never read, and is not here: it must be older than the manifest. `classes` is how many names there are:
+    no object may have an id beyond.
     """
     recorded = state.rows(bucket, state.base.buckets)
     found = [*damaged(damaged_parts(state, bucket)), *_compare(state, recorded, classes, deep=deep)]
@@ -67,10 +67,14 @@ def _compare(state: TargetState, recorded: pa.Table, classes: int, *, deep: bool
     paths = recorded["path"].to_pylist()
     columns = [recorded[name].to_pylist() for name in ("kind", "size", "digest", "content_digest", "objects")]
     found_sizes = root.sizes(paths)
-    contents = _contents(root, recorded, found_sizes) if deep else {}
-    written = storage.written_since(root.local, paths, MANIFEST_PATH) if deep and at_home and root.local else set()
-    for path, found, kind, size, digest, read, objects in zip(paths, found_sizes, *columns, strict=True):
-        expected = digest if kind == Kind.LABEL else read
+    expectations = [digest if kind == Kind.LABEL else read for kind, _, digest, read, _ in zip(*columns, strict=True)]
+    there = zip(paths, expectations, found_sizes, strict=True)
+    known = [path for path, expected, size in there if expected is not None and size is not None]
+    contents = dict(zip(known, root.content_digests(known), strict=True)) if deep else {}
+    linked = [path for path, expected in zip(paths, expectations, strict=True) if expected is None]
+    written = storage.written_since(root.local, linked, MANIFEST_PATH) if deep and at_home and root.local else set()
+    rows = zip(paths, found_sizes, expectations, *columns, strict=True)
+    for path, found, expected, _, size, digest, _, objects in rows:
         if digest == UNKNOWN:
             yield Difference(path, "unfinished", REASONS["unfinished"])
         elif found is None:
@@ -79,16 +83,10 @@ def _compare(state: TargetState, recorded: pa.Table, classes: int, *, deep: bool
             yield Difference(path, "size", f"has {found:,} bytes instead of {size:,}")
         elif deep and expected is not None and contents[path] != expected:
             yield Difference(path, "content", REASONS["content"])
-        elif expected is None and path in written:
+        elif path in written:
             yield Difference(path, "content", "was written to since the build")
         elif objects and max(class_id for class_id, _ in objects) >= classes:
             yield Difference(path, "class", REASONS["class"])
-
-
-def _contents(root: Location, recorded: pa.Table, sizes: Sequence[int | None]) -> dict[str, bytes | None]:
-    """Digests of the contents that are at `root`, of all files that are there."""
-    paths = [path for path, size in zip(recorded["path"].to_pylist(), sizes, strict=True) if size is not None]
-    return dict(zip(paths, root.content_digests(paths), strict=True))
 
 
 def verify_meta(state: TargetState, *, deep: bool) -> list[Difference]:

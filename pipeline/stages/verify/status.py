@@ -8,15 +8,15 @@ from pipeline import storage
 from pipeline.base.errors import ConfigError, LockError, TargetError
 from pipeline.job.run_records import at_target, beside, read
 from pipeline.reports.report import Report
-from pipeline.target.manifest import FOLDER, LOCK, Manifest, TargetState
+from pipeline.target.manifest import LOCK, MANIFEST_PATH, Manifest, TargetState
 
 
 def open_target(root: str) -> tuple[TargetState, Manifest]:
     """State and manifest of the subset at `root`; raises `ConfigError` where none was ever finished there."""
-    state = TargetState(storage.locate_writable(root.removesuffix(f"/{FOLDER}/manifest.json")))
+    state = TargetState(storage.locate_writable(root.removesuffix(f"/{MANIFEST_PATH}")))
     if state.manifest is None and state.lost:
         raise TargetError(
-            f"{state.folder.join('manifest.json')}: is damaged, and so is its copy; build the subset "
+            f"{state.root.join(MANIFEST_PATH)}: is damaged, and so is its copy; build the subset "
             "again with its config, which makes it anew"
         )
     if state.manifest is None:
@@ -25,7 +25,7 @@ def open_target(root: str) -> tuple[TargetState, Manifest]:
         unfinished = "; a build there did not end, run it again" if state.intent else ""
         raise ConfigError(
             f"{state.root.url}: is neither a config file nor a subset that coco-diy built (it has no "
-            f"{FOLDER}/manifest.json){unfinished}"
+            f"{MANIFEST_PATH}){unfinished}"
         )
     return state, state.manifest
 

@@ -17,11 +17,7 @@ from pipeline.base.errors import ConfigError, StorageError
 from pipeline.base.redaction import redact_url
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import STOP, check_stop
-from pipeline.storage.archives.directory import (
-    CRC,
-    DAMAGED,
-    SIZE,
-)
+from pipeline.storage.archives.directory import CRC, DAMAGED, SIZE
 from pipeline.storage.archives.members import in_order, opened, read_directory, read_member
 from pipeline.storage.archives.table import cache_table, cached_table, know_table, known_table
 from pipeline.storage.listing import Listing, is_nobodys
@@ -33,8 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from pipeline.storage.archives.members import in_order, opened, read_directory, read_member
-from pipeline.storage.archives.table import Table
+    from pipeline.storage.archives.table import Table
 
 SCHEME = "zip://"
 

@@ -210,9 +210,13 @@ def link_cached(
     to again. What is not there, or not whole, fails with its reason. The rest is as in `copy_many`.
     """
     folder, found = origin.cached_files(names)
-    whole = [(i, cached) for i, cached in enumerate(found) if cached is not None]
-    if how == "copy" and not (whole and _can_link(folder.join(whole[0][1][0]), root, scratch)):
-        whole = []
+    whole: list[tuple[int, tuple[str, bytes]]] = []
+    for i, cached in enumerate(found):
+        if cached is None:
+            continue
+        if how == "copy" and not whole and not _can_link(folder.join(cached[0]), root, scratch):
+            break  # all are copied: what is cached is read once
+        whole.append((i, cached))
     linked = copy_many(
         root,
         [paths[i] for i, _ in whole],

@@ -1,7 +1,7 @@
 """Locks: one run at a time at an index or a target.
 
 A lock is the operating system's where the file system has such a thing. Some have not: Lustre as it is mounted by
-default, NFS without lockd, some FUSE. There a run keeps the same lease as on a store, see `_lease`.
+default, NFS without lockd, some FUSE. There a run keeps the same lease as on a store, see `stores.lease`.
 """
 
 from __future__ import annotations
@@ -128,13 +128,13 @@ def break_lease(root: Root, path: str) -> None:
 
 
 class _LeaseFile:
-    """The file of a lease below `root`, see `_lease.Keeper`; times are by the clock of whoever keeps the files."""
+    """The file of a lease below `root`, see `stores.lease.Keeper`; times are by the clock of the file server."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
 
     def version(self, key: str) -> Version | None:
-        """See `_lease.Keeper`."""
+        """See `stores.lease.Keeper`."""
         try:
             fd = self._root.open_file(key, os.O_RDONLY, "read")
         except FileNotFoundError:
@@ -147,11 +147,11 @@ class _LeaseFile:
             os.close(fd)
 
     def put(self, key: str, data: bytes) -> None:
-        """See `_lease.Keeper`."""
+        """See `stores.lease.Keeper`."""
         write_whole(self._root, key, data)
 
     def create(self, key: str, data: bytes) -> bool:
-        """See `_lease.Keeper`; who reads it before it is written sees a holder without a name."""
+        """See `stores.lease.Keeper`; who reads it before it is written sees a holder without a name."""
         try:
             fd = self._root.open_file(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, "written")
         except FileExistsError:
@@ -165,7 +165,7 @@ class _LeaseFile:
         return True
 
     def replace(self, key: str, data: bytes, was: Version) -> bool:
-        """See `_lease.Keeper`. No file system compares and swaps: of two that replace a file, the later one's stays.
+        """See `stores.lease.Keeper`. No file system compares and swaps: of two that replace a file, the later's stays.
 
         So it is checked again after a while.
         """
@@ -178,5 +178,5 @@ class _LeaseFile:
         return found is not None and found.data == data
 
     def delete(self, keys: Sequence[str]) -> object:
-        """See `_lease.Keeper`."""
+        """See `stores.lease.Keeper`."""
         return delete_many(self._root, keys)

@@ -286,16 +286,16 @@ def written_since(root: str, paths: Sequence[str], since: str) -> set[str]:
 
     Both times must say so: content may bear a time of the future, and another hard link changes the state alone.
     """
-    found = set()
     try:
         then = os.stat(os.path.join(root, since)).st_mtime_ns
-        for path in paths:
-            with contextlib.suppress(OSError):
-                s = os.stat(os.path.join(root, path))
-                if min(s.st_mtime_ns, s.st_ctime_ns) > then:
-                    found.add(path)
     except OSError as error:
         raise storage_error(error, os.path.join(root, since), "read") from None
+    found = set()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            s = os.stat(os.path.join(root, path))
+            if min(s.st_mtime_ns, s.st_ctime_ns) > then:
+                found.add(path)
     return found
 
 

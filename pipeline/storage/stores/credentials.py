@@ -191,7 +191,7 @@ def fsspec_options(address: Address, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def client_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """HTTP options and how requests are retried: with back-off and jitter, half a minute in total."""
+    """HTTP options and how requests are retried: with back-off and jitter, two minutes at most."""
     from pipeline.base.version import __version__
 
     # A whole file may take its time on a slow line, but a store must not fall silent.

@@ -189,7 +189,7 @@ class RemoteFolder(WritableLocation):
     # Locks
 
     def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
-        """See `WritableLocation.lock`; a lease, see `_lease`."""
+        """See `WritableLocation.lock`; a lease, see `stores.lease`."""
         return lease(self.client, self.address.key(path), self.join(path), what)
 
     def lock_holder(self, path: str) -> str | None:

@@ -25,7 +25,7 @@ from pipeline.storage.archives.folder import ZipFolder
 from pipeline.storage.archives.table import Table, cache_table, cached_table, know_table, known_table
 from pipeline.storage.listing import Listing
 from pipeline.storage.location import Add, EndsWhole, FetchCost, Limits, is_too_large, too_large, unknown_end
-from pipeline.storage.web.cache import DirectoryCache
+from pipeline.storage.web.cache import ImageCache
 from pipeline.storage.web.client import Transfer, Web, check_url, lost, parse_range, validator
 from pipeline.storage.web.folder import RemoteBytes
 
@@ -139,7 +139,7 @@ class RemoteZip(RemoteBytes, ZipFolder):
         spans = self._spans(paths, self.cache())
         return FetchCost(len(spans), sum(s.stop - s.start for s in spans))
 
-    def _spans(self, paths: Sequence[str], cache: DirectoryCache) -> list[_Span]:
+    def _spans(self, paths: Sequence[str], cache: ImageCache) -> list[_Span]:
         """The requests that bring those of `paths` that are not cached, in the archive's order."""
         spans: list[_Span] = []
         wanted = [path for path in paths if path not in cache.files]

@@ -35,7 +35,7 @@ _HEX = 32
 _OPEN_FOLDERS = 32
 
 
-class DirectoryCache:
+class ImageCache:
     """The cached images of one location, in the workdir `workdir`."""
 
     def __init__(self, workdir: str, location: str) -> None:
@@ -46,7 +46,7 @@ class DirectoryCache:
         self._files: dict[str, str] | None = None
         self._stack, self._opened = contextlib.ExitStack(), dict[str, int]()
 
-    def __enter__(self) -> DirectoryCache:
+    def __enter__(self) -> ImageCache:
         """While inside, images are put; what a run left that was killed or cut off is checked first."""
         coming = os.path.join(self.top, _COMING)
         if os.path.exists(coming):

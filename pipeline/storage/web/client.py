@@ -24,8 +24,9 @@ from urllib.parse import urlsplit
 from pipeline.base.errors import ConfigError, StorageError, UnavailableError
 from pipeline.base.redaction import redact_url
 from pipeline.runtime.interrupt import STOP, check_stop
+from pipeline.storage import retry
 from pipeline.storage.certificates import HOW_TO_TRUST, certificates
-from pipeline.storage.retry import FIRST_TRANSFER, PASSING, TRANSFER, log_retry
+from pipeline.storage.retry import PASSING, log_retry
 from pipeline.storage.web.pace import Flow, Pace
 
 if TYPE_CHECKING:
@@ -342,7 +343,7 @@ class _Loop:
         if transfer.stop is not None and transfer.at > transfer.asked:
             transfer.attempts = 0  # it gets on, if slowly
         transfer.attempts += 1
-        policy = TRANSFER if self.web.received or status else FIRST_TRANSFER
+        policy = retry.TRANSFER if self.web.received or status else retry.FIRST_TRANSFER
         if code == 0:
             what = f"the server says {status}" if status not in (200, 206) else "the answer is cut off"
         what = what.format(host=_host_of(curl_text, transfer.url))
@@ -356,7 +357,7 @@ class _Loop:
         now = time.monotonic()
         if status in _BUSY and code == 0:
             self.pace.busy(now, transfer.begun)
-        when = self.pace.back_off(now, transfer.attempts, transfer.headers.get("retry-after"))
+        when = self.pace.back_off(now, policy, transfer.attempts, transfer.headers.get("retry-after"))
         log_retry(redact_url(transfer.url), what, transfer.attempts, policy, when - now)
         self.again.append((when, transfer))
 

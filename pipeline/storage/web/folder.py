@@ -28,7 +28,7 @@ from pipeline.storage.location import (
     Location,
     unknown_end,
 )
-from pipeline.storage.web.cache import DirectoryCache
+from pipeline.storage.web.cache import ImageCache
 from pipeline.storage.web.client import Transfer, Web, check_url, lost, parse_range
 
 _NOT_CACHED = "was not fetched; run again"
@@ -48,11 +48,11 @@ class RemoteBytes(Location):
     remote = True
     _workdir: str | None
 
-    def cache(self) -> DirectoryCache:
+    def cache(self) -> ImageCache:
         """The cached images of this location."""
         if self._workdir is None:
             raise StorageError(f"{self.url}: is only read by way of a workdir")
-        return DirectoryCache(self._workdir, self._cached_as())
+        return ImageCache(self._workdir, self._cached_as())
 
     def _cached_as(self) -> str:
         return self.url
@@ -62,10 +62,10 @@ class RemoteBytes(Location):
         cached = self.cache().files
         return [path in cached for path in paths]
 
-    def cached_files(self, paths: Sequence[str]) -> tuple[Location, list[tuple[str, bytes] | None]]:
+    def cached_files(self, paths: Sequence[str]) -> tuple[Location, Iterator[tuple[str, bytes] | None]]:
         """See `Location.cached_files`."""
         cache = self.cache()
-        return LocalFolder(cache.folder), [cache.whole(path) for path in paths]
+        return LocalFolder(cache.folder), (cache.whole(path) for path in paths)
 
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """See `Location.fetch_many`; what `gather` brought, checked by its digest."""

@@ -5,7 +5,7 @@ And when more is taken of what it sends.
 
 from __future__ import annotations
 
-from pipeline.storage import retry
+from pipeline.storage.retry import Policy, asked_wait
 
 #: Without a word from the server of how often it may be asked: what a first complaint makes of it, and how the seconds
 #: between two requests grow with each complaint and shrink with each answer.
@@ -44,14 +44,14 @@ class Pace:
             self._gap = min(max(self._gap * _GROW, _FIRST_GAP_S), max(_LONGEST_GAP_S, self._least))
             self._slowed = now
 
-    def back_off(self, now: float, attempts: int, asked: str | None) -> float:
+    def back_off(self, now: float, policy: Policy, attempts: int, asked: str | None) -> float:
         """When a request that failed `attempts` times in a row is tried again; `asked` is its answer's Retry-After.
 
         For as long as a server asks for nothing at all is asked of it.
         """
-        seconds = retry.asked_wait(asked)
+        seconds = asked_wait(asked)
         if seconds is None:
-            return now + retry.TRANSFER.wait(attempts)
+            return now + policy.wait(attempts)
         self._not_before = max(self._not_before, now + seconds)
         return now + seconds
 

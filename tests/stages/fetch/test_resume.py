@@ -24,7 +24,7 @@ from pipeline.stages.fetch import download
 from pipeline.stages.fetch.archives import fetch
 from pipeline.stages.fetch.download import Download, Wanted
 from pipeline.storage import Limits
-from pipeline.storage.retry import retry_after
+from pipeline.storage.retry import TRANSFER, retry_after
 from pipeline.storage.web.pace import Pace
 from tests.stages.fetch.test_fetch import BLOB, MD5, config_of
 from tests.support import stores
@@ -193,13 +193,13 @@ def test_a_date_to_wait_for_holds_for_all(tmp_path: Path) -> None:
 
 def test_waits_grow_and_differ() -> None:
     pace = Pace(None)
-    waits = [[pace.back_off(100.0, attempts, None) - 100 for _ in range(20)] for attempts in range(1, 12)]
+    waits = [[pace.back_off(100.0, TRANSFER, attempts, None) - 100 for _ in range(20)] for attempts in range(1, 12)]
     assert all(len(set(some)) > 10 for some in waits)
     means = [sum(some) / len(some) for some in waits]
     assert means[4] > 4 * means[1] > 4 * means[0]
     assert max(map(max, waits)) <= 90
     assert pace.wait(100.0) == 0  # one that waits for itself keeps no other
-    pace.back_off(100.0, 1, "7")
+    pace.back_off(100.0, TRANSFER, 1, "7")
     assert 7 <= pace.wait(100.0) <= 7.7
 
 
