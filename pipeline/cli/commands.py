@@ -275,8 +275,9 @@ def init(name: str | None, force: bool) -> None:
     from pipeline.config.templates import copy_ready, described
 
     if name is None:
-        width = max(map(len, described()))
-        put("\n".join(f"{ready.ljust(width)}  {about}" for ready, about in described().items()))
+        about = described()
+        width = max(map(len, about))
+        put("\n".join(f"{ready.ljust(width)}  {text}" for ready, text in about.items()))
         return
     for path, written in copy_ready(name, force=force):
         put(f"{path}{'' if written else ' (is there already)'}")

@@ -108,7 +108,7 @@ def show(
 
 
 @cli.command()
-@click.argument("what", metavar=_WHAT)
+@click.argument("what", metavar=_WHAT, type=click.Path())
 @click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE", help="the page")
 @click.option("--no-images", is_flag=True, help="embed no picture: for images that must not travel")
 @click.option("--seed", type=int, default=0, metavar="N", help="another number, another sample")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.base.errors import ConfigError
+from pipeline.cli.output import say
 from pipeline.runtime.log import show_log
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def config_at(path: str, common: dict[str, Any]) -> Config:
         cure = ready or instead_of(path) or "`coco-diy init` lists some to start from"
         raise ConfigError(f"{path}: no such config file; {cure}")
     if passed_over := click.get_current_context().with_resource(options_beside(path)):
-        click.echo(f"warning: {passed_over}", err=True)
+        say(f"warning: {passed_over}")
     return load_config(path, overrides_of(common))
 
 

@@ -14,7 +14,7 @@ from pipeline.base.terms import SPLITS, Task
 from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder
-from pipeline.target.manifest import FOLDER, TargetState
+from pipeline.target.manifest import FOLDER, MANIFESTS, TargetState
 
 
 def conversion(
@@ -70,7 +70,7 @@ def targets() -> list[str]:
 
 def is_target(what: str) -> bool:
     """Whether `what` is the folder of a subset, or its manifest: it has one, or a build has begun there."""
-    marks = [FOLDER, *(f"{FOLDER}/{name}.json" for name in ("manifest", "copy/manifest", "intent"))]
+    marks = [FOLDER, *MANIFESTS, f"{FOLDER}/intent.json"]
     return os.path.basename(what) == "manifest.json" or any(storage.locate(what).exist_many(marks))
 
 

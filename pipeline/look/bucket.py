@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pipeline.look.view import View, ViewedSource
 
 #: Columns of annotations that are read.
-_COLUMNS = ("key", "line", "class_id", "head", "tail", "cx", "cy", "w", "h", "n_tokens", "loss")
+_COLUMNS = ("key", "line", "class_id", "tail", "cx", "cy", "w", "h", "n_tokens", "loss")
 
 _IMAGES = ("key", "split", "image_path", "image_size", "width", "height")
 
@@ -40,10 +41,10 @@ _RAW_IMAGES = ("stem", "raw", "captions")
 
 @dataclass
 class Bucket:
-    """`images` has key, split (of the view), image_path, image_size, width and height (null: unknown), sorted by key.
+    """`images` has key, split (of the view), image_path, image_size, width and height (null: unknown), by source.
 
-    `objects` has, of these images, key, line, class_id (of the view), tail, cx, cy, w, h, n_tokens and raw of
-    `schema.annotations`, sorted by key and line; `image` is the row of each in `images`, shape (objects,).
+    `objects` has, of these images, key, line, class_id (of the view), tail, cx, cy, w, h, n_tokens, loss and raw
+    of `schema.annotations`; `image` is the row of each in `images`, shape (objects,).
     """
 
     images: pa.Table
@@ -116,16 +117,21 @@ def with_sizes(view: View, images: pa.Table) -> pa.Table:
         return images
     paths, keys = images["image_path"].to_pylist(), images["key"].to_pylist()
     sides = [images[name].to_pylist() for name in ("width", "height")]
-    for prefix, folder in view.origins.urls.items():
-        here = [i for i in lacking.tolist() if keys[i].startswith(prefix) and paths[i] is not None]
-        if folder is None or not here or storage.locate(folder).local is None:
-            continue
-        for i, picture in read_pictures(storage.locate(folder, view.workdir), [paths[i] for i in here]):
+    having = [i for i in lacking.tolist() if paths[i] is not None]
+    for location, here in _on_this_disk(view, keys, having):
+        for i, picture in read_pictures(location, [paths[i] for i in here]):
             if picture is not None:
                 sides[0][here[i]], sides[1][here[i]] = picture.width, picture.height
     for name, values in zip(("width", "height"), sides, strict=True):
         images = images.set_column(images.schema.get_field_index(name), name, pa.array(values, pa.int32()))
     return images
+
+
+def _on_this_disk(view: View, keys: list[str], rows: list[int]) -> Iterator[tuple[storage.Location, list[int]]]:
+    """The locations on this disk that have the images of `rows` of `keys`, each with those rows."""
+    for origin, here in view.origins.by_origin([keys[i] for i in rows]):
+        if origin.url is not None and origin.location.local is not None:
+            yield origin.location, [rows[i] for i in here]
 
 
 def count_bucket(view: View, bucket: int) -> Statistics:
@@ -227,9 +233,6 @@ def _file_sizes(view: View, images: pa.Table) -> Floats:
     sizes: Floats = images["image_size"].to_numpy(zero_copy_only=False).astype(np.float64)
     lacking = np.flatnonzero(np.isnan(sizes) & images["image_path"].is_valid().to_numpy())
     paths, keys = images["image_path"].to_pylist(), images["key"].to_pylist()
-    for prefix, folder in view.origins.urls.items():
-        here = [i for i in lacking.tolist() if keys[i].startswith(prefix)]
-        if folder is not None and here and (location := storage.locate(folder)).local is not None:
-            asked = location.sizes([paths[i] for i in here])
-            sizes[here] = [np.nan if size is None else size for size in asked]
+    for location, here in _on_this_disk(view, keys, lacking.tolist()):
+        sizes[here] = [np.nan if size is None else size for size in location.sizes([paths[i] for i in here])]
     return sizes

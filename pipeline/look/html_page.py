@@ -370,15 +370,19 @@ def _origin(data: PageData) -> str:
 def _json(data: PageData) -> str:
     """What the script reads; no character of it can end its element."""
     most = max((row.total for row in data.rows), default=0)
-    columns = _columns(data)
     facts = {
         "rows": [
-            {"cells": _cells(data, row), "colour": colour_of(row.number), "bar": _bar(row, most)} for row in data.rows
+            {
+                "cells": _cells(data, row),
+                "colour": colour_of(row.number),
+                "bar": _bar(row, most),
+                "total": row.total,
+            }
+            for row in data.rows
         ],
         "names": [printable(name) for name in data.classes],
         "most": MOST_ROWS,
-        "sorted": len(columns) - 1,
-        "barred": len(columns),
+        "sorted": len(_columns(data)) - 1,
     }
     text = json.dumps(facts, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -19,6 +19,7 @@ from pipeline.exporters import Dataset
 from pipeline.look.bucket import Bucket, read_bucket, with_sizes
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sheet import draw_sheet
+from pipeline.look.stats import counts_of
 from pipeline.look.thumbnails import fitted, jpeg
 from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows
@@ -103,17 +104,12 @@ class LookedAt:
         import pandas as pd
 
         rows = []
-        for row in class_rows(self._counts(), every=True):
+        for row in class_rows(counts_of(self.statistics, self.classes), every=True):
             counts = {f"{s} {what}": side[s] for s in row.images for what, side in
                       (("images", row.images), ("objects", row.objects))}  # fmt: skip
             sizes = dict(zip(SIZES, row.sizes, strict=True)) if row.sizes else {}
             rows.append({"id": row.number, "class": row.name, **counts, **sizes, "share": row.share})
         return pd.DataFrame(rows).set_index("id")
-
-    def _counts(self) -> dict[str, Any]:
-        from pipeline.look.stats import counts_of
-
-        return {"classes": list(self.classes), **counts_of(self.statistics, self.classes)}
 
     def show(
         self,
@@ -162,7 +158,7 @@ class LookedAt:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the largest classes, and a contact sheet as small as it must be."""
-        found, rows = self.statistics, class_rows(self._counts())
+        found, rows = self.statistics, class_rows(counts_of(self.statistics, self.classes))
         lines = "".join(
             f"<tr><td>{row.number}</td><td style='text-align:left'><bdi>{escape(printable(row.name))}</bdi></td>"
             f"<td>{sum(row.images.values()):,}</td><td>{row.total:,}</td><td>{row.share:.1%}</td></tr>"

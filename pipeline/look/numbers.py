@@ -16,8 +16,10 @@ def statistics_of(view: View, progress: Progress | None = None) -> Statistics:
     made = Statistics.none()
     tasks = [(bucket,) for bucket in range(view.buckets)]
     # The helpers of `auto` index and apply, and have no pandas.
-    scheduler = "processes" if view.images >= FILES_WORTH_HELPERS else "sync"
-    with (progress or Progress()).stage("count", len(tasks), "buckets") as step, Engine(scheduler) as engine:
+    own = "processes" if view.images >= FILES_WORTH_HELPERS else "sync"
+    options = view.engine
+    engine = Engine(own if options.scheduler == "auto" else options.scheduler, options.workers)
+    with (progress or Progress()).stage("count", len(tasks), "buckets") as step, engine:
         for part in engine.map(functools.partial(count_bucket, view), tasks, files=view.images):
             made.add(part)
             step.add(1)

@@ -19,7 +19,7 @@
       } else cell.textContent = typeof text === "number" ? text.toLocaleString("en") : text;
     });
     const cell = line.insertCell();
-    cell.append(box("bar", [["currentColor", row.bar]]));
+    cell.append(box("bar", "currentColor", row.bar));
     return line;
   };
   const svg = (name, values) => {
@@ -27,15 +27,15 @@
     for (const [key, value] of Object.entries(values)) made.setAttribute(key, value);
     return made;
   };
-  const box = (kind, parts) => {
+  const box = (kind, fill, width) => {
     const made = svg("svg", { class: kind, viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
-    for (const [fill, width] of parts) made.append(svg("rect", { fill, width, height: 10 }));
+    made.append(svg("rect", { fill, width, height: 10 }));
     return made;
   };
-  const swatch = (colour) => box("swatch", [[colour, 100]]);
+  const swatch = (colour) => box("swatch", colour, 100);
   const show = () => {
     const wanted = search.value.trim().toLowerCase();
-    const value = (row) => column === data.barred ? row.bar : row.cells[column];
+    const value = (row) => column === data.sorted ? row.total : row.cells[column]; // its share, which is rounded
     const rows = data.rows.filter((row) => !wanted || row.cells[1].toLowerCase().includes(wanted));
     rows.sort((a, b) => {
       const [x, y] = [value(a), value(b)];

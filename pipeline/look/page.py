@@ -15,6 +15,7 @@ from pipeline.look.heat import heat_png
 from pipeline.look.html_page import MOST_NAMES, PageData, PagePicture, render
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sample import Sample, Shown, Wish, choose, pictures
+from pipeline.look.stats import counts_of
 from pipeline.look.thumbnails import fitted, jpeg
 from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows, stats_csv
@@ -50,7 +51,7 @@ def page_of(view: View, progress: Progress | None = None, *, images: bool = True
     """The page of `view` as HTML; without `images` no picture is embedded."""
     progress = progress or Progress()
     found = statistics_of(view, progress)
-    data = class_data(view, found)
+    data = counts_of(found, view.classes)
     page = PageData(
         view.what,
         _KINDS[view.kind],
@@ -86,13 +87,6 @@ _KINDS = {
     "target": "A data set that coco-diy made",
     "folder": "A folder with a data set",
 }
-
-
-def class_data(view: View, found: Statistics) -> dict[str, Any]:
-    """The counts of a view in the form that reports of stats have."""
-    from pipeline.look.stats import counts_of
-
-    return {"classes": list(view.classes), **counts_of(found, view.classes)}
 
 
 def _facts(view: View) -> list[tuple[str, str]]:

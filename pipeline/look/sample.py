@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -138,17 +138,19 @@ def _objects(
 ) -> list[tuple[float, int, str, int, int]]:
     import numpy as np
 
-    w, h = (found.objects[name].to_numpy()[rows] for name in ("w", "h"))
-    images = with_sizes(view, found.images) if wish.sort != "random" else found.images
-    sides = [images[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("width", "height")]
-    width, height = (np.nan_to_num(side[found.image[rows]], nan=1.0) for side in sides)
-    w, h = np.maximum(w * width, 1e-9), np.maximum(h * height, 1e-9)
+    image = found.image[rows]
     if wish.sort == "random":
-        rank = _chance([f"{keys[found.image[row]]}/{row}" for row in rows.tolist()], wish.seed)
+        own = rows - np.searchsorted(found.image, image)  # its number within the image, whatever bucket that is in
+        rank = _chance([f"{keys[i]}/{n}" for i, n in zip(image.tolist(), own.tolist(), strict=True)], wish.seed)
     else:
+        images = with_sizes(view, found.images)
+        sides = [images[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("width", "height")]
+        width, height = (np.nan_to_num(side[image], nan=1.0) for side in sides)
+        w, h = (found.objects[name].to_numpy()[rows] for name in ("w", "h"))
+        w, h = np.maximum(w * width, 1e-9), np.maximum(h * height, 1e-9)
         rank = {"smallest": w * h, "largest": -w * h, "extreme": -np.maximum(w / h, h / w)}[wish.sort]
     order = np.argsort(rank, kind="stable")[: wish.count]
-    return [(float(rank[i]), -1, keys[found.image[rows[i]]], int(rows[i]), bucket) for i in order.tolist()]
+    return [(float(rank[i]), -1, keys[image[i]], int(rows[i]), bucket) for i in order.tolist()]
 
 
 def _chance(names: Sequence[str], seed: int) -> Floats:
@@ -195,17 +197,13 @@ def _shape(view: View, row: dict[str, Any], said: tuple[int, int] | None) -> Sha
 
 def pictures(view: View, samples: Sequence[Sample], side: int) -> Iterator[tuple[int, Shown]]:
     """The picture of each of `samples`, by its index, as they come; of at least `side` pixels where it has them."""
-    rest = set(range(len(samples)))
-    for prefix, folder in view.origins.urls.items():
-        here = [i for i in sorted(rest) if samples[i].key.startswith(prefix) and samples[i].path is not None]
-        if folder is None or not here:
-            continue
-        rest -= set(here)
-        origin = storage.locate(folder, view.workdir)
-        for location, some in storage.image_locations(origin, [str(samples[i].path) for i in here]):
-            yield from _fetched(location, samples, [here[i] for i in some], side)
-    for i in sorted(rest):
-        yield i, Shown(samples[i], None, samples[i].shapes, "has no image")
+    having = {i: sample.path for i, sample in enumerate(samples) if sample.path is not None}
+    numbers = list(having)
+    for location, some in view.origins.locations([samples[i].key for i in numbers], list(having.values())):
+        yield from _fetched(location, samples, [numbers[i] for i in some], side)
+    for i, sample in enumerate(samples):
+        if i not in having:
+            yield i, Shown(sample, None, sample.shapes, "has no image")
 
 
 def _fetched(
@@ -231,8 +229,3 @@ def _fetched(
 def in_order(found: Iterator[tuple[int, Shown]]) -> list[Shown]:
     """Pictures in the order of their samples."""
     return [shown for _, shown in sorted(found, key=lambda pair: pair[0])]
-
-
-def without_picture(shown: Shown) -> Shown:
-    """`shown` without the pixels, which are large."""
-    return replace(shown, opened=None)

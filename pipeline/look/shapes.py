@@ -14,10 +14,7 @@ from pipeline.geometry import masks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    import numpy.typing as npt
-
-    Floats = npt.NDArray[np.float64]
+    from pipeline.base.arrays import Floats
 
 #: A larger mask is refused: it would take too much memory.
 _MOST_PIXELS = 1 << 28

@@ -9,12 +9,10 @@ from pipeline.api import source_stats, target_stats
 from pipeline.base.errors import CocoDiyError
 from pipeline.config.model import Config
 from pipeline.look.numbers import statistics_of
-from pipeline.look.view import open_view
+from pipeline.look.view import open_view, target_at
 from pipeline.reports.report import Report
 from pipeline.reports.statistics import SIZES, Statistics, noteworthy
 from pipeline.runtime.progress import Progress
-from pipeline.storage import locate
-from pipeline.target.manifest import FOLDER
 
 
 def stats(
@@ -35,30 +33,39 @@ def stats(
             return report
         found = statistics_of(view, progress)
         made_of = view.facts["made_of"]
-        report.data["after"] = {"classes": list(view.classes), "made_of": made_of} | counts_of(found, view.classes)
+        report.data["after"] = {"made_of": made_of} | _with_notes(found, view.classes)
         return report
-    if locate(what.removesuffix(f"/{FOLDER}/manifest.json")).exist_many([f"{FOLDER}/manifest.json"])[0]:
+    if target_at(what) is not None:
         report = target_stats(what)
         report.data["sizes"] = None
         try:
             view = open_view(what, workdir, progress, engine)
-            report.data["sizes"] = counts_of(statistics_of(view, progress), view.classes)["sizes"]
+            report.data["sizes"] = _sizes_of(statistics_of(view, progress), view.classes)
         except CocoDiyError as error:
             report.warnings.append(f"sizes of objects are not known: {error}")
         return report
     view = open_view(what, workdir, progress, engine)
-    counts = counts_of(statistics_of(view, progress), view.classes)
-    data = {"command": "stats", "of": "folder", "folder": what, "classes": list(view.classes)} | counts
-    return Report(data, warnings=list(view.facts["warnings"]))
+    data = {"command": "stats", "of": "folder", "folder": what}
+    counts = _with_notes(statistics_of(view, progress), view.classes)
+    return Report(data | counts, warnings=list(view.facts["warnings"]))
 
 
 def counts_of(found: Statistics, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Counts, sizes and what is noteworthy, in the form that reports have."""
-    sizes = {
+    """Classes, counts and sizes, in the form that reports have."""
+    return {"classes": list(classes), "subset": found.as_subset(classes), "sizes": _sizes_of(found, classes)}
+
+
+def _with_notes(found: Statistics, classes: tuple[str, ...]) -> dict[str, Any]:
+    """The counts, and what is noteworthy about them."""
+    notes = [{"text": n.text, "source": n.source, "grave": n.grave} for n in noteworthy(found, classes)]
+    return counts_of(found, classes) | {"notes": notes}
+
+
+def _sizes_of(found: Statistics, classes: tuple[str, ...]) -> dict[str, dict[str, dict[str, int]]]:
+    """Objects by size (`SIZES`), by split and class."""
+    return {
         split: {
             name: dict(zip(SIZES, row, strict=True)) for name, row in zip(classes, counts.sizes.tolist(), strict=True)
         }
         for split, counts in found.splits.items()
     }
-    notes = [{"text": n.text, "source": n.source, "grave": n.grave} for n in noteworthy(found, classes)]
-    return {"subset": found.as_subset(classes), "sizes": sizes, "notes": notes}

@@ -6,6 +6,7 @@ their own; of a config the plan says which images the source gives, and in which
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,18 +15,19 @@ from typing import Any
 from pipeline import storage
 from pipeline.api import indexed, make_plan
 from pipeline.base.classes import ClassMap
-from pipeline.base.errors import ConfigError, TargetError
+from pipeline.base.errors import ConfigError
 from pipeline.config.load import validate
-from pipeline.config.model import Config
+from pipeline.config.model import Config, EngineConfig
 from pipeline.job.conversion import dataset
 from pipeline.job.job import Job
 from pipeline.job.made_subset import subset
 from pipeline.job.resolve import resolve
 from pipeline.runtime.progress import Progress
-from pipeline.stages.index.reader import IndexInfo
-from pipeline.stages.verify.status import last_run
+from pipeline.stages.index.reader import IndexInfo, index_at
+from pipeline.stages.index.sources import names_of
+from pipeline.stages.verify.status import last_run, open_target
 from pipeline.storage.origins import Origins
-from pipeline.target.manifest import FOLDER, Manifest, TargetState
+from pipeline.target.manifest import MANIFEST_PATH, MANIFESTS, Manifest, TargetState
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class View:
     `what` is how the user calls it, `kind` config, target or folder. `classes` are names, the position is the id.
     `origins` is where images are, by what keys begin with. `keypoints` is (K, D) of rows that have such. Of a config
     `plan_dir` is the folder of its plan, `gathers` says that images are in its records, and `unique` and `of_task` what
-    else its selection leaves out. `images` is about how many there are. `facts` are for people: see `look.page`.
+    else its selection leaves out. `engine` is who counts. `images` is about how many there are. `facts` are for
+    people: see `look.page`.
     """
 
     what: str
@@ -57,6 +60,7 @@ class View:
     keypoints: tuple[int, int] | None
     workdir: str
     splits: tuple[str, ...]
+    engine: EngineConfig
     plan_dir: str | None = None
     gathers: bool = False
     unique: bool = False
@@ -83,15 +87,20 @@ def open_view(
     progress = progress or Progress()
     if isinstance(what, Config):
         return _of_config(what, progress)
-    root = what.removesuffix(f"/{FOLDER}/manifest.json")
-    state = TargetState(storage.locate_writable(root))
-    if state.manifest is None and state.lost:
-        raise TargetError(
-            f"{state.folder.join('manifest.json')}: is damaged, and so is its copy; build the subset again"
-        )
-    if state.manifest is not None:
-        return _of_target(what, state, state.manifest, workdir, progress, engine or {})
+    if (target := target_at(what)) is not None:
+        return _of_target(what, *target, workdir, progress, engine or {})
     return _of_folder(what, workdir, progress, engine or {})
+
+
+def target_at(what: str) -> tuple[TargetState, Manifest] | None:
+    """State and manifest of the target, or of the manifest, `what`; None for other folders and for files.
+
+    Raises `TargetError` where the manifest is damaged with its copy.
+    """
+    root = what.removesuffix(f"/{MANIFEST_PATH}")
+    if os.path.isfile(os.path.expanduser(root)):
+        return None
+    return open_target(root) if any(storage.locate(root).exist_many(MANIFESTS)) else None
 
 
 def _of_config(config: Config, progress: Progress) -> View:
@@ -100,8 +109,9 @@ def _of_config(config: Config, progress: Progress) -> View:
     if "plan_files" not in report.data:
         raise ConfigError(f"{config.target.root}: {report.data['brake']['error']}")
     job = resolve(config)
-    infos = [_info(source.index_dir) for source in job.sources]
-    job = job.with_names([_own_names(info) for info in infos])
+    infos = [index_at(source.index_dir).info for source in job.sources]
+    state = TargetState(job.target, job.prefixes)
+    job = job.with_names([names_of(info) for info in infos]).keep_numbers(state.manifest)
     options = config.select
     return _view(
         config.name or config.target.root,
@@ -192,14 +202,23 @@ def _view(what: str, kind: str, job: Job, infos: Sequence[IndexInfo], **more: An
                 "root": s.source.root,
                 "format": s.source.format,
                 "task": s.spec.task.value,
-                "splits": {split.split: [split.labels, split.images] for split in s.spec.splits},
-                "names": s.source.names,
             }
             for s in job.sources
         ],
         "problems": _problems(infos),
     }
-    return View(what, kind, job.classes, sources, job.origins, keypoints, job.workdir, images=images, **more)
+    return View(
+        what,
+        kind,
+        job.classes,
+        sources,
+        job.origins,
+        keypoints,
+        job.workdir,
+        engine=job.config.engine,
+        images=images,
+        **more,
+    )
 
 
 def _problems(infos: Sequence[IndexInfo]) -> dict[str, int]:
@@ -218,15 +237,3 @@ def _made_of(maps: Sequence[ClassMap]) -> dict[str, list[str]]:
             if new >= 0 and (text := f"{old} {name}") not in found[one.names[new]]:
                 found[one.names[new]].append(text)
     return found
-
-
-def _info(directory: str) -> IndexInfo:
-    from pipeline.stages.index.reader import index_at
-
-    return index_at(directory).info
-
-
-def _own_names(info: IndexInfo) -> Any:
-    from pipeline.stages.index.sources import names_of
-
-    return names_of(info)

@@ -43,7 +43,7 @@ from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN
 from pipeline.target.claims import check_intent, check_manifest, check_rows
 from pipeline.target.provenance import digest, is_ours
-from pipeline.target.records import PARTS, Damaged
+from pipeline.target.records import COPIES, PARTS, Damaged
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,6 +68,9 @@ _MANIFEST, _INTENT = "manifest.json", "intent.json"
 
 #: Written last of all, below the target's root.
 MANIFEST_PATH = f"{FOLDER}/{_MANIFEST}"
+
+#: It and its copy: a folder that has one of them is a target.
+MANIFESTS = (MANIFEST_PATH, f"{FOLDER}/{COPIES}/{_MANIFEST}")
 
 #: What an intent has of a file.
 _INTENDED = ("path", "kind", "key", "split")

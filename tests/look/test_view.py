@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from pipeline.base.errors import ConfigError
 from pipeline.config.load import load_config
@@ -16,7 +18,7 @@ from pipeline.look.sample import Wish, choose
 from pipeline.look.view import View, open_view
 from pipeline.reports.statistics import Statistics, noteworthy
 from tests.conftest import MakeSubset, Run, Subset
-from tests.support.helpers import contents, make_tree, write_file
+from tests.support.helpers import PROJECT, contents, make_tree, write_file
 
 
 def seen(what: Path, tmp_path: Path, **more: str) -> tuple[View, Statistics]:
@@ -61,17 +63,59 @@ def test_config_target_and_folder_are_one_view(wanted: Subset, tmp_path: Path) -
     ]
 
 
+def test_a_target_whose_manifest_is_lost_is_one_by_its_copy(wanted: Subset) -> None:
+    wanted.build()
+    counts = wanted.run("stats", wanted.target, "--json").json
+    (wanted.target / ".coco-diy/manifest.json").unlink()
+    found = wanted.run("stats", wanted.target, "--json").json
+    assert (found["of"], found["subset"], found["sizes"]) == ("target", counts["subset"], counts["sizes"])
+
+
+def test_a_dataset_in_one_file(tmp_path: Path, run: Run) -> None:
+    data = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 50}],
+        "categories": [{"id": 3, "name": "cat"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [10, 10, 20, 20]}],
+    }
+    path = write_file(tmp_path / "given/all.json", json.dumps(data))
+    found = run("stats", path, "--workdir", tmp_path / "cache", "--json").json
+    assert (found["of"], found["subset"]["train"]["objects"]) == ("folder", {"cat": 1})
+    assert path.read_text() == json.dumps(data)
+
+
+def test_a_new_label_changes_no_class_of_a_view(tmp_path: Path, run: Run) -> None:
+    """Where the labels' own names decide, classes have the numbers that they have at the target."""
+    shutil.copytree(PROJECT / "tests/sample/labelme", tmp_path / "labelme")
+    config = write_file(
+        tmp_path / "c.yaml",
+        yaml.safe_dump(
+            {
+                "source": {"format": "labelme", "root": str(tmp_path), "splits": {"train": "labelme"}},
+                "target": {"root": str(tmp_path / "out")},
+                "workdir": str(tmp_path / "work"),
+            }
+        ),
+    )
+    before = open_view(load_config(config), "").classes
+    run("build", config)
+    labels = next(p for p in (tmp_path / "labelme").rglob("*.json") if f'"{before[-1]}"' in p.read_text())
+    labels.write_text(labels.read_text().replace(f'"{before[-1]}"', '"aardvark"', 1))
+    assert open_view(load_config(config), "").classes == (*before, "aardvark")
+
+
 @pytest.mark.parametrize("buckets", ["1", "8"])
 def test_buckets_change_nothing(wanted: Subset, tmp_path: Path, buckets: str) -> None:
     view, found = seen(wanted.config, tmp_path, **{"index.buckets": buckets})
     assert view.buckets == int(buckets)
     sample = [s.key for s in choose(view, Wish(10, seed=3))]
     objects = [(s.key, s.chosen) for s in choose(view, Wish(7, objects=True, sort="smallest"))]
+    drawn = [(s.key, s.chosen) for s in choose(view, Wish(7, objects=True, sort="random"))]
     each = [s.key for s in choose(view, Wish(0, each=2))]
     other, same = seen(wanted.config, tmp_path, **{"index.buckets": "4", "workdir": str(tmp_path / "other")})
     assert [s.key for s in choose(other, Wish(10, seed=3))] == sample
     assert [s.key for s in choose(other, Wish(10, seed=4))] != sample
     assert [(s.key, s.chosen) for s in choose(other, Wish(7, objects=True, sort="smallest"))] == objects
+    assert [(s.key, s.chosen) for s in choose(other, Wish(7, objects=True, sort="random"))] == drawn
     assert [s.key for s in choose(other, Wish(0, each=2))] == each
     assert (same.centres == found.centres).all()
     assert same.pairs == found.pairs
