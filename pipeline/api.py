@@ -23,7 +23,7 @@ from pipeline.job.job import Job, SourceJob
 from pipeline.job.limits import limits
 from pipeline.job.resolve import resolve
 from pipeline.job.run_records import RunRecords
-from pipeline.reports.counts import add_counts
+from pipeline.reports.counts import add_counts, label_files
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.interrupt import check_stop, failure
@@ -140,7 +140,7 @@ def source_stats(config: Config, progress: Progress | None = None) -> Report:
                     subset.setdefault(split, {}),
                     {
                         "images": counts["images"] + counts["no_image"],
-                        "labels": sum(n for state, n in counts["labels"].items() if state != "missing"),
+                        "labels": label_files(counts["labels"]),
                         "objects": _by_name(source, counts["objects"], names),
                         "images_by_class": _by_name(source, counts["class_images"], names),
                     },

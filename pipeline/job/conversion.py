@@ -166,8 +166,7 @@ def _made_for(source: str) -> str | None:
     """The task of a subset that coco-diy made; None for any other folder."""
     location = storage.locate(source)
     made = TargetState(location).manifest if isinstance(location, storage.WritableLocation) else None
-    task = made.report.get("task") if made is not None else None
-    return task if isinstance(task, str) else None
+    return made.report.get("task") if made is not None else None
 
 
 def _task_of(names: Names | None) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline import formats, storage
 from pipeline.base.digest import digest_of
 from pipeline.base.errors import ConfigError
+from pipeline.base.terms import Task
 from pipeline.target.manifest import Manifest, TargetState
 
 
@@ -22,7 +23,7 @@ def subset(state: TargetState, made: Manifest, workdir: str) -> dict[str, Any]:
     if made.config["target"].get("archive", "none") != "none":
         raise ConfigError(f"{root}: is one zip file; unpack it, and name the folder")
     format_ = formats.load(name)
-    task = first.get("task", "detect")
+    task = Task(first.get("task", Task.DETECT))
     splits = {}
     for split, counts in made.report["subset"].items():
         if counts["images"]:
@@ -32,7 +33,7 @@ def subset(state: TargetState, made: Manifest, workdir: str) -> dict[str, Any]:
             if made.config["target"].get("images") == "none":
                 del paths["images"]
     names = None if format_.NAMED else _names_file(state, made, workdir)
-    source = {"name": "source", "format": name, "task": task, "names": names, "root": root, "splits": splits}
+    source = {"name": "source", "format": name, "task": task.value, "names": names, "root": root, "splits": splits}
     target = {"root": os.path.join(workdir, "nowhere"), "images": "none"}
     return {"source": source, "target": target, "workdir": workdir, "on_error": "skip"}
 

@@ -16,6 +16,11 @@ def add_counts(total: dict[str, Any], more: Mapping[str, Any]) -> None:
             total[key] = total.get(key, 0) + value
 
 
+def label_files(states: Mapping[str, int]) -> int:
+    """The label files that there are, of counts of images by the state of their label file."""
+    return sum(count for state, count in states.items() if state != "missing")
+
+
 @dataclass
 class SplitCounts:
     """Images, label files, backgrounds and, by class name, objects and images with any, of one split of a subset."""

@@ -9,6 +9,7 @@ from pipeline.base.errors import INCOMPLETE
 from pipeline.base.humanize import plural, size
 from pipeline.base.terms import SPLITS
 from pipeline.base.text import printable
+from pipeline.reports.counts import label_files
 from pipeline.reports.words import LOSSES, PARTLY, cell, lost
 
 #: What is changed of an object whatever it is written as, even as COCO JSON, which takes all shapes.
@@ -182,7 +183,7 @@ def index_text(data: dict[str, Any]) -> str:
             [
                 split,
                 counts["images"],
-                sum(n for s, n in labels.items() if s != "missing"),
+                label_files(labels),
                 labels.get("empty", 0),
                 labels.get("corrupt", 0),
                 counts["rows"],

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from pipeline.base.digest import fitted
 from pipeline.base.errors import TargetError
+from pipeline.base.terms import Task
 from pipeline.tables import schema
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class _Report(msgspec.Struct):
     ok: bool
     warnings: list[str]
     fingerprint: str | None = None
-    present: dict[str, _Files] | None = None
+    task: Task | None = None
+    held: dict[str, _Files] | None = None
 
 
 class _Target(msgspec.Struct):
@@ -80,6 +82,7 @@ class _Folders(msgspec.Struct):
 class _Source(msgspec.Struct):
     name: str
     splits: dict[str, _Folders]
+    task: Task = Task.DETECT
 
 
 class _Config(msgspec.Struct):
@@ -168,7 +171,7 @@ _BY_CLASS = ("objects", "images_by_class")
 
 
 def check_intent(data: Mapping[str, Any], where: str) -> None:
-    """Raise `TargetError` where the content of an ``intent.json`` is not what `manifest.write_intent` writes."""
+    """Raise `TargetError` where the content of an ``intent.json`` is not what `intent.write_intent` writes."""
     _check_fields(data, _OF_INTENT, where)
     _check_parts(data["base"], where)
     _check_paths(data["meta"], where)

@@ -20,16 +20,6 @@ whether or not it could be deleted.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from pipeline.base.digest import seal
-from pipeline.target.records import TargetRecords
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from pipeline.storage import WritableLocation
-
 import re
 import time
 import zlib
@@ -37,13 +27,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.base.digest import seal
 from pipeline.base.errors import TargetError
 from pipeline.base.version import VERSION
 from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN
 from pipeline.target.claims import check_intent, check_manifest, check_rows
 from pipeline.target.provenance import digest, is_ours
-from pipeline.target.records import COPIES, PARTS, Damaged
+from pipeline.target.records import COPIES, PARTS, Damaged, TargetRecords
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -162,7 +153,7 @@ class TargetState:
     def __init__(self, root: WritableLocation, prefixes: dict[str, str] | None = None) -> None:
         self.root = root
         self.folder = root.own(FOLDER)
-        #: Digests of what of `manifest.json` and `intent.json` is there, see `_provenance`.
+        #: Digests of what of `manifest.json` and `intent.json` is there, see `provenance`.
         self._digests: list[str] = []
         self.records = TargetRecords(self.folder)
         self.lost = self.doubted = False

@@ -112,11 +112,11 @@ class TargetRecords:
 
         bad, whole = list[str](), None
         for path in _twice(_part_path(digest)):
-            data = self.folder.read(path) if whole is None else None
+            data = self.folder.read(path)
             if data is not None and digest_of(data).hex() == digest:
                 whole = data
-            elif whole is None:
-                bad.append(path)
+                break
+            bad.append(path)
         if whole is None:
             raise Damaged(_part_path(digest))
         if bad and self.mends:
@@ -133,8 +133,8 @@ class TargetRecords:
         complete = True
         for digest, pair in zip(digests, halves, strict=True):
             whole = [bytes.fromhex(digest) == next(found) for _ in pair]
-            if any(whole) and not all(whole):
-                self.folder.write(pair[whole.index(False)], self.folder.read(pair[whole.index(True)]) or b"")
+            if any(whole) and not all(whole) and (data := self.folder.read(pair[whole.index(True)])) is not None:
+                self.folder.write(pair[whole.index(False)], data)
             complete = complete and any(whole)
         return complete
 

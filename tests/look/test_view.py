@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from pipeline.base.errors import ConfigError
 from pipeline.config.load import load_config
@@ -71,6 +72,21 @@ def test_a_target_whose_manifest_is_lost_is_one_by_its_copy(wanted: Subset) -> N
     assert (found["of"], found["subset"], found["sizes"]) == ("target", counts["subset"], counts["sizes"])
 
 
+def test_a_pose_target_in_coco_json(tmp_path: Path, run: Run) -> None:
+    names = write_file(tmp_path / "n.yaml", "names: [person]\nkpt_shape: [2, 3]\n")
+    label = "0 0.5 0.5 0.4 0.4 0.4 0.4 2 0.6 0.6 2\n"
+    tree = make_tree(tmp_path / "tree", {"train": {"a": label}}, {}, ("person",))
+    Image.new("RGB", (64, 48)).save(write_file(tree / "images/train/a.png", ""))
+    data = {
+        "source": {"task": "pose", "names": str(names), "root": str(tree), "splits": {"train": "train"}},
+        "target": {"root": str(tmp_path / "out"), "format": "coco"},
+        "workdir": str(tmp_path / "work"),
+    }
+    run("build", write_file(tmp_path / "c.yaml", yaml.safe_dump(data)))
+    assert (tmp_path / "out/annotations/person_keypoints_train.json").exists()
+    assert statistics_of(open_view(str(tmp_path / "out"), str(tmp_path / "cache"))).objects == 1
+
+
 def test_a_dataset_in_one_file(tmp_path: Path, run: Run) -> None:
     data = {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 50}],
@@ -123,7 +139,6 @@ def test_buckets_change_nothing(wanted: Subset, tmp_path: Path, buckets: str) ->
 
 def test_sizes_shapes_and_pairs(tmp_path: Path) -> None:
     """Of images of 640 x 480, as their headers say: one object of each size, a duplicate, two classes together."""
-    from PIL import Image
 
     rows = ["0 0.5 0.5 0.01 0.01", "0 0.5 0.5 0.1 0.1", "1 0.2 0.2 0.5 0.5", "1 0.2 0.2 0.5 0.5"]
     tree = make_tree(

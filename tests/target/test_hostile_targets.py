@@ -300,6 +300,8 @@ def test_an_intent_that_no_build_wrote(world: World, tmp_path: Path, run: Run, e
         lambda m: m["meta"].update({"x": {"size": "1", "digest": "0" * 32}}),
         lambda m: m.update(report={}),
         lambda m: m["report"].update(format="../x"),
+        lambda m: m["report"].update(held=5),
+        lambda m: m["report"].update(task="banana"),
         lambda m: m.update(config=[]),
         lambda m: m.update(prefixes=[1]),
         lambda m: m.update(serial="x"),

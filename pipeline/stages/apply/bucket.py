@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class ApplyContext:
     """What all buckets share.
 
-    `root` is the target's, `workdir` that of the run, `images` is copy, hardlink, symlink or none; `staged` are the
+    `root` is the target's, `images` is copy, hardlink, symlink or none; `staged` are the
     folders (each with a final /) that are filled in the staging folder; `origins` is where images come from; `layout`
     are the folders that may be links.
     """

@@ -22,6 +22,7 @@ from pipeline.job.job import Job, SourceJob, is_below
 from pipeline.job.spec import SplitSpec
 from pipeline.stages.index.problems import count_beyond, rows_beyond
 from pipeline.stages.index.reader import IndexInfo
+from pipeline.tables.parquet import read_parts
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
@@ -106,12 +107,9 @@ def doubled_warning(doubled: Sequence[Sequence[str]]) -> list[str]:
 
 def _unread(source: SourceJob, info: IndexInfo) -> Iterator[str]:
     """Keys of images whose label file, or some of it, was left out."""
-    import pyarrow.parquet as pq
 
     if any(counts["problems"] for counts in info.totals.values()):
-        for bucket in range(info.buckets):
-            path = os.path.join(source.index_dir, "problems", part_name(bucket))
-            yield from pq.read_table(path, columns=["key"])["key"].to_pylist()
+        yield from read_parts(os.path.join(source.index_dir, "problems"), info.buckets, ["key"])["key"].to_pylist()
     if count_beyond(source, info):
         yield from rows_beyond(source, info)["key"].to_pylist()
     for split in source.spec.splits if not formats.load(source.spec.format).WHOLE else ():
@@ -155,7 +153,9 @@ def _overlapping(job: Job, infos: Sequence[IndexInfo]) -> list[tuple[SourceJob, 
         for number, one in enumerate(everywhere)
         if any(_overlap(one[2], other[2]) for n, other in enumerate(everywhere) if n != number)
     ]
-    return found + [one for one in everywhere if one not in found and _borrows(one[0], one[1])]
+    left = {source.spec.name: (source, info) for source, info, _ in (one for one in everywhere if one not in found)}
+    borrowing = {name for name, (source, info) in left.items() if _borrows(source, info)}
+    return found + [one for one in everywhere if one not in found and one[0].spec.name in borrowing]
 
 
 def _overlap(one: SplitSpec, other: SplitSpec) -> bool:
@@ -183,19 +183,15 @@ def _images(source: SourceJob, info: IndexInfo, split: SplitSpec) -> pa.Table:
     """Path (as it is on the disk), key, and whether there is a label file, of each image of a split."""
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     assert split.images is not None
     location = storage.locate(split.images)
     before, after = location.join("\0").split("\0")
     if location.local is not None:
         before, after = f"{os.path.realpath(location.local)}/", ""
-    tables = []
-    for bucket in range(info.buckets):
-        path = os.path.join(source.index_dir, "images", part_name(bucket))
-        rows = pq.read_table(path, columns=["key", "split", "image_path", "label_path"])
-        tables.append(rows.filter(pc.and_(pc.equal(rows["split"], split.split), rows["image_path"].is_valid())))
-    rows = pa.concat_tables(tables)
+    columns = ["key", "split", "image_path", "label_path"]
+    rows = read_parts(os.path.join(source.index_dir, "images"), info.buckets, columns)
+    rows = rows.filter(pc.and_(pc.equal(rows["split"], split.split), rows["image_path"].is_valid()))
     paths = pc.binary_join_element_wise(before, rows["image_path"], after, "")
     rank = pa.array([SPLITS.index(split.split)] * rows.num_rows, pa.int32())
     return pa.table({"path": paths, "rank": rank, "key": rows["key"], "labelled": rows["label_path"].is_valid()})

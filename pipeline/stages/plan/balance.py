@@ -13,6 +13,7 @@ from pipeline.base.terms import SPLITS
 from pipeline.base.version import __version__
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.recipe import recorded_config
+from pipeline.reports.counts import label_files
 from pipeline.stages.index.problems import count_beyond, rows_beyond
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.summary import PlanCounts, Problem
@@ -69,7 +70,6 @@ def listed(table: pa.Table, where: str) -> dict[str, Any]:
 
 def read_table(location: storage.Location, path: str) -> pa.Table:
     """The table of problems at `path` of `location`; empty without such a file."""
-
     data = location.read(path)
     return schema.problems().empty_table() if data is None else of_parquet(data)
 
@@ -130,4 +130,4 @@ def _label_files(info: IndexInfo) -> int:
     """How many label files there are; of a format of which one file holds all labels of a split, those files."""
     if formats.load(info.spec["format"]).WHOLE:
         return sum(1 + (split["captions"] is not None) for split in info.spec["splits"])
-    return sum(n for t in info.totals.values() for state, n in t["labels"].items() if state != "missing")
+    return sum(label_files(totals["labels"]) for totals in info.totals.values())

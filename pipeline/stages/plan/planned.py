@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -91,22 +92,22 @@ class Planned:
         """Files to write, copy or delete."""
         return sum(s.changes for s in self.summaries) + sum(action != "keep" for action, _ in self.meta)
 
-    @property
+    @functools.cached_property
     def loss(self) -> Loss:
         """What it takes from the target, bucket by bucket."""
         return Loss.of_all([s.loss for s in self.summaries])
 
-    @property
+    @functools.cached_property
     def problems(self) -> list[Problem]:
         """Images that are wanted but unusable, by key."""
         return sorted(problem for s in self.summaries for problem in s.problems)
 
-    @property
+    @functools.cached_property
     def turned(self) -> list[str]:
         """Images that are shown turned by EXIF data."""
         return sorted(path for s in self.summaries for path in s.turned)
 
-    @property
+    @functools.cached_property
     def left_out(self) -> list[UnusableImage]:
         """Images that cannot be used, by the prefix and name of their origin."""
         return sorted((image for s in self.summaries for image in s.left_out), key=lambda i: (i.prefix, i.name))

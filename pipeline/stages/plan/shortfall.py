@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.base.humanize import plural
 from pipeline.job.job import Job
-from pipeline.reports.counts import add_counts
+from pipeline.reports.counts import add_counts, label_files
 from pipeline.reports.text import left_out_words
 from pipeline.reports.words import LOSSES
 from pipeline.stages.index.reader import IndexInfo
@@ -29,16 +29,16 @@ def renumbered(before: Sequence[str], now: Sequence[str]) -> list[str]:
     ]
 
 
-def _objects_of(job: Job, infos: Sequence[IndexInfo], split: str | None = None) -> dict[str, int]:
-    """Objects of the subset's classes in the sources, by class, in `split` or all splits; read ones alone."""
+def _objects_of(job: Job, infos: Sequence[IndexInfo]) -> dict[str, int]:
+    """Objects of the subset's classes in the sources, by class; read ones alone."""
     counts: dict[str, int] = dict.fromkeys(job.classes, 0)
     for source, info, classes in zip(job.sources, infos, job.maps, strict=True):
         number = {
             name if source.named else str(i): new
             for i, (name, new) in enumerate(zip(classes.source, classes.lut, strict=True))
         }
-        for name, totals in info.totals.items():
-            for key, count in totals["objects"].items() if split in (None, name) else ():
+        for totals in info.totals.values():
+            for key, count in totals["objects"].items():
                 if number.get(key, -1) >= 0:
                     counts[job.classes[number[key]]] += count
     return counts
@@ -86,7 +86,7 @@ def why_empty(job: Job, infos: Sequence[IndexInfo], planned: Planned, split: str
         for name, counts in info.totals.items():
             if split in (None, name):
                 files += counts["images"] + counts["no_image"]
-                labels += sum(n for state, n in counts["labels"].items() if state != "missing")
+                labels += label_files(counts["labels"])
                 rows += sum(counts["objects"].values())
                 objects += sum(counts["objects"].get(i, 0) for i in wanted)
     lost = _lost_objects(planned, split=split)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError
@@ -30,6 +31,9 @@ from pipeline.stages.plan.summary import BucketSummary, PlanCounts
 from pipeline.stages.select.split_table import SplitDecision, by_hash, by_table, duplicate_stems
 from pipeline.tables.schema import UNKNOWN, part_name
 from pipeline.target.manifest import TargetState
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: The part of a plan that belongs to no bucket: files of the whole subset.
 META_PART = "meta.parquet"
@@ -155,7 +159,7 @@ def _packed(
     return pack(context.plan_dir, context.buckets, name, contents, job.origins, at_target, add)
 
 
-def _write_meta(job: Job, plan: object) -> None:
+def _write_meta(job: Job, plan: pa.Table) -> None:
     import pyarrow.parquet as pq
 
     storage.replace_with(os.path.join(job.plan_dir, META_PART), lambda path: pq.write_table(plan, path))

@@ -17,6 +17,7 @@ from pipeline.job.job import Job
 from pipeline.reports.counts import SplitCounts
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.select.split import Strata, assign, deviations, group_names, read_table, stratify, write_table
+from pipeline.tables.parquet import read_parts
 from pipeline.tables.schema import part_name
 from pipeline.target.manifest import FOLDER
 from pipeline.target.split_copy import COPY, sign, unsign
@@ -75,15 +76,12 @@ class SplitRule:
 
 def duplicate_stems(job: Job, infos: Sequence[IndexInfo]) -> frozenset[str]:
     """Stems that images of several splits of a source have, see `SplitRule`; and those that they would get then."""
-    import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     found: set[str] = set()
     for source, info in zip(job.sources, infos, strict=True):
         if len(source.spec.splits) > 1:
-            parts = [os.path.join(source.index_dir, "images", part_name(bucket)) for bucket in range(info.buckets)]
-            table = pa.concat_tables([pq.read_table(part, columns=["key", "stem"]) for part in parts])
+            table = read_parts(os.path.join(source.index_dir, "images"), info.buckets, ["key", "stem"])
             counts = table["stem"].value_counts()
             again = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
             while len(again):
