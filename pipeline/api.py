@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import BrakeError, ConfigError, MissingSourceError, StorageError
+from pipeline.base.errors import BrakeError, ConfigError, LockError, MissingSourceError, StorageError
 from pipeline.base.humanize import plural
 from pipeline.config.load import ConfigLike, as_config, validate
 from pipeline.config.model import Config
+from pipeline.job.hooks import HookRunner
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.limits import limits
 from pipeline.job.resolve import resolve
@@ -29,6 +31,7 @@ from pipeline.runtime.engine import Engine
 from pipeline.runtime.interrupt import check_stop, failure
 from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
+from pipeline.runtime.run import running, timed
 from pipeline.stages.apply.commit import commit
 from pipeline.stages.apply.subset import apply_plan, gather, reclaim
 from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do
@@ -36,7 +39,14 @@ from pipeline.stages.fetch.archives import clean_fetched, fetch
 from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import Index, IndexInfo
 from pipeline.stages.index.reader import open_index as index_in
-from pipeline.stages.index.sources import import_for_index, import_for_plan, index_lock, scan, update_index
+from pipeline.stages.index.sources import (
+    import_for_index,
+    import_for_plan,
+    index_lock,
+    plan_lock,
+    scan,
+    update_index,
+)
 from pipeline.stages.plan import balance
 from pipeline.stages.plan.brake import braked, check_source, missing, source_counts, target_brake, target_loss
 from pipeline.stages.plan.fitness import refuse_unfit
@@ -111,8 +121,8 @@ def make_plan(config: ConfigLike, progress: Progress | None = None) -> Report:
 
 def _make_plan(job: Job, progress: Progress) -> Report:
     options = job.config.engine
-    with Engine(options.scheduler, options.workers) as engine, index_lock(job):
-        refuse_busy(job.target)
+    refuse_busy(job.target)
+    with Engine(options.scheduler, options.workers) as engine, plan_lock(job), index_lock(job):
         engine.begin(import_for_plan)
         found = scan(job, engine, progress)
         state = TargetState(job.target, job.prefixes)
@@ -248,25 +258,50 @@ def build(
     *,
     suspects: frozenset[str] = frozenset(),
     break_lock: bool = False,
+    wait_lock: float = 0.0,
 ) -> Report:
     """Make the subset: index, select, plan and apply. Where nothing changed, nothing is done. Leaves a run record.
 
     The files `suspects` (paths below the target) are made anew, whatever the manifest says of them. With `break_lock`
-    the lock at the target is taken from whoever holds it.
+    the lock at the target is taken from whoever holds it; one that is in use is waited for `wait_lock` seconds. The
+    hooks of the config are run.
 
     Raises `CocoDiyError`s; a run that ends early is continued by running it again.
     """
     config = as_config(config)
-    records = RunRecords(config)
-    try:
-        job = _resolve(config)
-        records.begun = True
-        report = _build(job, progress or Progress(), suspects, break_lock)
-    except BaseException as error:
-        records.failed(error, failure(error))
-        raise
-    records.ended(report.exit_code, report.data)
+    with running() as run:
+        records = RunRecords(config, run)
+        run.tell(HookRunner(config.hooks))
+        try:
+            job = _resolve(config)
+            records.begin()
+            if break_lock:
+                job.target.break_lock(LOCK)
+            report = _waiting(wait_lock, lambda: _build(job, progress or Progress(), suspects))
+        except BaseException as error:
+            records.failed(error, failure(error))
+            raise
+        records.ended(report.exit_code, report.data)
     return report
+
+
+#: How often a lock that is waited for is tried (s).
+_LOCK_EVERY_S = 1.0
+
+
+def _waiting(seconds: float, work: Callable[[], Report]) -> Report:
+    """What `work` returns; where something is in use, it is tried again for so many `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return work()
+        except LockError as error:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise
+            LOG.info("%s; waits for it, %.0f s at most", str(error).partition(";")[0], left)
+            time.sleep(min(left, _LOCK_EVERY_S))
+            check_stop()
 
 
 def _resolve(config: Config) -> Job:
@@ -276,10 +311,8 @@ def _resolve(config: Config) -> Job:
         raise missing(config, error) or error from None
 
 
-def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: bool) -> Report:
+def _build(job: Job, progress: Progress, suspects: frozenset[str]) -> Report:
     options = job.config.engine
-    if break_lock:
-        job.target.break_lock(LOCK)
     target_lock = job.target.lock(LOCK, f"the target {job.root}")
     with ExitStack() as stack, Engine(options.scheduler, options.workers) as engine:
         if job.target.local is not None:
@@ -287,7 +320,9 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
             leave_none = functools.partial(_leave_no_target, job, had_folder, job.target.exists())
             still_ours = stack.enter_context(target_lock)
             stack.push(leave_none)
-        stack.enter_context(index_lock(job))
+        stack.enter_context(plan_lock(job))
+        indexes = stack.enter_context(ExitStack())
+        indexes.enter_context(index_lock(job))
         state = TargetState(job.target, job.prefixes)
         if job.target.local is not None:
             tidy(state)
@@ -314,6 +349,7 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
             report.data["fetch"] = cost
         check_stop()
         remember(job, planned.split)
+        indexes.close()  # other subsets of these sources need not wait for the files of this one
         try:
             failed = apply_plan(job, planned, state, engine, progress, still_ours)
             check_stop()
@@ -323,7 +359,8 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
                 reclaim(job, planned)
             raise
         whole = not failed and not planned.passing
-        commit(job, infos, planned, state, report, still_ours, complete=whole, listed=listed)
+        with timed("commit"):
+            commit(job, infos, planned, state, report, still_ours, complete=whole, listed=listed)
         if report.problems is not None:
             report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
     return _done(job, report, planned, failed)

@@ -46,6 +46,7 @@ from tests.support.helpers import PROJECT, settle
 PAGES = (
     "README.md",
     "conf/README.md",
+    "conf/schedule/README.md",
     "pipeline/README.md",
     "pipeline/formats/README.md",
     "pipeline/storage/README.md",

@@ -24,9 +24,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from pipeline.base.errors import CocoDiyError, ConfigError, UnavailableError
-from pipeline.runtime.counters import add_helpers, count_in
+from pipeline.runtime.counters import WIDTH, add_helpers, count_in
 from pipeline.runtime.interrupt import STOP, check_stop
-from pipeline.runtime.log import LOG, show_log
+from pipeline.runtime.log import LOG, LogFile, log_file, log_to, show_log, shown_level
 
 T = TypeVar("T")
 
@@ -37,8 +37,8 @@ _ENDING = threading.Lock()
 #: Fewer files than this are done sooner than a helper process starts.
 FILES_WORTH_HELPERS = 10_000
 
-#: Counters of the files that helpers go through.
-_COUNTERS = 64
+#: Slots in which helpers count.
+_SLOTS = 64
 
 #: How often helpers that were started since are searched for.
 _POLL_SECONDS = 0.2
@@ -47,7 +47,7 @@ _POLL_SECONDS = 0.2
 STOP_SECONDS = 1.0
 
 
-def _start_worker(needs_pandas: bool, counts: Any, log_level: int) -> None:
+def _start_worker(needs_pandas: bool, counts: Any, log_level: int, log: LogFile | None) -> None:
     """First of all in a worker process. Ctrl-C is for the parent, which ends its workers.
 
     A helper beside the parent indexes and applies, so it never needs pandas; Arrow would import it at its first
@@ -58,8 +58,10 @@ def _start_worker(needs_pandas: bool, counts: Any, log_level: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if log_level:
         show_log(log_level)
-    slot = os.getpid() % len(counts)  # two of one slot would only lose some counts
-    count_in(memoryview(counts).cast("B").cast("q")[slot : slot + 1])
+    if log is not None:
+        log_to(log)
+    first = os.getpid() % _SLOTS * WIDTH  # two of one slot would only lose some counts
+    count_in(memoryview(counts).cast("B").cast("q")[first : first + WIDTH])
     gc.set_threshold(100_000, 50, 50)  # lists of a hundred thousand names are no garbage
     if not needs_pandas:
         sys.meta_path.insert(0, _NoPandas())
@@ -129,9 +131,9 @@ class Engine(AbstractContextManager["Engine"]):
         with self._started:
             if self._pool is None:
                 context = multiprocessing.get_context("spawn")
-                counts = context.RawArray("q", _COUNTERS)
+                counts = context.RawArray("q", _SLOTS * WIDTH)
                 add_helpers(counts)
-                first = (self.scheduler != "auto", counts, LOG.level)
+                first = (self.scheduler != "auto", counts, shown_level(), log_file())
                 self._pool = _Helpers(max(self.helpers, 1), context, _start_worker, first)
             return self._pool
 

@@ -58,6 +58,16 @@ def check_stop() -> None:
 MOST_SECONDS = 2.5
 
 
+#: Ends of what is bounded, see `stop_bounded`.
+_BOUNDS: list[threading.Event] = []
+
+
+def unbound_stop() -> None:
+    """What is left to do has a bound of its own: a stop ends this process no more."""
+    for ended in _BOUNDS:
+        ended.set()
+
+
 @contextlib.contextmanager
 def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
     """While inside, call `end`, which ends this process, where a stop was asked for `MOST_SECONDS` ago.
@@ -65,6 +75,7 @@ def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
     Something may wait for what never comes: a store, a disk that is away, a lock of a process that was killed.
     """
     ended = threading.Event()
+    _BOUNDS.append(ended)
 
     def watch() -> None:
         STOP.wait()
@@ -77,3 +88,4 @@ def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         ended.set()
+        _BOUNDS.remove(ended)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
+from pipeline.base.digest import digest_of
 from pipeline.base.terms import SPLITS
 from pipeline.base.version import __version__
 from pipeline.job.job import Job, SourceJob
@@ -104,8 +106,7 @@ def taken_away(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def record_facts(job: Job, infos: Sequence[IndexInfo], totals: PlanCounts) -> dict[str, Any]:
     """What the record of a subset says: all that made it, and nothing of when, where or by how many."""
-    return {
-        "tool": f"coco-diy {__version__}",
+    facts = {
         "fingerprint": "+".join(str(info.content) for info in infos),
         "label_files": sum(_label_files(info) for info in infos),
         "classes": [
@@ -124,6 +125,16 @@ def record_facts(job: Job, infos: Sequence[IndexInfo], totals: PlanCounts) -> di
         "images": image_balance(infos, totals.images),
         "config": recorded_config(job),
     }
+    return {"tool": f"coco-diy {__version__}", "digest": _set_digest(facts), **facts}
+
+
+def _set_digest(facts: dict[str, Any]) -> str:
+    """Twelve hex digits of what decides which labels and images a subset has, by its `facts`, not how they get there.
+
+    That is: names and contents of the source's label files, the config but for its target, and all counts.
+    """
+    decides = {**facts, "config": {key: value for key, value in facts["config"].items() if key != "target"}}
+    return digest_of(json.dumps(decides, sort_keys=True).encode()).hex()[:12]
 
 
 def _label_files(info: IndexInfo) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pipeline.base.errors import Interrupted, StorageError
-from pipeline.runtime.counters import count_file
+from pipeline.runtime.counters import WRITTEN, count, count_file
 from pipeline.runtime.interrupt import STOPPED, check_stop
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import (
@@ -73,6 +73,7 @@ def copy_from(
             if reason is None:
                 results.done += 1
                 results.digests[paths[i]] = digest
+                count(WRITTEN, sizes[i] or 0)
             else:
                 results.failed[paths[i]] = f"{origin.join(names[i])}: {reason}"
     return results
