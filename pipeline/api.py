@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pipeline import storage
 from pipeline.base.errors import BrakeError, ConfigError, LockError, MissingSourceError, StorageError
 from pipeline.base.humanize import plural
 from pipeline.config.load import ConfigLike, as_config, validate
@@ -302,6 +303,7 @@ def _waiting(seconds: float, work: Callable[[], Report]) -> Report:
             LOG.info("%s; waits for it, %.0f s at most", str(error).partition(";")[0], left)
             time.sleep(min(left, _LOCK_EVERY_S))
             check_stop()
+            storage.begin_listings()
 
 
 def _resolve(config: Config) -> Job:

@@ -53,7 +53,6 @@ def scan(job: Job, engine: Engine | None, progress: Progress) -> list[Scan]:
 
     Without any part of an index every label file is read, and its stats come with that: then only names are listed.
     """
-    _subsets(job)
     if engine is not None and any(_many_files(job, source) for source in job.sources):
         engine.warm_up()
     found = []
@@ -122,6 +121,11 @@ def update_index(job: Job, engine: Engine, progress: Progress, found: Sequence[S
                 "correct source.root or source.splits"
             )
     return job.with_names(named), infos
+
+
+def check_subsets(job: Job) -> None:
+    """Raise `LockError` or `DataError` where a source is a subset of coco-diy that is not whole now."""
+    _subsets(job)
 
 
 def _subsets(job: Job) -> dict[str, Any]:
