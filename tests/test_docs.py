@@ -285,9 +285,9 @@ def test_options_are_there() -> None:
 
 
 def test_ready_configs_are_there() -> None:
-    from pipeline.config.templates import available
+    from pipeline.config.templates import described
 
-    assert named(r"coco-diy init ([a-z0-9-]+)") <= set(available())
+    assert named(r"coco-diy init ([a-z0-9/-]+)") <= set(described())
     for path in named(r"\b((?:conf|tests)/(?!local/)[\w./-]+)"):  # conf/local is the user's own
         assert (PROJECT / path).exists(), path
 

@@ -18,7 +18,6 @@
 #SCRON --mem=4G
 #SCRON --time=04:00:00
 #SCRON --output=nightly.out
-#SCRON --open-mode=append
 # 17 3 * * * /srv/bikes/slurm.sh
 
 # As many workers as the job has cores. Lustre without flock is fine: a lease keeps two runs apart.

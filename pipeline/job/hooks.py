@@ -54,17 +54,18 @@ def _call(name: str, command: Sequence[str] | None, run: Run) -> None:
     env = os.environ | {f"COCO_DIY_{key}": value for key, value in facts.items()}
     program = os.path.basename(command[0])  # arguments may hold a secret
     try:
-        with subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True) as process:
-            try:
-                code = process.wait(SECONDS)
-            except BaseException as error:  # also a stop: it is not waited for then
-                os.killpg(process.pid, signal.SIGKILL)
-                if not isinstance(error, subprocess.TimeoutExpired):
-                    raise
-                LOG.warning("hooks.%s: %s took more than %.0f s and was ended", name, program, SECONDS)
-                return
+        process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
     except (OSError, ValueError) as error:
         LOG.warning("hooks.%s: %s cannot be run (%s)", name, program, getattr(error, "strerror", None) or error)
+        return
+    try:
+        code = process.wait(SECONDS)
+    except BaseException as error:  # also a stop: it is not waited for then
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+        LOG.warning("hooks.%s: %s took more than %.0f s and was ended", name, program, SECONDS)
         return
     if code:
         LOG.warning("hooks.%s: %s ended with exit code %d; the run itself is not affected", name, program, code)
