@@ -1,4 +1,4 @@
-"""A fortnight of a timer: fourteen nights, each with what a night can bring, by real programs with the time of that night.
+"""A fortnight of a timer: fourteen nights, each with what a night can bring, at the time of that night.
 
 Of two sources, one is on a disk, one at a store; the target is on a small disk. After each night exit code, record,
 metrics, hooks, pings and target are what they must be, and nothing is ever lost.
@@ -179,7 +179,7 @@ def timer(tmp_path: Path, server: stores.Server, small_disk: Path, monkeypatch: 
         yield Timer(tmp_path, small_disk / "subset", monitor, _faketime())
 
 
-def test_fourteen_nights(timer: Timer, server: stores.Server, run: Run, tmp_path: Path) -> None:  # noqa: PLR0915
+def test_fourteen_nights(timer: Timer, server: stores.Server, run: Run, tmp_path: Path) -> None:
     def fresh() -> dict[str, bytes]:
         """What a first build makes of the source as it is."""
         shutil.rmtree(tmp_path / "fresh", ignore_errors=True)

@@ -104,9 +104,14 @@ def taken_away(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return found
 
 
-def record_facts(job: Job, infos: Sequence[IndexInfo], totals: PlanCounts) -> dict[str, Any]:
-    """What the record of a subset says: all that made it, and nothing of when, where or by how many."""
-    facts = {
+def record_facts(job: Job, infos: Sequence[IndexInfo], totals: PlanCounts, content: int) -> dict[str, Any]:
+    """What the record of a subset says: all that made it, and nothing of when, where or by how many.
+
+    `content` is the sum of that of all buckets, see `summary.content_of`.
+    """
+    return {
+        "tool": f"coco-diy {__version__}",
+        "digest": _set_digest(job, infos, content),
         "fingerprint": "+".join(str(info.content) for info in infos),
         "label_files": sum(_label_files(info) for info in infos),
         "classes": [
@@ -125,16 +130,15 @@ def record_facts(job: Job, infos: Sequence[IndexInfo], totals: PlanCounts) -> di
         "images": image_balance(infos, totals.images),
         "config": recorded_config(job),
     }
-    return {"tool": f"coco-diy {__version__}", "digest": _set_digest(facts), **facts}
 
 
-def _set_digest(facts: dict[str, Any]) -> str:
-    """Twelve hex digits of what decides which labels and images a subset has, by its `facts`, not how they get there.
+def _set_digest(job: Job, infos: Sequence[IndexInfo], content: int) -> str:
+    """Twelve hex digits that change with the subset: paths of its files, contents of its labels, its classes.
 
-    That is: names and contents of the source's label files, the config but for its target, and all counts.
+    Where objects are not in label files but in one file, the contents of the source decide.
     """
-    decides = {**facts, "config": {key: value for key, value in facts["config"].items() if key != "target"}}
-    return digest_of(json.dumps(decides, sort_keys=True).encode()).hex()[:12]
+    objects = "" if "labels" in job.exporter.FOLDERS else [str(info.content) for info in infos]
+    return digest_of(json.dumps([content, job.classes, job.task, objects]).encode()).hex()[:12]
 
 
 def _label_files(info: IndexInfo) -> int:

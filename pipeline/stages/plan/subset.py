@@ -64,7 +64,8 @@ def plan_subset(
     totals = PlanCounts()
     for summary in summaries:
         totals.add(summary.counts)
-    digest, contents, at_target = _meta_files(job, infos, context, totals, progress, suspects)
+    content = sum(summary.content for summary in summaries) % 2**64
+    digest, contents, at_target = _meta_files(job, infos, context, totals, content, progress, suspects)
     table = compare(wanted_table(contents), manifest_table(at_target))
     _write_meta(job, table)
     totals.add(PlanCounts(plan=summarise(table)))
@@ -127,6 +128,7 @@ def _meta_files(
     infos: Sequence[IndexInfo],
     context: PlanContext,
     totals: PlanCounts,
+    content: int,
     progress: Progress,
     suspects: frozenset[str],
 ) -> tuple[str, dict[str, MetaFile], dict[str, dict[str, object]]]:
@@ -134,7 +136,7 @@ def _meta_files(
     splits = tuple(split for split in SPLITS if totals.images_in(split))
     names = tuple(s.names for s in job.sources if s.names is not None)
     documents = tuple(info.document.get("splits", {}) for info in infos)
-    facts = record_facts(job, infos, totals)
+    facts = record_facts(job, infos, totals, content)
     dataset = Dataset(job.maps, names, job.task, splits, job.root, job.config.target.yaml, facts["digest"], documents)
     contents = assemble(job.config.target.format, dataset, context.plan_dir, context.buckets)
     contents[RECORD] = MetaFile.of(dataset_record(facts).encode())
