@@ -54,6 +54,9 @@ def check_stop() -> None:
         raise Interrupted(STOPPED)
 
 
+#: How long a stopped run waits for the file that a thread has under way.
+STOP_SECONDS = 1.0
+
 #: How long a stop may take in total, in seconds. What is on the disk is whole at every moment, so no more is needed.
 MOST_SECONDS = 2.5
 
