@@ -63,7 +63,7 @@ def test_a_result_or_a_sentence(
     attempt(worlds["folders"], str(number), run, monkeypatch)
 
 
-#: World and seed of what was found once, each of another kind: parts of an index without a column, names twice in a zip.
+#: World and seed of what was found once: parts of an index without a column, names twice in a zip.
 FOUND = [
     ("zip source", "today-721"),
     ("zip source", "today-748"),
