@@ -100,7 +100,7 @@ def test_what_is_in_no_row_is_counted_and_kept(reason: str) -> None:
 @pytest.mark.parametrize("box", [None, [], [1, 2], [float("nan")] * 4])
 @pytest.mark.parametrize("outline", [None, [], [[1, 1, 2, 2]], [[float("nan")] * 6]])
 def test_an_object_without_box_and_outline_is_for_no_reader(task: Task, box: Any, outline: Any) -> None:
-    """X-AnyLabeling writes such for each shape of another kind than those that it exports; mmdetection unpacks a box."""
+    """X-AnyLabeling writes such for shapes of other kinds than the one that it exports; mmdetection unpacks a box."""
     (row,), problems, _ = parse(document(annotation(bbox=box, segmentation=outline)), task)
     assert (row["tail"], row["raw"], row["loss"], problems) == (
         None,

@@ -22,13 +22,15 @@ _OTHER_TRAINING_SETS = (
     "#   or, where it wraps several (ByteTrack, Pascal VOC 07+12):",
     "#   train_dataloader = dict(dataset=dict(dataset=dict(datasets=[",
     "#       dict(_base_.train_dataloader.dataset.dataset.datasets[0], **_base_.subset_train)])))",
+    "#   or, where it is OpenImages or DSDL, whose datasets have arguments of their own:",
+    "#   train_dataloader = dict(dataset=dict(",
+    "#       _delete_=True, pipeline=_base_.train_dataloader.dataset.pipeline, **_base_.subset_train))",
 )
 
 _NOT_COVERED = (
     "# Not covered are configs that train on more than boxes and masks (ODVGDataset with phrases, panoptic, video,",
-    "# re-identification, Soft Teacher's images without labels), that evaluate on several datasets at once",
-    "# (MultiDatasetsEvaluator), that read proposals made before (Fast R-CNN), and OpenImages and DSDL, whose datasets",
-    "# have arguments of their own.",
+    "# re-identification, Soft Teacher's images without labels), that read proposals made before (Fast R-CNN), and two",
+    "# that wrap OpenImages or DSDL.",
 )
 
 
@@ -56,6 +58,15 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
         shown = split if split in files else "val" if split == "test" and "val" in files else None
         if shown is not None:
             lines.append(f"# {split}_dataloader = dict(dataset=_base_.subset_{shown})")
+        if split != "train" and shown is not None:
+            lines += [
+                "#   or, where that config evaluates on several datasets at once (GLIP, Grounding DINO):",
+                f"#   {split}_dataloader = dict(dataset=dict(",
+                f"#       _base_.{split}_dataloader.dataset.datasets[0], _delete_=True, **_base_.subset_{shown}))",
+                "#   or, where it is OpenImages or DSDL:",
+                f"#   {split}_dataloader = dict(dataset=dict(_delete_=True, test_mode=True,",
+                f"#       pipeline=_base_.{split}_dataloader.dataset.pipeline, **_base_.subset_{shown}))",
+            ]
         if split == "train" and shown is not None:
             lines += _OTHER_TRAINING_SETS
         if split == "val" and shown is None:
