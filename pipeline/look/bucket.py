@@ -15,7 +15,7 @@ from pipeline.reports.statistics import (
     GRID,
     MANY_OBJECTS,
     SIZE_EDGES,
-    SplitCounts,
+    SplitStatistics,
     Statistics,
 )
 from pipeline.stages.index.reader import read_part as read_frame
@@ -157,7 +157,7 @@ def count_bucket(view: View, bucket: int) -> Statistics:
             continue
         of_row = here[found.image]
         sized = of_row & known
-        made.splits[split] = SplitCounts(
+        made.splits[split] = SplitStatistics(
             int(here.sum()),
             int(here.sum()) - len(np.unique(found.image[of_row])),
             np.bincount(classes[of_row], minlength=count),
