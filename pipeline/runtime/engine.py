@@ -49,6 +49,21 @@ class Engine(AbstractContextManager["Engine"]):
         if self._remote is not None:
             self._remote.close()
 
+    def connect(self, target: Any = None, scratch: str = "") -> None:
+        """Have workers elsewhere, if there are any, made ready for this run, see `cluster.driver.Driver.begin`."""
+        if self._remote is not None:
+            self._remote.begin(target, scratch)
+
+    @property
+    def fence(self) -> str | None:
+        """Folder below the target through which tasks must write to it; None where no task outlives this process."""
+        return self._remote.fence if self._remote is not None else None
+
+    def drop_fence(self) -> None:
+        """Nothing that a task still does can change the target from here on."""
+        if self._remote is not None:
+            self._remote.drop_fence()
+
     def kind(self, files: int) -> str:
         """What runs a stage that reads or writes `files` small files."""
         if self.scheduler != "auto":

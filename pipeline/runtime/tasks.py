@@ -53,6 +53,12 @@ class Executor(Protocol):
         Raises `UnavailableError` where nobody can say.
         """
 
+    def examine(self, folder: str, versions: dict[str, str], seconds: float) -> dict[str, tuple[str, Any]]:
+        """By worker, its host and what `cluster.fitness.examine` says there, an error, or None after so many seconds.
+
+        Workers that examine themselves before their first task need not be asked.
+        """
+
     def submit(self, task: Task, avoid: Collection[str] = ()) -> None:
         """Have a worker do the task, any but those to `avoid`; where it is under way, once more."""
 
@@ -68,6 +74,16 @@ class Executor(Protocol):
 
 class Remote(Protocol):
     """Workers elsewhere, as the engine uses them."""
+
+    def begin(self, target: Any, scratch: str) -> None:
+        """See `Engine.connect`."""
+
+    @property
+    def fence(self) -> str | None:
+        """See `Engine.fence`."""
+
+    def drop_fence(self) -> None:
+        """See `Engine.drop_fence`."""
 
     def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
         """See `Engine.map`."""

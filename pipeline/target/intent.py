@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from pipeline.target.manifest import Manifest, TargetState
 
 
-def write_part(folder: WritableLocation, table: pa.Table) -> str | None:
-    """Write an immutable part of the manifest; returns its digest, None for a table without rows."""
-    return TargetRecords(folder).write_tables([to_parquet(table)])[0] if table.num_rows else None
+def write_part(folder: WritableLocation, table: pa.Table, scratch: WritableLocation | None = None) -> str | None:
+    """Write an immutable part of the manifest; returns its digest, None for a table without rows.
+
+    `scratch` is as in `TargetRecords.write_tables`.
+    """
+    return TargetRecords(folder).write_tables([to_parquet(table)], scratch)[0] if table.num_rows else None
 
 
 def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta: list[str]) -> None:
@@ -68,6 +71,8 @@ def tidy(state: TargetState) -> None:
     state.lost |= not state.records.mend_tables(list(filter(None, state.base.parts)))
     if state.intent is None and not state.lost:
         _drop_intent(state)
+    elif state.folder.names("tmp"):  # of a run whose workers may still be at work: now they can do nothing more
+        state.folder.remove_folder("tmp")
 
 
 def commit_manifest(state: TargetState, manifest: Manifest) -> list[str]:

@@ -6,11 +6,20 @@ import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from pipeline.base.errors import StorageError
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.copy import copy_from, copy_many, link_cached
-from pipeline.storage.local.folders import delete_many, drop_temporaries, make_folders, publish_folders, sync
+from pipeline.storage.local.folders import (
+    delete_many,
+    drop_temporaries,
+    make_folders,
+    publish_folders,
+    remove_folder,
+    sync,
+    take_files,
+)
 from pipeline.storage.local.lock import break_lease, lock, lock_holder
 from pipeline.storage.local.read import (
     content_digest,
@@ -174,9 +183,19 @@ class LocalFolder(WritableLocation):
         sources = [origin.join(name) for name in names]
         return copy_many(self.root, paths, sources, sizes, how, scratch=beside, direct=direct)
 
-    def delete_many(self, paths: Sequence[str]) -> Results:
+    def delete_many(self, paths: Sequence[str], *, scratch: WritableLocation | None = None) -> Results:
         """See `WritableLocation.delete_many`."""
-        return delete_many(self.root, paths)
+        return delete_many(self.root, paths, _root_of(scratch))
+
+    def remove_folder(self, folder: str) -> None:
+        """See `WritableLocation.remove_folder`."""
+        remove_folder(self.root, folder)
+
+    def sealed(self) -> LocalFolder:
+        """See `WritableLocation.sealed`."""
+        inner = self._inner("", own=True)
+        inner.root = replace(self.root, sealed=True)
+        return inner
 
     def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
         """See `WritableLocation.drop_temporaries`."""
@@ -199,6 +218,11 @@ class LocalFolder(WritableLocation):
         """See `WritableLocation.publish_folders`."""
         assert isinstance(staging, LocalFolder)
         publish_folders(staging.root, self.root, folders)
+
+    def take_files(self, staging: WritableLocation, paths: Sequence[str]) -> None:
+        """See `WritableLocation.take_files`."""
+        assert isinstance(staging, LocalFolder)
+        take_files(staging.root, self.root, paths)
 
     def traits(self, scratch: str) -> Traits:
         """See `WritableLocation.traits`."""
