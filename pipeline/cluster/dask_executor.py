@@ -126,12 +126,16 @@ class DaskExecutor:
                 found = (await asyncio.wait_for(asked, seconds)).get(worker)
             except (OSError, TimeoutError):
                 found = None
+            if isinstance(found, OSError):
+                found = None
             if not isinstance(found, bytes):
                 return worker, (_host_of(worker), found)
             answer = msgspec.json.decode(found, type=fitness.Fitness)
             return worker, (answer.host, answer)
 
-        return list(await asyncio.gather(*map(ask, workers)))
+        found = await asyncio.gather(*map(ask, workers))
+        there = await client.scheduler.ncores()
+        return [(worker, answer) for worker, answer in found if worker in there]
 
     def submit(self, task: Task, avoid: Collection[str] = ()) -> None:
         """See `Executor.submit`."""

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.helpers import PROJECT
+
 pytest.importorskip("distributed")
 
 #: Dask's own waits, cut short: a test has no minutes.
@@ -24,6 +26,12 @@ _QUICK = {
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
     "DASK_DISTRIBUTED__ADMIN__TICK__LIMIT": "60s",
 }
+
+
+def hooked(event: str, text: str, action: str, nth: int = 1) -> dict[str, str]:
+    """The environment of a worker that something befalls, see `hooked.sitecustomize`."""
+    path = os.pathsep.join([str(Path(__file__).parent / "hooked"), str(PROJECT)])
+    return {"PYTHONPATH": path, "COCO_DIY_TEST_HOOK": f"{event} {text} {action} {nth}"}
 
 
 def until(true: Callable[[], object], seconds: float = 30.0) -> None:
@@ -58,10 +66,11 @@ class Cluster:
             "60",
         ]
         command += list(words) or ["--no-nanny"]
-        env = os.environ | _QUICK | environment
+        env, here = os.environ | _QUICK | environment, self.folder  # in a checkout, its code would come first
         with open(self.folder / f"worker-{len(self.workers)}.log", "wb") as log:
             found = [
-                subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True) for _ in range(count)
+                subprocess.Popen(command, env=env, cwd=here, stdout=log, stderr=log, start_new_session=True)
+                for _ in range(count)
             ]
         self.workers += found
         until(lambda: len(self.names()) >= before + count)
@@ -74,6 +83,10 @@ class Cluster:
         with Client(self.address, set_as_default=False, timeout="10s") as client:
             return list(client.sync(client.scheduler.ncores))
 
+    def freeze(self) -> None:
+        """Wait until a worker is stopped."""
+        until(lambda: any(_is_stopped(worker.pid) for worker in self.workers))
+
     def signal(self, process: subprocess.Popen[bytes], number: int) -> None:
         """Send a worker, and what it started, a signal."""
         with suppress(ProcessLookupError):
@@ -84,6 +97,10 @@ class Cluster:
         for process in [*self.workers, self.scheduler]:
             self.signal(process, signal.SIGKILL)
             process.wait()
+
+
+def _is_stopped(process: int) -> bool:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 @pytest.fixture

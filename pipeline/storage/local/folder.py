@@ -69,9 +69,9 @@ class LocalFolder(WritableLocation):
         """See `WritableLocation.own`."""
         return self._inner(folder, own=True)
 
-    def _inner(self, folder: str, *, own: bool) -> LocalFolder:
+    def _inner(self, folder: str, *, own: bool, sealed: bool = False) -> LocalFolder:
         inner = LocalFolder(self._at(folder))
-        inner.root, inner._own = self.root.inner(folder), own
+        inner.root, inner._own = replace(self.root.inner(folder), sealed=sealed or self.root.sealed), own
         return inner
 
     def exists(self) -> bool:
@@ -193,9 +193,7 @@ class LocalFolder(WritableLocation):
 
     def sealed(self) -> LocalFolder:
         """See `WritableLocation.sealed`."""
-        inner = self._inner("", own=True)
-        inner.root = replace(self.root, sealed=True)
-        return inner
+        return self._inner("", own=True, sealed=True)
 
     def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
         """See `WritableLocation.drop_temporaries`."""
