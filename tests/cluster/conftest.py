@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,24 +52,23 @@ class Cluster:
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(
-        self, count: int = 1, *words: str, prefix: tuple[str, ...] = (), threads: int = 1, **environment: str
+        self, count: int = 1, *, prefix: tuple[str, ...] = (), threads: int = 1, env: Mapping[str, str] | None = None
     ) -> list[subprocess.Popen[bytes]]:
         """Start workers and wait until they are there; `prefix` is a command that runs them."""
         before = len(self.names())
-        command = [*prefix, sys.executable, "-m", "dask", "worker", self.address, "--no-dashboard"]
-        command += [
-            "--nthreads",
-            str(threads),
-            "--local-directory",
-            str(self.folder / "local"),
-            "--death-timeout",
-            "60",
-        ]
-        command += list(words) or ["--no-nanny"]
-        env, here = os.environ | _QUICK | environment, self.folder  # in a checkout, its code would come first
-        with open(self.folder / f"worker-{len(self.workers)}.log", "wb") as log:
+        command = [*prefix, sys.executable, "-m", "dask", "worker", self.address, "--no-dashboard", "--no-nanny"]
+        command += ["--nthreads", str(threads), "--local-directory", str(self.folder / "local")]
+        here = self.folder  # in a checkout, its code would come first
+        with open(here / f"worker-{len(self.workers)}.log", "wb") as log:
             found = [
-                subprocess.Popen(command, env=env, cwd=here, stdout=log, stderr=log, start_new_session=True)
+                subprocess.Popen(
+                    command,
+                    env=os.environ | _QUICK | (env or {}),
+                    cwd=here,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
                 for _ in range(count)
             ]
         self.workers += found

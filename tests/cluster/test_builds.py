@@ -82,7 +82,7 @@ def test_a_client_of_python_stays_open(wanted: Subset, expected: dict[str, bytes
 def test_a_worker_dies_in_a_stage(
     wanted: Subset, expected: dict[str, bytes], cluster: Cluster, event: str, text: str
 ) -> None:
-    cluster.start(1, **hooked(event, text, "die", 3))
+    cluster.start(1, env=hooked(event, text, "die", 3))
     cluster.start(1)
     build(wanted, cluster)
     assert cluster.workers[0].wait() == -signal.SIGKILL
@@ -93,7 +93,7 @@ def test_a_worker_dies_in_a_stage(
 @pytest.mark.parametrize("text", ["states", ".txt"], ids=["index", "apply"])
 def test_a_frozen_worker_that_wakes_up_after_the_next_run(wanted: Subset, cluster: Cluster, text: str) -> None:
     """It was stopped right before it put a file in place; the scheduler gave it up, and another build came after."""
-    (frozen,) = cluster.start(1, **hooked("os.rename", text, "stop", 3))
+    (frozen,) = cluster.start(1, env=hooked("os.rename", text, "stop", 3))
     cluster.start(1)
     build(wanted, cluster)
     build(wanted, cluster, *OTHER)
@@ -104,7 +104,7 @@ def test_a_frozen_worker_that_wakes_up_after_the_next_run(wanted: Subset, cluste
 
 
 def test_the_driver_is_killed_and_its_worker_goes_on(wanted: Subset, cluster: Cluster) -> None:
-    (frozen,) = cluster.start(1, **hooked("os.rename", ".txt", "stop", 3))
+    (frozen,) = cluster.start(1, env=hooked("os.rename", ".txt", "stop", 3))
     driver = start(wanted, cluster)
     cluster.freeze()
     driver.kill()
@@ -119,7 +119,7 @@ def test_the_driver_is_killed_and_its_worker_goes_on(wanted: Subset, cluster: Cl
 def test_an_interrupt_lets_workers_end_and_leaves_nothing(
     wanted: Subset, expected: dict[str, bytes], cluster: Cluster
 ) -> None:
-    cluster.start(2, **hooked("os.rename", ".txt", "slow"))
+    cluster.start(2, env=hooked("os.rename", ".txt", "slow"))
     driver = start(wanted, cluster)
     intent = wanted.target / ".coco-diy/intent.json"
     until(intent.exists)
@@ -135,7 +135,7 @@ def test_an_interrupt_lets_workers_end_and_leaves_nothing(
 
 
 def test_all_workers_are_gone_for_a_while(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
-    (only,) = cluster.start(1, **hooked("os.rename", ".txt", "die", 3))
+    (only,) = cluster.start(1, env=hooked("os.rename", ".txt", "die", 3))
     later = threading.Timer(1.0, lambda: (only.wait(), cluster.start(1)))
     later.start()
     build(wanted, cluster)
@@ -144,7 +144,7 @@ def test_all_workers_are_gone_for_a_while(wanted: Subset, expected: dict[str, by
 
 
 def test_workers_that_never_come_back(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
-    cluster.start(1, **hooked("os.rename", ".txt", "die", 3))
+    cluster.start(1, env=hooked("os.rename", ".txt", "die", 3))
     told = build(wanted, cluster, "--set", "engine.wait_workers=2", code=75)
     assert "no worker is there for 2 s; start workers, or raise engine.wait_workers" in told.err
     wanted.build(*BUCKETS)
@@ -152,7 +152,7 @@ def test_workers_that_never_come_back(wanted: Subset, expected: dict[str, bytes]
 
 
 def test_a_scheduler_that_dies(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
-    cluster.start(1, **hooked("os.rename", ".txt", "slow"))
+    cluster.start(1, env=hooked("os.rename", ".txt", "slow"))
     driver = start(wanted, cluster)
     until((wanted.target / ".coco-diy/intent.json").exists)
     cluster.signal(cluster.scheduler, signal.SIGKILL)
@@ -168,7 +168,7 @@ def test_a_bucket_that_kills_its_workers(
 ) -> None:
     """It is given up after four, by name; the others go on, and the next run has but that to do."""
     label = next(p for p in sorted((wanted.source / "labels/train2017").rglob("*.txt")))
-    cluster.start(5, **hooked("open", label.name, "die"))
+    cluster.start(5, env=hooked("open", label.name, "die"))
     told = build(wanted, cluster, code=1)
     assert "1 bucket was given up" in told.err or "1 buckets were given up" in told.err
     assert "internal error" not in told.err
@@ -181,7 +181,7 @@ def test_a_bucket_that_kills_its_workers(
 
 def test_a_disk_that_fails_on_one_worker(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
     """Its work is done on another, once; where there is no other, the worker is named."""
-    cluster.start(1, **hooked("os.rename", ".txt", "fail"))
+    cluster.start(1, env=hooked("os.rename", ".txt", "fail"))
     told = build(wanted, cluster, code=1)
     assert "input/output error" in told.err
     assert f"worker {cluster.names()[0]} on {os.uname().nodename}" in told.err
@@ -204,7 +204,7 @@ def test_a_straggler_is_begun_elsewhere(
     monkeypatch.setattr(step_run, "STRAGGLES_S", 0.5)
     monkeypatch.setattr(step_run, "_STRAGGLERS_EVERY_S", 0.2)
     monkeypatch.setattr("pipeline.cluster.driver.SETTLE_S", 1.0)
-    cluster.start(1, **hooked("os.rename", ".txt", "stop", 3))
+    cluster.start(1, env=hooked("os.rename", ".txt", "stop", 3))
     cluster.start(1)
     told = build(wanted, cluster, "-v")
     assert "it is begun a second time elsewhere" in told.err

@@ -60,8 +60,8 @@ def test_other_code_no_code_and_silence(
         without / "pipeline/__init__.py", "raise ModuleNotFoundError('No module named pipeline', name='pipeline')\n"
     )
     cluster.start(1)
-    cluster.start(1, PYTHONPATH=str(older))
-    cluster.start(1, PYTHONPATH=str(without))
+    cluster.start(1, env={"PYTHONPATH": str(older)})
+    cluster.start(1, env={"PYTHONPATH": str(without)})
     (silent,) = cluster.start(1)
     monkeypatch.setattr("pipeline.cluster.driver._EXAMINE_S", 2.0)  # before the scheduler gives it up
     cluster.signal(silent, signal.SIGSTOP)
@@ -87,7 +87,7 @@ def test_a_late_worker_that_is_unfit_is_set_aside(
 
     def then_late(*args: object) -> None:
         examine(*args)  # type: ignore[arg-type]
-        cluster.start(1, PYTHONPATH=str(older))
+        cluster.start(1, env={"PYTHONPATH": str(older)})
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Driver, "_examine", then_late)
