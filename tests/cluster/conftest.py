@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +52,7 @@ class Cluster:
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(
-        self, count: int = 1, *, prefix: tuple[str, ...] = (), threads: int = 1, env: Mapping[str, str] | None = None
+        self, count: int = 1, *, prefix: tuple[str, ...] = (), threads: int = 1, env: dict[str, str] | None = None
     ) -> list[subprocess.Popen[bytes]]:
         """Start workers and wait until they are there; `prefix` is a command that runs them."""
         before = len(self.names())
