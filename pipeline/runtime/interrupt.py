@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -67,19 +67,21 @@ def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
     """While inside, call `end`, which ends this process, where a signal came `MOST_SECONDS` ago.
 
     Something may wait for what never comes: a store, a disk that is away, a lock of a process that was killed. And
-    while the main thread is inside of a library, Python runs no handler: its number comes by a pipe all the same.
+    while the main thread is inside of a library, Python runs no handler: its number comes by a socket all the same.
     """
     ended = threading.Event()
-    came, comes = os.pipe()
-    os.set_blocking(comes, False)  # as `set_wakeup_fd` wants it
-    signal.set_wakeup_fd(comes, warn_on_full_buffer=False)
+    came, comes = socket.socketpair()
+    comes.setblocking(False)  # as `set_wakeup_fd` wants it
+    signal.set_wakeup_fd(comes.fileno(), warn_on_full_buffer=False)
 
     def watch() -> None:
-        while (number := os.read(came, 1)[0]) not in (signal.SIGINT, signal.SIGTERM):
-            pass
-        note_signal(number)
-        if not ended.wait(MOST_SECONDS):
-            end()
+        with came:
+            while (number := came.recv(1)) and number[0] not in (signal.SIGINT, signal.SIGTERM):
+                pass
+        if number:
+            note_signal(number[0])
+            if not ended.wait(MOST_SECONDS):
+                end()
 
     # Of the name that listings know: it holds nothing that a forked process would wait for.
     threading.Thread(target=watch, name=WATCHING, daemon=True).start()
@@ -88,3 +90,4 @@ def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(-1)
         ended.set()
+        comes.close()
