@@ -19,6 +19,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.base.errors import BrakeError, ConfigError, LockError, MissingSourceError, StorageError
 from pipeline.base.humanize import plural
+from pipeline.cluster.remote import remote_of
 from pipeline.config.load import ConfigLike, as_config, validate
 from pipeline.config.model import Config
 from pipeline.job.hooks import HookRunner
@@ -59,7 +60,7 @@ from pipeline.stages.verify.diff import diff_targets
 from pipeline.stages.verify.status import last_run, open_target, refuse_busy
 from pipeline.stages.verify.subset import verify_target
 from pipeline.target.intent import tidy
-from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState
+from pipeline.target.manifest import FOLDER, INTENT_PATH, LOCK, PROBLEMS, SCRATCH, TargetState
 
 __all__ = [
     "Report",
@@ -93,38 +94,52 @@ def open_index(what: ConfigLike) -> Index:
 
 
 @contextlib.contextmanager
-def indexed(config: Config, progress: Progress) -> Iterator[tuple[Job, list[IndexInfo], Report]]:
+def indexed(config: Config, progress: Progress, client: Any = None) -> Iterator[tuple[Job, list[IndexInfo], Report]]:
     """The job of `config`, which knows all names, its indexes, up to date and locked, and what is wrong with them."""
     job = resolve(config)
-    with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
+    with index_lock(job), _engine(job, client) as engine:
         engine.begin(import_for_index)
+        engine.connect()
         job, infos = update_index(job, engine, progress, scan(job, engine, progress))
         yield job, infos, source_report(job, infos)
 
 
-def make_index(config: ConfigLike, progress: Progress | None = None) -> Report:
-    """Bring the index of `config`'s source up to date."""
-    with indexed(as_config(config), progress or Progress()) as (job, infos, report):
+def make_index(config: ConfigLike, progress: Progress | None = None, *, client: Any = None) -> Report:
+    """Bring the index of `config`'s source up to date; with a Dask `client` its workers do."""
+    with indexed(as_config(config), progress or Progress(), client) as (job, infos, report):
         if not report.ok:
             where = [os.path.join(source.index_dir, "problems") for source in job.sources]
             report.data["left_out"] = balance.listed(balance.problem_table(job, infos, []), ", ".join(where))
     return replace(report, data={"command": "index", **report.data})
 
 
-def make_plan(config: ConfigLike, progress: Progress | None = None) -> Report:
-    """What a build would write, copy, keep and delete; nothing is changed at the target."""
+def make_plan(config: ConfigLike, progress: Progress | None = None, *, client: Any = None) -> Report:
+    """What a build would write, copy, keep and delete; nothing is changed at the target.
+
+    With a Dask `client` its workers do the work.
+    """
     config = as_config(config)
     try:
-        return _make_plan(_resolve(config), progress or Progress())
+        return _make_plan(_resolve(config), progress or Progress(), client)
     except BrakeError as error:  # a build would not even index; nor does a plan
         return Report(braked(config, error))
 
 
-def _make_plan(job: Job, progress: Progress) -> Report:
+def _engine(job: Job, client: Any) -> Engine:
+    """What runs the tasks of `job`: as its config says, or the workers of a Dask `client`."""
     options = job.config.engine
+    splits = [split for source in job.sources for split in source.spec.splits]
+    urls = [url for split in splits for url in (split.labels, split.images, split.captions) if url is not None]
+    there = [job.root] if job.target.local is not None and job.target.exists() else []
+    remote = remote_of(options, job.workdir, [*urls, *there], links=job.work_links, client=client)
+    return Engine(options.scheduler, options.workers, remote)
+
+
+def _make_plan(job: Job, progress: Progress, client: Any) -> Report:
     refuse_busy(job.target)
-    with Engine(options.scheduler, options.workers) as engine, plan_lock(job), index_lock(job):
+    with plan_lock(job), index_lock(job), _engine(job, client) as engine:
         engine.begin(import_for_plan)
+        engine.connect()
         found = scan(job, engine, progress)
         state = TargetState(job.target, job.prefixes)
         check_source(job, state, found)
@@ -260,12 +275,13 @@ def build(
     suspects: frozenset[str] = frozenset(),
     break_lock: bool = False,
     wait_lock: float = 0.0,
+    client: Any = None,
 ) -> Report:
     """Make the subset: index, select, plan and apply. Where nothing changed, nothing is done. Leaves a run record.
 
     The files `suspects` (paths below the target) are made anew, whatever the manifest says of them. With `break_lock`
     the lock at the target is taken from whoever holds it; one that is in use is waited for `wait_lock` seconds. The
-    hooks of the config are run.
+    hooks of the config are run. With a Dask `client` its workers do the work.
 
     Raises `CocoDiyError`s; a run that ends early is continued by running it again.
     """
@@ -278,7 +294,7 @@ def build(
             records.begin()
             if break_lock:
                 job.target.break_lock(LOCK)
-            report = _waiting(wait_lock, lambda: _build(job, progress or Progress(), suspects))
+            report = _waiting(wait_lock, lambda: _build(job, progress or Progress(), suspects, client))
         except BaseException as error:
             records.failed(error, failure(error))
             raise
@@ -313,10 +329,9 @@ def _resolve(config: Config) -> Job:
         raise missing(config, error) or error from None
 
 
-def _build(job: Job, progress: Progress, suspects: frozenset[str]) -> Report:
-    options = job.config.engine
+def _build(job: Job, progress: Progress, suspects: frozenset[str], client: Any) -> Report:
     target_lock = job.target.lock(LOCK, f"the target {job.root}")
-    with ExitStack() as stack, Engine(options.scheduler, options.workers) as engine:
+    with ExitStack() as stack:
         if job.target.local is not None:
             had_folder = job.target.exist_many([FOLDER])[0]
             leave_none = functools.partial(_leave_no_target, job, had_folder, job.target.exists())
@@ -325,6 +340,7 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str]) -> Report:
         stack.enter_context(plan_lock(job))
         indexes = stack.enter_context(ExitStack())
         indexes.enter_context(index_lock(job))
+        engine = stack.enter_context(_engine(job, client))
         state = TargetState(job.target, job.prefixes)
         if job.target.local is not None:
             tidy(state)
@@ -338,18 +354,15 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str]) -> Report:
             still_ours = stack.enter_context(target_lock)
             state = TargetState(job.target, job.prefixes)
             tidy(state)
+            stack.push(engine)  # what it has under way ends before the lock does
+        engine.connect(job.target, SCRATCH)
         check_source(job, state, found)
         listed = source_counts(job, found)
         job, infos = update_index(job, engine, progress, found)
         job = job.keep_numbers(state.manifest)
         check_stop()
         plan = functools.partial(_plan, job, infos, state, source_report(job, infos), engine, progress, suspects)
-        planned, report = plan()
-        if gather(job, planned, progress):  # sizes are known now, and images can be checked
-            cost = report.data["fetch"]
-            planned, report = plan(fetched=True)
-            report.data["fetch"] = cost
-        check_stop()
+        planned, report = _gathered(job, plan, progress)
         remember(job, planned.split)
         indexes.close()  # other subsets of these sources need not wait for the files of this one
         try:
@@ -366,6 +379,17 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str]) -> Report:
         if report.problems is not None:
             report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
     return _done(job, report, planned, failed)
+
+
+def _gathered(job: Job, plan: Callable[..., tuple[Planned, Report]], progress: Progress) -> tuple[Planned, Report]:
+    """The plan that is carried out, and its report: where images come from elsewhere, made anew once they are here."""
+    planned, report = plan()
+    if gather(job, planned, progress):  # sizes are known now, and images can be checked
+        cost = report.data["fetch"]
+        planned, report = plan(fetched=True)
+        report.data["fetch"] = cost
+    check_stop()
+    return planned, report
 
 
 def _done(job: Job, report: Report, planned: Planned, failed: dict[str, str]) -> Report:
@@ -385,7 +409,7 @@ def _done(job: Job, report: Report, planned: Planned, failed: dict[str, str]) ->
 
 def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[BaseException] | None, *_: object) -> None:
     """Of a build that ends before its first write, leave no target where there was none; it is locked still."""
-    if kind is None or had_folder or job.target.exist_many([f"{FOLDER}/intent.json"])[0]:
+    if kind is None or had_folder or job.target.exist_many([INTENT_PATH])[0]:
         return
     with contextlib.suppress(StorageError):
         job.target.delete_many([LOCK])

@@ -23,7 +23,7 @@ from pipeline.config.model import Config
 from pipeline.job.job import target_name
 from pipeline.runtime.run import Run, stamp_of
 from pipeline.storage.processes import is_gone, myself
-from pipeline.target.manifest import FOLDER
+from pipeline.target.manifest import FOLDER, is_subset
 from pipeline.target.records import content_of
 
 #: Exit codes of a success: done, and done but for what was skipped.
@@ -84,8 +84,7 @@ class RunRecords:
     def _is_built(self) -> bool:
         """Whether there is a target to keep a record at."""
         found: list[bool] = []
-        paths = [f"{FOLDER}/{name}" for name in ("manifest.json", "intent.json")]
-        return self._patiently(lambda: found.extend(self._target.exist_many(paths))) and any(found)
+        return self._patiently(lambda: found.append(is_subset(self._target))) and any(found)
 
     def _record(self, code: int, outcome: dict[str, Any]) -> dict[str, Any]:
         now = time.time()

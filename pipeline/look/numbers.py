@@ -1,9 +1,10 @@
-"""The numbers of a view: a task a bucket, in helper processes where there are many images."""
+"""The numbers of a view: a task a bucket, in threads where there are many images."""
 
 from __future__ import annotations
 
 import functools
 
+from pipeline.cluster.remote import remote_of
 from pipeline.look.bucket import count_bucket
 from pipeline.look.view import View
 from pipeline.reports.statistics import Statistics
@@ -15,10 +16,11 @@ def statistics_of(view: View, progress: Progress | None = None) -> Statistics:
     """The counts of all buckets of `view`."""
     made = Statistics.none()
     tasks = [(bucket,) for bucket in range(view.buckets)]
-    # The helpers of `auto` index and apply, and have no pandas.
-    own = "processes" if view.images >= FILES_WORTH_HELPERS else "sync"
+    # It waits for headers of images; a helper process would need 170 MB for pandas and what it reads.
+    own = "threads" if view.images >= FILES_WORTH_HELPERS else "sync"
     options = view.engine
-    engine = Engine(own if options.scheduler == "auto" else options.scheduler, options.workers)
+    remote = remote_of(options, view.workdir)
+    engine = Engine(own if options.scheduler == "auto" else options.scheduler, options.workers, remote)
     with (progress or Progress()).stage("count", len(tasks), "buckets") as step, engine:
         for part in engine.map(functools.partial(count_bucket, view), tasks, files=view.images):
             made.add(part)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.digest import digest_of, seal, unseal
 from pipeline.base.errors import StorageError
-from pipeline.tables.parquet import of_parquet
+from pipeline.tables import schema
+from pipeline.tables.parquet import Misfit, of_parquet
+from pipeline.target.claims import unfit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,6 +55,9 @@ class TargetRecords:
         self.folder = folder
         self.mends = False
         self.damaged: list[str] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"mends": False}  # a task elsewhere may be behind the times
 
     def read(self, name: str, fits: Callable[[dict[str, Any]], int] = bool) -> dict[str, Any] | None:
         """The record `name`; None if missing. Raises `Damaged`, and `StorageError` where nobody knows.
@@ -106,10 +111,11 @@ class TargetRecords:
             return str(error)
         return next((f"{self.folder.join(path)}: {reason}" for path, reason in failed.items()), None)
 
-    def read_table(self, digest: str) -> pa.Table:
-        """The part of that digest. Raises `Damaged`."""
-        import pyarrow as pa
+    def read_table(self, digest: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The part of that digest, with the `columns` of `schema.manifest` or all.
 
+        Raises `Damaged`, and `TargetError` for one that is whole and that no build has written.
+        """
         bad, whole = list[str](), None
         for path in _twice(_part_path(digest)):
             data = self.folder.read(path)
@@ -122,9 +128,10 @@ class TargetRecords:
         if bad and self.mends:
             self.folder.write_many(bad, [whole] * len(bad)).must(self.folder)
         try:
-            return of_parquet(whole).combine_chunks()
-        except (pa.ArrowException, OSError):  # its digest is right, so nobody damaged it: no build has written it
-            raise Damaged(_part_path(digest)) from None
+            return of_parquet(whole, schema.manifest(), columns).combine_chunks()
+        except Misfit:
+            where = self.folder.join(_part_path(digest))
+            raise unfit(where, "has other columns than a part of a manifest") from None
 
     def mend_tables(self, digests: Sequence[str]) -> bool:
         """Write each half of these parts anew whose other half is whole; whether one of each is."""
@@ -145,11 +152,15 @@ class TargetRecords:
             found.pop()
         return [path for path, data in found if data is None or digest_of(data).hex() != digest]
 
-    def write_tables(self, tables: Sequence[bytes]) -> list[str]:
-        """Write parts, given as Parquet files; returns their digests. They are durable when the folder is synced."""
+    def write_tables(self, tables: Sequence[bytes], scratch: WritableLocation | None = None) -> list[str]:
+        """Write parts, given as Parquet files; returns their digests. They are durable when the folder is synced.
+
+        Temporary files are made in `scratch`, see `WritableLocation.write_many`.
+        """
         digests = [digest_of(data).hex() for data in tables]
         paths = [path for digest in digests for path in reversed(_twice(_part_path(digest)))]
-        self.folder.write_many(paths, [data for data in tables for _ in range(2)]).must(self.folder)
+        contents = [data for data in tables for _ in range(2)]
+        self.folder.write_many(paths, contents, scratch=scratch).must(self.folder)
         return digests
 
     def drop_tables(self, keep: Sequence[str | None]) -> None:

@@ -93,7 +93,21 @@ def test_what_is_in_no_row_is_counted_and_kept(reason: str) -> None:
     task, more = LOST[reason]
     (row,), problems, states = parse(document(annotation(**more)), task)
     assert (row["loss"], row["tail"], problems, states) == (reason, None, [], [LabelState.FOUND])
-    assert json.loads(row["raw"]) == annotation(**more)
+    assert json.loads(row["raw"] or b"null") == (annotation(**more) if reason != "no_box" else None)
+
+
+@pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT])
+@pytest.mark.parametrize("box", [None, [], [1, 2], [float("nan")] * 4])
+@pytest.mark.parametrize("outline", [None, [], [[1, 1, 2, 2]], [[float("nan")] * 6]])
+def test_an_object_without_box_and_outline_is_for_no_reader(task: Task, box: Any, outline: Any) -> None:
+    """X-AnyLabeling writes such for shapes of other kinds than the one that it exports; mmdetection unpacks a box."""
+    (row,), problems, _ = parse(document(annotation(bbox=box, segmentation=outline)), task)
+    assert (row["tail"], row["raw"], row["loss"], problems) == (
+        None,
+        None,
+        "no_polygon" if task is Task.SEGMENT else "no_box",
+        [],
+    )
 
 
 @pytest.mark.parametrize(
