@@ -37,9 +37,9 @@ def proxy(server: stores.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     proxy.close()
 
 
-def lead_to(port: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def lead_to(port: int, folder: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
     """Let options of the test lead to a store on this machine."""
-    options = {"key": stores.KEY, "secret": stores.SECRET, "endpoint_url": f"http://127.0.0.1:{port}"}
+    options = {"key": stores.KEY, "secret": stores.SECRET, "endpoint_url": f"http://127.0.0.1:{port}", **more}
     write_file(folder / "options/s3.yaml", yaml.safe_dump({"s3": options}))
     monkeypatch.setenv("COCO_DIY_LOCAL", str(folder / "options"))
 
@@ -119,7 +119,7 @@ def test_two_subsets_of_one_workdir_at_once(proxy: Proxy, tmp_path: Path, run: R
         assert run("status", slow, "--json").json["running"] is not None
         free.set()
         _, err = under_way.communicate(timeout=100)
-        assert (under_way.returncode, err) == (0, b"")
+        assert under_way.returncode == 0, err
     assert contents(tmp_path / "s3/data/bucket/subset") == contents(tmp_path / "t")
     settle()
     for config in (slow, quick):
@@ -135,7 +135,7 @@ class Writer(threading.Thread):
         self._number, self.writes = 10_000, 0
 
     def run(self) -> None:
-        while not self._ended.wait(0.002):
+        while not self._ended.wait(0.02):
             self._number += 1
             images, labels = self._root / "images/train", self._root / "labels/train"
             there = sorted(path.stem for path in labels.iterdir())
@@ -145,7 +145,7 @@ class Writer(threading.Thread):
                 gone = self._chance.choice(there)
                 (labels / f"{gone}.txt").unlink()
                 (images / f"{gone}.jpg").unlink()
-            (labels / f"{self._chance.choice(there[:50])}.txt").write_text(f"1 0.5 0.5 0.3 0.{self._number}\n")
+            (labels / f"{self._chance.choice(there[:20])}.txt").write_text(f"1 0.5 0.5 0.3 0.{self._number}\n")
             self.writes += 1
 
     def end(self) -> None:
@@ -159,15 +159,15 @@ def test_a_bucket_that_is_written_to_meanwhile(
     server: stores.Server, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, skip: bool
 ) -> None:
     """Each run gives what was listed, whole, or a sentence; the run after the last write heals."""
-    lead_to(server.port, tmp_path, monkeypatch)
+    lead_to(server.port, tmp_path, monkeypatch, retry_config={"max_retries": 1})  # it says 500 of what is being written
     collection = tmp_path / "s3/data/bucket/coco"
-    fill(collection, 400)
+    fill(collection, 120)
     more = {"on_error": "skip"} if skip else {}
     config = config_of(tmp_path, "c", str(tmp_path / "t"), **more, index={"buckets": 8})
     writer = Writer(collection)
     writer.start()
     codes = []
-    for _ in range(4):
+    for _ in range(3):
         told = run("build", config, "--json", "--max-delete", "none", code=None)
         codes.append(told.code)
         assert told.code in ((0, 1, 3) if skip else (0, 1)), told.err
@@ -181,7 +181,7 @@ def test_a_bucket_that_is_written_to_meanwhile(
         images = {p.stem for p in (tmp_path / "t/images/train").glob("*.jpg")}
         assert images <= labels.keys(), "no image is without its label"
     writer.end()
-    assert writer.writes > 100
+    assert writer.writes > 20
     settle()
     run("build", config, "--max-delete", "none")
     fresh = config_of(tmp_path, "fresh", str(tmp_path / "fresh"), **more, workdir=str(tmp_path / "fresh-work"))

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from pipeline.base.errors import StorageError
-from pipeline.runtime.counters import READ, WRITTEN, count
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.copy import copy_from, copy_many, link_cached
 from pipeline.storage.local.folders import (
@@ -124,15 +123,11 @@ class LocalFolder(WritableLocation):
         self, paths: Sequence[str], limit: int, room: int | None = None
     ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
         """See `Location.read_many`; the numbers are those of the very file that was read."""
-        found = read_many(self.local, paths, limit, room)
-        count(READ, sum(map(len, found[0])))
-        return found
+        return read_many(self.local, paths, limit, room)
 
     def read_spans(self, path: str, spans: Sequence[tuple[int, int]]) -> Sequence[bytes]:
         """See `Location.read_spans`."""
-        found = read_spans(self._at(path), spans)
-        count(READ, sum(map(len, found)))
-        return found
+        return read_spans(self._at(path), spans)
 
     def fetch_many(self, paths: Sequence[str]) -> Iterator[Fetched]:
         """See `Location.fetch_many`; in the given order."""
@@ -164,7 +159,6 @@ class LocalFolder(WritableLocation):
         direct: bool = False,
     ) -> Results:
         """See `WritableLocation.write_many`."""
-        count(WRITTEN, sum(map(len, contents)))
         return write_many(self.root, paths, contents, scratch=_root_of(scratch), direct=direct)
 
     def copy_many(
@@ -186,9 +180,6 @@ class LocalFolder(WritableLocation):
             if how != "copy":
                 raise StorageError(f"{origin.url}: files there cannot be linked; set target.images to copy")
             return copy_from(self.root, paths, origin, names, sizes, scratch=beside, direct=direct)
-        if how == "copy":
-            for what in (READ, WRITTEN):
-                count(what, sum(size or 0 for size in sizes))
         sources = [origin.join(name) for name in names]
         return copy_many(self.root, paths, sources, sizes, how, scratch=beside, direct=direct)
 

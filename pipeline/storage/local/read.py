@@ -74,6 +74,7 @@ def read_many(
                 add_stat((0, 0, 0, 0))
     finally:
         os.close(directory)
+    count(READ, sum(map(len, contents)))
     return contents, array("q", stats), failed
 
 
@@ -218,6 +219,7 @@ def read_spans(path: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         raise storage_error(error, path, "read") from None
     if any(len(data) != stop - start for data, (start, stop) in zip(found, spans, strict=True)):
         raise StorageError(f"{path}: became shorter while it was read; run again")
+    count(READ, sum(map(len, found)))
     return found
 
 

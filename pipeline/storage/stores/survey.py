@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import threading
 import time
@@ -69,22 +70,22 @@ class Begun:
     def __init__(self) -> None:
         self._begun: dict[str, tuple[float, list[Sequence[Entry]], Iterator[Sequence[Entry]]]] = {}
 
-    def peek(self, url: str, listed: Callable[[], Iterator[Sequence[Entry]]]) -> bool:
-        """Whether the folder `url`, which `listed` lists, holds a file."""
+    def peek(self, url: str, listing: Iterator[Sequence[Entry]]) -> bool:
+        """Whether the folder `url` holds a file; `listing` is one of it that nobody has begun."""
         with _LOCK:
             made, seen, rest = self._begun.get(url, (0.0, [], iter(())))
             if not made or time.monotonic() - made > _REMEMBER_S:
-                rest = listed()
+                rest = listing
                 seen = [chunk for chunk in itertools.islice(rest, 1) if chunk]
                 self._begun[url] = time.monotonic(), seen, rest
             return bool(seen)
 
-    def take(self, url: str, listed: Callable[[], Iterator[Sequence[Entry]]]) -> Iterator[Sequence[Entry]]:
-        """The whole listing of `url`: that which was begun, or a new one. It is given once."""
+    def take(self, url: str, listing: Iterator[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
+        """All of a listing of `url`: of that which was begun, which is given once, or of the new one `listing`."""
         with _LOCK:
             made, seen, rest = self._begun.pop(url, (0.0, [], iter(())))
         if not made or time.monotonic() - made > _REMEMBER_S:
-            return listed()
+            return listing
         return itertools.chain(seen, rest)
 
     def drop(self, url: str) -> None:
@@ -102,11 +103,13 @@ class Begun:
 
 BEGUN = Begun()
 
+atexit.register(BEGUN.clear)  # while what a listing needs to end is there still
 
-def note_listed(url: str, chunks: Iterator[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
-    """Hand on the `chunks` of a whole listing of `url`, and remember them as a survey."""
+
+def whole_listing(url: str, listing: Iterator[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
+    """All of a listing of `url`, see `Begun.take`, which is remembered as a survey."""
     files: dict[str, Numbers] | None = {}
-    for chunk in chunks:
+    for chunk in BEGUN.take(url, listing):
         if files is not None:
             files.update((entry.key, entry.numbers) for entry in chunk)
             files = None if len(files) > _MOST_FILES else files
