@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from pipeline.base.errors import CocoDiyError, ConfigError, UnavailableError
 from pipeline.runtime.counters import add_helpers, count_in
-from pipeline.runtime.interrupt import STOP, check_stop
+from pipeline.runtime.interrupt import STOP, STOP_SECONDS, check_stop
 from pipeline.runtime.log import LOG, show_log
 
 T = TypeVar("T")
@@ -42,9 +42,6 @@ _COUNTERS = 64
 
 #: How often helpers that were started since are searched for.
 _POLL_SECONDS = 0.2
-
-#: How long a stopped run waits for the file that a thread has under way.
-STOP_SECONDS = 1.0
 
 
 def _start_worker(needs_pandas: bool, counts: Any, log_level: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -54,20 +55,29 @@ def check_stop() -> None:
         raise Interrupted(STOPPED)
 
 
-#: How long a stop may take in total, in seconds. What is on the disk is whole at every moment, so no more is needed.
+#: How long a stopped run waits for the file that a thread has under way.
+STOP_SECONDS = 1.0
+
+#: How long after its signal a run is ended, in seconds. What is on the disk is whole at every moment.
 MOST_SECONDS = 2.5
 
 
 @contextlib.contextmanager
 def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
-    """While inside, call `end`, which ends this process, where a stop was asked for `MOST_SECONDS` ago.
+    """While inside, call `end`, which ends this process, where a signal came `MOST_SECONDS` ago.
 
-    Something may wait for what never comes: a store, a disk that is away, a lock of a process that was killed.
+    Something may wait for what never comes: a store, a disk that is away, a lock of a process that was killed. And
+    while the main thread is inside of a library, Python runs no handler: its number comes by a pipe all the same.
     """
     ended = threading.Event()
+    came, comes = os.pipe()
+    os.set_blocking(comes, False)  # as `set_wakeup_fd` wants it
+    signal.set_wakeup_fd(comes, warn_on_full_buffer=False)
 
     def watch() -> None:
-        STOP.wait()
+        while (number := os.read(came, 1)[0]) not in (signal.SIGINT, signal.SIGTERM):
+            pass
+        note_signal(number)
         if not ended.wait(MOST_SECONDS):
             end()
 
@@ -76,4 +86,5 @@ def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     finally:
+        signal.set_wakeup_fd(-1)
         ended.set()
