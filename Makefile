@@ -7,7 +7,7 @@ CONFIG ?=
 ARGS ?=
 
 # What needs neither kills at random moments nor an environment of its own; and what of it a newcomer's machine can run.
-HERE := not racing and not interop and not ceph and not browser
+HERE := not racing and not interop and not ceph and not browser and not cluster
 FAST := $(HERE) and not servers and not slow
 
 # PY is the interpreter that runs everything. Who names one (`make demo PY=python`) has installed what it needs.
@@ -23,7 +23,7 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-browser test-interop torture bench bench-fetch bench-cloud \
+.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-cluster test-browser test-interop torture bench bench-fetch bench-cloud \
 	index plan build stats clean
 
 help: ## Print this list
@@ -104,6 +104,9 @@ test-all: test test-slow test-servers ## Run these three
 
 test-ceph: $(READY) ## Run the tests of stores on a Ceph (Debian: ceph-mon ceph-osd radosgw ceph-common)
 	@$(PY) -m pytest -m ceph $(ARGS)
+
+test-cluster: $(READY) ## Run the tests on a SLURM (Debian: slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins)
+	@$(PY) -m pytest -m cluster $(ARGS)
 
 test-browser: $(READY) ## Open the pages that reports are in a Chromium (Debian: chromium), with Playwright, which this installs
 	@$(PY) -c 'import playwright' 2> /dev/null || $(PY) -m pip --disable-pip-version-check -q install 'playwright>=1.45'

@@ -270,7 +270,7 @@ def status(what: str, **common: Any) -> None:
 def init(name: str | None, force: bool) -> None:
     """Copy a ready config to conf/; without NAME, list them.
 
-    The names YAML that it needs comes along.
+    The names YAML that it needs comes along. What is called cluster/… runs a config on a cluster.
     """
     from pipeline.config.templates import copy_ready, described
 

@@ -95,7 +95,7 @@ def targets() -> list[str]:
 
 
 def ready_configs() -> list[str]:
-    """Names of the ready configs."""
-    from pipeline.config.templates import available
+    """Names of the ready files."""
+    from pipeline.config.templates import described
 
-    return available()
+    return list(described())
