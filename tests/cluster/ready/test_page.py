@@ -7,7 +7,7 @@ import shlex
 import pytest
 import yaml
 
-from tests.cluster.conftest import Work
+from tests.cluster.ready.conftest import Work
 from tests.support.helpers import run_process
 from tests.support.slurm import Slurm
 from tests.test_docs import PAGES, blocks

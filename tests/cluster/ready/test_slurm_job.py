@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import Work
+from tests.cluster.ready.conftest import Work
 from tests.support.helpers import PROJECT, contents
 from tests.support.slurm import Slurm
 

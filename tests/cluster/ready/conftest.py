@@ -1,4 +1,4 @@
-"""Fixtures: a real SLURM for all tests of this folder, and builds that last as long as a test needs."""
+"""The ready files of `conf/cluster`, run for real. Fixtures: a SLURM, and builds that last as long as a test needs."""
 
 from __future__ import annotations
 
