@@ -48,7 +48,7 @@ from pipeline.stages.verify.diff import diff_targets
 from pipeline.stages.verify.status import last_run, open_target, refuse_busy
 from pipeline.stages.verify.subset import verify_target
 from pipeline.target.intent import tidy
-from pipeline.target.manifest import FOLDER, LOCK, PROBLEMS, TargetState
+from pipeline.target.manifest import FOLDER, INTENT_PATH, LOCK, PROBLEMS, TargetState
 
 __all__ = [
     "Report",
@@ -346,7 +346,7 @@ def _done(job: Job, report: Report, planned: Planned, failed: dict[str, str]) ->
 
 def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[BaseException] | None, *_: object) -> None:
     """Of a build that ends before its first write, leave no target where there was none; it is locked still."""
-    if kind is None or had_folder or job.target.exist_many([f"{FOLDER}/intent.json"])[0]:
+    if kind is None or had_folder or job.target.exist_many([INTENT_PATH])[0]:
         return
     with contextlib.suppress(StorageError):
         job.target.delete_many([LOCK])

@@ -13,6 +13,7 @@ from pipeline.config.model import Config
 from pipeline.job.job import is_below
 from pipeline.job.spec import SplitSpec
 from pipeline.storage.address import protocol_of
+from pipeline.target.manifest import FOLDER, is_subset
 
 if TYPE_CHECKING:
     from pipeline.job.job import Job, SourceJob
@@ -119,7 +120,7 @@ def keep_out_of_subsets(job: Job) -> None:
     """A subset must not be in another: one would delete the other's files, or call them foreign."""
     above = os.path.dirname(job.root)
     while above != os.path.dirname(above) and not above.endswith((":", ":/")):
-        if storage.locate(above).exist_many([".coco-diy/manifest.json"])[0]:
+        if is_subset(storage.locate(above)):
             raise ConfigError(
                 f"target.root: {job.root} is in {above}, which is a subset already; choose a folder beside it"
             )
@@ -128,4 +129,4 @@ def keep_out_of_subsets(job: Job) -> None:
 
 def _own_folders(job: Job) -> list[str]:
     """Folders that a build writes to, as far as they can be links to somewhere else."""
-    return [f"{job.root}/{folder}" for folder in (".coco-diy", *sorted(job.layout))]
+    return [f"{job.root}/{folder}" for folder in (FOLDER, *sorted(job.layout))]

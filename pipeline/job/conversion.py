@@ -14,7 +14,7 @@ from pipeline.base.terms import SPLITS, Task
 from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder
-from pipeline.target.manifest import FOLDER, MANIFESTS, TargetState
+from pipeline.target.manifest import FOLDER, INTENT_PATH, MANIFEST, MANIFESTS, TargetState
 
 
 def conversion(
@@ -70,8 +70,8 @@ def targets() -> list[str]:
 
 def is_target(what: str) -> bool:
     """Whether `what` is the folder of a subset, or its manifest: it has one, or a build has begun there."""
-    marks = [FOLDER, *MANIFESTS, f"{FOLDER}/intent.json"]
-    return os.path.basename(what) == "manifest.json" or any(storage.locate(what).exist_many(marks))
+    marks = [FOLDER, *MANIFESTS, INTENT_PATH]
+    return os.path.basename(what) == MANIFEST or any(storage.locate(what).exist_many(marks))
 
 
 def dataset(folder: str, workdir: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pipeline.base.errors import INCOMPLETE, CocoDiyError, StorageError
 from pipeline.base.version import __version__
 from pipeline.config.model import Config
 from pipeline.job.job import target_name
-from pipeline.target.manifest import FOLDER
+from pipeline.target.manifest import FOLDER, is_subset
 from pipeline.target.records import content_of
 
 _SUCCESS = {0, INCOMPLETE}
@@ -57,8 +57,7 @@ class RunRecords:
     def _is_built(self) -> bool:
         """Whether there is a target to keep a record at."""
         found: list[bool] = []
-        paths = [f"{FOLDER}/{name}" for name in ("manifest.json", "intent.json")]
-        return self._patiently(lambda: found.extend(self._target.exist_many(paths))) and any(found)
+        return self._patiently(lambda: found.append(is_subset(self._target))) and any(found)
 
     def _write(self, location: storage.WritableLocation, code: int, outcome: dict[str, Any]) -> bool:
         """Write a record, and drop the oldest; whether it came to pass: no run fails for its record."""

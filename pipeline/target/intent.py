@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline.base.digest import seal
 from pipeline.base.errors import StorageError
 from pipeline.tables.parquet import to_parquet
-from pipeline.target.manifest import _INTENT, _MANIFEST, Base, Intent, _drop_intent, clear
+from pipeline.target.manifest import INTENT, MANIFEST, Base, Intent, clear, drop_intent
 from pipeline.target.provenance import remember
 from pipeline.target.records import TargetRecords
 
@@ -36,7 +36,7 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
     state.folder.sync()  # what intent.json points at must outlive a power cut
     intent = Intent(state.serial + 1, f"intent/{uuid.uuid4().hex}", buckets, touched, base, meta, state.prefixes)
     remember(seal(asdict(intent)))
-    state.records.write(_INTENT, asdict(intent))
+    state.records.write(INTENT, asdict(intent))
     state.intent, state.base, state._done, state.renamed, state.doubted = intent, base, {}, [], False
     clear(state.folder, "intent", keep=intent.folder.removeprefix("intent/"))
 
@@ -64,10 +64,10 @@ def tidy(state: TargetState) -> None:
     with contextlib.suppress(StorageError):  # records are no part of the subset
         state.folder.drop_temporaries("runs")
     if state.manifest is not None:
-        state.records.mend(_MANIFEST, asdict(state.manifest))
+        state.records.mend(MANIFEST, asdict(state.manifest))
     state.lost |= not state.records.mend_tables(list(filter(None, state.base.parts)))
     if state.intent is None and not state.lost:
-        _drop_intent(state)
+        drop_intent(state)
 
 
 def commit_manifest(state: TargetState, manifest: Manifest) -> list[str]:
@@ -77,10 +77,10 @@ def commit_manifest(state: TargetState, manifest: Manifest) -> list[str]:
     """
     manifest.serial = state.serial
     remember(seal(asdict(manifest)))
-    state.records.write(_MANIFEST, asdict(manifest))
+    state.records.write(MANIFEST, asdict(manifest))
     state.manifest, state.intent = manifest, None
     try:
-        stays = _drop_intent(state)
+        stays = drop_intent(state)
     except StorageError as error:
         stays = str(error)
     return (

@@ -39,7 +39,7 @@ from pipeline.target.records import COPIES, PARTS, Damaged, TargetRecords
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.storage import WritableLocation
+    from pipeline.storage import Location, WritableLocation
 
 FOLDER = ".coco-diy"
 
@@ -55,13 +55,16 @@ SCRATCH = f"{FOLDER}/tmp"
 #: Where folders that are not at the target yet are filled before they are renamed, in one step each.
 STAGING = f"{FOLDER}/new"
 
-_MANIFEST, _INTENT = "manifest.json", "intent.json"
+MANIFEST, INTENT = "manifest.json", "intent.json"
 
 #: Written last of all, below the target's root.
-MANIFEST_PATH = f"{FOLDER}/{_MANIFEST}"
+MANIFEST_PATH = f"{FOLDER}/{MANIFEST}"
 
 #: It and its copy: a folder that has one of them is a target.
-MANIFESTS = (MANIFEST_PATH, f"{FOLDER}/{COPIES}/{_MANIFEST}")
+MANIFESTS = (MANIFEST_PATH, f"{FOLDER}/{COPIES}/{MANIFEST}")
+
+#: Written before the first change, and gone when the run is done.
+INTENT_PATH = f"{FOLDER}/{INTENT}"
 
 #: What an intent has of a file.
 _INTENDED = ("path", "kind", "key", "split")
@@ -137,7 +140,7 @@ class Intent:
             }
             return Intent(**content)
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise Damaged(_INTENT) from None
+            raise Damaged(INTENT) from None
 
 
 class TargetState:
@@ -176,7 +179,7 @@ class TargetState:
 
     def _manifest(self) -> Manifest | None:
         try:
-            data = self.records.read(_MANIFEST, self._fits)
+            data = self.records.read(MANIFEST, self._fits)
         except Damaged:
             data = None
             self.lost = True
@@ -188,10 +191,10 @@ class TargetState:
             manifest = None
         if manifest is None or manifest.version != VERSION:
             raise TargetError(
-                f"{self.folder.join(_MANIFEST)}: was written by another version of coco-diy "
+                f"{self.folder.join(MANIFEST)}: was written by another version of coco-diy "
                 f"({data.get('tool')}); build into a new folder, or use that version"
             )
-        check_manifest(vars(manifest), self.folder.join(_MANIFEST))
+        check_manifest(vars(manifest), self.folder.join(MANIFEST))
         self._digests.append(digest(seal(data)))
         return manifest
 
@@ -217,11 +220,11 @@ class TargetState:
 
     def _intent(self) -> Intent | None:
         try:
-            content = self.records.read(_INTENT)
+            content = self.records.read(INTENT)
             if content is None:
                 return None
             if "serial" in content:  # those of before 2026-12 have other fields, and count as damaged
-                check_intent(content, self.folder.join(_INTENT))
+                check_intent(content, self.folder.join(INTENT))
             intent = Intent.of(content)
         except Damaged:
             self.lost = self.doubted = True
@@ -370,15 +373,20 @@ class DoneMarks:
         self._last = time.monotonic()
 
 
+def is_subset(root: Location) -> bool:
+    """Whether there is a subset at `root`, or one that was begun."""
+    return any(root.exist_many([MANIFEST_PATH, INTENT_PATH]))
+
+
 def damaged_parts(state: TargetState, bucket: int) -> list[str]:
     """Paths, below the root, of what is damaged of the part of a bucket, as the manifest is cut."""
     digest = state.base.parts[bucket]
     return [f"{FOLDER}/{path}" for path in state.records.bad_tables(digest)] if digest is not None else []
 
 
-def _drop_intent(state: TargetState) -> str | None:
+def drop_intent(state: TargetState) -> str | None:
     """Delete all that is there only while a run is under way; returns why the intent stays, if it does."""
-    stays = state.records.drop(_INTENT)
+    stays = state.records.drop(INTENT)
     for folder, there in zip(OF_A_RUN, state.folder.exist_many(OF_A_RUN), strict=True):
         if there or state.root.local is None:
             clear(state.folder, folder, keep="")

@@ -9,12 +9,12 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from pipeline.job.spec import IndexSpec
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from pipeline.stages.index.scan import Scan
 
 
@@ -27,6 +27,8 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListi
     Also returns, by bucket, the positions of its files in the listing. NumPy alone does it: helpers begin as soon as
     their files are assigned, while this process imports Arrow.
     """
+    import numpy as np
+
     names: list[bytes] = []
     homes: list[npt.NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
     marks: list[npt.NDArray[np.int64]] = [np.zeros((0, 6), np.int64)]

@@ -17,7 +17,7 @@ from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import IndexInfo, has_parts
 from pipeline.stages.index.scan import Scan, scan_source
 from pipeline.stages.index.source import update
-from pipeline.target.manifest import FOLDER, LOCK, TargetState
+from pipeline.target.manifest import LOCK, TargetState, is_subset
 
 
 @contextmanager
@@ -133,7 +133,7 @@ def _subsets(job: Job) -> dict[str, Any]:
         if "::" in root or root.startswith(storage.WEB_SCHEMES):  # nobody builds there
             continue
         location = storage.locate_writable(root)
-        if not any(location.exist_many([f"{FOLDER}/intent.json", f"{FOLDER}/manifest.json"])):
+        if not is_subset(location):
             continue
         state = TargetState(location)
         if holder := location.lock_holder(LOCK):

@@ -63,7 +63,8 @@ def damaged(paths: Sequence[str]) -> list[Difference]:
 
 def _compare(state: TargetState, recorded: pa.Table, classes: int, *, deep: bool) -> Iterator[Difference]:
     root, made = state.root, state.manifest
-    at_home = made is not None and made.config["target"].get("root") == root.url  # a copy has times of its own
+    home = made.config["target"].get("root", "") if made is not None else ""
+    at_home = storage.is_same_location(home, root.url)  # a copy has times of its own
     paths = recorded["path"].to_pylist()
     columns = [recorded[name].to_pylist() for name in ("kind", "size", "digest", "content_digest", "objects")]
     found_sizes = root.sizes(paths)

@@ -26,6 +26,7 @@ from pipeline.base.redaction import redact_url
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage import retry
 from pipeline.storage.certificates import HOW_TO_TRUST, certificates
+from pipeline.storage.location import too_large
 from pipeline.storage.retry import PASSING, log_retry
 from pipeline.storage.web.pace import Flow, Pace
 
@@ -411,7 +412,7 @@ def _misfit(transfer: Transfer, count: int) -> int | None:
 
 
 def _too_large(transfer: Transfer) -> int:
-    transfer.reason = f"{redact_url(transfer.url)}: is larger than {(transfer.most or 0) >> 20} MiB: no image"
+    transfer.reason = f"{redact_url(transfer.url)}: {too_large()}"
     return -1
 
 
