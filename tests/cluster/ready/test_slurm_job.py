@@ -115,21 +115,21 @@ def test_nobody_else_reaches_the_scheduler(slurm: Slurm, work: Work) -> None:
 def test_a_job_whose_time_is_nearly_over_goes_on_in_the_queue(slurm: Slurm, work: Work) -> None:
     work.pace.seconds = 1.5
     job = submit(slurm, work, "--time=1", "--signal=B:USR1@10")  # SLURM sends it up to 30 s sooner than that
-    slurm.until(lambda: slurm.facts(job)["Restarts"] == "1" or slurm.facts(job)["JobState"] in ENDED, seconds=90)
+    slurm.until(lambda: slurm.facts(job)["Restarts"] != "0" or slurm.facts(job)["JobState"] in ENDED, seconds=90)
     assert len(work.pace.asked) < work.images
     work.pace.seconds = 0
     check_done(slurm, work, job)
-    assert slurm.facts(job)["Restarts"] == "1"
+    assert int(slurm.facts(job)["Restarts"]) >= 1
     log = log_of(work, job)  # of both runs
     assert "stopped; run the same command again" in log
-    assert log.index("the job is queued again, and goes on where it was") < log.index("Built subset.")
+    assert log.index("the job is queued again, and goes on where it was") < log.index("\nBuilt ")
 
 
 def test_a_job_that_is_requeued_fetches_nothing_twice_but_what_was_under_way(slurm: Slurm, work: Work) -> None:
     job = submit(slurm, work)
     under_way(slurm, work, job)
     slurm.ask("scontrol", "requeue", str(job))
-    slurm.until(lambda: slurm.facts(job)["Restarts"] == "1")
+    slurm.until(lambda: slurm.facts(job)["Restarts"] != "0")
     work.pace.seconds = 0
     check_done(slurm, work, job)
     twice = [path for path, count in work.pace.asked.items() if count > 1]
