@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.base.errors import BrakeError, ConfigError, MissingSourceError, StorageError
 from pipeline.base.humanize import plural
+from pipeline.cluster.remote import remote_of
 from pipeline.config.load import ConfigLike, as_config, validate
 from pipeline.config.model import Config
 from pipeline.job.job import Job, SourceJob
@@ -48,7 +49,7 @@ from pipeline.stages.verify.diff import diff_targets
 from pipeline.stages.verify.status import last_run, open_target, refuse_busy
 from pipeline.stages.verify.subset import verify_target
 from pipeline.target.intent import tidy
-from pipeline.target.manifest import FOLDER, INTENT_PATH, LOCK, PROBLEMS, TargetState
+from pipeline.target.manifest import FOLDER, INTENT_PATH, LOCK, PROBLEMS, SCRATCH, TargetState
 
 __all__ = [
     "Report",
@@ -82,38 +83,52 @@ def open_index(what: ConfigLike) -> Index:
 
 
 @contextlib.contextmanager
-def indexed(config: Config, progress: Progress) -> Iterator[tuple[Job, list[IndexInfo], Report]]:
+def indexed(config: Config, progress: Progress, client: Any = None) -> Iterator[tuple[Job, list[IndexInfo], Report]]:
     """The job of `config`, which knows all names, its indexes, up to date and locked, and what is wrong with them."""
     job = resolve(config)
-    with Engine(config.engine.scheduler, config.engine.workers) as engine, index_lock(job):
+    with index_lock(job), _engine(job, client) as engine:
         engine.begin(import_for_index)
+        engine.connect()
         job, infos = update_index(job, engine, progress, scan(job, engine, progress))
         yield job, infos, source_report(job, infos)
 
 
-def make_index(config: ConfigLike, progress: Progress | None = None) -> Report:
-    """Bring the index of `config`'s source up to date."""
-    with indexed(as_config(config), progress or Progress()) as (job, infos, report):
+def make_index(config: ConfigLike, progress: Progress | None = None, *, client: Any = None) -> Report:
+    """Bring the index of `config`'s source up to date; with a Dask `client` its workers do."""
+    with indexed(as_config(config), progress or Progress(), client) as (job, infos, report):
         if not report.ok:
             where = [os.path.join(source.index_dir, "problems") for source in job.sources]
             report.data["left_out"] = balance.listed(balance.problem_table(job, infos, []), ", ".join(where))
     return replace(report, data={"command": "index", **report.data})
 
 
-def make_plan(config: ConfigLike, progress: Progress | None = None) -> Report:
-    """What a build would write, copy, keep and delete; nothing is changed at the target."""
+def make_plan(config: ConfigLike, progress: Progress | None = None, *, client: Any = None) -> Report:
+    """What a build would write, copy, keep and delete; nothing is changed at the target.
+
+    With a Dask `client` its workers do the work.
+    """
     config = as_config(config)
     try:
-        return _make_plan(_resolve(config), progress or Progress())
+        return _make_plan(_resolve(config), progress or Progress(), client)
     except BrakeError as error:  # a build would not even index; nor does a plan
         return Report(braked(config, error))
 
 
-def _make_plan(job: Job, progress: Progress) -> Report:
+def _engine(job: Job, client: Any) -> Engine:
+    """What runs the tasks of `job`: as its config says, or the workers of a Dask `client`."""
     options = job.config.engine
-    with Engine(options.scheduler, options.workers) as engine, index_lock(job):
+    splits = [split for source in job.sources for split in source.spec.splits]
+    urls = [url for split in splits for url in (split.labels, split.images, split.captions) if url is not None]
+    there = [job.root] if job.target.local is not None and job.target.exists() else []
+    remote = remote_of(options, job.workdir, [*urls, *there], links=job.work_links, client=client)
+    return Engine(options.scheduler, options.workers, remote)
+
+
+def _make_plan(job: Job, progress: Progress, client: Any) -> Report:
+    with index_lock(job), _engine(job, client) as engine:
         refuse_busy(job.target)
         engine.begin(import_for_plan)
+        engine.connect()
         found = scan(job, engine, progress)
         state = TargetState(job.target, job.prefixes)
         check_source(job, state, found)
@@ -248,11 +263,12 @@ def build(
     *,
     suspects: frozenset[str] = frozenset(),
     break_lock: bool = False,
+    client: Any = None,
 ) -> Report:
     """Make the subset: index, select, plan and apply. Where nothing changed, nothing is done. Leaves a run record.
 
     The files `suspects` (paths below the target) are made anew, whatever the manifest says of them. With `break_lock`
-    the lock at the target is taken from whoever holds it.
+    the lock at the target is taken from whoever holds it. With a Dask `client` its workers do the work.
 
     Raises `CocoDiyError`s; a run that ends early is continued by running it again.
     """
@@ -261,7 +277,7 @@ def build(
     try:
         job = _resolve(config)
         records.begun = True
-        report = _build(job, progress or Progress(), suspects, break_lock)
+        report = _build(job, progress or Progress(), suspects, break_lock, client)
     except BaseException as error:
         records.failed(error, failure(error))
         raise
@@ -276,18 +292,18 @@ def _resolve(config: Config) -> Job:
         raise missing(config, error) or error from None
 
 
-def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: bool) -> Report:
-    options = job.config.engine
+def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: bool, client: Any) -> Report:
     if break_lock:
         job.target.break_lock(LOCK)
     target_lock = job.target.lock(LOCK, f"the target {job.root}")
-    with ExitStack() as stack, Engine(options.scheduler, options.workers) as engine:
+    with ExitStack() as stack:
         if job.target.local is not None:
             had_folder = job.target.exist_many([FOLDER])[0]
             leave_none = functools.partial(_leave_no_target, job, had_folder, job.target.exists())
             still_ours = stack.enter_context(target_lock)
             stack.push(leave_none)
         stack.enter_context(index_lock(job))
+        engine = stack.enter_context(_engine(job, client))
         state = TargetState(job.target, job.prefixes)
         if job.target.local is not None:
             tidy(state)
@@ -301,6 +317,8 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
             still_ours = stack.enter_context(target_lock)
             state = TargetState(job.target, job.prefixes)
             tidy(state)
+            stack.push(engine)  # what it has under way ends before the lock does
+        engine.connect(job.target, SCRATCH)
         check_source(job, state, found)
         listed = source_counts(job, found)
         job, infos = update_index(job, engine, progress, found)

@@ -29,7 +29,9 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give `command` the options that every command has, as its argument `common`."""
     options = [
         click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="override a key (YAML)"),
-        click.option("--scheduler", metavar="NAME", help="auto, sync, threads, processes or tcp://host:port"),
+        click.option(
+            "--scheduler", metavar="NAME", help="auto, sync, threads, processes, tcp://host:port or a scheduler file"
+        ),
         click.option("--workers", type=click.IntRange(min=1), metavar="N", help="threads or processes"),
         click.option("--json", "as_json", is_flag=True, help="the result on stdout as one JSON document"),
         click.option(

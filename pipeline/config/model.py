@@ -184,14 +184,17 @@ class IndexConfig(_Model):
 class EngineConfig(_Model):
     """What runs the Dask tasks."""
 
-    scheduler: str = Field("auto", description="auto, sync, threads, processes or the tcp:// address of a scheduler")
+    scheduler: str = Field(
+        "auto", description="auto, sync, threads, processes, or a Dask scheduler: tcp://, tls:// or its scheduler file"
+    )
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field("auto", description="threads or processes")
+    wait_workers: float = Field(300, gt=0, description="seconds that a scheduler may be without any worker")
 
     @pydantic.field_validator("scheduler")
     @classmethod
     def _known(cls, value: str) -> str:
         known = ("auto", "sync", "threads", "processes")
-        if value not in known and "://" not in value:
+        if value not in known and "://" not in value and "/" not in value and not value.endswith(".json"):
             raise ValueError(unknown("scheduler", value, [*known, "tcp://host:port"]))
         return value
 

@@ -15,13 +15,11 @@ Nothing here touches a file system.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
-from pipeline.base.errors import UnknownNameError, unknown
+from pipeline.base import plugins
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,14 +104,12 @@ class GatheringExporter(Exporter, Protocol):
 
 def available() -> list[str]:
     """Names of all exporters."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return plugins.available(__name__)
 
 
 def load(name: str) -> Exporter:
     """The exporter module called `name`; raises `UnknownNameError` with what there is."""
-    if name not in available():
-        raise UnknownNameError(unknown("target format", name, available()))
-    return cast("Exporter", importlib.import_module(f"{__name__}.{name}"))
+    return cast("Exporter", plugins.load(__name__, "target format", name))
 
 
 def load_gathering(name: str) -> GatheringExporter:

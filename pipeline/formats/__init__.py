@@ -8,13 +8,11 @@ the name. Nothing here touches a file system.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from pipeline.base.errors import UnknownNameError, unknown
+from pipeline.base import plugins
 from pipeline.base.terms import Task
 from pipeline.tables.schema import LabelState
 
@@ -202,14 +200,12 @@ class SingleFileFormat(Format, Protocol):
 
 def available() -> list[str]:
     """Names of all formats."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return plugins.available(__name__)
 
 
 def load(name: str) -> Format:
     """The format module called `name`; raises `UnknownNameError` with what there is."""
-    if name not in available():
-        raise UnknownNameError(unknown("format", name, available()))
-    return cast("Format", importlib.import_module(f"{__name__}.{name}"))
+    return cast("Format", plugins.load(__name__, "format", name))
 
 
 def load_label_files(name: str) -> LabelFileFormat:

@@ -209,5 +209,5 @@ def _write(index_dir: str, table: str, bucket: int, before: pa.Table, rows: list
     added = pa.Table.from_pylist(rows, before.schema)
     others = before.filter(pc.invert(pc.is_in(before["key"], added["key"].combine_chunks())))
     data = to_parquet(pa.concat_tables([others, added]).sort_by("key"))
-    folder = storage.locate_writable(os.path.join(index_dir, table))
-    folder.write_many([part_name(bucket)], [digest_of(data) + data]).must(folder)
+    path = os.path.join(index_dir, table, part_name(bucket))
+    storage.write_with(path, lambda file: file.write(digest_of(data) + data))

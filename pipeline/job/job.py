@@ -63,11 +63,14 @@ class Job:
         return storage.locate_writable(self.root, links=self.layout)
 
     @property
+    def work_links(self) -> frozenset[str]:
+        """Folders of the workdir that may be links."""
+        return frozenset({"index", "plans", "members", "splits", "fetched"})
+
+    @property
     def work(self) -> storage.WritableLocation:
         """The location of the workdir; users put folders of it on another disk, too."""
-        return storage.locate_writable(
-            self.workdir, links=frozenset({"index", "plans", "members", "splits", "fetched"})
-        )
+        return storage.locate_writable(self.workdir, links=self.work_links)
 
     @property
     def exporter(self) -> Exporter:

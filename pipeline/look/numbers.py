@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from pipeline.cluster.remote import remote_of
 from pipeline.look.bucket import count_bucket
 from pipeline.look.view import View
 from pipeline.reports.statistics import Statistics
@@ -18,7 +19,8 @@ def statistics_of(view: View, progress: Progress | None = None) -> Statistics:
     # The helpers of `auto` index and apply, and have no pandas.
     own = "processes" if view.images >= FILES_WORTH_HELPERS else "sync"
     options = view.engine
-    engine = Engine(own if options.scheduler == "auto" else options.scheduler, options.workers)
+    remote = remote_of(options, view.workdir)
+    engine = Engine(own if options.scheduler == "auto" else options.scheduler, options.workers, remote)
     with (progress or Progress()).stage("count", len(tasks), "buckets") as step, engine:
         for part in engine.map(functools.partial(count_bucket, view), tasks, files=view.images):
             made.add(part)

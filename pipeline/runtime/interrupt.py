@@ -57,6 +57,16 @@ def check_stop() -> None:
 #: How long a stop may take in total, in seconds. What is on the disk is whole at every moment, so no more is needed.
 MOST_SECONDS = 2.5
 
+#: How much longer it may take now, see `more_time`.
+_MORE = [0.0]
+
+_POLL_SECONDS = 0.2
+
+
+def more_time(seconds: float) -> None:
+    """From now on a stop may take so many seconds more, in which workers elsewhere end; a second signal ends it."""
+    _MORE[0] = seconds
+
 
 @contextlib.contextmanager
 def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
@@ -68,6 +78,9 @@ def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
 
     def watch() -> None:
         STOP.wait()
+        signals, more = len(_SIGNALS), _MORE[0]
+        while more > 0 and len(_SIGNALS) <= signals and not ended.wait(_POLL_SECONDS):
+            more -= _POLL_SECONDS
         if not ended.wait(MOST_SECONDS):
             end()
 

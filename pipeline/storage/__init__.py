@@ -18,6 +18,7 @@ from pipeline.storage.listing import UNUSABLE, Listing
 from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.local.read import out_of, written_since
 from pipeline.storage.local.root import Root
+from pipeline.storage.local.walk import any_name
 from pipeline.storage.local.write import replace_with, write_pieces, write_with
 from pipeline.storage.location import (
     FetchCost,
@@ -60,6 +61,7 @@ __all__ = [
     "Web",
     "WritableLocation",
     "ZipFolder",
+    "any_name",
     "archive_of",
     "check_zip",
     "compare_unpacked",

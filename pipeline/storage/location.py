@@ -46,8 +46,12 @@ class Results:
 
         `doing` is what was to be done.
         """
+        self.must_at(location.url, doing)
+
+    def must_at(self, where: str, doing: str) -> None:
+        """See `must`; `where` is what the location is called."""
         for path, reason in self.failed.items():
-            raise StorageError(f"{location.join(path)}: cannot be {doing}: {reason}")
+            raise StorageError(f"{where}/{path}: cannot be {doing}: {reason}")
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,9 @@ def is_too_large(size: int) -> bool:
     return size > MAX_IMAGE_BYTES
 
 
-def too_large() -> str:
-    """What is said of a file that `is_too_large`."""
-    return f"is larger than {MAX_IMAGE_BYTES >> 20} MiB: no image"
+def too_large(most: int = MAX_IMAGE_BYTES) -> str:
+    """What is said of a file that `is_too_large`: of more than `most` bytes."""
+    return f"is larger than {most >> 20} MiB: no image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,9 +335,20 @@ class WritableLocation(Location):
         """
         raise self._cannot("be written to")
 
-    def delete_many(self, paths: Sequence[str]) -> Results:
-        """Delete files; one that is gone already counts as done."""
+    def delete_many(self, paths: Sequence[str], *, scratch: WritableLocation | None = None) -> Results:
+        """Delete files; one that is gone already counts as done. With `scratch` they are moved there first."""
         raise self._cannot("be written to")
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove `folder` with all that is in it: who has it open can make nothing in it from then on.
+
+        That is so where there are folders; elsewhere files may still appear that were under way.
+        """
+        self.delete_many([f"{folder}/{name}" for name in sorted(self.names(folder))])
+
+    def sealed(self) -> WritableLocation:
+        """This location, but no folder is made here, not even its own: a `StorageError` says that one is gone."""
+        return self
 
     def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
         """Delete files below `folder` that killed runs of ours had under way, where a location has such.
@@ -357,6 +372,10 @@ class WritableLocation(Location):
 
         Raises `StorageError` where one exists.
         """
+        raise self._cannot("be written to")
+
+    def take_files(self, staging: WritableLocation, paths: Sequence[str]) -> None:
+        """Move the files `paths` from below `staging` to here, each in one step; those not there are left out."""
         raise self._cannot("be written to")
 
     def traits(self, scratch: str) -> Traits:

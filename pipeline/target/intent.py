@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from pipeline.target.manifest import Manifest, TargetState
 
 
-def write_part(folder: WritableLocation, table: pa.Table) -> str | None:
-    """Write an immutable part of the manifest; returns its digest, None for a table without rows."""
-    return TargetRecords(folder).write_tables([to_parquet(table)])[0] if table.num_rows else None
+def write_part(folder: WritableLocation, table: pa.Table, scratch: WritableLocation | None = None) -> str | None:
+    """Write an immutable part of the manifest; returns its digest, None for a table without rows.
+
+    `scratch` is as in `TargetRecords.write_tables`.
+    """
+    return TargetRecords(folder).write_tables([to_parquet(table)], scratch)[0] if table.num_rows else None
 
 
 def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta: list[str]) -> None:
@@ -66,6 +69,9 @@ def tidy(state: TargetState) -> None:
     if state.manifest is not None:
         state.records.mend(MANIFEST, asdict(state.manifest))
     state.lost |= not state.records.mend_tables(list(filter(None, state.base.parts)))
+    if state.root.local is not None or state.intent is not None:
+        # Workers of a run that was killed may still be at work, and write through a folder in there.
+        state.folder.remove_folder("tmp")
     if state.intent is None and not state.lost:
         drop_intent(state)
 

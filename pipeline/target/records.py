@@ -54,6 +54,9 @@ class TargetRecords:
         self.mends = False
         self.damaged: list[str] = []
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"mends": False}  # a task elsewhere may be behind the times
+
     def read(self, name: str, fits: Callable[[dict[str, Any]], int] = bool) -> dict[str, Any] | None:
         """The record `name`; None if missing. Raises `Damaged`, and `StorageError` where nobody knows.
 
@@ -145,11 +148,15 @@ class TargetRecords:
             found.pop()
         return [path for path, data in found if data is None or digest_of(data).hex() != digest]
 
-    def write_tables(self, tables: Sequence[bytes]) -> list[str]:
-        """Write parts, given as Parquet files; returns their digests. They are durable when the folder is synced."""
+    def write_tables(self, tables: Sequence[bytes], scratch: WritableLocation | None = None) -> list[str]:
+        """Write parts, given as Parquet files; returns their digests. They are durable when the folder is synced.
+
+        Temporary files are made in `scratch`, see `WritableLocation.write_many`.
+        """
         digests = [digest_of(data).hex() for data in tables]
         paths = [path for digest in digests for path in reversed(_twice(_part_path(digest)))]
-        self.folder.write_many(paths, [data for data in tables for _ in range(2)]).must(self.folder)
+        contents = [data for data in tables for _ in range(2)]
+        self.folder.write_many(paths, contents, scratch=scratch).must(self.folder)
         return digests
 
     def drop_tables(self, keep: Sequence[str | None]) -> None:

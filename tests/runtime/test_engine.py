@@ -54,6 +54,6 @@ def test_a_frame_waits_for_what_a_thread_still_does() -> None:
         assert list(engine.map(len, [("abc",)], files=FILES_WORTH_HELPERS)) == [3]
         assert begun.wait(30)
         threading.Timer(0.1, go_on.set).start()
-        parts = engine.compute(frame, lambda _: done.append("part"))
+        parts = engine.compute(lambda: frame, 1, lambda _: done.append("part"))
     assert [len(part) for part in parts] == [2]
     assert done == ["begun", "part"]

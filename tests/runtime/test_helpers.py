@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import CocoDiyError
-from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine, _Helpers
+from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine
+from pipeline.runtime.helpers import Helpers
 
 
-def _answering(pool: _Helpers, octets: int) -> None:
+def _answering(pool: Helpers, octets: int) -> None:
     """Return when a helper has begun to answer with more than a pipe holds."""
     pool.submit(int).result()
     pool.submit(bytes, octets)

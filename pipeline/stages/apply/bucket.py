@@ -28,7 +28,8 @@ class ApplyContext:
 
     `root` is the target's, `images` is copy, hardlink, symlink or none; `staged` are the
     folders (each with a final /) that are filled in the staging folder; `origins` is where images come from; `layout`
-    are the folders that may be links.
+    are the folders that may be links. `fence` is a folder of this run below the target, through which alone anything
+    gets there: who has it open can do nothing more once it is removed. None: nobody outlives the run.
     """
 
     root: str
@@ -36,6 +37,17 @@ class ApplyContext:
     staged: tuple[str, ...]
     origins: Origins
     layout: frozenset[str] = frozenset()
+    fence: str | None = None
+
+    @property
+    def target(self) -> storage.WritableLocation:
+        """The target."""
+        return storage.locate_writable(self.root, links=self.layout)
+
+    @property
+    def scratch(self) -> storage.WritableLocation:
+        """The folder for files under way."""
+        return self.target.own(SCRATCH) if self.fence is None else self.target.own(self.fence).sealed()
 
 
 @dataclass
@@ -58,14 +70,16 @@ def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
 
     plan = pq.read_table(plan_path, memory_map=True, use_threads=False)
     outcome = Outcome(bucket)
-    target = storage.locate_writable(context.root, links=context.layout)
+    target, scratch = context.target, context.scratch if context.fence is not None else None
     for kind in (Kind.IMAGE, Kind.LABEL):
         paths = _of(plan, Action.DELETE, kind)["path"].to_pylist()
-        _note(outcome, target.delete_many([staged_path(p, context.staged) for p in paths]))
+        _note(outcome, target.delete_many([staged_path(p, context.staged) for p in paths], scratch=scratch))
     _put(context, outcome, _of(plan, Action.WRITE, Kind.LABEL))
     _put(context, outcome, _of(plan, Action.COPY, Kind.IMAGE))
     state_folder = target.own(FOLDER)
-    outcome.part = write_part(state_folder, as_manifest(plan, set(outcome.failed), outcome.digests))
+    outcome.part = write_part(state_folder, as_manifest(plan, set(outcome.failed), outcome.digests), scratch)
+    if context.fence is not None:
+        target.sync(sorted(context.layout))  # on the machine that wrote it
     outcome.digests.clear()  # they are in the part now, and need not travel
     return outcome
 
@@ -74,14 +88,15 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
     """Write or copy `files` (rows of `schema.plan` of one kind)."""
     import pyarrow as pa
 
-    target = storage.locate_writable(context.root, links=context.layout)
+    target = context.target
     staged = [path.startswith(context.staged) for path in files["path"].to_pylist()]
-    for direct in (True, False):
-        part = files.filter(pa.array([s is direct for s in staged], pa.bool_()))
+    for beside in (True, False):
+        part = files.filter(pa.array([s is beside for s in staged], pa.bool_()))
         if not part.num_rows:
             continue
-        root = target.own(STAGING) if direct else target
-        scratch = None if direct else target.own(SCRATCH)
+        root = target.own(STAGING) if beside else target
+        direct = beside and context.fence is None
+        scratch = None if direct else context.scratch
         if part["content"][0].is_valid:
             paths, contents = part["path"].to_pylist(), part["content"].to_pylist()
             _note(outcome, root.write_many(paths, contents, scratch=scratch, direct=direct))

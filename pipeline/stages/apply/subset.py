@@ -36,6 +36,7 @@ def apply_plan(
     planned.resumed = state.intent is not None
     if not touched and not planned.changes:
         planned.parts = settle(state, planned.buckets).parts
+        engine.drop_fence()
         _publish(job, planned, still_ours)
         return failed
     paths = {b: _intended(planned, b) for b in touched}
@@ -43,7 +44,7 @@ def apply_plan(
     parts = list(state.base.parts)
     _prepare_target(job, planned)
     files = sum(s.changes for s in planned.summaries)
-    context = ApplyContext(job.root, job.config.target.images, planned.staged, job.origins, job.layout)
+    context = ApplyContext(job.root, job.config.target.images, planned.staged, job.origins, job.layout, engine.fence)
     function = functools.partial(apply_bucket, context)
     tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
     marks = DoneMarks(state, synced_folders(job))
@@ -53,6 +54,7 @@ def apply_plan(
             failed |= outcome.failed
             step.add(outcome.done)
             marks.add(outcome.bucket, outcome.part)
+    engine.drop_fence()
     still_ours()
     marks.write()
     _publish(job, planned, still_ours)

@@ -128,6 +128,6 @@ def _write(context: PlanContext, bucket: int, plan: pa.Table) -> int:
     path = os.path.join(context.plan_dir, part_name(bucket))
     storage.replace_with(path, lambda p: pq.write_table(plan, p, use_dictionary=["split"], write_statistics=False))
     touched = plan.select(["path", "kind", "key", "split"]).filter(pc.not_equal(plan["action"], Action.KEEP.value))
-    beside = storage.locate_writable(touched_folder(context.plan_dir))
-    beside.write_many([part_name(bucket)], [to_parquet(touched)]).must(beside)
+    beside = os.path.join(touched_folder(context.plan_dir), part_name(bucket))
+    storage.write_with(beside, lambda file: file.write(to_parquet(touched)))
     return int(touched.num_rows)

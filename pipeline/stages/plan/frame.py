@@ -26,15 +26,19 @@ def compute(
     `frames` are, for each source, its rows of wanted classes and its images, as pandas frames. `done` is called with
     the number of buckets that are done since it was called last.
     """
+    found: list[T] = engine.compute(functools.partial(_values, context, function), context.buckets, done)
+    return found
+
+
+def _values(context: PlanContext, function: Callable[..., T]) -> Any:
+    """The Dask frame whose partitions are what `function` returns of each bucket."""
     import dask.dataframe as dd
     import pandas as pd
 
     frames = [frame for source in context.sources for frame in _frames(context, source)]
     step = functools.partial(function, context)
     meta = pd.Series([], dtype=object)  # of values that are no frames nothing is known before
-    values = dd.map_partitions(step, *frames, meta=meta, align_dataframes=False, enforce_metadata=False)
-    found: list[T] = engine.compute(values, done)
-    return found
+    return dd.map_partitions(step, *frames, meta=meta, align_dataframes=False, enforce_metadata=False)
 
 
 def _frames(context: PlanContext, source: PlannedSource) -> tuple[Any, Any]:

@@ -33,8 +33,9 @@ def _objects_of(job: Job, infos: Sequence[IndexInfo]) -> dict[str, int]:
     """Objects of the subset's classes in the sources, by class; read ones alone."""
     counts: dict[str, int] = dict.fromkeys(job.classes, 0)
     for source, info, classes in zip(job.sources, infos, job.maps, strict=True):
+        named = source.named
         number = {
-            name if source.named else str(i): new
+            name if named else str(i): new
             for i, (name, new) in enumerate(zip(classes.source, classes.lut, strict=True))
         }
         for totals in info.totals.values():

@@ -17,9 +17,9 @@ from pipeline.storage.local.write import (
     CHANGED,
     clean,
     create,
+    opened,
     put_whole,
     rename_temporary,
-    scratch_dir,
     temporaries,
     temporary_name,
     write_all,
@@ -126,8 +126,8 @@ class _Folders:
 
     def _open(self, below: str) -> tuple[int, int, str, contextlib.ExitStack]:
         with contextlib.ExitStack() as stack:
-            fd = stack.enter_context(self._root.open(below, "written"))
-            return fd, stack.enter_context(scratch_dir(self._scratch, fd)), self._root.at(below), stack.pop_all()
+            fds = stack.enter_context(opened(self._root, below, self._scratch))
+            return *fds, self._root.at(below), stack.pop_all()
 
 
 class Digest(Protocol):

@@ -17,12 +17,17 @@ def refuse_without_room(path: str, needed: int, cure: str = "set another folder"
     folder = os.path.dirname(path)
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
-    disk = os.statvfs(folder)
-    free = disk.f_bavail * disk.f_frsize
+    free = free_bytes(folder)
     if needed > free:
         raise StorageError(
             f"{path}: takes {shown_size(needed)}, and its disk has {shown_size(free)} free; make room, or {cure}"
         )
+
+
+def free_bytes(folder: str) -> int:
+    """Bytes that are free on the disk of `folder`."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
 
 
 def bytes_there(path: str) -> int:

@@ -6,11 +6,20 @@ import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from pipeline.base.errors import StorageError
 from pipeline.storage.listing import Listing
 from pipeline.storage.local.copy import copy_from, copy_many, link_cached
-from pipeline.storage.local.folders import delete_many, drop_temporaries, make_folders, publish_folders, sync
+from pipeline.storage.local.folders import (
+    delete_many,
+    drop_temporaries,
+    make_folders,
+    publish_folders,
+    remove_folder,
+    sync,
+    take_files,
+)
 from pipeline.storage.local.lock import break_lease, lock, lock_holder
 from pipeline.storage.local.read import (
     content_digest,
@@ -60,9 +69,9 @@ class LocalFolder(WritableLocation):
         """See `WritableLocation.own`."""
         return self._inner(folder, own=True)
 
-    def _inner(self, folder: str, *, own: bool) -> LocalFolder:
+    def _inner(self, folder: str, *, own: bool, sealed: bool = False) -> LocalFolder:
         inner = LocalFolder(self._at(folder))
-        inner.root, inner._own = self.root.inner(folder), own
+        inner.root, inner._own = replace(self.root.inner(folder), sealed=sealed or self.root.sealed), own
         return inner
 
     def exists(self) -> bool:
@@ -174,9 +183,17 @@ class LocalFolder(WritableLocation):
         sources = [origin.join(name) for name in names]
         return copy_many(self.root, paths, sources, sizes, how, scratch=beside, direct=direct)
 
-    def delete_many(self, paths: Sequence[str]) -> Results:
+    def delete_many(self, paths: Sequence[str], *, scratch: WritableLocation | None = None) -> Results:
         """See `WritableLocation.delete_many`."""
-        return delete_many(self.root, paths)
+        return delete_many(self.root, paths, _root_of(scratch))
+
+    def remove_folder(self, folder: str) -> None:
+        """See `WritableLocation.remove_folder`."""
+        remove_folder(self.root, folder)
+
+    def sealed(self) -> LocalFolder:
+        """See `WritableLocation.sealed`."""
+        return self._inner("", own=True, sealed=True)
 
     def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
         """See `WritableLocation.drop_temporaries`."""
@@ -199,6 +216,11 @@ class LocalFolder(WritableLocation):
         """See `WritableLocation.publish_folders`."""
         assert isinstance(staging, LocalFolder)
         publish_folders(staging.root, self.root, folders)
+
+    def take_files(self, staging: WritableLocation, paths: Sequence[str]) -> None:
+        """See `WritableLocation.take_files`."""
+        assert isinstance(staging, LocalFolder)
+        take_files(staging.root, self.root, paths)
 
     def traits(self, scratch: str) -> Traits:
         """See `WritableLocation.traits`."""

@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Iterable, Sequence
 
 from pipeline.base.errors import StorageError
 from pipeline.storage.local.root import Root
-from pipeline.storage.local.write import _UNDER_WAY, _delete, _group
+from pipeline.storage.local.write import _UNDER_WAY, _delete, _group, write_whole
 from pipeline.storage.location import Results
 from pipeline.storage.os_errors import storage_error
 
 
-def delete_many(root: Root, paths: Sequence[str]) -> Results:
-    """Delete files below `root`; one that is gone already counts as done."""
+def delete_many(root: Root, paths: Sequence[str], scratch: Root | None = None) -> Results:
+    """Delete files below `root`; one that is gone already counts as done. With `scratch` by way of that folder."""
     results = Results()
     for folder, indexes in _group(paths):
-        try:
-            with root.open(folder, "deleted", make=False) as fd:
-                for i in indexes:
-                    _delete(root, paths[i], fd, results)
-        except FileNotFoundError:
-            results.done += len(indexes)
+        with contextlib.ExitStack() as stack:
+            temp_fd = stack.enter_context(scratch.open("", "deleted")) if scratch is not None else None
+            try:
+                fd = stack.enter_context(root.open(folder, "deleted", make=False))
+            except FileNotFoundError:
+                results.done += len(indexes)
+                continue
+            if temp_fd is None or os.fstat(temp_fd).st_dev != os.fstat(fd).st_dev:
+                temp_fd = fd
+            for i in indexes:
+                _delete(root, paths[i], fd, temp_fd, results)
     return results
+
+
+#: A process that goes on making files in a folder that is being removed is outrun within so many rounds.
+_ROUNDS = 1000
+
+
+def remove_folder(root: Root, folder: str) -> None:
+    """Remove `folder` below `root` with all that is in it; who has it open can make nothing in it from then on.
+
+    Raises `StorageError` where something in it cannot be deleted.
+    """
+    for _ in range(_ROUNDS):
+        results = delete_many(root, [f"{folder}/{name}" for name in sorted(root.names(folder))])
+        root.drop_empty_folders(folder)
+        if not os.path.lexists(root.at(folder)):
+            return
+        results.must_at(root.at(""), "deleted")
+    raise StorageError(f"{root.at(folder)}: cannot be removed: files are being made in it; stop the workers")
 
 
 def make_folders(root: Root, folders: Sequence[str]) -> None:
@@ -48,6 +72,21 @@ def publish_folders(staging: Root, root: Root, folders: Sequence[str]) -> None:
             continue
         except OSError as error:
             raise storage_error(error, root.at(folder), "renamed") from None
+
+
+def take_files(staging: Root, root: Root, paths: Sequence[str]) -> None:
+    """Move the files `paths` from below `staging` to below `root`, each in one step; those not there are left out."""
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        try:
+            with staging.open(folder, "read", make=False) as source, root.open(folder, "renamed") as target:
+                os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise storage_error(error, root.at(path), "renamed") from None
+            write_whole(root, path, staging.read(path) or b"")  # users put folders on another disk
 
 
 def sync(folder: str, others: Sequence[str] = ()) -> None:

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.base.errors import StorageError
 from pipeline.storage.os_errors import storage_error
@@ -23,12 +23,14 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 class Root:
     """The folder `below` in the folder `path`, which the user named: it may be a link, and lead through some.
 
-    Of what is in it only `links`, folders relative to `path`, may be links: users put them on another disk.
+    Of what is in it only `links`, folders relative to `path`, may be links: users put them on another disk. Where it is
+    `sealed`, no folder is made, neither `path` nor any in it.
     """
 
     path: str
     below: str = ""
     links: frozenset[str] = frozenset()
+    sealed: bool = False
 
     def at(self, path: str = "") -> str:
         """The absolute path of `path`, for messages."""
@@ -36,7 +38,7 @@ class Root:
 
     def inner(self, folder: str) -> Root:
         """The folder `folder` in this one."""
-        return Root(self.path, f"{self.below}/{folder}" if self.below and folder else self.below or folder, self.links)
+        return replace(self, below=f"{self.below}/{folder}" if self.below and folder else self.below or folder)
 
     @contextlib.contextmanager
     def open(self, folder: str, doing: str, *, make: bool = True) -> Iterator[int]:
@@ -54,16 +56,19 @@ class Root:
     def _walk(self, folder: str, doing: str, make: bool) -> int:
         below = "/".join(filter(None, (self.below, folder)))
         at = self.path
+        makes = make and not self.sealed
         try:
-            if make:
+            if makes:
                 os.makedirs(self.path, exist_ok=True)
             fd = os.open(self.path, _FOLDER)
             passed = ""
             for step in filter(None, below.split("/")):
                 passed = f"{passed}/{step}" if passed else step
                 at = os.path.join(self.path, passed)
-                fd = self._step(fd, step, passed, make)
+                fd = self._step(fd, step, passed, makes)
         except FileNotFoundError:
+            if make and self.sealed:
+                raise StorageError(f"{at}: is gone: its run has ended, or the folder is not mounted here") from None
             if make:
                 raise StorageError(f"{at}: was removed while this run was at work; run again") from None
             raise

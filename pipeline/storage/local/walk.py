@@ -249,6 +249,15 @@ def folder_times(root: str, folders: Sequence[str]) -> dict[str, int]:
     return found
 
 
+def any_name(folder: str) -> str | None:
+    """The name of something right in `folder`, whatever the disk gives first; None where there is nothing."""
+    try:
+        with os.scandir(folder) as entries:
+            return next((entry.name for entry in entries), None)
+    except OSError:
+        return None
+
+
 def list_flat(folder: str) -> list[str]:
     """Names of the files right in `folder`; none where it does not exist."""
     try:

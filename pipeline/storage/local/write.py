@@ -6,12 +6,14 @@ import contextlib
 import io
 import os
 import re
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, cast
 
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import check_stop
+from pipeline.storage.local.outbox import redirected
 from pipeline.storage.local.root import Root
 from pipeline.storage.location import Results
 from pipeline.storage.os_errors import hits_all, storage_error
@@ -19,14 +21,22 @@ from pipeline.storage.os_errors import hits_all, storage_error
 _TEMPORARY = ".coco-diy-"
 
 #: Every name that a file under way has: of `temporary_name` and of `replace_with`.
-_UNDER_WAY = re.compile(r"\.coco-diy-\d+-.+\.tmp|.+\.\d+-\d+\.tmp", re.DOTALL)
+_UNDER_WAY = re.compile(r"\.coco-diy-\d+-.+\.tmp|.+\.\d+-\d+(-[\w.-]+)?\.tmp", re.DOTALL)
 
 CHANGED = "changed since the plan was made; run again"
 
 
 def temporary_name() -> str:
-    """A name for a file under way that no other thread or process uses."""
-    return f"{_TEMPORARY}{os.getpid()}-{threading.get_ident()}.tmp"
+    """A name for a file under way that no other thread or process uses, on whatever machine."""
+    return f"{_TEMPORARY}{_maker()}.tmp"
+
+
+def _maker() -> str:
+    """Who makes a file: process, thread and machine. In containers all processes may have the number 1."""
+    return f"{os.getpid()}-{threading.get_ident()}-{_HOST}"
+
+
+_HOST = re.sub(r"[^\w.-]", "_", os.uname().nodename, flags=re.ASCII)[:40] or "host"
 
 
 def _group(paths: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
@@ -47,7 +57,7 @@ def temporaries(
     """
     temporary = temporary_name()
     for folder, indexes in _group(paths):
-        with root.open(folder, "written") as fd, scratch_dir(scratch, fd) as temp_fd:
+        with opened(root, folder, scratch) as (fd, temp_fd):
             shown = root.at(folder)
             for i in indexes:
                 check_stop()
@@ -76,13 +86,18 @@ def write_many(
 
 
 @contextlib.contextmanager
-def scratch_dir(scratch: Root | None, fd: int) -> Iterator[int]:
-    """The folder for temporary files: `scratch`, unless it is on another file system than the folder `fd`."""
+def opened(root: Root, folder: str, scratch: Root | None) -> Iterator[tuple[int, int]]:
+    """The descriptors of `folder` in `root` and of the folder for temporary files.
+
+    That is `scratch`, unless it is on another file system. It is opened first: where it is sealed and gone, nothing is
+    made in `root`.
+    """
     if scratch is None:
-        yield fd
+        with root.open(folder, "written") as fd:
+            yield fd, fd
         return
-    with scratch.open("", "written") as temp_fd:
-        yield temp_fd if os.fstat(temp_fd).st_dev == os.fstat(fd).st_dev else fd
+    with scratch.open("", "written") as temp_fd, root.open(folder, "written") as fd:
+        yield fd, temp_fd if os.fstat(temp_fd).st_dev == os.fstat(fd).st_dev else fd
 
 
 def create(name: str, fd: int) -> int:
@@ -154,15 +169,20 @@ def put_whole(name: str, temporary: str, data: bytes | bytearray, fd: int, temp_
     return None
 
 
-def _delete(root: Root, path: str, fd: int, results: Results) -> None:
+def _delete(root: Root, path: str, fd: int, temp_fd: int, results: Results) -> None:
     """Delete the file `path` below `root`, whose folder is `fd`, and note what became of it.
 
-    An empty folder of that name holds nothing, and goes.
+    Where temporary files have another folder, by way of that. An empty folder of that name holds nothing, and goes.
     """
     name = path.rpartition("/")[2]
     try:
         try:
-            os.unlink(name, dir_fd=fd)
+            if temp_fd != fd and not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                temporary = temporary_name()
+                os.rename(name, temporary, src_dir_fd=fd, dst_dir_fd=temp_fd)
+                os.unlink(temporary, dir_fd=temp_fd)
+            else:
+                os.unlink(name, dir_fd=fd)
         except IsADirectoryError:
             os.rmdir(name, dir_fd=fd)
     except FileNotFoundError:
@@ -190,9 +210,12 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
 
     Whatever ends this, also an interrupt, nothing is left of one that is not whole.
     """
-    temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
+    if (elsewhere := redirected(path)) is not None:
+        path = elsewhere
+    temporary = f"{path}.{_maker()}.tmp"
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if elsewhere is None:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # what is there may be a link, or another's second name
             os.unlink(temporary)
         write(temporary)

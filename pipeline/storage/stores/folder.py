@@ -177,8 +177,9 @@ class RemoteFolder(WritableLocation):
         keys = [self._key(path) for path in paths]
         return ship(Shipment(self, self.client, paths, keys, origin, origin_client, names, sizes))
 
-    def delete_many(self, paths: Sequence[str]) -> Results:
+    def delete_many(self, paths: Sequence[str], *, scratch: WritableLocation | None = None) -> Results:
         """See `WritableLocation.delete_many`; in batches where the store knows them."""
+        del scratch
         forget(self.url)
         if not paths:
             return Results()

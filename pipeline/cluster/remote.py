@@ -1,0 +1,56 @@
+"""Which workers a run has, by its config."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pipeline import storage
+
+if TYPE_CHECKING:
+    from pipeline.cluster.driver import Driver
+    from pipeline.cluster.run_folder import Place
+    from pipeline.config.model import EngineConfig
+
+
+def remote_of(
+    options: EngineConfig,
+    workdir: str,
+    urls: Iterable[str] = (),
+    *,
+    links: frozenset[str] = frozenset(),
+    client: Any = None,
+) -> Driver | None:
+    """The workers at ``engine.scheduler``, or those of a Dask `client`; None where a run does its work itself.
+
+    They exchange files with the run below `workdir`, through whose folders `links` may be written where they are links,
+    and must see all `urls`, folders or files.
+    """
+    if client is None and not is_elsewhere(options.scheduler):
+        return None
+    from pipeline.cluster.dask_executor import DaskExecutor
+    from pipeline.cluster.driver import Driver
+    from pipeline.cluster.run_folder import RunFolder
+
+    executor = functools.partial(DaskExecutor, options.scheduler, client)
+    return Driver(executor, RunFolder(workdir, links), options.wait_workers, tuple(_places(urls)))
+
+
+def is_elsewhere(scheduler: str) -> bool:
+    """Whether ``engine.scheduler`` names an address or a scheduler file."""
+    return "://" in scheduler or "/" in scheduler or scheduler.endswith(".json")
+
+
+def _places(urls: Iterable[str]) -> Iterator[Place]:
+    from pipeline.cluster.run_folder import Place
+
+    for url in dict.fromkeys(urls):
+        path = storage.archive_of(url) or url
+        if os.path.isfile(path):
+            yield Place(*os.path.split(path))
+        elif os.path.isdir(path):
+            yield Place(path, storage.any_name(path))
+        elif not path.startswith(storage.WEB_SCHEMES) and "::" not in path:
+            yield Place(path)

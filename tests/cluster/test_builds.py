@@ -1,0 +1,223 @@
+"""Builds on a cluster make the bytes that a build in one process makes, whatever befalls workers and driver.
+
+Whoever is cut off from a run may go on or wake up later: it changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import pipeline
+from pipeline.cluster import step_run
+from tests.cluster.conftest import Cluster, hooked, until
+from tests.conftest import CROWD_CONFIG, MakeSubset, Subset
+from tests.support.helpers import PROJECT, Result, contents
+
+pytestmark = pytest.mark.cluster
+
+BUCKETS = ("--set", "index.buckets=8")
+OTHER = ("--set", "classes=[bicycle, person]")
+
+
+def left_of_runs(subset: Subset) -> list[str]:
+    """What runs on a cluster leave: nothing."""
+    folders = (subset.workdir / "cluster", subset.target / ".coco-diy/tmp", subset.target / ".coco-diy/new")
+    return [str(path) for folder in folders for path in folder.rglob("*")]
+
+
+def build(subset: Subset, cluster: Cluster, *words: str, code: int | None = 0) -> Result:
+    """A build on the cluster."""
+    return subset.command("build", "--scheduler", cluster.address, *BUCKETS, *words, code=code)
+
+
+def start(subset: Subset, cluster: Cluster, *words: str) -> subprocess.Popen[str]:
+    """The same in a process of its own."""
+    command = [sys.executable, "-m", "pipeline", "build", str(subset.config), "--scheduler", cluster.address, *BUCKETS]
+    env = os.environ | {"PYTHONPATH": str(PROJECT)}
+    return subprocess.Popen([*command, *words], env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def everything(subset: Subset) -> dict[str, bytes]:
+    """All files of target and index, but what says when."""
+    return {
+        str(path): path.read_bytes()
+        for folder in (subset.target, subset.workdir / "index")
+        for path in folder.rglob("*")
+        if path.is_file() and not {"runs", "lock"} & set(path.parts)
+    }
+
+
+def test_the_bytes_of_one_process(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
+    cluster.start(2)
+    build(wanted, cluster)
+    assert contents(wanted.target, record=True) == expected
+    assert left_of_runs(wanted) == []
+    assert "nothing to do" in build(wanted, cluster).out.lower()
+
+
+def test_a_client_of_python_stays_open(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
+    from distributed import Client
+
+    cluster.start(1, threads=2)
+    with Client(cluster.address, set_as_default=False) as client:
+        report = pipeline.build(str(wanted.config), client=client)
+        assert report.data["status"] == "built"
+        assert client.submit(len, "abc").result() == 3
+    assert contents(wanted.target, record=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [("os.rename", "states"), ("os.rename", ".touched"), ("os.rename", ".txt")],
+    ids=["index", "plan", "apply"],
+)
+def test_a_worker_dies_in_a_stage(
+    wanted: Subset, expected: dict[str, bytes], cluster: Cluster, event: str, text: str
+) -> None:
+    cluster.start(1, env=hooked(event, text, "die", 3))
+    cluster.start(1)
+    build(wanted, cluster)
+    assert cluster.workers[0].wait() == -signal.SIGKILL
+    assert contents(wanted.target, record=True) == expected
+    assert left_of_runs(wanted) == []
+
+
+@pytest.mark.parametrize("text", ["states", ".txt"], ids=["index", "apply"])
+def test_a_frozen_worker_that_wakes_up_after_the_next_run(wanted: Subset, cluster: Cluster, text: str) -> None:
+    """It was stopped right before it put a file in place; the scheduler gave it up, and another build came after."""
+    (frozen,) = cluster.start(1, env=hooked("os.rename", text, "stop", 3))
+    cluster.start(1)
+    build(wanted, cluster)
+    build(wanted, cluster, *OTHER)
+    before = everything(wanted)
+    cluster.signal(frozen, signal.SIGCONT)
+    time.sleep(2)
+    assert everything(wanted) == before
+
+
+def test_the_driver_is_killed_and_its_worker_goes_on(wanted: Subset, cluster: Cluster) -> None:
+    (frozen,) = cluster.start(1, env=hooked("os.rename", ".txt", "stop", 3))
+    driver = start(wanted, cluster)
+    cluster.freeze()
+    driver.kill()
+    driver.communicate()
+    wanted.build(*OTHER, *BUCKETS)
+    before = everything(wanted)
+    cluster.signal(frozen, signal.SIGCONT)
+    time.sleep(2)
+    assert everything(wanted) == before
+
+
+def test_an_interrupt_lets_workers_end_and_leaves_nothing(
+    wanted: Subset, expected: dict[str, bytes], cluster: Cluster
+) -> None:
+    cluster.start(2, env=hooked("os.rename", ".txt", "slow"))
+    driver = start(wanted, cluster)
+    intent = wanted.target / ".coco-diy/intent.json"
+    until(intent.exists)
+    driver.send_signal(signal.SIGINT)
+    _, err = driver.communicate(timeout=60)
+    assert driver.returncode == 130, err
+    assert left_of_runs(wanted)[:1] == [] or ".coco-diy/new" in left_of_runs(wanted)[0]
+    before = everything(wanted)
+    time.sleep(1)
+    assert everything(wanted) == before
+    wanted.build(*BUCKETS)
+    assert contents(wanted.target, record=True) == expected
+
+
+def test_all_workers_are_gone_for_a_while(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
+    (only,) = cluster.start(1, env=hooked("os.rename", ".txt", "die", 3))
+    later = threading.Timer(1.0, lambda: (only.wait(), cluster.start(1)))
+    later.start()
+    build(wanted, cluster)
+    later.join()
+    assert contents(wanted.target, record=True) == expected
+
+
+def test_workers_that_never_come_back(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
+    cluster.start(1, env=hooked("os.rename", ".txt", "die", 3))
+    told = build(wanted, cluster, "--set", "engine.wait_workers=2", code=75)
+    assert "no worker is there for 2 s; start workers, or raise engine.wait_workers" in told.err
+    wanted.build(*BUCKETS)
+    assert contents(wanted.target, record=True) == expected
+
+
+def test_a_scheduler_that_dies(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
+    cluster.start(1, env=hooked("os.rename", ".txt", "slow"))
+    driver = start(wanted, cluster)
+    until((wanted.target / ".coco-diy/intent.json").exists)
+    cluster.signal(cluster.scheduler, signal.SIGKILL)
+    _, err = driver.communicate(timeout=100)
+    assert driver.returncode == 75, err
+    assert "the scheduler does not answer any more" in err
+    wanted.build(*BUCKETS)
+    assert contents(wanted.target, record=True) == expected
+
+
+def test_a_bucket_that_kills_its_workers(
+    wanted: Subset, expected: dict[str, bytes], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given up after four, by name; the others go on, and the next run has but that to do."""
+    label = next(p for p in sorted((wanted.source / "labels/train2017").rglob("*.txt")))
+    cluster.start(5, env=hooked("open", label.name, "die"))
+    told = build(wanted, cluster, code=1)
+    assert "1 bucket was given up" in told.err or "1 buckets were given up" in told.err
+    assert "internal error" not in told.err
+    assert len(cluster.names()) == 1
+    states = list((wanted.workdir / "index").rglob("states/*.json"))
+    assert len(states) == 7
+    wanted.build(*BUCKETS)
+    assert contents(wanted.target, record=True) == expected
+
+
+def test_a_disk_that_fails_on_one_worker(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
+    """Its work is done on another, once; where there is no other, the worker is named."""
+    cluster.start(1, env=hooked("os.rename", ".txt", "fail"))
+    told = build(wanted, cluster, code=1)
+    assert "input/output error" in told.err
+    assert f"worker {cluster.names()[0]} on {os.uname().nodename}" in told.err
+    cluster.start(1)
+    told = build(wanted, cluster)
+    assert "its work is done elsewhere" in told.err
+    assert contents(wanted.target, record=True) == expected
+
+
+def test_data_that_is_bad_is_not_tried_again(wanted: Subset, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.start(2)
+    told = build(wanted, cluster, "--set", "source.names=nowhere.yaml", code=2)
+    assert "nowhere.yaml" in told.err
+
+
+def test_a_straggler_is_begun_elsewhere(
+    wanted: Subset, expected: dict[str, bytes], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler still believes in the frozen worker: the second attempt counts."""
+    monkeypatch.setattr(step_run, "STRAGGLES_S", 0.5)
+    monkeypatch.setattr(step_run, "_STRAGGLERS_EVERY_S", 0.2)
+    monkeypatch.setattr("pipeline.cluster.driver.SETTLE_S", 1.0)
+    cluster.start(1, env=hooked("os.rename", ".txt", "stop", 3))
+    cluster.start(1)
+    told = build(wanted, cluster, "-v")
+    assert "it is begun a second time elsewhere" in told.err
+    assert contents(wanted.target, record=True) == expected
+
+
+def test_two_drivers_at_once(
+    wanted: Subset, expected: dict[str, bytes], cluster: Cluster, make_subset: MakeSubset
+) -> None:
+    cluster.start(2)
+    other = make_subset(wanted.source, "other", **CROWD_CONFIG)
+    drivers = [start(wanted, cluster), start(other, cluster)]
+    for driver in drivers:
+        _, err = driver.communicate(timeout=100)
+        assert driver.returncode == 0, err
+    assert contents(wanted.target, record=True) == contents(other.target, record=True) == expected
