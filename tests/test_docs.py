@@ -64,8 +64,8 @@ _BLOCK = re.compile(
 )
 #: A file that another page shows.
 _WITH = re.compile(r"^<!-- test: with (\S+) (\S+) -->$", re.MULTILINE)
-#: Options of a job.
-_SBATCH = re.compile(r"^#+SBATCH .+$", re.MULTILINE)
+#: Where options of a job stand in its script.
+_SBATCH = re.compile(r"^#.+$", re.MULTILINE)
 #: Names of indexes end in a digest of the source's place.
 _DIGEST = re.compile(r"(source-(?:detect|segment|pose)-)[0-9a-f]{8}")
 

@@ -117,7 +117,12 @@ class Slurm:
 
     def facts(self, job: int) -> dict[str, str]:
         """What the controller knows of a job: ``JobState``, ``ExitCode``, ``Restarts`` and many more."""
-        return dict(re.findall(r"(\S+?)=(\S*)", self.ask("scontrol", "show", "job", "-o", str(job))))
+        return self.all_facts(job)[0]
+
+    def all_facts(self, job: int) -> list[dict[str, str]]:
+        """As `facts`, of each element of an array."""
+        lines = self.ask("scontrol", "show", "job", "-o", str(job)).splitlines()
+        return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines if line]
 
     def until(self, ready: Callable[[], bool], *, seconds: float = WAIT_S) -> float:
         """Wait until `ready`; returns for how long, in seconds."""

@@ -58,6 +58,28 @@ def make_folders(root: Root, folders: Sequence[str]) -> None:
             pass
 
 
+def make_private(path: str) -> bool:
+    """Make the folder `path`, for its user alone, where it is not there; whether nobody else may write to it."""
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        found = os.stat(path)
+    except OSError as error:
+        raise storage_error(error, path, "made") from None
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def rename(root: Root, name: str, to: str) -> bool:
+    """Give a file right in `root` another name; whether it was there: of several who do this at once, it is for one."""
+    try:
+        with root.open("", "renamed", make=False) as fd:
+            os.rename(name, to, src_dir_fd=fd, dst_dir_fd=fd)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise storage_error(error, root.at(name), "renamed") from None
+    return True
+
+
 def publish_folders(staging: Root, root: Root, folders: Sequence[str]) -> None:
     """Move `folders` from below `staging` to below `root`, in this order, each in one step.
 
