@@ -32,7 +32,7 @@ case "${1:-}" in
     ;;
   worker)
     exec python3 -m dask worker --protocol tls:// --interface "$interface" --nthreads 1 "${quiet[@]}" \
-      --scheduler-file "$own/scheduler.json"
+      --scheduler-file "$own/scheduler.json" --preload dask.dataframe --preload pipeline.cluster.worker
     ;;
   build)
     # The same as `engine.scheduler: tls://host:port` in a config.

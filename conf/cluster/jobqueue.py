@@ -28,6 +28,7 @@ if __name__ == "__main__":
         python=sys.executable,
         interface=INTERFACE,
         scheduler_options={"interface": INTERFACE, "dashboard": False},
+        worker_extra_args=["--preload", "dask.dataframe", "--preload", "pipeline.cluster.worker"],  # before it is there
         protocol="tls://",
         security=True,  # a key of this run alone
         shared_temp_directory=os.getcwd(),

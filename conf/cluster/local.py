@@ -20,6 +20,7 @@ if __name__ == "__main__":
         threads_per_worker=1,
         host="127.0.0.1",
         dashboard_address=None,
+        preload=["dask.dataframe", "pipeline.cluster.worker"],  # imported before a worker says that it is there
         security=True,  # a key of this run alone: other users of the machine cannot join
     )
     with cluster, cluster.get_client() as client:

@@ -42,7 +42,12 @@ if __name__ == "__main__":
         lay_key(Path(folder))
         cluster = SSHCluster(
             [machines[0], *machines],
-            worker_options={"nthreads": 1, "n_workers": WORKERS, "interface": INTERFACE},
+            worker_options={
+                "nthreads": 1,
+                "n_workers": WORKERS,
+                "interface": INTERFACE,
+                "preload": ["dask.dataframe", "pipeline.cluster.worker"],  # before a worker says that it is there
+            },
             scheduler_options={"interface": INTERFACE, "protocol": "tls://", "dashboard": False},
             remote_python=sys.executable,
             security=Security(),

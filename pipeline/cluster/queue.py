@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import threading
 import time
 import uuid
@@ -36,7 +37,8 @@ from pipeline.storage.local.folders import make_private, rename
 #: How often whoever is alive says so, and after how long without a word nobody counts on them any more.
 BEAT_S, LEASE_S = 2.0, 20.0
 
-_POLL_S = 0.2
+#: How often a driver lists its folder; a worker without work does it more and more seldom, for there may be hundreds.
+_POLL_S, _IDLE_S = 0.2, 1.0
 
 #: What an outcome says whose task was stopped with its worker.
 _STOPPED = "Interrupted"
@@ -158,8 +160,8 @@ class QueueExecutor:
     def wait(self, seconds: float) -> list[tuple[Task, Outcome | None]]:
         """See `Executor.wait`."""
         until = time.monotonic() + seconds
-        while not (found := self._ended()) and time.monotonic() < until:
-            STOP.wait(_POLL_S)
+        while not (found := self._ended()) and time.monotonic() < until and not STOP.wait(_POLL_S):
+            pass
         return found
 
     def _ended(self) -> list[tuple[Task, Outcome | None]]:
@@ -206,13 +208,13 @@ class _Joined:
 
     def do_one(self, names: list[_Name]) -> bool:
         """Take one of the tasks that wait, and do it; returns whether there was one."""
-        for number in (number for kind, number, _ in names if kind == "task"):
+        waiting = [number for kind, number, _ in names if kind == "task"]
+        for number in random.sample(waiting, len(waiting)):  # else all workers try to take the same one
             data = self._folder.read(f"task@{number}")
             if data is None or self._name in (note := msgspec.json.decode(data, type=_Note)).avoid:
                 continue
             waits, begun = f"task@{number}", f"begun@{number}@{self._name}"
-            # A file server's answer can be lost: a rename then fails that was done.
-            if rename(self._folder.root, waits, begun) or self._folder.exist_many([begun])[0]:
+            if rename(self._folder.root, waits, begun):
                 self._do(note.task, waits, begun)
                 return True
         return False
@@ -222,11 +224,11 @@ class _Joined:
             outcome = run_task(task.folder, task.number, self._name)
             if outcome.kind == _STOPPED:
                 check_stop()
+            self._folder.write(begun.replace("begun", "ended", 1), msgspec.json.encode(outcome))
         except BaseException:
             with suppress(StorageError):
                 rename(self._folder.root, begun, waits)  # somebody else begins it at once
             raise
-        self._folder.write(begun.replace("begun", "ended", 1), msgspec.json.encode(outcome))
         self._folder.delete_many([begun])
 
     def leave(self) -> None:
@@ -240,19 +242,24 @@ def serve(url: str, wait: float) -> int:
     """
     queue, name = queue_at(url), f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     joined: dict[str, _Joined] = {}
-    until, done = time.monotonic() + wait, 0
+    until, done, idle = time.monotonic() + wait, 0, _POLL_S
     try:
         while time.monotonic() < until:
             check_stop()
             before = done
             for run, names in _runs(queue).items():
-                with suppress(StorageError):  # its run ended meanwhile
+                try:
                     here = joined.get(run) or joined.setdefault(run, _Joined(queue.own(run).sealed(), name))
                     if here.is_alive(names):
                         until = time.monotonic() + wait
                         done += here.do_one(names)
+                except StorageError:
+                    if queue.below(run).exists():
+                        raise
+                    joined.pop(run, None)  # it has ended meanwhile
             if done == before:
-                STOP.wait(_POLL_S)
+                STOP.wait(idle)
+            idle = min(_IDLE_S, 1.5 * idle) if done == before else _POLL_S
     finally:
         for here in joined.values():
             here.leave()

@@ -69,10 +69,17 @@ def make_private(path: str) -> bool:
 
 
 def rename(root: Root, name: str, to: str) -> bool:
-    """Give a file right in `root` another name; whether it was there: of several who do this at once, it is for one."""
+    """Give a file right in `root` the name `to`, which nobody else gives one; whether it has it now.
+
+    Of several who do this to one file at once, each to a name of their own, it is done for one. A file server's answer
+    can be lost: then a rename fails that was done.
+    """
     try:
         with root.open("", "renamed", make=False) as fd:
-            os.rename(name, to, src_dir_fd=fd, dst_dir_fd=fd)
+            try:
+                os.rename(name, to, src_dir_fd=fd, dst_dir_fd=fd)
+            except FileNotFoundError:
+                return to in os.listdir(fd)
     except FileNotFoundError:
         return False
     except OSError as error:

@@ -156,6 +156,19 @@ def test_workers_that_are_killed_are_started_again(slurm: Slurm, work: Work, whi
     check_done(slurm, work, job)
 
 
+def test_a_job_whose_scheduler_is_killed_says_so_and_the_next_goes_on(slurm: Slurm, work: Work) -> None:
+    job = submit(slurm, work)
+    under_way(slurm, work, job)
+    for pid in [p for p, command in processes_of(job).items() if "dask scheduler" in command]:
+        os.kill(pid, signal.SIGKILL)
+    assert slurm.until_state(job, *ENDED, seconds=120) == "FAILED"
+    assert slurm.facts(job)["ExitCode"] == "75:0", log_of(work, job)
+    assert "the scheduler does not answer any more" in log_of(work, job)
+    assert not processes_of(job)
+    work.pace.seconds = 0
+    check_done(slurm, work, submit(slurm, work))
+
+
 def test_two_jobs_do_not_disturb_each_other(slurm: Slurm, work: Work) -> None:
     first = submit(slurm, work)
     other = ("--set", "target.root=other", "--set", "workdir=other-work")
