@@ -10,6 +10,10 @@ ARGS ?=
 HERE := not racing and not interop and not ceph and not browser and not cluster
 FAST := $(HERE) and not servers and not slow
 
+# Where the fast tests write: memory, where it has room for them; they wait for a disk as long as they compute.
+MEMORY := /dev/shm
+ROOMY = $(shell test "$$(df -kP $(MEMORY) 2> /dev/null | awk 'END { print $$4 }')" -gt 4000000 2> /dev/null && echo $(MEMORY))
+
 # PY is the interpreter that runs everything. Who names one (`make demo PY=python`) has installed what it needs.
 ifeq ($(origin PY),command line)
 READY :=
@@ -66,6 +70,7 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 	title 'Keypoints: persons'; \
 	subset demo-pose
 
+test: export TMPDIR ?= $(ROOMY)
 test: $(READY) ## Run the tests that need no server and no patience: two minutes
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(FAST)" $(ARGS)
 

@@ -25,7 +25,7 @@ _FOR_EACH_THREAD = 4
 _DEATHS = 4
 
 #: A task that was lost so often, though no worker had begun it, is given up, too.
-_LOSSES = 50
+_LOSSES = 8
 
 #: A task is begun a second time after so many seconds, and so many times what others take.
 STRAGGLES_S, STRAGGLES_TIMES = 120.0, 10.0

@@ -84,7 +84,7 @@ class Cluster:
 
     def freeze(self) -> None:
         """Wait until a worker is stopped."""
-        until(lambda: any(_is_stopped(worker.pid) for worker in self.workers))
+        until(lambda: any(is_stopped(worker.pid) for worker in self.workers))
 
     def signal(self, process: subprocess.Popen[bytes], number: int) -> None:
         """Send a worker, and what it started, a signal."""
@@ -98,7 +98,8 @@ class Cluster:
             process.wait()
 
 
-def _is_stopped(process: int) -> bool:
+def is_stopped(process: int) -> bool:
+    """Whether a process is stopped by a signal."""
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 

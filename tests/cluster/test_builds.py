@@ -6,6 +6,7 @@ Whoever is cut off from a run may go on or wake up later: it changes nothing.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 import pipeline
 from pipeline.cluster import step_run
-from tests.cluster.conftest import Cluster, hooked, until
+from tests.cluster.conftest import Cluster, hooked, is_stopped, until
 from tests.conftest import CROWD_CONFIG, MakeSubset, Subset
 from tests.support.helpers import PROJECT, Result, contents
 
@@ -90,12 +91,32 @@ def test_a_worker_dies_in_a_stage(
     assert left_of_runs(wanted) == []
 
 
-@pytest.mark.parametrize("text", ["states", ".txt"], ids=["index", "apply"])
-def test_a_frozen_worker_that_wakes_up_after_the_next_run(wanted: Subset, cluster: Cluster, text: str) -> None:
-    """It was stopped right before it put a file in place; the scheduler gave it up, and another build came after."""
-    (frozen,) = cluster.start(1, env=hooked("os.rename", text, "stop", 3))
-    cluster.start(1)
+@pytest.mark.parametrize(("event", "first"), [("open", False), ("os.rename", True)], ids=["index", "apply"])
+def test_a_frozen_worker_that_wakes_up_after_the_next_run(
+    crowd: Path, make_subset: MakeSubset, cluster: Cluster, tmp_path: Path, event: str, first: bool
+) -> None:
+    """It was stopped when it read a label file, or put one in place; the scheduler gave it up.
+
+    The next build finds other labels, and has other classes.
+    """
+    wanted = make_subset(shutil.copytree(crowd, tmp_path / "source"), **CROWD_CONFIG)
+    if first:
+        wanted.build("--set", "classes=[bus]", *BUCKETS)
+    label = next((wanted.source / "labels").rglob("*.txt"))
+    (frozen,) = cluster.start(1, env=hooked(event, ".txt" if first else label.name, "stop"))
+    if first:
+        cluster.start(1)
+    else:
+
+        def replace() -> None:
+            cluster.freeze()
+            cluster.start(1)
+
+        threading.Thread(target=replace).start()
     build(wanted, cluster)
+    assert is_stopped(frozen.pid)
+    for label in (wanted.source / "labels").rglob("*.txt"):
+        label.write_text("1 0.5 0.5 0.25 0.25\n")
     build(wanted, cluster, *OTHER)
     before = everything(wanted)
     cluster.signal(frozen, signal.SIGCONT)

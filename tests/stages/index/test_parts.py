@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pipeline
@@ -28,6 +28,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.text().filter(lambda key: key != "digest"), VALUES), st.data())
 def test_a_sealed_record_is_whole_or_none(content: dict[str, Any], data: st.DataObject) -> None:
     record = seal(content)
