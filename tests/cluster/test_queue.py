@@ -235,16 +235,19 @@ def test_a_queue_that_others_may_write_to_is_refused(tmp_path: Path, run: Run, o
     assert "must be a folder of this machine" in run("worker", "s3://bucket/queue", code=2).err
 
 
-def test_signals_that_come_again_and_again_leave_no_traceback(url: str) -> None:
+def test_signals_that_come_again_and_again_leave_no_traceback(
+    executor: QueueExecutor, step: Step, url: str, tmp_path: Path
+) -> None:
     """As from SLURM, which signals every process of a job, and from the script, which passes its own on."""
     words = [sys.executable, "-m", "pipeline", "worker", url]
     with subprocess.Popen(
         words, env={**os.environ, "PYTHONPATH": str(PROJECT)}, text=True, stderr=subprocess.PIPE
     ) as one:
-        until(lambda: storage.locate(storage.local_path(url)).exists())
+        put(executor, step, tmp_path, 1)  # it imports what leaves much to clean up
+        wait_for(executor, 1)
         while one.poll() is None:
             one.terminate()
-            time.sleep(0.001)
+            time.sleep(0.01)
         assert one.stderr is not None
         told = one.stderr.read()
     assert one.returncode == 143
