@@ -13,6 +13,7 @@ _GROUPS = {
     "Make a subset": ("plan", "build"),
     "Make one without a config": ("remake", "convert"),
     "Look at a collection or a subset": ("index", "stats", "show", "report", "verify", "diff", "status"),
+    "On a cluster": ("worker",),
     "Editors": ("schema",),
 }
 

@@ -1,4 +1,4 @@
-"""The ready files that come with the package, for `coco-diy init`: configs, and what runs one by a timer."""
+"""The ready files that come with the package, for `coco-diy init`: configs, and what runs one, a timer or a cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.base.errors import ConfigError, UnknownNameError, unknown
 
 #: Folders of files that run a config.
-_FOLDERS = ("schedule",)
+_FOLDERS = ("cluster", "schedule")
 
 
 def folder() -> Path:

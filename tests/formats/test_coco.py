@@ -438,3 +438,16 @@ def test_a_broken_file(zoo: Subset) -> None:
 )
 def test_usage_errors(zoo: Subset, override: str, clause: str) -> None:
     assert clause in zoo.command("build", "--set", override, code=2).err
+
+
+@pytest.mark.parametrize("member", ["info", "licenses", "categories", "x"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e999])
+def test_what_is_no_number_beside_the_objects_is_null(member: str, value: float) -> None:
+    more: dict[str, Any] = {member: [CATEGORIES[0] | {"x": value}] if member == "categories" else [{"x": value}]}
+    found = coco.outline([json.dumps(document() | more).encode()], Task.DETECT)
+    assert json.loads(found.rest, parse_constant=pytest.fail)[member][0]["x"] is None
+
+
+def test_a_category_may_be_written_as_a_table_writes_it() -> None:
+    (row,), problems, _ = parse(document(annotation(category_id="3.0")))
+    assert (row["label"], problems) == ("car", [])
