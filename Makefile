@@ -7,7 +7,7 @@ CONFIG ?=
 ARGS ?=
 
 # What needs neither kills at random moments nor an environment of its own; and what of it a newcomer's machine can run.
-HERE := not racing and not interop and not ceph and not browser
+HERE := not racing and not interop and not ceph and not browser and not cluster
 FAST := $(HERE) and not servers and not slow
 
 # PY is the interpreter that runs everything. Who names one (`make demo PY=python`) has installed what it needs.
@@ -23,7 +23,7 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-browser test-interop torture bench bench-fetch bench-cloud \
+.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-browser test-interop torture bench bench-fetch bench-cloud bench-cluster \
 	index plan build stats clean
 
 help: ## Print this list
@@ -135,6 +135,9 @@ bench-fetch: $(READY) ## Measure archives in place and downloads against unzip, 
 
 bench-cloud: $(READY) ## Measure images to and from an object store against s5cmd, rclone, aws (needs make servers)
 	@$(PY) -m tests.bench.bench_cloud $(ARGS)
+
+bench-cluster: $(READY) ## Measure workers of a Dask scheduler against one process: start-up, overhead, one worker and two
+	@$(PY) -m tests.bench.bench_cluster $(ARGS)
 
 ##@ The stages of one config
 

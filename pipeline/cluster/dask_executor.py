@@ -81,6 +81,11 @@ def _examine_here(folder: str, versions: dict[str, str]) -> bytes:
     return msgspec.json.encode(fitness.examine(folder, versions))
 
 
+def call_of(folder: str, number: int) -> bytes:
+    """What a worker opens to do a task."""
+    return pickle.dumps(_Call(_here, folder, number))
+
+
 class DaskExecutor:
     """See `runtime.tasks.Executor`. A `client` that somebody gave stays open."""
 
@@ -143,8 +148,7 @@ class DaskExecutor:
         if avoid:
             where = {"workers": [w for w in self.workers() if w not in avoid], "allow_other_workers": False}
         key = f"coco-diy-{self._run}-{next(self._numbers)}"
-        blob = pickle.dumps(_Call(_here, task.folder, task.number))
-        future = self._client.submit(pickle.loads, blob, key=key, pure=False, **where)
+        future = self._client.submit(pickle.loads, call_of(task.folder, task.number), key=key, pure=False, **where)
         with self._lock:
             self._futures.setdefault(task, []).append(future)
         future.add_done_callback(lambda done: self._note(task, done))

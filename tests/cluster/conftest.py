@@ -82,9 +82,20 @@ class Cluster:
         with Client(self.address, set_as_default=False, timeout="10s") as client:
             return list(client.sync(client.scheduler.ncores))
 
-    def freeze(self) -> None:
+    def wait_for_frozen(self) -> None:
         """Wait until a worker is stopped."""
         until(lambda: any(is_stopped(worker.pid) for worker in self.workers))
+
+    def start_when_one_is_frozen(self) -> None:
+        """Start another worker then."""
+        self.wait_for_frozen()
+        self.start(1)
+
+    def start_when_ended(self, worker: subprocess.Popen[bytes]) -> None:
+        """Start another worker a second after this one is gone."""
+        worker.wait()
+        time.sleep(1)
+        self.start(1)
 
     def signal(self, process: subprocess.Popen[bytes], number: int) -> None:
         """Send a worker, and what it started, a signal."""

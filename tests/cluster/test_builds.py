@@ -107,7 +107,7 @@ def test_a_frozen_worker_that_wakes_up_after_the_next_run(
     if first:
         cluster.start(1)
     else:
-        threading.Thread(target=lambda: (cluster.freeze(), cluster.start(1))).start()
+        threading.Thread(target=cluster.start_when_one_is_frozen).start()
     build(wanted, cluster)
     assert is_stopped(frozen.pid)
     for label in (wanted.source / "labels").rglob("*.txt"):
@@ -122,7 +122,7 @@ def test_a_frozen_worker_that_wakes_up_after_the_next_run(
 def test_the_driver_is_killed_and_its_worker_goes_on(wanted: Subset, cluster: Cluster) -> None:
     (frozen,) = cluster.start(1, env=hooked("os.rename", ".txt", "stop", 3))
     driver = start(wanted, cluster)
-    cluster.freeze()
+    cluster.wait_for_frozen()
     driver.kill()
     driver.communicate()
     wanted.build(*OTHER, *BUCKETS)
@@ -152,7 +152,7 @@ def test_an_interrupt_lets_workers_end_and_leaves_nothing(
 
 def test_all_workers_are_gone_for_a_while(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
     (only,) = cluster.start(1, env=hooked("os.rename", ".txt", "die", 3))
-    later = threading.Timer(1.0, lambda: (only.wait(), cluster.start(1)))
+    later = threading.Thread(target=cluster.start_when_ended, args=(only,))
     later.start()
     build(wanted, cluster)
     later.join()
