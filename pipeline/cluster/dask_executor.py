@@ -7,6 +7,7 @@ its own, and its outcome is fetched and let go the moment it is there: a worker 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import itertools
 import pickle
 import queue
@@ -22,6 +23,7 @@ import msgspec
 from pipeline.base.errors import ConfigError, UnavailableError
 from pipeline.cluster import fitness
 from pipeline.cluster.worker import UNFIT, run_task
+from pipeline.runtime.log import LOG
 from pipeline.runtime.tasks import Outcome, Task
 
 #: A scheduler that does not answer for so long is gone.
@@ -87,9 +89,14 @@ def call_of(folder: str, number: int) -> bytes:
 
 
 class DaskExecutor:
-    """See `runtime.tasks.Executor`. A `client` that somebody gave stays open."""
+    """See `runtime.tasks.Executor`. A `client` that somebody gave stays open.
 
-    def __init__(self, scheduler: str, client: Any = None) -> None:
+    `report` is a file for what the scheduler saw.
+    """
+
+    def __init__(self, scheduler: str, client: Any = None, report: str | None = None) -> None:
+        if report is not None and importlib.util.find_spec("bokeh") is None:
+            raise ConfigError("--performance-report: needs the package bokeh; install it with `pip install bokeh`")
         self._own = client is None
         self._client = connect(scheduler) if client is None else client
         address = self._client.scheduler.address if client is not None else scheduler
@@ -98,6 +105,13 @@ class DaskExecutor:
         self._ended: queue.SimpleQueue[tuple[Task, Any, Outcome | None]] = queue.SimpleQueue()
         self._futures: dict[Task, list[Any]] = {}
         self._lock = threading.Lock()
+        self._report: Any = None
+        if report is not None:
+            from distributed import performance_report
+
+            self._report = performance_report(filename=report)
+            with self._client.as_current():
+                self._report.__enter__()
 
     @property
     def dashboard(self) -> str | None:
@@ -191,6 +205,12 @@ class DaskExecutor:
         """See `Executor.close`."""
         for task in list(self._futures):
             self.cancel(task)
+        if self._report is not None:
+            try:
+                with self._client.as_current():
+                    self._report.__exit__(None, None, None)
+            except Exception as error:  # noqa: BLE001 - the run is done, and the scheduler may lack what it takes
+                LOG.warning("--performance-report: cannot be made: %s", _one_line(error))
         if self._own:
             with suppress(OSError, TimeoutError, RuntimeError):
                 self._client.close(timeout=2)

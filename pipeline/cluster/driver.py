@@ -62,6 +62,7 @@ class Driver:
         if target is not None:
             self._fence = f"{scratch}/{self._folder.run}"
             target.make_folders([f"{self._fence}/"])
+            target.write_many([f"{self._fence}/{storage.RUNNING}"], [b""]).must(target)
             facts = Facts(facts.run, facts.workdir, facts.versions, facts.places, target.url, self._fence)
         self._folder.make(facts)
         more_time(SETTLE_S)

@@ -34,7 +34,7 @@ def remote_of(
     from pipeline.cluster.driver import Driver
     from pipeline.cluster.run_folder import RunFolder
 
-    executor = functools.partial(DaskExecutor, options.scheduler, client)
+    executor = functools.partial(DaskExecutor, options.scheduler, client, options.performance_report)
     return Driver(executor, RunFolder(workdir, links), options.wait_workers, tuple(_places(urls)))
 
 
