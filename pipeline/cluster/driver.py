@@ -180,7 +180,9 @@ def _problems(answer: Any) -> list[fitness.Problem]:
     if isinstance(answer, fitness.Fitness):
         return answer.problems
     if answer is None:
-        return [fitness.Problem("does not answer", "end it and start it again")]
+        return [
+            fitness.Problem("does not answer: it is stopped, or its memory is used up", "start it again, with more")
+        ]
     if isinstance(answer, ImportError):
         what = "has no coco-diy" if getattr(answer, "name", "") == "pipeline" else f"has another coco-diy ({answer})"
         return [fitness.Problem(what, "install the same version there")]

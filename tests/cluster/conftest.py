@@ -52,12 +52,22 @@ class Cluster:
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(
-        self, count: int = 1, *, prefix: tuple[str, ...] = (), threads: int = 1, env: dict[str, str] | None = None
+        self,
+        count: int = 1,
+        *,
+        prefix: tuple[str, ...] = (),
+        threads: int = 1,
+        memory: str | None = None,
+        env: dict[str, str] | None = None,
     ) -> list[subprocess.Popen[bytes]]:
-        """Start workers and wait until they are there; `prefix` is a command that runs them."""
+        """Start workers and wait until they are there.
+
+        `prefix` is a command that runs them; those with a limit of `memory` have a nanny, which keeps it.
+        """
         before = len(self.names())
-        command = [*prefix, sys.executable, "-m", "dask", "worker", self.address, "--no-dashboard", "--no-nanny"]
+        command = [*prefix, sys.executable, "-m", "dask", "worker", self.address, "--no-dashboard"]
         command += ["--nthreads", str(threads), "--local-directory", str(self.folder / "local")]
+        command += ["--no-nanny"] if memory is None else ["--memory-limit", memory]
         here = self.folder  # in a checkout, its code would come first
         with open(here / f"worker-{len(self.workers)}.log", "wb") as log:
             found = [

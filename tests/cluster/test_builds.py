@@ -5,6 +5,7 @@ Whoever is cut off from a run may go on or wake up later: it changes nothing.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -237,3 +238,22 @@ def test_two_drivers_at_once(
         _, err = driver.communicate(timeout=100)
         assert driver.returncode == 0, err
     assert contents(wanted.target, record=True) == contents(other.target, record=True) == expected
+
+
+def test_workers_whose_memory_is_used_up(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
+    """Their nannies kill and start them again and again: a sentence, within a time; more memory, and it goes on."""
+    cluster.start(1, memory="150MB")
+    told = build(wanted, cluster, "--set", "engine.wait_workers=5", code=None)
+    assert told.code in (1, 2, 75), told.err
+    assert "internal error" not in told.err
+    assert "memory" in told.err or "no worker is there" in told.err
+    cluster.start(1)
+    wanted.build(*BUCKETS)
+    assert contents(wanted.target, record=True) == expected
+
+
+def test_a_report_for_which_a_package_is_missing(wanted: Subset, cluster: Cluster) -> None:
+    told = build(wanted, cluster, "--performance-report", "seen.html", code=None)
+    if importlib.util.find_spec("bokeh") is None:
+        assert told.code == 2
+        assert "needs the package bokeh; install it with `pip install bokeh`" in told.err
