@@ -2,13 +2,17 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-WORKERS ?= 2
+WORKERS ?= 3
 CONFIG ?=
 ARGS ?=
 
 # What needs neither kills at random moments nor an environment of its own; and what of it a newcomer's machine can run.
 HERE := not racing and not interop and not ceph and not browser and not cluster
 FAST := $(HERE) and not servers and not slow
+
+# Where the fast tests write: memory, where it has room for them; they wait for a disk as long as they compute.
+MEMORY := /dev/shm
+ROOMY = $(shell test "$$(df -kP $(MEMORY) 2> /dev/null | awk 'END { print $$4 }')" -gt 4000000 2> /dev/null && echo $(MEMORY))
 
 # PY is the interpreter that runs everything. Who names one (`make demo PY=python`) has installed what it needs.
 ifeq ($(origin PY),command line)
@@ -66,6 +70,7 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 	title 'Keypoints: persons'; \
 	subset demo-pose
 
+test: export TMPDIR ?= $(ROOMY)
 test: $(READY) ## Run the tests that need no server and no patience: two minutes
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(FAST)" $(ARGS)
 

@@ -87,15 +87,15 @@ def show(
 
     Boxes, polygons and skeletons, on whole images or one object after another.
     """
-    from pipeline.look.contact_sheet import SUFFIXES, encoded
     from pipeline.look.sheet import draw_sheet
     from pipeline.look.terminals import inline, protocol_of
+    from pipeline.look.thumbnails import KINDS, encoded
     from pipeline.look.view import open_view
 
     output = output or "sheet.jpg"
     suffix = os.path.splitext(output)[1].lower()
-    if output != "-" and suffix not in SUFFIXES:
-        raise UsageError(f"-o {output}: is no picture that can be written; end it in {', '.join(SUFFIXES)}")
+    if output != "-" and suffix not in KINDS:
+        raise UsageError(f"-o {output}: is no picture that can be written; end it in {', '.join(KINDS)}")
     protocol = protocol_of(os.environ) if sys.stdout.isatty() else None
     if output == "-" and sys.stdout.isatty() and protocol is None:
         raise UsageError("-o -: this terminal shows no pictures (kitty, iTerm2 and sixel do); name a file instead")

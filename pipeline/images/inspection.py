@@ -6,6 +6,7 @@ bucket and a row an image in the state in which it was read; an image whose fing
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from pipeline.images.header import HEAD_BYTES, Picture, picture_of
 from pipeline.images.integrity import ImageCheck
 from pipeline.storage.origins import Origins
 from pipeline.tables import schema
-from pipeline.tables.parquet import of_parquet, to_parquet
+from pipeline.tables.parquet import Misfit, of_parquet, to_parquet
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
@@ -195,9 +196,8 @@ def _read(index_dir: str, table: str, bucket: int, fitting: pa.Schema) -> pa.Tab
 
     data = storage.locate(os.path.join(index_dir, table)).read(part_name(bucket))
     if data is not None and digest_of(data[16:]) == data[:16]:
-        found = of_parquet(data[16:])
-        if found.schema.names == fitting.names:
-            return found.cast(fitting)
+        with contextlib.suppress(Misfit):
+            return of_parquet(data[16:], fitting)
     return fitting.empty_table()
 
 

@@ -15,13 +15,15 @@ from pipeline.reports.statistics import (
     GRID,
     MANY_OBJECTS,
     SIZE_EDGES,
-    SplitCounts,
+    SplitStatistics,
     Statistics,
 )
-from pipeline.stages.index.reader import read_part
+from pipeline.stages.index.reader import read_part as read_frame
 from pipeline.stages.plan.dataset_files import read_arrow, records_folder
 from pipeline.stages.select import rows as selection
+from pipeline.tables import schema
 from pipeline.tables.frames import to_arrow
+from pipeline.tables.parquet import read_part
 from pipeline.tables.schema import Action, part_name
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def _of_source(view: View, source: ViewedSource, bucket: int, *, raw: bool) -> t
 
     cut = None if source.buckets == view.buckets else (source.buckets, view.buckets)
     columns = [*_COLUMNS, *(["label"] if source.named else []), *(["raw"] if raw else [])]
-    frame = read_part(source.index_dir, "annotations", bucket, columns, None, cut)
+    frame = read_frame(source.index_dir, "annotations", bucket, columns, None, cut)
     rows = to_arrow(selection.remap(frame, source.classes))
     if view.of_task:
         rows, _ = selection.unmixed(rows)
@@ -86,7 +88,7 @@ def _of_source(view: View, source: ViewedSource, bucket: int, *, raw: bool) -> t
     if view.unique:
         rows = selection.drop_duplicates(rows)
     images = to_arrow(
-        read_part(source.index_dir, "images", bucket, [*_IMAGES, *(_RAW_IMAGES if raw else ())], None, cut)
+        read_frame(source.index_dir, "images", bucket, [*_IMAGES, *(_RAW_IMAGES if raw else ())], None, cut)
     )
     types = {"key": pa.string(), "split": pa.string(), "image_path": pa.string()}
     for name, kind in types.items():
@@ -99,11 +101,10 @@ def _of_source(view: View, source: ViewedSource, bucket: int, *, raw: bool) -> t
 def _chosen(view: View, plan_dir: str, bucket: int) -> pa.Table:
     """Key and split of the images that a plan has in a bucket."""
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     if view.gathers:
         return read_arrow(os.path.join(records_folder(plan_dir), "images", part_name(bucket))).select(["key", "split"])
-    table = pq.read_table(os.path.join(plan_dir, part_name(bucket)), columns=["key", "split", "action"])
+    table = read_part(plan_dir, bucket, schema.plan(), ["key", "split", "action"])
     return table.filter(pc.not_equal(table["action"], Action.DELETE.value))
 
 
@@ -156,7 +157,7 @@ def count_bucket(view: View, bucket: int) -> Statistics:
             continue
         of_row = here[found.image]
         sized = of_row & known
-        made.splits[split] = SplitCounts(
+        made.splits[split] = SplitStatistics(
             int(here.sum()),
             int(here.sum()) - len(np.unique(found.image[of_row])),
             np.bincount(classes[of_row], minlength=count),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -201,15 +200,3 @@ def cropped(image: Image.Image, shape: Shape) -> tuple[Image.Image, Shape]:
     begin, stop = np.minimum(begin, size - 1), np.maximum(stop, begin + 1)
     part = image.crop((int(begin[0]), int(begin[1]), int(stop[0]), int(stop[1])))
     return part, shape.moved(lambda xy: (xy * size - begin) / (stop - begin))
-
-
-def encoded(sheet: Image.Image, suffix: str) -> bytes:
-    """`sheet` as a file of the kind that `suffix` (``.jpg``, ``.png``, ``.webp``) names."""
-    out = io.BytesIO()
-    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}[suffix]
-    sheet.save(out, kind, quality=88, optimize=True)
-    return out.getvalue()
-
-
-#: What a contact sheet can be written as.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")

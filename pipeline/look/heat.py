@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
+
+from pipeline.look.thumbnails import encoded
 
 if TYPE_CHECKING:
     from pipeline.base.arrays import Ints
@@ -22,6 +23,4 @@ def heat_png(counts: Ints) -> bytes:
     pixels = np.zeros((*values.shape, 4), np.uint8)
     pixels[..., :3] = _COLOUR
     pixels[..., 3] = np.where(values > 0, 20 + np.round(values / most * 235), 0)
-    out = io.BytesIO()
-    Image.fromarray(pixels, "RGBA").save(out, "PNG", optimize=True)
-    return out.getvalue()
+    return encoded(Image.fromarray(pixels, "RGBA"), ".png")

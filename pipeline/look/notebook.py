@@ -20,7 +20,7 @@ from pipeline.look.bucket import Bucket, read_bucket, with_sizes
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sheet import draw_sheet
 from pipeline.look.stats import counts_of
-from pipeline.look.thumbnails import fitted, jpeg
+from pipeline.look.thumbnails import encoded, fitted
 from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows
 from pipeline.reports.statistics import SIZES, Statistics
@@ -174,7 +174,7 @@ class LookedAt:
             return head
         sheet = self.show(n=_CELL_IMAGES)
         for side in (_CELL_SIDE, _CELL_SIDE // 2, _CELL_SIDE // 4):
-            data = base64.b64encode(jpeg(fitted(sheet, side), _CELL_QUALITY)).decode()
+            data = base64.b64encode(encoded(fitted(sheet, side), ".jpg", _CELL_QUALITY)).decode()
             cell = f'{head}<img alt="a sample of the images with their objects" src="data:image/jpeg;base64,{data}">'
             if len(cell.encode()) <= _CELL_BYTES:
                 return cell

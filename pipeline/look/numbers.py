@@ -1,4 +1,4 @@
-"""The numbers of a view: a task a bucket, in helper processes where there are many images."""
+"""The numbers of a view: a task a bucket, in threads where there are many images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def statistics_of(view: View, progress: Progress | None = None) -> Statistics:
     """The counts of all buckets of `view`."""
     made = Statistics.none()
     tasks = [(bucket,) for bucket in range(view.buckets)]
-    # The helpers of `auto` index and apply, and have no pandas.
-    own = "processes" if view.images >= FILES_WORTH_HELPERS else "sync"
+    # It waits for headers of images; a helper process would need 170 MB for pandas and what it reads.
+    own = "threads" if view.images >= FILES_WORTH_HELPERS else "sync"
     options = view.engine
     remote = remote_of(options, view.workdir)
     engine = Engine(own if options.scheduler == "auto" else options.scheduler, options.workers, remote)

@@ -16,7 +16,7 @@ from pipeline.look.html_page import MOST_NAMES, PageData, PagePicture, render
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sample import Sample, Shown, Wish, choose, pictures
 from pipeline.look.stats import counts_of
-from pipeline.look.thumbnails import fitted, jpeg
+from pipeline.look.thumbnails import encoded, fitted
 from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows, stats_csv
 from pipeline.reports.statistics import Note, Statistics, noteworthy
@@ -205,4 +205,6 @@ def _picture(shown: Shown, side: int) -> PagePicture | None:
         return None
     small = fitted(shown.opened.image, side)
     name = (shown.sample.path or shown.sample.key).rpartition("/")[2]
-    return PagePicture(jpeg(small, _QUALITY), small.size, shown.opened.size, name, shown.sample.split, shown.shapes)
+    return PagePicture(
+        encoded(small, ".jpg", _QUALITY), small.size, shown.opened.size, name, shown.sample.split, shown.shapes
+    )

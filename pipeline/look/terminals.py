@@ -10,7 +10,7 @@ import base64
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pipeline.look.contact_sheet import encoded
+from pipeline.look.thumbnails import encoded
 
 if TYPE_CHECKING:
     from PIL import Image

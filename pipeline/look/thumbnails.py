@@ -98,8 +98,12 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def jpeg(image: Image.Image, quality: int) -> bytes:
-    """`image` as a JPEG file."""
+#: What a picture can be written as, by suffix.
+KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+
+
+def encoded(image: Image.Image, suffix: str, quality: int = 88) -> bytes:
+    """`image` as a file of the kind that `suffix`, one of `KINDS`, names; `quality` is that of a JPEG or WebP."""
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=quality, optimize=True)
+    image.save(out, KINDS[suffix], quality=quality, optimize=True)
     return out.getvalue()

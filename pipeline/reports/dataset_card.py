@@ -37,6 +37,8 @@ def dataset_record(facts: dict[str, Any]) -> str:
         "# What this dataset is made of\n\n"
         f"Made by {facts['tool']} from {plural(facts['label_files'], 'label file')}; "
         "a build writes this file anew.\n"
+        "`coco-diy show` draws a contact sheet of it; `build --report` leaves a page of numbers and pictures in "
+        "`.coco-diy/report.html`.\n"
         f"Digest of the names and contents of these label files: `{facts['fingerprint']}`\n\n"
         f"{_markdown(header, rows)}\n\n{_markdown(['', 'what became of it', 'count'], balance)}\n\n"
         f"The config, without what does not decide about the files:\n\n{fence}yaml\n{config}{fence}\n"

@@ -29,7 +29,7 @@ MANY_OBJECTS = 101
 
 
 @dataclass
-class SplitCounts:
+class SplitStatistics:
     """Counts of one split; arrays have shape (classes,), `sizes` (classes, 3), see `SIZES`."""
 
     images: int
@@ -38,7 +38,7 @@ class SplitCounts:
     class_images: Ints
     sizes: Ints
 
-    def add(self, other: SplitCounts) -> None:
+    def add(self, other: SplitStatistics) -> None:
         """Add the counts of another part."""
         self.images += other.images
         self.backgrounds += other.backgrounds
@@ -58,7 +58,7 @@ class Statistics:
     same image. `traces` are, by split, hashes (uint64) that are equal for images of the same bytes count and objects.
     """
 
-    splits: dict[str, SplitCounts]
+    splits: dict[str, SplitStatistics]
     centres: Ints
     boxes: Ints
     aspects: Ints
@@ -106,7 +106,7 @@ class Statistics:
         return sum(counts.backgrounds for counts in self.splits.values())
 
     def total(self, name: str) -> Any:
-        """An array of `SplitCounts`, summed over the splits; 0 if missing."""
+        """An array of `SplitStatistics`, summed over the splits; 0 if missing."""
         return sum((getattr(counts, name) for counts in self.splits.values()), start=0)
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.base.errors import CocoDiyError
 from pipeline.runtime.counters import add_helpers, count_in
-from pipeline.runtime.interrupt import check_stop
+from pipeline.runtime.interrupt import STOP_SECONDS, check_stop
 from pipeline.runtime.log import LOG, show_log
 
 _MAIN_LOCK = threading.Lock()
@@ -28,9 +28,6 @@ _COUNTERS = 64
 
 #: How often helpers that were started since are searched for.
 _POLL_SECONDS = 0.2
-
-#: How long a stopped run waits for the file that a thread has under way.
-STOP_SECONDS = 1.0
 
 
 def start_helpers(count: int, *, needs_pandas: bool) -> Helpers:

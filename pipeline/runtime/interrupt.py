@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -54,13 +55,15 @@ def check_stop() -> None:
         raise Interrupted(STOPPED)
 
 
-#: How long a stop may take in total, in seconds. What is on the disk is whole at every moment, so no more is needed.
+#: How long a stopped run waits for the file that a thread has under way.
+STOP_SECONDS = 1.0
+
+#: How long after its signal a run is ended, in seconds. What is on the disk is whole at every moment.
 MOST_SECONDS = 2.5
+
 
 #: How much longer it may take now, see `more_time`.
 _MORE = [0.0]
-
-_POLL_SECONDS = 0.2
 
 
 def more_time(seconds: float) -> None:
@@ -70,17 +73,23 @@ def more_time(seconds: float) -> None:
 
 @contextlib.contextmanager
 def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
-    """While inside, call `end`, which ends this process, where a stop was asked for `MOST_SECONDS` ago.
+    """While inside, call `end`, which ends this process, where a signal came `MOST_SECONDS` ago.
 
-    Something may wait for what never comes: a store, a disk that is away, a lock of a process that was killed.
+    Something may wait for what never comes: a store, a disk that is away, a lock of a process that was killed. And
+    while the main thread is inside of a library, Python runs no handler: its number comes by a socket all the same.
     """
     ended = threading.Event()
+    came, comes = socket.socketpair()
+    comes.setblocking(False)  # as `set_wakeup_fd` wants it
+    signal.set_wakeup_fd(comes.fileno(), warn_on_full_buffer=False)
 
     def watch() -> None:
-        STOP.wait()
-        signals, more = len(_SIGNALS), _MORE[0]
-        while more > 0 and len(_SIGNALS) <= signals and not ended.wait(_POLL_SECONDS):
-            more -= _POLL_SECONDS
+        with came:
+            if not _hears_stop(came):
+                return
+            if _MORE[0]:
+                came.settimeout(_MORE[0])
+                _hears_stop(came)
         if not ended.wait(MOST_SECONDS):
             end()
 
@@ -89,4 +98,16 @@ def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     finally:
+        signal.set_wakeup_fd(-1)
         ended.set()
+        comes.close()
+
+
+def _hears_stop(came: socket.socket) -> bool:
+    """Note the next signal of a stop; False where the other end is closed before, or the time of the socket is over."""
+    with contextlib.suppress(TimeoutError):
+        while number := came.recv(1):
+            if number[0] in (signal.SIGINT, signal.SIGTERM):
+                note_signal(number[0])
+                return True
+    return False

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from typing import Any, TypeVar
 
-from pipeline.runtime.helpers import STOP_SECONDS, Helpers, workers_lost
-from pipeline.runtime.interrupt import STOP, check_stop
+from pipeline.runtime.helpers import Helpers, workers_lost
+from pipeline.runtime.interrupt import STOP, STOP_SECONDS, check_stop
 
 T = TypeVar("T")
 

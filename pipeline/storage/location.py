@@ -78,9 +78,9 @@ def is_too_large(size: int) -> bool:
     return size > MAX_IMAGE_BYTES
 
 
-def too_large(most: int = MAX_IMAGE_BYTES) -> str:
-    """What is said of a file that `is_too_large`: of more than `most` bytes."""
-    return f"is larger than {most >> 20} MiB: no image"
+def too_large(most: int | None = None) -> str:
+    """What is said of a file of more than `most` bytes; without them, of one that `is_too_large`."""
+    return f"is larger than {(most or MAX_IMAGE_BYTES) >> 20} MiB: no image"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,21 @@
-"""Arrow tables as bytes of Parquet, and the parts of a table, one file a bucket."""
+"""Arrow tables as bytes of Parquet, and the one way to read them back: what no run has written is refused."""
 
 from __future__ import annotations
 
 import io
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipeline.tables.schema import part_name
+from pipeline.base.errors import DataError
+from pipeline.tables.schema import misfit, part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+class Misfit(ValueError):  # noqa: N818 - what a table is, to who can do without it
+    """A file holds no table of the schema that is asked for; the argument is a clause that says why."""
 
 
 def to_parquet(table: pa.Table) -> bytes:
@@ -22,18 +27,42 @@ def to_parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def of_parquet(data: bytes) -> pa.Table:
-    """The table of which `data` is the Parquet file; raises `pyarrow.ArrowException` or `OSError` where it is none."""
+def of_parquet(file: str | bytes, fitting: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """The `columns` (None: all of `fitting`) of the Parquet file at a path, or of its bytes; raises `Misfit`.
+
+    Each row of ours has a key or a path of its own, so no table has more rows than its file has bytes.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.read_table(pa.BufferReader(data), use_threads=False)
+    names = list(fitting.names if columns is None else columns)
+    try:
+        source = pa.BufferReader(file) if isinstance(file, bytes) else pa.memory_map(file)
+        with source, pq.ParquetFile(source) as opened:
+            if opened.metadata.num_rows > source.size():
+                raise Misfit("has more rows than bytes")
+            table = opened.read(names, use_threads=False)
+    except FileNotFoundError:
+        raise Misfit("is not there") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
+        raise Misfit("is cut or damaged") from None
+    asked = pa.schema([fitting.field(name) for name in names])
+    if (why := misfit(table, asked)) is not None:
+        raise Misfit(why)
+    return table.select(names).cast(asked)
 
 
-def read_parts(folder: str, buckets: int, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
-    """The parts of all `buckets` of the table in `folder` as one; `filters` are those of `pyarrow.parquet`."""
+def read_part(folder: str, bucket: int, fitting: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """A bucket's part of a table in `folder`, which the run has written itself; raises `DataError` if damaged since."""
+    path = os.path.join(folder, part_name(bucket))
+    try:
+        return of_parquet(path, fitting, columns)
+    except Misfit as why:
+        raise DataError(f"{path}: {why}; run again, which makes it anew") from None
+
+
+def read_parts(folder: str, buckets: int, fitting: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """The parts of all `buckets` as one table, see `read_part`."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    paths = [os.path.join(folder, part_name(bucket)) for bucket in range(buckets)]
-    return pa.concat_tables([pq.read_table(path, columns=columns, filters=filters) for path in paths])
+    return pa.concat_tables([read_part(folder, bucket, fitting, columns) for bucket in range(buckets)])

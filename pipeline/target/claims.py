@@ -17,7 +17,6 @@ from msgspec import Meta
 from pipeline.base.digest import fitted
 from pipeline.base.errors import TargetError
 from pipeline.base.terms import Task
-from pipeline.tables import schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -134,22 +133,13 @@ def is_path(value: str) -> bool:
     return bool(_PATH.fullmatch(value)) and not value.casefold().startswith(".coco-diy")
 
 
-def check_rows(table: pa.Table, columns: tuple[str, ...], where: str) -> pa.Table:
-    """`table`, where it has the `columns` of `schema.manifest` and each path is below a folder of a layout.
+def check_rows(table: pa.Table, where: str) -> pa.Table:
+    """`table`, where each of its paths is below a folder of a layout.
 
     Raises `TargetError`, naming `where` it is, for any other.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted = schema.manifest()
-    found = {field.name: field.type for field in table.schema}
-    if len(found) < table.num_columns or any(
-        found.get(name) != wanted.field(name).type or (table[name].null_count and not wanted.field(name).nullable)
-        for name in columns
-    ):
-        raise unfit(where, "has other columns than a part of a manifest")
-    table = table.select(columns).cast(pa.schema([wanted.field(name) for name in columns]))
     inside = pc.match_substring_regex(table["path"], _INSIDE)
     if not pc.all(inside, min_count=0).as_py():
         path = table["path"].filter(pc.invert(inside))[0].as_py()

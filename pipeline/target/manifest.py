@@ -304,11 +304,11 @@ class TargetState:
         if digest is None:
             return schema.manifest().empty_table()
         try:
-            table = self.records.read_table(digest)
+            table = self.records.read_table(digest, columns or None)
         except Damaged:
             self.lost = True
             return None
-        return check_rows(table, columns or tuple(schema.manifest().names), self.folder.join(PARTS))
+        return check_rows(table, self.folder.join(PARTS))
 
 
 def staged_path(path: str, staged: tuple[str, ...]) -> str:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.digest import digest_of, seal, unseal
 from pipeline.base.errors import StorageError
-from pipeline.tables.parquet import of_parquet
+from pipeline.tables import schema
+from pipeline.tables.parquet import Misfit, of_parquet
+from pipeline.target.claims import unfit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,10 +111,11 @@ class TargetRecords:
             return str(error)
         return next((f"{self.folder.join(path)}: {reason}" for path, reason in failed.items()), None)
 
-    def read_table(self, digest: str) -> pa.Table:
-        """The part of that digest. Raises `Damaged`."""
-        import pyarrow as pa
+    def read_table(self, digest: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The part of that digest, with the `columns` of `schema.manifest` or all.
 
+        Raises `Damaged`, and `TargetError` for one that is whole and that no build has written.
+        """
         bad, whole = list[str](), None
         for path in _twice(_part_path(digest)):
             data = self.folder.read(path)
@@ -125,9 +128,10 @@ class TargetRecords:
         if bad and self.mends:
             self.folder.write_many(bad, [whole] * len(bad)).must(self.folder)
         try:
-            return of_parquet(whole).combine_chunks()
-        except (pa.ArrowException, OSError):  # its digest is right, so nobody damaged it: no build has written it
-            raise Damaged(_part_path(digest)) from None
+            return of_parquet(whole, schema.manifest(), columns).combine_chunks()
+        except Misfit:
+            where = self.folder.join(_part_path(digest))
+            raise unfit(where, "has other columns than a part of a manifest") from None
 
     def mend_tables(self, digests: Sequence[str]) -> bool:
         """Write each half of these parts anew whose other half is whole; whether one of each is."""

@@ -197,6 +197,7 @@ def test_ended_at_any_call(ground: Ground, case: str, power: bool) -> None:
             _cut_power(calls)
         ground.check(case, words, f"{case}: ended at call {at} of {count}, {calls[-1:]}")
         tried += 1
+    print(f"{case}, {'out of power' if power else 'killed'}: {tried} instants of {count} calls: survived")
     assert tried
 
 

@@ -63,6 +63,23 @@ def test_a_result_or_a_sentence(
     attempt(worlds["folders"], str(number), run, monkeypatch)
 
 
+#: World and seed of what was found once: parts of an index without a column, names twice in a zip.
+FOUND = [
+    ("zip source", "today-721"),
+    ("zip source", "today-748"),
+    ("zip source", "today-750"),
+    ("zip target", "today-1792"),
+]
+
+
+@pytest.mark.parametrize(("name", "seed"), FOUND)
+def test_what_was_found_once(
+    name: str, seed: str, worlds: dict[str, World], run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    attempt(worlds[name], seed, run, monkeypatch)
+
+
 @pytest.mark.torture
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WORLDS)

@@ -130,6 +130,7 @@ def test_a_killed_build_goes_on(
 LISTENING = "import signal; signal.signal(2, signal.default_int_handler); from pipeline.__main__ import main; main()"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "number"), [("sync", signal.SIGINT), ("threads", signal.SIGTERM), ("processes", signal.SIGINT)]
 )

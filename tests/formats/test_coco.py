@@ -93,7 +93,21 @@ def test_what_is_in_no_row_is_counted_and_kept(reason: str) -> None:
     task, more = LOST[reason]
     (row,), problems, states = parse(document(annotation(**more)), task)
     assert (row["loss"], row["tail"], problems, states) == (reason, None, [], [LabelState.FOUND])
-    assert json.loads(row["raw"]) == annotation(**more)
+    assert json.loads(row["raw"] or b"null") == (annotation(**more) if reason != "no_box" else None)
+
+
+@pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT])
+@pytest.mark.parametrize("box", [None, [], [1, 2], [float("nan")] * 4])
+@pytest.mark.parametrize("outline", [None, [], [[1, 1, 2, 2]], [[float("nan")] * 6]])
+def test_an_object_without_box_and_outline_is_for_no_reader(task: Task, box: Any, outline: Any) -> None:
+    """X-AnyLabeling writes such for shapes of other kinds than the one that it exports; mmdetection unpacks a box."""
+    (row,), problems, _ = parse(document(annotation(bbox=box, segmentation=outline)), task)
+    assert (row["tail"], row["raw"], row["loss"], problems) == (
+        None,
+        None,
+        "no_polygon" if task is Task.SEGMENT else "no_box",
+        [],
+    )
 
 
 @pytest.mark.parametrize(
@@ -424,3 +438,16 @@ def test_a_broken_file(zoo: Subset) -> None:
 )
 def test_usage_errors(zoo: Subset, override: str, clause: str) -> None:
     assert clause in zoo.command("build", "--set", override, code=2).err
+
+
+@pytest.mark.parametrize("member", ["info", "licenses", "categories", "x"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e999])
+def test_what_is_no_number_beside_the_objects_is_null(member: str, value: float) -> None:
+    more: dict[str, Any] = {member: [CATEGORIES[0] | {"x": value}] if member == "categories" else [{"x": value}]}
+    found = coco.outline([json.dumps(document() | more).encode()], Task.DETECT)
+    assert json.loads(found.rest, parse_constant=pytest.fail)[member][0]["x"] is None
+
+
+def test_a_category_may_be_written_as_a_table_writes_it() -> None:
+    (row,), problems, _ = parse(document(annotation(category_id="3.0")))
+    assert (row["label"], problems) == ("car", [])

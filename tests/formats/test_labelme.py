@@ -228,6 +228,31 @@ def test_lines_and_points_are_counted_and_no_objects(points: Any, kind: str) -> 
     assert (row["loss"], row["tail"], row["raw"], row["label"]) == ("no_area", None, None, "cat")
 
 
+@pytest.mark.parametrize("group", [1, "1", 1.0, " 1 "])
+def test_a_group_is_a_number_however_it_is_written(group: Any) -> None:
+    assert len(rows(file(shape(group_id=1), shape(group_id=group)))) == 1
+
+
+@pytest.mark.parametrize("group", [None, "", " ", float("nan")])
+def test_no_group_joins_nothing(group: Any) -> None:
+    assert len(rows(file(shape(group_id=group), shape(group_id=group)))) == 2
+
+
+def test_a_bad_point_takes_no_polygon_of_its_group_along() -> None:
+    parsed = parse(file(shape(group_id=1), shape(group_id=1, kind="point", points=[[float("inf"), 1]])))
+    assert (parsed.rows.num_rows, [p.rows for p in parsed.problems]) == (1, [1])
+
+
+def test_an_object_of_several_bad_shapes_is_lost_once() -> None:
+    parsed = parse(file(*(shape(group_id=1, kind="cuboid") for _ in range(3)), shape(group_id=1)))
+    assert (parsed.rows.num_rows, [p.rows for p in parsed.problems]) == (0, [1, 0, 0])
+
+
+def test_a_number_too_large_is_told_of_its_shape() -> None:
+    content = file(shape(points=[[1, 1], [7, 7], [123, 1]])).replace(b"123", b"1e999")
+    assert [p.reason for p in parse(content).problems] == ["points"]
+
+
 def test_a_group_is_one_object() -> None:
     far = [[60, 10], [70, 10], [60, 20]]
     flags = {"occluded": True, "hard": False}

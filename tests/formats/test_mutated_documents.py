@@ -7,7 +7,9 @@ import json
 import math
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -105,6 +107,8 @@ def _check(parsed: Parsed, files: list[bytes]) -> None:
         if row.get("raw") is not None:
             data = json.loads(row["raw"], parse_constant=pytest.fail)
             assert all(map(math.isfinite, _numbers([data["bbox"], data["area"], data["segmentation"]])))
+    for raw in parsed.images["raw"].to_pylist() if parsed.images is not None else ():
+        json.loads(raw or b"{}", parse_constant=pytest.fail)
     told = {problem.file for problem in parsed.problems}
     assert {i for i, state in enumerate(parsed.states) if state is LabelState.CORRUPT} <= told
     for problem in parsed.problems:
@@ -117,6 +121,29 @@ def _batches(made: Callable[[random.Random], bytes]) -> Iterator[list[bytes]]:
     rng = random.Random(7)
     for _ in range(DOCUMENTS // 50):
         yield [made(rng) for _ in range(50)]
+
+
+def _is_group(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip() != ""
+
+
+def _labelme_objects(content: bytes, *, broken: bool) -> int:
+    """How many objects a label file has: shapes of one label and group are one, unless they are lines or points."""
+    try:
+        data = json.loads(content.decode("utf-8-sig"))
+        shapes = data["shapes"]
+        assert isinstance(shapes, list)
+    except (ValueError, TypeError, KeyError, AssertionError, RecursionError):
+        return 1  # the file, whose objects nobody can count
+    keys: set[Any] = set()
+    for position, one in enumerate(shapes):
+        key: Any = position
+        if isinstance(one, dict) and isinstance(one.get("label"), str | int) and _is_group(one.get("group_id")):
+            kind = str(one.get("shape_type") or "polygon").strip().lower()
+            if kind not in ("line", "linestrip", "point", "points"):
+                key = (str(one["label"]).strip(), one["group_id"])
+        keys.add(key)
+    return len(keys) or int(broken)
 
 
 @pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT])
@@ -137,8 +164,26 @@ def test_labelme(task: Task) -> None:
     for files in _batches(made):
         parsed = labelme.parse(files, task, pictures=asked)
         _check(parsed, files)
-        good += parsed.rows.num_rows
+        found = Counter(parsed.rows["file"].to_pylist())
+        found.update({n: sum(p.rows for p in some) for n, some in groupby(parsed.problems, lambda p: p.file)})
+        for number, content in enumerate(files):
+            broken = parsed.states[number] is LabelState.CORRUPT
+            # What is of no use is passed over, such as an image in the file, whatever its bytes are.
+            bare = re.sub(rb'"imageData": "[^"]*"', b'"imageData": ""', content).decode(errors="replace").encode()
+            wanted = {_labelme_objects(some, broken=broken) for some in (content, bare)}
+            assert found[number] in wanted, content
+        good += parsed.rows.num_rows - parsed.rows["tail"].null_count
     assert good > DOCUMENTS  # most of a file outlives one wound
+
+
+def _yolo_lines(files: list[bytes]) -> list[tuple[int, int]]:
+    """Number of the file and of the line of all lines that are not blank."""
+    return [
+        (number, line)
+        for number, content in enumerate(files)
+        for line, text in enumerate(re.split(rb"\r\n|\r|\n", content.removeprefix(b"\xef\xbb\xbf")), 1)
+        if text.strip(b" \t")
+    ]
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -148,8 +193,12 @@ def test_yolo(task: Task) -> None:
     for files in _batches(lambda rng: _damaged(rng.choice(documents), rng)):
         parsed = yolo.parse(files, task, (17, 3) if task is Task.POSE else None)
         _check(parsed, files)
+        lines = list(zip(parsed.rows["file"].to_pylist(), parsed.rows["line"].to_pylist(), strict=True))
+        lines += [(p.file, p.line) for p in parsed.problems]
+        assert sorted(lines) == _yolo_lines(files)  # each is a row, or has one reason
+        assert all(p.rows == 1 for p in parsed.problems)
         good += parsed.rows.num_rows
-    assert good > 0
+    assert good > DOCUMENTS / 10  # few rows of pose are in the sample
 
 
 def _coco(text: bytes, task: Task, picture: Picture | None) -> tuple[Parsed, int]:
@@ -191,8 +240,9 @@ def test_coco_json(task: Task) -> None:
             numbers = [row[name] for name in ("cx", "cy", "w", "h")] + [*map(float, (row["tail"] or b"").split())]
             assert all(map(math.isfinite, numbers)), text
             good += row["tail"] is not None
-            made = completed(with_numbers(row["raw"]), 100, 50)
-            json.loads(made, parse_constant=pytest.fail)
+            if row["raw"] is not None:
+                made = json.loads(completed(with_numbers(row["raw"]), 100, 50), parse_constant=pytest.fail)
+                assert made.get("bbox") or made.get("segmentation") or made.get("keypoints"), text
     assert good > 50  # most of a document outlives one wound
     assert refused < DOCUMENTS / 3 / 4  # members of small documents are hit often
     assert not re.search(r"Expect|Error|Invalid|msgspec", "\n".join(told))

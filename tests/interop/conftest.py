@@ -47,7 +47,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Reader:
             cwd=settings,
             capture_output=True,
             check=False,
-            timeout=500,
+            timeout=1500,  # all configs of mmdetection, on a busy machine
         )
         assert done.returncode == 0, done.stdout + done.stderr
         found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])

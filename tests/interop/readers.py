@@ -7,6 +7,7 @@ as a list on the last line. Nothing of coco-diy is imported here: what is read i
 from __future__ import annotations
 
 import json
+import re
 import sys
 import types
 from collections import Counter
@@ -64,18 +65,21 @@ def mmdetection_coco(fragment: str, split: str) -> Found:
     return {"images": len(dataset), "objects": found, "classes": classes}
 
 
-#: Training sets that `mmdetection.py` says are not covered.
-_OTHER_SETS = {
-    "CocoPanopticDataset", "DSDLDetDataset", "MOTChallengeDataset", "ODVGDataset", "OpenImagesChallengeDataset",
-    "OpenImagesDataset", "ReIDDataset", "YouTubeVISDataset", "proposals",
-}  # fmt: skip
+#: What mmdetection says of a package that this environment lacks, by package.
+_LACKING = {
+    "albumentations": "albumentations is not installed",
+    "instaboostfast": 'Please run "pip install instaboostfast" to install instaboostfast first for instaboost '
+    "augmentation.",
+    "mmpretrain": "mmpretrain is not installed, please install mmpretrain manually",
+}
 
 
-def mmdetection_configs(fragment: str) -> Found:
+def mmdetection_configs(fragment: str, not_covered: dict[str, str]) -> Found:
     """Every config of mmdetection with `fragment` in its ``_base_``, in the form that its comments say for it.
 
-    By form how many there are, those that do not load by themselves or have no training set, those that are not
-    covered, and what is wrong: a dataset or evaluator that is not built, or reads anything else than the fragment's.
+    Names of the configs by what came of them: built by form, lacking a package, without a training set, with a file
+    that mmdetection does not ship, `not_covered` by the reason whose pattern their names match; and what is wrong: a
+    dataset or evaluator that is not built, or reads anything else than the fragment's.
     """
     sys.modules["mmcv._ext"] = _NoOps("mmcv._ext")
     import gc
@@ -88,47 +92,50 @@ def mmdetection_configs(fragment: str) -> Found:
     gc.collect()
     gc.freeze()  # each dataset collects garbage, of which the libraries themselves are most
     forms, classes = _forms(fragment), list(Config.fromfile(fragment).subset_metainfo["classes"])
-    counts: Counter[str] = Counter()
-    wrong: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     root = Path(mmdet.__file__).parent / ".mim/configs"
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
         if name.startswith("_base_") or "/common/" in f"/{name}":
             continue
+        reason = next((f"not covered: {why}" for why, names in not_covered.items() if re.match(names, name)), None)
         try:
             base = Config.fromfile(path)
-        except (ImportError, OSError):  # it needs mmpretrain, or a file that mmdetection does not ship
-            counts["does not load"] += 1
-            continue
-        if base.get("train_dataloader") is None:
-            counts["no training set"] += 1
-            continue
-        steps, kinds = _shape(base.train_dataloader.dataset)
-        evaluators = [base.get(f"{split}_evaluator") for split in ("val", "test")]
-        several = any(isinstance(e, dict) and "metrics" in e for e in evaluators)
-        if (
-            kinds & _OTHER_SETS
-            or several
-            or "SemiBaseDetector" in str(base.get("model", {}).get("type"))
-            or "soft" in name
-        ):
-            counts["not covered"] += 1
-            continue
-        form = {"": 0, "w": 1, "j": 2, "wj": 3}[steps]
-        lines = [forms["train_dataloader"][form], *(forms[f"{s}_dataloader"][0] for s in ("val", "test"))]
-        for split, evaluator in zip(("val", "test"), evaluators, strict=True):
-            # One config of mmdetection has arguments of another evaluator in this one, and does not run by itself.
-            plain = isinstance(evaluator, dict) and evaluator["type"] == "CocoMetric" and "eval_mode" not in evaluator
-            lines.append(forms[f"{split}_evaluator"][0 if plain else 1])
-        counts[("plain", "wrapped", "joined", "wrapped and joined")[form]] += 1
-        try:
-            _check_config(_config(str(path), fragment, lines), Path(fragment).parent, classes)
+            if base.get("train_dataloader") is None:
+                reason = "no training set"
+            elif reason is None:
+                reason, lines = _lines_for(base, forms)
+                _check_config(_config(str(path), fragment, lines), Path(fragment).parent, classes)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is listed
-            if "install" in str(error):  # albumentations, instaboostfast
-                counts["needs another package"] += 1
-                continue
-            wrong.setdefault(f"{type(error).__name__}: {str(error)[:200]}", []).append(name)
-    return {"counts": counts, "wrong": wrong}
+            reason = _reason(error)
+        found.setdefault(str(reason), []).append(name)
+    return found
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, FileNotFoundError) and "/.mim/configs/" in text:
+        return "a file is not shipped"
+    if isinstance(error, ImportError) and "custom modules from {'imports': ['mmpretrain.models']" in text:
+        return "lacks mmpretrain"
+    lacking = [package for package, said in _LACKING.items() if text == said]
+    return f"lacks {lacking[0]}" if lacking else f"wrong: {type(error).__name__}: {text[:200]}"
+
+
+def _lines_for(base: Any, forms: dict[str, list[str]]) -> tuple[str, list[str]]:
+    """What the fragment's comments say to write for the config `base`: the name of the form, and the lines."""
+    steps, kinds = _shape(base.train_dataloader.dataset)
+    own = any(kind.startswith(("OpenImages", "DSDL")) for kind in kinds)
+    form = 4 if own else {"": 0, "w": 1, "j": 2, "wj": 3}[steps]
+    lines = [forms["train_dataloader"][form]]
+    for split in ("val", "test"):
+        several = _shape(base[f"{split}_dataloader"].dataset)[0] == "j"
+        lines.append(forms[f"{split}_dataloader"][2 if own else 1 if several else 0])
+        evaluator = base.get(f"{split}_evaluator")
+        # One config of mmdetection has arguments of another evaluator in this one, and does not run by itself.
+        plain = isinstance(evaluator, dict) and evaluator.get("type") == "CocoMetric" and "eval_mode" not in evaluator
+        lines.append(forms[f"{split}_evaluator"][0 if plain else 1])
+    return ("plain", "wrapped", "joined", "wrapped and joined", "arguments of its own")[form], lines
 
 
 def _check_config(made: Any, root: Path, classes: list[str]) -> None:
@@ -163,8 +170,7 @@ def _shape(settings: Any) -> tuple[str, set[str]]:
     if "datasets" in settings:
         return "j", {kind for one in settings["datasets"] for kind in _shape(one)[1]}
     kind = settings["type"]
-    proposals = {"proposals"} if settings.get("proposal_file") else set()
-    return "", {kind if isinstance(kind, str) else kind.__name__} | proposals
+    return "", {kind if isinstance(kind, str) else kind.__name__}
 
 
 def _inner(dataset: Any) -> list[Any]:
@@ -176,7 +182,7 @@ def _inner(dataset: Any) -> list[Any]:
 
 def _forms(fragment: str) -> dict[str, list[str]]:
     """The assignments in the comments of `fragment` by name, in their order: the first, and others to take instead."""
-    text = Path(fragment).read_text().replace("#       ", "").replace("[\n", "[")
+    text = re.sub(r"(?<=[(\[,])\n#       ", " ", Path(fragment).read_text())
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, equals, _ = line.removeprefix("#").strip().partition(" = ")

@@ -48,10 +48,39 @@ def test_all_is_read_with_the_right_classes(reader: str, make: Make, read: Reade
     assert dict(zip(calls, read(reader, *calls.values()), strict=True)) == wanted
 
 
+#: Configs of mmdetection that `mmdetection.py` says are not covered: why, and a pattern that their names match.
+NOT_COVERED = {
+    "phrases": "mm_grounding_dino/",
+    "panoptic": r"(mask2former/.*-panoptic|maskformer/|panoptic_fpn/)",
+    "video": r"(mask2former_vis/|masktrack_rcnn/|qdtrack/)",
+    "re-identification": "reid/",
+    "images without labels": "soft_teacher/",
+    "proposals": r"(cascade_rpn/cascade-rpn_fast-|fast_rcnn/|guided_anchoring/ga-fast-|libra_rcnn/libra-fast-)",
+    "wraps OpenImages or DSDL": r"(openimages/ssd300|dsdl/voc0712\.)",
+}
+
+
 def test_every_config_of_mmdetection_reads_the_subset(make: Make, read: Reader) -> None:
     target = make(SAMPLE / "labelme", *SOURCES["labelme"][1], "--to", "coco")
-    (found,) = read("mmdetection_configs", (target / "mmdetection.py",))
-    assert found["wrong"] == {}
-    counts = found["counts"]
-    assert min(counts[form] for form in ("plain", "wrapped", "joined", "wrapped and joined")) > 0
-    assert counts["plain"] + counts["wrapped"] > 650  # of the 746 of mmdetection 3.3
+    (found,) = read("mmdetection_configs", (target / "mmdetection.py", NOT_COVERED))
+    assert {why: names for why, names in found.items() if why.startswith("wrong")} == {}
+    # All of mmdetection 3.3.0: a config that is not built any more, or is left out by its name, shows here.
+    assert {why: len(names) for why, names in found.items()} == {
+        "plain": 559,
+        "wrapped": 118,
+        "joined": 1,
+        "wrapped and joined": 13,
+        "arguments of its own": 10,
+        "no training set": 14,
+        "a file is not shipped": 4,
+        "lacks albumentations": 1,
+        "lacks instaboostfast": 6,
+        "lacks mmpretrain": 11,
+        "not covered: phrases": 31,
+        "not covered: panoptic": 13,
+        "not covered: video": 12,
+        "not covered: re-identification": 4,
+        "not covered: images without labels": 4,
+        "not covered: proposals": 9,
+        "not covered: wraps OpenImages or DSDL": 2,
+    }

@@ -178,7 +178,7 @@ def test_quiet_names_what_failed(own_subset: Subset) -> None:
 # --- stopped ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_stopped_while_it_indexes_leaves_no_target(crowd: Path, make_subset: MakeSubset, number: int) -> None:
     subset = make_subset(crowd)
     words = ["build", str(subset.config), "--json", "--scheduler", "sync", "--set", "index.buckets=64"]
@@ -200,6 +200,7 @@ def test_stopped_while_it_indexes_leaves_no_target(crowd: Path, make_subset: Mak
     assert [(r["exit_code"], r["status"]) for r in told["recent"]] == [(0, "built"), (128 + number, "stopped")]
 
 
+@pytest.mark.slow
 def test_stopped_amid_its_writes_is_recorded_at_the_target(crowd: Path, make_subset: MakeSubset) -> None:
     subset = make_subset(crowd)
     words = ["build", str(subset.config), "--scheduler", "sync", "--set", "index.buckets=64"]

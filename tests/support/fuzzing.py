@@ -13,6 +13,7 @@ import os
 import random
 import re
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -159,7 +160,11 @@ def altered_table(table: pa.Table, rng: random.Random, home: str) -> pa.Table:
 def altered_zip(data: bytes, rng: random.Random, home: str) -> bytes:
     """An archive with other names or contents."""
     out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(out, "w") as made:
+    with (
+        zipfile.ZipFile(io.BytesIO(data)) as source,
+        zipfile.ZipFile(out, "w") as made,
+        warnings.catch_warnings(action="ignore", category=UserWarning),  # of a name that comes twice
+    ):
         entries = source.infolist()
         spoiled = rng.sample(range(len(entries)), min(len(entries), rng.randint(1, 3)))
         for i, entry in enumerate(entries):

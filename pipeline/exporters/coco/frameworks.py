@@ -22,13 +22,15 @@ _OTHER_TRAINING_SETS = (
     "#   or, where it wraps several (ByteTrack, Pascal VOC 07+12):",
     "#   train_dataloader = dict(dataset=dict(dataset=dict(datasets=[",
     "#       dict(_base_.train_dataloader.dataset.dataset.datasets[0], **_base_.subset_train)])))",
+    "#   or, where it is OpenImages or DSDL, whose datasets have arguments of their own:",
+    "#   train_dataloader = dict(dataset=dict(",
+    "#       _delete_=True, pipeline=_base_.train_dataloader.dataset.pipeline, **_base_.subset_train))",
 )
 
 _NOT_COVERED = (
     "# Not covered are configs that train on more than boxes and masks (ODVGDataset with phrases, panoptic, video,",
-    "# re-identification, Soft Teacher's images without labels), that evaluate on several datasets at once",
-    "# (MultiDatasetsEvaluator), that read proposals made before (Fast R-CNN), and OpenImages and DSDL, whose datasets",
-    "# have arguments of their own.",
+    "# re-identification, Soft Teacher's images without labels), that read proposals made before (Fast R-CNN), and two",
+    "# that wrap OpenImages or DSDL.",
 )
 
 
@@ -66,12 +68,7 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
         if split == "test" and shown is None:
             lines.append("# test_dataloader = test_evaluator = test_cfg = None")
         if shown is not None and split != "train":
-            lines += [
-                f"# {split}_evaluator = dict(ann_file=_base_.subset_{shown}_annotations)",
-                "#   or, where that config has another evaluator than CocoMetric (LVIS, Pascal VOC, Cityscapes):",
-                f"#   {split}_evaluator = dict(_delete_=True, type='CocoMetric', metric='bbox', "
-                f"ann_file=_base_.subset_{shown}_annotations)",
-            ]
+            lines += _evaluation(split, shown)
     lines += [
         *_heads(len(dataset.maps[0].names)),
         *_NOT_COVERED,
@@ -86,6 +83,22 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
             f"subset_{name}_annotations = __root + '/{file}'",
         ]
     return ("\n".join(lines) + "\n").encode()
+
+
+def _evaluation(split: str, shown: str) -> list[str]:
+    """What else a config says of val and test, where `shown` is the split of the subset."""
+    return [
+        "#   or, where that config evaluates on several datasets at once (GLIP, Grounding DINO):",
+        f"#   {split}_dataloader = dict(dataset=dict(",
+        f"#       _base_.{split}_dataloader.dataset.datasets[0], _delete_=True, **_base_.subset_{shown}))",
+        "#   or, where it is OpenImages or DSDL:",
+        f"#   {split}_dataloader = dict(dataset=dict(_delete_=True, test_mode=True,",
+        f"#       pipeline=_base_.{split}_dataloader.dataset.pipeline, **_base_.subset_{shown}))",
+        f"# {split}_evaluator = dict(ann_file=_base_.subset_{shown}_annotations)",
+        "#   or, where that config has another evaluator than CocoMetric (LVIS, Pascal VOC, Cityscapes):",
+        f"#   {split}_evaluator = dict(_delete_=True, type='CocoMetric', metric='bbox', "
+        f"ann_file=_base_.subset_{shown}_annotations)",
+    ]
 
 
 def _heads(classes: int) -> list[str]:

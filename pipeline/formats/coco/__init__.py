@@ -17,7 +17,7 @@ an annotation of no image               bad; so is one of no category
 two annotations of one id               both taken; in COCO JSON the second gets a new id
 ``iscrowd``                             in no row (``crowd``) but with ``crowd: keep``; kept in COCO JSON
 no box, a box without area              that of the polygons (``boxed``); without those detect and pose have no row
-                                        (``no_box``, ``zero_area``); kept in COCO JSON
+                                        (``no_box``, ``zero_area``); kept in COCO JSON, if there is either
 cut by the image's edge (more than 1 %) clipped to it (``clipped``); wholly beyond: in no row (``outside``); kept
 segment: ``[]``, nothing of 3 points    in no row (``no_polygon``); kept in COCO JSON
 segment: some parts below 3 points, or  the other parts are the row (``short_part``); kept in COCO JSON

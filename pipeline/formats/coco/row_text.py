@@ -57,13 +57,14 @@ class DecodedRows:
 class Values:
     """Row i has ``values[starts[i]:starts[i + 1]]`` after its class where `is_row`; `words` are those of losses.
 
-    `boxes`, cxcywhn, are of all: of what has no box, zeros.
+    `boxes`, cxcywhn, are of all: of what has no box, zeros. What is `bare` has nothing that readers of COCO JSON want.
     """
 
     values: Floats
     starts: Ints
     boxes: Floats
     is_row: Bools
+    bare: Bools
     words: npt.NDArray[np.object_]
 
 
@@ -91,6 +92,7 @@ def values_of(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int
     losses = _RowReasons(len(rows.found))
     losses.add(np.array([bool(a.iscrowd) for a in rows.found], np.bool_), "crowd")
     box, has_box, has_area = _boxes(rows)
+    without_box = ~has_box
     if task is not Task.SEGMENT:  # its rows have no box
         for row in np.flatnonzero(losses.free & ~has_area).tolist():
             if (made := _box_of(rows.raw[row])) is not None:
@@ -112,7 +114,9 @@ def values_of(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int
         losses.some(i, note)
     words = losses.word
     words[losses.free] = losses.partly[losses.free]
-    return Values(values, starts, centre, losses.free, words)
+    bare = without_box & ~losses.free
+    bare[bare] = [_is_bare(rows.raw[i]) for i in np.flatnonzero(bare).tolist()]
+    return Values(values, starts, centre, losses.free, bare, words)
 
 
 def _boxes(rows: DecodedRows) -> tuple[Floats, Bools, Bools]:
@@ -131,6 +135,15 @@ def _box_of(raw: bytes) -> list[float] | None:
         return box_of(plain(mended(raw, "")))
     except UnusableObject:
         return None
+
+
+def _is_bare(raw: bytes) -> bool:
+    """Whether an annotation without a box has no outline and no keypoints either."""
+    try:
+        data = plain(mended(raw, ""))
+    except UnusableObject:
+        return True
+    return box_of(data) is None and not data.get("keypoints")
 
 
 def _clipped(box: Floats, sizes: Floats, losses: _RowReasons, *, needed: bool) -> Floats:

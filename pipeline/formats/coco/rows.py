@@ -319,7 +319,7 @@ def _table(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int, i
             "tail": tail,
             **{name: made.boxes[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
             "n_tokens": np.where(made.is_row, np.diff(made.starts) + 1, 0).astype(np.int32),
-            "raw": pa.array(rows.raw, pa.binary()),
+            "raw": pa.array(rows.raw, pa.binary(), mask=made.bare),
             "loss": pa.array(made.words.tolist(), pa.string()),
         }
     )

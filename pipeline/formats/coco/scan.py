@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from pipeline.base.terms import Task
 from pipeline.formats import FileOutline, Malformed
 from pipeline.formats._image_names import Found, ImageNames, clean
 from pipeline.formats._large_json import Chunk, LargeObject
-from pipeline.formats._values import as_id, category_name, plain
+from pipeline.formats._values import as_id, category_name, finite, plain
 
 Ints = npt.NDArray[np.int64]
 
@@ -177,7 +176,7 @@ def _rest(members: dict[str, bytes]) -> tuple[dict[str, Any], bytes]:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if found[name] is None:
                 raise Malformed(f"is not JSON: `{name}` cannot be read") from None
-            text = json.dumps(found[name], ensure_ascii=True).encode()  # noqa: PLW2901
+            text = msgspec.json.encode(finite(found[name]))  # noqa: PLW2901
         parts.append(msgspec.json.encode(name) + b": " + text)
     return found, b"{" + b", ".join(parts) + b"}"
 
@@ -215,6 +214,8 @@ def _categories(found: FileOutline, categories: Any) -> None:
     for key in order:  # an annotation may write as text what is a number here, and the other way round
         other = str(key) if isinstance(key, int) else int(key) if key.isdecimal() else key
         found.labels.setdefault(other, found.labels[key])
+        if isinstance(key, int):
+            found.labels.setdefault(f"{key}.0", found.labels[key])
 
 
 def _keypoints(found: FileOutline, categories: Any, counted: Counter[tuple[Id, int]]) -> None:

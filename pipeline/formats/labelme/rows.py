@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ from pipeline.base.text import plain_name
 from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._flaws import flaw_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
-from pipeline.formats.labelme.shapes import ShapeError, ShapeOutline, reach_of, read_outline
+from pipeline.formats._values import as_number, finite
+from pipeline.formats.labelme.shapes import ShapeError, ShapeOutline, is_without_area, reach_of, read_outline
 from pipeline.geometry.polygons import join_polygons
 from pipeline.images.header import HEAD_BYTES, Picture, picture_of, suffix_of, unpacked
 from pipeline.tables import schema
@@ -94,8 +96,7 @@ def parse(files: Sequence[bytes], task: Task, rules: Rules, pictures: Pictures) 
             found = _decode(content)
             frame = _frame(found, number, rules, pictures)
         except ShapeError as bad:
-            lost = len(found.shapes)
-            batch.problems.append(Problem(number, bad.line, bad.reason, str(bad), rows=max(lost, 1)))
+            batch.problems.append(Problem(number, bad.line, bad.reason, str(bad), rows=_count(found, rules)))
         if frame is not None:
             for row in _objects(found, frame, rules, number, batch.problems):
                 _add(batch, number, _row(row, frame, task, rules.numbers))
@@ -116,8 +117,6 @@ def _decode(content: bytes) -> _LabelmeFile:
     text = content.removeprefix(_BOM)
     try:
         found = msgspec.json.decode(text, type=_LabelmeFile)
-    except msgspec.ValidationError:
-        raise ShapeError("not_labelme", "is JSON, but no label file of labelme; move it elsewhere") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = _decode_slowly(text)
     if not isinstance(found.shapes, list):
@@ -128,7 +127,7 @@ def _decode(content: bytes) -> _LabelmeFile:
 
 
 def _decode_slowly(text: bytes) -> _LabelmeFile:
-    """By the standard library, which takes NaN, as Python writes it; raises `ShapeError` with the cause."""
+    """By the standard library, which takes NaN, as Python writes it, and 1e999; raises `ShapeError` with the cause."""
     if (flaw := flaw_of(text)) is not None:
         raise ShapeError(flaw.reason, flaw.detail, flaw.line)
     data = json.loads(text)
@@ -136,7 +135,7 @@ def _decode_slowly(text: bytes) -> _LabelmeFile:
         raise ShapeError("not_labelme", "is JSON, but no label file of labelme; move it elsewhere")
     embedded = json.dumps(data.get("imageData")).encode()
     plain = {name: data.get(name) for name in _LabelmeFile.__struct_fields__ if name != "imageData"}
-    return _LabelmeFile(imageData=msgspec.Raw(embedded), **plain)
+    return _LabelmeFile(imageData=msgspec.Raw(embedded), **plain | {"flags": finite(data.get("flags"))})
 
 
 def _frame(found: _LabelmeFile, number: int, rules: Rules, pictures: Pictures) -> Frame:
@@ -221,29 +220,58 @@ def _embedded(found: _LabelmeFile) -> Picture | None:
     return picture_of(head) or picture_of(unpacked(data) or b"")
 
 
+@dataclass(frozen=True)
+class _Identity:
+    """Whose part a shape is: shapes with one `key` are one object; `instance`: its label had the object's number."""
+
+    key: tuple[Any, ...]
+    label: str
+    group: int | str | None
+    instance: bool
+
+
+def _identify(shape: Any, position: int, *, numbered: bool) -> _Identity:
+    """What the shape at `position` belongs to, by label and group; raises `ShapeError`."""
+    label, group = _label(shape), _group(shape)
+    instance = _INSTANCE.fullmatch(label) if numbered else None
+    if instance is not None:
+        label, group = instance[1], int(instance[2])
+    # What has no area is nobody's part: it is counted by itself.
+    key = (position,) if group is None or is_without_area(shape) else (label, group)
+    return _Identity(key, label, None if instance else group, instance is not None)
+
+
+def _count(found: _LabelmeFile, rules: Rules) -> int:
+    """How many objects the shapes of a file are, at least 1."""
+    keys, numbered = set(), rules.instances and _is_old(found)
+    for position, shape in enumerate(found.shapes, 1):
+        try:
+            keys.add(_identify(shape, position, numbered=numbered).key)
+        except ShapeError:
+            keys.add((position,))
+    return max(len(keys), 1)
+
+
 def _objects(found: _LabelmeFile, frame: Frame, rules: Rules, number: int, problems: list[Problem]) -> list[_Object]:
-    """Shapes by object, in order of first shapes; an object with a bad shape is left out."""
+    """Shapes by object, in order of first shapes; an object with a bad shape is left out, and counted once."""
     objects: dict[tuple[Any, ...], _Object] = {}
     broken: set[tuple[Any, ...]] = set()
     numbered = rules.instances and _is_old(found)
     for position, shape in enumerate(found.shapes, 1):
-        label, group = None, None
+        owner = None
         try:
-            label, group = _label(shape), _group(shape)
-            instance = _INSTANCE.fullmatch(label) if numbered else None
-            if instance is not None:
-                label, group = instance[1], int(instance[2])
+            owner = _identify(shape, position, numbered=numbered)
             outline = read_outline(shape, frame)
         except ShapeError as bad:
-            name = f" ({_shown(label)})" if label is not None else ""
-            problems.append(Problem(number, None, bad.reason, f"shape {position}{name}: {bad}"))
-            broken.add((label, group))
+            key, name = (owner.key, f" ({_shown(owner.label)})") if owner is not None else ((position,), "")
+            detail = f"shape {position}{name}: {bad}"
+            problems.append(Problem(number, None, bad.reason, detail, rows=int(key not in broken)))
+            broken.add(key)
             continue
-        # What has no area is nobody's part: it is counted by itself.
-        key = (position,) if group is None or not outline.has_area else (label, group)
-        thing = objects.setdefault(key, _Object(position, label, note="instance" if instance else frame.note))
+        note = "instance" if owner.instance else frame.note
+        thing = objects.setdefault(owner.key, _Object(position, owner.label, note=note))
         thing.shapes.append(outline)
-        _add_extras(thing.extras, shape, None if instance else group)
+        _add_extras(thing.extras, shape, owner.group)
     return [thing for key, thing in objects.items() if key not in broken]
 
 
@@ -263,9 +291,17 @@ def _label(shape: Any) -> str:
 
 
 def _group(shape: dict[str, Any]) -> int | str | None:
+    """The shape's group; scripts write a number as text or with a point, and none as NaN or as an empty text."""
     group = shape.get("group_id")
-    if group is None or (isinstance(group, int | str) and not isinstance(group, bool)):
+    if group is None or (isinstance(group, float) and math.isnan(group)):
+        return None
+    if isinstance(group, int) and not isinstance(group, bool):
         return group
+    number = as_number(group)
+    if number is not None and number == int(number):
+        return int(number)
+    if isinstance(group, str):
+        return plain_name(group) or None
     raise ShapeError("group", f"its group_id is {_shown(group)}, not a whole number")
 
 
@@ -277,7 +313,7 @@ def _add_extras(extras: dict[str, Any], shape: dict[str, Any], group: int | str 
     if isinstance(flags, dict) and flags:
         merged = extras.setdefault("flags", {})
         for name, value in flags.items():
-            merged[name] = merged.get(name) or value
+            merged[name] = merged.get(name) or finite(value)
     text = shape.get("description")
     if isinstance(text, str) and text and text not in extras.get("description", "").split("\n"):
         extras["description"] = "\n".join(filter(None, (extras.get("description"), text)))

@@ -133,9 +133,19 @@ def read_outline(shape: dict[str, Any], frame: Frame) -> ShapeOutline:
     return ShapeOutline(_extent(inside if parts else polygon, frame), parts, drawn=parts, cut=bool(beyond))
 
 
+def is_without_area(shape: dict[str, Any]) -> bool:
+    """Whether a shape is of lines or points, whatever else is wrong with it."""
+    return _lowered(shape.get("shape_type")) in _NO_AREA
+
+
+def _lowered(value: Any) -> str:
+    """The name of a shape's kind, whatever capitals it is written in: scripts write ``Rectangle``."""
+    return str(value or "polygon").strip().lower()
+
+
 def _kind(value: Any) -> str:
-    """The shape's kind, whatever capitals it is written in: scripts write ``Rectangle``."""
-    kind = str(value or "polygon").strip().lower()
+    """The shape's kind; raises `ShapeError`."""
+    kind = _lowered(value)
     if kind in _POINTS:
         return kind
     shown = str(value)[:40]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from pipeline import storage
 from pipeline.stages.plan.compare import as_manifest
 from pipeline.storage.origins import Origins
+from pipeline.tables import schema
+from pipeline.tables.parquet import read_part
 from pipeline.tables.schema import Action, Kind
 from pipeline.target.intent import write_part
 from pipeline.target.manifest import FOLDER, SCRATCH, STAGING, staged_path
@@ -64,11 +66,9 @@ class Outcome:
     digests: dict[str, bytes] = field(default_factory=dict)
 
 
-def apply_bucket(context: ApplyContext, plan_path: str, bucket: int) -> Outcome:
-    """Carry out the plan at `plan_path` (`schema.plan`); raises `StorageError` for what would hit every file."""
-    import pyarrow.parquet as pq
-
-    plan = pq.read_table(plan_path, memory_map=True, use_threads=False)
+def apply_bucket(context: ApplyContext, plan_dir: str, bucket: int) -> Outcome:
+    """Carry out the plan of a bucket in `plan_dir`; raises `StorageError` for what would hit every file."""
+    plan = read_part(plan_dir, bucket, schema.plan())
     outcome = Outcome(bucket)
     target, scratch = context.target, context.scratch if context.fence is not None else None
     for kind in (Kind.IMAGE, Kind.LABEL):

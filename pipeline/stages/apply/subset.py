@@ -46,7 +46,7 @@ def apply_plan(
     files = sum(s.changes for s in planned.summaries)
     context = ApplyContext(job.root, job.config.target.images, planned.staged, job.origins, job.layout, engine.fence)
     function = functools.partial(apply_bucket, context)
-    tasks = [(os.path.join(planned.folder, part_name(b)), b) for b in touched]
+    tasks = [(planned.folder, bucket) for bucket in touched]
     marks = DoneMarks(state, synced_folders(job))
     with progress.stage("apply", files) as step:
         for outcome in engine.map(function, tasks, files=files):

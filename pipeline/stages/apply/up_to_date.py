@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.base.digest import digest_of, seal, unseal
@@ -12,13 +14,18 @@ from pipeline.job.recipe import recipe
 from pipeline.reports.report import Report
 from pipeline.stages.index.scan import Scan
 from pipeline.stages.index.sources import source_digest
-from pipeline.stages.plan.balance import listed, read_table
+from pipeline.stages.plan.balance import listed
 from pipeline.stages.plan.compare import image_mark
 from pipeline.stages.plan.context import folder_times
 from pipeline.stages.plan.meta_files import still_there
 from pipeline.stages.plan.planned import Planned
 from pipeline.stages.plan.report import all_actions
+from pipeline.tables import schema
+from pipeline.tables.parquet import Misfit, of_parquet
 from pipeline.target.manifest import PROBLEMS, TargetState
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def is_current_recipe(job: Job, state: TargetState) -> bool:
@@ -33,7 +40,10 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
     digest = source_digest([scan.digest(s.spec) for s, scan in zip(job.sources, found, strict=True)])
     if manifest is None or digest is None or manifest.source != digest or manifest.folders != folder_times(job):
         return None
-    if still_there(job, state) != manifest.meta or not _problems_there(state, manifest.left_out):
+    if still_there(job, state) != manifest.meta:
+        return None
+    left_out = _left_out(state, manifest.left_out) if manifest.left_out is not None else None
+    if left_out is None and (manifest.left_out is not None or not manifest.report["ok"]):
         return None
     if job.need_image and (manifest.images is None or _images_digest(job) != manifest.images):
         return None
@@ -50,8 +60,8 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
         "changes": 0,
         "warnings": warnings,
     }
-    if not ok:
-        data["left_out"] = listed(read_table(state.folder, PROBLEMS), state.folder.join(PROBLEMS))
+    if left_out is not None:
+        data["left_out"] = listed(left_out, state.folder.join(PROBLEMS))
     return Report(data, ok, warnings, incomplete=not ok)  # of a build that failed the manifest names no source
 
 
@@ -91,7 +101,11 @@ def _images_digest(job: Job) -> str | None:
     return digest_of(b"".join(digests)).hex()
 
 
-def _problems_there(state: TargetState, digest: str | None) -> bool:
-    """Whether the table of what was left out is as it was written."""
-    data = state.folder.read(PROBLEMS) if digest is not None else None
-    return digest is None or (data is not None and digest_of(data).hex() == digest)
+def _left_out(state: TargetState, digest: str) -> pa.Table | None:
+    """The table of what was left out, of that digest; None where it is not as it was written."""
+    data = state.folder.read(PROBLEMS)
+    if data is None or digest_of(data).hex() != digest:
+        return None
+    with contextlib.suppress(Misfit):
+        return of_parquet(data, schema.problems())
+    return None

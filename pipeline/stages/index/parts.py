@@ -7,13 +7,20 @@ made anew. The states are vouched for by ``index.json``, which has the digest of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import IO, Any, NotRequired, TypedDict
+from typing import IO, TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from pipeline import storage
 from pipeline.base.digest import digest_of, fitted, seal, unseal
+from pipeline.base.errors import DataError
+from pipeline.tables import schema
+from pipeline.tables.parquet import Misfit, of_parquet
 from pipeline.tables.schema import part_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TABLES = ("files", "images", "annotations", "problems")
 
@@ -82,6 +89,45 @@ def sound_state(directory: str, bucket: int) -> BucketState | None:
         return None
     found = storage.locate(directory).content_digests([f"{table}/{part_name(bucket)}" for table in TABLES])
     return state if [f and f.hex() for f in found] == [state.parts[table] for table in TABLES] else None
+
+
+def index_part(
+    directory: str, table: str, bucket: int, columns: Sequence[str] | None = None, data: bytes | None = None
+) -> pa.Table:
+    """A bucket's part of a table (one of `TABLES`), or its `columns`; `data` are its bytes where they were read.
+
+    Raises `DataError` for one that no run has written, whoever vouches for it; see `damaged`.
+    """
+    location, path, fitting = storage.locate(directory), f"{table}/{part_name(bucket)}", getattr(schema, table)()
+    if data is None and location.local is None:
+        data = location.read(path) or b""
+    names = fitting.names if columns is None else columns
+    numbered = ["bucket"] if "bucket" in fitting.names else []
+    try:
+        file = os.path.join(directory, path) if data is None else data
+        found = of_parquet(file, fitting, [*dict.fromkeys([*names, *numbered])])
+        if numbered and set(found["bucket"].unique().to_pylist()) - {bucket}:
+            raise Misfit("is the part of another bucket")
+    except Misfit as why:
+        raise damaged(directory, path, str(why), [bucket]) from None
+    return found.select(names)
+
+
+def index_table(directory: str, table: str, buckets: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """The parts of all `buckets` of a table as one, see `index_part`."""
+    import pyarrow as pa
+
+    return pa.concat_tables([index_part(directory, table, bucket, columns) for bucket in range(buckets)])
+
+
+def damaged(directory: str, path: str, why: str, buckets: Iterable[int]) -> DataError:
+    """What is said of a part of an index at `path`; nothing vouches for `buckets` any more, so they are made anew."""
+    location = storage.locate(directory)
+    if location.local is not None:
+        storage.locate_writable(directory).below(STATES).delete_many([state_name(bucket) for bucket in buckets])
+    return DataError(
+        f"{location.join(path)}: this part of the index is damaged ({why}); `coco-diy index CONFIG` makes it anew"
+    )
 
 
 def digest_of_states(states: list[BucketState | None]) -> str | None:

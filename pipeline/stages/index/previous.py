@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from pipeline.base.errors import DataError
 from pipeline.stages.index.image_lookup import curable
 from pipeline.stages.index.label_reading import LabelReading
 from pipeline.stages.index.label_tables import states_schema
-from pipeline.stages.index.parts import sound_state, stated
+from pipeline.stages.index.parts import index_part, sound_state, stated
 from pipeline.tables import schema
-from pipeline.tables.schema import Kind, part_name
+from pipeline.tables.schema import Kind
 
 Bools = npt.NDArray[np.bool_]
 
@@ -38,7 +37,7 @@ class PreviousBucket:
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One of its tables."""
-        return pq.read_table(os.path.join(self.directory, name, part_name(self.bucket)), columns=columns)
+        return index_part(self.directory, name, self.bucket, columns)
 
     def unchanged(
         self, labels: pa.Table, images: pa.Table, marks: tuple[pa.Array, pa.Array | None]
@@ -99,8 +98,8 @@ def previous_bucket(directory: str, bucket: int, made_by: dict[str, Any]) -> Pre
     state = stated(directory, bucket)
     if state is None or state.made_by != made_by or sound_state(directory, bucket) is None:
         return None
-    files = pq.read_table(os.path.join(directory, "files", part_name(bucket)))
-    if files.schema.names != schema.files().names:
+    try:
+        files = index_part(directory, "files", bucket).combine_chunks()
+    except DataError:
         return None
-    files = files.combine_chunks().replace_schema_metadata(None)
     return PreviousBucket(directory, bucket, files, state.summary, state.unsettled)

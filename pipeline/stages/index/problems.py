@@ -14,8 +14,8 @@ from pipeline.base.terms import NO_CLASS
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS
 from pipeline.reports.report import Report
+from pipeline.stages.index.parts import damaged, index_table
 from pipeline.stages.index.reader import IndexInfo
-from pipeline.tables.parquet import read_parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +51,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
         bad = _count_bad(info)
         folder = os.path.join(source.index_dir, "problems")
         if bad and fail:
-            raise DataError(_first_problem(info, bad, folder))
+            raise DataError(_first_problem(source, info, bad, folder))
         if bad:
             report.ok, report.incomplete = False, True
             listed = plural(bad, "bad row or file", "bad rows or files")
@@ -113,15 +113,13 @@ def _count_bad(info: IndexInfo) -> int:
     return sum(sum(t["problems"].values()) for t in info.totals.values()) + len(info.odd)
 
 
-def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
+def _first_problem(source: SourceJob, info: IndexInfo, bad: int, folder: str) -> str:
     """The sentence for the first bad row in order of keys, with the number of all."""
-
     if info.odd:
         path, reason = info.odd[0]
         first = f"{path}: {storage.UNUSABLE[reason]}"
     else:
-        table = read_parts(folder, info.buckets).sort_by([("key", "ascending"), ("line", "ascending")])
-        row = table.slice(0, 1).to_pylist()[0]
+        row = _first(index_table(source.index_dir, "problems", info.buckets), source, info)
         first = f"{row['path']}{':' + str(row['line']) if row['line'] else ''}: {row['detail']}"
     more = (
         f" ({plural(bad - 1, 'more bad row or file', 'more bad rows or files')}, all listed in {folder})"
@@ -129,6 +127,14 @@ def _first_problem(info: IndexInfo, bad: int, folder: str) -> str:
         else ""
     )
     return f"{first}{more}; correct it, or leave such rows out and count them with --set on_error=skip"
+
+
+def _first(table: pa.Table, source: SourceJob, info: IndexInfo) -> dict[str, Any]:
+    """The first row in order of keys and lines; raises `DataError` where the index counts some, and has none."""
+    rows: list[dict[str, Any]] = table.sort_by([("key", "ascending"), ("line", "ascending")]).slice(0, 1).to_pylist()
+    if not rows:
+        raise damaged(source.index_dir, "", "counts rows that it does not have", range(info.buckets))
+    return rows[0]
 
 
 def count_beyond(source: SourceJob, info: IndexInfo) -> int:
@@ -142,7 +148,7 @@ def count_beyond(source: SourceJob, info: IndexInfo) -> int:
 
 def _first_beyond(source: SourceJob, info: IndexInfo, rows: int) -> str:
     assert source.names is not None
-    first = rows_beyond(source, info).slice(0, 1).to_pylist()[0]
+    first = _first(rows_beyond(source, info), source, info)
     return (
         f"{first['path']}:{first['line']}: class {first['class_id']} is not in {source.source.names}, which has "
         f"the classes 0 to {len(source.names.names) - 1} ({plural(rows, 'such row')}); is it the YAML of this "
@@ -153,12 +159,12 @@ def _first_beyond(source: SourceJob, info: IndexInfo, rows: int) -> str:
 def rows_beyond(source: SourceJob, info: IndexInfo) -> pa.Table:
     """Rows of a class that the names YAML does not have: key, path, line and class_id, in order."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     assert source.names is not None
-    folder, beyond = os.path.join(source.index_dir, "annotations"), [("class_id", ">=", len(source.names.names))]
-    table = read_parts(folder, info.buckets, ["key", "line", "class_id"], beyond).sort_by(
-        [("key", "ascending"), ("line", "ascending")]
-    )
+    table = index_table(source.index_dir, "annotations", info.buckets, ["key", "line", "class_id"])
+    beyond = table.filter(pc.greater_equal(table["class_id"], len(source.names.names)))
+    table = beyond.sort_by([("key", "ascending"), ("line", "ascending")])
     paths = [_label_of(source, key) for key in table["key"].to_pylist()]
     return table.append_column("path", pa.array(paths, pa.string()))
 

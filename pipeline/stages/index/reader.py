@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ from pipeline import storage
 from pipeline.base.digest import digest_of, fitted, seal, unseal
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.version import VERSION
-from pipeline.stages.index.parts import digest_of_states, sound_state, stated
+from pipeline.stages.index.parts import damaged, digest_of_states, index_part, sound_state, stated
 from pipeline.tables.frames import to_pandas
 from pipeline.tables.schema import part_name
 
@@ -191,27 +190,21 @@ def read_part(
     the n that are there: bucket i of m is a part of bucket i % n of n. `columns` then has the key.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.compute as pc
 
-    filters = None
+    here, data = bucket % cut[0] if cut else bucket, None
+    if checked:
+        # Bytes that were compared with their digest are those that are read: nothing can change them in between.
+        path, state = f"{table}/{part_name(here)}", stated(directory, here)
+        data = storage.locate(directory).read(path) or b""
+        if state is None or digest_of(data).hex() != state.parts.get(table):
+            raise damaged(directory, path, "is not as it was written", [])
+    of_class = "label" if any(isinstance(c, str) for c in classes or ()) else "class_id"
+    asked = columns if columns is None or classes is None else [*dict.fromkeys([*columns, of_class])]
+    found = index_part(directory, table, here, asked, data)
     if classes is not None:
-        filters = [("label" if any(isinstance(c, str) for c in classes) else "class_id", "in", list(classes))]
-    location, here = storage.locate(directory), bucket % cut[0] if cut else bucket
-    path = f"{table}/{part_name(here)}"
-    # Bytes that were compared with their digest are those that are read: nothing can change them in between.
-    data = location.read(path) if checked or location.local is None else None
-    try:
-        if checked:
-            state = stated(directory, here)
-            if state is None or digest_of(data or b"").hex() != state.parts.get(table):
-                raise OSError("it is not as it was written")
-        file: Any = os.path.join(directory, path) if data is None else pa.BufferReader(data)
-        found = pq.read_table(file, columns=columns, filters=filters, memory_map=True, use_threads=False)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(
-            f"{location.join(path)}: this part of the index is damaged ({str(error).splitlines()[0]}); "
-            "`coco-diy index CONFIG` makes it anew"
-        ) from None
+        chosen = pa.array(classes, found.schema.field(of_class).type)
+        found = found.filter(pc.is_in(found[of_class], chosen)).select(columns or found.column_names)
     if cut:
         found = found.filter(
             pa.array([zlib.crc32(k.encode()) % cut[1] == bucket for k in found["key"].to_pylist()], pa.bool_())
@@ -222,11 +215,5 @@ def read_part(
 def _meta(table: str, columns: Sequence[str] | None) -> Any:
     from pipeline.tables import schema
 
-    arrow = {
-        "annotations": schema.annotations,
-        "images": schema.images,
-        "files": schema.files,
-        "problems": schema.problems,
-    }[table]()
-    empty = arrow.empty_table()
+    empty = getattr(schema, table)().empty_table()
     return to_pandas(empty.select(list(columns)) if columns is not None else empty)

@@ -20,9 +20,11 @@ from pipeline.base.humanize import plural
 from pipeline.base.terms import SPLITS
 from pipeline.job.job import Job, SourceJob, is_below
 from pipeline.job.spec import SplitSpec
+from pipeline.stages.index.parts import index_part, index_table
 from pipeline.stages.index.problems import count_beyond, rows_beyond
 from pipeline.stages.index.reader import IndexInfo
-from pipeline.tables.parquet import read_parts
+from pipeline.tables import schema
+from pipeline.tables.parquet import read_part
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
@@ -74,9 +76,7 @@ def write_excluded(found: BeyondBuckets, folder: str, buckets: int) -> str | Non
     for key in found.never:
         of_bucket[zlib.crc32(key.encode()) % buckets].append(key)
     for bucket, keys in enumerate(of_bucket):
-        table = pa.table(
-            {"key": pa.array(keys, pa.string()), "reason": pa.array([found.never[key] for key in keys], pa.string())}
-        )
+        table = pa.table({"key": keys, "reason": [found.never[key] for key in keys]}, schema.excluded())
         storage.replace_with(os.path.join(folder, part_name(bucket)), functools.partial(pq.write_table, table))
     return folder
 
@@ -84,11 +84,10 @@ def write_excluded(found: BeyondBuckets, folder: str, buckets: int) -> str | Non
 def excluded_from(folder: str | None, bucket: int) -> dict[str, pa.Array]:
     """The keys of a bucket that are no backgrounds, by the counted word."""
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     if folder is None:
         return {}
-    table = pq.read_table(os.path.join(folder, part_name(bucket)))
+    table = read_part(folder, bucket, schema.excluded())
     return {word: table["key"].filter(pc.equal(table["reason"], word)).combine_chunks() for word in (ELSEWHERE, UNREAD)}
 
 
@@ -109,7 +108,7 @@ def _unread(source: SourceJob, info: IndexInfo) -> Iterator[str]:
     """Keys of images whose label file, or some of it, was left out."""
 
     if any(counts["problems"] for counts in info.totals.values()):
-        yield from read_parts(os.path.join(source.index_dir, "problems"), info.buckets, ["key"])["key"].to_pylist()
+        yield from index_table(source.index_dir, "problems", info.buckets, ["key"])["key"].to_pylist()
     if count_beyond(source, info):
         yield from rows_beyond(source, info)["key"].to_pylist()
     for split in source.spec.splits if not formats.load(source.spec.format).WHOLE else ():
@@ -167,16 +166,8 @@ def _overlap(one: SplitSpec, other: SplitSpec) -> bool:
 
 def _borrows(source: SourceJob, info: IndexInfo) -> bool:
     """Whether label files of the source say themselves where their image is: then two may say the same."""
-    import pyarrow.parquet as pq
-
-    for bucket in range(info.buckets):
-        facts = pq.read_metadata(os.path.join(source.index_dir, "images", part_name(bucket)))
-        column = facts.schema.names.index("image_said")
-        for group in range(facts.num_row_groups):
-            statistics = facts.row_group(group).column(column).statistics
-            if statistics is None or statistics.null_count < facts.row_group(group).num_rows:
-                return True
-    return False
+    parts = (index_part(source.index_dir, "images", bucket, ["image_said"]) for bucket in range(info.buckets))
+    return any(part["image_said"].null_count < part.num_rows for part in parts)
 
 
 def _images(source: SourceJob, info: IndexInfo, split: SplitSpec) -> pa.Table:
@@ -190,7 +181,7 @@ def _images(source: SourceJob, info: IndexInfo, split: SplitSpec) -> pa.Table:
     if location.local is not None:
         before, after = f"{os.path.realpath(location.local)}/", ""
     columns = ["key", "split", "image_path", "label_path"]
-    rows = read_parts(os.path.join(source.index_dir, "images"), info.buckets, columns)
+    rows = index_table(source.index_dir, "images", info.buckets, columns)
     rows = rows.filter(pc.and_(pc.equal(rows["split"], split.split), rows["image_path"].is_valid()))
     paths = pc.binary_join_element_wise(before, rows["image_path"], after, "")
     rank = pa.array([SPLITS.index(split.split)] * rows.num_rows, pa.int32())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,11 +13,11 @@ from pipeline.base.version import __version__
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.recipe import recorded_config
 from pipeline.reports.counts import label_files
+from pipeline.stages.index.parts import index_table
 from pipeline.stages.index.problems import count_beyond, rows_beyond
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.summary import PlanCounts, Problem
 from pipeline.tables import schema
-from pipeline.tables.parquet import of_parquet, read_parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,8 +39,7 @@ def problem_table(job: Job, infos: Sequence[IndexInfo], images: Sequence[Problem
 def _of_source(job: Job, source: SourceJob, info: IndexInfo) -> list[pa.Table]:
     import pyarrow as pa
 
-    folder = os.path.join(source.index_dir, "problems")
-    bad = read_parts(folder, info.buckets).cast(schema.problems())
+    bad = index_table(source.index_dir, "problems", info.buckets)
     rows = [
         {"key": "", "path": path, "line": None, "reason": reason, "detail": storage.UNUSABLE[reason], "rows": 0}
         for path, reason in info.odd
@@ -66,12 +64,6 @@ def listed(table: pa.Table, where: str) -> dict[str, Any]:
     rows = table.select(["path", "line", "reason", "detail"]).to_pylist()
     counts = Counter(row["reason"] for row in rows)
     return {"counts": dict(sorted(counts.items())), "table": where, "listed": rows}
-
-
-def read_table(location: storage.Location, path: str) -> pa.Table:
-    """The table of problems at `path` of `location`; empty without such a file."""
-    data = location.read(path)
-    return schema.problems().empty_table() if data is None else of_parquet(data)
 
 
 def row_balance(job: Job, infos: Sequence[IndexInfo], planned: dict[str, int]) -> dict[str, int]:

@@ -9,7 +9,9 @@ from pipeline.base.errors import TargetError
 from pipeline.base.humanize import plural
 from pipeline.job.job import Job
 from pipeline.stages.plan.planned import Planned
-from pipeline.tables.schema import Action, part_name
+from pipeline.tables import schema
+from pipeline.tables.parquet import read_part
+from pipeline.tables.schema import Action
 from pipeline.target.manifest import SCRATCH
 
 if TYPE_CHECKING:
@@ -58,9 +60,7 @@ def _refuse_names(job: Job, planned: Planned, traits: Traits) -> None:
 
 def _paths(planned: Planned) -> Iterator[tuple[str, bool]]:
     """Every path of the plan, and whether it is there afterwards."""
-    import pyarrow.parquet as pq
-
     for bucket in range(planned.buckets):
-        table = pq.read_table(os.path.join(planned.folder, part_name(bucket)), columns=["path", "action"])
+        table = read_part(planned.folder, bucket, schema.plan(), ["path", "action"])
         for path, action in zip(table["path"].to_pylist(), table["action"].to_pylist(), strict=True):
             yield path, action != Action.DELETE.value

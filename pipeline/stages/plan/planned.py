@@ -13,6 +13,7 @@ from pipeline.stages.plan.meta_files import MetaFile
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts, Problem
 from pipeline.stages.select.split_table import SplitDecision
 from pipeline.storage.origins import Origins
+from pipeline.tables import schema
 from pipeline.tables.parquet import read_parts
 from pipeline.tables.schema import Action
 
@@ -27,7 +28,7 @@ def image_sources(
     """
     import pyarrow.compute as pc
 
-    table = read_parts(folder, buckets, ["key", "source", "action", "digest"])
+    table = read_parts(folder, buckets, schema.plan(), ["key", "source", "action", "digest"])
     table = table.filter(pc.and_(table["source"].is_valid(), pc.not_equal(table["action"], Action.DELETE.value)))
     if copies:
         table = table.filter(pc.equal(table["action"], Action.COPY.value))

@@ -15,9 +15,11 @@ from pipeline.config.load import read_text
 from pipeline.config.model import SplitShares
 from pipeline.job.job import Job
 from pipeline.reports.counts import SplitCounts
+from pipeline.stages.index.parts import index_table
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.select.split import Strata, assign, deviations, group_names, read_table, stratify, write_table
-from pipeline.tables.parquet import read_parts
+from pipeline.tables import schema
+from pipeline.tables.parquet import read_part
 from pipeline.tables.schema import part_name
 from pipeline.target.manifest import FOLDER
 from pipeline.target.split_copy import COPY, sign, unsign
@@ -50,13 +52,12 @@ class SplitRule:
     def split(self, images: pa.Table, bucket: int) -> pa.Table:
         """`images` with the split assigned; those of `duplicates` are below a folder of the split they were of."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         groups = self.groups(images)
         if self.folder is None:
             splits = assign(groups, self.shares, self.seed)
         else:
-            table = pq.read_table(os.path.join(self.folder, part_name(bucket)))
+            table = read_part(self.folder, bucket, schema.assigned())
             known = dict(zip(table["group"].to_pylist(), table["split"].to_pylist(), strict=True))
             splits = [known[group] for group in groups]
         columns = {"split": splits}
@@ -81,7 +82,7 @@ def duplicate_stems(job: Job, infos: Sequence[IndexInfo]) -> frozenset[str]:
     found: set[str] = set()
     for source, info in zip(job.sources, infos, strict=True):
         if len(source.spec.splits) > 1:
-            table = read_parts(os.path.join(source.index_dir, "images"), info.buckets, ["key", "stem"])
+            table = index_table(source.index_dir, "images", info.buckets, ["key", "stem"])
             counts = table["stem"].value_counts()
             again = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
             while len(again):
@@ -186,8 +187,7 @@ def _write_parts(folder: str, parts: Sequence[GroupCounts], splits: Mapping[str,
     beside = storage.locate_writable(folder)
     beside.delete_many(sorted(beside.names() - {part_name(b) for b in range(len(parts))}))
     for bucket, part in enumerate(parts):
-        columns = {"group": part.groups, "split": [splits[g] for g in part.groups]}
-        table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+        table = pa.table({"group": part.groups, "split": [splits[g] for g in part.groups]}, schema.assigned())
         storage.replace_with(os.path.join(folder, part_name(bucket)), functools.partial(pq.write_table, table))
 
 

@@ -231,7 +231,10 @@ def peek_many(root: str, paths: Sequence[str], head: int, tail: int) -> Iterator
             try:
                 size = os.fstat(fd).st_size
                 first = os.pread(fd, head, 0)
-                last = first[-tail:] if len(first) >= size else os.pread(fd, tail, max(size - tail, 0))
+                if not tail:
+                    last = b""
+                else:
+                    last = first[-tail:] if len(first) >= size else os.pread(fd, tail, max(size - tail, 0))
             finally:
                 os.close(fd)
         except OSError as error:

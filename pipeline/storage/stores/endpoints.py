@@ -129,7 +129,8 @@ def refuse_redirects(host: str | None, client: dict[str, Any]) -> None:
 
     obstore follows redirects and, but for Authorization, sends all headers along, with AWS's session token or the key
     that encrypts. It can be given no host but by way of a proxy: every other is asked for at one that is not there
-    (measured with obstore 0.12.1, 2026-11). Where a real proxy is named, that is left alone.
+    (measured with obstore 0.12.1, 2026-11). Proxies know no ports: another one of the same host gets these headers,
+    without Authorization. Where a real proxy is named, that is left alone.
     """
     if host is None or "proxy_url" in client or any(map(os.environ.get, PROXIES)):
         return

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pipeline.runtime.counters import count_file
-from pipeline.runtime.interrupt import check_stop
+from pipeline.runtime.interrupt import STOP, STOP_SECONDS, check_stop
 from pipeline.storage.retry import REQUEST, retried
 from pipeline.storage.stores.store_errors import Missing, Refused
 
@@ -28,6 +28,11 @@ WIDTH = 32
 
 #: So many files in a row that fail for a passing reason: the store is not going to mend while we go on.
 _GIVE_UP = 32
+
+#: Files that are being sent in parts, each as an object; and who waits for them.
+_UPLOADS: set[object] = set()
+
+_UPLOADS_CHANGE = threading.Condition()
 
 
 def in_flight(
@@ -75,6 +80,20 @@ def _judge(refused: Refused, row: int, url: str, doing: str) -> int:
     return row
 
 
+@contextlib.contextmanager
+def taken_back() -> Iterator[None]:
+    """While inside, a file is sent in parts: a run that is stopped waits a moment for the store to drop these."""
+    mark = object()
+    with _UPLOADS_CHANGE:
+        _UPLOADS.add(mark)
+    try:
+        yield
+    finally:
+        with _UPLOADS_CHANGE:
+            _UPLOADS.discard(mark)
+            _UPLOADS_CHANGE.notify_all()
+
+
 def persist(ask: Callable[[], R], name: Callable[[], str], pause: Callable[[float], object] = time.sleep) -> R:
     """What `ask` returns, tried again where it is refused for a passing reason, see `retried`."""
     return retried(ask, REQUEST, _passes, name, pause)
@@ -106,6 +125,9 @@ class _Crew:
         """Nobody waits for results any more: whoever wants to leave one ends."""
         self._closed.set()
         self._make_room(len(self._threads))
+        if STOP.is_set():
+            with _UPLOADS_CHANGE:
+                _UPLOADS_CHANGE.wait_for(lambda: not _UPLOADS, STOP_SECONDS)
 
     def _make_room(self, count: int) -> None:
         for _ in range(count):

@@ -9,9 +9,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from pipeline.runtime.interrupt import check_stop
 from pipeline.storage.address import content_type
 from pipeline.storage.stores.client import Entry
-from pipeline.storage.stores.in_flight import persist
+from pipeline.storage.stores.in_flight import persist, taken_back
 from pipeline.storage.stores.read_ahead import read_ahead
 from pipeline.storage.stores.store_errors import (
     NO_CREDENTIALS,
@@ -125,14 +126,16 @@ def put_pieces(store: Any, key: str, pieces: Iterator[bytes], size: int) -> None
     def watched() -> Iterator[bytes]:
         try:
             # Not in this thread, where obstore is at work already: pieces of another store ask it, too.
-            yield from read_ahead(pieces)
+            for piece in read_ahead(pieces):
+                check_stop()  # what was sent of it is then taken back
+                yield piece
         except BaseException as error:
             failed.append(error)
             raise
 
     part = max(_PART, -(-size // 9000))  # at most 10,000 parts
     try:
-        with _BIG_AT_ONCE:
+        with _BIG_AT_ONCE, taken_back():
             ask(
                 lambda: obstore.put(
                     store,

@@ -412,7 +412,7 @@ def _misfit(transfer: Transfer, count: int) -> int | None:
 
 
 def _too_large(transfer: Transfer) -> int:
-    transfer.reason = f"{redact_url(transfer.url)}: {too_large(transfer.most or 0)}"
+    transfer.reason = f"{redact_url(transfer.url)}: {too_large(transfer.most)}"
     return -1
 
 

@@ -333,10 +333,12 @@ def test_a_login_page_is_called_that(tmp_path: Path, page: bytes, by_type: bool,
             get(config_of(tmp_path, "http://x.invalid/", name, {"mirror": str(tmp_path / "mirror")}))
 
 
-def test_a_redirect_never_takes_a_login_along(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_redirect_never_takes_a_login_along(tmp_path: Path, host: str) -> None:
+    """Neither to another host nor to another port of the same: that may be another user's."""
     there = Faults({"/blob.bin": b"small"})
     with faulty(there) as other:
-        first = Faults(answers=[(302, {"Location": f"{other.replace('127.0.0.1', 'localhost')}/blob.bin"})])
+        first = Faults(answers=[(302, {"Location": f"{other.replace('127.0.0.1', host)}/blob.bin"})])
         with faulty(first) as url:
             get(config_of(tmp_path, f"{url.replace('//', '//me:geheim@')}/blob.bin?sig=geheim"))
     assert "Basic" in first.headers[0]["Authorization"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pipeline
@@ -28,6 +28,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.text().filter(lambda key: key != "digest"), VALUES), st.data())
 def test_a_sealed_record_is_whole_or_none(content: dict[str, Any], data: st.DataObject) -> None:
     record = seal(content)
@@ -126,7 +127,10 @@ sys.exit(run_cli(words))
 """
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.EBUSY, errno.ETIMEDOUT])
+@pytest.mark.parametrize(
+    "number",
+    [errno.EIO, *(pytest.param(number, marks=pytest.mark.slow) for number in (errno.EBUSY, errno.ETIMEDOUT))],
+)
 @pytest.mark.parametrize(("kind", "name"), [("stat", "a.jpg"), ("open", "a.txt")])
 def test_a_read_that_fails_once_is_no_fact_about_a_file(own_subset: Subset, kind: str, name: str, number: int) -> None:
     """With `on_error: skip` the image is back as soon as it can be read."""

@@ -279,6 +279,17 @@ def test_a_redirect_takes_no_credentials_to_another_host(listener: Listener, mor
     assert "the server redirects to another host, and credentials do not go there; correct the endpoint" in told
 
 
+def test_a_redirect_takes_no_signature_to_another_port_of_the_host(listener: Listener) -> None:
+    """obstore follows it there, whatever we say; what it sends of a session token opens nothing without the secret."""
+    local(s3={"key": "KEYOFOPTIONS", "secret": "S", "token": "T", "endpoint_url": listener.url})
+    with listening() as other:
+        listener.elsewhere = f"http://127.0.0.1:{other.port}"
+        ask("s3://bucket/x")
+        assert "KEYOFOPTIONS" in str(listener.asked)
+        assert other.asked
+        assert "KEYOFOPTIONS" not in str(other.asked)
+
+
 def test_a_redirect_of_a_store_without_credentials_is_followed(listener: Listener) -> None:
     local(s3={"anon": True, "endpoint_url": listener.url})
     with listening() as other:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import pytest
 import yaml
 
 from pipeline import storage
-from pipeline.base.errors import ConfigError, LockError, StorageError
+from pipeline.base.errors import ConfigError, Interrupted, LockError, StorageError
+from pipeline.runtime.interrupt import forget_signal, note_signal
 from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset, Run
 from tests.support import stores
@@ -310,6 +312,35 @@ def test_an_upload_cut_in_two_leaves_nothing(
     place = storage.locate_writable(SUBSET)
     with pytest.raises(StorageError, match="these credentials may not do that"):
         place.copy_many(["big.jpg"], storage.locate_writable(str(tmp_path / "from")), ["big.jpg"], [12 << 20], "copy")
+    assert place.names() == set()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_upload_in_parts_is_taken_back_when_the_run_is_stopped(
+    proxy: Proxy, options: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    from pipeline.storage.stores import object_requests
+    from pipeline.storage.stores.object_store import ObjectClient
+
+    monkeypatch.setattr(ObjectClient, "LARGE", 1 << 20)
+    monkeypatch.setattr(object_requests, "_PART", 5 << 20)
+    options(**QUICK)
+    names = [f"{number}.jpg" for number in range(count)]
+    for name in names:
+        write_file(tmp_path / "from" / name, os.urandom(32 << 20))
+
+    def stop(method: str, _path: str, time: int) -> None:
+        if method == "PUT" and time == 3:
+            note_signal(signal.SIGTERM)
+
+    proxy.fault = stop
+    place = storage.locate_writable(SUBSET)
+    try:
+        with pytest.raises(Interrupted):
+            place.copy_many(names, storage.locate_writable(str(tmp_path / "from")), names, [32 << 20] * count, "copy")
+    finally:
+        forget_signal()
+    assert proxy.count("DELETE", "uploadId") == proxy.count("POST", "uploads") > 0
     assert place.names() == set()
 
 
