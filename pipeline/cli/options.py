@@ -25,19 +25,24 @@ def _show_log(_context: click.Context, _option: click.Parameter, verbose: bool) 
     return verbose
 
 
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, callback=_show_log, help="retries, waits, skipped stages; tracebacks"
+)
+
+
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give `command` the options that every command has, as its argument `common`."""
     options = [
         click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="override a key (YAML)"),
         click.option(
-            "--scheduler", metavar="NAME", help="auto, sync, threads, processes, tcp://host:port or a scheduler file"
+            "--scheduler",
+            metavar="NAME",
+            help="auto, sync, threads, processes, tcp://host:port, a scheduler file or file://QUEUE",
         ),
         click.option("--workers", type=click.IntRange(min=1), metavar="N", help="threads or processes"),
         click.option("--performance-report", metavar="FILE", help="what a Dask scheduler saw of the run, as HTML"),
         click.option("--json", "as_json", is_flag=True, help="the result on stdout as one JSON document"),
-        click.option(
-            "-v", "--verbose", is_flag=True, callback=_show_log, help="retries, waits, skipped stages; tracebacks"
-        ),
+        verbose_option,
         click.option("-q", "--quiet", is_flag=True, help="errors, what failed, and what is lost; nothing else"),
     ]
     for option in reversed(options):

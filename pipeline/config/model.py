@@ -185,7 +185,9 @@ class EngineConfig(_Model):
     """What runs the Dask tasks."""
 
     scheduler: str = Field(
-        "auto", description="auto, sync, threads, processes, or a Dask scheduler: tcp://, tls:// or its scheduler file"
+        "auto",
+        description="auto, sync, threads, processes, a Dask scheduler (tcp://, tls:// or its scheduler file), or the "
+        "folder of a queue (file://)",
     )
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field("auto", description="threads or processes")
     wait_workers: float = Field(300, gt=0, description="seconds that a scheduler may be without any worker")

@@ -153,6 +153,17 @@ def test_init_copies_a_config_that_loads(name: str, run: Run, tmp_path: Path, mo
     assert load_config(f"conf/{name}.yaml") == found
 
 
+def test_init_copies_what_runs_a_config_on_a_cluster(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("init", "cluster/slurm").out == "conf/cluster/slurm.sbatch\n"
+    copied = tmp_path / "conf" / "cluster" / "slurm.sbatch"
+    assert copied.read_bytes() == (PROJECT / "conf" / "cluster" / "slurm.sbatch").read_bytes()
+    assert "is there already" in run("init", "cluster/slurm").out
+    assert "did you mean 'cluster/slurm'" in run("init", "cluster/slurn", code=2).err
+    for name in ("cluster", "cluster/README", "../conf/demo", "cluster/slurm.sbatch"):
+        assert "unknown ready config" in run("init", name, code=2).err
+
+
 def test_init_tells_what_there_is(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "did you mean 'bicycle'" in run("init", "bycicle", code=2).err
