@@ -288,7 +288,7 @@ def build(
     config = as_config(config)
     with running() as run:
         records = RunRecords(config, run)
-        run.tell(HookRunner(config.hooks))
+        run.attach(HookRunner(config.hooks))
         try:
             job = _resolve(config)
             records.begin()

@@ -65,14 +65,14 @@ def _log_to(context: click.Context, _option: click.Parameter, path: str | None) 
 def _watch(kind: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
     """The callback of an option that names who watches the run: a class of `job.monitors`."""
 
-    def tell(context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    def attach(context: click.Context, _option: click.Parameter, value: str | None) -> None:
         if value is not None and not context.resilient_parsing:
             from pipeline.job import monitors
 
             with running() as run:
-                run.tell(getattr(monitors, kind)(value))
+                run.attach(getattr(monitors, kind)(value))
 
-    return tell
+    return attach
 
 
 folder_option = click.option(
@@ -131,7 +131,7 @@ ping_option = click.option(
     envvar="COCO_DIY_PING",
     expose_value=False,
     callback=_watch("Ping"),
-    help="tell a monitor of begin and end, as healthchecks.io has it; or COCO_DIY_PING",
+    help="notify a monitor of begin and end, as healthchecks.io has it; or COCO_DIY_PING",
 )
 
 metrics_option = click.option(

@@ -18,7 +18,7 @@ _BYTES = {"read": READ, "written": WRITTEN, "fetched": FETCHED}
 
 
 class Observer(Protocol):
-    """Who is told of a run. What goes wrong there is a warning, and nothing of the run changes."""
+    """What hears of a run. What goes wrong there is a warning, and nothing of the run changes."""
 
     def begins(self, run: Run) -> None:
         """The run begins."""
@@ -56,8 +56,8 @@ class Run:
         report, error = self.outcome.get("report", self.outcome), self.outcome.get("error", {})
         return str(report.get("status") or (error if isinstance(error, dict) else self.outcome).get("reason", "done"))
 
-    def tell(self, observer: Observer) -> None:
-        """Tell `observer` that this run begins, and later that it ends."""
+    def attach(self, observer: Observer) -> None:
+        """Have `observer` hear that this run begins, and later that it ends."""
         self._observers.append(observer)
         observer.begins(self)
 
@@ -76,7 +76,7 @@ class Run:
         }
 
     def end(self) -> None:
-        """Tell all observers that it is over."""
+        """Have all observers hear that it is over."""
         while self._observers:
             with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C is for who hears of it now, not for all
                 self._observers.pop(0).ends(self)
