@@ -18,7 +18,7 @@ from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.index.sources import source_digest
 from pipeline.stages.plan.archive import drop_packed
 from pipeline.stages.plan.context import folder_times
-from pipeline.stages.plan.meta_files import MetaFile
+from pipeline.stages.plan.meta_files import MetaFile, marks
 from pipeline.stages.plan.planned import Planned
 from pipeline.tables.parquet import to_parquet
 from pipeline.tables.schema import UNKNOWN, Action, Kind
@@ -136,7 +136,6 @@ def _meta_made(job: Job, planned: Planned) -> dict[str, dict[str, Any]]:
         path: {"size": file.size, "digest": UNKNOWN.hex() if path in wait else file.digest}
         for path, file in planned.contents.items()
     }
-    for path, found in zip(meta, job.target.fingerprints(list(meta)), strict=True):
-        if found is not None:
-            meta[path]["mark"] = found.mark.hex()
+    for path, mark in marks(job.target, list(meta)).items():
+        meta[path]["mark"] = mark
     return meta

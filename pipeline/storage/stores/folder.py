@@ -96,7 +96,7 @@ class RemoteFolder(WritableLocation):
         """See `Location.fingerprints`; the mark is size and etag, or size and time."""
         now, settle = time.time_ns(), settle_ns()
         return [
-            found and Fingerprint(found[0], array("q", found).tobytes(), abs(now - found[2]) >= settle)
+            found and Fingerprint(found[0], array("q", found).tobytes(), abs(now - found[2]) >= settle, found[2] != 0)
             for found in self._look_up(paths)
         ]
 
