@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-WORKERS ?= 2
+WORKERS ?= 3
 CONFIG ?=
 ARGS ?=
 
@@ -27,7 +27,7 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-cluster test-browser test-interop torture bench bench-fetch bench-cloud \
+.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-cluster test-browser test-interop torture bench bench-fetch bench-cloud bench-cluster \
 	index plan build stats clean
 
 help: ## Print this list
@@ -145,6 +145,9 @@ bench-fetch: $(READY) ## Measure archives in place and downloads against unzip, 
 
 bench-cloud: $(READY) ## Measure images to and from an object store against s5cmd, rclone, aws (needs make servers)
 	@$(PY) -m tests.bench.bench_cloud $(ARGS)
+
+bench-cluster: $(READY) ## Measure workers of a Dask scheduler against one process: start-up, overhead, one worker and two
+	@$(PY) -m tests.bench.bench_cluster $(ARGS)
 
 ##@ The stages of one config
 

@@ -40,6 +40,7 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
             help="auto, sync, threads, processes, tcp://host:port, a scheduler file or file://QUEUE",
         ),
         click.option("--workers", type=click.IntRange(min=1), metavar="N", help="threads or processes"),
+        click.option("--performance-report", metavar="FILE", help="what a Dask scheduler saw of the run, as HTML"),
         click.option("--json", "as_json", is_flag=True, help="the result on stdout as one JSON document"),
         verbose_option,
         click.option("-q", "--quiet", is_flag=True, help="errors, what failed, and what is lost; nothing else"),
@@ -68,6 +69,8 @@ def overrides_of(common: dict[str, Any]) -> list[str]:
         found.append(f"engine.scheduler={json.dumps(common['scheduler'])}")
     if common["workers"]:
         found.append(f"engine.workers={common['workers']}")
+    if common.get("performance_report"):
+        found.append(f"engine.performance_report={json.dumps(common['performance_report'])}")
     if common.get("max_delete") is not None:
         found.append(f"target.max_delete={json.dumps(common['max_delete'])}")
     return found

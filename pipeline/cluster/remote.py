@@ -42,7 +42,7 @@ def remote_of(
     else:
         from pipeline.cluster.dask_executor import DaskExecutor
 
-        executor = functools.partial(DaskExecutor, options.scheduler, client)
+        executor = functools.partial(DaskExecutor, options.scheduler, client, options.performance_report)
     return Driver(executor, RunFolder(workdir, links), options.wait_workers, tuple(_places(urls)))
 
 

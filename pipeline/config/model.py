@@ -191,6 +191,7 @@ class EngineConfig(_Model):
     )
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field("auto", description="threads or processes")
     wait_workers: float = Field(300, gt=0, description="seconds that a scheduler may be without any worker")
+    performance_report: str | None = Field(None, description="HTML file for what a Dask scheduler saw of the run")
 
     @pydantic.field_validator("scheduler")
     @classmethod

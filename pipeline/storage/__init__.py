@@ -21,6 +21,7 @@ from pipeline.storage.local.root import Root
 from pipeline.storage.local.walk import any_name
 from pipeline.storage.local.write import replace_with, write_pieces, write_with
 from pipeline.storage.location import (
+    RUNNING,
     FetchCost,
     Fetched,
     FileEnds,
@@ -44,6 +45,7 @@ from pipeline.storage.web.client import Transfer, Web, lost, parse_range, valida
 
 __all__ = [
     "DIFFERENT",
+    "RUNNING",
     "SAME",
     "UNUSABLE",
     "WEB_SCHEMES",

@@ -66,7 +66,7 @@ def test_minimal_config_has_the_defaults_of_the_design(tmp_path: Path) -> None:
         "max_delete": "10%",
     }
     assert told["index"] == {"buckets": "auto"}
-    assert told["engine"] == {"scheduler": "auto", "workers": "auto", "wait_workers": 300}
+    assert told["engine"] == {"scheduler": "auto", "workers": "auto", "wait_workers": 300, "performance_report": None}
     assert told["runs"] == {"keep": 30}
     assert (told["on_error"], told["workdir"], told["split"]) == ("fail", "work", None)
 
