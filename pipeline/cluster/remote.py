@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
+from pipeline.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.cluster.driver import Driver
@@ -29,13 +30,17 @@ def remote_of(
     They exchange files with the run below `workdir`, through whose folders `links` may be written where they are links,
     and must see all `urls`, folders or files.
     """
-    if client is None and not is_elsewhere(options.scheduler):
+    queue = client is None and options.scheduler.startswith("file://")
+    elsewhere = client is not None or is_elsewhere(options.scheduler)
+    if options.performance_report is not None and (queue or not elsewhere):
+        raise ConfigError("--performance-report: is made by a Dask scheduler; name one with --scheduler")
+    if not elsewhere:
         return None
     from pipeline.cluster.driver import Driver
     from pipeline.cluster.run_folder import RunFolder
 
     executor: Callable[[], Executor]
-    if client is None and options.scheduler.startswith("file://"):
+    if queue:
         from pipeline.cluster.queue import QueueExecutor
 
         executor = functools.partial(QueueExecutor, options.scheduler)

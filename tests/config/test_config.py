@@ -41,6 +41,7 @@ target: {root: datasets/bicycle, format: yolo, images: copy, yaml: portable, max
 index: {buckets: auto}
 engine: {scheduler: auto, workers: auto}
 runs: {keep: 30}
+hooks: {start: null, success: null, failure: null}
 on_error: fail
 workdir: work
 """
