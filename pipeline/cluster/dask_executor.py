@@ -29,6 +29,9 @@ from pipeline.runtime.tasks import Outcome, Task
 #: A scheduler that does not answer for so long is gone.
 _ANSWERS_S = 15.0
 
+#: Imports of all workers on a slow disk; who takes longer does them with its first task.
+_IMPORTS_S = 60.0
+
 _TLS = (
     "set distributed.comm.tls.ca-file, client.cert and client.key in Dask's configuration "
     "(https://distributed.dask.org/en/stable/tls.html)"
@@ -154,6 +157,12 @@ class DaskExecutor:
 
         found = await asyncio.gather(*map(ask, workers))
         there = await client.scheduler.ncores()
+        fit = [worker for worker, (_, answer) in found if isinstance(answer, fitness.Fitness) and worker in there]
+        with suppress(OSError, TimeoutError):
+            imports = client.run(
+                pickle.loads, pickle.dumps(_Call(fitness.import_early)), workers=fit, on_error="return"
+            )
+            await asyncio.wait_for(imports, _IMPORTS_S)
         return [(worker, answer) for worker, answer in found if worker in there]
 
     def submit(self, task: Task, avoid: Collection[str] = ()) -> None:
