@@ -14,8 +14,8 @@ import queue
 import threading
 import uuid
 import warnings
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -124,19 +124,26 @@ class DaskExecutor:
 
     def workers(self) -> dict[str, int]:
         """See `Executor.workers`."""
-        try:
+        with self._answering():
             found = self._client.sync(self._client.scheduler.ncores, callback_timeout=_ANSWERS_S)
-        except (OSError, TimeoutError, AttributeError, RuntimeError, ValueError) as error:
-            raise UnavailableError(
-                f"{self.name}: the scheduler does not answer any more ({_one_line(error)}); start it again, and run "
-                "again: it goes on where it was"
-            ) from None
         return {str(worker): int(threads) for worker, threads in found.items()}
 
     def examine(self, folder: str, versions: dict[str, str], seconds: float) -> dict[str, tuple[str, Any]]:
         """See `Executor.examine`; all are asked at once, beside the tasks that they do."""
         blob = pickle.dumps(_Call(_examine_here, folder, versions))
-        return dict(self._client.sync(self._ask_all, blob, seconds))
+        with self._answering():
+            return dict(self._client.sync(self._ask_all, blob, seconds))
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Say in a sentence that the scheduler does not answer."""
+        try:
+            yield
+        except (OSError, TimeoutError, AttributeError, RuntimeError, ValueError) as error:
+            raise UnavailableError(
+                f"{self.name}: the scheduler does not answer any more ({_one_line(error)}); start it again, and run "
+                "again: it goes on where it was"
+            ) from None
 
     async def _ask_all(self, blob: bytes, seconds: float) -> list[tuple[str, tuple[str, Any]]]:
         client = self._client
