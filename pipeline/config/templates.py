@@ -1,4 +1,4 @@
-"""The ready files that come with the package, for `coco-diy init`: configs, and what runs one on a cluster."""
+"""The ready files that come with the package, for `coco-diy init`: configs, and what runs one, a timer or a cluster."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import shlex
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError, UnknownNameError, unknown
+
+#: Folders of files that run a config.
+_FOLDERS = ("cluster", "schedule")
 
 
 def folder() -> Path:
@@ -22,19 +25,25 @@ def available() -> list[str]:
 
 
 def _ready() -> dict[str, Path]:
-    """The ready files by name: the configs, then what is for clusters, such as ``cluster/slurm``."""
+    """The ready files by name: the configs, then those of `_FOLDERS`, such as ``schedule/crontab``."""
     configs = [
         p for p in sorted(folder().glob("*.yaml"), key=lambda p: p.stem) if "source:" in p.read_text(encoding="utf-8")
     ]
-    others = [p for p in sorted((folder() / "cluster").iterdir()) if p.is_file() and p.suffix != ".md"]
+    others = [p for name in _FOLDERS for p in sorted((folder() / name).glob("[!_]*")) if p.suffix != ".md"]
     return {p.relative_to(folder()).with_suffix("").as_posix(): p for p in configs + others}
+
+
+def _files(ready: Path) -> list[Path]:
+    """The files that the ready file `ready` consists of: those in it where it is a folder."""
+    return sorted(ready.iterdir()) if ready.is_dir() else [ready]
 
 
 def described() -> dict[str, str]:
     """What each ready file is for, by its name: the first sentence in it."""
     found = {}
     for name, path in _ready().items():
-        lines = [line.strip('#" ') for line in path.read_text(encoding="utf-8").splitlines() if line[:2] != "#!"]
+        text = _files(path)[0].read_text(encoding="utf-8")
+        lines = [line.strip('#" ') for line in text.splitlines() if line[:2] != "#!"]
         found[name] = re.split(r"\.(?:\s|$)", " ".join(itertools.takewhile(bool, lines)))[0] + "."
     return found
 
@@ -58,10 +67,10 @@ def copy_ready(name: str, *, force: bool = False, into: Path | None = None) -> l
     known = _ready()
     if name not in known:
         raise UnknownNameError(unknown("ready config", name, list(known)))
-    config = known[name]
-    needed = re.findall(r"^\s*names:\s*conf/(\S+)", config.read_text(encoding="utf-8"), re.MULTILINE)
+    files = _files(known[name])
+    needed = re.findall(r"^\s*names:\s*conf/(\S+)", files[0].read_text(encoding="utf-8"), re.MULTILINE)
     written = []
-    for source in [config, *(folder() / n for n in needed)]:
+    for source in [*files, *(folder() / n for n in needed)]:
         path = (into or Path()) / "conf" / source.relative_to(folder())
         content = source.read_bytes()
         if path.exists() and path.read_bytes() == content:

@@ -22,12 +22,14 @@ MAX_IMAGE_BYTES = 512 << 20
 class Fingerprint:
     """What shows a changed file: its `size` (bytes; None: unknown) and a `mark` of its state.
 
-    `settled` is False for a file so young that it may change again unseen.
+    `settled` is False for a file so young that it may change again unseen, `vague` where the mark is of size and time
+    alone, which a change may keep.
     """
 
     size: int | None
     mark: bytes
     settled: bool
+    vague: bool = False
 
 
 @dataclass

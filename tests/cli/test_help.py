@@ -36,6 +36,7 @@ def test_commands_are_in_the_order_of_use(run: Run) -> None:
     [
         ("coco-diy", "st", ["stats", "status"]),
         ("coco-diy init", "", list(described())),
+        ("coco-diy init", "schedule/cr", ["schedule/crontab"]),
         ("coco-diy init", "cluster/sl", ["cluster/slurm"]),
         ("coco-diy convert --from", "", formats.available()),
         ("coco-diy convert --to", "c", [name for name in exporters.available() if name.startswith("c")]),

@@ -25,7 +25,7 @@ from pipeline.storage.stores.guard import Asking, Guard, unguarded
 from pipeline.storage.stores.in_flight import persist
 from pipeline.storage.stores.lease import holder, lease
 from pipeline.storage.stores.store_errors import Missing, Refused
-from pipeline.storage.stores.survey import Numbers, forget, look_up, remembered, survey
+from pipeline.storage.stores.survey import BEGUN, Numbers, forget, look_up, remembered, survey, whole_listing
 from pipeline.storage.stores.transfer import Shipment, ship
 
 T = TypeVar("T")
@@ -57,11 +57,11 @@ class RemoteFolder(WritableLocation):
 
     def exists(self) -> bool:
         """See `Location.exists`: whether there is any file."""
-        return any(chunk for chunk in self._list(""))
+        return BEGUN.peek(self.url, self._list(""))
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """See `Location.listing`; the numbers come along anyway: size, 64 bits of the etag (or time), time or 0, 1."""
-        return _listing(self.url, self._list(""), suffixes, with_stats=with_stats)
+        return _listing(self.url, whole_listing(self.url, self._list("")), suffixes, with_stats=with_stats)
 
     def names(self, folder: str = "") -> set[str]:
         """See `Location.names`."""
@@ -96,7 +96,7 @@ class RemoteFolder(WritableLocation):
         """See `Location.fingerprints`; the mark is size and etag, or size and time."""
         now, settle = time.time_ns(), settle_ns()
         return [
-            found and Fingerprint(found[0], array("q", found).tobytes(), abs(now - found[2]) >= settle)
+            found and Fingerprint(found[0], array("q", found).tobytes(), abs(now - found[2]) >= settle, found[2] != 0)
             for found in self._look_up(paths)
         ]
 
