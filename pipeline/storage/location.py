@@ -99,6 +99,9 @@ class FileEnds:
     reason: str | None = None
 
 
+#: See `WritableLocation.sealed`.
+RUNNING = "running"
+
 #: Counts so many files more as done.
 Add = Callable[[int], None]
 
@@ -349,7 +352,11 @@ class WritableLocation(Location):
         self.delete_many([f"{folder}/{name}" for name in sorted(self.names(folder))])
 
     def sealed(self) -> WritableLocation:
-        """This location, but no folder is made here, not even its own: a `StorageError` says that one is gone."""
+        """This location, but no folder is made here, not even its own: a `StorageError` says that one is gone.
+
+        Where there are no folders, the file `RUNNING` in it says that it is there; who writes with it as `scratch` asks
+        for that every few seconds.
+        """
         return self
 
     def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
