@@ -291,6 +291,11 @@ def test_a_pipe_of_nobody_is_not_waited_for(tmp_path: Path, run: Run) -> None:
     assert "pipe.yaml: is empty" in run("build", names, code=2).err
     assert f"{names}" in run("build", given, "--set", f"source.names={names}", code=2).err
     read, write = os.pipe()
-    threading.Timer(0.2, lambda: (os.write(write, text), os.close(write))).start()
+
+    def answer() -> None:
+        os.write(write, text)
+        os.close(write)
+
+    threading.Timer(0.2, answer).start()
     run("build", f"/dev/fd/{read}")
     os.close(read)
