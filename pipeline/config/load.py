@@ -104,10 +104,20 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     return result
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file, and wait for no writer of a pipe; what one writes is waited for."""
+    opened = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(opened, True)
+    return opened
+
+
 def read_text(path: str, what: str) -> str:
-    """The text of a small UTF-8 file of the user's; `what` names it in the error."""
+    """The text of a small UTF-8 file of the user's; `what` names it in the error.
+
+    A pipe is read, as the shell's ``<(…)`` is one; a pipe that nobody writes to has nothing in it.
+    """
     try:
-        with Path(path).expanduser().open("rb") as file:
+        with open(os.path.expanduser(path), "rb", opener=_open_at_once) as file:
             data = file.read(_MAX_TEXT + 1)
         if len(data) > _MAX_TEXT:
             raise ConfigError(f"{path}: the {what} file is larger than {_MAX_TEXT >> 20} MiB; is it the right one?")

@@ -9,6 +9,7 @@ import random
 import resource
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -277,3 +278,24 @@ def test_a_names_file_that_never_ends(tmp_path: Path, monkeypatch: pytest.Monkey
     for path in ("/dev/zero", str(write_file(tmp_path / "n.yaml", b"#" * ((1 << 20) + 1)))):
         with pytest.raises(ConfigError, match="is larger than 1 MiB; is it the right one"):
             read_text(path, "class names")
+
+
+def test_a_pipe_of_nobody_is_not_waited_for(tmp_path: Path, run: Run) -> None:
+    """Neither as a config nor as the names that a folder came with; what a shell writes to one is read."""
+    given = config(tmp_path)
+    text = given.read_bytes()
+    write_file(tmp_path / "src/labels/train/a.txt", ROW)
+    write_file(tmp_path / "src/images/train/a.png", picture())
+    names = tmp_path / "pipe.yaml"
+    os.mkfifo(names)
+    assert "pipe.yaml: is empty" in run("build", names, code=2).err
+    assert f"{names}" in run("build", given, "--set", f"source.names={names}", code=2).err
+    read, write = os.pipe()
+
+    def answer() -> None:
+        os.write(write, text)
+        os.close(write)
+
+    threading.Timer(0.2, answer).start()
+    run("build", f"/dev/fd/{read}")
+    os.close(read)

@@ -687,6 +687,16 @@ def test_extract_adds_what_is_lacking_and_leaves_the_rest(unpacked: Unpacked, ru
     assert (same.stat().st_ino, same.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+def test_what_has_gone_since_is_unpacked_again(unpacked: Unpacked, run: Run) -> None:
+    run("fetch", unpacked.config, "--extract")
+    edited = write_file(unpacked.root / "labels/train2017/b.txt", "0 0.5 0.5 0.1 0.1\n")
+    run("fetch", unpacked.config, "--extract")  # what is corrected counts as unpacked
+    shutil.rmtree(unpacked.root / "images/train2017")
+    (unpacked.root / "images/train2017").mkdir()
+    run("fetch", unpacked.config, "--extract")
+    assert unpacked.now() == {**unpacked.files, "labels/train2017/b.txt": edited.read_bytes()}
+
+
 def test_many_that_differ_are_counted(unpacked: Unpacked, run: Run) -> None:
     for name in unpacked.files:
         write_file(unpacked.root / name, "other")

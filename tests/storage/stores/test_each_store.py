@@ -341,6 +341,7 @@ def test_a_server_of_sftp_that_is_killed_and_comes_back(tmp_path: Path, local: A
         assert {paths[f.index]: f.data for f in place.fetch_many(paths)} == dict(zip(paths, data, strict=True))
 
 
+@pytest.mark.slow
 def test_a_yaml_that_kept_size_and_time_is_seen_at_sftp(
     tmp_path: Path, make_subset: MakeSubset, town: Path, local: Any
 ) -> None:
