@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
 from pipeline.base.terms import Task
-from pipeline.base.yaml_document import parse_yaml
+from pipeline.job.named_splits import NamedSplits
 
 #: What folders of a split are called, in lower case, in COCO's layout and in everybody's.
 _FOLDERS = {
@@ -44,7 +45,7 @@ _NAMES_FILES = (
     "obj_train_data/classes.txt",
 )
 
-SplitPaths = str | dict[str, str]
+SplitPaths = str | dict[str, Any]
 
 
 class NoLayoutError(ConfigError):
@@ -52,20 +53,32 @@ class NoLayoutError(ConfigError):
 
 
 def find_splits(
-    source: str, name: str, format_: formats.Format, task: Task, *, any_name: bool = True
-) -> dict[str, SplitPaths]:
+    source: str, name: str, format_: formats.Format, task: Task, *, names: str | None = None, any_name: bool = True
+) -> dict[str, list[SplitPaths]]:
     """The splits of the folder `source`, whose label files are of the format called `name`.
 
-    Each is a folder as the format itself lays it out, or its paths. With `any_name` a single annotations file may be
-    called anything. Raises `NoLayoutError` where none fits.
+    Each is a folder as the format itself lays it out, or its paths; several where the names YAML, which may be `names`,
+    has several for it. With `any_name` a single annotations file may be called anything. Raises `NoLayoutError` where
+    none fits, `ConfigError` for lists of images that are not there.
     """
     root = storage.locate(source).url
     if format_.WHOLE:
         found = _whole(root, formats.load_single_file(name), task, any_name=any_name)
     else:
-        found = _per_file(root, formats.load_label_files(name), task)
+        layout = format_.layout("x", task)
+        beside = layout["labels"] == "x"  # label files are beside their images
+        named = NamedSplits(root, names) if not beside else None
+        if named is not None and named.found:
+            return {split: [*paths] for split, paths in named.found.items()}
+        found = _per_file(root, formats.load_label_files(name), beside=beside)
+        if named is not None and named.lacking and list(found) == ["train"]:
+            file, split, value = named.lacking[0]
+            raise ConfigError(
+                f"{file}: {split} is {value}, a list of images that is not in {root}; put it there, or remove the line "
+                "to take all images for train"
+            )
     if found:
-        return found
+        return {split: [paths] for split, paths in found.items()}
     example = " and ".join(format_.layout("train2017", task).values())
     raise NoLayoutError(
         f"{source}: has none of the splits train, val and test as format {name} lays them out, for "
@@ -87,12 +100,13 @@ def only_folder(source: str) -> str | None:
     return os.path.join(source, shown[0]) if len(shown) == 1 else None
 
 
-def has_labels(source: str, splits: Mapping[str, SplitPaths], format_: formats.Format, task: Task) -> bool:
+def has_labels(source: str, splits: Mapping[str, list[SplitPaths]], format_: formats.Format, task: Task) -> bool:
     """Whether the splits that were found have a label file: every folder looks like one with files beside images."""
     if format_.WHOLE:
         return True
     root = storage.locate(source).url
-    folders = [p["labels"] if isinstance(p, dict) else format_.layout(p, task)["labels"] for p in splits.values()]
+    each = [paths for several in splits.values() for paths in several]
+    folders = [p["labels"] if isinstance(p, dict) else format_.layout(p, task)["labels"] for p in each]
     return any(
         name.lower().endswith(format_.SUFFIX)
         for folder in folders
@@ -172,13 +186,9 @@ def _images_beside(annotations: str) -> str:
     return images if os.path.isdir(images) else folder
 
 
-def _per_file(root: str, format_: formats.LabelFileFormat, task: Task) -> dict[str, SplitPaths]:
+def _per_file(root: str, format_: formats.LabelFileFormat, *, beside: bool) -> dict[str, SplitPaths]:
     found: dict[str, SplitPaths] = {}
-    layout = format_.layout("x", task)
-    beside = layout["labels"] == "x"  # label files are beside their images
-    if not beside:
-        found = _by_yaml(root)
-    for split, folder in [] if found or beside else _split_folders(root, "labels"):
+    for split, folder in [] if beside else _split_folders(root, "labels"):
         _add(found, split, folder, root)
     if found or not storage.locate(root).exists():
         return found
@@ -252,46 +262,3 @@ def _add(found: dict[str, SplitPaths], split: str, paths: SplitPaths, root: str)
         first, second = (p if isinstance(p, str) else next(iter(p.values())) for p in (found[split], paths))
         raise ConfigError(f"{root}: {first} and {second} are both {split}; rename one, or write a config")
     found[split] = paths
-
-
-def _by_yaml(root: str) -> dict[str, SplitPaths]:
-    """The splits that Ultralytics' ``data.yaml`` in the folder names, as far as they are there.
-
-    Paths of another machine are not used. Roboflow writes ``../train/images`` for ``train/images``.
-    """
-    from pipeline.config.load import read_text
-
-    if storage.locate(root).local is None:  # names of a collection in a store are given, and so are its splits
-        return {}
-    path = next((p for n in ("data.yaml", "data.yml") if os.path.isfile(p := os.path.join(root, n))), None)
-    text = read_text(path, "data") if path is not None else ""
-    try:
-        data = parse_yaml(text, path or root)[1]
-    except ConfigError:
-        data = None  # the sentence for it is that of who reads its names
-    if not isinstance(data, dict):
-        return {}
-    found: dict[str, SplitPaths] = {}
-    for key, split in (("train", "train"), ("val", "val"), ("valid", "val"), ("test", "test")):
-        value = data.get(key)
-        pair = _labels_and_images(root, data.get("path"), value) if isinstance(value, str) else None
-        paths: SplitPaths | None = {"labels": pair[0], "images": pair[1]} if pair is not None else None
-        if paths is not None and paths not in found.values():  # some validate on what they train with
-            found.setdefault(split, paths)
-    return found
-
-
-def _labels_and_images(root: str, path: object, value: str) -> tuple[str, str] | None:
-    """The folders of labels and images of a split whose images a YAML calls `value`, below its `path`."""
-    steps = [step for step in value.replace("\\", "/").split("/") if step not in ("", ".")]
-    plain = "/".join(step for step in steps if step != "..")
-    for images in (os.path.join(root, str(path or ""), value), os.path.join(root, value), os.path.join(root, plain)):
-        inside = os.path.realpath(images).startswith(os.path.realpath(root) + os.sep)
-        if not plain or not inside or not os.path.isdir(images):
-            continue
-        relative = os.path.relpath(os.path.realpath(images), os.path.realpath(root))
-        head, step, tail = f"/{relative}/".rpartition("/images/")
-        labels = f"{head}/labels/{tail}".strip("/") if step else relative
-        if _is_folder(root, labels):
-            return labels, relative
-    return None

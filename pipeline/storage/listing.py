@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pipeline.runtime.counters import count_files
@@ -50,22 +50,32 @@ class Listing:
         """Forget `files`, and what is in subfolders called as one of `folders`; `left_out` counts both."""
         whole = {file.encode(): file for file in files}
         marks = {f"{folder}/".encode(): folder for folder in folders} | whole
+
+        def wanted(name: bytes) -> bool:
+            found = whole.get(name.rpartition(b"/")[2]) or next(
+                (marks[m] for m in marks.keys() - whole if name.startswith(m) or b"/" + m in name), None
+            )
+            if found is not None:
+                self.left_out[found] = self.left_out.get(found, 0) + 1
+            return found is None
+
+        self.retain(wanted, lambda blob: any(mark in blob for mark in marks))
+
+    def retain(self, wanted: Callable[[bytes], bool], concerns: Callable[[bytes], bool] = bool) -> list[bytes]:
+        """Forget the paths that are not `wanted`, in the chunks that it `concerns`; returns them."""
+        dropped: list[bytes] = []
         for i, (blob, stats) in enumerate(self.chunks):
-            if not any(mark in blob for mark in marks):
+            if not concerns(blob):
                 continue
-            names, keep = blob.split(b"\0"), []
-            for n, name in enumerate(names):
-                found = whole.get(name.rpartition(b"/")[2]) or next(
-                    (marks[m] for m in marks.keys() - whole if name.startswith(m) or b"/" + m in name), None
-                )
-                if found is None:
-                    keep.append(n)
-                else:
-                    self.left_out[found] = self.left_out.get(found, 0) + 1
+            names = blob.split(b"\0")
+            keep = [n for n, name in enumerate(names) if wanted(name)]
+            kept = set(keep)
+            dropped += [name for n, name in enumerate(names) if n not in kept]
             self.count -= len(names) - len(keep)
             left = None if stats is None else array("q", [v for n in keep for v in stats[4 * n : 4 * n + 4]])
             self.chunks[i] = (b"\0".join([names[n] for n in keep]), left)
         self.chunks = [chunk for chunk in self.chunks if chunk[0]]
+        return dropped
 
     def forget_links(self) -> None:
         """Take the time of a file's content for that of its state, which each hard link to it changes."""

@@ -70,6 +70,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
     )
     report.warnings += _alike(job)
     report.warnings += [note for info in infos for note in info.document.get("notes", ())]
+    report.warn_gravely([note for info in infos for note in info.document.get("grave", ())])
     for source, classes in zip(job.sources, job.maps, strict=False):
         for name in (name for name in classes.lacking if name not in gone):
             report.warn_gravely(
