@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -100,10 +101,33 @@ def dataset(folder: str, workdir: str) -> dict[str, Any]:
 
 def _fitting(folder: str) -> list[dict[str, Any]] | None:
     """The sources of a config that reads `folder` by the format that fits it; None where none does."""
-    for name in sorted(formats.available(), key=_likelihood):
+    names = sorted(formats.available(), key=_likelihood)
+    apart = [name for name in names if not _is_beside(name)]
+    tries = [(name, False) for name in apart]
+    tries += [(name, True) for name in apart if formats.load(name).WHOLE]  # one file of any name
+    tries += [(name, False) for name in names if _is_beside(name)]
+    for name, any_name in tries:
         with contextlib.suppress(NoLayoutError):
-            return _source(folder, name, None, None, any_name=False)
+            several = _source(folder, name, None, None, any_name=any_name)
+            if not _is_beside(name) or _is_read(several[0]):
+                return several
     return None
+
+
+def _is_read(source: Mapping[str, Any]) -> bool:
+    """Whether the format of a source takes one of its first label files as its own: they could be anybody's."""
+    format_ = formats.load_label_files(source["format"])
+    own = {"not_json", f"not_{source['format']}"}
+    for value in source["splits"].values():
+        labels = value["labels"] if isinstance(value, dict) else format_.layout(value, Task(source["task"]))["labels"]
+        location = storage.locate_below(source["root"], labels)
+        names = [name for name in itertools.islice(location.names(), 1000) if name.lower().endswith(format_.SUFFIX)]
+        contents, _, failed = location.read_many(names[:3], 64 << 20)
+        parsed = format_.parse(contents, Task(source["task"]), None, {})
+        foreign = {p.file for p in parsed.problems if p.reason in own}
+        if set(range(len(contents))) - foreign - set(failed):
+            return True
+    return False
 
 
 def _found(source: str, name: str, task: str | None, names: str | None) -> list[dict[str, Any]]:
@@ -122,9 +146,13 @@ def _found(source: str, name: str, task: str | None, names: str | None) -> list[
 
 def _likelihood(name: str) -> tuple[bool, bool, str]:
     """The order in which formats are tried: what a folder can be called by accident comes last."""
+    return not formats.load(name).WHOLE, _is_beside(name), name
+
+
+def _is_beside(name: str) -> bool:
+    """Whether label files of a format are beside their images."""
     format_ = formats.load(name)
-    beside = not format_.WHOLE and format_.layout("x", Task.DETECT)["labels"] == "x"
-    return not format_.WHOLE, beside, name
+    return not format_.WHOLE and format_.layout("x", Task.DETECT)["labels"] == "x"
 
 
 def _is_there(source: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
 from pipeline.base.terms import Task
+from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.job.named_splits import NamedSplits
 
 #: What folders of a split are called, in lower case, in COCO's layout and in everybody's.
@@ -136,11 +137,47 @@ def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name
             images = _image_folder(root, (folder, *names))
             layout = {"annotations": path, "images": images}
             found[split] = folder if layout == format_.layout(folder, task) else layout
+        elif (within := _within(root, names, format_, task)) is not None:
+            found[split] = within
     if found:
         return found
     known = [name for name in format_.FILES if _is_file(root, name)]
-    alone = known[:1] or (files if any_name and len(files) == 1 else [])
+    files = [path for path in files if not _has_image(root, path, _image_folder(root, ()))] if any_name else []
+    alone = known[:1] or (files if len(files) == 1 else [])
     return {"train": {"annotations": alone[0], "images": _image_folder(root, ())}} if alone else {}
+
+
+def _within(root: str, names: Sequence[str], format_: formats.SingleFileFormat, task: Task) -> SplitPaths | None:
+    """The one annotations file in a folder called as a split: ``train/labels.json``, ``annotations/train/all.json``.
+
+    A file called as an image there is that image's alone.
+    """
+    for word in dict.fromkeys([*names, *map(str.capitalize, names)]):
+        for folder in (word, f"{word}/annotations", f"annotations/{word}", f"labels/{word}", f"images/{word}"):
+            files = _annotations_files(root, folder, format_.SUFFIX)
+            if not files:
+                continue
+            own = [f"{word}/{inner}" for inner in _IMAGE_FOLDERS] + [f"images/{word}", word]
+            images = next((f for f in own if _stems_of_images(root, f)), None) or _image_folder(root, ())
+            files = [path for path in files if not _has_image(root, path, images)]
+            best = _ranked(files, task)
+            best = [path for path in best if os.path.basename(path) in format_.FILES] or best
+            if len(best) == 1:
+                return {"annotations": best[0], "images": images}
+    return None
+
+
+def _has_image(root: str, path: str, images: str) -> bool:
+    """Whether a label file is called as an image, beside it or in the folder `images`."""
+    stem = os.path.splitext(os.path.basename(path))[0]
+    return any(stem in _stems_of_images(root, folder) for folder in dict.fromkeys((os.path.dirname(path), images)))
+
+
+def _stems_of_images(root: str, folder: str) -> set[str]:
+    """The names, without suffixes, of the images right in a folder."""
+    there = storage.locate_below(root, folder) if folder else storage.locate(root)
+    names = map(os.path.splitext, there.flat_names("") if there.exists() else ())
+    return {stem for stem, suffix in names if suffix.lower() in IMAGE_SUFFIXES}
 
 
 def _annotations_files(root: str, below: str, suffix: str) -> list[str]:
@@ -162,12 +199,17 @@ def _split_of(path: str) -> str | None:
 
 def _likeliest(files: list[str], task: Task) -> str | None:
     """Of several files of a split the one for the task; raises `ConfigError` where two are as likely."""
-    kinds = ("person_keypoints", "instances") if task is Task.POSE else ("instances", "person_keypoints")
-    ranks = [next((n for n, kind in enumerate(kinds) if os.path.basename(f).startswith(kind)), 2) for f in files]
-    best = [path for path, rank in zip(files, ranks, strict=True) if rank == min(ranks)]
+    best = _ranked(files, task)
     if len(best) > 1:
         raise ConfigError(f"{best[0]} and {best[1]} are both {_split_of(best[0])}; rename one, or write a config")
     return best[0] if best else None
+
+
+def _ranked(files: list[str], task: Task) -> list[str]:
+    """Of several files those that are likeliest for the task, by their names."""
+    kinds = ("person_keypoints", "instances") if task is Task.POSE else ("instances", "person_keypoints")
+    ranks = [next((n for n, kind in enumerate(kinds) if os.path.basename(f).startswith(kind)), 2) for f in files]
+    return [path for path, rank in zip(files, ranks, strict=True) if rank == min(ranks)]
 
 
 def _image_folder(root: str, names: Sequence[str]) -> str:
@@ -228,8 +270,7 @@ def _without_splits(root: str, suffix: str) -> dict[str, SplitPaths]:
         return {"train": {"labels": os.path.join(root, "labels"), "images": os.path.join(root, "images")}}
     if (apart := _apart(root, "", suffix)) is not None:
         return {"train": {kind: os.path.join(root, folder) for kind, folder in apart.items()}}
-    images = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-    if _has(root, suffix) and any(_has(root, kind) for kind in images):
+    if _has(root, suffix) and _stems_of_images(root, ""):
         return {"train": {"labels": root, "images": root}}
     return {}
 

@@ -90,7 +90,9 @@ def scan_source(
         (next(found), next(found) if split.images is not None and split.suffix is None else None)
         for split in spec.splits
     ]
-    for _, images in pairs:
+    for labels, images in pairs:
+        if not format_.WHOLE:
+            labels.one_of_each_stem(format_.SUFFIX)
         if images is not None and (sized(images.count) if callable(sized) else sized):
             images.forget_links()
     return Scan(pairs, with_stats, obey_lists(spec.splits, pairs))
