@@ -193,7 +193,7 @@ def test_a_layout_of_coco_json_is_found(folder: Path, run: Run, layout: str) -> 
     told = run("convert", _fill(folder / "in", files), folder / "out", "--from", "coco", "--to", "yolo", "--json").json
     assert {s: c["objects"]["cat"] for s, c in told["subset"].items()} == dict.fromkeys(splits, 1)
     guessed = run("stats", folder / "in", "--json").json
-    assert sorted(guessed["splits"]) == sorted(splits), guessed
+    assert sorted(guessed["subset"]) == sorted(splits)
 
 
 def test_a_folder_of_other_files_is_not_said_to_be_of_labelme(folder: Path, run: Run) -> None:
@@ -209,7 +209,7 @@ def test_label_files_of_labelme_in_folders_of_splits_are_no_coco_json(folder: Pa
         "but of format labelme; write"
         in run("convert", root, folder / "out", "--from", "coco", "--to", "yolo", code=2).err
     )
-    assert sorted(run("stats", root, "--json").json["splits"]) == ["train", "val"]
+    assert sorted(run("stats", root, "--json").json["subset"]) == ["train", "val"]
 
 
 def test_suffixes_are_read_in_any_case(folder: Path, run: Run) -> None:
