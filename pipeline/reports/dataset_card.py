@@ -37,6 +37,7 @@ def dataset_record(facts: dict[str, Any]) -> str:
         "# What this dataset is made of\n\n"
         f"Made by {facts['tool']} from {plural(facts['label_files'], 'label file')}; "
         "a build writes this file anew.\n"
+        f"Digest of the subset, which `data.yaml` has too: `{facts['digest']}`\n"
         "`coco-diy show` draws a contact sheet of it; `build --report` leaves a page of numbers and pictures in "
         "`.coco-diy/report.html`.\n"
         f"Digest of the names and contents of these label files: `{facts['fingerprint']}`\n\n"
