@@ -237,9 +237,9 @@ def _loops(begin: Ints, end: Ints, way: Ints, width: int) -> Iterator[list[tuple
     turns = np.ones(len(way), np.bool_)
     turns[following] = way[following] != way
     # Views, for a list would have an object for each number.
-    turning, corners, closing, onward = (memoryview(array) for array in (turns, begin, end, following))
+    turning, corners, closing, onward = (array.data for array in (turns, begin, end, following))
     left = bytearray(b"\1") * len(way)
-    for start in memoryview(starts):
+    for start in starts.data:
         if not left[start]:
             continue
         edge, loop = start, []
