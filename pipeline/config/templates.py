@@ -29,7 +29,7 @@ def _ready() -> dict[str, Path]:
     configs = [
         p for p in sorted(folder().glob("*.yaml"), key=lambda p: p.stem) if "source:" in p.read_text(encoding="utf-8")
     ]
-    others = [p for name in _FOLDERS for p in sorted((folder() / name).iterdir()) if p.suffix != ".md"]
+    others = [p for name in _FOLDERS for p in sorted((folder() / name).glob("[!_]*")) if p.suffix != ".md"]
     return {p.relative_to(folder()).with_suffix("").as_posix(): p for p in configs + others}
 
 

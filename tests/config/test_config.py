@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import yaml
 
 from pipeline import load_config
 from pipeline.base.errors import ConfigError
+from pipeline.config import templates
 from pipeline.config.load import apply_overrides, load_names, load_specs, map_classes
 from pipeline.config.model import Config
 from tests.conftest import MakeSubset, Run
@@ -163,6 +166,16 @@ def test_init_copies_what_runs_a_config_on_a_cluster(run: Run, tmp_path: Path, m
     assert "did you mean 'cluster/slurm'" in run("init", "cluster/slurn", code=2).err
     for name in ("cluster", "cluster/README", "../conf/demo", "cluster/slurm.sbatch"):
         assert "unknown ready config" in run("init", name, code=2).err
+
+
+def test_init_passes_over_what_pip_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = templates.described()
+    installed = tmp_path / "conf"
+    shutil.copytree(PROJECT / "conf", installed, ignore=shutil.ignore_patterns("local"))
+    assert compileall.compile_dir(installed, quiet=1)
+    assert list(installed.glob("cluster/__pycache__/*.pyc"))
+    monkeypatch.setattr(templates, "folder", lambda: installed)
+    assert templates.described() == before
 
 
 def test_init_tells_what_there_is(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
