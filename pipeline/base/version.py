@@ -5,5 +5,5 @@ __version__ = "0.1.0"
 #: Raised whenever a change makes older index files, plans or manifests unreadable; they are then made anew.
 VERSION = 2
 
-#: Raised whenever a change makes older index files alone unreadable.
-INDEX_VERSION = 4
+#: Raised whenever a change makes older index files alone unreadable, or reads a label file in another way.
+INDEX_VERSION = 5

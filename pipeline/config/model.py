@@ -76,6 +76,9 @@ class SplitFolders(_Model):
     annotations: str | None = Field(None, description="COCO: the JSON file with all annotations")
     captions: str | None = Field(None, description="COCO: a JSON file with captions of the same images")
     images: str | ImageLocation | None = Field(None, description="folder of the images; leave out where there are none")
+    image_list: str | list[str] | None = Field(
+        None, description="text file of image paths, or several: of the folders, the split is what they list"
+    )
 
 
 class Source(_Model):
@@ -92,7 +95,9 @@ class Source(_Model):
     root: str | None = Field(
         None, description="folder or URL of the source; yolo: with labels/<folder> and images/<folder>"
     )
-    splits: dict[Split, str | SplitFolders] = Field(description="split: its folder, or {labels: …, images: …}")
+    splits: dict[Split, str | SplitFolders] = Field(
+        description="split: its folder, a list of its images (NAME.txt), or {labels: …, images: …}"
+    )
     marker: str | None = Field(
         None, description="a file, by path or below `root`, that is there whenever the disk of the source is mounted"
     )

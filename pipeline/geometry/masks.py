@@ -11,7 +11,7 @@ takes 0.17 ms for a polygon of 24 corners on 640 x 480 pixels, six times as long
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 #: `rleFrPoly` walks along a polygon on a grid that is five times as fine.
 _FINE = 5
+
+#: A mask of more polygons is no drawing, and its row would have megabytes.
+MOST_PARTS = 10_000
+
+#: Edges of pixels along all outlines of a mask: more are no drawing, and each takes some 100 bytes.
+MOST_EDGES = 2_000_000
 
 
 def of_polygon(xy: Floats, height: int, width: int) -> Ints:
@@ -181,7 +187,8 @@ def outlines(mask: Bools, most: int | None = None) -> tuple[list[Floats], list[F
     """Polygons along the pixels' edges of a mask of shape (height, width): those around its parts, and its holes'.
 
     Each has shape (points, 2), x and y in pixels, corners only; parts that touch by a corner are two. The outer ones
-    less the holes cover exactly the mask's pixels. Of a mask with more than `most` polygons there are none.
+    less the holes cover exactly the mask's pixels. Of a mask with more than `most` polygons there are none, and of one
+    whose edges are more than `MOST_EDGES`.
     """
     import numpy as np
 
@@ -191,55 +198,61 @@ def outlines(mask: Bools, most: int | None = None) -> tuple[list[Floats], list[F
         return [], []
     first = np.array([columns[0], rows[0]], np.float64)
     padded = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)  # most objects are small
+    width = padded.shape[1] - 1  # of the grid of corners, which are numbered row by row
     across = padded[1:, 1:-1].astype(np.int8) - padded[:-1, 1:-1]  # edges along x, between a row and the one above
     along = padded[1:-1, 1:].astype(np.int8) - padded[1:-1, :-1]  # edges along y, between a column and its left one
+    if int(np.count_nonzero(across)) + int(np.count_nonzero(along)) > MOST_EDGES:
+        return [], []
     # Every edge is walked with the inside on its right hand: east above it, west below, south on its right, north left.
-    following: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for kind, (dx0, dx1), (dy0, dy1) in (
-        ((across, 1), (0, 1), (0, 0)),
-        ((across, -1), (1, 0), (0, 0)),
-        ((along, -1), (0, 0), (0, 1)),
-        ((along, 1), (0, 0), (1, 0)),
-    ):
-        grid, sign = kind
-        for y, x in np.argwhere(grid == sign).tolist():
-            following.setdefault((x + dx0, y + dy0), []).append((x + dx1, y + dy1))
+    begins, ends, ways = [], [], []
+    for grid, sign, way in ((across, 1, 0), (across, -1, 2), (along, -1, 1), (along, 1, 3)):
+        y, x = np.nonzero(grid == sign)
+        one, other = y * width + x, y * width + x + (1 if grid is across else width)
+        begins.append(one if way < 2 else other)
+        ends.append(other if way < 2 else one)
+        ways.append(np.full(len(y), way))
     outer: list[Floats] = []
     holes: list[Floats] = []
-    for start in list(following):  # the first one left would be searched from the dict's beginning, every time
-        while start in following:
-            loop = _loop(following, start)
-            (outer if _turns_right(loop) else holes).append(np.array(loop, np.float64) + first)
-            if most is not None and len(outer) + len(holes) > most:
-                return [], []
+    for loop in _loops(np.concatenate(begins), np.concatenate(ends), np.concatenate(ways), width):
+        (outer if _turns_right(loop) else holes).append(np.array(loop, np.float64) + first)
+        if most is not None and len(outer) + len(holes) > most:
+            return [], []
     return outer, holes
 
 
-def _loop(following: dict[tuple[int, int], list[tuple[int, int]]], start: tuple[int, int]) -> list[tuple[int, int]]:
-    """Take one closed walk out of `following`; its corners, from `start` on."""
-    here = start
-    way = (0, 0)
-    corners: list[tuple[int, int]] = []
-    while True:
-        choices = following[here]
-        # Where two parts touch by a corner there are two ways on: the right hand stays on the same part.
-        right = (here[0] - way[1], here[1] + way[0])
-        onward = right if right in choices else choices[0]
-        choices.remove(onward)
-        if not choices:
-            del following[here]
-        new = (onward[0] - here[0], onward[1] - here[1])
-        if new != way:
-            corners.append(here)
-        way, here = new, onward
-        if here == start:
-            break
-    if len(corners) > 1 and way == (
-        corners[1][0] - corners[0][0] and (corners[1][0] > corners[0][0]) * 2 - 1,
-        corners[1][1] - corners[0][1] and (corners[1][1] > corners[0][1]) * 2 - 1,
-    ):
-        corners.pop(0)  # the walk began in the middle of a side
-    return corners
+def _loops(begin: Ints, end: Ints, way: Ints, width: int) -> Iterator[list[tuple[int, int]]]:
+    """Closed walks over edges, by their corners; `begin` and `end` number corners, `way` is east, south, west, north.
+
+    Where two parts touch by a corner there are two ways on: the right hand stays on the same part.
+    """
+    import numpy as np
+
+    order = np.argsort(begin * 4 + way)
+    keys = (begin * 4 + way)[order]
+    right = end * 4 + (way + 1) % 4
+    at = np.minimum(np.searchsorted(keys, right), len(keys) - 1)
+    following = order[np.where(keys[at] == right, at, np.searchsorted(keys, end * 4))]
+    _, seen_first, corner_of = np.unique(begin, return_index=True, return_inverse=True)
+    starts = np.argsort(seen_first[corner_of], kind="stable")  # the edges of a corner one after another
+    turns = np.ones(len(way), np.bool_)
+    turns[following] = way[following] != way
+    # Views, for a list would have an object for each number.
+    turning, corners, closing, onward = (array.data for array in (turns, begin, end, following))
+    left = bytearray(b"\1") * len(way)
+    for start in starts.data:
+        if not left[start]:
+            continue
+        edge, loop = start, []
+        while True:
+            left[edge] = 0
+            if edge == start or turning[edge]:
+                loop.append(edge)
+            if closing[edge] == corners[start]:
+                break
+            edge = onward[edge]
+        if len(loop) > 1 and way[edge] == way[start]:
+            loop.pop(0)  # the walk began in the middle of a side
+        yield [(corners[one] % width, corners[one] // width) for one in loop]
 
 
 def _turns_right(loop: list[tuple[int, int]]) -> bool:

@@ -28,6 +28,7 @@ def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None
         (split.labels, "annotations file" if whole else "labels folder", os.path.isfile if whole else _exists),
         (split.captions, "captions file", os.path.isfile),
         (split.images, "images folder", _exists),
+        *((url, "list of images", _is_file) for url in split.image_lists),
     ):
         if url is not None and not there(url):
             if os.path.isfile(url):
@@ -65,14 +66,23 @@ def _exists(url: str) -> bool:
     return storage.locate(url).exists()
 
 
+def _is_file(url: str) -> bool:
+    folder, _, name = url.rpartition("/")
+    return bool(storage.locate(folder or "/").exist_many([name])[0])
+
+
 def no_split_within_another(found: Sequence[Found]) -> None:
-    """Subfolders belong to a split: one inside another would put its images into both, the worst of leaks."""
-    for split, labels, images, *_ in found:
-        for other, other_labels, other_images, *__ in found:
+    """Subfolders belong to a split: one inside another would put its images into both, the worst of leaks.
+
+    What is listed by name belongs to the split of its list alone.
+    """
+    whole = [one for one in found if not one[0].image_lists]
+    for spec, labels, images in whole:
+        for other, other_labels, other_images in whole:
             for inner, outer, what in ((labels, other_labels, "labels"), (images, other_images, "images")):
-                if split != other and inner and outer and inner.url != outer.url and is_below(inner, outer):
+                if spec != other and inner and outer and inner.url != outer.url and is_below(inner, outer):
                     raise ConfigError(
-                        f"source.splits: the {what} of {split}, {inner.url}, are in those of {other}, "
+                        f"source.splits: the {what} of {spec.split}, {inner.url}, are in those of {other.split}, "
                         f"{outer.url}, so they would be in both splits; give each split a folder of its own"
                     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -39,7 +40,8 @@ def conversion(
     if not _is_there(source):
         swapped = "; SRC comes first, then DST" if _is_there(target) else "; correct the path of the dataset"
         raise ConfigError(f"{source}: does not exist{swapped}")
-    found = _found(source, from_format, task, names)
+    several = _found(source, from_format, task, names)
+    found = several[0]
     if found["names"] is None and not formats.load(from_format).NAMED:
         raise ConfigError(
             f"{source}: has no data.yaml or classes.txt with names of classes; name such a file with {names_option}"
@@ -51,7 +53,7 @@ def conversion(
         splits = found["splits"].items()
         found["splits"] = {split: _with_captions(source, value, format_, task) for split, value in splits}
     return {
-        "source": found,
+        "source": several if len(several) > 1 else found,
         "split": None if shares is None else {**_shares(shares), "seed": seed},
         "target": {"root": target, "format": to_format},
         "workdir": workdir,
@@ -82,29 +84,53 @@ def dataset(folder: str, workdir: str) -> dict[str, Any]:
     none fits."""
     if not _is_there(folder):
         raise ConfigError(f"{folder}: no such config, target or folder; correct its path")
-    source = _fitting(folder)
-    if source is None:
+    several = _fitting(folder)
+    if several is None:
         raise ConfigError(
             f"{folder}: is no dataset folder that is known: no layout of {', '.join(formats.available())} fits it"
         )
+    source = several[0]
     if source["names"] is None and not formats.load(source["format"]).NAMED:
         raise ConfigError(
             f"{folder}: has label files of format {source['format']}, but no data.yaml or classes.txt that "
             "names classes; add it"
         )
     target = {"root": os.path.join(workdir, "nowhere")}
-    return {"source": source, "target": target, "workdir": workdir, "on_error": "skip"}
+    return {"source": several if len(several) > 1 else source, "target": target, "workdir": workdir, "on_error": "skip"}
 
 
-def _fitting(folder: str) -> dict[str, Any] | None:
-    """The source of a config that reads `folder` by the format that fits it; None where none does."""
-    for name in sorted(formats.available(), key=_likelihood):
+def _fitting(folder: str) -> list[dict[str, Any]] | None:
+    """The sources of a config that reads `folder` by the format that fits it; None where none does."""
+    names = sorted(formats.available(), key=_likelihood)
+    apart = [name for name in names if not _is_beside(name)]
+    tries = [(name, False) for name in apart]
+    tries += [(name, True) for name in apart if formats.load(name).WHOLE]  # one file of any name
+    tries += [(name, False) for name in names if _is_beside(name)]
+    for name, any_name in tries:
         with contextlib.suppress(NoLayoutError):
-            return _source(folder, name, None, None, any_name=False)
+            several = _source(folder, name, None, None, any_name=any_name)
+            if not _is_beside(name) or _is_read(several[0]):
+                return several
     return None
 
 
-def _found(source: str, name: str, task: str | None, names: str | None) -> dict[str, Any]:
+def _is_read(source: Mapping[str, Any]) -> bool:
+    """Whether the format of a source takes one of its first label files as its own: they could be anybody's."""
+    format_ = formats.load_label_files(source["format"])
+    own = {"not_json", f"not_{source['format']}"}
+    for value in source["splits"].values():
+        labels = value["labels"] if isinstance(value, dict) else format_.layout(value, Task(source["task"]))["labels"]
+        location = storage.locate_below(source["root"], labels)
+        names = [name for name in itertools.islice(location.names(), 1000) if name.lower().endswith(format_.SUFFIX)]
+        contents, _, failed = location.read_many(names[:3], 64 << 20)
+        parsed = format_.parse(contents, Task(source["task"]), None, {})
+        foreign = {p.file for p in parsed.problems if p.reason in own}
+        if set(range(len(contents))) - foreign - set(failed):
+            return True
+    return False
+
+
+def _found(source: str, name: str, task: str | None, names: str | None) -> list[dict[str, Any]]:
     """`_source`; where the labels are of another format than that called `name`, its error says of which."""
     try:
         return _source(source, name, task, names)
@@ -113,15 +139,20 @@ def _found(source: str, name: str, task: str | None, names: str | None) -> dict[
         if other is None:
             raise
         raise ConfigError(
-            f"{source}: has no labels of format {name}, but of format {other['format']}; write --from {other['format']}"
+            f"{source}: has no labels of format {name}, but of format {other[0]['format']}; "
+            f"write --from {other[0]['format']}"
         ) from None
 
 
 def _likelihood(name: str) -> tuple[bool, bool, str]:
     """The order in which formats are tried: what a folder can be called by accident comes last."""
+    return not formats.load(name).WHOLE, _is_beside(name), name
+
+
+def _is_beside(name: str) -> bool:
+    """Whether label files of a format are beside their images."""
     format_ = formats.load(name)
-    beside = not format_.WHOLE and format_.layout("x", Task.DETECT)["labels"] == "x"
-    return not format_.WHOLE, beside, name
+    return not format_.WHOLE and format_.layout("x", Task.DETECT)["labels"] == "x"
 
 
 def _is_there(source: str) -> bool:
@@ -129,8 +160,12 @@ def _is_there(source: str) -> bool:
     return storage.locate(source).exists() or os.path.isfile(os.path.expanduser(source))
 
 
-def _source(source: str, name: str, task: str | None, names: str | None, *, any_name: bool = True) -> dict[str, Any]:
-    """The source of a config: the folder `source`, whose label files are of the format called `name`.
+def _source(
+    source: str, name: str, task: str | None, names: str | None, *, any_name: bool = True
+) -> list[dict[str, Any]]:
+    """The sources of a config, several where a split has several folders.
+
+    They are of the folder `source`, whose label files are of the format called `name`.
 
     What is unpacked is often in a folder of its own: where no layout fits and there is one folder, that is taken.
     `any_name` is as in `find_splits`.
@@ -145,7 +180,7 @@ def _source(source: str, name: str, task: str | None, names: str | None, *, any_
         raise
 
 
-def _source_at(source: str, name: str, task: str | None, names: str | None, *, any_name: bool) -> dict[str, Any]:
+def _source_at(source: str, name: str, task: str | None, names: str | None, *, any_name: bool) -> list[dict[str, Any]]:
     """`_source` of the very folder `source`."""
     format_ = formats.load(name)
     if not format_.WHOLE and os.path.isfile(os.path.expanduser(source)):
@@ -155,11 +190,16 @@ def _source_at(source: str, name: str, task: str | None, names: str | None, *, a
         task = task or _made_for(source)
         known = read_names(read_text(names, "class names"), names) if names is not None and task is None else None
         task = task or _task_of(known)
-    splits = find_splits(source, name, format_, Task(task or "detect"), any_name=any_name)
+    splits = find_splits(source, name, format_, Task(task or "detect"), names=names, any_name=any_name)
     task = task or _task_of_splits(splits, format_)
     if not has_labels(source, splits, format_, Task(task)):
         raise NoLayoutError(f"{source}: has no label file ({format_.SUFFIX}) of format {name}; correct the path")
-    return {"format": name, "task": task, "names": names, "root": source, "splits": dict(splits)}
+    made = {"format": name, "task": task, "names": names, "root": source}
+    count = max(map(len, splits.values()))
+    parts = [{split: paths[i] for split, paths in splits.items() if i < len(paths)} for i in range(count)]
+    if count == 1:
+        return [{**made, "splits": parts[0]}]
+    return [{"name": f"part{i}", **made, "splits": part} for i, part in enumerate(parts, 1)]
 
 
 def _made_for(source: str) -> str | None:
@@ -176,11 +216,12 @@ def _task_of(names: Names | None) -> str | None:
     return names.task or "pose"
 
 
-def _task_of_splits(splits: Mapping[str, Any], format_: formats.Format) -> str:
+def _task_of_splits(splits: Mapping[str, list[Any]], format_: formats.Format) -> str:
     """Pose where all annotations files are called as those of pose, and those of other tasks otherwise; else detect."""
     pose, other = (format_.layout("", task).get("annotations", "") for task in (Task.POSE, Task.DETECT))
     prefix = os.path.splitext(os.path.basename(pose))[0]
-    files = [paths.get("annotations", "") if isinstance(paths, dict) else "" for paths in splits.values()]
+    each = [paths for several in splits.values() for paths in several]
+    files = [paths.get("annotations", "") if isinstance(paths, dict) else "" for paths in each]
     all_pose = bool(files) and all(os.path.basename(path).startswith(prefix) for path in files)
     return "pose" if pose != other and all_pose else "detect"
 

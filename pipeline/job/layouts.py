@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
 from pipeline.base.terms import Task
-from pipeline.base.yaml_document import parse_yaml
+from pipeline.images.header import IMAGE_SUFFIXES
+from pipeline.job.named_splits import NamedSplits
 
 #: What folders of a split are called, in lower case, in COCO's layout and in everybody's.
 _FOLDERS = {
@@ -44,7 +46,7 @@ _NAMES_FILES = (
     "obj_train_data/classes.txt",
 )
 
-SplitPaths = str | dict[str, str]
+SplitPaths = str | dict[str, Any]
 
 
 class NoLayoutError(ConfigError):
@@ -52,20 +54,32 @@ class NoLayoutError(ConfigError):
 
 
 def find_splits(
-    source: str, name: str, format_: formats.Format, task: Task, *, any_name: bool = True
-) -> dict[str, SplitPaths]:
+    source: str, name: str, format_: formats.Format, task: Task, *, names: str | None = None, any_name: bool = True
+) -> dict[str, list[SplitPaths]]:
     """The splits of the folder `source`, whose label files are of the format called `name`.
 
-    Each is a folder as the format itself lays it out, or its paths. With `any_name` a single annotations file may be
-    called anything. Raises `NoLayoutError` where none fits.
+    Each is a folder as the format itself lays it out, or its paths; several where the names YAML, which may be `names`,
+    has several for it. With `any_name` a single annotations file may be called anything. Raises `NoLayoutError` where
+    none fits, `ConfigError` for lists of images that are not there.
     """
     root = storage.locate(source).url
     if format_.WHOLE:
         found = _whole(root, formats.load_single_file(name), task, any_name=any_name)
     else:
-        found = _per_file(root, formats.load_label_files(name), task)
+        layout = format_.layout("x", task)
+        beside = layout["labels"] == "x"  # label files are beside their images
+        named = NamedSplits(root, names) if not beside else None
+        if named is not None and named.found:
+            return {split: [*paths] for split, paths in named.found.items()}
+        found = _per_file(root, formats.load_label_files(name), beside=beside)
+        if named is not None and named.lacking and list(found) == ["train"]:
+            file, split, value = named.lacking[0]
+            raise ConfigError(
+                f"{file}: {split} is {value}, a list of images that is not in {root}; put it there, or remove the line "
+                "to take all images for train"
+            )
     if found:
-        return found
+        return {split: [paths] for split, paths in found.items()}
     example = " and ".join(format_.layout("train2017", task).values())
     raise NoLayoutError(
         f"{source}: has none of the splits train, val and test as format {name} lays them out, for "
@@ -87,12 +101,13 @@ def only_folder(source: str) -> str | None:
     return os.path.join(source, shown[0]) if len(shown) == 1 else None
 
 
-def has_labels(source: str, splits: Mapping[str, SplitPaths], format_: formats.Format, task: Task) -> bool:
+def has_labels(source: str, splits: Mapping[str, list[SplitPaths]], format_: formats.Format, task: Task) -> bool:
     """Whether the splits that were found have a label file: every folder looks like one with files beside images."""
     if format_.WHOLE:
         return True
     root = storage.locate(source).url
-    folders = [p["labels"] if isinstance(p, dict) else format_.layout(p, task)["labels"] for p in splits.values()]
+    each = [paths for several in splits.values() for paths in several]
+    folders = [p["labels"] if isinstance(p, dict) else format_.layout(p, task)["labels"] for p in each]
     return any(
         name.lower().endswith(format_.SUFFIX)
         for folder in folders
@@ -122,11 +137,47 @@ def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name
             images = _image_folder(root, (folder, *names))
             layout = {"annotations": path, "images": images}
             found[split] = folder if layout == format_.layout(folder, task) else layout
+        elif (within := _within(root, names, format_, task)) is not None:
+            found[split] = within
     if found:
         return found
     known = [name for name in format_.FILES if _is_file(root, name)]
-    alone = known[:1] or (files if any_name and len(files) == 1 else [])
+    files = [path for path in files if not _has_image(root, path, _image_folder(root, ()))] if any_name else []
+    alone = known[:1] or (files if len(files) == 1 else [])
     return {"train": {"annotations": alone[0], "images": _image_folder(root, ())}} if alone else {}
+
+
+def _within(root: str, names: Sequence[str], format_: formats.SingleFileFormat, task: Task) -> SplitPaths | None:
+    """The one annotations file in a folder called as a split: ``train/labels.json``, ``annotations/train/all.json``.
+
+    A file called as an image there is that image's alone.
+    """
+    for word in dict.fromkeys([*names, *map(str.capitalize, names)]):
+        for folder in (word, f"{word}/annotations", f"annotations/{word}", f"labels/{word}", f"images/{word}"):
+            files = _annotations_files(root, folder, format_.SUFFIX)
+            if not files:
+                continue
+            own = [f"{word}/{inner}" for inner in _IMAGE_FOLDERS] + [f"images/{word}", word]
+            images = next((f for f in own if _stems_of_images(root, f)), None) or _image_folder(root, ())
+            files = [path for path in files if not _has_image(root, path, images)]
+            best = _ranked(files, task)
+            best = [path for path in best if os.path.basename(path) in format_.FILES] or best
+            if len(best) == 1:
+                return {"annotations": best[0], "images": images}
+    return None
+
+
+def _has_image(root: str, path: str, images: str) -> bool:
+    """Whether a label file is called as an image, beside it or in the folder `images`."""
+    stem = os.path.splitext(os.path.basename(path))[0]
+    return any(stem in _stems_of_images(root, folder) for folder in dict.fromkeys((os.path.dirname(path), images)))
+
+
+def _stems_of_images(root: str, folder: str) -> set[str]:
+    """The names, without suffixes, of the images right in a folder."""
+    there = storage.locate_below(root, folder) if folder else storage.locate(root)
+    names = map(os.path.splitext, there.flat_names("") if there.exists() else ())
+    return {stem for stem, suffix in names if suffix.lower() in IMAGE_SUFFIXES}
 
 
 def _annotations_files(root: str, below: str, suffix: str) -> list[str]:
@@ -148,12 +199,17 @@ def _split_of(path: str) -> str | None:
 
 def _likeliest(files: list[str], task: Task) -> str | None:
     """Of several files of a split the one for the task; raises `ConfigError` where two are as likely."""
-    kinds = ("person_keypoints", "instances") if task is Task.POSE else ("instances", "person_keypoints")
-    ranks = [next((n for n, kind in enumerate(kinds) if os.path.basename(f).startswith(kind)), 2) for f in files]
-    best = [path for path, rank in zip(files, ranks, strict=True) if rank == min(ranks)]
+    best = _ranked(files, task)
     if len(best) > 1:
         raise ConfigError(f"{best[0]} and {best[1]} are both {_split_of(best[0])}; rename one, or write a config")
     return best[0] if best else None
+
+
+def _ranked(files: list[str], task: Task) -> list[str]:
+    """Of several files those that are likeliest for the task, by their names."""
+    kinds = ("person_keypoints", "instances") if task is Task.POSE else ("instances", "person_keypoints")
+    ranks = [next((n for n, kind in enumerate(kinds) if os.path.basename(f).startswith(kind)), 2) for f in files]
+    return [path for path, rank in zip(files, ranks, strict=True) if rank == min(ranks)]
 
 
 def _image_folder(root: str, names: Sequence[str]) -> str:
@@ -172,13 +228,9 @@ def _images_beside(annotations: str) -> str:
     return images if os.path.isdir(images) else folder
 
 
-def _per_file(root: str, format_: formats.LabelFileFormat, task: Task) -> dict[str, SplitPaths]:
+def _per_file(root: str, format_: formats.LabelFileFormat, *, beside: bool) -> dict[str, SplitPaths]:
     found: dict[str, SplitPaths] = {}
-    layout = format_.layout("x", task)
-    beside = layout["labels"] == "x"  # label files are beside their images
-    if not beside:
-        found = _by_yaml(root)
-    for split, folder in [] if found or beside else _split_folders(root, "labels"):
+    for split, folder in [] if beside else _split_folders(root, "labels"):
         _add(found, split, folder, root)
     if found or not storage.locate(root).exists():
         return found
@@ -218,8 +270,7 @@ def _without_splits(root: str, suffix: str) -> dict[str, SplitPaths]:
         return {"train": {"labels": os.path.join(root, "labels"), "images": os.path.join(root, "images")}}
     if (apart := _apart(root, "", suffix)) is not None:
         return {"train": {kind: os.path.join(root, folder) for kind, folder in apart.items()}}
-    images = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-    if _has(root, suffix) and any(_has(root, kind) for kind in images):
+    if _has(root, suffix) and _stems_of_images(root, ""):
         return {"train": {"labels": root, "images": root}}
     return {}
 
@@ -252,46 +303,3 @@ def _add(found: dict[str, SplitPaths], split: str, paths: SplitPaths, root: str)
         first, second = (p if isinstance(p, str) else next(iter(p.values())) for p in (found[split], paths))
         raise ConfigError(f"{root}: {first} and {second} are both {split}; rename one, or write a config")
     found[split] = paths
-
-
-def _by_yaml(root: str) -> dict[str, SplitPaths]:
-    """The splits that Ultralytics' ``data.yaml`` in the folder names, as far as they are there.
-
-    Paths of another machine are not used. Roboflow writes ``../train/images`` for ``train/images``.
-    """
-    from pipeline.config.load import read_text
-
-    if storage.locate(root).local is None:  # names of a collection in a store are given, and so are its splits
-        return {}
-    path = next((p for n in ("data.yaml", "data.yml") if os.path.isfile(p := os.path.join(root, n))), None)
-    text = read_text(path, "data") if path is not None else ""
-    try:
-        data = parse_yaml(text, path or root)[1]
-    except ConfigError:
-        data = None  # the sentence for it is that of who reads its names
-    if not isinstance(data, dict):
-        return {}
-    found: dict[str, SplitPaths] = {}
-    for key, split in (("train", "train"), ("val", "val"), ("valid", "val"), ("test", "test")):
-        value = data.get(key)
-        pair = _labels_and_images(root, data.get("path"), value) if isinstance(value, str) else None
-        paths: SplitPaths | None = {"labels": pair[0], "images": pair[1]} if pair is not None else None
-        if paths is not None and paths not in found.values():  # some validate on what they train with
-            found.setdefault(split, paths)
-    return found
-
-
-def _labels_and_images(root: str, path: object, value: str) -> tuple[str, str] | None:
-    """The folders of labels and images of a split whose images a YAML calls `value`, below its `path`."""
-    steps = [step for step in value.replace("\\", "/").split("/") if step not in ("", ".")]
-    plain = "/".join(step for step in steps if step != "..")
-    for images in (os.path.join(root, str(path or ""), value), os.path.join(root, value), os.path.join(root, plain)):
-        inside = os.path.realpath(images).startswith(os.path.realpath(root) + os.sep)
-        if not plain or not inside or not os.path.isdir(images):
-            continue
-        relative = os.path.relpath(os.path.realpath(images), os.path.realpath(root))
-        head, step, tail = f"/{relative}/".rpartition("/images/")
-        labels = f"{head}/labels/{tail}".strip("/") if step else relative
-        if _is_folder(root, labels):
-            return labels, relative
-    return None

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline import exporters, formats, storage
@@ -15,9 +16,11 @@ from pipeline.config.load import load_names, load_specs
 from pipeline.config.model import Config, Source, SplitFolders
 from pipeline.job.checks import check_locations, keep_apart, no_split_within_another
 from pipeline.job.job import Job, SourceJob, _check_marker
+from pipeline.job.named_splits import listed_images
 from pipeline.job.spec import IndexSpec, SplitSpec
 
 if TYPE_CHECKING:
+    from pipeline.formats import SingleFileFormat
     from pipeline.job.spec import Found
 
 T = TypeVar("T")
@@ -123,43 +126,62 @@ def _options(source: Source, format_: formats.Format) -> str:
 
 
 def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
-    found: list[Found] = []
     single = formats.load_single_file(source.format) if format_.WHOLE else None
-    captions_too = single is not None and single.CAPTIONS
-    for split, value in source.splits.items():
-        given = isinstance(value, SplitFolders)
-        paths = value.model_dump() if isinstance(value, SplitFolders) else format_.layout(value, source.task)
-        key, other = ("annotations", "labels") if single else ("labels", "annotations")
-        if paths.get(key) is None or paths.get(other) is not None or (paths.get("captions") and not captions_too):
-            raise ConfigError(
-                f"source.splits.{split}: format {source.format} has `{key}` and `images`"
-                f"{' and perhaps `captions`' if captions_too else ''}, as in "
-                f"`{split}: {{{key}: …, images: …}}`"
-            )
-        images = paths.get("images")
-        suffix = images["suffix"] if isinstance(images, dict) else None
-        labels, images, captions = (
-            storage.locate_below(source.root, path) if path is not None else None
-            for path in (paths[key], images["url"] if isinstance(images, dict) else images, paths.get("captions"))
-        )
-        if images is not None and not given and not images.exists():
-            images = None  # labels alone are a source too; a build that is to copy images says what is missing
-        assert labels is not None
-        found.append((str(split), labels, images, captions, suffix))
+    found = [_split(source, str(split), value, format_, single) for split, value in source.splits.items()]
     if single is None:
         no_split_within_another(found)
+    shared = single.HOLDS_SPLITS if single is not None else any(spec.image_lists for spec, *_ in found)
     # The folder's name is part of the key; where splits share it (train/labels, valid/labels), one more level is taken.
     for depth in range(1, 10):
-        folders = ["/".join(labels.key_path.split("/")[-depth:]) for _, labels, *_ in found]
+        folders = ["/".join(labels.key_path.split("/")[-depth:]) for _, labels, _ in found]
         if single is not None:
             folders = [os.path.splitext(folder)[0] for folder in folders]
-            if single.HOLDS_SPLITS:
-                folders = [f"{folder}/{split}" for folder, (split, *_) in zip(folders, found, strict=True)]
+        if shared:
+            folders = [f"{folder}/{spec.split}" for folder, (spec, *_) in zip(folders, found, strict=True)]
         if len(set(folders)) == len(folders):
-            return [
-                SplitSpec(s, f, la.url, im.url if im else None, ca.url if ca else None, suffix)
-                for f, (s, la, im, ca, suffix) in zip(folders, found, strict=True)
-            ]
+            return [replace(spec, folder=folder) for folder, (spec, *_) in zip(folders, found, strict=True)]
     raise ConfigError(
         f"source.splits: two splits have the same {'file of annotations' if single else 'folder of labels'}"
     )
+
+
+def _split(
+    source: Source, split: str, value: str | SplitFolders, format_: formats.Format, single: SingleFileFormat | None
+) -> Found:
+    """One split as `value` says it: its paths, or its folder in the format's layout, or a list of its images."""
+    if isinstance(value, SplitFolders):
+        paths = value.model_dump()
+    elif value.endswith(".txt") and single is None and source.root is not None:
+        paths = listed_images(storage.local_path(source.root), storage.locate_below(source.root, value).url)
+    else:
+        paths = format_.layout(value, source.task)
+    captions_too = single is not None and single.CAPTIONS
+    key, other = ("annotations", "labels") if single else ("labels", "annotations")
+    if paths.get(key) is None or paths.get(other) is not None or (paths.get("captions") and not captions_too):
+        raise ConfigError(
+            f"source.splits.{split}: format {source.format} has `{key}` and `images`"
+            f"{' and perhaps `captions`' if captions_too else ''}, as in "
+            f"`{split}: {{{key}: …, images: …}}`"
+        )
+    lists = [given] if isinstance(given := paths.get("image_list") or [], str) else given
+    if lists and single is not None:
+        raise ConfigError(f"source.splits.{split}: format {source.format} has no image_list: its file names the images")
+    images = paths.get("images")
+    suffix = images["suffix"] if isinstance(images, dict) else None
+    labels, images, captions = (
+        storage.locate_below(source.root, path) if path is not None else None
+        for path in (paths[key], images["url"] if isinstance(images, dict) else images, paths.get("captions"))
+    )
+    if images is not None and isinstance(value, str) and not images.exists():
+        images = None  # labels alone are a source too; a build that is to copy images says what is missing
+    assert labels is not None
+    spec = SplitSpec(
+        split,
+        "",
+        labels.url,
+        images.url if images is not None else None,
+        captions.url if captions is not None else None,
+        suffix,
+        tuple(storage.locate_below(source.root, path).url for path in lists),
+    )
+    return spec, labels, images

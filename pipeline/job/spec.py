@@ -30,7 +30,8 @@ class SplitSpec:
     """One split of the source: `folder` is its part of the key; the rest are absolute paths, or URLs.
 
     `labels` is the folder of the label files or, where one file holds all labels, that file; `captions` is a file too.
-    With `suffix` images are not listed: each label file is taken to have one, of its stem and this suffix.
+    With `suffix` images are not listed: each label file is taken to have one, of its stem and this suffix. With
+    `image_lists`, text files, the split is the images that they list.
     """
 
     split: str
@@ -39,6 +40,7 @@ class SplitSpec:
     images: str | None
     captions: str | None = None
     suffix: str | None = None
+    image_lists: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,5 +66,5 @@ class IndexSpec:
         return str(xxhash.xxh3_128_hexdigest(text.encode()))
 
 
-#: A split with its labels, images, captions, and the suffix of images that nobody lists.
-Found = tuple[str, Location, Location | None, Location | None, str | None]
+#: A split, and the locations of its labels and images.
+Found = tuple[SplitSpec, Location, Location | None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pipeline.runtime.counters import count_files
@@ -21,6 +21,7 @@ UNUSABLE = {
     "unsafe_name": "has a name that could lead out of its folder, as in no honest archive",
     "link": "is a link in an archive, and such are not followed",
     "twice": "is a duplicate in the archive",
+    "suffix": "is a duplicate of a label file that differs in the case of its suffix alone; remove one",
     "encrypted": "is encrypted; pack the archive without a password",
     "method": "is packed by a method other than deflate; pack it with `zip`",
     "bomb": "unpacks to more than its packed bytes can hold: the archive is damaged, or made to do harm",
@@ -47,25 +48,54 @@ class Listing:
     links: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def leave_out(self, folders: Iterable[str], files: Iterable[str]) -> None:
-        """Forget `files`, and what is in subfolders called as one of `folders`; `left_out` counts both."""
-        whole = {file.encode(): file for file in files}
+        """Forget `files`, in any case, and what is in subfolders called as one of `folders`; `left_out` counts both."""
+        whole = {file.lower().encode(): file for file in files}
         marks = {f"{folder}/".encode(): folder for folder in folders} | whole
+
+        def wanted(name: bytes) -> bool:
+            found = whole.get(name.rpartition(b"/")[2].lower()) or next(
+                (marks[m] for m in marks.keys() - whole if name.startswith(m) or b"/" + m in name), None
+            )
+            if found is not None:
+                self.left_out[found] = self.left_out.get(found, 0) + 1
+            return found is None
+
+        def concerns(blob: bytes) -> bool:
+            low = blob.lower()
+            return any(mark in low for mark in marks)
+
+        self.retain(wanted, concerns)
+
+    def one_of_each_stem(self, suffix: str) -> None:
+        """Of files that differ in the case of `suffix` alone, take one; the others are `unusable`."""
+        end = suffix.encode()
+        if all((blob + b"\0").count(end + b"\0") == blob.count(b"\0") + 1 for blob, _ in self.chunks):
+            return
+        stems = {name[: -len(end)] for blob, _ in self.chunks for name in blob.split(b"\0") if name.endswith(end)}
+
+        def wanted(name: bytes) -> bool:
+            stem = name[: -len(end)]
+            first = name.endswith(end) or stem not in stems
+            stems.add(stem)
+            return first
+
+        self.unusable += [(name.decode(), "suffix") for name in self.retain(wanted)]
+
+    def retain(self, wanted: Callable[[bytes], bool], concerns: Callable[[bytes], bool] = bool) -> list[bytes]:
+        """Forget the paths that are not `wanted`, in the chunks that it `concerns`; returns them."""
+        dropped: list[bytes] = []
         for i, (blob, stats) in enumerate(self.chunks):
-            if not any(mark in blob for mark in marks):
+            if not concerns(blob):
                 continue
-            names, keep = blob.split(b"\0"), []
-            for n, name in enumerate(names):
-                found = whole.get(name.rpartition(b"/")[2]) or next(
-                    (marks[m] for m in marks.keys() - whole if name.startswith(m) or b"/" + m in name), None
-                )
-                if found is None:
-                    keep.append(n)
-                else:
-                    self.left_out[found] = self.left_out.get(found, 0) + 1
+            names = blob.split(b"\0")
+            keep = [n for n, name in enumerate(names) if wanted(name)]
+            kept = set(keep)
+            dropped += [name for n, name in enumerate(names) if n not in kept]
             self.count -= len(names) - len(keep)
             left = None if stats is None else array("q", [v for n in keep for v in stats[4 * n : 4 * n + 4]])
             self.chunks[i] = (b"\0".join([names[n] for n in keep]), left)
         self.chunks = [chunk for chunk in self.chunks if chunk[0]]
+        return dropped
 
     def forget_links(self) -> None:
         """Take the time of a file's content for that of its state, which each hard link to it changes."""

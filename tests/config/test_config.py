@@ -206,7 +206,7 @@ def test_schema_is_the_config_s(run: Run) -> None:
         (
             "source.splits.val={labels: l}",
             "source.splits.val",
-            {"labels": "l", "annotations": None, "captions": None, "images": None},
+            {"labels": "l", "annotations": None, "captions": None, "images": None, "image_list": None},
         ),
         ("on_error=skip", "on_error", "skip"),
     ],

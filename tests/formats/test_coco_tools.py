@@ -192,6 +192,21 @@ def test_a_polygon_has_a_box(box: Any, task: Task) -> None:
             assert all(made["segmentation"])
 
 
+@pytest.mark.parametrize(
+    "box", [{"x": 1, "y": 2, "width": 3, "height": 4}, {"left": 1}, {}, '{"x": 1}', True, 7, [[1, 2], [3, 4]]]
+)
+def test_a_box_that_is_no_list_is_a_bad_object(box: Any) -> None:
+    """`pycocotools` takes four numbers from a list; the other objects of the file are taken."""
+    found, problems, _ = parse(document(annotation(bbox=box), annotation(2, bbox=[1, 2, 3, 4])), Task.DETECT)
+    assert [(reason, "which is not four numbers" in detail) for reason, detail in problems] == [
+        ("bad_annotation", True)
+    ]
+    assert len(found) == 1
+    (row,), problems, _ = parse(document(annotation(bbox=box, segmentation=[SQUARE])), Task.SEGMENT)
+    assert (row["tail"] is not None, problems) == (True, [])
+    assert json.loads(completed(with_numbers(row["raw"]), 100, 50))["bbox"] == [10, 10, 20, 20]
+
+
 def test_run_lengths_may_be_text() -> None:
     for rle in ({"size": ["50", "100"], "counts": [0, 5000]}, {"size": [50, 100], "counts": ["0", "5000"]}):
         (row,), _, _ = parse(document(annotation(segmentation=rle)), Task.SEGMENT)

@@ -207,6 +207,17 @@ def test_a_mask_is_its_pixels() -> None:
     assert only(grey)["raw"] == row["raw"]
 
 
+def test_a_mask_of_more_parts_than_a_drawing_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [[0, 0], [11, 1]]
+    dots = shape(points=points, kind="mask", mask=png([[1, 0] * 6, [0] * 12]))
+    assert len(only(file(dots))["tail"]) > 0
+    monkeypatch.setattr(masks, "MOST_PARTS", 5)
+    parsed = parse(file(dots, shape("dog")))
+    assert [(p.reason, p.rows) for p in parsed.problems] == [("too_long", 1)]
+    assert "its mask has more than 5 parts" in parsed.problems[0].detail
+    assert parsed.rows["label"].to_pylist() == ["dog"]
+
+
 def test_a_mask_beyond_the_image_is_cut_off() -> None:
     row = only(file(shape(points=[[95, -2], [104, 3]], kind="mask", mask=png(_ring()))), DETECT)
     assert numbers(row) == [98.5, 2, 3, 4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -132,3 +133,25 @@ def test_a_mask_of_too_many_parts_has_no_outline() -> None:
 def test_runs_that_overflow_are_none() -> None:
     with pytest.raises(ValueError, match="run lengths"):
         masks.to_mask([2**62, 2**62, 2**62, 2**62 + 4], 2, 2)
+
+
+def test_a_comb_is_one_polygon_in_bounded_memory() -> None:
+    comb = np.zeros((600, 600), np.bool_)
+    comb[:, ::2] = True
+    comb[0] = True
+    tracemalloc.start()
+    outer, holes = masks.outlines(comb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (len(outer), len(holes)) == (1, 0)
+    assert _shoelace(outer[0]) == comb.sum()
+    edges = int(np.count_nonzero(np.diff(comb, axis=1))) + 2 * 600
+    assert peak < 160 * edges  # some numbers for each edge, and no object
+
+
+def test_a_mask_of_more_edges_than_a_drawing_has_is_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    square = np.ones((10, 10), np.bool_)
+    monkeypatch.setattr(masks, "MOST_EDGES", 40)
+    assert len(masks.outlines(square)[0]) == 1
+    monkeypatch.setattr(masks, "MOST_EDGES", 39)
+    assert masks.outlines(square) == ([], [])

@@ -158,8 +158,33 @@ WHOLE: dict[str, tuple[dict[str, str | bytes], list[str]]] = {
     ),
     "labelme2coco": ({"annotations.json": _coco("JPEGImages/a.jpg"), "JPEGImages/a.jpg": PICTURE}, ["train"]),
     "makesense": ({"labels_my-project-name_2026-01-01.json": _coco("a.jpg"), "a.jpg": PICTURE}, ["train"]),
+    "in the folder of each split": (
+        {"train/annotations.json": _coco("a.jpg"), "train/a.jpg": PICTURE,
+         "val/labels.json": _coco("b.jpg"), "val/data/b.jpg": PICTURE},
+        ["train", "val"],
+    ),
+    "in a folder of each split, apart from images": (
+        {"train/annotations/all.json": _coco("a.jpg"), "train/images/a.jpg": PICTURE,
+         "annotations/val/instances.json": _coco("b.jpg"), "images/val/b.jpg": PICTURE,
+         "labels/test/test.json": _coco("c.jpg"), "images/test/c.jpg": PICTURE},
+        ["train", "val", "test"],
+    ),
+    "in the folders of images": (
+        {"images/train/x.json": _coco("a.jpg"), "images/train/a.jpg": PICTURE,
+         "images/val/x.json": _coco("b.jpg"), "images/val/b.jpg": PICTURE},
+        ["train", "val"],
+    ),
+    "folders of splits for files alone": (
+        {"train/annotations.json": _coco("a.jpg"), "val/annotations.json": _coco("b.jpg"),
+         "images/a.jpg": PICTURE, "images/b.jpg": PICTURE},
+        ["train", "val"],
+    ),
+    "one file in annotations, capitals": ({"annotations/ANNOTATIONS.JSON": _coco("a.jpg"), "images/a.JPG": PICTURE},
+                                          ["train"]),
+    "one file of any name, images in a folder of any name": (
+        {"via_export.json": _coco("a.jpg"), "image1/a.jpg": PICTURE}, ["train"]),
     "fiftyone": ({"labels.json": _coco("a.jpg"), "data/a.jpg": PICTURE}, ["train"]),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("layout", WHOLE)
@@ -167,6 +192,43 @@ def test_a_layout_of_coco_json_is_found(folder: Path, run: Run, layout: str) -> 
     files, splits = WHOLE[layout]
     told = run("convert", _fill(folder / "in", files), folder / "out", "--from", "coco", "--to", "yolo", "--json").json
     assert {s: c["objects"]["cat"] for s, c in told["subset"].items()} == dict.fromkeys(splits, 1)
+    guessed = run("stats", folder / "in", "--json").json
+    assert sorted(guessed["subset"]) == sorted(splits)
+
+
+def test_a_folder_of_other_files_is_not_said_to_be_of_labelme(folder: Path, run: Run) -> None:
+    root = _fill(folder / "in", {"deep/down/x.json": _coco("a.jpg"), "deep/down/y.json": "{}", "deep/a.jpg": PICTURE})
+    assert "labelme" not in run("convert", root, folder / "out", "--from", "coco", "--to", "yolo", code=2).err
+    assert "is no dataset folder that is known" in run("stats", root, code=2).err
+
+
+def test_label_files_of_labelme_in_folders_of_splits_are_no_coco_json(folder: Path, run: Run) -> None:
+    root = _fill(folder / "in", {f"{s}/{n}": c for s in ("train", "val")
+                                 for n, c in (("a.json", file(shape("cat"))), ("a.jpg", jpeg(100, 50)))})  # fmt: skip
+    assert (
+        "but of format labelme; write"
+        in run("convert", root, folder / "out", "--from", "coco", "--to", "yolo", code=2).err
+    )
+    assert sorted(run("stats", root, "--json").json["subset"]) == ["train", "val"]
+
+
+def test_suffixes_are_read_in_any_case(folder: Path, run: Run) -> None:
+    files = {"classes.txt": NAMES, "labels/CLASSES.TXT": NAMES, **_pairs("labels", "images", "a")}
+    files |= {"labels/b.TXT": BOX, "images/b.JPG": PICTURE, "labels/c.Txt": BOX, "images/c.PnG": PICTURE}
+    run("convert", _fill(folder / "in", files), folder / "out", *FROM_YOLO)
+    assert contents(folder / "out/labels").keys() == {f"train/{s}.txt" for s in "abc"}
+    drawn = {"a.JSON": file(shape("cat")), "a.JPG": jpeg(100, 50)}
+    run("convert", _fill(folder / "drawn", drawn), folder / "made", "--from", "labelme", "--to", "yolo")
+    assert contents(folder / "made/labels").keys() == {"train/a.txt"}
+
+
+def test_label_files_that_differ_in_the_case_of_their_suffix_are_reported(folder: Path, run: Run) -> None:
+    files = {"classes.txt": NAMES, "labels/a.TXT": BOX, **_pairs("labels", "images", "a")}
+    root = _fill(folder / "in", files)
+    told = run("convert", root, folder / "out", *FROM_YOLO, code=1).err
+    assert f"{root}/labels/a.TXT: is a duplicate of a label file that differs in the case of its suffix alone" in told
+    run("convert", root, folder / "out", *FROM_YOLO, "--set", "on_error=skip", code=3)
+    assert contents(folder / "out/labels") == {"train/a.txt": BOX.encode()}
 
 
 @pytest.mark.parametrize(("labels", "images"), [("labels", "images"), ("train/Annotations", "train/JPEGImages")])

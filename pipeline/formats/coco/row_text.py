@@ -21,9 +21,6 @@ from pipeline.formats.coco.run_lengths import read_rle
 from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon, join_polygons
 
-#: A mask of more parts is refused: its row would have megabytes.
-MAX_PARTS = 10_000
-
 Floats = npt.NDArray[np.float64]
 
 Ints = npt.NDArray[np.int64]
@@ -249,7 +246,7 @@ def _parts(given: Any, size: Floats) -> tuple[list[Floats], str | None]:
         runs = read_rle(given)
         if runs is None:
             return [], None
-        outer, holes = masks.outlines(runs, MAX_PARTS)
+        outer, holes = masks.outlines(runs, masks.MOST_PARTS)
         scale = size / runs.shape[::-1]  # a mask may be that of a smaller image
         return [part * scale for part in outer] if (scale != 1).any() else outer, "holes" if holes else None
     good = [np.array(p, np.float64).reshape(-1, 2) for p in given or () if len(p) >= 6 and not len(p) % 2]

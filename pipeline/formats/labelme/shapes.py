@@ -224,7 +224,13 @@ def _mask(value: Any, points: Floats, frame: Frame) -> ShapeOutline:
     inside = patch[top - y : max(frame.height - y, 0), left - x : max(frame.width - x, 0)]
     if not inside.any():
         return ShapeOutline(_extent(frame.transform(points), frame), [])
-    outer, holes = masks.outlines(inside)
+    outer, holes = masks.outlines(inside, masks.MOST_PARTS)
+    if not outer:
+        raise ShapeError(
+            "too_long",
+            f"its mask has more than {masks.MOST_PARTS:,} parts and holes, or outlines of more than "
+            f"{masks.MOST_EDGES:,} pixels, as no drawing has; draw it anew",
+        )
     shift = np.array([left, top])
     parts = [p + shift for p in outer]
     runs = masks.of_patch(inside, left, top, frame.height, frame.width)

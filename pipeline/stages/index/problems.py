@@ -16,6 +16,7 @@ from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS
 from pipeline.reports.report import Report
 from pipeline.stages.index.parts import damaged, index_table
 from pipeline.stages.index.reader import IndexInfo
+from pipeline.tables.schema import LabelState
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +40,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             if fail:
                 raise DataError(_first_beyond(source, info, beyond))
             report.ok, report.incomplete = False, True
-            report.warnings.append(f"{plural(beyond, 'row')} left out, of a class that is not in {source.source.names}")
+            report.warn_gravely([f"{plural(beyond, 'row')} left out, of a class that is not in {source.source.names}"])
         elif source.named:
             if source.file_names is not None:
                 report.warn_gravely(_unlisted(source, info))
@@ -54,8 +55,9 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             raise DataError(_first_problem(source, info, bad, folder))
         if bad:
             report.ok, report.incomplete = False, True
-            listed = plural(bad, "bad row or file", "bad rows or files")
-            report.warnings.append(f"{listed} left out, listed in {folder}")
+            listed = f"{plural(bad, 'bad row or file', 'bad rows or files')} left out, listed in {folder}"
+            whole = info.odd or any(counts["labels"].get(LabelState.CORRUPT) for counts in info.totals.values())
+            (report.warn_gravely if whole else report.warnings.extend)([listed])
     gone = [
         name
         for number, name in enumerate(job.classes if job.maps else ())
@@ -70,6 +72,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
     )
     report.warnings += _alike(job)
     report.warnings += [note for info in infos for note in info.document.get("notes", ())]
+    report.warn_gravely([note for info in infos for note in info.document.get("grave", ())])
     for source, classes in zip(job.sources, job.maps, strict=False):
         for name in (name for name in classes.lacking if name not in gone):
             report.warn_gravely(

@@ -11,6 +11,7 @@ from pipeline import formats, storage
 from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS, IndexSpec
 from pipeline.runtime.engine import Engine
+from pipeline.stages.index.image_lists import ListedSplits, obey_lists
 from pipeline.storage import Listing
 
 #: A folder, the suffixes of files in it, and whether to ask for their size and times, perhaps by how many there are.
@@ -23,6 +24,7 @@ class Scan:
 
     splits: list[tuple[Listing, Listing | None]]
     with_stats: bool
+    lists: ListedSplits
 
     def digest(self, spec: IndexSpec) -> str | None:
         """Equal digests mean an unchanged source; None while a file is too young."""
@@ -31,7 +33,7 @@ class Scan:
         settled = all(listing.settled for pair in self.splits for listing in pair if listing is not None)
         if not self.with_stats or not settled:
             return None
-        state = xxhash.xxh3_128(spec.digest().encode())
+        state = xxhash.xxh3_128(spec.digest().encode() + self.lists.marks)
         for labels, images in self.splits:
             state.update(labels.digest())
             state.update(images.digest() if images else b"")
@@ -88,10 +90,12 @@ def scan_source(
         (next(found), next(found) if split.images is not None and split.suffix is None else None)
         for split in spec.splits
     ]
-    for _, images in pairs:
+    for labels, images in pairs:
+        if not format_.WHOLE:
+            labels.one_of_each_stem(format_.SUFFIX)
         if images is not None and (sized(images.count) if callable(sized) else sized):
             images.forget_links()
-    return Scan(pairs, with_stats)
+    return Scan(pairs, with_stats, obey_lists(spec.splits, pairs))
 
 
 def _list_all(jobs: list[_ListingJob], keep: str | None) -> list[Listing]:

@@ -85,7 +85,8 @@ def update(
     if _any_passing(totals):
         digest = None
     names = _names(totals) if formats.load(spec.format).NAMED else None
-    return _finish(IndexInfo(asdict(spec), spec_digest, count, digest, totals, names), directory, found)
+    document = {"notes": found.lists.notes, "grave": found.lists.grave}
+    return _finish(IndexInfo(asdict(spec), spec_digest, count, digest, totals, names, document), directory, found)
 
 
 def _any_passing(totals: Mapping[str, Any]) -> bool:

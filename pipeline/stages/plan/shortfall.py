@@ -94,9 +94,9 @@ def why_empty(job: Job, infos: Sequence[IndexInfo], planned: Planned, split: str
     if lost and not objects:
         return f"has objects of these classes, and none can be used: {_reasons(lost)}{_cure_of(lost)}"
     bad = any(
-        info.totals.get(name, {}).get("bad_rows") for info in infos for name in info.totals if split in (None, name)
+        info.odd or info.totals[name]["problems"] for info in infos for name in info.totals if split in (None, name)
     )
-    if bad and labels and not objects:
+    if bad and not objects:
         return "has objects of these classes, if any, in bad rows or files alone, which are left out"
     for count, lacks in (
         (files, "label file and no image"),

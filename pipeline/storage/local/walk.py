@@ -48,7 +48,7 @@ def list_folder(folder: str, suffixes: frozenset[str], *, with_stats: bool) -> L
         with _directory(path) as fd, os.scandir(fd) as entries:
             for entry in entries:
                 name = entry.name
-                if not (name.endswith(single) if single else name[name.rfind(".") :].lower() in suffixes):
+                if not (single and name.endswith(single)) and name[name.rfind(".") :].lower() not in suffixes:
                     if _leads_to(entry.is_dir):
                         below.append(name)
                         if entry.is_symlink():

@@ -257,7 +257,7 @@ def _listing(url: str, chunks: Iterable[Sequence[Entry]], suffixes: frozenset[st
     for chunk in chunks:
         for entry in chunk:
             name = entry.key
-            if not (name.endswith(single) if single else name[name.rfind(".") :].lower() in suffixes):
+            if not (single and name.endswith(single)) and name[name.rfind(".") :].lower() not in suffixes:
                 continue
             if why_invalid(name):
                 listing.unusable.append((name, "odd_key"))

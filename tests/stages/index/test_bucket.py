@@ -11,6 +11,7 @@ import pytest
 
 from pipeline import storage
 from pipeline.base.terms import Task
+from pipeline.base.version import INDEX_VERSION
 from pipeline.job.spec import IndexSpec, SplitSpec
 from pipeline.stages.index.buckets import BucketListing
 from pipeline.stages.index.image_rows import image_rows
@@ -194,3 +195,9 @@ def test_rows_of_unchanged_files_stay_beside_fresh_ones(monkeypatch: pytest.Monk
 def test_a_file_is_of_the_bucket_of_its_key() -> None:
     """The crc32 of a key is that of its prefix continued: `assign` relies on it."""
     assert zlib.crc32(b"a/b", zlib.crc32(b"src/train/")) == zlib.crc32(b"src/train/a/b")
+
+
+def test_an_index_of_other_rules_of_reading_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = SPEC.digest()  # its folder, and the states in it, are named by it
+    monkeypatch.setattr("pipeline.job.spec.INDEX_VERSION", INDEX_VERSION + 1)
+    assert SPEC.digest() != before

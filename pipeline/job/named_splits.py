@@ -1,0 +1,165 @@
+"""The splits that Ultralytics' ``data.yaml``, or darknet's ``obj.data``, names: folders of images, and lists of them.
+
+Paths follow Ultralytics' ``check_det_dataset``: they are below ``path``, which is below the YAML's folder, and one or
+several a split. A text file is a list of images, one a line; the label file of an image is found by
+``img2label_paths``: ``labels`` for the last ``images`` in its path, or beside it. Paths of another machine are used as
+far as their end is here.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline import storage
+from pipeline.base.errors import ConfigError
+from pipeline.base.yaml_document import parse_yaml
+from pipeline.config.load import read_text
+
+#: What data sets call the YAML that names their splits, the likeliest first; then darknet's file of the same.
+_FILES = ("data.yaml", "data.yml", "dataset.yaml", "obj.data")
+
+_KEYS = (("train", "train"), ("val", "val"), ("valid", "val"), ("validation", "val"), ("test", "test"))
+
+#: The paths of a split: labels, images and, where only some of them belong to it, ``image_list``.
+Paths = dict[str, Any]
+
+
+class NamedSplits:
+    """The splits that the file of `root` names; that is `names`, if it is a YAML there, else the first of `_FILES`.
+
+    `found` has the paths of each split, several where it has several folders; `lacking` the lists that are named, but
+    are not there, as (file, split, list).
+    """
+
+    def __init__(self, root: str, names: str | None = None) -> None:
+        self.found: dict[str, list[Paths]] = {}
+        self.lacking: list[tuple[str, str, str]] = []
+        local = storage.locate(root).local
+        if local is None:  # names of a collection in a store are given, and so are its splits
+            return
+        given = [names] if names is not None and names.endswith((".yaml", ".yml")) and _inside(local, names) else []
+        path = next((p for n in [*given, *_FILES] if os.path.isfile(p := os.path.join(local, n))), None)
+        data = _read(path) if path is not None else {}
+        for key, split in _KEYS:
+            values = [v for v in _listed(data.get(key)) if isinstance(v, str) and v.strip()]
+            if path is not None and values:
+                self._add(local, str(data.get("path") or ""), path, split, values)
+
+    def _add(self, root: str, below: str, file: str, split: str, values: list[str]) -> None:
+        parts: list[Paths] = []
+        for value in dict.fromkeys(values):
+            there = next((p for p in _candidates(root, below, value) if os.path.exists(p)), None)
+            if value.endswith(".txt"):
+                if there is None:
+                    self.lacking.append((file, split, value))
+                else:
+                    _merge(parts, listed_images(root, there))
+                continue
+            pair = _labels_and_images(root, there) if there is not None else None
+            if pair is not None:
+                parts.append({"labels": pair[0], "images": pair[1]})
+            elif len(values) > 1:
+                raise ConfigError(
+                    f"{file}: {split} names {len(values)} folders, and {value} is not in {root}, or has no folder of "
+                    "labels; put it there, or take it out of the list"
+                )
+        known = [paths for several in self.found.values() for paths in several]
+        if parts and not all(paths in known for paths in parts):  # some validate on what they train with
+            self.found.setdefault(split, parts)
+
+
+def listed_images(root: str, path: str) -> Paths:
+    """The paths of the split that the text file `path` lists: the folder of all its images, and that of their labels.
+
+    Raises `ConfigError` where none of its folders is below `root`, or they have no common folder of labels.
+    """
+    folders = dict.fromkeys(posixpath.dirname(line) for line in image_lines(read_text(path, "image list")))
+    here = [found for folder in folders if (found := _folder_of(root, os.path.dirname(path), folder)) is not None]
+    if not here:
+        what = "none of its images is in a folder" if folders else "lists no image, so there is no folder of them"
+        raise ConfigError(f"{path}: {what} below {root}; correct its paths")
+    images = os.path.commonpath(here) if len(here) > 1 else here[0]
+    labels = labels_of(images)
+    if any(labels_of(one) != os.path.normpath(os.path.join(labels, os.path.relpath(one, images))) for one in here):
+        other = next((one for one in here if one.split("images")[0] != here[0].split("images")[0]), here[-1])
+        raise ConfigError(
+            f"{path}: lists images of folders whose labels have no folder in common ({here[0]}, {other}); write a "
+            "config with a source for each, each with this image_list"
+        )
+    listed = os.path.relpath(os.path.abspath(path), os.path.abspath(root))
+    return {"labels": labels, "images": images, "image_list": listed}
+
+
+def image_lines(text: str) -> list[str]:
+    """The paths of a list of images, with ``/``."""
+    lines = (line.strip().replace("\\", "/") for line in text.removeprefix("\ufeff").splitlines())
+    return [line for line in lines if line]
+
+
+def labels_of(images: str) -> str:
+    """The folder of the label files of a folder of images, both relative, as ``img2label_paths`` has it."""
+    head, step, tail = f"/{images}/".rpartition("/images/")
+    return f"{head}/labels/{tail}".strip("/") or "labels" if step else images
+
+
+def _read(path: str) -> dict[str, Any]:
+    """The keys of a YAML or of darknet's ``key = value``; none where it has none."""
+    text = read_text(path, "data")
+    if path.endswith(".data"):
+        pairs = (line.partition("=") for line in text.splitlines())
+        return {key.strip(): value.strip() for key, _, value in pairs}
+    try:
+        data = parse_yaml(text, path)[1]
+    except ConfigError:
+        return {}  # the sentence for it is that of who reads its names
+    return data if isinstance(data, dict) else {}
+
+
+def _listed(value: object) -> list[object]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _merge(parts: list[Paths], paths: Paths) -> None:
+    """Add the paths of a list to `parts`; several lists of the same folders are one part."""
+    for part in parts:
+        if (part["labels"], part["images"]) == (paths["labels"], paths["images"]) and "image_list" in part:
+            part["image_list"] = [*_listed(part["image_list"]), paths["image_list"]]
+            return
+    parts.append(paths)
+
+
+def _inside(root: str, path: str) -> bool:
+    return os.path.realpath(path).startswith(os.path.realpath(root) + os.sep)
+
+
+def _candidates(root: str, below: str, value: str) -> Iterator[str]:
+    """Where a path of the YAML may be: below its ``path``, or the root; Roboflow writes ``../train`` for ``train``."""
+    steps = [step for step in value.replace("\\", "/").split("/") if step not in ("", ".")]
+    plain = [step for step in steps if step != ".."]
+    if not plain:
+        return
+    ends = ["/".join(plain[i:]) for i in range(len(plain))] if value.endswith(".txt") else ["/".join(plain)]
+    for path in (os.path.join(root, below, value), os.path.join(root, value), *(os.path.join(root, e) for e in ends)):
+        if _inside(root, path):
+            yield path
+
+
+def _labels_and_images(root: str, images: str) -> tuple[str, str] | None:
+    """The folders of labels and of images of a split, below `root`; None where there are no labels."""
+    relative = os.path.relpath(os.path.realpath(images), os.path.realpath(root))
+    labels = labels_of(relative)
+    there = os.path.isdir(images) and os.path.isdir(os.path.join(root, labels))
+    return (labels, relative) if there else None
+
+
+def _folder_of(root: str, beside: str, folder: str) -> str | None:
+    """The folder of some lines of the list in `beside`, relative to `root`: as it is, or by its end."""
+    steps = [step for step in folder.split("/") if step not in ("", ".", "..")]
+    ends = ["/".join(steps[i:]) for i in range(len(steps) + (not steps))]
+    for path in (os.path.join(beside, folder), *(os.path.join(above, end) for end in ends for above in (root, beside))):
+        if os.path.isdir(path) and (_inside(root, path) or os.path.realpath(path) == os.path.realpath(root)):
+            return os.path.relpath(os.path.realpath(path), os.path.realpath(root))
+    return None

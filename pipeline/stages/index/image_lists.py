@@ -1,0 +1,161 @@
+"""Splits that are lists of images: of what is in their folders, only that belongs to them.
+
+An image that is in no list, and one that is listed and not there, are reported; one in two lists is of both splits.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline import storage
+from pipeline.base.errors import DataError
+from pipeline.base.humanize import plural
+from pipeline.job.named_splits import image_lines, labels_of
+from pipeline.job.spec import SplitSpec
+from pipeline.storage import Listing
+
+#: A longer list is none of images; one of ten million is shorter.
+_MAX_BYTES = 1 << 30
+
+
+@dataclass
+class ListedSplits:
+    """What is to be said of the lists, `grave` of a split that is empty; `marks` change with their contents."""
+
+    notes: list[str]
+    grave: list[str]
+    marks: bytes
+
+
+def obey_lists(splits: Sequence[SplitSpec], listings: Sequence[tuple[Listing, Listing | None]]) -> ListedSplits:
+    """Take what the lists of `splits` do not name out of their `listings`, of labels and images.
+
+    Raises `DataError` for a list that cannot be read.
+    """
+    import xxhash
+
+    found = ListedSplits([], [], b"")
+    state = xxhash.xxh3_128()
+    rest: dict[str, str] = {}  # by path, the folder that it is in
+    taken: set[str] = set()  # paths of all splits
+    listed = any(split.image_lists for split in splits)
+    for split, (labels, images) in zip(splits, listings, strict=True):
+        pictures, folder = (images, split.images or "") if images is not None else (labels, split.labels)
+        if split.image_lists:
+            wanted = _Wanted(split, pictures)
+            for url in split.image_lists:
+                content = _content(url)
+                state.update(content)
+                wanted.add(url, content)
+            dropped = wanted.cut(labels, images)
+            rest |= {posixpath.join(folder, name): folder for name in dropped}
+            (found.notes if pictures.count else found.grave).extend(wanted.notes(pictures, folder))
+        taken |= {posixpath.join(folder, name) for name in _names(pictures)} if listed else set()
+    unnamed = [(path, folder) for path, folder in sorted(rest.items()) if path not in taken]
+    if unnamed:
+        found.notes.append(
+            f"{plural(len(unnamed), 'image')} of {unnamed[0][1]} left out, in no list of a split, such as "
+            f"{posixpath.basename(unnamed[0][0])}"
+        )
+    found.marks = state.digest() if listed else b""
+    return found
+
+
+class _Wanted:
+    """What the lists of a split name, as paths below its folder of images, whose listing is `pictures`."""
+
+    def __init__(self, split: SplitSpec, pictures: Listing) -> None:
+        self._split = split
+        self._home = split.images or split.labels
+        self._there = {posixpath.dirname(name) for name in _names(pictures)} | {""}
+        self._folders: dict[tuple[str, str], str | None] = {}
+        self._paths: dict[str, str] = {}  # without letters composed in two ways: as the list has it
+        self._elsewhere: list[str] = []
+
+    def add(self, url: str, content: bytes) -> None:
+        """Add the lines of the list at `url`."""
+        try:
+            lines = image_lines(content.decode())
+        except UnicodeDecodeError:
+            raise DataError(f"{url}: is not UTF-8 text; save it as UTF-8") from None
+        beside = posixpath.dirname(url)
+        for line in lines:
+            said, _, name = line.rpartition("/")
+            said = f"/{said}" if line.startswith("/") and not said else said
+            said = said if self._split.images is not None else labels_of(said)
+            if (said, beside) not in self._folders:
+                self._folders[said, beside] = self._below(said, beside)
+            folder = self._folders[said, beside]
+            if folder is None:
+                self._elsewhere.append(line)
+            else:
+                path = posixpath.join(folder, name)
+                self._paths[_composed(path)] = path
+
+    def _below(self, said: str, beside: str) -> str | None:
+        """The folder that a list in `beside` calls `said`, below that of the images; None where it is none of those.
+
+        As it is, or after the last step that is called as the folder of images: lists come from other machines.
+        """
+        home = self._home
+        path = posixpath.normpath(posixpath.join(beside, said))
+        if path == home or path.startswith(f"{home}/"):
+            return path[len(home) + 1 :]
+        steps = [step for step in said.split("/") if step not in ("", ".", "..")]
+        name = posixpath.basename(home)
+        ends = ["/".join(steps[i + 1 :]) for i in range(len(steps) - 1, -1, -1) if steps[i] == name]
+        if home == beside or beside.startswith(f"{home}/"):  # the folder of the data set, which each calls otherwise
+            ends += ["/".join(steps[i:]) for i in range(len(steps) + 1)]
+        return next((end for end in ends if end in self._there), ends[0] if ends else None)
+
+    def cut(self, labels: Listing, images: Listing | None) -> list[str]:
+        """Take all else out of the listings; returns the paths of images (or labels, where there are none) dropped."""
+        stems = {path.rpartition(".")[0].encode() for path in self._paths}
+        dropped = labels.retain(lambda name: _composed_bytes(name).rpartition(b".")[0] in stems)
+        if images is not None:
+            paths = {path.encode() for path in self._paths}
+            dropped = images.retain(lambda name: _composed_bytes(name) in paths)
+        return [name.decode() for name in dropped]
+
+    def notes(self, pictures: Listing, folder: str) -> list[str]:
+        """What is to be said of the images that are listed, and not there."""
+        there = {_composed(name).rpartition(".")[0] for name in _names(pictures)}
+        missing = [path for key, path in sorted(self._paths.items()) if key.rpartition(".")[0] not in there]
+        which = " and ".join(self._split.image_lists)
+        found = []
+        if not self._paths and not self._elsewhere:
+            found.append(f"{which}: lists no image, so the split {self._split.split} is empty")
+        if missing:
+            found.append(
+                f"{which}: {len(missing):,} of the {len(self._paths):,} images that it lists are not in {folder}, "
+                f"such as {missing[0]}"
+            )
+        if self._elsewhere:
+            found.append(
+                f"{which}: {plural(len(self._elsewhere), 'line')} left out, of images that are not below {folder}, "
+                f"such as {self._elsewhere[0]}"
+            )
+        return found
+
+
+def _content(url: str) -> bytes:
+    folder, _, name = url.rpartition("/")
+    (content,), _, failed = storage.locate(folder or "/").read_many([name], _MAX_BYTES)
+    if failed:
+        raise DataError(f"{url}: the list of images cannot be read ({failed[0]}); allow it, and run again")
+    return content.removeprefix(b"\xef\xbb\xbf")
+
+
+def _names(listing: Listing) -> list[str]:
+    return [name for blob, _ in listing.chunks for name in blob.decode().split("\0")]
+
+
+def _composed(path: str) -> str:
+    return path if path.isascii() else unicodedata.normalize("NFC", path)
+
+
+def _composed_bytes(path: bytes) -> bytes:
+    return path if path.isascii() else _composed(path.decode()).encode()

@@ -1,0 +1,197 @@
+"""Splits that `data.yaml` names by lists of images or by several folders: each image is of the split that it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import Run
+from tests.job.test_layouts import BOX, DATA, FROM_YOLO, _fill, _pairs
+from tests.support.helpers import contents
+
+Files = dict[str, str | bytes]
+
+FLAT = _pairs("labels", "images", "a", "b", "c", "d")
+LISTS = "train: train.txt\nval: val.txt\n" + DATA
+DEEP = _pairs("labels/one", "images/one", "a", "b") | _pairs("labels/two", "images/two", "c", "d")
+BESIDE = _pairs("obj_train_data", "obj_train_data", "a", "b", "c", "d")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def _lists(train: list[str], val: list[str], end: str = "\n") -> Files:
+    return {"train.txt": end.join(train) + end, "val.txt": end.join(val)}
+
+
+#: Files, and what each split then has (by stem, below the folder of the split).
+CASES: dict[str, tuple[Files, dict[str, set[str]]]] = {
+    "below the list, with ./": (
+        {"data.yaml": LISTS, **FLAT,
+         **_lists(["./images/a.jpg", "./images/b.jpg", "./images/c.jpg"], ["./images/d.jpg"])},
+        {"train": {"a", "b", "c"}, "val": {"d"}},
+    ),
+    "below the working folder": (
+        {"data.yaml": LISTS, **FLAT, **_lists(["images/a.jpg", "images/c.jpg"], ["images/b.jpg", "images/d.jpg"])},
+        {"train": {"a", "c"}, "val": {"b", "d"}},
+    ),
+    "absolute, of another machine": (
+        {"data.yaml": "path: /home/u/set\n" + LISTS, **FLAT,
+         **_lists(["/home/u/set/images/a.jpg"], ["/home/u/set/images/b.jpg", "/home/u/set/images/c.jpg"])},
+        {"train": {"a"}, "val": {"b", "c"}},
+    ),
+    "Windows": (
+        {"data.yaml": LISTS, **FLAT, **_lists(["\ufeffC:\\set\\images\\a.jpg", "C:\\set\\images\\b.jpg"],
+                                              ["C:\\set\\images\\d.jpg"], "\r\n")},
+        {"train": {"a", "b"}, "val": {"d"}},
+    ),
+    "folders below images, mixed": (
+        {"data.yaml": LISTS, **DEEP, **_lists(["images/one/a.jpg", "images/two/c.jpg"], ["images/two/d.jpg"])},
+        {"train": {"one/a", "two/c"}, "val": {"d"}},
+    ),
+    "folders called as splits, listed across": (
+        {"data.yaml": LISTS, **_pairs("labels/train", "images/train", "a", "b"),
+         **_pairs("labels/val", "images/val", "c"),
+         **_lists(["./images/train/a.jpg"], ["./images/val/c.jpg", "./images/train/b.jpg"])},
+        {"train": {"a"}, "val": {"val/c", "train/b"}},
+    ),
+    "darknet": (
+        {"obj.names": "cat\ndog\n", "obj.data": "classes = 2\ntrain  = data/train.txt\nvalid  = data/val.txt\n",
+         **BESIDE,
+         **_lists(["data/obj_train_data/a.jpg", "data/obj_train_data/b.jpg"], ["data/obj_train_data/c.jpg"])},
+        {"train": {"a", "b"}, "val": {"c"}},
+    ),
+    "labels beside images, in the folder itself": (
+        {"data.yaml": LISTS, **_pairs(".", ".", "a", "b", "c"), **_lists(["/u/old/a.jpg", "./b.jpg"], ["c.jpg"])},
+        {"train": {"a", "b"}, "val": {"c"}},
+    ),
+    "lists in a folder": (
+        {"data.yaml": "train: lists/t.txt\nval: lists/v.txt\n" + DATA, **FLAT, "lists/t.txt": "../images/a.jpg\n",
+         "lists/v.txt": "images/b.jpg\n"},
+        {"train": {"a"}, "val": {"b"}},
+    ),
+    "several lists": (
+        {"data.yaml": "train: [t1.txt, t2.txt]\nval: val.txt\n" + DATA, **FLAT, "t1.txt": "images/a.jpg",
+         "t2.txt": "images/b.jpg\n", "val.txt": "images/c.jpg"},
+        {"train": {"a", "b"}, "val": {"c"}},
+    ),
+    "a list and a folder": (
+        {"data.yaml": "train: images/one\nval: val.txt\n" + DATA, **DEEP, "val.txt": "images/two/c.jpg"},
+        {"train": {"a", "b"}, "val": {"c"}},
+    ),
+    "letters composed in two ways": (
+        {"data.yaml": LISTS, **_pairs("labels", "images", "M\u00fcll", "b"),
+         **_lists(["images/Mu\u0308ll.jpg"], ["images/b.jpg"])},
+        {"train": {"M\u00fcll"}, "val": {"b"}},
+    ),
+    "several folders": (
+        {"data.yaml": "train: [images/one, images/two]\nval: images/val\n" + DATA, **DEEP,
+         **_pairs("labels/val", "images/val", "a")},
+        {"train": {"part1/a", "part1/b", "part2/c", "part2/d"}, "val": {"part1/a"}},
+    ),
+    "several folders with the same stems, one below the other's name": (
+        {"data.yaml": "path: .\ntrain:\n- x/images\n- y/images\n" + DATA, **_pairs("x/labels", "x/images", "a"),
+         **_pairs("y/labels", "y/images", "a")},
+        {"train": {"part1/a", "part2/a"}},
+    ),
+    "a list of one folder": (
+        {"data.yaml": "train: [images/one]\nval: [images/two]\n" + DATA, **DEEP},
+        {"train": {"a", "b"}, "val": {"c", "d"}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_image_is_of_the_split_that_the_yaml_says(folder: Path, run: Run, case: str) -> None:
+    files, expected = CASES[case]
+    run("convert", _fill(folder / "in", files), folder / "out", *FROM_YOLO)
+    made = contents(folder / "out")
+    for split in ("train", "val", "test"):
+        for kind in ("labels", "images"):
+            stems = {
+                p.removeprefix(f"{kind}/{split}/").rpartition(".")[0] for p in made if p.startswith(f"{kind}/{split}/")
+            }
+            assert stems == expected.get(split, set()), (kind, split)
+    shown = run("stats", folder / "in", "--json").json
+    assert json.dumps(shown)  # the same folder, by the command that only reads
+
+
+def test_what_is_in_no_list_and_what_is_missing_is_reported(folder: Path, run: Run) -> None:
+    lists = _lists(["images/a.jpg", "images/gone.jpg", "images/b.jpg"], ["images/b.jpg", "/other/disk/x.jpg"])
+    told = run("convert", _fill(folder / "in", {"data.yaml": LISTS, **FLAT, **lists}), folder / "out", *FROM_YOLO).err
+    assert f"2 images of {folder}/in/images left out, in no list of a split, such as c.jpg" in told
+    assert f"train.txt: 1 of the 3 images that it lists are not in {folder}/in/images, such as gone.jpg" in told
+    assert "val.txt: 1 line left out, of images that are not below" in told
+    assert "1 image file is labelled by several label files" in told  # b.jpg, of both
+
+
+def test_a_split_whose_list_has_nothing_is_heard(folder: Path, run: Run) -> None:
+    lists = _lists(["images/a.jpg"], ["images/gone.jpg"])
+    root = _fill(folder / "in", {"data.yaml": LISTS, **FLAT, **lists})
+    told = run("convert", root, folder / "out", *FROM_YOLO, "--quiet").err
+    assert "val.txt: 1 of the 1 images that it lists are not in" in told
+
+
+def test_a_list_that_is_not_there_is_not_all_of_train(folder: Path, run: Run) -> None:
+    root = _fill(folder / "in", {"data.yaml": "train: sets/train.txt\nval: sets/val.txt\n" + DATA, **FLAT})
+    told = run("convert", root, folder / "out", *FROM_YOLO, code=2).err
+    assert f"{root}/data.yaml: train is sets/train.txt, a list of images that is not in {root}; put it there" in told
+
+
+def test_a_folder_of_several_that_is_not_there_is_refused(folder: Path, run: Run) -> None:
+    root = _fill(folder / "in", {"data.yaml": "train: [images/one, images/gone]\n" + DATA, **DEEP})
+    assert (
+        "train names 2 folders, and images/gone is not in"
+        in run("convert", root, folder / "out", *FROM_YOLO, code=2).err
+    )
+
+
+def test_a_list_whose_labels_have_no_folder_in_common_is_refused(folder: Path, run: Run) -> None:
+    files = {**_pairs("x/labels", "x/images", "a"), **_pairs("y/labels", "y/images", "b")}
+    root = _fill(
+        folder / "in", {"data.yaml": "train: t.txt\n" + DATA, "t.txt": "x/images/a.jpg\ny/images/b.jpg\n", **files}
+    )
+    told = run("convert", root, folder / "out", *FROM_YOLO, code=2).err
+    assert "t.txt: lists images of folders whose labels have no folder in common (x/images, y/images)" in told
+
+
+@pytest.mark.parametrize("spelled", [False, True])
+def test_a_config_takes_lists(folder: Path, run: Run, spelled: bool) -> None:
+    root = _fill(
+        folder / "in", {"data.yaml": DATA, **FLAT, **_lists(["images/a.jpg", "images/b.jpg"], ["images/c.jpg"])}
+    )
+    paths = {"labels": "labels", "images": "images"}
+    splits = {s: {**paths, "image_list": f"{s}.txt"} if spelled else f"{s}.txt" for s in ("train", "val")}
+    config = {
+        "source": {"root": str(root), "names": str(root / "data.yaml"), "splits": splits},
+        "target": {"root": str(folder / "out")},
+        "workdir": str(folder / "work"),
+    }
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    run("build", folder / "c.yaml")
+    expected = {"train/a.txt": BOX.encode(), "train/b.txt": BOX.encode(), "val/c.txt": BOX.encode()}
+    assert contents(folder / "out/labels") == expected
+    (root / "val.txt").write_text("images/c.jpg\nimages/d.jpg\n")  # a list that changes is a source that changes
+    run("build", folder / "c.yaml")
+    assert contents(folder / "out/labels") == {**expected, "val/d.txt": BOX.encode()}
+    (root / "val.txt").unlink()
+    assert "val.txt" in run("build", folder / "c.yaml", code=2).err
+
+
+def test_label_files_of_pictures_elsewhere_are_taken_by_their_list(folder: Path, run: Run) -> None:
+    root = _fill(folder / "in", {"data.yaml": DATA, **_pairs("labels", "images", "a", "b"), "t.txt": "images/b.jpg\n"})
+    config = {
+        "source": {"root": str(root), "names": str(root / "data.yaml"),
+                   "splits": {"train": {"labels": "labels", "image_list": "t.txt"}}},
+        "target": {"root": str(folder / "out"), "images": "none"},
+        "workdir": str(folder / "work"),
+    }  # fmt: skip
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    run("build", folder / "c.yaml")
+    assert set(contents(folder / "out/labels")) == {"train/b.txt"}
