@@ -13,6 +13,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.terms import SPLITS, Task
 from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
+from pipeline.job.copies import on_this_disk
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder
 from pipeline.target.manifest import FOLDER, INTENT_PATH, MANIFEST, MANIFESTS, TargetState
 
@@ -39,7 +40,7 @@ def conversion(
     if not _is_there(source):
         swapped = "; SRC comes first, then DST" if _is_there(target) else "; correct the path of the dataset"
         raise ConfigError(f"{source}: does not exist{swapped}")
-    found = _found(source, from_format, task, names)
+    found = _found(source, from_format, task, names, workdir)
     if found["names"] is None and not formats.load(from_format).NAMED:
         raise ConfigError(
             f"{source}: has no data.yaml or classes.txt with names of classes; name such a file with {names_option}"
@@ -82,7 +83,8 @@ def dataset(folder: str, workdir: str) -> dict[str, Any]:
     none fits."""
     if not _is_there(folder):
         raise ConfigError(f"{folder}: no such config, target or folder; correct its path")
-    source = _fitting(folder)
+    zipped = folder.lower().endswith(".zip") and os.path.isfile(folder)
+    source = _fitting(f"zip://::{folder}" if zipped else folder, workdir)
     if source is None:
         raise ConfigError(
             f"{folder}: is no dataset folder that is known: no layout of {', '.join(formats.available())} fits it"
@@ -96,20 +98,20 @@ def dataset(folder: str, workdir: str) -> dict[str, Any]:
     return {"source": source, "target": target, "workdir": workdir, "on_error": "skip"}
 
 
-def _fitting(folder: str) -> dict[str, Any] | None:
+def _fitting(folder: str, workdir: str) -> dict[str, Any] | None:
     """The source of a config that reads `folder` by the format that fits it; None where none does."""
     for name in sorted(formats.available(), key=_likelihood):
         with contextlib.suppress(NoLayoutError):
-            return _source(folder, name, None, None, any_name=False)
+            return _source(folder, name, None, None, workdir, any_name=False)
     return None
 
 
-def _found(source: str, name: str, task: str | None, names: str | None) -> dict[str, Any]:
+def _found(source: str, name: str, task: str | None, names: str | None, workdir: str) -> dict[str, Any]:
     """`_source`; where the labels are of another format than that called `name`, its error says of which."""
     try:
-        return _source(source, name, task, names)
+        return _source(source, name, task, names, workdir)
     except NoLayoutError:
-        other = _fitting(source)
+        other = _fitting(source, workdir)
         if other is None:
             raise
         raise ConfigError(
@@ -129,29 +131,34 @@ def _is_there(source: str) -> bool:
     return storage.locate(source).exists() or os.path.isfile(os.path.expanduser(source))
 
 
-def _source(source: str, name: str, task: str | None, names: str | None, *, any_name: bool = True) -> dict[str, Any]:
+def _source(
+    source: str, name: str, task: str | None, names: str | None, workdir: str, *, any_name: bool = True
+) -> dict[str, Any]:
     """The source of a config: the folder `source`, whose label files are of the format called `name`.
 
     What is unpacked is often in a folder of its own: where no layout fits and there is one folder, that is taken.
     `any_name` is as in `find_splits`.
     """
     try:
-        return _source_at(source, name, task, names, any_name=any_name)
+        return _source_at(source, name, task, names, workdir, any_name=any_name)
     except NoLayoutError:
         inner = only_folder(source)
         if inner is not None:
             with contextlib.suppress(NoLayoutError):
-                return _source_at(inner, name, task, names or find_names(source), any_name=any_name)
+                names = names or _names_file(source, workdir)
+                return _source_at(inner, name, task, names, workdir, any_name=any_name)
         raise
 
 
-def _source_at(source: str, name: str, task: str | None, names: str | None, *, any_name: bool) -> dict[str, Any]:
+def _source_at(
+    source: str, name: str, task: str | None, names: str | None, workdir: str, *, any_name: bool
+) -> dict[str, Any]:
     """`_source` of the very folder `source`."""
     format_ = formats.load(name)
     if not format_.WHOLE and os.path.isfile(os.path.expanduser(source)):
         raise NoLayoutError(f"{source}: is a file, and format {name} has folders; name the folder, unpack an archive")
     if not format_.NAMED:
-        names = names or find_names(source)
+        names = names or _names_file(source, workdir)
         task = task or _made_for(source)
         known = read_names(read_text(names, "class names"), names) if names is not None and task is None else None
         task = task or _task_of(known)
@@ -159,7 +166,25 @@ def _source_at(source: str, name: str, task: str | None, names: str | None, *, a
     task = task or _task_of_splits(splits, format_)
     if not has_labels(source, splits, format_, Task(task)):
         raise NoLayoutError(f"{source}: has no label file ({format_.SUFFIX}) of format {name}; correct the path")
+    splits = _with_copies(source, splits, format_, Task(task), workdir)
     return {"format": name, "task": task, "names": names, "root": source, "splits": dict(splits)}
+
+
+def _names_file(source: str, workdir: str) -> str | None:
+    """The file with class names that a tool left in the folder `source`; None without one."""
+    name, location = find_names(source), storage.locate(source)
+    if name is None or location.local is not None:
+        return None if name is None else os.path.join(os.path.expanduser(source), name)
+    return on_this_disk(location, name, workdir)
+
+
+def _with_copies(source: str, splits: Mapping[str, Any], format_: formats.Format, task: Task, workdir: str) -> Any:
+    """`splits` of which no file of all labels is in an archive or at a store."""
+    location = storage.locate(source)
+    if not format_.WHOLE or location.local is not None or os.path.isfile(os.path.expanduser(source)):
+        return splits
+    found = {s: value if isinstance(value, dict) else format_.layout(value, task) for s, value in splits.items()}
+    return {s: {**p, "annotations": on_this_disk(location, p["annotations"], workdir)} for s, p in found.items()}
 
 
 def _made_for(source: str) -> str | None:

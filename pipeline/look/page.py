@@ -18,7 +18,7 @@ from pipeline.look.sample import Sample, Shown, Wish, choose, pictures
 from pipeline.look.stats import counts_of
 from pipeline.look.thumbnails import encoded, fitted
 from pipeline.look.view import View, open_view
-from pipeline.reports.class_table import class_rows, stats_csv
+from pipeline.reports.class_table import class_rows, renamed, stats_csv
 from pipeline.reports.statistics import Note, Statistics, noteworthy
 from pipeline.reports.words import LOSSES, PARTLY, lost
 from pipeline.runtime.progress import Progress
@@ -105,9 +105,8 @@ def _facts(view: View) -> list[tuple[str, str]]:
 
 
 def _made_of(view: View) -> list[tuple[int, str, str]]:
-    made_of = view.facts["made_of"]
-    rows = [(i, name, ", ".join(made_of.get(name, ()))) for i, name in enumerate(view.classes)]
-    return [row for row in rows if row[2]] if any(old not in ("", name) for _, name, old in rows) else []
+    old = renamed(view.facts["made_of"], view.classes)
+    return [(i, view.classes[i], ", ".join(names)) for i, names in enumerate(old) if names]
 
 
 def _problem_notes(view: View) -> list[Note]:

@@ -127,6 +127,8 @@ class Location:
     keeps_times: bool = False
     #: Whether files come over a network, and are brought here by `gather` before anything reads them.
     remote: bool = False
+    #: Whether they are on a disk of this machine, so that the first bytes of many files are read at once.
+    on_disk: bool = False
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -153,6 +155,10 @@ class Location:
     def exists(self) -> bool:
         """Whether the location itself is there and can hold files."""
         raise self._cannot("be checked")
+
+    def has_files(self) -> bool:
+        """Whether there is any file here, or a folder that can hold one."""
+        return self.exists()
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """Files whose suffix is one of `suffixes`, in subfolders too.

@@ -84,7 +84,7 @@ def test_the_page_says_what_a_build_left_out(wanted: Subset, tmp_path: Path) -> 
     assert "of other classes" in page
     assert "last run" in page
     assert "small" in page
-    assert "bicycle, motorcycle" in page
+    assert "1 bicycle, 3 motorcycle" in page
     again = page_of(open_view(str(wanted.target), str(tmp_path / "cache"))).decode()
     assert page == again
 

@@ -18,10 +18,18 @@ from pipeline.base.redaction import redact_url
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage.archives.directory import CRC, DAMAGED, SIZE
-from pipeline.storage.archives.members import in_order, opened, read_directory, read_member
+from pipeline.storage.archives.members import in_order, opened, read_begin, read_directory, read_member
 from pipeline.storage.archives.table import cache_table, cached_table, know_table, known_table
 from pipeline.storage.listing import Listing, is_nobodys
-from pipeline.storage.location import MAX_IMAGE_BYTES, Fetched, Fingerprint, Location, is_too_large, too_large
+from pipeline.storage.location import (
+    MAX_IMAGE_BYTES,
+    Fetched,
+    FileEnds,
+    Fingerprint,
+    Location,
+    is_too_large,
+    too_large,
+)
 from pipeline.storage.os_errors import storage_error
 from pipeline.storage.paths import local_path
 
@@ -58,6 +66,8 @@ def split_url(url: str) -> tuple[str, str]:
 
 class ZipFolder(Location):
     """A folder in a zip archive of this machine; `keep` is a folder where its table is cached."""
+
+    on_disk = True
 
     def __init__(self, url: str, keep: str | None = None) -> None:
         self.folder, archive = split_url(url)
@@ -96,6 +106,10 @@ class ZipFolder(Location):
     def exists(self) -> bool:
         """See `Location.exists`; whether the archive has the folder is known when it is listed."""
         return os.path.isfile(self.archive)
+
+    def has_files(self) -> bool:
+        """See `Location.has_files`."""
+        return self.exists() and any(name.startswith(self.prefix) for name in self.table().names)
 
     # The table
 
@@ -170,6 +184,10 @@ class ZipFolder(Location):
         prefix = f"{self.prefix}{folder}/" if folder else self.prefix
         return {name[len(prefix) :] for name in self.table().names if name.startswith(prefix)}
 
+    def flat_names(self, folder: str) -> Sequence[str]:
+        """See `Location.flat_names`."""
+        return sorted(name for name in self.names(folder) if "/" not in name)
+
     def exist_many(self, paths: Sequence[str], *, sure: bool = False) -> Sequence[bool]:
         """See `Location.exist_many`."""
         del sure
@@ -243,6 +261,20 @@ class ZipFolder(Location):
                     yield Fetched(i, reason=DAMAGED)
                 else:
                     yield Fetched(i, data)
+
+    def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[FileEnds]:
+        """See `Location.peek_many`; where only the beginning is asked for, that alone is read, and it is not checked."""
+        if self.remote or tail:
+            yield from super().peek_many(paths, head, tail)
+            return
+        with opened(self.archive) as fd:
+            for i, entry in self._in_order(paths):
+                if entry is None:
+                    yield FileEnds(i, reason="is not in the archive any more; run again")
+                elif (data := read_begin(fd, entry, head, self.archive)) is None:
+                    yield FileEnds(i, reason=DAMAGED)
+                else:
+                    yield FileEnds(i, entry[SIZE], data)
 
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         """See `Location.content_digests`."""

@@ -47,6 +47,7 @@ class LocalFolder(WritableLocation):
 
     local: str
     keeps_times = True
+    on_disk = True
 
     def __init__(self, path: str, links: frozenset[str] = frozenset()) -> None:
         self.root, self._own = Root(local_path(path), links=links), False
