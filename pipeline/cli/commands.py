@@ -116,7 +116,7 @@ def convert(
 @cli.command()
 @click.argument("config", metavar="CONFIG", type=click.Path())
 @click.option("--break-lock", is_flag=True, help="take the target from a run that is not running any more (stores)")
-@click.option("--report", "page", is_flag=True, help="write the page of `coco-diy report` to .coco-diy/report.html")
+@click.option("--report", "page", is_flag=True, help="leave the page of `coco-diy report` and a sheet in .coco-diy; the same as target.report: true")
 @max_delete_option
 @common_options
 def build(config: str, break_lock: bool, page: bool, **common: Any) -> None:
@@ -124,7 +124,10 @@ def build(config: str, break_lock: bool, page: bool, **common: Any) -> None:
 
     It indexes, selects, plans and applies; what was stopped goes on when it is run again.
     """
-    _build(config_at(config, common), common, break_lock=break_lock, page=page)
+    found = config_at(config, common)
+    if page:
+        found = found.model_copy(update={"target": found.target.model_copy(update={"report": True})})
+    _build(found, common, break_lock=break_lock)
 
 
 @cli.command()
@@ -295,12 +298,12 @@ def schema() -> None:
     put(json.dumps(Config.model_json_schema(), indent=2))
 
 
-def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False, page: bool = False) -> None:
+def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) -> None:
     from pipeline.api import build as build_subset
     from pipeline.reports.text import build_text
 
     report = build_subset(config, progress_of(common), break_lock=break_lock)
-    if page and (report.ok or report.incomplete):
+    if config.target.report and (report.ok or report.incomplete):
         from pipeline.look.page import leave_page
 
         report.data["report"] = leave_page(config, progress_of(common))

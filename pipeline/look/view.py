@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import storage
+from pipeline import formats, storage
 from pipeline.api import indexed, make_plan
 from pipeline.base.classes import ClassMap, made_of
 from pipeline.base.errors import ConfigError
@@ -138,7 +138,7 @@ def _of_target(
 ) -> View:
     """What the target whose manifest is `made` holds."""
     root = state.root.url
-    config = validate({**subset(state, made, workdir), "engine": dict(engine)}, root)
+    config = validate(_unasked({**subset(state, made, workdir), "engine": dict(engine)}), root)
     runs = last_run(root).data
     return _of_source(
         what,
@@ -178,9 +178,16 @@ def _roots(made: Manifest) -> list[str]:
 
 def _of_folder(what: str, workdir: str, progress: Progress, engine: Mapping[str, Any]) -> View:
     """What any folder of a dataset holds, by the layout that fits it."""
-    return _of_source(
-        what, "folder", validate({**dataset(what, workdir), "engine": dict(engine)}, what), progress, {"made_of": {}}
-    )
+    config = validate(_unasked({**dataset(what, workdir), "engine": dict(engine)}), what)
+    return _of_source(what, "folder", config, progress, {"made_of": {}})
+
+
+def _unasked(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` with which no image of a source at a store is asked for its size, where its one label file says it."""
+    source = config["source"]
+    if not formats.load(source["format"]).WHOLE or storage.locate(source["root"]).on_disk:
+        return config
+    return {**config, "source": {**source, "options": dict(formats.load_single_file(source["format"]).UNASKED)}}
 
 
 def _of_source(what: str, kind: str, config: Config, progress: Progress, facts: dict[str, Any]) -> View:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import pipeline
+from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset, Run, Subset
 from tests.job.test_layouts import LAYOUTS
 from tests.look.test_browser import dataset
@@ -28,6 +29,12 @@ def zip_of(folder: Path, archive: Path, method: int = zipfile.ZIP_STORED) -> Pat
         for path in sorted(folder.rglob("*")):
             opened.write(path, path.relative_to(folder))
     return archive
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else claims the same lock here."""
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
 
 
 @pytest.fixture(scope="module")
