@@ -116,7 +116,12 @@ def convert(
 @cli.command()
 @click.argument("config", metavar="CONFIG", type=click.Path())
 @click.option("--break-lock", is_flag=True, help="take the target from a run that is not running any more (stores)")
-@click.option("--report", "page", is_flag=True, help="leave the page of `coco-diy report` and a sheet in .coco-diy; the same as target.report: true")
+@click.option(
+    "--report",
+    "page",
+    is_flag=True,
+    help="leave the page of `coco-diy report` and a sheet in .coco-diy; the same as target.report: true",
+)
 @max_delete_option
 @common_options
 def build(config: str, break_lock: bool, page: bool, **common: Any) -> None:

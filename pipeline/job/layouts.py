@@ -214,9 +214,7 @@ def _per_file(root: str, format_: formats.LabelFileFormat, task: Task) -> dict[s
 
 def _apart(root: str, below: str, suffix: str) -> dict[str, str] | None:
     """The folders of label files and of images, side by side; None where they are not there."""
-    labels = [
-        n for n in _LABEL_FOLDERS if _is_folder(root, f"{below}{n}") and _has(root, f"{below}{n}", suffix)
-    ]
+    labels = [n for n in _LABEL_FOLDERS if _is_folder(root, f"{below}{n}") and _has(root, f"{below}{n}", suffix)]
     images = [n for n in _IMAGE_FOLDERS if _is_folder(root, f"{below}{n}")]
     return {"labels": f"{below}{labels[0]}", "images": f"{below}{images[0]}"} if labels and images else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pipeline import formats, storage
+from pipeline import formats
 from pipeline.base.errors import ConfigError
 from pipeline.base.terms import Task
 from pipeline.job.conversion import dataset

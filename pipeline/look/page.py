@@ -16,8 +16,8 @@ from pipeline.look.heat import heat_png
 from pipeline.look.html_page import MOST_NAMES, PageData, PagePicture, render
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sample import Sample, Shown, Wish, choose, pictures
-from pipeline.look.stats import counts_of
 from pipeline.look.sheet import draw_sheet
+from pipeline.look.stats import counts_of
 from pipeline.look.thumbnails import encoded, fitted
 from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows, renamed, stats_csv
@@ -102,7 +102,7 @@ def _facts(view: View) -> list[tuple[str, str]]:
     if facts.get("time"):
         stamp = facts["time"]
         listed.append(("last run", f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]} UTC"))
-    listed += [("by", facts["tool"])] if "tool" in facts else []
+    listed += [("by", facts.get("tool", f"coco-diy {__version__}"))]
     listed += [("digest", str(facts["fingerprint"])[:12])]
     return listed
 

@@ -91,7 +91,9 @@ def _one_text(data: Mapping[str, Any], *, every: bool, bars: bool) -> str:
 def renamed(made_of: Mapping[str, Sequence[str]], classes: Sequence[str]) -> list[Sequence[str]]:
     """Of each class what of the source it is made of; nothing where all of them have the ids and names they had."""
     found = [made_of.get(name, ()) for name in classes]
-    same = all(list(old) in ([], [name], [f"{i} {name}"]) for i, (name, old) in enumerate(zip(classes, found, strict=True)))
+    same = all(
+        list(old) in ([], [name], [f"{i} {name}"]) for i, (name, old) in enumerate(zip(classes, found, strict=True))
+    )
     return [] if same else found
 
 

@@ -11,7 +11,6 @@ from pipeline.base.text import markdown
 from pipeline.base.yaml_document import dump_yaml
 from pipeline.reports.words import lost
 
-
 #: The page and the contact sheet that a build leaves where ``target.report`` asks for them, below the target.
 PAGE, SHEET = ".coco-diy/report.html", ".coco-diy/sheet.jpg"
 

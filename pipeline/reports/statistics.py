@@ -222,8 +222,8 @@ def _of_objects(found: Statistics) -> list[Note]:
     if found.unsized:
         notes.append(
             Note(
-                f"{found.unsized:,} of {found.objects:,} objects are neither small, medium nor large: the size of their image is unknown.",
-                "the labels do not say it, and the image is elsewhere or cannot be read",
+                f"{found.unsized:,} of {found.objects:,} objects are in images of unknown size in pixels.",
+                "labels do not say it, and the images are elsewhere or cannot be read",
             )
         )
     if found.duplicates:

@@ -1,4 +1,4 @@
-"""What is in a zip file or at a store is looked at as a folder of this disk is; of its images the sample alone comes."""
+"""What is in a zip file or at a store is looked at as a folder here is; of its images the sample alone comes."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def there(kind: str, at_store: str, folder: Path, make_subset: MakeSubset, tmp_p
         folder,
         "made",
         source={**source, "root": str(folder)},
-        target={"root": url, "format": kind.split()[0]},
+        target={"root": url, "format": kind.split(maxsplit=1)[0]},
         **words,
     )
     made.build()
@@ -225,7 +225,7 @@ def test_at_a_store_only_the_sample_comes(
     assert images_asked(proxy) == []
     from pipeline.config.load import load_config
 
-    opened = pipeline.open_dataset(load_config(what) if kind == "config" else what, str(tmp_path / "w"))
+    opened = pipeline.open_subset(load_config(what) if kind == "config" else what, str(tmp_path / "w"))
     assert len(opened.objects) == _TRAIN + _VAL
     assert images_asked(proxy) == []
     assert len(opened._repr_html_()) <= 1_000_000

@@ -67,6 +67,16 @@ def test_limits(many: Path, tmp_path: Path) -> None:
     assert b"default-src &#x27;none&#x27;" in page
 
 
+@pytest.mark.slow
+def test_limits_of_a_large_page(large_page: Path) -> None:
+    page = large_page.read_bytes()
+    assert b"<b>118,000</b><span>images</span>" in page
+    assert b"<b>354,000</b><span>objects</span>" in page
+    assert page.count(b"<figure id=") > 50
+    assert len(page) <= 5_000_000
+    assert Elements(page).count <= 6_000
+
+
 def test_no_images_embeds_none(many: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "page.html"
     assert run("report", SAMPLE / "labelme", "-o", out, "--no-images", "--workdir", tmp_path / "w").out == f"{out}\n"

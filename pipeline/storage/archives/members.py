@@ -94,7 +94,9 @@ def read_begin(fd: int, entry: list[int], count: int, archive: str) -> bytes | N
     try:
         span = os.pread(fd, min(entry[ROOM], count + HEADER_BYTES + _SLACK), entry[OFFSET])
         lead = lead_of(span)
-        data = os.pread(fd, min(entry[PACKED], count), entry[OFFSET] + lead) if lead + count > len(span) else span[lead:]
+        data = (
+            os.pread(fd, min(entry[PACKED], count), entry[OFFSET] + lead) if lead + count > len(span) else span[lead:]
+        )
     except OSError as error:
         if hits_all(error):
             raise storage_error(error, archive, "read") from None
