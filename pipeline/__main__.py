@@ -50,7 +50,12 @@ def main() -> None:
     from pipeline.cli import run_cli
 
     with stop_bounded(_stop_now):
-        code = run_cli()
+        try:
+            code = run_cli()
+        except KeyboardInterrupt:  # a second signal, while the first was being answered
+            code = exit_code()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # it ends now anyway
     try:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -9,17 +9,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import BrakeError, ConfigError, MissingSourceError, StorageError
+from pipeline import storage
+from pipeline.base.errors import BrakeError, ConfigError, LockError, MissingSourceError, StorageError
 from pipeline.base.humanize import plural
 from pipeline.cluster.remote import remote_of
 from pipeline.config.load import ConfigLike, as_config, validate
 from pipeline.config.model import Config
+from pipeline.job.hooks import HookRunner
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.limits import limits
 from pipeline.job.resolve import resolve
@@ -30,6 +33,7 @@ from pipeline.runtime.engine import Engine
 from pipeline.runtime.interrupt import check_stop, failure
 from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
+from pipeline.runtime.run import running, timed
 from pipeline.stages.apply.commit import commit
 from pipeline.stages.apply.subset import apply_plan, gather, reclaim
 from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do
@@ -37,7 +41,14 @@ from pipeline.stages.fetch.archives import clean_fetched, fetch
 from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import Index, IndexInfo
 from pipeline.stages.index.reader import open_index as index_in
-from pipeline.stages.index.sources import import_for_index, import_for_plan, index_lock, scan, update_index
+from pipeline.stages.index.sources import (
+    import_for_index,
+    import_for_plan,
+    index_lock,
+    plan_lock,
+    scan,
+    update_index,
+)
 from pipeline.stages.plan import balance
 from pipeline.stages.plan.brake import braked, check_source, missing, source_counts, target_brake, target_loss
 from pipeline.stages.plan.fitness import refuse_unfit
@@ -125,8 +136,8 @@ def _engine(job: Job, client: Any) -> Engine:
 
 
 def _make_plan(job: Job, progress: Progress, client: Any) -> Report:
-    with index_lock(job), _engine(job, client) as engine:
-        refuse_busy(job.target)
+    refuse_busy(job.target)
+    with plan_lock(job), index_lock(job), _engine(job, client) as engine:
         engine.begin(import_for_plan)
         engine.connect()
         found = scan(job, engine, progress)
@@ -263,26 +274,52 @@ def build(
     *,
     suspects: frozenset[str] = frozenset(),
     break_lock: bool = False,
+    wait_lock: float = 0.0,
     client: Any = None,
 ) -> Report:
     """Make the subset: index, select, plan and apply. Where nothing changed, nothing is done. Leaves a run record.
 
     The files `suspects` (paths below the target) are made anew, whatever the manifest says of them. With `break_lock`
-    the lock at the target is taken from whoever holds it. With a Dask `client` its workers do the work.
+    the lock at the target is taken from whoever holds it; one that is in use is waited for `wait_lock` seconds. The
+    hooks of the config are run. With a Dask `client` its workers do the work.
 
     Raises `CocoDiyError`s; a run that ends early is continued by running it again.
     """
     config = as_config(config)
-    records = RunRecords(config)
-    try:
-        job = _resolve(config)
-        records.begun = True
-        report = _build(job, progress or Progress(), suspects, break_lock, client)
-    except BaseException as error:
-        records.failed(error, failure(error))
-        raise
-    records.ended(report.exit_code, report.data)
+    with running() as run:
+        records = RunRecords(config, run)
+        run.attach(HookRunner(config.hooks))
+        try:
+            job = _resolve(config)
+            records.begin()
+            if break_lock:
+                job.target.break_lock(LOCK)
+            report = _waiting(wait_lock, lambda: _build(job, progress or Progress(), suspects, client))
+        except BaseException as error:
+            records.failed(error, failure(error))
+            raise
+        records.ended(report.exit_code, report.data)
     return report
+
+
+#: How often a lock that is waited for is tried (s).
+_LOCK_EVERY_S = 1.0
+
+
+def _waiting(seconds: float, work: Callable[[], Report]) -> Report:
+    """What `work` returns; where something is in use, it is tried again for so many `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return work()
+        except LockError as error:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise
+            LOG.info("%s; waits for it, %.0f s at most", str(error).partition(";")[0], left)
+            time.sleep(min(left, _LOCK_EVERY_S))
+            check_stop()
+            storage.begin_listings()
 
 
 def _resolve(config: Config) -> Job:
@@ -292,9 +329,7 @@ def _resolve(config: Config) -> Job:
         raise missing(config, error) or error from None
 
 
-def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: bool, client: Any) -> Report:
-    if break_lock:
-        job.target.break_lock(LOCK)
+def _build(job: Job, progress: Progress, suspects: frozenset[str], client: Any) -> Report:
     target_lock = job.target.lock(LOCK, f"the target {job.root}")
     with ExitStack() as stack:
         if job.target.local is not None:
@@ -302,7 +337,9 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
             leave_none = functools.partial(_leave_no_target, job, had_folder, job.target.exists())
             still_ours = stack.enter_context(target_lock)
             stack.push(leave_none)
-        stack.enter_context(index_lock(job))
+        stack.enter_context(plan_lock(job))
+        indexes = stack.enter_context(ExitStack())
+        indexes.enter_context(index_lock(job))
         engine = stack.enter_context(_engine(job, client))
         state = TargetState(job.target, job.prefixes)
         if job.target.local is not None:
@@ -325,13 +362,9 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
         job = job.keep_numbers(state.manifest)
         check_stop()
         plan = functools.partial(_plan, job, infos, state, source_report(job, infos), engine, progress, suspects)
-        planned, report = plan()
-        if gather(job, planned, progress):  # sizes are known now, and images can be checked
-            cost = report.data["fetch"]
-            planned, report = plan(fetched=True)
-            report.data["fetch"] = cost
-        check_stop()
+        planned, report = _gathered(job, plan, progress)
         remember(job, planned.split)
+        indexes.close()  # other subsets of these sources need not wait for the files of this one
         try:
             failed = apply_plan(job, planned, state, engine, progress, still_ours)
             check_stop()
@@ -341,10 +374,22 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], break_lock: b
                 reclaim(job, planned)
             raise
         whole = not failed and not planned.passing
-        commit(job, infos, planned, state, report, still_ours, complete=whole, listed=listed)
+        with timed("commit"):
+            commit(job, infos, planned, state, report, still_ours, complete=whole, listed=listed)
         if report.problems is not None:
             report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
     return _done(job, report, planned, failed)
+
+
+def _gathered(job: Job, plan: Callable[..., tuple[Planned, Report]], progress: Progress) -> tuple[Planned, Report]:
+    """The plan that is carried out, and its report: where images come from elsewhere, made anew once they are here."""
+    planned, report = plan()
+    if gather(job, planned, progress):  # sizes are known now, and images can be checked
+        cost = report.data["fetch"]
+        planned, report = plan(fetched=True)
+        report.data["fetch"] = cost
+    check_stop()
+    return planned, report
 
 
 def _done(job: Job, report: Report, planned: Planned, failed: dict[str, str]) -> Report:

@@ -46,6 +46,8 @@ from tests.support.helpers import PROJECT, settle
 PAGES = (
     "README.md",
     "conf/README.md",
+    "conf/cluster/README.md",
+    "conf/schedule/README.md",
     "pipeline/README.md",
     "pipeline/formats/README.md",
     "pipeline/storage/README.md",
@@ -63,6 +65,8 @@ _BLOCK = re.compile(
 )
 #: A file that another page shows.
 _WITH = re.compile(r"^<!-- test: with (\S+) (\S+) -->$", re.MULTILINE)
+#: Where options of a job stand in its script.
+_SBATCH = re.compile(r"^#.+$", re.MULTILINE)
 #: Names of indexes end in a digest of the source's place.
 _DIGEST = re.compile(r"(source-(?:detect|segment|pose)-)[0-9a-f]{8}")
 
@@ -280,13 +284,15 @@ def test_options_are_there() -> None:
     options = {o for command in cli.commands.values() for p in command.params for o in [*p.opts, *p.secondary_opts]}
     bench = (PROJECT / "tests" / "bench" / "bench_main.py").read_text(encoding="utf-8")
     options |= {"--help", *re.findall(r'"(--[a-z-]+)"', bench)}
+    for script in (PROJECT / "conf" / "cluster").glob("*.sbatch"):
+        options |= set(re.findall(r"(?<=\s)(--[a-z-]+)", "\n".join(_SBATCH.findall(script.read_text("utf-8")))))
     assert named(r"(?:^|[\s=])(--[a-z][a-z-]*)") <= options
 
 
 def test_ready_configs_are_there() -> None:
-    from pipeline.config.templates import available
+    from pipeline.config.templates import described
 
-    assert named(r"coco-diy init ([a-z0-9-]+)") <= set(available())
+    assert named(r"coco-diy init ([a-z0-9/-]+)") <= set(described())
     for path in named(r"\b((?:conf|tests)/(?!local/)[\w./-]+)"):  # conf/local is the user's own
         assert (PROJECT / path).exists(), path
 
@@ -359,6 +365,7 @@ def test_continuous_integration_can_start() -> None:
         "test",
         "test-servers",
         "test-ceph",
+        "test-cluster",
         "test-browser",
         "test-slow",
         "test-interop",

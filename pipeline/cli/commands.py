@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import BrakeError, ConfigError
+from pipeline.base.humanize import plural
 from pipeline.base.version import __version__
 from pipeline.cli.help import EPILOG, Commands, Name, ready_configs, sources, targets
 from pipeline.cli.options import (
+    Duration,
     cache_folder,
     common_options,
     config_at,
     config_of,
     dataset_of,
+    folder_option,
     max_delete_option,
+    metrics_option,
     overrides_of,
+    ping_option,
+    verbose_option,
 )
 from pipeline.cli.output import progress_of, put, put_report
 
@@ -25,10 +32,15 @@ if TYPE_CHECKING:
     from pipeline.config.model import Config
 
 
+#: What `plan --exit-code` ends with where a build would change something.
+_CHANGES = 10
+
+
 @click.group(
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=EPILOG
 )
 @click.version_option(__version__, prog_name="coco-diy")
+@folder_option
 def cli() -> None:
     """Turn a big labelled image collection into the exact training set you need."""
 
@@ -41,6 +53,8 @@ def cli() -> None:
 @click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: pose or detect")
 @click.option("--workdir", metavar="DIR", help="folder of the index; default: the user's cache folder")
 @max_delete_option
+@metrics_option
+@ping_option
 @common_options
 def remake(
     src: str, dst: str, src_yaml: str | None, dst_yaml: str, task: str | None, workdir: str | None, **common: Any
@@ -79,6 +93,8 @@ def remake(
 @click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: that of the names, or detect")
 @click.option("--workdir", metavar="DIR", help="folder of the index; default: the user's cache folder")
 @max_delete_option
+@metrics_option
+@ping_option
 @common_options
 def convert(
     src: str,
@@ -116,15 +132,21 @@ def convert(
 @cli.command()
 @click.argument("config", metavar="CONFIG", type=click.Path())
 @click.option("--break-lock", is_flag=True, help="take the target from a run that is not running any more (stores)")
+@click.option("--wait-lock", type=Duration(), default=0.0, metavar="10m", help="wait so long for what is in use")
 @click.option(
     "--report",
     "page",
     is_flag=True,
     help="leave the page of `coco-diy report` and a sheet in .coco-diy; the same as target.report: true",
 )
+@click.option("--unchanged-exit", type=click.IntRange(0, 255), metavar="N", help="exit code where nothing was to do")
 @max_delete_option
+@metrics_option
+@ping_option
 @common_options
-def build(config: str, break_lock: bool, page: bool, **common: Any) -> None:
+def build(
+    config: str, break_lock: bool, wait_lock: float, page: bool, unchanged_exit: int | None, **common: Any
+) -> None:
     """Make the subset; a second run does nothing.
 
     It indexes, selects, plans and applies; what was stopped goes on when it is run again.
@@ -132,14 +154,15 @@ def build(config: str, break_lock: bool, page: bool, **common: Any) -> None:
     found = config_at(config, common)
     if page:
         found = found.model_copy(update={"target": found.target.model_copy(update={"report": True})})
-    _build(found, common, break_lock=break_lock)
+    _build(found, common, break_lock=break_lock, wait_lock=wait_lock, unchanged_exit=unchanged_exit)
 
 
 @cli.command()
 @click.argument("config", metavar="CONFIG", type=click.Path())
+@click.option("--exit-code", is_flag=True, help="end with 10 where a build would change anything, with 4 if braked")
 @max_delete_option
 @common_options
-def plan(config: str, **common: Any) -> None:
+def plan(config: str, exit_code: bool, **common: Any) -> None:
     """Say what a build would do; nothing is changed.
 
     Counts by class and split, and the files that would be written, copied, kept and deleted.
@@ -147,7 +170,9 @@ def plan(config: str, **common: Any) -> None:
     from pipeline.api import make_plan
     from pipeline.reports.text import plan_text
 
-    put_report(make_plan(config_at(config, common), progress_of(common)), common, plan_text)
+    report = make_plan(config_at(config, common), progress_of(common))
+    code = BrakeError.exit_code if report.data["brake"] else _CHANGES if report.data["changes"] else 0
+    put_report(report, common, plan_text, code=code if exit_code and report.ok else None)
 
 
 @cli.command()
@@ -172,6 +197,7 @@ def index(config: str, **common: Any) -> None:
 @click.option("--overwrite", is_flag=True, help="with --extract: replace files that are not as in the archives")
 @click.option("--remove-archives", is_flag=True, help="with --extract: delete each archive that was unpacked")
 @click.option("--clean", is_flag=True, help="delete the images in the workdir that were fetched one by one")
+@ping_option
 @common_options
 def fetch(
     config: str,
@@ -217,6 +243,7 @@ def fetch(
 @click.option("--deep", is_flag=True, help="read contents and compare digests")
 @click.option("--repair", is_flag=True, help="put right what differs")
 @max_delete_option
+@ping_option
 @common_options
 def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
     """Compare a subset with what was built.
@@ -248,19 +275,26 @@ def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
 def diff(first: str, second: str, **common: Any) -> None:
     """Compare two subsets, class by class.
 
-    What B has more or less than A, also file by file.
+    What B has more or less than A, also file by file. TARGET@RUN is what a run left, by its record: counts alone.
     """
     from pipeline.api import diff_targets
     from pipeline.reports.text import diff_text
+    from pipeline.stages.verify.diff import split_state
 
-    configs = [(what, config_of(what, common)) for what in (first, second)]
-    put_report(diff_targets(*(config.target.root if config else what for what, config in configs)), common, diff_text)
+    sides = []
+    for what in (first, second):
+        root, run = (what, None) if os.path.exists(what) else split_state(what)
+        config = config_of(root, common)
+        root = config.target.root if config else root
+        sides.append(root if run is None else f"{root}@{run}")
+    put_report(diff_targets(sides[0], sides[1]), common, diff_text)
 
 
 @cli.command()
 @click.argument("what", metavar="CONFIG|TARGET", type=click.Path())
+@click.option("--max-age", type=Duration(), metavar="26h", help="end with 1 where the last success is older")
 @common_options
-def status(what: str, **common: Any) -> None:
+def status(what: str, max_age: float | None, **common: Any) -> None:
     """Show the last runs at a target.
 
     Also those that failed, and whether one is under way or was stopped.
@@ -269,16 +303,18 @@ def status(what: str, **common: Any) -> None:
     from pipeline.reports.text import status_text
 
     config = config_of(what, common)
-    put_report(last_run(config.target.root, config.workdir) if config else last_run(what), common, status_text)
+    root, workdir = (config.target.root, config.workdir) if config else (what, None)
+    put_report(last_run(root, workdir, max_age=max_age), common, status_text)
 
 
 @cli.command()
 @click.argument("name", metavar="[NAME]", required=False, type=Name(ready_configs))
 @click.option("--force", is_flag=True, help="replace a file that is there")
+@folder_option
 def init(name: str | None, force: bool) -> None:
     """Copy a ready config to conf/; without NAME, list them.
 
-    The names YAML that it needs comes along.
+    The names YAML that it needs comes along. What is called cluster/… runs a config on a cluster.
     """
     from pipeline.config.templates import copy_ready, described
 
@@ -289,6 +325,27 @@ def init(name: str | None, force: bool) -> None:
         return
     for path, written in copy_ready(name, force=force):
         put(f"{path}{'' if written else ' (is there already)'}")
+
+
+@cli.command()
+@click.argument("queue", type=click.Path())
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=300,
+    metavar="SECONDS",
+    help="end when no build is there for so long",
+)
+@verbose_option
+def worker(queue: str, wait: float, verbose: bool) -> None:  # noqa: ARG001 - the option's callback uses it
+    """Do the work of builds elsewhere.
+
+    They are those whose engine.scheduler is file://QUEUE, a folder. Start one for each core, on any machines that see
+    it and source, workdir and target at the same paths; they need no ports.
+    """
+    from pipeline.cluster.queue import serve
+
+    put(f"{plural(serve(queue, wait), 'task')} done")
 
 
 @cli.command()
@@ -303,13 +360,21 @@ def schema() -> None:
     put(json.dumps(Config.model_json_schema(), indent=2))
 
 
-def _build(config: Config, common: dict[str, Any], *, break_lock: bool = False) -> None:
+def _build(
+    config: Config,
+    common: dict[str, Any],
+    *,
+    break_lock: bool = False,
+    wait_lock: float = 0.0,
+    unchanged_exit: int | None = None,
+) -> None:
     from pipeline.api import build as build_subset
     from pipeline.reports.text import build_text
 
-    report = build_subset(config, progress_of(common), break_lock=break_lock)
+    report = build_subset(config, progress_of(common), break_lock=break_lock, wait_lock=wait_lock)
     if config.target.report and (report.ok or report.incomplete):
         from pipeline.look.page import leave_page
 
         report.data["report"] = leave_page(config, progress_of(common))
-    put_report(report, common, build_text)
+    unchanged = report.ok and report.data["status"] == "nothing to do"
+    put_report(report, common, build_text, code=unchanged_exit if unchanged else None)

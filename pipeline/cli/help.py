@@ -13,6 +13,7 @@ _GROUPS = {
     "Make a subset": ("plan", "build"),
     "Make one without a config": ("remake", "convert"),
     "Look at a collection or a subset": ("index", "stats", "show", "report", "verify", "diff", "status"),
+    "On a cluster": ("worker",),
     "Editors": ("schema",),
 }
 
@@ -95,7 +96,7 @@ def targets() -> list[str]:
 
 
 def ready_configs() -> list[str]:
-    """Names of the ready configs."""
-    from pipeline.config.templates import available
+    """Names of the ready files."""
+    from pipeline.config.templates import described
 
-    return available()
+    return list(described())

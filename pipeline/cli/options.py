@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, UsageError
+from pipeline.base.humanize import duration
+from pipeline.base.version import __version__
 from pipeline.cli.output import say
-from pipeline.runtime.log import show_log
+from pipeline.runtime.log import LogFile, log_to, note, show_log
+from pipeline.runtime.run import running
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -25,24 +29,118 @@ def _show_log(_context: click.Context, _option: click.Parameter, verbose: bool) 
     return verbose
 
 
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """A time as ``10m``, ``26h`` or ``1h30m``, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds of what was written."""
+        try:
+            return duration(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time; write it as 90s, 10m, 26h or 2d", param, ctx)
+
+
+def _change_folder(context: click.Context, _option: click.Parameter, folder: str | None) -> None:
+    """Run as if started in `folder`; whoever runs a command within a program of his own is back there afterwards."""
+    if folder is None or context.resilient_parsing:
+        return
+    before = os.getcwd()
+    try:
+        os.chdir(os.path.expanduser(folder))
+    except OSError as error:
+        raise UsageError(f"-C {folder}: is no folder to run in ({error.strerror}); correct its path") from None
+    context.call_on_close(functools.partial(os.chdir, before))
+
+
+def _log_to(context: click.Context, _option: click.Parameter, path: str | None) -> None:
+    if path is None or context.resilient_parsing:
+        return
+    with running() as run:
+        log_to(LogFile(os.path.abspath(os.path.expanduser(path)), context.params.get("log_format") or "text", run.id))
+    note(logging.INFO, f"{context.info_name} begins: coco-diy {__version__}, process {os.getpid()}")
+
+
+def _watch(kind: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
+    """The callback of an option that names who watches the run: a class of `job.monitors`."""
+
+    def attach(context: click.Context, _option: click.Parameter, value: str | None) -> None:
+        if value is not None and not context.resilient_parsing:
+            from pipeline.job import monitors
+
+            with running() as run:
+                run.attach(getattr(monitors, kind)(value))
+
+    return attach
+
+
+folder_option = click.option(
+    "-C",
+    "folder",
+    metavar="DIR",
+    is_eager=True,
+    expose_value=False,
+    callback=_change_folder,
+    help="run as if started in DIR",
+)
+
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, callback=_show_log, help="retries, waits, skipped stages; tracebacks"
+)
+
+
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give `command` the options that every command has, as its argument `common`."""
     options = [
         click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="override a key (YAML)"),
         click.option(
-            "--scheduler", metavar="NAME", help="auto, sync, threads, processes, tcp://host:port or a scheduler file"
+            "--scheduler",
+            metavar="NAME",
+            help="auto, sync, threads, processes, tcp://host:port, a scheduler file or file://QUEUE",
         ),
         click.option("--workers", type=click.IntRange(min=1), metavar="N", help="threads or processes"),
+        click.option("--performance-report", metavar="FILE", help="what a Dask scheduler saw of the run, as HTML"),
         click.option("--json", "as_json", is_flag=True, help="the result on stdout as one JSON document"),
-        click.option(
-            "-v", "--verbose", is_flag=True, callback=_show_log, help="retries, waits, skipped stages; tracebacks"
-        ),
+        verbose_option,
         click.option("-q", "--quiet", is_flag=True, help="errors, what failed, and what is lost; nothing else"),
+        folder_option,
+        click.option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            is_eager=True,
+            help="of a line of the log file",
+        ),
+        click.option(
+            "--log-file",
+            metavar="FILE",
+            expose_value=False,
+            callback=_log_to,
+            help="append what happens to FILE, retries and waits too",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
     return command
 
+
+ping_option = click.option(
+    "--ping",
+    metavar="URL",
+    envvar="COCO_DIY_PING",
+    expose_value=False,
+    callback=_watch("Ping"),
+    help="notify a monitor of begin and end, as healthchecks.io has it; or COCO_DIY_PING",
+)
+
+metrics_option = click.option(
+    "--metrics",
+    metavar="FILE.prom",
+    expose_value=False,
+    callback=_watch("MetricsFile"),
+    help="write metrics for Prometheus' node_exporter",
+)
 
 max_delete_option = click.option(
     "--max-delete", metavar="10%|N|none", help="stop before more files of the target are lost (target.max_delete)"
@@ -63,6 +161,8 @@ def overrides_of(common: dict[str, Any]) -> list[str]:
         found.append(f"engine.scheduler={json.dumps(common['scheduler'])}")
     if common["workers"]:
         found.append(f"engine.workers={common['workers']}")
+    if common.get("performance_report"):
+        found.append(f"engine.performance_report={json.dumps(common['performance_report'])}")
     if common.get("max_delete") is not None:
         found.append(f"target.max_delete={json.dumps(common['max_delete'])}")
     return found
@@ -74,6 +174,8 @@ def config_at(path: str, common: dict[str, Any]) -> Config:
     from pipeline.config.templates import available
     from pipeline.storage import options_beside
 
+    with running() as run:
+        run.config = os.path.abspath(os.path.expanduser(path))
     if "://" in path:
         raise ConfigError(f"{path}: is a URL, and a config is a file of this machine; download it first")
     if Path(path).is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ import click
 
 from pipeline.base.errors import StorageError
 from pipeline.base.text import printable, printable_json
+from pipeline.runtime.log import note
+from pipeline.runtime.run import running
 
 if TYPE_CHECKING:
     from pipeline.reports.report import Report
@@ -24,13 +27,23 @@ def progress_of(common: dict[str, Any]) -> Progress:
     return Progress(sys.stderr, quiet=common["quiet"])
 
 
-def put_report(report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
-    """Print what a command found or did, and end the process with its exit code where that is not 0."""
+def put_report(
+    report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str], *, code: int | None = None
+) -> None:
+    """Print what a command found or did, and end the process with its exit code, or `code`, where that is not 0."""
     quiet = common["quiet"]
-    for warning in [*report.grave, *report.once] if quiet and report.ok else report.warnings:
-        say(f"warning: {warning}")
+    shown = [*report.grave, *report.once] if quiet and report.ok else report.warnings
+    for warning in report.warnings:
+        if warning in shown:
+            say(f"warning: {warning}")
+        else:
+            note(logging.WARNING, warning)
+    code = report.exit_code if code is None else code
+    with running() as run:
+        run.code = report.exit_code
+        run.outcome = run.outcome or report.data
+        facts = {"warnings": report.warnings, "ok": report.ok, "exit_code": code, "run": run.facts()}
     if common["as_json"]:
-        facts = {"warnings": report.warnings, "ok": report.ok, "exit_code": report.exit_code}
         put(printable_json(json.dumps(report.data | facts, ensure_ascii=False)))
     elif not quiet:
         put(text(report.data))
@@ -39,12 +52,13 @@ def put_report(report: Report, common: dict[str, Any], text: Callable[[dict[str,
 
         if lines := failure_text(report.data):
             click.echo("\n".join(map(printable, lines.split("\n"))), err=True)
-    if report.exit_code:
-        sys.exit(report.exit_code)
+    if code:
+        sys.exit(code)
 
 
 def say(sentence: str) -> None:
-    """Put one line on stderr; whatever is quoted in it is no more than text there."""
+    """Put one line on stderr, and into the log file; whatever is quoted in it is no more than text there."""
+    note(logging.WARNING if sentence.startswith("warning: ") else logging.ERROR, sentence.partition(": ")[2])
     click.echo(printable(sentence), err=True)
 
 

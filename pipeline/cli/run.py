@@ -18,8 +18,9 @@ from pipeline.base.redaction import redact
 from pipeline.base.text import printable_json
 from pipeline.cli.commands import cli
 from pipeline.cli.output import say
-from pipeline.runtime.interrupt import failure, forget_signal, note_signal
-from pipeline.runtime.log import show_log
+from pipeline.runtime.interrupt import failure, forget_signal, note_signal, unbound_stop
+from pipeline.runtime.log import end_log_file, note, show_log
+from pipeline.runtime.run import running
 
 
 def _stop(number: int, _frame: object) -> None:
@@ -48,9 +49,19 @@ def _main(arguments: list[str] | None) -> None:
         raise
 
 
-def run_cli(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one return an exit code
+def run_cli(arguments: list[str] | None = None) -> int:
     """Run a command; exceptions become a sentence here and nowhere else. Returns the exit code."""
     forget_signal()
+    with running() as run:
+        code = _exit_code(arguments)
+        run.code = code if run.code is None else run.code
+        note(logging.INFO, f"ends with exit code {code} ({run.status}) after {run.facts()['seconds']:.1f} s")
+        unbound_stop()  # what those who are told do has a bound of its own
+    end_log_file()
+    return code
+
+
+def _exit_code(arguments: list[str] | None) -> int:  # noqa: PLR0911 - one return an exit code
     with contextlib.suppress(ValueError):  # a thread of somebody's may call this too: then signals are theirs
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stop)
@@ -86,10 +97,15 @@ def _fail(error: Exception, *, as_json: bool) -> int:
         error.show(shown)
         click.echo(redact(shown.getvalue()), err=True, nl=False)
         facts = UsageError(error.format_message()).facts()
+        note(logging.ERROR, facts["error"])
     else:
         facts = failure(error)
         say(f"coco-diy: {facts['error']}")
+    with running() as run:
+        run.code = int(facts["exit_code"])
+        run.outcome = run.outcome or facts
+        document = facts | {"run": run.facts()}
     if as_json:
         with contextlib.suppress(OSError):
-            click.echo(printable_json(json.dumps(facts, ensure_ascii=False)))
+            click.echo(printable_json(json.dumps(document, ensure_ascii=False)))
     return int(facts["exit_code"])

@@ -7,6 +7,7 @@ its own, and its outcome is fetched and let go the moment it is there: a worker 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import itertools
 import pickle
 import queue
@@ -22,6 +23,7 @@ import msgspec
 from pipeline.base.errors import ConfigError, UnavailableError
 from pipeline.cluster import fitness
 from pipeline.cluster.worker import UNFIT, run_task
+from pipeline.runtime.log import LOG
 from pipeline.runtime.tasks import Outcome, Task
 
 #: A scheduler that does not answer for so long is gone.
@@ -81,10 +83,20 @@ def _examine_here(folder: str, versions: dict[str, str]) -> bytes:
     return msgspec.json.encode(fitness.examine(folder, versions))
 
 
-class DaskExecutor:
-    """See `runtime.tasks.Executor`. A `client` that somebody gave stays open."""
+def call_of(folder: str, number: int) -> bytes:
+    """What a worker opens to do a task."""
+    return pickle.dumps(_Call(_here, folder, number))
 
-    def __init__(self, scheduler: str, client: Any = None) -> None:
+
+class DaskExecutor:
+    """See `runtime.tasks.Executor`. A `client` that somebody gave stays open.
+
+    `report` is a file for what the scheduler saw.
+    """
+
+    def __init__(self, scheduler: str, client: Any = None, report: str | None = None) -> None:
+        if report is not None and importlib.util.find_spec("bokeh") is None:
+            raise ConfigError("--performance-report: needs the package bokeh; install it with `pip install bokeh`")
         self._own = client is None
         self._client = connect(scheduler) if client is None else client
         address = self._client.scheduler.address if client is not None else scheduler
@@ -93,6 +105,13 @@ class DaskExecutor:
         self._ended: queue.SimpleQueue[tuple[Task, Any, Outcome | None]] = queue.SimpleQueue()
         self._futures: dict[Task, list[Any]] = {}
         self._lock = threading.Lock()
+        self._report: Any = None
+        if report is not None:
+            from distributed import performance_report
+
+            self._report = performance_report(filename=report)
+            with self._client.as_current():
+                self._report.__enter__()
 
     @property
     def dashboard(self) -> str | None:
@@ -143,8 +162,7 @@ class DaskExecutor:
         if avoid:
             where = {"workers": [w for w in self.workers() if w not in avoid], "allow_other_workers": False}
         key = f"coco-diy-{self._run}-{next(self._numbers)}"
-        blob = pickle.dumps(_Call(_here, task.folder, task.number))
-        future = self._client.submit(pickle.loads, blob, key=key, pure=False, **where)
+        future = self._client.submit(pickle.loads, call_of(task.folder, task.number), key=key, pure=False, **where)
         with self._lock:
             self._futures.setdefault(task, []).append(future)
         future.add_done_callback(lambda done: self._note(task, done))
@@ -187,6 +205,12 @@ class DaskExecutor:
         """See `Executor.close`."""
         for task in list(self._futures):
             self.cancel(task)
+        if self._report is not None:
+            try:
+                with self._client.as_current():
+                    self._report.__exit__(None, None, None)
+            except Exception as error:  # noqa: BLE001 - the run is done, and the scheduler may lack what it takes
+                LOG.warning("--performance-report: cannot be made: %s", _one_line(error))
         if self._own:
             with suppress(OSError, TimeoutError, RuntimeError):
                 self._client.close(timeout=2)

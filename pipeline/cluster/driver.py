@@ -62,6 +62,7 @@ class Driver:
         if target is not None:
             self._fence = f"{scratch}/{self._folder.run}"
             target.make_folders([f"{self._fence}/"])
+            target.write_many([f"{self._fence}/{storage.RUNNING}"], [b""]).must(target)
             facts = Facts(facts.run, facts.workdir, facts.versions, facts.places, target.url, self._fence)
         self._folder.make(facts)
         more_time(SETTLE_S)
@@ -179,7 +180,9 @@ def _problems(answer: Any) -> list[fitness.Problem]:
     if isinstance(answer, fitness.Fitness):
         return answer.problems
     if answer is None:
-        return [fitness.Problem("does not answer", "end it and start it again")]
+        return [
+            fitness.Problem("does not answer: it is stopped, or its memory is used up", "start it again, with more")
+        ]
     if isinstance(answer, ImportError):
         what = "has no coco-diy" if getattr(answer, "name", "") == "pipeline" else f"has another coco-diy ({answer})"
         return [fitness.Problem(what, "install the same version there")]

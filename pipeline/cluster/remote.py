@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
+from pipeline.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.cluster.driver import Driver
     from pipeline.cluster.run_folder import Place
     from pipeline.config.model import EngineConfig
+    from pipeline.runtime.tasks import Executor
 
 
 def remote_of(
@@ -23,23 +25,34 @@ def remote_of(
     links: frozenset[str] = frozenset(),
     client: Any = None,
 ) -> Driver | None:
-    """The workers at ``engine.scheduler``, or those of a Dask `client`; None where a run does its work itself.
+    """The workers of ``engine.scheduler``, or those of a Dask `client`; None where a run does its work itself.
 
     They exchange files with the run below `workdir`, through whose folders `links` may be written where they are links,
     and must see all `urls`, folders or files.
     """
-    if client is None and not is_elsewhere(options.scheduler):
+    queue = client is None and options.scheduler.startswith("file://")
+    elsewhere = client is not None or is_elsewhere(options.scheduler)
+    if options.performance_report is not None and (queue or not elsewhere):
+        raise ConfigError("--performance-report: is made by a Dask scheduler; name one with --scheduler")
+    if not elsewhere:
         return None
-    from pipeline.cluster.dask_executor import DaskExecutor
     from pipeline.cluster.driver import Driver
     from pipeline.cluster.run_folder import RunFolder
 
-    executor = functools.partial(DaskExecutor, options.scheduler, client)
+    executor: Callable[[], Executor]
+    if queue:
+        from pipeline.cluster.queue import QueueExecutor
+
+        executor = functools.partial(QueueExecutor, options.scheduler)
+    else:
+        from pipeline.cluster.dask_executor import DaskExecutor
+
+        executor = functools.partial(DaskExecutor, options.scheduler, client, options.performance_report)
     return Driver(executor, RunFolder(workdir, links), options.wait_workers, tuple(_places(urls)))
 
 
 def is_elsewhere(scheduler: str) -> bool:
-    """Whether ``engine.scheduler`` names an address or a scheduler file."""
+    """Whether ``engine.scheduler`` names an address, a scheduler file or the folder of a queue."""
     return "://" in scheduler or "/" in scheduler or scheduler.endswith(".json")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.base import errors
 from pipeline.base.errors import CocoDiyError, ConfigError, StorageError
+from pipeline.base.humanize import plural
 from pipeline.cluster.run_folder import Step, task_of
 from pipeline.cluster.worker import UNFIT
 from pipeline.runtime.interrupt import check_stop
@@ -197,6 +198,6 @@ class StepRun:
     def _given_up_text(self) -> str:
         named = "; ".join(f"bucket {number} ({workers})" for number, workers in sorted(self._given_up.items())[:5])
         return (
-            f"{self._executor.name}: {len(self._given_up)} buckets were given up, of which {_DEATHS} workers each died "
-            f"(out of memory?): {named}; give workers more memory, or set index.buckets to more, and run again"
+            f"{self._executor.name}: {plural(len(self._given_up), 'bucket')} given up, of which {_DEATHS} workers each "
+            f"died (out of memory?): {named}; give workers more memory, or set index.buckets to more, and run again"
         )

@@ -43,8 +43,9 @@ def run_task(folder: str, number: int, worker: str) -> Outcome:
             error, kind = "memory is used up; give the worker more, or set index.buckets to more", "CocoDiyError"
         except Exception as unknown:  # noqa: BLE001 - the driver reports it
             error, kind = f"internal error, please report it: {type(unknown).__name__}: {unknown}", "internal"
-        with suppress(CocoDiyError, OSError):
-            step.end(attempt)
+        finally:  # also of one that is stopped: it is not one that died of its task
+            with suppress(CocoDiyError, OSError):
+                step.end(attempt)
     return Outcome(attempt, worker, os.uname().nodename, time.monotonic() - began, error, kind, tuple(lines))
 
 

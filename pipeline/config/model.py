@@ -188,10 +188,13 @@ class EngineConfig(_Model):
     """What runs the Dask tasks."""
 
     scheduler: str = Field(
-        "auto", description="auto, sync, threads, processes, or a Dask scheduler: tcp://, tls:// or its scheduler file"
+        "auto",
+        description="auto, sync, threads, processes, a Dask scheduler (tcp://, tls:// or its scheduler file), or the "
+        "folder of a queue (file://)",
     )
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field("auto", description="threads or processes")
     wait_workers: float = Field(300, gt=0, description="seconds that a scheduler may be without any worker")
+    performance_report: str | None = Field(None, description="HTML file for what a Dask scheduler saw of the run")
 
     @pydantic.field_validator("scheduler")
     @classmethod
@@ -274,6 +277,9 @@ class Config(_Model):
         default_factory=lambda: EngineConfig.model_validate({}), description="what runs the work"
     )
     runs: Runs = Field(default_factory=lambda: Runs.model_validate({}), description="the records of runs")
+    hooks: Hooks = Field(
+        default_factory=lambda: Hooks.model_validate({}), description="commands that a build runs; never the exit code"
+    )
     on_error: Literal["fail", "skip"] = Field("fail", description="bad rows and files: stop, or count, list, leave out")
     workdir: str = Field("work", min_length=1, description="index, plans and runs; never the source, never the target")
 
@@ -298,3 +304,17 @@ class Runs(_Model):
     """The records of runs."""
 
     keep: int = Field(30, ge=1, description="so many stay, among them the last success and the last failure")
+
+
+_Argument = Annotated[str, Field(min_length=1)]
+
+_Command = Annotated[list[_Argument], Field(min_length=1)]
+
+
+class Hooks(_Model):
+    """Commands that a build runs, each a list of program and arguments; no shell reads them."""
+
+    start: _Command | None = Field(None, description="when a build begins")
+    success: _Command | None = Field(None, description="after a build that was done, or had nothing to do")
+    failure: _Command | None = Field(None, description="after any other")
+    changed: _Command | None = Field(None, description="after a success that changed the target")

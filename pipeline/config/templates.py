@@ -1,4 +1,4 @@
-"""The ready configs that come with the package, for `coco-diy init`."""
+"""The ready files that come with the package, for `coco-diy init`: configs, and what runs one, a timer or a cluster."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 
 from pipeline.base.errors import ConfigError, UnknownNameError, unknown
 
+#: Folders of files that run a config.
+_FOLDERS = ("cluster", "schedule")
+
 
 def folder() -> Path:
     """Where the ready files are: inside an installed package, or beside it in a checkout."""
@@ -18,16 +21,30 @@ def folder() -> Path:
 
 def available() -> list[str]:
     """Names of the ready configs; names YAMLs come along with those that need them."""
-    return sorted(p.stem for p in folder().glob("*.yaml") if "source:" in p.read_text(encoding="utf-8"))
+    return [name for name, path in _ready().items() if path.parent == folder()]
+
+
+def _ready() -> dict[str, Path]:
+    """The ready files by name: the configs, then those of `_FOLDERS`, such as ``schedule/crontab``."""
+    configs = [
+        p for p in sorted(folder().glob("*.yaml"), key=lambda p: p.stem) if "source:" in p.read_text(encoding="utf-8")
+    ]
+    others = [p for name in _FOLDERS for p in sorted((folder() / name).glob("[!_]*")) if p.suffix != ".md"]
+    return {p.relative_to(folder()).with_suffix("").as_posix(): p for p in configs + others}
+
+
+def _files(ready: Path) -> list[Path]:
+    """The files that the ready file `ready` consists of: those in it where it is a folder."""
+    return sorted(ready.iterdir()) if ready.is_dir() else [ready]
 
 
 def described() -> dict[str, str]:
-    """What each ready config is for, by its name: the first sentence in it."""
+    """What each ready file is for, by its name: the first sentence in it."""
     found = {}
-    for name in available():
-        lines = (folder() / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-        comment = " ".join(itertools.takewhile(bool, (line.lstrip("#").strip() for line in lines)))
-        found[name] = re.split(r"\.(?:\s|$)", comment)[0] + "."
+    for name, path in _ready().items():
+        text = _files(path)[0].read_text(encoding="utf-8")
+        lines = [line.strip('#" ') for line in text.splitlines() if line[:2] != "#!"]
+        found[name] = re.split(r"\.(?:\s|$)", " ".join(itertools.takewhile(bool, lines)))[0] + "."
     return found
 
 
@@ -41,28 +58,27 @@ def fetching_coco(root: str, task: str, *, whole: bool) -> str:
 
 
 def copy_ready(name: str, *, force: bool = False, into: Path | None = None) -> list[tuple[Path, bool]]:
-    """Copy the config `name` and the names YAML it points at to ``conf/`` below `into`.
+    """Copy the ready file `name` and the names YAML it points at to ``conf/`` below `into`.
 
     Returns the files, and whether each was written: one with the same content is left.
 
     Raises `UnknownNameError` for a name that is not there, `ConfigError` where a different file exists already.
     """
-    known = available()
+    known = _ready()
     if name not in known:
-        raise UnknownNameError(unknown("ready config", name, known))
-    config = folder() / f"{name}.yaml"
-    needed = re.findall(r"^\s*names:\s*conf/(\S+)", config.read_text(encoding="utf-8"), re.MULTILINE)
-    target = (into or Path()) / "conf"
+        raise UnknownNameError(unknown("ready config", name, list(known)))
+    files = _files(known[name])
+    needed = re.findall(r"^\s*names:\s*conf/(\S+)", files[0].read_text(encoding="utf-8"), re.MULTILINE)
     written = []
-    for source in [config, *(folder() / n for n in needed)]:
-        path = target / source.name
+    for source in [*files, *(folder() / n for n in needed)]:
+        path = (into or Path()) / "conf" / source.relative_to(folder())
         content = source.read_bytes()
         if path.exists() and path.read_bytes() == content:
             written.append((path, False))
             continue
         if path.exists() and not force:
             raise ConfigError(f"{path}: is there already and differs; use --force to replace it")
-        target.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         written.append((path, True))
     return written

@@ -34,8 +34,8 @@ class Dataset:
 
     `maps` has the class map of each source, `sources` what each calls its classes; `splits` are those with an image,
     in the order train, val, test; `root` is the target's path, for the YAML that names it; `yaml` is portable,
-    absolute or cloud. `documents` is, for each source that has such, by split what its file says beside images and
-    annotations, as JSON.
+    absolute or cloud. `digest` is the short digest of the subset, by which a training is traced to it. `documents` is,
+    for each source that has such, by split what its file says beside images and annotations, as JSON.
     """
 
     maps: tuple[ClassMap, ...]
@@ -44,6 +44,7 @@ class Dataset:
     splits: tuple[str, ...]
     root: str
     yaml: str
+    digest: str = ""
     documents: tuple[Mapping[str, str], ...] = ()
 
 

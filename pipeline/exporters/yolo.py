@@ -118,7 +118,7 @@ def assemble(dataset: Dataset, records: Sequence[BucketObjects] = ()) -> dict[st
     prefix = f"{dataset.root.rstrip('/')}/" if dataset.yaml == "absolute" else ""
     paths = {split: f"{prefix}images/{split}" for split in dataset.splits}
     name = f"{folder}.yaml" if dataset.yaml == "cloud" else "data.yaml"
-    header = "# Made by coco-diy; a build writes it anew.\n"
+    header = f"# Made by coco-diy; a build writes it anew. Digest of the subset: {dataset.digest}\n"
     return {
         name: dataset_yaml(dataset.maps, dataset.sources, header=header, paths=paths, pose=dataset.task is Task.POSE)
     }

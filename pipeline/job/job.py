@@ -134,7 +134,7 @@ class Job:
     def plan_dir(self) -> str:
         """Folder of the plan for this target from these sources.
 
-        Who writes or reads it holds the locks of their indexes: nobody plans anew what a build is carrying out.
+        Who writes or carries it out holds its lock, see `sources.plan_lock`.
         """
         indexes = "\0".join(s.index_dir for s in self.sources)
         return os.path.join(self.workdir, "plans", f"{self._target_name}-{_short(indexes)}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def portable_config(job: Job) -> dict[str, Any]:
     """The config as plain data that means the same in every working directory of this machine."""
     data = job.config.model_dump(mode="json", by_alias=True)
+    data.pop("hooks")  # a subset travels: it brings neither commands nor what may be secret in them
     entries = data["source"] if isinstance(data["source"], list) else [data["source"]]
     sources = {s.source.name: s for s in job.sources}
     for source in entries:

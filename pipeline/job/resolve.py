@@ -29,6 +29,7 @@ def resolve(config: Config) -> Job:
     Raises `UsageError`s: an unknown class, format or name stops here, before anything is read; what is said of a key
     begins with the file and the line that have it. Raises `BrakeError` where the marker of a source is missing.
     """
+    storage.begin_listings()
     try:
         return _resolve(config)
     except UsageError as error:

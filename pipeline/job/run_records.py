@@ -16,15 +16,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline import storage
-from pipeline.base.digest import seal
+from pipeline.base.digest import seal, unseal
 from pipeline.base.errors import INCOMPLETE, CocoDiyError, StorageError
 from pipeline.base.version import __version__
 from pipeline.config.model import Config
 from pipeline.job.job import target_name
+from pipeline.runtime.run import Run, stamp_of
+from pipeline.storage.processes import is_gone, myself
 from pipeline.target.manifest import FOLDER, is_subset
 from pipeline.target.records import content_of
 
-_SUCCESS = {0, INCOMPLETE}
+#: Exit codes of a success: done, and done but for what was skipped.
+SUCCESS = frozenset({0, INCOMPLETE})
+
+#: How the file of a run ends that has begun and left no record yet.
+_BEGUN = ".begun"
 
 #: How long a failed run waits for a store to take its record: it may be the store that failed.
 _STORE_SECONDS = 3.0
@@ -33,49 +39,75 @@ _NUMBERS = itertools.count()
 
 
 class RunRecords:
-    """The records of runs of `config`. `begun` says that the config was found good, so that its workdir can be used."""
+    """The records of runs of `config`; `run` is the one that is under way."""
 
-    def __init__(self, config: Config) -> None:
-        self.begun = False
+    def __init__(self, config: Config, run: Run) -> None:
         self._keep = config.runs.keep
         self._target = storage.locate_writable(config.target.root)
-        self._workdir = config.workdir
-        self._started = time.time()
+        self._beside = beside(config.workdir, self._target)
+        self._run, self._begun = run, False
+        run.target = self._target.url
+
+    def begin(self) -> None:
+        """The config was found good, so that its workdir can be used: from now on a killed run leaves a trace there."""
+        self._begun = True
+        begun = {"id": self._run.id, "start": stamp_of(self._run.began), "by": myself()}
+        with contextlib.suppress(CocoDiyError, OSError):
+            self._beside.write_many([f"{self._run.id}{_BEGUN}"], [seal(begun)])
 
     def ended(self, exit_code: int, report: dict[str, Any]) -> None:
         """The run is over, and `report` says how."""
         self._write(at_target(self._target), exit_code, {"report": report})
+        self._forget_begun(exit_code)
 
     def failed(self, error: BaseException, facts: dict[str, Any]) -> None:
         """The run ended with `error`, which `facts` describe; a store that may be what failed takes no record."""
         ill = self._target.local is None and isinstance(error, StorageError)
-        if not ill and self._is_built() and self._write(at_target(self._target), facts["exit_code"], {"error": facts}):
-            return
-        if self.begun:
-            self._write(beside(self._workdir, self._target), facts["exit_code"], {"error": facts})
+        code, outcome = facts["exit_code"], {"error": facts}
+        at_home = not ill and self._is_built() and self._write(at_target(self._target), code, outcome)
+        if not at_home and self._begun:
+            self._write(self._beside, code, outcome)
+        elif not at_home:
+            self._run.outcome = self._record(code, outcome)
+        self._forget_begun(code)
+
+    def _forget_begun(self, code: int) -> None:
+        """This run has a record now; and those that were killed are over with a success."""
+        over = [
+            name
+            for name, begun in _begun(self._beside)
+            if begun["id"] == self._run.id or (code in SUCCESS and is_gone(begun["by"]))
+        ]
+        with contextlib.suppress(CocoDiyError, OSError):
+            self._beside.delete_many(over)
 
     def _is_built(self) -> bool:
         """Whether there is a target to keep a record at."""
         found: list[bool] = []
         return self._patiently(lambda: found.append(is_subset(self._target))) and any(found)
 
-    def _write(self, location: storage.WritableLocation, code: int, outcome: dict[str, Any]) -> bool:
-        """Write a record, and drop the oldest; whether it came to pass: no run fails for its record."""
+    def _record(self, code: int, outcome: dict[str, Any]) -> dict[str, Any]:
         now = time.time()
-        stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}{int(now * 1000) % 1000:03d}Z"
-        record = {
-            "time": stamp,
+        return {
+            "time": f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}{int(now * 1000) % 1000:03d}Z",
             "host": socket.gethostname(),
             "process": os.getpid(),
             "exit_code": code,
             "tool": f"coco-diy {__version__}",
-            "seconds": round(now - self._started, 3),
+            "seconds": round(now - self._run.began, 3),
+            "run": self._run.facts(),
             **outcome,
         }
-        data = seal(record)
+
+    def _write(self, location: storage.WritableLocation, code: int, outcome: dict[str, Any]) -> bool:
+        """Write a record, and drop the oldest; whether it came to pass: no run fails for its record."""
+        record = self._record(code, outcome)
+        name = f"{record['time']}-{os.getpid()}.{next(_NUMBERS)}-{code}.json"
+        self._run.code, self._run.outcome = code, record
 
         def put() -> None:
-            location.write(f"{stamp}-{os.getpid()}.{next(_NUMBERS)}-{code}.json", data)
+            location.write(name, seal(record))
+            self._run.record = location.join(name)
             location.delete_many(surplus(names(location), self._keep))
 
         return self._patiently(put)
@@ -108,6 +140,16 @@ def beside(workdir: str, target: storage.Location) -> storage.WritableLocation:
     return storage.locate_writable(storage.local_path(workdir)).below(f"runs/{target_name(target.url)}")
 
 
+def under_way(workdir: str, target: storage.Location) -> list[dict[str, Any]]:
+    """Runs that began and left no record: ``id``, ``start``, ``by`` (who), and ``gone``: it was killed."""
+    return [begun | {"gone": is_gone(begun["by"])} for _, begun in _begun(beside(workdir, target))]
+
+
+def _begun(location: storage.Location) -> list[tuple[str, dict[str, Any]]]:
+    found = [(name, unseal(location.read(name))) for name in location.flat_names("") if name.endswith(_BEGUN)]
+    return [(name, begun) for name, begun in found if begun is not None and {"id", "start", "by"} <= begun.keys()]
+
+
 def names(location: storage.Location) -> list[str]:
     """Names of the records in `location`, oldest first."""
     return sorted(name for name in location.flat_names("") if name.endswith(".json"))
@@ -115,8 +157,8 @@ def names(location: storage.Location) -> list[str]:
 
 def surplus(found: Sequence[str], keep: int) -> list[str]:
     """Which of the records `found` (oldest first) go: all but the last `keep`, the last success and last failure."""
-    good = [name for name in found if _code(name) in _SUCCESS]
-    bad = [name for name in found if _code(name) not in _SUCCESS]
+    good = [name for name in found if _code(name) in SUCCESS]
+    bad = [name for name in found if _code(name) not in SUCCESS]
     stay = {*good[-1:], *bad[-1:]}
     for name in reversed(found):
         if len(stay) >= keep:

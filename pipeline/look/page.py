@@ -103,7 +103,7 @@ def _facts(view: View) -> list[tuple[str, str]]:
         stamp = facts["time"]
         listed.append(("last run", f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]} UTC"))
     listed += [("by", facts.get("tool", f"coco-diy {__version__}"))]
-    listed += [("digest", str(facts["fingerprint"])[:12])]
+    listed += [("digest", str(facts.get("digest") or facts["fingerprint"])[:12])]
     return listed
 
 

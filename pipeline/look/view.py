@@ -127,7 +127,7 @@ def _of_config(config: Config, progress: Progress) -> View:
             "target": job.root,
             "made_of": made_of(job.maps, [source.named for source in job.sources]),
             "report": report.data,
-            "fingerprint": "+".join(str(info.content) for info in infos),
+            "digest": report.data["digest"],
             "warnings": report.warnings,
         },
     )
@@ -150,7 +150,7 @@ def _of_target(
             "made_of": made_of_target(made),
             "made_from": _roots(made),
             "report": made.report,
-            "fingerprint": made.recipe,
+            "digest": made.report.get("digest"),
             "tool": made.tool,
             "time": runs["last"].get("time") if runs["last"] else None,
             "warnings": made.report.get("warnings", []),

@@ -59,3 +59,13 @@ def add_files(total: ActionCounts, more: ActionCounts) -> None:
             own = total.setdefault(action, {}).setdefault(kind, FileCount())
             own.files += count.files
             own.bytes += count.bytes
+
+
+def held_after(plan: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """Files and bytes by kind that a target has once `plan`, its counts by action and kind, is carried out."""
+    return {
+        kind: {
+            what: sum(plan[action][kind][what] for action in ("write", "copy", "keep")) for what in ("files", "bytes")
+        }
+        for kind in plan["keep"]
+    }

@@ -40,6 +40,7 @@ def dataset_record(facts: dict[str, Any]) -> str:
         "# What this dataset is made of\n\n"
         f"Made by {facts['tool']} from {plural(facts['label_files'], 'label file')}; "
         "a build writes this file anew.\n"
+        f"Digest of the subset, which `data.yaml` has too: `{facts['digest']}`\n"
         f"Digest of the names and contents of these label files: `{facts['fingerprint']}`\n\n"
         f"{_pictures(facts['config']['target'])}"
         f"{_markdown(header, rows)}\n\n{_markdown(['', 'what became of it', 'count'], balance)}\n\n"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.base.errors import INCOMPLETE
-from pipeline.base.humanize import plural, size
+from pipeline.base.humanize import age, plural, size
 from pipeline.base.terms import SPLITS
 from pipeline.base.text import printable
 from pipeline.reports.counts import label_files
@@ -249,10 +249,15 @@ def diff_text(data: dict[str, Any]) -> str:
         rows.append([name + mark, *[f"{n:+,}" if n else "0" for n in cells]])
     total = ["images, total", *[t for s in splits for t in (f"{data['images'][s]:+,}", "")]]
     files = data["files"]
-    return (
-        f"{table(header, rows, total=total)}\n\nFiles: {files['gained']:,} gained, {files['lost']:,} lost, "
-        f"{files['changed']:,} changed, from {data['from']} to {data['to']}."
-    )
+    if files is not None:
+        counts = f"{files['gained']:,} gained, {files['lost']:,} lost, {files['changed']:,} changed"
+    else:
+        counts = ", ".join(f"{held['files']:+,} {_KINDS[kind]}" for kind, held in data["held"].items())
+    return f"{table(header, rows, total=total)}\n\nFiles: {counts}, from {data['from']} to {data['to']}."
+
+
+#: Files of a target by kind.
+_KINDS = {"label": "labels", "image": "images", "meta": "other"}
 
 
 def status_text(data: dict[str, Any]) -> str:
@@ -262,14 +267,26 @@ def status_text(data: dict[str, Any]) -> str:
         lines.append(f"… and {data['runs'] - len(lines):,} before.")
     if data["running"]:
         lines.append(f"A run is under way: {data['running']}.")
+    lines += [f"{run['by']} was killed {_KILLED[run['where']]}." for run in data["killed"]]
     if data["stopped"]:
         lines.append("A later run was stopped before its end; run the same command again to go on.")
+    if data["late"]:
+        last = data["last_success"]
+        when = f"is {age(last['age'])} old" if last else "is not known"
+        lines.append(f"The last success {when}, and may be {age(data['max_age'])} old at most.")
     return "\n".join(lines) or f"Nothing is known of {data['target']}."
 
 
+#: Where a run was killed.
+_KILLED = {"apply": "while it changed the target", "before apply": "before it changed the target"}
+
+
 def _run_text(run: dict[str, Any]) -> str:
-    head = f"{run['time']} on {run['host']}: {run['status']}"
+    took = f", {age(run['seconds'])}" if run["seconds"] is not None else ""
+    where = f", stage {run['stage']}" if run["stage"] else ""
+    head = f"{run['run'] or run['time']} on {run['host']}{took}{where}: {run['status']}"
     if run["error"]:
         return f"{head} (exit code {run['exit_code']}): {run['error']}"
     skipped = " (exit code 3: some was skipped)" if run["exit_code"] == INCOMPLETE else ""
-    return f"{head}, {plural(run['changes'] or 0, 'file')} changed{skipped}."
+    digest = f", digest {run['digest']}" if run["digest"] else ""
+    return f"{head}, {plural(run['changes'] or 0, 'file')} changed{digest}, by {run['tool']}{skipped}."

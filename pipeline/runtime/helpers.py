@@ -15,16 +15,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipeline.base.errors import CocoDiyError
-from pipeline.runtime.counters import add_helpers, count_in
+from pipeline.runtime.counters import WIDTH, add_helpers, count_in
 from pipeline.runtime.interrupt import STOP_SECONDS, check_stop
-from pipeline.runtime.log import LOG, show_log
+from pipeline.runtime.log import LOG, LogFile, log_file, log_to, show_log, shown_level
 
 _MAIN_LOCK = threading.Lock()
 
 _ENDING = threading.Lock()
 
-#: Counters of the files that helpers go through.
-_COUNTERS = 64
+#: Slots in which helpers count.
+_SLOTS = 64
 
 #: How often helpers that were started since are searched for.
 _POLL_SECONDS = 0.2
@@ -35,12 +35,12 @@ def start_helpers(count: int, *, needs_pandas: bool) -> Helpers:
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")
-    counts = context.RawArray("q", _COUNTERS)
+    counts = context.RawArray("q", _SLOTS * WIDTH)
     add_helpers(counts)
-    return Helpers(count, context, _start_worker, (needs_pandas, counts, LOG.level))
+    return Helpers(count, context, _start_worker, (needs_pandas, counts, shown_level(), log_file()))
 
 
-def _start_worker(needs_pandas: bool, counts: Any, log_level: int) -> None:
+def _start_worker(needs_pandas: bool, counts: Any, log_level: int, log: LogFile | None) -> None:
     """First of all in a worker process. Ctrl-C is for the parent, which ends its workers.
 
     A helper beside the parent indexes and applies, so it never needs pandas; Arrow would import it at its first
@@ -51,8 +51,10 @@ def _start_worker(needs_pandas: bool, counts: Any, log_level: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if log_level:
         show_log(log_level)
-    slot = os.getpid() % len(counts)  # two of one slot would only lose some counts
-    count_in(memoryview(counts).cast("B").cast("q")[slot : slot + 1])
+    if log is not None:
+        log_to(log)
+    first = os.getpid() % _SLOTS * WIDTH  # two of one slot would only lose some counts
+    count_in(memoryview(counts).cast("B").cast("q")[first : first + WIDTH])
     gc.set_threshold(100_000, 50, 50)  # lists of a hundred thousand names are no garbage
     if not needs_pandas:
         sys.meta_path.insert(0, _NoPandas())

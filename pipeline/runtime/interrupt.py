@@ -62,6 +62,16 @@ STOP_SECONDS = 1.0
 MOST_SECONDS = 2.5
 
 
+#: Ends of what is bounded, see `stop_bounded`.
+_BOUNDS: list[threading.Event] = []
+
+
+def unbound_stop() -> None:
+    """What is left to do has a bound of its own: a stop ends this process no more."""
+    for ended in _BOUNDS:
+        ended.set()
+
+
 #: How much longer it may take now, see `more_time`.
 _MORE = [0.0]
 
@@ -79,6 +89,7 @@ def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
     while the main thread is inside of a library, Python runs no handler: its number comes by a socket all the same.
     """
     ended = threading.Event()
+    _BOUNDS.append(ended)
     came, comes = socket.socketpair()
     comes.setblocking(False)  # as `set_wakeup_fd` wants it
     signal.set_wakeup_fd(comes.fileno(), warn_on_full_buffer=False)
@@ -100,6 +111,7 @@ def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(-1)
         ended.set()
+        _BOUNDS.remove(ended)
         comes.close()
 
 

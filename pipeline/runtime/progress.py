@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from pipeline.base.text import printable
 from pipeline.runtime.counters import WATCHING, files_counted
+from pipeline.runtime.run import timed
 
 _SHOW_AFTER_S = 1.0
 
@@ -53,7 +54,8 @@ class Progress:
         """
         step = self.open(name, total, unit)
         try:
-            yield step
+            with timed(name.partition(" ")[0]):
+                yield step
         finally:
             step.close()
 

@@ -21,6 +21,7 @@ from pipeline.storage.local.root import Root
 from pipeline.storage.local.walk import any_name
 from pipeline.storage.local.write import replace_with, write_pieces, write_with
 from pipeline.storage.location import (
+    RUNNING,
     FetchCost,
     Fetched,
     FileEnds,
@@ -33,7 +34,7 @@ from pipeline.storage.location import (
 )
 from pipeline.storage.os_errors import is_of_machine, storage_error
 from pipeline.storage.paths import is_same_location, local_path, within
-from pipeline.storage.registry import archive_of, locate, locate_below, locate_writable
+from pipeline.storage.registry import archive_of, begin_listings, locate, locate_below, locate_writable
 from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.endpoints import refuse_plain
 from pipeline.storage.stores.options import options_beside
@@ -44,6 +45,7 @@ from pipeline.storage.web.client import Transfer, Web, lost, parse_range, valida
 
 __all__ = [
     "DIFFERENT",
+    "RUNNING",
     "SAME",
     "UNUSABLE",
     "WEB_SCHEMES",
@@ -63,6 +65,7 @@ __all__ = [
     "ZipFolder",
     "any_name",
     "archive_of",
+    "begin_listings",
     "check_zip",
     "compare_unpacked",
     "drop_cached",

@@ -22,12 +22,14 @@ MAX_IMAGE_BYTES = 512 << 20
 class Fingerprint:
     """What shows a changed file: its `size` (bytes; None: unknown) and a `mark` of its state.
 
-    `settled` is False for a file so young that it may change again unseen.
+    `settled` is False for a file so young that it may change again unseen, `vague` where the mark is of size and time
+    alone, which a change may keep.
     """
 
     size: int | None
     mark: bytes
     settled: bool
+    vague: bool = False
 
 
 @dataclass
@@ -96,6 +98,9 @@ class FileEnds:
     tail: bytes = b""
     reason: str | None = None
 
+
+#: See `WritableLocation.sealed`.
+RUNNING = "running"
 
 #: Counts so many files more as done.
 Add = Callable[[int], None]
@@ -353,7 +358,11 @@ class WritableLocation(Location):
         self.delete_many([f"{folder}/{name}" for name in sorted(self.names(folder))])
 
     def sealed(self) -> WritableLocation:
-        """This location, but no folder is made here, not even its own: a `StorageError` says that one is gone."""
+        """This location, but no folder is made here, not even its own: a `StorageError` says that one is gone.
+
+        Where there are no folders, the file `RUNNING` in it says that it is there; who writes with it as `scratch` asks
+        for that every few seconds.
+        """
         return self
 
     def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:

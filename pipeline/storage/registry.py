@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.redaction import redact_url
@@ -67,6 +68,13 @@ def _refuse_misspelled(path: str) -> None:
     if match[2][:1] in ("\\", "/"):
         rest = match[2].replace("\\", "/").lstrip("/")
         raise ConfigError(f"{path}: is a path of Windows; in WSL it is /mnt/{scheme.lower()}/{rest}")
+
+
+def begin_listings() -> None:
+    """A run begins: what stores listed for another one says nothing of now."""
+    survey = sys.modules.get("pipeline.storage.stores.survey")  # not imported: nothing was listed
+    if survey is not None:
+        survey.BEGUN.clear()
 
 
 def locate_below(root: str | None, path: str) -> Location:

@@ -128,6 +128,7 @@ def test_names_in_the_record(names: list[str]) -> None:
     facts = {
         "tool": "t",
         "fingerprint": "f",
+        "digest": "d",
         "label_files": 1,
         "subset": {"train": counts},
         "config": {"classes": names},

@@ -13,7 +13,7 @@ import pytest
 from pipeline.tables import schema
 from tests.builds.test_build import BUILT
 from tests.conftest import MakeSubset, Subset
-from tests.support.helpers import contents, outside, picture, snapshot, write_file
+from tests.support.helpers import contents, outside, picture, snapshot, without_digest, write_file
 
 GOOD = "0 0.5 0.5 0.1 0.1\n"
 SKIP = ("--set", "on_error=skip")
@@ -48,7 +48,8 @@ def test_a_bad_row_is_left_out_counted_and_listed(own_subset: Subset, case: str)
     path = write_file(own_subset.source / "labels/train2017/sub/e.txt", content)
     told = own_subset.build(*SKIP, code=3)
     assert told["ok"] is False
-    assert contents(own_subset.target) == {p: c for p, c in BUILT.items() if "/sub/e." not in p}
+    expected = {p: c for p, c in BUILT.items() if "/sub/e." not in p}
+    assert without_digest(contents(own_subset.target)) == without_digest(expected)
     counted = sum(told["source"]["train"]["problems"].values())
     assert counted >= 1
     rows = [r for p in sorted(Path(told["index"], "problems").iterdir()) for r in pq.read_table(p).to_pylist()]

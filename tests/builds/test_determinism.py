@@ -62,7 +62,7 @@ def address() -> Iterator[str]:
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=False, protocol="tcp://", dashboard_address=None, silence_logs=50
+        n_workers=2, threads_per_worker=2, processes=False, protocol="tcp://", dashboard_address=":0", silence_logs=50
     ) as cluster:
         yield cluster.scheduler_address
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -25,8 +26,15 @@ from tests.support.helpers import settle, write_file
 PROJECT = Path(__file__).parents[2]
 DOCUMENTS = Path(__file__).parent / "json"
 
+#: What conf/ says of these documents.
+SCHEMA = jsonschema.Draft202012Validator(
+    json.loads((PROJECT / "conf/run.schema.json").read_text(encoding="utf-8")),
+    format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER,
+)
+
 #: What differs from machine to machine and from run to run, by the name of its field.
 _VOLATILE = {"time": "TIME", "host": "HOST", "seconds": 0, "process": 0, "tool": "TOOL", "fingerprint": "DIGEST"}
+_VOLATILE |= {"run": "RUN", "age": 0}
 
 _SPLITS = {"train": "train2017", "val": "val2017"}
 
@@ -47,7 +55,9 @@ def _command(folder: str, *words: str) -> Any:
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
         run_cli([*words, "--json"])
-    return _masked(json.loads(out.getvalue()), folder)
+    document = json.loads(out.getvalue())
+    SCHEMA.validate(document)
+    return _masked(document, folder)
 
 
 def _config(name: str, source: dict[str, Any], **keys: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import exporters, formats
 from tests.conftest import Run
-from tests.support.helpers import contents, picture, write_file
+from tests.support.helpers import contents, picture, settle, write_file
 
 PLUGINS = Path(__file__).parents[1] / "sample/plugins"
 
@@ -31,6 +31,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_file(tmp_path / "src/all.tiny", LINES)
     for name in ("train/a.jpg", "train/sub/b.jpg", "val/c.jpg"):
         write_file(tmp_path / "src" / name, picture(name))
+    settle()
     source = {"format": "tinylines", "root": str(tmp_path / "src"), "splits": {"train": "train", "val": "val"}}
     data = {
         "source": source,

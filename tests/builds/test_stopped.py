@@ -130,13 +130,9 @@ def test_a_killed_build_goes_on(
 LISTENING = "import signal; signal.signal(2, signal.default_int_handler); from pipeline.__main__ import main; main()"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("engine", "number"),
-    [
-        ("sync", signal.SIGINT),
-        pytest.param("threads", signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param("processes", signal.SIGINT, marks=pytest.mark.slow),
-    ],
+    ("engine", "number"), [("sync", signal.SIGINT), ("threads", signal.SIGTERM), ("processes", signal.SIGINT)]
 )
 def test_stopped_by_a_signal(wanted: Subset, expected: dict[str, bytes], engine: str, number: int) -> None:
     """Stopped by hand, or by a scheduler, amid its work: a sentence, 128 and the signal, and the next run goes on."""

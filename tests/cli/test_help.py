@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import exporters, formats
 from pipeline.cli import cli
-from pipeline.config.templates import available
+from pipeline.config.templates import described
 from tests.conftest import Run
 from tests.support.helpers import run_process
 
@@ -35,7 +35,9 @@ def test_commands_are_in_the_order_of_use(run: Run) -> None:
     ("words", "typed", "expected"),
     [
         ("coco-diy", "st", ["stats", "status"]),
-        ("coco-diy init", "", available()),
+        ("coco-diy init", "", list(described())),
+        ("coco-diy init", "schedule/cr", ["schedule/crontab"]),
+        ("coco-diy init", "cluster/sl", ["cluster/slurm"]),
         ("coco-diy convert --from", "", formats.available()),
         ("coco-diy convert --to", "c", [name for name in exporters.available() if name.startswith("c")]),
     ],
@@ -50,7 +52,7 @@ def test_a_shell_completes_names(words: str, typed: str, expected: list[str], mo
 
 def test_init_without_a_name_lists_the_names(run: Run) -> None:
     lines = run("init").out.splitlines()
-    assert [line.split()[0] for line in lines] == available()
+    assert [line.split()[0] for line in lines] == list(described())
     assert all(len(line) <= 80 and line.endswith(".") for line in lines)
 
 

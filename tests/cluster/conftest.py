@@ -52,12 +52,22 @@ class Cluster:
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(
-        self, count: int = 1, *, prefix: tuple[str, ...] = (), threads: int = 1, env: dict[str, str] | None = None
+        self,
+        count: int = 1,
+        *,
+        prefix: tuple[str, ...] = (),
+        threads: int = 1,
+        memory: str | None = None,
+        env: dict[str, str] | None = None,
     ) -> list[subprocess.Popen[bytes]]:
-        """Start workers and wait until they are there; `prefix` is a command that runs them."""
+        """Start workers and wait until they are there.
+
+        `prefix` is a command that runs them; those with a limit of `memory` have a nanny, which keeps it.
+        """
         before = len(self.names())
-        command = [*prefix, sys.executable, "-m", "dask", "worker", self.address, "--no-dashboard", "--no-nanny"]
+        command = [*prefix, sys.executable, "-m", "dask", "worker", self.address, "--no-dashboard"]
         command += ["--nthreads", str(threads), "--local-directory", str(self.folder / "local")]
+        command += ["--no-nanny"] if memory is None else ["--memory-limit", memory]
         here = self.folder  # in a checkout, its code would come first
         with open(here / f"worker-{len(self.workers)}.log", "wb") as log:
             found = [
@@ -82,9 +92,20 @@ class Cluster:
         with Client(self.address, set_as_default=False, timeout="10s") as client:
             return list(client.sync(client.scheduler.ncores))
 
-    def freeze(self) -> None:
+    def wait_for_frozen(self) -> None:
         """Wait until a worker is stopped."""
         until(lambda: any(is_stopped(worker.pid) for worker in self.workers))
+
+    def start_when_one_is_frozen(self) -> None:
+        """Start another worker then."""
+        self.wait_for_frozen()
+        self.start(1)
+
+    def start_when_ended(self, worker: subprocess.Popen[bytes]) -> None:
+        """Start another worker a second after this one is gone."""
+        worker.wait()
+        time.sleep(1)
+        self.start(1)
 
     def signal(self, process: subprocess.Popen[bytes], number: int) -> None:
         """Send a worker, and what it started, a signal."""

@@ -5,6 +5,7 @@ Whoever is cut off from a run may go on or wake up later: it changes nothing.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -107,12 +108,7 @@ def test_a_frozen_worker_that_wakes_up_after_the_next_run(
     if first:
         cluster.start(1)
     else:
-
-        def replace() -> None:
-            cluster.freeze()
-            cluster.start(1)
-
-        threading.Thread(target=replace).start()
+        threading.Thread(target=cluster.start_when_one_is_frozen).start()
     build(wanted, cluster)
     assert is_stopped(frozen.pid)
     for label in (wanted.source / "labels").rglob("*.txt"):
@@ -127,7 +123,7 @@ def test_a_frozen_worker_that_wakes_up_after_the_next_run(
 def test_the_driver_is_killed_and_its_worker_goes_on(wanted: Subset, cluster: Cluster) -> None:
     (frozen,) = cluster.start(1, env=hooked("os.rename", ".txt", "stop", 3))
     driver = start(wanted, cluster)
-    cluster.freeze()
+    cluster.wait_for_frozen()
     driver.kill()
     driver.communicate()
     wanted.build(*OTHER, *BUCKETS)
@@ -157,7 +153,7 @@ def test_an_interrupt_lets_workers_end_and_leaves_nothing(
 
 def test_all_workers_are_gone_for_a_while(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
     (only,) = cluster.start(1, env=hooked("os.rename", ".txt", "die", 3))
-    later = threading.Timer(1.0, lambda: (only.wait(), cluster.start(1)))
+    later = threading.Thread(target=cluster.start_when_ended, args=(only,))
     later.start()
     build(wanted, cluster)
     later.join()
@@ -191,7 +187,7 @@ def test_a_bucket_that_kills_its_workers(
     label = next(p for p in sorted((wanted.source / "labels/train2017").rglob("*.txt")))
     cluster.start(5, env=hooked("open", label.name, "die"))
     told = build(wanted, cluster, code=1)
-    assert "1 bucket was given up" in told.err or "1 buckets were given up" in told.err
+    assert "1 bucket given up, of which 4 workers each died (out of memory?): bucket " in told.err
     assert "internal error" not in told.err
     assert len(cluster.names()) == 1
     states = list((wanted.workdir / "index").rglob("states/*.json"))
@@ -242,3 +238,22 @@ def test_two_drivers_at_once(
         _, err = driver.communicate(timeout=100)
         assert driver.returncode == 0, err
     assert contents(wanted.target, record=True) == contents(other.target, record=True) == expected
+
+
+def test_workers_whose_memory_is_used_up(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
+    """Their nannies kill and start them again and again: a sentence, within a time; more memory, and it goes on."""
+    cluster.start(1, memory="150MB")
+    told = build(wanted, cluster, "--set", "engine.wait_workers=5", code=None)
+    assert told.code in (1, 2, 75), told.err
+    assert "internal error" not in told.err
+    assert "memory" in told.err or "no worker is there" in told.err
+    cluster.start(1)
+    wanted.build(*BUCKETS)
+    assert contents(wanted.target, record=True) == expected
+
+
+def test_a_report_for_which_a_package_is_missing(wanted: Subset, cluster: Cluster) -> None:
+    told = build(wanted, cluster, "--performance-report", "seen.html", code=None)
+    if importlib.util.find_spec("bokeh") is None:
+        assert told.code == 2
+        assert "needs the package bokeh; install it with `pip install bokeh`" in told.err

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import Cluster
+from tests.cluster.conftest import Cluster, hooked
 from tests.cluster.test_builds import build, left_of_runs
 from tests.conftest import Subset
 from tests.support.helpers import PROJECT, contents, write_file
@@ -100,3 +102,26 @@ def test_tls_without_certificates(wanted: Subset) -> None:
     told = wanted.command("build", "--scheduler", "tls://127.0.0.1:9", code=2)
     assert "needs certificates" in told.err
     assert "internal error" not in told.err
+
+
+@_may_mount
+@pytest.mark.parametrize("what", ["target", "workdir", "source"])
+def test_a_folder_that_goes_away_on_one_worker(
+    wanted: Subset, expected: dict[str, bytes], cluster: Cluster, what: str
+) -> None:
+    """It is covered by an empty disk while that worker is at work there: its work is done by the other."""
+    root = {"target": wanted.target, "workdir": wanted.workdir, "source": wanted.source / "images"}[what]
+    (shut,) = cluster.start(1, prefix=("unshare", "-m"), env=hooked("os.rename", ".txt", "stop", 3))
+    cluster.start(1)
+
+    def cover() -> None:
+        cluster.wait_for_frozen()
+        subprocess.run(["nsenter", "-m", "-t", str(shut.pid), "mount", "-t", "tmpfs", "none", str(root)], check=True)
+        cluster.signal(shut, signal.SIGCONT)
+
+    covers = threading.Thread(target=cover)
+    covers.start()
+    build(wanted, cluster)
+    covers.join()
+    assert contents(wanted.target, record=True) == expected
+    assert os.listdir(f"/proc/{shut.pid}/root{root}") == []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import yaml
 
 from pipeline import load_config
 from pipeline.base.errors import ConfigError
+from pipeline.config import templates
 from pipeline.config.load import apply_overrides, load_names, load_specs, map_classes
 from pipeline.config.model import Config
 from tests.conftest import MakeSubset, Run
@@ -41,6 +44,7 @@ target: {root: datasets/bicycle, format: yolo, images: copy, yaml: portable, max
 index: {buckets: auto}
 engine: {scheduler: auto, workers: auto}
 runs: {keep: 30}
+hooks: {start: null, success: null, failure: null}
 on_error: fail
 workdir: work
 """
@@ -66,7 +70,7 @@ def test_minimal_config_has_the_defaults_of_the_design(tmp_path: Path) -> None:
         "max_delete": "10%",
     }
     assert told["index"] == {"buckets": "auto"}
-    assert told["engine"] == {"scheduler": "auto", "workers": "auto", "wait_workers": 300}
+    assert told["engine"] == {"scheduler": "auto", "workers": "auto", "wait_workers": 300, "performance_report": None}
     assert told["runs"] == {"keep": 30}
     assert (told["on_error"], told["workdir"], told["split"]) == ("fail", "work", None)
 
@@ -151,6 +155,27 @@ def test_init_copies_a_config_that_loads(name: str, run: Run, tmp_path: Path, mo
     assert "--force" in run("init", name, code=2).err
     run("init", name, "--force")
     assert load_config(f"conf/{name}.yaml") == found
+
+
+def test_init_copies_what_runs_a_config_on_a_cluster(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("init", "cluster/slurm").out == "conf/cluster/slurm.sbatch\n"
+    copied = tmp_path / "conf" / "cluster" / "slurm.sbatch"
+    assert copied.read_bytes() == (PROJECT / "conf" / "cluster" / "slurm.sbatch").read_bytes()
+    assert "is there already" in run("init", "cluster/slurm").out
+    assert "did you mean 'cluster/slurm'" in run("init", "cluster/slurn", code=2).err
+    for name in ("cluster", "cluster/README", "../conf/demo", "cluster/slurm.sbatch"):
+        assert "unknown ready config" in run("init", name, code=2).err
+
+
+def test_init_passes_over_what_pip_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = templates.described()
+    installed = tmp_path / "conf"
+    shutil.copytree(PROJECT / "conf", installed, ignore=shutil.ignore_patterns("local"))
+    assert compileall.compile_dir(installed, quiet=1)
+    assert list(installed.glob("cluster/__pycache__/*.pyc"))
+    monkeypatch.setattr(templates, "folder", lambda: installed)
+    assert templates.described() == before
 
 
 def test_init_tells_what_there_is(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

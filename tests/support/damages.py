@@ -136,11 +136,9 @@ class Damages:
             if how == "status":
                 invented = [run for run in facts["recent"] if run not in wanted["recent"]]
                 assert not invented, (told, invented)
-        unseen = damage.path.parent == kind.target if kind.name == "SFTP" else False
-        if kind.at_store is not None and ("manifest/" in told or unseen) and how not in ("swapped", "repair"):
-            # A build that has nothing to do reads no parts from a store, and SFTP shows no change that keeps size and
-            # time: `verify` names them, and a repair mends them.
-            ground.run(kind.command(words=["verify", "{config}", "--deep", "--repair"]))
+        if kind.at_store is not None and "manifest/" in told and how not in ("swapped", "repair"):
+            # A build that has nothing to do reads no parts from a store: `verify` names one, and a repair mends it.
+            ground.run(kind.command(words=["verify", "{config}", "--repair"]))
         ground.check(words, expected, f"{told}, then build")
 
     def _check_verify(

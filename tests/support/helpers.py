@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -104,6 +105,14 @@ def contents(root: Path, *, record: bool = False) -> dict[str, bytes]:
         str(p.relative_to(root)): p.read_bytes()
         for p in sorted(root.rglob("*"))
         if p.is_file() and ".coco-diy" not in p.parts and (record or p != root / "DATASET.md")
+    }
+
+
+def without_digest(found: Mapping[str, bytes]) -> dict[str, bytes]:
+    """`contents` of a subset, its YAML without the digest, which changes with every path and label."""
+    return {
+        path: re.sub(rb"(?<=^# Made by coco-diy; a build writes it anew\.).*", b"", data)
+        for path, data in found.items()
     }
 
 

@@ -205,6 +205,7 @@ def in_time() -> Iterator[None]:
 places = st.tuples(st.sampled_from(FOLDERS + FILES), st.sampled_from(KINDS))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["built", "half"]),
@@ -320,6 +321,7 @@ def test_a_manifest_that_no_build_wrote(world: World, tmp_path: Path, run: Run, 
         assert "manifest.json" in run(*words, code=1).err
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     record=st.sampled_from(["manifest.json", "intent.json"]),

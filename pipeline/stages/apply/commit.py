@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline import storage
@@ -12,13 +12,14 @@ from pipeline.base.digest import digest_of
 from pipeline.base.version import __version__
 from pipeline.job.job import Job
 from pipeline.job.recipe import portable_config, recipe
+from pipeline.reports.counts import held_after
 from pipeline.reports.report import Report
 from pipeline.stages.apply.up_to_date import remember_images
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.index.sources import source_digest
 from pipeline.stages.plan.archive import drop_packed
 from pipeline.stages.plan.context import folder_times
-from pipeline.stages.plan.meta_files import MetaFile
+from pipeline.stages.plan.meta_files import MetaFile, marks
 from pipeline.stages.plan.planned import Planned
 from pipeline.tables.parquet import to_parquet
 from pipeline.tables.schema import UNKNOWN, Action, Kind
@@ -65,7 +66,7 @@ def commit(
     job.target.sync(synced_folders(job))  # also where nothing was to be done: a run that was killed may have done it
     job.target.delete_many([path for action, path in planned.meta if action == "delete" and path.endswith(".zip")])
     meta = _meta_made(job, planned)
-    facts = ("classes", "task", "format", "fingerprint", "subset", "rows", "images", "loss", "problems")
+    facts = ("classes", "task", "format", "fingerprint", "digest", "subset", "rows", "images", "loss", "problems")
     remembered = {key: report.data[key] for key in facts} | {
         "ok": report.ok,
         "warnings": [w for w in report.warnings if w not in report.once],
@@ -94,16 +95,6 @@ def commit(
         drop_packed(job.plan_dir)
         for folder in job.exporter.FOLDERS:
             job.target.drop_empty_folders(folder)
-
-
-def held_after(plan: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
-    """Files and bytes by kind that a target has once `plan`, its counts by action and kind, is carried out."""
-    return {
-        kind: {
-            what: sum(plan[action][kind][what] for action in ("write", "copy", "keep")) for what in ("files", "bytes")
-        }
-        for kind in plan["keep"]
-    }
 
 
 def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
@@ -147,7 +138,6 @@ def _meta_made(job: Job, planned: Planned) -> dict[str, dict[str, Any]]:
         path: {"size": file.size, "digest": UNKNOWN.hex() if path in wait else file.digest}
         for path, file in planned.contents.items()
     }
-    for path, found in zip(meta, job.target.fingerprints(list(meta)), strict=True):
-        if found is not None:
-            meta[path]["mark"] = found.mark.hex()
+    for path, mark in marks(job.target, list(meta)).items():
+        meta[path]["mark"] = mark
     return meta

@@ -22,25 +22,30 @@ from pipeline.target.manifest import LOCK, TargetState, is_subset
 
 @contextmanager
 def index_lock(job: Job) -> Iterator[None]:
-    """Hold the indexes of all sources."""
+    """Hold the indexes of all sources, and clear what killed runs had under way: of what others use what is old."""
+    location = job.work
     with ExitStack() as locks:
         for source in job.sources:
             path = os.path.relpath(source.index_dir, job.workdir)
-            location = job.work
             locks.enter_context(location.lock(f"{path}.lock", f"the index {source.index_dir}"))
             location.own(path).drop_temporaries()
-        _drop_temporaries(job)
+        for folder in ("plans", "members", "splits"):
+            location.own(folder).drop_temporaries(shared=True)
         yield
 
 
-def _drop_temporaries(job: Job) -> None:
-    """Clear what killed runs had under way in the workdir: of this job's plan all, of what others use what is old."""
+@contextmanager
+def plan_lock(job: Job) -> Iterator[None]:
+    """Hold the plan of this job, and clear what killed runs had under way there.
+
+    A build holds it while it carries the plan out, where the indexes are free for other subsets already.
+    """
     location = job.work
     plan = os.path.relpath(job.plan_dir, job.workdir)
-    for end in ("", ".touched", ".archive", ".records", ".splits"):
-        location.own(f"{plan}{end}").drop_temporaries()
-    for folder in ("plans", "members", "splits"):
-        location.own(folder).drop_temporaries(shared=True)
+    with location.lock(f"{plan}.lock", f"the plan of {job.root}"):
+        for end in ("", ".touched", ".archive", ".records", ".splits"):
+            location.own(f"{plan}{end}").drop_temporaries()
+        yield
 
 
 def scan(job: Job, engine: Engine | None, progress: Progress) -> list[Scan]:
@@ -48,7 +53,6 @@ def scan(job: Job, engine: Engine | None, progress: Progress) -> list[Scan]:
 
     Without any part of an index every label file is read, and its stats come with that: then only names are listed.
     """
-    _subsets(job)
     if engine is not None and any(_many_files(job, source) for source in job.sources):
         engine.warm_up()
     found = []
@@ -117,6 +121,11 @@ def update_index(job: Job, engine: Engine, progress: Progress, found: Sequence[S
                 "correct source.root or source.splits"
             )
     return job.with_names(named), infos
+
+
+def check_subsets(job: Job) -> None:
+    """Raise `LockError` or `DataError` where a source is a subset of coco-diy that is not whole now."""
+    _subsets(job)
 
 
 def _subsets(job: Job) -> dict[str, Any]:

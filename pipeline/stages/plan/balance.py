@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
+from pipeline.base.digest import digest_of
 from pipeline.base.terms import SPLITS
 from pipeline.base.version import __version__
 from pipeline.job.job import Job, SourceJob
@@ -94,10 +96,14 @@ def taken_away(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return found
 
 
-def record_facts(job: Job, infos: Sequence[IndexInfo], totals: PlanCounts) -> dict[str, Any]:
-    """What the record of a subset says: all that made it, and nothing of when, where or by how many."""
+def record_facts(job: Job, infos: Sequence[IndexInfo], totals: PlanCounts, content: int) -> dict[str, Any]:
+    """What the record of a subset says: all that made it, and nothing of when, where or by how many.
+
+    `content` is the sum of that of all buckets, see `summary.content_of`.
+    """
     return {
         "tool": f"coco-diy {__version__}",
+        "digest": _set_digest(job, infos, content),
         "fingerprint": "+".join(str(info.content) for info in infos),
         "label_files": sum(_label_files(info) for info in infos),
         "classes": [
@@ -116,6 +122,15 @@ def record_facts(job: Job, infos: Sequence[IndexInfo], totals: PlanCounts) -> di
         "images": image_balance(infos, totals.images),
         "config": recorded_config(job),
     }
+
+
+def _set_digest(job: Job, infos: Sequence[IndexInfo], content: int) -> str:
+    """Twelve hex digits that change with the subset: paths of its files, contents of its labels, its classes.
+
+    Where objects are not in label files but in one file, the contents of the source decide.
+    """
+    objects = "" if "labels" in job.exporter.FOLDERS else [str(info.content) for info in infos]
+    return digest_of(json.dumps([content, job.classes, job.task, objects]).encode()).hex()[:12]
 
 
 def _label_files(info: IndexInfo) -> int:

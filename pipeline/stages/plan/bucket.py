@@ -14,7 +14,7 @@ from pipeline.stages.plan.conflicts import conflicts_of_bucket
 from pipeline.stages.plan.dataset_files import gather
 from pipeline.stages.plan.images import compared_sizes, in_folders, usable, with_sources
 from pipeline.stages.plan.problems import image_problems
-from pipeline.stages.plan.summary import BucketSummary, PlanCounts, subset_counts
+from pipeline.stages.plan.summary import BucketSummary, PlanCounts, content_of, subset_counts
 from pipeline.stages.select.split_table import GroupCounts, group_counts
 from pipeline.tables.parquet import to_parquet
 from pipeline.tables.schema import Action, part_name
@@ -42,7 +42,8 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
     if context.several:
         chosen = in_folders(chosen)
     has_labels = "labels" in exporters.load(context.exporter).FOLDERS
-    wanted = _exported(context, bucket, taken, chosen)
+    exported = _exported(context, bucket, taken, chosen)
+    wanted = set_aside(context.plan_dir, bucket, exported) if context.archive else exported
     target = storage.locate(context.root)
     listed = context.state.rows(bucket, context.buckets)
     ours = _still_there(context, target, listed) if context.check_there else listed
@@ -53,6 +54,7 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
     choice.chosen.problems += [(key, "other_size") for key in sizes.other]
     summary = BucketSummary(
         bucket,
+        content_of(exported),
         changes=_write(context, bucket, plan),
         conflicts=conflicts_of_bucket(context, target, plan, ours),
         stale=context.state.lost or ours.num_rows < listed.num_rows,
@@ -104,12 +106,11 @@ def _rows(choice: BucketChoice, with_image: int, taken: int) -> dict[str, int]:
 
 
 def _exported(context: PlanContext, bucket: int, rows: pa.Table, images: pa.Table) -> pa.Table:
-    """The files that the bucket wants at the target, as `schema.wanted`; what belongs into one file is set aside."""
+    """The files that the bucket wants at the target, as `schema.wanted`."""
     exporter = exporters.load(context.exporter)
     if exporter.GATHERS:
         gather(context, bucket, rows, images)
-    wanted = exporter.fragment(rows, images)
-    return set_aside(context.plan_dir, bucket, wanted) if context.archive else wanted
+    return exporter.fragment(rows, images)
 
 
 def _still_there(context: PlanContext, target: storage.Location, listed: pa.Table) -> pa.Table:

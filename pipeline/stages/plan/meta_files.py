@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.digest import digest_of
 from pipeline.job.job import Job
+from pipeline.stages.verify.bucket import LARGE
 from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN, Kind
 from pipeline.target.manifest import TargetState
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from pipeline.storage import Location
 
 #: The record beside the training YAML.
 RECORD = "DATASET.md"
@@ -70,13 +73,23 @@ def _table(of: pa.Schema, rows: Sequence[dict[str, Any]]) -> pa.Table:
 
 def still_there(job: Job, state: TargetState) -> dict[str, dict[str, Any]]:
     """Those files of the manifest that are at the target; the ``mark`` of each is that of now."""
-    paths = sorted(state.meta)
-    there = dict(zip(paths, job.target.fingerprints(paths), strict=True))
+    there = marks(job.target, sorted(state.meta))
     return {
-        path: file | ({"mark": found.mark.hex()} if "mark" in file else {})
+        path: file | ({"mark": there[path]} if "mark" in file else {})
         for path, file in state.meta.items()
-        if (found := there[path]) is not None
+        if path in there
     }
+
+
+def marks(target: Location, paths: Sequence[str]) -> dict[str, str]:
+    """What shows that a file changed (hex), of those of `paths` that are there.
+
+    It is the mark of its fingerprint or, where a change may keep that, of the content: numbers of classes hang by it.
+    """
+    found = dict(zip(paths, target.fingerprints(paths), strict=True))
+    read = [path for path, one in found.items() if one is not None and one.vague and (one.size or 0) < LARGE]
+    contents = dict(zip(read, target.content_digests(read), strict=True))
+    return {path: (contents.get(path) or one.mark).hex() for path, one in found.items() if one is not None}
 
 
 def believed(job: Job, state: TargetState, suspects: frozenset[str]) -> dict[str, dict[str, Any]]:

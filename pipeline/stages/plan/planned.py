@@ -76,6 +76,8 @@ class Planned:
     split: SplitDecision | None
     sources: str
     doubled: list[list[str]]
+    #: The short digest of the subset, see `balance.record_facts`.
+    digest: str
     #: Digests of the parts of the manifest, once the plan is carried out.
     parts: list[str | None] | None = None
     #: Whether labels failed when it was carried out.

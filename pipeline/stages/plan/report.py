@@ -76,6 +76,7 @@ def _plan_data(job: Job, infos: Sequence[IndexInfo], source: Report, planned: Pl
     return {
         **{name: value for name, value in source.data.items() if name != "buckets"},
         "target": job.root,
+        "digest": planned.digest,
         "format": job.config.target.format,
         "classes": list(job.classes),
         "plan": all_actions(planned.totals.plan),

@@ -64,7 +64,8 @@ def plan_subset(
     totals = PlanCounts()
     for summary in summaries:
         totals.add(summary.counts)
-    contents, at_target = _meta_files(job, infos, context, totals, progress, suspects)
+    content = sum(summary.content for summary in summaries) % 2**64
+    digest, contents, at_target = _meta_files(job, infos, context, totals, content, progress, suspects)
     table = compare(wanted_table(contents), manifest_table(at_target))
     _write_meta(job, table)
     totals.add(PlanCounts(plan=summarise(table)))
@@ -84,6 +85,7 @@ def plan_subset(
         split,
         packed_folder(job.plan_dir) if job.config.target.zipped else job.plan_dir,
         beyond.doubled,
+        digest,
     )
 
 
@@ -126,22 +128,24 @@ def _meta_files(
     infos: Sequence[IndexInfo],
     context: PlanContext,
     totals: PlanCounts,
+    content: int,
     progress: Progress,
     suspects: frozenset[str],
-) -> tuple[dict[str, MetaFile], dict[str, dict[str, object]]]:
-    """The files of the whole dataset that are wanted, and those at the target, see `meta_files.believed`."""
+) -> tuple[str, dict[str, MetaFile], dict[str, dict[str, object]]]:
+    """The subset's digest, the files of the whole of it that are wanted, and those at the target (`believed`)."""
     splits = tuple(split for split in SPLITS if totals.images_in(split))
     names = tuple(s.names for s in job.sources if s.names is not None)
     documents = tuple(info.document.get("splits", {}) for info in infos)
-    dataset = Dataset(job.maps, names, job.task, splits, job.root, job.config.target.yaml, documents)
+    facts = record_facts(job, infos, totals, content)
+    dataset = Dataset(job.maps, names, job.task, splits, job.root, job.config.target.yaml, facts["digest"], documents)
     contents = assemble(job.config.target.format, dataset, context.plan_dir, context.buckets)
-    contents[RECORD] = MetaFile.of(dataset_record(record_facts(job, infos, totals)).encode())
+    contents[RECORD] = MetaFile.of(dataset_record(facts).encode())
     at_target = believed(job, context.state, suspects)
     if job.config.target.zipped:
         count = sum(s.labels + s.images * job.need_image for s in totals.subset.values())
         with progress.stage("pack", count) as step:
             contents = _packed(job, context, contents, at_target, step.add)
-    return contents, at_target
+    return facts["digest"], contents, at_target
 
 
 def _packed(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pipeline.images.inspection import UnusableImage
 from pipeline.reports.counts import ActionCounts, SplitCounts, add_counts, add_files
 from pipeline.stages.plan.compare import Loss
+from pipeline.tables.schema import Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,12 +64,13 @@ class PlanCounts:
 class BucketSummary:
     """The plan of one bucket, in numbers.
 
-    `changes` are files to write, copy or delete. `stale`: what the manifest says of the bucket is not true any more;
-    `lost`: the state of the target turned out to be damaged. `conflicts` are paths that somebody else's files have;
-    `turned` images shown turned by EXIF data; `left_out` images that cannot be used.
+    `content` is that of `content_of`; `changes` are files to write, copy or delete. `stale`: what the manifest says of
+    the bucket is not true any more; `lost`: the state of the target turned out to be damaged. `conflicts` are paths
+    that somebody else's files have; `turned` images shown turned by EXIF data; `left_out` images that cannot be used.
     """
 
     bucket: int
+    content: int
     changes: int
     stale: bool
     lost: bool
@@ -78,6 +80,20 @@ class BucketSummary:
     problems: list[Problem] = field(default_factory=list)
     turned: list[str] = field(default_factory=list)
     left_out: list[UnusableImage] = field(default_factory=list)
+
+
+def content_of(wanted: pa.Table) -> int:
+    """A number, below 2**64, that changes with the paths of the files `wanted` and with the contents of labels.
+
+    The numbers of all buckets add up to the same sum, however many buckets there are.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import xxhash
+
+    digests = pc.if_else(pc.equal(wanted["kind"], Kind.LABEL.value), wanted["digest"].cast(pa.binary()), b"")
+    named = pc.binary_join_element_wise(wanted["path"].cast(pa.binary()), digests, b"\0")
+    return int(sum(map(xxhash.xxh3_64_intdigest, named.to_pylist())) % 2**64)
 
 
 def subset_counts(

@@ -30,7 +30,7 @@ REASONS = {
 }
 
 #: A file of the whole subset is read by every verification up to so many bytes.
-_LARGE = 16 << 20
+LARGE = 16 << 20
 
 _OF_TRAINERS = (".cache", ".npy")
 
@@ -94,7 +94,7 @@ def verify_meta(state: TargetState, *, deep: bool) -> list[Difference]:
     """Compare the files that belong to no image: by content, but large ones by size unless `deep`."""
     differences = []
     sizes = dict(zip(state.meta, state.root.sizes(list(state.meta)), strict=True))
-    read = [path for path, meta in state.meta.items() if sizes[path] is not None and (deep or meta["size"] < _LARGE)]
+    read = [path for path, meta in state.meta.items() if sizes[path] is not None and (deep or meta["size"] < LARGE)]
     digests = dict(zip(read, state.root.content_digests(read), strict=True))
     for path, meta in sorted(state.meta.items()):
         found = sizes[path]

@@ -2,46 +2,92 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from pipeline import storage
+from pipeline.base.errors import ConfigError
 from pipeline.base.terms import SPLITS
+from pipeline.job.run_records import at_target, read
+from pipeline.reports.counts import held_after
 from pipeline.reports.report import Report
 from pipeline.stages.verify.status import open_target
 from pipeline.target.manifest import TargetState
 
+#: A state of a target that a run left: ``TARGET@20261128T0317``, the name of the run or how it begins.
+_STATE = re.compile(r"(?P<root>.+)@(?P<run>\d{8}(?:T[\dZ-]*)?)", re.DOTALL)
+
+
+def split_state(what: str) -> tuple[str, str | None]:
+    """Target and run that ``TARGET@RUN`` names; a target alone is that as it is now."""
+    found = _STATE.fullmatch(what)
+    return (found["root"], found["run"]) if found else (what, None)
+
 
 def diff_targets(first: str, second: str) -> Report:
-    """Images and objects gained and lost from `first` to `second`, class by class and split by split; files changed."""
-    (before, made_before), (after, made_after) = open_target(first), open_target(second)
-    a, b = made_before.report, made_after.report
+    """Images and objects gained and lost from `first` to `second`, class by class and split by split; files changed.
+
+    Either may be ``TARGET@RUN``. Records of runs have counts, and no contents: then files are counted by kind.
+    """
+    roots = [split_state(what) for what in (first, second)]
+    if any(run is not None for _, run in roots):
+        (before, a), (after, b) = (_recorded(root, run) for root, run in roots)
+        files: dict[str, Any] = {"files": None, "listed": None, "held": _more(a["held"], b["held"])}
+    else:
+        (from_, made_before), (to, made_after) = open_target(first), open_target(second)
+        before, a, after, b = from_.root.url, made_before.report, to.root.url, made_after.report
+        listed = _changed_files(from_, to)
+        files = {"files": {key: len(paths) for key, paths in listed.items()}, "listed": listed}
+    return Report({"command": "diff", "from": before, "to": after, **_by_class(a, b), **files})
+
+
+def _recorded(root: str, run: str | None) -> tuple[str, dict[str, Any]]:
+    """What a state of a target is called, and its report with ``held``, what is there by kind.
+
+    Raises `ConfigError` where no run, or several, or one that failed is called `run`.
+    """
+    if run is None:
+        state, made = open_target(root)
+        return state.root.url, made.report
+    target = storage.locate_writable(root)
+    found = {str(record["run"]["id"]): record for record in read(at_target(target)) if "run" in record}
+    fitting = [name for name in found if name.startswith(run)]
+    if len(fitting) != 1:
+        which = "several runs are called so" if fitting else "no record of such a run is there"
+        raise ConfigError(f"{target.url}@{run}: {which}; `coco-diy status {root}` lists them")
+    report = found[fitting[0]].get("report")
+    if report is None or report.get("status") == "failed":
+        raise ConfigError(f"{target.url}@{run}: this run failed, and says nothing of a state; name one that did not")
+    return f"{target.url}@{fitting[0]}", report | {"held": held_after(report["plan"])}
+
+
+def _more(a: dict[str, Any], b: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Files and bytes that `b` has more than `a`, by kind."""
+    return {kind: {what: b[kind][what] - a[kind][what] for what in ("files", "bytes")} for kind in b}
+
+
+def _by_class(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    """What `b`, a report of a build, has more than `a`: classes; images by split; images and objects by class."""
     names = [*b["classes"], *(n for n in a["classes"] if n not in b["classes"])]
     splits = [s for s in SPLITS if s in a["subset"] or s in b["subset"]]
-    changes = {
-        split: {
-            name: {
-                what: _count(b, split, what, name) - _count(a, split, what, name)
-                for what in ("images_by_class", "objects")
-            }
-            for name in names
-        }
-        for split in splits
-    }
-    files = _changed_files(before, after)
-    data: dict[str, Any] = {
-        "command": "diff",
-        "from": before.root.url,
-        "to": after.root.url,
+    return {
         "classes": {
             "gained": [n for n in b["classes"] if n not in a["classes"]],
             "lost": [n for n in a["classes"] if n not in b["classes"]],
             "renumbered": [n for i, n in enumerate(b["classes"]) if n in a["classes"] and a["classes"].index(n) != i],
         },
         "images": {s: _images(b, s) - _images(a, s) for s in splits},
-        "by_class": changes,
-        "files": {key: len(paths) for key, paths in files.items()},
-        "listed": files,
+        "by_class": {
+            split: {
+                name: {
+                    what: _count(b, split, what, name) - _count(a, split, what, name)
+                    for what in ("images_by_class", "objects")
+                }
+                for name in names
+            }
+            for split in splits
+        },
     }
-    return Report(data)
 
 
 def _count(report: dict[str, Any], split: str, what: str, name: str) -> int:

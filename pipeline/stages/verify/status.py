@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+import time
 from typing import Any
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError, LockError, TargetError
-from pipeline.job.run_records import at_target, beside, read
+from pipeline.job.run_records import SUCCESS, at_target, beside, read, under_way
 from pipeline.reports.report import Report
 from pipeline.target.manifest import LOCK, MANIFEST_PATH, Manifest, TargetState
 
@@ -36,29 +38,42 @@ def refuse_busy(target: storage.WritableLocation) -> None:
         raise LockError(f"the target {target.url} is in use by {holder}; wait for it, or stop it")
 
 
-def last_run(root: str, workdir: str | None = None) -> Report:
+def last_run(root: str, workdir: str | None = None, *, max_age: float | None = None) -> Report:
     """What the last runs at `root` did, newest first, and whether one is under way or was stopped.
 
-    With `workdir` also those that failed before there was a target.
+    With `workdir` also those that failed before there was a target, and those that were killed. It is not ok where one
+    was stopped, or where the last success is older than `max_age` seconds.
     """
     state = TargetState(storage.locate_writable(root))
     locations = [at_target(state.root), *([beside(workdir, state.root)] if workdir is not None else [])]
     records = sorted((record for location in locations for record in read(location)), key=lambda r: str(r.get("time")))
     holder = state.root.lock_holder(LOCK)
-    if not records and state.manifest is None and state.intent is None and holder is None:
+    begun = under_way(workdir, state.root) if workdir is not None else []
+    if not records and not begun and state.manifest is None and state.intent is None and holder is None:
         there = "no run of coco-diy was ever begun there" if state.root.exists() else "does not exist"
         raise ConfigError(f"{state.root.url}: {there}; name a config, or the folder of a subset")
-    stopped = state.intent is not None and holder is None
+    success = next((record for record in reversed(records) if record.get("exit_code", 0) in SUCCESS), None)
+    since = _seconds_since(success) if success is not None else None
+    killed = [] if holder is not None else [run for run in begun if run["gone"] or state.root.local is not None]
+    at_work = [run for run in begun if run not in killed]
     data = {
         "command": "status",
         "target": state.root.url,
         "runs": len(records),
         "last": records[-1] if records else {},
         "recent": [_brief(record) for record in records[: -_RECENT - 1 : -1]],
-        "running": holder,
-        "stopped": stopped,
+        "running": holder or (_who(at_work[-1]) if at_work else None),
+        "stopped": holder is None and (state.intent is not None or bool(killed)),
+        "killed": [
+            {"run": run["id"], "start": run["start"], "by": _who(run), "where": _where(state)} for run in killed
+        ],
+        "last_success": _brief(success) | {"age": round(since, 3)}
+        if success is not None and since is not None
+        else None,
+        "max_age": max_age,
+        "late": max_age is not None and (since is None or since > max_age),
     }
-    return Report(data, not stopped)
+    return Report(data, not data["stopped"] and not data["late"])
 
 
 #: So many runs are reported.
@@ -70,9 +85,33 @@ def _brief(record: dict[str, Any]) -> dict[str, Any]:
     report, error = record.get("report", {}), record.get("error", {})
     return {
         "time": record.get("time"),
+        "run": record.get("run", {}).get("id"),
         "host": record.get("host"),
+        "tool": record.get("tool"),
+        "seconds": record.get("seconds"),
         "exit_code": record.get("exit_code", 0),
         "status": report.get("status", error.get("reason")),
         "changes": report.get("changes"),
+        "digest": report.get("digest"),
         "error": error.get("error"),
+        "stage": record.get("run", {}).get("stage"),
     }
+
+
+def _seconds_since(record: dict[str, Any]) -> float | None:
+    """How long ago the run of a record ended; None where its time is not one."""
+    try:
+        ended = datetime.datetime.strptime(f"{record.get('time')}+0000", "%Y%m%dT%H%M%S%fZ%z")
+    except ValueError:
+        return None
+    return time.time() - ended.timestamp()
+
+
+def _who(begun: dict[str, Any]) -> str:
+    by = begun["by"]
+    return f"process {by.get('process')} on {by.get('host')} since {by.get('since')}"
+
+
+def _where(state: TargetState) -> str:
+    """What the last run that was killed was about: only one that changes the target leaves an intent."""
+    return "apply" if state.intent is not None else "before apply"

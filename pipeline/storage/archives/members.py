@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pipeline.runtime.counters import READ, count
 from pipeline.storage.archives.directory import (
     HEADER_BYTES,
     OFFSET,
@@ -51,7 +52,7 @@ def read_directory(archive: str, name: str | None = None) -> Members:
     name = name or archive
     with opened(archive) as fd:
         size = os.fstat(fd).st_size
-        where = find_directory(size, lambda at, count: os.pread(fd, count, at), name)
+        where = find_directory(size, lambda at, length: os.pread(fd, length, at), name)
         return parse_directory(read_exactly(fd, where.size, where.offset), where, name)
 
 
@@ -86,6 +87,7 @@ def read_member(fd: int, entry: list[int], archive: str) -> bytes | None:
         if hits_all(error):
             raise storage_error(error, archive, "read") from None
         return None
+    count(READ, packed)
     return unpack(data, entry) if lead and lead + packed <= room else None
 
 

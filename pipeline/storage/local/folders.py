@@ -58,6 +58,35 @@ def make_folders(root: Root, folders: Sequence[str]) -> None:
             pass
 
 
+def make_private(path: str) -> bool:
+    """Make the folder `path`, for its user alone, where it is not there; whether nobody else may write to it."""
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        found = os.stat(path)
+    except OSError as error:
+        raise storage_error(error, path, "made") from None
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def rename(root: Root, name: str, to: str) -> bool:
+    """Give a file right in `root` the name `to`, which nobody else gives one; whether it has it now.
+
+    Of several who do this to one file at once, each to a name of their own, it is done for one. A file server's answer
+    can be lost: then a rename fails that was done.
+    """
+    try:
+        with root.open("", "renamed", make=False) as fd:
+            try:
+                os.rename(name, to, src_dir_fd=fd, dst_dir_fd=fd)
+            except FileNotFoundError:
+                return to in os.listdir(fd)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise storage_error(error, root.at(name), "renamed") from None
+    return True
+
+
 def publish_folders(staging: Root, root: Root, folders: Sequence[str]) -> None:
     """Move `folders` from below `staging` to below `root`, in this order, each in one step.
 

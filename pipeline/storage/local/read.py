@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from pipeline.base.errors import StorageError
-from pipeline.runtime.counters import count_file
+from pipeline.runtime.counters import READ, count, count_file
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage.location import Fetched, FileEnds, Fingerprint, is_too_large, too_large
 from pipeline.storage.os_errors import storage_error
@@ -74,6 +74,7 @@ def read_many(
                 add_stat((0, 0, 0, 0))
     finally:
         os.close(directory)
+    count(READ, sum(map(len, contents)))
     return contents, array("q", stats), failed
 
 
@@ -218,6 +219,7 @@ def read_spans(path: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         raise storage_error(error, path, "read") from None
     if any(len(data) != stop - start for data, (start, stop) in zip(found, spans, strict=True)):
         raise StorageError(f"{path}: became shorter while it was read; run again")
+    count(READ, sum(map(len, found)))
     return found
 
 
@@ -255,6 +257,7 @@ def read_parts(path: str, parts: Sequence[tuple[int, int]]) -> Iterator[tuple[in
                     if not more:
                         raise StorageError(f"{path}: became shorter while it was read; run again")
                     data += more
+                count(READ, len(data))
                 yield i, data
     except OSError as error:
         raise storage_error(error, path, "read") from None

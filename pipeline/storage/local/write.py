@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, cast
 
-from pipeline.runtime.counters import count_file
+from pipeline.runtime.counters import WRITTEN, count, count_file
 from pipeline.runtime.interrupt import check_stop
 from pipeline.storage.local.outbox import redirected
 from pipeline.storage.local.root import Root
@@ -76,6 +76,7 @@ def write_many(
     folders that nobody reads yet.
     """
     results = Results()
+    count(WRITTEN, sum(map(len, contents)))
     for i, folder, name, temporary, fd, temp_fd in temporaries(root, paths, scratch, direct):
         reason = put_whole(name, temporary, contents[i], fd, temp_fd, folder)
         if reason is None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pipeline.base.errors import ConfigError, unknown
+from pipeline.runtime.counters import REQUESTS, count
 from pipeline.runtime.log import LOG
 from pipeline.storage.address import OBJECT_STORES, Address
 from pipeline.storage.retry import CONNECTION, retried
@@ -67,6 +68,7 @@ class Connection:
     def ask(self, call: Callable[[], T], *, writing: bool = False) -> T:
         """What `call` returns, its errors as ours; where the connection broke, there is a new one afterwards."""
         fs = self.fs
+        count(REQUESTS)
         try:
             return _asked(call, writing=writing)
         except Refused as refused:

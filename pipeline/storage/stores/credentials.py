@@ -92,7 +92,7 @@ def open_store(address: Address, options: dict[str, Any]) -> Any:
     if endpoint.startswith("http://"):
         _allow_plain(address, options, endpoint, client)
     if protocol == "s3" and not (options.get("anon") or options.get("skip_signature")):
-        refuse_redirects(host_of(address, options, endpoint, _region(options, profile)), client)
+        refuse_redirects(host_of(address, options, endpoint, _region(options, profile)), endpoint, client)
     keys = config({k: v for k, v in options.items() if k not in _OURS and k not in _ENDPOINTS}, profile, endpoint)
     try:
         bucket, account = bucket_of(address)

@@ -124,19 +124,21 @@ def host_of(address: Address, options: Mapping[str, Any], endpoint: str, region:
     return urlsplit(endpoint).hostname  # a file of Google's credentials may name another one than Google's
 
 
-def refuse_redirects(host: str | None, client: dict[str, Any]) -> None:
-    """Have the HTTP `client` options of a store at `host` send no request to another host.
+def refuse_redirects(host: str | None, endpoint: str, client: dict[str, Any]) -> None:
+    """Have the HTTP `client` options of a store at `host` send no request anywhere else.
 
     obstore follows redirects and, but for Authorization, sends all headers along, with AWS's session token or the key
-    that encrypts. It can be given no host but by way of a proxy: every other is asked for at one that is not there
-    (measured with obstore 0.12.1, 2026-11). Proxies know no ports: another one of the same host gets these headers,
-    without Authorization. Where a real proxy is named, that is left alone.
+    that encrypts. It can be given no server but by way of a proxy (measured with obstore 0.12.1, 2026-11). An
+    `endpoint` by http:// is its own proxy (RFC 9112 section 3.2.2 has every server take such requests): wherever a
+    redirect leads, it is the one that is asked. By https:// every other host is asked for at a proxy that is not there,
+    and another port of the same host has to show a certificate for it. Where a real proxy is named, that is left alone.
     """
+    client["allow_http"] = plain = endpoint.startswith("http://")
     if host is None or "proxy_url" in client or any(map(os.environ.get, PROXIES)):
         return
     asked = [urlsplit(os.environ.get(name, "")).hostname for name in _OF_CREDENTIALS]
-    client["proxy_url"] = f"http://{NOWHERE}"
-    client["proxy_excludes"] = ",".join([host, *_AWS, *filter(None, asked)])
+    client["proxy_url"] = f"http://{urlsplit(endpoint).netloc if plain else NOWHERE}"
+    client["proxy_excludes"] = ",".join([*([] if plain else [host]), *_AWS, *filter(None, asked)])
 
 
 def refuse_plain(url: str, shown: str) -> None:

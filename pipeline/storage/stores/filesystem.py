@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from pipeline.runtime.counters import FETCHED, WRITTEN, count
 from pipeline.storage.address import OBJECT_STORES, Address
 from pipeline.storage.stores.client import Client, Entry, Version
 from pipeline.storage.stores.connection import Connection
@@ -59,6 +60,7 @@ class FsspecClient(Client):
         if limit is not None and entry.size > limit:
             return b"", entry
         data = bytes(self._ask(lambda: self._fs.cat_file(path)))
+        count(FETCHED, len(data))
         must_be_whole(len(data), entry.size)
         return data, entry
 
@@ -74,6 +76,7 @@ class FsspecClient(Client):
             with self._ask(lambda: self._fs.open(path, "rb")) as file:
                 while piece := self._ask(lambda: file.read(4 << 20)):
                     came += len(piece)
+                    count(FETCHED, len(piece))
                     yield bytes(piece)
             must_be_whole(came, entry.size)
 
@@ -89,6 +92,7 @@ class FsspecClient(Client):
                 return bytes(file.read(stop - start))
 
         data = self._ask(read)
+        count(FETCHED, len(data))
         must_be_whole(len(data), stop - start)
         return data
 
@@ -125,11 +129,12 @@ class FsspecClient(Client):
 
     def put(self, key: str, data: bytes) -> None:
         """See `Client.put`."""
+        count(WRITTEN, len(data))
         self._whole(key, lambda path: self._ask(lambda: self._fs.pipe_file(path, data), writing=True))
 
     def put_stream(self, key: str, pieces: Iterator[bytes], size: int) -> None:
         """See `Client.put_stream`."""
-        del size
+        count(WRITTEN, size)
 
         def write(path: str) -> None:
             file = self._ask(lambda: self._fs.open(path, "wb"), writing=True)

@@ -16,15 +16,16 @@ from typing import TypeVar
 from pipeline.base.errors import StorageError
 from pipeline.storage.address import Address, why_invalid
 from pipeline.storage.listing import Listing
-from pipeline.storage.location import Fetched, Fingerprint, Location, Results, WritableLocation
+from pipeline.storage.location import RUNNING, Fetched, Fingerprint, Location, Results, WritableLocation
 from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.batch import Batch, read_parts
 from pipeline.storage.stores.client import Client, Entry
 from pipeline.storage.stores.connect import client_for
+from pipeline.storage.stores.guard import Asking, Guard, unguarded
 from pipeline.storage.stores.in_flight import persist
 from pipeline.storage.stores.lease import holder, lease
 from pipeline.storage.stores.store_errors import Missing, Refused
-from pipeline.storage.stores.survey import Numbers, forget, look_up, remembered, survey
+from pipeline.storage.stores.survey import BEGUN, Numbers, forget, look_up, remembered, survey, whole_listing
 from pipeline.storage.stores.transfer import Shipment, ship
 
 T = TypeVar("T")
@@ -36,9 +37,9 @@ _CHUNK = 16_384
 class RemoteFolder(WritableLocation):
     """A folder of a store or server: all files whose keys begin with its path. It need not exist."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, guard: Guard = unguarded) -> None:
         super().__init__(address.url)
-        self.address = address
+        self.address, self.guard = address, guard
 
     @property
     def client(self) -> Client:
@@ -56,11 +57,11 @@ class RemoteFolder(WritableLocation):
 
     def exists(self) -> bool:
         """See `Location.exists`: whether there is any file."""
-        return any(chunk for chunk in self._list(""))
+        return BEGUN.peek(self.url, self._list(""))
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """See `Location.listing`; the numbers come along anyway: size, 64 bits of the etag (or time), time or 0, 1."""
-        return _listing(self.url, self._list(""), suffixes, with_stats=with_stats)
+        return _listing(self.url, whole_listing(self.url, self._list("")), suffixes, with_stats=with_stats)
 
     def names(self, folder: str = "") -> set[str]:
         """See `Location.names`."""
@@ -71,7 +72,7 @@ class RemoteFolder(WritableLocation):
 
     def flat_names(self, folder: str) -> Sequence[str]:
         """See `Location.flat_names`."""
-        return self._single(lambda: self.client.flat(self.address.key(folder)), self.join(folder), "listed")
+        return _single(lambda: self.client.flat(self.address.key(folder)), self.join(folder), "listed")
 
     @contextmanager
     def surveyed(self) -> Iterator[None]:
@@ -95,7 +96,7 @@ class RemoteFolder(WritableLocation):
         """See `Location.fingerprints`; the mark is size and etag, or size and time."""
         now, settle = time.time_ns(), settle_ns()
         return [
-            found and Fingerprint(found[0], array("q", found).tobytes(), abs(now - found[2]) >= settle)
+            found and Fingerprint(found[0], array("q", found).tobytes(), abs(now - found[2]) >= settle, found[2] != 0)
             for found in self._look_up(paths)
         ]
 
@@ -104,7 +105,7 @@ class RemoteFolder(WritableLocation):
     def read(self, path: str) -> bytes | None:
         """See `Location.read`."""
         try:
-            return self._single(lambda: self.client.get(self.address.key(path))[0], self.join(path), "read")
+            return _single(lambda: self.client.get(self.address.key(path))[0], self.join(path), "read")
         except Missing:
             return None
 
@@ -136,7 +137,7 @@ class RemoteFolder(WritableLocation):
     def write(self, path: str, data: bytes) -> None:
         """See `WritableLocation.write`."""
         forget(self.url)
-        self._single(lambda: self.client.put(self.address.key(path), data), self.join(path), "written")
+        _single(lambda: self.client.put(self.address.key(path), data), self.join(path), "written")
 
     def write_many(
         self,
@@ -147,10 +148,11 @@ class RemoteFolder(WritableLocation):
         direct: bool = False,
     ) -> Results:
         """See `WritableLocation.write_many`; a store shows whole files only, so nothing is made elsewhere first."""
-        del scratch, direct
+        del direct
         forget(self.url)
         results, batch = Results(), self._batch(paths)
-        for i, found in batch.each(lambda i: batch.client.put(batch.keys[i], contents[i]), "written"):
+        put = _guard(scratch)(lambda i: batch.client.put(batch.keys[i], contents[i]))
+        for i, found in batch.each(put, "written"):
             if isinstance(found, Refused):
                 results.failed[paths[i]] = found.reason
             else:
@@ -169,23 +171,28 @@ class RemoteFolder(WritableLocation):
         direct: bool = False,
     ) -> Results:
         """See `WritableLocation.copy_many`; within one store the bytes do not pass through here."""
-        del scratch, direct
+        del direct
         if how != "copy":
             raise StorageError(f"{self.url}: a store knows no {how}s; set target.images to copy")
         forget(self.url)
         origin_client = origin.client if isinstance(origin, RemoteFolder) else None
         keys = [self._key(path) for path in paths]
-        return ship(Shipment(self, self.client, paths, keys, origin, origin_client, names, sizes))
+        return ship(Shipment(self, self.client, paths, keys, origin, origin_client, names, sizes, _guard(scratch)))
 
     def delete_many(self, paths: Sequence[str], *, scratch: WritableLocation | None = None) -> Results:
         """See `WritableLocation.delete_many`; in batches where the store knows them."""
-        del scratch
         forget(self.url)
         if not paths:
             return Results()
         keys = {self.address.key(path): path for path in paths}
-        failed = self._single(lambda: self.client.delete(list(keys)), self.join(paths[0]), "deleted")
+        delete = _guard(scratch)(lambda: self.client.delete(list(keys)))
+        failed = _single(delete, self.join(paths[0]), "deleted")
         return Results(len(keys) - len(failed), {keys[key]: reason for key, reason in failed.items()})
+
+    def sealed(self) -> RemoteFolder:
+        """See `WritableLocation.sealed`."""
+        guard = Asking(lambda: self.client, self.address.key(RUNNING), self.join(RUNNING))
+        return RemoteFolder(self.address, guard)
 
     # Locks
 
@@ -195,7 +202,7 @@ class RemoteFolder(WritableLocation):
 
     def lock_holder(self, path: str) -> str | None:
         """See `WritableLocation.lock_holder`."""
-        return self._single(lambda: holder(self.client, self.address.key(path)), self.join(path), "read")
+        return _single(lambda: holder(self.client, self.address.key(path)), self.join(path), "read")
 
     def break_lock(self, path: str) -> None:
         """See `WritableLocation.break_lock`."""
@@ -222,17 +229,23 @@ class RemoteFolder(WritableLocation):
     def _batch(self, paths: Sequence[str]) -> Batch:
         return Batch(self.client, [self._key(path) for path in paths], [self.join(path) for path in paths])
 
-    def _single(self, ask: Callable[[], T], url: str, doing: str) -> T:
-        try:
-            return persist(ask, lambda: url)
-        except Refused as refused:
-            raise refused.error(url, doing) from None
-
     def _look_up(self, paths: Sequence[str], *, sure: bool = False) -> list[Numbers | None]:
         """The four numbers of each file; None if missing. `sure` is as in `Location.exist_many`."""
         return look_up(
             self.url, paths, lambda: self._list(""), lambda some: self._batch(some).heads("checked"), sure=sure
         )
+
+
+def _single(ask: Callable[[], T], url: str, doing: str) -> T:
+    try:
+        return persist(ask, lambda: url)
+    except Refused as refused:
+        raise refused.error(url, doing) from None
+
+
+def _guard(scratch: WritableLocation | None) -> Guard:
+    """The guard of `scratch`, or one that asks nobody."""
+    return scratch.guard if isinstance(scratch, RemoteFolder) else unguarded
 
 
 def _listing(url: str, chunks: Iterable[Sequence[Entry]], suffixes: frozenset[str], *, with_stats: bool) -> Listing:

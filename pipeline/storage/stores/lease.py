@@ -14,8 +14,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
-import socket
 import threading
 import time
 import uuid
@@ -24,6 +22,7 @@ from typing import Any, Protocol
 
 from pipeline.base.errors import LockError, StorageError
 from pipeline.runtime.interrupt import STOP
+from pipeline.storage.processes import is_gone, myself
 from pipeline.storage.stores.client import Version
 from pipeline.storage.stores.in_flight import persist
 from pipeline.storage.stores.store_errors import Refused
@@ -98,7 +97,7 @@ def holder(client: Keeper, key: str) -> str | None:
 class _Claim:
     def __init__(self, client: Keeper, key: str) -> None:
         self._client, self._key = client, key
-        self._who = _myself() | {"id": uuid.uuid4().hex}
+        self._who = myself() | {"id": uuid.uuid4().hex}
         self.ended = threading.Event()
         self.lost = False
 
@@ -167,37 +166,6 @@ class _Claim:
         return json.dumps(self._who | {"beat": time.time()}).encode()
 
 
-def _myself() -> dict[str, Any]:
-    import datetime
-
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return {
-        "process": os.getpid(),
-        "host": socket.gethostname(),
-        "since": now,
-        "where": _where(),
-        "started": _started(os.getpid()),
-    }
-
-
-def _where() -> str:
-    """This boot of this machine and this space of process ids: within one, a process id says whether one is alive."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _started(process: int) -> str:
-    """When a process began (ticks since boot); empty where it is not there."""
-    try:
-        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
 def _who(found: Version) -> dict[str, Any]:
     try:
         data = json.loads(found.data)
@@ -215,7 +183,7 @@ def _holder_of(found: Version) -> str:
 
 def _is_over(client: Keeper, key: str, found: Version) -> bool:
     who = _who(found)
-    if who.get("where") and who["where"] == _where() and _started(int(who.get("process", 0))) != who.get("started"):
+    if is_gone(who):
         return True
     # The store's clock, not ours: what it says of a file that it gets now.
     probe = f"{key}.{uuid.uuid4().hex}"

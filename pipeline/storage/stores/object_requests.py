@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from pipeline.runtime.counters import REQUESTS, WRITTEN, count
 from pipeline.runtime.interrupt import check_stop
 from pipeline.storage.address import content_type
 from pipeline.storage.stores.client import Entry
@@ -57,10 +58,12 @@ class big:  # noqa: N801 - a context manager, read as a word
             _BIG_AT_ONCE.release()
 
 
-def ask(call: Callable[[], T], *, writing: bool = False) -> T:
-    """What `call` returns, its errors as ours."""
+def ask(call: Callable[[], T], *, writing: bool = False, goes_on: bool = False) -> T:
+    """What `call` returns, its errors as ours. It is counted as a request unless it only `goes_on` with one."""
     from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
 
+    if not goes_on:
+        count(REQUESTS)
     try:
         return call()
     except (AlreadyExistsError, PreconditionError, NotSupportedError):
@@ -88,17 +91,22 @@ def list_entries(store: Any, prefix: str, url: str) -> Iterator[Sequence[Entry]]
     import obstore
 
     listing: Iterator[Any] | None = None
+    first = True
     last: str | None = None
 
     def next_chunk() -> Any:
-        nonlocal listing
+        nonlocal listing, first
         if listing is None:
             listing = iter(obstore.list(store, prefix or None, offset=last, chunk_size=AT_ONCE))
+            first = True
         try:
-            return ask(functools.partial(next, listing, None))
+            found = ask(functools.partial(next, listing, None), goes_on=True)
         except Refused:
             listing = None
             raise
+        count(REQUESTS, int(first or found is not None))  # an empty folder takes one, too
+        first = False
+        return found
 
     while (chunk := persist(next_chunk, lambda: url)) is not None:
         if chunk:
@@ -112,6 +120,7 @@ def put_object(store: Any, key: str, data: bytes, mode: Any = None) -> str | Non
     import obstore
 
     kind = {"Content-Type": content_type(key)}
+    count(WRITTEN, len(data))
     found = ask(lambda: obstore.put(store, key, data, attributes=kind, use_multipart=False, mode=mode), writing=True)
     tag: str | None = found["e_tag"]
     return tag
@@ -134,6 +143,7 @@ def put_pieces(store: Any, key: str, pieces: Iterator[bytes], size: int) -> None
             raise
 
     part = max(_PART, -(-size // 9000))  # at most 10,000 parts
+    count(WRITTEN, size)
     try:
         with _BIG_AT_ONCE, taken_back():
             ask(

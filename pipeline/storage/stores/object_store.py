@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.base.errors import ConfigError
+from pipeline.runtime.counters import FETCHED, count
 from pipeline.storage.address import Address, bucket_of
 from pipeline.storage.stores.client import Client, Entry, Version
 from pipeline.storage.stores.credentials import endpoint_host, open_store, open_top
@@ -112,7 +113,8 @@ class ObjectClient(Client):
         if limit is not None and entry.size > limit:
             return b"", entry
         with big(entry.size):
-            data = ask(lambda: found.bytes().to_bytes())
+            data = ask(lambda: found.bytes().to_bytes(), goes_on=True)
+        count(FETCHED, len(data))
         must_be_whole(len(data), entry.size)
         self._etags.check(key, data, found.meta.get("e_tag"), "came damaged; run again")
         return data, entry
@@ -126,8 +128,9 @@ class ObjectClient(Client):
 
         def pieces() -> Iterator[bytes]:
             came, stream = 0, iter(found.stream(min_chunk_size=4 << 20))
-            while (piece := ask(lambda: next(stream, None))) is not None:
+            while (piece := ask(lambda: next(stream, None), goes_on=True)) is not None:
                 came += len(piece)
+                count(FETCHED, len(piece))
                 yield bytes(piece)
             must_be_whole(came, entry.size)
 
@@ -147,6 +150,7 @@ class ObjectClient(Client):
                 raise
 
         data = ask(read)
+        count(FETCHED, len(data))
         must_be_whole(len(data), stop - start)
         return data
 
@@ -243,7 +247,7 @@ class ObjectClient(Client):
 
         try:
             found = ask(lambda: obstore.get(self._store, key))
-            data = ask(lambda: found.bytes().to_bytes())
+            data = ask(lambda: found.bytes().to_bytes(), goes_on=True)
         except Missing:
             return None
         state = {k: found.meta[k] for k in ("e_tag", "version") if found.meta.get(k) is not None}

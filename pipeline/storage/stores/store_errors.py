@@ -107,7 +107,11 @@ _BROKEN = (
         "the name of the server{host} cannot be found; correct the endpoint, or check the network",
         False,
     ),
-    ((NOWHERE,), "the server redirects to another host, and credentials do not go there; correct the endpoint", False),
+    (
+        (NOWHERE, "error following redirect"),
+        "the server redirects elsewhere, and credentials do not go there; correct the endpoint",
+        False,
+    ),
     (("builder error",), "no request can be made to the address of the server; correct the endpoint", False),
     (("certificate",), f"the server's certificate is not trusted; {HOW_TO_TRUST}", False),
     (

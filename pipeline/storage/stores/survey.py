@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pipeline.storage.stores.client import Entry
 
@@ -59,6 +61,63 @@ def survey(url: str, listed: Callable[[], Iterable[Sequence[Entry]]]) -> dict[st
         return files
 
 
+class Begun:
+    """Listings of folders that were begun to see whether there is anything: whoever lists them next goes on with them.
+
+    A run asks for each folder first whether it exists, and then lists it.
+    """
+
+    def __init__(self) -> None:
+        self._begun: dict[str, tuple[float, list[Sequence[Entry]], Iterator[Sequence[Entry]]]] = {}
+
+    def peek(self, url: str, listing: Iterator[Sequence[Entry]]) -> bool:
+        """Whether the folder `url` holds a file; `listing` is one of it that nobody has begun."""
+        with _LOCK:
+            made, seen, rest = self._begun.get(url, (0.0, [], iter(())))
+            if not made or time.monotonic() - made > _REMEMBER_S:
+                rest = listing
+                seen = [chunk for chunk in itertools.islice(rest, 1) if chunk]
+                self._begun[url] = time.monotonic(), seen, rest
+            return bool(seen)
+
+    def take(self, url: str, listing: Iterator[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
+        """All of a listing of `url`: of that which was begun, which is given once, or of the new one `listing`."""
+        with _LOCK:
+            made, seen, rest = self._begun.pop(url, (0.0, [], iter(())))
+        if not made or time.monotonic() - made > _REMEMBER_S:
+            return listing
+        return itertools.chain(seen, rest)
+
+    def drop(self, url: str) -> None:
+        """The folder `url` changes."""
+        with _LOCK:
+            for known in [u for u in self._begun if u.startswith(url) or url.startswith(u)]:
+                del self._begun[known]
+
+    def clear(self) -> None:
+        """Begin anew: another run's listings say nothing of now."""
+        with _LOCK:
+            self._begun.clear()
+            _SEEN.clear()
+
+
+BEGUN = Begun()
+
+atexit.register(BEGUN.clear)  # while what a listing needs to end is there still
+
+
+def whole_listing(url: str, listing: Iterator[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
+    """All of a listing of `url`, see `Begun.take`, which is remembered as a survey."""
+    files: dict[str, Numbers] | None = {}
+    for chunk in BEGUN.take(url, listing):
+        if files is not None:
+            files.update((entry.key, entry.numbers) for entry in chunk)
+            files = None if len(files) > _MOST_FILES else files
+        yield chunk
+    with _LOCK:
+        _SEEN[url] = (time.monotonic(), files)
+
+
 def remembered(url: str) -> dict[str, Numbers] | None:
     """What a survey of the folder `url` found; None where there was none lately."""
     made, files = _SEEN.get(url, (0.0, None))
@@ -67,6 +126,7 @@ def remembered(url: str) -> dict[str, Numbers] | None:
 
 def forget(url: str) -> None:
     """The folder `url` changes: what is remembered of it, of those above it and of those in it is void."""
+    BEGUN.drop(url)
     with _LOCK:
         for known in [u for u in _SEEN if u.startswith(url) or url.startswith(u)]:
             del _SEEN[known]

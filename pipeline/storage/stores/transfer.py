@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.storage.location import Fetched, Location, Results
 from pipeline.storage.stores.client import Client
+from pipeline.storage.stores.guard import Guard, unguarded
 from pipeline.storage.stores.in_flight import in_flight
 from pipeline.storage.stores.store_errors import Missing, Refused
 
@@ -22,7 +23,7 @@ _PIECE = 4 << 20
 class Shipment:
     """Files `names` of `origin` that go to `keys` of `client`; `paths` and `sizes` are as in `Location.copy_many`.
 
-    `origin_client` is the origin's store where it is one.
+    `origin_client` is the origin's store where it is one; a `guard` is asked before each is sent.
     """
 
     location: Location
@@ -33,6 +34,7 @@ class Shipment:
     origin_client: Client | None
     names: Sequence[str]
     sizes: Sequence[int | None]
+    guard: Guard = unguarded
 
 
 def ship(job: Shipment) -> Results:
@@ -50,7 +52,11 @@ def ship(job: Shipment) -> Results:
         sender, items = _StreamedSource(job), job.origin.fetch_many(job.names)
     results = Results()
     for item, found in in_flight(
-        sender.send, items, name=lambda it: job.location.join(job.paths[_number(it)]), doing="written", width=width
+        job.guard(sender.send),
+        items,
+        name=lambda it: job.location.join(job.paths[_number(it)]),
+        doing="written",
+        width=width,
     ):
         i = _number(item)
         if isinstance(found, Refused):

@@ -5,6 +5,7 @@ And when more is taken of what it sends.
 
 from __future__ import annotations
 
+from pipeline.runtime.counters import FETCHED, REQUESTS, count
 from pipeline.storage.retry import Policy, asked_wait
 
 #: Without a word from the server of how often it may be asked: what a first complaint makes of it, and how the seconds
@@ -28,6 +29,7 @@ class Pace:
 
     def began(self, now: float) -> None:
         """A request begins."""
+        count(REQUESTS)
         self._not_before = max(self._not_before, now) + self._gap
 
     def answered(self) -> None:
@@ -67,7 +69,8 @@ class Flow:
         """Seconds from `now` (of `time.monotonic`) until more may be taken; 0 where it may."""
         return max(0.0, self._due - now)
 
-    def came(self, count: int, now: float) -> None:
+    def came(self, octets: int, now: float) -> None:
         """So many bytes were taken."""
+        count(FETCHED, octets)
         if self._per_second:
-            self._due = max(self._due, now - _CREDIT_S) + count / self._per_second
+            self._due = max(self._due, now - _CREDIT_S) + octets / self._per_second

@@ -158,6 +158,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "info"),
     [(case, info) for case in DAMAGES for info in ("left", "gone") if (case, info) != ("a cut files part", "left")],

@@ -127,7 +127,10 @@ sys.exit(run_cli(words))
 """
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.EBUSY, errno.ETIMEDOUT])
+@pytest.mark.parametrize(
+    "number",
+    [errno.EIO, *(pytest.param(number, marks=pytest.mark.slow) for number in (errno.EBUSY, errno.ETIMEDOUT))],
+)
 @pytest.mark.parametrize(("kind", "name"), [("stat", "a.jpg"), ("open", "a.txt")])
 def test_a_read_that_fails_once_is_no_fact_about_a_file(own_subset: Subset, kind: str, name: str, number: int) -> None:
     """With `on_error: skip` the image is back as soon as it can be read."""

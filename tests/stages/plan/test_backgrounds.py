@@ -53,7 +53,7 @@ def backgrounds(root: Path) -> list[str]:
     which=st.sampled_from(["unlabelled", "all"]),
     buckets=st.sampled_from([1, 4]),
 )
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_no_label_anywhere_and_once(labels: dict[str, dict[str, str | None]], which: str, buckets: int) -> None:
     """Whatever splits share a folder: a background has no wanted, bad or unknown row, and is in one split."""
     with tempfile.TemporaryDirectory() as folder:

@@ -62,6 +62,7 @@ def stops(subset: Subset, *words: str, indexed: bool = False) -> dict[str, Any]:
     told = subset.command("build", "--json", *words, code=4)
     assert state() == before
     facts = told.json
+    facts.pop("run")
     assert told.err == f"coco-diy: {facts['error']}\n"
     assert (facts["reason"], facts["exit_code"]) == ("brake", 4)
     return facts

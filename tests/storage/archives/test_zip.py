@@ -237,6 +237,7 @@ def old_many(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [many, old_many])
 def test_more_members_than_16_bits_count(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     where = storage.locate(f"zip://t::{make(tmp_path / 'many.zip')}")

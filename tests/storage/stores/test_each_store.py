@@ -315,6 +315,7 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda data: write_file(tmp_path / "options" / "sftp.yaml", yaml.safe_dump({"sftp": data}))
 
 
+@pytest.mark.slow
 def test_a_server_of_sftp_that_is_killed_and_comes_back(tmp_path: Path, local: Any) -> None:
     with stores.running(stores.sftp(tmp_path / "sftp")) as server:
         local(server.options)
@@ -340,6 +341,25 @@ def test_a_server_of_sftp_that_is_killed_and_comes_back(tmp_path: Path, local: A
         assert {paths[f.index]: f.data for f in place.fetch_many(paths)} == dict(zip(paths, data, strict=True))
 
 
+def test_a_yaml_that_kept_size_and_time_is_seen_at_sftp(
+    tmp_path: Path, make_subset: MakeSubset, town: Path, local: Any
+) -> None:
+    """A server of SFTP shows no more, and numbers of classes hang by it."""
+    with stores.running(stores.sftp(tmp_path / "sftp")) as server:
+        local(server.options)
+        at = ["--set", f"target.root={server.url}/out"]
+        subset = make_subset(town)
+        subset.build(*at)
+        path = server.folder / "data/out/data.yaml"
+        before, times = path.read_bytes(), path.stat()
+        path.write_bytes(before.swapcase())
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        subset.build(*at)
+        assert path.read_bytes() == before
+        assert subset.command("build", "--json", *at).json["status"] == "nothing to do"
+
+
+@pytest.mark.slow
 def test_a_server_of_sftp_that_falls_silent(tmp_path: Path, local: Any) -> None:
     with stores.running(stores.sftp(tmp_path / "sftp")) as server:
         local({**server.options, "keepalive_interval": 0.1})
@@ -357,6 +377,7 @@ def test_a_server_of_sftp_that_falls_silent(tmp_path: Path, local: Any) -> None:
                 os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_server_of_sftp_whose_disk_is_full(tmp_path: Path, local: Any) -> None:
     server = stores.sftp(tmp_path / "sftp")
     disk = server.folder / "data" / "disk"

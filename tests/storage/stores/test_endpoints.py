@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -72,7 +73,7 @@ def listening() -> Iterator[Listener]:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.send_response(307 if found.elsewhere else 403)
             if found.elsewhere:
-                self.send_header("Location", found.elsewhere + self.path)
+                self.send_header("Location", found.elsewhere + urlsplit(self.path).path)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -266,28 +267,18 @@ def test_a_name_that_is_not_known_is_told(protocol: str, host: str, monkeypatch:
     assert f"the name of the server, {host}, cannot be found" in ask(URLS[protocol])
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 @pytest.mark.parametrize("more", [{}, {"sse_customer_key_base64": "S0VZT0ZFTkNSWVBUSU9O"}])
-def test_a_redirect_takes_no_credentials_to_another_host(listener: Listener, more: dict[str, Any]) -> None:
-    """Neither a session token, which is no Authorization to an HTTP client, nor what encrypts."""
+def test_a_redirect_takes_no_credentials_elsewhere(listener: Listener, more: dict[str, Any], host: str) -> None:
+    """Neither a session token, which is no Authorization to an HTTP client, nor what encrypts; to no other port too."""
     given = {"key": "K", "secret": "S", "token": "TOKENOFENVIRONMENT", "endpoint_url": listener.url}
     local(s3=given | {"retry_config": {"max_retries": 0}, **more})
     with listening() as other:
-        listener.elsewhere = f"http://localhost:{other.port}"
+        listener.elsewhere = f"http://{host}:{other.port}"
         told = ask("s3://bucket/x")
-        assert listener.asked
+        assert "TOKENOFENVIRONMENT" in str(listener.asked)
         assert other.asked == []
-    assert "the server redirects to another host, and credentials do not go there; correct the endpoint" in told
-
-
-def test_a_redirect_takes_no_signature_to_another_port_of_the_host(listener: Listener) -> None:
-    """obstore follows it there, whatever we say; what it sends of a session token opens nothing without the secret."""
-    local(s3={"key": "KEYOFOPTIONS", "secret": "S", "token": "T", "endpoint_url": listener.url})
-    with listening() as other:
-        listener.elsewhere = f"http://127.0.0.1:{other.port}"
-        ask("s3://bucket/x")
-        assert "KEYOFOPTIONS" in str(listener.asked)
-        assert other.asked
-        assert "KEYOFOPTIONS" not in str(other.asked)
+    assert "the server redirects elsewhere, and credentials do not go there; correct the endpoint" in told
 
 
 def test_a_redirect_of_a_store_without_credentials_is_followed(listener: Listener) -> None:

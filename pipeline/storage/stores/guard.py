@@ -1,0 +1,60 @@
+"""Whether the run that a worker writes for is still under way, where no folder can be taken away from it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from pipeline.base.errors import StorageError
+from pipeline.storage.stores.client import Client
+from pipeline.storage.stores.in_flight import persist
+from pipeline.storage.stores.store_errors import Refused
+
+T = TypeVar("T")
+
+#: How long an answer holds. A process that was stopped asks first when it wakes up: its clock went on.
+HOLDS_S = 5.0
+
+
+class Guard(Protocol):
+    """Makes of the writing of a file one that is guarded."""
+
+    def __call__(self, work: Callable[..., T], /) -> Callable[..., T]:
+        """`work`, guarded."""
+
+
+def unguarded(work: Callable[..., T], /) -> Callable[..., T]:
+    """Just `work`: who does it does not outlive the run."""
+    return work
+
+
+class Asking:
+    """A `Guard` that asks for the file `key` every few seconds; `url` is what messages call it."""
+
+    def __init__(self, client: Callable[[], Client], key: str, url: str) -> None:
+        self._client, self._key, self._url = client, key, url
+        self._lock, self._asked = threading.Lock(), float("-inf")
+
+    def __call__(self, work: Callable[..., T], /) -> Callable[..., T]:
+        """`work`, but asking first. Raises `StorageError` where the file is gone."""
+
+        def guarded(*args: object) -> T:
+            self._ask()
+            return work(*args)
+
+        return guarded
+
+    def _ask(self) -> None:
+        with self._lock:
+            if time.monotonic() - self._asked < HOLDS_S:
+                return
+            now = time.monotonic()
+            try:
+                found = persist(lambda: self._client().head(self._key), lambda: self._url)
+            except Refused as refused:
+                raise refused.error(self._url, "read") from None
+            if found is None:
+                raise StorageError(f"{self._url}: is gone: its run has ended; nothing more is written for it")
+            self._asked = now

@@ -1,0 +1,207 @@
+"""Source and target at a store, night after night: what a check costs, a bucket that is written to, two at once."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import Run
+from tests.support import stores
+from tests.support.helpers import contents, settle, write_file
+from tests.support.proxy import Proxy
+
+pytestmark = [pytest.mark.xdist_group("stores"), pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[stores.Server]:
+    with stores.running(stores.s3(tmp_path / "s3")) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(server: stores.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy before the store, to which options of the test lead."""
+    proxy = Proxy(server.port)
+    lead_to(proxy.port, tmp_path, monkeypatch)
+    yield proxy
+    proxy.close()
+
+
+def lead_to(port: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let options of the test lead to a store on this machine."""
+    options = {"key": stores.KEY, "secret": stores.SECRET, "endpoint_url": f"http://127.0.0.1:{port}"}
+    write_file(folder / "options/s3.yaml", yaml.safe_dump({"s3": options}))
+    monkeypatch.setenv("COCO_DIY_LOCAL", str(folder / "options"))
+
+
+def fill(root: Path, count: int, *, first: int = 0) -> None:
+    """`count` label files and images of one split, classes 0 to 2, straight on the store's disk."""
+    for kind in ("labels", "images"):
+        (root / kind / "train").mkdir(parents=True, exist_ok=True)
+    for i in range(first, first + count):
+        (root / f"labels/train/{i:05d}.txt").write_text(f"{i % 3} 0.5 0.5 0.1 0.1\n")
+        (root / f"images/train/{i:05d}.jpg").write_bytes(b"image %d" % i)
+
+
+def config_of(folder: Path, name: str, target: str, **keys: Any) -> Path:
+    """A config over the collection in the bucket, with the common workdir."""
+    write_file(folder / "names.yaml", "names: {0: a, 1: b, 2: c}\n")
+    data = {
+        "source": {"names": str(folder / "names.yaml"), "root": "s3://bucket/coco", "splits": {"train": "train"}},
+        "classes": ["b"],
+        "target": {"root": target},
+        "workdir": str(folder / "work"),
+        "engine": {"scheduler": "sync"},
+        **keys,
+    }
+    return write_file(folder / f"{name}.yaml", yaml.safe_dump(data))
+
+
+@pytest.mark.parametrize("count", [90, 2400])
+def test_what_a_night_without_a_change_costs(proxy: Proxy, tmp_path: Path, run: Run, count: int) -> None:
+    """One listing of the source a thousand objects; at the target as many requests for a large subset as a small."""
+    fill(tmp_path / "s3/data/bucket/coco", count)
+    config = config_of(tmp_path, "c", "s3://bucket/subset")
+    told = run("build", config, "--json").json
+    assert told["run"]["requests"] == len(proxy.requests)
+    assert told["run"]["bytes"]["fetched"] > 0
+    for _ in range(2):
+        settle()
+        proxy.reset()
+        told = run("build", config, "--json").json
+        assert (told["status"], told["run"]["requests"]) == ("nothing to do", len(proxy.requests))
+        of_source = [r for r in proxy.requests if r.path.startswith("/bucket/coco") or "prefix=coco" in r.query]
+        assert all("list-type=2" in r.query for r in of_source)
+        assert len(of_source) == 2 * -(-count // 1000)
+        at_target = [(r.method, r.path.removeprefix("/bucket/subset")) for r in proxy.requests if r not in of_source]
+        records = [path for method, path in at_target if method == "PUT"]
+        assert [path.startswith("/.coco-diy/runs/") for path in records] == [True]
+        assert sorted(set(at_target) - {("PUT", records[0])}) == [
+            ("GET", "/.coco-diy/copy/intent.json"),
+            ("GET", "/.coco-diy/copy/manifest.json"),
+            ("GET", "/.coco-diy/intent.json"),
+            ("GET", "/.coco-diy/manifest.json"),
+            ("GET", "/bucket"),  # the records that may go
+            ("HEAD", "/DATASET.md"),
+            ("HEAD", "/data.yaml"),
+        ]
+
+
+def test_two_subsets_of_one_workdir_at_once(proxy: Proxy, tmp_path: Path, run: Run) -> None:
+    """While one subset is carried out, the index is free for another."""
+    fill(tmp_path / "s3/data/bucket/coco", 60)
+    slow, quick = config_of(tmp_path, "slow", "s3://bucket/subset"), config_of(tmp_path, "quick", str(tmp_path / "t"))
+    reached, free = threading.Event(), threading.Event()
+
+    def wait(method: str, path: str, _time: int) -> None:
+        if method == "PUT" and "/subset/labels/" in path:
+            reached.set()
+            free.wait(120)
+
+    proxy.fault = wait
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "build", str(slow)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as under_way:
+        assert reached.wait(100)
+        assert run("build", quick, "--json").json["status"] == "built"
+        assert "in use by" in run("plan", slow, code=5).err
+        assert "in use by" in run("build", slow, code=5).err
+        assert run("status", slow, "--json").json["running"] is not None
+        free.set()
+        _, err = under_way.communicate(timeout=100)
+        assert under_way.returncode == 0, err
+    assert contents(tmp_path / "s3/data/bucket/subset") == contents(tmp_path / "t")
+    settle()
+    for config in (slow, quick):
+        assert run("build", config, "--json").json["status"] == "nothing to do"
+
+
+class Writer(threading.Thread):
+    """Somebody who writes to a collection: objects appear, vanish and change, a label never before its image."""
+
+    def __init__(self, server: stores.Server) -> None:
+        super().__init__(daemon=True)
+        from obstore.store import S3Store
+
+        self._store = S3Store(
+            "bucket",
+            endpoint=server.options["endpoint_url"],
+            access_key_id=stores.KEY,
+            secret_access_key=stores.SECRET,
+            client_options={"allow_http": True},
+        )
+        self._chance, self._ended = random.Random(4), threading.Event()
+        self._there = [f"{i:05d}" for i in range(120)]
+        self._number, self.writes = 10_000, 0
+
+    def _put(self, key: str, data: bytes) -> None:
+        import obstore
+
+        obstore.put(self._store, f"coco/{key}", data, use_multipart=False)
+
+    def run(self) -> None:
+        import obstore
+
+        while not self._ended.wait(0.02):
+            self._number += 1
+            self._put(f"images/train/{self._number}.jpg", b"new %d" % self._number)
+            self._put(f"labels/train/{self._number}.txt", b"1 0.5 0.5 0.2 0.2\n")
+            self._there.append(str(self._number))
+            if self._number % 7 == 0:
+                gone = self._there.pop(self._chance.randrange(20, len(self._there)))
+                obstore.delete(self._store, [f"coco/labels/train/{gone}.txt", f"coco/images/train/{gone}.jpg"])
+            changed = self._chance.choice(self._there[:20])
+            self._put(f"labels/train/{changed}.txt", b"1 0.5 0.5 0.3 0.%d\n" % self._number)
+            self.writes += 1
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_bucket_that_is_written_to_meanwhile(
+    server: stores.Server, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, skip: bool
+) -> None:
+    """Each run gives what was listed, whole, or a sentence; the run after the last write heals."""
+    lead_to(server.port, tmp_path, monkeypatch)
+    fill(tmp_path / "s3/data/bucket/coco", 120)
+    more = {"on_error": "skip"} if skip else {}
+    config = config_of(tmp_path, "c", str(tmp_path / "t"), **more, index={"buckets": 8})
+    writer = Writer(server)
+    writer.start()
+    codes = []
+    for _ in range(3):
+        told = run("build", config, "--json", "--max-delete", "none", code=None)
+        codes.append(told.code)
+        assert told.code in ((0, 1, 3) if skip else (0, 1)), told.err
+        assert "internal error" not in told.err
+        assert "Traceback" not in told.err
+        if told.code == 1:
+            document = told.json
+            assert document.get("error") or document["failed"] or document["left_out"]
+        labels = {p.stem: p.read_bytes() for p in (tmp_path / "t/labels/train").glob("*.txt")}
+        assert all(data.endswith(b"\n") and data.startswith(b"0 ") for data in labels.values())  # each file whole
+        images = {p.stem for p in (tmp_path / "t/images/train").glob("*.jpg")}
+        assert images <= labels.keys(), "no image is without its label"
+    writer.end()
+    assert writer.writes > 20
+    settle()
+    run("build", config, "--max-delete", "none")
+    fresh = config_of(tmp_path, "fresh", str(tmp_path / "fresh"), **more, workdir=str(tmp_path / "fresh-work"))
+    run("build", fresh)
+    assert contents(tmp_path / "t") == contents(tmp_path / "fresh")
+    assert run("verify", tmp_path / "t", "--deep", "--json").json["differences"] == {}
+    time.sleep(0.1)
+    assert run("build", config, "--json").json["status"] == "nothing to do"

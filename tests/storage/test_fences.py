@@ -1,0 +1,141 @@
+"""A folder through which alone a run's workers write: once it is removed, nothing gets through any more."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipeline import storage
+from pipeline.base.errors import StorageError
+from pipeline.storage.local.outbox import collected
+from pipeline.storage.local.write import temporary_name
+from pipeline.storage.stores import guard
+from tests.support.helpers import contents, write_file
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> storage.WritableLocation:
+    """A target with one file and a fence."""
+    write_file(tmp_path / "target/labels/a.txt", "old")
+    found = storage.locate_writable(str(tmp_path / "target"))
+    found.make_folders(["tmp/run/"])
+    return found
+
+
+def test_files_come_and_go_through_a_fence(target: storage.WritableLocation, tmp_path: Path) -> None:
+    fence = target.own("tmp/run").sealed()
+    target.write_many(["labels/sub/b.txt"], [b"new"], scratch=fence).must(target)
+    target.copy_many(["labels/c.txt"], target, ["labels/a.txt"], [3], "copy", scratch=fence).must(target)
+    assert target.delete_many(["labels/a.txt", "labels/none.txt"], scratch=fence).done == 2
+    assert contents(tmp_path / "target") == {"labels/sub/b.txt": b"new", "labels/c.txt": b"old"}
+
+
+def test_nothing_gets_through_a_fence_that_is_gone(target: storage.WritableLocation, tmp_path: Path) -> None:
+    fence = target.own("tmp/run").sealed()
+    target.remove_folder("tmp/run")
+    for act in (
+        lambda: target.write_many(["labels/sub/b.txt"], [b"new"], scratch=fence),
+        lambda: target.copy_many(["labels/c.txt"], target, ["labels/a.txt"], [3], "copy", scratch=fence),
+        lambda: target.delete_many(["labels/a.txt"], scratch=fence),
+        lambda: fence.write("answer", b""),
+    ):
+        with pytest.raises(StorageError, match="is gone: its run has ended, or the folder is not mounted here"):
+            act()
+    assert sorted(os.listdir(tmp_path / "target")) == ["labels", "tmp"]
+    assert contents(tmp_path / "target") == {"labels/a.txt": b"old"}
+
+
+def test_a_target_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    away = storage.locate_writable(str(tmp_path / "away"))
+    with pytest.raises(StorageError, match="not mounted here"):
+        away.write_many(["labels/a.txt"], [b"new"], scratch=away.own("tmp/run").sealed())
+    assert not (tmp_path / "away").exists()
+
+
+def test_a_folder_is_removed_under_who_fills_it(target: storage.WritableLocation, tmp_path: Path) -> None:
+    """Whoever has it open makes file after file in it, and can make none once it is removed."""
+    fd = os.open(tmp_path / "target/tmp/run", os.O_RDONLY | os.O_DIRECTORY)
+    ended: list[OSError] = []
+
+    def fill() -> None:
+        number = 0
+        while not ended:
+            try:
+                os.close(os.open(f"{number}", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+            except OSError as error:
+                ended.append(error)
+            number += 1
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    target.remove_folder("tmp/run")
+    thread.join()
+    assert isinstance(ended[0], FileNotFoundError)
+    with pytest.raises(FileNotFoundError):
+        os.open("late", os.O_CREAT | os.O_WRONLY, dir_fd=fd)
+    os.close(fd)
+
+
+def test_at_a_store_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "HOLDS_S", 0)
+    target = storage.locate_writable("memory://fences/target")
+    target.write_many([f"tmp/run/{storage.RUNNING}", "labels/a.txt"], [b"", b"old"]).must(target)
+    fence = target.own("tmp/run").sealed()
+    target.write_many(["labels/b.txt"], [b"new"], scratch=fence).must(target)
+    target.remove_folder("tmp/run")
+    with pytest.raises(StorageError, match="its run has ended"):
+        target.write_many(["labels/c.txt"], [b"new"], scratch=fence)
+    with pytest.raises(StorageError, match="its run has ended"):
+        target.copy_many(["labels/d.txt"], target, ["labels/a.txt"], [3], "copy", scratch=fence)
+    with pytest.raises(StorageError, match="its run has ended"):
+        target.delete_many(["labels/a.txt"], scratch=fence)
+    assert target.names() == {"labels/a.txt", "labels/b.txt"}
+
+
+def test_what_a_task_makes_for_a_folder_is_collected(tmp_path: Path) -> None:
+    root, run = tmp_path / "work", tmp_path / "work/run/made"
+    run.mkdir(parents=True)
+    with collected(str(root), str(run / "one")) as outbox:
+        storage.write_with(str(root / "index/a/part"), lambda file: file.write(b"data"))
+        storage.write_with(str(tmp_path / "elsewhere"), lambda file: file.write(b"data"))
+        outbox.sync()
+    assert outbox.files == ["index/a/part"]
+    assert contents(tmp_path) == {"work/run/made/one/index/a/part": b"data", "elsewhere": b"data"}
+    place = storage.locate_writable(str(root))
+    place.take_files(place.own("run/made/one"), outbox.files)
+    assert (root / "index/a/part").read_bytes() == b"data"
+
+
+def test_what_is_collected_makes_no_folder_of_a_run_that_is_over(tmp_path: Path) -> None:
+    with (
+        collected(str(tmp_path), str(tmp_path / "run/made/one")),
+        pytest.raises(StorageError, match="not mounted here"),
+    ):
+        storage.write_with(str(tmp_path / "index/part"), lambda file: file.write(b"data"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_taken_to_another_disk(tmp_path: Path) -> None:
+    """Users put a folder of the workdir on another disk and leave a link."""
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other disk")
+    write_file(tmp_path / "made/index/part", "data")
+    disk = shm / f"coco-diy-{os.getpid()}"
+    disk.mkdir()
+    try:
+        (tmp_path / "index").symlink_to(disk)
+        place = storage.locate_writable(str(tmp_path), links=frozenset({"index"}))
+        place.take_files(place.own("made"), ["index/part"])
+        assert (disk / "part").read_text() == "data"
+    finally:
+        (disk / "part").unlink(missing_ok=True)
+        disk.rmdir()
+
+
+def test_temporary_names_of_two_machines_differ() -> None:
+    """In containers every process may have the number 1."""
+    assert os.uname().nodename[:20].split(".")[0] in temporary_name()
