@@ -68,7 +68,7 @@ def test_minimal_config_has_the_defaults_of_the_design(tmp_path: Path) -> None:
         "yaml": "portable",
         "archive": "none",
         "report": False,
-            "max_delete": "10%",
+        "max_delete": "10%",
     }
     assert told["index"] == {"buckets": "auto"}
     assert told["engine"] == {"scheduler": "auto", "workers": "auto", "wait_workers": 300, "performance_report": None}

@@ -30,7 +30,7 @@ def test_frames_stats_and_pictures(wanted: Subset, tmp_path: Path) -> None:
     assert "target" in repr(opened)
     with pytest.raises(UnknownNameError, match="small"):
         opened.show(class_="smal")
-    with pytest.raises(UsageError, match="tset: is no split of .*, which has train, val"):
+    with pytest.raises(UsageError, match=r"tset: is no split of .*, which has train, val"):
         opened.to_coco("tset")
     with pytest.raises(ConfigError, match="no such config"):
         pipeline.open_dataset(str(tmp_path / "nothing"))
