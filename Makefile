@@ -113,7 +113,7 @@ test-all: test test-slow test-servers ## Run these three
 test-ceph: $(READY) ## Run the tests of stores on a Ceph (Debian: ceph-mon ceph-osd radosgw ceph-common)
 	@$(PY) -m pytest -m ceph $(ARGS)
 
-test-cluster: $(READY) ## Run the tests on a SLURM (Debian: slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins)
+test-cluster: $(READY) ## Run the tests with Dask workers and a SLURM (Debian: slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins)
 	@$(PY) -m pytest -m cluster $(ARGS)
 
 test-browser: $(READY) ## Open the pages that reports are in a Chromium (Debian: chromium), with Playwright, which this installs

@@ -14,8 +14,8 @@ import queue
 import threading
 import uuid
 import warnings
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -28,6 +28,9 @@ from pipeline.runtime.tasks import Outcome, Task
 
 #: A scheduler that does not answer for so long is gone.
 _ANSWERS_S = 15.0
+
+#: Imports of all workers on a slow disk; who takes longer does them with its first task.
+_IMPORTS_S = 60.0
 
 _TLS = (
     "set distributed.comm.tls.ca-file, client.cert and client.key in Dask's configuration "
@@ -121,19 +124,26 @@ class DaskExecutor:
 
     def workers(self) -> dict[str, int]:
         """See `Executor.workers`."""
-        try:
+        with self._answering():
             found = self._client.sync(self._client.scheduler.ncores, callback_timeout=_ANSWERS_S)
-        except (OSError, TimeoutError, AttributeError, RuntimeError, ValueError) as error:
-            raise UnavailableError(
-                f"{self.name}: the scheduler does not answer any more ({_one_line(error)}); start it again, and run "
-                "again: it goes on where it was"
-            ) from None
         return {str(worker): int(threads) for worker, threads in found.items()}
 
     def examine(self, folder: str, versions: dict[str, str], seconds: float) -> dict[str, tuple[str, Any]]:
         """See `Executor.examine`; all are asked at once, beside the tasks that they do."""
         blob = pickle.dumps(_Call(_examine_here, folder, versions))
-        return dict(self._client.sync(self._ask_all, blob, seconds))
+        with self._answering():
+            return dict(self._client.sync(self._ask_all, blob, seconds))
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Say in a sentence that the scheduler does not answer."""
+        try:
+            yield
+        except (OSError, TimeoutError, AttributeError, RuntimeError, ValueError) as error:
+            raise UnavailableError(
+                f"{self.name}: the scheduler does not answer any more ({_one_line(error)}); start it again, and run "
+                "again: it goes on where it was"
+            ) from None
 
     async def _ask_all(self, blob: bytes, seconds: float) -> list[tuple[str, tuple[str, Any]]]:
         client = self._client
@@ -154,6 +164,12 @@ class DaskExecutor:
 
         found = await asyncio.gather(*map(ask, workers))
         there = await client.scheduler.ncores()
+        fit = [worker for worker, (_, answer) in found if isinstance(answer, fitness.Fitness) and worker in there]
+        with suppress(OSError, TimeoutError):
+            imports = client.run(
+                pickle.loads, pickle.dumps(_Call(fitness.import_early)), workers=fit, on_error="return"
+            )
+            await asyncio.wait_for(imports, _IMPORTS_S)
         return [(worker, answer) for worker, answer in found if worker in there]
 
     def submit(self, task: Task, avoid: Collection[str] = ()) -> None:

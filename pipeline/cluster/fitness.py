@@ -98,7 +98,6 @@ def examine(run_path: str, wanted: dict[str, str]) -> Fitness:
         problems += _unwritable(target.own(facts.fence).sealed(), "", answer, "the target", facts.target)
     if not problems:
         problems += _clock(run, f"answers/{answer}")
-        _import_early()
     return Fitness(host, answer, problems)
 
 
@@ -163,8 +162,8 @@ def _clock(folder: storage.WritableLocation, path: str) -> list[Problem]:
     return [Problem(f"has a clock that is {abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}", "set it, with NTP")]
 
 
-def _import_early() -> None:
-    """What tasks import takes seconds: all workers do it at once, while the driver lists the source."""
+def import_early() -> None:
+    """What tasks import takes seconds: all workers do it at once, and before two threads of one can meet in it."""
     import dask.dataframe
     import pyarrow.parquet
 
