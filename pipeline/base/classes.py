@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -42,3 +42,16 @@ class ClassMap:
     def wanted_ids(self) -> tuple[int, ...]:
         """Source ids that are part of the subset, ascending."""
         return tuple(i for i, new in enumerate(self.lut) if new >= 0)
+
+
+def made_of(maps: Sequence[ClassMap], named: Sequence[bool]) -> dict[str, list[str]]:
+    """By class of the subset the classes of the sources that become it, with their ids: ``2 car``.
+
+    `named` says of which sources the labels have names instead of ids: of those it is the names.
+    """
+    found: dict[str, list[str]] = {name: [] for name in maps[0].names}
+    for one, by_name in zip(maps, named, strict=True):
+        for old, (name, new) in enumerate(zip(one.source, one.lut, strict=True)):
+            if new >= 0 and (text := name if by_name else f"{old} {name}") not in found[one.names[new]]:
+                found[one.names[new]].append(text)
+    return found

@@ -133,7 +133,12 @@ def convert(
 @click.argument("config", metavar="CONFIG", type=click.Path())
 @click.option("--break-lock", is_flag=True, help="take the target from a run that is not running any more (stores)")
 @click.option("--wait-lock", type=Duration(), default=0.0, metavar="10m", help="wait so long for what is in use")
-@click.option("--report", "page", is_flag=True, help="write the page of `coco-diy report` to .coco-diy/report.html")
+@click.option(
+    "--report",
+    "page",
+    is_flag=True,
+    help="leave the page of `coco-diy report` and a sheet in .coco-diy; the same as target.report: true",
+)
 @click.option("--unchanged-exit", type=click.IntRange(0, 255), metavar="N", help="exit code where nothing was to do")
 @max_delete_option
 @metrics_option
@@ -146,14 +151,10 @@ def build(
 
     It indexes, selects, plans and applies; what was stopped goes on when it is run again.
     """
-    _build(
-        config_at(config, common),
-        common,
-        break_lock=break_lock,
-        wait_lock=wait_lock,
-        page=page,
-        unchanged_exit=unchanged_exit,
-    )
+    found = config_at(config, common)
+    if page:
+        found = found.model_copy(update={"target": found.target.model_copy(update={"report": True})})
+    _build(found, common, break_lock=break_lock, wait_lock=wait_lock, unchanged_exit=unchanged_exit)
 
 
 @cli.command()
@@ -365,14 +366,13 @@ def _build(
     *,
     break_lock: bool = False,
     wait_lock: float = 0.0,
-    page: bool = False,
     unchanged_exit: int | None = None,
 ) -> None:
     from pipeline.api import build as build_subset
     from pipeline.reports.text import build_text
 
     report = build_subset(config, progress_of(common), break_lock=break_lock, wait_lock=wait_lock)
-    if page and (report.ok or report.incomplete):
+    if config.target.report and (report.ok or report.incomplete):
         from pipeline.look.page import leave_page
 
         report.data["report"] = leave_page(config, progress_of(common))

@@ -26,7 +26,7 @@ _workdir = click.option(
 
 def _asked(what: str, common: dict[str, Any]) -> str | Config:
     """The config that `what` is, or what it is called; a dataset in one file is no config."""
-    if what.lower().endswith((".json", ".ndjson")):
+    if what.lower().endswith((".json", ".ndjson", ".zip")):
         return what
     config = config_of(what, common)
     return what if config is None else config

@@ -149,6 +149,9 @@ class Target(_Model):
     archive: Literal["none", "zip"] = Field(
         "none", description="none: a folder of files; zip: one file NAME-<digest>.zip, as training in a cloud takes it"
     )
+    report: bool = Field(
+        False, description="whether each build leaves a page and a contact sheet in .coco-diy, as with --report"
+    )
     max_delete: int | str = Field(
         "10%",
         description="a build that would lose more stops before it writes: a share (of more than 10 files), a number of "

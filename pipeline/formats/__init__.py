@@ -176,6 +176,8 @@ class SingleFileFormat(Format, Protocol):
     HOLDS_SPLITS: bool
     #: Whether a second file may hold captions of the images.
     CAPTIONS: bool
+    #: Options with which no image is asked how large it is, for who looks at what is at a store.
+    UNASKED: Mapping[str, Any]
 
     def asks_sizes(self, options: Mapping[str, Any], images: int) -> bool:
         """Whether each image of a split of so many is asked how large it is, so that a changed one is a change."""

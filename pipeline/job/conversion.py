@@ -14,6 +14,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.terms import SPLITS, Task
 from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
+from pipeline.job.copies import on_this_disk
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder
 from pipeline.target.manifest import FOLDER, INTENT_PATH, MANIFEST, MANIFESTS, TargetState
 
@@ -40,7 +41,7 @@ def conversion(
     if not _is_there(source):
         swapped = "; SRC comes first, then DST" if _is_there(target) else "; correct the path of the dataset"
         raise ConfigError(f"{source}: does not exist{swapped}")
-    several = _found(source, from_format, task, names)
+    several = _found(source, from_format, task, names, workdir)
     found = several[0]
     if found["names"] is None and not formats.load(from_format).NAMED:
         raise ConfigError(
@@ -84,7 +85,8 @@ def dataset(folder: str, workdir: str) -> dict[str, Any]:
     none fits."""
     if not _is_there(folder):
         raise ConfigError(f"{folder}: no such config, target or folder; correct its path")
-    several = _fitting(folder)
+    zipped = folder.lower().endswith(".zip") and os.path.isfile(folder)
+    several = _fitting(f"zip://::{folder}" if zipped else folder, workdir)
     if several is None:
         raise ConfigError(
             f"{folder}: is no dataset folder that is known: no layout of {', '.join(formats.available())} fits it"
@@ -99,7 +101,7 @@ def dataset(folder: str, workdir: str) -> dict[str, Any]:
     return {"source": several if len(several) > 1 else source, "target": target, "workdir": workdir, "on_error": "skip"}
 
 
-def _fitting(folder: str) -> list[dict[str, Any]] | None:
+def _fitting(folder: str, workdir: str) -> list[dict[str, Any]] | None:
     """The sources of a config that reads `folder` by the format that fits it; None where none does."""
     names = sorted(formats.available(), key=_likelihood)
     apart = [name for name in names if not _is_beside(name)]
@@ -108,7 +110,7 @@ def _fitting(folder: str) -> list[dict[str, Any]] | None:
     tries += [(name, False) for name in names if _is_beside(name)]
     for name, any_name in tries:
         with contextlib.suppress(NoLayoutError):
-            several = _source(folder, name, None, None, any_name=any_name)
+            several = _source(folder, name, None, None, workdir, any_name=any_name)
             if not _is_beside(name) or _is_read(several[0]):
                 return several
     return None
@@ -130,12 +132,12 @@ def _is_read(source: Mapping[str, Any]) -> bool:
     return False
 
 
-def _found(source: str, name: str, task: str | None, names: str | None) -> list[dict[str, Any]]:
+def _found(source: str, name: str, task: str | None, names: str | None, workdir: str) -> list[dict[str, Any]]:
     """`_source`; where the labels are of another format than that called `name`, its error says of which."""
     try:
-        return _source(source, name, task, names)
+        return _source(source, name, task, names, workdir)
     except NoLayoutError:
-        other = _fitting(source)
+        other = _fitting(source, workdir)
         if other is None:
             raise
         raise ConfigError(
@@ -161,7 +163,7 @@ def _is_there(source: str) -> bool:
 
 
 def _source(
-    source: str, name: str, task: str | None, names: str | None, *, any_name: bool = True
+    source: str, name: str, task: str | None, names: str | None, workdir: str, *, any_name: bool = True
 ) -> list[dict[str, Any]]:
     """The sources of a config, several where a split has several folders.
 
@@ -171,22 +173,25 @@ def _source(
     `any_name` is as in `find_splits`.
     """
     try:
-        return _source_at(source, name, task, names, any_name=any_name)
+        return _source_at(source, name, task, names, workdir, any_name=any_name)
     except NoLayoutError:
         inner = only_folder(source)
         if inner is not None:
             with contextlib.suppress(NoLayoutError):
-                return _source_at(inner, name, task, names or find_names(source), any_name=any_name)
+                names = names or _names_file(source, workdir)
+                return _source_at(inner, name, task, names, workdir, any_name=any_name)
         raise
 
 
-def _source_at(source: str, name: str, task: str | None, names: str | None, *, any_name: bool) -> list[dict[str, Any]]:
+def _source_at(
+    source: str, name: str, task: str | None, names: str | None, workdir: str, *, any_name: bool
+) -> list[dict[str, Any]]:
     """`_source` of the very folder `source`."""
     format_ = formats.load(name)
     if not format_.WHOLE and os.path.isfile(os.path.expanduser(source)):
         raise NoLayoutError(f"{source}: is a file, and format {name} has folders; name the folder, unpack an archive")
     if not format_.NAMED:
-        names = names or find_names(source)
+        names = names or _names_file(source, workdir)
         task = task or _made_for(source)
         known = read_names(read_text(names, "class names"), names) if names is not None and task is None else None
         task = task or _task_of(known)
@@ -197,9 +202,27 @@ def _source_at(source: str, name: str, task: str | None, names: str | None, *, a
     made = {"format": name, "task": task, "names": names, "root": source}
     count = max(map(len, splits.values()))
     parts = [{split: paths[i] for split, paths in splits.items() if i < len(paths)} for i in range(count)]
+    parts = [_with_copies(source, part, format_, Task(task), workdir) for part in parts]
     if count == 1:
         return [{**made, "splits": parts[0]}]
     return [{"name": f"part{i}", **made, "splits": part} for i, part in enumerate(parts, 1)]
+
+
+def _names_file(source: str, workdir: str) -> str | None:
+    """The file with class names that a tool left in the folder `source`; None without one."""
+    name, location = find_names(source), storage.locate(source)
+    if name is None or location.local is not None:
+        return None if name is None else os.path.join(os.path.expanduser(source), name)
+    return on_this_disk(location, name, workdir)
+
+
+def _with_copies(source: str, splits: Mapping[str, Any], format_: formats.Format, task: Task, workdir: str) -> Any:
+    """`splits` of which no file of all labels is in an archive or at a store."""
+    location = storage.locate(source)
+    if not format_.WHOLE or location.local is not None or os.path.isfile(os.path.expanduser(source)):
+        return splits
+    found = {s: value if isinstance(value, dict) else format_.layout(value, task) for s, value in splits.items()}
+    return {s: {**p, "annotations": on_this_disk(location, p["annotations"], workdir)} for s, p in found.items()}
 
 
 def _made_for(source: str) -> str | None:

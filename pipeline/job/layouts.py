@@ -89,16 +89,25 @@ def find_splits(
 
 
 def find_names(source: str) -> str | None:
-    """The file with the class names of the folder `source`, where a tool left one."""
-    root = os.path.expanduser(source)
-    return next((path for name in _NAMES_FILES if os.path.isfile(path := os.path.join(root, name))), None)
+    """The file with the class names of the folder `source`, below it, where a tool left one.
+
+    That is one of a known name, or the only YAML that there is, as a zip for a cloud has it.
+    """
+    location = storage.locate(source)
+    if not location.exists():
+        return None
+    there = location.exist_many(_NAMES_FILES)
+    if any(there):
+        return _NAMES_FILES[list(there).index(True)]
+    alone = [name for name in location.flat_names("") if name.lower().endswith((".yaml", ".yml"))]
+    return alone[0] if len(alone) == 1 else None
 
 
 def only_folder(source: str) -> str | None:
     """The one folder in the folder `source`, hidden ones and a Mac's apart; None where there are none or several."""
     names = {path.split("/")[0] for path in storage.locate(source).names() if "/" in path}
     shown = [name for name in names if not name.startswith(".") and name != "__MACOSX"]
-    return os.path.join(source, shown[0]) if len(shown) == 1 else None
+    return storage.locate(source).below(shown[0]).url if len(shown) == 1 else None
 
 
 def has_labels(source: str, splits: Mapping[str, list[SplitPaths]], format_: formats.Format, task: Task) -> bool:
@@ -239,7 +248,7 @@ def _per_file(root: str, format_: formats.LabelFileFormat, *, beside: bool) -> d
             _add(found, split, apart, root)
         elif beside:
             _add(found, split, folder, root)
-        elif _has(os.path.join(root, folder), format_.SUFFIX):
+        elif _has(root, folder, format_.SUFFIX):
             _add(found, split, {"labels": folder, "images": folder}, root)
     for split, usual in format_.SPLIT_FOLDERS.items():
         words = [*_FOLDERS[split], *map(str.capitalize, _FOLDERS[split])]
@@ -257,9 +266,7 @@ def _per_file(root: str, format_: formats.LabelFileFormat, *, beside: bool) -> d
 
 def _apart(root: str, below: str, suffix: str) -> dict[str, str] | None:
     """The folders of label files and of images, side by side; None where they are not there."""
-    labels = [
-        n for n in _LABEL_FOLDERS if _is_folder(root, f"{below}{n}") and _has(os.path.join(root, below, n), suffix)
-    ]
+    labels = [n for n in _LABEL_FOLDERS if _is_folder(root, f"{below}{n}") and _has(root, f"{below}{n}", suffix)]
     images = [n for n in _IMAGE_FOLDERS if _is_folder(root, f"{below}{n}")]
     return {"labels": f"{below}{labels[0]}", "images": f"{below}{images[0]}"} if labels and images else None
 
@@ -267,16 +274,16 @@ def _apart(root: str, below: str, suffix: str) -> dict[str, str] | None:
 def _without_splits(root: str, suffix: str) -> dict[str, SplitPaths]:
     """All of a folder as train: Label Studio's ``labels`` and ``images``, or label files beside their images."""
     if _is_folder(root, "labels") and _is_folder(root, "images"):
-        return {"train": {"labels": os.path.join(root, "labels"), "images": os.path.join(root, "images")}}
+        return {"train": {kind: storage.locate_below(root, kind).url for kind in ("labels", "images")}}
     if (apart := _apart(root, "", suffix)) is not None:
-        return {"train": {kind: os.path.join(root, folder) for kind, folder in apart.items()}}
-    if _has(root, suffix) and _stems_of_images(root, ""):
+        return {"train": {kind: storage.locate_below(root, folder).url for kind, folder in apart.items()}}
+    if _has(root, "", suffix) and _stems_of_images(root, ""):
         return {"train": {"labels": root, "images": root}}
     return {}
 
 
 def _is_folder(root: str, folder: str) -> bool:
-    return storage.locate_below(root, folder).exists()
+    return storage.locate_below(root, folder).has_files()
 
 
 def _is_file(root: str, path: str) -> bool:
@@ -285,9 +292,9 @@ def _is_file(root: str, path: str) -> bool:
     return bool(there.exist_many([name])[0])
 
 
-def _has(folder: str, suffix: str) -> bool:
-    """Whether a file right in `folder` has `suffix`."""
-    return any(name.lower().endswith(suffix) for name in storage.locate(folder).flat_names(""))
+def _has(root: str, folder: str, suffix: str) -> bool:
+    """Whether a file right in `folder` below `root` has `suffix`."""
+    return any(name.lower().endswith(suffix) for name in storage.locate(root).flat_names(folder))
 
 
 def _split_folders(root: str, below: str) -> Iterator[tuple[str, str]]:

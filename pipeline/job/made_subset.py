@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pipeline import formats, storage
-from pipeline.base.digest import digest_of
+from pipeline import formats
 from pipeline.base.errors import ConfigError
 from pipeline.base.terms import Task
+from pipeline.job.conversion import dataset
+from pipeline.job.copies import on_this_disk
 from pipeline.target.manifest import Manifest, TargetState
 
 
 def subset(state: TargetState, made: Manifest, workdir: str) -> dict[str, Any]:
     """The config, as plain data, that reads the subset whose manifest is `made` as a source; with all classes.
 
-    Its target is never made. Raises `ConfigError` for a subset that is one zip file, or has lost its class names.
+    Its target is never made. A subset that is one zip file is read in it. Raises `ConfigError` for one at a store, and
+    for one that has lost its class names.
     """
     root = state.root.url
     name, first = made.config["target"]["format"], made.config["source"]
     first = first if isinstance(first, dict) else first[0]
-    if made.config["target"].get("archive", "none") != "none":
-        raise ConfigError(f"{root}: is one zip file; unpack it, and name the folder")
+    zipped = next((path for path in made.meta if path.endswith(".zip")), None)
+    if zipped is not None:
+        return _in_zip(state, zipped, workdir)
     format_ = formats.load(name)
     task = Task(first.get("task", Task.DETECT))
     splits = {}
@@ -29,7 +32,7 @@ def subset(state: TargetState, made: Manifest, workdir: str) -> dict[str, Any]:
         if counts["images"]:
             paths = splits[split] = {**format_.layout(split, task), "images": f"images/{split}"}
             if format_.WHOLE:
-                paths["annotations"] = _on_this_disk(state, paths["annotations"], workdir)
+                paths["annotations"] = on_this_disk(state.root, paths["annotations"], workdir)
             if made.config["target"].get("images") == "none":
                 del paths["images"]
     names = None if format_.NAMED else _names_file(state, made, workdir)
@@ -43,16 +46,11 @@ def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
     path = next((p for p in sorted(made.meta) if p.endswith(".yaml") and "/" not in p), None)
     if path is None:
         raise ConfigError(f"{state.root.url}: has no YAML with its class names; run its build again")
-    return _on_this_disk(state, path, workdir)
+    return on_this_disk(state.root, path, workdir)
 
 
-def _on_this_disk(state: TargetState, path: str, workdir: str) -> str:
-    """The file `path` of a target as a file of this machine: names and a JSON of all labels are not read at a store."""
-    if state.root.local is not None:
-        return os.path.join(state.root.local, path)
-    data = state.root.read(path)
-    if data is None:
-        raise ConfigError(f"{state.root.url}: its {path} is gone; run its build again")
-    beside = f"shown/{digest_of(state.root.url.encode()).hex()[:8]}/{path}"
-    storage.locate_writable(workdir).write(beside, data)
-    return os.path.join(workdir, beside)
+def _in_zip(state: TargetState, zipped: str, workdir: str) -> dict[str, Any]:
+    """The config that reads the subset in its file `zipped`."""
+    if state.root.local is None:
+        raise ConfigError(f"{state.root.join(zipped)}: is a zip file at a store; copy it here, and name the copy")
+    return dataset(os.path.join(state.root.local, zipped), workdir)

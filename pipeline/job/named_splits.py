@@ -19,7 +19,8 @@ from pipeline.base.yaml_document import parse_yaml
 from pipeline.config.load import read_text
 
 #: What data sets call the YAML that names their splits, the likeliest first; then darknet's file of the same.
-_FILES = ("data.yaml", "data.yml", "dataset.yaml", "obj.data")
+_YAMLS = ("data.yaml", "data.yml", "dataset.yaml")
+_FILES = (*_YAMLS, "obj.data")
 
 _KEYS = (("train", "train"), ("val", "val"), ("valid", "val"), ("validation", "val"), ("test", "test"))
 
@@ -38,7 +39,8 @@ class NamedSplits:
         self.found: dict[str, list[Paths]] = {}
         self.lacking: list[tuple[str, str, str]] = []
         local = storage.locate(root).local
-        if local is None:  # names of a collection in a store are given, and so are its splits
+        if local is None:
+            self._add_remote(root)
             return
         given = [names] if names is not None and names.endswith((".yaml", ".yml")) and _inside(local, names) else []
         path = next((p for n in [*given, *_FILES] if os.path.isfile(p := os.path.join(local, n))), None)
@@ -47,6 +49,19 @@ class NamedSplits:
             values = [v for v in _listed(data.get(key)) if isinstance(v, str) and v.strip()]
             if path is not None and values:
                 self._add(local, str(data.get("path") or ""), path, split, values)
+
+    def _add_remote(self, root: str) -> None:
+        """The folders that are named in an archive or at a store, where nothing leads out of `root`; no lists."""
+        location = storage.locate(root)
+        name = next((n for n, there in zip(_YAMLS, location.exist_many(_YAMLS), strict=True) if there), None)
+        data = _parsed((location.read(name) or b"").decode("utf-8-sig", "replace"), name) if name is not None else {}
+        for key, split in _KEYS:
+            for value in (v for v in _listed(data.get(key)) if isinstance(v, str)):
+                images = "/".join(step for step in value.replace("\\", "/").split("/") if step not in ("", ".", ".."))
+                labels = labels_of(images)
+                pair = {"labels": labels, "images": images}
+                if images and not self._is_known(pair) and all(location.below(f).has_files() for f in pair.values()):
+                    self.found.setdefault(split, []).append(pair)
 
     def _add(self, root: str, below: str, file: str, split: str, values: list[str]) -> None:
         parts: list[Paths] = []
@@ -66,9 +81,12 @@ class NamedSplits:
                     f"{file}: {split} names {len(values)} folders, and {value} is not in {root}, or has no folder of "
                     "labels; put it there, or take it out of the list"
                 )
-        known = [paths for several in self.found.values() for paths in several]
-        if parts and not all(paths in known for paths in parts):  # some validate on what they train with
+        if parts and not all(map(self._is_known, parts)):
             self.found.setdefault(split, parts)
+
+    def _is_known(self, paths: Paths) -> bool:
+        """Whether a split has these paths already: some validate on what they train with."""
+        return any(paths in several for several in self.found.values())
 
 
 def listed_images(root: str, path: str) -> Paths:
@@ -111,10 +129,15 @@ def _read(path: str) -> dict[str, Any]:
     if path.endswith(".data"):
         pairs = (line.partition("=") for line in text.splitlines())
         return {key.strip(): value.strip() for key, _, value in pairs}
+    return _parsed(text, path)
+
+
+def _parsed(text: str, path: str) -> dict[str, Any]:
+    """The keys of a YAML; none where it has none: the sentence for it is that of who reads its names."""
     try:
         data = parse_yaml(text, path)[1]
     except ConfigError:
-        return {}  # the sentence for it is that of who reads its names
+        return {}
     return data if isinstance(data, dict) else {}
 
 

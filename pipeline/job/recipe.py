@@ -55,6 +55,8 @@ def recorded_config(job: Job) -> dict[str, Any]:
         config.pop(key, None)
     for key in ("root", "max_delete"):
         config["target"].pop(key)
+    if not config["target"]["report"]:
+        config["target"].pop("report")
     for source in config["source"] if isinstance(config["source"], list) else [config["source"]]:
         source.pop("marker")
     if config["split"] is not None:

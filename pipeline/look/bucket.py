@@ -129,9 +129,9 @@ def with_sizes(view: View, images: pa.Table) -> pa.Table:
 
 
 def _on_this_disk(view: View, keys: list[str], rows: list[int]) -> Iterator[tuple[storage.Location, list[int]]]:
-    """The locations on this disk that have the images of `rows` of `keys`, each with those rows."""
+    """The folders and archives on this disk that have the images of `rows` of `keys`, each with those rows."""
     for origin, here in view.origins.by_origin([keys[i] for i in rows]):
-        if origin.url is not None and origin.location.local is not None:
+        if origin.url is not None and origin.location.on_disk:
             yield origin.location, [rows[i] for i in here]
 
 

@@ -30,7 +30,7 @@ MOST_ROWS = 100
 #: Classes of one picture whose names are written on it.
 MOST_NAMES = 8
 
-#: Classes that a caption names one by one.
+#: Classes that a caption, or a line of the head, names one by one.
 _NAMED = 12
 
 
@@ -147,8 +147,17 @@ def _head(data: PageData) -> str:
     )
     return (
         f'<header>\n<h1>{_name(data.title)}</h1>\n<p class="kind">{_text(data.kind)}</p>\n<p class="kind">{facts}</p>\n'
-        f'<div class="numbers">{boxes}</div>\n<ul class="notes">{notes}</ul>\n{loss}</header>\n'
+        f'{_renamed(data)}<div class="numbers">{boxes}</div>\n<ul class="notes">{notes}</ul>\n{loss}</header>\n'
     )
+
+
+def _renamed(data: PageData) -> str:
+    """What the first classes are made of, old id and name to new; the table at the end has all of them."""
+    if not data.made_of:
+        return ""
+    pairs = [f"{_name(old)} → {_name(f'{number} {name}')}" for number, name, old in data.made_of[:_NAMED]]
+    more = [f'<a href="#origin">all {len(data.made_of):,}</a>'] if len(data.made_of) > _NAMED else []
+    return f'<p class="kind">classes {" · ".join([*pairs, *more])}</p>\n'
 
 
 def _note(note: Note) -> str:
@@ -278,7 +287,8 @@ def _gallery(data: PageData) -> str:
         '<h2 id="images">Images</h2>\n<div class="tools"><select id="by-class" aria-label="Class"><option value="">'
         'All classes</option></select><select id="by-split" aria-label="Split"><option value="">All splits</option>'
         '</select><small id="count"></small></div>\n<p><small>A sample of each class, the largest classes first; these '
-        f'pictures travel with the page. Click to enlarge.</small></p>\n<div class="gallery">{figures}</div>\n'
+        f'pictures travel with the page.<span class="click"> Click to enlarge.</span></small></p>\n'
+        f'<div class="gallery">{figures}</div>\n'
     )
 
 
@@ -354,7 +364,7 @@ def _at(point: Sequence[float], digits: int) -> str:
 
 
 def _origin(data: PageData) -> str:
-    if not data.made_of:
+    if len(data.made_of) <= _NAMED:
         return ""
     rows = "".join(
         f"<tr><td>{number}</td><td>{_name(name)}</td><td>{_name(old)}</td></tr>"

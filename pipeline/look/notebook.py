@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters
 from pipeline.base.classes import Names
-from pipeline.base.errors import DataError
+from pipeline.base.errors import DataError, UsageError
 from pipeline.base.terms import Task
 from pipeline.base.text import printable
 from pipeline.exporters import Dataset
@@ -128,9 +128,12 @@ class LookedAt:
     def to_coco(self, split: str | None = None) -> dict[str, Any]:
         """All objects as one COCO JSON, of `split` or of all splits one after another; categories count from 1.
 
-        It is in memory as a whole. Raises `DataError` for an image of unknown size in pixels.
+        It is in memory as a whole. Raises `UsageError` for an unknown split, `DataError` for an image of unknown size
+        in pixels.
         """
         view = self.view
+        if split is not None and split not in view.splits:
+            raise UsageError(f"{split}: is no split of {view.what}, which has {', '.join(view.splits)}")
         names = tuple(Names(source.classes.source, view.keypoints, None, {}) for source in view.sources)
         maps = tuple(source.classes for source in view.sources)
         splits = (split,) if split is not None else view.splits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -15,10 +16,12 @@ from pipeline.look.heat import heat_png
 from pipeline.look.html_page import MOST_NAMES, PageData, PagePicture, render
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sample import Sample, Shown, Wish, choose, pictures
+from pipeline.look.sheet import draw_sheet
 from pipeline.look.stats import counts_of
 from pipeline.look.thumbnails import encoded, fitted
 from pipeline.look.view import View, open_view
-from pipeline.reports.class_table import class_rows, stats_csv
+from pipeline.reports.class_table import class_rows, renamed, stats_csv
+from pipeline.reports.dataset_card import PAGE, SHEET
 from pipeline.reports.statistics import Note, Statistics, noteworthy
 from pipeline.reports.words import LOSSES, PARTLY, lost
 from pipeline.runtime.progress import Progress
@@ -39,9 +42,6 @@ _SIDES, _FEW, _QUALITY = (480, 240), 48, 60
 
 #: Classes of the picture of pairs.
 _PAIRED = 40
-
-#: What the page beside the run records is called.
-_PAGE = "report.html"
 
 #: Problems that are listed with the file's name.
 _LISTED = 10
@@ -74,12 +74,15 @@ def page_of(view: View, progress: Progress | None = None, *, images: bool = True
 
 
 def leave_page(config: Config, progress: Progress | None = None) -> str:
-    """Write the page of the target that `config` has made beside its run records; returns where it is."""
+    """Write page and sheet of the target that `config` has made beside its run records; returns where the page is."""
     target = storage.locate_writable(config.target.root)
     view = open_view(target.url, config.workdir, progress, config.engine.model_dump())
     folder = target.own(FOLDER)
-    folder.write(_PAGE, page_of(view, progress))
-    return folder.join(_PAGE)
+    page, sheet = (os.path.basename(path) for path in (PAGE, SHEET))
+    if config.target.images != "none":
+        folder.write(sheet, encoded(draw_sheet(view), os.path.splitext(sheet)[1]))
+    folder.write(page, page_of(view, progress))
+    return folder.join(page)
 
 
 _KINDS = {
@@ -99,15 +102,14 @@ def _facts(view: View) -> list[tuple[str, str]]:
     if facts.get("time"):
         stamp = facts["time"]
         listed.append(("last run", f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]} UTC"))
-    listed += [("by", facts["tool"])] if "tool" in facts else []
+    listed += [("by", facts.get("tool", f"coco-diy {__version__}"))]
     listed += [("digest", str(facts.get("digest") or facts["fingerprint"])[:12])]
     return listed
 
 
 def _made_of(view: View) -> list[tuple[int, str, str]]:
-    made_of = view.facts["made_of"]
-    rows = [(i, name, ", ".join(made_of.get(name, ()))) for i, name in enumerate(view.classes)]
-    return [row for row in rows if row[2]] if any(old not in ("", name) for _, name, old in rows) else []
+    old = renamed(view.facts["made_of"], view.classes)
+    return [(i, view.classes[i], ", ".join(names)) for i, names in enumerate(old) if names]
 
 
 def _problem_notes(view: View) -> list[Note]:

@@ -9,6 +9,7 @@ from pipeline.base.errors import UnknownNameError, UsageError, unknown
 from pipeline.base.humanize import plural
 from pipeline.look.contact_sheet import TILE, Tile, contact_sheet, cropped
 from pipeline.look.sample import IMAGE_SORTS, OBJECT_SORTS, Shown, Wish, choose, in_order, pictures
+from pipeline.look.shapes import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +57,7 @@ def draw_sheet(
         what,
         *([", ".join(classes)] if classes else []),
         *([split] if split else []),
-        f"{wish.sort} (seed {seed})",
+        f"{wish.sort} (seed {seed})" if wish.sort == "random" else wish.sort,
     ]
     return contact_sheet(tiles, view.classes, view.what, " · ".join(title))
 
@@ -76,5 +77,15 @@ def _reduced(shown: Shown) -> Shown:
 def _tile(shown: Shown) -> Tile:
     sample = shown.sample
     name = (sample.path or sample.key).rpartition("/")[2]
-    caption = f"{name} · {sample.split}" + (f" · {shown.reason}" if shown.reason else "")
+    caption = f"{name} · {sample.split}"
+    if shown.reason:
+        caption += f" · {shown.reason}"
+    elif sample.chosen is not None and sample.said is not None:
+        caption += " · {:.0f} x {:.0f} px".format(*_sides(sample.shapes[sample.chosen], *sample.said))
     return Tile(shown.opened.image if shown.opened is not None else None, shown.shapes, caption)
+
+
+def _sides(shape: Shape, width: int, height: int) -> tuple[float, float]:
+    """Width and height of an object's box in pixels of the image that labels describe."""
+    left, top, right, bottom = shape.box
+    return (right - left) * width, (bottom - top) * height

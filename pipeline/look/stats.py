@@ -9,7 +9,7 @@ from pipeline.api import source_stats, target_stats
 from pipeline.base.errors import CocoDiyError
 from pipeline.config.model import Config
 from pipeline.look.numbers import statistics_of
-from pipeline.look.view import open_view, target_at
+from pipeline.look.view import made_of_target, open_view, target_at
 from pipeline.reports.report import Report
 from pipeline.reports.statistics import SIZES, Statistics, noteworthy
 from pipeline.runtime.progress import Progress
@@ -20,6 +20,7 @@ def stats(
 ) -> Report:
     """Counts of a config's source and, as ``after``, of what it makes; of a target as its manifest says; of a folder.
 
+    ``made_of`` is, by class, what of the source it is made of, old ids with names (`base.classes.made_of`).
     ``sizes`` are objects by size (`SIZES`), by split and class; None where the objects themselves cannot be read.
     """
     progress = progress or Progress()
@@ -35,8 +36,9 @@ def stats(
         made_of = view.facts["made_of"]
         report.data["after"] = {"made_of": made_of} | _with_notes(found, view.classes)
         return report
-    if target_at(what) is not None:
+    if (target := target_at(what)) is not None:
         report = target_stats(what)
+        report.data["made_of"] = made_of_target(target[1])
         report.data["sizes"] = None
         try:
             view = open_view(what, workdir, progress, engine)
@@ -61,8 +63,10 @@ def _with_notes(found: Statistics, classes: tuple[str, ...]) -> dict[str, Any]:
     return counts_of(found, classes) | {"notes": notes}
 
 
-def _sizes_of(found: Statistics, classes: tuple[str, ...]) -> dict[str, dict[str, dict[str, int]]]:
-    """Objects by size (`SIZES`), by split and class."""
+def _sizes_of(found: Statistics, classes: tuple[str, ...]) -> dict[str, dict[str, dict[str, int]]] | None:
+    """Objects by size (`SIZES`), by split and class; None where the size in pixels of no image is known."""
+    if found.unsized and found.unsized == found.objects:
+        return None
     return {
         split: {
             name: dict(zip(SIZES, row, strict=True)) for name, row in zip(classes, counts.sizes.tolist(), strict=True)

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import storage
+from pipeline import formats, storage
 from pipeline.api import indexed, make_plan
-from pipeline.base.classes import ClassMap
+from pipeline.base.classes import ClassMap, made_of
 from pipeline.base.errors import ConfigError
 from pipeline.config.load import validate
 from pipeline.config.model import Config, EngineConfig
@@ -125,7 +125,7 @@ def _of_config(config: Config, progress: Progress) -> View:
         of_task=job.exporter.OF_TASK,
         facts={
             "target": job.root,
-            "made_of": _made_of(job.maps),
+            "made_of": made_of(job.maps, [source.named for source in job.sources]),
             "report": report.data,
             "digest": report.data["digest"],
             "warnings": report.warnings,
@@ -138,7 +138,7 @@ def _of_target(
 ) -> View:
     """What the target whose manifest is `made` holds."""
     root = state.root.url
-    config = validate({**subset(state, made, workdir), "engine": dict(engine)}, root)
+    config = validate(_unasked({**subset(state, made, workdir), "engine": dict(engine)}), root)
     runs = last_run(root).data
     return _of_source(
         what,
@@ -147,7 +147,7 @@ def _of_target(
         progress,
         {
             "target": root,
-            "made_of": _declared(made),
+            "made_of": made_of_target(made),
             "made_from": _roots(made),
             "report": made.report,
             "digest": made.report.get("digest"),
@@ -158,8 +158,11 @@ def _of_target(
     )
 
 
-def _declared(made: Manifest) -> dict[str, list[str]]:
-    """By class of a target the names that its config makes it of."""
+def made_of_target(made: Manifest) -> dict[str, list[str]]:
+    """By class of a target what it was made of, see `made_of`; of one of an earlier version the names in its config."""
+    known = made.report.get("made_of")
+    if known is not None:
+        return {name: list(map(str, known.get(name, ()))) for name in made.report["classes"]}
     listed = made.config.get("classes")
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
     merged = {entry.get("name"): entry.get("from") for entry in entries}
@@ -175,9 +178,18 @@ def _roots(made: Manifest) -> list[str]:
 
 def _of_folder(what: str, workdir: str, progress: Progress, engine: Mapping[str, Any]) -> View:
     """What any folder of a dataset holds, by the layout that fits it."""
-    return _of_source(
-        what, "folder", validate({**dataset(what, workdir), "engine": dict(engine)}, what), progress, {"made_of": {}}
-    )
+    config = validate(_unasked({**dataset(what, workdir), "engine": dict(engine)}), what)
+    return _of_source(what, "folder", config, progress, {"made_of": {}})
+
+
+def _unasked(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` with which no image of a source at a store is asked for its size, where its one label file says it."""
+    source = config["source"]
+    several = source if isinstance(source, list) else [source]
+    if not formats.load(several[0]["format"]).WHOLE or storage.locate(several[0]["root"]).on_disk:
+        return config
+    options = dict(formats.load_single_file(several[0]["format"]).UNASKED)
+    return {**config, "source": [{**one, "options": options} for one in several]}
 
 
 def _of_source(what: str, kind: str, config: Config, progress: Progress, facts: dict[str, Any]) -> View:
@@ -227,13 +239,3 @@ def _problems(infos: Sequence[IndexInfo]) -> dict[str, int]:
         for totals in info.totals.values():
             counts.update(totals["problems"])
     return counts
-
-
-def _made_of(maps: Sequence[ClassMap]) -> dict[str, list[str]]:
-    """By class of the subset the classes of the sources, with their old ids, that become it."""
-    found: dict[str, list[str]] = {name: [] for name in maps[0].names}
-    for one in maps:
-        for old, (name, new) in enumerate(zip(one.source, one.lut, strict=True)):
-            if new >= 0 and (text := f"{old} {name}") not in found[one.names[new]]:
-                found[one.names[new]].append(text)
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ from pipeline.reports.statistics import SIZES
 from pipeline.reports.text import table
 
 _BAR = 24
+
+#: Characters of what a class is made of, at most.
+_ORIGIN = 40
 
 #: Eighths of a character's width.
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -65,12 +68,13 @@ def _one_text(data: Mapping[str, Any], *, every: bool, bars: bool) -> str:
     rows = class_rows(data, every=every)
     splits = [split for split in SPLITS if split in data["subset"]]
     sized = any(row.sizes is not None for row in rows)
+    old = renamed(data.get("made_of") or {}, data["classes"])
     header = ["class", *[f"{s} {what}" for s in splits for what in ("images", "objects")], "share"]
     header += [*(SIZES if sized else ()), *([""] if bars else [])]
     most = max((row.total for row in rows), default=0)
     lines: list[list[str | int]] = []
     for row in rows:
-        cells: list[str | int] = [f"{row.number} {row.name}"]
+        cells: list[str | int] = [f"{row.number} {row.name}{_origin(old[row.number]) if old else ''}"]
         for split in splits:
             cells += [row.images[split], row.objects[split]]
         cells += [f"{row.share:.1%}", *((row.sizes or ()) if sized else ())]
@@ -82,6 +86,21 @@ def _one_text(data: Mapping[str, Any], *, every: bool, bars: bool) -> str:
     text = table(header, lines, total=[*total, *([""] if bars else [])])
     hidden = len(data["classes"]) - len(rows)
     return text + (f"\n{plural(hidden, 'class', 'classes')} without an object; --all shows them." if hidden else "")
+
+
+def renamed(made_of: Mapping[str, Sequence[str]], classes: Sequence[str]) -> list[Sequence[str]]:
+    """Of each class what of the source it is made of; nothing where all of them have the ids and names they had."""
+    found = [made_of.get(name, ()) for name in classes]
+    same = all(
+        list(old) in ([], [name], [f"{i} {name}"]) for i, (name, old) in enumerate(zip(classes, found, strict=True))
+    )
+    return [] if same else found
+
+
+def _origin(names: Sequence[str]) -> str:
+    """What a class is made of, behind its name."""
+    text = ", ".join(names)
+    return f" <- {text if len(text) <= _ORIGIN else text[: _ORIGIN - 1] + '…'}" if text else ""
 
 
 def bar(count: int, most: int, width: int = _BAR) -> str:

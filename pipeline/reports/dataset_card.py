@@ -11,6 +11,9 @@ from pipeline.base.text import markdown
 from pipeline.base.yaml_document import dump_yaml
 from pipeline.reports.words import lost
 
+#: The page and the contact sheet that a build leaves where ``target.report`` asks for them, below the target.
+PAGE, SHEET = ".coco-diy/report.html", ".coco-diy/sheet.jpg"
+
 
 def dataset_record(facts: dict[str, Any]) -> str:
     """The record of a subset in Markdown: what made it and what is in it; the same facts make the same text."""
@@ -38,12 +41,19 @@ def dataset_record(facts: dict[str, Any]) -> str:
         f"Made by {facts['tool']} from {plural(facts['label_files'], 'label file')}; "
         "a build writes this file anew.\n"
         f"Digest of the subset, which `data.yaml` has too: `{facts['digest']}`\n"
-        "`coco-diy show` draws a contact sheet of it; `build --report` leaves a page of numbers and pictures in "
-        "`.coco-diy/report.html`.\n"
         f"Digest of the names and contents of these label files: `{facts['fingerprint']}`\n\n"
+        f"{_pictures(facts['config']['target'])}"
         f"{_markdown(header, rows)}\n\n{_markdown(['', 'what became of it', 'count'], balance)}\n\n"
         f"The config, without what does not decide about the files:\n\n{fence}yaml\n{config}{fence}\n"
     )
+
+
+def _pictures(target: dict[str, Any]) -> str:
+    """The sheet and the page that a build leaves, where the config asks for them; in a zip they would not be there."""
+    if not target.get("report") or target["archive"] != "none":
+        return ""
+    sheet = f"![A contact sheet: a sample of the images with their objects]({SHEET})\n\n"
+    return f"{sheet if target['images'] != 'none' else ''}[Numbers and pictures]({PAGE})\n\n"
 
 
 def _loss_row(count: int, words: str) -> list[str | int]:

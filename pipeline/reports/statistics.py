@@ -219,6 +219,13 @@ def _of_objects(found: Statistics) -> list[Note]:
                 "COCO has 41 %: cocodataset.org",
             )
         )
+    if found.unsized:
+        notes.append(
+            Note(
+                f"{found.unsized:,} of {found.objects:,} objects are in images of unknown size in pixels.",
+                "labels do not say it, and the images are elsewhere or cannot be read",
+            )
+        )
     if found.duplicates:
         notes.append(Note(f"{found.duplicates:,} objects repeat another of their image.", "select.duplicates: drop"))
     if leaks := found.leaks():

@@ -132,6 +132,8 @@ class Location:
     keeps_times: bool = False
     #: Whether files come over a network, and are brought here by `gather` before anything reads them.
     remote: bool = False
+    #: Whether they are on a disk of this machine, so that the first bytes of many files are read at once.
+    on_disk: bool = False
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -159,6 +161,10 @@ class Location:
         """Whether the location itself is there and can hold files."""
         raise self._cannot("be checked")
 
+    def has_files(self) -> bool:
+        """Whether there is any file here, or a folder that can hold one."""
+        return self.exists()
+
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """Files whose suffix is one of `suffixes`, in subfolders too.
 
@@ -182,7 +188,7 @@ class Location:
 
     def flat_names(self, folder: str) -> Sequence[str]:
         """Names of the files right in `folder`, sorted; none where it does not exist."""
-        raise self._cannot("be listed")
+        return sorted(name for name in self.names(folder) if "/" not in name)
 
     def surveyed(self) -> AbstractContextManager[None]:
         """While inside, most files here are asked about: where each costs a request, one listing answers them all."""

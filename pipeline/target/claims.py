@@ -66,6 +66,7 @@ class _Report(msgspec.Struct):
     fingerprint: str | None = None
     task: Task | None = None
     held: dict[str, _Files] | None = None
+    made_of: dict[str, list[str]] | None = None
 
 
 class _Target(msgspec.Struct):

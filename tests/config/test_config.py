@@ -67,6 +67,7 @@ def test_minimal_config_has_the_defaults_of_the_design(tmp_path: Path) -> None:
         "images": "copy",
         "yaml": "portable",
         "archive": "none",
+        "report": False,
         "max_delete": "10%",
     }
     assert told["index"] == {"buckets": "auto"}

@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from pipeline.look.page import page_of
+from pipeline.look.view import open_view
+from tests.support.helpers import write_file
 
 _QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
           "--disable-component-update", "--disable-sync", "--force-color-profile=srgb")  # fmt: skip
@@ -36,6 +42,36 @@ def chromium() -> Iterator[Any]:
             _cannot(f"needs a Chromium: apt-get install chromium ({str(error).splitlines()[0]})")
         yield browser
         browser.close()
+
+
+#: Images of a large dataset, of which so many are there; three objects each, of COCO's 80 classes.
+LARGE, THERE = 118_000, 1_000
+
+
+@pytest.fixture(scope="session")
+def large_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of 118,000 images in one COCO JSON; those that are there are one and the same file of noise."""
+    root = tmp_path_factory.mktemp("large")
+    (root / "annotations").mkdir()
+    (root / "train2017").mkdir()
+    rng = np.random.default_rng(1)
+    noise = rng.integers(0, 255, (180, 240, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(root / "train2017/000000.jpg", quality=95)
+    for i in range(1, THERE):
+        os.link(root / "train2017/000000.jpg", root / f"train2017/{i:06d}.jpg")
+    images = ",".join(f'{{"id":{i},"file_name":"{i:06d}.jpg","width":240,"height":180}}' for i in range(LARGE))
+    boxes = rng.integers(1, 100, (3 * LARGE, 4)).tolist()
+    kinds = rng.integers(1, 81, 3 * LARGE).tolist()
+    objects = ",".join(
+        f'{{"id":{i},"image_id":{i // 3},"category_id":{kind},"bbox":{box},"area":9,"iscrowd":0}}'
+        for i, (kind, box) in enumerate(zip(kinds, boxes, strict=True))
+    )
+    names = ",".join(f'{{"id":{i},"name":"class {i}"}}' for i in range(1, 81))
+    text = f'{{"images":[{images}],"annotations":[{objects}],"categories":[{names}]}}'
+    write_file(root / "annotations/instances_train2017.json", text)
+    page = root / "page.html"
+    page.write_bytes(page_of(open_view(str(root), str(root / "cache"))))
+    return page
 
 
 @dataclass

@@ -26,7 +26,16 @@ HOSTILE = (
     "emoji 🚲 家",
     "a&amp;b",
     "it's",
+    "a name that never ends " + "x" * 200,
 )
+
+
+#: Elements whose text reaches beyond the page's right edge, and which nothing cuts off or scrolls.
+_STICKING_OUT = """width => [...document.querySelectorAll('main *, header *')].filter(e => {
+  if (e.closest('.scroll, .gallery, pre, option')) return false;
+  return e.scrollWidth > e.clientWidth + 1 && e.clientWidth && getComputedStyle(e).overflowX === 'visible'
+    && e.getBoundingClientRect().left + e.scrollWidth > width;
+}).map(e => e.outerHTML.slice(0, 80))"""
 
 
 def dataset(folder: Path, names: tuple[str, ...], files: dict[str, tuple[bytes, str]], suffix: str = ".png") -> Path:
@@ -83,6 +92,17 @@ def test_it_loads_alone_and_fits(sample: Path, open_page: OpenPage, scheme: str,
     assert opened.page.evaluate(loose) == 0
 
 
+def test_a_large_page_loads_alone(large_page: Path, open_page: OpenPage) -> None:
+    opened = open_page(large_page)
+    alone(opened, large_page)
+    assert opened.count("*") <= 6_000
+    figures = opened.count(".gallery figure")
+    assert figures > 50
+    opened.page.select_option("#by-class", label="class 7")
+    assert 0 < opened.count(".gallery figure:not(.gone)") < figures
+    alone(opened, large_page)
+
+
 def test_filter_keys_and_search(sample: Path, open_page: OpenPage) -> None:
     opened = open_page(sample)
     page = opened.page
@@ -136,9 +156,11 @@ def test_names_are_text(tmp_path: Path, open_page: OpenPage) -> None:
         assert "pwned" not in opened.page.title()
         assert opened.count("img[src=x]") == 0
         assert opened.count("table b") == 0
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= 1280
         cells = opened.page.locator("#classes td:nth-child(2)").all_text_contents()
         assert set(cells) == {name.replace("\u202e", "\\u202e") for name in HOSTILE}
-    opened = open_page(path)
+    opened = open_page(path, width=360)
+    assert opened.page.evaluate(_STICKING_OUT, 360) == []
     opened.page.click("#classes th:nth-child(2) button")
     assert len(opened.page.locator("#classes td:nth-child(2)").all_text_contents()) == len(HOSTILE)
     alone(opened, path)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import pipeline
-from pipeline.base.errors import ConfigError, UnknownNameError
+from pipeline.base.errors import ConfigError, UnknownNameError, UsageError
 from tests.conftest import Run, Subset
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +30,8 @@ def test_frames_stats_and_pictures(wanted: Subset, tmp_path: Path) -> None:
     assert "target" in repr(opened)
     with pytest.raises(UnknownNameError, match="small"):
         opened.show(class_="smal")
+    with pytest.raises(UsageError, match=r"tset: is no split of .*, which has train, val"):
+        opened.to_coco("tset")
     with pytest.raises(ConfigError, match="no such config"):
         pipeline.open_dataset(str(tmp_path / "nothing"))
 

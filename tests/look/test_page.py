@@ -16,7 +16,7 @@ from pipeline.look.page import page_of
 from pipeline.look.view import open_view
 from pipeline.reports.class_table import bar
 from tests.conftest import Run, Subset
-from tests.support.helpers import write_file
+from tests.support.helpers import contents, write_file
 
 SAMPLE = Path(__file__).parents[1] / "sample"
 
@@ -67,6 +67,16 @@ def test_limits(many: Path, tmp_path: Path) -> None:
     assert b"default-src &#x27;none&#x27;" in page
 
 
+@pytest.mark.slow
+def test_limits_of_a_large_page(large_page: Path) -> None:
+    page = large_page.read_bytes()
+    assert b"<b>118,000</b><span>images</span>" in page
+    assert b"<b>354,000</b><span>objects</span>" in page
+    assert page.count(b"<figure id=") > 50
+    assert len(page) <= 5_000_000
+    assert Elements(page).count <= 6_000
+
+
 def test_no_images_embeds_none(many: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "page.html"
     assert run("report", SAMPLE / "labelme", "-o", out, "--no-images", "--workdir", tmp_path / "w").out == f"{out}\n"
@@ -84,7 +94,7 @@ def test_the_page_says_what_a_build_left_out(wanted: Subset, tmp_path: Path) -> 
     assert "of other classes" in page
     assert "last run" in page
     assert "small" in page
-    assert "bicycle, motorcycle" in page
+    assert "1 bicycle, 3 motorcycle" in page
     again = page_of(open_view(str(wanted.target), str(tmp_path / "cache"))).decode()
     assert page == again
 
@@ -121,11 +131,31 @@ def test_bars() -> None:
     assert (bar(0, 10, 4), bar(10, 10, 4), bar(5, 10, 4), bar(1, 10_000, 4)) == ("    ", "████", "██  ", "▏   ")
 
 
-def test_a_build_leaves_its_page(subset: Subset) -> None:
+def test_a_build_leaves_its_page(subset: Subset, tmp_path: Path) -> None:
     told = subset.build("--report")
-    page = subset.target / ".coco-diy/report.html"
+    page, sheet = (subset.target / ".coco-diy" / name for name in ("report.html", "sheet.jpg"))
     assert told["report"] == str(page)
     assert b"A data set that coco-diy made" in page.read_bytes()
+    assert sheet.read_bytes().startswith(b"\xff\xd8")
     assert subset.command("verify", "--deep", "--json").json["differences"] == {}
-    assert subset.build()["status"] == "nothing to do"
+    assert subset.build("--set", "target.report=true")["status"] == "nothing to do"
     assert page.exists()
+
+
+def test_the_record_of_a_subset_leads_to_its_page(subset: Subset, tmp_path: Path) -> None:
+    """Every file that it links is there; what is made of the same source and config is the same, wherever it is."""
+    links = re.compile(r"\]\(([^)]+)\)")
+    subset.build()
+    assert links.findall((subset.target / "DATASET.md").read_text()) == []
+    changed = subset.build("--report")
+    assert (changed["status"], changed["changes"]) == ("built", 1)
+    record = (subset.target / "DATASET.md").read_text()
+    assert links.findall(record) == [".coco-diy/sheet.jpg", ".coco-diy/report.html"]
+    assert all((subset.target / path).is_file() for path in links.findall(record))
+    other = tmp_path / "other"
+    options = ("--set", "index.buckets=3", "--set", f"workdir={tmp_path / 'w'}", "--set", f"target.root={other}")
+    subset.build("--set", "target.report=true", *options)
+    assert contents(other, record=True) == contents(subset.target, record=True)
+    assert links.findall((other / "DATASET.md").read_text()) == links.findall(record)
+    subset.build("--report", "--set", "target.images=none")
+    assert links.findall((subset.target / "DATASET.md").read_text()) == [".coco-diy/report.html"]

@@ -50,6 +50,7 @@ TASKS = frozenset(Task)
 
 NAMED = WHOLE = True
 
+UNASKED = {"sizes": "file"}
 SIZED = HOLDS_SPLITS = False
 
 CAPTIONS = True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline import storage
+from pipeline.base.classes import made_of
 from pipeline.base.digest import digest_of
 from pipeline.base.version import __version__
 from pipeline.job.job import Job
@@ -69,6 +70,7 @@ def commit(
     remembered = {key: report.data[key] for key in facts} | {
         "ok": report.ok,
         "warnings": [w for w in report.warnings if w not in report.once],
+        "made_of": made_of(job.maps, [source.named for source in job.sources]),
     }
     manifest = Manifest(
         tool=f"coco-diy {__version__}",

@@ -48,6 +48,7 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
     if job.need_image and (manifest.images is None or _images_digest(job) != manifest.images):
         return None
     remembered = dict(manifest.report)
+    remembered.pop("made_of", None)  # it is for who looks at the target
     ok, warnings, keep = remembered.pop("ok"), remembered.pop("warnings"), remembered.pop("held", None)
     if keep is None:
         return None

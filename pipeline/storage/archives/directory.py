@@ -349,3 +349,12 @@ def unpack(data: bytes | memoryview, entry: Sequence[int]) -> bytes | None:
         if not inflate.eof:
             return None
     return content if len(content) == size and zlib_ng.crc32(content) == entry[CRC] else None
+
+
+def unpack_begin(data: bytes, entry: Sequence[int], count: int) -> bytes | None:
+    """At most `count` bytes of a member's content, from its first packed bytes; None where these are not sound."""
+    try:
+        content = data if entry[METHOD] == STORED else zlib.decompressobj(-15).decompress(data, count)
+    except zlib.error:
+        return None
+    return content[: min(count, entry[SIZE])]

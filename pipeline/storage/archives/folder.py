@@ -18,10 +18,18 @@ from pipeline.base.redaction import redact_url
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage.archives.directory import CRC, DAMAGED, SIZE
-from pipeline.storage.archives.members import in_order, opened, read_directory, read_member
+from pipeline.storage.archives.members import in_order, opened, read_begin, read_directory, read_member
 from pipeline.storage.archives.table import cache_table, cached_table, know_table, known_table
 from pipeline.storage.listing import Listing, is_nobodys
-from pipeline.storage.location import MAX_IMAGE_BYTES, Fetched, Fingerprint, Location, is_too_large, too_large
+from pipeline.storage.location import (
+    MAX_IMAGE_BYTES,
+    Fetched,
+    FileEnds,
+    Fingerprint,
+    Location,
+    is_too_large,
+    too_large,
+)
 from pipeline.storage.os_errors import storage_error
 from pipeline.storage.paths import local_path
 
@@ -58,6 +66,8 @@ def split_url(url: str) -> tuple[str, str]:
 
 class ZipFolder(Location):
     """A folder in a zip archive of this machine; `keep` is a folder where its table is cached."""
+
+    on_disk = True
 
     def __init__(self, url: str, keep: str | None = None) -> None:
         self.folder, archive = split_url(url)
@@ -97,6 +107,10 @@ class ZipFolder(Location):
         """See `Location.exists`; whether the archive has the folder is known when it is listed."""
         return os.path.isfile(self.archive)
 
+    def has_files(self) -> bool:
+        """See `Location.has_files`."""
+        return self.exists() and any(name.startswith(self.prefix) for name in self.table().names)
+
     # The table
 
     def table_file(self) -> str | None:
@@ -108,16 +122,9 @@ class ZipFolder(Location):
         stem = os.path.splitext(os.path.basename(self.archive))[0]
         return os.path.join(self._keep, "members", f"{stem}-{xxhash.xxh3_64_hexdigest(self.archive.encode())}.table")
 
-    def _identity(self) -> str:
-        try:
-            s = os.stat(self.archive)
-        except OSError as error:
-            raise storage_error(error, self.archive, "read") from None
-        return f"{s.st_size} {s.st_mtime_ns} {s.st_ino}"
-
     def table(self) -> Table:
         """The archive's files: as this process has them, as they were cached, or read anew."""
-        identity, path = self._identity(), self.table_file()
+        identity, path = _identity(self.archive), self.table_file()
         known = known_table(self.archive, path, identity)
         if known is not None:
             return known
@@ -151,12 +158,7 @@ class ZipFolder(Location):
             for name, reason in table.unusable
             if name.startswith(prefix) and name[name.rfind(".") :].lower() in suffixes and not is_nobodys(name)
         )
-        endings = tuple(suffixes)
-        rows = [
-            i
-            for i, name in enumerate(table.names)
-            if name.startswith(prefix) and (name.endswith(endings) or name[name.rfind(".") :].lower() in suffixes)
-        ]
+        rows = _rows_of(table, prefix, suffixes)
         if not rows and not found.unusable and self.folder and not any(name.startswith(prefix) for name in table.names):
             raise _no_folder(self.archive_name, self.folder, table)
         for begin in range(0, len(rows), _STEP):
@@ -244,6 +246,11 @@ class ZipFolder(Location):
                 else:
                     yield Fetched(i, data)
 
+    def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[FileEnds]:
+        """See `Location.peek_many`; where only the beginning is asked for, that alone is read, and not checked."""
+        begins = not tail and not self.remote
+        return _begins(self.archive, self._in_order(paths), head) if begins else super().peek_many(paths, head, tail)
+
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         """See `Location.content_digests`."""
         import xxhash
@@ -256,6 +263,36 @@ class ZipFolder(Location):
     def _in_order(self, paths: Sequence[str]) -> Iterator[tuple[int, list[int] | None]]:
         """Index and numbers of each path, in the archive's order; None for those not there, which come first."""
         return in_order(self._rows(paths), self.table().numbers)
+
+
+def _identity(archive: str) -> str:
+    try:
+        s = os.stat(archive)
+    except OSError as error:
+        raise storage_error(error, archive, "read") from None
+    return f"{s.st_size} {s.st_mtime_ns} {s.st_ino}"
+
+
+def _rows_of(table: Table, prefix: str, suffixes: frozenset[str]) -> list[int]:
+    """Rows of the files below `prefix` whose suffix is one of `suffixes`."""
+    endings = tuple(suffixes)
+    return [
+        i
+        for i, name in enumerate(table.names)
+        if name.startswith(prefix) and (name.endswith(endings) or name[name.rfind(".") :].lower() in suffixes)
+    ]
+
+
+def _begins(archive: str, entries: Iterator[tuple[int, list[int] | None]], count: int) -> Iterator[FileEnds]:
+    """The first `count` bytes of members, by index, as `entries` come."""
+    with opened(archive) as fd:
+        for i, entry in entries:
+            if entry is None:
+                yield FileEnds(i, reason="is not in the archive any more; run again")
+            elif (data := read_begin(fd, entry, count, archive)) is None:
+                yield FileEnds(i, reason=DAMAGED)
+            else:
+                yield FileEnds(i, entry[SIZE], data)
 
 
 def _no_folder(archive: str, folder: str, table: Table) -> ConfigError:

@@ -18,6 +18,7 @@ from pipeline.storage.archives.directory import (
     lead_of,
     parse_directory,
     unpack,
+    unpack_begin,
 )
 from pipeline.storage.os_errors import hits_all, storage_error
 
@@ -88,6 +89,21 @@ def read_member(fd: int, entry: list[int], archive: str) -> bytes | None:
         return None
     count(READ, packed)
     return unpack(data, entry) if lead and lead + packed <= room else None
+
+
+def read_begin(fd: int, entry: list[int], count: int, archive: str) -> bytes | None:
+    """The first `count` bytes of a member, which nothing checks; None where it is damaged."""
+    try:
+        span = os.pread(fd, min(entry[ROOM], count + HEADER_BYTES + _SLACK), entry[OFFSET])
+        lead = lead_of(span)
+        data = (
+            os.pread(fd, min(entry[PACKED], count), entry[OFFSET] + lead) if lead + count > len(span) else span[lead:]
+        )
+    except OSError as error:
+        if hits_all(error):
+            raise storage_error(error, archive, "read") from None
+        return None
+    return unpack_begin(data[: entry[PACKED]], entry, count) if lead and lead + entry[PACKED] <= entry[ROOM] else None
 
 
 def read_exactly(fd: int, count: int, offset: int) -> bytes:

@@ -46,7 +46,7 @@ class LocalFolder(WritableLocation):
     """A folder of this machine; it need not exist. Nothing is written through a link below it, but for `links`."""
 
     local: str
-    keeps_times = True
+    keeps_times = on_disk = True
 
     def __init__(self, path: str, links: frozenset[str] = frozenset()) -> None:
         self.root, self._own = Root(local_path(path), links=links), False

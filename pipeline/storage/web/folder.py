@@ -46,6 +46,7 @@ class RemoteBytes(Location):
     """What locations on web servers have in common: what was fetched is cached in the workdir, and read there."""
 
     remote = True
+    on_disk = False
     _workdir: str | None
 
     def cache(self) -> ImageCache:

@@ -1,0 +1,246 @@
+"""What is in a zip file or at a store is looked at as a folder here is; of its images the sample alone comes."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import pipeline
+from pipeline.storage.stores import lease
+from tests.conftest import MakeSubset, Run, Subset
+from tests.job.test_layouts import LAYOUTS
+from tests.look.test_browser import dataset
+from tests.support import stores
+from tests.support.helpers import write_file
+from tests.support.images import marked_image
+from tests.support.proxy import Proxy
+
+#: Images of each split; more than any sample of the tests has.
+_TRAIN, _VAL = 36, 12
+
+
+def zip_of(folder: Path, archive: Path, method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(archive, "w", method) as opened:
+        for path in sorted(folder.rglob("*")):
+            opened.write(path, path.relative_to(folder))
+    return archive
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else claims the same lock here."""
+    monkeypatch.setattr(lease, "CLAIM_S", 0.05)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A YOLO folder of two classes."""
+    image = marked_image("jpeg").data
+    files = {
+        f"{split}/{i:03d}": (image, f"{i % 2} 0.5 0.5 0.{1 + i % 8} 0.25\n")
+        for split, count in (("train", _TRAIN), ("val", _VAL))
+        for i in range(count)
+    }
+    return dataset(tmp_path_factory.mktemp("elsewhere") / "set", ("cat", "dog"), files, ".jpg")
+
+
+def counts(run: Run, what: object, tmp_path: Path) -> dict[str, Any]:
+    told = run("stats", str(what), "--json", "--workdir", tmp_path / "w").json
+    return {key: told[key] for key in ("classes", "subset", "sizes")}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zip_file_is_a_folder(folder: Path, run: Run, tmp_path: Path, method: int) -> None:
+    archive = zip_of(folder, tmp_path / "set.zip", method)
+    wanted = counts(run, folder, tmp_path)
+    for what in (archive, f"zip://::{archive}"):
+        assert counts(run, what, tmp_path) == wanted
+    pages = []
+    for what in (folder, archive):
+        page, sheet = tmp_path / "page.html", tmp_path / "sheet.png"
+        run("show", what, "-o", sheet, "-n", "5", "--workdir", tmp_path / "w")
+        run("report", what, "-o", page, "--workdir", tmp_path / "w")
+        pages.append(page.read_bytes().count(b"data:image/jpeg"))
+    assert pages[0] == pages[1] > 0
+    assert pipeline.open_dataset(str(archive), str(tmp_path / "w")).show(class_="dog", n=3).size[0] > 300
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("inner", ["", "exported/"])
+def test_every_layout_is_found_in_a_zip(run: Run, tmp_path: Path, layout: str, inner: str) -> None:
+    files, splits = LAYOUTS[layout]
+    for name, content in files.items():
+        write_file(tmp_path / "set" / f"{inner}{name}", content)
+    archive = zip_of(tmp_path / "set", tmp_path / "set.zip")
+    wanted, found = (
+        run("stats", what, "--json", "--workdir", tmp_path / "w", code=None) for what in (tmp_path / "set", archive)
+    )
+    assert found.code == wanted.code
+    if not found.code:
+        assert found.json["subset"] == wanted.json["subset"]
+        assert {split: counts["images"] for split, counts in found.json["subset"].items()} == splits
+
+
+def test_a_target_that_is_a_zip(folder: Path, make_subset: MakeSubset, run: Run, tmp_path: Path) -> None:
+    keys = {
+        "source": {"names": str(folder / "data.yaml"), "root": str(folder), "splits": {"train": "train", "val": "val"}},
+        "classes": [{"name": "animal", "from": ["dog"]}, "cat"],
+    }
+    plain = make_subset(folder, "plain", **keys)
+    packed = make_subset(folder, "packed", **keys, target={"root": str(tmp_path / "packed"), "archive": "zip"})
+    for subset in (plain, packed):
+        subset.build()
+    told = [run("stats", subset.target, "--json", "--workdir", tmp_path / "w").json for subset in (plain, packed)]
+    assert told[0]["warnings"] == told[1]["warnings"] == []
+    assert told[0]["sizes"] == told[1]["sizes"] is not None
+    assert [one["made_of"] for one in told] == 2 * [{"animal": ["1 dog"], "cat": ["0 cat"]}]
+    opened = pipeline.open_subset(str(packed.target), str(tmp_path / "w"))
+    assert len(opened.images) == _TRAIN + _VAL
+    assert opened.show(class_="animal", n=2).size[0] > 300
+    page = tmp_path / "page.html"
+    run("report", packed.target, "-o", page, "--workdir", tmp_path / "w")
+    assert page.read_bytes().count(b"data:image/jpeg") > 0
+    assert b"1 dog" in page.read_bytes()
+    built = packed.build("--report")
+    assert built["report"] == str(packed.target / ".coco-diy/report.html")
+
+
+def test_a_config_of_zips(folder: Path, make_subset: MakeSubset, tmp_path: Path) -> None:
+    zip_of(folder, tmp_path / "set.zip")
+    found = []
+    for name, source in {
+        "plain": {"root": str(folder), "splits": {"train": "train", "val": "val"}},
+        "packed": {
+            "root": str(tmp_path),
+            "splits": {
+                s: {kind: f"zip://{kind}/{s}::set.zip" for kind in ("labels", "images")} for s in ("train", "val")
+            },
+        },
+    }.items():
+        subset = make_subset(
+            folder, name, source={"names": str(folder / "data.yaml"), **source}, classes=["dog"], split=None
+        )
+        after = subset.command("stats", "--json").json["after"]
+        subset.run("report", subset.config, "-o", tmp_path / f"{name}.html")
+        subset.run("show", subset.config, "-o", tmp_path / f"{name}.png", "--mode", "objects")
+        pictures = (tmp_path / f"{name}.html").read_bytes().count(b"data:image/jpeg")
+        found.append((after["subset"], after["sizes"], pictures))
+    assert found[0] == found[1]
+    assert found[0][1] is not None
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """Before an S3 store, which the options of the tests lead to."""
+    home = tmp_path_factory.mktemp("store")
+    with stores.running(stores.s3(home / "s3")) as server, pytest.MonkeyPatch.context() as patch:
+        found = Proxy(server.port)
+        options = server.options | {"endpoint_url": f"http://127.0.0.1:{found.port}"}
+        write_file(home / "options" / "s3.yaml", yaml.safe_dump({"s3": options}))
+        patch.setenv("COCO_DIY_LOCAL", str(home / "options"))
+        yield found
+        found.close()
+
+
+def images_asked(proxy: Proxy) -> list[str]:
+    """The images that were asked for since the last time."""
+    asked = [request.path for request in proxy.requests if request.method == "GET" and request.path.endswith(".jpg")]
+    proxy.reset()
+    return asked
+
+
+@pytest.fixture(scope="module")
+def at_store(proxy: Proxy, folder: Path) -> str:
+    """The folder, as it is at a store."""
+    from pipeline import storage
+
+    there = storage.locate_writable("s3://bucket/set")
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = [str(path.relative_to(folder)) for path in paths]
+    there.write_many(names, [path.read_bytes() for path in paths]).must(there)
+    return there.url
+
+
+@pytest.fixture(params=["folder", "yolo target", "coco target", "coco folder", "config"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def there(kind: str, at_store: str, folder: Path, make_subset: MakeSubset, tmp_path: Path) -> tuple[str, Subset]:
+    """What is looked at, of each kind; and a config that makes the same of the folder on this disk."""
+    source = {"names": str(folder / "data.yaml"), "splits": {"train": "train", "val": "val"}}
+    words = {
+        "classes": ["cat", "dog"],
+        "select": {"backgrounds": "all"},
+        "workdir": str(tmp_path / f"work-{kind.replace(' ', '-')}"),
+    }
+    here = make_subset(folder, "here", source={**source, "root": str(folder)}, **words)
+    if kind == "folder":
+        return at_store, here
+    if kind == "config":
+        return str(make_subset(folder, "far", source={**source, "root": at_store}, **words).config), here
+    url = f"s3://bucket/{kind.replace(' ', '-')}"
+    made = make_subset(
+        folder,
+        "made",
+        source={**source, "root": str(folder)},
+        target={"root": url, "format": kind.split(maxsplit=1)[0]},
+        **words,
+    )
+    made.build()
+    if kind == "coco folder":
+        from pipeline import storage
+
+        inner = storage.locate_writable(url)
+        inner.delete_many(sorted(name for name in inner.names() if name.startswith(".coco-diy")))
+    return url, here
+
+
+@pytest.mark.xdist_group("stores")
+def test_at_a_store_only_the_sample_comes(
+    kind: str, there: tuple[str, Subset], proxy: Proxy, run: Run, tmp_path: Path
+) -> None:
+    what, here = there
+    options = () if kind == "config" else ("--workdir", tmp_path / "w")
+    wanted = here.command("stats", "--json").json["after"]["subset"]
+    images_asked(proxy)
+    told = run("stats", what, "--json", *options).json
+    found = (told["after"] if kind == "config" else told)["subset"]
+    assert {split: {key: found[split][key] for key in counts} for split, counts in wanted.items()} == wanted
+    assert images_asked(proxy) == []
+    run("show", what, "-n", "5", "-o", tmp_path / "x.png", *options)
+    assert len(set(images_asked(proxy))) == 5
+    page = tmp_path / "page.html"
+    run("report", what, "-o", page, *options)
+    pictures = page.read_bytes().count(b"data:image/jpeg")
+    asked = images_asked(proxy)
+    assert len(asked) == len(set(asked)) == pictures == 12
+    run("report", what, "-o", page, "--no-images", *options)
+    assert images_asked(proxy) == []
+    from pipeline.config.load import load_config
+
+    opened = pipeline.open_subset(load_config(what) if kind == "config" else what, str(tmp_path / "w"))
+    assert len(opened.objects) == _TRAIN + _VAL
+    assert images_asked(proxy) == []
+    assert len(opened._repr_html_()) <= 1_000_000
+    assert len(images_asked(proxy)) == 8
+
+
+@pytest.mark.xdist_group("stores")
+def test_a_zip_at_a_store_is_named(proxy: Proxy, folder: Path, make_subset: MakeSubset, run: Run) -> None:
+    subset = make_subset(
+        folder,
+        source={"names": str(folder / "data.yaml"), "root": str(folder), "splits": {"train": "train", "val": "val"}},
+        classes=["dog"],
+        target={"root": "s3://bucket/packed", "archive": "zip"},
+    )
+    subset.build()
+    told = run("report", "s3://bucket/packed", code=2).err
+    assert "is a zip file at a store; copy it here, and name the copy" in told
+    assert run("stats", "s3://bucket/packed", "--json").json["subset"]["train"]["objects"] == {"dog": _TRAIN // 2}
