@@ -11,7 +11,7 @@ from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
 from pipeline.base.terms import Task
 from pipeline.images.header import IMAGE_SUFFIXES
-from pipeline.job.named_splits import NamedSplits
+from pipeline.job.named_splits import NamedSplits, data_of
 
 #: What folders of a split are called, in lower case, in COCO's layout and in everybody's.
 _FOLDERS = {
@@ -91,7 +91,8 @@ def find_splits(
 def find_names(source: str) -> str | None:
     """The file with the class names of the folder `source`, below it, where a tool left one.
 
-    That is one of a known name, or the only YAML that there is, as a zip for a cloud has it.
+    That is one of a known name, or the only YAML that there is, if it names splits, too, as that of a zip for a cloud
+    does: a YAML of names alone may be that of the classes that somebody wants.
     """
     location = storage.locate(source)
     if not location.exists():
@@ -100,7 +101,10 @@ def find_names(source: str) -> str | None:
     if any(there):
         return _NAMES_FILES[list(there).index(True)]
     alone = [name for name in location.flat_names("") if name.lower().endswith((".yaml", ".yml"))]
-    return alone[0] if len(alone) == 1 else None
+    if len(alone) != 1:
+        return None
+    data = data_of((location.read(alone[0]) or b"").decode("utf-8-sig", "replace"), alone[0])
+    return alone[0] if "names" in data and {"train", "val"} & data.keys() else None
 
 
 def only_folder(source: str) -> str | None:

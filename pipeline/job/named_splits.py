@@ -54,7 +54,7 @@ class NamedSplits:
         """The folders that are named in an archive or at a store, where nothing leads out of `root`; no lists."""
         location = storage.locate(root)
         name = next((n for n, there in zip(_YAMLS, location.exist_many(_YAMLS), strict=True) if there), None)
-        data = _parsed((location.read(name) or b"").decode("utf-8-sig", "replace"), name) if name is not None else {}
+        data = data_of((location.read(name) or b"").decode("utf-8-sig", "replace"), name) if name is not None else {}
         for key, split in _KEYS:
             for value in (v for v in _listed(data.get(key)) if isinstance(v, str)):
                 images = "/".join(step for step in value.replace("\\", "/").split("/") if step not in ("", ".", ".."))
@@ -129,10 +129,10 @@ def _read(path: str) -> dict[str, Any]:
     if path.endswith(".data"):
         pairs = (line.partition("=") for line in text.splitlines())
         return {key.strip(): value.strip() for key, _, value in pairs}
-    return _parsed(text, path)
+    return data_of(text, path)
 
 
-def _parsed(text: str, path: str) -> dict[str, Any]:
+def data_of(text: str, path: str) -> dict[str, Any]:
     """The keys of a YAML; none where it has none: the sentence for it is that of who reads its names."""
     try:
         data = parse_yaml(text, path)[1]

@@ -131,7 +131,7 @@ def test_names_in_the_record(names: list[str]) -> None:
         "digest": "d",
         "label_files": 1,
         "subset": {"train": counts},
-        "config": {"classes": names},
+        "config": {"classes": names, "target": {}},
         "classes": [{"name": name, "from": [name]} for name in names],
         "rows": {"source": 1, "kept": 1},
         "images": {"source": 1, "kept": 1},
@@ -143,7 +143,7 @@ def test_names_in_the_record(names: list[str]) -> None:
     (start,) = [i for i, line in enumerate(lines) if line.endswith("yaml") and line.startswith("```")]
     fence = lines[start].removesuffix("yaml")
     stop = next(i for i in range(start + 1, len(lines)) if re.fullmatch(f" {{0,3}}{fence}`*[ \t]*", lines[i]))
-    assert yaml.safe_load("\n".join(lines[start + 1 : stop])) == {"classes": names}
+    assert yaml.safe_load("\n".join(lines[start + 1 : stop])) == {"classes": names, "target": {}}
     assert lines[stop + 1 :] == [""]
 
 

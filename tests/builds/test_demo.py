@@ -113,7 +113,7 @@ def test_counts_are_those_of_the_rows(demo: Demo, name: str) -> None:
             place = (row.split(" ")[0], key.split("/")[0])
             counts[place] = counts.get(place, 0) + 1
     told = demo.out.split(f"$ coco-diy stats build/{name} --workdir build/work\n")[1].split("\n\n")[0]
-    rows = re.findall(r"^(\d+) +\S+ +(\d+) +(\d+) +(\d+) +(\d+) ", told, re.MULTILINE)
+    rows = re.findall(r"^(\d+) +\S+(?: <- .*?)? +(\d+) +(\d+) +(\d+) +(\d+) ", told, re.MULTILINE)
     shown = {(row[0], split): int(row[column]) for row in rows for split, column in (("train", 2), ("val", 4))}
     assert shown == counts
 

@@ -45,7 +45,8 @@ def test_as_if_started_there(desk: Path, run: Run, tmp_path: Path, monkeypatch: 
     assert told.err == "coco-diy: -C nowhere: is no folder to run in (No such file or directory); correct its path\n"
 
 
-def test_options_of_stores_are_those_of_the_folder(desk: Path, run: Run, tmp_path: Path) -> None:
+def test_options_of_stores_are_those_of_the_folder(desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COCO_DIY_LOCAL", raising=False)
     (desk / "conf/local").mkdir()
     (desk / "conf/local/s3.yaml").write_text("s3: {endpoint_url: 'http://127.0.0.1:9', key: k, secret: s}\n")
     told = run("plan", "-C", desk, "conf/demo.yaml", "--set", "source.root=s3://bucket/x", code=75)

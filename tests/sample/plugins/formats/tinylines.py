@@ -24,6 +24,7 @@ TASKS = frozenset({Task.DETECT})
 NAMED = WHOLE = HOLDS_SPLITS = True
 SIZED = CAPTIONS = False
 FILES = ("all.tiny",)
+UNASKED: Mapping[str, Any] = {}
 FILE_BESIDE_IMAGES = None
 Options = None
 
