@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import threading
 import warnings
@@ -250,10 +251,14 @@ def folder_times(root: str, folders: Sequence[str]) -> dict[str, int]:
 
 
 def any_name(folder: str) -> str | None:
-    """The name of something right in `folder`, whatever the disk gives first; None where there is nothing."""
+    """The name of something right in `folder` that is likely to stay, a folder if there is one; None if it is empty.
+
+    A target's files come and go while a build is under way; its own folder, which is the first by name, does not.
+    """
     try:
         with os.scandir(folder) as entries:
-            return next((entry.name for entry in entries), None)
+            some = list(itertools.islice(entries, 1000))
+            return min((entry.name for entry in some if entry.is_dir()), default=some[0].name if some else None)
     except OSError:
         return None
 
