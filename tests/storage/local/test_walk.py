@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import storage
 from pipeline.runtime.counters import WATCHING, files_counted
 from pipeline.storage.local import walk
 from pipeline.storage.local.walk import _directory, _stats, list_folder
+from tests.support.helpers import write_file
 
 PROGRAM = """
 import os, sys, threading
@@ -79,3 +81,13 @@ def test_files_that_go_amid_a_listing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert names == ["1.txt", "2.txt", "4.txt", "5.txt", "6.txt"]
     assert list(stats[::4]) == [15] * 5
     assert list(stats[3::4]) == [(tmp_path / name).stat().st_ino for name in names]
+
+
+def test_a_folder_rather_than_a_file_since_files_go(tmp_path: Path) -> None:
+    assert storage.any_name(str(tmp_path)) is None
+    write_file(tmp_path / "data.yaml", "names: {}\n")
+    assert storage.any_name(str(tmp_path)) == "data.yaml"
+    for name in ("labels/train/a.txt", ".coco-diy/manifest.json", "images/train/a.jpg"):
+        write_file(tmp_path / name, "")
+    assert storage.any_name(str(tmp_path)) == ".coco-diy"
+    assert storage.any_name(str(tmp_path / "none")) is None
