@@ -96,6 +96,7 @@ class _Pulse:
                 self._number += 1
 
     def stop(self) -> None:
+        """End the pulse, and take its file away."""
         self._over.set()
         self._thread.join()
         with suppress(StorageError):

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench.bench_main import child_environment, pick_base
+from tests.bench.bench_main import DEFAULT_BASE, child_environment, pick_base
 from tests.bench.measure import table
 from tests.bench.tree import make_tree
 
@@ -150,7 +150,7 @@ def task_bytes() -> int:
     """Bytes of a task as it goes to the scheduler, whatever it has to do."""
     from pipeline.cluster.dask_executor import call_of
 
-    return len(call_of("/scratch/somebody/project/work/cluster/0123456789abcdef/0003", 65535))
+    return len(call_of(f"/{'folder/' * 4}work/cluster/0123456789abcdef/0003", 65535))
 
 
 def main() -> None:
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=117_266)
     parser.add_argument("--small", type=int, default=200, help="label files of the build whose start-up is shown")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--dir", type=Path, default=Path("/dev/shm/coco-diy-bench"))
+    parser.add_argument("--dir", type=Path, default=DEFAULT_BASE)
     args = parser.parse_args()
     base = pick_base(args.dir, 3_000_000_000)
     columns = ["seconds", "in one process", "1 worker", "2 workers", "1 worker: more", "1 -> 2 workers: times"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import yaml
 from tests.conftest import Run
 from tests.support import stores
 from tests.support.helpers import contents, settle, write_file
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, lead_to
 
 pytestmark = [pytest.mark.xdist_group("stores"), pytest.mark.timeout(300)]
 
@@ -31,17 +32,9 @@ def server(tmp_path: Path) -> Iterator[stores.Server]:
 @pytest.fixture
 def proxy(server: stores.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """A proxy before the store, to which options of the test lead."""
-    proxy = Proxy(server.port)
-    lead_to(proxy.port, tmp_path, monkeypatch)
-    yield proxy
-    proxy.close()
-
-
-def lead_to(port: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let options of the test lead to a store on this machine."""
-    options = {"key": stores.KEY, "secret": stores.SECRET, "endpoint_url": f"http://127.0.0.1:{port}"}
-    write_file(folder / "options/s3.yaml", yaml.safe_dump({"s3": options}))
-    monkeypatch.setenv("COCO_DIY_LOCAL", str(folder / "options"))
+    with contextlib.closing(Proxy(server.port)) as found:
+        lead_to(found.port, tmp_path, monkeypatch)
+        yield found
 
 
 def fill(root: Path, count: int, *, first: int = 0) -> None:

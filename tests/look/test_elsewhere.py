@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import pipeline
 from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset, Run, Subset
 from tests.job.test_layouts import LAYOUTS
 from tests.look.test_browser import dataset
-from tests.support import stores
 from tests.support.helpers import write_file
 from tests.support.images import marked_image
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, before_store
 
 #: Images of each split; more than any sample of the tests has.
 _TRAIN, _VAL = 36, 12
@@ -137,14 +135,8 @@ def test_a_config_of_zips(folder: Path, make_subset: MakeSubset, tmp_path: Path)
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """Before an S3 store, which the options of the tests lead to."""
-    home = tmp_path_factory.mktemp("store")
-    with stores.running(stores.s3(home / "s3")) as server, pytest.MonkeyPatch.context() as patch:
-        found = Proxy(server.port)
-        options = server.options | {"endpoint_url": f"http://127.0.0.1:{found.port}"}
-        write_file(home / "options" / "s3.yaml", yaml.safe_dump({"s3": options}))
-        patch.setenv("COCO_DIY_LOCAL", str(home / "options"))
+    with pytest.MonkeyPatch.context() as patch, before_store(tmp_path_factory.mktemp("store"), patch) as found:
         yield found
-        found.close()
 
 
 def images_asked(proxy: Proxy) -> list[str]:

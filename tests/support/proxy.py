@@ -9,10 +9,17 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+
+from tests.support import stores
+from tests.support.helpers import write_file
 
 #: Faults by name: status, and what S3 writes.
 ANSWERS = {
@@ -163,3 +170,18 @@ class Proxy:
                 pass
 
         return Handler
+
+
+def lead_to(port: int, home: Path, patch: pytest.MonkeyPatch) -> None:
+    """Have options in `home` lead to the S3 store that listens on `port`."""
+    options = {"key": stores.KEY, "secret": stores.SECRET, "endpoint_url": f"http://127.0.0.1:{port}"}
+    write_file(home / "options/s3.yaml", yaml.safe_dump({"s3": options}))
+    patch.setenv("COCO_DIY_LOCAL", str(home / "options"))
+
+
+@contextlib.contextmanager
+def before_store(home: Path, patch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy before an S3 store of its own in `home`, to which options lead."""
+    with stores.running(stores.s3(home / "s3")) as server, contextlib.closing(Proxy(server.port)) as found:
+        lead_to(found.port, home, patch)
+        yield found

@@ -93,12 +93,8 @@ def publish_folders(staging: Root, root: Root, folders: Sequence[str]) -> None:
     Missing ones are left out. Raises `StorageError` where a target exists.
     """
     for folder in folders:
-        above, _, name = folder.rpartition("/")
         try:
-            with staging.open(above, "read", make=False) as source, root.open(above, "renamed") as target:
-                os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
-        except FileNotFoundError:
-            continue
+            _move(staging, root, folder)
         except OSError as error:
             raise storage_error(error, root.at(folder), "renamed") from None
 
@@ -106,16 +102,23 @@ def publish_folders(staging: Root, root: Root, folders: Sequence[str]) -> None:
 def take_files(staging: Root, root: Root, paths: Sequence[str]) -> None:
     """Move the files `paths` from below `staging` to below `root`, each in one step; those not there are left out."""
     for path in paths:
-        folder, _, name = path.rpartition("/")
         try:
-            with staging.open(folder, "read", make=False) as source, root.open(folder, "renamed") as target:
-                os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
-        except FileNotFoundError:
-            continue
+            _move(staging, root, path)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise storage_error(error, root.at(path), "renamed") from None
             write_whole(root, path, staging.read(path) or b"")  # users put folders on another disk
+
+
+def _move(staging: Root, root: Root, path: str) -> None:
+    """Move `path` from below `staging` to below `root` in one step; nothing is done where it is not there."""
+    folder, _, name = path.rpartition("/")
+    with (
+        contextlib.suppress(FileNotFoundError),
+        staging.open(folder, "read", make=False) as source,
+        root.open(folder, "renamed") as target,
+    ):
+        os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
 
 
 def sync(folder: str, others: Sequence[str] = ()) -> None:

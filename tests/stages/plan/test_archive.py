@@ -13,9 +13,8 @@ import pytest
 import yaml
 
 from tests.conftest import CROWD_CONFIG, MakeSubset, Run
-from tests.support import stores
 from tests.support.helpers import contents, write_file
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, before_store
 
 
 def only_zip(target: Path) -> Path:
@@ -121,13 +120,8 @@ def test_what_does_not_go_together(town: Path, make_subset: MakeSubset, key: str
 @pytest.fixture
 def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """Before an S3 store, which the options of the test lead to."""
-    with stores.running(stores.s3(tmp_path / "s3")) as server:
-        found = Proxy(server.port)
-        options = server.options | {"endpoint_url": f"http://127.0.0.1:{found.port}"}
-        write_file(tmp_path / "options" / "s3.yaml", yaml.safe_dump({"s3": options}))
-        monkeypatch.setenv("COCO_DIY_LOCAL", str(tmp_path / "options"))
+    with before_store(tmp_path, monkeypatch) as found:
         yield found
-        found.close()
 
 
 @pytest.mark.xdist_group("stores")
