@@ -25,6 +25,11 @@ _MARKUP = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www
 _UNSEEN = "\u200b\u200e\u200f\u2060\ufeff"
 
 
+def composed(path: str) -> str:
+    """`path` with each letter that can be written in two ways of Unicode as one (NFC): file systems differ there."""
+    return path if path.isascii() else unicodedata.normalize("NFC", path)
+
+
 def plain_name(name: str) -> str:
     """`name` as it looks: composed (Unicode NFC), without blanks at its ends, single ones within."""
     if name.isascii() and "  " not in name and name.strip() == name and name.isprintable():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -283,7 +282,7 @@ def diff(first: str, second: str, **common: Any) -> None:
 
     sides = []
     for what in (first, second):
-        root, run = (what, None) if os.path.exists(what) else split_state(what)
+        root, run = split_state(what)
         config = config_of(root, common)
         root = config.target.root if config else root
         sides.append(root if run is None else f"{root}@{run}")

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import posixpath
 import re
-import unicodedata
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from pipeline.base.text import composed
 from pipeline.formats._values import is_text
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
@@ -73,21 +73,17 @@ def _texts(said: str) -> list[str]:
     return list(dict.fromkeys(filter(None, found)))
 
 
-def _composed(path: str) -> str:
-    return path if path.isascii() else unicodedata.normalize("NFC", path)
-
-
 def _uploaded(path: str) -> str:
-    folder, slash, name = _composed(path).rpartition("/")
+    folder, slash, name = composed(path).rpartition("/")
     return f"{folder}{slash}{_UPLOADED.sub('', name)}"
 
 
 def _folded(path: str) -> str:
-    return _composed(_composed(path).casefold())
+    return composed(composed(path).casefold())
 
 
 def _stem(path: str) -> str:
-    return posixpath.splitext(_composed(path))[0]
+    return posixpath.splitext(composed(path))[0]
 
 
 def _loosest(path: str) -> str:
@@ -95,7 +91,7 @@ def _loosest(path: str) -> str:
 
 
 #: From exact to loose: two paths mean the same where these make the same text of them.
-_FORMS: tuple[Callable[[str], str], ...] = (str, _composed, _uploaded, _folded, _stem, _loosest)
+_FORMS: tuple[Callable[[str], str], ...] = (str, composed, _uploaded, _folded, _stem, _loosest)
 
 
 class ImageNames:

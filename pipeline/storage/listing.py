@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pipeline.runtime.counters import count_files
@@ -47,6 +47,10 @@ class Listing:
     left_out: dict[str, int] = field(default_factory=dict)
     links: dict[str, tuple[int, str]] = field(default_factory=dict)
 
+    def names(self) -> Iterator[str]:
+        """The relative paths, in order."""
+        return (name for blob, _ in self.chunks for name in blob.decode().split("\0"))
+
     def leave_out(self, folders: Iterable[str], files: Iterable[str]) -> None:
         """Forget `files`, in any case, and what is in subfolders called as one of `folders`; `left_out` counts both."""
         whole = {file.lower().encode(): file for file in files}
@@ -67,19 +71,20 @@ class Listing:
         self.retain(wanted, concerns)
 
     def one_of_each_stem(self, suffix: str) -> None:
-        """Of files that differ in the case of `suffix` alone, take one; the others are `unusable`."""
+        """Of files that differ in the case of `suffix` alone, take that of the very suffix, or the first by name.
+
+        The others are `unusable`.
+        """
         end = suffix.encode()
         if all((blob + b"\0").count(end + b"\0") == blob.count(b"\0") + 1 for blob, _ in self.chunks):
             return
-        stems = {name[: -len(end)] for blob, _ in self.chunks for name in blob.split(b"\0") if name.endswith(end)}
-
-        def wanted(name: bytes) -> bool:
-            stem = name[: -len(end)]
-            first = name.endswith(end) or stem not in stems
-            stems.add(stem)
-            return first
-
-        self.unusable += [(name.decode(), "suffix") for name in self.retain(wanted)]
+        taken: dict[bytes, bytes] = {}
+        for name in itertools.chain.from_iterable(blob.split(b"\0") for blob, _ in self.chunks):
+            first = taken.setdefault(name[: -len(end)], name)
+            if (not name.endswith(end), name) < (not first.endswith(end), first):
+                taken[name[: -len(end)]] = name
+        dropped = self.retain(lambda name: taken[name[: -len(end)]] == name)
+        self.unusable += [(name.decode(), "suffix") for name in dropped]
 
     def retain(self, wanted: Callable[[bytes], bool], concerns: Callable[[bytes], bool] = bool) -> list[bytes]:
         """Forget the paths that are not `wanted`, in the chunks that it `concerns`; returns them."""

@@ -66,6 +66,9 @@ MANIFESTS = (MANIFEST_PATH, f"{FOLDER}/{COPIES}/{MANIFEST}")
 #: Written before the first change, and gone when the run is done.
 INTENT_PATH = f"{FOLDER}/{INTENT}"
 
+#: A file of the whole subset is read by every verification up to so many bytes.
+LARGE = 16 << 20
+
 #: What an intent has of a file.
 _INTENDED = ("path", "kind", "key", "split")
 

@@ -10,7 +10,7 @@ import yaml
 
 from tests.conftest import Run
 from tests.job.test_layouts import BOX, DATA, FROM_YOLO, _fill, _pairs
-from tests.support.helpers import contents
+from tests.support.helpers import contents, settle
 
 Files = dict[str, str | bytes]
 
@@ -195,3 +195,34 @@ def test_label_files_of_pictures_elsewhere_are_taken_by_their_list(folder: Path,
     (folder / "c.yaml").write_text(yaml.safe_dump(config))
     run("build", folder / "c.yaml")
     assert set(contents(folder / "out/labels")) == {"train/b.txt"}
+
+
+def test_labels_alone_are_taken_by_a_list_of_absolute_paths(folder: Path, run: Run) -> None:
+    """The folder of labels has an `images/labels` of its own, so that the last step of a path says too little."""
+    root = _fill(folder / "in", {"data.yaml": DATA, "labels/a.txt": BOX, "labels/labels/a.txt": BOX})
+    (root / "t.txt").write_text(f"{root}/images/labels/a.jpg\n")
+    config = {
+        "source": {"root": str(root), "names": str(root / "data.yaml"),
+                   "splits": {"train": {"labels": "labels", "image_list": "t.txt"}}},
+        "target": {"root": str(folder / "out"), "images": "none"},
+        "workdir": str(folder / "work"),
+    }  # fmt: skip
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    run("build", folder / "c.yaml")
+    assert set(contents(folder / "out/labels")) == {"train/labels/a.txt"}
+
+
+def test_an_image_in_no_list_is_heard_of_when_it_comes(folder: Path, run: Run) -> None:
+    """It is in no listing that the index knows of, so its coming alone must be a change."""
+    root = _fill(folder / "in", {"data.yaml": DATA, **_pairs("labels", "images", "a", "b"), "t.txt": "images/a.jpg\n"})
+    config = {
+        "source": {"root": str(root), "names": str(root / "data.yaml"), "splits": {"train": "t.txt"}},
+        "target": {"root": str(folder / "out")},
+        "workdir": str(folder / "work"),
+    }
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    settle()
+    assert "1 image of" in run("build", folder / "c.yaml").err
+    _fill(root, _pairs("labels", "images", "c"))
+    settle()
+    assert "2 images of" in run("build", folder / "c.yaml").err

@@ -241,9 +241,14 @@ def _identify(shape: Any, position: int, *, numbered: bool) -> _Identity:
     return _Identity(key, label, None if instance else group, instance is not None)
 
 
+def _is_numbered(found: _LabelmeFile, rules: Rules) -> bool:
+    """Whether a number at the end of a label is that of an instance."""
+    return rules.instances and _is_old(found)
+
+
 def _count(found: _LabelmeFile, rules: Rules) -> int:
     """How many objects the shapes of a file are, at least 1."""
-    keys, numbered = set(), rules.instances and _is_old(found)
+    keys, numbered = set(), _is_numbered(found, rules)
     for position, shape in enumerate(found.shapes, 1):
         try:
             keys.add(_identify(shape, position, numbered=numbered).key)
@@ -256,7 +261,7 @@ def _objects(found: _LabelmeFile, frame: Frame, rules: Rules, number: int, probl
     """Shapes by object, in order of first shapes; an object with a bad shape is left out, and counted once."""
     objects: dict[tuple[Any, ...], _Object] = {}
     broken: set[tuple[Any, ...]] = set()
-    numbered = rules.instances and _is_old(found)
+    numbered = _is_numbered(found, rules)
     for position, shape in enumerate(found.shapes, 1):
         owner = None
         try:

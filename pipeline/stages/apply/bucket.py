@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 class ApplyContext:
     """What all buckets share.
 
-    `root` is the target's, `images` is copy, hardlink, symlink or none; `staged` are the
-    folders (each with a final /) that are filled in the staging folder; `origins` is where images come from; `layout`
-    are the folders that may be links. `fence` is a folder of this run below the target, through which alone anything
-    gets there: who has it open can do nothing more once it is removed. None: nobody outlives the run.
+    `root` is the target's, `images` is copy, hardlink, symlink or none; `staged` are the folders (each with a final /)
+    that are filled in the staging folder; `origins` is where images come from; `layout` are the folders that may be
+    links. `fence` is a folder of this run below the target, through which alone anything gets there: who has it open
+    can do nothing more once it is removed. None: nobody outlives the run.
     """
 
     root: str

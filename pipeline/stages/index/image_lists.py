@@ -6,13 +6,13 @@ An image that is in no list, and one that is listed and not there, are reported;
 from __future__ import annotations
 
 import posixpath
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline import storage
 from pipeline.base.errors import DataError
 from pipeline.base.humanize import plural
+from pipeline.base.text import composed
 from pipeline.job.named_splits import image_lines, labels_of
 from pipeline.job.spec import SplitSpec
 from pipeline.storage import Listing
@@ -35,32 +35,35 @@ def obey_lists(splits: Sequence[SplitSpec], listings: Sequence[tuple[Listing, Li
 
     Raises `DataError` for a list that cannot be read.
     """
+    found = ListedSplits([], [], b"")
+    if not any(split.image_lists for split in splits):
+        return found
     import xxhash
 
-    found = ListedSplits([], [], b"")
     state = xxhash.xxh3_128()
     rest: dict[str, str] = {}  # by path, the folder that it is in
-    taken: set[str] = set()  # paths of all splits
-    listed = any(split.image_lists for split in splits)
+    everywhere: list[tuple[str, Listing]] = []
     for split, (labels, images) in zip(splits, listings, strict=True):
         pictures, folder = (images, split.images or "") if images is not None else (labels, split.labels)
-        if split.image_lists:
-            wanted = _Wanted(split, pictures)
-            for url in split.image_lists:
-                content = _content(url)
-                state.update(content)
-                wanted.add(url, content)
-            dropped = wanted.cut(labels, images)
-            rest |= {posixpath.join(folder, name): folder for name in dropped}
-            (found.notes if pictures.count else found.grave).extend(wanted.notes(pictures, folder))
-        taken |= {posixpath.join(folder, name) for name in _names(pictures)} if listed else set()
+        everywhere.append((folder, pictures))
+        if not split.image_lists:
+            continue
+        wanted = _Wanted(split, pictures)
+        for url in split.image_lists:
+            content = _content(url)
+            state.update(content)
+            wanted.add(url, content)
+        rest |= {posixpath.join(folder, name): folder for name in wanted.cut(labels, images)}
+        (found.notes if pictures.count else found.grave).extend(wanted.notes(pictures, folder))
+    taken = {posixpath.join(folder, name) for folder, those in everywhere for name in those.names()} if rest else set()
     unnamed = [(path, folder) for path, folder in sorted(rest.items()) if path not in taken]
     if unnamed:
         found.notes.append(
             f"{plural(len(unnamed), 'image')} of {unnamed[0][1]} left out, in no list of a split, such as "
             f"{posixpath.basename(unnamed[0][0])}"
         )
-    found.marks = state.digest() if listed else b""
+    state.update("\0".join([*found.notes, *found.grave]).encode())  # of files that are in no listing any more
+    found.marks = state.digest()
     return found
 
 
@@ -70,7 +73,7 @@ class _Wanted:
     def __init__(self, split: SplitSpec, pictures: Listing) -> None:
         self._split = split
         self._home = split.images or split.labels
-        self._there = {posixpath.dirname(name) for name in _names(pictures)} | {""}
+        self._there = {posixpath.dirname(name) for name in pictures.names()} | {""}
         self._folders: dict[tuple[str, str], str | None] = {}
         self._paths: dict[str, str] = {}  # without letters composed in two ways: as the list has it
         self._elsewhere: list[str] = []
@@ -85,7 +88,8 @@ class _Wanted:
         for line in lines:
             said, _, name = line.rpartition("/")
             said = f"/{said}" if line.startswith("/") and not said else said
-            said = said if self._split.images is not None else labels_of(said)
+            if self._split.images is None:
+                said = f"{'/' if said.startswith('/') else ''}{labels_of(said)}"
             if (said, beside) not in self._folders:
                 self._folders[said, beside] = self._below(said, beside)
             folder = self._folders[said, beside]
@@ -93,7 +97,7 @@ class _Wanted:
                 self._elsewhere.append(line)
             else:
                 path = posixpath.join(folder, name)
-                self._paths[_composed(path)] = path
+                self._paths[composed(path)] = path
 
     def _below(self, said: str, beside: str) -> str | None:
         """The folder that a list in `beside` calls `said`, below that of the images; None where it is none of those.
@@ -122,7 +126,7 @@ class _Wanted:
 
     def notes(self, pictures: Listing, folder: str) -> list[str]:
         """What is to be said of the images that are listed, and not there."""
-        there = {_composed(name).rpartition(".")[0] for name in _names(pictures)}
+        there = {composed(name).rpartition(".")[0] for name in pictures.names()}
         missing = [path for key, path in sorted(self._paths.items()) if key.rpartition(".")[0] not in there]
         which = " and ".join(self._split.image_lists)
         found = []
@@ -146,16 +150,8 @@ def _content(url: str) -> bytes:
     (content,), _, failed = storage.locate(folder or "/").read_many([name], _MAX_BYTES)
     if failed:
         raise DataError(f"{url}: the list of images cannot be read ({failed[0]}); allow it, and run again")
-    return content.removeprefix(b"\xef\xbb\xbf")
-
-
-def _names(listing: Listing) -> list[str]:
-    return [name for blob, _ in listing.chunks for name in blob.decode().split("\0")]
-
-
-def _composed(path: str) -> str:
-    return path if path.isascii() else unicodedata.normalize("NFC", path)
+    return content
 
 
 def _composed_bytes(path: bytes) -> bytes:
-    return path if path.isascii() else _composed(path.decode()).encode()
+    return path if path.isascii() else composed(path.decode()).encode()

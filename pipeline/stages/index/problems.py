@@ -14,7 +14,7 @@ from pipeline.base.terms import NO_CLASS
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS
 from pipeline.reports.report import Report
-from pipeline.stages.index.parts import damaged, index_table
+from pipeline.stages.index.parts import damaged, index_part, index_table
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.tables.schema import LabelState
 
@@ -165,8 +165,9 @@ def rows_beyond(source: SourceJob, info: IndexInfo) -> pa.Table:
     import pyarrow.compute as pc
 
     assert source.names is not None
-    table = index_table(source.index_dir, "annotations", info.buckets, ["key", "line", "class_id"])
-    beyond = table.filter(pc.greater_equal(table["class_id"], len(source.names.names)))
+    columns, known = ["key", "line", "class_id"], len(source.names.names)
+    parts = (index_part(source.index_dir, "annotations", bucket, columns) for bucket in range(info.buckets))
+    beyond = pa.concat_tables([part.filter(pc.greater_equal(part["class_id"], known)) for part in parts])
     table = beyond.sort_by([("key", "ascending"), ("line", "ascending")])
     paths = [_label_of(source, key) for key in table["key"].to_pylist()]
     return table.append_column("path", pa.array(paths, pa.string()))

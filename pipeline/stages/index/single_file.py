@@ -97,7 +97,7 @@ class ParsedSource:
     def _read(self, split: SplitSpec, images: Listing | None) -> int:
         """Read the files of a split through; returns a number that changes with the content."""
         format_, task = formats.load_single_file(self.spec.format), self.spec.task
-        names = ImageNames(_names(images)) if images is not None else None
+        names = ImageNames(images.names()) if images is not None else None
         state = xxhash.xxh3_64(seed=zlib.crc32(split.folder.encode(), zlib.crc32(f"{split.split}/".encode())))
         file = AnnotationsFile(split.labels)
         outline = file.read_through(lambda pieces: format_.outline(_hashed(pieces, state), task, names, split.split))
@@ -188,10 +188,6 @@ def _hashed(pieces: Iterator[bytes], state: xxhash.xxh3_64) -> Iterator[bytes]:
     for piece in pieces:
         state.update(piece)
         yield piece
-
-
-def _names(images: Listing) -> Iterator[str]:
-    return (name for blob, _ in images.chunks for name in blob.decode().split("\0"))
 
 
 def make_bucket(task: BucketTask, digest: str | None, shares: list[BucketShare]) -> BucketDone:

@@ -97,7 +97,7 @@ def import_for_plan() -> None:
 def update_index(job: Job, engine: Engine, progress: Progress, found: Sequence[Scan]) -> tuple[Job, list[IndexInfo]]:
     """Bring the indexes of the job's sources up to date, see `index.update`; the job then knows all names."""
     infos = []
-    subsets = _subsets(job)
+    subsets = check_subsets(job)
     for source, listed in zip(job.sources, found, strict=True):
         infos.append(
             update(
@@ -110,7 +110,7 @@ def update_index(job: Job, engine: Engine, progress: Progress, found: Sequence[S
                 keep=job.workdir,
             )
         )
-    if (location := next((p for p, made in _subsets(job).items() if subsets.get(p) != made), None)) is not None:
+    if (location := next((p for p, made in check_subsets(job).items() if subsets.get(p) != made), None)) is not None:
         raise DataError(f"{location}: is a subset that was built anew while it was read as a source; run again")
     named = [names_of(info) for info in infos]
     for source, names in zip(job.sources, named, strict=True):
@@ -123,12 +123,7 @@ def update_index(job: Job, engine: Engine, progress: Progress, found: Sequence[S
     return job.with_names(named), infos
 
 
-def check_subsets(job: Job) -> None:
-    """Raise `LockError` or `DataError` where a source is a subset of coco-diy that is not whole now."""
-    _subsets(job)
-
-
-def _subsets(job: Job) -> dict[str, Any]:
+def check_subsets(job: Job) -> dict[str, Any]:
     """The sources that are subsets of coco-diy themselves, and what each was last made as.
 
     Raises `LockError` where a run is changing one, `DataError` where one did not end: such labels have two meanings.

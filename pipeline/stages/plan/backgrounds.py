@@ -152,9 +152,10 @@ def _overlapping(job: Job, infos: Sequence[IndexInfo]) -> list[tuple[SourceJob, 
         for number, one in enumerate(everywhere)
         if any(_overlap(one[2], other[2]) for n, other in enumerate(everywhere) if n != number)
     ]
-    left = {source.spec.name: (source, info) for source, info, _ in (one for one in everywhere if one not in found)}
+    rest = [one for one in everywhere if one not in found]
+    left = {source.spec.name: (source, info) for source, info, _ in rest}
     borrowing = {name for name, (source, info) in left.items() if _borrows(source, info)}
-    return found + [one for one in everywhere if one not in found and one[0].spec.name in borrowing]
+    return found + [one for one in rest if one[0].spec.name in borrowing]
 
 
 def _overlap(one: SplitSpec, other: SplitSpec) -> bool:

@@ -296,9 +296,5 @@ def _stems(source: SourceJob, scan: Scan, number: int) -> set[str]:
     if images is None and split.suffix is None:
         return set()
     listings = [images] if formats.load(source.spec.format).WHOLE else [labels, images]
-    stems = [
-        {os.path.splitext(name)[0] for chunk, _ in listing.chunks for name in chunk.decode().split("\0")}
-        for listing in listings
-        if listing is not None
-    ]
+    stems = [{os.path.splitext(name)[0] for name in listing.names()} for listing in listings if listing is not None]
     return set.intersection(*stems) if stems else set()

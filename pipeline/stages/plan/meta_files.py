@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.digest import digest_of
 from pipeline.job.job import Job
-from pipeline.stages.verify.bucket import LARGE
 from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN, Kind
-from pipeline.target.manifest import TargetState
+from pipeline.target.manifest import LARGE, TargetState
 
 if TYPE_CHECKING:
     import pyarrow as pa

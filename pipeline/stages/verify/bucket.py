@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.tables.schema import UNKNOWN, Kind
-from pipeline.target.manifest import MANIFEST_PATH, TargetState, damaged_parts
+from pipeline.target.manifest import LARGE, MANIFEST_PATH, TargetState, damaged_parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,9 +28,6 @@ REASONS = {
     "foreign": "was not made by coco-diy",
     "damaged": "is damaged: a build that repairs makes it anew",
 }
-
-#: A file of the whole subset is read by every verification up to so many bytes.
-LARGE = 16 << 20
 
 _OF_TRAINERS = (".cache", ".npy")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -19,8 +20,8 @@ _STATE = re.compile(r"(?P<root>.+)@(?P<run>\d{8}(?:T[\dZ-]*)?)", re.DOTALL)
 
 
 def split_state(what: str) -> tuple[str, str | None]:
-    """Target and run that ``TARGET@RUN`` names; a target alone is that as it is now."""
-    found = _STATE.fullmatch(what)
+    """Target and run that ``TARGET@RUN`` names; a target alone, and a path that is there, is that as it is now."""
+    found = None if os.path.exists(what) else _STATE.fullmatch(what)
     return (found["root"], found["run"]) if found else (what, None)
 
 

@@ -107,6 +107,13 @@ def test_diff_adds_up(own_town: Path, make_subset: MakeSubset) -> None:
     assert same["files"] == {"gained": 0, "lost": 0, "changed": 0}
 
 
+def test_a_folder_that_is_called_as_a_state_is_that_folder(own_town: Path, make_subset: MakeSubset) -> None:
+    one = make_subset(own_town, "one@20261128")
+    one.build()
+    told = one.run("diff", str(one.target), str(one.target), "--json", code=0).json
+    assert told["files"] == {"gained": 0, "lost": 0, "changed": 0}
+
+
 def test_links_and_copies_of_one_image_do_not_differ(own_town: Path, make_subset: MakeSubset) -> None:
     one = make_subset(own_town, "one")
     two = make_subset(own_town, "two", target={"root": str(one.target.with_name("two")), "images": "symlink"})
