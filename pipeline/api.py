@@ -23,7 +23,7 @@ from pipeline.cluster.remote import remote_of
 from pipeline.config.load import ConfigLike, as_config, validate
 from pipeline.config.model import Config
 from pipeline.job.hooks import HookRunner
-from pipeline.job.job import Job, SourceJob
+from pipeline.job.job import WORK_LINKS, Job, SourceJob
 from pipeline.job.limits import limits
 from pipeline.job.resolve import resolve
 from pipeline.job.run_records import RunRecords
@@ -128,11 +128,16 @@ def make_plan(config: ConfigLike, progress: Progress | None = None, *, client: A
 def _engine(job: Job, client: Any) -> Engine:
     """What runs the tasks of `job`: as its config says, or the workers of a Dask `client`."""
     options = job.config.engine
-    splits = [split for source in job.sources for split in source.spec.splits]
-    urls = [url for split in splits for url in (split.labels, split.images, split.captions) if url is not None]
-    there = [job.root] if job.target.local is not None and job.target.exists() else []
-    remote = remote_of(options, job.workdir, [*urls, *there], links=job.work_links, client=client)
+    remote = remote_of(options, job.workdir, _seen_by_workers(job), links=WORK_LINKS, client=client)
     return Engine(options.scheduler, options.workers, remote)
+
+
+def _seen_by_workers(job: Job) -> Iterator[str]:
+    """What workers elsewhere must see: the folders and files of the sources, and the target where it is there."""
+    for split in (split for source in job.sources for split in source.spec.splits):
+        yield from (url for url in (split.labels, split.images, split.captions) if url is not None)
+    if job.target.local is not None and job.target.exists():
+        yield job.root
 
 
 def _make_plan(job: Job, progress: Progress, client: Any) -> Report:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pipeline import storage
@@ -63,7 +64,7 @@ class Driver:
             self._fence = f"{scratch}/{self._folder.run}"
             target.make_folders([f"{self._fence}/"])
             target.write_many([f"{self._fence}/{storage.RUNNING}"], [b""]).must(target)
-            facts = Facts(facts.run, facts.workdir, facts.versions, facts.places, target.url, self._fence)
+            facts = replace(facts, target=target.url, fence=self._fence)
         self._folder.make(facts)
         more_time(SETTLE_S)
         self._ready = threading.Thread(target=self._connect, args=(facts,), name="coco-diy-cluster", daemon=True)
@@ -138,10 +139,13 @@ class Driver:
         assert self._executor is not None
         return self._executor
 
-    def width(self, executor: Executor) -> dict[str, int]:
-        """The workers that are there, by threads; waits for the first. Raises `UnavailableError` where none comes."""
+    def width(self, executor: Executor, aside: Collection[str] = ()) -> dict[str, int]:
+        """The workers that are there and not set `aside`, by threads; waits for the first.
+
+        Raises `UnavailableError` where none comes.
+        """
         until = time.monotonic() + self._wait_workers
-        while not (found := executor.workers()):
+        while not (found := {w: threads for w, threads in executor.workers().items() if w not in aside}):
             check_stop()
             if time.monotonic() > until:
                 raise UnavailableError(
@@ -185,7 +189,7 @@ def _problems(answer: Any) -> list[fitness.Problem]:
         ]
     if isinstance(answer, ImportError):
         what = "has no coco-diy" if getattr(answer, "name", "") == "pipeline" else f"has another coco-diy ({answer})"
-        return [fitness.Problem(what, "install the same version there")]
+        return [fitness.Problem(what, fitness.SAME)]
     if isinstance(answer, AttributeError):
-        return [fitness.Problem(f"has another coco-diy ({answer})", "install the same version there")]
+        return [fitness.Problem(f"has another coco-diy ({answer})", fitness.SAME)]
     return [fitness.Problem(f"fails: {type(answer).__name__}: {answer}", "see its log")]

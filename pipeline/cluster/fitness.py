@@ -32,7 +32,7 @@ _LEAST_FREE = 100 << 20
 #: A file is trusted when it is two seconds old, so a clock must not be ahead of the file server's by more.
 _CLOCK_S = 5.0
 
-_SAME = "install the same version there"
+SAME = "install the same version there"
 MOUNT = "mount it there under the same path, or leave that worker out"
 
 
@@ -81,7 +81,7 @@ def examine(run_path: str, wanted: dict[str, str]) -> Fitness:
         f"{name} {mine.get(name)} instead of {found}" for name, found in wanted.items() if mine.get(name) != found
     ]
     if differing:
-        return Fitness(host, "", [Problem(f"has {', '.join(differing)}", _SAME)])
+        return Fitness(host, "", [Problem(f"has {', '.join(differing)}", SAME)])
     run = storage.locate_writable(run_path).sealed()
     if "facts" not in run.flat_names(""):  # listed, not asked for: what is asked for may be remembered as missing
         return Fitness(

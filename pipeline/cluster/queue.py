@@ -248,7 +248,9 @@ def serve(url: str, wait: float) -> int:
         while time.monotonic() < until:
             check_stop()
             before = done
-            for run, names in _runs(queue).items():
+            runs = _runs(queue)
+            joined = {run: here for run, here in joined.items() if run in runs}  # what has ended is let go
+            for run, names in runs.items():
                 try:
                     here = joined.get(run) or joined.setdefault(run, _Joined(queue.own(run).sealed(), name))
                     if here.is_alive(names):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError
+from pipeline.config.model import is_elsewhere
 
 if TYPE_CHECKING:
     from pipeline.cluster.driver import Driver
@@ -49,11 +50,6 @@ def remote_of(
 
         executor = functools.partial(DaskExecutor, options.scheduler, client, options.performance_report)
     return Driver(executor, RunFolder(workdir, links), options.wait_workers, tuple(_places(urls)))
-
-
-def is_elsewhere(scheduler: str) -> bool:
-    """Whether ``engine.scheduler`` names an address, a scheduler file or the folder of a queue."""
-    return "://" in scheduler or "/" in scheduler or scheduler.endswith(".json")
 
 
 def _places(urls: Iterable[str]) -> Iterator[Place]:

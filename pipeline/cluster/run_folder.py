@@ -52,7 +52,7 @@ class Facts:
     """What a run expects of its workers.
 
     `versions` are those of the driver by package; `places` must be seen, `workdir` and the `target` (None: nothing is
-    written there) be written to: there `fence` is a folder that is this run's own. `level` is that of the log.
+    written there) be written to: there `fence` is a folder that is this run's own.
     """
 
     run: str
@@ -61,7 +61,6 @@ class Facts:
     places: tuple[Place, ...] = ()
     target: str | None = None
     fence: str = ""
-    level: int = 30
 
 
 @dataclass(frozen=True)
@@ -142,10 +141,6 @@ class Step:
     def done(self, number: int) -> None:
         """Nobody needs the arguments of task `number` any more."""
         self._work.delete_many([f"{self._folder}/arguments/{number}"])
-
-    def remove(self) -> None:
-        """Remove all of it."""
-        self._work.remove_folder(self._folder)
 
 
 def attempt_name(number: int) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,7 +54,8 @@ class _Tried:
 class StepRun:
     """The tasks of one step on the workers of `executor`.
 
-    `files` are those of the step, `width` gives the workers that are there by threads, and raises where none comes.
+    `files` are those of the step, `width` gives the workers that are there by threads, without those that are set
+    aside, and raises where none comes.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class StepRun:
         executor: Executor,
         files: Step,
         tasks: Sequence[tuple[Any, ...]],
-        width: Callable[[], dict[str, int]],
+        width: Callable[[Collection[str]], dict[str, int]],
     ) -> None:
         self._executor, self._files, self._tasks, self._width = executor, files, tasks, width
         self._waiting = deque(range(len(tasks)))
-        self._under_way: dict[int, _Tried] = {}
+        self._under_way: set[int] = set()
+        self._tried: defaultdict[int, _Tried] = defaultdict(_Tried)
         self._given_up: dict[int, str] = {}
         self._aside: set[str] = set()
         self._workers: dict[str, int] = {}
@@ -107,18 +109,18 @@ class StepRun:
     def _look_around(self) -> None:
         now = time.monotonic()
         if now >= self._next_workers:
-            self._workers = self._width()
+            self._workers = self._width(self._aside)
             self._next_workers = now + _WORKERS_EVERY_S
         if now >= self._next_stragglers:
             self._next_stragglers = now + _STRAGGLERS_EVERY_S
             self._begin_stragglers_again(now)
 
     def _submit_more(self) -> None:
-        threads = sum(count for worker, count in self._workers.items() if worker not in self._aside)
+        threads = sum(self._workers.values())
         while self._waiting and len(self._under_way) < _FOR_EACH_THREAD * threads:
             number = self._waiting.popleft()
             self._files.put(number, self._tasks[number])
-            self._under_way[number] = _Tried()
+            self._under_way.add(number)
             self._executor.submit(self._task(number), self._aside)
 
     def _end(self, task: Task, outcome: Outcome | None) -> Iterator[Any]:
@@ -144,20 +146,22 @@ class StepRun:
     def _forget(self, number: int) -> None:
         """Task `number` is over: other attempts at it are in vain."""
         self._executor.cancel(self._task(number))
-        del self._under_way[number]
+        self._under_way.discard(number)
+        self._tried.pop(number, None)
         with suppress(StorageError):
             self._files.done(number)
 
     def _again(self, number: int) -> None:
         """Begin task `number` again, whose worker vanished; one that several died of is given up."""
-        tried = self._under_way[number]
+        tried = self._tried[number]
         tried.losses += 1
         there = self._executor.workers()
+        self._workers = {worker: threads for worker, threads in self._workers.items() if worker in there}
         begun = {name: who for name, who in self._files.begun().items() if task_of(name) == number}
         tried.deaths = {name: who for name, who in begun.items() if who not in there}
         if len(tried.deaths) < _DEATHS and tried.losses < _LOSSES:
             LOG.info("bucket %d: its worker vanished; it is begun again", number)
-            self._executor.submit(self._task(number), self._aside)
+            self._submit_again(number, there)
             return
         self._given_up[number] = ", ".join(sorted(set(tried.deaths.values()))) or "none had begun it"
         LOG.warning("bucket %d: is given up: %d workers died of it", number, len(tried.deaths))
@@ -165,19 +169,28 @@ class StepRun:
 
     def _again_elsewhere(self, number: int, outcome: Outcome) -> None:
         """Begin task `number` again on another worker, once, where its error may be the worker's; else raise it."""
-        tried, who = self._under_way[number], f"worker {outcome.worker or '?'} on {outcome.host or '?'}"
+        tried, who = self._tried[number], f"worker {outcome.worker or '?'} on {outcome.host or '?'}"
         text = outcome.error or ""
         if outcome.kind not in _OF_ITS_PLACE:
             kind = getattr(errors, outcome.kind, CocoDiyError)
             raise kind(f"{who}: {text}" if outcome.kind == "internal" else text)
         tried.failed.add(outcome.worker)
         self._aside.add(outcome.worker)
+        self._workers.pop(outcome.worker, None)
         others = [worker for worker in self._executor.workers() if worker not in self._aside]
         if (outcome.kind != UNFIT and len(tried.failed) > 1) or not others:
             kind = ConfigError if outcome.kind == UNFIT else getattr(errors, outcome.kind)
             raise kind(f"{self._executor.name}: {who}: {text}")
         LOG.warning("%s: %s; its work is done elsewhere", who, text.partition("; ")[0])
-        self._executor.submit(self._task(number), self._aside)
+        self._submit_again(number, others)
+
+    def _submit_again(self, number: int, there: Collection[str]) -> None:
+        """Begin task `number` again; while none of the workers that are `there` may do it, it waits for another."""
+        if set(there) - self._aside:
+            self._executor.submit(self._task(number), self._aside)
+        else:
+            self._under_way.discard(number)
+            self._waiting.appendleft(number)
 
     def _begin_stragglers_again(self, now: float) -> None:
         """Begin a second time, elsewhere, what takes many times as long as the others took."""
@@ -188,10 +201,10 @@ class StepRun:
         self._seen = {name: self._seen.get(name, now) for name in begun}
         for name, worker in begun.items():
             number = task_of(name)
-            tried = self._under_way.get(number)
-            if tried is None or tried.twice or now - self._seen[name] < longest or not set(self._workers) - {worker}:
+            brief = now - self._seen[name] < longest
+            if number not in self._under_way or self._tried[number].twice or brief or not set(self._workers) - {worker}:
                 continue
-            tried.twice = True
+            self._tried[number].twice = True
             LOG.info("bucket %d: takes long on %s; it is begun a second time elsewhere", number, worker)
             self._executor.submit(self._task(number), {*self._aside, worker})
 

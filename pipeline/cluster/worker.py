@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -62,8 +62,7 @@ def _do(step: WorkerStep, number: int, attempt: str, worker: str) -> None:
             outbox.sync()
         finally:
             # Whatever came of it is not to be believed where a disk went away meanwhile.
-            if problems := fitness.unseen(facts):
-                raise _UnfitError(f"{problems[0].what}; {problems[0].cure}")
+            _refuse(fitness.unseen(facts))
     made = os.path.relpath(step.folder_of(attempt), facts.workdir)
     step.leave(attempt, Made(value, made, outbox.files))
 
@@ -78,7 +77,11 @@ def _of_step(folder: str) -> tuple[Facts, Callable[..., Any]]:
 
 @functools.lru_cache(maxsize=8)
 def _refuse_unfit(run_path: str) -> None:
-    problems = fitness.examine(run_path, facts_of(run_path).versions).problems
+    _refuse(fitness.examine(run_path, facts_of(run_path).versions).problems)
+
+
+def _refuse(problems: Sequence[fitness.Problem]) -> None:
+    """Raise `_UnfitError` for the first of the problems, if there are any."""
     if problems:
         raise _UnfitError(f"{problems[0].what}; {problems[0].cure}")
 

@@ -189,6 +189,11 @@ class IndexConfig(_Model):
     )
 
 
+def is_elsewhere(scheduler: str) -> bool:
+    """Whether ``engine.scheduler`` names an address, a scheduler file or the folder of a queue."""
+    return "://" in scheduler or "/" in scheduler or scheduler.endswith(".json")
+
+
 class EngineConfig(_Model):
     """What runs the Dask tasks."""
 
@@ -205,7 +210,7 @@ class EngineConfig(_Model):
     @classmethod
     def _known(cls, value: str) -> str:
         known = ("auto", "sync", "threads", "processes")
-        if value not in known and "://" not in value and "/" not in value and not value.endswith(".json"):
+        if value not in known and not is_elsewhere(value):
             raise ValueError(unknown("scheduler", value, [*known, "tcp://host:port"]))
         return value
 

@@ -20,6 +20,9 @@ from pipeline.storage import Location
 from pipeline.storage.origins import Origins
 from pipeline.target.manifest import Manifest
 
+#: Folders of the workdir that may be links: users put them on another disk.
+WORK_LINKS = frozenset({"index", "plans", "members", "splits", "fetched"})
+
 
 @dataclass(frozen=True)
 class SourceJob:
@@ -63,14 +66,9 @@ class Job:
         return storage.locate_writable(self.root, links=self.layout)
 
     @property
-    def work_links(self) -> frozenset[str]:
-        """Folders of the workdir that may be links."""
-        return frozenset({"index", "plans", "members", "splits", "fetched"})
-
-    @property
     def work(self) -> storage.WritableLocation:
         """The location of the workdir; users put folders of it on another disk, too."""
-        return storage.locate_writable(self.workdir, links=self.work_links)
+        return storage.locate_writable(self.workdir, links=WORK_LINKS)
 
     @property
     def exporter(self) -> Exporter:

@@ -21,7 +21,7 @@ from pipeline.base.errors import INCOMPLETE, CocoDiyError, StorageError
 from pipeline.base.version import __version__
 from pipeline.config.model import Config
 from pipeline.job.job import target_name
-from pipeline.runtime.run import Run, stamp_of
+from pipeline.runtime.run import Run, compact_stamp, stamp_of
 from pipeline.storage.processes import is_gone, myself
 from pipeline.target.manifest import FOLDER, is_subset
 from pipeline.target.records import content_of
@@ -89,7 +89,7 @@ class RunRecords:
     def _record(self, code: int, outcome: dict[str, Any]) -> dict[str, Any]:
         now = time.time()
         return {
-            "time": f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}{int(now * 1000) % 1000:03d}Z",
+            "time": compact_stamp(now),
             "host": socket.gethostname(),
             "process": os.getpid(),
             "exit_code": code,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from pipeline.cluster.remote import remote_of
+from pipeline.job.job import WORK_LINKS
 from pipeline.look.bucket import count_bucket
 from pipeline.look.view import View
 from pipeline.reports.statistics import Statistics
@@ -18,8 +19,9 @@ def statistics_of(view: View, progress: Progress | None = None) -> Statistics:
     tasks = [(bucket,) for bucket in range(view.buckets)]
     # It waits for headers of images; a helper process would need 170 MB for pandas and what it reads.
     own = "threads" if view.images >= FILES_WORTH_HELPERS else "sync"
-    options = view.engine
-    remote = remote_of(options, view.workdir)
+    options = view.engine.model_copy(update={"performance_report": None})  # it is of what made the index
+    images = [url for url in view.origins.urls.values() if url is not None]
+    remote = remote_of(options, view.workdir, images, links=WORK_LINKS)
     engine = Engine(own if options.scheduler == "auto" else options.scheduler, options.workers, remote)
     with (progress or Progress()).stage("count", len(tasks), "buckets") as step, engine:
         for part in engine.map(functools.partial(count_bucket, view), tasks, files=view.images):

@@ -76,7 +76,7 @@ def page_of(view: View, progress: Progress | None = None, *, images: bool = True
 def leave_page(config: Config, progress: Progress | None = None) -> str:
     """Write page and sheet of the target that `config` has made beside its run records; returns where the page is."""
     target = storage.locate_writable(config.target.root)
-    view = open_view(target.url, config.workdir, progress, config.engine.model_dump())
+    view = open_view(target.url, config.workdir, progress, config.engine.model_dump(exclude={"performance_report"}))
     folder = target.own(FOLDER)
     page, sheet = (os.path.basename(path) for path in (PAGE, SHEET))
     if config.target.images != "none":

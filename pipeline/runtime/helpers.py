@@ -88,9 +88,7 @@ def workers_lost() -> Iterator[None]:
     """Say in a sentence that processes were killed while they were at work."""
     try:
         yield
-    except Exception as error:
-        if not isinstance(error, BrokenExecutor) and type(error).__name__ != "KilledWorker":
-            raise
+    except BrokenExecutor:
         check_stop()
         raise CocoDiyError(
             "a worker process was killed (out of memory?); run again with fewer --workers: it goes on where it was"

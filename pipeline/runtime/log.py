@@ -11,13 +11,13 @@ import json
 import logging
 import logging.handlers
 import sys
-import time
 from dataclasses import dataclass
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.redaction import redact
 from pipeline.base.text import printable, printable_json
 from pipeline.runtime.progress import write_line
+from pipeline.runtime.run import stamp_of
 
 LOG = logging.getLogger("coco-diy")
 
@@ -56,7 +56,7 @@ class _File(logging.handlers.WatchedFileHandler):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line: time (UTC), run, level and message."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        stamp = stamp_of(record.created)
         message = redact(record.getMessage())
         if self.target.form == "json":
             line = {"time": stamp, "run": self.target.run, "level": record.levelname.lower(), "message": message}

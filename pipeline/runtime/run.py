@@ -97,7 +97,7 @@ def running() -> Iterator[Run]:
         yield _CURRENT[-1]
         return
     now = time.time()
-    run = Run(f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}{int(now * 1000) % 1000:03d}Z-{os.getpid()}")
+    run = Run(f"{compact_stamp(now)}-{os.getpid()}")
     _CURRENT.append(run)
     try:
         yield run
@@ -121,6 +121,11 @@ def timed(name: str) -> Iterator[None]:
         run.stage = before
     finally:
         run.stages[name] = run.stages.get(name, 0.0) + time.monotonic() - began
+
+
+def compact_stamp(seconds: float) -> str:
+    """A moment in seconds since 1970 as a part of a name, UTC, to the millisecond: ``20261128T031700000Z``."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}{int(seconds * 1000) % 1000:03d}Z"
 
 
 def stamp_of(seconds: float) -> str:

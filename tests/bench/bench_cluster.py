@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,8 +52,7 @@ def cluster(base: Path, workers: int) -> Iterator[tuple[str, int]]:
         log.close()
 
 
-def _until(true: object) -> None:
-    assert callable(true)
+def _until(true: Callable[[], object]) -> None:
     end = time.monotonic() + 60
     while not true():
         if time.monotonic() > end:

@@ -17,6 +17,7 @@ from pipeline.cluster import fitness, queue
 from pipeline.cluster.queue import QueueExecutor, serve
 from pipeline.cluster.run_folder import Facts, RunFolder, Step
 from pipeline.runtime.tasks import Outcome, Task
+from tests.cluster.conftest import until
 from tests.conftest import Run, Subset
 from tests.support.helpers import PROJECT, contents, run_process
 
@@ -83,13 +84,6 @@ def lines(tmp_path: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-def until(true: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.02)
-
-
 def wait_for(executor: QueueExecutor, count: int) -> Ended:
     found: Ended = []
 
@@ -97,7 +91,7 @@ def wait_for(executor: QueueExecutor, count: int) -> Ended:
         found.extend(executor.wait(0.2))
         return len(found) >= count
 
-    until(more)
+    until(more, 60)
     return found
 
 
@@ -110,7 +104,7 @@ def test_each_task_is_done_by_one_worker_once(
     executor: QueueExecutor, workers: Workers, step: Step, tmp_path: Path
 ) -> None:
     workers(4)
-    until(lambda: len(executor.workers()) == 4)
+    until(lambda: len(executor.workers()) == 4, 60)
     tasks = {put(executor, step, tmp_path, number) for number in range(100)}
     ended = wait_for(executor, 100)
     assert {task for task, _ in ended} == tasks
@@ -126,7 +120,7 @@ def test_what_a_stopped_worker_had_begun_is_done_by_another(
 ) -> None:
     [first] = workers(1)
     put(executor, step, tmp_path, 7, 2.0)
-    until(lambda: lines(tmp_path))
+    until(lambda: lines(tmp_path), 60)
     first.terminate()
     assert first.wait(20) == 143
     assert executor.wait(0.5) == []  # it is back among those that wait
@@ -150,7 +144,7 @@ def test_a_worker_without_a_pulse_has_vanished(
     monkeypatch.setattr(queue, "LEASE_S", 2.5 * queue.BEAT_S)
     [first] = workers(1)
     task = put(executor, step, tmp_path, 7, 1.0)
-    until(lambda: lines(tmp_path))
+    until(lambda: lines(tmp_path), 60)
     first.send_signal(number)
     assert wait_for(executor, 1) == [(task, None)]
     assert executor.workers() == {}
@@ -167,7 +161,7 @@ def test_a_worker_leaves_to_others_what_it_is_to_avoid(
     executor: QueueExecutor, workers: Workers, step: Step, tmp_path: Path
 ) -> None:
     first, second = workers(2)
-    until(lambda: len(executor.workers()) == 2)
+    until(lambda: len(executor.workers()) == 2, 60)
     for number in range(6):
         put(executor, step, tmp_path, number, avoid={of(first, executor)})
     found = {outcome.worker for _, outcome in wait_for(executor, 6) if outcome is not None}
@@ -203,7 +197,7 @@ def test_a_run_that_ends_before_its_tasks_takes_no_worker_along(
     [process] = workers(1)
     run = QueueExecutor(url)
     put(run, step, tmp_path, 1, 1.0)
-    until(lambda: lines(tmp_path))
+    until(lambda: lines(tmp_path), 60)
     run.close()
     after = QueueExecutor(url)
     put(after, step, tmp_path, 2)
