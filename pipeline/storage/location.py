@@ -353,9 +353,10 @@ class WritableLocation(Location):
     def remove_folder(self, folder: str) -> None:
         """Remove `folder` with all that is in it: who has it open can make nothing in it from then on.
 
-        That is so where there are folders; elsewhere files may still appear that were under way.
+        That is so where there are folders; elsewhere files may still appear that were under way. Raises `StorageError`
+        where something in it cannot be deleted.
         """
-        self.delete_many([f"{folder}/{name}" for name in sorted(self.names(folder))])
+        self.delete_many([f"{folder}/{name}" for name in sorted(self.names(folder))]).must(self, "deleted")
 
     def sealed(self) -> WritableLocation:
         """This location, but no folder is made here, not even its own: a `StorageError` says that one is gone.

@@ -74,7 +74,7 @@ def begin_listings() -> None:
     """A run begins: what stores listed for another one says nothing of now."""
     survey = sys.modules.get("pipeline.storage.stores.survey")  # not imported: nothing was listed
     if survey is not None:
-        survey.BEGUN.clear()
+        survey.begin_anew()
 
 
 def locate_below(root: str | None, path: str) -> Location:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Sequence
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 class Misfit(ValueError):  # noqa: N818 - what a table is, to who can do without it
     """A file holds no table of the schema that is asked for; the argument is a clause that says why."""
+
+
+#: What a machine lacks or refuses: a file that cannot be read for it is not damaged.
+_OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EACCES}
 
 
 def to_parquet(table: pa.Table) -> bytes:
@@ -44,7 +49,9 @@ def of_parquet(file: str | bytes, fitting: pa.Schema, columns: Sequence[str] | N
             table = opened.read(names, use_threads=False)
     except FileNotFoundError:
         raise Misfit("is not there") from None
-    except (pa.ArrowException, OSError, UnicodeDecodeError):
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if getattr(error, "errno", None) in _OF_THE_MACHINE:
+            raise  # and says nothing of the file
         raise Misfit("is cut or damaged") from None
     asked = pa.schema([fitting.field(name) for name in names])
     if (why := misfit(table, asked)) is not None:

@@ -302,12 +302,12 @@ class TargetState:
         tables = [_only(part, bucket, buckets, n) for part in parts if part is not None]
         return pa.concat_tables([schema.manifest().empty_table(), *tables]).combine_chunks()
 
-    def _part(self, digest: str | None, columns: tuple[str, ...] = ()) -> pa.Table | None:
+    def _part(self, digest: str | None, columns: Sequence[str] | None = None) -> pa.Table | None:
         """The part of that digest, with the `columns` or all; None where it is damaged, and its copy too."""
         if digest is None:
             return schema.manifest().empty_table()
         try:
-            table = self.records.read_table(digest, columns or None)
+            table = self.records.read_table(digest, columns)
         except Damaged:
             self.lost = True
             return None

@@ -129,9 +129,9 @@ class TargetRecords:
             self.folder.write_many(bad, [whole] * len(bad)).must(self.folder)
         try:
             return of_parquet(whole, schema.manifest(), columns).combine_chunks()
-        except Misfit:
+        except Misfit as why:
             where = self.folder.join(_part_path(digest))
-            raise unfit(where, "has other columns than a part of a manifest") from None
+            raise unfit(where, f"has other columns than a part of a manifest ({why})") from None
 
     def mend_tables(self, digests: Sequence[str]) -> bool:
         """Write each half of these parts anew whose other half is whole; whether one of each is."""

@@ -95,7 +95,11 @@ def test_the_url_is_nowhere(subset: Subset, monitor: Monitor, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    "url", [f"hc-ping.com/{SECRET}", f"ftp://x/{SECRET}", f"http:///{SECRET}", f"https://x y/{SECRET}"]
+    "url",
+    [
+        f"{start}/{SECRET}"
+        for start in ("hc-ping.com", "ftp://x", "http://", "https://x y", "http://[", "https://ü.example")
+    ],
 )
 def test_what_is_no_url_is_not_shown(subset: Subset, url: str) -> None:
     told = subset.command("build", "--ping", url, code=2)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import resource
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -169,3 +171,17 @@ def test_a_forged_part_of_an_index_is_named_and_made_anew(
     own_subset.build(*other)
     own_subset.build("--set", BUCKETS)
     assert contents(own_subset.target) == before
+
+
+def test_a_machine_without_free_descriptors_damages_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "part.parquet"
+    path.write_bytes(to_parquet(schema.files().empty_table()))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    of_parquet(str(path), schema.files())
+    os.close(free := os.dup(0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            of_parquet(str(path), schema.files())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

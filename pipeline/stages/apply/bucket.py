@@ -70,22 +70,23 @@ def apply_bucket(context: ApplyContext, plan_dir: str, bucket: int) -> Outcome:
     """Carry out the plan of a bucket in `plan_dir`; raises `StorageError` for what would hit every file."""
     plan = read_part(plan_dir, bucket, schema.plan())
     outcome = Outcome(bucket)
-    target, scratch = context.target, context.scratch if context.fence is not None else None
+    target, scratch = context.target, context.scratch
+    fenced = scratch if context.fence is not None else None
     for kind in (Kind.IMAGE, Kind.LABEL):
         paths = _of(plan, Action.DELETE, kind)["path"].to_pylist()
-        _note(outcome, target.delete_many([staged_path(p, context.staged) for p in paths], scratch=scratch))
-    _put(context, outcome, _of(plan, Action.WRITE, Kind.LABEL))
-    _put(context, outcome, _of(plan, Action.COPY, Kind.IMAGE))
+        _note(outcome, target.delete_many([staged_path(p, context.staged) for p in paths], scratch=fenced))
+    _put(context, outcome, scratch, _of(plan, Action.WRITE, Kind.LABEL))
+    _put(context, outcome, scratch, _of(plan, Action.COPY, Kind.IMAGE))
     state_folder = target.own(FOLDER)
-    outcome.part = write_part(state_folder, as_manifest(plan, set(outcome.failed), outcome.digests), scratch)
+    outcome.part = write_part(state_folder, as_manifest(plan, set(outcome.failed), outcome.digests), fenced)
     if context.fence is not None:
         target.sync(sorted(context.layout))  # on the machine that wrote it
     outcome.digests.clear()  # they are in the part now, and need not travel
     return outcome
 
 
-def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
-    """Write or copy `files` (rows of `schema.plan` of one kind)."""
+def _put(context: ApplyContext, outcome: Outcome, scratch: storage.WritableLocation, files: pa.Table) -> None:
+    """Write or copy `files` (rows of `schema.plan` of one kind), by way of `scratch`."""
     import pyarrow as pa
 
     target = context.target
@@ -96,10 +97,10 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
             continue
         root = target.own(STAGING) if beside else target
         direct = beside and context.fence is None
-        scratch = None if direct else context.scratch
+        by_way = None if direct else scratch
         if part["content"][0].is_valid:
             paths, contents = part["path"].to_pylist(), part["content"].to_pylist()
-            _note(outcome, root.write_many(paths, contents, scratch=scratch, direct=direct))
+            _note(outcome, root.write_many(paths, contents, scratch=by_way, direct=direct))
             continue
         keys = part["key"].to_pylist()
         names = context.origins.names(keys, part["source"].to_pylist())
@@ -116,7 +117,7 @@ def _put(context: ApplyContext, outcome: Outcome, files: pa.Table) -> None:
                         [names[here[i]] for i in some],
                         these["size"].to_pylist(),
                         how,
-                        scratch=scratch,
+                        scratch=by_way,
                         direct=direct,
                     ),
                 )

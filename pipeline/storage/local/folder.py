@@ -63,15 +63,14 @@ class LocalFolder(WritableLocation):
 
     def below(self, folder: str) -> LocalFolder:
         """See `Location.below`."""
-        return self._inner(folder, own=self._own)
+        inner = self.own(folder)
+        inner._own = self._own
+        return inner
 
     def own(self, folder: str) -> LocalFolder:
         """See `WritableLocation.own`."""
-        return self._inner(folder, own=True)
-
-    def _inner(self, folder: str, *, own: bool, sealed: bool = False) -> LocalFolder:
         inner = LocalFolder(self._at(folder))
-        inner.root, inner._own = replace(self.root.inner(folder), sealed=sealed or self.root.sealed), own
+        inner.root, inner._own = self.root.inner(folder), True
         return inner
 
     def exists(self) -> bool:
@@ -193,7 +192,9 @@ class LocalFolder(WritableLocation):
 
     def sealed(self) -> LocalFolder:
         """See `WritableLocation.sealed`."""
-        return self._inner("", own=True, sealed=True)
+        inner = self.own("")
+        inner.root = replace(inner.root, sealed=True)
+        return inner
 
     def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
         """See `WritableLocation.drop_temporaries`."""

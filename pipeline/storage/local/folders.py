@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from pipeline.base.errors import StorageError
 from pipeline.storage.local.root import Root
-from pipeline.storage.local.write import _UNDER_WAY, _delete, _group, write_whole
+from pipeline.storage.local.write import _UNDER_WAY, _delete, _group, opened, write_whole
 from pipeline.storage.location import Results
 from pipeline.storage.os_errors import storage_error
 
@@ -19,17 +19,12 @@ def delete_many(root: Root, paths: Sequence[str], scratch: Root | None = None) -
     """Delete files below `root`; one that is gone already counts as done. With `scratch` by way of that folder."""
     results = Results()
     for folder, indexes in _group(paths):
-        with contextlib.ExitStack() as stack:
-            temp_fd = stack.enter_context(scratch.open("", "deleted")) if scratch is not None else None
-            try:
-                fd = stack.enter_context(root.open(folder, "deleted", make=False))
-            except FileNotFoundError:
-                results.done += len(indexes)
-                continue
-            if temp_fd is None or os.fstat(temp_fd).st_dev != os.fstat(fd).st_dev:
-                temp_fd = fd
-            for i in indexes:
-                _delete(root, paths[i], fd, temp_fd, results)
+        try:
+            with opened(root, folder, scratch, "deleted", make=False) as (fd, temp_fd):
+                for i in indexes:
+                    _delete(root, paths[i], fd, temp_fd, results)
+        except FileNotFoundError:
+            results.done += len(indexes)
     return results
 
 
@@ -43,12 +38,26 @@ def remove_folder(root: Root, folder: str) -> None:
     Raises `StorageError` where something in it cannot be deleted.
     """
     for _ in range(_ROUNDS):
-        results = delete_many(root, [f"{folder}/{name}" for name in sorted(root.names(folder))])
+        names = sorted(root.names(folder))
+        results = delete_many(root, [f"{folder}/{name}" for name in names])
         root.drop_empty_folders(folder)
         if not os.path.lexists(root.at(folder)):
             return
         results.must_at(root.at(""), "deleted")
+        if not names:
+            _drop(root.at(folder))
     raise StorageError(f"{root.at(folder)}: cannot be removed: files are being made in it; stop the workers")
+
+
+def _drop(path: str) -> None:
+    """Remove an empty folder, or say why that cannot be; one that has got a file meanwhile stays."""
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise storage_error(error, path, "deleted") from None
 
 
 def make_folders(root: Root, folders: Sequence[str]) -> None:

@@ -65,7 +65,7 @@ _OPEN: ContextVar[Outbox | None] = ContextVar("outbox", default=None)
 
 @contextlib.contextmanager
 def collected(root: str, folder: str) -> Iterator[Outbox]:
-    """While inside, what this thread writes below `root` is made in `folder`, see `Outbox`."""
+    """While inside, what `replace_with` makes in this thread below `root` is made in `folder`, see `Outbox`."""
     outbox = Outbox(root, folder)
     token = _OPEN.set(outbox)
     try:

@@ -87,17 +87,19 @@ def write_many(
 
 
 @contextlib.contextmanager
-def opened(root: Root, folder: str, scratch: Root | None) -> Iterator[tuple[int, int]]:
+def opened(
+    root: Root, folder: str, scratch: Root | None, doing: str = "written", *, make: bool = True
+) -> Iterator[tuple[int, int]]:
     """The descriptors of `folder` in `root` and of the folder for temporary files.
 
     That is `scratch`, unless it is on another file system. It is opened first: where it is sealed and gone, nothing is
-    made in `root`.
+    made in `root`. Without `make` a `folder` that is not there is a `FileNotFoundError`.
     """
     if scratch is None:
-        with root.open(folder, "written") as fd:
+        with root.open(folder, doing, make=make) as fd:
             yield fd, fd
         return
-    with scratch.open("", "written") as temp_fd, root.open(folder, "written") as fd:
+    with scratch.open("", doing) as temp_fd, root.open(folder, doing, make=make) as fd:
         yield fd, temp_fd if os.fstat(temp_fd).st_dev == os.fstat(fd).st_dev else fd
 
 

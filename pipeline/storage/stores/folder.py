@@ -22,10 +22,10 @@ from pipeline.storage.stores.batch import Batch, read_parts
 from pipeline.storage.stores.client import Client, Entry
 from pipeline.storage.stores.connect import client_for
 from pipeline.storage.stores.guard import Asking, Guard, unguarded
-from pipeline.storage.stores.in_flight import persist
+from pipeline.storage.stores.in_flight import insist
 from pipeline.storage.stores.lease import holder, lease
 from pipeline.storage.stores.store_errors import Missing, Refused
-from pipeline.storage.stores.survey import BEGUN, Numbers, forget, look_up, remembered, survey, whole_listing
+from pipeline.storage.stores.survey import Numbers, forget, look_up, peek, remembered, survey, whole_listing
 from pipeline.storage.stores.transfer import Shipment, ship
 
 T = TypeVar("T")
@@ -44,10 +44,7 @@ class RemoteFolder(WritableLocation):
     @property
     def client(self) -> Client:
         """The store; opened when it is first needed. Raises `StorageError` where it does not answer."""
-        try:
-            return persist(lambda: client_for(self.address), lambda: self.url)
-        except Refused as refused:
-            raise refused.error(self.url, "opened") from None
+        return insist(lambda: client_for(self.address), self.url, "opened")
 
     def below(self, folder: str) -> RemoteFolder:
         """See `Location.below`."""
@@ -57,7 +54,7 @@ class RemoteFolder(WritableLocation):
 
     def exists(self) -> bool:
         """See `Location.exists`: whether there is any file."""
-        return BEGUN.peek(self.url, self._list(""))
+        return peek(self.url, self._list(""))
 
     def listing(self, suffixes: frozenset[str], *, with_stats: bool) -> Listing:
         """See `Location.listing`; the numbers come along anyway: size, 64 bits of the etag (or time), time or 0, 1."""
@@ -72,7 +69,7 @@ class RemoteFolder(WritableLocation):
 
     def flat_names(self, folder: str) -> Sequence[str]:
         """See `Location.flat_names`."""
-        return _single(lambda: self.client.flat(self.address.key(folder)), self.join(folder), "listed")
+        return insist(lambda: self.client.flat(self.address.key(folder)), self.join(folder), "listed")
 
     @contextmanager
     def surveyed(self) -> Iterator[None]:
@@ -105,7 +102,7 @@ class RemoteFolder(WritableLocation):
     def read(self, path: str) -> bytes | None:
         """See `Location.read`."""
         try:
-            return _single(lambda: self.client.get(self.address.key(path))[0], self.join(path), "read")
+            return insist(lambda: self.client.get(self.address.key(path))[0], self.join(path), "read")
         except Missing:
             return None
 
@@ -137,7 +134,7 @@ class RemoteFolder(WritableLocation):
     def write(self, path: str, data: bytes) -> None:
         """See `WritableLocation.write`."""
         forget(self.url)
-        _single(lambda: self.client.put(self.address.key(path), data), self.join(path), "written")
+        insist(lambda: self.client.put(self.address.key(path), data), self.join(path), "written")
 
     def write_many(
         self,
@@ -186,7 +183,7 @@ class RemoteFolder(WritableLocation):
             return Results()
         keys = {self.address.key(path): path for path in paths}
         delete = _guard(scratch)(lambda: self.client.delete(list(keys)))
-        failed = _single(delete, self.join(paths[0]), "deleted")
+        failed = insist(delete, self.join(paths[0]), "deleted")
         return Results(len(keys) - len(failed), {keys[key]: reason for key, reason in failed.items()})
 
     def sealed(self) -> RemoteFolder:
@@ -202,7 +199,7 @@ class RemoteFolder(WritableLocation):
 
     def lock_holder(self, path: str) -> str | None:
         """See `WritableLocation.lock_holder`."""
-        return _single(lambda: holder(self.client, self.address.key(path)), self.join(path), "read")
+        return insist(lambda: holder(self.client, self.address.key(path)), self.join(path), "read")
 
     def break_lock(self, path: str) -> None:
         """See `WritableLocation.break_lock`."""
@@ -234,13 +231,6 @@ class RemoteFolder(WritableLocation):
         return look_up(
             self.url, paths, lambda: self._list(""), lambda some: self._batch(some).heads("checked"), sure=sure
         )
-
-
-def _single(ask: Callable[[], T], url: str, doing: str) -> T:
-    try:
-        return persist(ask, lambda: url)
-    except Refused as refused:
-        raise refused.error(url, doing) from None
 
 
 def _guard(scratch: WritableLocation | None) -> Guard:

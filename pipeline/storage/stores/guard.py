@@ -9,13 +9,16 @@ from typing import Protocol, TypeVar
 
 from pipeline.base.errors import StorageError
 from pipeline.storage.stores.client import Client
-from pipeline.storage.stores.in_flight import persist
-from pipeline.storage.stores.store_errors import Refused
+from pipeline.storage.stores.in_flight import insist
 
 T = TypeVar("T")
 
-#: How long an answer holds. A process that was stopped asks first when it wakes up: its clock went on.
+#: How long an answer holds. A process or machine that was stopped asks first when it wakes up: the clock
+#: went on.
 HOLDS_S = 5.0
+
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Guard(Protocol):
@@ -48,13 +51,9 @@ class Asking:
 
     def _ask(self) -> None:
         with self._lock:
-            if time.monotonic() - self._asked < HOLDS_S:
+            if time.clock_gettime(_CLOCK) - self._asked < HOLDS_S:
                 return
-            now = time.monotonic()
-            try:
-                found = persist(lambda: self._client().head(self._key), lambda: self._url)
-            except Refused as refused:
-                raise refused.error(self._url, "read") from None
-            if found is None:
+            now = time.clock_gettime(_CLOCK)
+            if insist(lambda: self._client().head(self._key), self._url, "read") is None:
                 raise StorageError(f"{self._url}: is gone: its run has ended; nothing more is written for it")
             self._asked = now

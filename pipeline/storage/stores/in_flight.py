@@ -99,6 +99,14 @@ def persist(ask: Callable[[], R], name: Callable[[], str], pause: Callable[[floa
     return retried(ask, REQUEST, _passes, name, pause)
 
 
+def insist(ask: Callable[[], R], url: str, doing: str) -> R:
+    """What `ask` returns, see `persist`; a refusal is raised as the `StorageError` that `url` cannot be `doing`."""
+    try:
+        return persist(ask, lambda: url)
+    except Refused as refused:
+        raise refused.error(url, doing) from None
+
+
 def _passes(error: Exception) -> bool:
     return isinstance(error, Refused) and error.passing
 

@@ -24,7 +24,7 @@ from pipeline.base.errors import LockError, StorageError
 from pipeline.runtime.interrupt import STOP
 from pipeline.storage.processes import is_gone, myself
 from pipeline.storage.stores.client import Version
-from pipeline.storage.stores.in_flight import persist
+from pipeline.storage.stores.in_flight import insist
 from pipeline.storage.stores.store_errors import Refused
 
 BEAT_S = 20.0
@@ -63,11 +63,7 @@ def lease(client: Keeper, key: str, url: str, what: str) -> Iterator[Callable[[]
     Raises `LockError`, naming the holder, where another run has it.
     """
     me = _Claim(client, key)
-    try:
-        holds = persist(lambda: me.take(what), lambda: url)
-    except Refused as refused:
-        raise refused.error(url, "locked") from None
-    if not holds:
+    if not insist(lambda: me.take(what), url, "locked"):
         raise LockError(f"{what} was taken by another run at the same moment; run again later")
     beat = threading.Thread(target=me.beat, daemon=True)
     beat.start()
@@ -125,10 +121,7 @@ class _Claim:
 
     def check(self, what: str, url: str) -> None:
         """Raise `LockError` where the lock is not ours any more: the store is asked, for a beat is some time ago."""
-        try:
-            found = persist(lambda: self._client.version(self._key), lambda: url)
-        except Refused as refused:
-            raise refused.error(url, "read") from None
+        found = insist(lambda: self._client.version(self._key), url, "read")
         if self.lost or found is None or not self._is_mine(found):
             self.lost = True
             raise LockError(_LOST.format(what))

@@ -20,8 +20,16 @@ Numbers = tuple[int, int, int, int]
 
 #: By the URL of a folder: when it was listed, and the numbers of its files; None where they are too many.
 _SEEN: dict[str, tuple[float, dict[str, Numbers] | None]] = {}
+_UNSEEN = (float("-inf"), None)
+
+#: By the URL of a folder: when a listing of it was begun, what it gave so far, and the rest.
+_BEGUN: dict[str, tuple[float, list[Sequence[Entry]], Iterator[Sequence[Entry]]]] = {}
+_NOT_BEGUN: tuple[float, list[Sequence[Entry]], Iterator[Sequence[Entry]]] = (float("-inf"), [], iter(()))
 
 _LOCK = threading.Lock()
+
+#: Threads that ask about one folder at once wait for one listing of it.
+_SURVEYING = threading.Lock()
 
 
 def look_up(
@@ -47,9 +55,9 @@ def look_up(
 
 def survey(url: str, listed: Callable[[], Iterable[Sequence[Entry]]]) -> dict[str, Numbers] | None:
     """The numbers of all files that are `listed` in the folder `url`; None where they are too many."""
-    with _LOCK:
-        made, files = _SEEN.get(url, (0.0, None))
-        if time.monotonic() - made < _REMEMBER_S and made:
+    with _SURVEYING:
+        made, files = _SEEN.get(url, _UNSEEN)
+        if _is_fresh(made):
             return files
         files = {}
         for chunk in listed():
@@ -57,76 +65,69 @@ def survey(url: str, listed: Callable[[], Iterable[Sequence[Entry]]]) -> dict[st
             if len(files) > _MOST_FILES:
                 files = None
                 break
-        _SEEN[url] = (time.monotonic(), files)
+        _remember(url, files)
         return files
 
 
-class Begun:
-    """Listings of folders that were begun to see whether there is anything: whoever lists them next goes on with them.
+def peek(url: str, listing: Iterator[Sequence[Entry]]) -> bool:
+    """Whether the folder `url` holds a file; `listing` is one of it that nobody has begun.
 
-    A run asks for each folder first whether it exists, and then lists it.
+    A run asks for each folder first whether it exists, and then lists it: that goes on with what was begun here.
     """
-
-    def __init__(self) -> None:
-        self._begun: dict[str, tuple[float, list[Sequence[Entry]], Iterator[Sequence[Entry]]]] = {}
-
-    def peek(self, url: str, listing: Iterator[Sequence[Entry]]) -> bool:
-        """Whether the folder `url` holds a file; `listing` is one of it that nobody has begun."""
+    with _LOCK:
+        made, seen, rest = _BEGUN.get(url, _NOT_BEGUN)
+    if not _is_fresh(made):
+        rest = listing
+        seen = [chunk for chunk in itertools.islice(rest, 1) if chunk]
         with _LOCK:
-            made, seen, rest = self._begun.get(url, (0.0, [], iter(())))
-            if not made or time.monotonic() - made > _REMEMBER_S:
-                rest = listing
-                seen = [chunk for chunk in itertools.islice(rest, 1) if chunk]
-                self._begun[url] = time.monotonic(), seen, rest
-            return bool(seen)
-
-    def take(self, url: str, listing: Iterator[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
-        """All of a listing of `url`: of that which was begun, which is given once, or of the new one `listing`."""
-        with _LOCK:
-            made, seen, rest = self._begun.pop(url, (0.0, [], iter(())))
-        if not made or time.monotonic() - made > _REMEMBER_S:
-            return listing
-        return itertools.chain(seen, rest)
-
-    def drop(self, url: str) -> None:
-        """The folder `url` changes."""
-        with _LOCK:
-            for known in [u for u in self._begun if u.startswith(url) or url.startswith(u)]:
-                del self._begun[known]
-
-    def clear(self) -> None:
-        """Begin anew: another run's listings say nothing of now."""
-        with _LOCK:
-            self._begun.clear()
-            _SEEN.clear()
+            _BEGUN[url] = time.monotonic(), seen, rest
+    return bool(seen)
 
 
-BEGUN = Begun()
+def begin_anew() -> None:
+    """Forget all: another run's listings say nothing of now."""
+    with _LOCK:
+        _SEEN.clear()
+        _BEGUN.clear()
 
-atexit.register(BEGUN.clear)  # while what a listing needs to end is there still
+
+atexit.register(begin_anew)  # while what a listing needs to end is there still
 
 
 def whole_listing(url: str, listing: Iterator[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
-    """All of a listing of `url`, see `Begun.take`, which is remembered as a survey."""
+    """All of `listing`, of `url`, or of one that was begun, see `peek`; it is remembered as a survey."""
+    with _LOCK:
+        made, seen, rest = _BEGUN.pop(url, _NOT_BEGUN)
     files: dict[str, Numbers] | None = {}
-    for chunk in BEGUN.take(url, listing):
+    for chunk in itertools.chain(seen, rest) if _is_fresh(made) else listing:
         if files is not None:
             files.update((entry.key, entry.numbers) for entry in chunk)
             files = None if len(files) > _MOST_FILES else files
         yield chunk
-    with _LOCK:
-        _SEEN[url] = (time.monotonic(), files)
+    _remember(url, files)
 
 
 def remembered(url: str) -> dict[str, Numbers] | None:
     """What a survey of the folder `url` found; None where there was none lately."""
-    made, files = _SEEN.get(url, (0.0, None))
-    return files if time.monotonic() - made < _REMEMBER_S else None
+    made, files = _SEEN.get(url, _UNSEEN)
+    return files if _is_fresh(made) else None
 
 
 def forget(url: str) -> None:
     """The folder `url` changes: what is remembered of it, of those above it and of those in it is void."""
-    BEGUN.drop(url)
     with _LOCK:
-        for known in [u for u in _SEEN if u.startswith(url) or url.startswith(u)]:
-            del _SEEN[known]
+        for memory in (_SEEN, _BEGUN):
+            for known in [u for u in memory if u.startswith(url) or url.startswith(u)]:
+                del memory[known]
+
+
+def _remember(url: str, files: dict[str, Numbers] | None) -> None:
+    """Keep what was found, and nothing that is too old to be used."""
+    with _LOCK:
+        for old in [u for u, (made, _) in _SEEN.items() if not _is_fresh(made)]:
+            del _SEEN[old]
+        _SEEN[url] = (time.monotonic(), files)
+
+
+def _is_fresh(made: float) -> bool:
+    return time.monotonic() - made < _REMEMBER_S

@@ -11,8 +11,12 @@ from pipeline.storage.certificates import certificates
 
 def is_web_url(url: str) -> bool:
     """Whether `url` is a URL of a web server."""
-    parts = urllib.parse.urlsplit(url)
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and url.isprintable() and " " not in url
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return False
+    printable = url.isascii() and url.isprintable() and " " not in url
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and printable
 
 
 def post(url: str, body: bytes, seconds: float) -> str | None:
