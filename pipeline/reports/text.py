@@ -260,6 +260,14 @@ def diff_text(data: dict[str, Any]) -> str:
 _KINDS = {"label": "labels", "image": "images", "meta": "other"}
 
 
+def init_text(data: dict[str, Any]) -> str:
+    """What `coco-diy init` prints: the ready configs, or the files that it copied."""
+    if "ready" in data:
+        width = max(map(len, data["ready"]))
+        return "\n".join(f"{name.ljust(width)}  {text}" for name, text in data["ready"].items())
+    return "\n".join(f"{file['path']}{'' if file['written'] else ' (is there already)'}" for file in data["files"])
+
+
 def status_text(data: dict[str, Any]) -> str:
     """What `coco-diy status` prints."""
     lines = [_run_text(run) for run in data["recent"]]

@@ -135,6 +135,7 @@ def documents(folder: Path) -> Iterator[tuple[str, Any]]:
     yield "fetch", _command(here, "fetch", fetching)
     yield "fetch-again", _command(here, "fetch", fetching)
     yield "fetch-clean", _command(here, "fetch", first, "--clean")
+    yield "init", _command(here, "init", "bicycle")
 
 
 def test_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
