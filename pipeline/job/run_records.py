@@ -18,6 +18,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.base.digest import seal, unseal
 from pipeline.base.errors import INCOMPLETE, CocoDiyError, StorageError
+from pipeline.base.text import whole_number
 from pipeline.base.version import __version__
 from pipeline.config.model import Config
 from pipeline.job.job import target_name
@@ -173,7 +174,7 @@ def surplus(found: Sequence[str], keep: int) -> list[str]:
 def _code(name: str) -> int:
     """The exit code in a record's name; of records that have none, success."""
     code = name.removesuffix(".json").split("-")[2:]
-    return int(code[0]) if code and code[0].isdecimal() else 0
+    return (whole_number(code[0]) if code else None) or 0
 
 
 def read(location: storage.Location) -> list[dict[str, Any]]:
