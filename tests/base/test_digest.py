@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -48,6 +49,16 @@ def test_a_flipped_bit_is_found(record: dict[str, Any], data: st.DataObject) -> 
 @pytest.mark.parametrize("data", [None, b"", b"[]", b"{}", b'{"digest": 1}', b'{"x": NaN, "digest": ""}'])
 def test_what_is_no_record_is_none(data: bytes | None) -> None:
     assert unseal(data) is None
+
+
+@dataclass
+class Record:
+    parts: dict[int, str]
+    names: tuple[str, ...]
+
+
+def test_a_dataclass_is_its_fields() -> None:
+    assert seal(Record({10: "x", 9: "y"}, ("a",))) == seal({"parts": {"9": "y", "10": "x"}, "names": ["a"]})
 
 
 def test_nesting_that_no_stack_takes_is_none() -> None:
