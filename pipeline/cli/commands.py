@@ -213,8 +213,8 @@ def fetch(
 
     With names of fetch.archives: those alone. A fetch that was stopped goes on where it was.
     """
-    from pipeline import api
     from pipeline.reports.text import fetch_text
+    from pipeline.stages.fetch import archives
 
     extract = extract or into is not None
     if remove_archives and not extract:
@@ -223,9 +223,9 @@ def fetch(
         raise click.UsageError("--overwrite needs --extract: a download never replaces a file")
     loaded = config_at(config, common)
     report = (
-        api.clean_fetched(loaded)
+        archives.clean_fetched(loaded)
         if clean
-        else api.fetch(
+        else archives.fetch(
             loaded,
             progress_of(common),
             names,
