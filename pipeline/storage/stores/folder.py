@@ -48,7 +48,9 @@ class RemoteFolder(WritableLocation):
 
     def below(self, folder: str) -> RemoteFolder:
         """See `Location.below`."""
-        return RemoteFolder(replace(self.address, url=f"{self.url}/{folder}", path=self.address.key(folder)))
+        return RemoteFolder(
+            replace(self.address, url=f"{self.url}/{folder}", path=self.address.key(folder)), self.guard
+        )
 
     # What is there
 
