@@ -110,6 +110,10 @@ def test_two_subsets_of_one_workdir_at_once(proxy: Proxy, tmp_path: Path, run: R
         assert "in use by" in run("plan", slow, code=5).err
         assert "in use by" in run("build", slow, code=5).err
         assert run("status", slow, "--json").json["running"] is not None
+        proxy.requests.clear()
+        assert "in use by" in run("build", slow, "--wait-lock", "2s", code=5).err
+        listed = [r for r in proxy.requests if "list-type=2" in r.query and "prefix=coco%2F" in r.query]
+        assert len(listed) == 2, "who waits for a lock asks for that, and lists the source once it is free"
         free.set()
         _, err = under_way.communicate(timeout=100)
         assert under_way.returncode == 0, err
