@@ -58,15 +58,19 @@ def sentence(
     if first["type"] == "missing":
         return f"{at}: the key {key!r} is missing"
     given = first["input"]
-    shown = f" (it is {given!r})" if isinstance(given, str | int | float | list) and len(repr(given)) < 60 else ""
     # Every branch of a union says what it would take: all of it helps.
     here = [e for e in errors if _walk(e["loc"], model)[0] == steps]
     plain = [e for e in here if e["type"] not in ("model_type", "dict_type")]
-    messages = dict.fromkeys(map(_message, here if isinstance(given, dict | list) else plain or here))
-    return f"{at}: {key}: {'; or '.join(messages)}{shown}"
+    messages = dict.fromkeys(map(in_words, here if isinstance(given, dict | list) else plain or here))
+    return f"{at}: {key}: {'; or '.join(messages)}{shown(given)}"
 
 
-def _message(error: ErrorDetails) -> str:
+def shown(given: object) -> str:
+    """A value that is wrong, where it is short, behind what is said of it."""
+    return f" (it is {given!r})" if isinstance(given, str | int | float | list) and len(repr(given)) < 60 else ""
+
+
+def in_words(error: ErrorDetails) -> str:
     """What pydantic says of one value, in the words of a config."""
     given = error["input"]
     if error["type"] in ("string_type", "bool_type") and isinstance(given, bool):

@@ -115,14 +115,17 @@ def _options(source: Source, format_: formats.Format) -> str:
         return "{}"
     import pydantic
 
+    from pipeline.config.messages import in_words, shown
+
     try:
         return json.dumps(format_.Options.model_validate(source.options).model_dump(mode="json"), sort_keys=True)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(step) for step in first["loc"])
         known = ", ".join(format_.Options.model_fields)
-        what = f"unknown; format {source.format} knows {known}" if first["type"] == "extra_forbidden" else first["msg"]
-        raise ConfigError(f"source.options.{key}: {what[:1].lower()}{what[1:]}") from None
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"source.options.{key}: unknown; format {source.format} knows {known}") from None
+        raise ConfigError(f"source.options.{key}: {in_words(first)}{shown(first['input'])}") from None
 
 
 def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:

@@ -14,6 +14,7 @@ from pipeline.base.humanize import plural
 from pipeline.base.terms import SPLITS
 from pipeline.job.job import Job
 from pipeline.reports.counts import ActionCounts, FileCount, SplitCounts, add_files
+from pipeline.reports.documents import Actions, FetchCost
 from pipeline.reports.report import Report
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.backgrounds import doubled_warning
@@ -94,14 +95,17 @@ def _plan_data(job: Job, infos: Sequence[IndexInfo], source: Report, planned: Pl
     }
 
 
-def all_actions(counts: ActionCounts) -> dict[str, dict[str, dict[str, int]]]:
+def all_actions(counts: ActionCounts) -> Actions:
     """`counts` as a report has them: every action and kind, also those without a file."""
     found: ActionCounts = {
         action: {kind: FileCount() for kind in (Kind.LABEL, Kind.IMAGE, Kind.META)}
         for action in (Action.WRITE, Action.COPY, Action.KEEP, Action.DELETE)
     }
     add_files(found, counts)
-    return {str(a): {str(k): asdict(count) for k, count in kinds.items()} for a, kinds in found.items()}
+    return {
+        str(a): {str(k): {"files": count.files, "bytes": count.bytes} for k, count in kinds.items()}
+        for a, kinds in found.items()
+    }
 
 
 def _turned(planned: Planned) -> list[str]:
@@ -113,7 +117,7 @@ def _turned(planned: Planned) -> list[str]:
     ]
 
 
-def fetch_cost(job: Job, planned: Planned, limits: storage.Limits | None = None) -> dict[str, int | bool | None]:
+def fetch_cost(job: Job, planned: Planned, limits: storage.Limits | None = None) -> FetchCost:
     """What fetching remote images takes: how many, requests, and bytes where they are known.
 
     With `limits` servers are asked for the sizes of some, and the bytes are about right.
