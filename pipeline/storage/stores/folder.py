@@ -48,9 +48,7 @@ class RemoteFolder(WritableLocation):
 
     def below(self, folder: str) -> RemoteFolder:
         """See `Location.below`."""
-        return RemoteFolder(
-            replace(self.address, url=f"{self.url}/{folder}", path=self.address.key(folder)), self.guard
-        )
+        return RemoteFolder(self.address.below(folder), self.guard)
 
     # What is there
 
