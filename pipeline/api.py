@@ -339,6 +339,7 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], client: Any) 
         indexes = stack.enter_context(ExitStack())
         indexes.enter_context(index_lock(job))
         engine = stack.enter_context(_engine(job, client))
+        job.target.begin_listing()  # where each file costs a request
         state = TargetState(job.target, job.prefixes)
         if job.target.local is not None:
             tidy(state)

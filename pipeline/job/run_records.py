@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -142,9 +142,11 @@ class RunRecords:
         self._run.code, self._run.outcome = code, record
 
         def put() -> None:
+            seen = location.begun()
             location.write(name, seal(record))
             self._run.record = location.join(name)
-            location.delete_many(surplus(names(location), self._named.runs.keep))
+            there = names(location) if seen is None else [*_records(seen), name]
+            location.delete_many(surplus(there, self._named.runs.keep))
 
         return self._patiently(put)
 
@@ -197,7 +199,11 @@ def _begun(location: storage.Location) -> list[tuple[str, dict[str, Any]]]:
 
 def names(location: storage.Location) -> list[str]:
     """Names of the records in `location`, oldest first."""
-    return sorted(name for name in location.flat_names("") if name.endswith(".json"))
+    return _records(location.flat_names(""))
+
+
+def _records(found: Iterable[str]) -> list[str]:
+    return sorted(name for name in found if name.endswith(".json"))
 
 
 def surplus(found: Sequence[str], keep: int) -> list[str]:

@@ -30,6 +30,7 @@ class FsspecClient(Client):
     """A file system of fsspec."""
 
     LARGE = 64 << 20
+    PAGES = False
 
     def __init__(self, address: Address, options: dict[str, Any]) -> None:
         self.address = address

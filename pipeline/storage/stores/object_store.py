@@ -92,6 +92,7 @@ class ObjectClient(Client):
     """A bucket or container."""
 
     LARGE = 64 << 20
+    PAGES = True
 
     def __init__(self, address: Address, options: dict[str, Any]) -> None:
         self.address, self.options = address, options
