@@ -151,7 +151,13 @@ def build(
 
     It indexes, selects, plans and applies; what was stopped goes on when it is run again.
     """
-    found = config_at(config, common)
+    try:
+        found = config_at(config, common)
+    except ConfigError as error:
+        from pipeline.api import record_refusal
+
+        record_refusal(config, overrides_of(common), error)
+        raise
     if page:
         found = found.model_copy(update={"target": found.target.model_copy(update={"report": True})})
     _build(found, common, break_lock=break_lock, wait_lock=wait_lock, unchanged_exit=unchanged_exit)
