@@ -374,6 +374,6 @@ def _build(
     if config.target.report and (report.ok or report.incomplete):
         from pipeline.look.page import leave_page
 
-        report.data["report"] = leave_page(config, progress_of(common))
+        leave_page(config, report, progress_of(common))
     unchanged = report.ok and report.data["status"] == "nothing to do"
     put_report(report, common, build_text, code=unchanged_exit if unchanged else None)
