@@ -233,23 +233,13 @@ def _marker(one: Needed, root: str) -> str:
 
 
 def _is_unpacked(one: Needed, root: str) -> bool:
+    """Whether an archive was unpacked below `root` and deleted; with one that is there the files are compared."""
     return (
         bool(one.archive.unpack)
+        and not os.path.isfile(one.path)
         and os.path.isfile(_marker(one, root))
         and all(os.path.isdir(os.path.join(root, outer)) for outer in one.archive.unpack.values())
-        and not _is_incomplete(one, root)
     )
-
-
-def _is_incomplete(one: Needed, root: str) -> bool:
-    """Whether files of an archive that is still there have gone since it was unpacked below `root`."""
-    if not os.path.isfile(one.path):
-        return False
-    for inner, outer in one.archive.unpack.items():
-        names = sorted(storage.locate(f"zip://{inner}::{one.path}").names())
-        if not all(storage.locate(os.path.join(root, outer) if outer else root).exist_many(names)):
-            return True
-    return False
 
 
 @dataclass(frozen=True)

@@ -179,8 +179,7 @@ class LocalFolder(WritableLocation):
             if how != "copy":
                 raise StorageError(f"{origin.url}: files there cannot be linked; set target.images to copy")
             return copy_from(self.root, paths, origin, names, sizes, scratch=beside, direct=direct)
-        sources = [origin.join(name) for name in names]
-        return copy_many(self.root, paths, sources, sizes, how, scratch=beside, direct=direct)
+        return copy_many(self.root, paths, [*map(origin.join, names)], sizes, how, scratch=beside, direct=direct)
 
     def delete_many(self, paths: Sequence[str], *, scratch: WritableLocation | None = None) -> Results:
         """See `WritableLocation.delete_many`."""

@@ -661,8 +661,6 @@ def test_extract_writes_over_nothing_that_differs(
 ) -> None:
     run("fetch", unpacked.config, "--extract")
     assert unpacked.now() == unpacked.files
-    for marker in unpacked.root.glob(".*.unpacked"):
-        marker.unlink()
     gone = unpacked.root / "labels/train2017/sub/e.txt"
     gone.unlink()
     change(unpacked.root / name)
@@ -689,11 +687,16 @@ def test_extract_adds_what_is_lacking_and_leaves_the_rest(unpacked: Unpacked, ru
 
 def test_what_has_gone_since_is_unpacked_again(unpacked: Unpacked, run: Run) -> None:
     run("fetch", unpacked.config, "--extract")
-    edited = write_file(unpacked.root / "labels/train2017/b.txt", "0 0.5 0.5 0.1 0.1\n")
-    run("fetch", unpacked.config, "--extract")  # what is corrected counts as unpacked
     shutil.rmtree(unpacked.root / "images/train2017")
     (unpacked.root / "images/train2017").mkdir()
     run("fetch", unpacked.config, "--extract")
+    assert unpacked.now() == unpacked.files
+
+
+def test_what_is_corrected_after_its_archive_was_deleted_stays(unpacked: Unpacked, run: Run) -> None:
+    run("fetch", unpacked.config, "--extract", "--remove-archives")
+    edited = write_file(unpacked.root / "labels/train2017/b.txt", "0 0.5 0.5 0.1 0.1\n")
+    assert run("fetch", unpacked.config, "--extract", "--json").json["moved"] == 0
     assert unpacked.now() == {**unpacked.files, "labels/train2017/b.txt": edited.read_bytes()}
 
 
