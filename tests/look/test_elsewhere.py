@@ -17,7 +17,7 @@ from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset, Run, Subset
 from tests.job.test_layouts import LAYOUTS
 from tests.look.test_browser import dataset
-from tests.support.helpers import write_file
+from tests.support.helpers import contents, write_file
 from tests.support.images import marked_image
 from tests.support.proxy import Proxy, before_store
 
@@ -230,7 +230,7 @@ def test_at_a_store_only_the_sample_comes(
 @pytest.mark.xdist_group("stores")
 @pytest.mark.parametrize("parts", [True, False])
 def test_a_zip_at_a_store_is_a_zip_here(
-    proxy: Proxy, run: Run, tmp_path: Path, parts: bool, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, run: Run, make_subset: MakeSubset, tmp_path: Path, parts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same numbers and pictures; of a store that gives parts only directory, labels and sample come."""
     from pipeline import storage
@@ -273,6 +273,15 @@ def test_a_zip_at_a_store_is_a_zip_here(
     run("show", archive, "-n", "5", "-o", tmp_path / "y.png", *words)
     here, at_store = (np.asarray(Image.open(tmp_path / name))[74:] for name in ("y.png", "x.png"))  # below the title
     assert np.array_equal(here, at_store)
+    made: list[dict[str, bytes]] = []
+    for root in (str(tmp_path), there.url):
+        splits = {"train": {kind: f"zip://{kind}/train::set.zip" for kind in ("labels", "images")}}
+        source = {"names": str(folder / "data.yaml"), "root": root, "splits": splits}
+        subset = make_subset(folder, f"of{len(made)}", source=source, classes=["dog"])
+        subset.build()
+        made.append(contents(subset.target))
+    assert made[0] == made[1]
+    assert sum(path.endswith(".png") for path in made[0]) == count / 2
     there.write("set.zip", b"no zip" * 99)
     assert "no zip archive" in run("stats", url, *words, code=1).err
     assert "no such config" in run("stats", f"{there.url}/gone.zip", code=2).err
