@@ -93,11 +93,11 @@ def begin_listings() -> None:
 def locate_below(root: str | None, path: str) -> Location:
     """The location that `path` is below the location `root`, or by itself where it is absolute or a URL.
 
-    Of ``zip://folder::archive`` it is the archive that is below `root`.
+    Of ``zip://folder::archive`` it is the archive that is below `root`, where that is a folder of this machine.
     """
     if root is None:
         return locate(path)
-    if path.startswith(_ZIP) and not root.startswith(_ZIP):
+    if path.startswith(_ZIP) and protocol_of(root) is None:
         folder, archive = split_url(path)
         return locate(f"{_ZIP}{folder}::{archive if _is_whole(archive) else os.path.join(root, archive)}")
     return locate(path) if _is_whole(path) else locate(root).below(path)

@@ -275,8 +275,8 @@ def test_a_zip_at_a_store_is_a_zip_here(
     assert np.array_equal(here, at_store)
     made: list[dict[str, bytes]] = []
     for root in (str(tmp_path), there.url):
-        splits = {"train": {kind: f"zip://{kind}/train::set.zip" for kind in ("labels", "images")}}
-        source = {"names": str(folder / "data.yaml"), "root": root, "splits": splits}
+        splits = {"train": {kind: f"zip://{kind}/train::{root}/set.zip" for kind in ("labels", "images")}}
+        source = {"names": str(folder / "data.yaml"), "splits": splits}
         subset = make_subset(folder, f"of{len(made)}", source=source, classes=["dog"])
         subset.build()
         made.append(contents(subset.target))
