@@ -129,7 +129,7 @@ def _names(node: object, where: str) -> tuple[str, ...]:
 
 
 def _class_id(key: object, where: str) -> int:
-    text = str(getattr(key, "value", key))
+    text = value if isinstance(value := getattr(key, "value", key), str) else "[…]"
     line = getattr(getattr(key, "start_mark", None), "line", 0) + 1
     try:
         number = int(text)
