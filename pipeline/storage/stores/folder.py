@@ -155,14 +155,11 @@ class RemoteFolder(WritableLocation):
         """See `WritableLocation.write_many`; a store shows whole files only, so nothing is made elsewhere first."""
         del direct
         forget(self.url)
-        results, batch = Results(), self._batch(paths)
+        batch = self._batch(paths)
         put = _guard(scratch)(lambda i: batch.client.put(batch.keys[i], contents[i]))
-        for i, found in batch.each(put, "written"):
-            if isinstance(found, Refused):
-                results.failed[paths[i]] = found.reason
-            else:
-                results.done += 1
-        return results
+        ended = list(batch.each(put, "written"))
+        failed = {paths[i]: found.reason for i, found in ended if isinstance(found, Refused)}
+        return Results(len(ended) - len(failed), failed)
 
     def copy_many(
         self,
