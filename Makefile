@@ -104,8 +104,9 @@ servers: ## Install the servers that the tests of stores start, in .servers (nee
 	@for name in sshd nginx; do PATH="$$PATH:/usr/sbin" command -v $$name > /dev/null || \
 	  echo "there is no $$name; Debian and Ubuntu have it in the packages openssh-server and nginx-light" >&2; done
 
-test-slow: $(READY) ## Run those that take seconds each: kills, stops, damages, full disks, memory, fuzzers
-	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(HERE) and slow and not servers" $(ARGS)
+test-slow: $(READY) ## Run those that take seconds each, and more examples: kills, damages, full disks, memory, fuzzers
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup --hypothesis-profile=many \
+	  -m "$(HERE) and (slow or repeated or hypothesis) and not servers" $(ARGS)
 
 test-servers: $(READY) ## Run the tests that ask servers
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(HERE) and servers" $(ARGS)
