@@ -25,7 +25,7 @@ from tests.support.helpers import PROJECT, repeated
 
 pytestmark = pytest.mark.repeated
 
-DOCUMENTS = repeated(2000)
+DOCUMENTS = repeated(4000)
 _VALUES: list[Any] = [
     None, True, False, 0, -1, 1, 0.5, -0.0, 1e-320, 1e308, 10**30, 2**63, "", " ", "cat", "-1", "1e3", "NaN", "ü\u200b",
     "\ud800", "\0", [], {}, [[]], [None], [1, 2], [[1, 2]], {"label": 1}, float("nan"), float("inf"),
