@@ -145,7 +145,7 @@ def test_a_source_that_lost_much(made: Subset, what: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["emptied", "unmounted", "gone", "root gone", "names, too"])
-@pytest.mark.parametrize("what", ["labels", "images"])
+@pytest.mark.parametrize("what", ["labels", *slow("images")])
 def test_a_split_that_is_not_mounted(made: Subset, what: str, how: str, tmp_path: Path) -> None:
     """However small it is, and whether its mount point is there or not; mounted again, there is nothing to do."""
     place = {"root gone": made.source, "names, too": made.source}.get(how, made.source / what / "val2017")
