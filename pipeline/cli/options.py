@@ -152,6 +152,11 @@ max_delete_option = click.option(
 )
 
 
+report_option = click.option(
+    "--report", is_flag=True, help="leave the page of `coco-diy report` and a sheet in .coco-diy (target.report)"
+)
+
+
 def cache_folder() -> str:
     """Where commands without a config keep their indexes."""
     import platformdirs
@@ -170,6 +175,8 @@ def overrides_of(common: dict[str, Any]) -> list[str]:
         found.append(f"engine.performance_report={json.dumps(common['performance_report'])}")
     if common.get("max_delete") is not None:
         found.append(f"target.max_delete={json.dumps(common['max_delete'])}")
+    if common.get("report"):
+        found.append("target.report=true")
     return found
 
 

@@ -14,7 +14,7 @@ from pipeline.storage.archives.folder import ZipFolder, check_zip
 from pipeline.storage.archives.unpacking import DIFFERENT, SAME, compare_unpacked
 from pipeline.storage.archives.writer import write_zip
 from pipeline.storage.embedded import embedded_name, image_locations
-from pipeline.storage.listing import UNUSABLE, Listing
+from pipeline.storage.listing import UNREAD, UNUSABLE, Listing
 from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.local.read import out_of, written_since
 from pipeline.storage.local.root import Root
@@ -47,6 +47,7 @@ __all__ = [
     "DIFFERENT",
     "RUNNING",
     "SAME",
+    "UNREAD",
     "UNUSABLE",
     "WEB_SCHEMES",
     "FetchCost",

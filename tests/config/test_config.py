@@ -277,7 +277,7 @@ ERRORS = {
     "bad buckets": (
         MINIMAL + "index: {buckets: 0}\n",
         6,
-        "index.buckets: must be 'auto'; or must be greater than or equal to 1 (it is 0)",
+        "index.buckets: must be 'auto'; or must be at least 1 (it is 0)",
     ),
     "a class as a number": (
         MINIMAL + "classes: [5]\n",
@@ -293,7 +293,7 @@ ERRORS = {
     "a list": ("- a\n", None, "is a list, and a config has keys"),
     "empty": ("", None, "is empty, and a config has keys"),
     "a key twice": (MINIMAL + "workdir: a\nworkdir: b\n", 7, "'workdir'"),
-    "a number for a key": (MINIMAL + "1: 2\n", 6, "keys should be strings"),
+    "a number for a key": (MINIMAL + "1: 2\n", 6, "has a key that is no text; put it in quotes"),
 }
 
 
