@@ -71,7 +71,7 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 	subset demo-pose
 
 test: export TMPDIR ?= $(ROOMY)
-test: $(READY) ## Run the tests that need no server and no patience: four minutes on two cores
+test: $(READY) ## Run the tests that need no server and no patience: two to three minutes on two cores
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(FAST)" $(ARGS)
 
 ##@ Working on it
@@ -104,8 +104,9 @@ servers: ## Install the servers that the tests of stores start, in .servers (nee
 	@for name in sshd nginx; do PATH="$$PATH:/usr/sbin" command -v $$name > /dev/null || \
 	  echo "there is no $$name; Debian and Ubuntu have it in the packages openssh-server and nginx-light" >&2; done
 
-test-slow: $(READY) ## Run those that take seconds each: kills, stops, damages, full disks, memory, fuzzers
-	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(HERE) and slow and not servers" $(ARGS)
+test-slow: $(READY) ## Run those that take seconds each, and more examples: kills, damages, full disks, memory, fuzzers
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup --hypothesis-profile=many \
+	  -m "$(HERE) and (slow or repeated or hypothesis) and not servers" $(ARGS)
 
 test-servers: $(READY) ## Run the tests that ask servers
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(HERE) and servers" $(ARGS)

@@ -22,10 +22,12 @@ from tests.support.helpers import NAMES, Result, contents, make_town, make_tree,
 
 Run = Callable[..., Result]
 
-# The same examples every time, so that red means a change; `--hypothesis-profile=hunt` looks for new ones.
-settings.register_profile("same", deadline=None, derandomize=True)
+# The same examples every time, so that red means a change: a few of them, or as many as `make test-slow` goes through;
+# `--hypothesis-profile=hunt` looks for new ones.
+settings.register_profile("few", deadline=None, derandomize=True, max_examples=20)
+settings.register_profile("many", deadline=None, derandomize=True, max_examples=100)
 settings.register_profile("hunt", deadline=None, max_examples=5000)
-settings.load_profile("same")
+settings.load_profile("few")
 
 
 #: Longer than the tick of any local clock (10 ms), which is what files need to be told apart.

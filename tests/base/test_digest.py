@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.base.digest import digest_of, seal, unseal
+from tests.support.helpers import repeated
 
 _NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 _TEXT = st.text(st.characters())  # halves of surrogate pairs too: names of files that are not UTF-8
@@ -20,7 +21,7 @@ _PLAIN = st.recursive(
 _RECORDS = st.dictionaries(_TEXT.filter(lambda key: key != "digest"), _PLAIN)
 
 
-@settings(max_examples=50)
+@settings(max_examples=repeated(100))
 @given(_RECORDS)
 def test_a_record_is_the_text_that_the_standard_library_makes(record: dict[str, Any]) -> None:
     """Records of targets that exist are whole as long as their text, and so their digest, stays what it was."""
@@ -36,14 +37,15 @@ def test_keys_that_are_numbers_are_text_when_they_are_read() -> None:
     assert unseal(seal({"parts": {10: "x", 9: "y"}})) == {"parts": {"10": "x", "9": "y"}}
 
 
-@settings(max_examples=30)
+@settings(max_examples=repeated(100))
 @given(_RECORDS, st.data())
 def test_a_flipped_bit_is_found(record: dict[str, Any], data: st.DataObject) -> None:
     whole = bytearray(seal(record))
     at = data.draw(st.integers(0, len(whole) - 1))
     whole[at] ^= 1 << data.draw(st.integers(0, 7))
     found = unseal(bytes(whole))
-    assert found is None or found == record  # a space that became a tab, a letter of the digest in upper case
+    assert found is None or found == record  # a blank may become another blank
+    assert unseal(seal(record)[:at]) is None
 
 
 @pytest.mark.parametrize("data", [None, b"", b"[]", b"{}", b'{"digest": 1}', b'{"x": NaN, "digest": ""}'])

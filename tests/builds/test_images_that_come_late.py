@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 
 from tests.conftest import MakeSubset, Run, Subset
 from tests.support.helpers import contents, settle, write_file
+from tests.support.web import Silent, serving
 
 
 class Gate:
@@ -22,7 +22,7 @@ class Gate:
         gate = self
         self.open, self.reached = threading.Event(), threading.Event()
 
-        class Handler(http.server.SimpleHTTPRequestHandler):
+        class Handler(Silent, http.server.SimpleHTTPRequestHandler):
             def __init__(self, *args: Any) -> None:
                 super().__init__(*args, directory=str(folder))
 
@@ -31,12 +31,7 @@ class Gate:
                 gate.open.wait(60)
                 super().do_GET()
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        self.handler, self.url = Handler, ""
 
 
 @pytest.fixture
@@ -44,10 +39,10 @@ def gate(own_town: Path) -> Iterator[Gate]:
     for path in (own_town / "images").rglob("*.*"):
         path.rename(path.with_suffix(".jpg"))
     gate = Gate(own_town / "images")
-    with contextlib.closing(gate.server.socket):
+    with serving(gate.handler) as port:
+        gate.url = f"http://127.0.0.1:{port}"
         yield gate
         gate.open.set()
-        gate.server.shutdown()
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from pipeline.geometry import masks
 from pipeline.stages.index.annotations_file import AnnotationsFile
 from tests.conftest import Run
 from tests.formats.test_coco import SQUARE, annotation, document, image, parse
-from tests.support.helpers import write_file
+from tests.support.helpers import repeated, write_file
 
 # --- which file an image is -------------------------------------------------------------------------------------------
 
@@ -627,7 +627,8 @@ def mutated(rng: random.Random) -> bytes:
     return bytes(raw)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.repeated
+@pytest.mark.parametrize("seed", range(repeated(20)))
 def test_mutated_documents_give_rows_or_reasons(seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(100):

@@ -19,7 +19,7 @@ from pipeline.look.sample import Wish, choose
 from pipeline.look.view import View, open_view
 from pipeline.reports.statistics import Statistics, noteworthy
 from tests.conftest import MakeSubset, Run, Subset
-from tests.support.helpers import PROJECT, contents, make_tree, write_file
+from tests.support.helpers import PROJECT, contents, make_tree, slow, write_file
 
 
 def seen(what: Path, tmp_path: Path, **more: str) -> tuple[View, Statistics]:
@@ -119,7 +119,7 @@ def test_a_new_label_changes_no_class_of_a_view(tmp_path: Path, run: Run) -> Non
     assert open_view(load_config(config), "").classes == (*before, "aardvark")
 
 
-@pytest.mark.parametrize("buckets", ["1", "8"])
+@pytest.mark.parametrize("buckets", ["8", *slow("1")])
 def test_buckets_change_nothing(wanted: Subset, tmp_path: Path, buckets: str) -> None:
     view, found = seen(wanted.config, tmp_path, **{"index.buckets": buckets})
     assert view.buckets == int(buckets)

@@ -27,7 +27,7 @@ from pipeline.tables.schema import part_name
 from tests.conftest import MakeSubset, Subset
 from tests.stages.index.test_index import BUCKETS, check_as_fresh, make_index
 from tests.support.fuzzing import bad_words
-from tests.support.helpers import contents
+from tests.support.helpers import contents, repeated, slow
 
 SCHEMAS = {
     made.__name__: made()
@@ -99,7 +99,7 @@ def test_what_was_written_comes_back(made: tuple[pa.Schema, pa.Table]) -> None:
     assert of_parquet(data, fitting, [name]).column_names == [name]
 
 
-@settings(max_examples=20)
+@settings(max_examples=repeated(20))
 @given(tables())
 def test_another_table_is_refused(made: tuple[pa.Schema, pa.Table]) -> None:
     fitting, table = made
@@ -149,7 +149,7 @@ FORGED: dict[str, Callable[[pa.Table, pa.Table], pa.Table]] = {
 }
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", ["annotations", *slow(*(name for name in TABLES if name != "annotations"))])
 @pytest.mark.parametrize("how", FORGED)
 def test_a_forged_part_of_an_index_is_named_and_made_anew(
     own_subset: Subset, make_subset: MakeSubset, table: str, how: str

@@ -18,7 +18,7 @@ from pipeline.stages.plan.brake import Limit
 from tests.conftest import MakeSubset, Run, Subset
 from tests.formats.test_labelme import jpeg
 from tests.support import stores
-from tests.support.helpers import contents, make_tree, names_yaml, outside, settle, snapshot, write_file
+from tests.support.helpers import contents, make_tree, names_yaml, outside, settle, slow, snapshot, write_file
 
 CLASSES = ("bicycle", "car")
 
@@ -145,7 +145,7 @@ def test_a_source_that_lost_much(made: Subset, what: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["emptied", "unmounted", "gone", "root gone", "names, too"])
-@pytest.mark.parametrize("what", ["labels", "images"])
+@pytest.mark.parametrize("what", ["labels", *slow("images")])
 def test_a_split_that_is_not_mounted(made: Subset, what: str, how: str, tmp_path: Path) -> None:
     """However small it is, and whether its mount point is there or not; mounted again, there is nothing to do."""
     place = {"root gone": made.source, "names, too": made.source}.get(how, made.source / what / "val2017")
@@ -204,7 +204,7 @@ def test_one_of_several_sources_is_not_mounted(tmp_path: Path, make_subset: Make
 
 
 @pytest.mark.parametrize(
-    "how", [{"archive": "zip"}, {"format": "coco"}, {"format": "coco", "images": "none"}, {"images": "none"}]
+    "how", [{"archive": "zip"}, {"format": "coco"}, *slow({"format": "coco", "images": "none"}, {"images": "none"})]
 )
 def test_every_kind_of_target_brakes(tmp_path: Path, make_subset: MakeSubset, how: dict[str, str]) -> None:
     source = a_source(tmp_path / "source")
