@@ -37,7 +37,6 @@ from pipeline.runtime.run import running, timed
 from pipeline.stages.apply.commit import commit
 from pipeline.stages.apply.subset import apply_plan, gather, reclaim
 from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do
-from pipeline.stages.fetch.archives import clean_fetched, fetch
 from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import Index, IndexInfo
 from pipeline.stages.index.reader import open_index as index_in
@@ -65,9 +64,7 @@ from pipeline.target.manifest import FOLDER, INTENT_PATH, LOCK, PROBLEMS, SCRATC
 __all__ = [
     "Report",
     "build",
-    "clean_fetched",
     "diff_targets",
-    "fetch",
     "last_run",
     "make_index",
     "make_plan",

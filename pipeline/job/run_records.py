@@ -21,6 +21,7 @@ import msgspec
 from pipeline import storage
 from pipeline.base.digest import fitted, seal, unseal
 from pipeline.base.errors import INCOMPLETE, CocoDiyError, ConfigError, StorageError
+from pipeline.base.text import whole_number
 from pipeline.base.version import __version__
 from pipeline.config.model import Config, Runs
 from pipeline.job.job import target_name
@@ -221,7 +222,7 @@ def surplus(found: Sequence[str], keep: int) -> list[str]:
 def _code(name: str) -> int:
     """The exit code in a record's name; of records that have none, success."""
     code = name.removesuffix(".json").split("-")[2:]
-    return int(code[0]) if code and code[0].isdecimal() else 0
+    return (whole_number(code[0]) if code else None) or 0
 
 
 def read(location: storage.Location) -> list[dict[str, Any]]:

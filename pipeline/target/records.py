@@ -109,13 +109,13 @@ class TargetRecords:
         record, copy = (seen.get(path) for path in _twice(name))
         return record is not None and record == copy and not record.vague if there else copy is None
 
-    def write(self, name: str, content: dict[str, Any]) -> None:
+    def write(self, name: str, content: Any) -> None:
         """Write the record `name`, durably."""
         data = seal(content)
         for path in reversed(_twice(name)):
             self.folder.write(path, data)
 
-    def mend(self, name: str, content: dict[str, Any]) -> None:
+    def mend(self, name: str, content: Any) -> None:
         """Write the record `name` again where one of the two is not `content`."""
         data = seal(content)
         for path in reversed(_twice(name)):

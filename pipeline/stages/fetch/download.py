@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pipeline import storage
 from pipeline.base.errors import DataError, StorageError
 from pipeline.base.redaction import is_signed, redact_url
+from pipeline.base.text import whole_number
 from pipeline.runtime.counters import READ, count
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.stages.fetch.partial import PartFile, State, remove
@@ -302,8 +303,7 @@ class _FromWeb(_Transport):
             if state.size is None:
                 raise StorageError(f"{self.wanted.shown}: the server does not report the size of the file")
         else:
-            length = headers.get("content-length", "")
-            state.size = int(length) if length.isdecimal() else None
+            state.size = whole_number(headers.get("content-length", ""))
         state.etag, state.modified = headers.get("etag"), headers.get("last-modified")
         self._expect(state)
         self._begin(state)
