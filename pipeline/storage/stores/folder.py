@@ -217,14 +217,7 @@ class RemoteFolder(WritableLocation):
     # How
 
     def _list(self, folder: str) -> Iterator[Sequence[Entry]]:
-        """Entries below `folder`, their keys relative to it."""
-        prefix = self.address.key(folder)
-        cut = len(prefix) + 1 if prefix else 0
-        try:
-            for chunk in self.client.list(prefix):
-                yield [replace(entry, key=entry.key[cut:]) for entry in chunk if len(entry.key) > cut]
-        except Refused as refused:
-            raise refused.error(self.join(folder), "listed") from None
+        return _entries(lambda: self.client, self.address.key(folder), self.join(folder))
 
     def _batch(self, paths: Sequence[str]) -> Batch:
         return Batch(self.client, [self.address.sound_key(path) for path in paths], [self.join(path) for path in paths])
@@ -238,6 +231,16 @@ class RemoteFolder(WritableLocation):
 
 def _fingerprint(file: Numbers, now: int, settle: int) -> Fingerprint:
     return Fingerprint(file[0], array("q", file).tobytes(), abs(now - file[2]) >= settle, file[2] != 0)
+
+
+def _entries(client: Callable[[], Client], prefix: str, url: str) -> Iterator[Sequence[Entry]]:
+    """Entries below the folder `url`, whose keys begin with `prefix`; their own are relative to it."""
+    cut = len(prefix) + 1 if prefix else 0
+    try:
+        for chunk in client().list(prefix):
+            yield [replace(entry, key=entry.key[cut:]) for entry in chunk if len(entry.key) > cut]
+    except Refused as refused:
+        raise refused.error(url, "listed") from None
 
 
 def _guard(scratch: WritableLocation | None) -> Guard:
