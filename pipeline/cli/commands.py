@@ -145,7 +145,14 @@ def build(config: str, break_lock: bool, wait_lock: float, unchanged_exit: int |
 
     It indexes, selects, plans and applies; what was stopped goes on when it is run again.
     """
-    _build(config_at(config, common), common, break_lock=break_lock, wait_lock=wait_lock, unchanged_exit=unchanged_exit)
+    try:
+        found = config_at(config, common)
+    except ConfigError as error:
+        from pipeline.api import record_refusal
+
+        record_refusal(config, overrides_of(common), error)
+        raise
+    _build(found, common, break_lock=break_lock, wait_lock=wait_lock, unchanged_exit=unchanged_exit)
 
 
 @cli.command()
@@ -204,8 +211,8 @@ def fetch(
 
     With names of fetch.archives: those alone. A fetch that was stopped goes on where it was.
     """
-    from pipeline import api
     from pipeline.reports.text import fetch_text
+    from pipeline.stages.fetch import archives
 
     extract = extract or into is not None
     if remove_archives and not extract:
@@ -214,9 +221,9 @@ def fetch(
         raise click.UsageError("--overwrite needs --extract: a download never replaces a file")
     loaded = config_at(config, common)
     report = (
-        api.clean_fetched(loaded)
+        archives.clean_fetched(loaded)
         if clean
-        else api.fetch(
+        else archives.fetch(
             loaded,
             progress_of(common),
             names,

@@ -16,7 +16,7 @@ from pipeline.base.errors import ConfigError, UsageError
 from pipeline.base.humanize import duration
 from pipeline.base.version import __version__
 from pipeline.cli.output import say
-from pipeline.runtime.log import LogFile, log_to, note, show_log
+from pipeline.runtime.log import note, show_log
 from pipeline.runtime.run import running
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def _change_folder(context: click.Context, _option: click.Parameter, folder: str
 def _log_to(context: click.Context, _option: click.Parameter, path: str | None) -> None:
     if path is None or context.resilient_parsing:
         return
+    from pipeline.runtime.log_file import LogFile, log_to
+
     with running() as run:
         log_to(LogFile(os.path.abspath(os.path.expanduser(path)), context.params.get("log_format") or "text", run.id))
     note(logging.INFO, f"{context.info_name} begins: coco-diy {__version__}, process {os.getpid()}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline import formats, storage
@@ -89,21 +90,22 @@ def no_split_within_another(found: Sequence[Found]) -> None:
 
 def keep_apart(job: Job) -> None:
     """The source is never written to: neither target nor workdir may be in a folder of it, or contain one."""
+    real = functools.cache(storage.real_path)  # of every pair of folders, so of each many times
     for source in job.sources:
-        _keep_apart_from(job, source)
+        _keep_apart_from(job, source, real)
     if job.target.local is not None:
         keep_out_of_subsets(job)
     for what, path in (("workdir", job.workdir), ("split.table", job.split_table)):
-        if path is not None and storage.within(path, job.root):
+        if path is not None and storage.is_in(real(path), real(job.root)):
             raise ConfigError(f"{what}: {path} is in the target {job.root}; choose a folder beside it")
 
 
-def _keep_apart_from(job: Job, source: SourceJob) -> None:
+def _keep_apart_from(job: Job, source: SourceJob, real: Callable[[str], str]) -> None:
     root = storage.locate(source.source.root).url if source.source.root is not None else None
     for what, path in (("target.root", job.root), ("workdir", job.workdir)):
         for folder in ("", "labels", "images"):
             if root is not None and (
-                storage.within(path, f"{root}/{folder}") if folder else storage.is_same_location(path, root)
+                storage.is_in(real(path), real(f"{root}/{folder}")) if folder else real(path) == real(root)
             ):
                 raise ConfigError(
                     f"{what}: {path} is in the source {root}, which is never written to; choose a folder beside it"
@@ -113,13 +115,13 @@ def _keep_apart_from(job: Job, source: SourceJob) -> None:
         for folder in (url for url in urls if url):
             table = [("split.table", job.split_table)] if job.split_table else []
             for what, path in (("target.root", job.root), ("workdir", job.workdir), *table):
-                if storage.within(path, folder):
+                if storage.is_in(real(path), real(folder)):
                     raise ConfigError(
                         f"{what}: {path} is in the source folder {folder}, which is never written to; "
                         "choose another folder"
                     )
             for own in _own_folders(job):
-                if storage.within(folder, own) or storage.within(own, folder):
+                if storage.is_in(real(folder), real(own)) or storage.is_in(real(own), real(folder)):
                     raise ConfigError(
                         f"target.root: {own} holds the source folder {folder}, or leads into it, and a "
                         "source is never written to; choose another folder"
