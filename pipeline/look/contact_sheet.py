@@ -52,7 +52,7 @@ def contact_sheet(
     letters = letters or Lettering()
     numbers = sorted({s.class_id for t in tiles for s in t.shapes})
     letters.learn("".join([title, subtitle, *(t.caption for t in tiles), *(classes[i] for i in numbers)]))
-    columns = min(len(tiles), max(1, math.ceil(math.sqrt(len(tiles) * 1.3)))) or 1
+    columns = _columns(len(tiles))
     rows = math.ceil(len(tiles) / columns)
     width = 2 * _MARGIN + columns * (TILE + _GAP) - _GAP
     legend = _legend_rows(numbers, classes, width - 2 * _MARGIN, letters)
@@ -77,6 +77,14 @@ def contact_sheet(
             letters.write(sheet, (_MARGIN + x + 17, y + 1), name, 13, _INK)
         y += 24
     return sheet
+
+
+def _columns(count: int) -> int:
+    """How many tiles are in a row: of a sheet that is a little wider than high, and with few places left over."""
+    wide = max(1, math.ceil(math.sqrt(count * 1.3)))
+    return (
+        min((wide, max(2, wide - 1), wide + 1), key=lambda columns: -count % columns) if count > wide else max(1, count)
+    )
 
 
 def _legend_rows(

@@ -127,7 +127,7 @@ def measured(name: str, what: Path, rounds: int) -> tuple[list[Sequence[str]], S
             if when == "first":
                 shutil.rmtree(work, ignore_errors=True)
 
-        timed = measure.alternate({"first": line, "again": line}, rounds, prepare, env)
+        timed = measure.alternate({"first": line, "again": line}, rounds, prepare, env, warm_up=rounds > 1)
         prepare("first")
         peak = measure.peak_memory(command, line, env)
         limits = command == "report" and timed["first"].median <= SECONDS and peak.megabytes <= PEAK

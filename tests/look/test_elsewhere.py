@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 import pipeline
+from pipeline.look.page import page_of
+from pipeline.look.view import open_view
 from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset, Run, Subset
 from tests.job.test_layouts import LAYOUTS
@@ -114,23 +116,29 @@ def test_a_target_that_is_a_zip(folder: Path, make_subset: MakeSubset, run: Run,
 def test_a_config_of_zips(folder: Path, make_subset: MakeSubset, tmp_path: Path) -> None:
     zip_of(folder, tmp_path / "set.zip")
     found = []
-    for name, source in {
+    sources: dict[str, dict[str, Any]] = {
         "plain": {"root": str(folder), "splits": {"train": "train", "val": "val"}},
         "packed": {
-            "root": str(tmp_path),
             "splits": {
-                s: {kind: f"zip://{kind}/{s}::set.zip" for kind in ("labels", "images")} for s in ("train", "val")
+                s: {kind: f"zip://{kind}/{s}::{tmp_path}/set.zip" for kind in ("labels", "images")}
+                for s in ("train", "val")
             },
         },
-    }.items():
+    }
+    for name, source in sources.items():
         subset = make_subset(
             folder, name, source={"names": str(folder / "data.yaml"), **source}, classes=["dog"], split=None
         )
         after = subset.command("stats", "--json").json["after"]
         subset.run("report", subset.config, "-o", tmp_path / f"{name}.html")
         subset.run("show", subset.config, "-o", tmp_path / f"{name}.png", "--mode", "objects")
-        pictures = (tmp_path / f"{name}.html").read_bytes().count(b"data:image/jpeg")
+        page = (tmp_path / f"{name}.html").read_text()
+        pictures = page.count("data:image/jpeg")
         found.append((after["subset"], after["sizes"], pictures))
+        where = str(folder) if name == "plain" else f"zip://labels/train::{tmp_path}/set.zip"
+        assert where in page.partition("<main>")[0]  # the first screen says where it is from
+        subset.build()
+        assert where in page_of(open_view(str(subset.target), str(tmp_path / "w")), images=False).decode()
     assert found[0] == found[1]
     assert found[0][1] is not None
 

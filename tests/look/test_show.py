@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pipeline.images.header import _TURNS
-from pipeline.look.contact_sheet import TILE, Tile, contact_sheet
+from pipeline.look.contact_sheet import TILE, Tile, _columns, contact_sheet
 from pipeline.look.shapes import of_annotation, of_row
 from pipeline.look.terminals import inline, protocol_of
 from pipeline.look.thumbnails import open_upright
@@ -52,6 +52,15 @@ def test_outlines_lie_on_the_sheet() -> None:
     rows, columns = np.flatnonzero(blue[:380].sum(axis=1) > 100), np.flatnonzero(blue.sum(axis=0) > 60)
     assert abs((columns[-1] + 1 - columns[0]) - TILE / 2) <= 2
     assert abs((rows[-1] + 1 - rows[0]) - TILE / 4) <= 2 + 14  # the chip with the name is above
+
+
+@pytest.mark.parametrize("count", range(1, 60))
+def test_a_sheet_has_few_places_left_over(count: int) -> None:
+    columns = _columns(count)
+    rows = -(-count // columns)
+    assert columns * (rows - 1) < count <= columns * rows
+    assert columns * rows - count < max(2, columns / 2)
+    assert columns >= rows
 
 
 @pytest.mark.parametrize(
@@ -102,7 +111,7 @@ def test_show_writes_what_is_asked(subset: Subset, run: Run, tmp_path: Path) -> 
     told = run("show", SAMPLE / "labelme", "-o", sheet, "-n", "4", "--workdir", tmp_path / "w")
     assert told.out == f"{sheet}\n"
     with Image.open(sheet) as image:
-        assert image.size == (2 * 20 + 3 * TILE + 2 * 14, image.height)
+        assert image.size == (2 * 20 + 2 * TILE + 14, image.height)
     first = sheet.read_bytes()
     run("show", SAMPLE / "labelme", "-o", sheet, "-n", "4", "--workdir", tmp_path / "w")
     assert sheet.read_bytes() == first

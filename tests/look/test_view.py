@@ -159,6 +159,19 @@ def test_sizes_shapes_and_pairs(tmp_path: Path) -> None:
     assert any("1,500 images" in t for t in texts)
 
 
+@pytest.mark.parametrize("sort", ["smallest", "largest", "extreme"])
+def test_objects_of_unknown_size_come_last(tmp_path: Path, sort: str) -> None:
+    """Shares of an image are no pixels: where its size is not known, its objects are after all whose size is."""
+    rows = {"a": "0 0.5 0.5 0.9 0.01\n", "b": "0 0.5 0.5 0.2 0.1\n", "c": "0 0.5 0.5 0.3 0.3\n"}
+    tree = make_tree(tmp_path / "tree", {"train": rows}, {})
+    for name in rows:
+        write_file(tree / f"images/train/{name}.jpg", "no image")
+    Image.new("RGB", (640, 480)).save(tree / "images/train/b.jpg")
+    write_file(tree / "data.yaml", "names: [one]\ntrain: images/train\n")
+    shown = choose(open_view(str(tree), str(tmp_path / "cache")), Wish(3, objects=True, sort=sort))
+    assert [s.key[-1] for s in shown] == ["b", *{"smallest": "ac", "largest": "ca", "extreme": "ac"}[sort]]
+
+
 def test_a_leak_is_noticed(tmp_path: Path) -> None:
     image = np.random.default_rng(1).bytes(300)
     row = {"0": "0 0.25 0.5 0.1 0.2\n0 0.5 0.5 0.3 0.2\n", "1": "0 0.25 0.5 0.1 0.25\n"}

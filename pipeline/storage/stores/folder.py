@@ -199,8 +199,6 @@ class RemoteFolder(WritableLocation):
         """See `WritableLocation.outlast_writers`."""
         outlast_answers()
 
-    # Locks
-
     def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
         """See `WritableLocation.lock`; a lease, see `stores.lease`."""
         forget(self.url)  # who locks it wants to know what is there from now on
@@ -213,8 +211,6 @@ class RemoteFolder(WritableLocation):
     def break_lock(self, path: str) -> None:
         """See `WritableLocation.break_lock`."""
         self.delete_many([path])
-
-    # How
 
     def _list(self, folder: str) -> Iterator[Sequence[Entry]]:
         return _entries(lambda: self.client, self.address.key(folder), self.join(folder))
