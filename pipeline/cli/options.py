@@ -90,6 +90,9 @@ verbose_option = click.option(
 )
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="the result on stdout as one JSON document")
+
+
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give `command` the options that every command has, as its argument `common`."""
     options = [
@@ -101,7 +104,7 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--workers", type=click.IntRange(min=1), metavar="N", help="threads or processes"),
         click.option("--performance-report", metavar="FILE", help="what a Dask scheduler saw of the run, as HTML"),
-        click.option("--json", "as_json", is_flag=True, help="the result on stdout as one JSON document"),
+        json_option,
         verbose_option,
         click.option("-q", "--quiet", is_flag=True, help="errors, what failed, and what is lost; nothing else"),
         folder_option,

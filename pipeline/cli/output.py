@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -16,6 +16,7 @@ from pipeline.runtime.log import note
 from pipeline.runtime.run import running
 
 if TYPE_CHECKING:
+    from pipeline.reports.documents import Failures
     from pipeline.reports.report import Report
     from pipeline.runtime.progress import Progress
 
@@ -27,9 +28,7 @@ def progress_of(common: dict[str, Any]) -> Progress:
     return Progress(sys.stderr, quiet=common["quiet"])
 
 
-def put_report(
-    report: Report, common: dict[str, Any], text: Callable[[dict[str, Any]], str], *, code: int | None = None
-) -> None:
+def put_report(report: Report, common: dict[str, Any], text: Callable[[Any], str], *, code: int | None = None) -> None:
     """Print what a command found or did, and end the process with its exit code, or `code`, where that is not 0."""
     quiet = common["quiet"]
     shown = [*report.grave, *report.once] if quiet and report.ok else report.warnings
@@ -50,7 +49,7 @@ def put_report(
     elif not report.ok:
         from pipeline.reports.text import failure_text
 
-        if lines := failure_text(report.data):
+        if lines := failure_text(cast("Failures", report.data)):
             click.echo("\n".join(map(printable, lines.split("\n"))), err=True)
     if code:
         sys.exit(code)

@@ -78,8 +78,12 @@ class Driver:
     def drop_fence(self) -> None:
         """From here on no worker of this run can change anything at the target."""
         fence, self._fence = self._fence, None
-        if fence is not None and self._target is not None:
-            self._target.remove_folder(fence)
+        if fence is None or self._target is None:
+            return
+        self._target.remove_folder(fence)
+        if self._target.local is None and any(step.unended() for step in self._steps):
+            LOG.info("%s: waits for workers that do not answer to notice that they are given up", self._target.url)
+            self._target.outlast_writers()
 
     def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
         """See `Engine.map`."""

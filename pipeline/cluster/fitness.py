@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from pipeline import storage
 from pipeline.base.digest import digest_of
-from pipeline.base.errors import CocoDiyError, StorageError
+from pipeline.base.errors import CocoDiyError
 from pipeline.base.humanize import size as shown_size
 from pipeline.base.version import __version__
 from pipeline.cluster.run_folder import Facts, facts_of
@@ -140,7 +140,7 @@ def _unwritable(folder: storage.WritableLocation, inner: str, answer: str, what:
     try:
         folder.write_many([path], [b""]).must(folder)
         free = free_bytes(folder.local) if folder.local is not None else None
-    except StorageError as error:
+    except CocoDiyError as error:  # also a store that its own environment does not name
         if folder.local is not None and not os.path.isdir(folder.local):
             return [Problem(f"does not see {what} {name}", MOUNT)]
         text, _, cure = str(error).partition("; ")

@@ -98,10 +98,14 @@ class StepRun:
             self._executor.cancel(self._task(number))
         self._under_way.clear()
 
+    def unended(self) -> list[str]:
+        """Workers that have begun a task of this step and have not ended it; some may have died."""
+        return list(self._files.begun().values())
+
     def at_work(self) -> list[str]:
-        """Workers that have begun a task of this step, are there, and have not ended it."""
+        """Those of `unended` that are there."""
         there = self._executor.workers()
-        return [worker for worker in self._files.begun().values() if worker in there]
+        return [worker for worker in self.unended() if worker in there]
 
     def _task(self, number: int) -> Task:
         return Task(self._files.path, number)

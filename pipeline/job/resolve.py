@@ -14,7 +14,6 @@ from pipeline.base.errors import ConfigError, UnknownNameError, UsageError
 from pipeline.base.terms import Task
 from pipeline.config.load import load_names, load_specs
 from pipeline.config.model import Config, Source, SplitFolders
-from pipeline.config.values import message
 from pipeline.job.checks import check_locations, keep_apart, no_split_within_another
 from pipeline.job.job import Job, SourceJob, _check_marker
 from pipeline.job.named_splits import listed_images
@@ -116,15 +115,17 @@ def _options(source: Source, format_: formats.Format) -> str:
         return "{}"
     import pydantic
 
+    from pipeline.config.values import in_words, shown
+
     try:
         return json.dumps(format_.Options.model_validate(source.options).model_dump(mode="json"), sort_keys=True)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(step) for step in first["loc"])
         known = ", ".join(format_.Options.model_fields)
-        unknown = first["type"] == "extra_forbidden"
-        what = f"unknown; format {source.format} knows {known}" if unknown else message(first)
-        raise ConfigError(f"source.options.{key}: {what}") from None
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"source.options.{key}: unknown; format {source.format} knows {known}") from None
+        raise ConfigError(f"source.options.{key}: {in_words(first)}{shown(first['input'])}") from None
 
 
 def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:

@@ -21,6 +21,7 @@ from pipeline.base.errors import INCOMPLETE, CocoDiyError, StorageError
 from pipeline.base.version import __version__
 from pipeline.config.model import Config
 from pipeline.job.job import target_name
+from pipeline.runtime.log import LOG
 from pipeline.runtime.run import Run, compact_stamp, stamp_of
 from pipeline.storage.processes import is_gone, myself
 from pipeline.target.manifest import FOLDER, is_subset
@@ -57,7 +58,9 @@ class RunRecords:
 
     def ended(self, exit_code: int, report: dict[str, Any]) -> None:
         """The run is over, and `report` says how."""
-        self._write(at_target(self._target), exit_code, {"report": report})
+        outcome, place = {"report": report}, at_target(self._target)
+        if not self._write(place, exit_code, outcome) and self._write(self._beside, exit_code, outcome):
+            LOG.warning("%s: takes no record of this run, which is %s; mend that folder", place.url, self._run.record)
         self._forget_begun(exit_code)
 
     def failed(self, error: BaseException, facts: dict[str, Any]) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.reports.documents import Actions, FileTotals
 
 
 def add_counts(total: dict[str, Any], more: Mapping[str, Any]) -> None:
@@ -61,11 +64,13 @@ def add_files(total: ActionCounts, more: ActionCounts) -> None:
             own.bytes += count.bytes
 
 
-def held_after(plan: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+def held_after(plan: Actions) -> dict[str, FileTotals]:
     """Files and bytes by kind that a target has once `plan`, its counts by action and kind, is carried out."""
+    after = ("write", "copy", "keep")
     return {
         kind: {
-            what: sum(plan[action][kind][what] for action in ("write", "copy", "keep")) for what in ("files", "bytes")
+            "files": sum(plan[action][kind]["files"] for action in after),
+            "bytes": sum(plan[action][kind]["bytes"] for action in after),
         }
         for kind in plan["keep"]
     }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.reports import class_table, text
 
-_TEXTS = {
+_TEXTS: dict[str, Callable[[Any], str]] = {
     "build": text.build_text,
     "plan": text.plan_text,
     "index": text.index_text,
@@ -16,6 +17,7 @@ _TEXTS = {
     "verify": text.verify_text,
     "diff": text.diff_text,
     "status": text.status_text,
+    "init": text.init_text,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from pipeline.base.errors import INCOMPLETE
 from pipeline.base.humanize import age, plural, size
@@ -11,6 +11,25 @@ from pipeline.base.terms import SPLITS
 from pipeline.base.text import printable
 from pipeline.reports.counts import label_files
 from pipeline.reports.words import LOSSES, PARTLY, cell, lost
+
+if TYPE_CHECKING:
+    from pipeline.reports.documents import (
+        BrakedReport,
+        BuildReport,
+        DiffReport,
+        Failures,
+        FetchReport,
+        Finding,
+        IndexReport,
+        InitReport,
+        PlanReport,
+        RunLine,
+        Sources,
+        SourceTotals,
+        SplitReport,
+        StatusReport,
+        VerifyReport,
+    )
 
 #: What is changed of an object whatever it is written as, even as COCO JSON, which takes all shapes.
 CHANGED = frozenset({"resized", "turned", "exchanged", "clipped", "instance"})
@@ -35,7 +54,7 @@ def table(
     return "\n".join(text.rstrip() for text in texts)
 
 
-def subset_text(data: dict[str, Any]) -> str:
+def subset_text(data: PlanReport) -> str:
     """Images and objects of the subset by class and split."""
     splits = [s for s in SPLITS if s in data["subset"]]
     header = ["class", *[f"{s} {what}" for s in splits for what in ("images", "objects")]]
@@ -51,7 +70,7 @@ def subset_text(data: dict[str, Any]) -> str:
     return table(header, rows, total=total)
 
 
-def actions_text(data: dict[str, Any]) -> str:
+def actions_text(data: PlanReport) -> str:
     """Files and bytes of a plan by action and kind."""
     rows: list[list[str | int]] = []
     for action, kinds in data["plan"].items():
@@ -61,10 +80,11 @@ def actions_text(data: dict[str, Any]) -> str:
     return table(["action", "labels", "images", "other", "files", "bytes"], rows)
 
 
-def plan_text(data: dict[str, Any]) -> str:
+def plan_text(found: PlanReport | BrakedReport) -> str:
     """What `coco-diy plan` prints."""
-    if "plan" not in data:
-        return f"A build would stop (exit code 4): {data['brake']['error']}"
+    if "plan" not in found:
+        return f"A build would stop (exit code 4): {found['brake']['error']}"
+    data = cast("PlanReport", found)
     verdict = (
         f"A build would change {data['changes']:,} files at {data['target']}."
         if data["changes"]
@@ -85,7 +105,7 @@ def plan_text(data: dict[str, Any]) -> str:
     )
 
 
-def _fetch_text(data: dict[str, Any]) -> str:
+def _fetch_text(data: PlanReport) -> str:
     """How much would be fetched, where images are elsewhere."""
     cost = data["fetch"]
     if not cost["images"]:
@@ -97,7 +117,7 @@ def _fetch_text(data: dict[str, Any]) -> str:
     return f"{plural(cost['images'], 'image')} from elsewhere: {plural(cost['requests'], 'request')}, {much}.\n"
 
 
-def fetch_text(data: dict[str, Any]) -> str:
+def fetch_text(data: FetchReport) -> str:
     """What `coco-diy fetch` prints."""
     if "cleaned" in data:
         return f"Freed {size(data['cleaned']['bytes'])}: {plural(data['cleaned']['files'], 'cached image')}."
@@ -108,7 +128,7 @@ def fetch_text(data: dict[str, Any]) -> str:
     )
 
 
-def _rows_text(data: dict[str, Any]) -> str:
+def _rows_text(data: PlanReport) -> str:
     lines = [_balance_text(data["rows"], "rows")]
     lines += [
         f"{count:,} {PARTLY[reason]}." if reason in PARTLY else f"{count:,} left out: {LOSSES.get(reason, reason)}."
@@ -127,7 +147,7 @@ def left_out_words(counts: dict[str, int]) -> str:
     return ", ".join(f"{n:,} {words}" for n, words in lost(counts))
 
 
-def _split_text(split: dict[str, Any] | None) -> str:
+def _split_text(split: SplitReport | None) -> str:
     """How images were assigned to splits, where they were."""
     if split is None:
         return ""
@@ -147,7 +167,7 @@ def _split_text(split: dict[str, Any] | None) -> str:
     return f"\nSplit assigned: {drawn}{furthest}.{table}"
 
 
-def build_text(data: dict[str, Any]) -> str:
+def build_text(data: BuildReport) -> str:
     """What `coco-diy build` and `remake` print."""
     if data["status"] == "nothing to do":
         images = sum(s["images"] for s in data["subset"].values())
@@ -162,7 +182,7 @@ def build_text(data: dict[str, Any]) -> str:
     return f"{head}Built {built}.{training}"
 
 
-def index_text(data: dict[str, Any]) -> str:
+def index_text(data: IndexReport) -> str:
     """What `coco-diy index` prints."""
     header = [
         "split",
@@ -197,14 +217,18 @@ def index_text(data: dict[str, Any]) -> str:
     return f"{table(header, rows)}\n\nIndex in {where}, {plural(data['buckets'], 'bucket')}."
 
 
-def _by_source(source: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _by_source(source: Sources) -> list[tuple[str, SourceTotals]]:
     """Counts by split; of several sources by source and split."""
-    if any("labels" in counts for counts in source.values()):
-        return list(source.items())
-    return [(f"{name} {split}", counts) for name, splits in source.items() for split, counts in splits.items()]
+    found: list[tuple[str, SourceTotals]] = []
+    for name, inner in source.items():
+        if "labels" in inner:
+            found.append((name, cast("SourceTotals", inner)))
+        else:
+            found += [(f"{name} {split}", counts) for split, counts in inner.items()]
+    return found
 
 
-def verify_text(data: dict[str, Any]) -> str:
+def verify_text(data: VerifyReport) -> str:
     """What `coco-diy verify` prints."""
     lines = [printable(f"{_spot(d)}: {d['detail']}") for d in data["listed"][:20]]
     if len(data["listed"]) > 20:
@@ -221,12 +245,12 @@ def verify_text(data: dict[str, Any]) -> str:
     return "\n".join([*lines, f"{verdict}: {data['target']}, {plural(data['files'], 'file')} checked {how}."])
 
 
-def _spot(found: dict[str, Any]) -> str:
+def _spot(found: Finding) -> str:
     """Path and, where it has one, line of what was found."""
     return f"{found['path']}:{found['line']}" if found.get("line") else str(found["path"])
 
 
-def failure_text(data: dict[str, Any]) -> str:
+def failure_text(data: Failures) -> str:
     """What failed or was left out, a line each: what is said of it where nothing else is."""
     lines = [f"failed: {path}: {reason}" for path, reason in data.get("failed", {}).items()]
     if "differences" in data:
@@ -237,7 +261,7 @@ def failure_text(data: dict[str, Any]) -> str:
     return "\n".join([*lines[:20], *more])
 
 
-def diff_text(data: dict[str, Any]) -> str:
+def diff_text(data: DiffReport) -> str:
     """What `coco-diy diff` prints."""
     splits = list(data["by_class"])
     header = ["class", *[f"{s} {what}" for s in splits for what in ("images", "objects")]]
@@ -260,7 +284,15 @@ def diff_text(data: dict[str, Any]) -> str:
 _KINDS = {"label": "labels", "image": "images", "meta": "other"}
 
 
-def status_text(data: dict[str, Any]) -> str:
+def init_text(data: InitReport) -> str:
+    """What `coco-diy init` prints: the ready configs, or the files that it copied."""
+    if "ready" in data:
+        width = max(map(len, data["ready"]))
+        return "\n".join(f"{name.ljust(width)}  {text}" for name, text in data["ready"].items())
+    return "\n".join(f"{file['path']}{'' if file['written'] else ' (is there already)'}" for file in data["files"])
+
+
+def status_text(data: StatusReport) -> str:
     """What `coco-diy status` prints."""
     lines = [_run_text(run) for run in data["recent"]]
     if data["runs"] > len(lines):
@@ -270,7 +302,7 @@ def status_text(data: dict[str, Any]) -> str:
     lines += [f"{run['by']} was killed {_KILLED[run['where']]}." for run in data["killed"]]
     if data["stopped"]:
         lines.append("A later run was stopped before its end; run the same command again to go on.")
-    if data["late"]:
+    if data["late"] and data["max_age"] is not None:
         last = data["last_success"]
         when = f"is {age(last['age'])} old" if last else "is not known"
         lines.append(f"The last success {when}, and may be {age(data['max_age'])} old at most.")
@@ -281,7 +313,7 @@ def status_text(data: dict[str, Any]) -> str:
 _KILLED = {"apply": "while it changed the target", "before apply": "before it changed the target"}
 
 
-def _run_text(run: dict[str, Any]) -> str:
+def _run_text(run: RunLine) -> str:
     took = f", {age(run['seconds'])}" if run["seconds"] is not None else ""
     where = f", stage {run['stage']}" if run["stage"] else ""
     head = f"{run['run'] or run['time']} on {run['host']}{took}{where}: {run['status']}"

@@ -366,6 +366,9 @@ class WritableLocation(Location):
         """
         return self
 
+    def outlast_writers(self) -> None:
+        """Wait until whoever last asked for a `RUNNING` that was removed has to ask again, and finds it gone."""
+
     def drop_temporaries(self, folder: str = "", *, shared: bool = False) -> None:
         """Delete files below `folder` that killed runs of ours had under way, where a location has such.
 

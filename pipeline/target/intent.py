@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.base.digest import seal
 from pipeline.base.errors import StorageError
+from pipeline.storage.location import RUNNING
 from pipeline.tables.parquet import to_parquet
 from pipeline.target.manifest import INTENT, MANIFEST, Base, Intent, clear, drop_intent
 from pipeline.target.provenance import remember
@@ -71,7 +72,10 @@ def tidy(state: TargetState) -> None:
     state.lost |= not state.records.mend_tables(list(filter(None, state.base.parts)))
     if state.root.local is not None or state.intent is not None:
         # Workers of a run that was killed may still be at work, and write through a folder in there.
+        abandoned = any(name.endswith(f"/{RUNNING}") for name in state.folder.names("tmp"))
         state.folder.remove_folder("tmp")
+        if abandoned:
+            state.root.outlast_writers()
     if state.intent is None and not state.lost:
         drop_intent(state)
 

@@ -12,15 +12,17 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 import yaml
 
 from pipeline.cli import run_cli
+from pipeline.reports import documents
 from tests.support.helpers import settle, write_file
 
 PROJECT = Path(__file__).parents[2]
@@ -35,6 +37,19 @@ SCHEMA = jsonschema.Draft202012Validator(
 #: What differs from machine to machine and from run to run, by the name of its field.
 _VOLATILE = {"time": "TIME", "host": "HOST", "seconds": 0, "process": 0, "tool": "TOOL", "fingerprint": "DIGEST"}
 _VOLATILE |= {"run": "RUN", "age": 0}
+
+#: What each command's document is, by type: `pipeline.reports.documents`.
+TYPES: dict[str, Any] = {
+    "build": documents.BuildReport,
+    "plan": documents.PlanReport,
+    "index": Mapping[str, Any],  # msgspec knows no union of dictionaries
+    "fetch": documents.FetchReport,
+    "verify": documents.VerifyReport,
+    "diff": documents.DiffReport,
+    "status": documents.StatusReport,
+    "init": documents.InitReport,
+    "stats": Mapping[str, Any],
+}
 
 _SPLITS = {"train": "train2017", "val": "val2017"}
 
@@ -73,7 +88,7 @@ def _config(name: str, source: dict[str, Any], **keys: Any) -> str:
     return f"{name}.yaml"
 
 
-def documents(folder: Path) -> Iterator[tuple[str, Any]]:
+def all_documents(folder: Path) -> Iterator[tuple[str, Any]]:
     """Name and document of each command, in order, run on copies of the sample in `folder`, the working directory."""
     shutil.copytree(PROJECT / "tests/sample", folder / "sample")
     shutil.copy(PROJECT / "conf/coco.yaml", folder / "coco.yaml")
@@ -135,14 +150,19 @@ def documents(folder: Path) -> Iterator[tuple[str, Any]]:
     yield "fetch", _command(here, "fetch", fetching)
     yield "fetch-again", _command(here, "fetch", fetching)
     yield "fetch-clean", _command(here, "fetch", first, "--clean")
+    yield "init", _command(here, "init", "bicycle")
 
 
 def test_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = dict(documents(tmp_path))
+    found = dict(all_documents(tmp_path))
     assert found.keys() == {path.stem for path in DOCUMENTS.iterdir()}
     for name, document in found.items():
         assert document == json.loads((DOCUMENTS / f"{name}.json").read_text(encoding="utf-8")), name
+        if document.get("error") is None:
+            msgspec.convert(document, TYPES[document["command"]])
+    msgspec.convert(found["index"]["source"], dict[str, documents.SourceTotals])
+    msgspec.convert(found["index-several"]["source"], dict[str, dict[str, documents.SourceTotals]])
 
 
 def _text(document: Any) -> str:
@@ -156,7 +176,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COCO_DIY_STATE"] = f"{folder}/state"
         os.chdir(folder)
-        for name, document in documents(Path(folder)):
+        for name, document in all_documents(Path(folder)):
             (DOCUMENTS / f"{name}.json").write_text(_text(document), encoding="utf-8")
 
 

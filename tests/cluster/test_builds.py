@@ -5,7 +5,6 @@ Whoever is cut off from a run may go on or wake up later: it changes nothing.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -22,6 +21,7 @@ from pipeline.cluster import step_run
 from tests.cluster.conftest import Cluster, hooked, is_stopped, until
 from tests.conftest import CROWD_CONFIG, MakeSubset, Subset
 from tests.support.helpers import PROJECT, Result, contents
+from tests.support.stores import TOOLS, lacking
 
 pytestmark = pytest.mark.cluster
 
@@ -43,7 +43,7 @@ def build(subset: Subset, cluster: Cluster, *words: str, code: int | None = 0) -
 def start(subset: Subset, cluster: Cluster, *words: str) -> subprocess.Popen[str]:
     """The same in a process of its own."""
     command = [sys.executable, "-m", "pipeline", "build", str(subset.config), "--scheduler", cluster.address, *BUCKETS]
-    env = os.environ | {"PYTHONPATH": str(PROJECT)}
+    env = os.environ | {"PYTHONPATH": f"{PROJECT}:{os.environ.get('PYTHONPATH', '')}"}
     return subprocess.Popen([*command, *words], env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -252,8 +252,24 @@ def test_workers_whose_memory_is_used_up(wanted: Subset, expected: dict[str, byt
     assert contents(wanted.target, record=True) == expected
 
 
+@pytest.fixture
+def bokeh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package that draws a performance report, for all processes that are begun from here on."""
+    if not (TOOLS / "bokeh").is_dir():
+        lacking("there is no bokeh; `make servers` installs it")
+    monkeypatch.setenv("PYTHONPATH", str(TOOLS / "bokeh"))
+
+
+def test_a_report_of_what_the_scheduler_saw(bokeh: None, wanted: Subset, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.start(1)
+    run = start(wanted, cluster, "--performance-report", str(tmp_path / "seen.html"))
+    err = run.communicate(timeout=120)[1]
+    assert run.returncode == 0, err
+    page = (tmp_path / "seen.html").read_text()
+    assert "Dask Performance Report" in page
+    assert "coco-diy-" in page  # the keys of our tasks are in its task stream
+
+
 def test_a_report_for_which_a_package_is_missing(wanted: Subset, cluster: Cluster) -> None:
-    told = build(wanted, cluster, "--performance-report", "seen.html", code=None)
-    if importlib.util.find_spec("bokeh") is None:
-        assert told.code == 2
-        assert "needs the package bokeh; install it with `pip install bokeh`" in told.err
+    told = build(wanted, cluster, "--performance-report", "seen.html", code=2)
+    assert "needs the package bokeh; install it with `pip install bokeh`" in told.err

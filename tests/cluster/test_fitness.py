@@ -14,7 +14,9 @@ import pytest
 from tests.cluster.conftest import Cluster, hooked
 from tests.cluster.test_builds import build, left_of_runs
 from tests.conftest import Subset
+from tests.support import stores
 from tests.support.helpers import PROJECT, contents, write_file
+from tests.support.stores import lacking
 
 pytestmark = pytest.mark.cluster
 
@@ -50,6 +52,52 @@ def test_a_folder_that_is_not_mounted(
     assert contents(wanted.target) == {}
     for worker in cluster.workers[1:]:
         assert os.listdir(f"/proc/{worker.pid}/root{root}") == []
+
+
+@pytest.mark.parametrize(("change", "clause"), [("+60s", "60 s ahead"), ("-60s", "60 s behind")])
+def test_a_clock_that_is_wrong(
+    wanted: Subset, cluster: Cluster, change: str, clause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("faketime") is None:
+        lacking("there is no faketime; Debian and Ubuntu have it in the package of that name")
+    monkeypatch.setenv("NO_FAKE_STAT", "1")
+    monkeypatch.setenv("DONT_FAKE_MONOTONIC", "1")
+    cluster.start(1, prefix=("faketime", "-f", change))
+    told = build(wanted, cluster, code=2)
+    assert f"{cluster.names()[0]} on {os.uname().nodename} has a clock that is {clause}; set it, with NTP" in told.err
+    assert contents(wanted.target) == {}
+
+
+@_may_mount
+@pytest.mark.parametrize("what", ["target", "workdir"])
+def test_a_disk_that_is_nearly_full(wanted: Subset, cluster: Cluster, what: str) -> None:
+    root = {"target": wanted.target, "workdir": wanted.workdir}[what]
+    root.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=90m", "none", root], check=True)
+    try:
+        cluster.start(1)
+        told = build(wanted, cluster, code=2)
+        assert f"{cluster.names()[0]} on {os.uname().nodename} has " in told.err
+        assert f"free for the {what} {root}; make room there" in told.err
+    finally:
+        subprocess.run(["umount", root], check=True)
+
+
+def test_a_worker_without_the_keys_of_a_store(
+    wanted: Subset, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stores.running(stores.s3(tmp_path / "s3")) as server:
+        cluster.start(1)
+        cluster.start(1, env={"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}"})
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", stores.KEY)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", stores.SECRET)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+        told = build(wanted, cluster, "--set", "target.root=s3://bucket/out", code=2)
+    for name in cluster.names():
+        assert f"worker {name} on {os.uname().nodename} cannot write to the target: s3://bucket/out/" in told.err
+    assert "credentials" in told.err
+    assert stores.KEY not in told.err
+    assert stores.SECRET not in told.err
 
 
 def test_other_code_no_code_and_silence(

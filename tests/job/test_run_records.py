@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -287,11 +288,21 @@ def test_the_last_success_and_failure_stay(codes: list[int | None], keep: int) -
     assert others == [n for n in found if n not in good[-1:] + bad[-1:]][len(found) - len(left) :]
 
 
-def test_a_record_that_cannot_be_written_fails_no_run(own_subset: Subset) -> None:
+@pytest.mark.parametrize("kind", ["file", "link", "dangling"])
+def test_a_record_that_the_target_does_not_take_is_in_the_workdir(own_subset: Subset, kind: str) -> None:
     own_subset.build()
     runs = own_subset.target / ".coco-diy/runs"
-    for path in runs.iterdir():
-        path.unlink()
-    runs.rmdir()
-    write_file(runs, "in its place")
-    assert own_subset.build()["exit_code"] == 0
+    shutil.rmtree(runs)
+    elsewhere = own_subset.target.parent / "elsewhere"
+    if kind == "file":
+        write_file(runs, "in its place")
+    else:
+        runs.symlink_to(elsewhere)
+    if kind == "link":
+        elsewhere.mkdir()
+    told = own_subset.command("build", "--json")
+    assert told.json["exit_code"] == 0
+    assert f"{runs}: takes no record of this run, which is {own_subset.workdir}/runs/" in told.err
+    assert not any(elsewhere.glob("*"))
+    last = own_subset.command("status", "--json").json["recent"][0]
+    assert (last["run"], last["status"]) == (told.json["run"]["id"], "nothing to do")

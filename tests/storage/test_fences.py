@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from pipeline.base.errors import StorageError
 from pipeline.storage.local.outbox import collected
 from pipeline.storage.local.write import temporary_name
 from pipeline.storage.stores import guard
+from pipeline.target.intent import tidy, write_intent
+from pipeline.target.manifest import TargetState
 from tests.support.helpers import contents, write_file
 
 
@@ -93,6 +96,33 @@ def test_at_a_store_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageError, match="its run has ended"):
         target.delete_many(["labels/a.txt"], scratch=fence)
     assert target.names() == {"labels/a.txt", "labels/b.txt"}
+
+
+def test_an_answer_of_a_store_is_outlasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "HOLDS_S", 0.5)
+    target = storage.locate_writable("memory://fences/slow")
+    target.write_many([f"tmp/run/{storage.RUNNING}"], [b""]).must(target)
+    fence = target.own("tmp/run").sealed()
+    target.write_many(["labels/a.txt"], [b"new"], scratch=fence).must(target)
+    target.remove_folder("tmp/run")
+    target.outlast_writers()
+    with pytest.raises(StorageError, match="its run has ended"):
+        target.write_many(["labels/b.txt"], [b"new"], scratch=fence)
+
+
+@pytest.mark.parametrize(("left", "waits"), [(f"tmp/run/{storage.RUNNING}", True), ("tmp/label", False)])
+def test_workers_of_a_run_that_was_killed_at_a_store_are_outlasted(
+    monkeypatch: pytest.MonkeyPatch, left: str, waits: bool
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    target = storage.locate_writable(f"memory://fences/killed-{waits}")
+    target.own(".coco-diy").write_many([left], [b""]).must(target)
+    state = TargetState(target)
+    write_intent(state, 1, {}, [])
+    tidy(TargetState(target))
+    assert target.own(".coco-diy/tmp").names() == set()
+    assert waited == [10.0] * waits
 
 
 def test_what_a_task_makes_for_a_folder_is_collected(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline import formats
 from pipeline.job.spec import IndexSpec
+from pipeline.reports.documents import SourceTotals
 from pipeline.stages.index.buckets import BucketListing
 from pipeline.stages.index.image_lookup import Finder, unsettled
 from pipeline.stages.index.image_rows import image_rows
@@ -48,7 +49,7 @@ class BucketDone:
 
     bucket: int
     files: int
-    summary: dict[str, Any]
+    summary: dict[str, SourceTotals]
     stats: bytes
 
 
@@ -98,7 +99,9 @@ class BucketTables:
     problems: pa.Table
 
 
-def write_bucket(task: BucketTask, made_by: dict[str, Any], tables: BucketTables, summary: dict[str, Any]) -> None:
+def write_bucket(
+    task: BucketTask, made_by: dict[str, Any], tables: BucketTables, summary: dict[str, SourceTotals]
+) -> None:
     """Write all parts, and last the state: it says that they belong together, and what they were `made_by`."""
 
     def write(table: str, data: pa.Table, fitting: pa.Schema, **options: Any) -> str:

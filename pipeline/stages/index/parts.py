@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import IO, TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import IO, TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.base.digest import digest_of, fitted, seal, unseal
 from pipeline.base.errors import DataError
+from pipeline.reports.documents import SourceTotals
 from pipeline.tables import schema
 from pipeline.tables.parquet import Misfit, of_parquet
 from pipeline.tables.schema import part_name
@@ -28,27 +29,6 @@ TABLES = ("files", "images", "annotations", "problems")
 STATES = "states"
 
 
-class SplitTotals(TypedDict):
-    """Counts of one split in one bucket, see `summary.bucket_summary`; those by class or reason have it for a key."""
-
-    images: int
-    labels: dict[str, int]
-    rows: int
-    bad_rows: int
-    objects: dict[str, int]
-    class_images: dict[str, int]
-    no_image: int
-    many_images: int
-    duplicate_rows: int
-    zero_size: int
-    label_bytes: int
-    problems: dict[str, int]
-    content: int
-    loss: NotRequired[dict[str, int]]
-    drawn: NotRequired[dict[str, int]]
-    numbered: NotRequired[dict[str, int]]
-
-
 @dataclass(frozen=True)
 class BucketState:
     """What made a bucket, its counts, and the XXH3-128 (hex) of its part of each table.
@@ -57,7 +37,7 @@ class BucketState:
     """
 
     made_by: dict[str, Any]
-    summary: dict[str, SplitTotals]
+    summary: dict[str, SourceTotals]
     unsettled: bool
     parts: dict[str, str]
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.base.errors import DataError
+from pipeline.reports.documents import SourceTotals
 from pipeline.stages.index.image_lookup import curable
 from pipeline.stages.index.label_reading import LabelReading
 from pipeline.stages.index.label_tables import states_schema
@@ -32,7 +33,7 @@ class PreviousBucket:
     directory: str
     bucket: int
     files: pa.Table
-    summary: dict[str, Any]
+    summary: dict[str, SourceTotals]
     unsettled: bool
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:

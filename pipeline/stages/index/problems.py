@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError, DataError
@@ -20,6 +20,8 @@ from pipeline.tables.schema import LabelState
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from pipeline.reports.documents import Sources
 
 
 def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
@@ -84,7 +86,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
     return report
 
 
-def _totals(job: Job, infos: Sequence[IndexInfo]) -> dict[str, Any]:
+def _totals(job: Job, infos: Sequence[IndexInfo]) -> Sources:
     if not job.several:
         return infos[0].totals
     return {s.spec.name: info.totals for s, info in zip(job.sources, infos, strict=True)}
@@ -104,7 +106,7 @@ def _unlisted(source: SourceJob, info: IndexInfo) -> list[str]:
     return [f"{source.source.names} leaves out classes of the source {source.spec.name}: {listed}"] if counts else []
 
 
-def _counted(info: IndexInfo, what: str) -> Counter[str]:
+def _counted(info: IndexInfo, what: Literal["objects", "drawn", "numbered"]) -> Counter[str]:
     """What the index counts by class, such as objects, of all splits."""
     counts: Counter[str] = Counter()
     for totals in info.totals.values():

@@ -12,6 +12,7 @@ from pipeline import storage
 from pipeline.base.digest import digest_of, fitted, seal, unseal
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.version import VERSION
+from pipeline.reports.documents import SourceTotals  # IndexInfo is read by its annotations
 from pipeline.stages.index.parts import damaged, digest_of_states, index_part, sound_state, stated
 from pipeline.tables.frames import to_pandas
 from pipeline.tables.schema import part_name
@@ -35,7 +36,7 @@ class IndexInfo:
     spec_digest: str
     buckets: int
     source_digest: str | None
-    totals: dict[str, Any]
+    totals: dict[str, SourceTotals]
     names: dict[str, Any] | None = None
     document: dict[str, Any] = field(default_factory=dict)
     odd: list[list[str]] = field(default_factory=list)

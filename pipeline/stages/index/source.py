@@ -28,6 +28,7 @@ from pipeline.stages.index.reader import IndexInfo
 PASSING = {"unreadable", "changed", "vanished"}
 
 if TYPE_CHECKING:
+    from pipeline.reports.documents import SourceTotals
     from pipeline.stages.index.bucket import BucketDone
     from pipeline.stages.index.scan import Scan
     from pipeline.stages.index.single_file import BucketShare, ParsedSource
@@ -70,7 +71,7 @@ def update(
     payloads, order = assign(spec, found, count)
     function = functools.partial(index_bucket, spec, directory, count, keep)
     drop_foreign_parts(directory, count)
-    summaries: dict[int, dict[str, Any]] = {}
+    summaries: dict[int, dict[str, SourceTotals]] = {}
     stats = np.zeros((found.files, 4), np.int64)
     with progress.stage("index", found.label_files) as step:
         tasks = [(bucket, payload) for bucket, payload in enumerate(payloads)]
@@ -89,13 +90,13 @@ def update(
     return _finish(IndexInfo(asdict(spec), spec_digest, count, digest, totals, names, document), directory, found)
 
 
-def _any_passing(totals: Mapping[str, Any]) -> bool:
+def _any_passing(totals: Mapping[str, SourceTotals]) -> bool:
     """Whether a file could not be read for now: that is no fact about it, and the next run tries again."""
     return any(reason in PASSING for counts in totals.values() for reason in counts["problems"])
 
 
-def _sum(summaries: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
-    totals: dict[str, Any] = {}
+def _sum(summaries: Mapping[int, dict[str, SourceTotals]]) -> dict[str, SourceTotals]:
+    totals: dict[str, SourceTotals] = {}
     for bucket in sorted(summaries):
         add_counts(totals, summaries[bucket])
     return totals
@@ -151,7 +152,7 @@ def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
     return info
 
 
-def _names(totals: dict[str, Any]) -> dict[str, Any]:
+def _names(totals: Mapping[str, SourceTotals]) -> dict[str, Any]:
     """The names of classes that rows carry, sorted; what only lines and points are called is no class."""
     return {"names": sorted({name for counts in totals.values() for name in counts.get("drawn", ())} - set(NO_CLASS))}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.job.spec import IndexSpec
+from pipeline.reports.documents import SourceTotals
 from pipeline.stages.index.duplicates import duplicate_rows
 
 Ints = npt.NDArray[np.int64]
@@ -19,7 +20,7 @@ Bools = npt.NDArray[np.bool_]
 
 def bucket_summary(
     spec: IndexSpec, images: pa.Table, rows: pa.Table, problems: pa.Table, labels: pa.Table, contents: npt.NDArray[Any]
-) -> dict[str, Any]:
+) -> dict[str, SourceTotals]:
     """Counts by split; those by class have the class id, as text, or the class name for their key.
 
     `images`, `rows` and `problems` are tables of the index, `labels` the label files (split and size) with their
@@ -32,12 +33,12 @@ def bucket_summary(
     image_of_row, image_of_problem = (_positions(table["key"], keys) for table in (rows, problems))
     counts = _RowCounts(rows, image_of_row)
     label_split, label_bytes = labels["split"].to_numpy(), labels["size"].to_numpy()
-    result: dict[str, Any] = {}
+    result: dict[str, SourceTotals] = {}
     for number, split in enumerate(spec.splits):
         code = code_of.get(split.split, -1)
         of_problem = codes[image_of_problem] == code
         of_images, of_rows = _image_counts(images.filter(pa.array(codes == code))), counts.where(codes == code)
-        result[split.split] = {
+        counted: dict[str, Any] = {
             "images": of_images["images"],
             "labels": of_images["labels"],
             "rows": of_rows["rows"],
@@ -52,6 +53,7 @@ def bucket_summary(
             "problems": _value_counts(problems["reason"].filter(pa.array(of_problem))),
             "content": int(contents[label_split == number].sum()),  # modulo 2**64: the order does not matter
         } | {name: of_rows[name] for name in ("loss", "drawn", "numbered") if name in of_rows}
+        result[split.split] = cast("SourceTotals", counted)
     return result
 
 

@@ -44,7 +44,7 @@ def set_aside(plan_dir: str, bucket: int, wanted: pa.Table) -> pa.Table:
     import pyarrow.parquet as pq
 
     table = compare(wanted, schema.manifest().empty_table()).combine_chunks()
-    few = table.select(["key", "source", "action", "digest"])
+    few = table.select(["key", "kind", "split", "source", "action", "size", "digest"])
     part = os.path.join(packed_folder(plan_dir), part_name(bucket))
     storage.replace_with(part, lambda path: pq.write_table(few, path))
     write_arrow(_contents_path(plan_dir, bucket), table)

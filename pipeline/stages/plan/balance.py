@@ -24,6 +24,8 @@ from pipeline.tables import schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pipeline.reports.documents import LeftOut, PlanReport
+
 
 def problem_table(job: Job, infos: Sequence[IndexInfo], images: Sequence[Problem]) -> pa.Table:
     """Every row, file and image that could not be taken, as `schema.problems`: by file and line.
@@ -61,7 +63,7 @@ def _of_source(job: Job, source: SourceJob, info: IndexInfo) -> list[pa.Table]:
     return [bad, pa.Table.from_pylist(rows, schema.problems())]
 
 
-def listed(table: pa.Table, where: str) -> dict[str, Any]:
+def listed(table: pa.Table, where: str) -> LeftOut:
     """`table` (`schema.problems`) as a report has it: counts by reason, the file that has it, and every row."""
     rows = table.select(["path", "line", "reason", "detail"]).to_pylist()
     counts = Counter(row["reason"] for row in rows)
@@ -83,7 +85,7 @@ def image_balance(infos: Sequence[IndexInfo], planned: dict[str, int]) -> dict[s
     return {"source": sum(t["images"] + t["no_image"] for t in totals), **planned}
 
 
-def taken_away(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def taken_away(before: PlanReport, now: PlanReport) -> list[str]:
     """Whole classes and splits that were in the target by its report `before`, and have nothing in that of `now`."""
     found = []
     for split, counts in before["subset"].items():

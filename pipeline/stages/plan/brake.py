@@ -11,7 +11,7 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pipeline import formats, storage
 from pipeline.base.errors import BrakeError, CocoDiyError, MissingSourceError
@@ -20,6 +20,7 @@ from pipeline.config.model import Config
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.recipe import recipe
 from pipeline.job.spec import SplitSpec
+from pipeline.reports.documents import BrakedReport, BrakeReport
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.index.scan import Scan
 from pipeline.stages.index.sources import check_subsets
@@ -254,9 +255,13 @@ def _roots(config: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))[:2]
 
 
-def braked(config: Config, error: BrakeError) -> dict[str, Any]:
+def braked(config: Config, error: BrakeError) -> BrakedReport:
     """What `plan` says where a build would not even index."""
-    return {"command": "plan", "target": storage.locate(config.target.root).url, "brake": error.facts()}
+    return {
+        "command": "plan",
+        "target": storage.locate(config.target.root).url,
+        "brake": cast("BrakeReport", error.facts()),
+    }
 
 
 def _share(lost: int, total: int) -> str:

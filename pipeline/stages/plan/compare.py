@@ -17,6 +17,7 @@ from pipeline.tables.schema import UNKNOWN, Action, Kind
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pipeline.reports.documents import LossTotals
     from pipeline.storage import Fingerprint
 
 
@@ -89,7 +90,7 @@ class Loss:
             sorted(side for part in parts for side in part.sides)[:_NAMES],
         )
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> LossTotals:
         """As a report has it."""
         return {
             "files": self.lost,

@@ -14,10 +14,12 @@ from pipeline.base.humanize import plural
 from pipeline.base.terms import SPLITS
 from pipeline.job.job import Job
 from pipeline.reports.counts import ActionCounts, FileCount, SplitCounts, add_files
+from pipeline.reports.documents import Actions, FetchCost
 from pipeline.reports.report import Report
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.backgrounds import doubled_warning
 from pipeline.stages.plan.balance import image_balance, listed, problem_table, row_balance
+from pipeline.stages.plan.leaks import leak_warning
 from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.stages.plan.shortfall import empty, lost_classes, moved, renumbered, why_empty
 from pipeline.stages.select.split_table import split_report
@@ -50,7 +52,7 @@ def plan_report(
             ]
         )
     report.warn_once(moved(planned))
-    report.warnings += doubled_warning(planned.doubled)
+    report.warnings += doubled_warning(planned.doubled) + leak_warning(job, planned)
     report.warn_gravely(_turned(planned))
     if planned.problems:
         report.ok, report.incomplete = False, job.config.on_error == "skip" and nothing is None
@@ -93,14 +95,17 @@ def _plan_data(job: Job, infos: Sequence[IndexInfo], source: Report, planned: Pl
     }
 
 
-def all_actions(counts: ActionCounts) -> dict[str, dict[str, dict[str, int]]]:
+def all_actions(counts: ActionCounts) -> Actions:
     """`counts` as a report has them: every action and kind, also those without a file."""
     found: ActionCounts = {
         action: {kind: FileCount() for kind in (Kind.LABEL, Kind.IMAGE, Kind.META)}
         for action in (Action.WRITE, Action.COPY, Action.KEEP, Action.DELETE)
     }
     add_files(found, counts)
-    return {str(a): {str(k): asdict(count) for k, count in kinds.items()} for a, kinds in found.items()}
+    return {
+        str(a): {str(k): {"files": count.files, "bytes": count.bytes} for k, count in kinds.items()}
+        for a, kinds in found.items()
+    }
 
 
 def _turned(planned: Planned) -> list[str]:
@@ -112,7 +117,7 @@ def _turned(planned: Planned) -> list[str]:
     ]
 
 
-def fetch_cost(job: Job, planned: Planned, limits: storage.Limits | None = None) -> dict[str, int | bool | None]:
+def fetch_cost(job: Job, planned: Planned, limits: storage.Limits | None = None) -> FetchCost:
     """What fetching remote images takes: how many, requests, and bytes where they are known.
 
     With `limits` servers are asked for the sizes of some, and the bytes are about right.

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError, TargetError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.base.arrays import Ints
+    from pipeline.reports.documents import SplitReport
 
 
 @dataclass(frozen=True)
@@ -257,18 +258,19 @@ def remember(job: Job, decision: SplitDecision | None) -> None:
             location.sync()
 
 
-def split_report(job: Job, decision: SplitDecision, subset: Mapping[str, SplitCounts]) -> dict[str, Any]:
+def split_report(job: Job, decision: SplitDecision, subset: Mapping[str, SplitCounts]) -> SplitReport:
     """How images were assigned, how near that came to the shares, and by class the deviation of its objects."""
     options = job.config.split
     assert options is not None
     total = sum(counts.images for counts in subset.values())
-    table = {"table": job.split_table, "kept": decision.known, "assigned": decision.new}
-    return {
+    report: SplitReport = {
         "by": options.by,
         "stratify": options.stratify,
         "seed": options.seed,
         "shares": options.shares,
         "images": {split: round(counts.images / total, 6) if total else 0.0 for split, counts in subset.items()},
         "deviation": deviations({split: counts.objects for split, counts in subset.items()}, options.shares),
-        **(table if decision.rule.folder is not None else {}),
     }
+    if decision.rule.folder is not None:
+        report |= {"table": job.split_table, "kept": decision.known, "assigned": decision.new}
+    return report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError
@@ -14,6 +14,9 @@ from pipeline.reports.counts import held_after
 from pipeline.reports.report import Report
 from pipeline.stages.verify.status import open_target
 from pipeline.target.manifest import TargetState
+
+if TYPE_CHECKING:
+    from pipeline.reports.documents import FileTotals
 
 #: A state of a target that a run left: ``TARGET@20261128T0317``, the name of the run or how it begins.
 _STATE = re.compile(r"(?P<root>.+)@(?P<run>\d{8}(?:T[\dZ-]*)?)", re.DOTALL)
@@ -62,9 +65,11 @@ def _recorded(root: str, run: str | None) -> tuple[str, dict[str, Any]]:
     return f"{target.url}@{fitting[0]}", report | {"held": held_after(report["plan"])}
 
 
-def _more(a: dict[str, Any], b: dict[str, Any]) -> dict[str, dict[str, int]]:
+def _more(a: dict[str, FileTotals], b: dict[str, FileTotals]) -> dict[str, FileTotals]:
     """Files and bytes that `b` has more than `a`, by kind."""
-    return {kind: {what: b[kind][what] - a[kind][what] for what in ("files", "bytes")} for kind in b}
+    return {
+        kind: {"files": b[kind]["files"] - a[kind]["files"], "bytes": b[kind]["bytes"] - a[kind]["bytes"]} for kind in b
+    }
 
 
 def _by_class(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:

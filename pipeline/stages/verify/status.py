@@ -9,6 +9,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.base.errors import ConfigError, LockError, TargetError
 from pipeline.job.run_records import SUCCESS, at_target, beside, read, under_way
+from pipeline.reports.documents import RunLine, StatusReport, SuccessLine
 from pipeline.reports.report import Report
 from pipeline.target.manifest import LOCK, MANIFEST_PATH, Manifest, TargetState
 
@@ -56,7 +57,10 @@ def last_run(root: str, workdir: str | None = None, *, max_age: float | None = N
     since = _seconds_since(success) if success is not None else None
     killed = [] if holder is not None else [run for run in begun if run["gone"] or state.root.local is not None]
     at_work = [run for run in begun if run not in killed]
-    data = {
+    last_success: SuccessLine | None = None
+    if success is not None and since is not None:
+        last_success = {**_brief(success), "age": round(since, 3)}
+    data: StatusReport = {
         "command": "status",
         "target": state.root.url,
         "runs": len(records),
@@ -67,20 +71,18 @@ def last_run(root: str, workdir: str | None = None, *, max_age: float | None = N
         "killed": [
             {"run": run["id"], "start": run["start"], "by": _who(run), "where": _where(state)} for run in killed
         ],
-        "last_success": _brief(success) | {"age": round(since, 3)}
-        if success is not None and since is not None
-        else None,
+        "last_success": last_success,
         "max_age": max_age,
         "late": max_age is not None and (since is None or since > max_age),
     }
-    return Report(data, not data["stopped"] and not data["late"])
+    return Report(dict(data), not data["stopped"] and not data["late"])
 
 
 #: So many runs are reported.
 _RECENT = 10
 
 
-def _brief(record: dict[str, Any]) -> dict[str, Any]:
+def _brief(record: dict[str, Any]) -> RunLine:
     """What a run came to, in a line."""
     report, error = record.get("report", {}), record.get("error", {})
     return {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from typing import Any
 
 from pipeline import exporters
+from pipeline.reports.documents import VerifyReport
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
@@ -33,7 +33,7 @@ def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) 
             step.add(1)
         differences += foreign(state.root, layout, ours)
     differences.sort(key=lambda d: d.path)
-    data: dict[str, Any] = {
+    data: VerifyReport = {
         "command": "verify",
         "target": state.root.url,
         "deep": deep,
@@ -41,4 +41,4 @@ def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) 
         "differences": Counter(difference.reason for difference in differences),
         "listed": [{"path": d.path, "reason": d.reason, "detail": d.detail} for d in differences],
     }
-    return Report(data, not differences)
+    return Report(dict(data), not differences)

@@ -21,7 +21,7 @@ from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.batch import Batch, read_parts
 from pipeline.storage.stores.client import Client, Entry
 from pipeline.storage.stores.connect import client_for
-from pipeline.storage.stores.guard import Asking, Guard, unguarded
+from pipeline.storage.stores.guard import Asking, Guard, outlast_answers, unguarded
 from pipeline.storage.stores.in_flight import insist
 from pipeline.storage.stores.lease import holder, lease
 from pipeline.storage.stores.store_errors import Missing, Refused
@@ -188,8 +188,11 @@ class RemoteFolder(WritableLocation):
 
     def sealed(self) -> RemoteFolder:
         """See `WritableLocation.sealed`."""
-        guard = Asking(lambda: self.client, self.address.key(RUNNING), self.join(RUNNING))
-        return RemoteFolder(self.address, guard)
+        return RemoteFolder(self.address, Asking(lambda: self.client, self.address.key(RUNNING), self.join(RUNNING)))
+
+    def outlast_writers(self) -> None:
+        """See `WritableLocation.outlast_writers`."""
+        outlast_answers()
 
     # Locks
 

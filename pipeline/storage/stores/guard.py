@@ -13,10 +13,8 @@ from pipeline.storage.stores.in_flight import insist
 
 T = TypeVar("T")
 
-#: How long an answer holds. A process or machine that was stopped asks first when it wakes up: the clock
-#: went on.
+#: How long an answer holds. A process or machine that was stopped asks first when it wakes up: the clock went on.
 HOLDS_S = 5.0
-
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -57,3 +55,8 @@ class Asking:
             if insist(lambda: self._client().head(self._key), self._url, "read") is None:
                 raise StorageError(f"{self._url}: is gone: its run has ended; nothing more is written for it")
             self._asked = now
+
+
+def outlast_answers() -> None:
+    """Wait until no answer holds that was given before, and what was begun by one of them is over; also amid a stop."""
+    time.sleep(2 * HOLDS_S)
