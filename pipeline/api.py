@@ -41,6 +41,7 @@ from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import Index, IndexInfo
 from pipeline.stages.index.reader import open_index as index_in
 from pipeline.stages.index.sources import (
+    check_subsets,
     import_for_index,
     import_for_plan,
     index_lock,
@@ -97,7 +98,8 @@ def indexed(config: Config, progress: Progress, client: Any = None) -> Iterator[
     with index_lock(job), _engine(job, client) as engine:
         engine.begin(import_for_index)
         engine.connect()
-        job, infos = update_index(job, engine, progress, scan(job, engine, progress))
+        found = scan(job, engine, progress)
+        job, infos = update_index(job, engine, progress, found, check_subsets(job))
         yield job, infos, source_report(job, infos)
 
 
@@ -144,8 +146,9 @@ def _make_plan(job: Job, progress: Progress, client: Any) -> Report:
         engine.connect()
         found = scan(job, engine, progress)
         state = TargetState(job.target, job.prefixes)
+        subsets = check_subsets(job)
         check_source(job, state, found)
-        job, infos = update_index(job, engine, progress, found)
+        job, infos = update_index(job, engine, progress, found, subsets)
         job = job.keep_numbers(state.manifest)
         source = source_report(job, infos)
         planned = plan_subset(job, infos, state, engine, progress)
@@ -352,9 +355,10 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], client: Any) 
             tidy(state)
             stack.push(engine)  # what it has under way ends before the lock does
         engine.connect(job.target, SCRATCH)
+        subsets = check_subsets(job)
         check_source(job, state, found)
         listed = source_counts(job, found)
-        job, infos = update_index(job, engine, progress, found)
+        job, infos = update_index(job, engine, progress, found, subsets)
         job = job.keep_numbers(state.manifest)
         check_stop()
         plan = functools.partial(_plan, job, infos, state, source_report(job, infos), engine, progress, suspects)

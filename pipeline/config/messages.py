@@ -10,7 +10,7 @@ import pydantic
 
 from pipeline.base.errors import ConfigError, nearest
 from pipeline.base.terms import SPLITS
-from pipeline.config.values import message
+from pipeline.config.values import in_words, shown
 
 
 def no_key_twice(node: object, where: str) -> None:
@@ -61,13 +61,8 @@ def sentence(
     # Every branch of a union says what it would take: all of it helps.
     here = [e for e in errors if _walk(e["loc"], model)[0] == steps]
     plain = [e for e in here if e["type"] not in ("model_type", "dict_type")]
-    messages = dict.fromkeys(map(message, here if isinstance(given, dict | list) else plain or here))
+    messages = dict.fromkeys(map(in_words, here if isinstance(given, dict | list) else plain or here))
     return f"{at}: {key}: {'; or '.join(messages)}{shown(given)}"
-
-
-def shown(given: object) -> str:
-    """A value that is wrong, where it is short, behind what is said of it."""
-    return f" (it is {given!r})" if isinstance(given, str | int | float | list) and len(repr(given)) < 60 else ""
 
 
 def _walk(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+from typing import TYPE_CHECKING
 
-from pydantic_core import ErrorDetails
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 WEB = "^https?://"
 
@@ -50,7 +52,12 @@ _WORDS = {
 }
 
 
-def message(error: ErrorDetails) -> str:
+def shown(given: object) -> str:
+    """A value that is wrong, where it is short, behind what is said of it."""
+    return f" (it is {given!r})" if isinstance(given, str | int | float | list) and len(repr(given)) < 60 else ""
+
+
+def in_words(error: ErrorDetails) -> str:
     """What is wrong with one value, in the words of a config instead of pydantic's."""
     given, kind = error["input"], error["type"]
     if kind == "string_type" and (read := _read_as(given)) is not None:

@@ -72,20 +72,24 @@ def _is_file(url: str) -> bool:
     return bool(storage.locate(folder or "/").exist_many([name])[0])
 
 
-def no_split_within_another(found: Sequence[Found]) -> None:
-    """Subfolders belong to a split: one inside another would put its images into both, the worst of leaks.
+def no_split_is_another(found: Sequence[Found]) -> None:
+    """A folder that has two names by a link would put its images into two splits, the worst of leaks.
 
-    What is listed by name belongs to the split of its list alone.
+    A folder within that of another split, and what is listed by name, are the narrower split's: see `nested_splits`.
     """
     whole = [one for one in found if not one[0].image_lists]
     for spec, labels, images in whole:
         for other, other_labels, other_images in whole:
             for inner, outer, what in ((labels, other_labels, "labels"), (images, other_images, "images")):
-                if spec != other and inner and outer and inner.url != outer.url and is_below(inner, outer):
+                if spec != other and inner and outer and inner.url != outer.url and _is_link_to(inner, outer):
                     raise ConfigError(
-                        f"source.splits: the {what} of {spec.split}, {inner.url}, are in those of {other.split}, "
-                        f"{outer.url}, so they would be in both splits; give each split a folder of its own"
+                        f"source.splits: the {what} of {spec.split}, {inner.url}, are those of {other.split}, "
+                        f"{outer.url}, by a link, so they would be in both splits; give each split a folder of its own"
                     )
+
+
+def _is_link_to(one: storage.Location, other: storage.Location) -> bool:
+    return is_below(one, other) and is_below(other, one)
 
 
 def keep_apart(job: Job) -> None:

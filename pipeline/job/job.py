@@ -257,6 +257,17 @@ def _check_marker(source: Source) -> None:
         )
 
 
+def path_below(location: Location, other: Location) -> str | None:
+    """The path of the folder `location` below `other`, links followed where the names do not say it; None elsewhere."""
+    rest = location.key_path.removeprefix(f"{other.key_path}/")
+    if rest != location.key_path and other.join(rest) == location.url:
+        return rest
+    if location.local is None or other.local is None or not storage.within(location.local, other.local):
+        return None
+    path = os.path.relpath(os.path.realpath(location.local), os.path.realpath(other.local))
+    return path if path != "." else None
+
+
 def is_below(location: Location, other: Location) -> bool:
     """Whether the folder `location` is in the folder `other`, links followed."""
     if location.local is not None and other.local is not None:

@@ -245,6 +245,8 @@ def _per_file(root: str, format_: formats.LabelFileFormat, *, beside: bool) -> d
     found: dict[str, SplitPaths] = {}
     for split, folder in [] if beside else _split_folders(root, "labels"):
         _add(found, split, folder, root)
+    if found and _is_loose(root, "labels", "images", format_.SUFFIX):
+        _add(found, "train", {kind: storage.locate_below(root, kind).url for kind in ("labels", "images")}, root)
     if found or not storage.locate(root).exists():
         return found
     for split, folder in _split_folders(root, ""):
@@ -259,6 +261,8 @@ def _per_file(root: str, format_: formats.LabelFileFormat, *, beside: bool) -> d
         called = [usual, *(format_.SPLIT_FOLDERS["train"].replace("train", word) for word in words)]
         for folder in [name for name in called if _is_folder(root, name)][:1]:
             found.setdefault(split, {"labels": folder, "images": folder})
+    if found and _is_loose(root, "", "", format_.SUFFIX):
+        _add(found, "train", {"labels": root, "images": root}, root)
     if found:
         return found
     return (
@@ -266,6 +270,13 @@ def _per_file(root: str, format_: formats.LabelFileFormat, *, beside: bool) -> d
         if beside and _apart(root, "", format_.SUFFIX) is None
         else (_without_splits(root, format_.SUFFIX))
     )
+
+
+def _is_loose(root: str, labels: str, images: str, suffix: str) -> bool:
+    """Whether an image and its label file are right in the folders that have those of the splits."""
+    there = storage.locate_below(root, labels) if labels else storage.locate(root)
+    names = map(os.path.splitext, there.flat_names("") if there.exists() else ())
+    return not _stems_of_images(root, images).isdisjoint(stem for stem, end in names if end.lower() == suffix)
 
 
 def _apart(root: str, below: str, suffix: str) -> dict[str, str] | None:

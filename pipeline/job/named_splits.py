@@ -32,12 +32,13 @@ class NamedSplits:
     """The splits that the file of `root` names; that is `names`, if it is a YAML there, else the first of `_FILES`.
 
     `found` has the paths of each split, several where it has several folders; `lacking` the lists that are named, but
-    are not there, as (file, split, list).
+    are not there, as (file, split, list). Raises `ConfigError` for train or val without labels beside one with labels.
     """
 
     def __init__(self, root: str, names: str | None = None) -> None:
         self.found: dict[str, list[Paths]] = {}
         self.lacking: list[tuple[str, str, str]] = []
+        self._unlabelled: list[str] = []
         local = storage.locate(root).local
         if local is None:
             self._add_remote(root)
@@ -49,6 +50,8 @@ class NamedSplits:
             values = [v for v in _listed(data.get(key)) if isinstance(v, str) and v.strip()]
             if path is not None and values:
                 self._add(local, str(data.get("path") or ""), path, split, values)
+        if self.found and self._unlabelled:
+            raise ConfigError(self._unlabelled[0])
 
     def _add_remote(self, root: str) -> None:
         """The folders that are named in an archive or at a store, where nothing leads out of `root`; no lists."""
@@ -80,6 +83,12 @@ class NamedSplits:
                 raise ConfigError(
                     f"{file}: {split} names {len(values)} folders, and {value} is not in {root}, or has no folder of "
                     "labels; put it there, or take it out of the list"
+                )
+            elif there is not None and os.path.isdir(there) and split != "test":  # whose labels are often a secret
+                labels = labels_of(os.path.relpath(os.path.realpath(there), os.path.realpath(root)))
+                self._unlabelled.append(
+                    f"{file}: {split} is {value}, whose folder of labels, {labels}, is not in {root}; put it there, or "
+                    "remove the line"
                 )
         if parts and not all(map(self._is_known, parts)):
             self.found.setdefault(split, parts)

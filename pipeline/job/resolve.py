@@ -14,8 +14,7 @@ from pipeline.base.errors import ConfigError, UnknownNameError, UsageError
 from pipeline.base.terms import Task
 from pipeline.config.load import load_names, load_specs
 from pipeline.config.model import Config, Source, SplitFolders
-from pipeline.config.values import message
-from pipeline.job.checks import check_locations, keep_apart, no_split_within_another
+from pipeline.job.checks import check_locations, keep_apart, no_split_is_another
 from pipeline.job.job import Job, SourceJob, _check_marker
 from pipeline.job.named_splits import listed_images
 from pipeline.job.spec import IndexSpec, SplitSpec
@@ -116,7 +115,7 @@ def _options(source: Source, format_: formats.Format) -> str:
         return "{}"
     import pydantic
 
-    from pipeline.config.messages import shown
+    from pipeline.config.values import in_words, shown
 
     try:
         return json.dumps(format_.Options.model_validate(source.options).model_dump(mode="json"), sort_keys=True)
@@ -126,14 +125,14 @@ def _options(source: Source, format_: formats.Format) -> str:
         known = ", ".join(format_.Options.model_fields)
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"source.options.{key}: unknown; format {source.format} knows {known}") from None
-        raise ConfigError(f"source.options.{key}: {message(first)}{shown(first['input'])}") from None
+        raise ConfigError(f"source.options.{key}: {in_words(first)}{shown(first['input'])}") from None
 
 
 def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
     single = formats.load_single_file(source.format) if format_.WHOLE else None
     found = [_split(source, str(split), value, format_, single) for split, value in source.splits.items()]
     if single is None:
-        no_split_within_another(found)
+        no_split_is_another(found)
     shared = single.HOLDS_SPLITS if single is not None else any(spec.image_lists for spec, *_ in found)
     # The folder's name is part of the key; where splits share it (train/labels, valid/labels), one more level is taken.
     for depth in range(1, 10):

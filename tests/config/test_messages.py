@@ -15,7 +15,7 @@ import pytest
 from pipeline.base.errors import ConfigError
 from pipeline.config.load import validate
 from pipeline.config.model import Config
-from pipeline.config.values import message
+from pipeline.config.values import in_words
 from pipeline.formats import available, load
 
 MINIMAL = {"source": {"root": "coco", "splits": {"train": "train2017"}}, "target": {"root": "out"}}
@@ -88,5 +88,5 @@ def test_so_is_that_of_an_option_of_a_format(name: str) -> None:
     for key, value in itertools.product(options.model_fields, VALUES):
         with pytest.raises(pydantic.ValidationError) as error:
             options.model_validate({key: value})
-        said += [message(one) for one in error.value.errors()]
+        said += [in_words(one) for one in error.value.errors()]
     assert [text for text in said if re.search(LIBRARY, text)] == []

@@ -104,6 +104,33 @@ CASES: dict[str, tuple[Files, dict[str, set[str]]]] = {
         {"data.yaml": "train: [images/one]\nval: [images/two]\n" + DATA, **DEEP},
         {"train": {"a", "b"}, "val": {"c", "d"}},
     ),
+    "val within train": (
+        {"data.yaml": "train: images\nval: images/val\n" + DATA, **FLAT,
+         **_pairs("labels/val", "images/val", "a", "e")},
+        {"train": {"a", "b", "c", "d"}, "val": {"a", "e"}},
+    ),
+    "train within val, and both within test": (
+        {"data.yaml": "val: x/images/v\ntrain: x/images/v/t\ntest: x/images\n" + DATA,
+         **_pairs("x/labels", "x/images", "a"), **_pairs("x/labels/v", "x/images/v", "b", "c"),
+         **_pairs("x/labels/v/t", "x/images/v/t", "d")},
+        {"train": {"d"}, "val": {"b", "c"}, "test": {"a"}},
+    ),
+    "a folder, and a list of some of its images": (
+        {"data.yaml": "train: images\nval: val.txt\n" + DATA, **FLAT, "val.txt": "images/c.jpg\n./images/d.jpg\n"},
+        {"train": {"a", "b"}, "val": {"c", "d"}},
+    ),
+    "a folder, and a list of images of a folder in it": (
+        {"data.yaml": "train: images\nval: val.txt\n" + DATA, **DEEP, "val.txt": "images/two/c.jpg\n"},
+        {"train": {"one/a", "one/b", "two/d"}, "val": {"c"}},
+    ),
+    "no yaml: val is a folder in that of all": (
+        {"classes.txt": "cat\ndog\n", **FLAT, **_pairs("labels/val", "images/val", "a", "e")},
+        {"train": {"a", "b", "c", "d"}, "val": {"a", "e"}},
+    ),
+    "no yaml, labels beside images: test is a folder in that of all": (
+        {"classes.txt": "cat\ndog\n", **_pairs(".", ".", "a", "b"), **_pairs("test", "test", "e")},
+        {"train": {"a", "b"}, "test": {"e"}},
+    ),
 }  # fmt: skip
 
 
@@ -150,6 +177,29 @@ def test_a_folder_of_several_that_is_not_there_is_refused(folder: Path, run: Run
         "train names 2 folders, and images/gone is not in"
         in run("convert", root, folder / "out", *FROM_YOLO, code=2).err
     )
+
+
+def test_images_of_a_split_within_another_are_told(folder: Path, run: Run) -> None:
+    files = {"data.yaml": "train: images\nval: images/val\n" + DATA, **FLAT, **_pairs("labels/val", "images/val", "e")}
+    told = run("convert", _fill(folder / "in", files), folder / "out", *FROM_YOLO).err
+    home = folder / "in/images"
+    assert f"1 image of {home} belongs to split val alone ({home}/val), not to train" in told
+    assert run("convert", folder / "in", folder / "out", *FROM_YOLO, "--json").json["changes"] == 0
+
+
+def test_folders_of_a_split_and_of_all_that_both_have_train_are_refused(folder: Path, run: Run) -> None:
+    files = {"classes.txt": "cat\n", **FLAT, **_pairs("labels/train", "images/train", "e")}
+    told = run("convert", _fill(folder / "in", files), folder / "out", *FROM_YOLO, code=2).err
+    assert "are both train; rename one, or write a config" in told
+
+
+def test_a_split_of_images_without_labels_is_refused(folder: Path, run: Run) -> None:
+    root = _fill(
+        folder / "in",
+        {"data.yaml": "train: images/one\nval: images/val\n" + DATA, **DEEP, "images/val/x.jpg": b"x"},
+    )
+    told = run("convert", root, folder / "out", *FROM_YOLO, code=2).err
+    assert f"{root}/data.yaml: val is images/val, whose folder of labels, labels/val, is not in {root}; put it" in told
 
 
 def test_a_list_whose_labels_have_no_folder_in_common_is_refused(folder: Path, run: Run) -> None:

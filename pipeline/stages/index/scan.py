@@ -12,6 +12,7 @@ from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS, IndexSpec
 from pipeline.runtime.engine import Engine
 from pipeline.stages.index.image_lists import ListedSplits, obey_lists
+from pipeline.stages.index.nested_splits import leave_to_narrower
 from pipeline.storage import Listing
 
 #: A folder, the suffixes of files in it, and whether to ask for their size and times, perhaps by how many there are.
@@ -95,7 +96,10 @@ def scan_source(
             labels.one_of_each_stem(format_.SUFFIX)
         if images is not None and (sized(images.count) if callable(sized) else sized):
             images.forget_links()
-    return Scan(pairs, with_stats, obey_lists(spec.splits, pairs))
+    lists = obey_lists(spec.splits, pairs)
+    if not format_.WHOLE:
+        lists.notes.extend(leave_to_narrower(spec.splits, pairs))
+    return Scan(pairs, with_stats, lists)
 
 
 def _list_all(jobs: list[_ListingJob], keep: str | None) -> list[Listing]:

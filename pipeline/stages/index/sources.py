@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -94,10 +94,14 @@ def import_for_plan() -> None:
     assert dask.dataframe
 
 
-def update_index(job: Job, engine: Engine, progress: Progress, found: Sequence[Scan]) -> tuple[Job, list[IndexInfo]]:
-    """Bring the indexes of the job's sources up to date, see `index.update`; the job then knows all names."""
+def update_index(
+    job: Job, engine: Engine, progress: Progress, found: Sequence[Scan], subsets: Mapping[str, Any]
+) -> tuple[Job, list[IndexInfo]]:
+    """Bring the indexes of the job's sources up to date, see `index.update`; the job then knows all names.
+
+    `subsets` are what `check_subsets` found before; raises `DataError` where one of them was built anew meanwhile.
+    """
     infos = []
-    subsets = check_subsets(job)
     for source, listed in zip(job.sources, found, strict=True):
         infos.append(
             update(

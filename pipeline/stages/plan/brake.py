@@ -23,7 +23,6 @@ from pipeline.job.spec import SplitSpec
 from pipeline.reports.documents import BrakedReport, BrakeReport
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.index.scan import Scan
-from pipeline.stages.index.sources import check_subsets
 from pipeline.stages.plan.compare import Loss
 from pipeline.stages.plan.planned import Planned
 from pipeline.target.manifest import TargetState
@@ -93,9 +92,8 @@ def _splits(job: Job, found: Sequence[Scan]) -> dict[str, tuple[SourceJob, Split
 def check_source(job: Job, state: TargetState, found: Sequence[Scan]) -> None:
     """Raise `BrakeError` where a source lost too many files, or a split all, since the target was made from it.
 
-    What is lacking in a subset that is being built is no loss: see `check_subsets` for what it raises of such a source.
+    What is lacking in a subset that is being built is no loss: `check_subsets` comes before.
     """
-    check_subsets(job)
     if state.manifest is None or _is_other_source(job, paths := _paths(state.manifest.config)):
         return  # another source is judged once it is known what would become of the target
     _check_discovered(job, state)

@@ -255,7 +255,9 @@ def test_a_plan_from_elsewhere_leaves_the_plan_of_a_build_alone(own_subset: Subs
 
 def test_splits_do_not_leak(own_subset: Subset) -> None:
     folder = own_subset.source / "labels/train2017"
-    splits = f"{{train: {{labels: {folder}}}, val: {{labels: {folder}/sub}}}}"
+    (folder.parent / "link").symlink_to(folder)
+    splits = f"{{train: {{labels: {folder}}}, val: {{labels: {folder.parent}/link}}}}"
     told = own_subset.command("build", "--set", f"source.splits={splits}", "--set", "target.images=none", code=2)
-    assert "the labels of val" in told.err
+    assert "the labels of train" in told.err
+    assert "by a link, so they would be in both splits" in told.err
     assert "give each split a folder of its own" in told.err
