@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline import formats, storage
@@ -12,6 +12,8 @@ from pipeline.config import templates
 from pipeline.config.model import Config
 from pipeline.job.job import is_below
 from pipeline.job.spec import SplitSpec
+from pipeline.runtime.log import withdraw_log_file
+from pipeline.runtime.run import current
 from pipeline.storage.address import protocol_of
 from pipeline.target.manifest import FOLDER, is_subset
 
@@ -89,6 +91,7 @@ def no_split_within_another(found: Sequence[Found]) -> None:
 
 def keep_apart(job: Job) -> None:
     """The source is never written to: neither target nor workdir may be in a folder of it, or contain one."""
+    _keep_outputs_apart(job)
     for source in job.sources:
         _keep_apart_from(job, source)
     if job.target.local is not None:
@@ -96,6 +99,36 @@ def keep_apart(job: Job) -> None:
     for what, path in (("workdir", job.workdir), ("split.table", job.split_table)):
         if path is not None and storage.within(path, job.root):
             raise ConfigError(f"{what}: {path} is in the target {job.root}; choose a folder beside it")
+
+
+def _keep_outputs_apart(job: Job) -> None:
+    """What options name to be written beside the target must be no file of the source, nor of the target."""
+    run, report = current(), job.config.engine.performance_report
+    outputs = dict(run.outputs) if run else {}
+    if report is not None:
+        outputs["engine.performance_report"] = storage.local_path(report)
+    for option, path in outputs.items():
+        for folder in (*_read(job), *_own_folders(job)):
+            if storage.within(path, folder):
+                if run:
+                    run.outputs.clear()
+                if (made := withdraw_log_file()) is not None:
+                    parent, name = os.path.split(os.path.realpath(made))
+                    storage.locate_writable(parent).delete_many([name])
+                raise ConfigError(
+                    f"{option}: {path} is in {folder}, which is read, or made, here; name a file elsewhere"
+                )
+
+
+def _read(job: Job) -> Iterator[str]:
+    """Folders and files that a job reads."""
+    run, classes = current(), job.config.classes
+    yield from filter(None, (run and run.config, classes if isinstance(classes, str) else None))
+    for source in job.sources:
+        yield from filter(None, (source.source.names, source.source.marker))
+        for split in source.spec.splits:
+            for url in filter(None, (split.labels, split.images, split.captions, *split.image_lists)):
+                yield storage.archive_of(url) or url
 
 
 def _keep_apart_from(job: Job, source: SourceJob) -> None:

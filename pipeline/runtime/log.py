@@ -10,6 +10,8 @@ import contextlib
 import json
 import logging
 import logging.handlers
+import os
+import stat
 import sys
 from dataclasses import dataclass
 
@@ -47,12 +49,24 @@ class LogFile:
 
 
 class _File(logging.handlers.WatchedFileHandler):
-    """Appends lines to a log file, also to a new one of its name where that was rotated. UTF-8."""
+    """Appends lines to a log file, also to a new one of its name where that was rotated. UTF-8.
 
-    def __init__(self, target: LogFile) -> None:
+    `first` is a line that is written before any other, together with that.
+    """
+
+    def __init__(self, target: LogFile, first: str | None) -> None:
+        self.made = not os.path.exists(target.path)
         super().__init__(target.path, encoding="utf-8", errors="backslashreplace")
         self.target = target
+        self._first = LOG.makeRecord(LOG.name, logging.INFO, "", 0, first, (), None) if first is not None else None
         self._refused = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append a line."""
+        if self._first is not None:
+            first, self._first, self.made = self._first, None, False
+            super().emit(first)
+        super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
         """One line: time (UTC), run, level and message."""
@@ -81,12 +95,20 @@ def show_log(level: int) -> None:
     LOG.setLevel(min(level, logging.INFO) if log_file() else level)
 
 
-def log_to(target: LogFile) -> None:
-    """Append what is logged, from INFO on, to a file too. Raises `ConfigError` where it cannot be opened."""
+def log_to(target: LogFile, first: str | None = None) -> None:
+    """Append what is logged, from INFO on, to a file too, after the line `first`.
+
+    Raises `ConfigError` where it cannot be opened, or has a second name: that may be a file of somebody's.
+    """
     try:
-        handler = _File(target)
+        handler = _File(target, first)
     except OSError as error:
         raise ConfigError(f"--log-file {target.path}: cannot be written ({error.strerror}); name another") from None
+    assert handler.stream is not None
+    status = os.fstat(handler.stream.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+        handler.close()
+        raise ConfigError(f"--log-file {target.path}: is a hard link, and its other name is written to; name another")
     end_log_file()
     LOG.addHandler(handler)
     _FILE_ONLY.addHandler(handler)
@@ -101,6 +123,13 @@ def end_log_file() -> None:
         _FILE_ONLY.removeHandler(handler)
         with contextlib.suppress(OSError):  # lines that it never took: that was said
             handler.close()
+
+
+def withdraw_log_file() -> str | None:
+    """Write to no log file any more; returns where one was made that has nothing, which is to be deleted."""
+    made = next((h.target.path for h in LOG.handlers if isinstance(h, _File) and h.made), None)
+    end_log_file()
+    return made
 
 
 def note(level: int, text: str) -> None:
