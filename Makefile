@@ -27,7 +27,7 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-cluster test-browser test-interop torture bench bench-fetch bench-cloud bench-cluster \
+.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-cluster test-browser test-interop torture bench bench-fetch bench-cloud bench-cluster bench-report \
 	index plan build rebuild stats clean
 
 help: ## Print this list
@@ -148,6 +148,9 @@ bench-fetch: $(READY) ## Measure archives in place and downloads against unzip, 
 
 bench-cloud: $(READY) ## Measure images to and from an object store against s5cmd, rclone, aws (needs make servers)
 	@$(PY) -m tests.bench.bench_cloud $(ARGS)
+
+bench-report: $(READY) ## Measure stats, show and report of 118,000 images, and the page in a Chromium
+	@$(PY) -m tests.bench.bench_report $(ARGS)
 
 bench-cluster: $(READY) ## Measure workers of a Dask scheduler against one process: start-up, overhead, one worker and two
 	@$(PY) -m tests.bench.bench_cluster $(ARGS)

@@ -17,6 +17,7 @@ pytest.register_assert_rewrite("tests.support.contracts", "tests.support.helpers
 
 from pipeline.cli import run_cli  # noqa: E402 - after the line that lets pytest explain failed asserts
 from pipeline.storage.settling import VARIABLE as SETTLE  # noqa: E402
+from tests.support.forks import end_forks  # noqa: E402
 from tests.support.helpers import NAMES, Result, contents, make_town, make_tree, run_process, settle, write_file  # noqa: E402
 
 Run = Callable[..., Result]
@@ -42,6 +43,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.setenv(name, str(tmp_path_factory.mktemp("state")))
         patch.setenv(SETTLE, str(_SETTLE_S))
         yield
+        end_forks()
 
 
 @pytest.fixture
@@ -50,7 +52,8 @@ def unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SETTLE, "3600")
 
 
-#: Fixtures that start a program which `make servers`, or the system, installs; and the kinds of places that need none.
+#: Fixtures that start a program which `make servers`, or the system, installs; and kinds of locations for which the
+#: first two start none.
 _OF_SERVERS = {"server", "servers", "nginx", "proxy"}
 _WITHOUT = {"folder", "memory"}
 
@@ -58,10 +61,11 @@ _WITHOUT = {"folder", "memory"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that ask for a server: `make test` leaves them to `make test-all`."""
     for item in items:
+        asked = _OF_SERVERS & set(getattr(item, "fixturenames", ()))
         params = getattr(item, "callspec", None)
-        if _OF_SERVERS & set(getattr(item, "fixturenames", ())) and not (
-            params is not None and params.params.get("kind") in _WITHOUT
-        ):
+        if params is not None and params.params.get("kind") in _WITHOUT:
+            asked -= {"server", "servers"}
+        if asked:
             item.add_marker(pytest.mark.servers)
 
 

@@ -44,6 +44,8 @@ _REASONS = {
     "expected alphabetic or numeric": "holds a * or & that YAML takes for an alias; put the value in quotes",
     "unknown escape character": "has a backslash in double quotes; use single quotes",
     "did not find expected <document start>": "holds text after the end of the document; indent it, or remove it",
+    "control characters": "holds control characters: no text file, or a damaged one; name another, or get it again",
+    "incompatible YAML document": "begins with a %YAML line of a version that nobody reads; remove it",
     "found another document": "holds a second document after ---; remove it",
 }
 
@@ -112,11 +114,16 @@ def _guarded(work: Callable[[], T], where: str) -> T:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         said = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "")
-        reason = next((reason for words, reason in _REASONS.items() if words in said), f"is not valid YAML ({said})")
+        reason = next(
+            (reason for words, reason in _REASONS.items() if words in said),
+            "is not valid YAML here; correct the line, or put the value in quotes",
+        )
         raise ConfigError(f"{where}{line}: {reason}") from None
-    except (ValueError, TypeError, OverflowError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, OverflowError, AttributeError, KeyError):
         # PyYAML takes 2001-13-45 for a date and 0b_ for a number, and asks Python for them.
-        raise ConfigError(f"{where}: not valid YAML ({error}); put the value in quotes") from None
+        raise ConfigError(
+            f"{where}: has a value that YAML takes for a date or a number, and it is none; put it in quotes"
+        ) from None
 
 
 def _limit(root: yaml.Node, where: str) -> None:

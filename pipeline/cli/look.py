@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,7 @@ import click
 from pipeline.base.errors import UsageError
 from pipeline.cli.commands import cli
 from pipeline.cli.options import cache_folder, common_options, config_of
-from pipeline.cli.output import progress_of, put_bytes, put_report
+from pipeline.cli.output import progress_of, put_bytes, put_report, say
 from pipeline.runtime.run import running
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def stats(what: str, every: bool, as_csv: bool, workdir: str | None, **common: A
 @click.option("--seed", type=int, default=0, metavar="N", help="another number, another sample")
 @click.option("--mode", type=click.Choice(["images", "objects"]), default="images", help="whole images, or each object")
 @click.option("--sort", metavar="NAME", help="images: random, most; objects: smallest, largest, extreme, random")
+@click.option("--font", metavar="FILE", help="a font for names; without it one of this machine is taken that has them")
 @click.option("-o", "--output", metavar="FILE", help="JPEG, PNG or WebP; - is this terminal. Default: sheet.jpg")
 @_workdir
 @common_options
@@ -80,6 +82,7 @@ def show(
     seed: int,
     mode: str,
     sort: str | None,
+    font: str | None,
     output: str | None,
     workdir: str | None,
     **common: Any,
@@ -88,6 +91,7 @@ def show(
 
     Boxes, polygons and skeletons, on whole images or one object after another.
     """
+    from pipeline.look.fonts import Lettering
     from pipeline.look.sheet import draw_sheet
     from pipeline.look.terminals import inline, protocol_of
     from pipeline.look.thumbnails import KINDS, encoded
@@ -102,12 +106,19 @@ def show(
     protocol = protocol_of(os.environ) if sys.stdout.isatty() else None
     if output == "-" and sys.stdout.isatty() and protocol is None:
         raise UsageError("-o -: this terminal shows no pictures (kitty, iTerm2 and sixel do); name a file instead")
+    letters = Lettering(font)
     view = open_view(_asked(what, common), workdir or cache_folder(), progress_of(common), _engine(common))
-    sheet = draw_sheet(view, count=count, classes=classes, split=split, seed=seed, objects=mode == "objects", sort=sort)
+    sheet = draw_sheet(
+        view, count=count, classes=classes, split=split, seed=seed, objects=mode == "objects", sort=sort,
+        letters=letters,
+    )  # fmt: skip
     if output == "-":
+        for warning in letters.advice():
+            say(f"warning: {warning}")
         put_bytes(inline(sheet, protocol) if protocol is not None else encoded(sheet, ".png"))
         return
-    _write(output, encoded(sheet, suffix), common, {"command": "show", "sheet": output, "size": list(sheet.size)})
+    facts = {"command": "show", "sheet": output, "size": list(sheet.size)}
+    _write(output, encoded(sheet, suffix), common, facts, letters.advice())
 
 
 @cli.command()
@@ -144,11 +155,13 @@ def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
-def _write(output: str, data: bytes, common: dict[str, Any], facts: dict[str, Any]) -> None:
+def _write(
+    output: str, data: bytes, common: dict[str, Any], facts: dict[str, Any], warnings: Sequence[str] = ()
+) -> None:
     """Write what a command made, and say where it is."""
     from pipeline import storage
     from pipeline.reports.report import Report
 
     folder, name = os.path.split(_absolute(output))
     storage.locate_writable(folder).write(name, data)
-    put_report(Report(facts), common, lambda _: output)
+    put_report(Report(facts, warnings=list(warnings)), common, lambda _: output)

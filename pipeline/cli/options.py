@@ -16,7 +16,7 @@ from pipeline.base.errors import ConfigError, UsageError
 from pipeline.base.humanize import duration
 from pipeline.base.version import __version__
 from pipeline.cli.output import say
-from pipeline.runtime.log import LogFile, log_to, show_log
+from pipeline.runtime.log import show_log
 from pipeline.runtime.run import running
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def _change_folder(context: click.Context, _option: click.Parameter, folder: str
 def _log_to(context: click.Context, _option: click.Parameter, path: str | None) -> None:
     if path is None or context.resilient_parsing:
         return
+    from pipeline.runtime.log_file import LogFile, log_to
+
     with running() as run:
         run.outputs["--log-file"] = os.path.abspath(os.path.expanduser(path))
         # With the next line: what reads a source checks first that this file is none of it.
@@ -152,6 +154,11 @@ max_delete_option = click.option(
 )
 
 
+report_option = click.option(
+    "--report", is_flag=True, help="leave the page of `coco-diy report` and a sheet in .coco-diy (target.report)"
+)
+
+
 def cache_folder() -> str:
     """Where commands without a config keep their indexes."""
     import platformdirs
@@ -170,6 +177,8 @@ def overrides_of(common: dict[str, Any]) -> list[str]:
         found.append(f"engine.performance_report={json.dumps(common['performance_report'])}")
     if common.get("max_delete") is not None:
         found.append(f"target.max_delete={json.dumps(common['max_delete'])}")
+    if common.get("report"):
+        found.append("target.report=true")
     return found
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pydantic
-from pydantic_core import ErrorDetails
 
 from pipeline.base.errors import ConfigError, nearest
 from pipeline.base.terms import SPLITS
+from pipeline.config.values import message
 
 
 def no_key_twice(node: object, where: str) -> None:
@@ -58,27 +58,16 @@ def sentence(
     if first["type"] == "missing":
         return f"{at}: the key {key!r} is missing"
     given = first["input"]
-    shown = f" (it is {given!r})" if isinstance(given, str | int | float | list) and len(repr(given)) < 60 else ""
     # Every branch of a union says what it would take: all of it helps.
     here = [e for e in errors if _walk(e["loc"], model)[0] == steps]
     plain = [e for e in here if e["type"] not in ("model_type", "dict_type")]
-    messages = dict.fromkeys(map(_message, here if isinstance(given, dict | list) else plain or here))
-    return f"{at}: {key}: {'; or '.join(messages)}{shown}"
+    messages = dict.fromkeys(map(message, here if isinstance(given, dict | list) else plain or here))
+    return f"{at}: {key}: {'; or '.join(messages)}{shown(given)}"
 
 
-def _message(error: ErrorDetails) -> str:
-    """What pydantic says of one value, in the words of a config."""
-    given = error["input"]
-    if error["type"] in ("string_type", "bool_type") and isinstance(given, bool):
-        return f"YAML reads it as {str(given).lower()}; put the name in quotes"
-    if error["type"] == "string_type" and isinstance(given, int | float):
-        return "YAML reads it as a number; put the name in quotes"
-    if error["type"] == "string_type":
-        return "must be one text"
-    if error["type"] in ("model_type", "dict_type"):
-        return "must be keys with values"
-    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    return message[:1].lower() + message[1:]
+def shown(given: object) -> str:
+    """A value that is wrong, where it is short, behind what is said of it."""
+    return f" (it is {given!r})" if isinstance(given, str | int | float | list) and len(repr(given)) < 60 else ""
 
 
 def _walk(

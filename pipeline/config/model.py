@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from pipeline.base.errors import unknown
 from pipeline.base.terms import SPLITS, Split, Task
+from pipeline.config.values import MD5, SHA256, SOURCE_NAME, SUFFIX, WEB
 
 if TYPE_CHECKING:
     from pipeline.config.messages import Written
@@ -54,19 +55,22 @@ class SplitShares(pydantic.BaseModel):
         try:
             re.compile(value)
         except re.error as error:
-            raise ValueError(f"is neither image nor folder nor a regular expression ({error})") from None
+            at = f" from character {error.pos + 1} on" if error.pos is not None else ""
+            raise ValueError(
+                f"is neither image nor folder, and no regular expression{at}; correct it, as in '^(cam[0-9]+)_'"
+            ) from None
         return value
 
 
 class _Model(pydantic.BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class ImageLocation(_Model):
     """Images that are asked for by name, because nobody lists them: the name is that of the label file."""
 
-    url: str = Field(pattern="^https?://", description="what comes before /NAME.jpg")
-    suffix: str = Field(pattern=r"^\.[A-Za-z0-9]+$", description="what the names end in, as in .jpg")
+    url: str = Field(pattern=WEB, description="what comes before /NAME.jpg")
+    suffix: str = Field(pattern=SUFFIX, description="what the names end in, as in .jpg")
 
 
 class SplitFolders(_Model):
@@ -84,7 +88,7 @@ class SplitFolders(_Model):
 class Source(_Model):
     """A labelled collection. It is only ever read."""
 
-    name: str = Field("source", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="first part of every key")
+    name: str = Field("source", pattern=SOURCE_NAME, description="first part of every key")
     format: str = Field("yolo", description="grammar of the label files")
     task: Task = Field(Task.DETECT, description="what a row says: declared, never guessed")
     names: str | None = Field(
@@ -211,7 +215,7 @@ class EngineConfig(_Model):
     def _known(cls, value: str) -> str:
         known = ("auto", "sync", "threads", "processes")
         if value not in known and not is_elsewhere(value):
-            raise ValueError(unknown("scheduler", value, [*known, "tcp://host:port"]))
+            raise ValueError(unknown("scheduler", value, [*known, "tcp://…"]))
         return value
 
 
@@ -220,8 +224,8 @@ class Archive(_Model):
 
     url: str = Field(description="http(s)://, or any URL that fsspec knows")
     size: int | None = Field(None, ge=0, description="bytes")
-    sha256: str | None = Field(None, pattern="^[0-9a-fA-F]{64}$", description="hexadecimal digest")
-    md5: str | None = Field(None, pattern="^[0-9a-fA-F]{32}$", description="hexadecimal digest")
+    sha256: str | None = Field(None, pattern=SHA256, description="hexadecimal digest")
+    md5: str | None = Field(None, pattern=MD5, description="hexadecimal digest")
     task: Task | None = Field(None, description="it holds the labels of this task")
     split: Split | None = Field(None, description="it holds the images of this split")
     unpack: dict[str, str] = Field(

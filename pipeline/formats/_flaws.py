@@ -69,5 +69,5 @@ def known_flaw(data: bytes) -> Flaw | None:
     if start.startswith(_POINTER):
         return Flaw("not_json", "is a pointer of Git LFS, not the file; get it with `git lfs pull`")
     if start[:1] == b"<" and re.match(rb"<(!doctype|html|\?xml|head|body)", start, re.IGNORECASE):
-        return Flaw("not_json", "is a web page or XML, not JSON; get the file again")
+        return Flaw("not_json", "is a web page or XML; get the file again")
     return None

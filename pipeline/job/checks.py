@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline import formats, storage
@@ -12,7 +13,6 @@ from pipeline.config import templates
 from pipeline.config.model import Config
 from pipeline.job.job import is_below
 from pipeline.job.spec import SplitSpec
-from pipeline.runtime.log import withdraw_log_file
 from pipeline.runtime.run import current
 from pipeline.storage.address import protocol_of
 from pipeline.target.manifest import FOLDER, is_subset
@@ -91,17 +91,18 @@ def no_split_within_another(found: Sequence[Found]) -> None:
 
 def keep_apart(job: Job) -> None:
     """The source is never written to: neither target nor workdir may be in a folder of it, or contain one."""
-    _keep_outputs_apart(job)
+    real = functools.cache(storage.real_path)  # of every pair of folders, so of each many times
+    _keep_outputs_apart(job, real)
     for source in job.sources:
-        _keep_apart_from(job, source)
+        _keep_apart_from(job, source, real)
     if job.target.local is not None:
         keep_out_of_subsets(job)
     for what, path in (("workdir", job.workdir), ("split.table", job.split_table)):
-        if path is not None and storage.within(path, job.root):
+        if path is not None and storage.is_in(real(path), real(job.root)):
             raise ConfigError(f"{what}: {path} is in the target {job.root}; choose a folder beside it")
 
 
-def _keep_outputs_apart(job: Job) -> None:
+def _keep_outputs_apart(job: Job, real: Callable[[str], str]) -> None:
     """What options name to be written beside the target must be no file of the source, nor of the target."""
     run, report = current(), job.config.engine.performance_report
     outputs = dict(run.outputs) if run else {}
@@ -109,7 +110,9 @@ def _keep_outputs_apart(job: Job) -> None:
         outputs["engine.performance_report"] = storage.local_path(report)
     for option, path in outputs.items():
         for folder in (*_read(job), *_own_folders(job)):
-            if storage.within(path, folder):
+            if storage.is_in(real(path), real(folder)):
+                from pipeline.runtime.log_file import withdraw_log_file
+
                 if run:
                     run.outputs.clear()
                 if (made := withdraw_log_file()) is not None:
@@ -131,12 +134,12 @@ def _read(job: Job) -> Iterator[str]:
                 yield storage.archive_of(url) or url
 
 
-def _keep_apart_from(job: Job, source: SourceJob) -> None:
+def _keep_apart_from(job: Job, source: SourceJob, real: Callable[[str], str]) -> None:
     root = storage.locate(source.source.root).url if source.source.root is not None else None
     for what, path in (("target.root", job.root), ("workdir", job.workdir)):
         for folder in ("", "labels", "images"):
             if root is not None and (
-                storage.within(path, f"{root}/{folder}") if folder else storage.is_same_location(path, root)
+                storage.is_in(real(path), real(f"{root}/{folder}")) if folder else real(path) == real(root)
             ):
                 raise ConfigError(
                     f"{what}: {path} is in the source {root}, which is never written to; choose a folder beside it"
@@ -146,13 +149,13 @@ def _keep_apart_from(job: Job, source: SourceJob) -> None:
         for folder in (url for url in urls if url):
             table = [("split.table", job.split_table)] if job.split_table else []
             for what, path in (("target.root", job.root), ("workdir", job.workdir), *table):
-                if storage.within(path, folder):
+                if storage.is_in(real(path), real(folder)):
                     raise ConfigError(
                         f"{what}: {path} is in the source folder {folder}, which is never written to; "
                         "choose another folder"
                     )
             for own in _own_folders(job):
-                if storage.within(folder, own) or storage.within(own, folder):
+                if storage.is_in(real(folder), real(own)) or storage.is_in(real(own), real(folder)):
                     raise ConfigError(
                         f"target.root: {own} holds the source folder {folder}, or leads into it, and a "
                         "source is never written to; choose another folder"

@@ -14,6 +14,7 @@ from pipeline.base.errors import ConfigError, UnknownNameError, UsageError
 from pipeline.base.terms import Task
 from pipeline.config.load import load_names, load_specs
 from pipeline.config.model import Config, Source, SplitFolders
+from pipeline.config.values import message
 from pipeline.job.checks import check_locations, keep_apart, no_split_within_another
 from pipeline.job.job import Job, SourceJob, _check_marker
 from pipeline.job.named_splits import listed_images
@@ -115,14 +116,17 @@ def _options(source: Source, format_: formats.Format) -> str:
         return "{}"
     import pydantic
 
+    from pipeline.config.messages import shown
+
     try:
         return json.dumps(format_.Options.model_validate(source.options).model_dump(mode="json"), sort_keys=True)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(step) for step in first["loc"])
         known = ", ".join(format_.Options.model_fields)
-        what = f"unknown; format {source.format} knows {known}" if first["type"] == "extra_forbidden" else first["msg"]
-        raise ConfigError(f"source.options.{key}: {what[:1].lower()}{what[1:]}") from None
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"source.options.{key}: unknown; format {source.format} knows {known}") from None
+        raise ConfigError(f"source.options.{key}: {message(first)}{shown(first['input'])}") from None
 
 
 def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
@@ -140,8 +144,11 @@ def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
             folders = [f"{folder}/{spec.split}" for folder, (spec, *_) in zip(folders, found, strict=True)]
         if len(set(folders)) == len(folders):
             return [replace(spec, folder=folder) for folder, (spec, *_) in zip(folders, found, strict=True)]
+    same = next(a for a in found if sum(b.url == a[1].url for _, b, _ in found) > 1)
+    names = " and ".join(spec.split for spec, labels, _ in found if labels.url == same[1].url)
+    what = "file of annotations" if single else "folder of labels"
     raise ConfigError(
-        f"source.splits: two splits have the same {'file of annotations' if single else 'folder of labels'}"
+        f"source.splits: {names} have the same {what}, {same[1].url}; give each its own, or assign images by `split`"
     )
 
 

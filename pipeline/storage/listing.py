@@ -12,6 +12,17 @@ from pipeline.runtime.counters import count_files
 from pipeline.storage.settling import settle_ns
 
 #: Why files cannot be used, in words.
+UNREAD = {
+    "too_large": "is too large to be one",
+    "vanished": "was there when the folder was listed, but is gone; run again",
+    "changed": "changed while it was read; run again",
+    "not_a_file": "is no file",
+    "damaged": "is damaged in its archive (wrong CRC-32 or length); get the archive again",
+    "stale": "has a stale handle: the server of its disk lost it; run again",
+    "unreadable": "cannot be read; allow it with chmod",
+}
+
+#: Why an entry of a folder or an archive is no file that can be used.
 UNUSABLE = {
     "dangling": "is a link to a file that is not there",
     "link_loop": "is a link that leads back to itself",

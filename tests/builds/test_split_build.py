@@ -175,7 +175,10 @@ def test_a_table_that_the_user_edits_is_obeyed(cams: Path, make_subset: MakeSubs
         ({"train": 0.8}, "split: shares add up to 0.8, not to 1"),
         ({}, "split: shares add up to 0, not to 1"),
         ({"train": 1.5, "val": -0.5}, "split.train"),
-        ({"train": 1.0, "by": "("}, "split.by: is neither image nor folder nor a regular expression"),
+        (
+            {"train": 1.0, "by": "("},
+            "split.by: is neither image nor folder, and no regular expression from character 1 on",
+        ),
         ({"train": 1.0, "table": "missing.csv"}, "missing.csv is not there"),
         ({"train": 1.0, "dev": 0.0}, "unknown key 'split.dev'"),
     ],

@@ -136,10 +136,14 @@ ERRORS = {
         "its aliases counted",
     ),
     "holds itself": ("names: &a [*a]\n", "x.yaml:1", "holds itself by an alias"),
-    "no such date": ("names: [a]\nkpt_shape: [2001-13-45, 3]\n", "x.yaml", "month must be"),
-    "no number": ("names: [a]\nkpt_shape: [0b_, 3]\n", "x.yaml", "put the value in quotes"),
-    "digits": ("names: [a]\nkpt_shape: [" + "9" * 5000 + ", 3]\n", "x.yaml", "put the value in quotes"),
-    "control character": ("names: [\x00]\n", "x.yaml", "not valid YAML"),
+    "no such date": (
+        "names: [a]\nkpt_shape: [2001-13-45, 3]\n",
+        "x.yaml",
+        "takes for a date or a number, and it is none; put it in quotes",
+    ),
+    "no number": ("names: [a]\nkpt_shape: [0b_, 3]\n", "x.yaml", "and it is none; put it in quotes"),
+    "digits": ("names: [a]\nkpt_shape: [" + "9" * 5000 + ", 3]\n", "x.yaml", "and it is none; put it in quotes"),
+    "control character": ("names: [\x00]\n", "x.yaml", "holds control characters: no text file"),
 }
 
 

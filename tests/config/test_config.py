@@ -238,6 +238,8 @@ def test_sets_are_applied_in_order_and_leave_the_file_alone(tmp_path: Path) -> N
         ("target.imagse=copy", "unknown key 'target.imagse'; did you mean 'images'?"),
         ("tagret.root=x", "unknown key 'tagret'; did you mean 'target'?"),
         ("engine.workers=0", "engine.workers"),
+        ("engine.wait_workers=.inf", "must be a finite number"),
+        ("fetch.timeout=.nan", "must be a finite number"),
         ("engine.scheduler=thread", "did you mean 'threads'"),
     ],
 )
@@ -275,7 +277,7 @@ ERRORS = {
     "bad buckets": (
         MINIMAL + "index: {buckets: 0}\n",
         6,
-        "index.buckets: must be 'auto'; or must be greater than or equal to 1 (it is 0)",
+        "index.buckets: must be 'auto'; or must be at least 1 (it is 0)",
     ),
     "a class as a number": (
         MINIMAL + "classes: [5]\n",
@@ -291,7 +293,7 @@ ERRORS = {
     "a list": ("- a\n", None, "is a list, and a config has keys"),
     "empty": ("", None, "is empty, and a config has keys"),
     "a key twice": (MINIMAL + "workdir: a\nworkdir: b\n", 7, "'workdir'"),
-    "a number for a key": (MINIMAL + "1: 2\n", 6, "keys should be strings"),
+    "a number for a key": (MINIMAL + "1: 2\n", 6, "has a key that is no text; put it in quotes"),
 }
 
 

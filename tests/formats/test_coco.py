@@ -432,6 +432,7 @@ def test_a_broken_file(zoo: Subset) -> None:
     [
         ("classes=[cra]", "unknown class 'cra'; did you mean 'car'"),
         ("source.options={number: x}", "source.options.number: unknown"),
+        ("source.options={sizes: x}", "source.options.sizes: must be 'auto', 'image' or 'file' (it is 'x')"),
         ("source.splits.train={labels: x}", "format coco has `annotations` and `images`"),
         ("source.splits.train=val", "does not exist"),
     ],

@@ -645,3 +645,11 @@ def test_mutated_documents_give_rows_or_reasons(seed: int) -> None:
                 assert reason.isidentifier()
                 assert "\n" not in clause
                 assert not any(word in clause for word in ("Expected `", "msgspec", "byte ", "$."))
+
+
+@pytest.mark.parametrize(
+    "owner", ["--5", "-", "1" * 5000, "-" + "9" * 5000, "\u0663x"], ids=["dashes", "dash", "long", "negative", "mixed"]
+)
+def test_an_id_that_is_no_number_is_that_of_no_image(owner: str) -> None:
+    rows, problems, _ = parse(document(annotation(), annotation(id=2, image_id=owner)))
+    assert len(rows) == len(problems) == 1

@@ -39,7 +39,7 @@ LABELME: list[tuple[bytes, str]] = [
     (b'{"shapes": [],\n}', "2: is not JSON from this line on; correct it, or get it again"),
     (b'{"shapes": ["a" "b"]}', "1: is not JSON from this line on; correct it, or get it again"),
     (b'{"shapes": ["a\n"]}', "1: is not JSON from this line on; correct it, or get it again"),
-    (b"<html><body>Log in", ": is a web page or XML, not JSON; get the file again"),
+    (b"<html><body>Log in", ": is a web page or XML; get the file again"),
     (
         b'{\n<<<<<<< HEAD\n"shapes": []}',
         "2: holds the marks of a merge (<<<<<<<, =======, >>>>>>>); resolve it, or check the file out again",
@@ -99,7 +99,7 @@ COCO: list[tuple[bytes, str]] = [
     (b'{"images": [', ": is not JSON (cut short: its last bracket is missing)"),
     (b'{"images": [\n{"id": 1,}]}', "images[0] is not JSON (line 2)"),
     (b'{"images": {}}', ": is JSON, but no COCO dataset: `images` is no list"),
-    (b"<!DOCTYPE html><title>Log in", ": is a web page or XML, not JSON; get the file again"),
+    (b"<!DOCTYPE html><title>Log in", ": is a web page or XML; get the file again"),
     (
         b'{\n=======\n"images": []}',
         "2: holds the marks of a merge (<<<<<<<, =======, >>>>>>>); resolve it, or check the file out again",
@@ -110,22 +110,22 @@ COCO: list[tuple[bytes, str]] = [
     (b'{"_via_img_metadata": {}}', ": is JSON, but no COCO dataset: a project of VIA; export it as COCO"),
     (_json({"id": 1}, categories=()), ": has annotations but no categories: their classes have no names"),
     (_json(categories=[5]), ": has a category that is no object (number 1)"),
-    (_json(categories=[{"name": "船"}]), ": has a category without an id ('船')"),
+    (_json(categories=[{"name": "船"}]), ': has a category without an id ("船")'),
     (_json(categories=[{"id": 1}]), ": has a category without a proper name (number 1, id 1)"),
     (
         _json(categories=[CATEGORY, {"id": 1, "name": "cat"}]),
         ": has the category id 1 twice, as '船' and 'cat'; give each an id of its own",
     ),
     (_json(images=[5]), "images[0] is no object (line 1)"),
-    (_json(images=[{"id": 1}]), "images[0] (None, id 1) has neither a file_name nor a coco_url that names a file"),
+    (_json(images=[{"id": 1}]), "images[0] (id 1) has neither a file_name nor a coco_url that names a file"),
     (
         _json(images=[IMAGE, IMAGE | {"file_name": "b.jpg"}]),
-        "images[1] ('b.jpg', id 1) has the id of another image: whose the objects are is not known",
+        'images[1] ("b.jpg", id 1) has the id of another image: whose the objects are is not known',
     ),
-    (_json(5), "annotations[0] belongs to no image (image_id None)"),
+    (_json(5), "annotations[0] has no image_id"),
     (_object(image_id=9), "annotations[0] belongs to no image (image_id 9)"),
     (_object(category_id=9), "annotation 7 has the category_id 9, which is no category"),
-    (_object(image_id=None), "annotations[0] belongs to no image (image_id None)"),
+    (_object(image_id=None), "annotations[0] has no image_id"),
     (_object(segmentation="船"), 'annotation 7 has the segmentation "船", which is neither polygons nor run lengths'),
     (
         _json(images=[IMAGE | {"width": "船"}]),
@@ -158,9 +158,14 @@ YOLO: list[tuple[bytes, str]] = [
         "1: 6 tokens '0 0.5 0.5 0.2 0.2 0.9' look like a box with a confidence or a track's number, as "
         "predictions have; remove the last; task detect takes a box (5 tokens) or a polygon (odd, 7 or more)",
     ),
-    (b"\xff\xfe0\0 \0", "1: '\\\\xff\\\\xfe0\\x00' is not a number"),
-    (b"0,0.5,0.5,0.2,0.2", "1: '0,0.5,0.5,0.2,0.2' is not a number"),
-    (b'{"shapes": []}', "1: '{\"shapes\":' is not a number"),
+    (b"\xff\xfe0\0 \0", "1: is UTF-16 text; save it as UTF-8"),
+    (b"<html>\n", "1: is a web page or XML; get the file again"),
+    (
+        b"0 0.5 0.5 0.1 0.1\n<<<<<<< HEAD\n",
+        "2: holds the marks of a merge (<<<<<<<, =======, >>>>>>>); resolve it, or check the file out again",
+    ),
+    (b"0,0.5,0.5,0.2,0.2", "1: '0,0.5,0.5,0.2,0.2' is not a number; put blanks between numbers"),
+    (b'\n{"shapes": []}', "2: is JSON, and no rows of numbers; name its format in source.format"),
     (b"99999999999 0.5 0.5 0.2 0.2", "1: class '99999999999' is not a whole number below 1,000,000"),
 ]
 

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from pipeline.storage.settling import settle_ns
+from tests.support.forks import command_words
 
 PROJECT = Path(__file__).parents[2]
 NAMES = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
@@ -151,11 +152,11 @@ def settle() -> None:
     time.sleep(settle_ns() / 1e9 + 0.02)  # and a tick of the clock by which files are dated
 
 
-def run_process(*args: str | Path, cwd: Path | None = None, python: tuple[str, ...] = ("-m", "pipeline")) -> Result:
-    """Run the command as a process of its own."""
+def run_process(*args: str | Path, cwd: Path | None = None, python: tuple[str, ...] = ()) -> Result:
+    """Run the command as a process of its own; with `python` a new interpreter, which is given these words first."""
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run(
-        [sys.executable, *python, *map(str, args)],
+        [sys.executable, *python, *map(str, args)] if python else command_words(*args),
         cwd=cwd,
         env=env,
         text=True,

@@ -56,6 +56,8 @@ class Proxy:
     fault: Callable[[str, str, int], str | None] = lambda _method, _path, _time: None
     #: Whether uploads may have conditions; Swift refuses them.
     conditions: bool = True
+    #: Whether a part of a file has the status of a part; rclone gives it that of a whole file.
+    parts: bool = False
     #: So many of the keys that came last are in no listing of S3: stores that are not consistent answer so for a while.
     late: int = 0
     hidden: int = 0
@@ -151,7 +153,8 @@ class Proxy:
                 with contextlib.closing(upstream), contextlib.closing(self.answer(upstream, body)) as found:
                     answer = found.read()
                 kept = [(n, v) for n, v in found.getheaders() if n.lower() not in ("transfer-encoding", "connection")]
-                return found.status, kept, answer
+                part = proxy.parts and found.status == 200 and found.getheader("Content-Range")
+                return 206 if part else found.status, kept, answer
 
             def answer(self, upstream: http.client.HTTPConnection, body: bytes) -> http.client.HTTPResponse:
                 upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -171,6 +173,34 @@ def test_a_forged_part_of_an_index_is_named_and_made_anew(
     own_subset.build(*other)
     own_subset.build("--set", BUCKETS)
     assert contents(own_subset.target) == before
+
+
+def test_a_machine_without_memory_damages_no_file() -> None:
+    """A column of 64 MB in a file of some kilobytes, where the process may have 16 MB more."""
+    fitting = schema.wanted()
+    row = {
+        "kind": "meta",
+        "key": "",
+        "split": "",
+        "path": "a",
+        "size": 0,
+        "digest": bytes(16),
+        "content": bytes(1 << 26),
+    }
+    data = to_parquet(pa.Table.from_pylist([row], schema=fitting))
+    program = (
+        "import resource, sys, pyarrow, pyarrow.parquet\n"
+        "from pipeline.runtime.interrupt import failure\n"
+        "from pipeline.tables import schema\n"
+        "from pipeline.tables.parquet import of_parquet\n"
+        "data = sys.stdin.buffer.read()\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (16 << 20),) * 2)\n"
+        "try:\n    of_parquet(data, schema.wanted())\n"
+        "except Exception as error:\n    print(failure(error)['error'])\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program], input=data, capture_output=True, check=False, timeout=60)
+    assert told.stdout.decode().startswith("memory is used up; "), told
 
 
 def test_a_machine_without_free_descriptors_damages_no_file(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.base.terms import Task
+from pipeline.base.text import whole_number
 from pipeline.formats import FileOutline, Malformed
 from pipeline.formats._image_names import Found, ImageNames, clean
 from pipeline.formats._large_json import Chunk, LargeObject
-from pipeline.formats._values import as_id, category_name, finite, plain
+from pipeline.formats._values import as_id, category_name, finite, plain, shown
 
 Ints = npt.NDArray[np.int64]
 
@@ -202,9 +203,9 @@ def _categories(found: FileOutline, categories: Any) -> None:
         key = as_id(category.get("id"))
         name = category_name(category)
         if key is None:
-            raise Malformed(f"has a category without an id ({name!r})")
+            raise Malformed(f"has a category without an id ({shown(name)})")
         if name is None:
-            raise Malformed(f"has a category without a proper name (number {number + 1}, id {key!r})")
+            raise Malformed(f"has a category without a proper name (number {number + 1}, id {shown(key)})")
         if found.labels.setdefault(key, name) != name:
             raise Malformed(
                 f"has the category id {key!r} twice, as {found.labels[key]!r} and {name!r}; give each an id of its own"
@@ -212,7 +213,8 @@ def _categories(found: FileOutline, categories: Any) -> None:
     order = sorted(found.labels, key=lambda key: (isinstance(key, str), key))
     found.names = {"names": list(dict.fromkeys(found.labels[key] for key in order))}
     for key in order:  # an annotation may write as text what is a number here, and the other way round
-        other = str(key) if isinstance(key, int) else int(key) if key.isdecimal() else key
+        digits = None if isinstance(key, int) else whole_number(key)
+        other: int | str = str(key) if isinstance(key, int) else key if digits is None else digits
         found.labels.setdefault(other, found.labels[key])
         if isinstance(key, int):
             found.labels.setdefault(f"{key}.0", found.labels[key])
@@ -335,7 +337,8 @@ def _settle(found: FileOutline, images: Sequence[tuple[int, Id, str]], files: Se
 
 
 def _image(number: int, said: str | None, key: Id) -> str:
-    return f"images[{number}] ({said!r}, id {key!r})"
+    known = [f"{shown(said)}" if said else "", f"id {shown(key)}" if key is not None else ""]
+    return f"images[{number}] ({', '.join(filter(None, known))})".removesuffix(" ()")
 
 
 def _leave_out(found: FileOutline, key: Id, path: str, reason: str, detail: str) -> None:
@@ -385,17 +388,24 @@ def _belongings(found: FileOutline, owners: Sequence[Id]) -> None:
                 next(found.lost_with[k] for k in (owner, as_id(owner), str(owner), _int(owner)) if k in found.lost_with)
             ] += 1
         else:
-            found.problems.append(
-                ("", "no_such_image", f"annotations[{number}] belongs to no image (image_id {owners[number]!r})", 1)
-            )
+            found.problems.append(("", "no_such_image", _no_image_of(number, owners[number]), 1))
     for problem, count in with_image.items():
         found.problems[problem] = (*found.problems[problem][:3], count)
     keep = found.image_of >= 0
     found.annotations, found.image_of = found.annotations[keep], found.image_of[keep]
 
 
+def _no_image_of(number: int, owner: Id) -> str:
+    """The clause for an annotation whose image is not there."""
+    said = "has no image_id" if owner is None else f"belongs to no image (image_id {shown(owner)})"
+    return f"annotations[{number}] {said}"
+
+
 def _int(owner: Id) -> int | None:
-    return int(owner) if isinstance(owner, str) and owner.strip().lstrip("-").isdecimal() else None
+    """The whole number that the text of an id is, if it is one."""
+    text = owner.strip() if isinstance(owner, str) else ""
+    number = whole_number(text.removeprefix("-"))
+    return -number if number is not None and text.startswith("-") else number
 
 
 def _index_of(indexes: dict[Any, int], owner: Id) -> int:

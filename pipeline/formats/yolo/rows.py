@@ -175,7 +175,7 @@ def _check_tokens(rows: RowTokens, reasons: BadRows, task: Task, keypoints: tupl
         reasons.add(
             rows.per_row(rows.unreadable),
             "not_a_number",
-            lambda r: f"{rows.token(rows.first_marked(r, rows.unreadable))} is not a number",
+            lambda r: _no_number(rows.token(rows.first_marked(r, rows.unreadable))),
         )
     reasons.add(~_fits(rows.count, task, keypoints), "tokens", lambda r: _guess_of(rows, r, task, keypoints))
     infinite = ~np.isfinite(rows.value)
@@ -193,6 +193,10 @@ def _check_tokens(rows: RowTokens, reasons: BadRows, task: Task, keypoints: tupl
             "class_not_integer",
             lambda r: f"class {rows.token(rows.first[r])} is not a whole number below {_MAX_CLASS:,}",
         )
+
+
+def _no_number(token: str) -> str:
+    return f"{token} is not a number{'; put blanks between numbers' if ',' in token else ''}"
 
 
 def _fits(count: Ints, task: Task, keypoints: tuple[int, int] | None) -> Bools:

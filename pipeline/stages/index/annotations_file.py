@@ -48,7 +48,8 @@ class AnnotationsFile:
         except Malformed as error:
             self._must_be_unchanged()  # half a file that is being written is no mistake in it
             line = f":{error.line}" if error.line else ""
-            raise DataError(f"{self.path}{line}: {error}") from None
+            cure = "" if "; " in str(error) else "; correct it, or get it again"
+            raise DataError(f"{self.path}{line}: {error}{cure}") from None
         self._must_be_unchanged()
         return found
 

@@ -149,7 +149,7 @@ def _content(url: str) -> bytes:
     folder, _, name = url.rpartition("/")
     (content,), _, failed = storage.locate(folder or "/").read_many([name], _MAX_BYTES)
     if failed:
-        raise DataError(f"{url}: the list of images cannot be read ({failed[0]}); allow it, and run again")
+        raise DataError(f"{url}: is a list of images, and {storage.UNREAD[failed[0]]}")
     return content
 
 

@@ -35,15 +35,7 @@ _BATCH_FILES = 4096
 #: Label files in memory at once, bytes: labelme's hold photographs.
 _BATCH_BYTES = 64 << 20
 
-_READ_REASONS = {
-    "too_large": f"is larger than {MAX_LABEL_BYTES >> 20} MiB: no label file",
-    "vanished": "was there when the folder was listed, but is gone; run again",
-    "changed": "changed while it was read; run again",
-    "not_a_file": "is no file",
-    "damaged": "is damaged in its archive (wrong CRC-32 or length); get the archive again",
-    "stale": "has a stale handle: the server of its disk lost it; run again",
-    "unreadable": "cannot be read; allow it with chmod",
-}
+_READ_REASONS = {**storage.UNREAD, "too_large": f"is larger than {MAX_LABEL_BYTES >> 20} MiB: no label file"}
 
 
 @dataclass(frozen=True)

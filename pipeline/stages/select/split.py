@@ -147,17 +147,24 @@ def read_table(text: str, where: str) -> dict[str, str]:
             number = lines.line_num
             if not found and number == 1:
                 if ",".join(line) != HEADER:
-                    raise ConfigError(f"{where}:1: the first line of a split table is `{HEADER}`")
+                    raise ConfigError(
+                        f"{where}:1: the first line of a split table is `{HEADER}`; write that above the rest"
+                    )
                 continue
             if not line:
                 continue
             if len(line) != 2 or line[1] not in SPLITS:
-                raise ConfigError(f"{where}:{number}: not `group,split` with train, val or test")
+                raise ConfigError(f"{where}:{number}: is not `group,split` with train, val or test; correct the line")
             if found.get(line[0], line[1]) != line[1]:
-                raise ConfigError(f"{where}:{number}: the group {line[0]!r} is in {found[line[0]]} already")
+                raise ConfigError(
+                    f"{where}:{number}: the group {line[0]!r} is in {found[line[0]]} already; remove one of its lines"
+                )
             found[line[0]] = line[1]
-    except csv.Error as error:
-        raise ConfigError(f"{where}:{lines.line_num}: is no CSV file ({error})") from None
+    except csv.Error:
+        raise ConfigError(
+            f"{where}:{lines.line_num}: is no line of a CSV file (a name of over 131,072 letters, or a quote that "
+            "is left open); correct it"
+        ) from None
     return found
 
 

@@ -176,8 +176,8 @@ def test_a_split_table_comes_back() -> None:
     [
         ("", ""),
         ("a,train\n", "t.csv:1: the first line"),
-        ("group,split\na\n", "t.csv:2: not `group,split`"),
-        ("group,split\na,train\nb,dev\n", "t.csv:3: not"),
+        ("group,split\na\n", "t.csv:2: is not `group,split`"),
+        ("group,split\na,train\nb,dev\n", "t.csv:3: is not"),
         ("group,split\na,train\na,val\n", "t.csv:3: the group 'a'"),
     ],
 )
