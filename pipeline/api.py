@@ -465,4 +465,4 @@ def _judge(
     if state.manifest is not None:
         before, now = cast("PlanReport", state.manifest.report), cast("PlanReport", report.data)
         report.warn_once(balance.taken_away(before, now))
-    return report, target_brake(job, infos, state, loss)
+    return report, target_brake(job, infos, state, loss, planned.totals)

@@ -14,6 +14,7 @@ from pipeline.base.errors import UsageError
 from pipeline.cli.commands import cli
 from pipeline.cli.options import cache_folder, common_options, config_of
 from pipeline.cli.output import progress_of, put_bytes, put_report, say
+from pipeline.runtime.run import running
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -100,6 +101,8 @@ def show(
     suffix = os.path.splitext(output)[1].lower()
     if output != "-" and suffix not in KINDS:
         raise UsageError(f"-o {output}: is no picture that can be written; end it in {', '.join(KINDS)}")
+    if output != "-":
+        _note_output(output)
     protocol = protocol_of(os.environ) if sys.stdout.isatty() else None
     if output == "-" and sys.stdout.isatty() and protocol is None:
         raise UsageError("-o -: this terminal shows no pictures (kitty, iTerm2 and sixel do); name a file instead")
@@ -133,10 +136,23 @@ def report(what: str, output: str, no_images: bool, seed: int, workdir: str | No
     from pipeline.look.page import page_of
     from pipeline.look.view import open_view
 
+    if not output.lower().endswith((".html", ".htm")):
+        raise UsageError(f"-o {output}: is no page that can be written; end it in .html")
+    _note_output(output)
     progress = progress_of(common)
     view = open_view(_asked(what, common), workdir or cache_folder(), progress, _engine(common))
     page = page_of(view, progress, images=not no_images, seed=seed)
     _write(output, page, common, {"command": "report", "page": output, "bytes": len(page), "images": not no_images})
+
+
+def _note_output(output: str) -> None:
+    """Have it checked, before anything is read, that what is written is no file of the source."""
+    with running() as run:
+        run.outputs["-o"] = _absolute(output)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _write(
@@ -146,6 +162,6 @@ def _write(
     from pipeline import storage
     from pipeline.reports.report import Report
 
-    folder, name = os.path.split(os.path.abspath(os.path.expanduser(output)))
+    folder, name = os.path.split(_absolute(output))
     storage.locate_writable(folder).write(name, data)
     put_report(Report(facts, warnings=list(warnings)), common, lambda _: output)

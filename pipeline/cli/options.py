@@ -16,7 +16,7 @@ from pipeline.base.errors import ConfigError, UsageError
 from pipeline.base.humanize import duration
 from pipeline.base.version import __version__
 from pipeline.cli.output import say
-from pipeline.runtime.log import note, show_log
+from pipeline.runtime.log import show_log
 from pipeline.runtime.run import running
 
 if TYPE_CHECKING:
@@ -60,8 +60,10 @@ def _log_to(context: click.Context, _option: click.Parameter, path: str | None) 
     from pipeline.runtime.log_file import LogFile, log_to
 
     with running() as run:
-        log_to(LogFile(os.path.abspath(os.path.expanduser(path)), context.params.get("log_format") or "text", run.id))
-    note(logging.INFO, f"{context.info_name} begins: coco-diy {__version__}, process {os.getpid()}")
+        run.outputs["--log-file"] = os.path.abspath(os.path.expanduser(path))
+        # With the next line: what reads a source checks first that this file is none of it.
+        begins = f"{context.info_name} begins: coco-diy {__version__}, process {os.getpid()}"
+        log_to(LogFile(run.outputs["--log-file"], context.params.get("log_format") or "text", run.id), begins)
 
 
 def _watch(kind: str) -> Callable[[click.Context, click.Parameter, str | None], None]:

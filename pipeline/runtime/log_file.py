@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging.handlers
+import os
+import stat
 import sys
 from dataclasses import dataclass
 
@@ -25,12 +27,24 @@ class LogFile:
 
 
 class _File(logging.handlers.WatchedFileHandler):
-    """Appends lines to a log file, also to a new one of its name where that was rotated. UTF-8."""
+    """Appends lines to a log file, also to a new one of its name where that was rotated. UTF-8.
 
-    def __init__(self, target: LogFile) -> None:
+    `first` is a line that is written before any other, together with that.
+    """
+
+    def __init__(self, target: LogFile, first: str | None) -> None:
+        self.made = not os.path.exists(target.path)
         super().__init__(target.path, encoding="utf-8", errors="backslashreplace")
         self.target = target
+        self._first = LOG.makeRecord(LOG.name, logging.INFO, "", 0, first, (), None) if first is not None else None
         self._refused = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append a line."""
+        if self._first is not None:
+            first, self._first, self.made = self._first, None, False
+            super().emit(first)
+        super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
         """One line: time (UTC), run, level and message."""
@@ -49,12 +63,20 @@ class _File(logging.handlers.WatchedFileHandler):
             write_line(sys.stderr, printable(f"coco-diy: --log-file {self.target.path}: cannot be written ({reason})"))
 
 
-def log_to(target: LogFile) -> None:
-    """Append what is logged, from INFO on, to a file too. Raises `ConfigError` where it cannot be opened."""
+def log_to(target: LogFile, first: str | None = None) -> None:
+    """Append what is logged, from INFO on, to a file too, after the line `first`.
+
+    Raises `ConfigError` where it cannot be opened, or has a second name: that may be a file of somebody's.
+    """
     try:
-        handler = _File(target)
+        handler = _File(target, first)
     except OSError as error:
         raise ConfigError(f"--log-file {target.path}: cannot be written ({error.strerror}); name another") from None
+    assert handler.stream is not None
+    status = os.fstat(handler.stream.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+        handler.close()
+        raise ConfigError(f"--log-file {target.path}: is a hard link, and its other name is written to; name another")
     end_log_file()
     LOG.addHandler(handler)
     FILE_ONLY.addHandler(handler)
@@ -65,3 +87,10 @@ def log_to(target: LogFile) -> None:
 def log_file() -> LogFile | None:
     """Where lines are appended to; None where nobody asked for it."""
     return next((handler.target for handler in FILE_ONLY.handlers if isinstance(handler, _File)), None)
+
+
+def withdraw_log_file() -> str | None:
+    """Write to no log file any more; returns where one was made that has nothing, which is to be deleted."""
+    made = next((h.target.path for h in FILE_ONLY.handlers if isinstance(h, _File) and h.made), None)
+    end_log_file()
+    return made
