@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from pipeline.runtime.interrupt import STOPPED, exit_code, note_signal, stop_bounded
+from pipeline.runtime.interrupt import STOP, STOPPED, exit_code, note_signal, stop_bounded
 
 
 def _stop_early(number: int, _frame: object) -> None:
@@ -39,12 +39,19 @@ def _open_streams() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - it stays open
 
 
+def _unraisable(found: sys.UnraisableHookArgs) -> None:
+    """Say nothing of a stop that fell into a callback of the interpreter's own: its flag is seen."""
+    if not (issubclass(found.exc_type, KeyboardInterrupt) and STOP.is_set()):
+        sys.__unraisablehook__(found)
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
     _open_streams()
     _speak_utf8()
     # A short-lived process: collecting garbage amid imports and listings costs more than it frees.
     gc.set_threshold(100_000, 50, 50)
+    sys.unraisablehook = _unraisable
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop_early)
     from pipeline.cli import run_cli

@@ -146,9 +146,12 @@ def report(what: str, output: str, no_images: bool, seed: int, workdir: str | No
 
 
 def _note_output(output: str) -> None:
-    """Have it checked, before anything is read, that what is written is no file of the source."""
+    """Have it checked, before anything is read, that what is written is no file of the source, no pipe or device."""
+    path = _absolute(output)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(f"-o {output}: is there and no file; name another")
     with running() as run:
-        run.outputs["-o"] = _absolute(output)
+        run.outputs["-o"] = path
 
 
 def _absolute(path: str) -> str:

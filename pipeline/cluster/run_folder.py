@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 
 from pipeline import storage
-from pipeline.base.errors import StorageError
+from pipeline.storage.os_errors import run_ended
 
 FOLDER = "cluster"
 
@@ -195,6 +195,6 @@ def _read(location: storage.WritableLocation, path: str) -> bytes:
         folder, _, name = path.rpartition("/")
         shown = name in location.flat_names(folder)
         if not location.exists() or (not shown and time.monotonic() > until):
-            raise StorageError(f"{location.join(path)}: is gone: its run has ended, or the folder is not mounted here")
+            raise run_ended(location.join(path))
         time.sleep(0.1)
     return data

@@ -225,3 +225,27 @@ def test_a_list_of_one_source_is_that_source(own_subset: Subset, make_subset: Ma
     listed = make_subset(own_subset.source, "listed", source=[{"name": "one", **alone}])
     listed.build()
     assert contents(listed.target, record=True) == contents(own_subset.target, record=True)
+
+
+def test_a_stop_that_falls_into_a_callback_of_the_interpreter_is_no_traceback() -> None:
+    """What is raised in one is printed and lost: the flag of the stop is what counts."""
+    code = """
+import os, signal, sys
+import pipeline.__main__ as main, pipeline.cli
+
+class Fallen:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(10_000): pass
+
+def run():
+    signal.signal(signal.SIGINT, pipeline.cli.run._stop)
+    Fallen()
+    main.STOP.wait(5)
+    return 130 if main.STOP.is_set() else 1
+
+pipeline.cli.run_cli = run
+main.main()
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (found.returncode, found.stderr) == (130, "")

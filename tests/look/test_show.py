@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -144,6 +145,14 @@ def test_objects_one_by_one(run: Run, tmp_path: Path, sort: str) -> None:
     run("show", SAMPLE / "labelme", "--mode", "objects", "--sort", sort, "--class", "kite", "--workdir", tmp_path / "w",
         "-o", sheet, "-n", "3")  # fmt: skip
     assert sheet.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.html"])
+def test_a_pipe_is_not_replaced(run: Run, tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    told = run("show" if name.endswith("png") else "report", SAMPLE / "labelme", "-o", tmp_path / name, code=2)
+    assert "is there and no file; name another" in told.err
+    assert (tmp_path / name).is_fifo()
 
 
 @pytest.fixture(scope="module")
