@@ -27,7 +27,7 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-cluster test-browser test-interop torture bench bench-fetch bench-cloud bench-cluster \
+.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-cluster test-browser test-interop torture bench bench-fetch bench-cloud bench-cluster bench-report \
 	index plan build rebuild stats clean
 
 help: ## Print this list
@@ -71,7 +71,7 @@ demo: $(READY) ## Make three subsets of the sample (boxes, polygons, keypoints) 
 	subset demo-pose
 
 test: export TMPDIR ?= $(ROOMY)
-test: $(READY) ## Run the tests that need no server and no patience: four minutes on two cores
+test: $(READY) ## Run the tests that need no server and no patience: two to three minutes on two cores
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(FAST)" $(ARGS)
 
 ##@ Working on it
@@ -104,8 +104,9 @@ servers: ## Install the servers that the tests of stores start, in .servers (nee
 	@for name in sshd nginx; do PATH="$$PATH:/usr/sbin" command -v $$name > /dev/null || \
 	  echo "there is no $$name; Debian and Ubuntu have it in the packages openssh-server and nginx-light" >&2; done
 
-test-slow: $(READY) ## Run those that take seconds each: kills, stops, damages, full disks, memory, fuzzers
-	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(HERE) and slow and not servers" $(ARGS)
+test-slow: $(READY) ## Run those that take seconds each, and more examples: kills, damages, full disks, memory, fuzzers
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup --hypothesis-profile=many \
+	  -m "$(HERE) and (slow or repeated or hypothesis) and not servers" $(ARGS)
 
 test-servers: $(READY) ## Run the tests that ask servers
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "$(HERE) and servers" $(ARGS)
@@ -148,6 +149,9 @@ bench-fetch: $(READY) ## Measure archives in place and downloads against unzip, 
 
 bench-cloud: $(READY) ## Measure images to and from an object store against s5cmd, rclone, aws (needs make servers)
 	@$(PY) -m tests.bench.bench_cloud $(ARGS)
+
+bench-report: $(READY) ## Measure stats, show and report of 118,000 images, and the page in a Chromium
+	@$(PY) -m tests.bench.bench_report $(ARGS)
 
 bench-cluster: $(READY) ## Measure workers of a Dask scheduler against one process: start-up, overhead, one worker and two
 	@$(PY) -m tests.bench.bench_cluster $(ARGS)

@@ -9,24 +9,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from pipeline import storage
-from pipeline.base.errors import BrakeError, ConfigError, LockError, MissingSourceError, StorageError
+from pipeline.base.errors import BrakeError, CocoDiyError, ConfigError, MissingSourceError, StorageError
 from pipeline.base.humanize import plural
 from pipeline.cluster.remote import remote_of
-from pipeline.config.load import ConfigLike, as_config, validate
+from pipeline.config.load import ConfigLike, as_config, keys_of, validate
 from pipeline.config.model import Config
 from pipeline.job.hooks import HookRunner
 from pipeline.job.job import WORK_LINKS, Job, SourceJob
 from pipeline.job.limits import limits
 from pipeline.job.resolve import resolve
 from pipeline.job.run_records import RunRecords
+from pipeline.job.waiting import INDEX_S, IndexChangedError, waiting
 from pipeline.reports.counts import add_counts, label_files
 from pipeline.reports.documents import PlanReport
 from pipeline.reports.report import Report
@@ -38,7 +37,6 @@ from pipeline.runtime.run import running, timed
 from pipeline.stages.apply.commit import commit
 from pipeline.stages.apply.subset import apply_plan, gather, reclaim
 from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do
-from pipeline.stages.fetch.archives import clean_fetched, fetch
 from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import Index, IndexInfo
 from pipeline.stages.index.reader import open_index as index_in
@@ -54,7 +52,7 @@ from pipeline.stages.index.sources import (
 from pipeline.stages.plan import balance
 from pipeline.stages.plan.brake import braked, check_source, missing, source_counts, target_brake, target_loss
 from pipeline.stages.plan.fitness import refuse_unfit
-from pipeline.stages.plan.planned import Planned
+from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.stages.plan.report import fetch_cost, plan_report, refuse
 from pipeline.stages.plan.subset import plan_subset
 from pipeline.stages.select.split_table import remember
@@ -67,9 +65,7 @@ from pipeline.target.manifest import FOLDER, INTENT_PATH, LOCK, PROBLEMS, SCRATC
 __all__ = [
     "Report",
     "build",
-    "clean_fetched",
     "diff_targets",
-    "fetch",
     "last_run",
     "make_index",
     "make_plan",
@@ -296,14 +292,18 @@ def build(
     """
     config = as_config(config)
     with running() as run:
-        records = RunRecords(config, run)
+        records = RunRecords(config.model_dump(), run)
         run.attach(HookRunner(config.hooks))
         try:
             job = _resolve(config)
             records.begin()
             if break_lock:
                 job.target.break_lock(LOCK)
-            report = _waiting(wait_lock, lambda: _build(job, progress or Progress(), suspects, client))
+            report = waiting(
+                wait_lock,
+                lambda: _build(job, progress or Progress(), suspects, client),
+                lambda: refuse_busy(job.target),
+            )
         except BaseException as error:
             records.failed(error, failure(error))
             raise
@@ -311,24 +311,13 @@ def build(
     return report
 
 
-#: How often a lock that is waited for is tried (s).
-_LOCK_EVERY_S = 1.0
+def record_refusal(path: str, overrides: Sequence[str], error: Exception) -> None:
+    """Leave the record of a build whose config at `path`, with `overrides`, is no config because of `error`.
 
-
-def _waiting(seconds: float, work: Callable[[], Report]) -> Report:
-    """What `work` returns; where something is in use, it is tried again for so many `seconds`."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            return work()
-        except LockError as error:
-            left = end - time.monotonic()
-            if left <= 0:
-                raise
-            LOG.info("%s; waits for it, %.0f s at most", str(error).partition(";")[0], left)
-            time.sleep(min(left, _LOCK_EVERY_S))
-            check_stop()
-            storage.begin_listings()
+    That takes a config which says what its target is.
+    """
+    with running() as run, contextlib.suppress(CocoDiyError):
+        RunRecords(keys_of(path, overrides), run).failed(error, failure(error))
 
 
 def _resolve(config: Config) -> Job:
@@ -350,6 +339,7 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], client: Any) 
         indexes = stack.enter_context(ExitStack())
         indexes.enter_context(index_lock(job))
         engine = stack.enter_context(_engine(job, client))
+        job.target.begin_listing()  # where each file costs a request
         state = TargetState(job.target, job.prefixes)
         if job.target.local is not None:
             tidy(state)
@@ -372,7 +362,7 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], client: Any) 
         job = job.keep_numbers(state.manifest)
         check_stop()
         plan = functools.partial(_plan, job, infos, state, source_report(job, infos), engine, progress, suspects)
-        planned, report = _gathered(job, plan, progress)
+        planned, report = _gathered(job, infos, plan, indexes, progress)
         remember(job, planned.split)
         indexes.close()  # other subsets of these sources need not wait for the files of this one
         try:
@@ -391,12 +381,30 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], client: Any) 
     return _done(job, report, planned, failed)
 
 
-def _gathered(job: Job, plan: Callable[..., tuple[Planned, Report]], progress: Progress) -> tuple[Planned, Report]:
-    """The plan that is carried out, and its report: where images come from elsewhere, made anew once they are here."""
+def _gathered(
+    job: Job,
+    infos: Sequence[IndexInfo],
+    plan: Callable[..., tuple[Planned, Report]],
+    indexes: ExitStack,
+    progress: Progress,
+) -> tuple[Planned, Report]:
+    """The plan that is carried out, and its report: where images come from elsewhere, made anew once they are here.
+
+    While they come, other subsets may use the `indexes`, which this run has locked. Raises `IndexChangedError` where
+    one of these found other label files than this run.
+    """
     planned, report = plan()
-    if gather(job, planned, progress):  # sizes are known now, and images can be checked
+    remote = remote_images(job, planned.sources, planned.buckets)
+    if remote:
+        indexes.close()
+        gather(job, remote, progress)
+        waiting(INDEX_S, lambda: indexes.enter_context(index_lock(job)))
+        for source, info in zip(job.sources, infos, strict=True):
+            now = IndexInfo.read(source.index_dir)
+            if now is None or now.parts != info.parts:
+                raise IndexChangedError(source.index_dir)
         cost = report.data["fetch"]
-        planned, report = plan(fetched=True)
+        planned, report = plan(fetched=True)  # sizes are known now, and images can be checked
         report.data["fetch"] = cost
     check_stop()
     return planned, report
@@ -457,4 +465,4 @@ def _judge(
     if state.manifest is not None:
         before, now = cast("PlanReport", state.manifest.report), cast("PlanReport", report.data)
         report.warn_once(balance.taken_away(before, now))
-    return report, target_brake(job, infos, state, loss)
+    return report, target_brake(job, infos, state, loss, planned.totals)

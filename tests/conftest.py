@@ -17,14 +17,17 @@ pytest.register_assert_rewrite("tests.support.contracts", "tests.support.helpers
 
 from pipeline.cli import run_cli  # noqa: E402 - after the line that lets pytest explain failed asserts
 from pipeline.storage.settling import VARIABLE as SETTLE  # noqa: E402
+from tests.support.forks import end_forks  # noqa: E402
 from tests.support.helpers import NAMES, Result, contents, make_town, make_tree, run_process, settle, write_file  # noqa: E402
 
 Run = Callable[..., Result]
 
-# The same examples every time, so that red means a change; `--hypothesis-profile=hunt` looks for new ones.
-settings.register_profile("same", deadline=None, derandomize=True)
+# The same examples every time, so that red means a change: a few of them, or as many as `make test-slow` goes through;
+# `--hypothesis-profile=hunt` looks for new ones.
+settings.register_profile("few", deadline=None, derandomize=True, max_examples=20)
+settings.register_profile("many", deadline=None, derandomize=True, max_examples=100)
 settings.register_profile("hunt", deadline=None, max_examples=5000)
-settings.load_profile("same")
+settings.load_profile("few")
 
 
 #: Longer than the tick of any local clock (10 ms), which is what files need to be told apart.
@@ -42,6 +45,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.setenv(name, str(tmp_path_factory.mktemp("state")))
         patch.setenv(SETTLE, str(_SETTLE_S))
         yield
+        end_forks()
 
 
 @pytest.fixture
@@ -50,7 +54,8 @@ def unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SETTLE, "3600")
 
 
-#: Fixtures that start a program which `make servers`, or the system, installs; and the kinds of places that need none.
+#: Fixtures that start a program which `make servers`, or the system, installs; and kinds of locations for which the
+#: first two start none.
 _OF_SERVERS = {"server", "servers", "nginx", "proxy"}
 _WITHOUT = {"folder", "memory"}
 
@@ -58,10 +63,11 @@ _WITHOUT = {"folder", "memory"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that ask for a server: `make test` leaves them to `make test-all`."""
     for item in items:
+        asked = _OF_SERVERS & set(getattr(item, "fixturenames", ()))
         params = getattr(item, "callspec", None)
-        if _OF_SERVERS & set(getattr(item, "fixturenames", ())) and not (
-            params is not None and params.params.get("kind") in _WITHOUT
-        ):
+        if params is not None and params.params.get("kind") in _WITHOUT:
+            asked -= {"server", "servers"}
+        if asked:
             item.add_marker(pytest.mark.servers)
 
 

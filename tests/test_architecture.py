@@ -64,16 +64,23 @@ def tree_of(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 
 
-def imports(module: str) -> Iterator[str]:
+@functools.cache
+def nodes_of(module: str) -> list[ast.AST]:
+    return list(ast.walk(tree_of(module)))
+
+
+@functools.cache
+def imports(module: str) -> list[str]:
     """Every module that is imported, anywhere in the file; ``from pipeline import x`` counts as ``pipeline.x``."""
-    for node in ast.walk(tree_of(module)):
+    found = []
+    for node in nodes_of(module):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: a relative import"
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                yield inner if inner in MODULES else str(node.module)
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [name if name in MODULES else str(node.module) for name in inner]
+    return found
 
 
 def floor(name: str) -> int:
@@ -84,12 +91,15 @@ def floor(name: str) -> int:
     raise AssertionError(f"pipeline/{name} has no place in FLOORS of this test")
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_down(module: str) -> None:
-    here = room(module)
-    for found in imports(module):
-        if found.split(".")[0] == "pipeline" and room(found) != here:
-            assert floor(room(found)) > floor(here), f"{module} imports {found}"
+def test_imports_point_down() -> None:
+    assert not [
+        f"{module} imports {found}"
+        for module in MODULES
+        for found in imports(module)
+        if found.split(".")[0] == "pipeline"
+        and room(found) != room(module)
+        and floor(room(found)) <= floor(room(module))
+    ]
 
 
 def test_no_circle_within_a_room() -> None:
@@ -132,35 +142,43 @@ def test_tqdm_and_click_have_one_home() -> None:
 
 def calls(module: str) -> Iterator[tuple[str, str]]:
     """(what it is called on, name) of every call of a name or attribute."""
-    for node in ast.walk(tree_of(module)):
+    for node in nodes_of(module):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             yield "", node.func.id
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             yield ast.unparse(node.func.value), node.func.attr
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if room(m) not in ("cli", "__main__")])
-def test_only_the_command_line_prints(module: str) -> None:
-    assert ("", "print") not in set(calls(module))
-    assert not [on for on, name in calls(module) if on in ("sys.stdout", "sys.stderr") and name != "flush"]
+def test_only_the_command_line_prints() -> None:
+    assert not [
+        f"{module} calls {on}.{name}"
+        for module in MODULES
+        if room(module) not in ("cli", "__main__")
+        for on, name in calls(module)
+        if (on, name) == ("", "print") or (on in ("sys.stdout", "sys.stderr") and name != "flush")
+    ]
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if not path_of(m).startswith(FILES_AT_HOME)])
-def test_files_are_touched_in_storage(module: str) -> None:
-    touched = {
-        f"{on}.{name}"
+def test_files_are_touched_in_storage() -> None:
+    elsewhere = [m for m in MODULES if not path_of(m).startswith(FILES_AT_HOME)]
+    assert not [
+        f"{module} calls {on}.{name}"
+        for module in elsewhere
         for on, name in calls(module)
         if (on, name) == ("", "open") or (on == "os" and name in FILE_CALLS) or (on and name in PATH_CALLS)
-    }
-    assert not touched
-    assert not {"shutil", "tempfile"} & set(imports(module))
+    ]
+    assert not [module for module in elsewhere if {"shutil", "tempfile"} & set(imports(module))]
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if room(m) in ("formats", "exporters")])
-def test_formats_and_exporters_know_no_file_system(module: str) -> None:
+def test_formats_and_exporters_know_no_file_system() -> None:
     files = {"os", "pathlib", "io", "fsspec", "pyarrow.parquet", "pyarrow.fs"}
-    assert not files & set(imports(module))
-    assert not [found for found in imports(module) if found.startswith("pipeline.storage")]
+    assert not [
+        f"{module} imports {found}"
+        for module in MODULES
+        if room(module) in ("formats", "exporters")
+        for found in imports(module)
+        if found in files or found.startswith("pipeline.storage")
+    ]
 
 
 def plug_in(module: str) -> str | None:
@@ -170,51 +188,63 @@ def plug_in(module: str) -> str | None:
     return f"{folder}/{name}" if folder in ("formats", "exporters") and name and not name.startswith("_") else None
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_nobody_names_a_plug_in(module: str) -> None:
+def test_nobody_names_a_plug_in() -> None:
     """A format or exporter is found by its name in the config; an exporter writes the rows of a format."""
-    own = plug_in(module)
-    for found in imports(module):
-        if (other := plug_in(found)) is not None and other != own:
-            assert room(module) == "exporters", f"{module} imports {found}"
-            assert other.startswith("formats/"), f"{module} imports {found}"
+    assert not [
+        f"{module} imports {found}"
+        for module in MODULES
+        for found in imports(module)
+        if (other := plug_in(found)) not in (None, plug_in(module))
+        and not (room(module) == "exporters" and other.startswith("formats/"))
+    ]
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if path_of(m).startswith(("stages/", "job/", "api"))])
-def test_generic_code_asks_properties_of_a_format_not_its_name(module: str) -> None:
+def test_generic_code_asks_properties_of_a_format_not_its_name() -> None:
     names = {plug.split("/")[1] for m in MODULES if (plug := plug_in(m)) is not None}
-    words = {n.value for n in ast.walk(tree_of(module)) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-    assert not names & words
+    assert not [
+        f"{module}:{node.lineno} names {node.value}"
+        for module in MODULES
+        if path_of(module).startswith(("stages/", "job/", "api"))
+        for node in nodes_of(module)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in names
+    ]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_what_must_be_read_at_once_is_short(module: str) -> None:
-    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= MOST_LINES["file"]
-    for node in ast.walk(tree_of(module)):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            most = MOST_LINES["class" if isinstance(node, ast.ClassDef) else "function"]
-            lines = (node.end_lineno or node.lineno) - node.lineno + 1
-            assert lines <= most, f"{module}:{node.lineno} {node.name} has {lines} lines"
+def test_what_must_be_read_at_once_is_short() -> None:
+    lines = {m: len(path.read_text(encoding="utf-8").splitlines()) for m, path in MODULES.items()}
+    assert not {module: count for module, count in lines.items() if count > MOST_LINES["file"]}
+    assert not [
+        f"{module}:{node.lineno} {node.name} has {count} lines"
+        for module in MODULES
+        for node in nodes_of(module)
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and (count := (node.end_lineno or node.lineno) - node.lineno + 1)
+        > MOST_LINES["class" if isinstance(node, ast.ClassDef) else "function"]
+    ]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_names_of_modules_are_nouns_without_an_underscore(module: str) -> None:
-    *_, name = module.split(".")
+def test_names_of_modules_are_nouns_without_an_underscore() -> None:
     # Plug-ins are found by name in `formats` and `exporters`: what two of them share begins with an underscore there.
-    assert not name.startswith("_") or name == "__main__" or room(module) in ("formats", "exporters")
+    named = [m for m in MODULES if m.rpartition(".")[2].startswith("_") and room(m) not in ("formats", "exporters")]
+    assert named == ["pipeline.__main__"]
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if "._" not in m])
-def test_everything_public_says_what_it_is(module: str) -> None:
-    tree = tree_of(module)
-    assert ast.get_docstring(tree), module
-    nodes: list[ast.AST] = [tree]
-    while nodes:
-        for node in ast.iter_child_nodes(nodes.pop()):
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-                assert ast.get_docstring(node), f"{module}:{node.lineno} {node.name}"
-                if isinstance(node, ast.ClassDef):
-                    nodes.append(node)
+def undescribed(module: str) -> Iterator[str]:
+    """What a module shows without a docstring: itself, its classes, functions and methods."""
+    nodes: list[tuple[str, ast.Module | ast.ClassDef | ast.FunctionDef]] = [(module, tree_of(module))]
+    for name, node in nodes:
+        if not ast.get_docstring(node):
+            yield name
+        if not isinstance(node, ast.FunctionDef):
+            nodes += [
+                (f"{name}.{child.name}", child)
+                for child in node.body
+                if isinstance(child, ast.ClassDef | ast.FunctionDef) and not child.name.startswith("_")
+            ]
+
+
+def test_everything_public_says_what_it_is() -> None:
+    assert not [name for module in MODULES if "._" not in module for name in undescribed(module)]
 
 
 def test_public_names_are_there() -> None:

@@ -40,6 +40,7 @@ from pipeline.config.load import load_config, validate
 from pipeline.config.model import Config, Target
 from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.runtime.engine import FILES_WORTH_HELPERS
+from tests.support.forks import write_command
 from tests.support.helpers import PROJECT, settle
 
 #: The pages: the README for the first minutes, and of each folder what it is about.
@@ -123,10 +124,10 @@ class Folder:
             # Copies: what a session does to them must not reach the checkout.
             shutil.copytree(PROJECT / name, self.root / name)
         settle()
-        for name, words in (("coco-diy", "-m pipeline"), ("python", "")):
-            tool = tools / name
-            tool.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words} "$@"\n')
-            tool.chmod(0o755)
+        write_command(tools / "coco-diy")
+        python = tools / "python"
+        python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+        python.chmod(0o755)
         self.env = {
             **os.environ,
             "PATH": f"{tools}:{os.environ['PATH']}",

@@ -8,15 +8,16 @@
 #SBATCH --mem=4G
 #SBATCH --time=04:00:00
 #SBATCH --output=nightly-%j.out
-# SIGTERM some time before the end: what is on the disk is whole, and the next run goes on. It goes to the command itself,
-# for `exec` leaves no shell.
-#SBATCH --signal=TERM@120
+# SIGTERM some time before the end: what is on the disk is whole, and the next run goes on. B: it goes to the batch script,
+# which is the command itself, for `exec` leaves no shell; without B: only steps started by `srun` would hear of it.
+#SBATCH --signal=B:TERM@120
 #SBATCH --requeue
 #
 #SCRON --job-name=coco-diy
 #SCRON --cpus-per-task=4
 #SCRON --mem=4G
 #SCRON --time=04:00:00
+#SCRON --signal=B:TERM@120
 #SCRON --output=nightly.out
 # 17 3 * * * /srv/bikes/slurm.sh
 

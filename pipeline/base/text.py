@@ -25,6 +25,15 @@ _MARKUP = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www
 _UNSEEN = "\u200b\u200e\u200f\u2060\ufeff"
 
 
+#: More digits are no number of anything, and Python refuses to read some thousands of them.
+_MOST_DIGITS = 18
+
+
+def whole_number(text: str) -> int | None:
+    """The number that `text` is: decimal digits alone, 18 at most; None for any other text."""
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
+
+
 def composed(path: str) -> str:
     """`path` with each letter that can be written in two ways of Unicode as one (NFC): file systems differ there."""
     return path if path.isascii() else unicodedata.normalize("NFC", path)

@@ -24,6 +24,7 @@ from pipeline.cli.options import (
     metrics_option,
     overrides_of,
     ping_option,
+    report_option,
     verbose_option,
 )
 from pipeline.cli.output import progress_of, put, put_report
@@ -133,27 +134,24 @@ def convert(
 @click.argument("config", metavar="CONFIG", type=click.Path())
 @click.option("--break-lock", is_flag=True, help="take the target from a run that is not running any more (stores)")
 @click.option("--wait-lock", type=Duration(), default=0.0, metavar="10m", help="wait so long for what is in use")
-@click.option(
-    "--report",
-    "page",
-    is_flag=True,
-    help="leave the page of `coco-diy report` and a sheet in .coco-diy; the same as target.report: true",
-)
 @click.option("--unchanged-exit", type=click.IntRange(0, 255), metavar="N", help="exit code where nothing was to do")
+@report_option
 @max_delete_option
 @metrics_option
 @ping_option
 @common_options
-def build(
-    config: str, break_lock: bool, wait_lock: float, page: bool, unchanged_exit: int | None, **common: Any
-) -> None:
+def build(config: str, break_lock: bool, wait_lock: float, unchanged_exit: int | None, **common: Any) -> None:
     """Make the subset; a second run does nothing.
 
     It indexes, selects, plans and applies; what was stopped goes on when it is run again.
     """
-    found = config_at(config, common)
-    if page:
-        found = found.model_copy(update={"target": found.target.model_copy(update={"report": True})})
+    try:
+        found = config_at(config, common)
+    except ConfigError as error:
+        from pipeline.api import record_refusal
+
+        record_refusal(config, overrides_of(common), error)
+        raise
     _build(found, common, break_lock=break_lock, wait_lock=wait_lock, unchanged_exit=unchanged_exit)
 
 
@@ -213,8 +211,8 @@ def fetch(
 
     With names of fetch.archives: those alone. A fetch that was stopped goes on where it was.
     """
-    from pipeline import api
     from pipeline.reports.text import fetch_text
+    from pipeline.stages.fetch import archives
 
     extract = extract or into is not None
     if remove_archives and not extract:
@@ -223,9 +221,9 @@ def fetch(
         raise click.UsageError("--overwrite needs --extract: a download never replaces a file")
     loaded = config_at(config, common)
     report = (
-        api.clean_fetched(loaded)
+        archives.clean_fetched(loaded)
         if clean
-        else api.fetch(
+        else archives.fetch(
             loaded,
             progress_of(common),
             names,
@@ -377,6 +375,6 @@ def _build(
     if config.target.report and (report.ok or report.incomplete):
         from pipeline.look.page import leave_page
 
-        report.data["report"] = leave_page(config, progress_of(common))
+        leave_page(config, report, progress_of(common))
     unchanged = report.ok and report.data["status"] == "nothing to do"
     put_report(report, common, build_text, code=unchanged_exit if unchanged else None)

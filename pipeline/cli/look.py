@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,8 @@ import click
 from pipeline.base.errors import UsageError
 from pipeline.cli.commands import cli
 from pipeline.cli.options import cache_folder, common_options, config_of
-from pipeline.cli.output import progress_of, put_bytes, put_report
+from pipeline.cli.output import progress_of, put_bytes, put_report, say
+from pipeline.runtime.run import running
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -68,6 +70,7 @@ def stats(what: str, every: bool, as_csv: bool, workdir: str | None, **common: A
 @click.option("--seed", type=int, default=0, metavar="N", help="another number, another sample")
 @click.option("--mode", type=click.Choice(["images", "objects"]), default="images", help="whole images, or each object")
 @click.option("--sort", metavar="NAME", help="images: random, most; objects: smallest, largest, extreme, random")
+@click.option("--font", metavar="FILE", help="a font for names; without it one of this machine is taken that has them")
 @click.option("-o", "--output", metavar="FILE", help="JPEG, PNG or WebP; - is this terminal. Default: sheet.jpg")
 @_workdir
 @common_options
@@ -79,6 +82,7 @@ def show(
     seed: int,
     mode: str,
     sort: str | None,
+    font: str | None,
     output: str | None,
     workdir: str | None,
     **common: Any,
@@ -87,6 +91,7 @@ def show(
 
     Boxes, polygons and skeletons, on whole images or one object after another.
     """
+    from pipeline.look.fonts import Lettering
     from pipeline.look.sheet import draw_sheet
     from pipeline.look.terminals import inline, protocol_of
     from pipeline.look.thumbnails import KINDS, encoded
@@ -96,15 +101,24 @@ def show(
     suffix = os.path.splitext(output)[1].lower()
     if output != "-" and suffix not in KINDS:
         raise UsageError(f"-o {output}: is no picture that can be written; end it in {', '.join(KINDS)}")
+    if output != "-":
+        _note_output(output)
     protocol = protocol_of(os.environ) if sys.stdout.isatty() else None
     if output == "-" and sys.stdout.isatty() and protocol is None:
         raise UsageError("-o -: this terminal shows no pictures (kitty, iTerm2 and sixel do); name a file instead")
+    letters = Lettering(font)
     view = open_view(_asked(what, common), workdir or cache_folder(), progress_of(common), _engine(common))
-    sheet = draw_sheet(view, count=count, classes=classes, split=split, seed=seed, objects=mode == "objects", sort=sort)
+    sheet = draw_sheet(
+        view, count=count, classes=classes, split=split, seed=seed, objects=mode == "objects", sort=sort,
+        letters=letters,
+    )  # fmt: skip
     if output == "-":
+        for warning in letters.advice():
+            say(f"warning: {warning}")
         put_bytes(inline(sheet, protocol) if protocol is not None else encoded(sheet, ".png"))
         return
-    _write(output, encoded(sheet, suffix), common, {"command": "show", "sheet": output, "size": list(sheet.size)})
+    facts = {"command": "show", "sheet": output, "size": list(sheet.size)}
+    _write(output, encoded(sheet, suffix), common, facts, letters.advice())
 
 
 @cli.command()
@@ -122,17 +136,32 @@ def report(what: str, output: str, no_images: bool, seed: int, workdir: str | No
     from pipeline.look.page import page_of
     from pipeline.look.view import open_view
 
+    if not output.lower().endswith((".html", ".htm")):
+        raise UsageError(f"-o {output}: is no page that can be written; end it in .html")
+    _note_output(output)
     progress = progress_of(common)
     view = open_view(_asked(what, common), workdir or cache_folder(), progress, _engine(common))
     page = page_of(view, progress, images=not no_images, seed=seed)
     _write(output, page, common, {"command": "report", "page": output, "bytes": len(page), "images": not no_images})
 
 
-def _write(output: str, data: bytes, common: dict[str, Any], facts: dict[str, Any]) -> None:
+def _note_output(output: str) -> None:
+    """Have it checked, before anything is read, that what is written is no file of the source."""
+    with running() as run:
+        run.outputs["-o"] = _absolute(output)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _write(
+    output: str, data: bytes, common: dict[str, Any], facts: dict[str, Any], warnings: Sequence[str] = ()
+) -> None:
     """Write what a command made, and say where it is."""
     from pipeline import storage
     from pipeline.reports.report import Report
 
-    folder, name = os.path.split(os.path.abspath(os.path.expanduser(output)))
+    folder, name = os.path.split(_absolute(output))
     storage.locate_writable(folder).write(name, data)
-    put_report(Report(facts), common, lambda _: output)
+    put_report(Report(facts, warnings=list(warnings)), common, lambda _: output)

@@ -16,7 +16,7 @@ from pipeline.base.errors import ConfigError, UsageError
 from pipeline.base.humanize import duration
 from pipeline.base.version import __version__
 from pipeline.cli.output import say
-from pipeline.runtime.log import LogFile, log_to, note, show_log
+from pipeline.runtime.log import show_log
 from pipeline.runtime.run import running
 
 if TYPE_CHECKING:
@@ -57,9 +57,13 @@ def _change_folder(context: click.Context, _option: click.Parameter, folder: str
 def _log_to(context: click.Context, _option: click.Parameter, path: str | None) -> None:
     if path is None or context.resilient_parsing:
         return
+    from pipeline.runtime.log_file import LogFile, log_to
+
     with running() as run:
-        log_to(LogFile(os.path.abspath(os.path.expanduser(path)), context.params.get("log_format") or "text", run.id))
-    note(logging.INFO, f"{context.info_name} begins: coco-diy {__version__}, process {os.getpid()}")
+        run.outputs["--log-file"] = os.path.abspath(os.path.expanduser(path))
+        # With the next line: what reads a source checks first that this file is none of it.
+        begins = f"{context.info_name} begins: coco-diy {__version__}, process {os.getpid()}"
+        log_to(LogFile(run.outputs["--log-file"], context.params.get("log_format") or "text", run.id), begins)
 
 
 def _watch(kind: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
@@ -150,6 +154,11 @@ max_delete_option = click.option(
 )
 
 
+report_option = click.option(
+    "--report", is_flag=True, help="leave the page of `coco-diy report` and a sheet in .coco-diy (target.report)"
+)
+
+
 def cache_folder() -> str:
     """Where commands without a config keep their indexes."""
     import platformdirs
@@ -168,6 +177,8 @@ def overrides_of(common: dict[str, Any]) -> list[str]:
         found.append(f"engine.performance_report={json.dumps(common['performance_report'])}")
     if common.get("max_delete") is not None:
         found.append(f"target.max_delete={json.dumps(common['max_delete'])}")
+    if common.get("report"):
+        found.append("target.report=true")
     return found
 
 

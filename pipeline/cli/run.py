@@ -13,7 +13,7 @@ import traceback
 
 import click
 
-from pipeline.base.errors import CocoDiyError, ConfigError, StorageError, UsageError
+from pipeline.base.errors import CocoDiyError, ConfigError, UsageError
 from pipeline.base.redaction import redact
 from pipeline.base.text import printable_json
 from pipeline.cli.commands import cli
@@ -39,8 +39,6 @@ def _main(arguments: list[str] | None) -> None:
         cli.main(arguments, prog_name="coco-diy", standalone_mode=False)
     except BrokenPipeError:
         raise
-    except MemoryError:
-        raise StorageError("memory is used up; set engine.workers to fewer, or index.buckets to more") from None
     except OSError as error:
         from pipeline.storage import is_of_machine, storage_error
 

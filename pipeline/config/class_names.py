@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pipeline.base.classes import Names
 from pipeline.base.errors import ConfigError
 from pipeline.base.terms import NO_CLASS
-from pipeline.base.text import plain_name
+from pipeline.base.text import plain_name, whole_number
 from pipeline.base.yaml_document import compose_yaml, construct_yaml
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _listed(text: str, where: str) -> tuple[str, ...]:
         if (name := plain_name(line)) and name not in NO_CLASS
     }
     numbered = [_NUMBERED.fullmatch(name) for name in lines.values()]
-    ids = [int(match[1]) for match in numbered if match is not None]
+    ids = [whole_number(match[1]) for match in numbered if match is not None]
     if len(ids) == len(lines) > 0 and ids in ([*range(len(ids))], [*range(1, len(ids) + 1)]):
         stripped = [match[2] for match in numbered if match is not None]
         if len(set(stripped)) == len(stripped):  # "1 euro, 2 euro" are names of their own

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
     Raises `ConfigError` with file, line and the nearest key.
     """
-    where = os.fspath(path)
+    where, overrides = os.fspath(path), list(overrides)
     node, data = parse_yaml(read_text(where, "config"), where)
     no_key_twice(node, where)
     if not isinstance(data, dict):
@@ -46,8 +47,15 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
             f"{where}: is a YAML of class names, no config; a config names it with source.names, and `coco-diy init` "
             "lists some to start from"
         )
-    overrides = list(overrides)
     return validate(apply_overrides(data, overrides), where, node, overrides, name=Path(where).stem)
+
+
+def keys_of(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """The keys of a config with `overrides`, whatever is wrong with them; none where no YAML has any."""
+    with contextlib.suppress(ConfigError):
+        data = parse_yaml(read_text(os.fspath(path), "config"), os.fspath(path))[1]
+        return apply_overrides(data, overrides) if isinstance(data, dict) else {}
+    return {}
 
 
 #: A config, as a library is given one: itself, the path of its file, or its keys with values.

@@ -48,6 +48,10 @@ class Dataset:
     documents: tuple[Mapping[str, str], ...] = ()
 
 
+#: A segmentation that is a list of polygons, or run lengths.
+_OUTLINE = r'"segmentation"\s*:\s*(\[\s*\[|\{)'
+
+
 @dataclass(frozen=True)
 class BucketObjects:
     """JSON objects of one bucket, for a file that holds those of all.
@@ -76,6 +80,13 @@ class BucketObjects:
         masks = pc.and_(pc.match_substring(texts, '"counts"'), pc.invert(crowd))
         rows = self.objects["image"].filter(masks)
         return bool(pc.any(pc.equal(self.images["split"].take(rows), split)).as_py())
+
+    @property
+    def has_outlines(self) -> bool:
+        """Whether an object has a polygon or a mask."""
+        import pyarrow.compute as pc
+
+        return bool(pc.any(pc.match_substring_regex(self.objects["text"], _OUTLINE)).as_py())
 
 
 class Exporter(Protocol):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline import formats, storage
@@ -12,6 +13,7 @@ from pipeline.config import templates
 from pipeline.config.model import Config
 from pipeline.job.job import is_below
 from pipeline.job.spec import SplitSpec
+from pipeline.runtime.run import current
 from pipeline.storage.address import protocol_of
 from pipeline.target.manifest import FOLDER, is_subset
 
@@ -93,21 +95,55 @@ def _is_link_to(one: storage.Location, other: storage.Location) -> bool:
 
 def keep_apart(job: Job) -> None:
     """The source is never written to: neither target nor workdir may be in a folder of it, or contain one."""
+    real = functools.cache(storage.real_path)  # of every pair of folders, so of each many times
+    _keep_outputs_apart(job, real)
     for source in job.sources:
-        _keep_apart_from(job, source)
+        _keep_apart_from(job, source, real)
     if job.target.local is not None:
         keep_out_of_subsets(job)
     for what, path in (("workdir", job.workdir), ("split.table", job.split_table)):
-        if path is not None and storage.within(path, job.root):
+        if path is not None and storage.is_in(real(path), real(job.root)):
             raise ConfigError(f"{what}: {path} is in the target {job.root}; choose a folder beside it")
 
 
-def _keep_apart_from(job: Job, source: SourceJob) -> None:
+def _keep_outputs_apart(job: Job, real: Callable[[str], str]) -> None:
+    """What options name to be written beside the target must be no file of the source, nor of the target."""
+    run, report = current(), job.config.engine.performance_report
+    outputs = dict(run.outputs) if run else {}
+    if report is not None:
+        outputs["engine.performance_report"] = storage.local_path(report)
+    for option, path in outputs.items():
+        for folder in (*_read(job), *_own_folders(job)):
+            if storage.is_in(real(path), real(folder)):
+                from pipeline.runtime.log_file import withdraw_log_file
+
+                if run:
+                    run.outputs.clear()
+                if (made := withdraw_log_file()) is not None:
+                    parent, name = os.path.split(os.path.realpath(made))
+                    storage.locate_writable(parent).delete_many([name])
+                raise ConfigError(
+                    f"{option}: {path} is in {folder}, which is read, or made, here; name a file elsewhere"
+                )
+
+
+def _read(job: Job) -> Iterator[str]:
+    """Folders and files that a job reads."""
+    run, classes = current(), job.config.classes
+    yield from filter(None, (run and run.config, classes if isinstance(classes, str) else None))
+    for source in job.sources:
+        yield from filter(None, (source.source.names, source.source.marker))
+        for split in source.spec.splits:
+            for url in filter(None, (split.labels, split.images, split.captions, *split.image_lists)):
+                yield storage.archive_of(url) or url
+
+
+def _keep_apart_from(job: Job, source: SourceJob, real: Callable[[str], str]) -> None:
     root = storage.locate(source.source.root).url if source.source.root is not None else None
     for what, path in (("target.root", job.root), ("workdir", job.workdir)):
         for folder in ("", "labels", "images"):
             if root is not None and (
-                storage.within(path, f"{root}/{folder}") if folder else storage.is_same_location(path, root)
+                storage.is_in(real(path), real(f"{root}/{folder}")) if folder else real(path) == real(root)
             ):
                 raise ConfigError(
                     f"{what}: {path} is in the source {root}, which is never written to; choose a folder beside it"
@@ -117,13 +153,13 @@ def _keep_apart_from(job: Job, source: SourceJob) -> None:
         for folder in (url for url in urls if url):
             table = [("split.table", job.split_table)] if job.split_table else []
             for what, path in (("target.root", job.root), ("workdir", job.workdir), *table):
-                if storage.within(path, folder):
+                if storage.is_in(real(path), real(folder)):
                     raise ConfigError(
                         f"{what}: {path} is in the source folder {folder}, which is never written to; "
                         "choose another folder"
                     )
             for own in _own_folders(job):
-                if storage.within(folder, own) or storage.within(own, folder):
+                if storage.is_in(real(folder), real(own)) or storage.is_in(real(own), real(folder)):
                     raise ConfigError(
                         f"target.root: {own} holds the source folder {folder}, or leads into it, and a "
                         "source is never written to; choose another folder"

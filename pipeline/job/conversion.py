@@ -85,8 +85,7 @@ def dataset(folder: str, workdir: str) -> dict[str, Any]:
     none fits."""
     if not _is_there(folder):
         raise ConfigError(f"{folder}: no such config, target or folder; correct its path")
-    zipped = folder.lower().endswith(".zip") and os.path.isfile(folder)
-    several = _fitting(f"zip://::{folder}" if zipped else folder, workdir)
+    several = _fitting(_zip_of(folder) or folder, workdir)
     if several is None:
         raise ConfigError(
             f"{folder}: is no dataset folder that is known: no layout of {', '.join(formats.available())} fits it"
@@ -159,7 +158,15 @@ def _is_beside(name: str) -> bool:
 
 def _is_there(source: str) -> bool:
     """Whether `source` is a folder or a file."""
-    return storage.locate(source).exists() or os.path.isfile(os.path.expanduser(source))
+    return storage.locate(source).exists() or os.path.isfile(os.path.expanduser(source)) or _zip_of(source) is not None
+
+
+def _zip_of(source: str) -> str | None:
+    """The location of what is in the zip file `source`, of this machine or at a store; None for anything else."""
+    if not source.lower().endswith(".zip") or source.startswith("zip://"):
+        return None
+    within = storage.locate(f"zip://::{source}")
+    return within.url if within.exists() else None
 
 
 def _source(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ class SourceJob:
     file_names: Names | None
     names: Names | None
 
-    @property
+    @functools.cached_property
     def index_dir(self) -> str:
         """Folder of the index: one a source and task, whatever the classes and the target are."""
         spec = self.spec

@@ -16,15 +16,15 @@ from pipeline.target.manifest import Manifest, TargetState
 def subset(state: TargetState, made: Manifest, workdir: str) -> dict[str, Any]:
     """The config, as plain data, that reads the subset whose manifest is `made` as a source; with all classes.
 
-    Its target is never made. A subset that is one zip file is read in it. Raises `ConfigError` for one at a store, and
-    for one that has lost its class names.
+    Its target is never made. A subset that is one zip file is read in it. Raises `ConfigError` for one that has
+    lost its class names.
     """
     root = state.root.url
     name, first = made.config["target"]["format"], made.config["source"]
     first = first if isinstance(first, dict) else first[0]
     zipped = next((path for path in made.meta if path.endswith(".zip")), None)
     if zipped is not None:
-        return _in_zip(state, zipped, workdir)
+        return dataset(state.root.join(zipped), workdir)
     format_ = formats.load(name)
     task = Task(first.get("task", Task.DETECT))
     splits = {}
@@ -47,10 +47,3 @@ def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
     if path is None:
         raise ConfigError(f"{state.root.url}: has no YAML with its class names; run its build again")
     return on_this_disk(state.root, path, workdir)
-
-
-def _in_zip(state: TargetState, zipped: str, workdir: str) -> dict[str, Any]:
-    """The config that reads the subset in its file `zipped`."""
-    if state.root.local is None:
-        raise ConfigError(f"{state.root.join(zipped)}: is a zip file at a store; copy it here, and name the copy")
-    return dataset(os.path.join(state.root.local, zipped), workdir)

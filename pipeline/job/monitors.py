@@ -69,10 +69,13 @@ class MetricsFile:
         self._path = os.path.abspath(os.path.expanduser(path))
 
     def begins(self, run: Run) -> None:
-        """Nothing: a run that is under way has no metrics."""
+        """Note where they will be: a run that is under way has none."""
+        run.outputs["--metrics"] = self._path
 
     def ends(self, run: Run) -> None:
-        """Write them."""
+        """Write them, unless that was refused."""
+        if self._path not in run.outputs.values():
+            return
         folder, name = os.path.split(self._path)
         report = run.outcome.get("report", run.outcome) if run.code in SUCCESS else None
         facts = run.facts()

@@ -48,15 +48,19 @@ def portable_config(job: Job) -> dict[str, Any]:
     return data
 
 
+def decisive(config: dict[str, Any]) -> dict[str, Any]:
+    """A portable config without the keys that decide about no file of the subset."""
+    dropped = ("workdir", "engine", "index", "fetch", "runs")
+    target = {key: value for key, value in config["target"].items() if key != "max_delete"}
+    if not target.get("report"):
+        target.pop("report", None)
+    return {**{key: value for key, value in config.items() if key not in dropped}, "target": target}
+
+
 def recorded_config(job: Job) -> dict[str, Any]:
     """The config as the record of the subset has it: what decides about the files, but not where on a machine."""
-    config = portable_config(job)
-    for key in ("workdir", "engine", "index", "fetch", "runs"):
-        config.pop(key, None)
-    for key in ("root", "max_delete"):
-        config["target"].pop(key)
-    if not config["target"]["report"]:
-        config["target"].pop("report")
+    config = decisive(portable_config(job))
+    config["target"].pop("root")
     for source in config["source"] if isinstance(config["source"], list) else [config["source"]]:
         source.pop("marker")
     if config["split"] is not None:

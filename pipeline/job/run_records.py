@@ -1,7 +1,8 @@
 """Records of runs: one small file a run, also of one that changed nothing, failed or was stopped.
 
 They are in ``runs/`` below the target's ``.coco-diy`` or, as long as nothing was built there, in
-``runs/<target>/`` of the workdir: a build that failed makes no target. A name is time, process and exit code.
+``runs/<target>/`` of the workdir: a build that failed makes no target. A name is time, process and exit code. A run
+whose config is wrong leaves its record as well, where that says what target and workdir are.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
 
 from pipeline import storage
-from pipeline.base.digest import seal, unseal
-from pipeline.base.errors import INCOMPLETE, CocoDiyError, StorageError
+from pipeline.base.digest import fitted, seal, unseal
+from pipeline.base.errors import INCOMPLETE, CocoDiyError, ConfigError, StorageError
+from pipeline.base.text import whole_number
 from pipeline.base.version import __version__
-from pipeline.config.model import Config
+from pipeline.config.model import Config, Runs
 from pipeline.job.job import target_name
 from pipeline.runtime.log import LOG
 from pipeline.runtime.run import Run, compact_stamp, stamp_of
@@ -39,13 +43,36 @@ _STORE_SECONDS = 3.0
 _NUMBERS = itertools.count()
 
 
-class RunRecords:
-    """The records of runs of `config`; `run` is the one that is under way."""
+class _Root(msgspec.Struct):
+    root: str
 
-    def __init__(self, config: Config, run: Run) -> None:
-        self._keep = config.runs.keep
-        self._target = storage.locate_writable(config.target.root)
-        self._beside = beside(config.workdir, self._target)
+
+class _Keep(msgspec.Struct):
+    keep: Annotated[int, msgspec.Meta(ge=1)] = Runs.model_fields["keep"].default
+
+
+class _Named(msgspec.Struct):
+    """What is read of a config, which may be wrong in every other key."""
+
+    target: _Root
+    source: Any = None
+    workdir: str = Config.model_fields["workdir"].default
+    runs: _Keep = msgspec.field(default_factory=_Keep)
+
+
+class RunRecords:
+    """The records of runs of `config`, as plain data; `run` is the one that is under way.
+
+    Raises `ConfigError` where that does not say what target and workdir are.
+    """
+
+    def __init__(self, config: Mapping[str, Any], run: Run) -> None:
+        named = fitted(config, _Named)
+        if named is None:
+            raise ConfigError("target.root: is missing, so that nobody knows where records of its runs are")
+        self._named = named
+        self._target = storage.locate_writable(named.target.root)
+        self._beside = beside(named.workdir, self._target)
         self._run, self._begun = run, False
         run.target = self._target.url
 
@@ -68,7 +95,7 @@ class RunRecords:
         ill = self._target.local is None and isinstance(error, StorageError)
         code, outcome = facts["exit_code"], {"error": facts}
         at_home = not ill and self._is_built() and self._write(at_target(self._target), code, outcome)
-        if not at_home and self._begun:
+        if not at_home and (self._begun or self._is_apart()):
             self._write(self._beside, code, outcome)
         elif not at_home:
             self._run.outcome = self._record(code, outcome)
@@ -83,6 +110,13 @@ class RunRecords:
         ]
         with contextlib.suppress(CocoDiyError, OSError):
             self._beside.delete_many(over)
+
+    def _is_apart(self) -> bool:
+        """Whether the workdir of a config of which nothing was checked is in no folder that it names otherwise."""
+        workdir, named = storage.local_path(self._named.workdir), (self._named.target.root, self._named.source)
+        with contextlib.suppress(CocoDiyError, ValueError):
+            return not any(storage.within(workdir, text) for text in _texts(named))
+        return False
 
     def _is_built(self) -> bool:
         """Whether there is a target to keep a record at."""
@@ -109,9 +143,11 @@ class RunRecords:
         self._run.code, self._run.outcome = code, record
 
         def put() -> None:
+            seen = location.begun()
             location.write(name, seal(record))
             self._run.record = location.join(name)
-            location.delete_many(surplus(names(location), self._keep))
+            there = names(location) if seen is None else [*_records(seen), name]
+            location.delete_many(surplus(there, self._named.runs.keep))
 
         return self._patiently(put)
 
@@ -131,6 +167,15 @@ class RunRecords:
             thread.start()
             thread.join(_STORE_SECONDS)
         return bool(done)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All texts in a value of a config."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
 
 
 def at_target(target: storage.WritableLocation) -> storage.WritableLocation:
@@ -155,7 +200,11 @@ def _begun(location: storage.Location) -> list[tuple[str, dict[str, Any]]]:
 
 def names(location: storage.Location) -> list[str]:
     """Names of the records in `location`, oldest first."""
-    return sorted(name for name in location.flat_names("") if name.endswith(".json"))
+    return _records(location.flat_names(""))
+
+
+def _records(found: Iterable[str]) -> list[str]:
+    return sorted(name for name in found if name.endswith(".json"))
 
 
 def surplus(found: Sequence[str], keep: int) -> list[str]:
@@ -173,7 +222,7 @@ def surplus(found: Sequence[str], keep: int) -> list[str]:
 def _code(name: str) -> int:
     """The exit code in a record's name; of records that have none, success."""
     code = name.removesuffix(".json").split("-")[2:]
-    return int(code[0]) if code and code[0].isdecimal() else 0
+    return (whole_number(code[0]) if code else None) or 0
 
 
 def read(location: storage.Location) -> list[dict[str, Any]]:

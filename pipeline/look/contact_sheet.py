@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.base.text import printable
 from pipeline.look.colours import colour_of, ink_on
+from pipeline.look.fonts import Lettering
 from pipeline.look.shapes import Shape
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image
 
     from pipeline.base.arrays import Floats
 
@@ -27,7 +27,11 @@ _INK, _MUTED, _PAPER, _BEHIND, _HALO = "#1f2328", "#656d76", "#ffffff", "#eff1f3
 #: Names are written beside so many objects of an image, the largest; of a crowd they would hide it.
 _NAMED = 12
 
-_LEGEND = 24
+#: Classes of the legend, and pixels of a name in it.
+_LEGEND, _LEGEND_NAME = 24, 280
+
+
+_NO_PICTURE = "no picture"
 
 
 @dataclass(frozen=True)
@@ -39,40 +43,59 @@ class Tile:
     caption: str
 
 
-def contact_sheet(tiles: Sequence[Tile], classes: Sequence[str], title: str, subtitle: str) -> Image.Image:
+def contact_sheet(
+    tiles: Sequence[Tile], classes: Sequence[str], title: str, subtitle: str, letters: Lettering | None = None
+) -> Image.Image:
     """`tiles` in rows under `title`, with a legend of the classes that are on them; names are by class id."""
     from PIL import Image, ImageDraw
 
-    columns = min(len(tiles), max(1, math.ceil(math.sqrt(len(tiles) * 1.3)))) or 1
+    letters = letters or Lettering()
+    numbers = sorted({s.class_id for t in tiles for s in t.shapes})
+    letters.learn("".join([title, subtitle, *(t.caption for t in tiles), *(classes[i] for i in numbers)]))
+    columns = _columns(len(tiles))
     rows = math.ceil(len(tiles) / columns)
     width = 2 * _MARGIN + columns * (TILE + _GAP) - _GAP
-    legend = _legend_rows(sorted({s.class_id for t in tiles for s in t.shapes}), classes, width - 2 * _MARGIN)
+    legend = _legend_rows(numbers, classes, width - 2 * _MARGIN, letters)
     top = _MARGIN + 54
     height = top + rows * (TILE + _LINE + 6 + _GAP) + len(legend) * 24 + _MARGIN - _GAP + (10 if legend else 0)
     sheet = Image.new("RGB", (width, height), _PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((_MARGIN, _MARGIN - 4), _cut(pen, printable(title), width - 2 * _MARGIN, 20), fill=_INK, font=_font(20))
-    pen.text((_MARGIN, _MARGIN + 24), _cut(pen, subtitle, width - 2 * _MARGIN, 13), fill=_MUTED, font=_font(13))
+
+    def write(x: float, y: float, text: str, most: float, size: int, colour: str) -> None:
+        letters.write(sheet, (x, y), letters.cut(text, most, size), size, colour)
+
+    write(_MARGIN, _MARGIN - 4, title, width - 2 * _MARGIN, 20, _INK)
+    write(_MARGIN, _MARGIN + 24, subtitle, width - 2 * _MARGIN, 13, _MUTED)
     for i, tile in enumerate(tiles):
         x, y = _MARGIN + i % columns * (TILE + _GAP), top + i // columns * (TILE + _LINE + 6 + _GAP)
-        sheet.paste(_drawn(tile, classes), (x, y))
-        pen.text((x, y + TILE + 5), _cut(pen, printable(tile.caption), TILE, 11), fill=_MUTED, font=_font(11))
+        sheet.paste(_drawn(tile, classes, letters), (x, y))
+        write(x, y + TILE + 5, tile.caption, TILE, 11, _MUTED)
     y = top + rows * (TILE + _LINE + 6 + _GAP) + 4
     for line in legend:
         for x, number, name in line:
             pen.rounded_rectangle((_MARGIN + x, y + 3, _MARGIN + x + 11, y + 14), 2, fill=colour_of(number))
-            pen.text((_MARGIN + x + 17, y + 1), name, fill=_INK, font=_font(13))
+            letters.write(sheet, (_MARGIN + x + 17, y + 1), name, 13, _INK)
         y += 24
     return sheet
 
 
-def _legend_rows(numbers: Sequence[int], classes: Sequence[str], width: int) -> list[list[tuple[int, int, str]]]:
+def _columns(count: int) -> int:
+    """How many tiles are in a row: of a sheet that is a little wider than high, and with few places left over."""
+    wide = max(1, math.ceil(math.sqrt(count * 1.3)))
+    return (
+        min((wide, max(2, wide - 1), wide + 1), key=lambda columns: -count % columns) if count > wide else max(1, count)
+    )
+
+
+def _legend_rows(
+    numbers: Sequence[int], classes: Sequence[str], width: int, letters: Lettering
+) -> list[list[tuple[int, int, str]]]:
     """Positions (x, class id, text) of the legend's entries, by line."""
     rows: list[list[tuple[int, int, str]]] = [[]] if numbers else []
     x = 0
     for number in numbers[:_LEGEND]:
-        name = printable(f"{number} {classes[number]}")[:40]
-        need = 17 + int(_font(13).getlength(name)) + 22
+        name = letters.cut(f"{number} {classes[number]}", min(_LEGEND_NAME, width - 17), 13)
+        need = 17 + int(letters.length(name, 13)) + 22
         if x and x + need > width:
             rows.append([])
             x = 0
@@ -81,13 +104,14 @@ def _legend_rows(numbers: Sequence[int], classes: Sequence[str], width: int) -> 
     return rows
 
 
-def _drawn(tile: Tile, classes: Sequence[str]) -> Image.Image:
+def _drawn(tile: Tile, classes: Sequence[str], letters: Lettering) -> Image.Image:
     """The picture of a tile with its objects, in the middle of a square."""
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
     square = Image.new("RGB", (TILE, TILE), _BEHIND)
     if tile.image is None:
-        ImageDraw.Draw(square).text((TILE / 2, TILE / 2), "no picture", fill=_MUTED, font=_font(13), anchor="mm")
+        x = (TILE - letters.length(_NO_PICTURE, 13)) / 2
+        letters.write(square, (x, TILE / 2 - 8), _NO_PICTURE, 13, _MUTED)
         return square
     scale = TILE / max(tile.image.size)
     size = (max(1, round(tile.image.width * scale)), max(1, round(tile.image.height * scale)))
@@ -96,10 +120,9 @@ def _drawn(tile: Tile, classes: Sequence[str]) -> Image.Image:
     for shape in order:
         _outline(picture, shape)
     picture = picture.resize(size, Image.Resampling.LANCZOS)
-    pen = ImageDraw.Draw(picture)
     chips: list[tuple[float, float, float, float]] = []
     for shape in order[:_NAMED]:
-        _name(pen, shape, classes[shape.class_id], size, chips)
+        _name(picture, shape, classes[shape.class_id], letters, chips)
     square.paste(picture, ((TILE - size[0]) // 2, (TILE - size[1]) // 2))
     return square
 
@@ -150,42 +173,32 @@ def _pixels(polygon: Floats, picture: Image.Image) -> list[tuple[float, float]]:
 
 
 def _name(
-    pen: ImageDraw.ImageDraw,
+    picture: Image.Image,
     shape: Shape,
     name: str,
-    size: tuple[int, int],
+    letters: Lettering,
     chips: list[tuple[float, float, float, float]],
 ) -> None:
     """Write the class's name on a chip of its colour above the box, or within it where there is no room above.
 
-    Where it would cover one of the `chips` that are there, it is left out: the colour says it.
+    Where it would cover one of the `chips` that are there, it is left out: the colour says it. A name that no font has
+    goes with its id, by which the legend has all of it.
     """
-    text = _cut(pen, printable(name), min(size[0] - 6, 160), 11)
+    from PIL import ImageDraw
+
+    size = picture.size
+    label = f"{shape.class_id} {name}" if letters.lacking.intersection(name) else name
+    text = letters.cut(label, min(size[0] - 6, 160), 11)
     x, y = shape.box[0] * size[0], shape.box[1] * size[1]
-    chip = (int(pen.textlength(text, font=_font(11))) + 7, 14)
+    chip = (int(letters.length(text, 11)) + 7, 14)
     x = min(max(0, x - 1), max(0, size[0] - chip[0]))
     y = y - chip[1] if y >= chip[1] else min(y + 1, size[1] - chip[1])
     if any(x < right and left < x + chip[0] and y < bottom and top < y + chip[1] for left, top, right, bottom in chips):
         return
     chips.append((x, y, x + chip[0], y + chip[1]))
     colour = colour_of(shape.class_id)
-    pen.rectangle((x, y, x + chip[0] - 1, y + chip[1] - 1), fill=colour)
-    pen.text((x + 3, y + chip[1] / 2), text, fill=ink_on(colour), font=_font(11), anchor="lm")
-
-
-def _cut(pen: ImageDraw.ImageDraw, text: str, width: float, size: int) -> str:
-    """`text`, or as much of its beginning as fits into `width` pixels."""
-    if pen.textlength(text, font=_font(size)) <= width:
-        return text
-    while text and pen.textlength(f"{text}…", font=_font(size)) > width:
-        text = text[:-1]
-    return f"{text}…"
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size)
+    ImageDraw.Draw(picture).rectangle((x, y, x + chip[0] - 1, y + chip[1] - 1), fill=colour)
+    letters.write(picture, (x + 3, y), text, 11, ink_on(colour))
 
 
 def cropped(image: Image.Image, shape: Shape) -> tuple[Image.Image, Shape]:

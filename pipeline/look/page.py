@@ -12,6 +12,7 @@ from pipeline.base.humanize import plural
 from pipeline.base.redaction import redact_url
 from pipeline.base.version import __version__
 from pipeline.config.model import Config
+from pipeline.look.fonts import Lettering
 from pipeline.look.heat import heat_png
 from pipeline.look.html_page import MOST_NAMES, PageData, PagePicture, render
 from pipeline.look.numbers import statistics_of
@@ -22,6 +23,7 @@ from pipeline.look.thumbnails import encoded, fitted
 from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows, renamed, stats_csv
 from pipeline.reports.dataset_card import PAGE, SHEET
+from pipeline.reports.report import Report
 from pipeline.reports.statistics import Note, Statistics, noteworthy
 from pipeline.reports.words import LOSSES, PARTLY, lost
 from pipeline.runtime.progress import Progress
@@ -73,16 +75,21 @@ def page_of(view: View, progress: Progress | None = None, *, images: bool = True
     return render(page)
 
 
-def leave_page(config: Config, progress: Progress | None = None) -> str:
-    """Write page and sheet of the target that `config` has made beside its run records; returns where the page is."""
+def leave_page(config: Config, report: Report, progress: Progress | None = None) -> None:
+    """Write page and sheet of the target that `config` has made beside its run records.
+
+    The `report` of that build says where the page is, and what could not be written on the sheet.
+    """
     target = storage.locate_writable(config.target.root)
     view = open_view(target.url, config.workdir, progress, config.engine.model_dump(exclude={"performance_report"}))
     folder = target.own(FOLDER)
     page, sheet = (os.path.basename(path) for path in (PAGE, SHEET))
     if config.target.images != "none":
-        folder.write(sheet, encoded(draw_sheet(view), os.path.splitext(sheet)[1]))
+        letters = Lettering()
+        folder.write(sheet, encoded(draw_sheet(view, letters=letters), os.path.splitext(sheet)[1]))
+        report.warnings += letters.advice()
     folder.write(page, page_of(view, progress))
-    return folder.join(page)
+    report.data["report"] = folder.join(page)
 
 
 _KINDS = {

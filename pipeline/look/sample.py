@@ -29,6 +29,11 @@ IMAGE_SORTS = ("random", "most")
 OBJECT_SORTS = ("smallest", "largest", "extreme", "random")
 
 
+#: What ranks: whether it is of an image of unknown size, where sizes matter, and its number among such or the others;
+#: class (of `Wish.each`, else -1), key, row of the object (of an image -1), bucket.
+_Entry = tuple[tuple[bool, float], int, str, int, int]
+
+
 @dataclass(frozen=True)
 class Wish:
     """What is to be shown: at most `count` images or, with `objects`, objects; of some classes and one split, or all.
@@ -72,10 +77,10 @@ class Shown:
 
 def choose(view: View, wish: Wish) -> list[Sample]:
     """The samples that `wish` asks for, in its order."""
-    best: list[tuple[float, int, str, int, int]] = []  # rank, class (images of `each`), key, row of the image, bucket
+    best: list[_Entry] = []
     for bucket in range(view.buckets):
         best = _first([*best, *_ranked(view, wish, bucket)], wish)
-    by_bucket: dict[int, list[tuple[float, int, str, int, int]]] = {}
+    by_bucket: dict[int, list[_Entry]] = {}
     for entry in best:
         by_bucket.setdefault(entry[4], []).append(entry)
     found: dict[Any, Sample] = {}
@@ -99,7 +104,7 @@ def _first(entries: list[Any], wish: Wish) -> list[Any]:
     return first
 
 
-def _ranked(view: View, wish: Wish, bucket: int) -> list[tuple[float, int, str, int, int]]:
+def _ranked(view: View, wish: Wish, bucket: int) -> list[_Entry]:
     import numpy as np
 
     found = read_bucket(view, bucket)
@@ -121,7 +126,10 @@ def _ranked(view: View, wish: Wish, bucket: int) -> list[tuple[float, int, str, 
         order = np.lexsort((chance[image], number))
         among = np.arange(len(order)) - np.searchsorted(number[order], number[order])  # those of its class
         best = order[among < wish.each]
-        return [(float(chance[i]), int(c), keys[i], -1, bucket) for i, c in zip(image[best], number[best], strict=True)]
+        return [
+            ((False, float(chance[i])), int(c), keys[i], -1, bucket)
+            for i, c in zip(image[best], number[best], strict=True)
+        ]
     wanted = there.copy()
     if wish.classes is not None:
         wanted &= np.bincount(found.image[rows], minlength=len(keys)) > 0
@@ -130,27 +138,26 @@ def _ranked(view: View, wish: Wish, bucket: int) -> list[tuple[float, int, str, 
         rank = chance - np.bincount(found.image[rows], minlength=len(keys))
     some = np.flatnonzero(wanted)
     some = some[np.argsort(rank[some], kind="stable")][: wish.count]
-    return [(float(rank[i]), -1, keys[i], -1, bucket) for i in some.tolist()]
+    return [((False, float(rank[i])), -1, keys[i], -1, bucket) for i in some.tolist()]
 
 
-def _objects(
-    view: View, wish: Wish, bucket: int, found: Bucket, rows: Ints, keys: Sequence[str]
-) -> list[tuple[float, int, str, int, int]]:
+def _objects(view: View, wish: Wish, bucket: int, found: Bucket, rows: Ints, keys: Sequence[str]) -> list[_Entry]:
     import numpy as np
 
-    image = found.image[rows]
+    image, unknown = found.image[rows], np.zeros(len(rows), bool)
     if wish.sort == "random":
         own = rows - np.searchsorted(found.image, image)  # its number within the image, whatever bucket that is in
         rank = _chance([f"{keys[i]}/{n}" for i, n in zip(image.tolist(), own.tolist(), strict=True)], wish.seed)
     else:
         images = with_sizes(view, found.images)
         sides = [images[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("width", "height")]
-        width, height = (np.nan_to_num(side[image], nan=1.0) for side in sides)
+        width, height = (np.nan_to_num(side[image], nan=1.0) for side in sides)  # without a size, shares rank
+        unknown = np.isnan(sides[0][image])
         w, h = (found.objects[name].to_numpy()[rows] for name in ("w", "h"))
         w, h = np.maximum(w * width, 1e-9), np.maximum(h * height, 1e-9)
         rank = {"smallest": w * h, "largest": -w * h, "extreme": -np.maximum(w / h, h / w)}[wish.sort]
-    order = np.argsort(rank, kind="stable")[: wish.count]
-    return [(float(rank[i]), -1, keys[image[i]], int(rows[i]), bucket) for i in order.tolist()]
+    order = np.lexsort((rank, unknown))[: wish.count]
+    return [((bool(unknown[i]), float(rank[i])), -1, keys[image[i]], int(rows[i]), bucket) for i in order.tolist()]
 
 
 def _chance(names: Sequence[str], seed: int) -> Floats:
@@ -163,7 +170,7 @@ def _chance(names: Sequence[str], seed: int) -> Floats:
     return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
-def _read(view: View, wish: Wish, bucket: int, entries: Sequence[tuple[float, int, str, int, int]]) -> Iterator[Sample]:
+def _read(view: View, wish: Wish, bucket: int, entries: Sequence[_Entry]) -> Iterator[Sample]:
     """The samples of one bucket, in the order of `entries`."""
     import numpy as np
 

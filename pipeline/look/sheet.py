@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.base.errors import UnknownNameError, UsageError, unknown
 from pipeline.base.humanize import plural
 from pipeline.look.contact_sheet import TILE, Tile, contact_sheet, cropped
+from pipeline.look.fonts import Lettering
 from pipeline.look.sample import IMAGE_SORTS, OBJECT_SORTS, Shown, Wish, choose, in_order, pictures
 from pipeline.look.shapes import Shape
 
@@ -28,10 +29,12 @@ def draw_sheet(
     seed: int = 0,
     objects: bool = False,
     sort: str | None = None,
+    letters: Lettering | None = None,
 ) -> Image.Image:
     """A contact sheet of at most `count` images or, with `objects`, objects with some of what is around them.
 
     `classes` and `split` limit what is shown. `sort` is one of `IMAGE_SORTS` or `OBJECT_SORTS`; None is the first.
+    `letters` write names, and know afterwards which they could not.
 
     Raises `UnknownNameError` for an unknown class, `UsageError` where nothing is to be shown.
     """
@@ -59,7 +62,7 @@ def draw_sheet(
         *([split] if split else []),
         f"{wish.sort} (seed {seed})" if wish.sort == "random" else wish.sort,
     ]
-    return contact_sheet(tiles, view.classes, view.what, " · ".join(title))
+    return contact_sheet(tiles, view.classes, view.what, " · ".join(title), letters)
 
 
 def _reduced(shown: Shown) -> Shown:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,9 +171,16 @@ def made_of_target(made: Manifest) -> dict[str, list[str]]:
 
 
 def _roots(made: Manifest) -> list[str]:
-    """Where the sources of a target were."""
+    """Where the sources of a target were: their roots, or of those without one the labels of their splits."""
     source = made.config["source"]
-    return [str(one["root"]) for one in (source if isinstance(source, list) else [source]) if one.get("root")]
+    return [
+        one.get("root") or _joined(paths.get("labels") or paths["annotations"] for paths in one["splits"].values())
+        for one in (source if isinstance(source, list) else [source])
+    ]
+
+
+def _joined(labels: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(labels))
 
 
 def _of_folder(what: str, workdir: str, progress: Progress, engine: Mapping[str, Any]) -> View:
@@ -211,7 +218,7 @@ def _view(what: str, kind: str, job: Job, infos: Sequence[IndexInfo], **more: An
     more["facts"] |= {
         "sources": [
             {
-                "root": s.source.root,
+                "root": s.source.root or _joined(split.labels for split in s.spec.splits),
                 "format": s.source.format,
                 "task": s.spec.task.value,
             }

@@ -110,8 +110,15 @@ def bar(count: int, most: int, width: int = _BAR) -> str:
     return ("█" * whole + (_EIGHTHS[rest] if rest else "")).ljust(width)
 
 
+#: What a formula begins with.
+_FORMULAS = tuple("=+-@\t\r")
+
+
 def stats_csv(data: Mapping[str, Any], *, every: bool = False) -> str:
-    """The same as CSV: a row a class; of a config the column ``of`` says source or subset."""
+    """The same as CSV: a row a class; of a config the column ``of`` says source or subset.
+
+    A name that spreadsheets take for a formula begins with an apostrophe, as OWASP has it ("CSV injection").
+    """
     parts = [(data["of"], data), *([("subset", data["after"])] if data.get("after") else [])]
     splits = [s for s in SPLITS if any(s in part["subset"] for _, part in parts)]
     out = io.StringIO()
@@ -122,5 +129,6 @@ def stats_csv(data: Mapping[str, Any], *, every: bool = False) -> str:
         for row in class_rows(part, every=every):
             counts = [side.get(s, 0) for s in splits for side in (row.images, row.objects)]
             sizes = row.sizes if row.sizes is not None else [""] * len(SIZES)
-            writer.writerow([of, row.number, row.name, *counts, f"{row.share:.6f}", *sizes])
+            name = f"'{row.name}" if row.name[:1] in _FORMULAS else row.name
+            writer.writerow([of, row.number, name, *counts, f"{row.share:.6f}", *sizes])
     return out.getvalue().rstrip("\n")

@@ -23,7 +23,7 @@ _METRICS = {
     "skipped_rows": "Rows, label files and images that the last run left out because they are bad (on_error: skip).",
 }
 
-#: What a run that failed says nothing of: it stays as it was.
+#: What stays as it was after a run that failed, for such a run says nothing of it.
 _STAY = ("last_success_timestamp_seconds", "images", "objects")
 
 _LINE = re.compile(r'^coco_diy_(\w+)\{target="((?:[^"\\]|\\.)*)"\} (\S+)$', re.MULTILINE)
@@ -34,17 +34,18 @@ def metrics_text(
 ) -> str:
     """The metrics of a run of `target` that came to the exit code `code`, `ended` in seconds since 1970.
 
-    `report` is what a build found, None where it failed; `before` is what was written of the run before. A run that
-    ended before its target was known is of the one that was known then.
+    `report` is what a build found, None where it failed; `before` is what was written of the run before, of which
+    what a failed run says nothing of stays, if it was of the same target. A run that ended before its target was known
+    is of the one that was known then.
     """
-    old = {name: value for name, _, value in _LINE.findall(before)}
-    known = next((label for _, label, _ in _LINE.findall(before)), "")
+    found = _LINE.findall(before)
+    label = _escaped(target) if target else next((known for _, known, _ in found), "")
+    old = {name: value for name, known, value in found if known == label}
     values: dict[str, float | str] = {name: old[name] for name in _STAY if name in old}
     values |= {"last_run_timestamp_seconds": round(ended, 3), "exit_code": code, "duration_seconds": round(seconds, 3)}
     values |= _counts(report)
     if report is not None:
         values["last_success_timestamp_seconds"] = round(ended, 3)
-    label = _escaped(target) if target else known
     lines = []
     for name, help_text in _METRICS.items():
         if name in values:
@@ -58,7 +59,7 @@ def metrics_text(
 
 
 def _counts(report: Mapping[str, Any] | None) -> dict[str, float | str]:
-    """Files, images and objects by a build's report; of a run that failed only that it changed nothing is not known."""
+    """Files, images and objects by a build's report; nothing of a run that failed."""
     if report is None:
         return {}
     splits, plan = report.get("subset", {}).values(), report.get("plan", {})

@@ -14,8 +14,9 @@ from typing import Protocol
 #: Name of the thread that reads the count.
 WATCHING = "coco-diy-progress"
 
-#: What is counted, by its place in a slot: files gone through; bytes read from disks, written (also to stores) and
-#: fetched from stores and servers; requests to these.
+#: What is counted, by its place in a slot: files gone through; bytes read from disks (but for our own tables, which are
+#: mapped into memory), written (also to stores) and fetched from stores and servers; requests to these. A link and a
+#: copy that a store makes by itself move no byte.
 FILES, READ, WRITTEN, FETCHED, REQUESTS = range(5)
 
 #: Numbers of a slot.

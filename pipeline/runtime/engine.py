@@ -15,12 +15,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import AbstractContextManager, suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline.runtime.helpers import Helpers, start_helpers, warm_up, workers_lost
 from pipeline.runtime.interrupt import check_stop
 from pipeline.runtime.tasks import Remote, partition
-from pipeline.runtime.threads import Shared, run_local
+
+if TYPE_CHECKING:
+    from pipeline.runtime.helpers import Helpers
 
 T = TypeVar("T")
 
@@ -81,6 +82,8 @@ class Engine(AbstractContextManager["Engine"]):
 
     def pool(self) -> Helpers:
         """The helper processes, started when first used and shared by all stages."""
+        from pipeline.runtime.helpers import start_helpers
+
         with self._started:
             if self._pool is None:
                 self._pool = start_helpers(max(self.helpers, 1), needs_pandas=self.scheduler != "auto")
@@ -127,6 +130,8 @@ class Engine(AbstractContextManager["Engine"]):
 
     def warm_up(self) -> None:
         """Let the helpers import what tasks need, as soon as they are free: they will be used."""
+        from pipeline.runtime.helpers import warm_up
+
         with suppress(BrokenExecutor):  # who uses them finds out, and does without
             for _ in range(self.helpers):
                 self.pool().submit(warm_up)
@@ -143,6 +148,8 @@ class Engine(AbstractContextManager["Engine"]):
         kind = self.kind(files)
         import dask.callbacks
         import dask.delayed
+
+        from pipeline.runtime.threads import Shared, run_local
 
         assert dask.callbacks
         assert dask.delayed
@@ -167,6 +174,8 @@ class Engine(AbstractContextManager["Engine"]):
             return [found[number] for number in range(count)]
         import dask
         from dask.callbacks import Callback
+
+        from pipeline.runtime.helpers import workers_lost
 
         parts = make().to_delayed()
         keys = {part.key for part in parts}

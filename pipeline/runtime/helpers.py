@@ -17,7 +17,8 @@ from typing import Any
 from pipeline.base.errors import CocoDiyError
 from pipeline.runtime.counters import WIDTH, add_helpers, count_in
 from pipeline.runtime.interrupt import STOP_SECONDS, check_stop
-from pipeline.runtime.log import LOG, LogFile, log_file, log_to, show_log, shown_level
+from pipeline.runtime.log import LOG, show_log, shown_level
+from pipeline.runtime.log_file import LogFile, log_file, log_to
 
 _MAIN_LOCK = threading.Lock()
 

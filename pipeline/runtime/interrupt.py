@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipeline.base.errors import CocoDiyError, Interrupted
+from pipeline.base.errors import CocoDiyError, Interrupted, StorageError
 from pipeline.runtime.counters import WATCHING
 
 #: What is said of it.
@@ -39,6 +39,8 @@ def failure(error: BaseException) -> dict[str, Any]:
         return error.facts()
     if isinstance(error, Interrupted | KeyboardInterrupt) or type(error).__name__ == "Abort":  # click's of a Ctrl-C
         return Interrupted(STOPPED).facts() | {"exit_code": exit_code()}
+    if isinstance(error, MemoryError):
+        return StorageError("memory is used up; set engine.workers to fewer, or index.buckets to more").facts()
     text = f"internal error, please report it: {type(error).__name__}: {error} (run again with -v for the traceback)"
     return CocoDiyError(text).facts() | {"reason": "internal"}
 

@@ -31,7 +31,8 @@ class Observer(Protocol):
 class Run:
     """A run: `code` is what it came to (an exit code), `outcome` the record of a build or else what was printed.
 
-    `config`, `target` and `record` (where the record is) are paths or URLs, empty where there is none.
+    `config`, `target` and `record` (where the record is) are paths or URLs, empty where there is none. `outputs` are
+    the files that options name to be written, by option: absolute paths.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Run:
     config: str = ""
     target: str = ""
     record: str = ""
+    outputs: dict[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.time)
     stages: dict[str, float] = field(default_factory=dict)
     #: The stage that is under way or, of a run that failed, where that was.

@@ -33,7 +33,7 @@ from pipeline.storage.location import (
     read_image,
 )
 from pipeline.storage.os_errors import is_of_machine, storage_error
-from pipeline.storage.paths import is_same_location, local_path, within
+from pipeline.storage.paths import is_in, is_same_location, local_path, real_path, within
 from pipeline.storage.registry import archive_of, begin_listings, locate, locate_below, locate_writable
 from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.endpoints import refuse_plain
@@ -72,6 +72,7 @@ __all__ = [
     "drop_cached",
     "embedded_name",
     "image_locations",
+    "is_in",
     "is_of_machine",
     "is_page",
     "is_same_location",
@@ -85,6 +86,7 @@ __all__ = [
     "out_of",
     "parse_range",
     "read_image",
+    "real_path",
     "refuse_plain",
     "replace_with",
     "settle_ns",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, StorageError
 from pipeline.base.redaction import is_signed, redact_url
 
 #: Names of one protocol: the first is what we call it.
@@ -51,6 +51,17 @@ class Address:
     def key(self, name: str) -> str:
         """The key in the store of the file `name` below this location."""
         return f"{self.path}/{name}" if self.path and name else self.path or name
+
+    def sound_key(self, name: str) -> str:
+        """See `key`; raises `StorageError` for one that stores take differently."""
+        key = self.key(name)
+        if why := why_invalid(key):
+            raise StorageError(f"{self.url}/{name}: {why}")
+        return key
+
+    def below(self, folder: str) -> Address:
+        """The address of a folder below this location."""
+        return replace(self, url=f"{self.url}/{folder}", path=self.key(folder))
 
 
 def protocol_of(url: str) -> str | None:

@@ -194,6 +194,19 @@ class Location:
         """While inside, most files here are asked about: where each costs a request, one listing answers them all."""
         return nullcontext()
 
+    def begin_listing(self) -> None:
+        """Where a listing comes a page at a time, ask for the first: what `begun` gives of it need not be asked for.
+
+        It holds for a minute, as long as this run writes nothing here.
+        """
+
+    def begun(self) -> dict[str, Fingerprint] | None:
+        """Files here that `begin_listing`, of this location or of one that holds it, has shown; None where it has not.
+
+        A file that is not among them may be there.
+        """
+        return None
+
     def exist_many(self, paths: Sequence[str], *, sure: bool = False) -> Sequence[bool]:
         """Whether each of `paths` is there (a dangling link is).
 

@@ -44,6 +44,11 @@ def storage_error(error: OSError, path: str, doing: str) -> StorageError:
     return StorageError(f"{path}: cannot be {doing}: {cure}")
 
 
+def run_ended(path: str, so: str = ", or the folder is not mounted here") -> StorageError:
+    """What is said of a worker's write after its run: `path` was there as long as the run was under way."""
+    return StorageError(f"{path}: is gone: its run has ended{so}")
+
+
 def is_of_machine(error: OSError) -> bool:
     """Whether the error says what the machine lacks or forbids, and not that we did something wrong."""
     return error.errno in _CURES

@@ -27,16 +27,21 @@ def local_path(url: str) -> str:
 
 def is_same_location(one: str, other: str) -> bool:
     """Whether two locations, each a path or URL, are one, links followed."""
-    return _real(one) == _real(other)
+    return real_path(one) == real_path(other)
 
 
 def within(path: str, folder: str) -> bool:
     """Whether `path` is `folder` or is in it, links followed; both are paths or URLs."""
-    inner, outer = _real(path), _real(folder)
-    return inner == outer or inner.startswith(outer.rstrip("/") + "/")
+    return is_in(real_path(path), real_path(folder))
 
 
-def _real(url: str) -> str:
+def is_in(path: str, folder: str) -> bool:
+    """Whether `path` is `folder` or is in it; both are of `real_path`."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def real_path(url: str) -> str:
+    """A path or URL, links followed: of what is one location it is the same."""
     if protocol_of(url) is None:
         return os.path.realpath(local_path(url))
     if "::" in url:  # a location in an archive holds nothing but itself

@@ -11,9 +11,10 @@ from pipeline.base.redaction import redact_url
 from pipeline.storage.address import is_web, parse, protocol_of
 from pipeline.storage.archives.folder import ONLY_ZIP, ZipFolder, split_url
 from pipeline.storage.archives.folder import SCHEME as _ZIP
+from pipeline.storage.archives.table import forget_tables
 from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.location import Location, WritableLocation
-from pipeline.storage.web.archive import RemoteZip
+from pipeline.storage.web.archive import WebZip
 from pipeline.storage.web.folder import HttpFolder
 
 
@@ -25,12 +26,23 @@ def locate(url: str, keep: str | None = None) -> Location:
     Raises `ConfigError` for a kind of location that is not known.
     """
     if url.startswith(_ZIP):
-        return RemoteZip(url, keep) if is_web(split_url(url)[1]) else ZipFolder(url, keep)
+        return _zip(url, keep)
     if url.startswith("tar://"):
         raise ConfigError(f"{redact_url(url)}: {ONLY_ZIP}")
     if is_web(url):
         return HttpFolder(url, keep)
     return _writable(url)
+
+
+def _zip(url: str, keep: str | None) -> Location:
+    archive = split_url(url)[1]
+    if is_web(archive):
+        return WebZip(url, keep)
+    if protocol_of(archive) is None:
+        return ZipFolder(url, keep)
+    from pipeline.storage.stores.archive import StoreZip
+
+    return StoreZip(url, keep)
 
 
 def locate_writable(url: str, links: frozenset[str] = frozenset()) -> WritableLocation:
@@ -71,7 +83,8 @@ def _refuse_misspelled(path: str) -> None:
 
 
 def begin_listings() -> None:
-    """A run begins: what stores listed for another one says nothing of now."""
+    """A run begins: what stores and archives there listed for another one says nothing of now."""
+    forget_tables()
     survey = sys.modules.get("pipeline.storage.stores.survey")  # not imported: nothing was listed
     if survey is not None:
         survey.begin_anew()

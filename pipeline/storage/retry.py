@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pipeline.base.text import whole_number
 from pipeline.runtime.interrupt import check_stop
 from pipeline.runtime.log import LOG
 
@@ -94,8 +95,8 @@ def retry_after(text: str | None) -> float | None:
     """Seconds that a Retry-After asks for: a number, or a date (RFC 9110, 10.2.3)."""
     if not text:
         return None
-    if text.isdecimal():
-        return float(text)
+    if (seconds := whole_number(text)) is not None:
+        return float(seconds)
     import email.utils
 
     try:

@@ -35,7 +35,8 @@ def to_parquet(table: pa.Table) -> bytes:
 def of_parquet(file: str | bytes, fitting: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
     """The `columns` (None: all of `fitting`) of the Parquet file at a path, or of its bytes; raises `Misfit`.
 
-    No table that a run writes has more rows than its file has bytes (the least seen is 2.2 a row, of a manifest).
+    What the machine lacks is raised as it is, an OSError or a MemoryError. No table that a run writes has more rows
+    than its file has bytes (the least seen is 2.2 a row, of a manifest).
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -50,7 +51,7 @@ def of_parquet(file: str | bytes, fitting: pa.Schema, columns: Sequence[str] | N
     except FileNotFoundError:
         raise Misfit("is not there") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        if getattr(error, "errno", None) in _OF_THE_MACHINE:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in _OF_THE_MACHINE:
             raise  # and says nothing of the file
         raise Misfit("is cut or damaged") from None
     asked = pa.schema([fitting.field(name) for name in names])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pipeline.base.digest import seal
@@ -39,8 +38,8 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
     touched = dict(zip(parts, state.records.write_tables(list(parts.values())), strict=True))
     state.folder.sync()  # what intent.json points at must outlive a power cut
     intent = Intent(state.serial + 1, f"intent/{uuid.uuid4().hex}", buckets, touched, base, meta, state.prefixes)
-    remember(seal(asdict(intent)))
-    state.records.write(INTENT, asdict(intent))
+    remember(seal(intent))
+    state.records.write(INTENT, intent)
     state.intent, state.base, state._done, state.renamed, state.doubted = intent, base, {}, [], False
     clear(state.folder, "intent", keep=intent.folder.removeprefix("intent/"))
 
@@ -68,7 +67,7 @@ def tidy(state: TargetState) -> None:
     with contextlib.suppress(StorageError):  # records are no part of the subset
         state.folder.drop_temporaries("runs")
     if state.manifest is not None:
-        state.records.mend(MANIFEST, asdict(state.manifest))
+        state.records.mend(MANIFEST, state.manifest)
     state.lost |= not state.records.mend_tables(list(filter(None, state.base.parts)))
     if state.root.local is not None or state.intent is not None:
         # Workers of a run that was killed may still be at work, and write through a folder in there.
@@ -86,8 +85,8 @@ def commit_manifest(state: TargetState, manifest: Manifest) -> list[str]:
     From the first step on the subset is done. Returns warnings of what could not be dropped, which is harmless.
     """
     manifest.serial = state.serial
-    remember(seal(asdict(manifest)))
-    state.records.write(MANIFEST, asdict(manifest))
+    remember(seal(manifest))
+    state.records.write(MANIFEST, manifest)
     state.manifest, state.intent = manifest, None
     try:
         stays = drop_intent(state)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline.base.classes import ClassMap, Names
 from pipeline.base.terms import Task
-from pipeline.base.text import markdown, printable, printable_json, python_literal
+from pipeline.base.text import markdown, printable, printable_json, python_literal, whole_number
 from pipeline.base.yaml_document import dump_yaml, parse_yaml
 from pipeline.config.class_names import read_names
 from pipeline.exporters import Dataset, coco
@@ -216,3 +216,9 @@ def test_progress_names_are_text(mark: str) -> None:
     done = subprocess.run([sys.executable, "-X", "utf8", "-c", code, f"get {mark}x"], capture_output=True, check=True)
     assert b"get \\" in done.stdout
     assert mark.encode() not in done.stdout
+
+
+@given(st.one_of(st.integers(-5, 10**20).map(str), st.text(max_size=4), st.just("1" * 5000), st.just("--5")))
+def test_a_number_is_decimal_digits_alone_and_not_too_many(text: str) -> None:
+    fits = text.isdecimal() and len(text) <= 18
+    assert whole_number(text) == (int(text) if fits else None)

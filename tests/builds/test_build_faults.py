@@ -24,7 +24,7 @@ BAD: dict[str, tuple[str | bytes, int | None, str]] = {
     "no number": ("bicycle 0.5 0.5 0.1 0.1\n" + GOOD, 1, "'bicycle' is not a number"),
     "prediction": ("0 0.5 0.5 0.1 0.1 0.875\n", 1, "look like a box with a confidence or a track's number"),
     "track": ("0 0.5 0.5 0.1 0.1 0.875 3\n", 1, "ends with a track's number: a prediction (save_txt), no polygon"),
-    "no text": (b"\xff\xfe1\x000\x00", 1, "is not a number"),
+    "no text": (b"\xff\xfe1\x000\x00", 1, "is UTF-16 text; save it as UTF-8"),
     "binary": (bytes(range(256)), 1, "is not a number"),
 }
 

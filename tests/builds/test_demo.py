@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.forks import write_command
 from tests.support.helpers import PROJECT, settle
 
 pytestmark = pytest.mark.xdist_group("demo")
@@ -46,7 +47,8 @@ def make_demo(folder: Path) -> Demo:
     settle()
     # A make that runs these tests would have its say in the inner one.
     env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k not in ("MFLAGS", "PYTHONPATH")}
-    command = ["make", "--no-print-directory", "demo", f"PY={sys.executable}"]
+    diy = write_command(folder.parent / "coco-diy")
+    command = ["make", "--no-print-directory", "demo", f"PY={sys.executable}", f"DIY={diy}"]
     done = subprocess.run(command, cwd=folder, env=env, text=True, capture_output=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return Demo(folder, done.stdout.replace(f"{folder.resolve()}/", ""), done.stderr)

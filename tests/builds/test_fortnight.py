@@ -123,18 +123,26 @@ class Timer:
             self.monitor.url,
         ]
         before = values((self.home / "m.prom").read_text()) if self.night > 1 else {}
+        manifest = self.target / ".coco-diy/manifest.json"
+        was = manifest.read_bytes() if manifest.exists() else b""
         done = self.run(*words, python=("-c", KILLED) if killed else ("-m", "pipeline"))
         assert done.returncode == code, (self.night, done.stdout[-500:], done.stderr)
         noted = self.home / "noted"
-        assert noted.read_text().split("\n")[:-1] == [
-            f"{hook} {status}" if hook != "start" else "start started" for hook in hooks.split()
+        lines = [line.rsplit(" ", 1) for line in noted.read_text().splitlines()]
+        assert [said for said, _ in lines] == [
+            f"{hook} {status}, exit code {code}" if hook != "start" else "start started, exit code"
+            for hook in hooks.split()
         ]
+        assert all(record.endswith(f"-{code}.json") for said, record in lines if not said.startswith("start "))
         noted.unlink()
+        if status != "built":  # whatever the night brought, what was built stays as it was
+            assert manifest.read_bytes() == was
         pings, self.monitor.came = self.monitor.paths, []
         date = (BEGIN + datetime.timedelta(days=self.night)).strftime("%Y%m%dT")
         told = json.loads(self.run("status", "nightly.yaml", "--json", "--max-age", "26h").stdout)
         if killed:
             assert pings == ["start"]
+            assert values((self.home / "m.prom").read_text()) == before
             assert (told["stopped"], [k["where"] for k in told["killed"]]) == (True, ["apply"])
             return {}
         assert pings == ["start", str(code)]
@@ -162,7 +170,8 @@ def timer(tmp_path: Path, server: stores.Server, small_disk: Path, monkeypatch: 
     options = {"anon": True, "endpoint_url": f"http://127.0.0.1:{server.port}"}
     write_file(tmp_path / "conf/local/s3.yaml", yaml.safe_dump({"s3": options | {"retry_config": {"max_retries": 1}}}))
     monkeypatch.setenv("COCO_DIY_LOCAL", str(tmp_path / "conf/local"))  # for builds of the test's own
-    note = ["sh", "-c", f'echo "$0 $COCO_DIY_STATUS" >> {tmp_path}/noted']
+    words = '"$0" $COCO_DIY_STATUS, exit code $COCO_DIY_EXIT_CODE "$(basename "$COCO_DIY_RECORD")"'
+    note = ["sh", "-c", f"echo {words} >> {tmp_path}/noted"]
     source = {"names": "names.yaml", "splits": {"train": "train", "val": "val"}}
     config = {
         "source": [
@@ -210,6 +219,7 @@ def test_fourteen_nights(timer: Timer, server: stores.Server, run: Run, tmp_path
     timer.disk.rename(tmp_path / "unmounted")
     timer.disk.mkdir()
     document = timer.pass_a_night(4, "brake", bad)  # 4: the disk is not mounted
+    assert document["cause"] in ("missing", "source")
     assert contents(timer.target) == state
     timer.disk.rmdir()
     (tmp_path / "unmounted").rename(timer.disk)
@@ -226,7 +236,7 @@ def test_fourteen_nights(timer: Timer, server: stores.Server, run: Run, tmp_path
     for path in gone:
         path.unlink()
     document = timer.pass_a_night(4, "brake", bad)  # 6: 12 % of it is gone
-    assert (document["reason"], contents(timer.target)) == ("brake", state)
+    assert (document["cause"] in ("source", "split"), contents(timer.target)) == (True, state)
     for path, data in kept.items():
         write_file(path, data)
     timer.pass_a_night(0, "built", built)  # 7: it is back, written anew

@@ -30,7 +30,7 @@ from pipeline.job.resolve import resolve
 from pipeline.stages.select.split import read_table, write_table
 from pipeline.storage.registry import locate
 from pipeline.tables.schema import LabelState
-from tests.support.helpers import write_file
+from tests.support.helpers import repeated, write_file
 
 #: What PyYAML resolves to something that Python then refuses, and what its parser stumbles over.
 TOKENS = [
@@ -298,10 +298,11 @@ FUZZERS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None], int]] = 
 }
 
 
+@pytest.mark.repeated
 @pytest.mark.parametrize("what", FUZZERS)
 def test_a_result_or_a_sentence(what: str) -> None:
     strategy, check, examples = FUZZERS[what]
-    settings(max_examples=examples)(given(strategy)(check))()
+    settings(max_examples=repeated(examples))(given(strategy)(check))()
 
 
 @pytest.mark.slow

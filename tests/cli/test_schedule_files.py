@@ -24,6 +24,7 @@ import yaml
 from pipeline.cli import cli
 from pipeline.config.templates import described
 from tests.conftest import Run
+from tests.support.forks import write_command
 from tests.support.helpers import PROJECT, Result, settle
 from tests.support.stores import tool
 
@@ -41,8 +42,7 @@ def home(tmp_path: Path) -> Path:
     (home / "nightly.yaml").write_text(yaml.safe_dump(config | {"target": {"root": "bikes"}, "workdir": "work"}))
     command = home / ".venv/bin/coco-diy"
     command.parent.mkdir(parents=True)
-    command.write_text(f'#!/bin/sh\nexport PYTHONPATH={PROJECT}\nexec {sys.executable} -m pipeline "$@"\n')
-    command.chmod(0o755)
+    write_command(command)
     settle()
     return home
 

@@ -96,7 +96,8 @@ def test_retries_and_warnings_with_their_reason(tmp_path: Path) -> None:
 
 def test_helpers_write_to_the_same_log(subset: Subset, tmp_path: Path) -> None:
     from pipeline.runtime.engine import Engine
-    from pipeline.runtime.log import LogFile, end_log_file, log_to
+    from pipeline.runtime.log import end_log_file
+    from pipeline.runtime.log_file import LogFile, log_to
 
     log_to(LogFile(str(tmp_path / "log"), "text", "the-run"))
     try:
@@ -118,7 +119,8 @@ def _warn(number: int) -> int:
 
 
 def test_a_log_that_was_rotated_goes_on(tmp_path: Path) -> None:
-    from pipeline.runtime.log import LogFile, end_log_file, log_to, note
+    from pipeline.runtime.log import end_log_file, note
+    from pipeline.runtime.log_file import LogFile, log_to
 
     log_to(LogFile(str(tmp_path / "log"), "text", "the-run"))
     try:

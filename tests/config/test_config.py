@@ -238,6 +238,8 @@ def test_sets_are_applied_in_order_and_leave_the_file_alone(tmp_path: Path) -> N
         ("target.imagse=copy", "unknown key 'target.imagse'; did you mean 'images'?"),
         ("tagret.root=x", "unknown key 'tagret'; did you mean 'target'?"),
         ("engine.workers=0", "engine.workers"),
+        ("engine.wait_workers=.inf", "must be a finite number"),
+        ("fetch.timeout=.nan", "must be a finite number"),
         ("engine.scheduler=thread", "did you mean 'threads'"),
     ],
 )

@@ -127,6 +127,28 @@ def test_a_second_build_changes_nothing_and_another_order_only_the_files_of_all(
     assert subset.command("verify", "--deep").code == 0
 
 
+@pytest.mark.parametrize(
+    ("segmentation", "has"),
+    [("[[1,1,4,1,4,4]]", True), ('{"counts": [1, 2, 13], "size": [4, 4]}', True), ("[]", False)],
+)
+def test_a_mask_model_is_where_there_are_outlines(make: Make, segmentation: str, has: bool) -> None:
+    """A whole config of Python, whatever the splits are; what is not there is switched off."""
+    text = (
+        '{"images": [{"id": 1, "file_name": "a.jpg", "width": 4, "height": 4}], "categories": [{"id": 1, "name": "x"}],'
+        f'"annotations": [{{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 3, 3], '
+        f'"segmentation": {segmentation}, "area": 4, "iscrowd": 0}}]}}'
+    )
+    subset = make({"zoo": {"train": text}}, ["x"])
+    subset.build()
+    file = subset.target / "mask_rcnn.py"
+    assert file.exists() == has
+    if has:
+        made = file.read_text()
+        compile(made, str(file), "exec")
+        assert "train_dataloader = dict(dataset=_base_.subset_train)" in made
+        assert "val_dataloader = val_evaluator = val_cfg = None" in made
+
+
 def test_ids_that_collide_are_counted_from_one(make: Make) -> None:
     first = document(annotation(1), annotation(2, image_id=4), images=[image(1), image(4, "d.jpg")])
     second = document(annotation(2), annotation(8), annotation("x"), images=[image(1)])

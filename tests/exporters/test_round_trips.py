@@ -22,7 +22,7 @@ from pipeline.api import build
 from pipeline.config.load import validate
 from pipeline.geometry import masks
 from tests.formats.test_labelme import png
-from tests.support.helpers import write_file
+from tests.support.helpers import repeated, write_file
 
 NAMES = ("kite", "dog", "red fox", "ähre")
 Thing = tuple[str, Any]  # kind and points, in pixels
@@ -30,7 +30,7 @@ Thing = tuple[str, Any]  # kind and points, in pixels
 #: Builds of three datasets an example: a few examples go a long way.
 few = settings(
     phases=(Phase.explicit, Phase.generate),  # an example smaller by one is three builds more
-    max_examples=5,
+    max_examples=repeated(10),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

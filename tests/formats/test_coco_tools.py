@@ -29,7 +29,7 @@ from pipeline.geometry import masks
 from pipeline.stages.index.annotations_file import AnnotationsFile
 from tests.conftest import Run
 from tests.formats.test_coco import SQUARE, annotation, document, image, parse
-from tests.support.helpers import write_file
+from tests.support.helpers import repeated, write_file
 
 # --- which file an image is -------------------------------------------------------------------------------------------
 
@@ -627,7 +627,8 @@ def mutated(rng: random.Random) -> bytes:
     return bytes(raw)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.repeated
+@pytest.mark.parametrize("seed", range(repeated(20)))
 def test_mutated_documents_give_rows_or_reasons(seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(100):
@@ -667,3 +668,11 @@ def test_names_of_categories_that_look_alike_are_one_class() -> None:
         [json.dumps({"images": [], "annotations": [], "categories": categories}).encode()], Task.DETECT
     )
     assert found.names["names"] == ["café"]
+
+
+@pytest.mark.parametrize(
+    "owner", ["--5", "-", "1" * 5000, "-" + "9" * 5000, "\u0663x"], ids=["dashes", "dash", "long", "negative", "mixed"]
+)
+def test_an_id_that_is_no_number_is_that_of_no_image(owner: str) -> None:
+    rows, problems, _ = parse(document(annotation(), annotation(id=2, image_id=owner)))
+    assert len(rows) == len(problems) == 1

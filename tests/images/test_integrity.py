@@ -17,7 +17,7 @@ from pipeline.images.header import HEAD_BYTES
 from pipeline.images.integrity import ImageCheck
 from pipeline.storage.settling import VARIABLE as SETTLE
 from tests.conftest import MakeSubset, Subset
-from tests.support.helpers import contents, make_tree, settle, write_file
+from tests.support.helpers import contents, make_tree, settle, slow, write_file
 
 BOX = "1 0.5 0.5 0.5 0.5\n"
 KINDS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "JPEG2000", "MPO", "AVIF")
@@ -139,7 +139,7 @@ def level(name: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("how", ["header", "full"])
-@pytest.mark.parametrize("buckets", ["1", "5"])
+@pytest.mark.parametrize("buckets", ["5", *slow("1")])
 def test_bad_images_stop_or_are_left_out(album: Subset, how: str, buckets: str) -> None:
     words = (*level(how), "--set", f"index.buckets={buckets}")
     expected = spoil(album.source)

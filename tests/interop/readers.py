@@ -17,6 +17,30 @@ from typing import Any
 Found = dict[str, Any]
 
 
+def mmdetection_mask_rcnn(file: str) -> Found:
+    """The whole config `file`: model, datasets and evaluators as mmdetection builds them, and a sample with masks."""
+    sys.modules["mmcv._ext"] = _NoOps("mmcv._ext")
+    from mmdet.utils import register_all_modules
+    from mmengine.config import Config
+    from mmengine.registry import DATASETS, METRICS, MODELS
+
+    register_all_modules()
+    made = Config.fromfile(file)
+    made.model.backbone.init_cfg = None  # weights of ImageNet are on a server
+    model = MODELS.build(made.model)
+    datasets = {split: DATASETS.build(made[f"{split}_dataloader"].dataset) for split in ("train", "val", "test")}
+    sample = datasets["train"][0]
+    evaluators = [METRICS.build(made[f"{split}_evaluator"]) for split in ("val", "test")]
+    return {
+        "classes": list(datasets["train"].metainfo["classes"]),
+        "heads": [model.roi_head.bbox_head.num_classes, model.roi_head.mask_head.num_classes],
+        "images": {split: len(dataset) for split, dataset in datasets.items()},
+        "masks": len(sample["data_samples"].gt_instances.masks),
+        "metrics": [evaluator.metrics for evaluator in evaluators],
+        "outputs": [model.roi_head.bbox_head.fc_cls.out_features, model.roi_head.mask_head.conv_logits.out_channels],
+    }
+
+
 def torchvision_coco(annotations: str, images: str) -> Found:
     """`torchvision.datasets.CocoDetection`: it opens each image and gives it with its objects."""
     _import_torchvision()

@@ -48,6 +48,23 @@ def test_all_is_read_with_the_right_classes(reader: str, make: Make, read: Reade
     assert dict(zip(calls, read(reader, *calls.values()), strict=True)) == wanted
 
 
+def test_the_whole_config_of_a_mask_model(make: Make, read: Reader) -> None:
+    target = make(SAMPLE / "labelme", *SOURCES["labelme"][1], "--to", "coco")
+    (found,) = read("mmdetection_mask_rcnn", (target / "mask_rcnn.py",))
+    classes = told(target, "train")[1]["classes"]
+    images = {split: told(target, split)[1]["images"] for split in ("train", "val")}
+    assert found == {
+        "classes": classes,
+        "heads": 2 * [len(classes)],
+        "images": {**found["images"], "val": images["val"], "test": images["val"]},
+        "masks": found["masks"],
+        "metrics": 2 * [["bbox", "segm"]],
+        "outputs": [len(classes) + 1, len(classes)],
+    }
+    assert 0 < found["images"]["train"] <= images["train"]  # mmdetection leaves out what is smaller than 32 pixels
+    assert found["masks"] > 0
+
+
 #: Configs of mmdetection that `mmdetection.py` says are not covered: why, and a pattern that their names match.
 NOT_COVERED = {
     "phrases": "mm_grounding_dino/",

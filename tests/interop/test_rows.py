@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import yaml
 
 from tests.interop.conftest import Make, Reader
 from tests.support.helpers import PROJECT, run_process, write_file
+from tests.support.web import serving
 
 pytestmark = pytest.mark.interop
 SAMPLE = PROJECT / "tests/sample"
@@ -85,11 +85,8 @@ def test_a_zip_by_path_and_by_address(read: Reader, tmp_path: Path) -> None:
         assert told.code == 0, told.err
     (packed,), (served,) = (tmp_path / "packed").glob("*.zip"), (tmp_path / "served").glob("*.zip")
     serve = partial(SimpleHTTPRequestHandler, directory=str(served.parent))
-    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        by_address = f"http://127.0.0.1:{server.server_address[1]}/{served.name}"
-        found = read("ultralytics_rows", (packed, "detect"), (by_address, "detect"))
-        server.shutdown()
+    with serving(serve) as port:
+        found = read("ultralytics_rows", (packed, "detect"), (f"http://127.0.0.1:{port}/{served.name}", "detect"))
     for told_of in found:
         assert told_of["classes"] == ["bicycle", "car"]
         assert told_of["splits"] == {split: rows_of(tmp_path / "folder", split) for split in ("train", "val")}

@@ -345,6 +345,7 @@ def test_a_folder_of_nothing_says_what_is_looked_for(folder: Path, run: Run) -> 
         ("my.labels", "cat \n\n dog\n"),
         ("class_with_id.txt", "1 cat\n2 dog\n"),
         ("class_with_id.txt", "0: cat\n1: dog\n"),
+        ("class_with_id.txt", f"{'0' * 17}0 cat\n1 dog\n"),
         ("ids.txt", "0,cat\n1,dog"),
         ("names", NAMES),
         ("list.lst", NAMES),

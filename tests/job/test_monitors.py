@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 from tests.conftest import MakeSubset, Subset
 from tests.job.test_run_records import stopped
 from tests.support.helpers import run_process
+from tests.support.web import Silent, serving
 
 SECRET = "a3c5e5c2-geheim"
 
@@ -45,24 +45,16 @@ def monitored() -> Iterator[Monitor]:
     """A monitor that listens on this machine."""
     monitor = Monitor()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Silent, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             monitor.came.append((self.path.removeprefix(f"/{SECRET}/"), json.loads(body)))
             self.send_response(monitor.answers.pop(0) if monitor.answers else 200)
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monitor.url = f"http://127.0.0.1:{server.server_address[1]}/{SECRET}"
-    try:
+    with serving(Handler) as port:
+        monitor.url = f"http://127.0.0.1:{port}/{SECRET}"
         yield monitor
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_begin_and_end_of_each_run(own_subset: Subset, monitor: Monitor) -> None:

@@ -253,10 +253,54 @@ def test_a_run_that_changes_nothing_or_fails_leaves_a_record(own_subset: Subset)
     assert told["last"]["error"]["line"] == 1
 
 
-def test_a_usage_error_makes_nothing(own_subset: Subset) -> None:
-    own_subset.command("build", "--set", "classes=[cra]", code=2)
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--set", "classes=[cra]"), "unknown_name"),
+        (("--set", "source.root=/nowhere"), "missing_source"),
+        (("--set", "source.names=/nowhere.yaml"), "missing_source"),
+        (("--set", "target.image=none"), "config"),  # no config at all
+        (("--set", "runs.keep=2", "--set", "clases=[car]"), "config"),
+    ],
+)
+def test_a_run_whose_config_is_wrong_leaves_its_record(own_subset: Subset, words: tuple[str, ...], reason: str) -> None:
+    error = own_subset.build(*words, code=2)["error"]
     assert not own_subset.target.exists()
-    assert not own_subset.workdir.exists()
+    assert [path.suffix for path in own_subset.workdir.rglob("*") if path.is_file()] == [".json"]
+    last = own_subset.command("status", "--json").json["last"]
+    assert (last["exit_code"], last["error"]["reason"], last["error"]["error"]) == (2, reason, error)
+    own_subset.build()
+    own_subset.build(*words, code=2)
+    told = own_subset.command("status", "--json").json
+    assert [r["exit_code"] for r in told["recent"]] == [2, 0, 2]
+    assert own_subset.run("status", own_subset.target, "--json").json["runs"] == 2  # from then on it is at the target
+
+
+@pytest.mark.parametrize("where", ["", "labels", "labels/train2017/work", "work"])
+def test_a_wrong_config_makes_nothing_in_a_source(own_subset: Subset, where: str) -> None:
+    """Nobody has checked then that the workdir is a folder of ours."""
+    before = snapshot(own_subset.source)
+    for words in (
+        ["classes=[cra]"],
+        ["target.image=none"],
+        ["target.root=0"],
+        ["target={}"],
+        ["workdir=[]"],
+        ["runs=1"],
+    ):
+        own_subset.command("build", "--set", f"workdir={own_subset.source / where}", "--set", words[0], code=2)
+    assert snapshot(own_subset.source) == before
+    assert not own_subset.target.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[", "- a", "text", "source: {", "target: 7", "target: {root: s3}\n"])
+def test_what_is_no_config_leaves_no_record(own_subset: Subset, text: str) -> None:
+    own_subset.config.write_text(text)
+    before = snapshot(own_subset.config.parent)
+    told = own_subset.command("build", "-C", str(own_subset.config.parent), code=2)
+    assert "internal error" not in told.err
+    left = snapshot(own_subset.config.parent).keys() - before.keys()
+    assert all(Path(path).parts[0] == "work" for path in left)
 
 
 def test_old_records_go(own_subset: Subset) -> None:

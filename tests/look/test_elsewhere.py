@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import pipeline
+from pipeline.look.page import page_of
+from pipeline.look.view import open_view
 from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset, Run, Subset
 from tests.job.test_layouts import LAYOUTS
 from tests.look.test_browser import dataset
-from tests.support.helpers import write_file
+from tests.support.helpers import contents, slow, write_file
 from tests.support.images import marked_image
 from tests.support.proxy import Proxy, before_store
 
@@ -52,7 +57,7 @@ def counts(run: Run, what: object, tmp_path: Path) -> dict[str, Any]:
     return {key: told[key] for key in ("classes", "subset", "sizes")}
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, *slow(zipfile.ZIP_STORED)])
 def test_a_zip_file_is_a_folder(folder: Path, run: Run, tmp_path: Path, method: int) -> None:
     archive = zip_of(folder, tmp_path / "set.zip", method)
     wanted = counts(run, folder, tmp_path)
@@ -111,23 +116,29 @@ def test_a_target_that_is_a_zip(folder: Path, make_subset: MakeSubset, run: Run,
 def test_a_config_of_zips(folder: Path, make_subset: MakeSubset, tmp_path: Path) -> None:
     zip_of(folder, tmp_path / "set.zip")
     found = []
-    for name, source in {
+    sources: dict[str, dict[str, Any]] = {
         "plain": {"root": str(folder), "splits": {"train": "train", "val": "val"}},
         "packed": {
-            "root": str(tmp_path),
             "splits": {
-                s: {kind: f"zip://{kind}/{s}::set.zip" for kind in ("labels", "images")} for s in ("train", "val")
+                s: {kind: f"zip://{kind}/{s}::{tmp_path}/set.zip" for kind in ("labels", "images")}
+                for s in ("train", "val")
             },
         },
-    }.items():
+    }
+    for name, source in sources.items():
         subset = make_subset(
             folder, name, source={"names": str(folder / "data.yaml"), **source}, classes=["dog"], split=None
         )
         after = subset.command("stats", "--json").json["after"]
         subset.run("report", subset.config, "-o", tmp_path / f"{name}.html")
         subset.run("show", subset.config, "-o", tmp_path / f"{name}.png", "--mode", "objects")
-        pictures = (tmp_path / f"{name}.html").read_bytes().count(b"data:image/jpeg")
+        page = (tmp_path / f"{name}.html").read_text()
+        pictures = page.count("data:image/jpeg")
         found.append((after["subset"], after["sizes"], pictures))
+        where = str(folder) if name == "plain" else f"zip://labels/train::{tmp_path}/set.zip"
+        assert where in page.partition("<main>")[0]  # the first screen says where it is from
+        subset.build()
+        assert where in page_of(open_view(str(subset.target), str(tmp_path / "w")), images=False).decode()
     assert found[0] == found[1]
     assert found[0][1] is not None
 
@@ -225,14 +236,81 @@ def test_at_a_store_only_the_sample_comes(
 
 
 @pytest.mark.xdist_group("stores")
-def test_a_zip_at_a_store_is_named(proxy: Proxy, folder: Path, make_subset: MakeSubset, run: Run) -> None:
+@pytest.mark.parametrize("parts", [True, False])
+def test_a_zip_at_a_store_is_a_zip_here(
+    proxy: Proxy, run: Run, make_subset: MakeSubset, tmp_path: Path, parts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same numbers and pictures; of a store that gives parts only directory, labels and sample come."""
+    from pipeline import storage
+    from pipeline.look.page import _OF_CLASS
+
+    noise = io.BytesIO()
+    Image.effect_noise((120, 90), 99).save(noise, "PNG")
+    image = noise.getvalue() + bytes(20_000)  # more than what may come along between two that are wanted
+    count = 40
+    files = {f"train/{i:03d}": (image, f"{i % 2} 0.5 0.5 0.{1 + i % 8} 0.25\n") for i in range(count)}
+    folder = dataset(tmp_path / "set", ("cat", "dog"), files)
+    archive = zip_of(folder, tmp_path / "set.zip")
+    there = storage.locate_writable(f"s3://bucket/zips-{parts}")
+    there.write("set.zip", archive.read_bytes())
+    monkeypatch.setattr(proxy, "parts", parts)
+    words = ("--workdir", tmp_path / "w")
+
+    def asked(*command: object) -> tuple[int, int]:
+        """Requests, and bytes that came, of a command on the archive."""
+        proxy.reset()
+        run(*command, *words)
+        some = [request.came for request in proxy.requests if request.method == "GET"]
+        return len(some), sum(some)
+
+    url = f"{there.url}/set.zip"
+    wanted = counts(run, archive, tmp_path)
+    assert counts(run, url, tmp_path) == wanted | {"sizes": None}  # no image comes, and YOLO rows say no size
+    first, again = asked("stats", url, "--workdir", tmp_path / "new"), asked("stats", url)
+    shown, page = (
+        asked("show", url, "-n", "5", "-o", tmp_path / "x.png"),
+        asked("report", url, "-o", tmp_path / "x.html"),
+    )
+    assert asked("report", url, "-o", tmp_path / "x.html")[0] == again[0]  # the pictures are cached
+    if parts:
+        assert first[0] <= again[0] + 3  # the directory, and the labels of one split
+        assert max(first[1], again[1]) < archive.stat().st_size / 4
+        for command, pictures in ((shown, 5), (page, 2 * _OF_CLASS)):
+            assert 0 < command[0] - again[0] <= pictures
+            assert command[1] - again[1] <= pictures * (len(image) + 8192)
+    run("show", archive, "-n", "5", "-o", tmp_path / "y.png", *words)
+    here, at_store = (np.asarray(Image.open(tmp_path / name))[74:] for name in ("y.png", "x.png"))  # below the title
+    assert np.array_equal(here, at_store)
+    made: list[dict[str, bytes]] = []
+    for root in (str(tmp_path), there.url):
+        splits = {"train": {kind: f"zip://{kind}/train::{root}/set.zip" for kind in ("labels", "images")}}
+        source = {"names": str(folder / "data.yaml"), "splits": splits}
+        subset = make_subset(folder, f"of{len(made)}", source=source, classes=["dog"])
+        subset.build()
+        made.append(contents(subset.target))
+    assert made[0] == made[1]
+    assert sum(path.endswith(".png") for path in made[0]) == count / 2
+    there.write("set.zip", b"no zip" * 99)
+    assert "no zip archive" in run("stats", url, *words, code=1).err
+    assert "no such config" in run("stats", f"{there.url}/gone.zip", code=2).err
+
+
+@pytest.mark.xdist_group("stores")
+def test_a_target_that_is_a_zip_at_a_store(
+    proxy: Proxy, folder: Path, make_subset: MakeSubset, run: Run, tmp_path: Path
+) -> None:
+    target = {"root": "s3://bucket/packed", "archive": "zip"}
     subset = make_subset(
         folder,
         source={"names": str(folder / "data.yaml"), "root": str(folder), "splits": {"train": "train", "val": "val"}},
         classes=["dog"],
-        target={"root": "s3://bucket/packed", "archive": "zip"},
+        target=target,
     )
     subset.build()
-    told = run("report", "s3://bucket/packed", code=2).err
-    assert "is a zip file at a store; copy it here, and name the copy" in told
-    assert run("stats", "s3://bucket/packed", "--json").json["subset"]["train"]["objects"] == {"dog": _TRAIN // 2}
+    told = run("stats", target["root"], "--json", "--workdir", tmp_path / "w").json
+    assert told["subset"]["train"]["objects"] == {"dog": _TRAIN // 2}
+    assert told["warnings"] == []
+    page = tmp_path / "page.html"
+    run("report", target["root"], "-o", page, "--workdir", tmp_path / "w")
+    assert page.read_bytes().count(b"data:image/jpeg") > 0
+    assert subset.build("--report")["report"] == f"{target['root']}/.coco-diy/report.html"

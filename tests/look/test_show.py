@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pipeline.images.header import _TURNS
-from pipeline.look.contact_sheet import TILE, Tile, contact_sheet
+from pipeline.look.contact_sheet import TILE, Tile, _columns, contact_sheet
 from pipeline.look.shapes import of_annotation, of_row
 from pipeline.look.terminals import inline, protocol_of
 from pipeline.look.thumbnails import open_upright
@@ -50,6 +52,15 @@ def test_outlines_lie_on_the_sheet() -> None:
     rows, columns = np.flatnonzero(blue[:380].sum(axis=1) > 100), np.flatnonzero(blue.sum(axis=0) > 60)
     assert abs((columns[-1] + 1 - columns[0]) - TILE / 2) <= 2
     assert abs((rows[-1] + 1 - rows[0]) - TILE / 4) <= 2 + 14  # the chip with the name is above
+
+
+@pytest.mark.parametrize("count", range(1, 60))
+def test_a_sheet_has_few_places_left_over(count: int) -> None:
+    columns = _columns(count)
+    rows = -(-count // columns)
+    assert columns * (rows - 1) < count <= columns * rows
+    assert columns * rows - count < max(2, columns / 2)
+    assert columns >= rows
 
 
 @pytest.mark.parametrize(
@@ -100,7 +111,7 @@ def test_show_writes_what_is_asked(subset: Subset, run: Run, tmp_path: Path) -> 
     told = run("show", SAMPLE / "labelme", "-o", sheet, "-n", "4", "--workdir", tmp_path / "w")
     assert told.out == f"{sheet}\n"
     with Image.open(sheet) as image:
-        assert image.size == (2 * 20 + 3 * TILE + 2 * 14, image.height)
+        assert image.size == (2 * 20 + 2 * TILE + 14, image.height)
     first = sheet.read_bytes()
     run("show", SAMPLE / "labelme", "-o", sheet, "-n", "4", "--workdir", tmp_path / "w")
     assert sheet.read_bytes() == first
@@ -135,15 +146,55 @@ def test_objects_one_by_one(run: Run, tmp_path: Path, sort: str) -> None:
     assert sheet.read_bytes()
 
 
-def test_terminals() -> None:
-    sheet = Image.fromarray(np.random.default_rng(2).integers(0, 255, (20, 30, 3)).astype(np.uint8))
-    kitty = inline(sheet, "kitty")
-    data = base64.b64decode(b"".join(re.findall(rb";([^\x1b]*)\x1b\\", kitty)))
-    assert Image.open(io.BytesIO(data)).size == (30, 20)
-    data = base64.b64decode(inline(sheet, "iterm2").split(b":")[1].rstrip(b"\n\x07"))
-    assert Image.open(io.BytesIO(data)).size == (30, 20)
-    flat = sheet.quantize(4).convert("RGB")
+@pytest.fixture(scope="module")
+def noise() -> Image.Image:
+    """A picture that no protocol makes small: of several chunks, and with all colours in each row of sixels."""
+    return Image.fromarray(np.random.default_rng(2).integers(0, 255, (120, 170, 3)).astype(np.uint8))
+
+
+def test_kitty(noise: Image.Image) -> None:
+    """Chunks of at most 4,096 bytes, each but the last whole groups of four; the first says what it is, the last `m=0`.
+
+    https://sw.kovidgoyal.net/kitty/graphics-protocol/#remote-client
+    """
+    stream = inline(noise, "kitty")
+    assert re.fullmatch(rb"(?:\x1b_G[^;\x1b]*;[A-Za-z0-9+/=]*\x1b\\)+\n", stream)
+    chunks = [tuple(found) for found in re.findall(rb"\x1b_G([^;]*);([^\x1b]*)\x1b\\", stream)]
+    assert len(chunks) > 2
+    keys = [dict(pair.split(b"=") for pair in given.split(b",")) for given, _ in chunks]
+    assert keys[0] == {b"a": b"T", b"f": b"100", b"m": b"1"}
+    assert keys[1:] == [{b"m": b"1"}] * (len(chunks) - 2) + [{b"m": b"0"}]
+    assert all(len(text) <= 4096 and len(text) % 4 == 0 for _, text in chunks)
+    data = base64.b64decode(b"".join(text for _, text in chunks), validate=True)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(noise))
+
+
+def test_iterm2(noise: Image.Image) -> None:
+    """https://iterm2.com/documentation-images.html"""
+    found = re.fullmatch(rb"\x1b]1337;File=inline=1;size=(\d+):([A-Za-z0-9+/=]+)\x07\n", inline(noise, "iterm2"))
+    assert found is not None
+    data = base64.b64decode(found[2], validate=True)
+    assert len(data) == int(found[1])
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(noise))
+
+
+@pytest.mark.parametrize("colours", [1, 2, 4, 256])
+def test_sixels(noise: Image.Image, colours: int) -> None:
+    flat = noise.quantize(colours).convert("RGB")
     assert (np.abs(np.asarray(flat).astype(int) - of_sixels(inline(flat, "sixel"))) <= 2).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (170, 120), (63, 35), (200, 7)])
+def test_sixels_as_libsixel_reads_them(noise: Image.Image, size: tuple[int, int], tmp_path: Path) -> None:
+    if shutil.which("sixel2png") is None:
+        pytest.skip("needs sixel2png (Debian: libsixel-bin)")
+    flat = noise.resize(size).quantize(256).convert("RGB")
+    stream = inline(flat, "sixel")
+    made = tmp_path / "x.png"
+    subprocess.run(["sixel2png", "-o", made], input=stream, check=True)
+    with Image.open(made) as found:
+        assert found.size == size
+        assert np.abs(np.asarray(found.convert("RGB")).astype(int) - np.asarray(flat)).max() <= 2  # shares of 100
 
 
 def of_sixels(data: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -19,7 +19,7 @@ from pipeline.look.sample import Wish, choose
 from pipeline.look.view import View, open_view
 from pipeline.reports.statistics import Statistics, noteworthy
 from tests.conftest import MakeSubset, Run, Subset
-from tests.support.helpers import PROJECT, contents, make_tree, write_file
+from tests.support.helpers import PROJECT, contents, make_tree, slow, write_file
 
 
 def seen(what: Path, tmp_path: Path, **more: str) -> tuple[View, Statistics]:
@@ -119,7 +119,7 @@ def test_a_new_label_changes_no_class_of_a_view(tmp_path: Path, run: Run) -> Non
     assert open_view(load_config(config), "").classes == (*before, "aardvark")
 
 
-@pytest.mark.parametrize("buckets", ["1", "8"])
+@pytest.mark.parametrize("buckets", ["8", *slow("1")])
 def test_buckets_change_nothing(wanted: Subset, tmp_path: Path, buckets: str) -> None:
     view, found = seen(wanted.config, tmp_path, **{"index.buckets": buckets})
     assert view.buckets == int(buckets)
@@ -157,6 +157,19 @@ def test_sizes_shapes_and_pairs(tmp_path: Path) -> None:
     assert any("3 classes (one, two, three) in train alone" in t for t in texts)
     assert any("33% of the images have no object" in t for t in texts)
     assert any("1,500 images" in t for t in texts)
+
+
+@pytest.mark.parametrize("sort", ["smallest", "largest", "extreme"])
+def test_objects_of_unknown_size_come_last(tmp_path: Path, sort: str) -> None:
+    """Shares of an image are no pixels: where its size is not known, its objects are after all whose size is."""
+    rows = {"a": "0 0.5 0.5 0.9 0.01\n", "b": "0 0.5 0.5 0.2 0.1\n", "c": "0 0.5 0.5 0.3 0.3\n"}
+    tree = make_tree(tmp_path / "tree", {"train": rows}, {})
+    for name in rows:
+        write_file(tree / f"images/train/{name}.jpg", "no image")
+    Image.new("RGB", (640, 480)).save(tree / "images/train/b.jpg")
+    write_file(tree / "data.yaml", "names: [one]\ntrain: images/train\n")
+    shown = choose(open_view(str(tree), str(tmp_path / "cache")), Wish(3, objects=True, sort=sort))
+    assert [s.key[-1] for s in shown] == ["b", *{"smallest": "ac", "largest": "ca", "extreme": "ac"}[sort]]
 
 
 def test_a_leak_is_noticed(tmp_path: Path) -> None:

@@ -36,6 +36,15 @@ def test_any_target_is_a_label(target: str, before: str) -> None:
         assert {sample.labels["target"] for family in parse(one) for sample in family.samples} == {target}
 
 
+@given(target=st.text(min_size=1), other=st.text(min_size=1))
+def test_what_stays_is_of_the_same_target(target: str, other: str) -> None:
+    """A file that two builds share is never the success of the one that failed."""
+    report = {"subset": {"train": {"images": 3, "objects": {"cat": 4}}}}
+    before = metrics_text(other, 0, report, ended=1.0, seconds=2.0)
+    found = values(metrics_text(target, 1, None, ended=2.0, seconds=2.0, before=before))
+    assert (found.get("images") == 3) == ("last_success_timestamp_seconds" in found) == (target == other)
+
+
 def test_metrics_of_runs(own_subset: Subset, tmp_path: Path) -> None:
     path = tmp_path / "metrics.prom"
     option = ("--metrics", str(path))

@@ -176,7 +176,7 @@ def test_a_folder_of_certificates(company: Company, tmp_path: Path, monkeypatch:
             assert read_web(company) == read_store(company, tmp_path) == b"it came"
 
 
-@pytest.mark.parametrize("driver", ["obstore", "fsspec"])
+@pytest.mark.parametrize("driver", ["obstore", pytest.param("fsspec", marks=pytest.mark.servers)])
 @pytest.mark.parametrize("where", ["client_kwargs", "verify", "ca_bundle", "AWS_CA_BUNDLE"])
 def test_what_boto3_and_s3fs_know_is_obeyed(
     company: Company, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, driver: str

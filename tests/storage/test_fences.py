@@ -95,6 +95,8 @@ def test_at_a_store_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
         target.copy_many(["labels/d.txt"], target, ["labels/a.txt"], [3], "copy", scratch=fence)
     with pytest.raises(StorageError, match="its run has ended"):
         target.delete_many(["labels/a.txt"], scratch=fence)
+    with pytest.raises(StorageError, match="its run has ended"):
+        target.write_many(["labels/c.txt"], [b"new"], scratch=fence.below("further"))
     assert target.names() == {"labels/a.txt", "labels/b.txt"}
 
 

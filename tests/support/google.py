@@ -18,9 +18,11 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from xml.sax.saxutils import escape
+
+from tests.support.web import Silent, serving
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -41,18 +43,15 @@ class Front:
         self.upstream = upstream
         self.uploads: dict[str, _Upload] = {}
         self.lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        self._running = contextlib.ExitStack()
+        self.port = self._running.enter_context(serving(_handler(self)))
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._running.close()
 
 
 def _handler(front: Front) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Silent, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
@@ -88,9 +87,6 @@ def _handler(front: Front) -> type[BaseHTTPRequestHandler]:
                 super().handle()
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = serve  # noqa: N815 - the base's names
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-            pass
 
     return Handler
 

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from hypothesis import settings
 
 from pipeline.storage.settling import settle_ns
+from tests.support.forks import command_words
 
 PROJECT = Path(__file__).parents[2]
 NAMES = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
@@ -151,11 +154,25 @@ def settle() -> None:
     time.sleep(settle_ns() / 1e9 + 0.02)  # and a tick of the clock by which files are dated
 
 
-def run_process(*args: str | Path, cwd: Path | None = None, python: tuple[str, ...] = ("-m", "pipeline")) -> Result:
-    """Run the command as a process of its own."""
+def repeated(count: int) -> int:
+    """How often a test goes through drawn examples: `count` times in `make test-slow`, a fifth of that in `make test`.
+
+    Such a test has hypothesis' mark or that of `repeated`.
+    """
+    return max(1, count * settings().max_examples // 100)
+
+
+def slow(*values: Any) -> list[Any]:
+    """Parameters of a test that are more of a kind whose others `make test` runs: `make test-slow` runs these, too."""
+    lists = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*words, marks=pytest.mark.slow) for words in lists]
+
+
+def run_process(*args: str | Path, cwd: Path | None = None, python: tuple[str, ...] = ()) -> Result:
+    """Run the command as a process of its own; with `python` a new interpreter, which is given these words first."""
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run(
-        [sys.executable, *python, *map(str, args)],
+        [sys.executable, *python, *map(str, args)] if python else command_words(*args),
         cwd=cwd,
         env=env,
         text=True,

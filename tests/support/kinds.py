@@ -22,7 +22,7 @@ import yaml
 from tests.support import stores
 from tests.support.archives import pack_town
 from tests.support.helpers import NAMES, contents, names_yaml, write_file
-from tests.support.web import nginx_in
+from tests.support.web import Silent, nginx_in, serving
 
 #: A label of labelme: a triangle.
 _SHAPE: dict[str, Any] = {"shape_type": "polygon", "points": [[1, 1], [60, 1], [30, 40]], "flags": {}, "group_id": None}
@@ -198,7 +198,7 @@ def fetch(folder: Path, crowd: Path) -> Iterator[Kind]:
     answers = threading.Event()
     answers.set()
 
-    class Handler(http.server.SimpleHTTPRequestHandler):
+    class Handler(Silent, http.server.SimpleHTTPRequestHandler):
         def copyfile(self, source: Any, outputfile: Any) -> None:
             while data := source.read(4096):
                 answers.wait()
@@ -208,28 +208,21 @@ def fetch(folder: Path, crowd: Path) -> Iterator[Kind]:
             with contextlib.suppress(OSError):  # the client went away
                 super().handle()
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(www)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    base = f"http://127.0.0.1:{server.server_port}"
     kind = folders(folder, crowd)
     kind.name, kind.words, kind.swapped = "fetch", ["fetch", "{config}", *_ARCHIVES, "--extract"], []
     kind.config["source"] |= {
         "root": str(folder / "out"),
         "names": str(www / "names.yaml"),
     }
-    kind.config["fetch"] = {
-        "archives": {name: {"url": f"{base}/{name}", "unpack": {name[:-4]: name[:-4]}} for name in _ARCHIVES}
-    }
     kind.config["target"] = {"root": str(folder / "subset")}
     kind.stall = lambda stalls: answers.clear() if stalls else answers.set()
-    try:
+    with serving(partial(Handler, directory=str(www))) as port:
+        kind.config["fetch"] = {
+            "archives": {
+                name: {"url": f"http://127.0.0.1:{port}/{name}", "unpack": {name[:-4]: name[:-4]}} for name in _ARCHIVES
+            }
+        }
         yield kind
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @contextlib.contextmanager

@@ -8,9 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 from tests.support.helpers import picture
+from tests.support.web import Silent, serving
 
 
 @dataclass
@@ -33,11 +34,8 @@ def paced() -> Iterator[Pace]:
     """Serve `picture` of every path, at a pace that can be changed while it runs."""
     pace = Pace()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Silent, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
 
         def answer(self, body: bytes) -> None:
             self.send_response(200)
@@ -57,11 +55,6 @@ def paced() -> Iterator[Pace]:
             with contextlib.suppress(OSError):  # who asked was killed meanwhile
                 self.answer(picture(self.path))
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        server.handle_error = lambda *_: None  # type: ignore[method-assign]
-        pace.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with serving(Handler) as port:
+        pace.url = f"http://127.0.0.1:{port}"
         yield pace
-        server.shutdown()

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -20,6 +20,7 @@ import yaml
 
 from tests.support import stores
 from tests.support.helpers import write_file
+from tests.support.web import Silent, serving
 
 #: Faults by name: status, and what S3 writes.
 ANSWERS = {
@@ -56,6 +57,8 @@ class Proxy:
     fault: Callable[[str, str, int], str | None] = lambda _method, _path, _time: None
     #: Whether uploads may have conditions; Swift refuses them.
     conditions: bool = True
+    #: Whether a part of a file has the status of a part; rclone gives it that of a whole file.
+    parts: bool = False
     #: So many of the keys that came last are in no listing of S3: stores that are not consistent answer so for a while.
     late: int = 0
     hidden: int = 0
@@ -65,14 +68,11 @@ class Proxy:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        self._running = contextlib.ExitStack()
+        self.port = self._running.enter_context(serving(self._handler()))
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._running.close()
 
     def count(self, method: str, query: str = "") -> int:
         """Requests so far."""
@@ -96,7 +96,7 @@ class Proxy:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         proxy = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Silent, BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def pass_on(self) -> None:
@@ -151,7 +151,8 @@ class Proxy:
                 with contextlib.closing(upstream), contextlib.closing(self.answer(upstream, body)) as found:
                     answer = found.read()
                 kept = [(n, v) for n, v in found.getheaders() if n.lower() not in ("transfer-encoding", "connection")]
-                return found.status, kept, answer
+                part = proxy.parts and found.status == 200 and found.getheader("Content-Range")
+                return 206 if part else found.status, kept, answer
 
             def answer(self, upstream: http.client.HTTPConnection, body: bytes) -> http.client.HTTPResponse:
                 upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -165,9 +166,6 @@ class Proxy:
                     super().handle()
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on  # noqa: N815 - the base's names
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-                pass
 
         return Handler
 

@@ -13,9 +13,10 @@ import socket
 import ssl
 import struct
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,37 @@ def wait_for(port: int) -> None:
             return
         time.sleep(0.02)
     raise AssertionError(f"nobody listens on {port}")
+
+
+class Silent:
+    """What a handler of requests is that writes no log on stderr."""
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is no fault."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+@contextlib.contextmanager
+def serving(handler: Callable[..., Any], secure: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Answer requests by `handler`, a class of http.server, in threads of this process; the port, on this machine."""
+    with _Server(("127.0.0.1", 0), handler) as server:
+        if secure is not None:
+            server.socket = secure.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @dataclass
@@ -216,15 +248,12 @@ class Faults:
 def faulty(faults: Faults, secure: ssl.SSLContext | None = None) -> Iterator[str]:
     """A web server with the faults of `faults`, which may be changed while it runs, or a `secure` one; its URL."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Silent, http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def setup(self) -> None:
             faults.connections += 1
             super().setup()
-
-        def log_message(self, *_: Any) -> None:
-            pass
 
         def do_GET(self) -> None:
             asked = self.headers.get("Range", "")
@@ -287,19 +316,5 @@ def faulty(faults: Faults, secure: ssl.SSLContext | None = None) -> Iterator[str
                 with contextlib.suppress(OSError):
                     self.wfile.write(data + bytes(faults.more))
 
-    class Server(http.server.ThreadingHTTPServer):
-        def handle_error(self, *_: Any) -> None:
-            """A client that goes away is no fault."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    if secure is not None:
-        server.socket = secure.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield f"http{'s' if secure else ''}://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler, secure) as port:
+        yield f"http{'s' if secure else ''}://127.0.0.1:{port}"

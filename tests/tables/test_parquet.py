@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +27,7 @@ from pipeline.tables.schema import part_name
 from tests.conftest import MakeSubset, Subset
 from tests.stages.index.test_index import BUCKETS, check_as_fresh, make_index
 from tests.support.fuzzing import bad_words
-from tests.support.helpers import contents
+from tests.support.helpers import contents, repeated, slow
 
 SCHEMAS = {
     made.__name__: made()
@@ -97,7 +99,7 @@ def test_what_was_written_comes_back(made: tuple[pa.Schema, pa.Table]) -> None:
     assert of_parquet(data, fitting, [name]).column_names == [name]
 
 
-@settings(max_examples=20)
+@settings(max_examples=repeated(20))
 @given(tables())
 def test_another_table_is_refused(made: tuple[pa.Schema, pa.Table]) -> None:
     fitting, table = made
@@ -147,7 +149,7 @@ FORGED: dict[str, Callable[[pa.Table, pa.Table], pa.Table]] = {
 }
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", ["annotations", *slow(*(name for name in TABLES if name != "annotations"))])
 @pytest.mark.parametrize("how", FORGED)
 def test_a_forged_part_of_an_index_is_named_and_made_anew(
     own_subset: Subset, make_subset: MakeSubset, table: str, how: str
@@ -171,6 +173,34 @@ def test_a_forged_part_of_an_index_is_named_and_made_anew(
     own_subset.build(*other)
     own_subset.build("--set", BUCKETS)
     assert contents(own_subset.target) == before
+
+
+def test_a_machine_without_memory_damages_no_file() -> None:
+    """A column of 64 MB in a file of some kilobytes, where the process may have 16 MB more."""
+    fitting = schema.wanted()
+    row = {
+        "kind": "meta",
+        "key": "",
+        "split": "",
+        "path": "a",
+        "size": 0,
+        "digest": bytes(16),
+        "content": bytes(1 << 26),
+    }
+    data = to_parquet(pa.Table.from_pylist([row], schema=fitting))
+    program = (
+        "import resource, sys, pyarrow, pyarrow.parquet\n"
+        "from pipeline.runtime.interrupt import failure\n"
+        "from pipeline.tables import schema\n"
+        "from pipeline.tables.parquet import of_parquet\n"
+        "data = sys.stdin.buffer.read()\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (16 << 20),) * 2)\n"
+        "try:\n    of_parquet(data, schema.wanted())\n"
+        "except Exception as error:\n    print(failure(error)['error'])\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program], input=data, capture_output=True, check=False, timeout=60)
+    assert told.stdout.decode().startswith("memory is used up; "), told
 
 
 def test_a_machine_without_free_descriptors_damages_no_file(tmp_path: Path) -> None:

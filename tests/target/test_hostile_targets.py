@@ -31,7 +31,7 @@ from pipeline.target.manifest import TargetState
 from pipeline.target.records import COPIES
 from tests.conftest import Run, Subset
 from tests.support.fuzzing import altered, bad_words
-from tests.support.helpers import contents, make_town, run_process, settle, snapshot, write_file
+from tests.support.helpers import contents, make_town, repeated, run_process, settle, snapshot, write_file
 
 #: Where our own folders and files are, or may come to be, in a target.
 FOLDERS = [
@@ -206,7 +206,7 @@ places = st.tuples(st.sampled_from(FOLDERS + FILES), st.sampled_from(KINDS))
 
 
 @pytest.mark.slow
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=repeated(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["built", "half"]),
     things=st.lists(places, max_size=3),
@@ -322,7 +322,7 @@ def test_a_manifest_that_no_build_wrote(world: World, tmp_path: Path, run: Run, 
 
 
 @pytest.mark.slow
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=repeated(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     record=st.sampled_from(["manifest.json", "intent.json"]),
     seed=st.integers(0, 2**32),

@@ -10,12 +10,13 @@ rounded to 3 decimals; ``area`` is that of the polygon's mask, of a box its own.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.base.terms import Task
 from pipeline.base.text import python_literal
-from pipeline.exporters.coco.frameworks import detectron2, mmdetection
+from pipeline.exporters.coco.frameworks import detectron2, mask_rcnn, mmdetection
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,7 +69,8 @@ def _as_named(images: pa.Table) -> pa.Table:
 
 def training(task: Task, path: str) -> str:
     """The line by which mmdetection takes the subset in the folder `path`, see `Exporter.training`."""
-    del task
+    if task is Task.SEGMENT:
+        return f"mim train mmdet {shlex.quote(f'{path}/mask_rcnn.py')}"
     return f"_base_ = ['the config that you start from', {python_literal(f'{path}/mmdetection.py')}]"
 
 
@@ -83,6 +85,8 @@ def assemble(dataset: Dataset, parts: Sequence[BucketObjects] = ()) -> dict[str,
         if any(part.has_captions(split) for part in parts):
             files[f"annotations/captions_{split}.json"] = json_file(dataset, parts, split, "caption")
     files["mmdetection.py"] = mmdetection(dataset, kind)
+    if dataset.task is not Task.POSE and "train" in dataset.splits and any(part.has_outlines for part in parts):
+        files["mask_rcnn.py"] = mask_rcnn(dataset.splits)
     with_masks = [split for split in dataset.splits if any(part.has_masks(split) for part in parts)]
     files["detectron2_datasets.py"] = detectron2(dataset, kind, with_masks)
     return files

@@ -102,18 +102,38 @@ def _evaluation(split: str, shown: str) -> list[str]:
 
 
 def _heads(classes: int) -> list[str]:
-    """What a config says of its model, and the command that trains; the whole of one for masks as an example."""
+    """What a config says of its model."""
     return [
         f"# model = dict(bbox_head=dict(num_classes={classes}))  # a model of one stage (RetinaNet, YOLOX, RTMDet)",
         f"# model = dict(roi_head=dict(bbox_head=dict(num_classes={classes})))  # one of two stages (Faster R-CNN)",
-        "#",
-        "# A whole config for masks, as PATH/mine.py:",
-        "#   _base_ = ['mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', 'mmdetection.py']",
-        f"#   model = dict(roi_head=dict(bbox_head=dict(num_classes={classes}),",
-        f"#                              mask_head=dict(num_classes={classes})))",
-        "#   and the lines on dataloaders and evaluators above. It trains with",
-        "#   mim train mmdet PATH/mine.py",
+        "# A whole config, for masks, is mask_rcnn.py beside this file, where objects have polygons or masks.",
     ]
+
+
+def mask_rcnn(splits: Sequence[str]) -> bytes:
+    """A whole config of mmdetection 3 upon the fragment `mmdetection`: Mask R-CNN, evaluated by boxes and masks.
+
+    `splits` has train. https://mmdetection.readthedocs.io/en/latest/user_guides/train.html
+    """
+    lines = [
+        "# Made by coco-diy; a build writes it anew. Mask R-CNN on this dataset, for mmdetection 3; it trains with",
+        "#     mim train mmdet PATH/mask_rcnn.py",
+        "# To change it, take it into the `_base_` of a config of your own.",
+        "_base_ = ['mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', 'mmdetection.py']",
+        "",
+        "__classes = len(_base_.subset_metainfo.classes)",
+        "model = dict(roi_head=dict(bbox_head=dict(num_classes=__classes), mask_head=dict(num_classes=__classes)))",
+    ]
+    for split in SPLITS:
+        shown = split if split in splits else "val" if split == "test" and "val" in splits else None
+        if shown is None:
+            lines.append(f"{split}_dataloader = {split}_evaluator = {split}_cfg = None")
+            continue
+        lines.append(f"{split}_dataloader = dict(dataset=_base_.subset_{shown})")
+        if split != "train":
+            annotations = f"ann_file=_base_.subset_{shown}_annotations"
+            lines.append(f"{split}_evaluator = dict({annotations}, metric=['bbox', 'segm'])")
+    return ("\n".join(lines) + "\n").encode()
 
 
 def detectron2(dataset: Dataset, kind: str, with_masks: Sequence[str]) -> bytes:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.base.terms import Task
+from pipeline.base.text import whole_number
 from pipeline.formats import FileOutline, Malformed
 from pipeline.formats._image_names import Found, ImageNames, clean
 from pipeline.formats._large_json import Chunk, LargeObject
@@ -212,7 +213,8 @@ def _categories(found: FileOutline, categories: Any) -> None:
     order = sorted(found.labels, key=lambda key: (isinstance(key, str), key))
     found.names = {"names": list(dict.fromkeys(found.labels[key] for key in order))}
     for key in order:  # an annotation may write as text what is a number here, and the other way round
-        other = str(key) if isinstance(key, int) else int(key) if key.isdecimal() else key
+        digits = None if isinstance(key, int) else whole_number(key)
+        other: int | str = str(key) if isinstance(key, int) else key if digits is None else digits
         found.labels.setdefault(other, found.labels[key])
         if isinstance(key, int):
             found.labels.setdefault(f"{key}.0", found.labels[key])
@@ -400,7 +402,10 @@ def _no_image_of(number: int, owner: Id) -> str:
 
 
 def _int(owner: Id) -> int | None:
-    return int(owner) if isinstance(owner, str) and owner.strip().lstrip("-").isdecimal() else None
+    """The whole number that the text of an id is, if it is one."""
+    text = owner.strip() if isinstance(owner, str) else ""
+    number = whole_number(text.removeprefix("-"))
+    return -number if number is not None and text.startswith("-") else number
 
 
 def _index_of(indexes: dict[Any, int], owner: Id) -> int:

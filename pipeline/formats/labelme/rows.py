@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.base.terms import NO_CLASS, Task
-from pipeline.base.text import plain_name
+from pipeline.base.text import plain_name, whole_number
 from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._flaws import flaw_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
@@ -207,7 +207,8 @@ def _is_old(found: _LabelmeFile) -> bool:
     Those versions showed images as they are stored, whatever their EXIF data say, and numbered instances in labels.
     """
     major = re.match(r"\d+", found.version) if isinstance(found.version, str) else None
-    early = found.version is None or (major is not None and int(major[0]) < 4)
+    number = whole_number(major[0]) if major is not None else None
+    early = found.version is None or (number is not None and number < 4)
     return early and not any(isinstance(shape, dict) and "group_id" in shape for shape in found.shapes)
 
 
@@ -234,11 +235,12 @@ def _identify(shape: Any, position: int, *, numbered: bool) -> _Identity:
     """What the shape at `position` belongs to, by label and group; raises `ShapeError`."""
     label, group = _label(shape), _group(shape)
     instance = _INSTANCE.fullmatch(label) if numbered else None
-    if instance is not None:
-        label, group = instance[1], int(instance[2])
+    number = whole_number(instance[2]) if instance is not None else None
+    if instance is not None and number is not None:
+        label, group = instance[1], number
     # What has no area is nobody's part: it is counted by itself.
     key = (position,) if group is None or is_without_area(shape) else (label, group)
-    return _Identity(key, label, None if instance else group, instance is not None)
+    return _Identity(key, label, group if number is None else None, number is not None)
 
 
 def _is_numbered(found: _LabelmeFile, rules: Rules) -> bool:

@@ -15,7 +15,7 @@ from pipeline.job.limits import limits
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
 from pipeline.stages.apply.commit import drop_caches, synced_folders
-from pipeline.stages.plan.planned import Planned, remote_images
+from pipeline.stages.plan.planned import Planned
 from pipeline.storage.local.disk_space import refuse_without_room
 from pipeline.tables.schema import part_name
 from pipeline.target.intent import settle, write_intent
@@ -71,15 +71,13 @@ def _publish(job: Job, planned: Planned, still_ours: Callable[[], None]) -> None
     publish(job.target, planned.staged)
 
 
-def gather(job: Job, planned: Planned, progress: Progress) -> bool:
-    """Bring remote images to the workdir: from one process, so that limits are kept. Whether there were any."""
-    remote = remote_images(job, planned.sources, planned.buckets)
+def gather(job: Job, remote: dict[str, list[str]], progress: Progress) -> None:
+    """Bring `remote_images` to the workdir: from one process, so that limits are kept."""
     with progress.stage("fetch", sum(map(len, remote.values())), "images") as step:
         for url, names in remote.items():
             location = storage.locate(url, job.workdir)
             refuse_without_room(os.path.join(job.workdir, "fetched"), location.ask(names).bytes or 0)
             location.gather(names, limits(job.config), step.add, ends_whole)
-    return bool(remote)
 
 
 def reclaim(job: Job, planned: Planned) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pipeline import storage
 from pipeline.base.errors import DataError, StorageError
 from pipeline.base.redaction import is_signed, redact_url
+from pipeline.base.text import whole_number
+from pipeline.runtime.counters import READ, count
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.stages.fetch.partial import PartFile, State, remove
 from pipeline.storage import Limits, Transfer, Web
@@ -301,8 +303,7 @@ class _FromWeb(_Transport):
             if state.size is None:
                 raise StorageError(f"{self.wanted.shown}: the server does not report the size of the file")
         else:
-            length = headers.get("content-length", "")
-            state.size = int(length) if length.isdecimal() else None
+            state.size = whole_number(headers.get("content-length", ""))
         state.etag, state.modified = headers.get("etag"), headers.get("last-modified")
         self._expect(state)
         self._begin(state)
@@ -397,7 +398,7 @@ class _FromStore(_Transport):
         began = noted = time.monotonic()
         bytes_a_second, parts_a_second = self.limits.bytes_per_second, self.limits.requests_per_second
         parts = location.read_parts(name, [(at, stop) for _, at, stop in lacking], self.limits.connections)
-        for count, (i, data) in enumerate(parts, 1):
+        for number, (i, data) in enumerate(parts, 1):
             self._put(fd, lacking[i][1], data)
             lacking[i][1] = lacking[i][2]
             self.moved += len(data)
@@ -406,7 +407,7 @@ class _FromStore(_Transport):
                 noted = time.monotonic()
             due = max(
                 self.moved / bytes_a_second if bytes_a_second else 0.0,
-                count / parts_a_second if parts_a_second else 0.0,
+                number / parts_a_second if parts_a_second else 0.0,
             )
             if due:
                 STOP.wait(began + due - time.monotonic())
@@ -418,5 +419,6 @@ def _digest(path: str, name: str) -> str:
     with open(path, "rb", buffering=0) as file:
         while data := file.read(_CHUNK):
             check_stop()
+            count(READ, len(data))
             digest.update(data)
     return digest.hexdigest()

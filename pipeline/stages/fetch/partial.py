@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.base.digest import digest_of
+from pipeline.runtime.counters import WRITTEN, count
 
 
 @dataclass
@@ -78,6 +79,7 @@ class PartFile:
                 done += os.pwrite(fd, memoryview(data)[done:], offset + done)
         except OSError as error:
             raise storage.storage_error(error, self.path, "written") from None
+        count(WRITTEN, len(data))
 
     def note(self, fd: int, state: State) -> None:
         """Write down the progress of the ranges: what is written down is on the disk, whatever happens then."""

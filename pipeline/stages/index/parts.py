@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from pipeline import storage
@@ -43,7 +43,7 @@ class BucketState:
 
     def write(self, directory: str, bucket: int) -> None:
         """Vouch for the parts of `bucket` of the index at `directory`, which are all there."""
-        record = seal(asdict(self))
+        record = seal(self)
         storage.write_with(f"{directory}/{STATES}/{state_name(bucket)}", lambda file: file.write(record))
 
 
@@ -114,7 +114,7 @@ def digest_of_states(states: list[BucketState | None]) -> str | None:
     """What ``index.json`` names the parts of all buckets by; None where the state of one is missing."""
     if any(state is None for state in states):
         return None
-    return digest_of(b"".join(seal(asdict(state)) for state in states if state is not None)).hex()
+    return digest_of(b"".join(seal(state) for state in states if state is not None)).hex()
 
 
 def drop_foreign_parts(directory: str, buckets: int) -> None:

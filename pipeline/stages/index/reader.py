@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
@@ -57,7 +57,7 @@ class IndexInfo:
         location = storage.locate_writable(directory)
         self.parts = digest_of_states([stated(directory, bucket) for bucket in range(self.buckets)])
         location.sync()  # what this vouches for must outlive a power cut
-        location.write("index.json", seal(asdict(self)))
+        location.write("index.json", seal(self))
 
     def is_sound(self, directory: str) -> bool:
         """Whether every part at `directory` is the one that this vouches for, bit by bit."""

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from pipeline.reports.documents import LeftOut, PlanReport
 
 
+#: So few objects of a class are lost without a word, if any stay.
+_FEW = 10
+
+
 def problem_table(job: Job, infos: Sequence[IndexInfo], images: Sequence[Problem]) -> pa.Table:
     """Every row, file and image that could not be taken, as `schema.problems`: by file and line.
 
@@ -86,15 +90,18 @@ def image_balance(infos: Sequence[IndexInfo], planned: dict[str, int]) -> dict[s
 
 
 def taken_away(before: PlanReport, now: PlanReport) -> list[str]:
-    """Whole classes and splits that were in the target by its report `before`, and have nothing in that of `now`."""
+    """Splits and classes that were in the target by its report `before`, and have nothing, or by far less, in `now`."""
     found = []
     for split, counts in before["subset"].items():
         if counts["images"] and split in now["subset"] and not now["subset"][split]["images"]:
             found.append(f"split {split} had {counts['images']:,} images in the target, and has none now")
     for name in before["classes"]:
         had, has = (sum(split["objects"].get(name, 0) for split in r["subset"].values()) for r in (before, now))
-        if had and not has and name in now["classes"]:
-            found.append(f"class {name!r} had {had:,} objects in the target, and has none now")
+        few = had - has <= _FEW and has > 0
+        if name in now["classes"] and 2 * has < had and not few:
+            found.append(
+                f"class {name!r} had {had:,} objects in the target, and has {f'{has:,}' if has else 'none'} now"
+            )
     return found
 
 

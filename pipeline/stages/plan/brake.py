@@ -18,14 +18,15 @@ from pipeline.base.errors import BrakeError, CocoDiyError, MissingSourceError
 from pipeline.base.humanize import plural
 from pipeline.config.model import Config
 from pipeline.job.job import Job, SourceJob
-from pipeline.job.recipe import recipe
+from pipeline.job.recipe import decisive, portable_config, recipe
 from pipeline.job.spec import SplitSpec
 from pipeline.reports.documents import BrakedReport, BrakeReport
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.index.scan import Scan
 from pipeline.stages.plan.compare import Loss
 from pipeline.stages.plan.planned import Planned
-from pipeline.target.manifest import TargetState
+from pipeline.stages.plan.summary import PlanCounts
+from pipeline.target.manifest import Manifest, TargetState
 
 #: Recipes of commands that have no config: which splits there are they ask the source.
 DISCOVERING = ("convert", "remake")
@@ -207,15 +208,17 @@ def target_loss(state: TargetState, planned: Planned) -> Loss:
     return Loss(lost, lost, total - lost if planned.changes else 0, total, names[:_NAMES])
 
 
-def target_brake(job: Job, infos: Sequence[IndexInfo], state: TargetState, loss: Loss) -> BrakeError | None:
-    """Why a build that causes `loss` must not go on, if it must not."""
+def target_brake(
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, loss: Loss, totals: PlanCounts
+) -> BrakeError | None:
+    """Why a build that causes `loss` and leaves `totals` must not go on, if it must not."""
     made = state.manifest
     if made is None:
         return None
     limit = Limit.of(job.config.target.max_delete)
-    if made.recipe == recipe(job):
+    if _asks_the_same(job, made):
         if not limit.exceeded(loss.lost, loss.total, images=loss.images):
-            return None
+            return _emptied(job, made, totals, limit)
         share = _share(loss.lost, loss.total)
         sentence = (
             f"{job.root}: would lose {loss.lost:,} of {plural(loss.total, 'file')} ({share}) by its own config"
@@ -235,6 +238,33 @@ def target_brake(job: Job, infos: Sequence[IndexInfo], state: TargetState, loss:
         "target, or build with --max-delete none to let them go"
     )
     return BrakeError(sentence, cause, count, loss.total, loss.names)
+
+
+def _asks_the_same(job: Job, made: Manifest) -> bool:
+    """Whether the config wishes what it did: names that a source brings are its own, and may be lost as its files are.
+
+    Nor is it a wish to lose what is bad: `on_error: skip` does not count.
+    """
+    if made.recipe == recipe(job):
+        return True
+    if isinstance(job.config.classes, str):
+        return False  # what is wanted is in that file
+    before, now = ({**decisive(config), "on_error": None} for config in (made.config, portable_config(job)))
+    return before == now
+
+
+def _emptied(job: Job, made: Manifest, totals: PlanCounts, limit: Limit) -> BrakeError | None:
+    """Why a build must not go on that keeps the files of a split, if it loses all objects in them."""
+    for split, counts in made.report["subset"].items():
+        had = sum(counts["objects"].values())
+        has = sum(totals.subset[split].objects.values()) if split in totals.subset else 0
+        if not has and had > _FEW and limit.forbids_all(had):
+            sentence = (
+                f"{job.root}: split {split} would lose all of its {plural(had, 'object')} by its own config; check the "
+                "label files of the source, or build with --max-delete none to let them go"
+            )
+            return BrakeError(sentence, "target", had, had, [])
+    return None
 
 
 def _other_cause(job: Job, infos: Sequence[IndexInfo], state: TargetState) -> str | None:

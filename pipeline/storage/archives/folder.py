@@ -10,7 +10,7 @@ import itertools
 import os
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.base.errors import ConfigError, StorageError
@@ -210,9 +210,7 @@ class ZipFolder(Location):
         self, paths: Sequence[str], limit: int, room: int | None = None
     ) -> tuple[Sequence[bytes], array[int], dict[int, str]]:
         """See `Location.read_many`; the numbers are those of `listing`."""
-        if room is not None:
-            filled = itertools.accumulate(size or 0 for size in self.sizes(paths))
-            paths = paths[: 1 + sum(1 for _ in itertools.takewhile(lambda size: size < room, filled))]
+        paths = within(paths, self.sizes, room)
         contents = [b""] * len(paths)
         stats = array("q", bytes(32 * len(paths)))
         failed: dict[int, str] = {}
@@ -263,6 +261,16 @@ class ZipFolder(Location):
     def _in_order(self, paths: Sequence[str]) -> Iterator[tuple[int, list[int] | None]]:
         """Index and numbers of each path, in the archive's order; None for those not there, which come first."""
         return in_order(self._rows(paths), self.table().numbers)
+
+
+def within(
+    paths: Sequence[str], sizes: Callable[[Sequence[str]], Iterable[int | None]], room: int | None
+) -> Sequence[str]:
+    """The first of `paths`, one or more, whose `sizes` fill `room` bytes; all without it."""
+    if room is None:
+        return paths
+    filled = itertools.accumulate(size or 0 for size in sizes(paths))
+    return paths[: 1 + sum(1 for _ in itertools.takewhile(lambda size: size < room, filled))]
 
 
 def _identity(archive: str) -> str:

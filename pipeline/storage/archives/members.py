@@ -52,7 +52,7 @@ def read_directory(archive: str, name: str | None = None) -> Members:
     name = name or archive
     with opened(archive) as fd:
         size = os.fstat(fd).st_size
-        where = find_directory(size, lambda at, length: os.pread(fd, length, at), name)
+        where = find_directory(size, lambda at, length: read_exactly(fd, length, at), name)
         return parse_directory(read_exactly(fd, where.size, where.offset), where, name)
 
 
@@ -74,41 +74,43 @@ def read_member(fd: int, entry: list[int], archive: str) -> bytes | None:
     offset, packed, room = entry[OFFSET], entry[PACKED], entry[ROOM]
     try:
         if packed > _SMALL:  # read apart, so that the content of a stored member is not moved once more
-            head = os.pread(fd, HEADER_BYTES, offset)
+            head = read_exactly(fd, HEADER_BYTES, offset)
             lead = lead_of(head)
             data: bytes | memoryview = read_exactly(fd, packed, offset + lead) if lead else b""
         else:
-            span = os.pread(fd, min(room, packed + HEADER_BYTES + _SLACK), offset)
+            span = read_exactly(fd, min(room, packed + HEADER_BYTES + _SLACK), offset)
             lead = lead_of(span)
             if lead + packed > len(span):
-                span = os.pread(fd, lead + packed, offset)
+                span = read_exactly(fd, lead + packed, offset)
             data = memoryview(span)[lead : lead + packed]
     except OSError as error:
         if hits_all(error):
             raise storage_error(error, archive, "read") from None
         return None
-    count(READ, packed)
     return unpack(data, entry) if lead and lead + packed <= room else None
 
 
-def read_begin(fd: int, entry: list[int], count: int, archive: str) -> bytes | None:
-    """The first `count` bytes of a member, which nothing checks; None where it is damaged."""
+def read_begin(fd: int, entry: list[int], octets: int, archive: str) -> bytes | None:
+    """The first `octets` bytes of a member, which nothing checks; None where it is damaged."""
     try:
-        span = os.pread(fd, min(entry[ROOM], count + HEADER_BYTES + _SLACK), entry[OFFSET])
+        span = read_exactly(fd, min(entry[ROOM], octets + HEADER_BYTES + _SLACK), entry[OFFSET])
         lead = lead_of(span)
         data = (
-            os.pread(fd, min(entry[PACKED], count), entry[OFFSET] + lead) if lead + count > len(span) else span[lead:]
+            read_exactly(fd, min(entry[PACKED], octets), entry[OFFSET] + lead)
+            if lead + octets > len(span)
+            else span[lead:]
         )
     except OSError as error:
         if hits_all(error):
             raise storage_error(error, archive, "read") from None
         return None
-    return unpack_begin(data[: entry[PACKED]], entry, count) if lead and lead + entry[PACKED] <= entry[ROOM] else None
+    return unpack_begin(data[: entry[PACKED]], entry, octets) if lead and lead + entry[PACKED] <= entry[ROOM] else None
 
 
-def read_exactly(fd: int, count: int, offset: int) -> bytes:
-    """`count` bytes at `offset`, or fewer where the file ends."""
-    data = os.pread(fd, count, offset)
-    while len(data) < count and (more := os.pread(fd, count - len(data), offset + len(data))):
+def read_exactly(fd: int, octets: int, offset: int) -> bytes:
+    """`octets` bytes at `offset`, or fewer where the file ends."""
+    data = os.pread(fd, octets, offset)
+    while len(data) < octets and (more := os.pread(fd, octets - len(data), offset + len(data))):
         data += more
+    count(READ, len(data))
     return data

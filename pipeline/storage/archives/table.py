@@ -50,6 +50,12 @@ def know_table(archive: str, path: str | None, identity: str, members: Members) 
     return found
 
 
+def forget_tables() -> None:
+    """Make this process forget the tables that no file caches: nothing shows whether their archives have changed."""
+    for key in [key for key in _TABLES if key[1] is None and not _TABLES[key][0]]:
+        del _TABLES[key]
+
+
 def cache_table(path: str | None, identity: str, members: Members) -> None:
     """Write the table of an archive to the file `path`, after its digest; None writes nothing."""
     import numpy as np

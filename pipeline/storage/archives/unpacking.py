@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from zlib_ng import zlib_ng
 
+from pipeline.runtime.counters import READ, count
 from pipeline.runtime.interrupt import check_stop
 from pipeline.storage.archives.folder import ZipFolder
 from pipeline.storage.os_errors import storage_error
@@ -41,6 +42,7 @@ def _compare(path: str, size: int, crc: int) -> str:
             return DIFFERENT
         found = 0
         while data := os.read(fd, _CHUNK):
+            count(READ, len(data))
             found = zlib_ng.crc32(data, found)
     except OSError as error:
         raise storage_error(error, path, "read") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterable
 
+from pipeline.runtime.counters import READ, count
 from pipeline.runtime.interrupt import check_stop
 from pipeline.storage.local.write import replace_with
 
@@ -32,6 +33,7 @@ def write_zip(path: str, members: Iterable[tuple[str, bytes]]) -> tuple[int, byt
             while piece := file.read(1 << 20):
                 state.update(piece)
                 size += len(piece)
+        count(READ, size)
 
     replace_with(path, write)
     return size, state.digest()

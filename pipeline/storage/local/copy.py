@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pipeline.base.errors import Interrupted, StorageError
-from pipeline.runtime.counters import READ, WRITTEN, count, count_file
+from pipeline.runtime.counters import READ, count, count_file
 from pipeline.runtime.interrupt import STOPPED, check_stop
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import (
@@ -73,7 +73,6 @@ def copy_from(
             if reason is None:
                 results.done += 1
                 results.digests[paths[i]] = digest
-                count(WRITTEN, sizes[i] or 0)
             else:
                 results.failed[paths[i]] = f"{origin.join(names[i])}: {reason}"
     return results
@@ -162,8 +161,6 @@ def copy_many(
     digest = xxhash.xxh3_128()
     put = {"copy": _copy_one, "hardlink": _hardlink_one, "symlink": _symlink_one}[how]
     results = Results()
-    for what in (READ, WRITTEN) if how == "copy" else ():
-        count(what, sum(size or 0 for size in sizes))
     for i, folder, name, temporary, fd, temp_fd in temporaries(root, paths, scratch, direct):
         digest.reset()
         try:
@@ -295,6 +292,7 @@ def _copy_one(source: str, temporary: str, fd: int, size: int | None, digest: Di
             os.close(out)
     finally:
         os.close(inp)
+    count(READ, copied)
     return None if copied == size else CHANGED
 
 

@@ -12,8 +12,7 @@ import os
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-from pipeline.base.errors import StorageError
-from pipeline.storage.os_errors import storage_error
+from pipeline.storage.os_errors import run_ended, storage_error
 
 
 class Outbox:
@@ -39,7 +38,7 @@ class Outbox:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(folder)
         except FileNotFoundError:
-            raise StorageError(f"{folder}: is gone: its run has ended, or the folder is not mounted here") from None
+            raise run_ended(folder) from None
         except OSError as error:
             raise storage_error(error, folder, "written") from None
         if relative not in self.files:

@@ -166,11 +166,13 @@ def read_whole(path: str) -> bytes | None:
     """The bytes of one file, or None where it, or any file, is not there."""
     try:
         with open(open_file(path), "rb") as file:
-            return file.read()
+            data = file.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
         raise storage_error(error, path, "read") from None
+    count(READ, len(data))
+    return data
 
 
 def sizes(root: str, paths: Sequence[str]) -> list[int | None]:
@@ -196,6 +198,7 @@ def fetch_many(root: str, paths: Sequence[str]) -> Iterator[Fetched]:
         except OSError as error:
             yield Fetched(i, reason=_reason(error, full))
         else:
+            count(READ, len(data))
             yield Fetched(i, data, None if fitting else too_large())
 
 
@@ -233,15 +236,14 @@ def peek_many(root: str, paths: Sequence[str], head: int, tail: int) -> Iterator
             try:
                 size = os.fstat(fd).st_size
                 first = os.pread(fd, head, 0)
-                if not tail:
-                    last = b""
-                else:
-                    last = first[-tail:] if len(first) >= size else os.pread(fd, tail, max(size - tail, 0))
+                more = os.pread(fd, tail, max(size - tail, 0)) if tail and len(first) < size else b""
+                last = more or (first[-tail:] if tail else b"")
             finally:
                 os.close(fd)
         except OSError as error:
             yield FileEnds(i, reason=_reason(error, full))
         else:
+            count(READ, len(first) + len(more))
             yield FileEnds(i, size, first, last)
 
 
@@ -272,6 +274,7 @@ def content_digest(path: str) -> bytes | None:
         with open(open_file(path), "rb") as file:
             while data := file.read(1 << 20):
                 check_stop()
+                count(READ, len(data))
                 state.update(data)
     except OSError:
         return None

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.base.errors import StorageError
-from pipeline.storage.os_errors import storage_error
+from pipeline.runtime.counters import READ, count
+from pipeline.storage.os_errors import run_ended, storage_error
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -68,7 +69,7 @@ class Root:
                 fd = self._step(fd, step, passed, makes)
         except FileNotFoundError:
             if make and self.sealed:
-                raise StorageError(f"{at}: is gone: its run has ended, or the folder is not mounted here") from None
+                raise run_ended(at) from None
             if make:
                 raise StorageError(f"{at}: was removed while this run was at work; run again") from None
             raise
@@ -136,9 +137,11 @@ class Root:
             return None
         try:
             with open(fd, "rb") as file:
-                return file.read()
+                data = file.read()
         except OSError as error:
             raise storage_error(error, self.at(path), "read") from None
+        count(READ, len(data))
+        return data
 
     def names(self, folder: str, *, deep: bool = True) -> set[str]:
         """Relative paths of all files and links below `folder`; empty where it is not there. No link is followed.

@@ -76,7 +76,6 @@ def write_many(
     folders that nobody reads yet.
     """
     results = Results()
-    count(WRITTEN, sum(map(len, contents)))
     for i, folder, name, temporary, fd, temp_fd in temporaries(root, paths, scratch, direct):
         reason = put_whole(name, temporary, contents[i], fd, temp_fd, folder)
         if reason is None:
@@ -130,6 +129,7 @@ def write_all(fd: int, data: bytes | bytearray) -> None:
     written = os.write(fd, data)
     while written < len(data):
         written += os.write(fd, memoryview(data)[written:])
+    count(WRITTEN, written)
 
 
 def clean(name: str, fd: int) -> None:
@@ -222,6 +222,7 @@ def replace_with(path: str, write: Callable[[str], None]) -> None:
         with contextlib.suppress(FileNotFoundError):  # what is there may be a link, or another's second name
             os.unlink(temporary)
         write(temporary)
+        count(WRITTEN, os.stat(temporary).st_size)
         with contextlib.suppress(OSError):
             os.rmdir(path)  # an empty folder of that name holds nothing, and makes room
         os.replace(temporary, path)

@@ -45,6 +45,8 @@ class Client(Protocol):
     LARGE: int
     #: Requests in flight that suit it.
     width: int
+    #: Whether a listing takes a request for every thousand files, and is begun by one.
+    PAGES: bool
 
     def get(self, key: str, limit: int | None = None) -> tuple[bytes, Entry]:
         """Content, checked; empty where it has more than `limit` bytes. Raises `Missing`."""

@@ -30,6 +30,7 @@ class FsspecClient(Client):
     """A file system of fsspec."""
 
     LARGE = 64 << 20
+    PAGES = False
 
     def __init__(self, address: Address, options: dict[str, Any]) -> None:
         self.address = address
@@ -129,12 +130,11 @@ class FsspecClient(Client):
 
     def put(self, key: str, data: bytes) -> None:
         """See `Client.put`."""
-        count(WRITTEN, len(data))
         self._whole(key, lambda path: self._ask(lambda: self._fs.pipe_file(path, data), writing=True))
+        count(WRITTEN, len(data))
 
     def put_stream(self, key: str, pieces: Iterator[bytes], size: int) -> None:
         """See `Client.put_stream`."""
-        count(WRITTEN, size)
 
         def write(path: str) -> None:
             file = self._ask(lambda: self._fs.open(path, "wb"), writing=True)
@@ -152,6 +152,7 @@ class FsspecClient(Client):
             self._ask(file.close, writing=True)
 
         self._whole(key, write)
+        count(WRITTEN, size)
 
     def _whole(self, key: str, write: Callable[[str], object]) -> None:
         """Let `write` make the file `key`, so that it is never seen in part."""

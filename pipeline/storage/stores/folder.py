@@ -25,7 +25,7 @@ from pipeline.storage.stores.guard import Asking, Guard, outlast_answers, unguar
 from pipeline.storage.stores.in_flight import insist
 from pipeline.storage.stores.lease import holder, lease
 from pipeline.storage.stores.store_errors import Missing, Refused
-from pipeline.storage.stores.survey import Numbers, forget, look_up, peek, remembered, survey, whole_listing
+from pipeline.storage.stores.survey import Numbers, forget, look_up, peek, peeked, remembered, survey, whole_listing
 from pipeline.storage.stores.transfer import Shipment, ship
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class RemoteFolder(WritableLocation):
 
     def below(self, folder: str) -> RemoteFolder:
         """See `Location.below`."""
-        return RemoteFolder(replace(self.address, url=f"{self.url}/{folder}", path=self.address.key(folder)))
+        return RemoteFolder(self.address.below(folder), self.guard)
 
     # What is there
 
@@ -71,6 +71,17 @@ class RemoteFolder(WritableLocation):
         """See `Location.flat_names`."""
         return insist(lambda: self.client.flat(self.address.key(folder)), self.join(folder), "listed")
 
+    def begin_listing(self) -> None:
+        """See `Location.begin_listing`."""
+        forget(self.url)
+        if self.client.PAGES:
+            peek(self.url, self._list(""))
+
+    def begun(self) -> dict[str, Fingerprint] | None:
+        """See `Location.begun`."""
+        seen, now, settle = peeked(self.url), time.time_ns(), settle_ns()
+        return {name: _fingerprint(file, now, settle) for name, file in seen.items()} if seen is not None else None
+
     @contextmanager
     def surveyed(self) -> Iterator[None]:
         """See `Location.surveyed`."""
@@ -92,10 +103,7 @@ class RemoteFolder(WritableLocation):
     def fingerprints(self, paths: Sequence[str]) -> Sequence[Fingerprint | None]:
         """See `Location.fingerprints`; the mark is size and etag, or size and time."""
         now, settle = time.time_ns(), settle_ns()
-        return [
-            found and Fingerprint(found[0], array("q", found).tobytes(), abs(now - found[2]) >= settle, found[2] != 0)
-            for found in self._look_up(paths)
-        ]
+        return [file and _fingerprint(file, now, settle) for file in self._look_up(paths)]
 
     # Reading
 
@@ -123,7 +131,7 @@ class RemoteFolder(WritableLocation):
 
     def read_parts(self, path: str, parts: Sequence[tuple[int, int]], width: int) -> Iterator[tuple[int, bytes]]:
         """See `Location.read_parts`; in the order in which they come."""
-        return read_parts(self.client, self._key(path), self.join(path), parts, width)
+        return read_parts(self.client, self.address.sound_key(path), self.join(path), parts, width)
 
     def content_digests(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         """See `Location.content_digests`."""
@@ -147,14 +155,11 @@ class RemoteFolder(WritableLocation):
         """See `WritableLocation.write_many`; a store shows whole files only, so nothing is made elsewhere first."""
         del direct
         forget(self.url)
-        results, batch = Results(), self._batch(paths)
+        batch = self._batch(paths)
         put = _guard(scratch)(lambda i: batch.client.put(batch.keys[i], contents[i]))
-        for i, found in batch.each(put, "written"):
-            if isinstance(found, Refused):
-                results.failed[paths[i]] = found.reason
-            else:
-                results.done += 1
-        return results
+        ended = list(batch.each(put, "written"))
+        failed = {paths[i]: found.reason for i, found in ended if isinstance(found, Refused)}
+        return Results(len(ended) - len(failed), failed)
 
     def copy_many(
         self,
@@ -173,7 +178,7 @@ class RemoteFolder(WritableLocation):
             raise StorageError(f"{self.url}: a store knows no {how}s; set target.images to copy")
         forget(self.url)
         origin_client = origin.client if isinstance(origin, RemoteFolder) else None
-        keys = [self._key(path) for path in paths]
+        keys = [self.address.sound_key(path) for path in paths]
         return ship(Shipment(self, self.client, paths, keys, origin, origin_client, names, sizes, _guard(scratch)))
 
     def delete_many(self, paths: Sequence[str], *, scratch: WritableLocation | None = None) -> Results:
@@ -194,10 +199,9 @@ class RemoteFolder(WritableLocation):
         """See `WritableLocation.outlast_writers`."""
         outlast_answers()
 
-    # Locks
-
     def lock(self, path: str, what: str) -> AbstractContextManager[Callable[[], None]]:
         """See `WritableLocation.lock`; a lease, see `stores.lease`."""
+        forget(self.url)  # who locks it wants to know what is there from now on
         return lease(self.client, self.address.key(path), self.join(path), what)
 
     def lock_holder(self, path: str) -> str | None:
@@ -208,32 +212,31 @@ class RemoteFolder(WritableLocation):
         """See `WritableLocation.break_lock`."""
         self.delete_many([path])
 
-    # How
-
-    def _key(self, path: str) -> str:
-        key = self.address.key(path)
-        if why := why_invalid(key):
-            raise StorageError(f"{self.join(path)}: {why}")
-        return key
-
     def _list(self, folder: str) -> Iterator[Sequence[Entry]]:
-        """Entries below `folder`, their keys relative to it."""
-        prefix = self.address.key(folder)
-        cut = len(prefix) + 1 if prefix else 0
-        try:
-            for chunk in self.client.list(prefix):
-                yield [replace(entry, key=entry.key[cut:]) for entry in chunk if len(entry.key) > cut]
-        except Refused as refused:
-            raise refused.error(self.join(folder), "listed") from None
+        return _entries(lambda: self.client, self.address.key(folder), self.join(folder))
 
     def _batch(self, paths: Sequence[str]) -> Batch:
-        return Batch(self.client, [self._key(path) for path in paths], [self.join(path) for path in paths])
+        return Batch(self.client, [self.address.sound_key(path) for path in paths], [self.join(path) for path in paths])
 
     def _look_up(self, paths: Sequence[str], *, sure: bool = False) -> list[Numbers | None]:
         """The four numbers of each file; None if missing. `sure` is as in `Location.exist_many`."""
         return look_up(
             self.url, paths, lambda: self._list(""), lambda some: self._batch(some).heads("checked"), sure=sure
         )
+
+
+def _fingerprint(file: Numbers, now: int, settle: int) -> Fingerprint:
+    return Fingerprint(file[0], array("q", file).tobytes(), abs(now - file[2]) >= settle, file[2] != 0)
+
+
+def _entries(client: Callable[[], Client], prefix: str, url: str) -> Iterator[Sequence[Entry]]:
+    """Entries below the folder `url`, whose keys begin with `prefix`; their own are relative to it."""
+    cut = len(prefix) + 1 if prefix else 0
+    try:
+        for chunk in client().list(prefix):
+            yield [replace(entry, key=entry.key[cut:]) for entry in chunk if len(entry.key) > cut]
+    except Refused as refused:
+        raise refused.error(url, "listed") from None
 
 
 def _guard(scratch: WritableLocation | None) -> Guard:

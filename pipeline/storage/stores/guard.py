@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from pipeline.base.errors import StorageError
+from pipeline.storage.os_errors import run_ended
 from pipeline.storage.stores.client import Client
 from pipeline.storage.stores.in_flight import insist
 
@@ -53,7 +53,7 @@ class Asking:
                 return
             now = time.clock_gettime(_CLOCK)
             if insist(lambda: self._client().head(self._key), self._url, "read") is None:
-                raise StorageError(f"{self._url}: is gone: its run has ended; nothing more is written for it")
+                raise run_ended(self._url, "; nothing more is written for it")
             self._asked = now
 
 

@@ -120,8 +120,8 @@ def put_object(store: Any, key: str, data: bytes, mode: Any = None) -> str | Non
     import obstore
 
     kind = {"Content-Type": content_type(key)}
-    count(WRITTEN, len(data))
     found = ask(lambda: obstore.put(store, key, data, attributes=kind, use_multipart=False, mode=mode), writing=True)
+    count(WRITTEN, len(data))
     tag: str | None = found["e_tag"]
     return tag
 
@@ -143,7 +143,6 @@ def put_pieces(store: Any, key: str, pieces: Iterator[bytes], size: int) -> None
             raise
 
     part = max(_PART, -(-size // 9000))  # at most 10,000 parts
-    count(WRITTEN, size)
     try:
         with _BIG_AT_ONCE, taken_back():
             ask(
@@ -162,6 +161,7 @@ def put_pieces(store: Any, key: str, pieces: Iterator[bytes], size: int) -> None
         if failed:
             raise failed[0] from None
         raise
+    count(WRITTEN, size)
 
 
 def entry_of(meta: Any) -> Entry:

@@ -83,7 +83,7 @@ class _Etags:
         if hashlib.md5(data, usedforsecurity=False).hexdigest() == tag:
             return
         # Is the content damaged, or are etags here no MD5s?
-        if ask(lambda: obstore.get(self._store, key).bytes().to_bytes()) != data:
+        if _content(ask(lambda: obstore.get(self._store, key))) != data:
             raise Refused(what, passing=True)
         self._are_digests = False
 
@@ -92,6 +92,7 @@ class ObjectClient(Client):
     """A bucket or container."""
 
     LARGE = 64 << 20
+    PAGES = True
 
     def __init__(self, address: Address, options: dict[str, Any]) -> None:
         self.address, self.options = address, options
@@ -113,8 +114,7 @@ class ObjectClient(Client):
         if limit is not None and entry.size > limit:
             return b"", entry
         with big(entry.size):
-            data = ask(lambda: found.bytes().to_bytes(), goes_on=True)
-        count(FETCHED, len(data))
+            data = _content(found)
         must_be_whole(len(data), entry.size)
         self._etags.check(key, data, found.meta.get("e_tag"), "came damaged; run again")
         return data, entry
@@ -247,7 +247,7 @@ class ObjectClient(Client):
 
         try:
             found = ask(lambda: obstore.get(self._store, key))
-            data = ask(lambda: found.bytes().to_bytes(), goes_on=True)
+            data = _content(found)
         except Missing:
             return None
         state = {k: found.meta[k] for k in ("e_tag", "version") if found.meta.get(k) is not None}
@@ -268,6 +268,13 @@ class ObjectClient(Client):
         # Ceph compares with the bare etag, so that it refuses whatever is asked for in quotation marks.
         now = self.version(key)
         return now is not None and now.state == state and self._conditions.write(key, data, {"e_tag": tag.strip('"')})
+
+
+def _content(found: Any) -> bytes:
+    """All of an object whose answer has begun."""
+    data: bytes = ask(lambda: found.bytes().to_bytes(), goes_on=True)
+    count(FETCHED, len(data))
+    return data
 
 
 def _find_host(address: Address, options: dict[str, Any]) -> None:

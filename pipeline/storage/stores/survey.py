@@ -46,7 +46,8 @@ def look_up(
     if they must be `sure`.
     """
     seen = survey(url, listed) if len(paths) > LIST_FROM else remembered(url)
-    found: list[Numbers | None] = [seen.get(path) if seen is not None else None for path in paths]
+    known = seen if seen is not None else peeked(url) or {}
+    found: list[Numbers | None] = [known.get(path) for path in paths]
     lacking = [i for i, numbers in enumerate(found) if numbers is None] if sure or seen is None else []
     for i, entry in zip(lacking, ask([paths[i] for i in lacking]), strict=True):
         found[i] = entry.numbers if entry is not None else None
@@ -82,6 +83,20 @@ def peek(url: str, listing: Iterator[Sequence[Entry]]) -> bool:
         with _LOCK:
             _BEGUN[url] = time.monotonic(), seen, rest
     return bool(seen)
+
+
+def peeked(url: str) -> dict[str, Numbers] | None:
+    """What a listing that was begun has shown so far of the folder `url`, which may be in that; None without one.
+
+    What is there was listed; what is not may come later.
+    """
+    with _LOCK:
+        for top, (made, seen, _) in _BEGUN.items():
+            if f"{url}/".startswith(f"{top}/") and _is_fresh(made):
+                below = f"{url}/"[len(top) + 1 :]
+                found = (entry for chunk in seen for entry in chunk if entry.key.startswith(below))
+                return {entry.key[len(below) :]: entry.numbers for entry in found}
+    return None
 
 
 def begin_anew() -> None:

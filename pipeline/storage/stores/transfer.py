@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.runtime.counters import READ, count
 from pipeline.storage.location import Fetched, Location, Results
 from pipeline.storage.stores.client import Client
 from pipeline.storage.stores.guard import Guard, unguarded
@@ -98,6 +99,7 @@ class _FromFolder:
                 job.client.put_stream(job.keys[i], _pieces_of(path, found, digest), found)
             else:
                 data = Path(path).read_bytes()
+                count(READ, len(data))
                 if len(data) != found:
                     raise Refused(_CHANGED)
                 digest.update(data)
@@ -112,6 +114,7 @@ def _pieces_of(path: str, size: int, digest: Any) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while piece := file.read(_PIECE):
             came += len(piece)
+            count(READ, len(piece))
             digest.update(piece)
             yield piece
     if came != size:

@@ -16,6 +16,7 @@ import xxhash
 
 from pipeline.base.digest import seal, unseal
 from pipeline.base.errors import StorageError
+from pipeline.runtime.counters import READ, count
 from pipeline.storage.local.folders import delete_many, drop_temporaries, sync
 from pipeline.storage.local.read import read_whole
 from pipeline.storage.local.root import Root
@@ -119,6 +120,7 @@ class ImageCache:
                 data = file.read()
         except OSError:
             return None
+        count(READ, len(data))
         if xxhash.xxh3_128_hexdigest(data) == name[-_HEX:]:
             return data
         with contextlib.suppress(OSError):

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from pipeline.base.errors import ConfigError, StorageError, UnavailableError
 from pipeline.base.redaction import redact_url
+from pipeline.base.text import whole_number
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage import retry
 from pipeline.storage.certificates import HOW_TO_TRUST, certificates
@@ -404,8 +405,8 @@ def _misfit(transfer: Transfer, count: int) -> int | None:
             transfer.stop = size
         elif first != transfer.asked:
             return -1
-    length = transfer.headers.get("content-length", "")
-    if transfer.most is not None and length.isdecimal() and int(length) > transfer.most:
+    length = whole_number(transfer.headers.get("content-length", ""))
+    if transfer.most is not None and length is not None and length > transfer.most:
         return _too_large(transfer)
     transfer.fits = True
     return None
@@ -420,7 +421,7 @@ def _note_header(transfer: Transfer, line: bytes) -> None:
     text = line.decode("latin-1").strip()
     if text.startswith("HTTP/"):  # a new answer: after a redirection, or a proxy's
         words = text.split(None, 2)
-        transfer.status = int(words[1]) if len(words) > 1 and words[1].isdecimal() else 0
+        transfer.status = (whole_number(words[1]) if len(words) > 1 else None) or 0
         transfer.headers, transfer.headed = {}, False
     elif not text:
         transfer.headed = True
@@ -434,7 +435,7 @@ def parse_range(text: str) -> tuple[int | None, int | None, int | None]:
     unit, _, rest = text.partition(" ")
     span, _, size = rest.partition("/")
     first, _, last = span.partition("-")
-    numbers = [int(n) if unit == "bytes" and n.isdecimal() else None for n in (first, last, size)]
+    numbers = [whole_number(n) if unit == "bytes" else None for n in (first, last, size)]
     return numbers[0], numbers[1], numbers[2]
 
 

@@ -17,7 +17,7 @@ from pipeline.api import build
 from pipeline.base.errors import DataError
 from pipeline.config.load import validate
 from tests.conftest import Run
-from tests.support.helpers import write_file
+from tests.support.helpers import repeated, write_file
 
 GOOD, OTHER, BAD, BEYOND = "0 0.5 0.5 0.2 0.2\n", "1 0.5 0.5 0.2 0.2\n", "0 0.5 0.5 0.2\n", "7 0.5 0.5 0.2 0.2\n"
 #: What a label file of one image may hold; None: there is none.
@@ -53,7 +53,7 @@ def backgrounds(root: Path) -> list[str]:
     which=st.sampled_from(["unlabelled", "all"]),
     buckets=st.sampled_from([1, 4]),
 )
-@settings(max_examples=12)
+@settings(max_examples=repeated(12))
 def test_no_label_anywhere_and_once(labels: dict[str, dict[str, str | None]], which: str, buckets: int) -> None:
     """Whatever splits share a folder: a background has no wanted, bad or unknown row, and is in one split."""
     with tempfile.TemporaryDirectory() as folder:

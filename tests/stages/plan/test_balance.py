@@ -7,10 +7,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from pipeline.config.load import load_config
+from pipeline.job.resolve import resolve
+from pipeline.stages.index.reader import IndexInfo
+from pipeline.stages.plan import balance
 from pipeline.tables import schema
 from tests.conftest import MakeSubset, Subset
 from tests.support.helpers import contents, write_file
@@ -48,6 +53,52 @@ def balanced(counts: dict[str, int]) -> dict[str, int]:
     rest = dict(counts)
     assert rest.pop("source") == sum(rest.values())
     return +Counter(counts)
+
+
+def test_rows_that_went_nowhere_are_of_other_classes(subset: Subset) -> None:
+    """The town has six classes: what is beyond them is counted apart, and what no word takes is the rest."""
+    job = resolve(load_config(subset.config))
+    totals: Any = {
+        "train": {"rows": 10, "bad_rows": 2, "objects": {"1": 6, "4": 1, "6": 2, "70": 1}},
+        "val": {"rows": 5, "bad_rows": 0, "objects": {"1": 5}},
+    }
+    found = balance.row_balance(job, [IndexInfo({}, "", 1, None, totals)], {"kept": 7, "duplicate": 1})
+    assert found == {"source": 17, "kept": 7, "duplicate": 1, "other_classes": 4, "unknown_class": 3, "bad": 2}
+    assert balanced(found) == found
+
+
+def test_images_of_the_source_are_those_of_either_kind() -> None:
+    totals: list[Any] = [
+        {"train": {"images": 5, "no_image": 2}, "val": {"images": 1, "no_image": 0}},
+        {"train": {"images": 3, "no_image": 0}},
+    ]
+    infos = [IndexInfo({}, "", 1, None, of_source) for of_source in totals]
+    assert balance.image_balance(infos, {"kept": 9, "no_image": 2}) == {"source": 11, "kept": 9, "no_image": 2}
+
+
+def test_what_is_taken_away_is_whole_classes_and_splits() -> None:
+    def report(classes: list[str], **splits: tuple[int, dict[str, int]]) -> Any:
+        return {"classes": classes, "subset": {s: {"images": n, "objects": o} for s, (n, o) in splits.items()}}
+
+    before = report(
+        ["car", "bus", "dog"], train=(3, {"car": 1_000, "bus": 2, "dog": 1}), val=(2, {"bus": 1}), test=(1, {})
+    )
+    now = report(["car", "bus"], train=(2, {"bus": 1}), val=(0, {}))
+    assert balance.taken_away(before, now) == [
+        "split val had 2 images in the target, and has none now",
+        "class 'car' had 1,000 objects in the target, and has none now",  # a dog is not asked for, and nor is test
+    ]
+    assert balance.taken_away(now, now) == balance.taken_away(before, before) == []
+
+
+def test_problems_are_listed_by_reason_and_row() -> None:
+    rows = [
+        {"key": "k", "path": path, "line": line, "reason": reason, "detail": "d", "rows": 1}
+        for path, line, reason in (("a.txt", 1, "tokens"), ("b.txt", None, "dangling"), ("c.txt", 2, "tokens"))
+    ]
+    found = balance.listed(pa.Table.from_pylist(rows, schema.problems()), "there")
+    assert (found["counts"], found["table"]) == ({"dangling": 1, "tokens": 2}, "there")
+    assert found["listed"][0] == {"path": "a.txt", "line": 1, "reason": "tokens", "detail": "d"}
 
 
 def test_all_that_is_left_out_is_listed(own_subset: Subset) -> None:

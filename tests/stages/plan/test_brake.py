@@ -18,7 +18,7 @@ from pipeline.stages.plan.brake import Limit
 from tests.conftest import MakeSubset, Run, Subset
 from tests.formats.test_labelme import jpeg
 from tests.support import stores
-from tests.support.helpers import contents, make_tree, names_yaml, outside, settle, snapshot, write_file
+from tests.support.helpers import contents, make_tree, names_yaml, outside, settle, slow, snapshot, write_file
 
 CLASSES = ("bicycle", "car")
 
@@ -145,7 +145,7 @@ def test_a_source_that_lost_much(made: Subset, what: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["emptied", "unmounted", "gone", "root gone", "names, too"])
-@pytest.mark.parametrize("what", ["labels", "images"])
+@pytest.mark.parametrize("what", ["labels", *slow("images")])
 def test_a_split_that_is_not_mounted(made: Subset, what: str, how: str, tmp_path: Path) -> None:
     """However small it is, and whether its mount point is there or not; mounted again, there is nothing to do."""
     place = {"root gone": made.source, "names, too": made.source}.get(how, made.source / what / "val2017")
@@ -204,7 +204,7 @@ def test_one_of_several_sources_is_not_mounted(tmp_path: Path, make_subset: Make
 
 
 @pytest.mark.parametrize(
-    "how", [{"archive": "zip"}, {"format": "coco"}, {"format": "coco", "images": "none"}, {"images": "none"}]
+    "how", [{"archive": "zip"}, {"format": "coco"}, *slow({"format": "coco", "images": "none"}, {"images": "none"})]
 )
 def test_every_kind_of_target_brakes(tmp_path: Path, make_subset: MakeSubset, how: dict[str, str]) -> None:
     source = a_source(tmp_path / "source")
@@ -303,6 +303,47 @@ def test_a_loss_is_told_when_quiet_too(made: Subset) -> None:
     assert moved.startswith("warning: class numbers change at the target: 'car' was 1, is 0;")
     assert told == [f"warning: {lacking} classes", "warning: split val had 30 images in the target, and has none now"]
     assert "had 30 images" not in made.command("build", "--quiet", "--set", "classes=[car]").err
+
+
+def test_labels_that_are_emptied(made: Subset) -> None:
+    """All files are there, and say of every image that it has nothing."""
+    made.build("--set", "select.backgrounds=all")
+    settle()
+    for path in (made.source / "labels/train2017").iterdir():
+        path.write_text("")
+    told = stops_at(made, "--set", "select.backgrounds=all")
+    assert (told["cause"], told["count"], told["total"]) == ("target", 60, 60)
+    assert "split train would lose all of its 60 objects by its own config" in told["error"]
+    made.build("--set", "select.backgrounds=all", "--max-delete", "none")
+
+
+def test_most_objects_of_a_class(made: Subset) -> None:
+    for path in sorted((made.source / "labels/train2017").iterdir()):
+        path.write_text("0 0.5 0.5 0.1 0.1\n" * 9)
+    made.build("--max-delete", "none")
+    settle()
+    for path in sorted((made.source / "labels/train2017").iterdir()):
+        path.write_text("0 0.5 0.5 0.1 0.1\n")
+    told = made.command("build", "--quiet").err
+    assert told == "warning: class 'bicycle' had 555 objects in the target, and has 75 now\n"
+
+
+@pytest.mark.parametrize("before", ["fail", "skip"])
+def test_names_that_a_source_lost(tmp_path: Path, make_subset: MakeSubset, before: str) -> None:
+    """Half of a names YAML that is written, and rows of unknown classes left out, as the message advises."""
+    subset = make_subset(a_source(tmp_path / "source"), classes=None)
+    names = Path(yaml.safe_load(subset.config.read_text())["source"]["names"])
+    subset.build("--set", f"on_error={before}")
+    names.write_text(names_yaml(CLASSES[:1]))
+    subset.build(code=1)
+    told = stops_at(subset, "--set", "on_error=skip")
+    assert (told["cause"], told["count"], told["total"]) == ("target", 90, 180)
+    subset.command("build", "--set", "on_error=skip", "--set", "classes=[bicycle]", code=3)  # a wish
+
+
+def stops_at(subset: Subset, *words: str) -> dict[str, Any]:
+    """What a build says that brakes once its plan is made."""
+    return stops(subset, *words, indexed=True)
 
 
 # --- made from another source, or by another recipe -------------------------------------------------------------------

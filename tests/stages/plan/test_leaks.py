@@ -15,7 +15,7 @@ from PIL import Image
 
 import pipeline
 from tests.conftest import Run
-from tests.support.helpers import write_file
+from tests.support.helpers import repeated, write_file
 
 SPLITS = ("train", "val")
 LEAK = "in two splits, byte for byte"
@@ -48,7 +48,7 @@ FILES = st.dictionaries(st.sampled_from(["a", "b", "c/a", "d"]), st.sampled_from
 
 
 @given(train=FILES, val=FILES)
-@settings(max_examples=15)
+@settings(max_examples=repeated(15))
 def test_the_same_name_and_content(train: dict[str, str], val: dict[str, str]) -> None:
     alike = {
         content

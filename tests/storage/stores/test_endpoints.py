@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.server
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.conftest import MakeSubset, Run, Subset
 from tests.support import stores
 from tests.support.helpers import contents, write_file
 from tests.support.proxy import Proxy
+from tests.support.web import Silent, serving
 
 OURS = {
     "AWS_ACCESS_KEY_ID": "AKIAENVIRONMENT",
@@ -65,7 +65,7 @@ def listening() -> Iterator[Listener]:
     """A `Listener`, at work."""
     found = Listener()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Silent, http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -79,16 +79,8 @@ def listening() -> Iterator[Listener]:
 
         do_PUT = do_HEAD = do_POST = do_DELETE = do_GET  # noqa: N815 - the base's names
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    found.port = server.server_port
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield found
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as found.port:
+        yield found
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ from pipeline.storage.web import pace
 from tests.conftest import MakeSubset, Run, Subset
 from tests.support.archives import pack
 from tests.support.helpers import PROJECT, contents, make_tree, write_file
-from tests.support.web import Faults, Nginx, between, faulty, nginx_in
+from tests.support.web import Faults, Nginx, Silent, between, faulty, nginx_in, serving
 
 RNG = random.Random(9)
 
@@ -627,7 +627,7 @@ def test_an_archive_without_end_on_a_server(tmp_path: Path, length: int, told: s
     answer = _said_to_have(size, length)
     sent = 0
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Silent, http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             nonlocal sent
             first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
@@ -643,17 +643,8 @@ def test_an_archive_without_end_on_a_server(tmp_path: Path, length: int, told: s
                     self.wfile.write(bytes(1 << 20))
                     sent += 1 << 20
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
-        place = storage.locate(f"zip://x::http://127.0.0.1:{server.server_port}/e.zip", str(tmp_path))
+    with serving(Handler) as port:
+        place = storage.locate(f"zip://x::http://127.0.0.1:{port}/e.zip", str(tmp_path))
         with pytest.raises(StorageError, match=told):
             place.names()
-    finally:
-        server.shutdown()
-        server.server_close()
     assert sent < 2 * 10**8
