@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from pipeline.base.text import plain_name
+
 _FALSE = frozenset({"false", "0", "0.0", "no", "none", "null", ""})
 
 _TRUE = frozenset({"true", "1", "1.0", "yes"})
@@ -74,13 +76,13 @@ def as_pixels(value: Any) -> int | None:
 
 
 def category_name(category: dict[str, Any]) -> str | None:
-    """The name of a category, which some tools write as a number; None for one without a proper name."""
+    """The name of a category, as it looks; some tools write it as a number. None for one without a proper name."""
     name = category.get("name")
     if isinstance(name, int | float) and not isinstance(name, bool):
         return str(name)
     if not isinstance(name, str) or not name.strip() or not is_text(name) or any(ord(c) < 32 for c in name):
         return None
-    return name
+    return plain_name(name) or None
 
 
 def shown(value: Any) -> str:

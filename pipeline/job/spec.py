@@ -15,6 +15,7 @@ LEFT_OUT_FOLDERS = {
     "x-anylabeling-exif-backup": "backups of X-AnyLabeling",
     "x-anylabeling-crops": "cut-outs of X-AnyLabeling",
     "x-anylabeling-image-backup": "backups of X-AnyLabeling",
+    ".ipynb_checkpoints": "copies of Jupyter",
 }
 
 #: Files that tools put among label files, and what is in them.

@@ -649,6 +649,28 @@ def test_mutated_documents_give_rows_or_reasons(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "area"),
+    [
+        ({"bbox": [1, 1, 5, 4]}, 20),
+        ({"bbox": [10, 10, 20, 20], "segmentation": [[10, 10, 30, 10, 30, 30, 10, 30]]}, 400),
+        ({"bbox": [5, 10, 1, 10], "segmentation": {"counts": [505, 10, 40, 10, 4435], "size": [50, 100]}}, 20),
+    ],
+)
+def test_what_an_object_does_not_say_and_evaluators_read_is_added(said: dict[str, Any], area: float) -> None:
+    made = json.loads(completed(json.dumps({"id": 1, **said}).encode(), 100, 50))
+    assert (made["area"], made["iscrowd"]) == (area, 0)
+
+
+def test_names_of_categories_that_look_alike_are_one_class() -> None:
+    names = ("café", "cafe\u0301", " café ")
+    categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
+    found = coco.outline(
+        [json.dumps({"images": [], "annotations": [], "categories": categories}).encode()], Task.DETECT
+    )
+    assert found.names["names"] == ["café"]
+
+
+@pytest.mark.parametrize(
     "owner", ["--5", "-", "1" * 5000, "-" + "9" * 5000, "\u0663x"], ids=["dashes", "dash", "long", "negative", "mixed"]
 )
 def test_an_id_that_is_no_number_is_that_of_no_image(owner: str) -> None:

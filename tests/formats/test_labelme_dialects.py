@@ -393,10 +393,12 @@ def test_what_annotators_threw_away_is_left_out_and_told(photos: Photos) -> None
     photos.add("a", shape())
     photos.add("_delete_/b", shape("dog"))
     photos.add("deep/_delete_/c", shape("dog"))
+    photos.add(".ipynb_checkpoints/a-checkpoint", shape("dog"))
     photos.add("my_delete_/d", shape("cat"))
     write_file(photos.photos / "x-anylabeling-exif-backup/a.jpg", jpeg(100, 50))
     told = photos.command("build", "--set", "select.backgrounds=all")
     assert "4 files in folders called _delete_ left out" in told.err
+    assert "2 files in folders called .ipynb_checkpoints left out: copies of Jupyter" in told.err
     assert "1 file in folders called x-anylabeling-exif-backup left out" in told.err
     assert sorted(p for p in contents(photos.target) if p.startswith("images/")) == [
         "images/train/a.jpg",

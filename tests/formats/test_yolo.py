@@ -229,6 +229,13 @@ def test_rows_of_another_kind_are_no_polygons(rows: list[bytes], task: Task, rea
     assert parsed.rows.num_rows == len(rows) - len(strange)
 
 
+def test_quadrilaterals_in_the_middle_are_no_pose_rows() -> None:
+    square = b"0 0.4 0.4 0.45 0.4 0.45 0.45 0.4 0.45"
+    on_its_corner = b"0 0.4 0.35 0.45 0.4 0.4 0.45 0.35 0.4"
+    parsed = yolo.parse([b"\n".join([square, on_its_corner] * 3)], SEGMENT, None)
+    assert (parsed.problems, parsed.rows.num_rows) == ([], 6)
+
+
 @pytest.mark.parametrize(
     "rows",
     [

@@ -63,7 +63,8 @@ def _transformed_parts(given: Any, frame: Frame) -> Any:
 def completed(text: bytes, width: int | None, height: int | None) -> bytes:
     """An annotation, with numbers, for an image of that size: with what readers of COCO JSON cannot do without.
 
-    That is a box where there is a polygon, run lengths of the image's own size, and no part without points.
+    That is a box where there is a polygon, run lengths of the image's own size, no part without points, and the
+    area and the flag of crowds, which pycocotools' evaluation and mmdetection read of every object.
     """
     found = typed(text)
     if found is None:
@@ -75,7 +76,7 @@ def completed(text: bytes, width: int | None, height: int | None) -> bytes:
         fits = all(parts)
     else:
         fits = parts is None or width is None or height is None or parts.get("size") == [height, width]
-    if fits and (has_box or not parts):
+    if fits and (has_box or not parts) and found.area is not None and found.iscrowd is not None:
         return text
     data = plain(text)
     if isinstance(parts, list):
@@ -84,7 +85,21 @@ def completed(text: bytes, width: int | None, height: int | None) -> bytes:
         data["segmentation"] = _resized(mask, width, height)
     if not has_box and (made := box_of(data)) is not None:
         data["bbox"] = made
+    if found.area is None and (area := _area(data, width, height)) is not None:
+        data["area"] = area
+    if found.iscrowd is None:
+        data["iscrowd"] = 0
     return msgspec.json.encode(data)
+
+
+def _area(data: dict[str, Any], width: int | None, height: int | None) -> float | None:
+    """The area of an object that does not say it: that of its parts, as areas of several are added; else its box's."""
+    parts, box = data.get("segmentation"), data.get("bbox")
+    if isinstance(parts, list) and parts and width and height:
+        return sum(area_of(np.array(part, np.float64).reshape(-1, 2), width, height) for part in parts if len(part) > 5)
+    if isinstance(parts, dict) and (mask := read_rle(parts)) is not None:
+        return int(mask.sum())
+    return round(box[2] * box[3], 3) if box and len(box) == 4 else None
 
 
 def _resized(mask: Bools, width: int, height: int) -> dict[str, Any]:

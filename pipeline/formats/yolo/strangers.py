@@ -116,6 +116,18 @@ def _tracks(rows: TokensOfRows, doubtful: Bools, task: Task) -> Bools:
     return marked
 
 
+def _are_quadrilaterals(values: Floats) -> bool:
+    """Whether the second of the four points of each row, shape (rows, 8), is near the others.
+
+    It is the size where rows are those of pose, and has nothing to do with where the other points are.
+    """
+    points = values.reshape(-1, 4, 2)
+    others = points[:, [0, 2, 3]]
+    low, high = others.min(axis=1), others.max(axis=1)
+    room = (high - low).max(axis=1, keepdims=True)  # a square on its corner has its second point as far as that
+    return bool(((points[:, 1] >= low - room) & (points[:, 1] <= high + room)).all())
+
+
 def _is_box(rows: TokensOfRows, some: Ints) -> Bools:
     """Whether four numbers after the class are a box within the image."""
     cx, cy, w, h = (rows.value[rows.first[some] + i] for i in range(1, 5))
@@ -140,6 +152,8 @@ def _pose_shape(rows: TokensOfRows, doubtful: Bools) -> tuple[int, int] | None:
     if len(some) < _FEW or count < 9 or not (rows.count == count).all() or not _is_box(rows, some).all():
         return None
     values = rows.value[rows.first[some, None] + np.arange(1, count)[None, :]]
+    if count == 9 and _are_quadrilaterals(values):
+        return None
     cx, cy, w, h = (values[:, i, None] for i in range(4))
     for step in (3, 2):
         if (count - 5) % step:
