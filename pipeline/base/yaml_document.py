@@ -96,6 +96,10 @@ def _compose(text: str, where: str) -> yaml.Node | None:
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+        elif isinstance(event, yaml.ScalarEvent) and "\0" in event.value:
+            raise ConfigError(
+                f"{where}:{event.start_mark.line + 1}: holds a NUL, which no path and no name has; remove it"
+            )
         if depth > _DEPTH:
             raise ConfigError(
                 f"{where}:{event.start_mark.line + 1}: is nested more than {_DEPTH} levels deep; no "

@@ -353,3 +353,11 @@ def test_times_and_hosts_are_in_the_runs_alone(own_town: Path, make_subset: Make
             assert host not in path.read_bytes(), path
     (record,) = (subset.target / ".coco-diy/runs").iterdir()
     assert json.loads(record.read_text())["host"] == host.decode()
+
+
+@pytest.mark.parametrize("key", ["source.names", "source.root", "workdir", "target.root", "classes", "source.marker"])
+def test_a_path_with_a_nul(subset: Subset, key: str) -> None:
+    """YAML can write one, and no file system has it."""
+    told = subset.command("plan", "--set", f'{key}="a\\0b"', code=2).err
+    assert told.startswith(f"coco-diy: --set {key}=")
+    assert told.count("\n") == 1

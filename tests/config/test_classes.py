@@ -143,6 +143,7 @@ ERRORS = {
     ),
     "no number": ("names: [a]\nkpt_shape: [0b_, 3]\n", "x.yaml", "and it is none; put it in quotes"),
     "digits": ("names: [a]\nkpt_shape: [" + "9" * 5000 + ", 3]\n", "x.yaml", "and it is none; put it in quotes"),
+    "escaped NUL": ('names: [a,\n "b\\0"]\n', "x.yaml:2", "holds a NUL, which no path and no name has"),
     "control character": ("names: [\x00]\n", "x.yaml", "holds control characters: no text file"),
 }
 
