@@ -92,18 +92,16 @@ def _compose(text: str, where: str) -> yaml.Node | None:
     depth = 0
     event: Any
     for event in yaml.parse(text, Loader=loader):  # which does not recurse
+        line = event.start_mark.line + 1
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         elif isinstance(event, yaml.ScalarEvent) and "\0" in event.value:
-            raise ConfigError(
-                f"{where}:{event.start_mark.line + 1}: holds a NUL, which no path and no name has; remove it"
-            )
+            raise ConfigError(f"{where}:{line}: holds a NUL, which no path and no name has; remove it")
         if depth > _DEPTH:
             raise ConfigError(
-                f"{where}:{event.start_mark.line + 1}: is nested more than {_DEPTH} levels deep; no "
-                "config and no names YAML is"
+                f"{where}:{line}: is nested more than {_DEPTH} levels deep; no config and no names YAML is"
             )
     found: yaml.Node | None = yaml.compose(text, Loader=loader)
     return found
