@@ -42,10 +42,10 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A YOLO folder of two classes."""
+    """A YOLO folder of two classes; no name is in two splits, for of such images a plan compares the content."""
     image = marked_image("jpeg").data
     files = {
-        f"{split}/{i:03d}": (image, f"{i % 2} 0.5 0.5 0.{1 + i % 8} 0.25\n")
+        f"{split}/{split}{i:03d}": (image, f"{i % 2} 0.5 0.5 0.{1 + i % 8} 0.25\n")
         for split, count in (("train", _TRAIN), ("val", _VAL))
         for i in range(count)
     }
