@@ -22,15 +22,15 @@ _MOST = 1000
 def leak_warning(job: Job, planned: Planned) -> list[str]:
     """The sentence for images of one name and content in two splits, if there are any.
 
-    Of the images that share name and size with one of another split the first thousand are read; those that a server
-    sends one by one are not.
+    Of the images that share name and size with one of another split the first thousand are read, where they are on a
+    disk of this machine: no plan fetches images for it.
     """
     if not job.need_image:
         return []
     doubtful = _of_one_name(_of_one_size(_images(planned)))[:_MOST]
     found: defaultdict[bytes, dict[str, str]] = defaultdict(dict)
     for origin, here in job.origins.by_origin([row["key"] for row in doubtful]):
-        if origin.location.remote:
+        if not origin.location.on_disk:
             continue
         names = [origin.location.name_of(doubtful[i]["source"]) for i in here]
         for i, digest in zip(here, origin.location.content_digests(names), strict=True):
