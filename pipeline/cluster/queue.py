@@ -270,10 +270,11 @@ def serve(url: str, wait: float) -> int:
 
 
 def _runs(queue: storage.LocalFolder) -> dict[str, list[_Name]]:
-    """The names in the folders of all runs."""
+    """The names in the folders of all runs: those that a driver made, so nothing is written to any other folder."""
     found: dict[str, list[str]] = {}
     for path in queue.names():
         run, _, name = path.partition("/")
         if name:
             found.setdefault(run, []).append(name)
-    return {run: _parsed(names) for run, names in sorted(found.items())}
+    parsed = {run: _parsed(names) for run, names in sorted(found.items())}
+    return {run: names for run, names in parsed.items() if any(name.kind == "driver" for name in names)}

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from pipeline.cluster.run_folder import Facts, RunFolder, Step
 from pipeline.runtime.tasks import Outcome, Task
 from tests.cluster.conftest import until
 from tests.conftest import Run, Subset
-from tests.support.helpers import PROJECT, contents, run_process
+from tests.support.helpers import PROJECT, contents, run_process, write_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -269,3 +270,26 @@ def test_a_build_has_the_bytes_of_one_thread(
     assert contents(wanted.target, record=True) == expected
     assert list((tmp_path / "queue").iterdir()) == []
     assert storage.locate(str(wanted.workdir)).names("cluster") == set()
+
+
+def test_a_worker_writes_nothing_to_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    """A person may name the wrong folder: that of photographs, or their home."""
+    folder = tmp_path / "photos"
+    write_file(folder / "labels/a.txt", "0 0.5 0.5 0.1 0.1")
+    write_file(folder / "labels/task@1", "")
+    folder.chmod(0o700)
+    made: list[str] = []
+
+    def watch() -> None:
+        while not ended.is_set():
+            made.extend(path.name for path in folder.rglob("*@*"))
+            time.sleep(0.01)
+
+    ended = threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert serve(f"file://{folder}", 1.0) == 0
+    ended.set()
+    watcher.join()
+    assert set(made) == {"task@1"}
+    assert (folder / "labels/a.txt").read_text() == "0 0.5 0.5 0.1 0.1"
