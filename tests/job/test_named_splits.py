@@ -181,10 +181,11 @@ def test_a_folder_of_several_that_is_not_there_is_refused(folder: Path, run: Run
 
 def test_images_of_a_split_within_another_are_told(folder: Path, run: Run) -> None:
     files = {"data.yaml": "train: images\nval: images/val\n" + DATA, **FLAT, **_pairs("labels/val", "images/val", "e")}
-    told = run("convert", _fill(folder / "in", files), folder / "out", *FROM_YOLO).err
-    home = folder / "in/images"
+    root, home = _fill(folder / "in", files), folder / "in/images"
+    settle()
+    told = run("convert", root, folder / "out", *FROM_YOLO).err
     assert f"1 image of {home} belongs to split val alone ({home}/val), not to train" in told
-    assert run("convert", folder / "in", folder / "out", *FROM_YOLO, "--json").json["changes"] == 0
+    assert run("convert", root, folder / "out", *FROM_YOLO, "--json").json["changes"] == 0
 
 
 def test_folders_of_a_split_and_of_all_that_both_have_train_are_refused(folder: Path, run: Run) -> None:
