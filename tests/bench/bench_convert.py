@@ -26,7 +26,7 @@ from tests.bench.bench_main import DEFAULT_BASE, child_environment, pick_base
 from tests.bench.measure import Comparison
 from tests.bench.tree import NAMES
 
-IMAGES, OBJECTS, WIDTH, HEIGHT = 10_000, 7, 640, 480
+IMAGES, OBJECTS, WIDTH, HEIGHT = 5_000, 7, 640, 480
 
 _COPY = "import json, sys; json.dump(json.load(open(sys.argv[1])), open(sys.argv[2], 'w'))"
 
