@@ -10,7 +10,6 @@ drop.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import shutil
@@ -21,7 +20,7 @@ import numpy as np
 import yaml
 
 from tests.bench import measure
-from tests.bench.bench_main import DEFAULT_BASE, child_environment, pick_base
+from tests.bench.bench_main import arguments_of, child_environment, pick_base
 from tests.bench.measure import Comparison
 from tests.bench.tree import COCO
 
@@ -93,12 +92,7 @@ def _shapes(rng: np.random.Generator) -> list[str]:
 
 def main() -> int:
     """Print the tables; the exit code is 0 whether or not the promises were kept."""
-    parser = argparse.ArgumentParser(description="COCO JSON to index, and json.load, as tables")
-    parser.add_argument("--images", type=int, default=IMAGES)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--base", type=Path, default=DEFAULT_BASE)
-    parser.add_argument("--keep", action="store_true")
-    args = parser.parse_args()
+    args = arguments_of("COCO JSON to index, and json.load, as tables", IMAGES)
     base = pick_base(args.base, 12_000 * args.images)
     folder = base / "coco-json"
     file = folder / "instances.json"

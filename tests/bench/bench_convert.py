@@ -9,7 +9,6 @@ polygon. Whole processes run in turn.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ import yaml
 from PIL import Image
 
 from tests.bench import measure
-from tests.bench.bench_main import DEFAULT_BASE, child_environment, pick_base
+from tests.bench.bench_main import arguments_of, child_environment, pick_base
 from tests.bench.measure import Comparison
 from tests.bench.tree import NAMES
 
@@ -124,12 +123,7 @@ def _commands(folder: Path) -> dict[str, list[str]]:
 
 def main() -> int:
     """Print the table; the exit code is 2 where a command failed."""
-    parser = argparse.ArgumentParser(description="COCO JSON and labelme to COCO JSON, and plain scripts, as a table")
-    parser.add_argument("--images", type=int, default=IMAGES)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--base", type=Path, default=DEFAULT_BASE)
-    parser.add_argument("--keep", action="store_true")
-    args = parser.parse_args()
+    args = arguments_of("COCO JSON and labelme to COCO JSON, and plain scripts, as a table", IMAGES)
     folder = pick_base(args.base, 60_000 * args.images) / "convert"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

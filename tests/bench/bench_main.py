@@ -270,6 +270,16 @@ def bench_tenfold(bench: Bench) -> tuple[list[Comparison], list[tuple[Memory, fl
     return compared, bench_memory(bench, PEAK_TENFOLD)
 
 
+def arguments_of(description: str, images: int) -> argparse.Namespace:
+    """The arguments of a benchmark over so many `images`: ``images``, ``rounds``, ``base`` and ``keep``."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--images", type=int, default=images)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--base", type=Path, default=DEFAULT_BASE)
+    parser.add_argument("--keep", action="store_true")
+    return parser.parse_args()
+
+
 def pick_base(asked: Path, needed: int) -> Path:
     """Make the folder to work in: the one asked for, or a temporary one where that cannot hold ``needed`` bytes.
 

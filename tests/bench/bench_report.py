@@ -10,7 +10,6 @@ where there is one with Playwright.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
@@ -24,7 +23,7 @@ import yaml
 from PIL import Image
 
 from tests.bench import measure
-from tests.bench.bench_main import DEFAULT_BASE, SETTLE, child_environment, pick_base
+from tests.bench.bench_main import SETTLE, arguments_of, child_environment, pick_base
 
 IMAGES, PER_IMAGE = 118_000, 7
 CLASSES = {"80 classes": 80, "1,203 classes": 1203}
@@ -144,12 +143,7 @@ def measured(name: str, what: Path, rounds: int) -> tuple[list[Sequence[str]], S
 
 def main() -> int:
     """Print the tables; the exit code is 0 whether or not the promises were kept."""
-    parser = argparse.ArgumentParser(description="stats, show and report of large datasets, as tables")
-    parser.add_argument("--images", type=int, default=IMAGES)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--base", type=Path, default=DEFAULT_BASE)
-    parser.add_argument("--keep", action="store_true")
-    args = parser.parse_args()
+    args = arguments_of("stats, show and report of large datasets, as tables", IMAGES)
     base = pick_base(args.base, 20_000 * args.images) / "report"
     shutil.rmtree(base, ignore_errors=True)
     base.mkdir()

@@ -55,7 +55,7 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
         "# _base_ = ['the config that you start from', 'PATH/mmdetection.py']",
     ]
     for split in SPLITS:
-        shown = split if split in files else "val" if split == "test" and "val" in files else None
+        shown = _shown(split, dataset.splits)
         if shown is not None:
             lines.append(f"# {split}_dataloader = dict(dataset=_base_.subset_{shown})")
         if split == "train" and shown is not None:
@@ -83,6 +83,11 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
             f"subset_{name}_annotations = __root + '/{file}'",
         ]
     return ("\n".join(lines) + "\n").encode()
+
+
+def _shown(split: str, splits: Sequence[str]) -> str | None:
+    """The split of the subset that a config has for `split`: without a test split that is val."""
+    return split if split in splits else "val" if split == "test" and "val" in splits else None
 
 
 def _evaluation(split: str, shown: str) -> list[str]:
@@ -125,7 +130,7 @@ def mask_rcnn(splits: Sequence[str]) -> bytes:
         "model = dict(roi_head=dict(bbox_head=dict(num_classes=__classes), mask_head=dict(num_classes=__classes)))",
     ]
     for split in SPLITS:
-        shown = split if split in splits else "val" if split == "test" and "val" in splits else None
+        shown = _shown(split, splits)
         if shown is None:
             lines.append(f"{split}_dataloader = {split}_evaluator = {split}_cfg = None")
             continue

@@ -25,7 +25,7 @@ def leak_warning(job: Job, planned: Planned) -> list[str]:
     Of the images that share name and size with one of another split the first thousand are read, where they are on a
     disk of this machine: no plan fetches images for it.
     """
-    if not job.need_image:
+    if not job.need_image or sum(planned.totals.images_in(split) > 0 for split in planned.totals.subset) < 2:
         return []
     doubtful = _of_one_name(_of_one_size(_images(planned)))[:_MOST]
     found: defaultdict[bytes, dict[str, str]] = defaultdict(dict)
