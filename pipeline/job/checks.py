@@ -11,7 +11,6 @@ from pipeline import formats, storage
 from pipeline.base.errors import ConfigError, MissingSourceError
 from pipeline.config import templates
 from pipeline.config.model import Config
-from pipeline.job.job import is_below
 from pipeline.job.spec import SplitSpec
 from pipeline.runtime.run import current
 from pipeline.storage.address import protocol_of
@@ -82,15 +81,13 @@ def no_split_is_another(found: Sequence[Found]) -> None:
     for spec, labels, images in whole:
         for other, other_labels, other_images in whole:
             for inner, outer, what in ((labels, other_labels, "labels"), (images, other_images, "images")):
-                if spec != other and inner and outer and inner.url != outer.url and _is_link_to(inner, outer):
+                if spec == other or inner is None or outer is None or inner.url == outer.url:
+                    continue
+                if storage.is_same_location(inner.url, outer.url):
                     raise ConfigError(
                         f"source.splits: the {what} of {spec.split}, {inner.url}, are those of {other.split}, "
                         f"{outer.url}, by a link, so they would be in both splits; give each split a folder of its own"
                     )
-
-
-def _is_link_to(one: storage.Location, other: storage.Location) -> bool:
-    return is_below(one, other) and is_below(other, one)
 
 
 def keep_apart(job: Job) -> None:
