@@ -149,6 +149,20 @@ def test_two_subsets_of_one_workdir_at_once(proxy: Proxy, tmp_path: Path, run: R
         assert run("build", config, "--json").json["status"] == "nothing to do"
 
 
+def test_a_listing_that_shows_files_again(proxy: Proxy, tmp_path: Path, run: Run) -> None:
+    """A key that a listing has twice is one file: no row is doubled, now or by a later run that finds it unchanged."""
+    fill(tmp_path / "s3/data/bucket/coco", 30)
+    config = config_of(tmp_path, "c", str(tmp_path / "t"))
+    proxy.repeated = True
+    run("build", config)
+    first = contents(tmp_path / "t")
+    proxy.repeated = False
+    settle()
+    run("build", config)
+    run("build", config_of(tmp_path, "fresh", str(tmp_path / "fresh"), workdir=str(tmp_path / "fresh-work")))
+    assert first == contents(tmp_path / "t") == contents(tmp_path / "fresh")
+
+
 class Writer(threading.Thread):
     """Somebody who writes to a collection: objects appear, vanish and change, a label never before its image."""
 
