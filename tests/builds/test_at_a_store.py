@@ -67,7 +67,8 @@ def test_what_a_night_without_a_change_costs(proxy: Proxy, tmp_path: Path, run: 
     fill(tmp_path / "s3/data/bucket/coco", count)
     config = config_of(tmp_path, "c", "s3://bucket/subset")
     told = run("build", config, "--json").json
-    assert told["run"]["requests"] == len(proxy.requests)
+    # rclone answers one of thousands with 500 when it is busy, and what the client repeats by itself is not counted.
+    assert told["run"]["requests"] == sum(r.status < 500 for r in proxy.requests)
     assert told["run"]["bytes"]["fetched"] > 0
     for _ in range(2):
         settle()
