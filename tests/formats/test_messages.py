@@ -165,7 +165,7 @@ YOLO: list[tuple[bytes, str]] = [
         "2: holds the marks of a merge (<<<<<<<, =======, >>>>>>>); resolve it, or check the file out again",
     ),
     (b"0,0.5,0.5,0.2,0.2", "1: '0,0.5,0.5,0.2,0.2' is not a number; put blanks between numbers"),
-    (b'\n{"shapes": []}', "2: is JSON, and no rows of numbers; name its format in source.format"),
+    (b'\n{"shapes": []}', "2: is JSON, and no rows of numbers; name the format that it is of"),
     (b"99999999999 0.5 0.5 0.2 0.2", "1: class '99999999999' is not a whole number below 1,000,000"),
 ]
 

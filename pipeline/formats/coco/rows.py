@@ -130,7 +130,7 @@ def _frames(part: Part, problems: list[Problem], *, exchanged: bool) -> list[Fra
                     "size_differs",
                     (
                         f"has {bad.shown} pixels, but the file says {bad.own}: it was changed after it was labelled; "
-                        "put the labelled image back, or set source.options.sizes=image if width and height are "
+                        "put the labelled image back, or --set source.options.sizes=image if width and height are "
                         "exchanged"
                     ),
                 )

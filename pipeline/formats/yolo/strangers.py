@@ -58,9 +58,7 @@ def check_strangers(rows: TokensOfRows, reasons: ReasonsOfRows, task: Task, keyp
         reasons.add(
             pose,
             "pose",
-            lambda r: (
-                f"{rows.text(r)} is a pose row (kpt_shape {list(keypoints)}), no polygon; set source.task to pose"
-            ),
+            lambda r: f"{rows.text(r)} is a pose row (kpt_shape {list(keypoints)}), no polygon; take task pose",
         )
     doubtful = (rows.count >= 7) & (rows.count % 2 == 1)
     if not doubtful.any():
