@@ -275,7 +275,7 @@ def test_an_image_that_changed_is_seen_though_its_label_file_did_not(photos: Pho
     write_file(photos.photos / "a.jpg", jpeg(200, 100))
     _settle(photos)
     told = photos.command("build")
-    assert "1 objects of images that were resized after they were labelled" in told.out
+    assert "1 object of an image that was resized after it was labelled" in told.out
     made = json.loads((photos.target / "annotations/instances_train.json").read_text())
     assert (made["images"][0]["width"], made["annotations"][0]["bbox"]) == (200, [20, 20, 80, 40])
     write_file(photos.photos / "a.jpg", jpeg(90, 50))
@@ -463,4 +463,4 @@ def test_a_class_that_is_lost_as_a_whole_is_heard(photos: Photos) -> None:
     photos.add("a", shape("cat"))
     photos.add("b", shape("dog"), image=None)
     told = photos.command("build", "--quiet", *SKIP, code=3).err
-    assert "all 1 objects of class 'dog' are left out" in told
+    assert "the one object of class 'dog' is left out" in told

@@ -165,7 +165,7 @@ def test_what_is_in_no_list_and_what_is_missing_is_reported(folder: Path, run: R
     lists = _lists(["images/a.jpg", "images/gone.jpg", "images/b.jpg"], ["images/b.jpg", "/other/disk/x.jpg"])
     told = run("convert", _fill(folder / "in", {"data.yaml": LISTS, **FLAT, **lists}), folder / "out", *FROM_YOLO).err
     assert f"2 images of {folder}/in/images left out, in no list of a split, such as c.jpg" in told
-    assert f"train.txt: 1 of the 3 images that it lists are not in {folder}/in/images, such as gone.jpg" in told
+    assert f"train.txt: 1 of the 3 images that it lists is not in {folder}/in/images, such as gone.jpg" in told
     assert "val.txt: 1 line left out, of images that are not below" in told
     assert "1 image file is labelled by several label files" in told  # b.jpg, of both
 
@@ -174,7 +174,7 @@ def test_a_split_whose_list_has_nothing_is_heard(folder: Path, run: Run) -> None
     lists = _lists(["images/a.jpg"], ["images/gone.jpg"])
     root = _fill(folder / "in", {"data.yaml": LISTS, **FLAT, **lists})
     told = run("convert", root, folder / "out", *FROM_YOLO, "--quiet").err
-    assert "val.txt: 1 of the 1 images that it lists are not in" in told
+    assert "val.txt: 1 of the 1 image that it lists is not in" in told
 
 
 def test_a_list_that_is_not_there_is_not_all_of_train(folder: Path, run: Run) -> None:

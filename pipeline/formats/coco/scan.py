@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.base.humanize import noun, plural
 from pipeline.base.terms import Task
 from pipeline.base.text import whole_number
 from pipeline.formats import FileOutline, Malformed
@@ -287,8 +288,8 @@ def _take_images(found: FileOutline, images: Sequence[_ImageEntry | str], names:
     _settle(found, good, files)
     if joined := len(files) - len(found.paths) - sum(reason == "ambiguous_image" for _, reason, *_ in found.problems):
         found.notes.append(
-            f"{joined:,} of {len(images):,} entries of `images` name an image that another entry names, "
-            "too: their objects are joined"
+            f"{joined:,} of {plural(len(images), 'entry', 'entries')} of `images` {noun(joined, 'names', 'name')} an "
+            "image that another entry names, too: their objects are joined"
         )
 
 
@@ -366,8 +367,8 @@ def _stems(paths: Sequence[str], found: FileOutline) -> list[str]:
         stems.append(stem)
     if doubled:
         found.notes.append(
-            f"{doubled:,} images have the name of another but for the suffix (as in a.jpg and a.png): "
-            "their label files are called by the whole name"
+            f"{plural(doubled, 'image has', 'images have')} the name of another but for the suffix (as in a.jpg and "
+            f"a.png): {noun(doubled, 'its label file is', 'their label files are')} called by the whole name"
         )
     return stems
 

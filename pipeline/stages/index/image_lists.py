@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pipeline import storage
 from pipeline.base.errors import DataError
-from pipeline.base.humanize import plural
+from pipeline.base.humanize import noun, plural
 from pipeline.base.text import composed
 from pipeline.job.named_splits import MAX_LIST, image_lines, labels_of, read_list
 from pipeline.job.spec import SplitSpec
@@ -127,7 +127,8 @@ class _Wanted:
             found.append(f"{which}: lists no image, so the split {self._split.split} is empty")
         if missing:
             found.append(
-                f"{which}: {len(missing):,} of the {len(self._paths):,} images that it lists are not in {folder}, "
+                f"{which}: {len(missing):,} of the {plural(len(self._paths), 'image')} that it lists "
+                f"{noun(len(missing), 'is', 'are')} not in {folder}, "
                 f"such as {missing[0]}"
             )
         if self._elsewhere:

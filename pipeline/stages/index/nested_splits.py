@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline import storage
-from pipeline.base.humanize import plural
+from pipeline.base.humanize import noun, plural
 from pipeline.job.job import path_below
 from pipeline.job.spec import IndexSpec, SplitSpec
 from pipeline.storage import Listing
@@ -53,7 +53,7 @@ def _note(wide: ListedSplit, narrow: ListedSplit, dropped: int) -> str:
     where = " and ".join(narrow.split.image_lists) or narrow.split.images or narrow.split.labels
     return (
         f"{plural(dropped, 'image')} of {wide.split.images or wide.split.labels} "
-        f"{'belongs' if dropped == 1 else 'belong'} to split {inner} alone ({where}), not to {outer}"
+        f"{noun(dropped, 'belongs', 'belong')} to split {inner} alone ({where}), not to {outer}"
     )
 
 

@@ -16,6 +16,7 @@ from pipeline.job.job import Job
 from pipeline.reports.counts import ActionCounts, FileCount, SplitCounts, add_files
 from pipeline.reports.documents import Actions, FetchCost
 from pipeline.reports.report import Report
+from pipeline.reports.words import Words, words_of
 from pipeline.stages.index.problems import shared_splits
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.backgrounds import doubled_warning
@@ -185,7 +186,9 @@ def refuse(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> None:
 
 
 def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
-    reasons = ", ".join(f"{count:,} {_REASONS.get(reason, _BAD_IMAGE)}" for reason, count in counts.items())
+    reasons = ", ".join(
+        f"{count:,} {words_of(count, _REASONS.get(reason, _BAD_IMAGE))}" for reason, count in counts.items()
+    )
     end = "; a build would stop there (on_error: fail)" if job.config.on_error == "fail" else ""
     return f"{plural(len(planned.problems), 'image')} with a problem: {reasons}{end}"
 
@@ -198,12 +201,15 @@ _CURES = {
     "other_size": "get the image that was labelled, or take its size with --set source.options.sizes=image (COCO JSON)",
 }
 
-_REASONS = {
+_REASONS: dict[str, Words] = {
     "mixed": "with boxes and polygons in one label file: left out",
     "no_image": "without an image file: left out",
     "many_images": "with several: the first taken",
-    "vanished": "gone since they were listed: left out",
-    "other_size": "of another size than their label file says: taken",
+    "vanished": ("gone since it was listed: left out", "gone since they were listed: left out"),
+    "other_size": (
+        "of another size than its label file says: taken",
+        "of another size than their label files say: taken",
+    ),
 }
 
 _BAD_IMAGE = "that cannot be used: left out"
