@@ -35,6 +35,7 @@ PARTLY: dict[str, Words] = {
         "object of an image that was resized after it was labelled, scaled with it",
         "objects of images that were resized after they were labelled, scaled with them",
     ),
+    "shares": _objects("whose numbers are shares of their image (0 to 1), made pixels"),
     "turned": _objects("drawn on the stored image, turned as it is shown"),
     "exchanged": ("object of a file that says width for height", "objects of files that say width for height"),
     "clipped": _objects("cut off at the edge of the image"),
