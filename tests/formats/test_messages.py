@@ -95,7 +95,16 @@ LABELME: list[tuple[bytes, str]] = [
 
 COCO: list[tuple[bytes, str]] = [
     (b"", ": is empty; get it again, or delete it"),
-    (b"[]", ": is JSON, but no COCO dataset: it begins with a list or a text, not with an object"),
+    (
+        b'{"dm_format_version": "1.0", "categories": {}, "items": []}',
+        ": is JSON, but no COCO dataset: a project of Datumaro; export it as COCO",
+    ),
+    (b'{"version": "2.2.0", "assets": {}}', ": is JSON, but no COCO dataset: a project of VoTT; export it anew"),
+    (
+        b"[]",
+        ": is JSON, but no COCO dataset: it is a list, as detectors, Label Studio and CreateML write; "
+        "export it as COCO",
+    ),
     (b'{"images": [', ": is not JSON (cut short: its last bracket is missing)"),
     (b'{"images": [\n{"id": 1,}]}', "images[0] is not JSON (line 2)"),
     (b'{"images": {}}', ": is JSON, but no COCO dataset: `images` is no list"),

@@ -150,20 +150,25 @@ def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None) -> Fi
     return found
 
 
+#: Members that files of other tools have, and what those are.
+_OTHER_TOOLS = {
+    "_via_img_metadata": "a project of VIA; export it as COCO",
+    "shapes": "a label file of labelme (format: labelme)",
+    "items": "a project of Datumaro; export it as COCO",
+    "assets": "a project of VoTT; export it anew",
+}
+
+
 def _must_be_coco(file: LargeObject) -> None:
     """Raise `Malformed` for JSON of another kind."""
+    other = next((kind for member, kind in _OTHER_TOOLS.items() if member in file.rest), None)
+    if other is not None and "images" not in file.found:
+        raise Malformed(f"is JSON, but no COCO dataset: {other}")
     for member in sorted(_ARRAYS & file.rest.keys()):
         if file.rest[member] != b"null":
             raise Malformed(f"is JSON, but no COCO dataset: `{member}` is no list")
     if not file.found and not {*_ARRAYS, "categories"} & file.rest.keys():
-        kind = (
-            "a project of VIA; export it as COCO"
-            if "_via_img_metadata" in file.rest
-            else "a label file of labelme (format: labelme)"
-            if "shapes" in file.rest
-            else "it has no `images`"
-        )
-        raise Malformed(f"is JSON, but no COCO dataset: {kind}")
+        raise Malformed("is JSON, but no COCO dataset: it has no `images`")
 
 
 def _rest(members: dict[str, bytes]) -> tuple[dict[str, Any], bytes]:
