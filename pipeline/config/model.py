@@ -9,6 +9,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.errors import unknown
+from pipeline.base.redaction import is_signed
 from pipeline.base.terms import SPLITS, Split, Task
 from pipeline.config.messages import Written
 from pipeline.config.values import MD5, SHA256, SOURCE_NAME, SUFFIX, WEB
@@ -214,6 +215,10 @@ class EngineConfig(_Model):
         known = ("auto", "sync", "threads", "processes")
         if value not in known and not is_elsewhere(value):
             raise ValueError(unknown("scheduler", value, [*known, "tcp://…"]))
+        if is_signed(value):
+            raise ValueError(
+                "the address of a Dask scheduler has no login; remove it, and use tls:// with certificates"
+            )
         return value
 
 

@@ -294,6 +294,7 @@ def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
         scratch = top.below(_SCRATCH)
         scratch.delete_many(scratch.flat_names(""))  # of a run that was killed
         try:
+            _refuse_one_name(unpacking, root, top.traits(_SCRATCH))
             for (inner, outer), names in unpacking.names.items():
                 zipped = storage.locate(f"zip://{inner}::{unpacking.one.path}")
                 refuse_without_room(os.path.join(root, outer, ""), sum(size or 0 for size in zipped.sizes(names)))
@@ -306,6 +307,19 @@ def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
         finally:
             top.drop_empty_folders(_SCRATCH)
             top.delete_many([f"{_SCRATCH}.lock"])
+
+
+def _refuse_one_name(unpacking: _Unpacking, root: str, traits: storage.Traits) -> None:
+    """Raise `DataError` for two files that the file system takes for one: the second would replace the first."""
+    if traits.plain:
+        return
+    known: dict[str, str] = {}
+    for path in (os.path.join(outer, name) for (_, outer), names in unpacking.names.items() for name in names):
+        if (other := known.setdefault(traits.folded(path), path)) != path:
+            raise DataError(
+                f"{unpacking.one.path}: its files {other!r} and {path!r} are one name on the file system of {root}; "
+                "nothing of it is unpacked: name a folder on another one with --into"
+            )
 
 
 def _copy(
