@@ -36,7 +36,10 @@ _NAMED = 12
 
 @dataclass(frozen=True)
 class PagePicture:
-    """A picture of the gallery: a JPEG of some size, what the image is called, its size in pixels, and its objects."""
+    """A picture of the gallery: a JPEG of some size, what the image is called, its size in pixels, and its objects.
+
+    Of a crowded image `shapes` are the largest, and so many `others` are not drawn.
+    """
 
     jpeg: bytes
     size: tuple[int, int]
@@ -44,6 +47,7 @@ class PagePicture:
     name: str
     split: str
     shapes: tuple[Shape, ...]
+    others: int = 0
 
 
 @dataclass
@@ -296,6 +300,8 @@ def _figure(data: PageData, number: int, picture: PagePicture) -> str:
     numbers = sorted({shape.class_id for shape in picture.shapes})
     counts = {i: sum(shape.class_id == i for shape in picture.shapes) for i in numbers}
     what = ", ".join(f"{counts[i]} {data.classes[i]}" for i in numbers) or "no object"
+    if picture.others:
+        what = f"{plural(picture.others, 'more object')} not drawn; {what}"
     width, height = picture.image_size
     sides = f'width="{picture.size[0]}" height="{picture.size[1]}"'
     lines = _outlines(data, picture, numbers)
