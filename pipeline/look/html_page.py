@@ -24,6 +24,9 @@ from pipeline.reports.statistics import ASPECTS, SIZES, Note, Statistics
 if TYPE_CHECKING:
     from pipeline.look.shapes import Shape
 
+#: What says that a page is ours.
+GENERATOR = '<meta name="generator" content="coco-diy">'
+
 #: Rows of the table of classes that are shown at once; all are in its CSV.
 MOST_ROWS = 100
 
@@ -88,7 +91,7 @@ def render(data: PageData) -> bytes:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n',
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-        '<meta name="referrer" content="no-referrer">\n',
+        f'<meta name="referrer" content="no-referrer">\n{GENERATOR}\n',
         f"<title>{_text(data.title)}</title>\n<style>{style}</style>\n</head>\n<body>\n",
         _head(data),
         "<main>\n",

@@ -19,7 +19,7 @@ from pipeline.look.numbers import statistics_of
 from pipeline.look.sample import Sample, Shown, Wish, choose, pictures
 from pipeline.look.sheet import draw_sheet
 from pipeline.look.stats import counts_of
-from pipeline.look.thumbnails import encoded, fitted
+from pipeline.look.thumbnails import DESCRIPTION, encoded, fitted
 from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows, renamed, stats_csv
 from pipeline.reports.dataset_card import PAGE, SHEET
@@ -86,7 +86,9 @@ def leave_page(config: Config, report: Report, progress: Progress | None = None)
     page, sheet = (os.path.basename(path) for path in (PAGE, SHEET))
     if config.target.images != "none":
         letters = Lettering()
-        folder.write(sheet, encoded(draw_sheet(view, letters=letters), os.path.splitext(sheet)[1]))
+        folder.write(
+            sheet, encoded(draw_sheet(view, letters=letters), os.path.splitext(sheet)[1], description=DESCRIPTION)
+        )
         report.warnings += letters.advice()
     folder.write(page, page_of(view, progress))
     report.data["report"] = folder.join(page)

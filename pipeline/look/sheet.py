@@ -80,10 +80,10 @@ def _reduced(shown: Shown) -> Shown:
 def _tile(shown: Shown) -> Tile:
     sample = shown.sample
     facts = [sample.split]
-    if shown.reason:
+    if shown.opened is None:
         facts.append(shown.reason)
-    elif sample.single and sample.said is not None:
-        facts.append("{:.0f} x {:.0f} px".format(*_sides(sample.shapes[0], *sample.said)))
+    elif sample.single:
+        facts.append("{:.0f} x {:.0f} px".format(*_sides(sample.shapes[0], *(sample.said or shown.opened.size))))
     elif sample.others:
         facts.append(f"{sample.others:,} more objects")
     name = (sample.path or sample.key).rpartition("/")[2]
