@@ -164,6 +164,8 @@ class RunRecords:
 
     def _is_apart(self) -> bool:
         """Whether the workdir of a config of which nothing was checked is in no folder that it names otherwise."""
+        if self._named.source is None:  # where that is no YAML, say
+            return False
         workdir, named = storage.local_path(self._named.workdir), (self._named.target.root, self._named.source)
         with contextlib.suppress(CocoDiyError, ValueError):
             return not any(storage.within(workdir, text) for text in _texts(named))
