@@ -204,7 +204,7 @@ def target_loss(state: TargetState, planned: Planned) -> Loss:
     fewer = {split: (n, now) for split, n in before.items() if n > (now := planned.totals.images_in(split))}
     total = sum(before.values())
     lost = max(0, total - sum(counts.images for counts in planned.totals.subset.values()))
-    names = [f"{split} (from {n:,} images to {now:,})" for split, (n, now) in fewer.items()]
+    names = [f"{split} (from {plural(n, 'image')} to {now:,})" for split, (n, now) in fewer.items()]
     return Loss(lost, lost, total - lost if planned.changes else 0, total, names[:_NAMES])
 
 
