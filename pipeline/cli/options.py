@@ -57,10 +57,11 @@ def _change_folder(context: click.Context, _option: click.Parameter, folder: str
 def _log_to(context: click.Context, _option: click.Parameter, path: str | None) -> None:
     if path is None or context.resilient_parsing:
         return
-    from pipeline.runtime.log_file import LogFile, log_to
+    from pipeline import storage
+    from pipeline.runtime.log_file import LINE, LogFile, log_to
 
     with running() as run:
-        run.outputs["--log-file"] = os.path.abspath(os.path.expanduser(path))
+        run.outputs["--log-file"] = storage.output_path("--log-file", path, LINE)
         # With the next line: what reads a source checks first that this file is none of it.
         begins = f"{context.info_name} begins: coco-diy {__version__}, process {os.getpid()}"
         log_to(LogFile(run.outputs["--log-file"], context.params.get("log_format") or "text", run.id), begins)
@@ -206,11 +207,12 @@ def config_at(path: str, common: dict[str, Any]) -> Config:
 def dataset_of(what: str, common: dict[str, Any]) -> Config | None:
     """The config that reads the dataset in the folder `what`; None where that is a target, which has a manifest."""
     from pipeline.config.load import apply_overrides, validate
-    from pipeline.job.conversion import dataset, is_target
+    from pipeline.job.conversion import FOLDER_OPTIONS, dataset, is_target
 
     if is_target(what):
         return None
-    return validate(apply_overrides(dataset(what, cache_folder()), overrides_of(common)), what)
+    data = apply_overrides(dataset(what, cache_folder()), overrides_of(common))
+    return validate(data, what, options=FOLDER_OPTIONS)
 
 
 def config_of(what: str, common: dict[str, Any]) -> Config | None:

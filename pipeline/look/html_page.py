@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pipeline.base.humanize import plural
+from pipeline.base.humanize import noun, plural
 from pipeline.base.text import printable
 from pipeline.look.colours import colour_of
 from pipeline.reports.class_table import ClassRow
@@ -23,6 +23,9 @@ from pipeline.reports.statistics import ASPECTS, SIZES, Note, Statistics
 
 if TYPE_CHECKING:
     from pipeline.look.shapes import Shape
+
+#: What says that a page is ours.
+GENERATOR = '<meta name="generator" content="coco-diy">'
 
 #: Rows of the table of classes that are shown at once; all are in its CSV.
 MOST_ROWS = 100
@@ -36,7 +39,10 @@ _NAMED = 12
 
 @dataclass(frozen=True)
 class PagePicture:
-    """A picture of the gallery: a JPEG of some size, what the image is called, its size in pixels, and its objects."""
+    """A picture of the gallery: a JPEG of some size, what the image is called, its size in pixels, and its objects.
+
+    Of a crowded image `shapes` are the largest, and so many `others` are not drawn.
+    """
 
     jpeg: bytes
     size: tuple[int, int]
@@ -44,6 +50,7 @@ class PagePicture:
     name: str
     split: str
     shapes: tuple[Shape, ...]
+    others: int = 0
 
 
 @dataclass
@@ -84,7 +91,7 @@ def render(data: PageData) -> bytes:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n',
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-        '<meta name="referrer" content="no-referrer">\n',
+        f'<meta name="referrer" content="no-referrer">\n{GENERATOR}\n',
         f"<title>{_text(data.title)}</title>\n<style>{style}</style>\n</head>\n<body>\n",
         _head(data),
         "<main>\n",
@@ -127,10 +134,10 @@ def _uri(kind: str, content: bytes) -> str:
 def _head(data: PageData) -> str:
     found = data.found
     numbers = [
-        (found.images, "image" if found.images == 1 else "images"),
+        (found.images, noun(found.images, "image")),
         *((counts.images, f"in {split}") for split, counts in found.splits.items() if len(found.splits) > 1),
-        (found.objects, "object" if found.objects == 1 else "objects"),
-        (len(data.classes), "class" if len(data.classes) == 1 else "classes"),
+        (found.objects, noun(found.objects, "object")),
+        (len(data.classes), noun(len(data.classes), "class", "classes")),
         (found.backgrounds, "without an object"),
     ]
     boxes = "".join(f"<div><b>{count:,}</b><span>{_text(what)}</span></div>" for count, what in numbers)
@@ -204,7 +211,7 @@ def _classes(data: PageData) -> str:
             f"<tr><td>{number}</td><td>{swatch}<bdi>{escape(str(name))}</bdi></td>{cells}<td>{bar}</td></tr>\n"
         )
     more = len(data.rows) - MOST_ROWS
-    shown = f"the first {MOST_ROWS} of {len(data.rows):,} classes" if more > 0 else ""
+    shown = f"the first {MOST_ROWS} of {plural(len(data.rows), 'class', 'classes')}" if more > 0 else ""
     return (
         '<h2 id="table">Classes</h2>\n<div class="tools"><input id="search" type="search" placeholder="Find a class" '
         'aria-label="Find a class"><button id="copy" type="button">Copy as CSV</button></div>\n'
@@ -296,6 +303,8 @@ def _figure(data: PageData, number: int, picture: PagePicture) -> str:
     numbers = sorted({shape.class_id for shape in picture.shapes})
     counts = {i: sum(shape.class_id == i for shape in picture.shapes) for i in numbers}
     what = ", ".join(f"{counts[i]} {data.classes[i]}" for i in numbers) or "no object"
+    if picture.others:
+        what = f"{plural(picture.others, 'more object')} not drawn; {what}"
     width, height = picture.image_size
     sides = f'width="{picture.size[0]}" height="{picture.size[1]}"'
     lines = _outlines(data, picture, numbers)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError, DataError, StorageError, UnknownNameError, unknown
-from pipeline.base.humanize import plural
+from pipeline.base.humanize import noun, plural
 from pipeline.base.redaction import redact_url
 from pipeline.config.model import Archive, Config, SplitFolders
 from pipeline.job.limits import limits
@@ -152,7 +152,7 @@ class _FetchProgress:
     def __enter__(self) -> _FetchProgress:
         if len(self._files) > 1:
             known = sum(one.archive.size or 0 for one in self._files)
-            self._all = self._progress.open(f"all {len(self._files)} files", known, "B")
+            self._all = self._progress.open(f"all {len(self._files)} {noun(len(self._files), 'file')}", known, "B")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,20 +6,17 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pipeline import formats, storage
 from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.job.job import Job, SourceJob
+from pipeline.job.named_splits import forget_lists
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS, IndexSpec
 from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.image_lists import ListedSplits, obey_lists
-from pipeline.stages.index.nested_splits import leave_to_narrower
+from pipeline.stages.index.nested_splits import ListedSplit, leave_to_narrower
 from pipeline.storage import Listing
-
-if TYPE_CHECKING:
-    from pipeline.stages.index.reader import IndexInfo
 
 #: A folder, the suffixes of files in it, and whether to ask for their size and times, perhaps by how many there are.
 _ListingJob = tuple[str, frozenset[str] | None, bool | Callable[[int], bool]]
@@ -67,26 +64,30 @@ def scan(job: Job, engine: Engine | None, progress: Progress) -> list[Scan]:
 
     Without any part of an index every label file is read, and its stats come with that: then only names are listed.
     """
-    if engine is None:
-        with progress.stage("list", 0):
-            return [scan_source(source.spec, with_stats=True, keep=job.workdir) for source in job.sources]
-    from pipeline.stages.index.reader import IndexInfo, has_parts
-
-    infos = [IndexInfo.read(source.index_dir) for source in job.sources]
-    if any(_many_files(job, source, info) for source, info in zip(job.sources, infos, strict=True)):
+    if engine is not None and any(_many_files(job, source) for source in job.sources):
         engine.warm_up()
-    found = []
     with progress.stage("list", 0):
-        for source in job.sources:
-            if not has_parts(source.index_dir):
-                found.append(scan_source(source.spec, with_stats=False, keep=job.workdir))
-            else:
-                found.append(scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine))
+        found = [_listed(job, source, engine) for source in job.sources]
+    forget_lists()
+    keep_splits_apart([(source.spec, listed) for source, listed in zip(job.sources, found, strict=True)])
     return found
 
 
-def _many_files(job: Job, source: SourceJob, info: IndexInfo | None) -> bool:
+def _listed(job: Job, source: SourceJob, engine: Engine | None) -> Scan:
+    if engine is None:
+        return scan_source(source.spec, with_stats=True, keep=job.workdir)
+    from pipeline.stages.index.reader import has_parts
+
+    if not has_parts(source.index_dir):
+        return scan_source(source.spec, with_stats=False, keep=job.workdir)
+    return scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine)
+
+
+def _many_files(job: Job, source: SourceJob) -> bool:
     """Whether this run is likely to read or write more files than this process does alone: a guess from the index."""
+    from pipeline.stages.index.reader import IndexInfo
+
+    info = IndexInfo.read(source.index_dir)
     if info is None or not job.maps:
         return True
     classes = job.maps[job.sources.index(source)]
@@ -135,10 +136,20 @@ def scan_source(
             labels.one_of_each_stem(format_.SUFFIX)
         if images is not None and (sized(images.count) if callable(sized) else sized):
             images.forget_links()
-    lists = obey_lists(spec.splits, pairs)
-    if not format_.WHOLE:
-        lists.notes.extend(leave_to_narrower(spec.splits, pairs))
-    return Scan(pairs, with_stats, lists)
+    return Scan(pairs, with_stats, obey_lists(spec.splits, pairs))
+
+
+def keep_splits_apart(found: Sequence[tuple[IndexSpec, Scan]]) -> None:
+    """Take out of the listings of each source what belongs to a narrower split, see `leave_to_narrower`."""
+    splits = [
+        ListedSplit(spec, split, *pair)
+        for spec, scan in found
+        for split, pair in zip(spec.splits, scan.splits, strict=True)
+        if not formats.load(spec.format).WHOLE
+    ]
+    notes = {spec.name: scan.lists.notes for spec, scan in found}
+    for spec, note in leave_to_narrower(splits):
+        notes[spec.name].append(note)
 
 
 def _list_all(jobs: list[_ListingJob], keep: str | None) -> list[Listing]:

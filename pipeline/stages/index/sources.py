@@ -9,6 +9,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.base.classes import Names
 from pipeline.base.errors import DataError, LockError
+from pipeline.job.checks import correct_paths
 from pipeline.job.job import Job
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
@@ -47,7 +48,7 @@ def update_index(
             source_report(job, infos)  # what is bad in its label files is the better message
             raise DataError(
                 f"{source.source.root or source.spec.splits[0].labels}: no label file there has an object of a class; "
-                "correct source.root or source.splits"
+                + correct_paths(job.config)
             )
     return job.with_names(named), infos
 
@@ -83,10 +84,10 @@ def names_of(info: IndexInfo | None) -> Names | None:
     """The names that a source gives its classes itself, as its index has them."""
     if info is None or info.names is None:
         return None
-    data = dict(info.names)
+    data = info.names
     return Names(
         tuple(data["names"]),
-        tuple(data["kpt_shape"]) if data.get("kpt_shape") else None,
-        tuple(data["flip_idx"]) if data.get("flip_idx") else None,
-        {int(k): tuple(v) for k, v in data.get("kpt_names", {}).items()},
+        data.get("kpt_shape") or None,
+        tuple(data.get("flip_idx") or ()) or None,
+        {int(k): tuple(v) for k, v in data.get("kpt_names", {}).items() if k.isdecimal()},
     )
