@@ -1,7 +1,7 @@
 """The stages in order: list, index, select, plan, apply; with locks, resume and the quick way out.
 
 `build` is the main job, `make_index` and `make_plan` its first parts. Each returns a report, plain data as `--json`
-prints it.
+prints it. Stages that a build with nothing to do never comes to are imported where they begin.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pipeline.base.errors import BrakeError, CocoDiyError, ConfigError, MissingSourceError, StorageError
 from pipeline.base.humanize import plural
@@ -25,48 +25,27 @@ from pipeline.job.job import WORK_LINKS, Job, SourceJob
 from pipeline.job.limits import limits
 from pipeline.job.resolve import resolve
 from pipeline.job.run_records import RunRecords
-from pipeline.job.waiting import INDEX_S, IndexChangedError, waiting
+from pipeline.job.waiting import waiting
 from pipeline.reports.counts import add_counts, label_files
-from pipeline.reports.documents import PlanReport
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
-from pipeline.runtime.interrupt import check_stop, failure
+from pipeline.runtime.interrupt import failure
 from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
-from pipeline.runtime.run import running, timed
-from pipeline.stages.apply.commit import commit
-from pipeline.stages.apply.subset import apply_plan, gather, reclaim
+from pipeline.runtime.run import running
 from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do
-from pipeline.stages.index.problems import source_report
-from pipeline.stages.index.reader import Index, IndexInfo
-from pipeline.stages.index.reader import open_index as index_in
-from pipeline.stages.index.sources import (
-    check_subsets,
-    import_for_index,
-    import_for_plan,
-    index_lock,
-    plan_lock,
-    scan,
-    update_index,
-)
-from pipeline.stages.plan import balance
-from pipeline.stages.plan.brake import braked, check_source, missing, source_counts, target_brake, target_loss
-from pipeline.stages.plan.fitness import refuse_unfit
-from pipeline.stages.plan.planned import Planned, remote_images
-from pipeline.stages.plan.report import fetch_cost, plan_report, refuse
-from pipeline.stages.plan.subset import plan_subset
-from pipeline.stages.select.split_table import remember
-from pipeline.stages.verify.diff import diff_targets
-from pipeline.stages.verify.status import last_run, open_target, refuse_busy
-from pipeline.stages.verify.subset import verify_target
+from pipeline.stages.index.locks import index_lock, plan_lock
+from pipeline.stages.index.scan import import_for_index, import_for_plan, scan
+from pipeline.stages.verify.status import open_target, refuse_busy
 from pipeline.target.intent import tidy
-from pipeline.target.manifest import FOLDER, INTENT_PATH, LOCK, PROBLEMS, SCRATCH, TargetState
+from pipeline.target.manifest import FOLDER, INTENT_PATH, LOCK, SCRATCH, TargetState
+
+if TYPE_CHECKING:
+    from pipeline.stages.index.reader import Index, IndexInfo
 
 __all__ = [
     "Report",
     "build",
-    "diff_targets",
-    "last_run",
     "make_index",
     "make_plan",
     "open_index",
@@ -82,6 +61,8 @@ def open_index(what: ConfigLike) -> Index:
 
     A path is a config where it is a file. Raises `ConfigError` where there is no index, or where a config has several.
     """
+    from pipeline.stages.index.reader import open_index as index_in
+
     if isinstance(what, str | Path) and not os.path.isfile(what):
         return index_in(os.fspath(what))
     job = resolve(as_config(what))
@@ -94,6 +75,9 @@ def open_index(what: ConfigLike) -> Index:
 @contextlib.contextmanager
 def indexed(config: Config, progress: Progress, client: Any = None) -> Iterator[tuple[Job, list[IndexInfo], Report]]:
     """The job of `config`, which knows all names, its indexes, up to date and locked, and what is wrong with them."""
+    from pipeline.stages.index.problems import source_report
+    from pipeline.stages.index.sources import check_subsets, update_index
+
     job = resolve(config)
     with index_lock(job), _engine(job, client) as engine:
         engine.begin(import_for_index)
@@ -107,6 +91,8 @@ def make_index(config: ConfigLike, progress: Progress | None = None, *, client: 
     """Bring the index of `config`'s source up to date; with a Dask `client` its workers do."""
     with indexed(as_config(config), progress or Progress(), client) as (job, infos, report):
         if not report.ok:
+            from pipeline.stages.plan import balance
+
             where = [os.path.join(source.index_dir, "problems") for source in job.sources]
             report.data["left_out"] = balance.listed(balance.problem_table(job, infos, []), ", ".join(where))
     return replace(report, data={"command": "index", **report.data})
@@ -121,6 +107,8 @@ def make_plan(config: ConfigLike, progress: Progress | None = None, *, client: A
     try:
         return _make_plan(_resolve(config), progress or Progress(), client)
     except BrakeError as error:  # a build would not even index; nor does a plan
+        from pipeline.stages.plan.brake import braked
+
         return Report(dict(braked(config, error)))
 
 
@@ -140,6 +128,12 @@ def _seen_by_workers(job: Job) -> Iterator[str]:
 
 
 def _make_plan(job: Job, progress: Progress, client: Any) -> Report:
+    from pipeline.stages.index.problems import source_report
+    from pipeline.stages.index.sources import check_subsets, update_index
+    from pipeline.stages.plan.brake import check_source
+    from pipeline.stages.plan.report import fetch_cost
+    from pipeline.stages.plan.subset import judge, plan_subset
+
     refuse_busy(job.target)
     with plan_lock(job), index_lock(job), _engine(job, client) as engine:
         engine.begin(import_for_plan)
@@ -152,7 +146,7 @@ def _make_plan(job: Job, progress: Progress, client: Any) -> Report:
         job = job.keep_numbers(state.manifest)
         source = source_report(job, infos)
         planned = plan_subset(job, infos, state, engine, progress)
-        report, brake = _judge(job, infos, state, source, planned)
+        report, brake = judge(job, infos, state, source, planned)
         if report.data["fetch"]["bytes"] is None:
             report.data["fetch"] = fetch_cost(job, planned, limits(job.config))
     report.data["command"] = "plan"
@@ -228,6 +222,8 @@ def verify_dataset(config: Config, progress: Progress | None = None, *, deep: bo
 
 def verify(root: str, progress: Progress | None = None, *, deep: bool = False) -> Report:
     """What differs at the subset `root` from its manifest; with `deep` contents are read."""
+    from pipeline.stages.verify.subset import verify_target
+
     with Engine() as engine:
         return verify_target(root, deep=deep, engine=engine, progress=progress or Progress())
 
@@ -324,6 +320,8 @@ def _resolve(config: Config) -> Job:
     try:
         return resolve(config)
     except MissingSourceError as error:
+        from pipeline.stages.plan.brake import missing
+
         raise missing(config, error) or error from None
 
 
@@ -354,75 +352,10 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], client: Any) 
             state = TargetState(job.target, job.prefixes)
             tidy(state)
             stack.push(engine)  # what it has under way ends before the lock does
+        from pipeline.stages.apply.rebuild import rebuild
+
         engine.connect(job.target, SCRATCH)
-        subsets = check_subsets(job)
-        check_source(job, state, found)
-        listed = source_counts(job, found)
-        job, infos = update_index(job, engine, progress, found, subsets)
-        job = job.keep_numbers(state.manifest)
-        check_stop()
-        plan = functools.partial(_plan, job, infos, state, source_report(job, infos), engine, progress, suspects)
-        planned, report = _gathered(job, infos, plan, indexes, progress)
-        remember(job, planned.split)
-        indexes.close()  # other subsets of these sources need not wait for the files of this one
-        try:
-            failed = apply_plan(job, planned, state, engine, progress, still_ours)
-            check_stop()
-            still_ours()
-        except StorageError:
-            with contextlib.suppress(StorageError):
-                reclaim(job, planned)
-            raise
-        whole = not failed and not planned.passing
-        with timed("commit"):
-            commit(job, infos, planned, state, report, still_ours, complete=whole, listed=listed)
-        if report.problems is not None:
-            report.data["left_out"]["table"] = state.folder.join(PROBLEMS)
-    return _done(job, report, planned, failed)
-
-
-def _gathered(
-    job: Job,
-    infos: Sequence[IndexInfo],
-    plan: Callable[..., tuple[Planned, Report]],
-    indexes: ExitStack,
-    progress: Progress,
-) -> tuple[Planned, Report]:
-    """The plan that is carried out, and its report: where images come from elsewhere, made anew once they are here.
-
-    While they come, other subsets may use the `indexes`, which this run has locked. Raises `IndexChangedError` where
-    one of these found other label files than this run.
-    """
-    planned, report = plan()
-    remote = remote_images(job, planned.sources, planned.buckets)
-    if remote:
-        indexes.close()
-        gather(job, remote, progress)
-        waiting(INDEX_S, lambda: indexes.enter_context(index_lock(job)))
-        for source, info in zip(job.sources, infos, strict=True):
-            now = IndexInfo.read(source.index_dir)
-            if now is None or now.parts != info.parts:
-                raise IndexChangedError(source.index_dir)
-        cost = report.data["fetch"]
-        planned, report = plan(fetched=True)  # sizes are known now, and images can be checked
-        report.data["fetch"] = cost
-    check_stop()
-    return planned, report
-
-
-def _done(job: Job, report: Report, planned: Planned, failed: dict[str, str]) -> Report:
-    """The report of a plan as that of the build that carried it out; `failed` are paths with reasons."""
-    report.data["command"] = "build"
-    report.data["status"] = "failed" if failed else "built" if planned.changes or planned.resumed else "nothing to do"
-    archive = next((path for action, path in planned.meta if path.endswith(".zip") and action != "delete"), None)
-    report.data["archive"] = archive
-    if job.target.local is not None and job.need_image:
-        path = job.target.join(archive or "")
-        report.data["training"] = job.exporter.training(job.task, path)
-    if failed:
-        report.ok = report.incomplete = False
-        report.data["failed"] = failed
-    return report
+        return rebuild(job, state, found, engine, progress, suspects, indexes, still_ours)
 
 
 def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[BaseException] | None, *_: object) -> None:
@@ -432,37 +365,3 @@ def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[Base
     with contextlib.suppress(StorageError):
         job.target.delete_many([LOCK])
         job.target.drop_empty_folders("" if not had_root else FOLDER)
-
-
-def _plan(
-    job: Job,
-    infos: Sequence[IndexInfo],
-    state: TargetState,
-    source: Report,
-    engine: Engine,
-    progress: Progress,
-    suspects: frozenset[str],
-    *,
-    fetched: bool = False,
-) -> tuple[Planned, Report]:
-    """A plan that can be carried out, and its report; `source` is that of the indexes."""
-    planned = plan_subset(job, infos, state, engine, progress, suspects, fetched=fetched)
-    report, brake = _judge(job, infos, state, source, planned)
-    if brake is not None:
-        raise brake
-    refuse(job, infos, planned)
-    refuse_unfit(job, planned)
-    return planned, report
-
-
-def _judge(
-    job: Job, infos: Sequence[IndexInfo], state: TargetState, source: Report, planned: Planned
-) -> tuple[Report, BrakeError | None]:
-    """The report of a plan, with what it takes from the target, and why a build must not carry it out, if so."""
-    report = plan_report(job, infos, source, planned, state.manifest)
-    loss = target_loss(state, planned)
-    report.data["lost"] = loss.data()
-    if state.manifest is not None:
-        before, now = cast("PlanReport", state.manifest.report), cast("PlanReport", report.data)
-        report.warn_once(balance.taken_away(before, now))
-    return report, target_brake(job, infos, state, loss, planned.totals)

@@ -121,8 +121,11 @@ class _Towns:
 
 
 @pytest.fixture(scope="session")
-def _towns(tmp_path_factory: pytest.TempPathFactory) -> _Towns:
-    return _Towns(tmp_path_factory.mktemp("towns"))
+def _towns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Towns]:
+    towns = _Towns(tmp_path_factory.mktemp("towns"))
+    before = contents(towns.common)
+    yield towns
+    assert contents(towns.common) == before, "a test changed the town that all read; it is to take own_town"
 
 
 @pytest.fixture

@@ -12,6 +12,19 @@ from tests.support.helpers import run_process
 
 HEAVY = {"dask", "distributed", "pandas", "pyarrow", "numpy", "tqdm", "fsspec", "yaml", "pydantic"}
 
+#: What of the stages proves that there is nothing to do. No index is read for it, and nothing planned.
+PROOF = {
+    "apply.up_to_date", "index.image_lists", "index.locks", "index.nested_splits", "index.scan", "plan.compare",
+    "plan.meta_files", "verify.status",
+}  # fmt: skip
+
+#: Of a source and a target on this disk, which has locks, nothing to do needs none of these either.
+NOT_ASKED = (
+    "click.shell_completion", "concurrent.futures.process", "html", "multiprocessing", "pipeline.look",
+    "pipeline.reports.documents", "pipeline.runtime.tasks", "pipeline.storage.stores.lease",
+    "pipeline.storage.web.folder",
+)  # fmt: skip
+
 #: Runs a command in a fresh interpreter and prints, last, its exit code and what it imported.
 PROBE = """
 import json, sys
@@ -51,6 +64,9 @@ def test_nothing_to_do_needs_no_frame(subset: Subset) -> None:
     assert code == 0
     assert "pipeline.api" in modules
     assert modules & {"dask", "pandas", "distributed", "pyarrow", "numpy"} == set()
+    begun = {name.removeprefix("pipeline.stages.") for name in modules if name.startswith("pipeline.stages.")}
+    assert {name for name in begun if "." in name} == PROOF
+    assert {name for name in modules if name.startswith(NOT_ASKED)} == set()
 
 
 def test_the_library_is_lazy() -> None:

@@ -277,9 +277,8 @@ def diff(first: str, second: str, **common: Any) -> None:
 
     What B has more or less than A, also file by file. TARGET@RUN is what a run left, by its record: counts alone.
     """
-    from pipeline.api import diff_targets
     from pipeline.reports.text import diff_text
-    from pipeline.stages.verify.diff import split_state
+    from pipeline.stages.verify.diff import diff_targets, split_state
 
     sides = []
     for what in (first, second):
@@ -299,8 +298,8 @@ def status(what: str, max_age: float | None, **common: Any) -> None:
 
     Also those that failed, and whether one is under way or was stopped.
     """
-    from pipeline.api import last_run
     from pipeline.reports.text import status_text
+    from pipeline.stages.verify.status import last_run
 
     config = config_of(what, common)
     root, workdir = (config.target.root, config.workdir) if config else (what, None)

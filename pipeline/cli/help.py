@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 #: What people do, in the order in which they do it, with the commands for it.
 _GROUPS = {
@@ -78,6 +81,8 @@ class Name(click.ParamType):  # type: ignore[type-arg]
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
         """The names that begin with what was typed."""
+        from click.shell_completion import CompletionItem
+
         return [CompletionItem(name) for name in self._available() if name.startswith(incomplete)]
 
 

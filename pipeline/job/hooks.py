@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Sequence
 
 from pipeline.config.model import Hooks
@@ -43,6 +42,8 @@ def _call(name: str, command: Sequence[str] | None, run: Run) -> None:
     """Run `command`, without a shell; what it prints goes to stderr, for stdout is the result's."""
     if not command:
         return
+    import subprocess
+
     facts = {
         "STATUS": run.status if run.code is not None else "started",
         "RUN_ID": run.id,

@@ -82,6 +82,10 @@ class Job:
         folders = self.exporter.FOLDERS
         return frozenset((*folders, *(f"{folder}/{split}" for folder in folders for split in self.splits)))
 
+    def folder_times(self) -> dict[str, int]:
+        """Change times (ns) of the target's folders: they say whether files came or went since the last run."""
+        return self.target.folder_times(self.exporter.FOLDERS)
+
     @property
     def several(self) -> bool:
         """Whether there are several sources: then each has a folder of its own below the target's splits."""
@@ -133,7 +137,7 @@ class Job:
     def plan_dir(self) -> str:
         """Folder of the plan for this target from these sources.
 
-        Who writes or carries it out holds its lock, see `sources.plan_lock`.
+        Who writes or carries it out holds its lock, see `locks.plan_lock`.
         """
         indexes = "\0".join(s.index_dir for s in self.sources)
         return os.path.join(self.workdir, "plans", f"{self._target_name}-{_short(indexes)}")

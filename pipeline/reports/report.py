@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -45,6 +44,8 @@ class Report:
         return f"<Report of {self.data.get('command')}: exit code {self.exit_code}>"
 
     def _repr_html_(self) -> str:
+        import html
+
         return f"<pre>{html.escape(str(self))}</pre>"
 
     def warn_once(self, warnings: Sequence[str]) -> None:

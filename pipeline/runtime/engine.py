@@ -18,10 +18,10 @@ from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.runtime.interrupt import check_stop
-from pipeline.runtime.tasks import Remote, partition
 
 if TYPE_CHECKING:
     from pipeline.runtime.helpers import Helpers
+    from pipeline.runtime.tasks import Remote
 
 T = TypeVar("T")
 
@@ -167,6 +167,8 @@ class Engine(AbstractContextManager["Engine"]):
         """
         self._join()
         if self._remote is not None:
+            from pipeline.runtime.tasks import partition
+
             found: dict[int, Any] = {}
             for number, value in self._remote.map(functools.partial(partition, make), [(n,) for n in range(count)]):
                 found[number] = value

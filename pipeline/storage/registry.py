@@ -14,8 +14,6 @@ from pipeline.storage.archives.folder import SCHEME as _ZIP
 from pipeline.storage.archives.table import forget_tables
 from pipeline.storage.local.folder import LocalFolder
 from pipeline.storage.location import Location, WritableLocation
-from pipeline.storage.web.archive import WebZip
-from pipeline.storage.web.folder import HttpFolder
 
 
 def locate(url: str, keep: str | None = None) -> Location:
@@ -30,6 +28,8 @@ def locate(url: str, keep: str | None = None) -> Location:
     if url.startswith("tar://"):
         raise ConfigError(f"{redact_url(url)}: {ONLY_ZIP}")
     if is_web(url):
+        from pipeline.storage.web.folder import HttpFolder
+
         return HttpFolder(url, keep)
     return _writable(url)
 
@@ -37,6 +37,8 @@ def locate(url: str, keep: str | None = None) -> Location:
 def _zip(url: str, keep: str | None) -> Location:
     archive = split_url(url)[1]
     if is_web(archive):
+        from pipeline.storage.web.archive import WebZip
+
         return WebZip(url, keep)
     if protocol_of(archive) is None:
         return ZipFolder(url, keep)

@@ -33,9 +33,9 @@ BEGIN = datetime.datetime(2026, 12, 1, 3, 17, tzinfo=datetime.UTC)
 
 #: Ends itself, as a kill would, when all files are changed and the manifest is not written yet.
 KILLED = """
-import os, sys, pipeline.api
+import os, sys, pipeline.stages.apply.rebuild
 def killed(*_, **__): os.kill(os.getpid(), 9)
-pipeline.api.commit = killed
+pipeline.stages.apply.rebuild.commit = killed
 from pipeline.cli import run_cli
 sys.exit(run_cli(sys.argv[1:]))
 """

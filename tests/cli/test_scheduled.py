@@ -220,7 +220,8 @@ def test_a_success_that_is_too_old(own_subset: Subset) -> None:
 
 def test_a_run_that_was_killed_while_it_indexed(own_subset: Subset) -> None:
     program = (
-        "import os, pipeline.api\ndef killed(*_): os.kill(os.getpid(), 9)\npipeline.api.update_index = killed\n"
+        "import os\nfrom pipeline.stages.apply import rebuild\n"
+        "def killed(*_): os.kill(os.getpid(), 9)\nrebuild.update_index = killed\n"
         "from pipeline.cli import run_cli\nimport sys\nrun_cli(sys.argv[1:])"
     )
     for _ in range(2):

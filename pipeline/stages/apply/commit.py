@@ -16,9 +16,8 @@ from pipeline.reports.counts import held_after
 from pipeline.reports.report import Report
 from pipeline.stages.apply.up_to_date import remember_images
 from pipeline.stages.index.reader import IndexInfo
-from pipeline.stages.index.sources import source_digest
+from pipeline.stages.index.scan import source_digest
 from pipeline.stages.plan.archive import drop_packed
-from pipeline.stages.plan.context import folder_times
 from pipeline.stages.plan.meta_files import MetaFile, marks
 from pipeline.stages.plan.planned import Planned
 from pipeline.tables.parquet import to_parquet
@@ -81,7 +80,7 @@ def commit(
         meta=meta,
         report=remembered | {"held": held_after(report.data["plan"])},
         images=remember_images(job, planned),
-        folders=folder_times(job),
+        folders=job.folder_times(),
         prefixes=job.prefixes,
         config=portable_config(job),
         numbers=job.numbers(),

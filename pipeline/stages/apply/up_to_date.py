@@ -12,20 +12,17 @@ from pipeline.base.digest import digest_of, seal, unseal
 from pipeline.job.job import Job
 from pipeline.job.recipe import recipe
 from pipeline.reports.report import Report
-from pipeline.stages.index.scan import Scan
-from pipeline.stages.index.sources import source_digest
-from pipeline.stages.plan.balance import listed
-from pipeline.stages.plan.compare import image_mark
-from pipeline.stages.plan.context import folder_times
+from pipeline.stages.index.scan import Scan, source_digest
+from pipeline.stages.plan.compare import all_actions, image_mark
 from pipeline.stages.plan.meta_files import still_there
-from pipeline.stages.plan.planned import Planned
-from pipeline.stages.plan.report import all_actions
 from pipeline.tables import schema
 from pipeline.tables.parquet import Misfit, of_parquet
 from pipeline.target.manifest import PROBLEMS, TargetState
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from pipeline.stages.plan.planned import Planned
 
 
 def is_current_recipe(job: Job, state: TargetState) -> bool:
@@ -38,7 +35,7 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
     """The report of a build that changes nothing, if that is certain without reading a table."""
     manifest = state.manifest
     digest = source_digest([scan.digest(s.spec) for s, scan in zip(job.sources, found, strict=True)])
-    if manifest is None or digest is None or manifest.source != digest or manifest.folders != folder_times(job):
+    if manifest is None or digest is None or manifest.source != digest or manifest.folders != job.folder_times():
         return None
     if still_there(job, state) != manifest.meta:
         return None
@@ -62,6 +59,8 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
         "warnings": warnings,
     }
     if left_out is not None:
+        from pipeline.stages.plan.balance import listed
+
         data["left_out"] = listed(left_out, state.folder.join(PROBLEMS))
     return Report(data, ok, warnings, incomplete=not ok)  # of a build that failed the manifest names no source
 

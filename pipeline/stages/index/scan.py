@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 from pipeline import formats, storage
 from pipeline.images.header import IMAGE_SUFFIXES
+from pipeline.job.job import Job, SourceJob
+from pipeline.job.named_splits import forget_lists
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS, IndexSpec
-from pipeline.runtime.engine import Engine
+from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine
+from pipeline.runtime.progress import Progress
 from pipeline.stages.index.image_lists import ListedSplits, obey_lists
 from pipeline.stages.index.nested_splits import ListedSplit, leave_to_narrower
 from pipeline.storage import Listing
@@ -54,6 +57,43 @@ class Scan:
     def label_files(self) -> int:
         """Label files listed."""
         return sum(labels.count for labels, _ in self.splits)
+
+
+def scan(job: Job, engine: Engine | None, progress: Progress) -> list[Scan]:
+    """List the sources: in a helper process while this one does what `engine` has begun, or right here.
+
+    Without any part of an index every label file is read, and its stats come with that: then only names are listed.
+    """
+    if engine is not None and any(_many_files(job, source) for source in job.sources):
+        engine.warm_up()
+    with progress.stage("list", 0):
+        found = [_listed(job, source, engine) for source in job.sources]
+    forget_lists()
+    keep_splits_apart([(source.spec, listed) for source, listed in zip(job.sources, found, strict=True)])
+    return found
+
+
+def _listed(job: Job, source: SourceJob, engine: Engine | None) -> Scan:
+    if engine is None:
+        return scan_source(source.spec, with_stats=True, keep=job.workdir)
+    from pipeline.stages.index.reader import has_parts
+
+    if not has_parts(source.index_dir):
+        return scan_source(source.spec, with_stats=False, keep=job.workdir)
+    return scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine)
+
+
+def _many_files(job: Job, source: SourceJob) -> bool:
+    """Whether this run is likely to read or write more files than this process does alone: a guess from the index."""
+    from pipeline.stages.index.reader import IndexInfo
+
+    info = IndexInfo.read(source.index_dir)
+    if info is None or not job.maps:
+        return True
+    classes = job.maps[job.sources.index(source)]
+    wanted = set(classes.wanted_names) if source.named else {str(i) for i in classes.wanted_ids}
+    counts = [n for split in info.totals.values() for i, n in split["class_images"].items() if i in wanted]
+    return int(sum(counts)) > FILES_WORTH_HELPERS
 
 
 def scan_source(
@@ -129,3 +169,26 @@ def _list_all(jobs: list[_ListingJob], keep: str | None) -> list[Listing]:
         # Elsewhere than in a folder sizes come along, and batches of label files are cut by them.
         found.append(location.listing(suffixes, with_stats=stats or (len(suffixes) == 1 and location.local is None)))
     return found
+
+
+def source_digest(digests: Sequence[str | None]) -> str | None:
+    """One digest of the listings of all sources; None while that of one is not certain."""
+    if any(digest is None for digest in digests):
+        return None
+    return "+".join(str(digest) for digest in digests)
+
+
+def import_for_index() -> None:
+    """Import what the index stage needs: done while a helper lists or reads."""
+    import dask.delayed
+    import pyarrow.parquet
+
+    assert dask.delayed
+    assert pyarrow.parquet
+
+
+def import_for_plan() -> None:
+    """Import what the selection needs: done while a helper lists or reads."""
+    import dask.dataframe
+
+    assert dask.dataframe

@@ -3,99 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline import storage
 from pipeline.base.classes import Names
 from pipeline.base.errors import DataError, LockError
 from pipeline.job.checks import correct_paths
-from pipeline.job.job import Job, SourceJob
-from pipeline.job.named_splits import forget_lists
-from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine
+from pipeline.job.job import Job
+from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.problems import source_report
-from pipeline.stages.index.reader import IndexInfo, has_parts
-from pipeline.stages.index.scan import Scan, keep_splits_apart, scan_source
+from pipeline.stages.index.reader import IndexInfo
+from pipeline.stages.index.scan import Scan
 from pipeline.stages.index.source import update
 from pipeline.target.manifest import LOCK, TargetState, is_subset
-
-
-@contextmanager
-def index_lock(job: Job) -> Iterator[None]:
-    """Hold the indexes of all sources, and clear what killed runs had under way: of what others use what is old."""
-    location = job.work
-    with ExitStack() as locks:
-        for source in job.sources:
-            path = os.path.relpath(source.index_dir, job.workdir)
-            locks.enter_context(location.lock(f"{path}.lock", f"the index {source.index_dir}"))
-            location.own(path).drop_temporaries()
-        for folder in ("plans", "members", "splits"):
-            location.own(folder).drop_temporaries(shared=True)
-        yield
-
-
-@contextmanager
-def plan_lock(job: Job) -> Iterator[None]:
-    """Hold the plan of this job, and clear what killed runs had under way there.
-
-    A build holds it while it carries the plan out, where the indexes are free for other subsets already.
-    """
-    location = job.work
-    plan = os.path.relpath(job.plan_dir, job.workdir)
-    with location.lock(f"{plan}.lock", f"the plan of {job.root}"):
-        for end in ("", ".touched", ".archive", ".records", ".splits"):
-            location.own(f"{plan}{end}").drop_temporaries()
-        yield
-
-
-def scan(job: Job, engine: Engine | None, progress: Progress) -> list[Scan]:
-    """List the sources: in a helper process while this one does what `engine` has begun, or right here.
-
-    Without any part of an index every label file is read, and its stats come with that: then only names are listed.
-    """
-    if engine is not None and any(_many_files(job, source) for source in job.sources):
-        engine.warm_up()
-    found = []
-    with progress.stage("list", 0):
-        for source in job.sources:
-            if engine is None:
-                found.append(scan_source(source.spec, with_stats=True, keep=job.workdir))
-            elif not has_parts(source.index_dir):
-                found.append(scan_source(source.spec, with_stats=False, keep=job.workdir))
-            else:
-                found.append(scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine))
-    forget_lists()
-    keep_splits_apart([(source.spec, listed) for source, listed in zip(job.sources, found, strict=True)])
-    return found
-
-
-def _many_files(job: Job, source: SourceJob) -> bool:
-    """Whether this run is likely to read or write more files than this process does alone: a guess from the index."""
-    info = IndexInfo.read(source.index_dir)
-    if info is None or not job.maps:
-        return True
-    classes = job.maps[job.sources.index(source)]
-    wanted = set(classes.wanted_names) if source.named else {str(i) for i in classes.wanted_ids}
-    counts = [n for split in info.totals.values() for i, n in split["class_images"].items() if i in wanted]
-    return int(sum(counts)) > FILES_WORTH_HELPERS
-
-
-def import_for_index() -> None:
-    """Import what the index stage needs: done while a helper lists or reads."""
-    import dask.delayed
-    import pyarrow.parquet
-
-    assert dask.delayed
-    assert pyarrow.parquet
-
-
-def import_for_plan() -> None:
-    """Import what the selection needs: done while a helper lists or reads."""
-    import dask.dataframe
-
-    assert dask.dataframe
 
 
 def update_index(
@@ -169,10 +91,3 @@ def names_of(info: IndexInfo | None) -> Names | None:
         tuple(data.get("flip_idx") or ()) or None,
         {int(k): tuple(v) for k, v in data.get("kpt_names", {}).items() if k.isdecimal()},
     )
-
-
-def source_digest(digests: Sequence[str | None]) -> str | None:
-    """One digest of the listings of all sources; None while that of one is not certain."""
-    if any(digest is None for digest in digests):
-        return None
-    return "+".join(str(digest) for digest in digests)

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.reports.counts import ActionCounts, FileCount
+from pipeline.reports.counts import ActionCounts, FileCount, add_files
 from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN, Action, Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.reports.documents import LossTotals
+    from pipeline.reports.documents import Actions, LossTotals
     from pipeline.storage import Fingerprint
 
 
@@ -170,6 +170,19 @@ def summarise(plan: pa.Table) -> ActionCounts:
         by_kind = counts.setdefault(row["action"], {})
         by_kind[row["kind"]] = FileCount(row["count_all"], row["size_sum"] or 0)
     return counts
+
+
+def all_actions(counts: ActionCounts) -> Actions:
+    """`counts` as a report has them: every action and kind, also those without a file."""
+    found: ActionCounts = {
+        action: {kind: FileCount() for kind in (Kind.LABEL, Kind.IMAGE, Kind.META)}
+        for action in (Action.WRITE, Action.COPY, Action.KEEP, Action.DELETE)
+    }
+    add_files(found, counts)
+    return {
+        str(a): {str(k): {"files": count.files, "bytes": count.bytes} for k, count in kinds.items()}
+        for a, kinds in found.items()
+    }
 
 
 def _fill(table: pa.Table, values: dict[str, Any]) -> pa.Table:

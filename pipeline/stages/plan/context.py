@@ -86,7 +86,7 @@ def plan_context(
     """What the plans of the buckets need to know of the job, its indexes and the target."""
     if job.target.local is None and state.manifest is None:
         keep_out_of_subsets(job)  # asked once: it costs requests
-    folders = folder_times(job)
+    folders = job.folder_times()
     before = state.manifest.folders if state.manifest and state.intent is None else {}
     return PlanContext(
         sources=tuple(
@@ -144,9 +144,3 @@ def _staged(job: Job) -> tuple[str, ...]:
     folders = [folder for folder in folders if job.target.can_stage(folder)]
     there = job.target.exist_many(folders)
     return tuple(f"{folder}/" for folder, found in zip(folders, there, strict=True) if not found)
-
-
-def folder_times(job: Job) -> dict[str, int]:
-    """Change times (ns) of the target's folders: they say whether files came or went since the last run."""
-    exporter = job.exporter
-    return job.target.folder_times(exporter.FOLDERS)

@@ -13,20 +13,20 @@ from pipeline.base.errors import DataError, TargetError
 from pipeline.base.humanize import plural
 from pipeline.base.terms import SPLITS
 from pipeline.job.job import Job
-from pipeline.reports.counts import ActionCounts, FileCount, SplitCounts, add_files
-from pipeline.reports.documents import Actions, FetchCost
+from pipeline.reports.counts import SplitCounts
+from pipeline.reports.documents import FetchCost
 from pipeline.reports.report import Report
 from pipeline.reports.words import Words, words_of
 from pipeline.stages.index.problems import shared_splits
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.backgrounds import doubled_warning
 from pipeline.stages.plan.balance import image_balance, listed, problem_table, row_balance
+from pipeline.stages.plan.compare import all_actions
 from pipeline.stages.plan.leaks import leak_warning
 from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.stages.plan.shortfall import empty, lost_classes, moved, renumbered, why_empty
 from pipeline.stages.select.split_table import split_report
 from pipeline.tables.parquet import to_parquet
-from pipeline.tables.schema import Action, Kind
 from pipeline.target.manifest import Manifest
 
 
@@ -94,19 +94,6 @@ def _plan_data(job: Job, infos: Sequence[IndexInfo], source: Report, planned: Pl
         **({"split": split} if split is not None else {}),
         "changes": planned.changes,
         "fetch": fetch_cost(job, planned),
-    }
-
-
-def all_actions(counts: ActionCounts) -> Actions:
-    """`counts` as a report has them: every action and kind, also those without a file."""
-    found: ActionCounts = {
-        action: {kind: FileCount() for kind in (Kind.LABEL, Kind.IMAGE, Kind.META)}
-        for action in (Action.WRITE, Action.COPY, Action.KEEP, Action.DELETE)
-    }
-    add_files(found, counts)
-    return {
-        str(a): {str(k): {"files": count.files, "bytes": count.bytes} for k, count in kinds.items()}
-        for a, kinds in found.items()
     }
 
 

@@ -5,28 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pipeline import storage
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import BrakeError, ConfigError
 from pipeline.base.terms import SPLITS
 from pipeline.exporters import Dataset
 from pipeline.job.job import Job
 from pipeline.reports.dataset_card import dataset_record
+from pipeline.reports.documents import PlanReport
+from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan import frame
 from pipeline.stages.plan.archive import pack, packed_folder
 from pipeline.stages.plan.backgrounds import beyond_buckets, write_excluded
-from pipeline.stages.plan.balance import record_facts
+from pipeline.stages.plan.balance import record_facts, taken_away
+from pipeline.stages.plan.brake import target_brake, target_loss
 from pipeline.stages.plan.bucket import group_bucket, plan_bucket, touched_folder
 from pipeline.stages.plan.compare import compare, summarise
 from pipeline.stages.plan.conflicts import conflicts_of_layout, conflicts_of_meta
 from pipeline.stages.plan.context import PlanContext, plan_context
 from pipeline.stages.plan.dataset_files import assemble, records_folder
+from pipeline.stages.plan.fitness import refuse_unfit
 from pipeline.stages.plan.meta_files import RECORD, MetaFile, believed, manifest_table, wanted_table
 from pipeline.stages.plan.planned import Planned, remote_images
+from pipeline.stages.plan.report import plan_report, refuse
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts
 from pipeline.stages.select.split_table import SplitDecision, by_hash, by_table, duplicate_stems
 from pipeline.tables.schema import UNKNOWN, part_name
@@ -167,3 +172,37 @@ def _write_meta(job: Job, plan: pa.Table) -> None:
     import pyarrow.parquet as pq
 
     storage.replace_with(os.path.join(job.plan_dir, META_PART), lambda path: pq.write_table(plan, path))
+
+
+def feasible_plan(
+    job: Job,
+    infos: Sequence[IndexInfo],
+    state: TargetState,
+    source: Report,
+    engine: Engine,
+    progress: Progress,
+    suspects: frozenset[str],
+    *,
+    fetched: bool = False,
+) -> tuple[Planned, Report]:
+    """A plan that can be carried out, and its report; `source` is that of the indexes."""
+    planned = plan_subset(job, infos, state, engine, progress, suspects, fetched=fetched)
+    report, brake = judge(job, infos, state, source, planned)
+    if brake is not None:
+        raise brake
+    refuse(job, infos, planned)
+    refuse_unfit(job, planned)
+    return planned, report
+
+
+def judge(
+    job: Job, infos: Sequence[IndexInfo], state: TargetState, source: Report, planned: Planned
+) -> tuple[Report, BrakeError | None]:
+    """The report of a plan, with what it takes from the target, and why a build must not carry it out, if so."""
+    report = plan_report(job, infos, source, planned, state.manifest)
+    loss = target_loss(state, planned)
+    report.data["lost"] = loss.data()
+    if state.manifest is not None:
+        before, now = cast(PlanReport, state.manifest.report), cast(PlanReport, report.data)
+        report.warn_once(taken_away(before, now))
+    return report, target_brake(job, infos, state, loss, planned.totals)

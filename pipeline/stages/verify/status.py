@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime
 import time
+from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError, LockError, TargetError
 from pipeline.job.run_records import SUCCESS, RunRecord, at_target, beside, read, under_way
-from pipeline.reports.documents import RunLine, StatusReport, SuccessLine
 from pipeline.reports.report import Report
 from pipeline.target.manifest import LOCK, MANIFEST_PATH, Manifest, TargetState
+
+if TYPE_CHECKING:
+    from pipeline.reports.documents import RunLine, StatusReport, SuccessLine
 
 
 def open_target(root: str) -> tuple[TargetState, Manifest]:

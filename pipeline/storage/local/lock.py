@@ -10,17 +10,13 @@ import contextlib
 import errno
 import functools
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from pipeline.base.errors import LockError, StorageError
 from pipeline.runtime.log import LOG
 from pipeline.storage.local.folders import delete_many
 from pipeline.storage.local.root import Root
-from pipeline.storage.local.write import write_whole
 from pipeline.storage.os_errors import storage_error
-from pipeline.storage.stores.client import Version
-from pipeline.storage.stores.lease import BEAT_S, CLAIM_S, holder, lease
 
 #: What a file system without locks answers; 524 is the kernel's own ENOTSUPP, which some let out.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, 524}
@@ -44,7 +40,10 @@ def lock(root: Root, path: str, what: str) -> Iterator[Callable[[], None]]:
     fd = root.open_file(path, os.O_RDWR | os.O_CREAT, "written")
     try:
         if not _flock(fd, root.at(path), what):
-            with lease(_LeaseFile(root), path + _LEASE, root.at(path), what) as check:
+            from pipeline.storage.local.lease_file import LeaseFile
+            from pipeline.storage.stores.lease import lease
+
+            with lease(LeaseFile(root), path + _LEASE, root.at(path), what) as check:
                 yield check
             return
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -76,6 +75,8 @@ def _flock(fd: int, path: str, what: str) -> bool:
             raise storage_error(error, path, "locked") from None
         device = os.fstat(fd).st_dev
         if device not in _WARNED:
+            from pipeline.storage.stores.lease import BEAT_S
+
             _WARNED.add(device)
             LOG.warning(
                 "%s: its file system has no locks; a file that is written anew every %.0f s keeps other runs away",
@@ -116,7 +117,10 @@ def lock_holder(root: Root, path: str) -> str | None:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise storage_error(error, root.at(path), "locked") from None
-        return holder(_LeaseFile(root), path + _LEASE)
+        from pipeline.storage.local.lease_file import LeaseFile
+        from pipeline.storage.stores.lease import holder
+
+        return holder(LeaseFile(root), path + _LEASE)
     finally:
         os.close(fd)
     return None
@@ -125,58 +129,3 @@ def lock_holder(root: Root, path: str) -> str | None:
 def break_lease(root: Root, path: str) -> None:
     """Take the lock file `path` below `root` from whoever holds it as a lease; the system's own locks are left."""
     delete_many(root, [path + _LEASE])
-
-
-class _LeaseFile:
-    """The file of a lease below `root`, see `stores.lease.Keeper`; times are by the clock of the file server."""
-
-    def __init__(self, root: Root) -> None:
-        self._root = root
-
-    def version(self, key: str) -> Version | None:
-        """See `stores.lease.Keeper`."""
-        try:
-            fd = self._root.open_file(key, os.O_RDONLY, "read")
-        except FileNotFoundError:
-            return None
-        try:
-            return Version(os.pread(fd, 4096, 0), os.fstat(fd).st_mtime_ns)
-        except OSError as error:
-            raise storage_error(error, self._root.at(key), "read") from None
-        finally:
-            os.close(fd)
-
-    def put(self, key: str, data: bytes) -> None:
-        """See `stores.lease.Keeper`."""
-        write_whole(self._root, key, data)
-
-    def create(self, key: str, data: bytes) -> bool:
-        """See `stores.lease.Keeper`; who reads it before it is written sees a holder without a name."""
-        try:
-            fd = self._root.open_file(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, "written")
-        except FileExistsError:
-            return False
-        try:
-            os.write(fd, data)
-        except OSError as error:
-            raise storage_error(error, self._root.at(key), "written") from None
-        finally:
-            os.close(fd)
-        return True
-
-    def replace(self, key: str, data: bytes, was: Version) -> bool:
-        """See `stores.lease.Keeper`. No file system compares and swaps: of two that replace a file, the later's stays.
-
-        So it is checked again after a while.
-        """
-        found = self.version(key)
-        if found is None or found.data != was.data:
-            return False
-        self.put(key, data)
-        time.sleep(CLAIM_S)
-        found = self.version(key)
-        return found is not None and found.data == data
-
-    def delete(self, keys: Sequence[str]) -> object:
-        """See `stores.lease.Keeper`."""
-        return delete_many(self._root, keys)

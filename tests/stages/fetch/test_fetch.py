@@ -686,11 +686,11 @@ def test_extract_adds_what_is_lacking_and_leaves_the_rest(unpacked: Unpacked, ru
 
 
 def test_extract_where_two_files_are_one_name(
-    unpacked: Unpacked, run: Run, town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unpacked: Unpacked, run: Run, own_town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on macOS, which no machine of the tests is: only what the folder says of itself is another."""
-    write_file(town / "labels/train2017/B.txt", "0 0.5 0.5 0.1 0.1\n")
-    pack(town / "labels", unpacked.mirror / "labels.zip", "coco/labels")
+    write_file(own_town / "labels/train2017/B.txt", "0 0.5 0.5 0.1 0.1\n")
+    pack(own_town / "labels", unpacked.mirror / "labels.zip", "coco/labels")
     monkeypatch.setattr("pipeline.storage.LocalFolder.traits", lambda *_: Traits(folds_case=True))
     told = run("fetch", unpacked.config, "--extract", code=1).err
     assert "'labels/train2017/B.txt' and 'labels/train2017/b.txt' are one name on the file system" in told
