@@ -94,7 +94,7 @@ def show(
     from pipeline.look.fonts import Lettering
     from pipeline.look.sheet import draw_sheet
     from pipeline.look.terminals import inline, protocol_of
-    from pipeline.look.thumbnails import KINDS, encoded
+    from pipeline.look.thumbnails import DESCRIPTION, KINDS, encoded
     from pipeline.look.view import open_view
 
     output = output or "sheet.jpg"
@@ -102,7 +102,7 @@ def show(
     if output != "-" and suffix not in KINDS:
         raise UsageError(f"-o {output}: is no picture that can be written; end it in {', '.join(KINDS)}")
     if output != "-":
-        _note_output(output)
+        _note_output(output, DESCRIPTION)
     protocol = protocol_of(os.environ) if sys.stdout.isatty() else None
     if output == "-" and sys.stdout.isatty() and protocol is None:
         raise UsageError("-o -: this terminal shows no pictures (kitty, iTerm2 and sixel do); name a file instead")
@@ -118,7 +118,7 @@ def show(
         put_bytes(inline(sheet, protocol) if protocol is not None else encoded(sheet, ".png"))
         return
     facts = {"command": "show", "sheet": output, "size": list(sheet.size)}
-    _write(output, encoded(sheet, suffix), common, facts, letters.advice())
+    _write(output, encoded(sheet, suffix, description=DESCRIPTION), common, facts, letters.advice())
 
 
 @cli.command()
@@ -133,29 +133,28 @@ def report(what: str, output: str, no_images: bool, seed: int, workdir: str | No
 
     Also what is noteworthy, and a sample of each class. It needs no network.
     """
+    from pipeline.look.html_page import GENERATOR
     from pipeline.look.page import page_of
     from pipeline.look.view import open_view
 
     if not output.lower().endswith((".html", ".htm")):
         raise UsageError(f"-o {output}: is no page that can be written; end it in .html")
-    _note_output(output)
+    _note_output(output, GENERATOR)
     progress = progress_of(common)
     view = open_view(_asked(what, common), workdir or cache_folder(), progress, _engine(common))
     page = page_of(view, progress, images=not no_images, seed=seed)
     _write(output, page, common, {"command": "report", "page": output, "bytes": len(page), "images": not no_images})
 
 
-def _note_output(output: str) -> None:
-    """Have it checked, before anything is read, that what is written is no file of the source, no pipe or device."""
-    path = _absolute(output)
+def _note_output(output: str, mark: str) -> None:
+    """Have it checked, before anything is read, that what is written replaces nothing but what has our `mark`."""
+    from pipeline import storage
+
+    path = storage.output_path("-o", output, mark.encode())
     if os.path.exists(path) and not os.path.isfile(path):
         raise UsageError(f"-o {output}: is there and no file; name another")
     with running() as run:
         run.outputs["-o"] = path
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
 
 
 def _write(
@@ -165,6 +164,7 @@ def _write(
     from pipeline import storage
     from pipeline.reports.report import Report
 
-    folder, name = os.path.split(_absolute(output))
+    with running() as run:
+        folder, name = os.path.split(run.outputs["-o"])
     storage.locate_writable(folder).write(name, data)
     put_report(Report(facts, warnings=list(warnings)), common, lambda _: output)

@@ -57,10 +57,11 @@ def _change_folder(context: click.Context, _option: click.Parameter, folder: str
 def _log_to(context: click.Context, _option: click.Parameter, path: str | None) -> None:
     if path is None or context.resilient_parsing:
         return
-    from pipeline.runtime.log_file import LogFile, log_to
+    from pipeline import storage
+    from pipeline.runtime.log_file import LINE, LogFile, log_to
 
     with running() as run:
-        run.outputs["--log-file"] = os.path.abspath(os.path.expanduser(path))
+        run.outputs["--log-file"] = storage.output_path("--log-file", path, LINE)
         # With the next line: what reads a source checks first that this file is none of it.
         begins = f"{context.info_name} begins: coco-diy {__version__}, process {os.getpid()}"
         log_to(LogFile(run.outputs["--log-file"], context.params.get("log_format") or "text", run.id), begins)

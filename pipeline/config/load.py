@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,11 +53,27 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def keys_of(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """The keys of a config with `overrides`, whatever is wrong with them; none where no YAML has any."""
+    """The keys of a config with `overrides`, whatever is wrong with them; of what is no YAML see `_whole_keys`."""
     with contextlib.suppress(ConfigError):
-        data = parse_yaml(read_text(os.fspath(path), "config"), os.fspath(path))[1]
+        text = read_text(os.fspath(path), "config")
+        try:
+            data = parse_yaml(text, os.fspath(path))[1]
+        except ConfigError:
+            data = _whole_keys(text)
         return apply_overrides(data, overrides) if isinstance(data, dict) else {}
     return {}
+
+
+def _whole_keys(text: str) -> dict[str, Any]:
+    """The outermost keys of a text that is no YAML as a whole; the value of one that is none itself is None."""
+    found: dict[str, Any] = {}
+    for part in re.split(r"^(?=\w)", text, flags=re.MULTILINE):
+        try:
+            data = parse_yaml(part, "")[1]
+        except ConfigError:
+            data = {part.partition(":")[0]: None}
+        found |= data if isinstance(data, dict) else {}
+    return found
 
 
 #: A config, as a library is given one: itself, the path of its file, or its keys with values.

@@ -97,15 +97,33 @@ def of_patch(patch: Bools, left: int, top: int, height: int, width: int) -> Ints
     return _between((left + column) * height + top + row, height * width)
 
 
-def to_mask(runs: Sequence[int] | Ints, height: int, width: int) -> Bools:
-    """The mask, shape (height, width), of `runs`; raises `ValueError` where they are not of that size."""
+def checked(runs: Sequence[int] | Ints, height: int, width: int) -> Ints:
+    """`runs`; raises `ValueError` where they are not of a mask of that size."""
     import numpy as np
 
     lengths = np.asarray(runs, np.int64)
     if (lengths < 0).any() or (lengths > height * width).any() or lengths.sum() != height * width:
         raise ValueError(f"run lengths add up to {int(lengths.sum())}, not to {height} x {width} pixels")
+    return lengths
+
+
+def to_mask(runs: Sequence[int] | Ints, height: int, width: int) -> Bools:
+    """The mask, shape (height, width), of `runs`; raises `ValueError` where they are not of that size."""
+    import numpy as np
+
+    lengths = checked(runs, height, width)
     inside = np.arange(len(lengths)) % 2 == 1
     return np.repeat(inside, lengths).reshape((height, width), order="F")
+
+
+def to_patch(runs: Ints, height: int, box: tuple[int, int, int, int], step: int = 1) -> Bools:
+    """Each `step`-th pixel of the part within the xywh `box` of the mask of `runs`, however large that is."""
+    import numpy as np
+
+    left, top, columns, rows = box
+    x, y = np.arange(left, left + columns, step), np.arange(top, top + rows, step)
+    run = np.searchsorted(np.cumsum(runs), x * height + y[:, None], side="right")
+    return np.asarray(run % 2 == 1)
 
 
 def union(several: Sequence[Ints]) -> Ints:

@@ -12,7 +12,7 @@ import time
 from pipeline import storage
 from pipeline.base.errors import CocoDiyError, UsageError
 from pipeline.job.run_records import SUCCESS
-from pipeline.reports.metrics import metrics_text
+from pipeline.reports.metrics import METRIC, metrics_text
 from pipeline.runtime.interrupt import STOP
 from pipeline.runtime.log import LOG
 from pipeline.runtime.run import Run
@@ -66,7 +66,7 @@ class MetricsFile:
     def __init__(self, path: str) -> None:
         if not path.endswith(".prom"):
             raise UsageError(f"--metrics {path}: must end in .prom; the collector reads no other file")
-        self._path = os.path.abspath(os.path.expanduser(path))
+        self._path = storage.output_path("--metrics", path, METRIC)
 
     def begins(self, run: Run) -> None:
         """Note where they will be: a run that is under way has none."""

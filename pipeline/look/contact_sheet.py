@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Pixels: the side of a tile, between tiles, around all of them, and of a line of text.
 TILE, _GAP, _MARGIN, _LINE = 300, 14, 20, 16
 
+#: Points of the letters below a tile.
+_CAPTION = 11
+
 #: Outlines are drawn so many times as large, and scaled down: they are smooth then.
 _FINE = 2
 
@@ -36,11 +39,15 @@ _NO_PICTURE = "no picture"
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture of the sheet; `shapes` are shares of it. None is an image that cannot be shown."""
+    """A picture of the sheet; `shapes` are shares of it. None is an image that cannot be shown.
+
+    `name` is written below it, as much of it as there is room for beside what is `said` after it.
+    """
 
     image: Image.Image | None
     shapes: tuple[Shape, ...]
-    caption: str
+    name: str
+    said: str = ""
 
 
 def contact_sheet(
@@ -51,7 +58,7 @@ def contact_sheet(
 
     letters = letters or Lettering()
     numbers = sorted({s.class_id for t in tiles for s in t.shapes})
-    letters.learn("".join([title, subtitle, *(t.caption for t in tiles), *(classes[i] for i in numbers)]))
+    letters.learn("".join([title, subtitle, *(t.name + t.said for t in tiles), *(classes[i] for i in numbers)]))
     columns = _columns(len(tiles))
     rows = math.ceil(len(tiles) / columns)
     width = 2 * _MARGIN + columns * (TILE + _GAP) - _GAP
@@ -69,7 +76,9 @@ def contact_sheet(
     for i, tile in enumerate(tiles):
         x, y = _MARGIN + i % columns * (TILE + _GAP), top + i // columns * (TILE + _LINE + 6 + _GAP)
         sheet.paste(_drawn(tile, classes, letters), (x, y))
-        write(x, y + TILE + 5, tile.caption, TILE, 11, _MUTED)
+        said = letters.cut(tile.said, TILE, _CAPTION)
+        name = letters.cut(tile.name, TILE - letters.length(said, _CAPTION), _CAPTION)
+        letters.write(sheet, (x, y + TILE + 5), name + said, _CAPTION, _MUTED)
     y = top + rows * (TILE + _LINE + 6 + _GAP) + 4
     for line in legend:
         for x, number, name in line:
@@ -134,22 +143,17 @@ def _area(shape: Shape) -> float:
 
 def _outline(picture: Image.Image, shape: Shape) -> None:
     """Draw the outlines of `shape` on `picture`: in the class's colour, on a dark line that stands out on light."""
-    from PIL import Image, ImageChops, ImageDraw
+    from PIL import ImageDraw
 
     colour, width = colour_of(shape.class_id), 2 * _FINE
     pen = ImageDraw.Draw(picture, "RGBA")
     if shape.polygons:
-        inside = Image.new("1", picture.size)
-        for polygon in shape.polygons:
-            part = Image.new("1", picture.size)
-            ImageDraw.Draw(part).polygon(_pixels(polygon, picture), fill=1)
-            inside = ImageChops.logical_xor(inside, part)
-        picture.paste(Image.new("RGB", picture.size, colour), mask=inside.convert("L").point(lambda v: v * 72 // 255))
-        for polygon in shape.polygons:
-            ring = _pixels(polygon, picture)
-            ring = [*ring, *ring[:2]]
-            pen.line(ring, fill=_HALO, width=width + 2 * _FINE, joint="curve")
-            pen.line(ring, fill=colour, width=width, joint="curve")
+        rings = [_pixels(polygon, picture) for polygon in shape.polygons]
+        _fill(picture, rings, colour)
+        for ring in rings:
+            closed = [*ring, *ring[:2]]
+            pen.line(closed, fill=_HALO, width=width + 2 * _FINE, joint="curve")
+            pen.line(closed, fill=colour, width=width, joint="curve")
     else:
         left, top, right, bottom = (v * s for v, s in zip(shape.box, picture.size * 2, strict=True))
         box = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
@@ -166,6 +170,23 @@ def _outline(picture: Image.Image, shape: Shape) -> None:
             if seen:
                 dot = (x - radius, y - radius, x + radius, y + radius)
                 pen.ellipse(dot, fill=_PAPER, outline=colour, width=_FINE)
+
+
+def _fill(picture: Image.Image, rings: Sequence[list[tuple[float, float]]], colour: str) -> None:
+    """Shade what `rings`, in pixels, cover by the even-odd rule."""
+    from PIL import Image, ImageChops, ImageDraw
+
+    xs, ys = zip(*(point for ring in rings for point in ring), strict=True)
+    left, top = max(0, math.floor(min(xs))), max(0, math.floor(min(ys)))
+    right, bottom = min(picture.width, math.ceil(max(xs)) + 1), min(picture.height, math.ceil(max(ys)) + 1)
+    if left >= right or top >= bottom:
+        return
+    inside = Image.new("1", (right - left, bottom - top))
+    for ring in rings:
+        part = Image.new("1", inside.size)
+        ImageDraw.Draw(part).polygon([(x - left, y - top) for x, y in ring], fill=1)
+        inside = ImageChops.logical_xor(inside, part)
+    picture.paste(colour, (left, top, right, bottom), inside.convert("L").point(lambda v: v * 72 // 255))
 
 
 def _pixels(polygon: Floats, picture: Image.Image) -> list[tuple[float, float]]:

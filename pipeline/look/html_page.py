@@ -24,6 +24,9 @@ from pipeline.reports.statistics import ASPECTS, SIZES, Note, Statistics
 if TYPE_CHECKING:
     from pipeline.look.shapes import Shape
 
+#: What says that a page is ours.
+GENERATOR = '<meta name="generator" content="coco-diy">'
+
 #: Rows of the table of classes that are shown at once; all are in its CSV.
 MOST_ROWS = 100
 
@@ -36,7 +39,10 @@ _NAMED = 12
 
 @dataclass(frozen=True)
 class PagePicture:
-    """A picture of the gallery: a JPEG of some size, what the image is called, its size in pixels, and its objects."""
+    """A picture of the gallery: a JPEG of some size, what the image is called, its size in pixels, and its objects.
+
+    Of a crowded image `shapes` are the largest, and so many `others` are not drawn.
+    """
 
     jpeg: bytes
     size: tuple[int, int]
@@ -44,6 +50,7 @@ class PagePicture:
     name: str
     split: str
     shapes: tuple[Shape, ...]
+    others: int = 0
 
 
 @dataclass
@@ -84,7 +91,7 @@ def render(data: PageData) -> bytes:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n',
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-        '<meta name="referrer" content="no-referrer">\n',
+        f'<meta name="referrer" content="no-referrer">\n{GENERATOR}\n',
         f"<title>{_text(data.title)}</title>\n<style>{style}</style>\n</head>\n<body>\n",
         _head(data),
         "<main>\n",
@@ -296,6 +303,8 @@ def _figure(data: PageData, number: int, picture: PagePicture) -> str:
     numbers = sorted({shape.class_id for shape in picture.shapes})
     counts = {i: sum(shape.class_id == i for shape in picture.shapes) for i in numbers}
     what = ", ".join(f"{counts[i]} {data.classes[i]}" for i in numbers) or "no object"
+    if picture.others:
+        what = f"{plural(picture.others, 'more object')} not drawn; {what}"
     width, height = picture.image_size
     sides = f'width="{picture.size[0]}" height="{picture.size[1]}"'
     lines = _outlines(data, picture, numbers)

@@ -19,7 +19,7 @@ from pipeline.look.numbers import statistics_of
 from pipeline.look.sample import Sample, Shown, Wish, choose, pictures
 from pipeline.look.sheet import draw_sheet
 from pipeline.look.stats import counts_of
-from pipeline.look.thumbnails import encoded, fitted
+from pipeline.look.thumbnails import DESCRIPTION, encoded, fitted
 from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows, renamed, stats_csv
 from pipeline.reports.dataset_card import PAGE, SHEET
@@ -86,7 +86,9 @@ def leave_page(config: Config, report: Report, progress: Progress | None = None)
     page, sheet = (os.path.basename(path) for path in (PAGE, SHEET))
     if config.target.images != "none":
         letters = Lettering()
-        folder.write(sheet, encoded(draw_sheet(view, letters=letters), os.path.splitext(sheet)[1]))
+        folder.write(
+            sheet, encoded(draw_sheet(view, letters=letters), os.path.splitext(sheet)[1], description=DESCRIPTION)
+        )
         report.warnings += letters.advice()
     folder.write(page, page_of(view, progress))
     report.data["report"] = folder.join(page)
@@ -171,7 +173,7 @@ def _add_pairs(page: PageData, found: Statistics) -> None:
 
 
 def _pictures(view: View, found: Statistics, progress: Progress, seed: int) -> Iterator[PagePicture]:
-    """Pictures of a sample of each class, those of large classes first, until they are many or large."""
+    """Pictures of a sample of each class, those of large classes first, as many as there is room for."""
     samples = _samples(view, found, seed)
     side = _SIDES[0] if len(samples) <= _FEW else _SIDES[1]
     made: dict[int, PagePicture] = {}
@@ -180,15 +182,15 @@ def _pictures(view: View, found: Statistics, progress: Progress, seed: int) -> I
             step.add(1)
             if (picture := _picture(shown, side)) is not None:
                 made[number] = picture
-    total = nodes = 0
+    room, nodes = _MOST_BYTES, _MOST_NODES
     for number in sorted(made):
         shapes = made[number].shapes
-        total += len(made[number].jpeg) + 30 * sum(sum(map(len, s.polygons)) + 1 for s in shapes)
+        size = len(made[number].jpeg) + 30 * sum(s.corners for s in shapes)
         numbers = {s.class_id for s in shapes}
-        nodes += 7 + len(numbers) + len({s.class_id for s in shapes if s.polygons}) + min(MOST_NAMES, len(numbers))
-        if total > _MOST_BYTES or nodes > _MOST_NODES:
-            break
-        yield made[number]
+        count = 7 + len(numbers) + len({s.class_id for s in shapes if s.polygons}) + min(MOST_NAMES, len(numbers))
+        if size <= room and count <= nodes:
+            room, nodes = room - size, nodes - count
+            yield made[number]
 
 
 def _samples(view: View, found: Statistics, seed: int) -> list[Sample]:
@@ -201,8 +203,7 @@ def _samples(view: View, found: Statistics, seed: int) -> list[Sample]:
     each = min(_OF_CLASS, max(1, _MOST_PICTURES // len(order)))
     if len(order) == 1:
         each = _FEW // 2
-    samples = {sample.key: sample for sample in choose(view, Wish(0, seed, tuple(order), each=each))}
-    return list(samples.values())[:_MOST_PICTURES]
+    return choose(view, Wish(0, seed, tuple(order), each=each))[:_MOST_PICTURES]
 
 
 def _picture(shown: Shown, side: int) -> PagePicture | None:
@@ -211,5 +212,6 @@ def _picture(shown: Shown, side: int) -> PagePicture | None:
     small = fitted(shown.opened.image, side)
     name = (shown.sample.path or shown.sample.key).rpartition("/")[2]
     return PagePicture(
-        encoded(small, ".jpg", _QUALITY), small.size, shown.opened.size, name, shown.sample.split, shown.shapes
-    )
+        encoded(small, ".jpg", _QUALITY), small.size, shown.opened.size, name, shown.sample.split, shown.shapes,
+        shown.sample.others,
+    )  # fmt: skip

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pipeline import storage
+from pipeline.base.humanize import plural
 from pipeline.look import shapes
 from pipeline.look.bucket import Bucket, read_bucket, with_sizes
 from pipeline.look.shapes import Shape
 from pipeline.look.thumbnails import Opened, open_upright
+from pipeline.runtime.log import LOG
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pipeline.base.arrays import Floats, Ints
     from pipeline.look.view import View
 
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 IMAGE_SORTS = ("random", "most")
 OBJECT_SORTS = ("smallest", "largest", "extreme", "random")
 
+#: Objects of an image that are drawn, and about so many points of all their outlines: of more none is seen for itself.
+_MOST_OBJECTS, _MOST_POINTS = 1_000, 20_000
 
 #: What ranks: whether it is of an image of unknown size, where sizes matter, and its number among such or the others;
 #: class (of `Wish.each`, else -1), key, row of the object (of an image -1), bucket.
@@ -54,7 +60,8 @@ class Wish:
 class Sample:
     """An image that is shown: its shapes, as shares of the image that labels describe, of `said` size in pixels.
 
-    `chosen` is the index in `shapes` of the one object that is shown; None: all are.
+    They are those of its largest objects, largest first: so many `others` are not drawn. With `single` one object is
+    shown, the only one in `shapes`.
     """
 
     key: str
@@ -62,7 +69,8 @@ class Sample:
     path: str | None
     said: tuple[int, int] | None
     shapes: tuple[Shape, ...]
-    chosen: int | None = None
+    others: int = 0
+    single: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,17 +88,31 @@ def choose(view: View, wish: Wish) -> list[Sample]:
     best: list[_Entry] = []
     for bucket in range(view.buckets):
         best = _first([*best, *_ranked(view, wish, bucket)], wish)
+    if wish.each is not None:  # an image is there once, for the first of its classes
+        best = list({entry[2]: entry for entry in reversed(best)}.values())[::-1]
     by_bucket: dict[int, list[_Entry]] = {}
     for entry in best:
         by_bucket.setdefault(entry[4], []).append(entry)
     found: dict[Any, Sample] = {}
     for bucket, entries in by_bucket.items():
         found.update(zip(entries, _read(view, wish, bucket, entries), strict=True))
-    return [found[entry] for entry in best]
+    samples = [found[entry] for entry in best]
+    _say_others(samples)
+    return samples
+
+
+def _say_others(samples: Sequence[Sample]) -> None:
+    crowded = [sample for sample in samples if sample.others]
+    if crowded:
+        first, more = crowded[0], f" and {plural(len(crowded) - 1, 'more image')}" if len(crowded) > 1 else ""
+        LOG.warning(
+            "%s%s: %s are not drawn; of a crowded image the largest are", first.path or first.key, more,
+            plural(sum(sample.others for sample in crowded), "object"),
+        )  # fmt: skip
 
 
 def _first(entries: list[Any], wish: Wish) -> list[Any]:
-    """The entries that rank first, of `each` class where that is asked; an image is there once."""
+    """The entries that rank first, of `each` class where that is asked."""
     if wish.each is None:
         return sorted(entries, key=lambda entry: (entry[0], entry[2], entry[3]))[: wish.count]
     rank = {number: i for i, number in enumerate(wish.classes or ())}
@@ -177,18 +199,30 @@ def _read(view: View, wish: Wish, bucket: int, entries: Sequence[_Entry]) -> Ite
     found = read_bucket(view, bucket, raw=True)
     position = {key: i for i, key in enumerate(found.images["key"].to_pylist())}
     edges = np.searchsorted(found.image, np.arange(found.images.num_rows + 1))
+    classes = found.objects["class_id"].to_numpy()
     for _, _, key, row, _ in entries:
         image = found.images.slice(position[key], 1).to_pylist()[0]
         said = (image["width"], image["height"]) if image["width"] and image["height"] else None
-        begin, stop = int(edges[position[key]]), int(edges[position[key] + 1])
-        rows = found.objects.slice(begin, stop - begin).to_pylist()
-        chosen = None if row < 0 else row - begin
-        if wish.classes is not None and wish.each is None:
-            chosen_rows = [i for i, r in enumerate(rows) if r["class_id"] in wish.classes]
-            chosen = None if chosen is None else chosen_rows.index(chosen)
-            rows = [rows[i] for i in chosen_rows]
-        drawn = tuple(_shape(view, r, said) for r in rows)
-        yield Sample(key, image["split"], image["image_path"], said, drawn, chosen)
+        rows = np.arange(edges[position[key]], edges[position[key] + 1]) if row < 0 else np.array([row])
+        if row < 0 and wish.classes is not None and wish.each is None:
+            rows = rows[np.isin(classes[rows], wish.classes)]
+        drawn = _drawn(view, found.objects, rows, said)
+        yield Sample(key, image["split"], image["image_path"], said, drawn, len(rows) - len(drawn), row >= 0)
+
+
+def _drawn(view: View, objects: pa.Table, rows: Ints, said: tuple[int, int] | None) -> tuple[Shape, ...]:
+    """The shapes of those of `rows`, the objects of one image, that are drawn: the largest, as far as there is room."""
+    import numpy as np
+
+    w, h = (objects[name].to_numpy()[rows] for name in ("w", "h"))
+    drawn: list[Shape] = []
+    room = _MOST_POINTS
+    for row in rows[np.argsort(-(w * h), kind="stable")][:_MOST_OBJECTS].tolist():
+        drawn.append(_shape(view, objects.slice(row, 1).to_pylist()[0], said))
+        room -= drawn[-1].corners
+        if room <= 0:
+            break
+    return tuple(drawn)
 
 
 def _shape(view: View, row: dict[str, Any], said: tuple[int, int] | None) -> Shape:
@@ -226,7 +260,7 @@ def _fetched(
             yield number, Shown(sample, None, sample.shapes, f"cannot be read: {fetched.reason}")
             continue
         # A crop of a small object needs all pixels that there are.
-        opened = open_upright(fetched.data, side if sample.chosen is None else 1 << 20)
+        opened = open_upright(fetched.data, 1 << 20 if sample.single else side)
         if opened is None:
             yield number, Shown(sample, None, sample.shapes, "is no image that can be decoded")
             continue

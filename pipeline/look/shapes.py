@@ -14,13 +14,16 @@ from pipeline.geometry import masks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    import numpy.typing as npt
+
     from pipeline.base.arrays import Floats
 
-#: A larger mask is refused: it would take too much memory.
-_MOST_PIXELS = 1 << 28
+#: Masks are outlined on a grid of at most so many cells a side.
+_MASK_SIDE = 512
 
-#: Masks are outlined on a grid of at most so many cells a side, in at most so many polygons.
-_MASK_SIDE, _MOST_POLYGONS = 512, 200
+#: Polygons of an object, of which one with more is drawn as its box; points of each, and keypoints, that are drawn.
+_MOST_POLYGONS, _MOST_POINTS = 200, 2_000
 
 #: COCO's skeleton of a person, from 0: https://cocodataset.org/#format-data
 PERSON = (
@@ -58,6 +61,11 @@ class Shape:
         )
 
     @property
+    def corners(self) -> int:
+        """How many points are drawn of it."""
+        return sum(map(len, self.polygons)) + len(self.seen) or 4
+
+    @property
     def edges(self) -> list[tuple[int, int]]:
         """The edges of its skeleton whose ends are both labelled."""
         return [(a, b) for a, b in PERSON if self.seen[a] and self.seen[b]] if len(self.seen) == 17 else []
@@ -72,10 +80,22 @@ def of_row(class_id: int, box: Sequence[float], tail: bytes, keypoints: tuple[in
     if keypoints is not None and len(numbers) == 4 + keypoints[0] * keypoints[1]:
         points = numbers[4:].reshape(keypoints)
         labelled = points[:, 2] > 0 if keypoints[1] == 3 else (points != 0).any(axis=1)
-        return Shape(class_id, corners, (), points[:, :2], tuple(labelled.tolist()))
+        return _with_points(Shape(class_id, corners), points, labelled)
     if len(numbers) >= 6 and len(numbers) % 2 == 0:
-        return Shape(class_id, corners, (numbers.reshape(-1, 2),))
+        return Shape(class_id, corners, _outlines([numbers.reshape(-1, 2)]))
     return Shape(class_id, corners)
+
+
+def _with_points(shape: Shape, points: Floats, seen: npt.NDArray[np.bool_]) -> Shape:
+    """`shape` with keypoints, whose first two columns are x and y, as far as they are drawn."""
+    return replace(shape, points=points[:_MOST_POINTS, :2], seen=tuple(seen[:_MOST_POINTS].tolist()))
+
+
+def _outlines(polygons: Sequence[Floats]) -> tuple[Floats, ...]:
+    """`polygons` as they are drawn: of one with very many points every so manieth."""
+    if len(polygons) > _MOST_POLYGONS:
+        return ()
+    return tuple(polygon[:: -(-len(polygon) // _MOST_POINTS)] for polygon in polygons)
 
 
 def of_annotation(
@@ -92,11 +112,11 @@ def of_annotation(
         polygons = [np.array(part, np.float64).reshape(-1, 2) / scale for part in parts]
     elif isinstance(segmentation, dict):
         polygons = [polygon / scale for polygon in _of_mask(segmentation)]
-    shape = Shape(class_id, _corners(box), tuple(polygons))
+    shape = Shape(class_id, _corners(box), _outlines(polygons))
     points = annotation.get("keypoints")
     if isinstance(points, list) and points and len(points) % 3 == 0:
         table = np.array(points, np.float64).reshape(-1, 3)
-        shape = replace(shape, points=table[:, :2] / scale, seen=tuple((table[:, 2] > 0).tolist()))
+        shape = _with_points(shape, table[:, :2] / scale, table[:, 2] > 0)
     return shape
 
 
@@ -109,13 +129,11 @@ def _of_mask(segmentation: dict[str, Any]) -> list[Floats]:
     """The polygons around a mask of run lengths, in its pixels, on a coarser grid where it is large."""
     try:
         height, width = (int(side) for side in segmentation["size"])
-        if not 0 < height * width <= _MOST_PIXELS:
-            return []
         counts = segmentation["counts"]
-        runs = masks.decompress(counts) if isinstance(counts, str) else counts
-        mask = masks.to_mask(runs, height, width)
+        runs = masks.checked(masks.decompress(counts) if isinstance(counts, str) else counts, height, width)
     except (KeyError, TypeError, ValueError, OverflowError):
         return []
-    step = max(1, -(-max(height, width) // _MASK_SIDE))
-    outer, holes = masks.outlines(mask[::step, ::step], _MOST_POLYGONS)
-    return [polygon * step for polygon in (*outer, *holes)]
+    left, top, *sides = box = masks.box(runs, height)
+    step = max(1, -(-max(sides) // _MASK_SIDE))
+    outer, holes = masks.outlines(masks.to_patch(runs, height, box, step), _MOST_POLYGONS)
+    return [polygon * step + (left, top) for polygon in (*outer, *holes)]

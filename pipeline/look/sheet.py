@@ -70,8 +70,8 @@ def _reduced(shown: Shown) -> Shown:
     if shown.opened is None:
         return shown
     image, shapes = shown.opened.image, shown.shapes
-    if (chosen := shown.sample.chosen) is not None:
-        image, one = cropped(image, shapes[chosen])
+    if shown.sample.single:
+        image, one = cropped(image, shapes[0])
         shapes = (one,)
     image.thumbnail((2 * TILE, 2 * TILE))
     return dataclasses.replace(shown, opened=dataclasses.replace(shown.opened, image=image), shapes=shapes)
@@ -79,13 +79,15 @@ def _reduced(shown: Shown) -> Shown:
 
 def _tile(shown: Shown) -> Tile:
     sample = shown.sample
+    facts = [sample.split]
+    if shown.opened is None:
+        facts.append(shown.reason)
+    elif sample.single:
+        facts.append("{:.0f} x {:.0f} px".format(*_sides(sample.shapes[0], *(sample.said or shown.opened.size))))
+    elif sample.others:
+        facts.append(plural(sample.others, "more object"))
     name = (sample.path or sample.key).rpartition("/")[2]
-    caption = f"{name} · {sample.split}"
-    if shown.reason:
-        caption += f" · {shown.reason}"
-    elif sample.chosen is not None and sample.said is not None:
-        caption += " · {:.0f} x {:.0f} px".format(*_sides(sample.shapes[sample.chosen], *sample.said))
-    return Tile(shown.opened.image if shown.opened is not None else None, shown.shapes, caption)
+    return Tile(shown.opened.image if shown.opened is not None else None, shown.shapes, name, " · ".join(["", *facts]))
 
 
 def _sides(shape: Shape, width: int, height: int) -> tuple[float, float]:

@@ -102,8 +102,17 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
 KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
 
-def encoded(image: Image.Image, suffix: str, quality: int = 88) -> bytes:
+#: What the EXIF data of a contact sheet says that it is (the tag `ImageDescription`).
+DESCRIPTION = "contact sheet of coco-diy"
+
+
+def encoded(image: Image.Image, suffix: str, quality: int = 88, description: str = "") -> bytes:
     """`image` as a file of the kind that `suffix`, one of `KINDS`, names; `quality` is that of a JPEG or WebP."""
+    from PIL import ExifTags, Image
+
+    exif = Image.Exif()
+    if description:
+        exif[ExifTags.Base.ImageDescription] = description
     out = io.BytesIO()
-    image.save(out, KINDS[suffix], quality=quality, optimize=True)
+    image.save(out, KINDS[suffix], quality=quality, optimize=True, exif=exif)
     return out.getvalue()

@@ -174,13 +174,13 @@ def _roots(made: Manifest) -> list[str]:
     """Where the sources of a target were: their roots, or of those without one the labels of their splits."""
     source = made.config["source"]
     return [
-        one.get("root") or _joined(paths.get("labels") or paths["annotations"] for paths in one["splits"].values())
+        one.get("root") or _joined(paths.get("labels") or paths.get("annotations") for paths in one["splits"].values())
         for one in (source if isinstance(source, list) else [source])
     ]
 
 
-def _joined(labels: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(labels))
+def _joined(labels: Iterable[str | None]) -> str:
+    return ", ".join(dict.fromkeys(filter(None, labels)))
 
 
 def _of_folder(what: str, workdir: str, progress: Progress, engine: Mapping[str, Any]) -> View:

@@ -26,6 +26,9 @@ _METRICS = {
 #: What stays as it was after a run that failed, for such a run says nothing of it.
 _STAY = ("last_success_timestamp_seconds", "images", "objects")
 
+#: What a file of metrics has.
+METRIC = rb"^# HELP coco_diy_"
+
 _LINE = re.compile(r'^coco_diy_(\w+)\{target="((?:[^"\\]|\\.)*)"\} (\S+)$', re.MULTILINE)
 
 

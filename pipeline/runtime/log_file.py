@@ -16,6 +16,9 @@ from pipeline.runtime.log import FILE_ONLY, LOG, end_log_file
 from pipeline.runtime.progress import write_line
 from pipeline.runtime.run import stamp_of
 
+#: What a line of a log file begins with, in either form.
+LINE = rb'^(\d{4}-\d\d-\d\dT[\d:.]+Z \S+ [a-z]+ |{"time": "\d{4}-\d\d-\d\dT[\d:.]+Z", "run": )'
+
 
 @dataclass(frozen=True)
 class LogFile:

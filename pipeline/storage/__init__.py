@@ -33,6 +33,7 @@ from pipeline.storage.location import (
     read_image,
 )
 from pipeline.storage.os_errors import is_of_machine, storage_error
+from pipeline.storage.outputs import output_path
 from pipeline.storage.paths import is_in, is_same_location, local_path, real_path, within
 from pipeline.storage.registry import archive_of, begin_listings, locate, locate_below, locate_writable
 from pipeline.storage.settling import settle_ns
@@ -84,6 +85,7 @@ __all__ = [
     "open_own",
     "options_beside",
     "out_of",
+    "output_path",
     "parse_range",
     "read_image",
     "real_path",

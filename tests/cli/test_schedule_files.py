@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
@@ -131,13 +132,13 @@ def cron(tmp_path: Path) -> Iterator[Any]:
     tabs, empty = tmp_path / "tabs", tmp_path / "empty"
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(crontab: str) -> None:
+    def start(crontab: str, user: str = "root", prepare: str = "true") -> None:
         tabs.mkdir()
         empty.mkdir()
-        (tabs / "root").write_text(crontab)
-        (tabs / "root").chmod(0o600)
+        (tabs / user).write_text(crontab)
+        (tabs / user).chmod(0o600)
         mounts = [("/var/spool/cron/crontabs", tabs), ("/etc/cron.d", empty), ("/run", empty)]
-        script = "; ".join(f"mount --bind {shlex.quote(str(mine))} {theirs}" for theirs, mine in mounts)
+        script = "; ".join([prepare, *(f"mount --bind {shlex.quote(str(mine))} {theirs}" for theirs, mine in mounts)])
         script += f"; mount --bind /dev/null /etc/crontab; exec {fast} -f '@2026-11-28 03:16:30 x30' {program} -f"
         started.append(subprocess.Popen(["unshare", "-m", "sh", "-ec", script], start_new_session=True))
 
@@ -147,15 +148,53 @@ def cron(tmp_path: Path) -> Iterator[Any]:
         process.wait()
 
 
-@pytest.mark.slow
-def test_a_real_cron_runs_the_line(home: Path, cron: Any) -> None:
-    cron(text_at("crontab", home).replace("MAILTO=bikes", 'MAILTO=""'))
+def wait_until_built(home: Path) -> None:
+    """Until the build of `home` is over, for a minute at most."""
     for _ in range(600):
         if is_built(home):
             break
         time.sleep(0.1)
     assert is_built(home)
     assert (home / "bikes/data.yaml").exists()
+
+
+@pytest.mark.slow
+def test_a_real_cron_runs_the_line(home: Path, cron: Any) -> None:
+    cron(text_at("crontab", home).replace("MAILTO=bikes", 'MAILTO=""'))
+    wait_until_built(home)
+
+
+def words_of_a_user(number: int) -> list[str]:
+    """The words of this checkout's command that the user `number` can run; skipped where nobody but root can."""
+    path = os.pathsep.join([str(PROJECT), str(Path(click.__file__).parents[1])])
+    for python in (sys.executable, "/usr/bin/python3"):
+        words = ["env", f"PYTHONPATH={path}", python]
+        done = subprocess.run(
+            [*words, "-c", "import pipeline.api, dask.dataframe"], check=False, user=number, group=number,
+            extra_groups=[], env={}, cwd="/", capture_output=True,
+        )  # fmt: skip
+        if done.returncode == 0:
+            return [*words, "-m", "pipeline"]
+    pytest.skip("needs a Python and a checkout that any user can read")
+
+
+@pytest.mark.slow
+def test_a_real_cron_runs_the_line_for_a_user_who_is_not_root(home: Path, cron: Any, tmp_path: Path) -> None:
+    """The file as it is: /srv/bikes is a folder of the user bikes, who is known in this cron's namespace alone."""
+    number = 54321
+    command = home / ".venv/bin/coco-diy"
+    command.write_text(f'#!/bin/sh\n{shlex.join(words_of_a_user(number))} "$@"\n')
+    for path in (home, *home.rglob("*")):
+        os.chown(path, number, number)
+    known = tmp_path / "passwd"
+    known.write_text(f"{Path('/etc/passwd').read_text()}bikes:*:{number}:{number}::/srv/bikes:/bin/sh\n")
+    prepare = "mount -t tmpfs none /srv; mkdir /srv/bikes"
+    prepare += f"; mount --bind {shlex.quote(str(home))} /srv/bikes; mount --bind {shlex.quote(str(known))} /etc/passwd"
+    text = (FOLDER / "crontab").read_text(encoding="utf-8").replace("MAILTO=bikes", 'MAILTO=""')
+    cron(text, "bikes", prepare)
+    wait_until_built(home)
+    made = [path for name in ("bikes", "work", "nightly.log") for path in (home / name, *(home / name).rglob("*"))]
+    assert {path.stat().st_uid for path in made} == {number}
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------------

@@ -256,7 +256,7 @@ def test_keypoints_that_are_not_labelled_are_zeros() -> None:
     points = [5, 5, 2, -4, 900, 0, 500, 5, 1]
     text = json.dumps(document(annotation(keypoints=points, num_keypoints=2))).encode()
     found = coco.outline([text], Task.POSE)
-    assert found.names["kpt_shape"] == [3, 3]
+    assert found.names["kpt_shape"] == (3, 3)
     part = Part(
         [json.dumps(image()).encode()], [text[a:b] for a, b in found.annotations.tolist()], found.image_of, found.labels
     )
@@ -274,7 +274,7 @@ def test_several_skeletons_are_told() -> None:
         )
     )
     found = coco.outline([text.encode()], Task.POSE)
-    assert found.names["kpt_shape"] == [4, 3]
+    assert found.names["kpt_shape"] == (4, 3)
     assert "'person' 9" in found.notes[0]
 
 

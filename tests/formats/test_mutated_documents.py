@@ -208,8 +208,7 @@ def _coco(text: bytes, task: Task, picture: Picture | None) -> tuple[Parsed, int
     found = coco.outline([text], task)
     images, annotations = ([text[a:b] for a, b in spans.tolist()] for spans in (found.images, found.annotations))
     part = Part(images, annotations, found.image_of, found.labels, None, lambda some: [picture] * len(some), True)
-    keypoints = found.names.get("kpt_shape")
-    parsed = coco.parse(part, task, tuple(keypoints) if keypoints else (1, 3) if task is Task.POSE else None)
+    parsed = coco.parse(part, task, found.names.get("kpt_shape") or ((1, 3) if task is Task.POSE else None))
     lost = sum(rows for *_, rows in found.problems) + sum(problem.rows for problem in parsed.problems)
     return parsed, parsed.rows.num_rows + lost
 

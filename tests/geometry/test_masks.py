@@ -51,6 +51,15 @@ def test_runs_and_strings_give_the_mask_back(mask: npt.NDArray[np.bool_]) -> Non
     assert masks.box(runs, mask.shape[0]) == box
 
 
+@given(_masks(), st.integers(1, 4))
+def test_a_patch_is_part_of_the_mask(mask: npt.NDArray[np.bool_], step: int) -> None:
+    runs, height = masks.of_mask(mask), mask.shape[0]
+    left, top, columns, rows = box = masks.box(runs, height)
+    patch = masks.to_patch(runs, height, box, step)
+    assert (patch == mask[top : top + rows : step, left : left + columns : step]).all()
+    assert step > 1 or patch.sum() == masks.area(runs)
+
+
 @given(_masks(), st.integers(0, 5))
 def test_a_union_is_that_of_pixels(mask: npt.NDArray[np.bool_], seed: int) -> None:
     several = [mask, *(np.random.default_rng(seed).random((2, *mask.shape)) < 0.3)]

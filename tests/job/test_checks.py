@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from tests.conftest import Run, Subset
 from tests.support.helpers import contents, write_file
@@ -33,9 +34,8 @@ def test_what_is_read_is_not_written(own_subset: Subset, place: str, link: str, 
         pytest.skip("a link needs its file")
     before = contents(own_subset.source), {kept: kept.read_bytes() for kept in known.values() if kept.exists()}
     output = _links(path, link, own_subset.config.parent / f"output{suffix}")
-    replaced = option == "--metrics" and link == "hardlink"  # by a new file: the other name stays as it is
-    told = own_subset.command("build", option, output, code=0 if replaced else 2)
-    assert replaced or told.err.count("\n") == 1
+    told = own_subset.command("build", option, output, code=2)
+    assert told.err.count("\n") == 1
     assert (contents(own_subset.source), {kept: kept.read_bytes() for kept in before[1]}) == before
 
 
@@ -58,8 +58,10 @@ def test_a_page_is_called_one(own_subset: Subset, run: Run, name: str, tmp_path:
 def test_a_sheet_is_no_image_of_the_source(own_subset: Subset, run: Run) -> None:
     image = next((own_subset.source / "images/train2017").glob("*.jpg"))
     before = image.read_bytes()
-    assert "which is read, or made, here" in run("show", own_subset.config, "-o", image, code=2).err
-    assert image.read_bytes() == before
+    assert "was not written by coco-diy" in run("show", own_subset.config, "-o", image, code=2).err
+    new = image.with_suffix(".png")
+    assert "which is read, or made, here" in run("show", own_subset.config, "-o", new, code=2).err
+    assert (image.read_bytes(), new.exists()) == (before, False)
 
 
 def test_a_log_begins_with_its_command(own_subset: Subset, tmp_path: Path) -> None:
@@ -67,3 +69,50 @@ def test_a_log_begins_with_its_command(own_subset: Subset, tmp_path: Path) -> No
     lines = (tmp_path / "log").read_text().splitlines()
     assert " build begins: coco-diy " in lines[0]
     assert " ends with exit code 0 " in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("status", "{target}", "--log-file"), "{labels}"),
+        (("diff", "{target}", "{target}", "--log-file"), "{images}"),
+        (("verify", "{target}", "--log-file"), "{target}/data.yaml"),
+        (("status", "{target}", "--log-file"), "{target}/.coco-diy/manifest.json"),
+        (("stats", "{target}", "--log-file"), "{config}"),
+        (("build", "{config}", "--metrics"), "{labels}.prom"),
+        (("show", "{target}", "-o"), "{images}"),
+        (("report", "{target}", "-o"), "{labels}.html"),
+    ],
+)
+def test_an_option_replaces_nothing_that_is_not_ours(
+    own_subset: Subset, run: Run, words: tuple[str, ...], name: str
+) -> None:
+    """Whatever is shown: also an image that another dataset has, or a file of a target that is compared alone."""
+    own_subset.build()
+    names = {
+        "target": own_subset.target,
+        "config": own_subset.config,
+        "labels": next(own_subset.target.glob("labels/train/*.txt")),
+        "images": own_subset.config.parent / "any.png",
+    }
+    Image.new("RGB", (9, 9)).save(names["images"])
+    path = Path(name.format(**names))
+    if not path.exists():
+        path.write_text("<html>somebody's own</html>")
+    before = path.read_bytes()
+    told = run(*(word.format(**names) for word in words), path, code=2)
+    assert f"{words[-1]} {path}: is there and was not written by coco-diy; name another file" in told.err
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.webp", "x.html"])
+def test_what_is_ours_is_made_anew(own_subset: Subset, run: Run, tmp_path: Path, name: str) -> None:
+    command = "report" if name.endswith("html") else "show"
+    (tmp_path / name).touch()  # what is empty is nobody's loss
+    for _ in range(2):
+        run(command, own_subset.config, "-o", tmp_path / name)
+    log = tmp_path / "x.log"
+    for form in ("text", "json", "text"):
+        run("status", own_subset.config, "--log-file", log, "--log-format", form, code=2)
+        log.write_bytes(log.read_bytes()[-4000:])
+    assert (tmp_path / name).stat().st_size > 1000

@@ -340,8 +340,12 @@ def test_a_config_takes_lists(folder: Path, run: Run, spelled: bool) -> None:
     (root / "val.txt").write_text("images/c.jpg\nimages/d.jpg\n")  # a list that changes is a source that changes
     run("build", folder / "c.yaml")
     assert contents(folder / "out/labels") == {**expected, "val/d.txt": BOX.encode()}
-    (root / "val.txt").unlink()
-    assert "val.txt" in run("build", folder / "c.yaml", code=2).err
+    (root / "val.txt").rename(folder / "val.txt")
+    assert "val.txt: is missing, and" in run("build", folder / "c.yaml", code=4).err  # as of a disk not mounted
+    (folder / "val.txt").rename(root / "val.txt")
+    (folder / "out/labels/train/a.txt").unlink()
+    run("verify", folder / "out", "--repair")  # the record of the target knows the lists, too
+    assert contents(folder / "out/labels") == {**expected, "val/d.txt": BOX.encode()}
 
 
 def test_label_files_of_pictures_elsewhere_are_taken_by_their_list(folder: Path, run: Run) -> None:

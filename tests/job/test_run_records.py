@@ -276,6 +276,37 @@ def test_a_run_whose_config_is_wrong_leaves_its_record(own_subset: Subset, words
     assert own_subset.run("status", own_subset.target, "--json").json["runs"] == 2  # from then on it is at the target
 
 
+@pytest.mark.parametrize("line", ["classes: [car", "select: {a: b", "on_error: 'x", "index:\n- car\n  x: :"])
+def test_a_run_whose_config_is_no_yaml_leaves_its_record(own_subset: Subset, line: str) -> None:
+    good = own_subset.config.read_text()
+    for built in (False, True):
+        own_subset.config.write_text(f"{good}\n{line}\n")
+        error = own_subset.build("--metrics", str(own_subset.config.parent / "m.prom"), code=2)["error"]
+        assert str(own_subset.target) in (own_subset.config.parent / "m.prom").read_text()
+        own_subset.config.write_text(good)
+        last = own_subset.command("status", "--json").json["last"]
+        assert (last["exit_code"], last["error"]["error"]) == (2, error)
+        if not built:
+            own_subset.build()
+    assert own_subset.run("status", own_subset.target, "--json").json["runs"] == 2
+
+
+@pytest.mark.parametrize("key", ["workdir", "target"])
+def test_where_no_yaml_says_what_the_workdir_is_none_is_made(own_subset: Subset, key: str, tmp_path: Path) -> None:
+    own_subset.config.write_text(own_subset.config.read_text().replace(f"{key}:", f"{key}: [", 1))
+    own_subset.command("build", "-C", str(tmp_path), code=2)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.parent != own_subset.config.parent]
+    assert not own_subset.workdir.exists()
+
+
+def test_a_source_that_cannot_be_read_of_a_config_is_not_written_to(own_subset: Subset) -> None:
+    before = snapshot(own_subset.source)
+    text = own_subset.config.read_text()
+    own_subset.config.write_text(text.replace("source:", "source: [", 1))
+    own_subset.command("build", "--set", f"workdir={own_subset.source}/work", code=2)
+    assert snapshot(own_subset.source) == before
+
+
 @pytest.mark.parametrize("where", ["", "labels", "labels/train2017/work", "work"])
 def test_a_wrong_config_makes_nothing_in_a_source(own_subset: Subset, where: str) -> None:
     """Nobody has checked then that the workdir is a folder of ours."""

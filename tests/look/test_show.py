@@ -16,10 +16,13 @@ from PIL import Image
 
 from pipeline.images.header import _TURNS
 from pipeline.look.contact_sheet import TILE, Tile, _columns, contact_sheet
+from pipeline.look.sample import Wish, choose
 from pipeline.look.shapes import of_annotation, of_row
 from pipeline.look.terminals import inline, protocol_of
 from pipeline.look.thumbnails import open_upright
+from pipeline.look.view import open_view
 from tests.conftest import Run, Subset
+from tests.support.helpers import write_file
 from tests.support.images import KINDS, MARK, marked_image
 
 SAMPLE = Path(__file__).parents[1] / "sample"
@@ -104,6 +107,65 @@ def test_a_mask_is_its_outline() -> None:
     annotation = {"segmentation": {"size": [4, 4], "counts": [5, 2, 2, 2, 5]}}
     (polygon,) = of_annotation(0, (0.5, 0.5, 0.5, 0.5), annotation, 4, 4).polygons
     assert sorted(map(tuple, (polygon * 4).tolist())) == [(1, 1), (1, 3), (3, 1), (3, 3)]
+
+
+@pytest.mark.parametrize("tail", [b" 0.5 0.5" * 100_000, b" 0.5 0.5 1 1" + b" 0.5 0.5 2" * 100_000])
+def test_an_outline_of_very_many_points_is_drawn_with_fewer(tail: bytes) -> None:
+    shape = of_row(0, (0.5, 0.5, 1, 1), tail, (100_000, 3))
+    assert 1_000 < shape.corners <= 2_000
+    annotation = {"segmentation": [[1, 1, 2, 1, 2, 2]] * 100_000, "keypoints": [1, 1, 2] * 100_000}
+    assert of_annotation(0, (0.5, 0.5, 1, 1), annotation, 9, 9).corners == 2_000
+
+
+def test_a_mask_of_any_size_is_outlined() -> None:
+    """It would be 4 * 10^18 pixels: what is inside alone is gone through, on a grid that is as coarse as it must be."""
+    side = 2_000_000_000
+    runs = [side * 1000 + 700, *([10_000, side - 10_000] * 5_000)]
+    runs[-1] += side * side - sum(runs)
+    box = np.array([(1000, 700), (6000, 10_700)])
+    (polygon,) = of_annotation(
+        0, (0.5, 0.5, 1, 1), {"segmentation": {"size": [side, side], "counts": runs}}, side, side
+    ).polygons
+    assert np.abs(np.array([polygon.min(axis=0), polygon.max(axis=0)]) * side - box).max() <= 20
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image with 2,500 boxes, the smallest first, and one with 400 polygons of 100 points; both of one class."""
+    root = tmp_path_factory.mktemp("crowd")
+    turn = np.linspace(0, 2 * np.pi, 100, endpoint=False)
+    ring = 0.5 + 0.1 * np.stack([np.cos(turn), np.sin(turn)], 1).ravel()
+    write_file(root / "labels/train/boxes.txt", "".join(f"0 0.5 0.5 {i / 2500:g} 0.5\n" for i in range(1, 2501)))
+    write_file(root / "labels/train/rings.txt", ("0 " + " ".join(f"{v:.4f}" for v in ring) + "\n") * 400)
+    write_file(root / "data.yaml", "train: images/train\nnames: [bird]\n")
+    (root / "images/train").mkdir(parents=True)
+    for name in ("boxes", "rings"):
+        Image.new("RGB", (64, 48), "white").save(root / f"images/train/{name}.jpg")
+    return root
+
+
+def test_of_a_crowd_the_largest_are_drawn(crowd: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    view = open_view(str(crowd), str(tmp_path))
+    found = {Path(str(sample.path)).stem: sample for sample in choose(view, Wish(9))}
+    widths = [shape.box[2] - shape.box[0] for shape in found["boxes"].shapes]
+    assert np.allclose(widths, np.arange(2500, 1500, -1) / 2500)
+    assert found["boxes"].others == 1500
+    assert (len(found["rings"].shapes), found["rings"].others) == (200, 200)
+    assert "1,700 objects are not drawn" in caplog.text
+    (one,) = choose(view, Wish(1, objects=True, sort="smallest"))
+    assert (len(one.shapes), one.others, one.single) == (1, 0, True)
+    assert np.isclose(one.shapes[0].box[2] - one.shapes[0].box[0], 1 / 2500)
+
+
+def test_how_many_are_not_drawn_is_said(crowd: Path, run: Run, tmp_path: Path) -> None:
+    assert (
+        "1,700 objects are not drawn" in run("show", crowd, "-o", tmp_path / "x.png", "--workdir", tmp_path / "w").err
+    )
+    told = run("report", crowd, "-o", tmp_path / "x.html", "--workdir", tmp_path / "w")
+    assert "and 1 more image: 1,700 objects are not drawn" in told.err
+    page = (tmp_path / "x.html").read_text()
+    assert "1,500 more objects not drawn; 1000 bird" in page
+    assert "200 more objects not drawn; 200 bird" in page
 
 
 def test_show_writes_what_is_asked(subset: Subset, run: Run, tmp_path: Path) -> None:

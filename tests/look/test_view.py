@@ -124,14 +124,14 @@ def test_buckets_change_nothing(wanted: Subset, tmp_path: Path, buckets: str) ->
     view, found = seen(wanted.config, tmp_path, **{"index.buckets": buckets})
     assert view.buckets == int(buckets)
     sample = [s.key for s in choose(view, Wish(10, seed=3))]
-    objects = [(s.key, s.chosen) for s in choose(view, Wish(7, objects=True, sort="smallest"))]
-    drawn = [(s.key, s.chosen) for s in choose(view, Wish(7, objects=True, sort="random"))]
+    objects = [(s.key, s.shapes[0].box) for s in choose(view, Wish(7, objects=True, sort="smallest"))]
+    drawn = [(s.key, s.shapes[0].box) for s in choose(view, Wish(7, objects=True, sort="random"))]
     each = [s.key for s in choose(view, Wish(0, each=2))]
     other, same = seen(wanted.config, tmp_path, **{"index.buckets": "4", "workdir": str(tmp_path / "other")})
     assert [s.key for s in choose(other, Wish(10, seed=3))] == sample
     assert [s.key for s in choose(other, Wish(10, seed=4))] != sample
-    assert [(s.key, s.chosen) for s in choose(other, Wish(7, objects=True, sort="smallest"))] == objects
-    assert [(s.key, s.chosen) for s in choose(other, Wish(7, objects=True, sort="random"))] == drawn
+    assert [(s.key, s.shapes[0].box) for s in choose(other, Wish(7, objects=True, sort="smallest"))] == objects
+    assert [(s.key, s.shapes[0].box) for s in choose(other, Wish(7, objects=True, sort="random"))] == drawn
     assert [s.key for s in choose(other, Wish(0, each=2))] == each
     assert (same.centres == found.centres).all()
     assert same.pairs == found.pairs

@@ -162,7 +162,8 @@ def _is_bare(raw: bytes) -> bool:
 def _clipped(box: Floats, sizes: Floats, losses: _RowReasons, *, needed: bool) -> Floats:
     """The xywh boxes without what is beyond their image, where that is more than trainers let pass."""
     slack = TOLERANCE * sizes
-    low, high = box[:, :2], box[:, :2] + box[:, 2:]
+    with np.errstate(over="ignore"):  # then it is infinite, and beyond
+        low, high = box[:, :2], box[:, :2] + box[:, 2:]
     beyond = ((low < -slack) | (high > sizes + slack) | (box[:, 2:] > sizes + slack)).any(axis=1)
     if not beyond.any():
         return box

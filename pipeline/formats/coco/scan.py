@@ -247,7 +247,7 @@ def _keypoints(found: FileOutline, categories: Any, counted: Counter[tuple[Id, i
     objects_of = Counter({name: sum(n for (other, _), n in by_name.items() if other == name) for name in counts})
     first = max(counts, key=lambda name: (objects_of[name], -names.index(name)))
     width = counts[first]
-    found.names["kpt_shape"] = [width, 3]
+    found.names["kpt_shape"] = width, 3
     if first in points:
         found.names["flip_idx"] = _flips(points[first])
     if kpt_names := {str(names.index(name)): some for name, some in points.items() if len(some) == width}:

@@ -162,12 +162,12 @@ def names_of(info: IndexInfo | None) -> Names | None:
     """The names that a source gives its classes itself, as its index has them."""
     if info is None or info.names is None:
         return None
-    data = dict(info.names)
+    data = info.names
     return Names(
         tuple(data["names"]),
-        tuple(data["kpt_shape"]) if data.get("kpt_shape") else None,
-        tuple(data["flip_idx"]) if data.get("flip_idx") else None,
-        {int(k): tuple(v) for k, v in data.get("kpt_names", {}).items()},
+        data.get("kpt_shape") or None,
+        tuple(data.get("flip_idx") or ()) or None,
+        {int(k): tuple(v) for k, v in data.get("kpt_names", {}).items() if k.isdecimal()},
     )
 
 

@@ -165,6 +165,7 @@ def _paths(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             "images": paths.get("images"),
             "captions": paths.get("captions"),
             "names": source.get("names"),
+            "image_lists": paths.get("image_list") or [],
         }
         for source in sources
         for split, paths in source["splits"].items()
@@ -183,9 +184,8 @@ def missing(config: Config, error: MissingSourceError) -> BrakeError | None:
         manifest = TargetState(storage.locate_writable(config.target.root)).manifest
     except CocoDiyError:
         return None
-    if manifest is None or error.location not in (
-        p for paths in _paths(manifest.config).values() for p in paths.values()
-    ):
+    known = [path for paths in _paths(manifest.config).values() for path in paths.values()] if manifest else []
+    if not any(error.location in (path if isinstance(path, list) else [path]) for path in known):
         return None
     return BrakeError(
         f"{error.location}: is missing, and {config.target.root} was made from it; mount its disk, "
