@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Required, TypedDict
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,15 @@ class Names:
     flip_idx: tuple[int, ...] | None = None
     kpt_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     task: str | None = None
+
+
+class SourceNames(TypedDict, total=False):
+    """What a source calls its classes: the fields of `Names`, as far as they are known, as plain data."""
+
+    names: Required[list[str]]
+    kpt_shape: tuple[int, int] | None
+    flip_idx: list[int] | None
+    kpt_names: dict[str, list[str]]
 
 
 @dataclass(frozen=True)

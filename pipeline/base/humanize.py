@@ -9,7 +9,12 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def plural(count: int, singular: str, many: str | None = None) -> str:
     """``1 image``, ``2 images``, ``117,266 images``: a count with its noun."""
-    return f"{count:,} {singular if count == 1 else many or singular + 's'}"
+    return f"{count:,} {noun(count, singular, many)}"
+
+
+def noun(count: int, singular: str, many: str | None = None) -> str:
+    """The noun, or any words that go with it, for `count` of them."""
+    return singular if count == 1 else many or singular + "s"
 
 
 def size(count: int) -> str:
@@ -36,4 +41,4 @@ def age(seconds: float) -> str:
     for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
         if seconds < limit:
             return f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 86400:.0f} days"
+    return plural(round(seconds / 86400), "day")

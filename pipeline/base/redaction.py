@@ -35,7 +35,8 @@ _TAIL = re.compile(r"[\])}>'\":;,.…]*$")
 #: Names of what signs a request or gives access, wherever they are.
 _SIGNING = re.compile(
     r"(?i)\b(sig|signature|x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|access_?token|"
-    r"auth_?token|api_?key|apikey|accountkey|sharedaccess(?:signature|key)|client_secret|password|passwd)=[^&\s;,'\"]+"
+    r"auth_?token|api_?key|apikey|account_?key|sharedaccess(?:signature|key)|\w*secret\w*|s(?:as|ession)_?token|password|"
+    r"passwd)=[^&\s;,'\"]+"
 )
 
 

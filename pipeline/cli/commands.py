@@ -66,7 +66,7 @@ def remake(
     classes of --dst-yaml, in their order.
     """
     from pipeline.config.load import apply_overrides, validate
-    from pipeline.job.conversion import conversion
+    from pipeline.job.conversion import REMAKE_OPTIONS, conversion
 
     workdir = workdir or cache_folder()
     data = conversion(
@@ -80,7 +80,8 @@ def remake(
         names_option="--src-yaml",
     )
     data["classes"] = dst_yaml
-    _build(validate(apply_overrides(data, overrides_of(common)), "remake", name="remake"), common)
+    data = apply_overrides(data, overrides_of(common))
+    _build(validate(data, "remake", name="remake", options=REMAKE_OPTIONS), common)
 
 
 @cli.command()
@@ -114,7 +115,7 @@ def convert(
     SRC is a folder as labelme, Ultralytics, Roboflow, CVAT or Label Studio leave it, or a COCO JSON file; DST is new.
     """
     from pipeline.config.load import apply_overrides, validate
-    from pipeline.job.conversion import conversion
+    from pipeline.job.conversion import CONVERT_OPTIONS, conversion
 
     data = conversion(
         src,
@@ -127,7 +128,8 @@ def convert(
         seed=seed,
         workdir=workdir or cache_folder(),
     )
-    _build(validate(apply_overrides(data, overrides_of(common)), "convert", name="convert"), common)
+    data = apply_overrides(data, overrides_of(common))
+    _build(validate(data, "convert", name="convert", options=CONVERT_OPTIONS), common)
 
 
 @cli.command()

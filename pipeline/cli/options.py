@@ -207,11 +207,12 @@ def config_at(path: str, common: dict[str, Any]) -> Config:
 def dataset_of(what: str, common: dict[str, Any]) -> Config | None:
     """The config that reads the dataset in the folder `what`; None where that is a target, which has a manifest."""
     from pipeline.config.load import apply_overrides, validate
-    from pipeline.job.conversion import dataset, is_target
+    from pipeline.job.conversion import FOLDER_OPTIONS, dataset, is_target
 
     if is_target(what):
         return None
-    return validate(apply_overrides(dataset(what, cache_folder()), overrides_of(common)), what)
+    data = apply_overrides(dataset(what, cache_folder()), overrides_of(common))
+    return validate(data, what, options=FOLDER_OPTIONS)
 
 
 def config_of(what: str, common: dict[str, Any]) -> Config | None:

@@ -48,15 +48,19 @@ def read_names(text: str, where: str) -> Names:
         top[str(key.value)] = value
     if "names" not in top and "source" in top:
         raise ConfigError(f"{where}: is a config, no YAML of class names; name that, such as conf/coco.yaml")
-    if "names" not in top:
+    count = _class_count(top.get("nc"))
+    if "names" not in top and not count:
         raise ConfigError(f"{where}: has no `names:`; add one with the class names, `0: person` or a list")
-    names = _names(top["names"], where)
+    names = _names(top["names"], where) if "names" in top else tuple(f"class_{i}" for i in range(count or 0))
     _check_nc(top.get("nc"), len(names), where)
     wanted = {"kpt_shape", "flip_idx", "kpt_names"} & top.keys()
     task = str(top["task"].value) if "task" in top else None
     extra = construct_yaml(_pick(root, wanted), where) if wanted else {}
     return Names(names, *_keypoints(extra, where), task=task if task in ("detect", "segment", "pose") else None)
 
+
+#: More classes without names are a slip.
+_MOST_NAMELESS = 10_000
 
 #: A line of mmyolo's ``class_with_id.txt`` and its like: a number, then the name.
 _NUMBERED = re.compile(r"(\d+)\s*[:,\t ]\s*(\S.*)")
@@ -84,6 +88,12 @@ def _listed(text: str, where: str) -> tuple[str, ...]:
     if not names:
         raise ConfigError(f"{where}: holds no name; write one class a line")
     return tuple(names)
+
+
+def _class_count(node: yaml.Node | None) -> int | None:
+    """How many classes ``nc`` says: Ultralytics (`check_det_dataset`) calls them ``class_0`` and so on."""
+    count = whole_number(str(node.value)) if node is not None else None
+    return count if count is not None and count <= _MOST_NAMELESS else None
 
 
 def _pick(root: yaml.MappingNode, keys: set[str]) -> yaml.Node:

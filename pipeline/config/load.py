@@ -87,17 +87,23 @@ def as_config(what: ConfigLike) -> Config:
 
 
 def validate(
-    data: Mapping[str, Any], where: str, node: object = None, overrides: Iterable[str] = (), *, name: str | None = None
+    data: Mapping[str, Any],
+    where: str,
+    node: object = None,
+    overrides: Iterable[str] = (),
+    *,
+    name: str | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> Config:
     """Make a `Config` of plain `data`; `where` is how the user calls it, `node` its YAML tree for line numbers.
 
     `overrides` were applied to it: an error in one of those is called by it. `name` is what the recipe is called: a
-    target that a recipe of another name made is not replaced unasked.
+    target that a recipe of another name made is not replaced unasked. `options` are as in `Written`.
     """
     try:
         config = Config.model_validate(data)
         config._name = name
-        config._written = Written(where, node, tuple(overrides))
+        config._written = Written(where, node, tuple(overrides), options)
         return config
     except pydantic.ValidationError as error:
         raise ConfigError(sentence(error, Config, where, node, overrides)) from None
@@ -136,16 +142,16 @@ def _open_at_once(path: str, flags: int) -> int:
     return opened
 
 
-def read_text(path: str, what: str) -> str:
-    """The text of a small UTF-8 file of the user's; `what` names it in the error.
+def read_text(path: str, what: str, most: int = _MAX_TEXT) -> str:
+    """The text of a UTF-8 file of the user's, of `most` bytes; `what` names it in the error.
 
     A pipe is read, as the shell's ``<(…)`` is one; a pipe that nobody writes to has nothing in it.
     """
     try:
         with open(os.path.expanduser(path), "rb", opener=_open_at_once) as file:
-            data = file.read(_MAX_TEXT + 1)
-        if len(data) > _MAX_TEXT:
-            raise ConfigError(f"{path}: the {what} file is larger than {_MAX_TEXT >> 20} MiB; is it the right one?")
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise ConfigError(f"{path}: the {what} file is larger than {most >> 20} MiB; is it the right one?")
         return data.decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         full = os.path.abspath(os.path.expanduser(path))

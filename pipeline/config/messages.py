@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pydantic
@@ -120,12 +120,29 @@ def _models(annotation: object) -> list[type[pydantic.BaseModel]]:
 class Written:
     """Where the keys of a config were written: in the file that the user calls `where`, or in `overrides`.
 
-    `node` is the file's YAML tree. It does not count in comparisons: all are equal.
+    `node` is the file's YAML tree. Of a command that has no config `options` are what it takes instead, by key, each
+    with an example: ``--split 0.8``. It does not count in comparisons: all are equal.
     """
 
     where: str = field(compare=False)
     node: object = field(compare=False)
     overrides: tuple[str, ...] = field(compare=False)
+    options: Mapping[str, str] | None = field(default=None, compare=False)
+
+    def name_of(self, key: str) -> str:
+        """What the user calls a key: itself, or the argument or option that a command has for it."""
+        if self.options is None:
+            return key if "." in key else f"`{key}`"
+        known = next(
+            (name for name in (key, key.rpartition(".")[0], key.partition(".")[0]) if name in self.options), None
+        )
+        return self.options[known].split()[0] if known is not None else f"--set {key}"
+
+    def setting(self, key: str, value: str) -> str:
+        """How the user says that `key` is `value`: in the config or, to a command that has none, by an option."""
+        if self.options is None:
+            return f"`{key}: {value}`"
+        return self.options.get(key) or f"--set '{key}={value}'"
 
     def position(self, key: str) -> str | None:
         """File and line, or the `--set`, that has `key` (``target.root``); None if missing."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.errors import unknown
+from pipeline.base.redaction import is_signed
 from pipeline.base.terms import SPLITS, Split, Task
+from pipeline.config.messages import Written
 from pipeline.config.values import MD5, SHA256, SOURCE_NAME, SUFFIX, WEB
-
-if TYPE_CHECKING:
-    from pipeline.config.messages import Written
 
 
 class SplitShares(pydantic.BaseModel):
@@ -216,6 +215,10 @@ class EngineConfig(_Model):
         known = ("auto", "sync", "threads", "processes")
         if value not in known and not is_elsewhere(value):
             raise ValueError(unknown("scheduler", value, [*known, "tcp://…"]))
+        if is_signed(value):
+            raise ValueError(
+                "the address of a Dask scheduler has no login; remove it, and use tls:// with certificates"
+            )
         return value
 
 
@@ -300,12 +303,12 @@ class Config(_Model):
     #: What the recipe is called: the config file's name without its ending, or the command that has none.
     _name: str | None = pydantic.PrivateAttr(None)
 
-    #: Where its keys were written; None where that was in no file.
-    _written: Written | None = pydantic.PrivateAttr(None)
+    #: Where its keys were written.
+    _written: Written = pydantic.PrivateAttr(default_factory=lambda: Written("config", None, ()))
 
     @property
-    def written(self) -> Written | None:
-        """Where its keys were written, for sentences about them; None where that was in no file."""
+    def written(self) -> Written:
+        """Where its keys were written, for sentences about them."""
         return self._written
 
     @property

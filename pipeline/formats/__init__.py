@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pipeline.base import plugins
+from pipeline.base.classes import SourceNames
 from pipeline.base.terms import Task
 from pipeline.tables.schema import LabelState
 
@@ -79,8 +80,8 @@ class FileOutline:
     (empty: missing), `said` what the file calls them; `image_of` is the index of each annotation's image in
     `images`. Images and annotations that cannot be used are left out and are in `problems`, as (path or "", counted
     word, clause, lost annotations). `doubtful` are indexes of images of which it is not known whether they have
-    objects. `names` are the fields of `class_names.Names`, of which ``names`` is needed; `labels` the class names by
-    what annotations call them. `rest` is the file without its images and annotations, as JSON. `notes` are sentences
+    objects. `names` are those of its classes; `labels` the class names by what annotations
+    call them. `rest` is the file without its images and annotations, as JSON. `notes` are sentences
     for the user. `index_of_id` (the index of each image) and `lost_with` (the index in `problems`, by image id) are
     for the format's own use, until its captions are read.
     """
@@ -92,7 +93,7 @@ class FileOutline:
     paths: list[str]
     said: list[str]
     labels: dict[int | str, str] = field(default_factory=dict)
-    names: dict[str, Any] = field(default_factory=dict)
+    names: SourceNames = field(default_factory=lambda: SourceNames(names=[]))
     rest: bytes = b"{}"
     problems: list[tuple[str, str, str, int]] = field(default_factory=list)
     doubtful: list[int] = field(default_factory=list)

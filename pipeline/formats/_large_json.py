@@ -98,8 +98,9 @@ class LargeObject:
             raise Malformed(flaw.detail)
         if begin != b"{":
             raise self._wrong(
-                "is JSON, but no COCO dataset: it begins with a list or a text, not with an object"
-                if begin in (b"[", b'"')
+                "is JSON, but no COCO dataset: it is a list, as detectors, Label Studio and CreateML write; "
+                "export it as COCO"
+                if begin == b"["
                 else "is not JSON"
             )
         self._at += 1

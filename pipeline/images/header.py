@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from pipeline.base.base64_text import from_base64
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,20 +159,16 @@ def suffix_of(data: bytes) -> str | None:
 def unpacked(text: bytes, most: int | None = None) -> bytes | None:
     """The bytes that a JSON string, quotes and all, holds in base64, of them the first `most`; None where it does not.
 
-    JSON may write a slash as ``\\/`` and MIME breaks lines: both are no part of base64.
+    JSON may write any character as an escape: a slash as ``\\/``, a plus as ``\\u002B``.
     """
-    import base64
-    import binascii
-
-    if len(text) < 6 or text[:1] != b'"':
+    if len(text) < 4 or text[:1] != b'"':
         return None
-    plain = text[1:-1] if most is None else text[1 : 1 + most // 3 * 4]
-    if b"\\" in plain:
-        plain = plain.replace(b"\\/", b"/").replace(b"\\n", b"").replace(b"\\r", b"")
-    try:
-        return base64.b64decode(plain[: len(plain) // 4 * 4] if most is not None else plain) or None
-    except (binascii.Error, ValueError):
-        return None
+    if b"\\" in text:
+        try:
+            text = b'"' + json.loads(text).encode("ascii") + b'"'
+        except ValueError:
+            return None
+    return from_base64(text[1:-1], most)
 
 
 def mask_of(data: bytes) -> Bools | None:

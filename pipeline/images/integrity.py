@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.base.humanize import plural
 from pipeline.images.header import MAX_PIXELS, opened
 
 TAIL_BYTES = 64
@@ -47,7 +48,7 @@ def by_header(size: int, head: bytes, tail: bytes) -> ImageCheck | None:
     if ended is None and not whole:
         return None
     if not (ended if ended is not None else _has_end_within(head)):
-        return ImageCheck("image_cut_short", f"is cut short: {size:,} bytes without the end of an image")
+        return ImageCheck("image_cut_short", f"is cut short: {plural(size, 'byte')} without the end of an image")
     found = _open(head)
     return _judge(*found) if found else _unopened(head, whole=whole)
 

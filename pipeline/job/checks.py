@@ -58,9 +58,14 @@ def _cure(source: SourceJob, split: SplitSpec, url: str, config: Config) -> str:
         return "`coco-diy fetch CONFIG` gets it"
     root = source.source.root
     if root is None or not split.folder.endswith("2017") or protocol_of(root) is not None:
-        return "correct source.root or source.splits"
+        return correct_paths(config)
     whole = formats.load(source.spec.format).WHOLE
     return f"correct source.root, or get COCO 2017: {templates.fetching_coco(root, source.spec.task, whole=whole)}"
+
+
+def correct_paths(config: Config) -> str:
+    """The cure for a source that is elsewhere, or has nothing."""
+    return f"correct {' or '.join(dict.fromkeys(map(config.written.name_of, ('source.root', 'source.splits'))))}"
 
 
 def _exists(url: str) -> bool:

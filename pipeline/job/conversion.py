@@ -18,6 +18,30 @@ from pipeline.job.copies import on_this_disk
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder
 from pipeline.target.manifest import FOLDER, INTENT_PATH, MANIFEST, MANIFESTS, TargetState
 
+#: What `convert` takes for keys of a config, each with an example; `remake` takes other ones for some of them.
+CONVERT_OPTIONS = {
+    "source": "SRC",
+    "source.format": "--from FORMAT",
+    "source.task": "--task segment",
+    "source.names": "--labels FILE",
+    "split": "--split 0.8",
+    "split.seed": "--seed 1",
+    "target": "DST",
+    "target.format": "--to FORMAT",
+    "workdir": "--workdir DIR",
+}
+REMAKE_OPTIONS = {
+    "source": "SRC",
+    "source.task": "--task segment",
+    "source.names": "--src-yaml YAML",
+    "classes": "--dst-yaml YAML",
+    "target": "DST",
+    "workdir": "--workdir DIR",
+}
+
+#: What commands have instead that show a folder as it is.
+FOLDER_OPTIONS = {"source": "FOLDER", "split": "`coco-diy convert … --split 0.8`", "workdir": "--workdir DIR"}
+
 
 def conversion(
     source: str,

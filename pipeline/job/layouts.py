@@ -15,9 +15,9 @@ from pipeline.job.named_splits import NamedSplits, data_of
 
 #: What folders of a split are called, in lower case, in COCO's layout and in everybody's.
 _FOLDERS = {
-    "train": ("train2017", "train", "training"),
-    "val": ("val2017", "val", "valid", "validation"),
-    "test": ("test2017", "test", "testing"),
+    "train": ("train2017", "train2014", "train", "training"),
+    "val": ("val2017", "val2014", "val", "valid", "validation"),
+    "test": ("test2017", "test2015", "test2014", "test", "testing"),
 }
 
 #: What annotations files are called that have no objects of any task.
@@ -152,6 +152,8 @@ def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name
             found[split] = folder if layout == format_.layout(folder, task) else layout
         elif (within := _within(root, names, format_, task)) is not None:
             found[split] = within
+    if not {"train", "val"} & found.keys() and (path := _likeliest([f for f in files if _is_trainval(f)], task)):
+        found["train"] = {"annotations": path, "images": _image_folder(root, ("trainval", *_FOLDERS["train"]))}
     if found:
         return found
     known = [name for name in format_.FILES if _is_file(root, name)]
@@ -210,11 +212,18 @@ def _split_of(path: str) -> str | None:
     return next((split for word in (words[-1], words[0]) for split, names in _FOLDERS.items() if word in names), None)
 
 
+def _is_trainval(path: str) -> bool:
+    """Whether a file is called as train and val together are: it is train where neither is there alone."""
+    return "trainval" in re.split(r"[^a-z]+", os.path.basename(path).lower())
+
+
 def _likeliest(files: list[str], task: Task) -> str | None:
     """Of several files of a split the one for the task; raises `ConfigError` where two are as likely."""
     best = _ranked(files, task)
     if len(best) > 1:
-        raise ConfigError(f"{best[0]} and {best[1]} are both {_split_of(best[0])}; rename one, or write a config")
+        raise ConfigError(
+            f"{best[0]} and {best[1]} are both {_split_of(best[0]) or 'train'}; rename one, or write a config"
+        )
     return best[0] if best else None
 
 

@@ -8,9 +8,10 @@ far as their end is here.
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline import storage
@@ -21,8 +22,12 @@ from pipeline.config.load import read_text
 #: What data sets call the YAML that names their splits, the likeliest first; then darknet's file of the same.
 _YAMLS = ("data.yaml", "data.yml", "dataset.yaml")
 _FILES = (*_YAMLS, "obj.data")
+_ENDS = (".yaml", ".yml", ".data")
 
 _KEYS = (("train", "train"), ("val", "val"), ("valid", "val"), ("validation", "val"), ("test", "test"))
+
+#: A longer list is none of images; one of ten million is shorter.
+MAX_LIST = 1 << 30
 
 #: The paths of a split: labels, images and, where only some of them belong to it, ``image_list``.
 Paths = dict[str, Any]
@@ -43,11 +48,9 @@ class NamedSplits:
         if local is None:
             self._add_remote(root)
             return
-        given = [names] if names is not None and names.endswith((".yaml", ".yml")) and _inside(local, names) else []
-        path = next((p for n in [*given, *_FILES] if os.path.isfile(p := os.path.join(local, n))), None)
+        path = _file_of_splits(local, names)
         data = _read(path) if path is not None else {}
-        for key, split in _KEYS:
-            values = [v for v in _listed(data.get(key)) if isinstance(v, str) and v.strip()]
+        for split, values in own_values(data)[0]:
             if path is not None and values:
                 self._add(local, str(data.get("path") or ""), path, split, values)
         if self.found and self._unlabelled:
@@ -58,9 +61,9 @@ class NamedSplits:
         location = storage.locate(root)
         name = next((n for n, there in zip(_YAMLS, location.exist_many(_YAMLS), strict=True) if there), None)
         data = data_of((location.read(name) or b"").decode("utf-8-sig", "replace"), name) if name is not None else {}
-        for key, split in _KEYS:
-            for value in (v for v in _listed(data.get(key)) if isinstance(v, str)):
-                images = "/".join(step for step in value.replace("\\", "/").split("/") if step not in ("", ".", ".."))
+        for split, values in own_values(data)[0]:
+            for value in values:
+                images = "/".join(_plain_steps(value))
                 labels = labels_of(images)
                 pair = {"labels": labels, "images": images}
                 if images and not self._is_known(pair) and all(location.below(f).has_files() for f in pair.values()):
@@ -90,12 +93,37 @@ class NamedSplits:
                     f"{file}: {split} is {value}, whose folder of labels, {labels}, is not in {root}; put it there, or "
                     "remove the line"
                 )
-        if parts and not all(map(self._is_known, parts)):
-            self.found.setdefault(split, parts)
+        if own := [part for part in parts if not self._is_known(part)]:
+            self.found.setdefault(split, own)
 
     def _is_known(self, paths: Paths) -> bool:
         """Whether a split has these paths already: some validate on what they train with."""
         return any(paths in several for several in self.found.values())
+
+
+def own_values(data: Mapping[str, Any]) -> tuple[list[tuple[str, list[str]]], list[tuple[str, str, str]]]:
+    """The paths of each split that a YAML names, by the order of its keys, and those that a split before it has.
+
+    The latter are (split, path, the split that has it): many validate on what they train with.
+    """
+    own, shared, owners = [], [], dict[str, str]()
+    for key, split in _KEYS:
+        values = [v for v in _listed(data.get(key)) if isinstance(v, str) and v.strip()]
+        having = [owners.setdefault("/".join(_plain_steps(value)), split) for value in values]
+        own.append((split, [v for v, owner in zip(values, having, strict=True) if owner == split]))
+        shared += [(split, v, owner) for v, owner in zip(values, having, strict=True) if owner != split]
+    return own, shared
+
+
+def shared_splits(root: str | None, names: str | None) -> dict[str, str]:
+    """By split what is to be said of it where the YAML names images for it that are those of another split."""
+    local = storage.locate(root).local if root is not None else None
+    path = (_file_of_splits(local, names) if local is not None else None) or names
+    _, shared = own_values(_read(path)) if path is not None and path.endswith(_ENDS) else ([], [])
+    return {
+        split: f"{path} names {value} for {split} as for {other}; an image is of one split, so these are of {other}"
+        for split, value, other in reversed(shared)
+    }
 
 
 def listed_images(root: str, path: str) -> Paths:
@@ -103,7 +131,7 @@ def listed_images(root: str, path: str) -> Paths:
 
     Raises `ConfigError` where none of its folders is below `root`, or they have no common folder of labels.
     """
-    folders = dict.fromkeys(posixpath.dirname(line) for line in image_lines(read_text(path, "image list")))
+    folders = dict.fromkeys(posixpath.dirname(line) for line in image_lines(read_list(path)))
     here = [found for folder in folders if (found := _folder_of(root, os.path.dirname(path), folder)) is not None]
     if not here:
         what = "none of its images is in a folder" if folders else "lists no image, so there is no folder of them"
@@ -118,6 +146,24 @@ def listed_images(root: str, path: str) -> Paths:
         )
     listed = os.path.relpath(os.path.abspath(path), os.path.abspath(root))
     return {"labels": labels, "images": images, "image_list": listed}
+
+
+def read_list(path: str) -> str:
+    """The text of a list of images of this machine, which is read once while it stays the same; see `read_text`."""
+    folder, name = os.path.split(os.path.abspath(path))
+    (found,) = storage.locate(folder).fingerprints([name])
+    return _list_of(path, found and found.mark)
+
+
+@functools.lru_cache(maxsize=8)
+def _list_of(path: str, mark: bytes | None) -> str:
+    del mark
+    return read_text(path, "image list", MAX_LIST)
+
+
+def forget_lists() -> None:
+    """Let go of the lists that were read."""
+    _list_of.cache_clear()
 
 
 def image_lines(text: str) -> list[str]:
@@ -150,6 +196,16 @@ def data_of(text: str, path: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
+def _file_of_splits(root: str, names: str | None) -> str | None:
+    """The file that names the splits of the folder `root`: `names`, if it is a YAML there, else the first of known."""
+    given = [names] if names is not None and names.endswith((".yaml", ".yml")) and _inside(root, names) else []
+    return next((path for n in [*given, *_FILES] if os.path.isfile(path := os.path.join(root, n))), None)
+
+
+def _plain_steps(path: str) -> list[str]:
+    return [step for step in path.replace("\\", "/").split("/") if step not in ("", ".", "..")]
+
+
 def _listed(value: object) -> list[object]:
     return list(value) if isinstance(value, list) else [value]
 
@@ -169,8 +225,7 @@ def _inside(root: str, path: str) -> bool:
 
 def _candidates(root: str, below: str, value: str) -> Iterator[str]:
     """Where a path of the YAML may be: below its ``path``, or the root; Roboflow writes ``../train`` for ``train``."""
-    steps = [step for step in value.replace("\\", "/").split("/") if step not in ("", ".")]
-    plain = [step for step in steps if step != ".."]
+    plain = _plain_steps(value)
     if not plain:
         return
     ends = ["/".join(plain[i:]) for i in range(len(plain))] if value.endswith(".txt") else ["/".join(plain)]
@@ -189,7 +244,7 @@ def _labels_and_images(root: str, images: str) -> tuple[str, str] | None:
 
 def _folder_of(root: str, beside: str, folder: str) -> str | None:
     """The folder of some lines of the list in `beside`, relative to `root`: as it is, or by its end."""
-    steps = [step for step in folder.split("/") if step not in ("", ".", "..")]
+    steps = _plain_steps(folder)
     ends = ["/".join(steps[i:]) for i in range(len(steps) + (not steps))]
     for path in (os.path.join(beside, folder), *(os.path.join(above, end) for end in ends for above in (root, beside))):
         if os.path.isdir(path) and (_inside(root, path) or os.path.realpath(path) == os.path.realpath(root)):

@@ -33,9 +33,11 @@ def portable_config(job: Job) -> dict[str, Any]:
         source["splits"] = {
             s.split: {"annotations" if whole else "labels": s.labels, "images": _portable_images(s)}
             | ({"captions": s.captions} if s.captions else {})
+            | ({"image_list": list(s.image_lists)} if s.image_lists else {})
             for s in spec.splits
         }
-        source.pop("root")
+        if source["root"] is not None:  # links that lead out of it are counted, and no target is in it
+            source["root"] = storage.locate(source["root"]).url
         if source["marker"] is not None:
             source["marker"] = marker_url(sources[source["name"]].source)
     data["target"]["root"], data["workdir"] = job.root, job.workdir
@@ -51,10 +53,13 @@ def portable_config(job: Job) -> dict[str, Any]:
 def decisive(config: dict[str, Any]) -> dict[str, Any]:
     """A portable config without the keys that decide about no file of the subset."""
     dropped = ("workdir", "engine", "index", "fetch", "runs")
+    entries = config["source"] if isinstance(config["source"], list) else [config["source"]]
+    sources = [{key: value for key, value in source.items() if key != "root"} for source in entries]
     target = {key: value for key, value in config["target"].items() if key != "max_delete"}
     if not target.get("report"):
         target.pop("report", None)
-    return {**{key: value for key, value in config.items() if key not in dropped}, "target": target}
+    others = {key: value for key, value in config.items() if key not in dropped}
+    return {**others, "source": sources if isinstance(config["source"], list) else sources[0], "target": target}
 
 
 def recorded_config(job: Job) -> dict[str, Any]:

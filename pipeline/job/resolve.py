@@ -42,10 +42,12 @@ def resolve(config: Config) -> Job:
 def _located(config: Config, sentence: str) -> str:
     """The sentence, which may begin with a key, after the file and line or the override that has this key."""
     key, colon, rest = sentence.partition(": ")
-    if not colon or key.partition(".")[0] not in Config.model_fields or config.written is None:
+    if not colon or key.partition(".")[0] not in Config.model_fields:
         return sentence
     position = config.written.position(key)
-    return sentence if position is None else f"{position}: {rest if position.startswith(f'--set {key}=') else sentence}"
+    if position is not None:
+        return f"{position}: {rest if position.startswith(f'--set {key}=') else sentence}"
+    return sentence if config.written.options is None else f"{config.written.name_of(key)}: {rest}"
 
 
 def _resolve(config: Config) -> Job:
@@ -146,9 +148,7 @@ def _splits(source: Source, format_: formats.Format) -> list[SplitSpec]:
     same = next(a for a in found if sum(b.url == a[1].url for _, b, _ in found) > 1)
     names = " and ".join(spec.split for spec, labels, _ in found if labels.url == same[1].url)
     what = "file of annotations" if single else "folder of labels"
-    raise ConfigError(
-        f"source.splits: {names} have the same {what}, {same[1].url}; give each its own, or assign images by `split`"
-    )
+    raise ConfigError(f"source.splits: {names} have the same {what}, {same[1].url}; give each its own")
 
 
 def _split(

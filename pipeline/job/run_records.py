@@ -60,6 +60,59 @@ class _Named(msgspec.Struct):
     runs: _Keep = msgspec.field(default_factory=_Keep)
 
 
+class _RunFacts(msgspec.Struct):
+    id: str | None = None
+    stage: str | None = None
+
+
+class _Outcome(msgspec.Struct):
+    status: str | None = None
+    changes: int | None = None
+    digest: str | None = None
+
+
+class _Failure(msgspec.Struct):
+    error: str | None = None
+    reason: str | None = None
+
+
+class RunRecord(msgspec.Struct):
+    """What is read of the record of a run, whose `content` may have come with a folder; see `conf/run.schema.json`.
+
+    `report` is that of a run that ended, `error` that of one that failed. Old records lack what has a default here.
+    """
+
+    time: str
+    host: str | None = None
+    tool: str | None = None
+    seconds: float | None = None
+    exit_code: int = 0
+    run: _RunFacts = msgspec.field(default_factory=_RunFacts)
+    report: _Outcome | None = None
+    error: _Failure | None = None
+    content: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class _Process(msgspec.Struct):
+    process: int | None = None
+    host: str | None = None
+    since: str | None = None
+
+
+class BegunRun(msgspec.Struct):
+    """A run that began and left no record: who it is, and whether that is `gone`, so that it was killed."""
+
+    id: str
+    start: str
+    by: _Process
+    gone: bool = False
+
+    @property
+    def who(self) -> str:
+        """Process, host and since when, in words."""
+        return f"process {self.by.process} on {self.by.host} since {self.by.since}"
+
+
 class RunRecords:
     """The records of runs of `config`, as plain data; `run` is the one that is under way.
 
@@ -104,9 +157,7 @@ class RunRecords:
     def _forget_begun(self, code: int) -> None:
         """This run has a record now; and those that were killed are over with a success."""
         over = [
-            name
-            for name, begun in _begun(self._beside)
-            if begun["id"] == self._run.id or (code in SUCCESS and is_gone(begun["by"]))
+            name for name, begun in _begun(self._beside) if begun.id == self._run.id or (code in SUCCESS and begun.gone)
         ]
         with contextlib.suppress(CocoDiyError, OSError):
             self._beside.delete_many(over)
@@ -190,14 +241,19 @@ def beside(workdir: str, target: storage.Location) -> storage.WritableLocation:
     return storage.locate_writable(storage.local_path(workdir)).below(f"runs/{target_name(target.url)}")
 
 
-def under_way(workdir: str, target: storage.Location) -> list[dict[str, Any]]:
-    """Runs that began and left no record: ``id``, ``start``, ``by`` (who), and ``gone``: it was killed."""
-    return [begun | {"gone": is_gone(begun["by"])} for _, begun in _begun(beside(workdir, target))]
+def under_way(workdir: str, target: storage.Location) -> list[BegunRun]:
+    """Runs that began and left no record."""
+    return [begun for _, begun in _begun(beside(workdir, target))]
 
 
-def _begun(location: storage.Location) -> list[tuple[str, dict[str, Any]]]:
-    found = [(name, unseal(location.read(name))) for name in location.flat_names("") if name.endswith(_BEGUN)]
-    return [(name, begun) for name, begun in found if begun is not None and {"id", "start", "by"} <= begun.keys()]
+def _begun(location: storage.Location) -> list[tuple[str, BegunRun]]:
+    """The runs that began, each with the name of its file; one that is damaged is left out."""
+    found = []
+    for name in location.flat_names(""):
+        content = unseal(location.read(name)) if name.endswith(_BEGUN) else None
+        if content is not None and (begun := fitted(content, BegunRun)) is not None:
+            found.append((name, msgspec.structs.replace(begun, gone=is_gone(content["by"]))))
+    return found
 
 
 def names(location: storage.Location) -> list[str]:
@@ -227,7 +283,13 @@ def _code(name: str) -> int:
     return (whole_number(code[0]) if code else None) or 0
 
 
-def read(location: storage.Location) -> list[dict[str, Any]]:
+def read(location: storage.Location) -> list[RunRecord]:
     """The records at `location`, oldest first; one that is damaged, or another's by its name, is left out."""
-    found = [(name, content_of(location.read(name) or b"")) for name in names(location)]
-    return [record for name, record in found if record is not None and name.startswith(str(record.get("time")))]
+    found = []
+    for name in names(location):
+        content = content_of(location.read(name) or b"")
+        record = fitted(content, RunRecord)
+        if content is not None and record is not None and name.startswith(record.time):
+            record.content = content
+            found.append(record)
+    return found

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.base.errors import UsageError
+from pipeline.base.humanize import plural
 from pipeline.base.text import composed, printable
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Lettering:
         if not self.lacking:
             return []
         count = len(self.lacking)
-        what = f"U+{ord(min(self.lacking)):04X}" + (f" and {count - 1:,} more letters" if count > 1 else "")
+        what = f"U+{ord(min(self.lacking)):04X}" + (f" and {plural(count - 1, 'more letter')}" if count > 1 else "")
         written = "has them, so their numbers are written" if count > 1 else "has it, so its number is written"
         cure = f"install {', '.join(sorted(set(map(_package, self.lacking))))} (Debian), or name a font with --font"
         return [f"{what}: no font of this machine {written}; {cure}"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pipeline.base.humanize import plural
+from pipeline.base.humanize import noun, plural
 from pipeline.base.text import printable
 from pipeline.look.colours import colour_of
 from pipeline.reports.class_table import ClassRow
@@ -134,10 +134,10 @@ def _uri(kind: str, content: bytes) -> str:
 def _head(data: PageData) -> str:
     found = data.found
     numbers = [
-        (found.images, "image" if found.images == 1 else "images"),
+        (found.images, noun(found.images, "image")),
         *((counts.images, f"in {split}") for split, counts in found.splits.items() if len(found.splits) > 1),
-        (found.objects, "object" if found.objects == 1 else "objects"),
-        (len(data.classes), "class" if len(data.classes) == 1 else "classes"),
+        (found.objects, noun(found.objects, "object")),
+        (len(data.classes), noun(len(data.classes), "class", "classes")),
         (found.backgrounds, "without an object"),
     ]
     boxes = "".join(f"<div><b>{count:,}</b><span>{_text(what)}</span></div>" for count, what in numbers)
@@ -211,7 +211,7 @@ def _classes(data: PageData) -> str:
             f"<tr><td>{number}</td><td>{swatch}<bdi>{escape(str(name))}</bdi></td>{cells}<td>{bar}</td></tr>\n"
         )
     more = len(data.rows) - MOST_ROWS
-    shown = f"the first {MOST_ROWS} of {len(data.rows):,} classes" if more > 0 else ""
+    shown = f"the first {MOST_ROWS} of {plural(len(data.rows), 'class', 'classes')}" if more > 0 else ""
     return (
         '<h2 id="table">Classes</h2>\n<div class="tools"><input id="search" type="search" placeholder="Find a class" '
         'aria-label="Find a class"><button id="copy" type="button">Copy as CSV</button></div>\n'

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import exporters
 from pipeline.base.classes import Names
 from pipeline.base.errors import DataError, UsageError
+from pipeline.base.humanize import plural
 from pipeline.base.terms import Task
 from pipeline.base.text import printable
 from pipeline.exporters import Dataset
@@ -156,8 +157,8 @@ class LookedAt:
         return made
 
     def __repr__(self) -> str:
-        view = self.view
-        return f"<{view.kind} {printable(view.what)}: {len(self.classes)} classes in {', '.join(view.splits)}>"
+        view, classes = self.view, plural(len(self.classes), "class", "classes")
+        return f"<{view.kind} {printable(view.what)}: {classes} in {', '.join(view.splits)}>"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the largest classes, and a contact sheet as small as it must be."""
@@ -167,10 +168,15 @@ class LookedAt:
             f"<td>{sum(row.images.values()):,}</td><td>{row.total:,}</td><td>{row.share:.1%}</td></tr>"
             for row in rows[:_CELL_CLASSES]
         )
-        more = f"<p>and {len(rows) - _CELL_CLASSES:,} more classes</p>" if len(rows) > _CELL_CLASSES else ""
+        more = (
+            f"<p>and {plural(len(rows) - _CELL_CLASSES, 'more class', 'more classes')}</p>"
+            if len(rows) > _CELL_CLASSES
+            else ""
+        )
         head = (
-            f"<p><b><bdi>{escape(printable(self.view.what))}</bdi></b>: {found.images:,} images, {found.objects:,} "
-            f"objects, {len(self.classes):,} classes</p><table><thead><tr><th>id</th><th>class</th><th>images</th>"
+            f"<p><b><bdi>{escape(printable(self.view.what))}</bdi></b>: {plural(found.images, 'image')}, "
+            f"{plural(found.objects, 'object')}, {plural(len(self.classes), 'class', 'classes')}</p>"
+            "<table><thead><tr><th>id</th><th>class</th><th>images</th>"
             f"<th>objects</th><th>share</th></tr></thead><tbody>{lines}</tbody></table>{more}"
         )
         if not found.images:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from pipeline import storage
-from pipeline.base.humanize import plural
+from pipeline.base.humanize import noun, plural
 from pipeline.base.redaction import redact_url
 from pipeline.base.version import __version__
 from pipeline.config.model import Config
@@ -25,7 +25,7 @@ from pipeline.reports.class_table import class_rows, renamed, stats_csv
 from pipeline.reports.dataset_card import PAGE, SHEET
 from pipeline.reports.report import Report
 from pipeline.reports.statistics import Note, Statistics, noteworthy
-from pipeline.reports.words import LOSSES, PARTLY, lost
+from pipeline.reports.words import balance, counted, lost
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.reader import read_part
 from pipeline.target.manifest import FOLDER
@@ -149,13 +149,9 @@ def _loss(view: View) -> list[str]:
         counts = report.get(what)
         if counts:
             drops = "; ".join(f"{n:,} {words}" for n, words in lost(counts))
-            noun = "images" if what == "images" else "objects"
-            lines.append(f"{counts['kept']:,} of {counts['source']:,} {noun} are in it{f': {drops}' if drops else ''}.")
-    lines += [
-        f"{count:,} {PARTLY[reason]}." if reason in PARTLY else f"{count:,} left out: {LOSSES.get(reason, reason)}."
-        for reason, count in report.get("loss", {}).items()
-    ]
-    return lines
+            kept = balance(counts, "image" if what == "images" else "object")
+            lines.append(f"{kept} {noun(counts['kept'], 'is', 'are')} in it{f': {drops}' if drops else ''}.")
+    return [*lines, *counted(report.get("loss", {}))]
 
 
 def _add_pairs(page: PageData, found: Statistics) -> None:

@@ -18,7 +18,7 @@ from pipeline.base.classes import ClassMap, made_of
 from pipeline.base.errors import ConfigError
 from pipeline.config.load import validate
 from pipeline.config.model import Config, EngineConfig
-from pipeline.job.conversion import dataset
+from pipeline.job.conversion import FOLDER_OPTIONS, dataset
 from pipeline.job.job import Job
 from pipeline.job.made_subset import subset
 from pipeline.job.resolve import resolve
@@ -174,18 +174,18 @@ def _roots(made: Manifest) -> list[str]:
     """Where the sources of a target were: their roots, or of those without one the labels of their splits."""
     source = made.config["source"]
     return [
-        one.get("root") or _joined(paths.get("labels") or paths["annotations"] for paths in one["splits"].values())
+        one.get("root") or _joined(paths.get("labels") or paths.get("annotations") for paths in one["splits"].values())
         for one in (source if isinstance(source, list) else [source])
     ]
 
 
-def _joined(labels: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(labels))
+def _joined(labels: Iterable[str | None]) -> str:
+    return ", ".join(dict.fromkeys(filter(None, labels)))
 
 
 def _of_folder(what: str, workdir: str, progress: Progress, engine: Mapping[str, Any]) -> View:
     """What any folder of a dataset holds, by the layout that fits it."""
-    config = validate(_unasked({**dataset(what, workdir), "engine": dict(engine)}), what)
+    config = validate(_unasked({**dataset(what, workdir), "engine": dict(engine)}), what, options=FOLDER_OPTIONS)
     return _of_source(what, "folder", config, progress, {"made_of": {}})
 
 

@@ -66,11 +66,11 @@ def add_files(total: ActionCounts, more: ActionCounts) -> None:
 
 def held_after(plan: Actions) -> dict[str, FileTotals]:
     """Files and bytes by kind that a target has once `plan`, its counts by action and kind, is carried out."""
-    after = ("write", "copy", "keep")
+    there = [plan.get(action, {}) for action in ("write", "copy", "keep")]
     return {
         kind: {
-            "files": sum(plan[action][kind]["files"] for action in after),
-            "bytes": sum(plan[action][kind]["bytes"] for action in after),
+            "files": sum(kinds[kind]["files"] for kinds in there if kind in kinds),
+            "bytes": sum(kinds[kind]["bytes"] for kinds in there if kind in kinds),
         }
-        for kind in plan["keep"]
+        for kind in dict.fromkeys(kind for kinds in reversed(there) for kind in kinds)
     }

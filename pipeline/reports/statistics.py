@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.base.humanize import noun, plural
 from pipeline.base.terms import SPLITS
 
 if TYPE_CHECKING:
@@ -222,16 +223,22 @@ def _of_objects(found: Statistics) -> list[Note]:
     if found.unsized:
         notes.append(
             Note(
-                f"{found.unsized:,} of {found.objects:,} objects are in images of unknown size in pixels.",
+                f"{found.unsized:,} of {plural(found.objects, 'object')} {noun(found.unsized, 'is', 'are')} in "
+                "images of unknown size in pixels.",
                 "labels do not say it, and the images are elsewhere or cannot be read",
             )
         )
     if found.duplicates:
-        notes.append(Note(f"{found.duplicates:,} objects repeat another of their image.", "select.duplicates: drop"))
+        notes.append(
+            Note(
+                f"{plural(found.duplicates, 'object repeats', 'objects repeat')} another of the same image.",
+                "select.duplicates: drop",
+            )
+        )
     if leaks := found.leaks():
         notes.append(
             Note(
-                f"{leaks:,} images are likely in two splits: same number of bytes, same objects.",
+                f"{plural(leaks, 'image is', 'images are')} likely in two splits: same number of bytes, same objects.",
                 "a model is not to be tested on what it learned",
                 grave=True,
             )
@@ -241,4 +248,4 @@ def _of_objects(found: Statistics) -> list[Note]:
 
 def _classes(names: Sequence[str]) -> str:
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
-    return f"{len(names):,} {'class' if len(names) == 1 else 'classes'} ({listed})"
+    return f"{plural(len(names), 'class', 'classes')} ({listed})"

@@ -10,7 +10,7 @@ from pipeline.base.humanize import age, plural, size
 from pipeline.base.terms import SPLITS
 from pipeline.base.text import printable
 from pipeline.reports.counts import label_files
-from pipeline.reports.words import LOSSES, PARTLY, cell, lost
+from pipeline.reports.words import balance, cell, counted, lost
 
 if TYPE_CHECKING:
     from pipeline.reports.documents import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
 
 #: What is changed of an object whatever it is written as, even as COCO JSON, which takes all shapes.
-CHANGED = frozenset({"resized", "turned", "exchanged", "clipped", "instance"})
+CHANGED = frozenset({"resized", "turned", "exchanged", "clipped", "instance", "shares"})
 
 
 def table(
@@ -86,7 +86,7 @@ def plan_text(found: PlanReport | BrakedReport) -> str:
         return f"A build would stop (exit code 4): {found['brake']['error']}"
     data = cast("PlanReport", found)
     verdict = (
-        f"A build would change {data['changes']:,} files at {data['target']}."
+        f"A build would change {plural(data['changes'], 'file')} at {data['target']}."
         if data["changes"]
         else f"A build would change nothing at {data['target']}."
     )
@@ -129,17 +129,12 @@ def fetch_text(data: FetchReport) -> str:
 
 
 def _rows_text(data: PlanReport) -> str:
-    lines = [_balance_text(data["rows"], "rows")]
-    lines += [
-        f"{count:,} {PARTLY[reason]}." if reason in PARTLY else f"{count:,} left out: {LOSSES.get(reason, reason)}."
-        for reason, count in data["loss"].items()
-    ]
-    return "\n".join([*lines, _balance_text(data["images"], "images")]) + _split_text(data.get("split"))
+    lines = [_balance_text(data["rows"], "row"), *counted(data["loss"]), _balance_text(data["images"], "image")]
+    return "\n".join(lines) + _split_text(data.get("split"))
 
 
 def _balance_text(counts: dict[str, int], what: str) -> str:
-    parts = [f"{counts['kept']:,} of {counts['source']:,} {what} kept"]
-    return "; ".join([*parts, *(f"{n:,} {words}" for n, words in lost(counts))]) + "."
+    return "; ".join([f"{balance(counts, what)} kept", *(f"{n:,} {words}" for n, words in lost(counts))]) + "."
 
 
 def left_out_words(counts: dict[str, int]) -> str:
@@ -171,7 +166,7 @@ def build_text(data: BuildReport) -> str:
     """What `coco-diy build` and `remake` print."""
     if data["status"] == "nothing to do":
         images = sum(s["images"] for s in data["subset"].values())
-        return f"Nothing to do: {data['target']} holds {images:,} images as the config and the source say."
+        return f"Nothing to do: {data['target']} holds {plural(images, 'image')} as the config and the source say."
     head = f"{subset_text(data)}\n\n{actions_text(data)}\n\n{_rows_text(data)}\n"
     if data["status"] == "failed":
         failed = list(data["failed"].items())

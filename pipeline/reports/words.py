@@ -2,60 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from pipeline.base.humanize import noun, plural
 from pipeline.base.text import printable
 
+#: Words after a number: for any, or for 1 and for more.
+Words = str | tuple[str, str]
+
 #: What a target cannot hold of objects, by the word that is counted.
-LOSSES = {
-    "crowd": "crowds",
+LOSSES: dict[str, Words] = {
+    "crowd": ("crowd", "crowds"),
     "no_polygon": "no polygon",
     "no_keypoints": "no keypoints",
     "other_keypoints": "another number of keypoints",
     "no_box": "no box",
-    "zero_area": "boxes without area",
+    "zero_area": ("box without area", "boxes without area"),
     "outside": "outside of the image",
-    "no_area": "lines and points, which have no area",
+    "no_area": ("line or point, which has no area", "lines and points, which have no area"),
     "no_class": "of no class",
 }
 
+
+def _objects(words: str) -> Words:
+    return f"object {words}", f"objects {words}"
+
+
 #: What is kept, but not whole.
-PARTLY = {
-    "holes": "objects with holes, which are filled",
-    "resized": "objects of images that were resized after they were labelled, scaled with them",
-    "turned": "objects drawn on the stored image, turned as it is shown",
-    "exchanged": "objects of files that say width for height",
-    "clipped": "objects cut off at the edge of the image",
-    "joined": "objects of several parts, joined to one outline",
-    "instance": "objects numbered in their label (person-1), the number taken off",
-    "boxed": "objects without a box of their own: that of their polygon",
-    "short_part": "objects with parts of too few points, which are left out",
-    "keypoint_outside": "objects with keypoints outside of the image, which count as not labelled",
+PARTLY: dict[str, Words] = {
+    "holes": _objects("with holes, which are filled"),
+    "resized": (
+        "object of an image that was resized after it was labelled, scaled with it",
+        "objects of images that were resized after they were labelled, scaled with them",
+    ),
+    "shares": _objects("whose numbers are shares of their image (0 to 1), made pixels"),
+    "turned": _objects("drawn on the stored image, turned as it is shown"),
+    "exchanged": ("object of a file that says width for height", "objects of files that say width for height"),
+    "clipped": _objects("cut off at the edge of the image"),
+    "joined": _objects("of several parts, joined to one outline"),
+    "instance": (
+        "object numbered in its label (person-1), the number taken off",
+        "objects numbered in their label (person-1), the number taken off",
+    ),
+    "boxed": (
+        "object without a box of its own: that of its polygon",
+        "objects without a box of their own: that of their polygon",
+    ),
+    "short_part": _objects("with parts of too few points, which are left out"),
+    "keypoint_outside": _objects("with keypoints outside of the image, which count as not labelled"),
 }
 
 
 #: What becomes of rows and images, in the words of a report; `kept` and what is not here adds up to the source.
-DROPS = {
+DROPS: dict[str, Words] = {
     "other_classes": "of other classes",
-    "duplicates": "duplicates dropped",
+    "duplicates": ("duplicate dropped", "duplicates dropped"),
     "background": "without an object",
     "elsewhere": "labelled in another split or source, so no backgrounds",
     "unwritable": "with a wanted object that the target cannot hold, so no backgrounds",
     "unread": "with a label that was left out, so no backgrounds",
     "no_image": "without an image file",
-    "vanished": "gone since they were listed",
+    "vanished": ("gone since it was listed", "gone since they were listed"),
     "without_image": "of labels without image",
     "bad_image": "of images that cannot be used",
-    "image_empty": "images of 0 bytes",
-    "image_cut_short": "images cut short",
-    "image_unreadable": "files that are not images",
-    "image_unread": "images that cannot be read",
-    "image_too_small": "images too small for trainers",
-    "image_too_large": "images too large to decode",
+    "image_empty": ("image of 0 bytes", "images of 0 bytes"),
+    "image_cut_short": ("image cut short", "images cut short"),
+    "image_unreadable": ("file that is not an image", "files that are not images"),
+    "image_unread": ("image that cannot be read", "images that cannot be read"),
+    "image_too_small": ("image too small for trainers", "images too small for trainers"),
+    "image_too_large": ("image too large to decode", "images too large to decode"),
     "unknown_class": "of a class that the names do not have",
     "corrupt": "with a label file of bad rows only",
     "mixed": "with boxes and polygons in one label file",
     "lost": "that the target cannot hold",
     "bad": "bad",
 }
+
+
+def words_of(count: int, words: Words) -> str:
+    """What is said after the number `count`."""
+    return words if isinstance(words, str) else noun(count, *words)
+
+
+def counted(counts: Mapping[str, int]) -> list[str]:
+    """A sentence for each reason for which objects were changed, or left out of a target."""
+    return [
+        f"{count:,} {words_of(count, PARTLY[reason])}."
+        if reason in PARTLY
+        else f"{count:,} left out: {words_of(count, LOSSES.get(reason, reason))}."
+        for reason, count in counts.items()
+    ]
+
+
+def balance(counts: Mapping[str, int], singular: str) -> str:
+    """``3 of 4 rows``: what of a source is in the subset."""
+    return f"{counts['kept']:,} of {plural(counts['source'], singular)}"
 
 
 def cell(value: str | int) -> str:
@@ -65,6 +106,6 @@ def cell(value: str | int) -> str:
 
 def lost(counts: dict[str, int]) -> list[tuple[int, str]]:
     """What was not kept, and why, in words; with what is kept it adds up."""
-    known = [(counts[key], words) for key, words in DROPS.items() if counts.get(key)]
+    known = [(counts[key], words_of(counts[key], words)) for key, words in DROPS.items() if counts.get(key)]
     other = [(n, key) for key, n in counts.items() if n and key not in ("source", "kept", *DROPS)]
     return known + other

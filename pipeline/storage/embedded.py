@@ -5,10 +5,10 @@ An image of a folder may be called ``a.json/a.jpg``: where ``a.json`` is a file,
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Sequence
 
+from pipeline.base.base64_text import from_base64
 from pipeline.storage.location import Fetched, Fingerprint, Location
 
 _WITHIN = ".json/"
@@ -74,8 +74,8 @@ class EmbeddedImages(Location):
 def _image_in(data: bytes) -> bytes | None:
     try:
         found = json.loads(data.decode("utf-8-sig"))
-        return base64.b64decode(found["imageData"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return from_base64(found["imageData"].encode("ascii"))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -96,6 +97,19 @@ class Listing:
                 taken[name[: -len(end)]] = name
         dropped = self.retain(lambda name: taken[name[: -len(end)]] == name)
         self.unusable += [(name.decode(), "suffix") for name in dropped]
+
+    def take_last(self, again: Counter[bytes]) -> None:
+        """Forget all entries but the last of the paths that come `again`, with how often each comes.
+
+        A folder that is written to while it is listed may show a file that is replaced by its old and its new entry.
+        """
+        left = again.copy()
+
+        def wanted(name: bytes) -> bool:
+            left.subtract([name] if name in left else [])
+            return left[name] <= 0
+
+        self.retain(wanted)
 
     def retain(self, wanted: Callable[[bytes], bool], concerns: Callable[[bytes], bool] = bool) -> list[bytes]:
         """Forget the paths that are not `wanted`, in the chunks that it `concerns`; returns them."""

@@ -25,7 +25,7 @@ def myself() -> dict[str, Any]:
 def is_gone(who: Mapping[str, Any]) -> bool:
     """Whether the process that said `who` of itself was one of this machine, and is not there any more."""
     same = bool(who.get("where")) and who["where"] == _where()
-    return same and _started(int(who.get("process", 0))) != who.get("started")
+    return same and _started(who.get("process")) != who.get("started")
 
 
 def _where() -> str:
@@ -37,8 +37,8 @@ def _where() -> str:
         return ""
 
 
-def _started(process: int) -> str:
-    """When a process began (ticks since boot); empty where it is not there."""
+def _started(process: object) -> str:
+    """When the process of a number began (ticks since boot); empty where it is not there."""
     try:
         with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[19]

@@ -34,6 +34,7 @@ _INSIDE = rf"\A(?:{'|'.join(LAYOUT_FOLDERS)})(?:/{_STEP})+\z"
 _Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 _Buckets = Annotated[int, Meta(ge=1, le=65536)]
+_FormatName = Annotated[str, Meta(pattern=r"\A[a-z0-9_]+\Z")]
 _Bucket = Annotated[str, Meta(pattern=r"\A[0-9]{1,5}\Z")]
 
 
@@ -59,7 +60,7 @@ class _Report(msgspec.Struct):
     """What is read of the report of the build that was the last."""
 
     classes: list[str]
-    format: Annotated[str, Meta(pattern=r"\A[a-z0-9_]+\Z")]
+    format: _FormatName
     subset: dict[str, _Subset]
     ok: bool
     warnings: list[str]
@@ -72,6 +73,7 @@ class _Report(msgspec.Struct):
 class _Target(msgspec.Struct):
     images: str
     archive: str
+    format: _FormatName
 
 
 class _Folders(msgspec.Struct):
@@ -83,13 +85,14 @@ class _Source(msgspec.Struct):
     name: str
     splits: dict[str, _Folders]
     task: Task = Task.DETECT
+    root: str | None = None
 
 
 class _Config(msgspec.Struct):
     """What is read of a config but by `config.load.validate`, which says itself what is wrong."""
 
     target: _Target
-    source: _Source | list[_Source]
+    source: _Source | Annotated[list[_Source], Meta(min_length=1)]
 
 
 class _Base(msgspec.Struct):

@@ -78,6 +78,11 @@ def test_what_signs_a_url_is_in_no_text(url: str, text: str) -> None:
     assert SECRET not in str(redact_data({"fetch": {"archives": [{"url": url, "size": 1, "md5": None}]}}))
 
 
+@pytest.mark.parametrize("key", ["aws_secret_access_key", "s3.secret", "az.account_key", "sas_token", "SESSION_TOKEN"])
+def test_an_option_that_is_no_key_of_a_config_is_not_quoted(key: str) -> None:
+    assert str(ConfigError(f"--set {key}={SECRET}: unknown key")) == f"--set {key}=*** unknown key"
+
+
 @pytest.mark.parametrize("url", PLAIN)
 def test_other_urls_and_paths_stay(url: str) -> None:
     assert redact_url(url) == url

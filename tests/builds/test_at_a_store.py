@@ -67,7 +67,8 @@ def test_what_a_night_without_a_change_costs(proxy: Proxy, tmp_path: Path, run: 
     fill(tmp_path / "s3/data/bucket/coco", count)
     config = config_of(tmp_path, "c", "s3://bucket/subset")
     told = run("build", config, "--json").json
-    assert told["run"]["requests"] == len(proxy.requests)
+    # rclone answers one of thousands with 500 when it is busy, and what the client repeats by itself is not counted.
+    assert told["run"]["requests"] == sum(r.status < 500 for r in proxy.requests)
     assert told["run"]["bytes"]["fetched"] > 0
     for _ in range(2):
         settle()
@@ -181,6 +182,20 @@ def test_two_subsets_of_one_workdir_at_once(proxy: Proxy, tmp_path: Path, run: R
     settle()
     for config in (slow, quick):
         assert run("build", config, "--json").json["status"] == "nothing to do"
+
+
+def test_a_listing_that_shows_files_again(proxy: Proxy, tmp_path: Path, run: Run) -> None:
+    """A key that a listing has twice is one file: no row is doubled, now or by a later run that finds it unchanged."""
+    fill(tmp_path / "s3/data/bucket/coco", 30)
+    config = config_of(tmp_path, "c", str(tmp_path / "t"))
+    proxy.repeated = True
+    run("build", config)
+    first = contents(tmp_path / "t")
+    proxy.repeated = False
+    settle()
+    run("build", config)
+    run("build", config_of(tmp_path, "fresh", str(tmp_path / "fresh"), workdir=str(tmp_path / "fresh-work")))
+    assert first == contents(tmp_path / "t") == contents(tmp_path / "fresh")
 
 
 class Writer(threading.Thread):

@@ -112,28 +112,13 @@ def ground(tmp_path_factory: pytest.TempPathFactory, _towns: Any) -> Iterator[Gr
                 },
                 "classes": ["bicycle", "car", "truck"],
                 "index": {"buckets": 4},
-                "target": {"root": str(folder / "tried/out"), "max_delete": None}
-                if _has_brake()
-                else {"root": str(folder / "tried/out")},
+                "target": {"root": str(folder / "tried/out"), "max_delete": None},
                 "workdir": str(folder / "tried/work"),
             }
         ),
     )
     with faulty_in(folder) as faulty:
         yield Ground(folder, faulty, config)
-
-
-def _has_brake() -> bool:
-    from pipeline.config.model import Target
-
-    return "max_delete" in Target.model_fields
-
-
-def _verifies_configs() -> bool:
-    """Whether a repair wants the config, because the manifest's own is not believed."""
-    from pipeline import api
-
-    return hasattr(api, "trusted")
 
 
 def calls_of(ground: Ground, case: str) -> list[Call]:
@@ -275,7 +260,7 @@ def test_verify_tells_and_mends_what_is_damaged(run: Run, subset: Subset, how: s
         DAMAGES[how](path)
         told = run("verify", subset.target, "--json", code=1).json
         assert [d["path"] for d in told["listed"]] == [str(path.relative_to(subset.target))]
-        run("verify", subset.config, "--repair") if _verifies_configs() else run("verify", subset.target, "--repair")
+        run("verify", subset.config, "--repair")
         assert run("verify", subset.target, "--deep", "--json").json["differences"] == {}
 
 

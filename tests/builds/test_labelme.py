@@ -214,4 +214,4 @@ def test_a_mask_with_holes_is_kept_and_told(photos: Photos) -> None:
     photos.add("a", shape(points=[[20, 30], [29, 35]], kind="mask", mask=png(_ring())), shape("dog"))
     told = photos.build()
     assert (told["loss"], told["rows"]["kept"], told["rows"]["lost"]) == ({"holes": 1}, 2, 0)
-    assert "1 objects with holes, which are filled" in photos.command("plan").out
+    assert "1 object with holes, which are filled" in photos.command("plan").out

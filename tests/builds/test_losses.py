@@ -40,7 +40,7 @@ LOSSES: dict[str, tuple[str, dict[str, str | bytes], int, str]] = {
         "yolo", {**YOLO, "labels/val/v.txt": "1 2\n", "images/val/v.jpg": PICTURE}, 3, "no val images"),
     "the list of a split names nothing that is there": (
         "yolo", {"data.yaml": "train: t.txt\nval: v.txt\n" + DATA, **_pairs("labels", "images", "a"),
-                 "t.txt": "images/a.jpg\n", "v.txt": "images/b.jpg\n"}, 0, "v.txt: 1 of the 1 images that it lists"),
+                 "t.txt": "images/a.jpg\n", "v.txt": "images/b.jpg\n"}, 0, "v.txt: 1 of the 1 image that it"),
 }  # fmt: skip
 
 

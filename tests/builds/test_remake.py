@@ -234,7 +234,7 @@ def test_without_val_there_is_a_warning_with_the_cure(tmp_path: Path, run: Run) 
         tmp_path / "work",
     )
     assert "warning: the subset has no val images" in told.err
-    assert "source.splits" in told.err
+    assert "assign images by --set 'split={train: 0.8, val: 0.2}'" in told.err
     assert "val" not in yaml.safe_load((tmp_path / "dst/data.yaml").read_text())
 
 

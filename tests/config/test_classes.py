@@ -83,6 +83,11 @@ def test_real_styles_of_coco_agree(shared: Path) -> None:
     assert len(read) == 1
 
 
+def test_classes_that_are_only_counted_are_called_as_trainers_call_them() -> None:
+    found = read_names("nc: 2\ntrain: x\nkpt_shape: [3, 2]\n", "x.yaml")
+    assert (found.names, found.kpt_shape) == (("class_0", "class_1"), (3, 2))
+
+
 def test_keypoint_facts_are_read() -> None:
     text = "kpt_shape: [3, 2]\nflip_idx: [0, 2, 1]\nnames: {0: fish}\nkpt_names: {0: [tip, left, right]}\n"
     names = read_names(text, "x.yaml")
@@ -105,7 +110,7 @@ ERRORS = {
     "a list for a name": ("names: [[a, b]]\n", "x.yaml:1", "not a text but a list"),
     "a line break": ('names: ["a\\nb"]\n', "x.yaml:1", "control character or a line break"),
     "nc": ("names: [a, b]\n\nnc: 3\n", "x.yaml:3", "nc is 3, but `names` has 2"),
-    "no names": ("nc: 2\ntrain: x\n", "x.yaml", "has no `names:`"),
+    "no names": ("nc: x\ntrain: x\n", "x.yaml", "has no `names:`"),
     "empty names": ("a: 1\nnames: []\n", "x.yaml:2", "`names` is empty"),
     "text for names": ("names: person\n", "x.yaml:1", "must be a list of names or a mapping"),
     "names twice": ("names: [a]\nnc: 1\nnames: [b]\n", "x.yaml:3", "the key `names` is a duplicate"),

@@ -251,6 +251,13 @@ def test_set_errors(tmp_path: Path, override: str, clause: str) -> None:
     assert str(caught.value).startswith(f"--set {override}: ")
 
 
+@pytest.mark.parametrize("scheduler", ["tcp://me:SECRET@127.0.0.1:9", "tls://me:SECRET@scheduler:8786"])
+def test_a_scheduler_with_a_login(tmp_path: Path, scheduler: str) -> None:
+    with pytest.raises(ConfigError, match="has no login") as caught:
+        load(tmp_path, MINIMAL, f"engine.scheduler={scheduler}")
+    assert "SECRET" not in str(caught.value)
+
+
 ERRORS = {
     "unknown key": (MINIMAL + "clases: [car]\n", 6, "unknown key 'clases'; did you mean 'classes'?"),
     "unknown key, nested": (

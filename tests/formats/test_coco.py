@@ -181,6 +181,16 @@ def test_numbers_in_the_middle_are_rounded_by_their_exact_value() -> None:
     assert made == "".join(f" {v:.6f}" for v in pixels).encode()
 
 
+@pytest.mark.parametrize(
+    "beyond", [{"bbox": [1e308] * 4}, {"bbox": [], "segmentation": [[1e308, 1e308, -1e308, 1e308, 1e308, -1e308]]}]
+)
+@pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT])
+def test_numbers_beyond_all_bounds_are_outside_without_a_warning(beyond: dict[str, Any], task: Task) -> None:
+    with np.errstate(all="raise"):
+        rows, problems, _ = parse(document(annotation(**beyond)), task)
+    assert (len(rows), problems) == (1, [])
+
+
 def test_parts_of_an_object() -> None:
     far = [60, 10, 80, 10, 80, 30]
     (row,), _, _ = parse(document(annotation(segmentation=[SQUARE, far, [1, 1]])), Task.SEGMENT)

@@ -219,6 +219,27 @@ def test_a_mask_of_another_size_is_scaled() -> None:
     assert sorted(np.array(row["tail"].split(), float).reshape(-1, 2).tolist()) == [[0, 0], [0, 1], [1, 0], [1, 1]]
 
 
+@pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT])
+def test_boxes_in_shares_of_their_image_are_made_pixels(task: Task) -> None:
+    """As Azure Machine Learning exports COCO; a box of a pixel beside others is one."""
+    shares = [
+        annotation(1, bbox=[0.1, 0.2, 0.2, 0.4], segmentation=[[0.1, 0.2, 0.3, 0.2, 0.3, 0.6]], area=0.04),
+        annotation(2, bbox=[0, 0, 1, 1], segmentation=[[0, 0, 1, 0, 1, 1]], area=1),
+        annotation(3, image_id=2, bbox=[0.5, 0.5, 0.25, 0.25], segmentation=[[0.5, 0.5, 0.75, 0.5, 0.75, 0.75]]),
+        annotation(4, image_id=2),
+        annotation(5, image_id=3, bbox=[0, 0, 1, 1], segmentation=[[0, 0, 1, 0, 1, 1]]),
+    ]
+    found, problems, _ = parse(document(*shares, images=[image(n, f"{n}.jpg") for n in (1, 2, 3)]), task)
+    assert problems == []
+    boxes = [[round(row[name], 6) for name in ("cx", "cy", "w", "h")] for row in found]
+    assert boxes[:3] == [[0.2, 0.4, 0.2, 0.4], [0.5, 0.5, 1, 1], [0.00625, 0.0125, 0.0025, 0.005]]
+    assert boxes[4] == [0.005, 0.01, 0.01, 0.02]
+    assert [row["loss"] for row in found] == ["shares", "shares", None, None, None]
+    assert json.loads(found[0]["raw"])["bbox"] == pytest.approx([10, 10, 20, 20])
+    if task is Task.SEGMENT:
+        assert found[0]["tail"] == b" 0.100000 0.200000 0.300000 0.200000 0.300000 0.600000"
+
+
 def test_crowds_can_be_objects() -> None:
     mask = {"size": [50, 100], "counts": [0, 5000]}
     text = json.dumps(document(annotation(iscrowd=1, segmentation=mask))).encode()
@@ -235,7 +256,7 @@ def test_keypoints_that_are_not_labelled_are_zeros() -> None:
     points = [5, 5, 2, -4, 900, 0, 500, 5, 1]
     text = json.dumps(document(annotation(keypoints=points, num_keypoints=2))).encode()
     found = coco.outline([text], Task.POSE)
-    assert found.names["kpt_shape"] == [3, 3]
+    assert found.names["kpt_shape"] == (3, 3)
     part = Part(
         [json.dumps(image()).encode()], [text[a:b] for a, b in found.annotations.tolist()], found.image_of, found.labels
     )
@@ -253,7 +274,7 @@ def test_several_skeletons_are_told() -> None:
         )
     )
     found = coco.outline([text.encode()], Task.POSE)
-    assert found.names["kpt_shape"] == [4, 3]
+    assert found.names["kpt_shape"] == (4, 3)
     assert "'person' 9" in found.notes[0]
 
 
@@ -486,7 +507,7 @@ def test_a_class_of_crowds_alone_is_told_under_quiet(source: Source) -> None:
     picture_file(source.root / "i/a.jpg", (100, 50))
     told = source.build(document(annotation(iscrowd=1)), "--quiet", "--set", "classes=[car]", code=1).err
     assert "the subset would be empty" in told
-    assert "none can be used: 1 crowds" in told
+    assert "none can be used: 1 crowd;" in told
     assert "crowd=keep" in told
     source.build(document(annotation(iscrowd=1)), "--set", "classes=[car]", "--set", "source.options.crowd=keep")
     assert (source.root / "out/labels/train/a.txt").read_text().count("\n") == 1

@@ -7,6 +7,7 @@ import json
 import os
 import time
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -274,7 +275,7 @@ def test_an_image_that_changed_is_seen_though_its_label_file_did_not(photos: Pho
     write_file(photos.photos / "a.jpg", jpeg(200, 100))
     _settle(photos)
     told = photos.command("build")
-    assert "1 objects of images that were resized after they were labelled" in told.out
+    assert "1 object of an image that was resized after it was labelled" in told.out
     made = json.loads((photos.target / "annotations/instances_train.json").read_text())
     assert (made["images"][0]["width"], made["annotations"][0]["bbox"]) == (200, [20, 20, 80, 40])
     write_file(photos.photos / "a.jpg", jpeg(90, 50))
@@ -319,6 +320,25 @@ def test_an_image_in_the_label_file_is_taken_out(photos: Photos, kind: str, layo
     assert contents(photos.target)["images/train/sub/f.jpg"] == jpeg(100, 50, 4)
 
 
+FORMS: dict[str, Callable[[bytes], str]] = {
+    "a data URL": lambda held: f"data:image/jpeg;base64,{base64.b64encode(held).decode()}",
+    "lines of MIME": lambda held: base64.encodebytes(held).decode().replace("\n", "\r\n"),
+    "the alphabet of URLs, no padding": lambda held: base64.urlsafe_b64encode(held).decode().rstrip("="),
+    "Python's str of bytes": lambda held: str(base64.b64encode(held)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("sized", [True, False])
+def test_an_embedded_image_is_taken_in_each_form_of_base64(photos: Photos, form: str, sized: bool) -> None:
+    held = jpeg(100, 50)
+    held += b"\0" * ((1 - len(held)) % 3)  # so that it ends amid the last digits
+    none = {} if sized else {"imageWidth": None, "imageHeight": None}
+    photos.add("f", shape(), image=None, imageData=FORMS[form](held), **none)
+    photos.build()
+    assert contents(photos.target)["images/train/f.jpg"] == held
+
+
 def test_an_embedded_image_goes_into_a_zip(photos: Photos) -> None:
     photos.add("f", shape(), image=None, imageData=base64.b64encode(jpeg(100, 50)).decode())
     photos.build("--set", "target.archive=zip")
@@ -340,11 +360,20 @@ def test_an_embedded_image_of_labels_elsewhere_is_told(photos: Photos) -> None:
         (b"null", None),
         (b'""', None),
         (b'"\xff\xff\xff\xff"', None),
-        (b'"AAE"', None),
+        (b'"AAE"', b"\0\1"),
+        (b'"AAE=="', b"\0\1"),
+        (b'"AAECA"', None),
+        (b'"-_-_"', b"\xfb\xff\xbf"),
+        (b'"\\u002B/\\u002b/"', b"\xfb\xff\xbf"),
+        (b'"\\u00"', None),
+        (b'"data:image/jpeg;base64,AAEC"', b"\0\1\2"),
+        (b'"DATA:image/png;charset=utf-8;base64,AA\\r\\nEC"', b"\0\1\2"),
+        (b"\"b'AAEC'\"", b"\0\1\2"),
     ],
 )
 def test_base64_as_json_has_it(text: bytes, held: bytes | None) -> None:
     assert unpacked(text) == held
+    assert held is None or unpacked(text, 3) == held
 
 
 def _names(name: str) -> list[str]:
@@ -434,4 +463,4 @@ def test_a_class_that_is_lost_as_a_whole_is_heard(photos: Photos) -> None:
     photos.add("a", shape("cat"))
     photos.add("b", shape("dog"), image=None)
     told = photos.command("build", "--quiet", *SKIP, code=3).err
-    assert "all 1 objects of class 'dog' are left out" in told
+    assert "the one object of class 'dog' is left out" in told

@@ -95,7 +95,16 @@ LABELME: list[tuple[bytes, str]] = [
 
 COCO: list[tuple[bytes, str]] = [
     (b"", ": is empty; get it again, or delete it"),
-    (b"[]", ": is JSON, but no COCO dataset: it begins with a list or a text, not with an object"),
+    (
+        b'{"dm_format_version": "1.0", "categories": {}, "items": []}',
+        ": is JSON, but no COCO dataset: a project of Datumaro; export it as COCO",
+    ),
+    (b'{"version": "2.2.0", "assets": {}}', ": is JSON, but no COCO dataset: a project of VoTT; export it anew"),
+    (
+        b"[]",
+        ": is JSON, but no COCO dataset: it is a list, as detectors, Label Studio and CreateML write; "
+        "export it as COCO",
+    ),
     (b'{"images": [', ": is not JSON (cut short: its last bracket is missing)"),
     (b'{"images": [\n{"id": 1,}]}', "images[0] is not JSON (line 2)"),
     (b'{"images": {}}', ": is JSON, but no COCO dataset: `images` is no list"),
@@ -165,7 +174,7 @@ YOLO: list[tuple[bytes, str]] = [
         "2: holds the marks of a merge (<<<<<<<, =======, >>>>>>>); resolve it, or check the file out again",
     ),
     (b"0,0.5,0.5,0.2,0.2", "1: '0,0.5,0.5,0.2,0.2' is not a number; put blanks between numbers"),
-    (b'\n{"shapes": []}', "2: is JSON, and no rows of numbers; name its format in source.format"),
+    (b'\n{"shapes": []}', "2: is JSON, and no rows of numbers; name the format that it is of"),
     (b"99999999999 0.5 0.5 0.2 0.2", "1: class '99999999999' is not a whole number below 1,000,000"),
 ]
 

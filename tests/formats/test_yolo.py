@@ -206,6 +206,15 @@ def test_boxes_and_polygons_in_one_file_are_marked() -> None:
 TRACKED = [b"0 0.5 0.5 0.2 0.2 0.9 %d" % n for n in range(1, 5)]
 TWO_POINTS = [b"0 0.%d 0.5 0.2 0.2 0.%d 0.45 0.%d 0.55" % (n, n, n) for n in range(3, 8)]
 SEEN = [b"0 0.%d 0.5 0.2 0.2 0.%d 0.45 2 0.%d 0.55 1 0 0 0 0.%d 0.5 2" % (n, n, n, n) for n in range(3, 8)]
+#: One row of pose alone: of a data set of knees (3 points), of a dog (2, with visibility), a plate, a face, a person.
+ONE_OBJECT = [
+    b"0 0.61796875 0.25 0.0890625 0.17777777777777778 0.625 0.2972222222222222 0.6015625 0.24722222222222223 "
+    b"0.628125 0.2361111111111111",
+    b"1 0.3 0.4 0.4 0.5 0.25 0.35 2 0.4 0.45 1",
+    b"0 0.7 0.6 0.1 0.05 0.66 0.58 0.74 0.58 0.74 0.62 0.66 0.62",
+    b"0 0.5 0.5 0.3 0.4 0.42 0.45 0.58 0.45 0.5 0.52 0.44 0.6 0.56 0.6",
+    b"0 0.5 0.5 0.6 0.8 0.5 0.2 0.52 0.18 0.48 0.18 0.55 0.2 0.45 0.2 0.6 0.35 0.4 0.35 0 0 0.35 0.5",
+]
 
 
 @pytest.mark.parametrize(
@@ -220,6 +229,7 @@ SEEN = [b"0 0.%d 0.5 0.2 0.2 0.%d 0.45 2 0.%d 0.55 1 0 0 0 0.%d 0.5 2" % (n, n, 
         (TWO_POINTS, DETECT, "pose"),
         (TWO_POINTS, SEGMENT, "pose"),
         (SEEN, DETECT, "pose"),
+        *(([row], task, "pose") for row in ONE_OBJECT for task in (DETECT, SEGMENT)),
     ],
 )
 def test_rows_of_another_kind_are_no_polygons(rows: list[bytes], task: Task, reason: str) -> None:

@@ -184,6 +184,22 @@ WHOLE: dict[str, tuple[dict[str, str | bytes], list[str]]] = {
     "one file of any name, images in a folder of any name": (
         {"via_export.json": _coco("a.jpg"), "image1/a.jpg": PICTURE}, ["train"]),
     "fiftyone": ({"labels.json": _coco("a.jpg"), "data/a.jpg": PICTURE}, ["train"]),
+    "COCO 2014": (
+        {"annotations/instances_train2014.json": _coco("COCO_train2014_1.jpg"),
+         "train2014/COCO_train2014_1.jpg": PICTURE,
+         "annotations/instances_val2014.json": _coco("COCO_val2014_2.jpg"), "val2014/COCO_val2014_2.jpg": PICTURE},
+        ["train", "val"],
+    ),
+    "train and val in one file": (
+        {"annotations/trainval.json": _coco("a.jpg"), "annotations/test.json": _coco("b.jpg"),
+         "images/a.jpg": PICTURE, "images/b.jpg": PICTURE},
+        ["train", "test"],
+    ),
+    "train and val in one file, and in files of their own": (
+        {"trainval.json": _coco("a.jpg"), "train.json": _coco("a.jpg"), "val.json": _coco("b.jpg"),
+         "a.jpg": PICTURE, "b.jpg": PICTURE},
+        ["train", "val"],
+    ),
 }  # fmt: skip
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -123,6 +125,16 @@ CASES: dict[str, tuple[Files, dict[str, set[str]]]] = {
         {"data.yaml": "train: images\nval: val.txt\n" + DATA, **DEEP, "val.txt": "images/two/c.jpg\n"},
         {"train": {"one/a", "one/b", "two/d"}, "val": {"c"}},
     ),
+    "several folders, one in another's": (
+        {"data.yaml": "train: [images/one, images/x]\nval: [images/two, images/one/val]\n" + DATA, **DEEP,
+         **_pairs("labels/x", "images/x", "a"), **_pairs("labels/one/val", "images/one/val", "e")},
+        {"train": {"part1/a", "part1/b", "part2/a"}, "val": {"part1/c", "part1/d", "part2/e"}},
+    ),
+    "several folders, of which a list has some images": (
+        {"data.yaml": "train: [images/one, images/two]\nval: [images/x, val.txt]\n" + DATA, **DEEP,
+         **_pairs("labels/x", "images/x", "a"), "val.txt": "images/one/b.jpg\n"},
+        {"train": {"part1/a", "part2/c", "part2/d"}, "val": {"part1/a", "part2/b"}},
+    ),
     "no yaml: val is a folder in that of all": (
         {"classes.txt": "cat\ndog\n", **FLAT, **_pairs("labels/val", "images/val", "a", "e")},
         {"train": {"a", "b", "c", "d"}, "val": {"a", "e"}},
@@ -153,7 +165,7 @@ def test_what_is_in_no_list_and_what_is_missing_is_reported(folder: Path, run: R
     lists = _lists(["images/a.jpg", "images/gone.jpg", "images/b.jpg"], ["images/b.jpg", "/other/disk/x.jpg"])
     told = run("convert", _fill(folder / "in", {"data.yaml": LISTS, **FLAT, **lists}), folder / "out", *FROM_YOLO).err
     assert f"2 images of {folder}/in/images left out, in no list of a split, such as c.jpg" in told
-    assert f"train.txt: 1 of the 3 images that it lists are not in {folder}/in/images, such as gone.jpg" in told
+    assert f"train.txt: 1 of the 3 images that it lists is not in {folder}/in/images, such as gone.jpg" in told
     assert "val.txt: 1 line left out, of images that are not below" in told
     assert "1 image file is labelled by several label files" in told  # b.jpg, of both
 
@@ -162,7 +174,7 @@ def test_a_split_whose_list_has_nothing_is_heard(folder: Path, run: Run) -> None
     lists = _lists(["images/a.jpg"], ["images/gone.jpg"])
     root = _fill(folder / "in", {"data.yaml": LISTS, **FLAT, **lists})
     told = run("convert", root, folder / "out", *FROM_YOLO, "--quiet").err
-    assert "val.txt: 1 of the 1 images that it lists are not in" in told
+    assert "val.txt: 1 of the 1 image that it lists is not in" in told
 
 
 def test_a_list_that_is_not_there_is_not_all_of_train(folder: Path, run: Run) -> None:
@@ -186,6 +198,103 @@ def test_images_of_a_split_within_another_are_told(folder: Path, run: Run) -> No
     told = run("convert", root, folder / "out", *FROM_YOLO).err
     assert f"1 image of {home} belongs to split val alone ({home}/val), not to train" in told
     assert run("convert", root, folder / "out", *FROM_YOLO, "--json").json["changes"] == 0
+
+
+def test_images_of_a_source_within_another_are_told(folder: Path, run: Run) -> None:
+    root = _fill(folder / "in", {"data.yaml": DATA, **FLAT, **_pairs("labels/b", "images/b", "e", "f")})
+    sources = [
+        {"name": name, "root": str(root), "names": str(root / "data.yaml"), "splits": splits}
+        for name, splits in (("all", {"train": {"labels": "labels", "images": "images"}}), ("some", {"val": "b"}))
+    ]
+    config = {"source": sources, "target": {"root": str(folder / "out")}, "workdir": str(folder / "work")}
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    settle()
+    told = run("build", folder / "c.yaml").err
+    home = folder / "in/images"
+    assert f"2 images of {home} belong to split val of source some alone ({home}/b), not to train of source all" in told
+    assert {p for p in contents(folder / "out") if p.endswith("e.txt")} == {"labels/val/some/e.txt"}
+    assert run("build", folder / "c.yaml", "--json").json["changes"] == 0
+
+
+#: What a YAML says of splits, the images of each split that come of it, and what is said of val.
+SHARED: dict[str, tuple[str, dict[str, set[str]], str]] = {
+    "val is train": ("train: images/one\nval: ./images/one/\n", {"train": {"a", "b"}}, "./images/one/"),
+    "val is train, of another machine": (
+        "path: ../d\ntrain: images/one\nval: ../images/one\n", {"train": {"a", "b"}}, "../images/one"
+    ),
+    "val is one list of train": ("train: [t.txt, u.txt]\nval: t.txt\n", {"train": {"part1/a", "part2/c"}}, "t.txt"),
+    "val is one folder of train": (
+        "train: [images/one, images/two]\nval: images/two\n",
+        {"train": {"part1/a", "part1/b", "part2/c", "part2/d"}}, "images/two",
+    ),
+    "one folder of val is train": (
+        "train: images/one\nval: [images/one, images/two]\n", {"train": {"a", "b"}, "val": {"c", "d"}}, "images/one"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_a_split_that_is_another_is_said_to_be(folder: Path, run: Run, case: str) -> None:
+    text, expected, value = SHARED[case]
+    lists = {"t.txt": "images/one/a.jpg\n", "u.txt": "images/two/c.jpg\n"}
+    root = _fill(folder / "in", {"data.yaml": text + DATA, **DEEP, **lists})
+    told = run("convert", root, folder / "out", *FROM_YOLO, "--quiet").err
+    said = f"{root}/data.yaml names {value} for val as for train; an image is of one split, so these are of train"
+    assert told.count("warning") == 1
+    assert f"{said}; name others there, or assign images by --split 0.8\n" in told
+    stems = {
+        split: {
+            p.removeprefix(f"labels/{split}/")[:-4]
+            for p in contents(folder / "out")
+            if p.startswith(f"labels/{split}/")
+        }
+        for split in expected
+    }
+    assert stems == expected
+    run("report", root, "-o", folder / "r.html")
+    page = (folder / "r.html").read_text()
+    assert said in page
+    assert "trainers need them" not in page
+    assert run("convert", root, folder / "assigned", *FROM_YOLO, "--split", "0.5").err.count("for val") == 0
+
+
+def test_a_config_without_val_hears_that_the_yaml_says_it_is_train(folder: Path, run: Run) -> None:
+    """As Ultralytics ships coco128.yaml, which is not in the folder of the images."""
+    root = _fill(folder / "in", DEEP)
+    (folder / "coco128.yaml").write_text("path: coco128\ntrain: images/one\nval: images/one\n" + DATA)
+    config: dict[str, Any] = {
+        "source": {"root": str(root), "names": str(folder / "coco128.yaml"), "splits": {"train": "one"}},
+        "target": {"root": str(folder / "out")},
+        "workdir": str(folder / "work"),
+    }
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    told = run("build", folder / "c.yaml").err
+    assert "coco128.yaml names images/one for val as for train" in told
+    assert "or assign images by `split: {train: 0.8, val: 0.2}`" in told
+    assert "has none" not in told
+    config["source"]["splits"] = {"train": "one", "val": "two"}
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    assert "names images/one" not in run("build", folder / "c.yaml").err
+
+
+def test_a_list_is_read_once(folder: Path, run: Run) -> None:
+    lists = _lists(["images/a.jpg", "images/b.jpg"], ["images/c.jpg", "images/d.jpg"])
+    root = _fill(folder / "in", {"data.yaml": LISTS, **FLAT, **lists})
+    opened: list[str] = []
+    recording = True
+
+    def note(event: str, args: tuple[Any, ...]) -> None:
+        if recording and event == "open" and args[1] is None and str(args[0]).endswith("train.txt"):
+            opened.append(str(args[0]))
+
+    sys.addaudithook(note)
+    run("convert", root, folder / "out", *FROM_YOLO)
+    recording = False
+    assert len(opened) == 1
+    assert {p for p in contents(folder / "out") if p.startswith("images/train")} == {
+        "images/train/a.jpg",
+        "images/train/b.jpg",
+    }
 
 
 def test_folders_of_a_split_and_of_all_that_both_have_train_are_refused(folder: Path, run: Run) -> None:
@@ -231,8 +340,12 @@ def test_a_config_takes_lists(folder: Path, run: Run, spelled: bool) -> None:
     (root / "val.txt").write_text("images/c.jpg\nimages/d.jpg\n")  # a list that changes is a source that changes
     run("build", folder / "c.yaml")
     assert contents(folder / "out/labels") == {**expected, "val/d.txt": BOX.encode()}
-    (root / "val.txt").unlink()
-    assert "val.txt" in run("build", folder / "c.yaml", code=2).err
+    (root / "val.txt").rename(folder / "val.txt")
+    assert "val.txt: is missing, and" in run("build", folder / "c.yaml", code=4).err  # as of a disk not mounted
+    (folder / "val.txt").rename(root / "val.txt")
+    (folder / "out/labels/train/a.txt").unlink()
+    run("verify", folder / "out", "--repair")  # the record of the target knows the lists, too
+    assert contents(folder / "out/labels") == {**expected, "val/d.txt": BOX.encode()}
 
 
 def test_label_files_of_pictures_elsewhere_are_taken_by_their_list(folder: Path, run: Run) -> None:

@@ -62,6 +62,8 @@ class Proxy:
     #: So many of the keys that came last are in no listing of S3: stores that are not consistent answer so for a while.
     late: int = 0
     hidden: int = 0
+    #: Whether listings of S3 show each key again: a server that lists a folder while it is written to may do so.
+    repeated: bool = False
     requests: list[Request] = field(default_factory=list)
     times: Counter[tuple[str, str]] = field(default_factory=Counter)
     _came: dict[str, None] = field(default_factory=dict)
@@ -92,6 +94,12 @@ class Proxy:
             return b"" if hidden else found[0]
 
         return re.sub(rb"<Contents>.*?<Key>([^<]*)</Key>.*?</Contents>", hides, listing, flags=re.DOTALL)
+
+    def _listing(self, path: str, listing: bytes) -> bytes:
+        """The `listing` of a bucket as this store shows it."""
+        if self.repeated:
+            listing = re.sub(rb"<Contents>.*?</Contents>", rb"\g<0>\g<0>", listing, flags=re.DOTALL)
+        return self._older(path, listing) if self.late else listing
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         proxy = self
@@ -130,8 +138,8 @@ class Proxy:
                 if self.command == "PUT" and status == 200:
                     proxy._came.pop(path, None)
                     proxy._came[path] = None
-                if "list-type=2" in parts.query and proxy.late:
-                    answer = proxy._older(path, answer)
+                if "list-type=2" in parts.query:
+                    answer = proxy._listing(path, answer)
                     headers = [(n, v) for n, v in headers if n.lower() != "content-length"]
                 with proxy._lock:
                     proxy.requests.append(Request(self.command, path, parts.query, len(body), len(answer), status))

@@ -43,6 +43,8 @@ _SETTINGS: Mapping[str, object] = {
     "SchedulerType": "sched/backfill",
     "SchedulerParameters": "batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0",
     "MpiDefault": "none",
+    "PreemptType": "preempt/partition_prio",
+    "PreemptMode": "REQUEUE",
     "ReturnToService": 2,
     "JobRequeue": 1,
     "AccountingStorageType": "accounting_storage/none",
@@ -50,6 +52,9 @@ _SETTINGS: Mapping[str, object] = {
     "CommunicationParameters": "NoCtldInAddrAny,NoInAddrAny",
     "SlurmdParameters": "config_overrides",
 }
+
+#: Jobs of ``urgent`` take the nodes of others, which are queued again after a few seconds to stop in.
+_PARTITIONS = {"debug": "Default=YES PriorityTier=1 GraceTime=5", "urgent": "PriorityTier=9"}
 
 
 @dataclass
@@ -76,7 +81,7 @@ class Slurm:
         self._daemon("slurmctld", tool("slurmctld"), "-D", "-f", config)
         for node in NODES:
             self._daemon(node, tool("slurmd"), "-D", "-f", config, "-N", node)
-        self.until(lambda: self.ask("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(NODES))
+        self.until(lambda: self.ask("sinfo", "-h", "-N", "-p", "debug", "-o", "%T").split() == ["idle"] * len(NODES))
 
     def end(self) -> None:
         """Cancel all jobs, and end all daemons."""
@@ -160,7 +165,10 @@ class Slurm:
             [
                 *(f"{name}={value}" for name, value in {**_SETTINGS, **own}.items()),
                 *nodes,
-                f"PartitionName=debug Nodes={','.join(NODES)} Default=YES MaxTime=INFINITE State=UP OverSubscribe=YES",
+                *(
+                    f"PartitionName={name} Nodes={','.join(NODES)} MaxTime=INFINITE State=UP OverSubscribe=YES {more}"
+                    for name, more in _PARTITIONS.items()
+                ),
                 "",
             ]
         )

@@ -128,7 +128,8 @@ def box_of(data: dict[str, Any]) -> list[float] | None:
         if not good:
             return None
         xy = np.concatenate(good)
-        found = [*xy.min(axis=0).tolist(), *np.ptp(xy, axis=0).tolist()]
+        low, high = xy.min(axis=0).tolist(), xy.max(axis=0).tolist()
+        found = [*low, high[0] - low[0], high[1] - low[1]]
     return found if found is not None and found[2] > 0 and found[3] > 0 else None
 
 

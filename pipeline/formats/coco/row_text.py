@@ -27,6 +27,9 @@ Ints = npt.NDArray[np.int64]
 
 Bools = npt.NDArray[np.bool_]
 
+#: Two shares that are the whole together may be this much more.
+_ROUNDED = 1e-4
+
 #: The text of numbers with commas between them, how many of them each polygon has, and whether no polygon is left out.
 Plain = tuple[bytes, list[int], bool]
 
@@ -37,7 +40,7 @@ class DecodedRows:
 
     `plain`, for task segment alone, is the text of plain polygons; None where what there is is decoded in `found`.
     `notes` are the counted words for what was put right of all rows of an image; empty where
-    nothing was.
+    nothing was. `boxes` are what `boxes_of` gives of them.
     """
 
     image: Ints
@@ -48,6 +51,7 @@ class DecodedRows:
     class_id: list[int]
     plain: list[Plain | None]
     notes: Sequence[str | None] = ()
+    boxes: tuple[Floats, Bools, Bools] | None = None
 
 
 @dataclass
@@ -88,7 +92,7 @@ def values_of(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int
     """The numbers of rows of a `task`; `sizes`, shape (rows, 2), are width and height of each one's image in pixels."""
     losses = _RowReasons(len(rows.found))
     losses.add(np.array([bool(a.iscrowd) for a in rows.found], np.bool_), "crowd")
-    box, has_box, has_area = _boxes(rows)
+    box, has_box, has_area = rows.boxes or boxes_of(rows)
     without_box = ~has_box
     if task is not Task.SEGMENT:  # its rows have no box
         for row in np.flatnonzero(losses.free & ~has_area).tolist():
@@ -116,7 +120,7 @@ def values_of(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int
     return Values(values, starts, centre, losses.free, bare, words)
 
 
-def _boxes(rows: DecodedRows) -> tuple[Floats, Bools, Bools]:
+def boxes_of(rows: DecodedRows) -> tuple[Floats, Bools, Bools]:
     """The xywh boxes, shape (rows, 4), zeros if missing; whether a row has one, and whether that has an area."""
     given = [a.bbox if a.bbox is not None and len(a.bbox) == 4 else None for a in rows.found]
     box = np.array([b if b is not None else (0.0, 0.0, 0.0, 0.0) for b in given], np.float64).reshape(-1, 4)
@@ -124,6 +128,18 @@ def _boxes(rows: DecodedRows) -> tuple[Floats, Bools, Bools]:
     box[~finite] = 0
     has_box = np.array([b is not None for b in given], np.bool_) & finite
     return box, has_box, (box[:, 2] > 0) & (box[:, 3] > 0)
+
+
+def are_shares(rows: DecodedRows) -> Bools:
+    """Which rows have boxes in shares of their image, as Azure writes them: all of it are within its first pixel."""
+    box, _, has_area = rows.boxes or boxes_of(rows)
+    ends = box[:, :2] + box[:, 2:]
+    shares = has_area & (box[:, :2] >= 0).all(axis=1) & (ends <= 1 + _ROUNDED).all(axis=1)
+    if not shares.any():
+        return shares
+    pixels = rows.image[has_area & ~shares]
+    parts = rows.image[shares & (box != np.floor(box)).any(axis=1)]  # a pixel is a box as well
+    return np.asarray(shares & np.isin(rows.image, parts) & ~np.isin(rows.image, pixels), np.bool_)
 
 
 def _box_of(raw: bytes) -> list[float] | None:
@@ -146,7 +162,8 @@ def _is_bare(raw: bytes) -> bool:
 def _clipped(box: Floats, sizes: Floats, losses: _RowReasons, *, needed: bool) -> Floats:
     """The xywh boxes without what is beyond their image, where that is more than trainers let pass."""
     slack = TOLERANCE * sizes
-    low, high = box[:, :2], box[:, :2] + box[:, 2:]
+    with np.errstate(over="ignore"):  # then it is infinite, and beyond
+        low, high = box[:, :2], box[:, :2] + box[:, 2:]
     beyond = ((low < -slack) | (high > sizes + slack) | (box[:, 2:] > sizes + slack)).any(axis=1)
     if not beyond.any():
         return box

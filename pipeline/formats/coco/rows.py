@@ -20,7 +20,7 @@ from pipeline.formats._numbers import tails
 from pipeline.formats._values import UnusableObject, as_pixels, mended, plain, shown
 from pipeline.formats.coco.options import Options
 from pipeline.formats.coco.placing import reach_of, transformed
-from pipeline.formats.coco.row_text import DecodedRows, Plain, values_of
+from pipeline.formats.coco.row_text import DecodedRows, Plain, are_shares, boxes_of, values_of
 from pipeline.tables.schema import LabelState
 
 _BATCH = 4096
@@ -97,6 +97,8 @@ def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, options: Op
         rows = _decode(part.labels, owner[here], line[here], raws, sizes, task, problems, options)
         if moved[here].any():
             rows.notes = [f.note if (f := frames[i]) is not None else None for i in rows.image.tolist()]
+        else:
+            _scale_shares(rows, sizes, task)
         tables.append(_table(rows, sizes[rows.image], task, keypoints, options.numbers))
     table = pa.concat_tables(tables)
     has_rows = np.zeros(len(part.images), np.bool_)
@@ -130,7 +132,7 @@ def _frames(part: Part, problems: list[Problem], *, exchanged: bool) -> list[Fra
                     "size_differs",
                     (
                         f"has {bad.shown} pixels, but the file says {bad.own}: it was changed after it was labelled; "
-                        "put the labelled image back, or set source.options.sizes=image if width and height are "
+                        "put the labelled image back, or --set source.options.sizes=image if width and height are "
                         "exchanged"
                     ),
                 )
@@ -199,6 +201,27 @@ def _decode(
     keys = [annotation.category_id for annotation in rows.found]
     rows.class_id = [-1 if isinstance(key, str) or abs(key) >= 2**31 else int(key) for key in keys]
     return rows
+
+
+def _scale_shares(rows: DecodedRows, sizes: Floats, task: Task) -> None:
+    """Make pixels of boxes, and what is with them, that are in shares of their image."""
+    rows.boxes = boxes_of(rows)
+    some = np.flatnonzero(are_shares(rows)).tolist()
+    if not some:
+        return
+    notes: list[str | None] = [None] * len(rows.raw)
+    for i in some:
+        width, height = sizes[rows.image[i]].tolist()
+        rows.raw[i] = transformed(rows.raw[i], Frame(int(width), int(height), (width, height)))
+        notes[i] = "shares"
+    raws = [rows.raw[i] for i in some]
+    found = _decoded(raws, task)
+    polygons = _plain_of(raws, found, crowds=True) if task is Task.SEGMENT else found
+    for i, annotation, polygon in zip(some, found, polygons, strict=True):
+        rows.found[i] = annotation
+        if task is Task.SEGMENT:
+            rows.plain[i] = polygon
+    rows.notes, rows.boxes = notes, boxes_of(rows)
 
 
 def _leave_out(rows: DecodedRows, names: list[str | None], problems: list[Problem]) -> None:

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.base.humanize import noun, plural
 from pipeline.base.terms import Task
 from pipeline.base.text import whole_number
 from pipeline.formats import FileOutline, Malformed
@@ -149,20 +150,25 @@ def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None) -> Fi
     return found
 
 
+#: Members that files of other tools have, and what those are.
+_OTHER_TOOLS = {
+    "_via_img_metadata": "a project of VIA; export it as COCO",
+    "shapes": "a label file of labelme (format: labelme)",
+    "items": "a project of Datumaro; export it as COCO",
+    "assets": "a project of VoTT; export it anew",
+}
+
+
 def _must_be_coco(file: LargeObject) -> None:
     """Raise `Malformed` for JSON of another kind."""
+    other = next((kind for member, kind in _OTHER_TOOLS.items() if member in file.rest), None)
+    if other is not None and "images" not in file.found:
+        raise Malformed(f"is JSON, but no COCO dataset: {other}")
     for member in sorted(_ARRAYS & file.rest.keys()):
         if file.rest[member] != b"null":
             raise Malformed(f"is JSON, but no COCO dataset: `{member}` is no list")
     if not file.found and not {*_ARRAYS, "categories"} & file.rest.keys():
-        kind = (
-            "a project of VIA; export it as COCO"
-            if "_via_img_metadata" in file.rest
-            else "a label file of labelme (format: labelme)"
-            if "shapes" in file.rest
-            else "it has no `images`"
-        )
-        raise Malformed(f"is JSON, but no COCO dataset: {kind}")
+        raise Malformed("is JSON, but no COCO dataset: it has no `images`")
 
 
 def _rest(members: dict[str, bytes]) -> tuple[dict[str, Any], bytes]:
@@ -241,7 +247,7 @@ def _keypoints(found: FileOutline, categories: Any, counted: Counter[tuple[Id, i
     objects_of = Counter({name: sum(n for (other, _), n in by_name.items() if other == name) for name in counts})
     first = max(counts, key=lambda name: (objects_of[name], -names.index(name)))
     width = counts[first]
-    found.names["kpt_shape"] = [width, 3]
+    found.names["kpt_shape"] = width, 3
     if first in points:
         found.names["flip_idx"] = _flips(points[first])
     if kpt_names := {str(names.index(name)): some for name, some in points.items() if len(some) == width}:
@@ -287,8 +293,8 @@ def _take_images(found: FileOutline, images: Sequence[_ImageEntry | str], names:
     _settle(found, good, files)
     if joined := len(files) - len(found.paths) - sum(reason == "ambiguous_image" for _, reason, *_ in found.problems):
         found.notes.append(
-            f"{joined:,} of {len(images):,} entries of `images` name an image that another entry names, "
-            "too: their objects are joined"
+            f"{joined:,} of {plural(len(images), 'entry', 'entries')} of `images` {noun(joined, 'names', 'name')} an "
+            "image that another entry names, too: their objects are joined"
         )
 
 
@@ -366,8 +372,8 @@ def _stems(paths: Sequence[str], found: FileOutline) -> list[str]:
         stems.append(stem)
     if doubled:
         found.notes.append(
-            f"{doubled:,} images have the name of another but for the suffix (as in a.jpg and a.png): "
-            "their label files are called by the whole name"
+            f"{plural(doubled, 'image has', 'images have')} the name of another but for the suffix (as in a.jpg and "
+            f"a.png): {noun(doubled, 'its label file is', 'their label files are')} called by the whole name"
         )
     return stems
 

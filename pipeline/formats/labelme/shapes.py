@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.base.base64_text import from_base64
 from pipeline.base.humanize import plural
 from pipeline.formats._framing import Frame
 from pipeline.geometry import masks
@@ -258,10 +257,7 @@ def _patch(value: Any) -> Bools:
     """The mask of a base64 PNG, shape (height, width)."""
     if not isinstance(value, str):
         raise ShapeError("mask", "is a mask without one: `mask` must be a PNG image in base64; draw it anew")
-    try:
-        pixels = mask_of(base64.b64decode(value))
-    except (binascii.Error, ValueError):
-        pixels = None
+    pixels = mask_of(from_base64(value.encode(errors="replace")) or b"")
     if pixels is None:
         raise ShapeError("mask", "its mask is no PNG image in base64, or a damaged one; draw it anew")
     return pixels

@@ -92,7 +92,7 @@ def _cause(data: bytes) -> str | None:
     if (flaw := known_flaw(data)) is not None:
         return flaw.detail
     json = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
-    return "is JSON, and no rows of numbers; name its format in source.format" if json else None
+    return "is JSON, and no rows of numbers; name the format that it is of" if json else None
 
 
 def render(head: pa.Array, class_id: pa.Array, tail: pa.Array) -> pa.Array:

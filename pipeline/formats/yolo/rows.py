@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.base.humanize import noun, plural
 from pipeline.base.terms import Task
 from pipeline.formats import Parsed, Problem
 from pipeline.formats._numbers import TOLERANCE, tails
@@ -232,7 +233,7 @@ def _guess_of(rows: RowTokens, row: int, task: Task, keypoints: tuple[int, int] 
         like = f"a pose row (kpt_shape [{(count - 5) // 3}, 3]); name a YAML that has kpt_shape"
     else:
         like = "a polygon with an odd number of coordinates, or a prediction with its confidence"
-    seen = f"1 token {rows.text(row)} looks" if count == 1 else f"{count} tokens {rows.text(row)} look"
+    seen = f"{plural(count, 'token')} {rows.text(row)} {noun(count, 'looks', 'look')}"
     return f"{seen} like {like}; task {task} takes {needs}"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError, DataError, StorageError, UnknownNameError, unknown
-from pipeline.base.humanize import plural
+from pipeline.base.humanize import noun, plural
 from pipeline.base.redaction import redact_url
 from pipeline.config.model import Archive, Config, SplitFolders
 from pipeline.job.limits import limits
@@ -152,7 +152,7 @@ class _FetchProgress:
     def __enter__(self) -> _FetchProgress:
         if len(self._files) > 1:
             known = sum(one.archive.size or 0 for one in self._files)
-            self._all = self._progress.open(f"all {len(self._files)} files", known, "B")
+            self._all = self._progress.open(f"all {len(self._files)} {noun(len(self._files), 'file')}", known, "B")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -294,6 +294,7 @@ def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
         scratch = top.below(_SCRATCH)
         scratch.delete_many(scratch.flat_names(""))  # of a run that was killed
         try:
+            _refuse_one_name(unpacking, root, top.traits(_SCRATCH))
             for (inner, outer), names in unpacking.names.items():
                 zipped = storage.locate(f"zip://{inner}::{unpacking.one.path}")
                 refuse_without_room(os.path.join(root, outer, ""), sum(size or 0 for size in zipped.sizes(names)))
@@ -306,6 +307,19 @@ def _unpack(unpacking: _Unpacking, root: str, progress: Progress) -> None:
         finally:
             top.drop_empty_folders(_SCRATCH)
             top.delete_many([f"{_SCRATCH}.lock"])
+
+
+def _refuse_one_name(unpacking: _Unpacking, root: str, traits: storage.Traits) -> None:
+    """Raise `DataError` for two files that the file system takes for one: the second would replace the first."""
+    if traits.plain:
+        return
+    known: dict[str, str] = {}
+    for path in (os.path.join(outer, name) for (_, outer), names in unpacking.names.items() for name in names):
+        if (other := known.setdefault(traits.folded(path), path)) != path:
+            raise DataError(
+                f"{unpacking.one.path}: its files {other!r} and {path!r} are one name on the file system of {root}; "
+                "nothing of it is unpacked: name a folder on another one with --into"
+            )
 
 
 def _copy(

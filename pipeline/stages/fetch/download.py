@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pipeline import storage
 from pipeline.base.errors import DataError, StorageError
+from pipeline.base.humanize import plural
 from pipeline.base.redaction import is_signed, redact_url
 from pipeline.base.text import whole_number
 from pipeline.runtime.counters import READ, count
@@ -90,7 +91,7 @@ class Download:
             return False
         if self.wanted.size is not None and found != self.wanted.size:
             raise DataError(
-                f"{self.wanted.path}: has {found:,} bytes, and {self.wanted.shown} should have "
+                f"{self.wanted.path}: has {plural(found, 'byte')}, and {self.wanted.shown} should have "
                 f"{self.wanted.size:,}; move it away, or correct fetch.archives"
             )
         return True
@@ -211,7 +212,7 @@ class _Transport:
         wanted = self.wanted
         if wanted.size is not None and state.size is not None and state.size != wanted.size:
             raise DataError(
-                f"{wanted.shown}: has {state.size:,} bytes and not {wanted.size:,} as fetch.archives "
+                f"{wanted.shown}: has {plural(state.size, 'byte')} and not {wanted.size:,} as fetch.archives "
                 "says; correct that, or the URL"
             )
 
@@ -255,7 +256,7 @@ class _FromWeb(_Transport):
                 self._learn(first, state)
             if self.wanted.size is not None and offset + len(data) > self.wanted.size:
                 raise DataError(
-                    f"{self.wanted.shown}: has more than the {self.wanted.size:,} bytes that "
+                    f"{self.wanted.shown}: has more than the {plural(self.wanted.size, 'byte')} that "
                     "fetch.archives says; correct that, or the URL"
                 )
             self._put(fd, offset, data)
@@ -282,7 +283,7 @@ class _FromWeb(_Transport):
         self._expect(state)
         if unsized and self.wanted.size is None and not self.wanted.has_digest:
             self.warnings.append(
-                f"{self.wanted.shown}: the server does not report its size, so {first.at:,} bytes may "
+                f"{self.wanted.shown}: the server does not report its size, so {plural(first.at, 'byte')} may "
                 "not be all of it; set size or sha256 in fetch.archives"
             )
 

@@ -6,6 +6,8 @@ import itertools
 import unicodedata
 import zlib
 from array import array
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,8 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListi
     """Assign the listed files to buckets.
 
     A label file and its image come to one bucket, also where two machines composed the letters of their names in
-    different ways of Unicode.
+    different ways of Unicode. Of a file that is listed more than once, the last entry counts, and the others leave
+    `found`.
 
     Also returns, by bucket, the positions of its files in the listing. NumPy alone does it: helpers begin as soon as
     their files are assigned, while this process imports Arrow.
@@ -35,6 +38,7 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListi
     for number, split in enumerate(spec.splits):
         seed = zlib.crc32(f"{spec.name}/{split.folder}/".encode())
         for kind, listing in enumerate(found.splits[number]):
+            first, chunk = len(names), len(homes)
             for blob, stats in listing.chunks if listing else ():
                 some = blob.split(b"\0")
                 names += some
@@ -47,6 +51,10 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListi
                 if stats is not None:
                     mark[:, 2:] = np.frombuffer(stats, np.int64).reshape(-1, 4)
                 marks.append(mark)
+            again = _listed_again(names[first:], np.concatenate([homes[0], *homes[chunk:]]))
+            if listing and again:
+                listing.take_last(again)
+                return assign(spec, found, buckets)
     home = np.concatenate(homes) % np.uint32(buckets)
     order = np.argsort(home, kind="stable")
     edges = np.searchsorted(home[order], np.arange(buckets + 1))
@@ -54,6 +62,16 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListi
     all_names, all_marks = np.array(names, object), np.concatenate(marks)
     listings = [BucketListing(len(p), b"\0".join(all_names[p].tolist()), all_marks[p].tobytes()) for p in positions]
     return listings, positions
+
+
+def _listed_again(names: Sequence[bytes], hashes: npt.NDArray[np.uint32]) -> Counter[bytes]:
+    """Those of `names` that come more than once; equal ones have equal `hashes`."""
+    import numpy as np
+
+    order = np.argsort(hashes, kind="stable")
+    equal = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
+    counts = Counter(names[i] for i in np.union1d(order[equal + 1], order[equal]).tolist())
+    return Counter({name: count for name, count in counts.items() if count > 1})
 
 
 def add_stats(found: Scan, stats: npt.NDArray[np.int64]) -> None:

@@ -11,14 +11,11 @@ from dataclasses import dataclass
 
 from pipeline import storage
 from pipeline.base.errors import DataError
-from pipeline.base.humanize import plural
+from pipeline.base.humanize import noun, plural
 from pipeline.base.text import composed
-from pipeline.job.named_splits import image_lines, labels_of
+from pipeline.job.named_splits import MAX_LIST, image_lines, labels_of, read_list
 from pipeline.job.spec import SplitSpec
 from pipeline.storage import Listing
-
-#: A longer list is none of images; one of ten million is shorter.
-_MAX_BYTES = 1 << 30
 
 
 @dataclass
@@ -50,9 +47,9 @@ def obey_lists(splits: Sequence[SplitSpec], listings: Sequence[tuple[Listing, Li
             continue
         wanted = _Wanted(split, pictures)
         for url in split.image_lists:
-            content = _content(url)
-            state.update(content)
-            wanted.add(url, content)
+            text = _text_of(url)
+            state.update(text.encode())
+            wanted.add(url, image_lines(text))
         rest |= {posixpath.join(folder, name): folder for name in wanted.cut(labels, images)}
         (found.notes if pictures.count else found.grave).extend(wanted.notes(pictures, folder))
     taken = {posixpath.join(folder, name) for folder, those in everywhere for name in those.names()} if rest else set()
@@ -78,12 +75,8 @@ class _Wanted:
         self._paths: dict[str, str] = {}  # without letters composed in two ways: as the list has it
         self._elsewhere: list[str] = []
 
-    def add(self, url: str, content: bytes) -> None:
+    def add(self, url: str, lines: Sequence[str]) -> None:
         """Add the lines of the list at `url`."""
-        try:
-            lines = image_lines(content.decode())
-        except UnicodeDecodeError:
-            raise DataError(f"{url}: is not UTF-8 text; save it as UTF-8") from None
         beside = posixpath.dirname(url)
         for line in lines:
             said, _, name = line.rpartition("/")
@@ -134,7 +127,8 @@ class _Wanted:
             found.append(f"{which}: lists no image, so the split {self._split.split} is empty")
         if missing:
             found.append(
-                f"{which}: {len(missing):,} of the {len(self._paths):,} images that it lists are not in {folder}, "
+                f"{which}: {len(missing):,} of the {plural(len(self._paths), 'image')} that it lists "
+                f"{noun(len(missing), 'is', 'are')} not in {folder}, "
                 f"such as {missing[0]}"
             )
         if self._elsewhere:
@@ -145,12 +139,18 @@ class _Wanted:
         return found
 
 
-def _content(url: str) -> bytes:
+def _text_of(url: str) -> str:
     folder, _, name = url.rpartition("/")
-    (content,), _, failed = storage.locate(folder or "/").read_many([name], _MAX_BYTES)
+    location = storage.locate(folder or "/")
+    if location.local is not None:
+        return read_list(url)
+    (content,), _, failed = location.read_many([name], MAX_LIST)
     if failed:
         raise DataError(f"{url}: is a list of images, and {storage.UNREAD[failed[0]]}")
-    return content
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise DataError(f"{url}: is not UTF-8 text; save it as UTF-8") from None
 
 
 def _composed_bytes(path: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Splits within others: what a narrower split has is not in the wider one.
+"""Splits within others: what a narrower split has is not in the wider one, of the same source or of another.
 
 ``train: images`` with ``val: images/val``, or with a list of some of its images: each image is of one split.
 """
@@ -6,39 +6,55 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from pipeline import storage
-from pipeline.base.humanize import plural
+from pipeline.base.humanize import noun, plural
 from pipeline.job.job import path_below
-from pipeline.job.spec import SplitSpec
+from pipeline.job.spec import IndexSpec, SplitSpec
 from pipeline.storage import Listing
 
-Pair = tuple[Listing, Listing | None]
+
+@dataclass(frozen=True)
+class ListedSplit:
+    """A split of a source with the listings of its labels and images; those of a list have nothing else any more."""
+
+    source: IndexSpec
+    split: SplitSpec
+    labels: Listing
+    images: Listing | None
 
 
-def leave_to_narrower(splits: Sequence[SplitSpec], listings: Sequence[Pair]) -> list[str]:
-    """Take out of the `listings`, of labels and images, what a narrower split has; returns notes about it.
+def leave_to_narrower(splits: Sequence[ListedSplit]) -> Iterator[tuple[IndexSpec, str]]:
+    """Take out of the listings what a narrower split has; notes about it, each with the source that had it.
 
-    The listings of splits that are lists have nothing else any more, see `obey_lists`.
+    Images alone may be those of several sources, which label other things: between sources labels decide.
     """
-    notes = []
-    for wide, (labels, images) in zip(splits, listings, strict=True):
-        if wide.image_lists:
-            continue
-        for narrow, (own_labels, own_images) in zip(splits, listings, strict=True):
-            if narrow is wide:
+    for wide in splits:
+        for narrow in splits:
+            if wide.split.image_lists or narrow is wide or narrow.source.format != wide.source.format:
                 continue
-            dropped = _drop(labels, wide.labels, own_labels, narrow.labels, listed=bool(narrow.image_lists))
-            if images is not None and own_images is not None and wide.images and narrow.images:
-                dropped = _drop(images, wide.images, own_images, narrow.images, listed=bool(narrow.image_lists))
+            listed = bool(narrow.split.image_lists)
+            dropped = _drop(wide.labels, wide.split.labels, narrow.labels, narrow.split.labels, listed=listed)
+            if narrow.source != wide.source and not dropped:
+                continue
+            if wide.images is not None and narrow.images is not None and wide.split.images and narrow.split.images:
+                dropped = _drop(wide.images, wide.split.images, narrow.images, narrow.split.images, listed=listed)
             if dropped:
-                notes.append(
-                    f"{plural(dropped, 'image')} of {wide.images or wide.labels} "
-                    f"{'belongs' if dropped == 1 else 'belong'} to split {narrow.split} alone ("
-                    f"{' and '.join(narrow.image_lists) or narrow.images or narrow.labels}), not to {wide.split}"
-                )
-    return notes
+                yield wide.source, _note(wide, narrow, dropped)
+
+
+def _note(wide: ListedSplit, narrow: ListedSplit, dropped: int) -> str:
+    same = narrow.source == wide.source
+    inner, outer = (
+        one.split.split if same else f"{one.split.split} of source {one.source.name}" for one in (narrow, wide)
+    )
+    where = " and ".join(narrow.split.image_lists) or narrow.split.images or narrow.split.labels
+    return (
+        f"{plural(dropped, 'image')} of {wide.split.images or wide.split.labels} "
+        f"{noun(dropped, 'belongs', 'belong')} to split {inner} alone ({where}), not to {outer}"
+    )
 
 
 def _drop(wide: Listing, folder: str, narrow: Listing, inner: str, *, listed: bool) -> int:

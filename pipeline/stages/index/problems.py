@@ -11,6 +11,7 @@ from pipeline import formats, storage
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.humanize import plural
 from pipeline.base.terms import NO_CLASS
+from pipeline.job import named_splits
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS
 from pipeline.reports.report import Report
@@ -60,11 +61,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             listed = f"{plural(bad, 'bad row or file', 'bad rows or files')} left out, listed in {folder}"
             whole = info.odd or any(counts["labels"].get(LabelState.CORRUPT) for counts in info.totals.values())
             (report.warn_gravely if whole else report.warnings.extend)([listed])
-    gone = [
-        name
-        for number, name in enumerate(job.classes if job.maps else ())
-        if not any(number in classes.lut for classes in job.maps)
-    ]
+    gone = _gone(job)
     report.warn_gravely(
         [
             f"class {name!r} has no object in the source any more; it keeps its number "
@@ -72,6 +69,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
             for name in gone
         ]
     )
+    report.warn_gravely([*shared_splits(job).values()])
     report.warnings += _alike(job)
     report.warnings += [note for info in infos for note in info.document.get("notes", ())]
     report.warn_gravely([note for info in infos for note in info.document.get("grave", ())])
@@ -84,6 +82,26 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
                 ]
             )
     return report
+
+
+def _gone(job: Job) -> list[str]:
+    """Classes of the subset that no source has any more."""
+    names = enumerate(job.classes if job.maps else ())
+    return [name for number, name in names if not any(number in classes.lut for classes in job.maps)]
+
+
+def shared_splits(job: Job) -> dict[str, str]:
+    """By split the sentence for one that the YAML of a source says to be another: it is none, or lacks those images."""
+    written = job.config.written
+    if job.config.split is not None:
+        return {}
+    assign = written.setting("split", "{train: 0.8, val: 0.2}")
+    return {
+        split: f"{said}; name others there, or assign images by {assign}"
+        for source in job.sources
+        for split, said in named_splits.shared_splits(source.source.root, source.source.names).items()
+        if split not in job.splits or written.options is not None
+    }
 
 
 def _totals(job: Job, infos: Sequence[IndexInfo]) -> Sources:
@@ -210,11 +228,11 @@ def _links_out(source: SourceJob, info: IndexInfo) -> list[str]:
     others = f" (and {more:,} more)" if more else ""
     if source.source.links == "refuse":
         raise DataError(
-            f"{path}: is a link that leads out of the source{others}; remove it, or set source.links to follow"
+            f"{path}: is a link that leads out of the source{others}; remove it, or --set source.links=follow"
         )
     return [
         f"{path}: is a link that leads out of the source{others}: what is there is taken, of files only labels and "
-        "images; source.links: refuse stops instead"
+        "images; --set source.links=refuse stops instead"
     ]
 
 
@@ -249,7 +267,7 @@ def _numbered(info: IndexInfo) -> list[str]:
     return (
         [
             f"labels like {like} are read as instances of {listed}, as labelme before 4.0 wrote them; where the number "
-            "belongs to the name, set source.options.instances to keep"
+            "belongs to the name, --set source.options.instances=keep"
         ]
         if counts
         else []
@@ -267,7 +285,7 @@ def _alike(job: Job) -> list[str]:
         groups.setdefault(name.casefold(), []).append(name)
     return [
         f"classes {' and '.join(map(repr, names))} differ in case alone; make one of them with "
-        f"`classes: [{{name: {names[-1]}, from: [{', '.join(names)}]}}]`"
+        + job.config.written.setting("classes", f"[{{name: {names[-1]}, from: [{', '.join(names)}]}}]")
         for names in groups.values()
         if len(names) > 1 and len({taken.get(name, -1) for name in names}) > 1
     ]

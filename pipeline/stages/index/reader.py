@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pipeline import storage
+from pipeline.base.classes import SourceNames  # IndexInfo is read by its annotations
 from pipeline.base.digest import digest_of, fitted, seal, unseal
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.version import VERSION
@@ -21,15 +23,28 @@ if TYPE_CHECKING:
     from pipeline.base.classes import Names
 
 
+class SourceDocument(TypedDict, total=False):
+    """What belongs to a source as a whole.
+
+    `notes` are warnings, `grave` those of a split that is empty. Of a format with one file a split: its number of
+    `images`, the digest of its `content`, and by split what the file says beside images and objects, as JSON.
+    """
+
+    notes: list[str]
+    grave: list[str]
+    images: int
+    content: str
+    splits: dict[str, str]
+
+
 @dataclass
 class IndexInfo:
     """The content of `index.json`: `totals` by split, see `_summary`.
 
-    `names` is what the source calls its classes itself, if it does (the fields of `classes.Names`); `document` is what
-    belongs to a label file as a whole, by split. `left_out` counts the files of folders that nobody wants. `content` is
-    a digest of the label files' names and contents, the same on every machine. `links` are the folders that links in a
-    folder lead to, with their number and one of them. `parts` is one of the states of all buckets, which have those of
-    their parts.
+    `names` is what the source calls its classes itself, if it does. `left_out` counts the files of folders that nobody
+    wants. `content` is a digest of the label files' names and contents, the same on every machine. `links` are the
+    folders that links in a folder lead to, with their number and one of them. `parts` is one of the states of all
+    buckets, which have those of their parts.
     """
 
     spec: dict[str, Any]
@@ -37,8 +52,8 @@ class IndexInfo:
     buckets: int
     source_digest: str | None
     totals: dict[str, SourceTotals]
-    names: dict[str, Any] | None = None
-    document: dict[str, Any] = field(default_factory=dict)
+    names: SourceNames | None = None
+    document: SourceDocument = field(default_factory=SourceDocument)
     odd: list[list[str]] = field(default_factory=list)
     links: list[tuple[str, str, int, str]] = field(default_factory=list)
     content: str | None = None
@@ -50,7 +65,9 @@ class IndexInfo:
     def read(directory: str) -> IndexInfo | None:
         """The index at `directory`, or None where this version can read none."""
         info = fitted(unseal(storage.locate(directory).read("index.json")), IndexInfo)
-        return info if info is not None and info.version == VERSION else None
+        if info is None or info.version != VERSION:
+            return None
+        return info if all(map(_is_object, info.document.get("splits", {}).values())) else None
 
     def write(self, directory: str) -> None:
         """Vouch for the index at `directory`, the last of all."""
@@ -63,6 +80,13 @@ class IndexInfo:
         """Whether every part at `directory` is the one that this vouches for, bit by bit."""
         states = [sound_state(directory, bucket) for bucket in range(self.buckets)]
         return self.parts is not None and digest_of_states(states) == self.parts
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def has_parts(directory: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline import formats, storage
@@ -12,7 +12,7 @@ from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS, IndexSpec
 from pipeline.runtime.engine import Engine
 from pipeline.stages.index.image_lists import ListedSplits, obey_lists
-from pipeline.stages.index.nested_splits import leave_to_narrower
+from pipeline.stages.index.nested_splits import ListedSplit, leave_to_narrower
 from pipeline.storage import Listing
 
 #: A folder, the suffixes of files in it, and whether to ask for their size and times, perhaps by how many there are.
@@ -96,10 +96,20 @@ def scan_source(
             labels.one_of_each_stem(format_.SUFFIX)
         if images is not None and (sized(images.count) if callable(sized) else sized):
             images.forget_links()
-    lists = obey_lists(spec.splits, pairs)
-    if not format_.WHOLE:
-        lists.notes.extend(leave_to_narrower(spec.splits, pairs))
-    return Scan(pairs, with_stats, lists)
+    return Scan(pairs, with_stats, obey_lists(spec.splits, pairs))
+
+
+def keep_splits_apart(found: Sequence[tuple[IndexSpec, Scan]]) -> None:
+    """Take out of the listings of each source what belongs to a narrower split, see `leave_to_narrower`."""
+    splits = [
+        ListedSplit(spec, split, *pair)
+        for spec, scan in found
+        for split, pair in zip(spec.splits, scan.splits, strict=True)
+        if not formats.load(spec.format).WHOLE
+    ]
+    notes = {spec.name: scan.lists.notes for spec, scan in found}
+    for spec, note in leave_to_narrower(splits):
+        notes[spec.name].append(note)
 
 
 def _list_all(jobs: list[_ListingJob], keep: str | None) -> list[Listing]:

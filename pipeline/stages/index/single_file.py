@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from pipeline import formats, storage
+from pipeline.base.classes import SourceNames
 from pipeline.formats import FileOutline, Parsed, Part
 from pipeline.formats._image_names import ImageNames
 from pipeline.images.header import Picture
@@ -29,6 +30,7 @@ from pipeline.stages.index.image_rows import image_rows
 from pipeline.stages.index.label_tables import ProblemRow, annotations_table, problem_table, states_of
 from pipeline.stages.index.listed_files import files_table
 from pipeline.stages.index.previous import previous_bucket
+from pipeline.stages.index.reader import SourceDocument
 from pipeline.stages.index.summary import bucket_summary
 from pipeline.storage import Listing
 from pipeline.tables.schema import LabelState
@@ -79,7 +81,7 @@ class ParsedSource:
         self.images: int = self.document["images"]
         self.annotations = sum(len(outline.annotations) for outline in self._outlines)
 
-    def _read_through(self) -> dict[str, Any]:
+    def _read_through(self) -> SourceDocument:
         """Read all files; returns what the index says of them."""
         splits = self.spec.splits
         contents = [self._read(split, images) for split, images in zip(splits, self._listed, strict=True)]
@@ -114,15 +116,12 @@ class ParsedSource:
         return state.intdigest()
 
     @property
-    def names(self) -> dict[str, Any]:
+    def names(self) -> SourceNames:
         """What the source calls its classes, see `IndexInfo`: the names of all splits, in the order of the first."""
-        found: dict[str, Any] = {}
+        found: SourceNames = {"names": []}
         for outline in self._outlines:
-            found = {
-                **outline.names,
-                **found,
-                "names": list(dict.fromkeys([*found.get("names", ()), *outline.names["names"]])),
-            }
+            names = list(dict.fromkeys([*found["names"], *outline.names["names"]]))
+            found = {**outline.names, **found, "names": names}
         return found
 
     def assign(self, buckets: int) -> list[list[BucketShare]]:

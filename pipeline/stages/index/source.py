@@ -11,9 +11,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline import formats, storage
+from pipeline.base.classes import SourceNames
 from pipeline.base.terms import NO_CLASS
 from pipeline.job.spec import IndexSpec
 from pipeline.reports.counts import add_counts
@@ -22,7 +23,7 @@ from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.buckets import BucketListing, bucket_count
 from pipeline.stages.index.parts import drop_foreign_parts
-from pipeline.stages.index.reader import IndexInfo
+from pipeline.stages.index.reader import IndexInfo, SourceDocument
 
 #: Reasons why a label file was not read that may be gone a moment later.
 PASSING = {"unreadable", "changed", "vanished"}
@@ -54,7 +55,7 @@ def update(
     usable = existing if existing is not None and existing.spec_digest == spec_digest else None
     whole_format = formats.load(spec.format).WHOLE
     if usable is not None and digest is not None and usable.source_digest == digest:
-        images = usable.document["images"] if whole_format else found.images
+        images = usable.document.get("images", 0) if whole_format else found.images
         if bucket_count(buckets, images, usable.buckets) == usable.buckets and usable.is_sound(directory):
             LOG.info("%s: the index is up to date; no label file is read", directory)
             return usable
@@ -86,7 +87,7 @@ def update(
     if _any_passing(totals):
         digest = None
     names = _names(totals) if formats.load(spec.format).NAMED else None
-    document = {"notes": found.lists.notes, "grave": found.lists.grave}
+    document: SourceDocument = {"notes": found.lists.notes, "grave": found.lists.grave}
     return _finish(IndexInfo(asdict(spec), spec_digest, count, digest, totals, names, document), directory, found)
 
 
@@ -152,7 +153,7 @@ def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
     return info
 
 
-def _names(totals: Mapping[str, SourceTotals]) -> dict[str, Any]:
+def _names(totals: Mapping[str, SourceTotals]) -> SourceNames:
     """The names of classes that rows carry, sorted; what only lines and points are called is no class."""
     return {"names": sorted({name for counts in totals.values() for name in counts.get("drawn", ())} - set(NO_CLASS))}
 

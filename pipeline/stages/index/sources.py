@@ -10,12 +10,14 @@ from typing import Any
 from pipeline import storage
 from pipeline.base.classes import Names
 from pipeline.base.errors import DataError, LockError
+from pipeline.job.checks import correct_paths
 from pipeline.job.job import Job, SourceJob
+from pipeline.job.named_splits import forget_lists
 from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.problems import source_report
 from pipeline.stages.index.reader import IndexInfo, has_parts
-from pipeline.stages.index.scan import Scan, scan_source
+from pipeline.stages.index.scan import Scan, keep_splits_apart, scan_source
 from pipeline.stages.index.source import update
 from pipeline.target.manifest import LOCK, TargetState, is_subset
 
@@ -64,6 +66,8 @@ def scan(job: Job, engine: Engine | None, progress: Progress) -> list[Scan]:
                 found.append(scan_source(source.spec, with_stats=False, keep=job.workdir))
             else:
                 found.append(scan_source(source.spec, with_stats=True, keep=job.workdir, engine=engine))
+    forget_lists()
+    keep_splits_apart([(source.spec, listed) for source, listed in zip(job.sources, found, strict=True)])
     return found
 
 
@@ -122,7 +126,7 @@ def update_index(
             source_report(job, infos)  # what is bad in its label files is the better message
             raise DataError(
                 f"{source.source.root or source.spec.splits[0].labels}: no label file there has an object of a class; "
-                "correct source.root or source.splits"
+                + correct_paths(job.config)
             )
     return job.with_names(named), infos
 
@@ -158,12 +162,12 @@ def names_of(info: IndexInfo | None) -> Names | None:
     """The names that a source gives its classes itself, as its index has them."""
     if info is None or info.names is None:
         return None
-    data = dict(info.names)
+    data = info.names
     return Names(
         tuple(data["names"]),
-        tuple(data["kpt_shape"]) if data.get("kpt_shape") else None,
-        tuple(data["flip_idx"]) if data.get("flip_idx") else None,
-        {int(k): tuple(v) for k, v in data.get("kpt_names", {}).items()},
+        data.get("kpt_shape") or None,
+        tuple(data.get("flip_idx") or ()) or None,
+        {int(k): tuple(v) for k, v in data.get("kpt_names", {}).items() if k.isdecimal()},
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
 from pipeline.base.digest import digest_of
+from pipeline.base.humanize import plural
 from pipeline.base.terms import SPLITS
 from pipeline.base.version import __version__
 from pipeline.job.job import Job, SourceJob
@@ -94,13 +95,13 @@ def taken_away(before: PlanReport, now: PlanReport) -> list[str]:
     found = []
     for split, counts in before["subset"].items():
         if counts["images"] and split in now["subset"] and not now["subset"][split]["images"]:
-            found.append(f"split {split} had {counts['images']:,} images in the target, and has none now")
+            found.append(f"split {split} had {plural(counts['images'], 'image')} in the target, and has none now")
     for name in before["classes"]:
         had, has = (sum(split["objects"].get(name, 0) for split in r["subset"].values()) for r in (before, now))
         few = had - has <= _FEW and has > 0
         if name in now["classes"] and 2 * has < had and not few:
             found.append(
-                f"class {name!r} had {had:,} objects in the target, and has {f'{has:,}' if has else 'none'} now"
+                f"class {name!r} had {plural(had, 'object')} in the target, and has {f'{has:,}' if has else 'none'} now"
             )
     return found
 

@@ -165,6 +165,7 @@ def _paths(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             "images": paths.get("images"),
             "captions": paths.get("captions"),
             "names": source.get("names"),
+            "image_lists": paths.get("image_list") or [],
         }
         for source in sources
         for split, paths in source["splits"].items()
@@ -183,9 +184,8 @@ def missing(config: Config, error: MissingSourceError) -> BrakeError | None:
         manifest = TargetState(storage.locate_writable(config.target.root)).manifest
     except CocoDiyError:
         return None
-    if manifest is None or error.location not in (
-        p for paths in _paths(manifest.config).values() for p in paths.values()
-    ):
+    known = [path for paths in _paths(manifest.config).values() for path in paths.values()] if manifest else []
+    if not any(error.location in (path if isinstance(path, list) else [path]) for path in known):
         return None
     return BrakeError(
         f"{error.location}: is missing, and {config.target.root} was made from it; mount its disk, "
@@ -204,7 +204,7 @@ def target_loss(state: TargetState, planned: Planned) -> Loss:
     fewer = {split: (n, now) for split, n in before.items() if n > (now := planned.totals.images_in(split))}
     total = sum(before.values())
     lost = max(0, total - sum(counts.images for counts in planned.totals.subset.values()))
-    names = [f"{split} (from {n:,} images to {now:,})" for split, (n, now) in fewer.items()]
+    names = [f"{split} (from {plural(n, 'image')} to {now:,})" for split, (n, now) in fewer.items()]
     return Loss(lost, lost, total - lost if planned.changes else 0, total, names[:_NAMES])
 
 

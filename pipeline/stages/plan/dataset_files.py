@@ -72,8 +72,8 @@ def with_sizes(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.
         rows = [rows_lacking[i] for i in here]
         if origin.url is None:
             raise DataError(
-                f"{rows[0]['key']}: its image has no known size, which target.format {context.exporter} needs, and "
-                "there is no image file to read it from; name the folder of images in source.splits"
+                f"{rows[0]['key']}: its image has no known size, which format {context.exporter} needs, and "
+                "there is no image file to read it from; put the image there"
             )
         index_dir = next(s.index_dir for s in context.sources if origin.prefix.startswith(s.prefix))
         for row, found in _sizes(index_dir, bucket, origin.location, rows, fetched=context.fetched):

@@ -33,13 +33,14 @@ def refuse_unfit(job: Job, planned: Planned) -> None:
 
 
 def _refuse_names(job: Job, planned: Planned, traits: Traits) -> None:
+    elsewhere = f"choose another {job.config.written.name_of('target.root')}"
     refused = [path for path, _ in _paths(planned) if traits.refuses & set(path)]
     if refused:
         name = os.path.basename(refused[0])
         letter = next(c for c in name if c in traits.refuses)
         raise TargetError(
             f"{job.root}: its file system takes no {letter!r} in names ({name!r}, total "
-            f"{plural(len(refused), 'file')}); rename them in the source, or choose another target.root"
+            f"{plural(len(refused), 'file')}); rename them in the source, or {elsewhere}"
         )
     known: dict[str, tuple[str, bool]] = {}
     for path, stays in _paths(planned):
@@ -49,7 +50,7 @@ def _refuse_names(job: Job, planned: Planned, traits: Traits) -> None:
         if stays and other_stays:
             raise TargetError(
                 f"{job.root}: its file system takes {other!r} and {path!r} for one name, differing in "
-                "case or Unicode form; rename one in the source, or choose another target.root"
+                f"case or Unicode form; rename one in the source, or {elsewhere}"
             )
         # What goes might go last, and take what came with it.
         raise TargetError(

@@ -16,6 +16,8 @@ from pipeline.job.job import Job
 from pipeline.reports.counts import ActionCounts, FileCount, SplitCounts, add_files
 from pipeline.reports.documents import Actions, FetchCost
 from pipeline.reports.report import Report
+from pipeline.reports.words import Words, words_of
+from pipeline.stages.index.problems import shared_splits
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.backgrounds import doubled_warning
 from pipeline.stages.plan.balance import image_balance, listed, problem_table, row_balance
@@ -141,33 +143,37 @@ def _problem_counts(planned: Planned) -> dict[str, int]:
 def _lacking(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> list[tuple[str, str]]:
     lacking = [split for split in ("train", "val") if not planned.totals.images_in(split)]
     if job.config.split is not None:
-        return [
-            (
-                split,
-                "give it a larger share in `split`, or set another split.seed"
-                if split in job.splits
-                else "give it a share, as in `split: {train: 0.8, val: 0.2}`",
+        return [(split, _larger_share(job, split)) for split in lacking]
+    shared = shared_splits(job)
+    assign = job.config.written.setting("split", "{train: 0.8, val: 0.2}")
+    found = []
+    for split in lacking:
+        if split in job.splits:
+            found.append((split, f"split {split} of the source {why_empty(job, infos, planned, split)}"))
+        elif split not in shared:  # which was said of the source
+            named = (
+                f"source.splits names no {split}: add it, as in `{split}: {split}2017`"
+                if job.config.written.options is None
+                else f"no split {split} was found: add its labels"
             )
-            for split in lacking
-        ]
-    return [
-        (
-            split,
-            f"split {split} of the source {why_empty(job, infos, planned, split)}"
-            if split in job.splits
-            else f"the source has none: add its labels and name them in source.splits, as in `{split}: {split}2017`, "
-            "or set `split: {train: 0.8, val: 0.2}`",
-        )
-        for split in lacking
-    ]
+            found.append((split, f"{named}, or assign images by {assign}"))
+    return found
+
+
+def _larger_share(job: Job, split: str) -> str:
+    written = job.config.written
+    if split in job.splits:
+        return f"give it a larger share in {written.name_of('split')}, or set another {written.name_of('split.seed')}"
+    return f"give it a share, as in {written.setting('split', '{train: 0.8, val: 0.2}')}"
 
 
 def refuse(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> None:
     """Stop before the first write where a file is a conflict, an image is lacking, or the subset is empty."""
+    written = job.config.written
     if planned.conflicts:
         raise TargetError(
             f"{job.target.join(planned.conflicts[0])}: exists and was not made by coco-diy"
-            f"{_and_more(len(planned.conflicts))}; move it, or choose another target.root"
+            f"{_and_more(len(planned.conflicts))}; move it, or choose another {written.name_of('target.root')}"
         )
     if planned.problems and job.config.on_error == "fail":
         first = planned.problems[0]
@@ -176,11 +182,13 @@ def refuse(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> None:
             f"{first.path}: {first.detail}{_and_more(len(planned.problems))}; {cure}, or --set on_error=skip"
         )
     if why := empty(job, infos, planned):
-        raise DataError(f"{why}; correct the source, `classes` or `select`")
+        raise DataError(f"{why}; correct the source, {written.name_of('classes')} or {written.name_of('select')}")
 
 
 def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:
-    reasons = ", ".join(f"{count:,} {_REASONS.get(reason, _BAD_IMAGE)}" for reason, count in counts.items())
+    reasons = ", ".join(
+        f"{count:,} {words_of(count, _REASONS.get(reason, _BAD_IMAGE))}" for reason, count in counts.items()
+    )
     end = "; a build would stop there (on_error: fail)" if job.config.on_error == "fail" else ""
     return f"{plural(len(planned.problems), 'image')} with a problem: {reasons}{end}"
 
@@ -190,15 +198,18 @@ _CURES = {
     "no_image": "get the image",
     "many_images": "remove all but one",
     "vanished": "run again",
-    "other_size": "get the image that was labelled, or set source.options.sizes to image (COCO JSON)",
+    "other_size": "get the image that was labelled, or take its size with --set source.options.sizes=image (COCO JSON)",
 }
 
-_REASONS = {
+_REASONS: dict[str, Words] = {
     "mixed": "with boxes and polygons in one label file: left out",
     "no_image": "without an image file: left out",
     "many_images": "with several: the first taken",
-    "vanished": "gone since they were listed: left out",
-    "other_size": "of another size than their label file says: taken",
+    "vanished": ("gone since it was listed: left out", "gone since they were listed: left out"),
+    "other_size": (
+        "of another size than its label file says: taken",
+        "of another size than their label files say: taken",
+    ),
 }
 
 _BAD_IMAGE = "that cannot be used: left out"

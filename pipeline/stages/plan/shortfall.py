@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.base.humanize import plural
+from pipeline.base.humanize import noun, plural
 from pipeline.job.job import Job
 from pipeline.reports.counts import add_counts, label_files
 from pipeline.reports.text import left_out_words
-from pipeline.reports.words import LOSSES
+from pipeline.reports.words import LOSSES, words_of
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.planned import Planned
 
@@ -55,7 +55,8 @@ def lost_classes(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> list
             cure = _cure_of(reasons)
             found.append(f"class {name!r} has no object in the subset: all are left out ({_reasons(reasons)}){cure}")
         elif count:
-            found.append(f"all {count:,} objects of class {name!r} are left out")
+            all_of = f"all {plural(count, 'object')}" if count > 1 else "the one object"
+            found.append(f"{all_of} of class {name!r} {noun(count, 'is', 'are')} left out")
     return found
 
 
@@ -76,7 +77,9 @@ def _cure_of(reasons: Mapping[str, int]) -> str:
 
 
 def _reasons(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {LOSSES.get(reason, reason)}" for reason, count in sorted(counts.items()))
+    return ", ".join(
+        f"{count:,} {words_of(count, LOSSES.get(reason, reason))}" for reason, count in sorted(counts.items())
+    )
 
 
 def why_empty(job: Job, infos: Sequence[IndexInfo], planned: Planned, split: str | None = None) -> str:

@@ -94,8 +94,8 @@ def _refuse_without_images(job: Job) -> None:
     if job.need_image and without:
         split = without[0]
         raise ConfigError(
-            f"source: split {split.split} has no images folder beside {split.labels}; add one, or set "
-            "target.images to none to make labels only"
+            f"source: split {split.split} has no images folder beside {split.labels}; add one, or "
+            "make labels only with --set target.images=none"
         )
 
 

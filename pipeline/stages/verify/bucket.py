@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline import storage
+from pipeline.base.humanize import plural
 from pipeline.tables.schema import UNKNOWN, Kind
 from pipeline.target.manifest import LARGE, MANIFEST_PATH, TargetState, damaged_parts
 
@@ -78,7 +79,7 @@ def _compare(state: TargetState, recorded: pa.Table, classes: int, *, deep: bool
         elif found is None:
             yield Difference(path, "missing", REASONS["missing"])
         elif size is not None and found != size:
-            yield Difference(path, "size", f"has {found:,} bytes instead of {size:,}")
+            yield Difference(path, "size", f"has {plural(found, 'byte')} instead of {size:,}")
         elif deep and expected is not None and contents[path] != expected:
             yield Difference(path, "content", REASONS["content"])
         elif path in written:
@@ -100,7 +101,7 @@ def verify_meta(state: TargetState, *, deep: bool) -> list[Difference]:
         elif path in digests and (digests[path] or b"").hex() != meta["digest"]:
             differences.append(Difference(path, "content", REASONS["content"]))
         elif path not in digests and found != meta["size"]:
-            differences.append(Difference(path, "size", f"has {found:,} bytes instead of {meta['size']:,}"))
+            differences.append(Difference(path, "size", f"has {plural(found, 'byte')} instead of {meta['size']:,}"))
     return differences
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from typing import Any
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError, LockError, TargetError
-from pipeline.job.run_records import SUCCESS, at_target, beside, read, under_way
+from pipeline.job.run_records import SUCCESS, RunRecord, at_target, beside, read, under_way
 from pipeline.reports.documents import RunLine, StatusReport, SuccessLine
 from pipeline.reports.report import Report
 from pipeline.target.manifest import LOCK, MANIFEST_PATH, Manifest, TargetState
@@ -56,15 +55,15 @@ def last_run(root: str, workdir: str | None = None, *, max_age: float | None = N
     """
     state = _state_at(root)
     locations = [at_target(state.root), *([beside(workdir, state.root)] if workdir is not None else [])]
-    records = sorted((record for location in locations for record in read(location)), key=lambda r: str(r.get("time")))
+    records = sorted((record for location in locations for record in read(location)), key=lambda r: r.time)
     holder = state.root.lock_holder(LOCK)
     begun = under_way(workdir, state.root) if workdir is not None else []
     if not records and not begun and state.manifest is None and state.intent is None and holder is None:
         there = "no run of coco-diy was ever begun there" if state.root.exists() else "does not exist"
         raise ConfigError(f"{state.root.url}: {there}; name a config, or the folder of a subset")
-    success = next((record for record in reversed(records) if record.get("exit_code", 0) in SUCCESS), None)
+    success = next((record for record in reversed(records) if record.exit_code in SUCCESS), None)
     since = _seconds_since(success) if success is not None else None
-    killed = [] if holder is not None else [run for run in begun if run["gone"] or state.root.local is not None]
+    killed = [] if holder is not None else [run for run in begun if run.gone or state.root.local is not None]
     at_work = [run for run in begun if run not in killed]
     last_success: SuccessLine | None = None
     if success is not None and since is not None:
@@ -73,13 +72,11 @@ def last_run(root: str, workdir: str | None = None, *, max_age: float | None = N
         "command": "status",
         "target": state.root.url,
         "runs": len(records),
-        "last": records[-1] if records else {},
+        "last": records[-1].content if records else {},
         "recent": [_brief(record) for record in records[: -_RECENT - 1 : -1]],
-        "running": holder or (_who(at_work[-1]) if at_work else None),
+        "running": holder or (at_work[-1].who if at_work else None),
         "stopped": holder is None and (state.intent is not None or bool(killed)),
-        "killed": [
-            {"run": run["id"], "start": run["start"], "by": _who(run), "where": _where(state)} for run in killed
-        ],
+        "killed": [{"run": run.id, "start": run.start, "by": run.who, "where": _where(state)} for run in killed],
         "last_success": last_success,
         "max_age": max_age,
         "late": max_age is not None and (since is None or since > max_age),
@@ -91,36 +88,32 @@ def last_run(root: str, workdir: str | None = None, *, max_age: float | None = N
 _RECENT = 10
 
 
-def _brief(record: dict[str, Any]) -> RunLine:
+def _brief(record: RunRecord) -> RunLine:
     """What a run came to, in a line."""
-    report, error = record.get("report", {}), record.get("error", {})
+    report, error = record.report, record.error
+    status = report.status if report is not None else None
     return {
-        "time": record.get("time"),
-        "run": record.get("run", {}).get("id"),
-        "host": record.get("host"),
-        "tool": record.get("tool"),
-        "seconds": record.get("seconds"),
-        "exit_code": record.get("exit_code", 0),
-        "status": report.get("status", error.get("reason")),
-        "changes": report.get("changes"),
-        "digest": report.get("digest"),
-        "error": error.get("error"),
-        "stage": record.get("run", {}).get("stage"),
+        "time": record.time,
+        "run": record.run.id,
+        "host": record.host,
+        "tool": record.tool,
+        "seconds": record.seconds,
+        "exit_code": record.exit_code,
+        "status": status or (error.reason if error is not None else None),
+        "changes": report.changes if report is not None else None,
+        "digest": report.digest if report is not None else None,
+        "error": error.error if error is not None else None,
+        "stage": record.run.stage,
     }
 
 
-def _seconds_since(record: dict[str, Any]) -> float | None:
+def _seconds_since(record: RunRecord) -> float | None:
     """How long ago the run of a record ended; None where its time is not one."""
     try:
-        ended = datetime.datetime.strptime(f"{record.get('time')}+0000", "%Y%m%dT%H%M%S%fZ%z")
+        ended = datetime.datetime.strptime(f"{record.time}+0000", "%Y%m%dT%H%M%S%fZ%z")
     except ValueError:
         return None
     return time.time() - ended.timestamp()
-
-
-def _who(begun: dict[str, Any]) -> str:
-    by = begun["by"]
-    return f"process {by.get('process')} on {by.get('host')} since {by.get('since')}"
 
 
 def _where(state: TargetState) -> str:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from zlib_ng import zlib_ng
 
 from pipeline.base.errors import StorageError
+from pipeline.base.humanize import plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,7 +134,7 @@ def _limit(length: int, entries: int, name: str) -> None:
     """Raise `StorageError` where the directory of an archive is larger than memory is to hold."""
     if length > _MOST_BYTES or entries > _MOST_MEMBERS:
         raise StorageError(
-            f"{name}: its directory says that it has {length:,} bytes and {entries:,} members; at most "
+            f"{name}: its directory says that it has {plural(length, 'byte')} and {plural(entries, 'member')}; at most "
             f"{_MOST_BYTES >> 20} MiB and {_MOST_MEMBERS:,} are read: unpack it, or cut it into smaller "
             "archives"
         )
@@ -171,7 +172,8 @@ def parse_directory(data: bytes, where: Directory, name: str) -> Members:
     # Zip32 archives with more members than their end can count say the count modulo 65,536.
     if len(starts) != where.entries and (where.entries > 0xFFFF or len(starts) % 0x10000 != where.entries):
         raise StorageError(
-            f"{name}: its directory has {len(starts):,} members and not {where.entries:,} as it says; get it again"
+            f"{name}: its directory has {plural(len(starts), 'member')} and not {where.entries:,} as it "
+            "says; get it again"
         )
     entries = _entries(data, starts)
     numbers = np.empty((len(starts), 6), np.int64)

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pipeline.base.errors import StorageError, UnavailableError
+from pipeline.base.humanize import plural
 from pipeline.storage.certificates import HOW_TO_TRUST
 from pipeline.storage.retry import PASSING
 from pipeline.storage.stores.endpoints import NOWHERE
@@ -49,7 +50,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not an error
 def must_be_whole(came: int, size: int) -> None:
     """Raise `Refused` where `came` bytes are not all of an object of `size` bytes."""
     if came != size:
-        raise Refused(f"{came:,} of {size:,} bytes came; run again", passing=True)
+        raise Refused(f"{came:,} of {plural(size, 'byte')} came; run again", passing=True)
 
 
 _KEYS = "check the credentials in the environment, the provider's own files or conf/local/"

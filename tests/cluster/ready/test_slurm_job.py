@@ -136,6 +136,20 @@ def test_a_job_that_is_requeued_fetches_nothing_twice_but_what_was_under_way(slu
     assert len(twice) <= 2 * 2 * 2, twice  # connections of each of two workers, and one more that was answered
 
 
+def test_a_job_that_a_more_urgent_one_preempts_goes_on_after_it(slurm: Slurm, work: Work) -> None:
+    job = submit(slurm, work)
+    under_way(slurm, work, job)
+    urgent = slurm.submit(work.folder, "--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1")
+    slurm.until(lambda: slurm.facts(job)["Restarts"] != "0")
+    slurm.until(lambda: not processes_of(job), seconds=15)  # the seconds to stop in are over, too
+    assert len(work.pace.asked) < work.images
+    assert slurm.until_state(urgent, *ENDED) == "COMPLETED"
+    work.pace.seconds = 0
+    check_done(slurm, work, job)
+    log = log_of(work, job)
+    assert log.index("stopped; run the same command again") < log.index("\nBuilt ")
+
+
 def test_a_job_that_is_cancelled_leaves_no_process_and_no_port_and_the_next_goes_on(slurm: Slurm, work: Work) -> None:
     job = submit(slurm, work)
     under_way(slurm, work, job)

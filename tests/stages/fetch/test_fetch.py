@@ -26,7 +26,7 @@ from pipeline.config.model import Config, SplitFolders
 from pipeline.config.templates import available
 from pipeline.runtime.progress import Progress
 from pipeline.stages.fetch.archives import fetch, needed
-from pipeline.storage import retry
+from pipeline.storage import Traits, retry
 from tests.conftest import Run
 from tests.support.archives import pack
 from tests.support.helpers import PROJECT, contents, snapshot, write_file
@@ -683,6 +683,19 @@ def test_extract_adds_what_is_lacking_and_leaves_the_rest(unpacked: Unpacked, ru
     run("fetch", unpacked.config, "--extract")
     assert unpacked.now() == {**unpacked.files, "labels/train2017/mine.txt": own.read_bytes()}
     assert (same.stat().st_ino, same.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_extract_where_two_files_are_one_name(
+    unpacked: Unpacked, run: Run, town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS, which no machine of the tests is: only what the folder says of itself is another."""
+    write_file(town / "labels/train2017/B.txt", "0 0.5 0.5 0.1 0.1\n")
+    pack(town / "labels", unpacked.mirror / "labels.zip", "coco/labels")
+    monkeypatch.setattr("pipeline.storage.LocalFolder.traits", lambda *_: Traits(folds_case=True))
+    told = run("fetch", unpacked.config, "--extract", code=1).err
+    assert "'labels/train2017/B.txt' and 'labels/train2017/b.txt' are one name on the file system" in told
+    assert not [path for path in unpacked.now() if path.startswith("labels/")]
+    assert not list(unpacked.root.glob(".unpacking*"))
 
 
 def test_what_has_gone_since_is_unpacked_again(unpacked: Unpacked, run: Run) -> None:

@@ -225,6 +225,16 @@ def test_no_subset_inside_another(own_subset: Subset) -> None:
     assert "is a subset already" in own_subset.command("build", "--set", f"target.root={inner}", code=2).err
 
 
+def test_a_repair_by_target_alone_knows_the_root_of_the_source(own_subset: Subset) -> None:
+    """A link that stays within it is none that leads out of the source."""
+    image = own_subset.source / "images/train2017/a.jpg"
+    image.symlink_to(image.rename(own_subset.source / "a.jpg"))
+    own_subset.build("--set", "source.links=refuse")
+    (own_subset.target / LABEL).unlink()
+    own_subset.run("verify", own_subset.target, "--repair")
+    assert contents(own_subset.target) == BUILT
+
+
 def test_a_subset_that_was_moved_is_repaired_where_it_is(own_subset: Subset, tmp_path: Path) -> None:
     own_subset.build()
     moved = own_subset.target.rename(tmp_path / "moved")

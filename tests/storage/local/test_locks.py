@@ -242,7 +242,7 @@ def test_links_out_of_the_source_are_counted(tmp_path: Path, own_subset: Subset)
     assert "(and 2 more): what is there is taken" in own_subset.command("index").err
     before = contents(own_subset.target)
     told = own_subset.command("build", "--set", "source.links=refuse", code=1).err
-    assert "leads out of the source (and 2 more); remove it, or set source.links to follow" in told
+    assert "leads out of the source (and 2 more); remove it, or --set source.links=follow" in told
     assert contents(own_subset.target) == before
 
 
