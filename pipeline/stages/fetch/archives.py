@@ -264,6 +264,11 @@ def _compare(one: Needed, root: str, progress: Progress) -> _Unpacking:
                 f"{one.path}: {unusable[0][0]!r} {storage.UNUSABLE[unusable[0][1]]}; nothing of it is unpacked"
             )
         folder, inside = os.path.join(root, outer) if outer else root, sorted(zipped.names())
+        if not inside:
+            raise DataError(
+                f"{one.path}: has no file below {inner!r}; correct `unpack` of {one.name} in fetch.archives, or get the "
+                "archive again"
+            )
         todo = names[inner, outer] = []
         with progress.stage(f"compare {one.name}", len(inside)) as step:
             for name, found in zip(inside, storage.compare_unpacked(zipped, folder, inside), strict=True):

@@ -7,26 +7,31 @@ another name. A first build never brakes. What a changed recipe takes away is a 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline import formats, storage
-from pipeline.base.errors import BrakeError, CocoDiyError, MissingSourceError
+from pipeline.base.errors import BrakeError, CocoDiyError, DataError, MissingSourceError
 from pipeline.base.humanize import plural
 from pipeline.config.model import Config
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.recipe import decisive, portable_config, recipe
 from pipeline.job.spec import SplitSpec
 from pipeline.reports.documents import BrakedReport, BrakeReport
+from pipeline.stages.index.parts import index_part
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.index.scan import Scan
 from pipeline.stages.plan.compare import Loss
 from pipeline.stages.plan.planned import Planned
 from pipeline.stages.plan.summary import PlanCounts
 from pipeline.target.manifest import Manifest, TargetState
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: Recipes of commands that have no config: which splits there are they ask the source.
 DISCOVERING = ("convert", "remake")
@@ -303,23 +308,38 @@ def _named(names: Sequence[str]) -> str:
 def _lost_names(
     job: Job, state: TargetState, found: Sequence[Scan], source: SourceJob, only: SplitSpec | None = None
 ) -> list[str]:
-    """Three files of the target whose label file or image the source does not list any more; of the split `only`."""
+    """Three files of the target whose label file or image the source does not list any more; of the split `only`.
+
+    Of a target without a file for each image they are the source's, as the index has them that it was made from.
+    """
     scan = found[job.sources.index(source)]
     listed = {
         source.spec.prefix(split): _stems(source, scan, number)
         for number, split in enumerate(source.spec.splits)
         if only in (None, split)
     }
-    return list(itertools.islice(_unlisted(state, listed), _NAMES))
+    names = list(itertools.islice(_unlisted(state, listed), _NAMES))
+    return names or list(itertools.islice(_unlisted_of_index(source, listed), _NAMES))
 
 
 def _unlisted(state: TargetState, listed: Mapping[str, set[str]]) -> Iterator[str]:
     for bucket in range(state.base.buckets):
-        rows = state.rows(bucket, state.base.buckets)
-        for path, key in zip(rows["path"].to_pylist(), rows["key"].to_pylist(), strict=True):
-            prefix = next((p for p in listed if key.startswith(p)), None)
-            if prefix is not None and key.removeprefix(prefix) not in listed[prefix]:
-                yield path
+        yield from _lacking(state.rows(bucket, state.base.buckets), listed)
+
+
+def _unlisted_of_index(source: SourceJob, listed: Mapping[str, set[str]]) -> Iterator[str]:
+    info = IndexInfo.read(source.index_dir)
+    for bucket in range(info.buckets if info is not None else 0):
+        with contextlib.suppress(DataError):
+            yield from _lacking(index_part(source.index_dir, "files", bucket, ["path", "key"]), listed)
+
+
+def _lacking(rows: pa.Table, listed: Mapping[str, set[str]]) -> Iterator[str]:
+    """The paths of those of `rows` whose keys are not `listed`, by their prefix."""
+    for path, key in zip(rows["path"].to_pylist(), rows["key"].to_pylist(), strict=True):
+        prefix = next((p for p in listed if key.startswith(p)), None)
+        if prefix is not None and key.removeprefix(prefix) not in listed[prefix]:
+            yield path
 
 
 def _stems(source: SourceJob, scan: Scan, number: int) -> set[str]:

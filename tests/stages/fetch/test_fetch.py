@@ -698,6 +698,13 @@ def test_extract_where_two_files_are_one_name(
     assert not list(unpacked.root.glob(".unpacking*"))
 
 
+def test_extract_of_an_archive_of_something_else(unpacked: Unpacked, run: Run, tmp_path: Path) -> None:
+    pack(write_file(tmp_path / "other/readme.txt", "x").parent, unpacked.mirror / "labels.zip", "other")
+    told = run("fetch", unpacked.config, "--extract", code=1).err
+    assert "labels.zip: has no file below 'coco'; correct `unpack` of labels.zip" in told
+    assert unpacked.now() == {}
+
+
 def test_what_has_gone_since_is_unpacked_again(unpacked: Unpacked, run: Run) -> None:
     run("fetch", unpacked.config, "--extract")
     shutil.rmtree(unpacked.root / "images/train2017")
