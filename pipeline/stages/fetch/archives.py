@@ -266,8 +266,8 @@ def _compare(one: Needed, root: str, progress: Progress) -> _Unpacking:
         folder, inside = os.path.join(root, outer) if outer else root, sorted(zipped.names())
         if not inside:
             raise DataError(
-                f"{one.path}: has no file below {inner!r}; correct `unpack` of {one.name} in fetch.archives, or get the "
-                "archive again"
+                f"{one.path}: has no file below {inner!r}; correct `unpack` of {one.name} in fetch.archives, or get "
+                "the archive again"
             )
         todo = names[inner, outer] = []
         with progress.stage(f"compare {one.name}", len(inside)) as step:
