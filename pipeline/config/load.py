@@ -17,6 +17,7 @@ import pydantic
 
 from pipeline.base.classes import ClassMap, Names
 from pipeline.base.errors import ConfigError, MissingSourceError, UnknownNameError, nearest
+from pipeline.base.stale import with_new_handle
 from pipeline.base.yaml_document import parse_yaml
 from pipeline.config.class_map import ClassSpec, align
 from pipeline.config.class_names import read_names
@@ -142,14 +143,18 @@ def _open_at_once(path: str, flags: int) -> int:
     return opened
 
 
+def _bytes_of(path: str, most: int) -> bytes:
+    with open(path, "rb", opener=_open_at_once) as file:
+        return file.read(most)
+
+
 def read_text(path: str, what: str, most: int = _MAX_TEXT) -> str:
     """The text of a UTF-8 file of the user's, of `most` bytes; `what` names it in the error.
 
     A pipe is read, as the shell's ``<(…)`` is one; a pipe that nobody writes to has nothing in it.
     """
     try:
-        with open(os.path.expanduser(path), "rb", opener=_open_at_once) as file:
-            data = file.read(most + 1)
+        data = with_new_handle(lambda: _bytes_of(os.path.expanduser(path), most + 1))
         if len(data) > most:
             raise ConfigError(f"{path}: the {what} file is larger than {most >> 20} MiB; is it the right one?")
         return data.decode("utf-8-sig")

@@ -138,6 +138,10 @@ class Written:
         )
         return self.options[known].split()[0] if known is not None else f"--set {key}"
 
+    def known(self, keys: Iterable[str]) -> list[str]:
+        """Those of `keys` that the user has written, or could, as `name_of` calls them."""
+        return [self.name_of(key) for key in keys if self.options is None or key in self.options]
+
     def setting(self, key: str, value: str) -> str:
         """How the user says that `key` is `value`: in the config or, to a command that has none, by an option."""
         if self.options is None:

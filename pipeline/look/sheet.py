@@ -85,7 +85,7 @@ def _tile(shown: Shown) -> Tile:
     elif sample.single:
         facts.append("{:.0f} x {:.0f} px".format(*_sides(sample.shapes[0], *(sample.said or shown.opened.size))))
     elif sample.others:
-        facts.append(f"{sample.others:,} more objects")
+        facts.append(plural(sample.others, "more object"))
     name = (sample.path or sample.key).rpartition("/")[2]
     return Tile(shown.opened.image if shown.opened is not None else None, shown.shapes, name, " · ".join(["", *facts]))
 

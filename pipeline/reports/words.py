@@ -13,10 +13,10 @@ Words = str | tuple[str, str]
 #: What a target cannot hold of objects, by the word that is counted.
 LOSSES: dict[str, Words] = {
     "crowd": ("crowd", "crowds"),
-    "no_polygon": "no polygon",
-    "no_keypoints": "no keypoints",
-    "other_keypoints": "another number of keypoints",
-    "no_box": "no box",
+    "no_polygon": "without a polygon",
+    "no_keypoints": "without keypoints",
+    "other_keypoints": "of another number of keypoints",
+    "no_box": "without a box",
     "zero_area": ("box without area", "boxes without area"),
     "outside": "outside of the image",
     "no_area": ("line or point, which has no area", "lines and points, which have no area"),

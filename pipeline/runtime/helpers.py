@@ -35,10 +35,23 @@ def start_helpers(count: int, *, needs_pandas: bool) -> Helpers:
     """A pool of `count` processes. They are spawned: forking a process that has threads (pyarrow's) can hang it."""
     import multiprocessing
 
+    _start_tracker()
     context = multiprocessing.get_context("spawn")
     counts = context.RawArray("q", _SLOTS * WIDTH)
     add_helpers(counts)
     return Helpers(count, context, _start_worker, (needs_pandas, counts, shown_level(), log_file()))
+
+
+def _start_tracker() -> None:
+    """Start Python's tracker of resources: it removes the semaphores of a run that is ended, without a word."""
+    from multiprocessing.resource_tracker import ensure_running
+
+    quiet = "ignore::UserWarning:multiprocessing.resource_tracker"
+    sys.warnoptions.append(quiet)  # processes that start now have it as their option
+    try:
+        ensure_running()
+    finally:
+        sys.warnoptions.remove(quiet)
 
 
 def _start_worker(needs_pandas: bool, counts: Any, log_level: int, log: LogFile | None) -> None:

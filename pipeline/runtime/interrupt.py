@@ -97,14 +97,14 @@ def stop_bounded(end: Callable[[], object]) -> Iterator[None]:
     signal.set_wakeup_fd(comes.fileno(), warn_on_full_buffer=False)
 
     def watch() -> None:
-        with came:
+        with came:  # to the end: Python would print a traceback for a second signal that nobody takes
             if not _hears_stop(came):
                 return
             if _MORE[0]:
                 came.settimeout(_MORE[0])
                 _hears_stop(came)
-        if not ended.wait(MOST_SECONDS):
-            end()
+            if not ended.wait(MOST_SECONDS):
+                end()
 
     # Of the name that listings know: it holds nothing that a forked process would wait for.
     threading.Thread(target=watch, name=WATCHING, daemon=True).start()

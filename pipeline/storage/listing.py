@@ -99,7 +99,7 @@ class Listing:
         self.unusable += [(name.decode(), "suffix") for name in dropped]
 
     def take_last(self, again: Counter[bytes]) -> None:
-        """Forget all entries but the last of the paths that come `again`, each so many times in all.
+        """Forget all entries but the last of the paths that come `again`, with how often each comes.
 
         A folder that is written to while it is listed may show a file that is replaced by its old and its new entry.
         """

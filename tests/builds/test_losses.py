@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ def test_a_loss_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: R
     told = run(*words, code=code).err
     assert said in told
     assert "has no object" not in told
+    assert not re.search(r"(?<!--set )\b(?:source|target|select|split)\.\w|`\w", told), (
+        "a key of a config that nobody wrote"
+    )
 
 
 def test_label_files_that_are_links_to_nothing_are_not_said_to_be_missing(

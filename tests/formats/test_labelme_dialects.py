@@ -161,6 +161,15 @@ def test_labels_that_differ_in_case_are_told(photos: Photos) -> None:
     )
 
 
+def test_a_label_that_differs_in_case_from_one_that_went_is_told(photos: Photos) -> None:
+    photos.add("a", shape("cat"), shape("dog"))
+    assert "in case alone" not in photos.command("build").err
+    photos.add("a", shape("Cat"), shape("dog"))
+    told = photos.command("build").err
+    assert "class 'cat' has no object in the source any more" in told
+    assert "classes 'Cat' and 'cat' differ in case alone" in told
+
+
 # Numbers
 
 

@@ -204,6 +204,7 @@ def test_boxes_and_polygons_in_one_file_are_marked() -> None:
 
 
 TRACKED = [b"0 0.5 0.5 0.2 0.2 0.9 %d" % n for n in range(1, 5)]
+ONE_POINT = [b"0 0.%d 0.5 0.2 0.2 0.%d 0.51" % (n, n) for n in range(3, 8)]
 TWO_POINTS = [b"0 0.%d 0.5 0.2 0.2 0.%d 0.45 0.%d 0.55" % (n, n, n) for n in range(3, 8)]
 SEEN = [b"0 0.%d 0.5 0.2 0.2 0.%d 0.45 2 0.%d 0.55 1 0 0 0 0.%d 0.5 2" % (n, n, n, n) for n in range(3, 8)]
 #: One row of pose alone: of a data set of knees (3 points), of a dog (2, with visibility), a plate, a face, a person.
@@ -226,6 +227,8 @@ ONE_OBJECT = [
         ([*TRACKED, BOX], DETECT, "tracks"),
         ([POLYGON + b" 0.9 7"], SEGMENT, "tracks"),
         ([POLYGON + b" 0.9 7", POLYGON + b" 0.9 1"], SEGMENT, "tracks"),
+        (ONE_POINT, DETECT, "pose"),
+        (ONE_POINT, SEGMENT, "pose"),
         (TWO_POINTS, DETECT, "pose"),
         (TWO_POINTS, SEGMENT, "pose"),
         (SEEN, DETECT, "pose"),
@@ -250,6 +253,8 @@ def test_quadrilaterals_in_the_middle_are_no_pose_rows() -> None:
     "rows",
     [
         [b"0 0.1 0.2 0.3 0.4 0.5 1"],
+        [b"0 0.5 0.5 0.6 0.5 0.55 0.6"],
+        [b"0 0.5 0.5 0.53 0.9 0.58 0.5"],
         [b"0 0.1 0.9 0.5 0.9 0.3 0"],
         [b"0 0 0 1 0 1 1 0 1"],
         [

@@ -29,6 +29,34 @@ main()
 """
 
 
+#: A run that goes on after three signals, as one that waits for what it has under way.
+THRICE = """
+import os, signal, time
+from pipeline.runtime.interrupt import stop_bounded
+signal.signal(signal.SIGTERM, lambda number, frame: None)
+with stop_bounded(lambda: None):
+    for _ in range(3):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+"""
+
+#: A run that is ended while it has helpers.
+WITH_HELPERS = """
+import os
+from pipeline.runtime.helpers import start_helpers
+helpers = start_helpers(1, needs_pandas=False)
+helpers.submit(int).result()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("run", [THRICE, WITH_HELPERS])
+def test_a_run_that_is_stopped_leaves_no_lines_of_python(run: str) -> None:
+    env = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    ended = subprocess.run([sys.executable, "-c", run], env=env, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_library_that_does_not_come_back_is_ended(number: int) -> None:
     with subprocess.Popen(

@@ -21,7 +21,10 @@ PATHS = [f"labels/train/{i:02d}.txt" for i in range(24)]
 
 REPORT = {"classes": ["car"], "subset": {}, "format": "yolo", "ok": True, "warnings": []}
 
-CONFIG = {"target": {"images": "copy", "archive": "none"}, "source": []}
+CONFIG = {
+    "target": {"images": "copy", "archive": "none", "format": "yolo"},
+    "source": [{"name": "source", "splits": {}}],
+}
 
 
 def bucket_of(key: str, buckets: int) -> int:

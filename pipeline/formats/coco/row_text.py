@@ -133,8 +133,8 @@ def boxes_of(rows: DecodedRows) -> tuple[Floats, Bools, Bools]:
 def are_shares(rows: DecodedRows) -> Bools:
     """Which rows have boxes in shares of their image, as Azure writes them: all of it are within its first pixel."""
     box, _, has_area = rows.boxes or boxes_of(rows)
-    ends = box[:, :2] + box[:, 2:]
-    shares = has_area & (box[:, :2] >= 0).all(axis=1) & (ends <= 1 + _ROUNDED).all(axis=1)
+    within = (box[:, :2] >= 0) & (box[:, 2:] <= 1 + _ROUNDED - box[:, :2])
+    shares = has_area & within.all(axis=1)
     if not shares.any():
         return shares
     pixels = rows.image[has_area & ~shares]

@@ -27,6 +27,12 @@ _SOME = 100
 
 _NEAR = 0.02
 
+#: Fewer rows of seven numbers may be triangles by chance, and Ultralytics takes them for such.
+_FEW = 3
+
+#: A triangle may have a point this many times as far from the others as those are from each other.
+_SLENDER = 3
+
 #: Twice the area of a triangle, of which a corner is on the side across from it but for rounding.
 _TOUCHING = 1e-7
 
@@ -128,6 +134,7 @@ def _is_no_outline(values: Floats) -> bool:
     others = np.delete(points, 1, axis=1)
     low, high = others.min(axis=1), others.max(axis=1)
     room = (high - low).max(axis=1, keepdims=True)  # a square on its corner has its second point as far as that
+    room *= _SLENDER if points.shape[1] == 3 else 1
     if bool(((points[:, 1] < low - room) | (points[:, 1] > high + room)).any()):
         return True
     return points.shape[1] > 4 and any(_crosses_itself(outline) for outline in points[:_SOME])
@@ -168,7 +175,7 @@ def _pose_shape(rows: TokensOfRows, doubtful: Bools) -> tuple[int, int] | None:
     """The kpt_shape of a collection whose rows are all of pose; None for polygons."""
     some = np.flatnonzero(doubtful)
     count = int(rows.count[some[0]]) if len(some) else 0
-    if count < 9 or not (rows.count == count).all() or not _is_box(rows, some).all():
+    if len(some) < (_FEW if count == 7 else 1) or not (rows.count == count).all() or not _is_box(rows, some).all():
         return None
     values = rows.value[rows.first[some, None] + np.arange(1, count)[None, :]]
     cx, cy, w, h = (values[:, i, None] for i in range(4))

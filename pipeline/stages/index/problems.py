@@ -70,7 +70,7 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
         ]
     )
     report.warn_gravely([*shared_splits(job).values()])
-    report.warnings += _alike(job)
+    report.warnings += _alike(job, gone)
     report.warnings += [note for info in infos for note in info.document.get("notes", ())]
     report.warn_gravely([note for info in infos for note in info.document.get("grave", ())])
     for source, classes in zip(job.sources, job.maps, strict=False):
@@ -274,14 +274,14 @@ def _numbered(info: IndexInfo) -> list[str]:
     )
 
 
-def _alike(job: Job) -> list[str]:
-    """Names, also of several sources, that differ in case alone: likely one class, which only the user can know.
+def _alike(job: Job, gone: Sequence[str]) -> list[str]:
+    """Names, also of several sources or of classes `gone`, that differ in case alone: likely one, which the user knows.
 
     Nothing is said of those that the config makes one class, and of those that it leaves out.
     """
     taken = {name: new for classes in job.maps for name, new in zip(classes.source, classes.lut, strict=True)}
     groups: dict[str, list[str]] = {}
-    for name in job.names:
+    for name in (*job.names, *gone):
         groups.setdefault(name.casefold(), []).append(name)
     return [
         f"classes {' and '.join(map(repr, names))} differ in case alone; make one of them with "

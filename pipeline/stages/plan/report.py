@@ -169,7 +169,7 @@ def refuse(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> None:
             f"{first.path}: {first.detail}{_and_more(len(planned.problems))}; {cure}, or --set on_error=skip"
         )
     if why := empty(job, infos, planned):
-        raise DataError(f"{why}; correct the source, {written.name_of('classes')} or {written.name_of('select')}")
+        raise DataError(f"{why}; correct {' or '.join(written.known(('source', 'classes', 'select')))}")
 
 
 def _problem_warning(job: Job, planned: Planned, counts: dict[str, int]) -> str:

@@ -18,8 +18,9 @@ from pipeline.storage.local.folders import delete_many
 from pipeline.storage.local.root import Root
 from pipeline.storage.os_errors import storage_error
 
-#: What a file system without locks answers; 524 is the kernel's own ENOTSUPP, which some let out.
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, 524}
+#: What a file system without locks answers; 524 is the kernel's own ENOTSUPP, which some let out. Our call is valid, so
+#: EINVAL is the mount's answer as well.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, 524}
 
 #: Where a lock file is a lease, the file beside it with this behind its name.
 _LEASE = ".lease"

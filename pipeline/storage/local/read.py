@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from pipeline.base.errors import StorageError
+from pipeline.base.stale import with_new_handle
 from pipeline.runtime.counters import READ, count, count_file
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage.location import Fetched, FileEnds, Fingerprint, is_too_large, too_large
@@ -48,7 +49,7 @@ def read_many(
     failed: dict[int, str] = {}
     add, add_stat = contents.append, stats.extend
     try:
-        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        directory = with_new_handle(lambda: os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
     except OSError as error:
         raise storage_error(error, folder, "read") from None
     try:
@@ -138,7 +139,7 @@ def fingerprints(folder: str, names: Sequence[str]) -> list[Fingerprint | None]:
     now, settle = time.time_ns(), settle_ns()
     result: list[Fingerprint | None] = []
     try:
-        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        directory = with_new_handle(lambda: os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
     except FileNotFoundError:
         return [None] * len(names)
     except OSError as error:

@@ -11,6 +11,7 @@ import warnings
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 
+from pipeline.base.stale import with_new_handle
 from pipeline.runtime.counters import WATCHING
 from pipeline.storage.listing import Listing, is_nobodys
 from pipeline.storage.os_errors import storage_error
@@ -192,7 +193,7 @@ def _forked(work: Callable[[], bytes]) -> Iterator[Callable[[], bytes]]:
 
 @contextlib.contextmanager
 def _directory(path: str) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = with_new_handle(lambda: os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     try:
         yield fd
     finally:

@@ -27,7 +27,7 @@ from tests.conftest import Subset
 from tests.support.helpers import contents, make_tree, write_file
 
 #: What file systems without locks answer: Lustre, NFS without lockd, FUSE, the kernel's own ENOTSUPP.
-NO_LOCKS = [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF, 524]
+NO_LOCKS = [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, 524]
 
 
 @pytest.fixture(params=NO_LOCKS)
