@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pipeline.base.errors import CocoDiyError, StorageError
+from pipeline.base.errors import CocoDiyError, StorageError, UnavailableError
 from pipeline.storage.listing import Listing
 from pipeline.storage.traits import Traits
 
@@ -36,12 +36,14 @@ class Fingerprint:
 class Results:
     """What became of a batch: how many files were done, and path: reason for those that were not.
 
-    `digests` has the XXH3-128 (16 bytes) of what was copied, by path.
+    `digests` has the XXH3-128 (16 bytes) of what was copied, by path. What failed for a reason that may pass by itself,
+    as where a store does not answer, is in `passing`.
     """
 
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     digests: dict[str, bytes] = field(default_factory=dict)
+    passing: set[str] = field(default_factory=set)
 
     def must(self, location: Location, doing: str = "written") -> None:
         """Raise `StorageError` for the first file that was not done at `location`: for files that nothing goes without.
@@ -53,7 +55,8 @@ class Results:
     def must_at(self, where: str, doing: str) -> None:
         """See `must`; `where` is what the location is called."""
         for path, reason in self.failed.items():
-            raise StorageError(f"{where}/{path}: cannot be {doing}: {reason}")
+            kind = UnavailableError if path in self.passing else StorageError
+            raise kind(f"{where}/{path}: cannot be {doing}: {reason}")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import yaml
 from pipeline import storage
 from tests.conftest import Run
 from tests.support import stores
-from tests.support.helpers import contents, settle, write_file
+from tests.support.helpers import contents, run_process, settle, write_file
 from tests.support.proxy import Proxy, lead_to
 
 pytestmark = [pytest.mark.xdist_group("stores"), pytest.mark.timeout(300)]
@@ -115,6 +115,40 @@ def test_what_a_check_finds_amiss_is_put_right(
     state = subset / ".coco-diy"
     assert (state / "copy/manifest.json").read_bytes() == (state / "manifest.json").read_bytes()
     assert len(list((state / "runs").iterdir())) == 3
+
+
+@pytest.mark.parametrize("name", [".parquet", "images/train/00004.jpg", "labels/train/00007.txt", "data.yaml"])
+def test_what_a_store_did_not_take_is_written_later(proxy: Proxy, tmp_path: Path, run: Run, name: str) -> None:
+    """Whatever file it was when the connection broke: the run ends with 75, which a timer takes for `try again`."""
+    fill(tmp_path / "s3/data/bucket/coco", 12)
+    config = config_of(tmp_path, "c", "s3://bucket/subset")
+    proxy.fault = lambda method, path, _time: "cut" if method == "PUT" and path.endswith(name) else None
+    told = run("build", config, "--json", code=75).json
+    assert told["exit_code"] == 75
+    proxy.fault = lambda _method, _path, _time: None
+    run("build", config)
+    assert run("verify", "s3://bucket/subset", "--deep", "--json").json["differences"] == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "number"), [("GET", 30), ("PUT", 20)])
+def test_a_store_that_is_away_for_a_minute(
+    server: stores.Server, proxy: Proxy, tmp_path: Path, run: Run, method: str, number: int
+) -> None:
+    """While labels and images come, while files are written, or at the end: the run waits, or ends with 75."""
+    fill(tmp_path / "s3/data/bucket/coco", 60)
+    config = config_of(tmp_path, "c", "s3://bucket/subset")
+    proxy.fault = stores.killing(server, number, 60.0, method)
+    assert run_process("build", config).code in (0, 75)  # which is gone then: its lock at the store does not count
+    for _ in range(900):
+        if server.process is not None:
+            break
+        time.sleep(0.1)
+    run("build", config)
+    subset = tmp_path / "s3/data/bucket/subset"
+    assert {path.stem for path in subset.glob("images/train/*")} == {f"{i:05d}" for i in range(1, 60, 3)}
+    assert run("verify", "s3://bucket/subset", "--deep").code == 0
+    assert run("build", config, "--json").json["status"] == "nothing to do"
 
 
 def test_two_subsets_of_one_workdir_at_once(proxy: Proxy, tmp_path: Path, run: Run) -> None:

@@ -274,6 +274,28 @@ def test_sides_by_another_seed_are_told(cams: Path, make_subset: MakeSubset) -> 
     assert told["warnings"][0].startswith(f"{count} images in another split than before: cam")
 
 
+@pytest.mark.parametrize("left", [None, b"", 40])
+def test_a_damaged_copy_of_the_table_is_found_and_mended(
+    cams: Path, make_subset: MakeSubset, left: bytes | int | None
+) -> None:
+    """By `verify`, and by a build that has nothing else to do."""
+    subset = _make(make_subset, cams, train=0.7, val=0.3, stratify=True)
+    subset.build()
+    settle()
+    copy = subset.target / ".coco-diy/splits.csv"
+    data = copy.read_bytes()
+    if left is None:
+        copy.unlink()
+    else:
+        copy.write_bytes(data[:left] if isinstance(left, int) else left)
+    told = subset.run("verify", subset.target, "--json", code=1).json
+    assert [(d["path"], d["reason"]) for d in told["listed"]] == [(".coco-diy/splits.csv", "damaged")]
+    assert subset.build()["changes"] == 0
+    assert copy.read_bytes() == data
+    assert subset.run("verify", subset.target, "--json").json["listed"] == []
+    assert subset.build()["status"] == "nothing to do"
+
+
 @pytest.mark.slow
 def test_a_damaged_copy_of_the_table_is_told_where_it_is_needed(cams: Path, make_subset: MakeSubset) -> None:
     """Where the workdir's table has all groups, it is made anew of that; else nobody knows what it said."""

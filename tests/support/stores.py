@@ -140,16 +140,16 @@ class Server:
             self.front = None
 
 
-def killing(server: Server, number: int) -> Callable[[str, str, int], None]:
-    """What a `Proxy` before `server` calls a fault: at the upload of that number it is killed, for half a second."""
+def killing(server: Server, number: int, seconds: float = 0.5, of: str = "PUT") -> Callable[[str, str, int], None]:
+    """What a `Proxy` before `server` calls a fault: at the request of that number it is killed, for some `seconds`."""
     seen = itertools.count(1)
 
     def back() -> None:
-        time.sleep(0.5)
+        time.sleep(seconds)
         server.start()
 
     def fault(method: str, _path: str, _time: int) -> None:
-        if method == "PUT" and next(seen) == number:
+        if method == of and next(seen) == number:
             server.kill()
             threading.Thread(target=back, daemon=True).start()
 

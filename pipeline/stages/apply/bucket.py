@@ -62,6 +62,7 @@ class Outcome:
     bucket: int
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    passing: set[str] = field(default_factory=set)
     part: str | None = None
     digests: dict[str, bytes] = field(default_factory=dict)
 
@@ -138,4 +139,5 @@ def _of(plan: pa.Table, action: Action, kind: Kind) -> pa.Table:
 def _note(outcome: Outcome, results: storage.Results) -> None:
     outcome.done += results.done
     outcome.failed.update(results.failed)
+    outcome.passing |= results.passing
     outcome.digests.update(results.digests)

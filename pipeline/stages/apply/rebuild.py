@@ -109,5 +109,6 @@ def _done(job: Job, report: Report, planned: Planned, failed: dict[str, str]) ->
         report.data["training"] = job.exporter.training(job.task, path)
     if failed:
         report.ok = report.incomplete = False
+        report.later = planned.later
         report.data["failed"] = failed
     return report

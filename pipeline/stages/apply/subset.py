@@ -32,6 +32,7 @@ def apply_plan(
     from pipeline.stages.apply.bucket import ApplyContext, apply_bucket
 
     failed: dict[str, str] = {}
+    passing: set[str] = set()
     touched = planned.touched
     planned.resumed = state.intent is not None
     if not touched and not planned.changes:
@@ -52,6 +53,7 @@ def apply_plan(
         for outcome in engine.map(function, tasks, files=files):
             parts[outcome.bucket] = outcome.part
             failed |= outcome.failed
+            passing |= outcome.passing
             step.add(outcome.done)
             marks.add(outcome.bucket, outcome.part)
     engine.drop_fence()
@@ -59,6 +61,7 @@ def apply_plan(
     marks.write()
     _publish(job, planned, still_ours)
     planned.parts = parts
+    planned.later = bool(failed) and passing >= failed.keys()
     planned.halted = any(path.startswith("labels/") for path in failed)
     return failed
 

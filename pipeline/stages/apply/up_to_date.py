@@ -17,6 +17,7 @@ from pipeline.stages.plan.compare import all_actions, image_mark
 from pipeline.stages.plan.meta_files import still_there
 from pipeline.tables import schema
 from pipeline.tables.parquet import Misfit, of_parquet
+from pipeline.target import split_copy
 from pipeline.target.manifest import PROBLEMS, TargetState
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
     digest = source_digest([scan.digest(s.spec) for s, scan in zip(job.sources, found, strict=True)])
     if manifest is None or digest is None or manifest.source != digest or manifest.folders != job.folder_times():
         return None
-    if still_there(job, state) != manifest.meta:
+    if still_there(job, state) != manifest.meta or not _has_split_table(job, state):
         return None
     left_out = _left_out(state, manifest.left_out) if manifest.left_out is not None else None
     if left_out is None and (manifest.left_out is not None or not manifest.report["ok"]):
@@ -63,6 +64,12 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
 
         data["left_out"] = listed(left_out, state.folder.join(PROBLEMS))
     return Report(data, ok, warnings, incomplete=not ok)  # of a build that failed the manifest names no source
+
+
+def _has_split_table(job: Job, state: TargetState) -> bool:
+    """Whether the target has its copy of the split table, if it is to have one."""
+    split = job.config.split
+    return split is None or not split.stratify or split_copy.is_sound(state.folder)
 
 
 def _images_file(job: Job) -> str:

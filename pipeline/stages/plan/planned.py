@@ -82,6 +82,8 @@ class Planned:
     parts: list[str | None] | None = None
     #: Whether labels failed when it was carried out.
     halted: bool = False
+    #: Whether what failed then may be done by the same run later, and all of that.
+    later: bool = False
     #: Whether it goes on with what an earlier run began.
     resumed: bool = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def open_target(root: str) -> tuple[TargetState, Manifest]:
     """State and manifest of the subset at `root`; raises `ConfigError` where none was ever finished there."""
-    state = TargetState(storage.locate_writable(root.removesuffix(f"/{MANIFEST_PATH}")))
+    state = _state_at(root)
     if state.manifest is None and state.lost:
         raise TargetError(
             f"{state.root.join(MANIFEST_PATH)}: is damaged, and so is its copy; build the subset "
@@ -35,6 +36,14 @@ def open_target(root: str) -> tuple[TargetState, Manifest]:
     return state, state.manifest
 
 
+def _state_at(root: str) -> TargetState:
+    """The state of the target `root`, which may be named by its manifest; raises `ConfigError` for another file."""
+    folder = root.removesuffix(f"/{MANIFEST_PATH}")
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise ConfigError(f"{root}: is a file, and a target is a folder; name that, or a config")
+    return TargetState(storage.locate_writable(folder))
+
+
 def refuse_busy(target: storage.WritableLocation) -> None:
     """Raise `LockError` where a build is changing the target: what is there now is neither old nor new."""
     if holder := target.lock_holder(LOCK):
@@ -47,7 +56,7 @@ def last_run(root: str, workdir: str | None = None, *, max_age: float | None = N
     With `workdir` also those that failed before there was a target, and those that were killed. It is not ok where one
     was stopped, or where the last success is older than `max_age` seconds.
     """
-    state = TargetState(storage.locate_writable(root))
+    state = _state_at(root)
     locations = [at_target(state.root), *([beside(workdir, state.root)] if workdir is not None else [])]
     records = sorted((record for location in locations for record in read(location)), key=lambda r: r.time)
     holder = state.root.lock_holder(LOCK)

@@ -12,6 +12,8 @@ from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
 from pipeline.stages.verify.bucket import damaged, foreign, verify_bucket, verify_meta
 from pipeline.stages.verify.status import open_target, refuse_busy
+from pipeline.target import split_copy
+from pipeline.target.manifest import FOLDER, Manifest, TargetState
 
 
 def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) -> Report:
@@ -26,7 +28,7 @@ def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) 
         layout = ()
     ours: set[str] = set()
     with state.root.surveyed(), progress.stage("verify", state.base.buckets, "buckets") as step:
-        differences = [*damaged(state.damaged), *verify_meta(state, deep=deep)]
+        differences = [*damaged([*state.damaged, *_split_copy(state, made)]), *verify_meta(state, deep=deep)]
         for found, paths in engine.map(check, [(b,) for b in range(state.base.buckets)], files=0):
             differences += found
             ours.update(paths)
@@ -42,3 +44,10 @@ def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) 
         "listed": [{"path": d.path, "reason": d.reason, "detail": d.detail} for d in differences],
     }
     return Report(dict(data), not differences)
+
+
+def _split_copy(state: TargetState, made: Manifest) -> list[str]:
+    """The path of the split table, where a build wrote one that is not there as it was written."""
+    split = made.config.get("split")
+    stratified = isinstance(split, dict) and split.get("stratify") is True
+    return [f"{FOLDER}/{split_copy.COPY}"] if stratified and not split_copy.is_sound(state.folder) else []

@@ -157,9 +157,13 @@ class RemoteFolder(WritableLocation):
         forget(self.url)
         batch = self._batch(paths)
         put = _guard(scratch)(lambda i: batch.client.put(batch.keys[i], contents[i]))
-        ended = list(batch.each(put, "written"))
-        failed = {paths[i]: found.reason for i, found in ended if isinstance(found, Refused)}
-        return Results(len(ended) - len(failed), failed)
+        results = Results()
+        for i, found in batch.each(put, "written"):
+            if isinstance(found, Refused):
+                found.note(results, paths[i])
+            else:
+                results.done += 1
+        return results
 
     def copy_many(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from pipeline.base.errors import StorageError, UnavailableError
 from pipeline.base.humanize import plural
@@ -10,6 +11,9 @@ from pipeline.storage.certificates import HOW_TO_TRUST
 from pipeline.storage.retry import PASSING
 from pipeline.storage.stores.endpoints import NOWHERE
 from pipeline.storage.stores.options import scrub
+
+if TYPE_CHECKING:
+    from pipeline.storage.location import Results
 
 
 class Missing(Exception):  # noqa: N818 - an answer, not an error
@@ -35,6 +39,12 @@ class Refused(Exception):  # noqa: N818 - an answer, not an error
         """The sentence that names the file or location, what was being done with it, and the cure."""
         kind = UnavailableError if self.away else StorageError
         return kind(f"{url}: cannot be {doing}: {self.reason}")
+
+    def note(self, results: Results, path: str, of: str = "") -> None:
+        """Have `results` say that `path` was not done; `of` is what the reason begins with."""
+        results.failed[path] = of + self.reason
+        if self.away:
+            results.passing.add(path)
 
 
 def must_be_whole(came: int, size: int) -> None:

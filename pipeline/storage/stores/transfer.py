@@ -61,7 +61,7 @@ def ship(job: Shipment) -> Results:
     ):
         i = _number(item)
         if isinstance(found, Refused):
-            results.failed[job.paths[i]] = f"{job.origin.join(job.names[i])}: {found.reason}"
+            found.note(results, job.paths[i], f"{job.origin.join(job.names[i])}: ")
             continue
         results.done += 1
         if found is not None:

@@ -171,6 +171,14 @@ def test_nothing_can_be_set_of_a_target(own_subset: Subset) -> None:
         )
 
 
+def test_a_file_is_no_target_and_a_manifest_names_one(own_subset: Subset, tmp_path: Path) -> None:
+    own_subset.build()
+    manifest = own_subset.target / ".coco-diy/manifest.json"
+    assert own_subset.run("status", manifest, "--json").json["runs"] == 1
+    for words in (("status", "/dev/null"), ("diff", own_subset.target, "/dev/null")):
+        assert "is a file, and a target is a folder" in own_subset.run(*words, code=2).err
+
+
 def test_status_tells_the_last_run(own_subset: Subset) -> None:
     own_subset.build()
     told = own_subset.run("status", str(own_subset.target), "--json", code=0).json

@@ -102,7 +102,7 @@ def test_one_file_fails_alone_and_the_next_build_does_just_it(
     bad = "/bucket/subset/images/train/b.JPG"
     proxy.fault = lambda method, path, _time: "slow" if (method, path) == ("PUT", bad) else None
     subset = make_subset(town, target={"root": SUBSET})
-    told = subset.build(code=1)
+    told = subset.build(code=75)
     assert list(told["failed"]) == ["images/train/b.JPG"]
     assert (
         "the store is busy or ill (503 SlowDown Please reduce your request rate.)"
