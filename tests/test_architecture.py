@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+#: One process parses the package, not each.
+pytestmark = pytest.mark.xdist_group("architecture")
+
 PACKAGE = Path(__file__).parents[1] / "pipeline"
 MODULES = {
     ".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): p

@@ -15,6 +15,8 @@ from pipeline.tables import schema
 from tests.conftest import CROWD_CONFIG, MakeSubset, Subset
 from tests.support.helpers import NAMES, contents, make_tree, slow
 
+pytestmark = pytest.mark.xdist_group("crowd")  # one process makes what is expected, not each
+
 BUCKETS = [7, *slow(1, 2, 64)]
 
 

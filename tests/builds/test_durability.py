@@ -23,6 +23,8 @@ from tests.conftest import MakeSubset, Run, Subset
 from tests.support.faulty import Call, Faulty, faulty_in, not_durable
 from tests.support.helpers import contents, write_file
 
+pytestmark = pytest.mark.xdist_group("durability")  # one process breaks calls for them, not each
+
 STEP = int(os.environ.get("COCO_DIY_STEP", "0"))
 #: What a build starts from (the words of an earlier one, None: nothing), and its own words.
 CASES: dict[str, tuple[tuple[str, ...] | None, tuple[str, ...]]] = {

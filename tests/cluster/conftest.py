@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -17,7 +18,10 @@ import pytest
 
 from tests.support.helpers import PROJECT
 
-pytest.importorskip("distributed")
+if (
+    importlib.util.find_spec("distributed") is None
+):  # not imported: that takes half a second wherever tests are collected
+    pytest.skip("there is no distributed", allow_module_level=True)
 
 #: Dask's own waits, cut short: a test has no minutes.
 _QUICK = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import json
@@ -31,6 +32,7 @@ class TestCocoExporter(ExporterContract):
 Make = Callable[..., Subset]
 
 
+@functools.cache
 def jpeg(width: int, height: int, turned: int = 1) -> bytes:
     """A photograph of that size, stored so that the EXIF orientation `turned` shows it right."""
     sink = io.BytesIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 import math
@@ -55,6 +56,7 @@ def png(mask: Any) -> str:
     return base64.b64encode(made.getvalue()).decode()
 
 
+@functools.cache
 def jpeg(width: int, height: int, orientation: int = 1) -> bytes:
     made, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = orientation

@@ -33,6 +33,8 @@ from tests.conftest import Run, Subset
 from tests.support.fuzzing import altered, bad_words
 from tests.support.helpers import contents, make_town, repeated, run_process, settle, snapshot, write_file
 
+pytestmark = pytest.mark.xdist_group("hostile targets")  # one process makes their world, not each
+
 #: Where our own folders and files are, or may come to be, in a target.
 FOLDERS = [
     ".coco-diy",
