@@ -300,7 +300,10 @@ def _spoil_json(path: Path, data: bytes, rng: random.Random, home: str) -> str:
     if record is None:
         path.write_text(json.dumps(content), errors="replace")
     elif isinstance(content, dict):
-        made = seal(content)
+        try:
+            made = seal(content)
+        except ValueError:  # NaN is in no record
+            made = damaged(data, rng)
         path.write_bytes(made)
         _vouch(path, made)
     return "sealed values" if record is not None else "values"

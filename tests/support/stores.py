@@ -119,7 +119,8 @@ class Server:
         """Let it answer nobody any more, as a machine that hangs; or again."""
         assert self.process is not None
         for one in (self.process.pid, *self.children()):
-            os.kill(one, signal.SIGSTOP if stalls else signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # one of a connection ends with that
+                os.kill(one, signal.SIGSTOP if stalls else signal.SIGCONT)
 
     def children(self) -> list[int]:
         """Processes that it started, and what these started."""

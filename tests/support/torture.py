@@ -135,13 +135,14 @@ def finished(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def indexed(folder: Path, start: dict[Path, tuple[int, int, int]]) -> dict[Path, tuple[int, int, int]]:
-    """Parts of the index that are not those of the `start`: a bucket is finished with the last of its tables."""
+    """Parts of the index that are not those of the `start`: a bucket is finished with its state."""
     parts: dict[Path, tuple[int, int, int]] = {}
-    for path in folder.glob("work/index/*/files/bucket-*.parquet"):
-        if start.get(path) == _facts(path):
+    for state in folder.glob("work/index/*/states/bucket-*.json"):
+        if start.get(state) == _facts(state):
             continue
+        parts[state] = _facts(state)
         for table in ("files", "images", "annotations", "problems"):
-            part = path.parents[1] / table / path.name
+            part = state.parents[1] / table / f"{state.stem}.parquet"
             parts[part] = _facts(part)
     return parts
 

@@ -169,9 +169,9 @@ def _who(found: Version) -> dict[str, Any]:
 
 def _holder_of(found: Version) -> str:
     who = _who(found)
-    if not who:
+    if not {"process", "host"} <= who.keys():  # also of one that is damaged
         return "another process"
-    return f"process {who.get('process')} on {who.get('host')} since {who.get('since')}"
+    return f"process {who['process']} on {who['host']}" + (f" since {who['since']}" if "since" in who else "")
 
 
 def _is_over(client: Keeper, key: str, found: Version) -> bool:

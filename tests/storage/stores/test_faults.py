@@ -447,6 +447,10 @@ def test_a_dead_holder_is_known(options: Configure, monkeypatch: pytest.MonkeyPa
         place.lock("lock", "the target"),
     ):
         raise AssertionError
+    for damaged in (b"", b"{", b'["x"]', b'{"plans": {}}'):
+        place.write("lock", damaged)
+        with pytest.raises(LockError, match="is in use by another process"), place.lock("lock", "the target"):
+            raise AssertionError
     monkeypatch.setattr(lease, "LEASE_S", -60.0)  # as if two minutes had gone by
     with place.lock("lock", "the target"):
         pass
