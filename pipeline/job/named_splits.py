@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline import storage
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, MissingSourceError
 from pipeline.base.yaml_document import parse_yaml
 from pipeline.config.load import read_text
 
@@ -134,8 +134,9 @@ def listed_images(root: str, path: str) -> Paths:
     folders = dict.fromkeys(posixpath.dirname(line) for line in image_lines(read_list(path)))
     here = [found for folder in folders if (found := _folder_of(root, os.path.dirname(path), folder)) is not None]
     if not here:
-        what = "none of its images is in a folder" if folders else "lists no image, so there is no folder of them"
-        raise ConfigError(f"{path}: {what} below {root}; correct its paths")
+        if not folders:
+            raise MissingSourceError(f"{path}: lists no image; restore it, or correct the config", path)
+        raise ConfigError(f"{path}: none of its images is in a folder below {root}; correct its paths")
     images = os.path.commonpath(here) if len(here) > 1 else here[0]
     labels = labels_of(images)
     if any(labels_of(one) != os.path.normpath(os.path.join(labels, os.path.relpath(one, images))) for one in here):

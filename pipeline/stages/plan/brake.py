@@ -193,7 +193,7 @@ def missing(config: Config, error: MissingSourceError) -> BrakeError | None:
     if not any(error.location in (path if isinstance(path, list) else [path]) for path in known):
         return None
     return BrakeError(
-        f"{error.location}: is missing, and {config.target.root} was made from it; mount its disk, "
+        f"{error.location}: is missing or empty, and {config.target.root} was made from it; mount its disk, "
         "restore it, or correct the config",
         "missing",
     )

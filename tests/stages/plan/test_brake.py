@@ -155,7 +155,7 @@ def test_a_split_that_is_not_mounted(made: Subset, what: str, how: str, tmp_path
     elif how in ("emptied", "unmounted"):
         place.mkdir()
     facts = stops(made)
-    assert ("is missing, and" if facts["cause"] == "missing" else "lost all 30") in facts["error"]
+    assert ("is missing or empty, and" if facts["cause"] == "missing" else "lost all 30") in facts["error"]
     assert made.plan()["brake"] == facts
     shutil.rmtree(place, ignore_errors=True)
     away.rename(place)
