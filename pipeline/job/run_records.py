@@ -93,24 +93,17 @@ class RunRecord(msgspec.Struct):
     content: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class _Process(msgspec.Struct):
-    process: int | None = None
-    host: str | None = None
-    since: str | None = None
-
-
 class BegunRun(msgspec.Struct):
-    """A run that began and left no record: who it is, and whether that is `gone`, so that it was killed."""
+    """A run that began and left no record; `by` is what its process said of itself, see `processes.myself`."""
 
     id: str
     start: str
-    by: _Process
-    gone: bool = False
+    by: dict[str, Any]
 
     @property
-    def who(self) -> str:
-        """Process, host and since when, in words."""
-        return f"process {self.by.process} on {self.by.host} since {self.by.since}"
+    def gone(self) -> bool:
+        """Whether its process is not there any more, so that it was killed."""
+        return is_gone(self.by)
 
 
 class RunRecords:
@@ -250,9 +243,9 @@ def _begun(location: storage.Location) -> list[tuple[str, BegunRun]]:
     """The runs that began, each with the name of its file; one that is damaged is left out."""
     found = []
     for name in location.flat_names(""):
-        content = unseal(location.read(name)) if name.endswith(_BEGUN) else None
-        if content is not None and (begun := fitted(content, BegunRun)) is not None:
-            found.append((name, msgspec.structs.replace(begun, gone=is_gone(content["by"]))))
+        begun = fitted(unseal(location.read(name)), BegunRun) if name.endswith(_BEGUN) else None
+        if begun is not None:
+            found.append((name, begun))
     return found
 
 

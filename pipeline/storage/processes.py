@@ -22,6 +22,13 @@ def myself() -> dict[str, Any]:
     }
 
 
+def shown(who: Mapping[str, Any]) -> str:
+    """Who left `who`, in words; "another process" where that does not say it, as of a record that is damaged."""
+    if not {"process", "host"} <= who.keys():
+        return "another process"
+    return f"process {who['process']} on {who['host']}" + (f" since {who['since']}" if "since" in who else "")
+
+
 def is_gone(who: Mapping[str, Any]) -> bool:
     """Whether the process that said `who` of itself was one of this machine, and is not there any more."""
     same = bool(who.get("where")) and who["where"] == _where()

@@ -11,6 +11,7 @@ from pipeline import storage
 from pipeline.base.errors import ConfigError, LockError, TargetError
 from pipeline.job.run_records import SUCCESS, RunRecord, at_target, beside, read, under_way
 from pipeline.reports.report import Report
+from pipeline.storage.processes import shown
 from pipeline.target.manifest import LOCK, MANIFEST_PATH, Manifest, TargetState
 
 if TYPE_CHECKING:
@@ -77,9 +78,9 @@ def last_run(root: str, workdir: str | None = None, *, max_age: float | None = N
         "runs": len(records),
         "last": records[-1].content if records else {},
         "recent": [_brief(record) for record in records[: -_RECENT - 1 : -1]],
-        "running": holder or (at_work[-1].who if at_work else None),
+        "running": holder or (shown(at_work[-1].by) if at_work else None),
         "stopped": holder is None and (state.intent is not None or bool(killed)),
-        "killed": [{"run": run.id, "start": run.start, "by": run.who, "where": _where(state)} for run in killed],
+        "killed": [{"run": run.id, "start": run.start, "by": shown(run.by), "where": _where(state)} for run in killed],
         "last_success": last_success,
         "max_age": max_age,
         "late": max_age is not None and (since is None or since > max_age),

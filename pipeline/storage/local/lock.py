@@ -17,6 +17,7 @@ from pipeline.runtime.log import LOG
 from pipeline.storage.local.folders import delete_many
 from pipeline.storage.local.root import Root
 from pipeline.storage.os_errors import storage_error
+from pipeline.storage.processes import myself, shown
 
 #: What a file system without locks answers; 524 is the kernel's own ENOTSUPP, which some let out. Our call is valid, so
 #: EINVAL is the mount's answer as well.
@@ -35,9 +36,6 @@ def lock(root: Root, path: str, what: str) -> Iterator[Callable[[], None]]:
     Gives a function that raises `StorageError` where the file is not there any more. Raises `LockError`, naming host,
     process and since when, where another run holds it.
     """
-    import datetime
-    import socket
-
     fd = root.open_file(path, os.O_RDWR | os.O_CREAT, "written")
     try:
         if not _flock(fd, root.at(path), what):
@@ -47,10 +45,9 @@ def lock(root: Root, path: str, what: str) -> Iterator[Callable[[], None]]:
             with lease(LeaseFile(root), path + _LEASE, root.at(path), what) as check:
                 yield check
             return
-        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         try:
             os.ftruncate(fd, 0)
-            os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode(), 0)
+            os.pwrite(fd, shown(myself()).encode(), 0)
         except OSError as error:
             raise storage_error(error, root.at(path), "written") from None
         yield functools.partial(_still_there, fd, root, path, what)

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from pipeline.base.errors import LockError, StorageError
 from pipeline.runtime.interrupt import STOP
-from pipeline.storage.processes import is_gone, myself
+from pipeline.storage.processes import is_gone, myself, shown
 from pipeline.storage.stores.client import Version
 from pipeline.storage.stores.in_flight import insist
 from pipeline.storage.stores.store_errors import Refused
@@ -87,7 +87,7 @@ def holder(client: Keeper, key: str) -> str | None:
     found = client.version(key)
     if found is None or _is_over(client, key, found):
         return None
-    return _holder_of(found)
+    return shown(_who(found))
 
 
 class _Claim:
@@ -108,7 +108,7 @@ class _Claim:
             return True
         elif not _is_over(client, key, found):
             raise LockError(
-                f"{what} is in use by {_holder_of(found)}; wait for it, or stop it. If it does not run any "
+                f"{what} is in use by {shown(_who(found))}; wait for it, or stop it. If it does not run any "
                 f"more: the lock ends {LEASE_S:.0f} s after its last sign of life; --break-lock ends it"
             )
         elif not client.replace(key, data, found):
@@ -165,13 +165,6 @@ def _who(found: Version) -> dict[str, Any]:
     except ValueError:
         return {}
     return data if isinstance(data, dict) else {}
-
-
-def _holder_of(found: Version) -> str:
-    who = _who(found)
-    if not {"process", "host"} <= who.keys():  # also of one that is damaged
-        return "another process"
-    return f"process {who['process']} on {who['host']}" + (f" since {who['since']}" if "since" in who else "")
 
 
 def _is_over(client: Keeper, key: str, found: Version) -> bool:
