@@ -19,8 +19,8 @@ class Report:
     `ok` is False where something failed or, with `incomplete`, where all was done but for what was skipped; with
     `later` the same run may do what failed, as where a store did not answer. `once` are those of the `warnings` that
     say what this very run takes away or moves, `grave` those about a whole class or split that is lacking: quiet or
-    not, they are said. `problems` is the table (`schema.problems`) of what was left
-    out, where anything was. Printed, it says what the command does.
+    not, they are said. `problems` is the table (`schema.problems`) of what was left out, where anything was. Printed,
+    it says what the command does.
     """
 
     data: dict[str, Any]

@@ -15,9 +15,8 @@ from typing import Protocol
 WATCHING = "coco-diy-progress"
 
 #: What is counted, by its place in a slot: files gone through; bytes read from disks (but for our own tables, which are
-#: mapped into memory), written (also to stores) and fetched from stores and servers; requests to these,
-#: without what the client of an object store repeats by itself. A link and a copy that a store makes by itself move no
-#: byte.
+#: mapped into memory), written (also to stores) and fetched from stores and servers; requests to these, without those
+#: that the client of an object store repeats by itself. A link and a copy that a store makes by itself move no byte.
 FILES, READ, WRITTEN, FETCHED, REQUESTS = range(5)
 
 #: Numbers of a slot.

@@ -131,7 +131,7 @@ def _lacking(job: Job, infos: Sequence[IndexInfo], planned: Planned) -> list[tup
     lacking = [split for split in ("train", "val") if not planned.totals.images_in(split)]
     if job.config.split is not None:
         return [(split, _larger_share(job, split)) for split in lacking]
-    shared = shared_splits(job)
+    shared = shared_splits(job) if lacking else {}
     assign = job.config.written.setting("split", "{train: 0.8, val: 0.2}")
     found = []
     for split in lacking:
