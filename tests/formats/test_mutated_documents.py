@@ -163,7 +163,7 @@ def test_labelme(task: Task) -> None:
         return (None, Picture(100, 50), Picture(640, 480), Picture(50, 100, 6))[number % 4]
 
     def whole(parsed: Parsed) -> int:
-        return parsed.rows.num_rows - int(parsed.rows["tail"].null_count)
+        return int(parsed.rows.num_rows - parsed.rows["tail"].null_count)
 
     good = undamaged = 0
     for files in _batches(made):
