@@ -32,10 +32,11 @@ def processes(slurm: Slurm, job: int) -> dict[int, str]:
 
 
 def under_way(slurm: Slurm, work: Work, job: int) -> None:
-    """Wait until all elements are at work and some images fetched, by far not all."""
+    """Wait until all elements are at work and some images fetched, by far not all; from then on they come slowly."""
     work.pace.seconds = 0.3
     slurm.until(lambda: work.pace.total >= 6)
     slurm.until(lambda: len([f for f in elements(slurm, job).values() if f["JobState"] == "RUNNING"]) == 3)
+    work.pace.seconds = 1.0
     assert len(work.pace.asked) < work.images / 2
 
 

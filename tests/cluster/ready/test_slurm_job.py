@@ -30,10 +30,14 @@ def log_of(work: Work, job: int) -> str:
 
 
 def under_way(slurm: Slurm, work: Work, job: int, images: int = 10) -> None:
-    """Wait until the job has fetched some images, and no more than half of them."""
+    """Wait until the job has fetched some images, and no more than half of them; from then on they come slowly.
+
+    So slowly that the job is not over before what a test does to it, however late SLURM gets to that.
+    """
     work.pace.seconds = 0.1
     asked = work.pace.total
     slurm.until(lambda: work.pace.total >= asked + images or slurm.facts(job)["JobState"] in ENDED)
+    work.pace.seconds = 1.0
     assert slurm.facts(job)["JobState"] == "RUNNING", log_of(work, job)
     assert work.pace.total < asked + work.images / 2
 
@@ -175,6 +179,7 @@ def test_a_job_whose_scheduler_is_killed_says_so_and_the_next_goes_on(slurm: Slu
     under_way(slurm, work, job)
     for pid in [p for p, command in processes_of(job).items() if "dask scheduler" in command]:
         os.kill(pid, signal.SIGKILL)
+    work.pace.seconds = 0.02
     assert slurm.until_state(job, *ENDED, seconds=120) == "FAILED"
     assert slurm.facts(job)["ExitCode"] == "75:0", log_of(work, job)
     assert "the scheduler does not answer any more" in log_of(work, job)
