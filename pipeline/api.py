@@ -204,7 +204,7 @@ def verify_dataset(config: Config, progress: Progress | None = None, *, deep: bo
     `config` is that of `conversion.dataset`. Each image is checked, with `deep` all of it: it is decoded.
     """
     lacking = [split for source in resolve(config).sources for split in source.spec.splits if split.images is None]
-    select = config.select.model_copy(update={"backgrounds": "all", "check_images": "full" if deep else "header"})
+    select = config.select.model_copy(update={"background": "all", "check_images": "full" if deep else "header"})
     target = config.target.model_copy(update={"images": "none"} if lacking else {})
     report = make_plan(config.model_copy(update={"select": select, "target": target}), progress)
     listed = report.data.get("left_out", {}).get("listed", [])

@@ -12,6 +12,7 @@ from pipeline.base.errors import unknown
 from pipeline.base.redaction import is_signed
 from pipeline.base.terms import SPLITS, Split, Task
 from pipeline.config.messages import Written
+from pipeline.config.select import Select
 from pipeline.config.values import MD5, SHA256, SOURCE_NAME, SUFFIX, WEB
 
 
@@ -123,19 +124,6 @@ class ClassEntry(_Model):
 
     name: str = Field(min_length=1, description="name in the subset")
     from_: str | list[str] = Field(alias="from", description="the source's class or classes that become it")
-
-
-class Select(_Model):
-    """Which rows and images are taken."""
-
-    check_images: Literal["none", "header", "full"] = Field(
-        "none", description="what is checked of each image: nothing; its beginning and end; all of it, decoded"
-    )
-    duplicates: Literal["keep", "drop"] = Field("keep", description="duplicate rows in one label file")
-    backgrounds: Literal["none", "unlabelled", "all"] = Field(
-        "none",
-        description="images without an object of the subset: none; those without any object in the source; all",
-    )
 
 
 class Target(_Model):

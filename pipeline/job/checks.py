@@ -47,7 +47,7 @@ def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None
         raise ConfigError(f"target.images: {split.images} has no files that a {images} could lead to; set it to copy")
     if split.suffix is not None and config.select.backgrounds != "none":
         raise ConfigError(
-            f"select.backgrounds: {config.select.backgrounds} wants images without a label file, and "
+            f"select.background: {config.select.backgrounds} wants images without a label file, and "
             f"{split.images} cannot be listed; set it to none, or name a folder or an archive"
         )
 

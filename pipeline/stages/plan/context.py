@@ -18,6 +18,7 @@ from pipeline.target.manifest import TargetState
 
 if TYPE_CHECKING:
     from pipeline.base.classes import ClassMap
+    from pipeline.config.select import Select
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class PlanContext:
     `suspects`: paths whose content is not believed to be what the manifest says. `fetched`: see `plan_subset`.
     `archive`: all goes into one file, see `archive`. `split_rule`: how images are assigned to splits; None: as the
     source has them. `no_backgrounds`: folder of the images that are no backgrounds, see `backgrounds`; None: there are
-    no such images.
+    no such images. `left_out`: folders of the images that are left out for a reason in `steps.DECIDED`.
     """
 
     sources: tuple[PlannedSource, ...]
@@ -61,8 +62,7 @@ class PlanContext:
     root: str
     classes: tuple[str, ...]
     splits: tuple[str, ...]
-    duplicates: str
-    backgrounds: str
+    select: Select
     images: str
     origins: Origins
     labels: Origins
@@ -74,10 +74,10 @@ class PlanContext:
     keypoints: tuple[int, int] | None
     suspects: frozenset[str]
     fetched: bool
-    check_images: str
     archive: bool = False
     split_rule: SplitRule | None = None
     no_backgrounds: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def plan_context(
@@ -108,8 +108,7 @@ def plan_context(
         root=job.root,
         classes=job.classes,
         splits=job.splits,
-        duplicates=job.config.select.duplicates,
-        backgrounds=job.config.select.backgrounds,
+        select=job.config.select,
         images=job.config.target.images,
         origins=job.origins,
         labels=Origins(
@@ -123,7 +122,6 @@ def plan_context(
         keypoints=next((s.names.kpt_shape for s in job.sources if s.names and job.task is Task.POSE), None),
         suspects=suspects,
         fetched=fetched,
-        check_images=job.config.select.check_images,
         archive=job.config.target.zipped,
     )
 
