@@ -85,31 +85,41 @@ def parse(text: str, columns: Mapping[str, str]) -> Condition:
 
 def _kind(node: ast.expr, columns: Mapping[str, str]) -> str:
     """What a part of a condition is; raises `ValueError` for what cannot be."""
+    kind = TRUTH
     match node:
+        case ast.Name(id=name) if name in columns:
+            kind = columns[name]
         case ast.Name(id=name):
-            if name not in columns:
-                raise ValueError(unknown("column", name, columns))
-            return columns[name]
-        case ast.Constant(value=bool() | None | bytes() | complex()):
-            raise ValueError(f"has {ast.unparse(node)}, and takes numbers and text in quotes")
-        case ast.Constant(value=int() | float() as value):
-            if abs(value) > _LARGEST:
-                raise ValueError("has a number that is larger than any")
-            return NUMBER
-        case ast.Constant(value=str()):
-            return TEXT
+            raise ValueError(unknown("column", name, columns))
+        case ast.Constant(value=value):
+            kind = _kind_of_constant(node, value)
         case ast.UnaryOp(op=ast.Not(), operand=inner):
-            return _must(inner, TRUTH, columns)
+            _must(inner, TRUTH, columns)
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=inner):
-            return _must(inner, NUMBER, columns)
+            kind = _must(inner, NUMBER, columns)
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _ARITHMETIC:
             _must(left, NUMBER, columns)
-            return _must(right, NUMBER, columns)
+            kind = _must(right, NUMBER, columns)
         case ast.BoolOp(values=parts):
-            return [_must(part, TRUTH, columns) for part in parts][0]
+            for part in parts:
+                _must(part, TRUTH, columns)
         case ast.Compare():
-            return _comparison(node, columns)
-    raise ValueError(f"has {ast.unparse(node)[:40]!r}, and takes columns, numbers, + - * /, comparisons, and, or, not")
+            _check_comparison(node, columns)
+        case _:
+            raise ValueError(
+                f"has {ast.unparse(node)[:40]!r}, and takes columns, numbers, + - * /, comparisons, and, or, not"
+            )
+    return kind
+
+
+def _kind_of_constant(node: ast.expr, value: object) -> str:
+    if isinstance(value, str):
+        return TEXT
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"has {ast.unparse(node)[:40]}, and takes numbers and text in quotes")
+    if abs(value) > _LARGEST:
+        raise ValueError("has a number that is larger than any")
+    return NUMBER
 
 
 def _must(node: ast.expr, kind: str, columns: Mapping[str, str]) -> str:
@@ -119,7 +129,7 @@ def _must(node: ast.expr, kind: str, columns: Mapping[str, str]) -> str:
     return found
 
 
-def _comparison(node: ast.Compare, columns: Mapping[str, str]) -> str:
+def _check_comparison(node: ast.Compare, columns: Mapping[str, str]) -> None:
     left = node.left
     for op, right in zip(node.ops, node.comparators, strict=True):
         kind = _kind(left, columns)
@@ -138,7 +148,6 @@ def _comparison(node: ast.Compare, columns: Mapping[str, str]) -> str:
         else:
             raise ValueError(f"has {ast.unparse(node)[:40]!r}, which compares what has no order")
         left = right
-    return TRUTH
 
 
 def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pipeline.job.spec import SplitSpec
 
 
+#: Keys of `select` that name files.
+LISTS = ("images", "exclude_images")
+
+
 def portable_config(job: Job) -> dict[str, Any]:
     """The config as plain data that means the same in every working directory of this machine."""
     data = job.config.model_dump(mode="json", by_alias=True)
@@ -45,6 +49,9 @@ def portable_config(job: Job) -> dict[str, Any]:
     data["fetch"], data["engine"] = redact_data(data["fetch"]), redact_data(data["engine"])
     if job.split_table is not None:
         data["split"]["table"] = job.split_table
+    for key in LISTS:
+        if data["select"][key] is not None:
+            data["select"][key] = storage.local_path(data["select"][key])
     if isinstance(data["classes"], str):
         data["classes"] = storage.local_path(data["classes"])
     return data
@@ -119,8 +126,18 @@ def recipe(job: Job) -> str:
         recorded_config(job),
         job.root if job.config.target.yaml != "portable" else "",
         _split_table_content(job),
+        [_list_content(path) for key in LISTS if (path := getattr(job.config.select, key)) is not None],
     ]
     return digest_of(json.dumps(parts, sort_keys=True).encode()).hex()
+
+
+def _list_content(path: str) -> str | None:
+    """What changes with a list of images; None where it is not there, which is said when it is read."""
+    from pipeline.base.digest import digest_of
+
+    folder, name = os.path.split(storage.local_path(path))
+    content = storage.locate(folder).read(name)
+    return digest_of(content).hex() if content is not None else None
 
 
 def _portable_images(split: SplitSpec) -> str | dict[str, str] | None:

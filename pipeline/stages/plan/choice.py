@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from pipeline.tables.frames import to_arrow
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.base.arrays import Floats, Ints
+    from pipeline.base.arrays import Floats
     from pipeline.images.inspection import UnusableImage
     from pipeline.stages.plan.context import PlanContext
 

@@ -24,8 +24,10 @@ from pipeline.stages.plan.balance import image_balance, listed, problem_table, r
 from pipeline.stages.plan.compare import all_actions
 from pipeline.stages.plan.leaks import leak_warning
 from pipeline.stages.plan.planned import Planned, remote_images
+from pipeline.stages.plan.shaping import overshoots
 from pipeline.stages.plan.shortfall import empty, lost_classes, moved, renumbered, why_empty
 from pipeline.stages.select.split_table import split_report
+from pipeline.stages.select.steps import step_reports
 from pipeline.tables.parquet import to_parquet
 from pipeline.target.manifest import Manifest
 
@@ -54,6 +56,7 @@ def plan_report(
             ]
         )
     report.warn_once(moved(planned))
+    report.warnings += planned.shape.warnings() + overshoots(job, planned.totals.subset)
     report.warnings += doubled_warning(planned.doubled) + leak_warning(job, planned)
     report.warn_gravely(_turned(planned))
     if planned.problems:
@@ -92,6 +95,8 @@ def _plan_data(job: Job, infos: Sequence[IndexInfo], source: Report, planned: Pl
         "problems": _problem_counts(planned),
         "foreign": planned.conflicts,
         **({"split": split} if split is not None else {}),
+        **({"lists": planned.shape.lists} if planned.shape.lists else {}),
+        "steps": step_reports(planned.totals.steps),
         "changes": planned.changes,
         "fetch": fetch_cost(job, planned),
     }

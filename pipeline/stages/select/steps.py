@@ -6,7 +6,7 @@ into a step is what came out of the one before, and the reasons add up to the so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.base.arrays import Bools, Ints
+    from pipeline.reports.documents import StepReport
 
 
 class Step(IntEnum):
@@ -118,18 +119,33 @@ def step_counts(images: Outcome, objects: Outcome, class_id: Ints, classes: Sequ
 
     found: dict[str, dict[str, Any]] = {}
     for step in Step:
-        into, out = objects.step >= step, objects.step > step
-        if step is Step.SPLIT:
-            out = into
-        before = np.bincount(class_id[into], minlength=len(classes))
-        after = np.bincount(class_id[out], minlength=len(classes))
-        into_images = int((images.step >= step).sum())
-        left, left_objects = images.left_out(step), objects.left_out(step)
+        into, after = objects.step >= step, objects.step > min(step, Step.BACKGROUND)
+        before_by_class = np.bincount(class_id[into], minlength=len(classes))
+        after_by_class = np.bincount(class_id[after], minlength=len(classes))
         found[step.word] = {
-            "images": {"in": into_images, "out": into_images - (sum(left.values()) if step < Step.SPLIT else 0)},
-            "objects": {"in": int(into.sum()), "out": int(out.sum())},
-            "classes": {name: {"in": int(a), "out": int(b)} for name, a, b in zip(classes, before, after, strict=True)},
-            "images_left_out": {r: n for r, n in left.items() if n and step < Step.SPLIT},
-            "objects_left_out": {r: n for r, n in left_objects.items() if n and step < Step.SPLIT},
+            "images": {
+                "in": int((images.step >= step).sum()),
+                "out": int((images.step > min(step, Step.BACKGROUND)).sum()),
+                "left_out": _reasons(images, step),
+            },
+            "objects": {"in": int(into.sum()), "out": int(after.sum()), "left_out": _reasons(objects, step)},
+            "classes": {
+                name: {"in": int(a), "out": int(b)}
+                for name, a, b in zip(classes, before_by_class, after_by_class, strict=True)
+            },
         }
+    return found
+
+
+def _reasons(outcome: Outcome, step: Step) -> dict[str, int]:
+    return {reason: n for reason, n in outcome.left_out(step).items() if n} if step < Step.SPLIT else {}
+
+
+def step_reports(totals: Mapping[str, dict[str, Any]]) -> dict[str, StepReport]:
+    """The sum of `step_counts` as a report has it: of the classes those that a step changes, of the first step all."""
+    found: dict[str, StepReport] = {}
+    for step in (step for step in Step if step.word in totals):
+        one = totals[step.word]
+        counts = {n: c for n, c in one["classes"].items() if step is Step.LISTS or c["in"] != c["out"]}
+        found[step.word] = {"images": one["images"], "objects": one["objects"], "classes": counts}
     return found
