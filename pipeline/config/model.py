@@ -125,6 +125,22 @@ class ClassEntry(_Model):
     from_: str | list[str] = Field(alias="from", description="the source's class or classes that become it")
 
 
+class Dedup(_Model):
+    """Images of which another split has a near duplicate are left out."""
+
+    across: list[Split] = Field(description="the splits that are to have no image in common")
+    keep: Split = Field(description="the one of them that loses none; of the others, those named first lose most")
+    bits: int = Field(3, ge=0, le=8, description="of the 64 bits of a difference hash, so many may differ at most")
+
+    @pydantic.model_validator(mode="after")
+    def _fit(self) -> Dedup:
+        if len(self.across) < 2 or len({*self.across}) < len(self.across):
+            raise ValueError("`across` must name two splits or three, each once, as in `across: [train, val]`")
+        if self.keep not in self.across:
+            raise ValueError(f"`keep` must be one of {', '.join(self.across)}, the splits of `across`")
+        return self
+
+
 class Select(_Model):
     """Which rows and images are taken."""
 
@@ -132,6 +148,7 @@ class Select(_Model):
         "none", description="what is checked of each image: nothing; its beginning and end; all of it, decoded"
     )
     duplicates: Literal["keep", "drop"] = Field("keep", description="duplicate rows in one label file")
+    dedup: Dedup | None = Field(None, description="near duplicates of images in other splits; null: they are kept")
     backgrounds: Literal["none", "unlabelled", "all"] = Field(
         "none",
         description="images without an object of the subset: none; those without any object in the source; all",
