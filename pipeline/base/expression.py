@@ -66,7 +66,7 @@ def parse(text: str, columns: Mapping[str, str]) -> Condition:
     Raises `ValueError`, with a clause of what is wrong and what would do.
     """
     if len(text) > _LONGEST:
-        raise ValueError(f"has {len(text):,} characters, and at most {_LONGEST:,} are read")
+        raise ValueError(f"is longer than {_LONGEST:,} characters")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):

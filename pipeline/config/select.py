@@ -9,6 +9,7 @@ from pydantic import AliasChoices, ConfigDict, Field
 
 from pipeline.base import expression
 from pipeline.base.expression import NUMBER, TEXT, Condition
+from pipeline.base.terms import Split
 
 #: Columns of an object that a condition may name, with what they are: those of the index, and what follows from them.
 CONDITION_COLUMNS = {
@@ -96,6 +97,22 @@ class ObjectsPerImage(_Model):
         return self
 
 
+class Dedup(_Model):
+    """Images of which another split has a near duplicate are left out."""
+
+    across: list[Split] = Field(description="the splits that are to have no image in common")
+    keep: Split = Field(description="the one of them that loses none; of the others, those named first lose most")
+    bits: int = Field(3, ge=0, le=8, description="of the 64 bits of a difference hash, so many may differ at most")
+
+    @pydantic.model_validator(mode="after")
+    def _fit(self) -> Dedup:
+        if len(self.across) < 2 or len({*self.across}) < len(self.across):
+            raise ValueError("`across` must name two splits or three, each once, as in `across: [train, val]`")
+        if self.keep not in self.across:
+            raise ValueError(f"`keep` must be one of {', '.join(self.across)}, the splits of `across`")
+        return self
+
+
 #: A number for each class, or one by class.
 Cap = Annotated[int, Field(ge=1)] | dict[str, Annotated[int, Field(ge=1)]]
 
@@ -145,6 +162,7 @@ class Select(_Model):
     check_images: Literal["none", "header", "full"] = Field(
         "none", description="what is checked of each image: nothing; its beginning and end; all of it, decoded"
     )
+    dedup: Dedup | None = Field(None, description="near duplicates of images in other splits; null: they are kept")
     per_class: PerClass = Field(default_factory=lambda: PerClass.model_validate({}), description="caps by class")
     background: Literal["none", "unlabelled", "all"] | Background = Field(
         "none",
@@ -161,6 +179,6 @@ class Select(_Model):
     @property
     def decides(self) -> bool:
         """Whether the images of all buckets must be seen before those of one are known."""
-        return isinstance(self.background, Background) or self.per_class != PerClass.model_validate(
+        return isinstance(self.background, Background) or self.dedup is not None or self.per_class != PerClass.model_validate(
             {"seed": self.per_class.seed}
         )

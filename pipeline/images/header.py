@@ -56,12 +56,17 @@ class Picture:
     @property
     def width(self) -> int:
         """Width in pixels as trainers and viewers show the image: by its orientation."""
-        return self.stored_height if _TURNS[self.orientation][0] else self.stored_width
+        return self.stored_height if self.sideways else self.stored_width
 
     @property
     def height(self) -> int:
         """Height in pixels as trainers and viewers show the image."""
-        return self.stored_width if _TURNS[self.orientation][0] else self.stored_height
+        return self.stored_width if self.sideways else self.stored_height
+
+    @property
+    def sideways(self) -> bool:
+        """Whether the rows of the stored image are columns of the one that is shown."""
+        return _TURNS[self.orientation][0]
 
     def shown(self, xy: Floats) -> Floats:
         """Points, shape (n, 2), of the stored image as points of the one that is shown."""
@@ -72,6 +77,12 @@ class Picture:
         if flip_y:
             turned[:, 1] = self.height - turned[:, 1]
         return turned
+
+    def upright(self, pixels: Floats) -> Floats:
+        """Pixels of the stored image, shape (rows, columns), at any scale, as those of the one that is shown."""
+        swap, flip_x, flip_y = _TURNS[self.orientation]
+        turned = pixels.T if swap else pixels
+        return turned[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
 
     def shown_mask(self, mask: Bools) -> Bools:
         """A mask of the stored image, or of a part of it, shape (height, width), as one of the image that is shown."""
@@ -106,16 +117,20 @@ def picture_of(data: bytes) -> Picture | None:
     """The picture that `data`, a file or its first bytes, begins; None where that is unknown."""
     if (plain := _plain_jpeg(data)) is not None:
         return plain
-    from PIL import Image
-
     try:
         with opened(data) as image:
-            width, height = _stored_size(image)
-            # The base class's: that of a PNG decodes all pixels to find what comes after them.
-            orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
+            return Picture(*_stored_size(image), orientation_of(image))
     except Exception:  # noqa: BLE001 - see `opened`
         return None
-    return Picture(width, height, orientation if orientation in _TURNS else 1)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation (1 to 8) that an image has still to be turned by; Pillow turns a TIFF when it is loaded."""
+    from PIL import Image
+
+    # The base class's: that of a PNG decodes all pixels to find what comes after them.
+    found: int = Image.Image.getexif(image).get(_ORIENTATION, 1)
+    return found if found in _TURNS else 1
 
 
 def _plain_jpeg(head: bytes) -> Picture | None:

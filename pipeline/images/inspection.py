@@ -6,8 +6,6 @@ bucket and a row an image in the state in which it was read; an image whose fing
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,12 +13,11 @@ from typing import TYPE_CHECKING
 from pipeline import storage
 from pipeline.base.digest import digest_of
 from pipeline.images import integrity
+from pipeline.images.cached import add_cached, read_cached
 from pipeline.images.header import HEAD_BYTES, Picture, picture_of
 from pipeline.images.integrity import ImageCheck
 from pipeline.storage.origins import Origins
 from pipeline.tables import schema
-from pipeline.tables.parquet import Misfit, of_parquet, to_parquet
-from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,7 +55,7 @@ def check_images(
     fingerprint; null while it is too young to be trusted). An image that was checked before in the same state is not
     checked again; what is new is written to the table `schema.checks` of the index.
     """
-    before = _read(index_dir, "checks", bucket, schema.checks())
+    before = read_cached(index_dir, "checks", bucket, schema.checks())
     # What is in order when decoded has a header in order; of what is not, the header may be.
     seen = {
         row["key"]: row
@@ -83,7 +80,7 @@ def check_images(
             for row in new
             if row["state"] is not None and row["key"] in fresh and fresh[row["key"]].reason != _UNREAD
         ]
-        _write(index_dir, "checks", bucket, before, rows)
+        add_cached(index_dir, "checks", bucket, before, rows)
     bad = {}
     unseen = {row["key"] for row in new} - fresh.keys()
     for row in wanted:
@@ -172,7 +169,7 @@ def cached_pictures(
 
     A header is read where none was read before of the image in this state; without a fingerprint it always is.
     """
-    before = _read(index_dir, "headers", bucket, schema.headers())
+    before = read_cached(index_dir, "headers", bucket, schema.headers())
     seen = {
         (key, mark): Picture(width, height, orientation)
         for key, mark, width, height, orientation in zip(*(column.to_pylist() for column in before), strict=True)
@@ -187,27 +184,5 @@ def cached_pictures(
         if (picture := found[i]) is not None and images[i][2] is not None
     ]
     if rows:
-        _write(index_dir, "headers", bucket, before, rows)
+        add_cached(index_dir, "headers", bucket, before, rows)
     return found
-
-
-def _read(index_dir: str, table: str, bucket: int, fitting: pa.Schema) -> pa.Table:
-    """A bucket's part of a cached table, which is its digest and a Parquet file; nothing where that is not whole."""
-
-    data = storage.locate(os.path.join(index_dir, table)).read(part_name(bucket))
-    if data is not None and digest_of(data[16:]) == data[:16]:
-        with contextlib.suppress(Misfit):
-            return of_parquet(data[16:], fitting)
-    return fitting.empty_table()
-
-
-def _write(index_dir: str, table: str, bucket: int, before: pa.Table, rows: list[dict[str, object]]) -> None:
-    """Add `rows` to a bucket's part of a cached table as it was `before`; they replace those of their keys."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    added = pa.Table.from_pylist(rows, before.schema)
-    others = before.filter(pc.invert(pc.is_in(before["key"], added["key"].combine_chunks())))
-    data = to_parquet(pa.concat_tables([others, added]).sort_by("key"))
-    path = os.path.join(index_dir, table, part_name(bucket))
-    storage.write_with(path, lambda file: file.write(digest_of(data) + data))

@@ -238,6 +238,17 @@ def headers() -> "pa.Schema":
 
 
 @cache
+def hashes() -> "pa.Schema":
+    """What duplicate images are found by, so that they need not be decoded again: one row an image."""
+    return _schema(
+        ("key", "string", False, "key of the image"),
+        ("mark", "binary", False, "the image's fingerprint when it was read"),
+        ("hash", "uint64", True, "its difference hash, see `images.hashes`; null: it cannot be decoded"),
+        ("digest", "digest", False, "XXH3-128 of its content"),
+    )
+
+
+@cache
 def wanted() -> "pa.Schema":
     """What an exporter wants at the target: one row a file. `content` is null for files that are copied."""
     return _schema(

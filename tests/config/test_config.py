@@ -60,7 +60,7 @@ def test_minimal_config_has_the_defaults_of_the_design(tmp_path: Path) -> None:
     assert told["source"]["format"] == "yolo"
     assert told["source"]["task"] == "detect"
     assert told["classes"] is None
-    assert told["select"] == {"check_images": "none", "duplicates": "keep", "backgrounds": "none"}
+    assert told["select"] == {"check_images": "none", "duplicates": "keep", "dedup": None, "backgrounds": "none"}
     assert told["target"] == {
         "root": "out",
         "format": "yolo",
@@ -241,6 +241,15 @@ def test_sets_are_applied_in_order_and_leave_the_file_alone(tmp_path: Path) -> N
         ("engine.wait_workers=.inf", "must be a finite number"),
         ("fetch.timeout=.nan", "must be a finite number"),
         ("engine.scheduler=thread", "did you mean 'threads'"),
+        ("select.dedup={across: [train], keep: train}", "`across` must name two splits or three, each once"),
+        ("select.dedup={across: [train, train], keep: train}", "`across` must name two splits or three, each once"),
+        ("select.dedup={across: [train, val], keep: test}", "`keep` must be one of train, val, the splits of `across`"),
+        ("select.dedup={across: [train, vall], keep: val}", "must be 'train', 'val' or 'test' (it is 'vall')"),
+        ("select.dedup={across: [train, val]}", "the key 'select.dedup.keep' is missing"),
+        ("select.dedup={across: [train, val], keep: val, bits: 9}", "must be at most 8 (it is 9)"),
+        ("select.dedup={across: [train, val], keep: val, bits: -1}", "must be at least 0 (it is -1)"),
+        ("select.dedup={acros: [train, val], keep: val}", "did you mean 'across'?"),
+        ("select.dedup=drop", "select.dedup"),
     ],
 )
 def test_set_errors(tmp_path: Path, override: str, clause: str) -> None:

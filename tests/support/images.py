@@ -1,4 +1,6 @@
-"""Images with a dark mark at a known place, in every kind of file that trainers read. No test stands here."""
+"""Images with a dark mark at a known place, in every kind of file that trainers read. No test stands here.
+
+Beside them are pictures like photographs, of all coarse and fine detail."""
 
 from __future__ import annotations
 
@@ -83,4 +85,22 @@ def _file(light: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], kind: str, ori
         grey.convert("RGB").save(out, "TIFF", exif=exif)
     else:
         grey.convert("RGB").save(out, "PNG", exif=exif)
+    return out.getvalue()
+
+
+def photograph(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
+    """A picture in colour that falls off in detail as photographs do; of another `seed` another one."""
+    rng = np.random.default_rng(seed)
+    layers = np.zeros((size[1], size[0], 3))
+    for cells in (3, 6, 12, 24, 48):
+        for channel in range(3):
+            coarse = Image.fromarray(rng.normal(size=(cells, cells)).astype(np.float32))
+            layers[..., channel] += np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)) / cells**0.8
+    return Image.fromarray(np.clip(128 + 110 * layers, 0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    """`image` as a file."""
+    out = io.BytesIO()
+    image.save(out, kind, **options)
     return out.getvalue()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pipeline import exporters, storage
+from pipeline.images.hashes import image_hashes
 from pipeline.images.inspection import UnusableImage, check_images, check_linked
 from pipeline.images.sizes import Sizes, compare_sizes
 from pipeline.stages.plan.compare import image_mark
@@ -90,6 +91,18 @@ def _checked(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.Ta
     if bad:
         images = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(bad))))).combine_chunks()
     return images, bad
+
+
+def hash_images(context: PlanContext, bucket: int, images: pa.Table) -> pa.Table:
+    """Key, hash and digest of the `images` of a bucket, see `image_hashes`; they are as `with_sources` gives them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = []
+    for source in context.sources:
+        own = images.filter(pc.starts_with(images["key"], source.prefix))
+        parts.append(image_hashes(source.index_dir, bucket, context.origins, own))
+    return pa.concat_tables(parts).combine_chunks()
 
 
 def compared_sizes(context: PlanContext, images: pa.Table, plan: pa.Table) -> Sizes:
