@@ -9,13 +9,17 @@ from typing import Required, TypedDict
 
 @dataclass(frozen=True)
 class Names:
-    """Class names of a dataset, the position is the id; the keypoint facts that go with them; the task, if known."""
+    """Class names of a dataset, the position is the id; the keypoint facts that go with them; the task, if known.
+
+    `supercategories` has that of each class that has one, by name.
+    """
 
     names: tuple[str, ...]
     kpt_shape: tuple[int, int] | None = None
     flip_idx: tuple[int, ...] | None = None
     kpt_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     task: str | None = None
+    supercategories: Mapping[str, str] = field(default_factory=dict)
 
 
 class SourceNames(TypedDict, total=False):
@@ -25,6 +29,7 @@ class SourceNames(TypedDict, total=False):
     kpt_shape: tuple[int, int] | None
     flip_idx: list[int] | None
     kpt_names: dict[str, list[str]]
+    supercategories: dict[str, str]
 
 
 @dataclass(frozen=True)

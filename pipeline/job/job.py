@@ -174,13 +174,14 @@ class Job:
     def with_names(self, found: Sequence[Names | None]) -> Job:
         """This job with the names that the sources themselves have, as far as no file gives them; classes mapped.
 
-        Raises `UnknownNameError` for a class that no source has.
+        Those of a source that is not read yet are None. Raises `UnknownNameError` for a class that no source has.
         """
-        sources = tuple(replace(s, names=s.file_names or names) for s, names in zip(self.sources, found, strict=True))
-        if not all(s.names for s in sources):
-            return replace(self, sources=sources)
+        sources = tuple(replace(s, names=_names_of(s, names)) for s, names in zip(self.sources, found, strict=True))
         specs = list(self.specs) if self.specs is not None else None
-        maps = map_classes(self.config, specs, [s.names.names for s in sources if s.names])
+        unread = any(s.named and names is None for s, names in zip(sources, found, strict=True))
+        if not all(s.names for s in sources) or (unread and any(spec.supercategories for spec in specs or ())):
+            return replace(self, sources=sources)
+        maps = map_classes(self.config, specs, [s.names for s in sources if s.names])
         if self.task is Task.POSE:
             _same_keypoints(sources, maps)
         return replace(self, sources=sources, maps=maps)
@@ -191,15 +192,25 @@ class Job:
         So it is where the sources' own names decide, because neither the config nor a names file gives an order: a
         label that comes or goes is not to change what the others mean. A class that went keeps its number.
         """
-        ordered = self.specs is not None or any(source.file_names is not None for source in self.sources)
-        if before is None or ordered or not self.maps or before.config.get("classes") is not None:
+        ordered = self.specs is not None and all(spec.name is not None for spec in self.specs)
+        ordered = ordered or any(source.file_names is not None for source in self.sources)
+        asked = self.config.model_dump(mode="json", by_alias=True)["classes"]
+        if before is None or ordered or not self.maps or before.config.get("classes") != asked:
             return self
         before_classes = before.report.get("classes", [])
         if not set(before_classes) & set(self.classes):
             return self
         names = tuple(dict.fromkeys([*before_classes, *self.classes]))
-        maps = tuple(replace(m, names=names, lut=tuple(names.index(name) for name in m.source)) for m in self.maps)
+        number = [*map(names.index, self.classes), -1]
+        maps = tuple(replace(m, names=names, lut=tuple(number[new] for new in m.lut)) for m in self.maps)
         return replace(self, maps=maps)
+
+
+def _names_of(source: SourceJob, found: Names | None) -> Names | None:
+    """What the classes of a source are called: its names file decides, and of supercategories `found` as well."""
+    if source.file_names is None or found is None:
+        return source.file_names or found
+    return replace(source.file_names, supercategories={**found.supercategories, **source.file_names.supercategories})
 
 
 def _same_keypoints(sources: Sequence[SourceJob], maps: Sequence[ClassMap]) -> None:
