@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Required, TypedDict
 
@@ -52,6 +52,19 @@ class ClassMap:
     def lacking(self) -> tuple[str, ...]:
         """The subset's classes that this source has no name for."""
         return tuple(name for i, name in enumerate(self.names) if i not in self.lut)
+
+    def not_everywhere(self, exhaustive: Collection[str] | None) -> tuple[int, ...]:
+        """Ids of the subset's classes that this source does not label everywhere.
+
+        `exhaustive` are those of its names that it labels everywhere, None: all. A class is one of those if the source
+        has it, and all that it has of it are.
+        """
+        partly = {
+            new
+            for name, new in zip(self.source, self.lut, strict=True)
+            if exhaustive is not None and name not in exhaustive
+        }
+        return tuple(new for new in range(len(self.names)) if new in partly or new not in self.lut)
 
     @property
     def wanted_ids(self) -> tuple[int, ...]:

@@ -101,6 +101,11 @@ class Source(_Model):
     splits: dict[Split, str | SplitFolders] = Field(
         description="split: its folder, a list of its images (NAME.txt), or {labels: …, images: …}"
     )
+    exhaustive: list[str] | None = Field(
+        None,
+        description="classes of the source, or wildcards, that are labelled wherever they are seen; null: all of its "
+        "names. Images are no backgrounds for others, see select.on_unlabelled",
+    )
     marker: str | None = Field(
         None, description="a file, by path or below `root`, that is there whenever the disk of the source is mounted"
     )
@@ -148,6 +153,10 @@ class Select(_Model):
     backgrounds: Literal["none", "unlabelled", "all"] = Field(
         "none",
         description="images without an object of the subset: none; those without any object in the source; all",
+    )
+    on_unlabelled: Literal["keep", "drop"] = Field(
+        "keep",
+        description="images with objects, where a wanted class may be unlabelled: taken, with a warning, or left out",
     )
 
 

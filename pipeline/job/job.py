@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from pipeline import exporters, formats, storage
 from pipeline.base.classes import ClassMap, Names
-from pipeline.base.errors import BrakeError, ConfigError
+from pipeline.base.errors import BrakeError, ConfigError, UnknownNameError
 from pipeline.base.terms import SPLITS, Task
-from pipeline.config.class_map import ClassSpec
+from pipeline.config.class_map import ClassSpec, fitting
 from pipeline.config.load import map_classes
 from pipeline.config.model import Config, Source
 from pipeline.exporters import Exporter
@@ -27,13 +27,17 @@ WORK_LINKS = frozenset({"index", "plans", "members", "splits", "fetched"})
 
 @dataclass(frozen=True)
 class SourceJob:
-    """One source. `file_names` are from its names file, `names` those or, once it is indexed, the source's own."""
+    """One source. `file_names` are from its names file, `names` those or, once it is indexed, the source's own.
+
+    `exhaustive` are those of the `names` that it labels everywhere, None: all.
+    """
 
     source: Source
     spec: IndexSpec
     workdir: str
     file_names: Names | None
     names: Names | None
+    exhaustive: frozenset[str] | None = None
 
     @functools.cached_property
     def index_dir(self) -> str:
@@ -176,7 +180,7 @@ class Job:
 
         Those of a source that is not read yet are None. Raises `UnknownNameError` for a class that no source has.
         """
-        sources = tuple(replace(s, names=_names_of(s, names)) for s, names in zip(self.sources, found, strict=True))
+        sources = tuple(_named(s, names) for s, names in zip(self.sources, found, strict=True))
         specs = list(self.specs) if self.specs is not None else None
         unread = any(s.named and names is None for s, names in zip(sources, found, strict=True))
         if not all(s.names for s in sources) or (unread and any(spec.supercategories for spec in specs or ())):
@@ -206,11 +210,19 @@ class Job:
         return replace(self, maps=maps)
 
 
-def _names_of(source: SourceJob, found: Names | None) -> Names | None:
-    """What the classes of a source are called: its names file decides, and of supercategories `found` as well."""
-    if source.file_names is None or found is None:
-        return source.file_names or found
-    return replace(source.file_names, supercategories={**found.supercategories, **source.file_names.supercategories})
+def _named(source: SourceJob, found: Names | None) -> SourceJob:
+    """A source with the names of its classes: its names file decides, and of supercategories `found` as well."""
+    names = source.file_names or found
+    if source.file_names is not None and found is not None:
+        above = {**found.supercategories, **source.file_names.supercategories}
+        names = replace(source.file_names, supercategories=above)
+    if names is None or source.source.exhaustive is None:
+        return replace(source, names=names)
+    try:
+        everywhere = [name for text in source.source.exhaustive for name in fitting(text, names.names)]
+    except UnknownNameError as error:
+        raise UnknownNameError(f"source.exhaustive: {error}") from None
+    return replace(source, names=names, exhaustive=frozenset(everywhere))
 
 
 def _same_keypoints(sources: Sequence[SourceJob], maps: Sequence[ClassMap]) -> None:

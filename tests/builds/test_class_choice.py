@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.class_names import read_names
 from tests.conftest import MakeSubset, Subset
-from tests.support.helpers import picture, write_file
+from tests.support.helpers import PROJECT, picture, write_file
 
 CATEGORIES = [
     {"id": 3, "name": "car", "supercategory": "vehicle"},
@@ -130,3 +131,12 @@ def test_numbers_stay_where_a_wildcard_fits_new_labels(tmp_path: Path, make_subs
     fresh = subset.build("--set", f"target.root={tmp_path}/fresh")
     assert fresh["classes"] == ["person", "traffic cone", "traffic sign"]
     assert subset.build("--set", "classes=[person, '*sign']")["classes"] == ["person", "traffic sign"]
+
+
+def test_supercategories_of_the_names_file_are_those_of_coco(shared: Path) -> None:
+    annotations = (shared / "data/coco/annotations/instances_val2017.json").read_bytes()
+    categories = json.JSONDecoder().raw_decode(
+        annotations[annotations.index(b'"categories"') + 13 :].decode().lstrip()
+    )[0]
+    names = read_names((PROJECT / "conf/coco.yaml").read_text(encoding="utf-8"), "coco.yaml")
+    assert names.supercategories == {category["name"]: category["supercategory"] for category in categories}

@@ -75,7 +75,8 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
     report.warnings += [note for info in infos for note in info.document.get("notes", ())]
     report.warn_gravely([note for info in infos for note in info.document.get("grave", ())])
     for source, classes in zip(job.sources, job.maps, strict=False):
-        for name in (name for name in classes.lacking if name not in gone):
+        dropped = job.config.select.on_unlabelled == "drop"
+        for name in (name for name in classes.lacking if name not in gone and not dropped):
             report.warn_gravely(
                 [
                     f"source {source.spec.name} has no class for {name!r}: such objects in its images are "

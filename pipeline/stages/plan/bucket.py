@@ -66,6 +66,7 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
             _rows(choice, with_image.num_rows, taken.num_rows),
             choice.loss,
             choice.lost_of,
+            choice.unlabelled.counts(context.classes, chosen["key"].combine_chunks()) if choice.unlabelled else {},
         ),
         loss=losses(plan, ours),
         problems=image_problems(context, choice, bad, sizes),
@@ -102,6 +103,7 @@ def _rows(choice: BucketChoice, with_image: int, taken: int) -> dict[str, int]:
         "without_image": choice.rows.num_rows - with_image,
         "bad_image": with_image - taken,
         "lost": choice.unwritable,
+        **({"unlabelled_class": choice.unlabelled_rows} if choice.unlabelled_rows else {}),
     }
 
 

@@ -10,6 +10,7 @@ from pipeline import exporters
 from pipeline.reports.text import CHANGED
 from pipeline.stages.plan.backgrounds import excluded_from
 from pipeline.stages.select import rows as selection
+from pipeline.stages.select.exhaustive import Unlabelled, joined, unlabelled
 from pipeline.stages.select.images import Choice, choose
 from pipeline.tables.frames import to_arrow
 
@@ -25,7 +26,8 @@ class BucketChoice:
 
     `unwritable` rows are left out because the target cannot have them, `duplicates` because they repeat another.
     `loss` counts objects that the target cannot have, or not whole, by reason, and `lost_of` those left out by split of
-    the source, class and reason. `mixed` has a clause for each image whose rows are boxes and polygons.
+    the source, class and reason. `mixed` has a clause for each image whose rows are boxes and polygons. `unlabelled`
+    says which images may hold unlabelled objects, and `unlabelled_rows` are left out with those.
     """
 
     rows: pa.Table
@@ -36,6 +38,8 @@ class BucketChoice:
     loss: dict[str, int] = field(default_factory=dict)
     lost_of: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     mixed: dict[str, str] = field(default_factory=dict)
+    unlabelled: Unlabelled | None = None
+    unlabelled_rows: int = 0
 
 
 def choose_bucket(context: PlanContext, bucket: int, frames: Sequence[Any]) -> BucketChoice:
@@ -53,12 +57,22 @@ def choose_bucket(context: PlanContext, bucket: int, frames: Sequence[Any]) -> B
     others = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(mixed), pa.string())))) if mixed else images
     # What has a wanted object that is in no row is no background: a trainer would learn that nothing is there.
     never = excluded_from(context.no_backgrounds, bucket) | {"unwritable": pc.unique(mapped["key"].combine_chunks())}
-    chosen = choose(rows, others, backgrounds=context.backgrounds, need_image=context.images != "none", never=never)
+    doubtful = _unlabelled(context, frames[1::2])
+    taken, dropped = rows, pa.array([], pa.string())
+    if doubtful is not None:
+        never["unlabelled_class"] = doubtful.images()
+        if context.on_unlabelled == "drop":
+            dropped = pc.unique(rows["key"].filter(pc.is_in(rows["key"], doubtful.images())))
+            taken = rows.filter(pc.invert(pc.is_in(rows["key"], dropped))).combine_chunks()
+            others = others.filter(pc.invert(pc.is_in(others["key"], dropped)))
+    chosen = choose(taken, others, backgrounds=context.backgrounds, need_image=context.images != "none", never=never)
+    if len(dropped):
+        chosen.dropped["unlabelled_class"] = chosen.dropped.get("unlabelled_class", 0) + len(dropped)
     if mixed:
         chosen.dropped["mixed"] = len(mixed)
         chosen.problems += [(key, "mixed") for key in mixed]
     return BucketChoice(
-        rows,
+        taken,
         images,
         chosen,
         mapped.num_rows - written,
@@ -66,6 +80,19 @@ def choose_bucket(context: PlanContext, bucket: int, frames: Sequence[Any]) -> B
         loss,
         _by_split_and_class(lost, images, context.classes) if lost is not None else {},
         mixed,
+        doubtful,
+        rows.num_rows - taken.num_rows,
+    )
+
+
+def _unlabelled(context: PlanContext, images: Sequence[Any]) -> Unlabelled | None:
+    """Which images of all sources, a frame of each, may hold unlabelled objects."""
+    columns = ["key", "exhaustive"]
+    return joined(
+        [
+            unlabelled(to_arrow(frame[columns]), source.classes, source.partly)
+            for source, frame in zip(context.sources, images, strict=True)
+        ]
     )
 
 

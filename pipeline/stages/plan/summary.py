@@ -32,7 +32,8 @@ class PlanCounts:
 
     `subset` is by split; `images` and `rows` say what became of those of the sources, by word; `plan` has the files by
     action and kind; `loss` counts the objects that the target cannot hold, or not whole, by reason, and `lost_of` those
-    that it cannot hold by split of the source, class and reason.
+    that it cannot hold by split of the source, class and reason. `unlabelled` counts images of the subset that may hold
+    unlabelled objects, by class.
     """
 
     subset: dict[str, SplitCounts] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class PlanCounts:
     rows: dict[str, int] = field(default_factory=dict)
     loss: dict[str, int] = field(default_factory=dict)
     lost_of: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    unlabelled: dict[str, int] = field(default_factory=dict)
 
     def add(self, more: PlanCounts) -> None:
         """Add the counts of another bucket in place."""
@@ -52,6 +54,7 @@ class PlanCounts:
             (self.rows, more.rows),
             (self.loss, more.loss),
             (self.lost_of, more.lost_of),
+            (self.unlabelled, more.unlabelled),
         ):
             add_counts(own, other)
 
