@@ -102,6 +102,11 @@ class Source(_Model):
     splits: dict[Split, str | SplitFolders] = Field(
         description="split: its folder, a list of its images (NAME.txt), or {labels: …, images: …}"
     )
+    exhaustive: list[str] | None = Field(
+        None,
+        description="classes of the source, or wildcards, that are labelled wherever they are seen; null: all of its "
+        "names. Images are no backgrounds for others, see select.on_unlabelled",
+    )
     marker: str | None = Field(
         None, description="a file, by path or below `root`, that is there whenever the disk of the source is mounted"
     )
@@ -120,10 +125,23 @@ class Source(_Model):
 
 
 class ClassEntry(_Model):
-    """A class of the subset that is made of one or more of the source's."""
+    """A class of the subset that is made of one or more of the source's; without a name each of them by itself.
 
-    name: str = Field(min_length=1, description="name in the subset")
-    from_: str | list[str] = Field(alias="from", description="the source's class or classes that become it")
+    Names can be wildcards: `*` is any text, `?` any one character.
+    """
+
+    name: str | None = Field(None, min_length=1, description="name in the subset; null: each class under its own")
+    from_: str | list[str] | None = Field(
+        None, alias="from", description="the source's class or classes that become it; null, also below: all"
+    )
+    supercategory: str | list[str] | None = Field(None, description="all classes of it, or of them, become it too")
+    exclude: str | list[str] | None = Field(None, description="of those, the class or classes that do not")
+
+    @pydantic.model_validator(mode="after")
+    def _takes_some(self) -> ClassEntry:
+        if self.from_ is None and self.supercategory is None and self.exclude is None:
+            raise ValueError("name the classes of the source that become it, as in `from: [car, bus]`")
+        return self
 
 
 class Target(_Model):

@@ -162,6 +162,10 @@ class Select(_Model):
     check_images: Literal["none", "header", "full"] = Field(
         "none", description="what is checked of each image: nothing; its beginning and end; all of it, decoded"
     )
+    on_unlabelled: Literal["keep", "drop"] = Field(
+        "keep",
+        description="images with objects, where a wanted class may be unlabelled: taken, with a warning, or left out",
+    )
     dedup: Dedup | None = Field(None, description="near duplicates of images in other splits; null: they are kept")
     per_class: PerClass = Field(default_factory=lambda: PerClass.model_validate({}), description="caps by class")
     background: Literal["none", "unlabelled", "all"] | Background = Field(
@@ -179,6 +183,8 @@ class Select(_Model):
     @property
     def decides(self) -> bool:
         """Whether the images of all buckets must be seen before those of one are known."""
-        return isinstance(self.background, Background) or self.dedup is not None or self.per_class != PerClass.model_validate(
-            {"seed": self.per_class.seed}
+        return (
+            isinstance(self.background, Background)
+            or self.dedup is not None
+            or self.per_class != PerClass.model_validate({"seed": self.per_class.seed})
         )

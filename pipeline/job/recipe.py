@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
@@ -122,7 +123,7 @@ def recipe(job: Job) -> str:
     parts: list[Any] = [
         VERSION,
         [[s.spec.digest(), *_facts(s.file_names)] for s in job.sources],
-        None if job.specs is None else [[spec.name, spec.sources] for spec in job.specs],
+        None if job.specs is None else [astuple(spec) for spec in job.specs],
         recorded_config(job),
         job.root if job.config.target.yaml != "portable" else "",
         _split_table_content(job),
@@ -147,4 +148,7 @@ def _portable_images(split: SplitSpec) -> str | dict[str, str] | None:
 
 
 def _facts(names: Names | None) -> list[Any]:
-    return [] if names is None else [names.names, names.kpt_shape, names.flip_idx, sorted(names.kpt_names.items())]
+    if names is None:
+        return []
+    by_class = (sorted(facts.items()) for facts in (names.kpt_names, names.supercategories))
+    return [names.names, names.kpt_shape, names.flip_idx, *by_class]

@@ -170,6 +170,7 @@ class IndexReport(TypedDict):
 class PlanReport(TypedDict):
     """Of `coco-diy plan` and `build`; `rows` and `images` say by word what became of those of the source.
 
+    `unlabelled` counts the images of the subset that may hold unlabelled objects, by class.
     A build with nothing to do has what the last one found, without what was about its way there.
     """
 
@@ -183,6 +184,7 @@ class PlanReport(TypedDict):
     rows: dict[str, int]
     images: dict[str, int]
     loss: dict[str, int]
+    unlabelled: NotRequired[dict[str, int]]
     problems: dict[str, int]
     changes: int
     foreign: NotRequired[list[str]]

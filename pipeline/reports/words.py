@@ -61,6 +61,7 @@ DROPS: dict[str, Words] = {
     "elsewhere": "labelled in another split or source, so no backgrounds",
     "unwritable": "with a wanted object that the target cannot hold, so no backgrounds",
     "unread": "with a label that was left out, so no backgrounds",
+    "unlabelled_class": "where a wanted class may be unlabelled",
     "no_image": "without an image file",
     "vanished": ("gone since it was listed", "gone since they were listed"),
     "without_image": "of labels without image",

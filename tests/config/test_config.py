@@ -129,7 +129,7 @@ def test_shipped_config_loads_and_has_only_known_keys(path: Path, monkeypatch: p
     found = load_config(path)
     schema = Config.model_json_schema()
     assert _unknown_keys(yaml.safe_load(path.read_text(encoding="utf-8")), schema, schema) == []
-    names = [names.names for s in found.sources if (names := load_names(s))]
+    names = [names for s in found.sources if (names := load_names(s))]
     if names:  # without, the source's label files name the classes themselves
         assert map_classes(found, load_specs(found), names)
 
@@ -200,7 +200,11 @@ def test_schema_is_the_config_s(run: Run) -> None:
         ("classes=[bus, car]", "classes", ["bus", "car"]),
         ("classes=mine.yaml", "classes", "mine.yaml"),
         ("classes=null", "classes", None),
-        ("classes=[{name: v, from: bus}]", "classes", [{"name": "v", "from_": "bus"}]),
+        (
+            "classes=[{name: v, from: bus}]",
+            "classes",
+            [{"name": "v", "from_": "bus", "supercategory": None, "exclude": None}],
+        ),
         ("engine.workers=3", "engine.workers", 3),
         ("source.splits={val: v}", "source.splits", {"val": "v"}),
         ("source.splits.test=test2017", "source.splits", {"train": "train2017", "val": "val2017", "test": "test2017"}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from pipeline.config.select import Background
 from pipeline.stages.index.reader import index_at, read_part
 from pipeline.stages.plan.choice import BucketChoice, choose_bucket
 from pipeline.stages.plan.dataset_files import read_arrow, write_arrow
-from pipeline.stages.plan.images import usable, with_sources
+from pipeline.stages.plan.images import hash_images, usable, with_sources
 from pipeline.stages.select.draw import rank_of
 from pipeline.stages.select.steps import positions
 from pipeline.tables.schema import part_name
@@ -53,6 +53,7 @@ def candidates_bucket(context: PlanContext, *frames: Any, partition_info: Mappin
         "rank": np.array([rank_of(key, seed) for key in keys], np.int64),
         "cap_rank": np.array([rank_of(key, context.select.per_class.seed) for key in keys], np.int64),
         **({"others": _others(context, bucket, images)} if near else {}),
+        **(_hashes(context, bucket, images, choice, split["split"]) if context.select.dedup is not None else {}),
     }
     objects = {"image": pairs >> 32, "class_id": pairs & 0xFFFFFFFF, "count": counts}
     for name, table in (("images", pa.table(columns)), ("objects", pa.table(objects))):
@@ -70,6 +71,20 @@ def _in_order(context: PlanContext, bucket: int, choice: BucketChoice) -> pa.Tab
     images = with_sources(context, choice.images.filter(pa.array(with_rows)).combine_chunks(), choice.chosen)
     usable(context, bucket, images, choice.chosen)
     return choice.chosen.images
+
+
+def _hashes(
+    context: PlanContext, bucket: int, images: pa.Table, choice: BucketChoice, split: pa.ChunkedArray
+) -> dict[str, pa.ChunkedArray]:
+    """Hash and digest of each image that is of a split which is to have none of another; null for the others."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    assert context.select.dedup is not None
+    those = images.filter(pc.is_in(split, pa.array([str(name) for name in context.select.dedup.across], pa.string())))
+    found = hash_images(context, bucket, with_sources(context, those.combine_chunks(), choice.chosen))
+    at = pc.index_in(images["key"].combine_chunks(), found["key"].combine_chunks())
+    return {name: found[name].take(at) for name in ("hash", "digest")}
 
 
 def _others(context: PlanContext, bucket: int, images: pa.Table) -> pa.Array:
@@ -158,6 +173,25 @@ class Candidates:
             counts["count"].to_numpy(),
             table["others"].combine_chunks() if "others" in table.column_names else None,
         )
+
+    def hashes(self) -> pa.Table:
+        """Key, split, hash and digest of each candidate."""
+        import pyarrow as pa
+
+        names = ["key", "split", "hash", "digest"]
+        parts = range(self.context.buckets)
+        return pa.concat_tables([_part(self.context, "images", bucket).select(names) for bucket in parts])
+
+    def marked(self, keys: Iterable[str]) -> Bools:
+        """Which of the candidates have one of `keys`."""
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        wanted = pa.array(list(keys), pa.string())
+        parts = [_part(self.context, "images", bucket)["key"] for bucket in range(self.context.buckets)]
+        found: Bools = np.concatenate([pc.is_in(part, wanted).to_numpy() for part in parts])
+        return found
 
     def by_bucket(self, values: Ints) -> Iterator[tuple[int, pa.ChunkedArray, Ints]]:
         """Each bucket with the keys of its candidates, and those of `values`, one a candidate."""

@@ -13,6 +13,7 @@ from pipeline.stages.plan.dataset_files import with_sizes
 from pipeline.stages.plan.images import leave_unusable, with_sources
 from pipeline.stages.select import objects
 from pipeline.stages.select import rows as selection
+from pipeline.stages.select.exhaustive import Unlabelled, joined, unlabelled
 from pipeline.stages.select.images import Choice, choose
 from pipeline.stages.select.steps import DECIDED, Outcome, Step, positions, step_counts
 from pipeline.tables.frames import to_arrow
@@ -30,8 +31,11 @@ DUPLICATE, ALL_BEYOND, ANY_BEYOND = "duplicate", "all_beyond", "any_beyond"
 #: Of an image: it has fewer objects than `select.objects_per_image` asks for, or more.
 FEW, MANY = "few_objects", "many_objects"
 
+#: An image that may hold unlabelled objects of a wanted class.
+UNLABELLED = "unlabelled_class"
+
 #: In what a report says of rows, the word for those that a reason leaves out with their image.
-_WORD_OF_IMAGE = {"mixed": "lost", "no_image": "without_image", "vanished": "without_image"}
+_WORD_OF_IMAGE = {UNLABELLED: UNLABELLED, "mixed": "lost", "no_image": "without_image", "vanished": "without_image"}
 
 
 @dataclass
@@ -41,7 +45,7 @@ class BucketChoice:
     `rows` are those that the target can have, whether their image is taken or not. `loss` counts objects that the
     target cannot have, or not whole, by reason, and `lost_of` those left out by split of the source, class and reason.
     `mixed` has a clause for each image whose rows are boxes and polygons; `bad` are images whose size is needed and
-    cannot be read, by key.
+    cannot be read, by key. `unlabelled` says which images may hold unlabelled objects.
     """
 
     mapped: pa.Table
@@ -52,6 +56,7 @@ class BucketChoice:
     lost_of: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     mixed: dict[str, str] = field(default_factory=dict)
     bad: dict[str, UnusableImage] = field(default_factory=dict)
+    unlabelled: Unlabelled | None = None
 
     @property
     def images(self) -> pa.Table:
@@ -118,6 +123,12 @@ def choose_bucket(context: PlanContext, bucket: int, frames: Sequence[Any]) -> B
     _count_objects(context, choice)
     # What has a wanted object that is in no row is no background: a trainer would learn that nothing is there.
     never = excluded_from(context.no_backgrounds, bucket) | {"unwritable": pc.unique(mapped["key"].combine_chunks())}
+    choice.unlabelled = doubtful = _unlabelled(context, frames[1::2])
+    if doubtful is not None:
+        never[UNLABELLED] = doubtful.images()
+        if context.select.on_unlabelled == "drop":
+            with_rows = chosen.marked(choice.rows["key"].combine_chunks())
+            chosen.outcome.leave(with_rows & chosen.marked(doubtful.images()), Step.IMAGES, UNLABELLED)
     need_image = context.images != "none"
     how = context.select.backgrounds
     choose(choice.rows, images, backgrounds=how, need_image=need_image, never=never, before=chosen)
@@ -182,6 +193,17 @@ def _count_objects(context: PlanContext, choice: BucketChoice) -> None:
         choice.chosen.outcome.leave((counts > 0) & (counts < limits.min), Step.IMAGES, FEW)
     if limits.max is not None:
         choice.chosen.outcome.leave(counts > limits.max, Step.IMAGES, MANY)
+
+
+def _unlabelled(context: PlanContext, images: Sequence[Any]) -> Unlabelled | None:
+    """Which images of all sources, a frame of each, may hold unlabelled objects."""
+    columns = ["key", "exhaustive"]
+    return joined(
+        [
+            unlabelled(to_arrow(frame[columns]), source.classes, source.partly)
+            for source, frame in zip(context.sources, images, strict=True)
+        ]
+    )
 
 
 def _of_all_sources(frames: Sequence[Any]) -> pa.Table:

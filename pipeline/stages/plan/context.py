@@ -27,7 +27,8 @@ class PlannedSource:
 
     `prefix` is what all its keys begin with. `mixed`: some of its files have boxes and polygons. `sized`: its images
     were compared with the sizes in its label files when it was indexed (`SIZED` of a format). `linked`: links lead out
-    of it, from its folder `root` (None: from each of its own).
+    of it, from its folder `root` (None: from each of its own). `partly`: ids of classes that it does not
+    label everywhere.
     """
 
     prefix: str
@@ -38,6 +39,7 @@ class PlannedSource:
     sized: bool = False
     linked: bool = False
     root: str | None = None
+    partly: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def plan_context(
         keep_out_of_subsets(job)  # asked once: it costs requests
     folders = job.folder_times()
     before = state.manifest.folders if state.manifest and state.intent is None else {}
+    wanted = {new for m in job.maps for new in m.lut}  # not those that a target has, and no source any more
     return PlanContext(
         sources=tuple(
             PlannedSource(
@@ -99,6 +102,7 @@ def plan_context(
                 formats.load(s.spec.format).SIZED,
                 bool(links_out(s, info)),
                 s.source.root,
+                tuple(new for new in m.not_everywhere(s.exhaustive) if new in wanted),
             )
             for s, m, info in zip(job.sources, job.maps, infos, strict=True)
         ),

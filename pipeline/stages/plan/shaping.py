@@ -1,4 +1,4 @@
-"""What is decided of all buckets before one is planned: lists, caps, the share of backgrounds.
+"""What is decided of all buckets before one is planned: lists, near duplicates, caps, the share of backgrounds.
 
 Each bucket leaves a small table of its candidates; from these one decision is made, and written as the images that are
 left out, a table a bucket. Keys stay in the tables: what is decided on are numbers.
@@ -6,7 +6,6 @@ left out, a table a bucket. Keys stay in the tables: what is decided on are numb
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -27,6 +26,7 @@ from pipeline.stages.plan.context import PlanContext
 from pipeline.stages.select.caps import Limits, capped
 from pipeline.stages.select.draw import drawn, near_misses
 from pipeline.stages.select.lists import NameList, read_names
+from pipeline.stages.select.near_duplicates import duplicates_dropped
 
 if TYPE_CHECKING:
     from pipeline.base.arrays import Ints
@@ -76,17 +76,22 @@ def obey_lists(job: Job, infos: Sequence[IndexInfo], context: PlanContext) -> tu
     return (replace(context, left_out=(folder,)) if folder is not None else context), shape
 
 
-def shaped(
-    job: Job, infos: Sequence[IndexInfo], context: PlanContext, engine: Engine, progress: Progress
-) -> PlanContext:
-    """The context that knows which images the caps and the share of backgrounds leave out."""
+def shaped(job: Job, context: PlanContext, engine: Engine, progress: Progress) -> PlanContext:
+    """The context that knows which images near duplicates, the caps and the share of backgrounds leave out.
+
+    Raises `ConfigError` for a class that is none of the subset's, and for near duplicates without images.
+    """
     if not job.config.select.decides:
         return context
+    if job.config.select.dedup is not None and not job.need_image:
+        raise ConfigError(
+            "select.dedup: compares images, and target.images is none; set that to copy, or leave this out"
+        )
     limits = limits_of(job)
     with progress.stage("select", context.buckets, "buckets") as step:
         frame.compute(context, candidates_bucket, engine, step.add)
     found = Candidates.read(context)
-    reasons = _decide(job, infos, found, limits)
+    reasons = _decide(job, found, limits)
     folder = f"{job.plan_dir}.left_out"
     location = storage.locate_writable(folder)
     location.delete_many(sorted(location.names()))
@@ -96,26 +101,30 @@ def shaped(
     return replace(context, left_out=(*context.left_out, folder))
 
 
-def _decide(job: Job, infos: Sequence[IndexInfo], found: Candidates, limits: Limits) -> Ints:
+def _decide(job: Job, found: Candidates, limits: Limits) -> Ints:
     """For each candidate the position in `_REASONS` of why it is left out; 0: it is not."""
     import numpy as np
 
     reasons = np.zeros(len(found.background), np.int8)
-    out = capped(limits, found.cap_rank, found.image, found.class_id, found.count)
-    reasons[out] = _REASONS.index("capped")
+    if (dedup := job.config.select.dedup) is not None:
+        dropped = duplicates_dropped(found.hashes(), dedup.across, dedup.keep, dedup.bits)
+        for reason in ("near_duplicate", "equal_image"):
+            reasons[found.marked(key for key, why in dropped.items() if why == reason)] = _REASONS.index(reason)
+    out = capped(limits, found.cap_rank, found.image, found.class_id, found.count, before=reasons > 0)
+    reasons[out & (reasons == 0)] = _REASONS.index("capped")
     share = job.config.select.background
     if isinstance(share, Background):
         weight = None
         if found.others is not None:
-            families = supercategories(infos)
+            families = {k: v for one in job.sources if one.names for k, v in one.names.supercategories.items()}
             weight = near_misses(found.others, found.background, wanted_names(job), families)
-        taken = drawn(found.rank, found.split, found.background, share.ratio, share.max, weight, ~out)
-        reasons[found.background & ~taken] = _REASONS.index("not_drawn")
+        taken = drawn(found.rank, found.split, found.background, share.ratio, share.max, weight, reasons == 0)
+        reasons[found.background & ~taken & (reasons == 0)] = _REASONS.index("not_drawn")
     return reasons
 
 
 #: Why a candidate is left out, by the code that it gets.
-_REASONS = ("", "capped", "not_drawn")
+_REASONS = ("", "near_duplicate", "equal_image", "capped", "not_drawn")
 
 
 def limits_of(job: Job) -> Limits:
@@ -151,14 +160,3 @@ def overshoots(job: Job, subset: Mapping[str, SplitCounts]) -> list[str]:
 def wanted_names(job: Job) -> frozenset[str]:
     """What the sources call the classes of the subset."""
     return frozenset(name for one in job.maps for name in one.wanted_names)
-
-
-def supercategories(infos: Sequence[IndexInfo]) -> dict[str, str]:
-    """The supercategory of each class that the sources say one of."""
-    found: dict[str, str] = {}
-    for info in infos:
-        for text in info.document.get("splits", {}).values():
-            for category in json.loads(text).get("categories") or ():
-                if isinstance(category, dict) and isinstance(category.get("supercategory"), str):
-                    found.setdefault(str(category.get("name")), category["supercategory"])
-    return found

@@ -19,8 +19,8 @@ class Limits:
     objects: Mapping[int, int]
 
 
-def capped(limits: Limits, rank: Ints, image: Ints, class_id: Ints, count: Ints) -> Bools:
-    """Which images the caps leave out.
+def capped(limits: Limits, rank: Ints, image: Ints, class_id: Ints, count: Ints, before: Bools | None = None) -> Bools:
+    """Which images the caps leave out, those that are out `before` included.
 
     `rank` orders the images; `image`, `class_id` and `count` (one entry an image and class) say how many objects of a
     class an image has. The class with fewest images comes first: of its images, by their rank, each is taken that fits
@@ -30,6 +30,7 @@ def capped(limits: Limits, rank: Ints, image: Ints, class_id: Ints, count: Ints)
     import numpy as np
 
     taken, out = np.zeros(len(rank), np.bool_), np.zeros(len(rank), np.bool_)
+    out |= before if before is not None else False
     order = np.lexsort((image, rank[image], class_id))
     image, class_id, count = image[order], class_id[order], count[order]
     ids, starts, sizes = np.unique(class_id, return_index=True, return_counts=True)

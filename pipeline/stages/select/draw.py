@@ -43,16 +43,18 @@ def drawn(
     """Which of the images marked in `background` are taken; the others have objects, and `split` numbers their split.
 
     Of each split at most `ratio` of its images are backgrounds, of all at most `most`: those first by `rank` or, with
-    `weight`, by `race`. Of the images with objects those that are marked in `stays` (None: all) count.
+    `weight`, by `race`. Of all images those that are marked in `stays` (None: each) count.
     """
     import numpy as np
 
+    stays = np.ones(len(rank), np.bool_) if stays is None else stays
+
     order = np.lexsort((rank,)) if weight is None else np.lexsort((rank, race(rank, weight), weight <= 0))
-    taken = background.copy()
+    taken = background & stays
     if ratio is not None:
-        with_objects = ~background if stays is None else ~background & stays
+        with_objects = ~background & stays
         for number in np.unique(split):
-            those = order[(split[order] == number) & background[order]]
+            those = order[(split[order] == number) & taken[order]]
             taken[those[most_backgrounds(int((with_objects & (split == number)).sum()), ratio) :]] = False
     if most is not None:
         taken[order[taken[order]][most:]] = False

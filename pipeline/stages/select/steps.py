@@ -39,6 +39,7 @@ DECIDED = {
     "not_listed": Step.LISTS,
     "excluded": Step.LISTS,
     "near_duplicate": Step.DUPLICATES,
+    "equal_image": Step.DUPLICATES,
     "capped": Step.CAPS,
     "not_drawn": Step.BACKGROUND,
 }
