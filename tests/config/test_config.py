@@ -50,6 +50,23 @@ workdir: work
 """
 
 
+SELECT = {
+    "images": None,
+    "exclude_images": None,
+    "objects": {
+        **dict.fromkeys(("min_side", "max_side", "min_area", "max_area", "min_area_ratio", "max_aspect", "where")),
+        "drop": "object",
+    },
+    "duplicates": "keep",
+    "objects_per_image": {"min": 1, "max": None},
+    "check_images": "none",
+    "on_unlabelled": "keep",
+    "dedup": None,
+    "per_class": {"max_images": None, "max_objects": None, "seed": 0},
+    "background": "none",
+}
+
+
 def load(folder: Path, text: str, *overrides: str) -> Config:
     return load_config(write_file(folder / "c.yaml", text), overrides)
 

@@ -24,7 +24,7 @@ def read_names(path: str, key: str) -> list[str]:
     """
     full = os.path.expanduser(path)
     suffix = os.path.splitext(full)[1].lower()
-    if suffix == ".parquet":
+    if suffix == ".parquet" and os.path.exists(full):
         names = _of_parquet(full, path, key)
     elif suffix in (".csv", ".tsv"):
         rows = csv.DictReader(io.StringIO(read_list(full)), delimiter="\t" if suffix == ".tsv" else ",")
