@@ -22,7 +22,7 @@ from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.backgrounds import doubled_warning
 from pipeline.stages.plan.balance import image_balance, listed, problem_table, row_balance
 from pipeline.stages.plan.compare import all_actions
-from pipeline.stages.plan.leaks import leak_warning
+from pipeline.stages.plan.leaks import leak_warning, source_warnings
 from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.stages.plan.shortfall import empty, lost_classes, moved, renumbered, why_empty
 from pipeline.stages.select.split_table import split_report
@@ -54,7 +54,7 @@ def plan_report(
             ]
         )
     report.warn_once(moved(planned))
-    report.warnings += doubled_warning(planned.doubled) + leak_warning(job, planned)
+    report.warnings += doubled_warning(planned.doubled) + leak_warning(job, planned) + source_warnings(job, planned)
     report.warn_gravely(_turned(planned))
     if planned.problems:
         report.ok, report.incomplete = False, job.config.on_error == "skip" and nothing is None
