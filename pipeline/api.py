@@ -38,7 +38,7 @@ from pipeline.stages.index.locks import index_lock, plan_lock
 from pipeline.stages.index.scan import import_for_index, import_for_plan, scan
 from pipeline.stages.verify.status import open_target, refuse_busy
 from pipeline.target.intent import tidy
-from pipeline.target.manifest import FOLDER, INTENT_PATH, LOCK, SCRATCH, TargetState
+from pipeline.target.manifest import FOLDER, INTENT_PATH, LOCK, SCRATCH, Manifest, TargetState
 
 if TYPE_CHECKING:
     from pipeline.stages.index.reader import Index, IndexInfo
@@ -247,15 +247,7 @@ def repair(
     if not suspects:
         return Report(before.data | {"repaired": 0}, before.ok)
     if config is None:
-        state, made = open_target(root)
-        if not state.is_ours():
-            raise ConfigError(
-                f"{root}: this machine did not write its manifest, so the config in it is not carried "
-                "out; name the config: coco-diy verify CONFIG --repair"
-            )
-        target = made.config["target"] | {"root": state.root.url}  # it may have been moved
-        here = made.config | {"target": target | ({"max_delete": max_delete} if max_delete is not None else {})}
-        config = validate(here, f"{root}: the config in its manifest", name=made.name)
+        config = remembered_config(root, *open_target(root), "--repair", max_delete=max_delete)
     done = build(config, progress, suspects=suspects)
     after = verify(root, progress, deep=deep)
     put_right = suspects - {d["path"] for d in after.data["listed"]}
@@ -267,6 +259,23 @@ def repair(
         once=done.once,
         grave=done.grave,
     )
+
+
+def remembered_config(
+    root: str, state: TargetState, made: Manifest, option: str, *, max_delete: str | None = None
+) -> Config:
+    """The config that the manifest `made` of the subset at `root` remembers, with `max_delete` for its own.
+
+    Raises `ConfigError` where this machine did not write it: for `option` of ``coco-diy verify`` it would be read.
+    """
+    if not state.is_ours():
+        raise ConfigError(
+            f"{root}: this machine did not write its manifest, so the config in it is not carried "
+            f"out; name the config: coco-diy verify CONFIG {option}"
+        )
+    target = made.config["target"] | {"root": state.root.url}  # it may have been moved
+    here = made.config | {"target": target | ({"max_delete": max_delete} if max_delete is not None else {})}
+    return validate(here, f"{root}: the config in its manifest", name=made.name)
 
 
 def build(

@@ -18,6 +18,7 @@ from pipeline.cli.options import (
     config_at,
     config_of,
     dataset_of,
+    engine_of,
     folder_option,
     json_option,
     max_delete_option,
@@ -242,16 +243,20 @@ def fetch(
 @click.argument("what", metavar="CONFIG|TARGET|FOLDER", type=click.Path())
 @click.option("--deep", is_flag=True, help="read contents and compare digests")
 @click.option("--repair", is_flag=True, help="put right what differs")
+@click.option("--leaks", is_flag=True, help="find images, equal or near, that are in two splits or sources")
 @max_delete_option
 @ping_option
 @common_options
-def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
+def verify(what: str, deep: bool, repair: bool, leaks: bool, **common: Any) -> None:
     """Compare a subset with what was built.
 
     Of a CONFIG or TARGET: files that are missing, foreign, of another size or, with --deep, of other content. Of the
-    FOLDER of any dataset: bad labels, and images that are missing.
+    FOLDER of any dataset: bad labels, and images that are missing. With --leaks also images that are in two splits or
+    sources; of a CONFIG that was not built yet, those alone.
     """
     from pipeline import api
+    from pipeline.job.conversion import is_target
+    from pipeline.reports.report import Report
     from pipeline.reports.text import verify_text
 
     config = config_of(what, common)
@@ -263,8 +268,28 @@ def verify(what: str, deep: bool, repair: bool, **common: Any) -> None:
         report = api.verify_dataset(dataset, progress, deep=deep)
     elif repair:
         report = api.repair(root, config, progress, deep=deep, max_delete=common["max_delete"])
+    elif leaks and config is not None and not is_target(root):
+        report = Report(
+            {
+                "command": "verify",
+                "of": "config",
+                "target": root,
+                "deep": deep,
+                "files": 0,
+                "differences": {},
+                "listed": [],
+            }
+        )
     else:
         report = api.verify(root, progress, deep=deep)
+    if leaks:
+        from pipeline.look.leaks import leaks as leaks_of
+
+        workdir = config.workdir if config else cache_folder()
+        found = leaks_of(config or what, workdir, progress, engine_of(common))
+        report.data["leaks"] = found
+        report.ok = report.ok and not found["listed"]
+        report.incomplete = report.incomplete and not found["listed"]
     put_report(report, common, verify_text)
 
 

@@ -12,7 +12,7 @@ import click
 
 from pipeline.base.errors import UsageError
 from pipeline.cli.commands import cli
-from pipeline.cli.options import cache_folder, common_options, config_of
+from pipeline.cli.options import cache_folder, common_options, config_of, engine_of
 from pipeline.cli.output import progress_of, put_bytes, put_report, say
 from pipeline.runtime.run import running
 
@@ -34,11 +34,6 @@ def _asked(what: str, common: dict[str, Any]) -> str | Config:
     return what if config is None else config
 
 
-def _engine(common: dict[str, Any]) -> dict[str, Any]:
-    """What the common options say of the engine, for what has no config."""
-    return {name: common[name] for name in ("scheduler", "workers") if common[name]}
-
-
 @cli.command()
 @click.argument("what", metavar=_WHAT, type=click.Path())
 @click.option("--all", "every", is_flag=True, help="also classes without an object")
@@ -55,7 +50,7 @@ def stats(what: str, every: bool, as_csv: bool, workdir: str | None, **common: A
 
     if as_csv and common["as_json"]:
         raise click.UsageError("--csv and --json: name one of them")
-    report = stats_of(_asked(what, common), workdir or cache_folder(), progress_of(common), _engine(common))
+    report = stats_of(_asked(what, common), workdir or cache_folder(), progress_of(common), engine_of(common))
     if as_csv:
         put_report(report, common, functools.partial(stats_csv, every=every))
     else:
@@ -107,7 +102,7 @@ def show(
     if output == "-" and sys.stdout.isatty() and protocol is None:
         raise UsageError("-o -: this terminal shows no pictures (kitty, iTerm2 and sixel do); name a file instead")
     letters = Lettering(font)
-    view = open_view(_asked(what, common), workdir or cache_folder(), progress_of(common), _engine(common))
+    view = open_view(_asked(what, common), workdir or cache_folder(), progress_of(common), engine_of(common))
     sheet = draw_sheet(
         view, count=count, classes=classes, split=split, seed=seed, objects=mode == "objects", sort=sort,
         letters=letters,
@@ -141,7 +136,7 @@ def report(what: str, output: str, no_images: bool, seed: int, workdir: str | No
         raise UsageError(f"-o {output}: is no page that can be written; end it in .html")
     _note_output(output, GENERATOR)
     progress = progress_of(common)
-    view = open_view(_asked(what, common), workdir or cache_folder(), progress, _engine(common))
+    view = open_view(_asked(what, common), workdir or cache_folder(), progress, engine_of(common))
     page = page_of(view, progress, images=not no_images, seed=seed)
     _write(output, page, common, {"command": "report", "page": output, "bytes": len(page), "images": not no_images})
 

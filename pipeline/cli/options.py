@@ -183,6 +183,11 @@ def overrides_of(common: dict[str, Any]) -> list[str]:
     return found
 
 
+def engine_of(common: dict[str, Any]) -> dict[str, Any]:
+    """What the common options say of the engine, for what has no config."""
+    return {name: common[name] for name in ("scheduler", "workers") if common[name]}
+
+
 def config_at(path: str, common: dict[str, Any]) -> Config:
     """The config in the file `path`, with the overrides of the common options; with what conf/local beside it says."""
     from pipeline.config.load import instead_of, load_config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -60,42 +60,56 @@ def read_bucket(view: View, bucket: int, *, raw: bool = False) -> Bucket:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    parts = [_of_source(view, source, bucket, raw=raw) for source in view.sources]
-    images = pa.concat_tables([images for images, _ in parts]).combine_chunks()
-    objects = pa.concat_tables([objects for _, objects in parts]).combine_chunks()
-    if view.plan_dir is not None:
-        chosen = _chosen(view, view.plan_dir, bucket)
-        position = pc.index_in(images["key"].combine_chunks(), chosen["key"].combine_chunks())
-        images = images.set_column(1, "split", chosen["split"].combine_chunks().take(position))
-        images = images.filter(position.is_valid()).combine_chunks()
+    objects = pa.concat_tables([_objects(view, source, bucket, raw=raw) for source in view.sources]).combine_chunks()
+    images = read_images(view, bucket, [*_IMAGES, *(_RAW_IMAGES if raw else ())])
     row = pc.index_in(objects["key"].combine_chunks(), images["key"].combine_chunks())
     objects, row = objects.filter(row.is_valid()).combine_chunks(), row.drop_null()
     return Bucket(images, objects, row.to_numpy(zero_copy_only=False).astype(np.int64))
 
 
-def _of_source(view: View, source: ViewedSource, bucket: int, *, raw: bool) -> tuple[pa.Table, pa.Table]:
-    """Images and objects of one index; as a selection takes them where the view is of a config."""
+def read_images(view: View, bucket: int, columns: Sequence[str]) -> pa.Table:
+    """The images of one bucket of `view`, by source: `columns` of `schema.images`, with the split that the view has."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    cut = None if source.buckets == view.buckets else (source.buckets, view.buckets)
+    parts = []
+    for source in view.sources:
+        part = to_arrow(read_frame(source.index_dir, "images", bucket, columns, None, _cut(view, source)))
+        for name in ("key", "split", "image_path"):
+            part = part.set_column(part.schema.get_field_index(name), name, part[name].cast(pa.string()))
+        parts.append(part)
+    images = pa.concat_tables(parts).combine_chunks()
+    if view.plan_dir is None:
+        return images
+    chosen = _chosen(view, view.plan_dir, bucket)
+    position = pc.index_in(images["key"].combine_chunks(), chosen["key"].combine_chunks())
+    images = images.set_column(
+        images.schema.get_field_index("split"), "split", chosen["split"].combine_chunks().take(position)
+    )
+    return images.filter(position.is_valid()).combine_chunks()
+
+
+def _cut(view: View, source: ViewedSource) -> tuple[int, int] | None:
+    """How the buckets of a source are cut, see `stages.index.reader.read_part`."""
+    return None if source.buckets == view.buckets else (source.buckets, view.buckets)
+
+
+def _objects(view: View, source: ViewedSource, bucket: int, *, raw: bool) -> pa.Table:
+    """Objects of one index; as a selection takes them where the view is of a config."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     columns = [*_COLUMNS, *(["label"] if source.named else []), *(["raw"] if raw else [])]
-    frame = read_frame(source.index_dir, "annotations", bucket, columns, None, cut)
+    frame = read_frame(source.index_dir, "annotations", bucket, columns, None, _cut(view, source))
     rows = to_arrow(selection.remap(frame, source.classes))
     if view.of_task:
         rows, _ = selection.unmixed(rows)
         rows = rows.filter(pc.is_valid(rows["tail"])).combine_chunks()
     if view.unique:
         rows = selection.drop_duplicates(rows)
-    images = to_arrow(
-        read_frame(source.index_dir, "images", bucket, [*_IMAGES, *(_RAW_IMAGES if raw else ())], None, cut)
-    )
-    types = {"key": pa.string(), "split": pa.string(), "image_path": pa.string()}
-    for name, kind in types.items():
-        images = images.set_column(images.schema.get_field_index(name), name, images[name].cast(kind))
     if not raw:
         rows = rows.append_column("raw", pa.nulls(rows.num_rows, pa.binary()))
-    return images, rows.select([*_COLUMNS, "raw"])
+    return rows.select([*_COLUMNS, "raw"])
 
 
 def _chosen(view: View, plan_dir: str, bucket: int) -> pa.Table:

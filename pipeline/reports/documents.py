@@ -213,6 +213,7 @@ class Failures(TypedDict, total=False):
     differences: dict[str, int]
     listed: list[Finding]
     left_out: LeftOut
+    leaks: LeaksReport
 
 
 class FetchedFile(TypedDict):
@@ -236,6 +237,43 @@ class FetchReport(TypedDict, total=False):
     cleaned: FileTotals
 
 
+class ImagesAlike(TypedDict):
+    """Two images in two splits or sources: `distance` is how many of the 64 bits of their hashes differ."""
+
+    first: str
+    second: str
+    splits: list[str]
+    sources: list[str]
+    distance: int
+    equal: bool
+
+
+class AlikeTotals(TypedDict):
+    """How many pairs of images of two splits of two sources are equal in content, and how many near."""
+
+    splits: list[str]
+    sources: list[str]
+    equal: int
+    near: int
+
+
+class LeaksReport(TypedDict):
+    """Images in more than one split or source, of a config, a target or a folder (`of`): pairs, the first `listed`.
+
+    `images` were compared, by content alone those that are `damaged`; `unread` ones could not be read.
+    """
+
+    of: str
+    bits: int
+    images: int
+    damaged: int
+    unread: int
+    equal: int
+    near: int
+    between: list[AlikeTotals]
+    listed: list[ImagesAlike]
+
+
 class VerifyReport(TypedDict):
     """Of `coco-diy verify`; `differences` are counts by reason of what is `listed`."""
 
@@ -247,6 +285,7 @@ class VerifyReport(TypedDict):
     listed: list[Finding]
     repaired: NotRequired[int]
     of: NotRequired[str]
+    leaks: NotRequired[LeaksReport]
 
 
 class ClassChanges(TypedDict):

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
         Failures,
         FetchReport,
         Finding,
+        ImagesAlike,
         IndexReport,
         InitReport,
+        LeaksReport,
         PlanReport,
         RunLine,
         Sources,
@@ -239,6 +241,12 @@ def _by_source(source: Sources) -> list[tuple[str, SourceTotals]]:
 
 def verify_text(data: VerifyReport) -> str:
     """What `coco-diy verify` prints."""
+    made = [_verified(data)] if data.get("of") != "config" else []
+    return "\n".join([*made, *(leaks_lines(data["leaks"]) if "leaks" in data else [])])
+
+
+def _verified(data: VerifyReport) -> str:
+    """What differs from what was built, or is wrong with a folder."""
     lines = [printable(f"{_spot(d)}: {d['detail']}") for d in data["listed"][:20]]
     if len(data["listed"]) > 20:
         lines.append(f"… and {plural(len(data['listed']) - 20, 'more file')}; all with --json")
@@ -254,6 +262,37 @@ def verify_text(data: VerifyReport) -> str:
     return "\n".join([*lines, f"{verdict}: {data['target']}, {plural(data['files'], 'file')} checked {how}."])
 
 
+def leaks_lines(data: LeaksReport) -> list[str]:
+    """Pairs of images in two splits or sources, a line each, and how many there are."""
+    several = any(pair["sources"][0] != pair["sources"][1] for pair in data["between"])
+    lines = [printable(_pair_line(pair, several=several)) for pair in data["listed"][:20]]
+    count = data["equal"] + data["near"]
+    if count > 20:
+        more = "all" if count == len(data["listed"]) else f"{len(data['listed']):,}"
+        lines.append(f"… and {plural(count - 20, 'more pair')}; {more} with --json")
+    compared = f"{plural(data['images'], 'image')} compared"
+    if data["damaged"]:
+        compared += f", {data['damaged']:,} of them, which cannot be decoded, by content alone"
+    if data["unread"]:
+        compared += f"; {plural(data['unread'], 'image')} could not be read"
+    where = "two splits or sources" if several else "two splits"
+    verdict = (
+        f"{plural(count, 'pair')} of images in {where} ({data['equal']:,} equal, {data['near']:,} near)"
+        if count
+        else "No image is in two splits or sources"
+    )
+    return [*lines, f"{verdict}: {compared}."]
+
+
+def _pair_line(pair: ImagesAlike, *, several: bool) -> str:
+    first, second = (
+        f"{path} ({f'{source} {split}' if several else split})"
+        for path, source, split in zip((pair["first"], pair["second"]), pair["sources"], pair["splits"], strict=True)
+    )
+    how = "equal, byte for byte" if pair["equal"] else f"near, {pair['distance']} of 64 bits differ"
+    return f"{first} and {second}: {how}"
+
+
 def _spot(found: Finding) -> str:
     """Path and, where it has one, line of what was found."""
     return f"{found['path']}:{found['line']}" if found.get("line") else str(found["path"])
@@ -264,6 +303,8 @@ def failure_text(data: Failures) -> str:
     lines = [f"failed: {path}: {reason}" for path, reason in data.get("failed", {}).items()]
     if "differences" in data:
         lines += [f"{_spot(d)}: {d['detail']}" for d in data["listed"]]
+    if "leaks" in data:
+        lines += leaks_lines(data["leaks"])
     if data.get("left_out"):
         lines += [f"left out: {_spot(row)}: {row['detail']}" for row in data["left_out"]["listed"]]
     more = [f"… and {len(lines) - 20:,} more; all with --json"] if len(lines) > 20 else []

@@ -22,7 +22,7 @@ from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.backgrounds import doubled_warning
 from pipeline.stages.plan.balance import image_balance, listed, problem_table, row_balance
 from pipeline.stages.plan.compare import all_actions
-from pipeline.stages.plan.leaks import leak_warning
+from pipeline.stages.plan.leaks import leak_warning, source_warnings
 from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.stages.plan.shaping import overshoots
 from pipeline.stages.plan.shortfall import empty, lost_classes, moved, renumbered, why_empty
@@ -58,6 +58,7 @@ def plan_report(
     report.warn_once(moved(planned))
     report.warnings += planned.shape.warnings() + overshoots(job, planned.totals.subset)
     report.warnings += doubled_warning(planned.doubled) + leak_warning(job, planned)
+    report.warnings += source_warnings(job, planned)
     report.warnings += _unlabelled(job, report.data.get("unlabelled", {}))
     report.warn_gravely(_turned(planned))
     if planned.problems:

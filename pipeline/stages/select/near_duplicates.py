@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from pipeline.base.arrays import Ints
+    from pipeline.base.arrays import Bools, Ints
 
     Hashes = npt.NDArray[np.uint64]
 
@@ -136,16 +136,23 @@ def _is_near(hashes: pa.ChunkedArray, others: pa.ChunkedArray, bits: int) -> pa.
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    ours, theirs = (distinct_hashes(column) for column in (hashes, others))
+    ours, theirs = (_distinct(column) for column in (hashes, others))
     near = np.zeros(len(ours), bool)
     for pairs in near_pairs(ours, theirs, bits):
         near[pairs.first] = True
     return pc.is_in(hashes, pa.array(ours[near], pa.uint64()), skip_nulls=True)
 
 
-def distinct_hashes(column: pa.ChunkedArray) -> Hashes:
+def _distinct(column: pa.ChunkedArray) -> Hashes:
     """The hashes in a column that say something of what is shown, each once, sorted."""
     import numpy as np
 
     found = np.unique(column.drop_null().to_numpy())
-    return found[~np.isin(found, np.array(FLAT, np.uint64))]
+    return found[telling(found)]
+
+
+def telling(hashes: Hashes) -> Bools:
+    """Which of `hashes` say something of what is shown."""
+    import numpy as np
+
+    return ~np.isin(hashes, np.array(FLAT, np.uint64))

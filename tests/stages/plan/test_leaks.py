@@ -15,7 +15,8 @@ from PIL import Image
 
 import pipeline
 from tests.conftest import Run
-from tests.support.helpers import repeated, write_file
+from tests.support import images as picture
+from tests.support.helpers import repeated, settle, write_file
 
 SPLITS = ("train", "val")
 LEAK = "in two splits, byte for byte"
@@ -87,3 +88,53 @@ def test_of_an_archive(tmp_path: Path, run: Run) -> None:
 def test_without_images_nothing_is_read(tmp_path: Path, run: Run) -> None:
     config = make_config(tmp_path / "in", {"train": {"a": "red"}, "val": {"a": "red"}}, images="none")
     assert LEAK not in run("plan", config).err
+
+
+def config_of_two(folder: Path, files_of: dict[str, dict[str, bytes]], **keys: object) -> Path:
+    """A config of sources with the files `files_of` each, by path below its images, each with one object."""
+    sources = []
+    for name, files in files_of.items():
+        root = folder / name
+        for path, content in files.items():
+            write_file(root / "images" / path, content)
+            write_file((root / "labels" / path).with_suffix(".txt"), "0 0.5 0.5 0.2 0.2\n")
+        names = str(write_file(root / "names.yaml", "names: [cat]\n"))
+        sources.append({"name": name, "root": str(root), "names": names, "splits": {"train": "train"}})
+    data = {"source": sources, "target": {"root": str(folder / "out")}, "workdir": str(folder / "w"), **keys}
+    return write_file(folder / "config.yaml", yaml.safe_dump(data))
+
+
+NAMES, EQUAL = "in two sources (", "by two sources, byte for byte ("
+
+
+def test_names_that_two_sources_have(tmp_path: Path, run: Run) -> None:
+    """By name at once; once hashes are cached they decide which pictures may be the same, and which are equal."""
+    ours, theirs, other, more = (picture.encoded(picture.photograph(seed)) for seed in range(4))
+    smaller = picture.encoded(picture.photograph(0).resize((160, 120)))
+    files = {
+        "coco": {"train/a.jpg": ours, "train/b.jpg": theirs, "train/c.jpg": other, "train/d.jpg": more},
+        "voc": {"train/x/a.jpg": smaller, "train/b.jpg": other, "train/e.jpg": more},
+    }
+    config = config_of_two(tmp_path, files)
+    settle()
+    said = run("plan", config).err
+    assert f"warning: 2 image names are {NAMES}coco/train/a and voc/train/x/a; …): they may be the same" in said
+    assert EQUAL not in said
+    run("verify", config, "--leaks", code=1)
+    said = run("plan", config).err
+    assert f"warning: 1 image name is {NAMES}coco/train/a and voc/train/x/a): they may be the same" in said
+    assert f"warning: 2 images come {EQUAL}coco/train/c and voc/train/b; …): their objects count twice" in said
+    assert EQUAL in run("build", config).err
+
+
+@pytest.mark.parametrize("target", [{"images": "none"}, {"archive": "zip"}, {"format": "coco"}], ids=str)
+def test_names_for_any_target(tmp_path: Path, run: Run, target: dict[str, str]) -> None:
+    files = {name: {"train/a.jpg": picture.encoded(picture.photograph(0))} for name in ("coco", "voc")}
+    config = config_of_two(tmp_path, files, target={"root": str(tmp_path / "out"), **target})
+    assert f"1 image name is {NAMES}coco/train/a and voc/train/a)" in run("plan", config).err
+
+
+def test_names_of_one_source_or_of_other_images_are_not_reported(tmp_path: Path, run: Run) -> None:
+    data = picture.encoded(picture.photograph(0))
+    files = {"coco": {"train/a.jpg": data, "train/x/a.jpg": data}, "voc": {"train/b.jpg": data, "train/ab.jpg": data}}
+    assert NAMES not in run("plan", config_of_two(tmp_path, files)).err
