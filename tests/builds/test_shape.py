@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import pipeline
 from pipeline.stages.select.draw import most_backgrounds, rank_of
 from tests.conftest import MakeSubset, Subset
 from tests.support.helpers import contents, make_tree, settle, write_file
@@ -189,6 +190,27 @@ def test_a_list_decides_and_a_changed_list_is_a_change(boxes: Path, make_subset:
     out = make_subset(boxes, "out", classes=WANTED, select={"exclude_images": str(listed)})
     assert out.build()["images"]["excluded"] == 6
     assert len(_rows(out)) == len(names) - 6
+
+
+def test_what_was_found_in_the_index_goes_back_into_a_build(boxes: Path, make_subset: MakeSubset) -> None:
+    subset = make_subset(boxes, classes=WANTED)
+    subset.command("index")
+    annotations = pipeline.open_index(subset.config).annotations
+    large = annotations[(annotations.w * annotations.h > 0.25) & annotations.class_id.isin([1, 2])]
+    keys = sorted(set(large["key"].compute()))
+    assert len(keys) > 5
+    report = pipeline.build(subset.config, keep=large)
+    assert len(_rows(subset)) == report.data["images"]["kept"] == len(keys)
+    assert pipeline.build(subset.config, keep=keys).data["status"] == "nothing to do"
+    assert pipeline.plan(subset.config, keep=large["key"].compute()).data["changes"] == 0
+    for keep, sentence in (
+        (large[["w"]], "has no column key; it has w"),
+        ("a.jpg", "is one text"),
+        ([], "names no image"),
+        ([3], "3 is no name of an image"),
+    ):
+        with pytest.raises(pipeline.CocoDiyError, match=sentence):
+            pipeline.build(subset.config, keep=keep)
 
 
 def test_near_duplicates_go_from_the_other_split(tmp_path: Path, make_subset: MakeSubset) -> None:
