@@ -139,7 +139,8 @@ def test_what_a_store_did_not_delete_is_deleted_later(
 
 def _not_deleting(server: stores.Server) -> Callable[[str, str, int], str | None]:
     """What kills `server` when labels and images are to go, after the YAML, and starts it when a file comes."""
-    yaml_file, over = server.folder / "data/bucket/subset/data.yaml", list[bool]()
+    yaml_file = server.folder / "data/bucket/subset/data.yaml"
+    over: list[bool] = []
 
     def fault(method: str, _path: str, _time: int) -> str | None:
         if yaml_file.exists() or over:
