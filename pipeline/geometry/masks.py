@@ -164,6 +164,19 @@ def box(runs: Ints, height: int) -> tuple[int, int, int, int]:
     return left, top, right - left + 1, bottom - top + 1
 
 
+def corners(runs: Ints, height: int) -> Floats:
+    """Corners of pixels inside, shape (points, 2), whose hull is that of all that is inside; none where nothing is."""
+    import numpy as np
+
+    ends = np.cumsum(runs)
+    begin, last = ends[0::2][: len(ends) // 2], ends[1::2] - 1
+    begin, last = begin[last >= begin], last[last >= begin]
+    wraps = begin // height != last // height  # over a column's end: from there to the bottom, and on from the top
+    bottom, top = begin[wraps] // height * height + height - 1, last[wraps] // height * height
+    pixels = np.stack(np.divmod(np.concatenate([begin, last, bottom, top]), height), axis=1)
+    return np.concatenate([pixels + corner for corner in ((0, 0), (0, 1), (1, 0), (1, 1))]).astype(np.float64)
+
+
 def compress(runs: Ints) -> str:
     """COCO's string: from the third on, each count less the one before the last, in 5 bits a character."""
     text = bytearray()

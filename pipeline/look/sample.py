@@ -16,6 +16,7 @@ import msgspec
 
 from pipeline import storage
 from pipeline.base.humanize import plural
+from pipeline.geometry.rectangles import smallest_rectangles
 from pipeline.look import shapes
 from pipeline.look.bucket import Bucket, read_bucket, with_sizes
 from pipeline.look.shapes import Shape
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from pipeline.base.arrays import Floats, Ints
     from pipeline.look.view import View
 
-#: How a sample is sorted: of images by chance or most objects, of objects by chance or by their boxes.
+#: How a sample is sorted: of images by chance or most objects, of objects by the area of their boxes, by how long and
+#: thin they are themselves, at any angle, or by chance.
 IMAGE_SORTS = ("random", "most")
 OBJECT_SORTS = ("smallest", "largest", "extreme", "random")
 
@@ -129,7 +131,7 @@ def _first(entries: list[Any], wish: Wish) -> list[Any]:
 def _ranked(view: View, wish: Wish, bucket: int) -> list[_Entry]:
     import numpy as np
 
-    found = read_bucket(view, bucket)
+    found = read_bucket(view, bucket, raw=wish.objects and wish.sort == "extreme")
     keys = found.images["key"].to_pylist()
     there = found.images["image_path"].is_valid().to_numpy()
     if wish.split is not None:
@@ -176,10 +178,44 @@ def _objects(view: View, wish: Wish, bucket: int, found: Bucket, rows: Ints, key
         width, height = (np.nan_to_num(side[image], nan=1.0) for side in sides)  # without a size, shares rank
         unknown = np.isnan(sides[0][image])
         w, h = (found.objects[name].to_numpy()[rows] for name in ("w", "h"))
-        w, h = np.maximum(w * width, 1e-9), np.maximum(h * height, 1e-9)
+        w, h = w * width, h * height
+        if wish.sort == "extreme":
+            w, h = _sides(view, found.objects.take(rows), w, h, np.stack([width, height], axis=1))
+        w, h = np.maximum(w, 1e-9), np.maximum(h, 1e-9)
         rank = {"smallest": w * h, "largest": -w * h, "extreme": -np.maximum(w / h, h / w)}[wish.sort]
     order = np.lexsort((rank, unknown))[: wish.count]
     return [((bool(unknown[i]), float(rank[i])), -1, keys[image[i]], int(rows[i]), bucket) for i in order.tolist()]
+
+
+def _sides(view: View, objects: pa.Table, w: Floats, h: Floats, scale: Floats) -> tuple[Floats, Floats]:
+    """The sides of `objects`: of boxes `w` and `h`, of other shapes those of the smallest rectangle around each.
+
+    `scale`, shape (objects, 2), is by what shares of an image are multiplied.
+    """
+    import numpy as np
+
+    some = np.flatnonzero((objects["n_tokens"].to_numpy() > 5) | objects["raw"].is_valid().to_numpy())
+    tails, raws = (objects[name].take(some).to_pylist() for name in ("tail", "raw"))
+    points = [
+        shapes.points_of_annotation(_decoded(raw)) if raw is not None
+        else shapes.points_of_row(tail or b"", view.keypoints) * scale[i]
+        for i, tail, raw in zip(some.tolist(), tails, raws, strict=True)
+    ]  # fmt: skip
+    counts = np.array(list(map(len, points)), np.int64)
+    outlined = some[counts > 0]
+    if len(outlined):
+        counts = counts[counts > 0]
+        w[outlined], h[outlined] = smallest_rectangles(np.concatenate(points), np.cumsum(counts) - counts)
+    return w, h
+
+
+def _decoded(raw: bytes) -> dict[str, Any]:
+    """A COCO annotation; of one that cannot be read nothing."""
+    try:
+        found = msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _chance(names: Sequence[str], seed: int) -> Floats:
@@ -228,11 +264,7 @@ def _drawn(view: View, objects: pa.Table, rows: Ints, said: tuple[int, int] | No
 def _shape(view: View, row: dict[str, Any], said: tuple[int, int] | None) -> Shape:
     box = (row["cx"], row["cy"], row["w"], row["h"])
     if row["raw"] is not None and said is not None:
-        try:
-            annotation = msgspec.json.decode(row["raw"])
-        except msgspec.DecodeError:
-            annotation = {}
-        return shapes.of_annotation(row["class_id"], box, annotation, *said)
+        return shapes.of_annotation(row["class_id"], box, _decoded(row["raw"]), *said)
     return shapes.of_row(row["class_id"], box, row["tail"] or b"", view.keypoints)
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from pipeline.geometry import masks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     import numpy.typing as npt
 
     from pipeline.base.arrays import Floats
+    from pipeline.geometry.masks import Ints
 
 #: Masks are outlined on a grid of at most so many cells a side.
 _MASK_SIDE = 512
@@ -81,9 +82,8 @@ def of_row(class_id: int, box: Sequence[float], tail: bytes, keypoints: tuple[in
         points = numbers[4:].reshape(keypoints)
         labelled = points[:, 2] > 0 if keypoints[1] == 3 else (points != 0).any(axis=1)
         return _with_points(Shape(class_id, corners), points, labelled)
-    if len(numbers) >= 6 and len(numbers) % 2 == 0:
-        return Shape(class_id, corners, _outlines([numbers.reshape(-1, 2)]))
-    return Shape(class_id, corners)
+    outline = points_of_row(tail, keypoints)
+    return Shape(class_id, corners, _outlines([outline]) if len(outline) else ())
 
 
 def _with_points(shape: Shape, points: Floats, seen: npt.NDArray[np.bool_]) -> Shape:
@@ -105,19 +105,43 @@ def of_annotation(
     import numpy as np
 
     scale = np.array([width, height], np.float64)
-    polygons: list[Floats] = []
     segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, list):
-        parts = [p for p in segmentation if isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0]
-        polygons = [np.array(part, np.float64).reshape(-1, 2) / scale for part in parts]
-    elif isinstance(segmentation, dict):
-        polygons = [polygon / scale for polygon in _of_mask(segmentation)]
-    shape = Shape(class_id, _corners(box), _outlines(polygons))
+    polygons = _of_mask(segmentation) if isinstance(segmentation, dict) else _polygons(segmentation)
+    shape = Shape(class_id, _corners(box), _outlines([polygon / scale for polygon in polygons]))
     points = annotation.get("keypoints")
     if isinstance(points, list) and points and len(points) % 3 == 0:
         table = np.array(points, np.float64).reshape(-1, 3)
         shape = _with_points(shape, table[:, :2] / scale, table[:, 2] > 0)
     return shape
+
+
+def points_of_row(tail: bytes, keypoints: tuple[int, int] | None) -> Floats:
+    """The corners of the polygon or oriented box of a YOLO row, shape (points, 2); none of a row of any other kind."""
+    import numpy as np
+
+    numbers = np.array(tail.split(), np.float64)
+    pose = keypoints is not None and len(numbers) == 4 + keypoints[0] * keypoints[1]
+    outlined = len(numbers) >= 6 and len(numbers) % 2 == 0 and not pose
+    return numbers.reshape(-1, 2) if outlined else np.zeros((0, 2))
+
+
+def points_of_annotation(annotation: Mapping[str, Any]) -> Floats:
+    """The corners, shape (points, 2), in pixels, of all polygons of a COCO annotation, or around its mask; or none."""
+    import numpy as np
+
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, dict):
+        runs, height = _runs(segmentation)
+        return masks.corners(runs, height)
+    return np.concatenate([np.zeros((0, 2)), *_polygons(segmentation)])
+
+
+def _polygons(segmentation: Any) -> list[Floats]:
+    import numpy as np
+
+    parts = segmentation if isinstance(segmentation, list) else []
+    parts = [p for p in parts if isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0]
+    return [np.array(part, np.float64).reshape(-1, 2) for part in parts]
 
 
 def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
@@ -127,13 +151,20 @@ def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
 
 def _of_mask(segmentation: dict[str, Any]) -> list[Floats]:
     """The polygons around a mask of run lengths, in its pixels, on a coarser grid where it is large."""
-    try:
-        height, width = (int(side) for side in segmentation["size"])
-        counts = segmentation["counts"]
-        runs = masks.checked(masks.decompress(counts) if isinstance(counts, str) else counts, height, width)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return []
+    runs, height = _runs(segmentation)
     left, top, *sides = box = masks.box(runs, height)
     step = max(1, -(-max(sides) // _MASK_SIDE))
     outer, holes = masks.outlines(masks.to_patch(runs, height, box, step), _MOST_POLYGONS)
     return [polygon * step + (left, top) for polygon in (*outer, *holes)]
+
+
+def _runs(segmentation: dict[str, Any]) -> tuple[Ints, int]:
+    """The run lengths of a mask and its height; of one that is damaged none, and 1."""
+    import numpy as np
+
+    try:
+        height, width = (int(side) for side in segmentation["size"])
+        counts = segmentation["counts"]
+        return masks.checked(masks.decompress(counts) if isinstance(counts, str) else counts, height, width), height
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return np.zeros(0, np.int64), 1

@@ -93,9 +93,10 @@ class Engine(AbstractContextManager["Engine"]):
         """Have this process do `work` once: while its helpers are busy, or at the latest before a task runs here.
 
         It is what later stages import. Dask must not meet modules that another thread has imported by half, so `map`
-        and `compute` wait for it.
+        and `compute` wait for it. Workers elsewhere do their own, and nothing is done here.
         """
-        self._begun = work
+        if self._remote is None:
+            self._begun = work
 
     def _join(self) -> None:
         """Do what was begun, or wait for the thread that does it."""
@@ -173,6 +174,7 @@ class Engine(AbstractContextManager["Engine"]):
             for number, value in self._remote.map(functools.partial(partition, make), [(n,) for n in range(count)]):
                 found[number] = value
                 done(1)
+                import pandas  # noqa: F401 - Arrow does so at its first conversion: better while workers are busy
             return [found[number] for number in range(count)]
         import dask
         from dask.callbacks import Callback

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,22 @@ def test_the_bytes_of_one_process(wanted: Subset, expected: dict[str, bytes], cl
     assert "nothing to do" in build(wanted, cluster).out.lower()
 
 
+@pytest.mark.parametrize(
+    ("command", "unwanted"), [("index", {"pyarrow", "pandas", "dask.dataframe"}), ("build", {"dask.dataframe"})]
+)
+def test_the_driver_leaves_imports_to_workers(
+    wanted: Subset, cluster: Cluster, command: str, unwanted: set[str]
+) -> None:
+    """What it imports before its first task, and between stages, all workers wait for."""
+    cluster.start(1)
+    words = [sys.executable, "-X", "importtime", "-m", "pipeline", command, str(wanted.config)]
+    env = os.environ | {"PYTHONPATH": f"{PROJECT}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run([*words, "--scheduler", cluster.address], env=env, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "distributed" in imported
+    assert not imported & unwanted
+
+
 def test_a_client_of_python_stays_open(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
     from distributed import Client
 
@@ -84,10 +101,13 @@ def test_a_client_of_python_stays_open(wanted: Subset, expected: dict[str, bytes
 def test_a_worker_dies_in_a_stage(
     wanted: Subset, expected: dict[str, bytes], cluster: Cluster, event: str, text: str
 ) -> None:
+    """Another comes when it is dead: of two at once the other may do all of the stage, and this one never die."""
     cluster.start(1, env=hooked(event, text, "die", 3))
-    cluster.start(1)
-    build(wanted, cluster)
-    assert cluster.workers[0].wait() == -signal.SIGKILL
+    with ThreadPoolExecutor() as beside:
+        died = beside.submit(cluster.workers[0].wait)
+        died.add_done_callback(lambda _: cluster.start(1))
+        build(wanted, cluster)
+    assert died.result() == -signal.SIGKILL
     assert contents(wanted.target, record=True) == expected
     assert left_of_runs(wanted) == []
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon, join_polygons
+from pipeline.geometry.rectangles import smallest_rectangles
 
 Floats = npt.NDArray[np.float64]
 
@@ -131,6 +132,21 @@ def test_polygons_of_many_points_are_joined_alike(monkeypatch: pytest.MonkeyPatc
     whole = join_polygons(parts)
     monkeypatch.setattr("pipeline.geometry.polygons._PAIRS", 40)
     assert (join_polygons(parts) == whole).all()
+
+
+@given(_masks())
+def test_the_corners_of_a_mask_have_its_hull(mask: npt.NDArray[np.bool_]) -> None:
+    column, row = (axis[:, None, None] for axis in np.nonzero(mask.T))
+    every = np.broadcast_arrays(column + np.array([[0], [1]]), row + np.array([[0, 1]]))
+    points = np.stack(every, axis=-1).reshape(-1, 2).astype(np.float64)
+    found = masks.corners(masks.of_mask(mask), mask.shape[0])
+    assert {tuple(p) for p in found.tolist()} <= {tuple(p) for p in points.tolist()}
+    if mask.any():
+        several = np.concatenate([points, found])
+        long, short = smallest_rectangles(several, np.array([0, len(points)]))
+        assert (long[0], short[0]) == (long[1], short[1])
+    else:
+        assert not len(found)
 
 
 def test_a_mask_of_too_many_parts_has_no_outline() -> None:

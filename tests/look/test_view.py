@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,6 +171,53 @@ def test_objects_of_unknown_size_come_last(tmp_path: Path, sort: str) -> None:
     write_file(tree / "data.yaml", "names: [one]\ntrain: images/train\n")
     shown = choose(open_view(str(tree), str(tmp_path / "cache")), Wish(3, objects=True, sort=sort))
     assert [s.key[-1] for s in shown] == ["b", *{"smallest": "ac", "largest": "ca", "extreme": "ac"}[sort]]
+
+
+def _turned(cx: float, cy: float, long: float, short: float, degrees: float) -> list[float]:
+    """The corners of a turned box in pixels, x and y by turns."""
+    turn = np.radians(degrees)
+    along, across = (
+        np.array([np.cos(turn), np.sin(turn)]) * long / 2,
+        np.array([-np.sin(turn), np.cos(turn)]) * short / 2,
+    )
+    centre = np.array([cx, cy])
+    corners = np.stack([centre + way for way in (along + across, across - along, -along - across, along - across)])
+    return [round(float(value), 3) for value in corners.ravel()]
+
+
+def test_extreme_is_the_shape_and_not_the_box_around_it(tmp_path: Path) -> None:
+    """A needle across the corner has a square box; in rows and in COCO JSON, as polygon, mask or box."""
+    needle, slab, disc = _turned(200, 200, 160, 4, 45), _turned(200, 200, 90, 30, 0), _turned(200, 200, 99, 99, 30)
+    mask = np.zeros((400, 640), bool)
+    mask[100:170, 100] = True
+    runs = np.diff(np.flatnonzero(np.diff(mask.ravel(order="F"), prepend=False)), prepend=0, append=mask.size)
+    rows = {
+        name: " ".join(["0", *(f"{v / (400 if i % 2 else 640):.6f}" for i, v in enumerate(points))]) + "\n"
+        for name, points in (("needle", needle), ("slab", slab), ("disc", disc))
+    } | {"box": "0 0.5 0.5 0.25 0.04\n"}  # 160 x 16 px
+    tree = make_tree(tmp_path / "tree", {"train": rows}, {})
+    for name in rows:
+        Image.new("RGB", (640, 400)).save(write_file(tree / f"images/train/{name}.png", ""))
+    write_file(tree / "data.yaml", "names: [one]\ntrain: images/train\n")
+    coco = tmp_path / "coco/all.json"
+    drawn: dict[str, Any] = {
+        "needle": [needle], "slab": [slab[:4] + slab[2:], slab], "disc": [disc],
+        "mask": {"size": [400, 640], "counts": runs.tolist()}, "box": None,
+    }  # fmt: skip
+    annotations = [
+        {"id": i, "image_id": i, "category_id": 1, "bbox": [100, 100, 160, 16], "area": 9, "iscrowd": 0}
+        | ({"segmentation": drawn[name]} if drawn[name] is not None else {})
+        for i, name in enumerate(drawn)
+    ]
+    images = [{"id": i, "file_name": f"{name}.png", "width": 640, "height": 400} for i, name in enumerate(drawn)]
+    data = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "one"}]}
+    write_file(coco, json.dumps(data))
+    for name in drawn:
+        write_file(tmp_path / f"coco/{name}.png", "no image is needed")
+    boxed = choose(open_view(str(tree), str(tmp_path / "cache")), Wish(9, objects=True, sort="extreme"))
+    assert [s.key.rpartition("/")[2] for s in boxed] == ["needle", "box", "slab", "disc"]
+    found = choose(open_view(str(coco), str(tmp_path / "cache")), Wish(9, objects=True, sort="extreme"))
+    assert [s.key.rpartition("/")[2] for s in found] == ["mask", "needle", "box", "slab", "disc"]
 
 
 def test_a_leak_is_noticed(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def commit(
         drop_caches(job, planned)
     _write_meta(job, {path: planned.contents[path] for path in writes})
     job.target.sync(synced_folders(job))  # also where nothing was to be done: a run that was killed may have done it
-    job.target.delete_many([path for action, path in planned.meta if action == "delete" and path.endswith(".zip")])
+    zips = [path for action, path in planned.meta if action == "delete" and path.endswith(".zip")]
+    job.target.delete_many(zips).must(job.target, "deleted")
     meta = _meta_made(job, planned)
     facts = ("classes", "task", "format", "fingerprint", "digest", "subset", "rows", "images", "loss", "problems")
     remembered = {key: report.data[key] for key in facts} | {

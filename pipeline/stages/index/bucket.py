@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pipeline import formats
 from pipeline.job.spec import IndexSpec
 from pipeline.reports.documents import SourceTotals
-from pipeline.stages.index.buckets import BucketListing
+from pipeline.stages.index.buckets import BucketDone, BucketListing
 from pipeline.stages.index.image_lookup import Finder, unsettled
 from pipeline.stages.index.image_rows import image_rows
 from pipeline.stages.index.label_reading import read_labels
@@ -41,16 +41,6 @@ class BucketTask:
     def made_by(self) -> dict[str, Any]:
         """What decides about the bucket but the files themselves."""
         return {"spec": self.spec.digest(), "buckets": self.buckets}
-
-
-@dataclass(frozen=True)
-class BucketDone:
-    """What became of a bucket: label files in it, its counts, and the stats (4 int64 each) of its files as listed."""
-
-    bucket: int
-    files: int
-    summary: dict[str, SourceTotals]
-    stats: bytes
 
 
 def update_bucket(task: BucketTask, listing: BucketListing) -> BucketDone:

@@ -1,4 +1,4 @@
-"""Listed files assigned to buckets."""
+"""Listed files assigned to buckets, and what became of a bucket."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.job.spec import IndexSpec
+from pipeline.reports.documents import SourceTotals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,3 +111,13 @@ class BucketListing:
     count: int
     paths: bytes
     marks: bytes
+
+
+@dataclass(frozen=True)
+class BucketDone:
+    """What became of a bucket: label files in it, its counts, and the stats (4 int64 each) of its files as listed."""
+
+    bucket: int
+    files: int
+    summary: dict[str, SourceTotals]
+    stats: bytes

@@ -24,7 +24,8 @@ from pipeline.formats._image_names import ImageNames
 from pipeline.images.header import Picture
 from pipeline.job.spec import IndexSpec, SplitSpec
 from pipeline.stages.index.annotations_file import AnnotationsFile
-from pipeline.stages.index.bucket import BucketDone, BucketTables, BucketTask, write_bucket
+from pipeline.stages.index.bucket import BucketTables, BucketTask, write_bucket
+from pipeline.stages.index.buckets import BucketDone
 from pipeline.stages.index.image_lookup import headers
 from pipeline.stages.index.image_rows import image_rows
 from pipeline.stages.index.label_tables import ProblemRow, annotations_table, problem_table, states_of

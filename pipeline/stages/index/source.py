@@ -21,7 +21,7 @@ from pipeline.reports.counts import add_counts
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
-from pipeline.stages.index.buckets import BucketListing, bucket_count
+from pipeline.stages.index.buckets import BucketDone, BucketListing, bucket_count
 from pipeline.stages.index.parts import drop_foreign_parts
 from pipeline.stages.index.reader import IndexInfo, SourceDocument
 
@@ -30,7 +30,6 @@ PASSING = {"unreadable", "changed", "vanished"}
 
 if TYPE_CHECKING:
     from pipeline.reports.documents import SourceTotals
-    from pipeline.stages.index.bucket import BucketDone
     from pipeline.stages.index.scan import Scan
     from pipeline.stages.index.single_file import BucketShare, ParsedSource
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pipeline.storage.stores.store_errors import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,8 @@ class Client(Protocol):
     def put_stream(self, key: str, pieces: Iterator[bytes], size: int) -> None:
         """Write a large file of pieces, whole or not at all: an error in `pieces` leaves none."""
 
-    def delete(self, keys: Sequence[str]) -> dict[str, str]:
-        """Delete files; one that is gone counts as done. Returns reasons by key of those that stay."""
+    def delete(self, keys: Sequence[str]) -> dict[str, Refused]:
+        """Delete files; one that is gone counts as done. Returns refusals by key of those that stay."""
 
     def can_copy(self, other: Client) -> bool:
         """Whether files of `other` can be copied here without passing through us."""

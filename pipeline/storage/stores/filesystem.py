@@ -177,7 +177,7 @@ class FsspecClient(Client):
                 self._ask(lambda: self._fs.makedirs(folder, exist_ok=True), writing=True)
                 self._made.add(folder)
 
-    def delete(self, keys: Sequence[str]) -> dict[str, str]:
+    def delete(self, keys: Sequence[str]) -> dict[str, Refused]:
         """See `Client.delete`."""
         return delete_each(
             lambda key: self._ask(lambda: self._fs.rm_file(self._path(key))),

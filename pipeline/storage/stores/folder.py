@@ -192,8 +192,11 @@ class RemoteFolder(WritableLocation):
             return Results()
         keys = {self.address.key(path): path for path in paths}
         delete = _guard(scratch)(lambda: self.client.delete(list(keys)))
-        failed = insist(delete, self.join(paths[0]), "deleted")
-        return Results(len(keys) - len(failed), {keys[key]: reason for key, reason in failed.items()})
+        refusals = insist(delete, self.join(paths[0]), "deleted")
+        results = Results(len(keys) - len(refusals))
+        for key, refused in refusals.items():
+            refused.note(results, keys[key])
+        return results
 
     def sealed(self) -> RemoteFolder:
         """See `WritableLocation.sealed`."""

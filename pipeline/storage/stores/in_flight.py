@@ -193,10 +193,10 @@ class _Crew:
 _NOTHING: Iterator[Any] = iter(())
 
 
-def delete_each(remove: Callable[[str], object], keys: Sequence[str], top: str, width: int) -> dict[str, str]:
+def delete_each(remove: Callable[[str], object], keys: Sequence[str], top: str, width: int) -> dict[str, Refused]:
     """Delete each of `keys` by `remove`, many at a time; one that is gone counts as done.
 
-    Returns reasons by key of those that stay; `top` comes before a key in messages. Raises `StorageError` for what
+    Returns refusals by key of those that stay; `top` comes before a key in messages. Raises `StorageError` for what
     would meet every file. A single file is deleted also in a run that is being stopped: it may be its lock.
     """
 
@@ -210,7 +210,7 @@ def delete_each(remove: Callable[[str], object], keys: Sequence[str], top: str, 
         except Refused as refused:
             if refused.fatal:
                 raise
-            return {keys[0]: refused.reason}
+            return {keys[0]: refused}
         return {}
     results = in_flight(gone, keys, name=lambda key: f"{top}/{key}", doing="deleted", width=min(width, len(keys)))
-    return {key: result.reason for key, result in results if isinstance(result, Refused)}
+    return {key: result for key, result in results if isinstance(result, Refused)}

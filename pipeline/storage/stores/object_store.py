@@ -190,11 +190,11 @@ class ObjectClient(Client):
         """See `Client.put_stream`; by parts, so nothing is to be seen before the last has come."""
         put_pieces(self._store, key, pieces, size)
 
-    def delete(self, keys: Sequence[str]) -> dict[str, str]:
+    def delete(self, keys: Sequence[str]) -> dict[str, Refused]:
         """See `Client.delete`; a request a thousand files where the store can."""
         import obstore
 
-        failed: dict[str, str] = {}
+        failed: dict[str, Refused] = {}
         for start in range(0, len(keys), AT_ONCE):
             some = list(keys[start : start + AT_ONCE])
             try:

@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,41 @@ def test_one_file_fails_alone_and_the_next_build_does_just_it(
     assert [r.path for r in proxy.requests if r.method == "PUT" and "/.coco-diy/" not in r.path] == [
         "/bucket/subset/images/train/b.JPG"
     ]
+
+
+def test_what_a_store_did_not_delete_is_deleted_later(
+    server: stores.Server, proxy: Proxy, options: Configure, town: Path, make_subset: MakeSubset
+) -> None:
+    """Of files that stay because no server answers while they are to go: exit code 75, as of any others."""
+    options(**QUICK)
+    subset = make_subset(town, target={"root": SUBSET})
+    subset.build()
+    proxy.fault = _not_deleting(server)
+    told = subset.build("--set", "classes=[car]", "--max-delete", "none", code=75)
+    assert told["failed"]
+    assert all(path.startswith(("labels/", "images/")) for path in told["failed"])
+    proxy.fault = lambda _method, _path, _time: None
+    subset.build("--set", "classes=[car]", "--max-delete", "none")
+    assert subset.command("verify", "--json").json["differences"] == {}
+
+
+def _not_deleting(server: stores.Server) -> Callable[[str, str, int], str | None]:
+    """What kills `server` when labels and images are to go, after the YAML, and starts it when a file comes."""
+    yaml_file = server.folder / "data/bucket/subset/data.yaml"
+    over: list[bool] = []
+
+    def fault(method: str, _path: str, _time: int) -> str | None:
+        if yaml_file.exists() or over:
+            return None
+        if method == "PUT":
+            over.append(True)
+            if server.process is None:
+                server.start()
+        elif method in ("POST", "DELETE"):
+            server.kill()
+        return None
+
+    return fault
 
 
 @pytest.mark.parametrize(
