@@ -213,8 +213,8 @@ def _choices(model: type[pydantic.BaseModel], prefix: str = "") -> Iterator[tupl
 @pytest.mark.parametrize(("key", "words"), [pytest.param(*c, id=c[0]) for c in _choices(Config)])
 def test_the_config_names_every_choice(key: str, words: tuple[str, ...]) -> None:
     first, last = key.partition(".")[0], key.rpartition(".")[2]
-    section = re.split(rf"^{first}:", config_block().text, flags=re.MULTILINE)[1]
-    section = re.split(r"^\w", section, maxsplit=1, flags=re.MULTILINE)[0]
+    sections = re.split(r"^(?=\w)", config_block().text, flags=re.MULTILINE)
+    section = next(section for section in sections if section.startswith(f"{first}:"))
     line = next(line for line in section.splitlines() if re.search(rf"\b{last}:", line))
     assert " | ".join(words) in line, key
 
