@@ -137,6 +137,7 @@ def all_documents(folder: Path) -> Iterator[tuple[str, Any]]:
     yield "build-fails", _command(here, "build", fails)
     yield "index-several", _command(here, "index", several)
     yield "plan-several", _command(here, "plan", several)
+    yield "verify-leaks", _command(here, "verify", several, "--leaks")
     yield "status", _command(here, "status", "build/first")
     labelme = ["sample/labelme", "build/coco", "--from", "labelme", "--to", "coco", "--split", "0.8"]
     yield "convert", _command(here, "convert", *labelme, "--workdir", "cache")
