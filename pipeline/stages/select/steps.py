@@ -148,5 +148,8 @@ def step_reports(totals: Mapping[str, dict[str, Any]]) -> dict[str, StepReport]:
     for step in (step for step in Step if step.word in totals):
         one = totals[step.word]
         counts = {n: c for n, c in one["classes"].items() if step is Step.LISTS or c["in"] != c["out"]}
-        found[step.word] = {"images": one["images"], "objects": one["objects"], "classes": counts}
+        images, objects = (
+            one[what] | {"left_out": dict(sorted(one[what]["left_out"].items()))} for what in ("images", "objects")
+        )
+        found[step.word] = {"images": images, "objects": objects, "classes": counts}
     return found
