@@ -60,10 +60,10 @@ def _small(image: Image.Image) -> Floats | None:
     import numpy as np
     from PIL import Image
 
-    # Pixels at the edges of a scaled JPEG may be in part beyond the picture: `box` is what it covers of them.
-    drafted = image.draft("L", (_SIDE, _SIDE)) if image.format in ("JPEG", "MPO") else None
     if image.width * image.height > MAX_PIXELS:
         return None
+    # Pixels at the edges of a scaled JPEG may be in part beyond the picture: `box` is what it covers of them.
+    drafted = image.draft("L", (_SIDE, _SIDE)) if image.format in ("JPEG", "MPO") else None
     image.load()
     picture = Picture(*image.size, orientation_of(image))  # now: Pillow turns a TIFF when it is loaded
     size = (_HEIGHT, _WIDTH) if picture.sideways else (_WIDTH, _HEIGHT)
@@ -79,17 +79,19 @@ def _small(image: Image.Image) -> Floats | None:
 def image_hashes(index_dir: str, bucket: int, origins: Origins, images: pa.Table) -> pa.Table:
     """Key, hash and digest of `images`, a bucket's, in their order; an image is read where it was not in this state.
 
-    `images` has the columns key, image_path and state (its fingerprint; null while it is too young to be trusted). An
-    image that cannot be decoded has no hash; one that cannot be read, or is remote and was not fetched yet, no digest
-    either. What is new is written to the table `schema.hashes` of the index. Each image that is read counts as a file
-    of the progress.
+    `images` has the columns key, image_path and, where that was asked, state (its fingerprint; null while it is too
+    young to be trusted). An image that cannot be decoded has no hash; one that cannot be read, or is remote and was not
+    fetched yet, no digest either. What is new is written to the table `schema.hashes` of the index. Each image that is
+    read counts as a file of the progress.
     """
     before = read_cached(index_dir, "hashes", bucket, schema.hashes())
     seen = {
         (key, mark): (found, digest)
         for key, mark, found, digest in zip(*(column.to_pylist() for column in before), strict=True)
     }
-    keys, names, states = (images[name].to_pylist() for name in ("key", "image_path", "state"))
+    keys, names = images["key"].to_pylist(), images["image_path"].to_pylist()
+    asked = "state" in images.column_names
+    states = images["state"].to_pylist() if asked else _states(origins, keys, names)
     found: list[tuple[int | None, bytes | None]] = [
         seen.get((key, state), (None, None)) for key, state in zip(keys, states, strict=True)
     ]
@@ -109,6 +111,17 @@ def image_hashes(index_dir: str, bucket: int, origins: Origins, images: pa.Table
         add_cached(index_dir, "hashes", bucket, before, rows)
     columns = [keys, [value for value, _ in found], [digest for _, digest in found]]
     return _table(columns)
+
+
+def _states(origins: Origins, keys: Sequence[str], names: Sequence[str | None]) -> list[bytes | None]:
+    """The fingerprints of images as they are now; None for one that is too young to be trusted, or is not there."""
+    states: list[bytes | None] = [None] * len(keys)
+    having = [i for i, name in enumerate(names) if name is not None]
+    paths = [name for name in names if name is not None]
+    for location, some in origins.locations([keys[i] for i in having], paths):
+        for i, found in zip(some, location.fingerprints([paths[i] for i in some]), strict=True):
+            states[having[i]] = found.mark if found is not None and found.settled else None
+    return states
 
 
 def _table(columns: Sequence[Sequence[object]]) -> pa.Table:

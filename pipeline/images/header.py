@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
 
-#: More are not decoded: they would take a gigabyte of memory.
+#: More are not decoded: they would take a gigabyte of memory. So would those of a JPEG that is scaled down and has
+#: several scans: all of them are in memory before there is a pixel.
 MAX_PIXELS = 1 << 28
 
 #: Bytes at the beginning that nearly always hold the header; a large colour profile may need more.

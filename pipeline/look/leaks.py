@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Images are near that differ in so many bits at most.
 BITS = 3
 
+#: An image takes as long as so many label files.
+_FILES_AN_IMAGE = 20
+
 #: So many pairs are listed at most; all are counted.
 _MOST = 10_000
 
@@ -42,12 +45,13 @@ def leaks(
     progress = progress or Progress()
     view, sources_in_paths = _view(what, workdir, progress, engine or {})
     tasks = [(bucket,) for bucket in range(view.buckets)]
-    with progress.stage("hash", view.images) as step, viewing(view) as run:
+    files = _FILES_AN_IMAGE * view.images
+    with progress.stage("hash", view.images) as step, viewing(view, files) as run:
         parts = []
-        for part in run.map(functools.partial(hash_bucket, view, sources_in_paths), tasks, files=view.images):
+        for part in run.map(functools.partial(hash_bucket, view, sources_in_paths), tasks, files=files):
             parts.append(part)
             step.add(part.num_rows)
-    images = pa.concat_tables(parts).sort_by("path").combine_chunks()
+    images = pa.concat_tables(parts).sort_by([("path", "ascending"), ("group", "ascending")]).combine_chunks()
     return _report(view.kind, images, shared_images(images, BITS, _MOST))
 
 
@@ -77,16 +81,14 @@ def hash_bucket(view: View, sources_in_paths: bool, bucket: int) -> pa.Table:
     images = images.filter(images["image_path"].is_valid()).combine_chunks()
     keys, names = images["key"].to_pylist(), images["image_path"].to_pylist()
     paths: list[str] = [""] * len(keys)
-    states: list[bytes | None] = [None] * len(keys)
-    for location, here in view.origins.locations(keys, names):
-        for i, found in zip(here, location.fingerprints([names[i] for i in here]), strict=True):
-            paths[i] = location.join(names[i])
-            states[i] = found.mark if found is not None and found.settled else None
+    for origin, here in view.origins.by_origin(keys):
+        join = origin.location.join
+        for i in here:
+            paths[i] = join(names[i])
     sources = [(name if sources_in_paths else key).split("/", 1)[0] for name, key in zip(names, keys, strict=True)]
     groups = [
         f"{SPLITS.index(split)}/{source}" for split, source in zip(images["split"].to_pylist(), sources, strict=True)
     ]
-    images = images.append_column("state", pa.array(states, pa.binary()))
     parts = [
         image_hashes(
             source.index_dir, bucket, view.origins, images.filter(pc.starts_with(images["key"], source.prefix))

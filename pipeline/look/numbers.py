@@ -17,19 +17,19 @@ def statistics_of(view: View, progress: Progress | None = None) -> Statistics:
     """The counts of all buckets of `view`."""
     made = Statistics.none()
     tasks = [(bucket,) for bucket in range(view.buckets)]
-    with (progress or Progress()).stage("count", len(tasks), "buckets") as step, viewing(view) as engine:
+    with (progress or Progress()).stage("count", len(tasks), "buckets") as step, viewing(view, view.images) as engine:
         for part in engine.map(functools.partial(count_bucket, view), tasks, files=view.images):
             made.add(part)
             step.add(1)
     return made
 
 
-def viewing(view: View) -> Engine:
-    """What runs the tasks of a view, by `View.engine`; it is to be closed.
+def viewing(view: View, files: int) -> Engine:
+    """What runs the tasks of a view that take as long as `files` small files, by `View.engine`; it is to be closed.
 
     Tasks wait for images; a helper process would need 170 MB for pandas and what it reads. So `auto` takes threads.
     """
-    own = "threads" if view.images >= FILES_WORTH_HELPERS else "sync"
+    own = "threads" if files >= FILES_WORTH_HELPERS else "sync"
     options = view.engine.model_copy(update={"performance_report": None})  # it is of what made the index
     images = [url for url in view.origins.urls.values() if url is not None]
     remote = remote_of(options, view.workdir, images, links=WORK_LINKS)

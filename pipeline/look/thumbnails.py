@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.images.header import Picture, opened, picture_of
+from pipeline.images.header import MAX_PIXELS, Picture, opened, picture_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.base.arrays import Floats
     from pipeline.look.shapes import Shape
 
-#: A larger image is not decoded: it would take more than 200 MB. JPEGs are decoded at as little as an eighth of it.
+#: A larger image is not decoded: it would take more than 200 MB. JPEGs up to `MAX_PIXELS` are scaled down first.
 _MOST_PIXELS = 1 << 26
 
 #: What shows through an image that is transparent.
@@ -55,7 +55,7 @@ def open_upright(data: bytes, side: int) -> Opened | None:
     from PIL import ImageOps
 
     picture = picture_of(data)
-    if picture is None:
+    if picture is None or picture.stored_width * picture.stored_height > MAX_PIXELS:
         return None
     try:
         with opened(data) as image:

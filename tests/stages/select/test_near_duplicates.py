@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,12 +56,19 @@ def test_all_pairs_are_found_each_once(sets: tuple[Drawn, Drawn], bits: int, chu
         assert found(arrays[0], arrays[1], bits) == by_brute_force(*sets, bits)
 
 
-def test_one_band_that_all_have_takes_no_memory() -> None:
-    """A million pairs have a band in common, and none more than `_CHUNK` are there at once."""
+@pytest.mark.parametrize("dense", [0, 10**9])
+def test_a_band_that_all_have_takes_no_memory_of_all_pairs(monkeypatch: pytest.MonkeyPatch, dense: int) -> None:
+    """Six million pairs have a band in common: 48 MB, if all of them were there at once."""
+    monkeypatch.setattr(near_duplicates, "_DENSE", dense)
     rng = np.random.default_rng(7)
-    first, second = (rng.integers(0, 2**48, count, np.uint64) << np.uint64(16) for count in (2000, 500))
-    second[::50] = first[:10] ^ np.uint64(0b101 << 30)
-    assert [(i, d) for i, _, d in found(first, second, 3)] == [(i, 2) for i in range(10)]
+    first, second = (rng.integers(0, 2**48, count, np.uint64) << np.uint64(16) for count in (6000, 1000))
+    second[::100] = first[:10] ^ np.uint64(0b101 << 30)
+    tracemalloc.start()
+    try:
+        assert [(i, d) for i, _, d in found(first, second, 3)] == [(i, 2) for i in range(10)]
+        assert tracemalloc.get_traced_memory()[1] < 16e6
+    finally:
+        tracemalloc.stop()
 
 
 def table(*rows: tuple[str, str, int | None, bytes | None]) -> pa.Table:
