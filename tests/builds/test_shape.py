@@ -239,6 +239,8 @@ def test_near_duplicates_go_from_the_other_split(tmp_path: Path, make_subset: Ma
     plan = subset.build()
     assert sorted(_rows(subset)) == ["labels/train/other.txt", "labels/val/a.txt"]
     assert plan["steps"]["duplicates"]["images"]["left_out"] == {"near_duplicate": 1, "equal_image": 1}
+    labels = subset.plan("--set", "target.images=none", "--set", "target.root=labels")
+    assert labels["steps"]["duplicates"] == plan["steps"]["duplicates"]
 
 
 def test_what_cannot_be_is_refused_in_a_sentence(boxes: Path, make_subset: MakeSubset) -> None:
