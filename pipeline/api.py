@@ -98,18 +98,26 @@ def make_index(config: ConfigLike, progress: Progress | None = None, *, client: 
     return replace(report, data={"command": "index", **report.data})
 
 
-def make_plan(config: ConfigLike, progress: Progress | None = None, *, client: Any = None) -> Report:
+def make_plan(config: ConfigLike, progress: Progress | None = None, *, client: Any = None, keep: Any = None) -> Report:
     """What a build would write, copy, keep and delete; nothing is changed at the target.
 
-    With a Dask `client` its workers do the work.
+    With a Dask `client` its workers do the work. `keep` is as in `build`.
     """
-    config = as_config(config)
+    config = _with_chosen(as_config(config), keep)
     try:
         return _make_plan(_resolve(config), progress or Progress(), client)
     except BrakeError as error:  # a build would not even index; nor does a plan
         from pipeline.stages.plan.brake import braked
 
         return Report(dict(braked(config, error)))
+
+
+def _with_chosen(config: Config, keep: Any) -> Config:
+    if keep is None:
+        return config
+    from pipeline.job.chosen import with_chosen
+
+    return with_chosen(config, keep)
 
 
 def _engine(job: Job, client: Any) -> Engine:
@@ -204,7 +212,7 @@ def verify_dataset(config: Config, progress: Progress | None = None, *, deep: bo
     `config` is that of `conversion.dataset`. Each image is checked, with `deep` all of it: it is decoded.
     """
     lacking = [split for source in resolve(config).sources for split in source.spec.splits if split.images is None]
-    select = config.select.model_copy(update={"backgrounds": "all", "check_images": "full" if deep else "header"})
+    select = config.select.model_copy(update={"background": "all", "check_images": "full" if deep else "header"})
     target = config.target.model_copy(update={"images": "none"} if lacking else {})
     report = make_plan(config.model_copy(update={"select": select, "target": target}), progress)
     listed = report.data.get("left_out", {}).get("listed", [])
@@ -286,16 +294,18 @@ def build(
     break_lock: bool = False,
     wait_lock: float = 0.0,
     client: Any = None,
+    keep: Any = None,
 ) -> Report:
     """Make the subset: index, select, plan and apply. Where nothing changed, nothing is done. Leaves a run record.
 
     The files `suspects` (paths below the target) are made anew, whatever the manifest says of them. With `break_lock`
     the lock at the target is taken from whoever holds it; one that is in use is waited for `wait_lock` seconds. The
-    hooks of the config are run. With a Dask `client` its workers do the work.
+    hooks of the config are run. With a Dask `client` its workers do the work. Of the images those in `keep` are taken:
+    a frame with a column key, such as a part of an index, or names, stems or keys; see `job.chosen`.
 
     Raises `CocoDiyError`s; a run that ends early is continued by running it again.
     """
-    config = as_config(config)
+    config = _with_chosen(as_config(config), keep)
     with running() as run:
         records = RunRecords(config.model_dump(), run)
         run.attach(HookRunner(config.hooks))

@@ -212,8 +212,10 @@ def _choices(model: type[pydantic.BaseModel], prefix: str = "") -> Iterator[tupl
 
 @pytest.mark.parametrize(("key", "words"), [pytest.param(*c, id=c[0]) for c in _choices(Config)])
 def test_the_config_names_every_choice(key: str, words: tuple[str, ...]) -> None:
-    last = key.rpartition(".")[2]
-    line = next(line for line in config_block().text.splitlines() if line.strip().startswith(f"{last}:"))
+    first, last = key.partition(".")[0], key.rpartition(".")[2]
+    sections = re.split(r"^(?=\w)", config_block().text, flags=re.MULTILINE)
+    section = next(section for section in sections if section.startswith(f"{first}:"))
+    line = next(line for line in section.splitlines() if re.search(rf"\b{last}:", line))
     assert " | ".join(words) in line, key
 
 

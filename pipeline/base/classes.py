@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Required, TypedDict
 
 
 @dataclass(frozen=True)
 class Names:
-    """Class names of a dataset, the position is the id; the keypoint facts that go with them; the task, if known."""
+    """Class names of a dataset, the position is the id; the keypoint facts that go with them; the task, if known.
+
+    `supercategories` has that of each class that has one, by name.
+    """
 
     names: tuple[str, ...]
     kpt_shape: tuple[int, int] | None = None
     flip_idx: tuple[int, ...] | None = None
     kpt_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     task: str | None = None
+    supercategories: Mapping[str, str] = field(default_factory=dict)
 
 
 class SourceNames(TypedDict, total=False):
@@ -25,6 +29,7 @@ class SourceNames(TypedDict, total=False):
     kpt_shape: tuple[int, int] | None
     flip_idx: list[int] | None
     kpt_names: dict[str, list[str]]
+    supercategories: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,19 @@ class ClassMap:
     def lacking(self) -> tuple[str, ...]:
         """The subset's classes that this source has no name for."""
         return tuple(name for i, name in enumerate(self.names) if i not in self.lut)
+
+    def not_everywhere(self, exhaustive: Collection[str] | None) -> tuple[int, ...]:
+        """Ids of the subset's classes that this source does not label everywhere.
+
+        `exhaustive` are those of its names that it labels everywhere, None: all. A class is one of those if the source
+        has it, and all that it has of it are.
+        """
+        partly = {
+            new
+            for name, new in zip(self.source, self.lut, strict=True)
+            if exhaustive is not None and name not in exhaustive
+        }
+        return tuple(new for new in range(len(self.names)) if new in partly or new not in self.lut)
 
     @property
     def wanted_ids(self) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,22 +16,14 @@ from pipeline.cli.options import cache_folder, common_options, config_of, engine
 from pipeline.cli.output import progress_of, put_bytes, put_report, say
 from pipeline.runtime.run import running
 
-if TYPE_CHECKING:
-    from pipeline.config.model import Config
-
 _WHAT = "CONFIG|TARGET|FOLDER"
+
+#: Where a file is that nobody named.
+_HERE = "default: here or, in a folder of the dataset, in the user's cache folder,"
 
 _workdir = click.option(
     "--workdir", metavar="DIR", help="where the index of a TARGET or FOLDER is; default: the user's cache folder"
 )
-
-
-def _asked(what: str, common: dict[str, Any]) -> str | Config:
-    """The config that `what` is, or what it is called; a dataset in one file is no config."""
-    if what.lower().endswith((".json", ".ndjson", ".zip")):
-        return what
-    config = config_of(what, common)
-    return what if config is None else config
 
 
 @cli.command()
@@ -50,7 +42,9 @@ def stats(what: str, every: bool, as_csv: bool, workdir: str | None, **common: A
 
     if as_csv and common["as_json"]:
         raise click.UsageError("--csv and --json: name one of them")
-    report = stats_of(_asked(what, common), workdir or cache_folder(), progress_of(common), engine_of(common))
+    report = stats_of(
+        config_of(what, common) or what, workdir or cache_folder(), progress_of(common), engine_of(common)
+    )
     if as_csv:
         put_report(report, common, functools.partial(stats_csv, every=every))
     else:
@@ -66,7 +60,7 @@ def stats(what: str, every: bool, as_csv: bool, workdir: str | None, **common: A
 @click.option("--mode", type=click.Choice(["images", "objects"]), default="images", help="whole images, or each object")
 @click.option("--sort", metavar="NAME", help="images: random, most; objects: smallest, largest, extreme, random")
 @click.option("--font", metavar="FILE", help="a font for names; without it one of this machine is taken that has them")
-@click.option("-o", "--output", metavar="FILE", help="JPEG, PNG or WebP; - is this terminal. Default: sheet.jpg")
+@click.option("-o", "--output", metavar="FILE", help=f"JPEG, PNG or WebP; - is this terminal; {_HERE} sheet.jpg")
 @_workdir
 @common_options
 def show(
@@ -92,17 +86,16 @@ def show(
     from pipeline.look.thumbnails import DESCRIPTION, KINDS, encoded
     from pipeline.look.view import open_view
 
-    output = output or "sheet.jpg"
-    suffix = os.path.splitext(output)[1].lower()
+    suffix = os.path.splitext(output or "sheet.jpg")[1].lower()
     if output != "-" and suffix not in KINDS:
         raise UsageError(f"-o {output}: is no picture that can be written; end it in {', '.join(KINDS)}")
     if output != "-":
-        _note_output(output, DESCRIPTION)
+        _note_output(output, "sheet.jpg", what, DESCRIPTION)
     protocol = protocol_of(os.environ) if sys.stdout.isatty() else None
     if output == "-" and sys.stdout.isatty() and protocol is None:
         raise UsageError("-o -: this terminal shows no pictures (kitty, iTerm2 and sixel do); name a file instead")
     letters = Lettering(font)
-    view = open_view(_asked(what, common), workdir or cache_folder(), progress_of(common), engine_of(common))
+    view = open_view(config_of(what, common) or what, workdir or cache_folder(), progress_of(common), engine_of(common))
     sheet = draw_sheet(
         view, count=count, classes=classes, split=split, seed=seed, objects=mode == "objects", sort=sort,
         letters=letters,
@@ -112,18 +105,18 @@ def show(
             say(f"warning: {warning}")
         put_bytes(inline(sheet, protocol) if protocol is not None else encoded(sheet, ".png"))
         return
-    facts = {"command": "show", "sheet": output, "size": list(sheet.size)}
-    _write(output, encoded(sheet, suffix, description=DESCRIPTION), common, facts, letters.advice())
+    data = encoded(sheet, suffix, description=DESCRIPTION)
+    _write(output, "sheet", data, common, {"command": "show", "size": list(sheet.size)}, letters.advice())
 
 
 @cli.command()
 @click.argument("what", metavar=_WHAT, type=click.Path())
-@click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE", help="the page")
+@click.option("-o", "--output", metavar="FILE", help=f"the page; {_HERE} report.html")
 @click.option("--no-images", is_flag=True, help="embed no picture: for images that must not travel")
 @click.option("--seed", type=int, default=0, metavar="N", help="another number, another sample")
 @_workdir
 @common_options
-def report(what: str, output: str, no_images: bool, seed: int, workdir: str | None, **common: Any) -> None:
+def report(what: str, output: str | None, no_images: bool, seed: int, workdir: str | None, **common: Any) -> None:
     """Make one HTML page of numbers and pictures.
 
     Also what is noteworthy, and a sample of each class. It needs no network.
@@ -132,34 +125,43 @@ def report(what: str, output: str, no_images: bool, seed: int, workdir: str | No
     from pipeline.look.page import page_of
     from pipeline.look.view import open_view
 
-    if not output.lower().endswith((".html", ".htm")):
+    if output is not None and not output.lower().endswith((".html", ".htm")):
         raise UsageError(f"-o {output}: is no page that can be written; end it in .html")
-    _note_output(output, GENERATOR)
+    _note_output(output, "report.html", what, GENERATOR)
     progress = progress_of(common)
-    view = open_view(_asked(what, common), workdir or cache_folder(), progress, engine_of(common))
+    view = open_view(config_of(what, common) or what, workdir or cache_folder(), progress, engine_of(common))
     page = page_of(view, progress, images=not no_images, seed=seed)
-    _write(output, page, common, {"command": "report", "page": output, "bytes": len(page), "images": not no_images})
+    _write(output, "page", page, common, {"command": "report", "bytes": len(page), "images": not no_images})
 
 
-def _note_output(output: str, mark: str) -> None:
-    """Have it checked, before anything is read, that what is written replaces nothing but what has our `mark`."""
+def _note_output(output: str | None, usual: str, what: str, mark: str) -> None:
+    """Have it checked, before anything is read, that what is written replaces nothing but what has our `mark`.
+
+    Where no `output` is named, it is the file `usual` in the working folder, or where caches are if that is in `what`.
+    """
     from pipeline import storage
 
-    path = storage.output_path("-o", output, mark.encode())
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise UsageError(f"-o {output}: is there and no file; name another")
     with running() as run:
-        run.outputs["-o"] = path
+        run.outputs["-o"] = storage.output_path("-o", output or usual, mark.encode())
+        if output is None:
+            stem = os.path.splitext(os.path.basename(os.path.abspath(what)))[0]
+            run.elsewhere["-o"] = storage.output_path("-o", f"{cache_folder()}/{stem}-{usual}", mark.encode())
+        for path in (run.outputs["-o"], *run.elsewhere.values()):
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise UsageError(f"-o {output or path}: is there and no file; name another")
 
 
 def _write(
-    output: str, data: bytes, common: dict[str, Any], facts: dict[str, Any], warnings: Sequence[str] = ()
-) -> None:
-    """Write what a command made, and say where it is."""
+    output: str | None, kind: str, data: bytes, common: dict[str, Any], facts: dict[str, Any],
+    warnings: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Write what a command made, a sheet or a page, and say where it is: as its user named it, if he did."""
     from pipeline import storage
     from pipeline.reports.report import Report
 
     with running() as run:
-        folder, name = os.path.split(run.outputs["-o"])
+        path = run.outputs["-o"]
+    folder, name = os.path.split(path)
     storage.locate_writable(folder).write(name, data)
-    put_report(Report(facts, warnings=list(warnings)), common, lambda _: output)
+    shown = output or (name if folder == os.getcwd() else path)
+    put_report(Report({**facts, kind: shown}, warnings=list(warnings)), common, lambda _: shown)

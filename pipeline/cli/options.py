@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from pipeline.config.model import Config
 
 
+#: How the files end that are a dataset, or say what one is: COCO JSON, a manifest, NDJSON, a zip.
+_DATASETS = (".json", ".ndjson", ".zip")
+
+
 def _show_log(_context: click.Context, _option: click.Parameter, verbose: bool) -> bool:
     if verbose:
         show_log(logging.INFO)
@@ -221,8 +225,11 @@ def dataset_of(what: str, common: dict[str, Any]) -> Config | None:
 
 
 def config_of(what: str, common: dict[str, Any]) -> Config | None:
-    """The config that `what` is; None for a target, of which nothing can be set."""
-    if os.path.isfile(what) and os.path.basename(what) != "manifest.json":
+    """The config that `what` is; None for a target or a dataset, of which nothing can be set.
+
+    A file is a config whatever it is called, but for one that ends as a dataset in one file does.
+    """
+    if os.path.isfile(what) and not what.lower().endswith(_DATASETS):
         return config_at(what, common)
     if common["overrides"]:
         raise ConfigError(f"--set {common['overrides'][0]}: sets a key of a config, but {what} is not a config")

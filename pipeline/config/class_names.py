@@ -1,8 +1,9 @@
 """Class names: reading them from a dataset YAML in any style, and mapping source ids to subset ids by name.
 
 A *names YAML* is what Ultralytics, YOLOv5/v7 and Roboflow call the dataset YAML: ``names`` as a mapping ``0: person``
-or as a list, with or without ``nc``. Only ``names``, ``nc``, ``kpt_shape``, ``flip_idx`` and ``kpt_names`` are read:
-paths in it belong to another machine, and ``download:`` is a program that is neither copied nor run.
+or as a list, with or without ``nc``. Only ``names``, ``nc``, ``kpt_shape``, ``flip_idx``, ``kpt_names`` and our own
+``supercategories`` are read: paths in it belong to another machine, and ``download:`` is a program that is neither
+copied nor run.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.base.classes import Names
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, unknown
 from pipeline.base.terms import NO_CLASS
 from pipeline.base.text import plain_name, whole_number
 from pipeline.base.yaml_document import compose_yaml, construct_yaml
@@ -53,10 +54,15 @@ def read_names(text: str, where: str) -> Names:
         raise ConfigError(f"{where}: has no `names:`; add one with the class names, `0: person` or a list")
     names = _names(top["names"], where) if "names" in top else tuple(f"class_{i}" for i in range(count or 0))
     _check_nc(top.get("nc"), len(names), where)
-    wanted = {"kpt_shape", "flip_idx", "kpt_names"} & top.keys()
+    wanted = {"kpt_shape", "flip_idx", "kpt_names", "supercategories"} & top.keys()
     task = str(top["task"].value) if "task" in top else None
     extra = construct_yaml(_pick(root, wanted), where) if wanted else {}
-    return Names(names, *_keypoints(extra, where), task=task if task in ("detect", "segment", "pose") else None)
+    return Names(
+        names,
+        *_keypoints(extra, where),
+        task=task if task in ("detect", "segment", "pose") else None,
+        supercategories=_supercategories(extra.get("supercategories"), names, where),
+    )
 
 
 #: More classes without names are a slip.
@@ -197,6 +203,16 @@ def _keypoints(
         raise ConfigError(f"{where}: kpt_names must be a list of names below each class id, `0: [nose, …]`")
     by_class = {int(k): tuple(str(v) for v in vs) for k, vs in names.items()}
     return (pair[0], pair[1]), tuple(flips) if flips is not None else None, by_class
+
+
+def _supercategories(data: object, names: Sequence[str], where: str) -> dict[str, str]:
+    """The supercategory of each class that has one: a mapping ``car: vehicle``."""
+    if not isinstance(data, Mapping | None) or not all(isinstance(v, str) and v for v in (data or {}).values()):
+        raise ConfigError(f"{where}: supercategories must have a name for each class that has one, `car: vehicle`")
+    for name in map(str, data or ()):
+        if name not in names:
+            raise ConfigError(f"{where}: supercategories: {unknown('class', name, names)}")
+    return {str(name): supercategory for name, supercategory in (data or {}).items()}
 
 
 def _int_list(value: object) -> list[int] | None:

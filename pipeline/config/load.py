@@ -25,7 +25,7 @@ from pipeline.config.messages import Written, no_key_twice, sentence
 from pipeline.config.model import Config
 
 if TYPE_CHECKING:
-    from pipeline.config.model import Source
+    from pipeline.config.model import ClassEntry, Source
 
 #: A larger file is not a text file of the user's; a split table of a million groups is smaller.
 _MAX_TEXT = 256 << 20
@@ -200,25 +200,30 @@ def load_specs(config: Config) -> list[ClassSpec] | None:
                 f"class is written in brackets: [{config.classes}]"
             )
         wanted = read_names(read_text(config.classes, "classes"), config.classes).names
-        return [ClassSpec(n, (n,)) for n in wanted]
-    specs = []
-    for entry in config.classes:
-        if isinstance(entry, str):
-            specs.append(ClassSpec(entry, (entry,)))
-        else:
-            sources = [entry.from_] if isinstance(entry.from_, str) else entry.from_
-            specs.append(ClassSpec(entry.name, tuple(sources)))
-    return specs
+        return [ClassSpec(n, (n,), literal=True) for n in wanted]
+    return [_spec(entry) for entry in config.classes]
 
 
-def map_classes(config: Config, specs: list[ClassSpec] | None, names: Sequence[Sequence[str]]) -> tuple[ClassMap, ...]:
+def _spec(entry: str | ClassEntry) -> ClassSpec:
+    """What one entry of `classes` takes; one that only excludes takes all others."""
+    if isinstance(entry, str):
+        return ClassSpec(None if {*"*?"} & {*entry} else entry, (entry,))
+    from_ = "*" if entry.from_ is None and entry.supercategory is None else entry.from_
+    taken, above, exclude = (
+        (value,) if isinstance(value, str) else tuple(value or ())
+        for value in (from_, entry.supercategory, entry.exclude)
+    )
+    return ClassSpec(entry.name, taken, above, exclude)
+
+
+def map_classes(config: Config, specs: list[ClassSpec] | None, names: Sequence[Names]) -> tuple[ClassMap, ...]:
     """The class map of each source, whose `names` are by the order of `Config.sources`."""
     try:
         return align(names, specs)
     except UnknownNameError as error:
         where = f"{config.classes}: " if isinstance(config.classes, str) else ""
         known, wanted = (
-            {name for some in names for name in some},
+            {name for some in names for name in some.names},
             {name for spec in specs or () for name in spec.sources},
         )
         swapped = " (are the names of source and subset swapped?)" if known < wanted else ""

@@ -12,6 +12,7 @@ from pipeline.base.errors import unknown
 from pipeline.base.redaction import is_signed
 from pipeline.base.terms import SPLITS, Split, Task
 from pipeline.config.messages import Written
+from pipeline.config.select import Select
 from pipeline.config.values import MD5, SHA256, SOURCE_NAME, SUFFIX, WEB
 
 
@@ -101,6 +102,11 @@ class Source(_Model):
     splits: dict[Split, str | SplitFolders] = Field(
         description="split: its folder, a list of its images (NAME.txt), or {labels: …, images: …}"
     )
+    exhaustive: list[str] | None = Field(
+        None,
+        description="classes of the source, or wildcards, that are labelled wherever they are seen; null: all of its "
+        "names. Images are no backgrounds for others, see select.on_unlabelled",
+    )
     marker: str | None = Field(
         None, description="a file, by path or below `root`, that is there whenever the disk of the source is mounted"
     )
@@ -119,40 +125,23 @@ class Source(_Model):
 
 
 class ClassEntry(_Model):
-    """A class of the subset that is made of one or more of the source's."""
+    """A class of the subset that is made of one or more of the source's; without a name each of them by itself.
 
-    name: str = Field(min_length=1, description="name in the subset")
-    from_: str | list[str] = Field(alias="from", description="the source's class or classes that become it")
+    Names can be wildcards: `*` is any text, `?` any one character.
+    """
 
-
-class Dedup(_Model):
-    """Images of which another split has a near duplicate are left out."""
-
-    across: list[Split] = Field(description="the splits that are to have no image in common")
-    keep: Split = Field(description="the one of them that loses none; of the others, those named first lose most")
-    bits: int = Field(3, ge=0, le=8, description="of the 64 bits of a difference hash, so many may differ at most")
+    name: str | None = Field(None, min_length=1, description="name in the subset; null: each class under its own")
+    from_: str | list[str] | None = Field(
+        None, alias="from", description="the source's class or classes that become it; null, also below: all"
+    )
+    supercategory: str | list[str] | None = Field(None, description="all classes of it, or of them, become it too")
+    exclude: str | list[str] | None = Field(None, description="of those, the class or classes that do not")
 
     @pydantic.model_validator(mode="after")
-    def _fit(self) -> Dedup:
-        if len(self.across) < 2 or len({*self.across}) < len(self.across):
-            raise ValueError("`across` must name two splits or three, each once, as in `across: [train, val]`")
-        if self.keep not in self.across:
-            raise ValueError(f"`keep` must be one of {', '.join(self.across)}, the splits of `across`")
+    def _takes_some(self) -> ClassEntry:
+        if self.from_ is None and self.supercategory is None and self.exclude is None:
+            raise ValueError("name the classes of the source that become it, as in `from: [car, bus]`")
         return self
-
-
-class Select(_Model):
-    """Which rows and images are taken."""
-
-    check_images: Literal["none", "header", "full"] = Field(
-        "none", description="what is checked of each image: nothing; its beginning and end; all of it, decoded"
-    )
-    duplicates: Literal["keep", "drop"] = Field("keep", description="duplicate rows in one label file")
-    dedup: Dedup | None = Field(None, description="near duplicates of images in other splits; null: they are kept")
-    backgrounds: Literal["none", "unlabelled", "all"] = Field(
-        "none",
-        description="images without an object of the subset: none; those without any object in the source; all",
-    )
 
 
 class Target(_Model):

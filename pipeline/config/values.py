@@ -46,7 +46,7 @@ _WORDS = {
     "bool_parsing": "must be true or false",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be less than {lt}",
+    "less_than": "must be below {lt:g}",
     "less_than_equal": "must be at most {le}",
     "string_pattern_mismatch": "must fit the pattern {pattern}",
 }

@@ -37,6 +37,8 @@ _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 _SCALAR = re.compile(rb'[^\s,:"\[\]{}]+')
 
+_END = re.compile(rb"\}[ \t\r\n]*+\]")
+
 _AFTER_BLANKS = re.compile(rb"[^ \t\r\n]")
 
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -160,18 +162,19 @@ class LargeObject:
         while True:
             self._next()
             begin = self._at
-            stop = _last_boundary(self._text, begin)
-            if stop > begin:
+            for edge in (_last_boundary, _first_end):
+                stop = edge(self._text, begin)
+                if stop == begin:
+                    continue
                 text = b"".join((b"[", memoryview(self._text)[begin:stop], b"]"))
                 try:
                     raws = _raws(text)
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                    pass  # the array ends before, the boundary is one of a nested list, or there is a mistake
-                else:
-                    base = self._base + begin - 1
-                    made = Chunk(name, count, text, base, _spans(raws, text) + base, self._here())
-                    self._at = stop
-                    return made
+                    continue  # the array ends before, the edge is one of a nested list, or there is a mistake
+                base = self._base + begin - 1
+                made = Chunk(name, count, text, base, _spans(raws, text) + base, self._here())
+                self._at = stop
+                return made
             edges = list(_elements(self._text, begin))
             if edges:
                 base = self._base + begin - 1
@@ -267,6 +270,12 @@ def _last_boundary(text: bytes, begin: int) -> int:
             if text[brace : brace + 1] == b"}":
                 return brace + 1
     return begin
+
+
+def _first_end(text: bytes, begin: int) -> int:
+    """Where the first object ends that is followed by the bracket of an array; `begin` where none is."""
+    found = _END.search(text, begin)
+    return found.start() + 1 if found is not None else begin
 
 
 def _last_of(text: bytes, begin: int, stop: int) -> int:

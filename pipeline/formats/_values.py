@@ -85,6 +85,11 @@ def category_name(category: dict[str, Any]) -> str | None:
     return plain_name(name) or None
 
 
+def supercategory_name(category: dict[str, Any]) -> str | None:
+    """The name of the supercategory of a category, None where it has no proper one."""
+    return category_name({"name": category.get("supercategory")})
+
+
 def shown(value: Any) -> str:
     """A value for a sentence: as JSON, cut where it is long."""
     text = json.dumps(finite(value) if isinstance(value, str) else value, ensure_ascii=False, default=str)

@@ -12,7 +12,7 @@ from pipeline.base.errors import ConfigError, MissingSourceError
 from pipeline.config import templates
 from pipeline.config.model import Config
 from pipeline.job.spec import SplitSpec
-from pipeline.runtime.run import current
+from pipeline.runtime.run import Run, current
 from pipeline.storage.address import protocol_of
 from pipeline.target.manifest import FOLDER, is_subset
 
@@ -47,7 +47,7 @@ def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None
         raise ConfigError(f"target.images: {split.images} has no files that a {images} could lead to; set it to copy")
     if split.suffix is not None and config.select.backgrounds != "none":
         raise ConfigError(
-            f"select.backgrounds: {config.select.backgrounds} wants images without a label file, and "
+            f"select.background: {config.select.backgrounds} wants images without a label file, and "
             f"{split.images} cannot be listed; set it to none, or name a folder or an archive"
         )
 
@@ -111,6 +111,8 @@ def keep_apart(job: Job) -> None:
 def _keep_outputs_apart(job: Job, real: Callable[[str], str]) -> None:
     """What options name to be written beside the target must be no file of the source, nor of the target."""
     run, report = current(), job.config.engine.performance_report
+    if run:
+        _move_out(job, run, real)
     outputs = dict(run.outputs) if run else {}
     if report is not None:
         outputs["engine.performance_report"] = storage.local_path(report)
@@ -127,6 +129,15 @@ def _keep_outputs_apart(job: Job, real: Callable[[str], str]) -> None:
                 raise ConfigError(
                     f"{option}: {path} is in {folder}, which is read, or made, here; name a file elsewhere"
                 )
+
+
+def _move_out(job: Job, run: Run, real: Callable[[str], str]) -> None:
+    """Have what is written by default, and would be in a folder of the source or target, written elsewhere."""
+    roots = [source.source.root for source in job.sources if source.source.root is not None]
+    folders = [real(storage.locate(root).url) for root in roots] + [real(path) for path in (*_read(job), job.root)]
+    for option, path in run.elsewhere.items():
+        if any(storage.is_in(real(run.outputs[option]), folder) for folder in folders):
+            run.outputs[option] = path
 
 
 def _read(job: Job) -> Iterator[str]:

@@ -16,7 +16,7 @@ from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
 from pipeline.job.copies import on_this_disk
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder
-from pipeline.target.manifest import FOLDER, INTENT_PATH, MANIFEST, MANIFESTS, TargetState
+from pipeline.target.manifest import FOLDER, INTENT_PATH, MANIFESTS, TargetState, home
 
 #: What `convert` takes for keys of a config, each with an example; `remake` takes other ones for some of them.
 CONVERT_OPTIONS = {
@@ -96,9 +96,11 @@ def targets() -> list[str]:
 
 
 def is_target(what: str) -> bool:
-    """Whether `what` is the folder of a subset, or its manifest: it has one, or a build has begun there."""
-    marks = [FOLDER, *MANIFESTS, INTENT_PATH]
-    return os.path.basename(what) == MANIFEST or any(storage.locate(what).exist_many(marks))
+    """Whether `what` is a subset, see `manifest.home`: it has a manifest, or a build has begun there."""
+    root = home(what)
+    if os.path.isfile(os.path.expanduser(root)):
+        return False
+    return root != what or any(storage.locate(root).exist_many([FOLDER, *MANIFESTS, INTENT_PATH]))
 
 
 def dataset(folder: str, workdir: str) -> dict[str, Any]:

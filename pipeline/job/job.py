@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from pipeline import exporters, formats, storage
 from pipeline.base.classes import ClassMap, Names
-from pipeline.base.errors import BrakeError, ConfigError
+from pipeline.base.errors import BrakeError, ConfigError, UnknownNameError
 from pipeline.base.terms import SPLITS, Task
-from pipeline.config.class_map import ClassSpec
+from pipeline.config.class_map import ClassSpec, fitting
 from pipeline.config.load import map_classes
 from pipeline.config.model import Config, Source
 from pipeline.exporters import Exporter
@@ -27,13 +27,17 @@ WORK_LINKS = frozenset({"index", "plans", "members", "splits", "fetched"})
 
 @dataclass(frozen=True)
 class SourceJob:
-    """One source. `file_names` are from its names file, `names` those or, once it is indexed, the source's own."""
+    """One source. `file_names` are from its names file, `names` those or, once it is indexed, the source's own.
+
+    `exhaustive` are those of the `names` that it labels everywhere, None: all.
+    """
 
     source: Source
     spec: IndexSpec
     workdir: str
     file_names: Names | None
     names: Names | None
+    exhaustive: frozenset[str] | None = None
 
     @functools.cached_property
     def index_dir(self) -> str:
@@ -174,13 +178,14 @@ class Job:
     def with_names(self, found: Sequence[Names | None]) -> Job:
         """This job with the names that the sources themselves have, as far as no file gives them; classes mapped.
 
-        Raises `UnknownNameError` for a class that no source has.
+        Those of a source that is not read yet are None. Raises `UnknownNameError` for a class that no source has.
         """
-        sources = tuple(replace(s, names=s.file_names or names) for s, names in zip(self.sources, found, strict=True))
-        if not all(s.names for s in sources):
-            return replace(self, sources=sources)
+        sources = tuple(_named(s, names) for s, names in zip(self.sources, found, strict=True))
         specs = list(self.specs) if self.specs is not None else None
-        maps = map_classes(self.config, specs, [s.names.names for s in sources if s.names])
+        unread = any(s.named and names is None for s, names in zip(sources, found, strict=True))
+        if not all(s.names for s in sources) or (unread and any(spec.supercategories for spec in specs or ())):
+            return replace(self, sources=sources)
+        maps = map_classes(self.config, specs, [s.names for s in sources if s.names])
         if self.task is Task.POSE:
             _same_keypoints(sources, maps)
         return replace(self, sources=sources, maps=maps)
@@ -191,15 +196,33 @@ class Job:
         So it is where the sources' own names decide, because neither the config nor a names file gives an order: a
         label that comes or goes is not to change what the others mean. A class that went keeps its number.
         """
-        ordered = self.specs is not None or any(source.file_names is not None for source in self.sources)
-        if before is None or ordered or not self.maps or before.config.get("classes") is not None:
+        ordered = self.specs is not None and all(spec.name is not None for spec in self.specs)
+        ordered = ordered or any(source.file_names is not None for source in self.sources)
+        asked = self.config.model_dump(mode="json", by_alias=True)["classes"]
+        if before is None or ordered or not self.maps or before.config.get("classes") != asked:
             return self
         before_classes = before.report.get("classes", [])
         if not set(before_classes) & set(self.classes):
             return self
         names = tuple(dict.fromkeys([*before_classes, *self.classes]))
-        maps = tuple(replace(m, names=names, lut=tuple(names.index(name) for name in m.source)) for m in self.maps)
+        number = [*map(names.index, self.classes), -1]
+        maps = tuple(replace(m, names=names, lut=tuple(number[new] for new in m.lut)) for m in self.maps)
         return replace(self, maps=maps)
+
+
+def _named(source: SourceJob, found: Names | None) -> SourceJob:
+    """A source with the names of its classes: its names file decides, and of supercategories `found` as well."""
+    names = source.file_names or found
+    if source.file_names is not None and found is not None:
+        above = {**found.supercategories, **source.file_names.supercategories}
+        names = replace(source.file_names, supercategories=above)
+    if names is None or source.source.exhaustive is None:
+        return replace(source, names=names)
+    try:
+        everywhere = [name for text in source.source.exhaustive for name in fitting(text, names.names)]
+    except UnknownNameError as error:
+        raise UnknownNameError(f"source.exhaustive: {error}") from None
+    return replace(source, names=names, exhaustive=frozenset(everywhere))
 
 
 def _same_keypoints(sources: Sequence[SourceJob], maps: Sequence[ClassMap]) -> None:

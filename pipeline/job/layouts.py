@@ -80,6 +80,14 @@ def find_splits(
             )
     if found:
         return {split: [paths] for split, paths in found.items()}
+    if format_.WHOLE and (
+        files := [f for b in ("", "annotations") for f in _annotations_files(root, b, format_.SUFFIX)]
+    ):
+        listed = " and ".join(files[:2]) + (f" and {len(files) - 2} more" if len(files) > 2 else "")
+        raise NoLayoutError(
+            f"{source}: no file is called as one of the splits train, val and test ({listed}); write a config that "
+            "names the annotations and images of each split in source.splits"
+        )
     example = " and ".join(format_.layout("train2017", task).values())
     raise NoLayoutError(
         f"{source}: has none of the splits train, val and test as format {name} lays them out, for "

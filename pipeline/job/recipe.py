@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from pipeline.base.classes import Names
     from pipeline.job.job import Job
     from pipeline.job.spec import SplitSpec
+
+
+#: Keys of `select` that name files.
+LISTS = ("images", "exclude_images")
 
 
 def portable_config(job: Job) -> dict[str, Any]:
@@ -45,6 +50,9 @@ def portable_config(job: Job) -> dict[str, Any]:
     data["fetch"], data["engine"] = redact_data(data["fetch"]), redact_data(data["engine"])
     if job.split_table is not None:
         data["split"]["table"] = job.split_table
+    for key in LISTS:
+        if data["select"][key] is not None:
+            data["select"][key] = storage.local_path(data["select"][key])
     if isinstance(data["classes"], str):
         data["classes"] = storage.local_path(data["classes"])
     return data
@@ -115,12 +123,22 @@ def recipe(job: Job) -> str:
     parts: list[Any] = [
         VERSION,
         [[s.spec.digest(), *_facts(s.file_names)] for s in job.sources],
-        None if job.specs is None else [[spec.name, spec.sources] for spec in job.specs],
+        None if job.specs is None else [astuple(spec) for spec in job.specs],
         recorded_config(job),
         job.root if job.config.target.yaml != "portable" else "",
         _split_table_content(job),
+        [_list_content(path) for key in LISTS if (path := getattr(job.config.select, key)) is not None],
     ]
     return digest_of(json.dumps(parts, sort_keys=True).encode()).hex()
+
+
+def _list_content(path: str) -> str | None:
+    """What changes with a list of images; None where it is not there, which is said when it is read."""
+    from pipeline.base.digest import digest_of
+
+    folder, name = os.path.split(storage.local_path(path))
+    content = storage.locate(folder).read(name)
+    return digest_of(content).hex() if content is not None else None
 
 
 def _portable_images(split: SplitSpec) -> str | dict[str, str] | None:
@@ -130,4 +148,7 @@ def _portable_images(split: SplitSpec) -> str | dict[str, str] | None:
 
 
 def _facts(names: Names | None) -> list[Any]:
-    return [] if names is None else [names.names, names.kpt_shape, names.flip_idx, sorted(names.kpt_names.items())]
+    if names is None:
+        return []
+    by_class = (sorted(facts.items()) for facts in (names.kpt_names, names.supercategories))
+    return [names.names, names.kpt_shape, names.flip_idx, *by_class]

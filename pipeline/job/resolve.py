@@ -70,7 +70,7 @@ def _resolve(config: Config) -> Job:
         storage.locate_writable(config.target.root).url,
         workdir,
     )
-    job = job.with_names([s.names for s in sources])
+    job = job.with_names([None] * len(sources))
     for one in sources:
         for split in one.spec.splits:
             check_locations(one, split, config)

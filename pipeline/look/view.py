@@ -27,7 +27,7 @@ from pipeline.stages.index.reader import IndexInfo, index_at
 from pipeline.stages.index.sources import names_of
 from pipeline.stages.verify.status import last_run, open_target
 from pipeline.storage.origins import Origins
-from pipeline.target.manifest import MANIFEST_PATH, MANIFESTS, Manifest, TargetState
+from pipeline.target.manifest import MANIFESTS, Manifest, TargetState, home
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ def open_view(
 
 
 def target_at(what: str) -> tuple[TargetState, Manifest] | None:
-    """State and manifest of the target, or of the manifest, `what`; None for other folders and for files.
+    """State and manifest of the target `what`, see `manifest.home`; None for other folders and for files.
 
     Raises `TargetError` where the manifest is damaged with its copy.
     """
-    root = what.removesuffix(f"/{MANIFEST_PATH}")
+    root = home(what)
     if os.path.isfile(os.path.expanduser(root)):
         return None
     return open_target(root) if any(storage.locate(root).exist_many(MANIFESTS)) else None

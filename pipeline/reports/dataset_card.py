@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.base.humanize import plural
 from pipeline.base.text import markdown
 from pipeline.base.yaml_document import dump_yaml
+from pipeline.reports.steps_text import STEPS, step_rows
 from pipeline.reports.words import lost
 
 #: The page and the contact sheet that a build leaves where ``target.report`` asks for them, below the target.
@@ -44,6 +45,7 @@ def dataset_record(facts: dict[str, Any]) -> str:
         f"Digest of the names and contents of these label files: `{facts['fingerprint']}`\n\n"
         f"{_pictures(facts['config']['target'])}"
         f"{_markdown(header, rows)}\n\n{_markdown(['', 'what became of it', 'count'], balance)}\n\n"
+        f"The steps of the selection, in their order:\n\n{_markdown(STEPS, step_rows(facts['steps']))}\n\n"
         f"The config, without what does not decide about the files:\n\n{fence}yaml\n{config}{fence}\n"
     )
 

@@ -85,6 +85,27 @@ class FetchCost(TypedDict):
     about: bool
 
 
+class ListReport(TypedDict):
+    """A list of images of the config: its entries, and those of them that name no image."""
+
+    entries: int
+    unmatched: list[str]
+
+
+#: ``in`` and ``out``, which is no name in Python.
+Flow = TypedDict("Flow", {"in": int, "out": int})
+
+StepFlow = TypedDict("StepFlow", {"in": int, "out": int, "left_out": dict[str, int]})
+
+
+class StepReport(TypedDict):
+    """A step of the selection: images and objects that go in and come out, by reason those left out, and by class."""
+
+    images: StepFlow
+    objects: StepFlow
+    classes: dict[str, Flow]
+
+
 class LossTotals(TypedDict):
     """What a plan takes from the `total` files of a target, and the names of some."""
 
@@ -149,6 +170,7 @@ class IndexReport(TypedDict):
 class PlanReport(TypedDict):
     """Of `coco-diy plan` and `build`; `rows` and `images` say by word what became of those of the source.
 
+    `unlabelled` counts the images of the subset that may hold unlabelled objects, by class.
     A build with nothing to do has what the last one found, without what was about its way there.
     """
 
@@ -162,6 +184,7 @@ class PlanReport(TypedDict):
     rows: dict[str, int]
     images: dict[str, int]
     loss: dict[str, int]
+    unlabelled: NotRequired[dict[str, int]]
     problems: dict[str, int]
     changes: int
     foreign: NotRequired[list[str]]
@@ -169,6 +192,8 @@ class PlanReport(TypedDict):
     lost: NotRequired[LossTotals]
     brake: NotRequired[BrakeReport | None]
     split: NotRequired[SplitReport]
+    steps: NotRequired[dict[str, StepReport]]
+    lists: NotRequired[dict[str, ListReport]]
     left_out: NotRequired[LeftOut]
 
 

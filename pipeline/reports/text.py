@@ -10,6 +10,7 @@ from pipeline.base.humanize import age, plural, size
 from pipeline.base.terms import SPLITS
 from pipeline.base.text import printable
 from pipeline.reports.counts import label_files
+from pipeline.reports.steps_text import CLASSES, STEPS, class_rows, is_shaped, step_rows
 from pipeline.reports.words import balance, cell, counted, lost
 
 if TYPE_CHECKING:
@@ -132,7 +133,20 @@ def fetch_text(data: FetchReport) -> str:
 
 def _rows_text(data: PlanReport) -> str:
     lines = [_balance_text(data["rows"], "row"), *counted(data["loss"]), _balance_text(data["images"], "image")]
-    return "\n".join(lines) + _split_text(data.get("split"))
+    return "\n".join(lines) + _split_text(data.get("split")) + _steps_text(data)
+
+
+def _steps_text(data: PlanReport) -> str:
+    """The steps of the selection and the classes before and after, where it does more than to take classes."""
+    steps = data.get("steps")
+    if not steps or not is_shaped(steps):
+        return ""
+    rows = step_rows(steps)
+    body = table(STEPS[:-1], [row[:-1] for row in rows]).splitlines()
+    why = [f"  {row[-1]}" if row[-1] else "" for row in rows]
+    named = "\n".join([*body[:2], *(line + text for line, text in zip(body[2:], why, strict=True))])
+    objects = {name: sum(s["objects"].get(name, 0) for s in data["subset"].values()) for name in data["classes"]}
+    return f"\n\n{named}\n\n{table(CLASSES, class_rows(steps, objects))}\n"
 
 
 def _balance_text(counts: dict[str, int], what: str) -> str:

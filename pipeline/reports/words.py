@@ -61,6 +61,7 @@ DROPS: dict[str, Words] = {
     "elsewhere": "labelled in another split or source, so no backgrounds",
     "unwritable": "with a wanted object that the target cannot hold, so no backgrounds",
     "unread": "with a label that was left out, so no backgrounds",
+    "unlabelled_class": "where a wanted class may be unlabelled",
     "no_image": "without an image file",
     "vanished": ("gone since it was listed", "gone since they were listed"),
     "without_image": "of labels without image",
@@ -75,7 +76,32 @@ DROPS: dict[str, Words] = {
     "corrupt": "with a label file of bad rows only",
     "mixed": "with boxes and polygons in one label file",
     "lost": "that the target cannot hold",
+    "beyond": "beyond a limit of select.objects",
+    "not_taken": "of images that select leaves out",
+    "not_listed": "not in the list of select.images",
+    "excluded": "in the list of select.exclude_images",
+    "any_beyond": "with an object beyond a limit of select.objects",
+    "all_beyond": "whose wanted objects are all beyond a limit of select.objects",
+    "few_objects": "with fewer objects than select.objects_per_image asks for",
+    "many_objects": "with more objects than select.objects_per_image allows",
+    "near_duplicate": "that look like an image of another split",
+    "equal_image": "with the bytes of an image of another split",
+    "capped": "above the caps of select.per_class",
+    "not_drawn": "without an object, above the share of select.background",
     "bad": "bad",
+}
+
+
+#: Objects beyond a limit, by its key in the config.
+LIMITS: dict[str, Words] = {
+    "min_side": "of a shorter side below min_side",
+    "max_side": "of a longer side above max_side",
+    "min_area": "of an area below min_area",
+    "max_area": "of an area above max_area",
+    "min_area_ratio": "of a share of their image below min_area_ratio",
+    "max_aspect": "longer for their width than max_aspect",
+    "where": "for which the condition where does not hold",
+    "duplicate": DROPS["duplicates"],
 }
 
 

@@ -32,7 +32,8 @@ class Run:
     """A run: `code` is what it came to (an exit code), `outcome` the record of a build or else what was printed.
 
     `config`, `target` and `record` (where the record is) are paths or URLs, empty where there is none. `outputs` are
-    the files that options name to be written, by option: absolute paths.
+    the files that options name to be written, by option: absolute paths. `elsewhere` has another one for each that
+    nobody named, for where the usual one would be in a folder of the source.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Run:
     target: str = ""
     record: str = ""
     outputs: dict[str, str] = field(default_factory=dict)
+    elsewhere: dict[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.time)
     stages: dict[str, float] = field(default_factory=dict)
     #: The stage that is under way or, of a run that failed, where that was.

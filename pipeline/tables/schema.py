@@ -164,6 +164,12 @@ def images() -> "pa.Schema":
         ("held_suffix", "string", True, "suffix of the image that the label file itself holds; null: it holds none"),
         ("held_size", "bytes", True, "bytes of that image"),
         ("captions", "binary", True, "JSON list of the image's COCO caption annotations, each as it was written"),
+        (
+            "exhaustive",
+            "string",
+            True,
+            "names of the classes that are labelled everywhere in the image, one a line; null: as its source says",
+        ),
     )
 
 

@@ -27,6 +27,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline import storage
 from pipeline.base.digest import seal
 from pipeline.base.errors import TargetError
 from pipeline.base.version import VERSION
@@ -374,6 +375,17 @@ class DoneMarks:
         state.folder.write_many(paths, [b""] * len(paths)).must(state.folder)
         self._waiting.clear()
         self._last = time.monotonic()
+
+
+def home(what: str) -> str:
+    """The folder of the subset that `what` names, by its manifest or by the zip file that it is; else `what` itself."""
+    folder, _, name = what.rpartition("/")
+    if name.lower().endswith(".zip") and not what.startswith("zip://"):
+        beside = storage.locate(folder or ".")
+        if isinstance(beside, storage.WritableLocation) and any(beside.exist_many(MANIFESTS)):
+            made = TargetState(beside).manifest
+            return (folder or ".") if made is not None and name in made.meta else what
+    return what.removesuffix(f"/{MANIFEST_PATH}")
 
 
 def is_subset(root: Location) -> bool:

@@ -135,6 +135,7 @@ def test_names_in_the_record(names: list[str]) -> None:
         "classes": [{"name": name, "from": [name]} for name in names],
         "rows": {"source": 1, "kept": 1},
         "images": {"source": 1, "kept": 1},
+        "steps": {},
     }
     lines = dataset_record(facts).split("\n")
     begin = lines.index("| --- | --- | --- | --- | --- |") + 1

@@ -1,8 +1,10 @@
 """What workers elsewhere cost and gain: start-up, overhead, one worker against two, messages, the scheduler's memory.
 
 A scheduler and its workers run here, each a process with one thread, beside this very machine's cores: what two workers
-gain is what two cores give. Builds are whole processes, in turn with the same build in one process. Workers are warm
-after the first round, which is left out: what a cold one imports is shown apart.
+gain is what two cores give. So processor seconds are shown as well: those of all processes, by the number of cores, are
+the least that a run can take. Builds are whole processes, in turn with the same build in one process. Workers are warm
+after the first round, which is left out: what a cold one imports is shown apart. Images are copied to a store that
+answers after 200 ms: there workers wait, and do not share the cores.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import signal
 import statistics
@@ -17,24 +20,63 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench import bench_cloud
 from tests.bench.bench_main import DEFAULT_BASE, child_environment, pick_base
 from tests.bench.measure import table
 from tests.bench.tree import make_tree
+from tests.support.web import between
 
 ROUNDS = 3
 
+#: Images that are copied to a store, in buckets: more of these than workers. Half a minute a run, most of it waits.
+IMAGES, BUCKETS, COPY_ROUNDS = 800, 16, 1
+
+#: Seconds each way to that store and back.
+AWAY = 0.1
+
+
+@dataclass
+class Run:
+    """Seconds of a command, and processor seconds of itself and of each process of its cluster, the scheduler first."""
+
+    seconds: float
+    driver: float
+    others: list[float]
+
+
+@dataclass
+class Cluster:
+    """A scheduler file and the processes: the scheduler, then the workers."""
+
+    file: str
+    processes: list[int]
+
+    def processor_seconds(self) -> list[float]:
+        """What each process has taken so far."""
+        stats = [Path(f"/proc/{process}/stat").read_text() for process in self.processes]
+        ticks = [sum(map(int, stat.rpartition(")")[2].split()[11:13])) for stat in stats]
+        return [count / os.sysconf("SC_CLK_TCK") for count in ticks]
+
+    @property
+    def most_memory(self) -> int:
+        """The most bytes that the scheduler had."""
+        lines = Path(f"/proc/{self.processes[0]}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
 
 @contextmanager
-def cluster(base: Path, workers: int) -> Iterator[tuple[str, int]]:
-    """The scheduler file of a scheduler with so many workers, and its process id."""
+def cluster(base: Path, workers: int, env: Mapping[str, str]) -> Iterator[Cluster]:
+    """A scheduler with so many workers."""
+    base.mkdir(exist_ok=True)
     file, log = base / "scheduler.json", open(base / "dask.log", "ab")  # noqa: SIM115 - closed below
     file.unlink(missing_ok=True)
     dask = [sys.executable, "-m", "dask"]
-    options = {"env": child_environment(), "stdout": log, "stderr": log, "cwd": base, "start_new_session": True}
+    options = {"env": env, "stdout": log, "stderr": log, "cwd": base, "start_new_session": True}
     host = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file)]
     started = [subprocess.Popen([*dask, "scheduler", "--port", "0", *host], **options)]  # type: ignore[call-overload]
     try:
@@ -44,7 +86,7 @@ def cluster(base: Path, workers: int) -> Iterator[tuple[str, int]]:
             command = [*dask, "worker", "--scheduler-file", str(file), *words]
             started.append(subprocess.Popen(command, **options))  # type: ignore[call-overload]
         _until(lambda: _workers(str(file)) == workers)
-        yield str(file), started[0].pid
+        yield Cluster(str(file), [process.pid for process in started])
     finally:
         for process in started:
             os.killpg(process.pid, signal.SIGKILL)
@@ -67,6 +109,27 @@ def _workers(file: str) -> int:
         return len(client.nthreads())
 
 
+def run(words: list[str], on: Cluster | None, env: Mapping[str, str]) -> Run:
+    """Run a command, on the cluster or in one process."""
+    words = [*words, "-q", "--scheduler", on.file if on is not None else "sync"]
+    before, ours, began = on.processor_seconds() if on is not None else [], _children(), time.perf_counter()
+    command = [sys.executable, "-m", "pipeline", *words]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    seconds, after = time.perf_counter() - began, on.processor_seconds() if on is not None else []
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} failed:\n{done.stderr}")
+    return Run(seconds, _children() - ours, [b - a for a, b in zip(before, after, strict=True)])
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+#: A case: its name, and what makes all ready for a run of it and returns the words of the command.
+Case = tuple[str, Callable[[], list[str]]]
+
+
 class Collection:
     """The label files of a collection, in a folder and in a zip; runs of commands on them."""
 
@@ -79,70 +142,89 @@ class Collection:
                 for path in sorted((self.root / "labels").rglob("*.txt")):
                     archive.write(path, str(path.relative_to(self.root)))
 
-    def seconds(self, command: str, scheduler: str, *, zipped: bool = False) -> float:
-        """Seconds of a whole run from nothing."""
+    def cases(self) -> list[Case]:
+        """What is run."""
+        return [
+            ("index", lambda: self.from_nothing("index")),
+            ("index out of a zip", lambda: self.from_nothing("index", zipped=True)),
+            ("build", lambda: self.from_nothing("build")),
+        ]
+
+    def from_nothing(self, command: str, *, zipped: bool = False) -> list[str]:
+        """The words of a command that finds no index and no target."""
         target, work = self.base / "target", self.base / "work"
         for folder in (target, work):
             shutil.rmtree(folder, ignore_errors=True)
         splits: object = {"train": "train2017", "val": "val2017"}
         if zipped:
             splits = {s: {"labels": f"zip://labels/{f}::{self.zip}"} for s, f in dict(splits).items()}  # type: ignore[call-overload]
-        config = self.base / "cluster.json"
-        config.write_text(
-            json.dumps(
-                {
-                    "source": {"names": str(self.root / "coco.yaml"), "root": str(self.root), "splits": splits},
-                    "target": {"root": str(target), "images": "none"},
-                    "workdir": str(work),
-                }
-            )
-        )
-        words = [command, str(config), "-q", "--scheduler", scheduler]
-        began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "pipeline", *words],
-            env=child_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(f"{' '.join(words)} failed:\n{done.stderr}")
-        return time.perf_counter() - began
+        source = {"names": str(self.root / "coco.yaml"), "root": str(self.root), "splits": splits}
+        return [command, _config(self.base, source, {"root": str(target), "images": "none"})]
 
 
-#: What is run: the name of a row, the command, and whether labels come out of the zip.
-CASES = (("index", "index", False), ("index out of a zip", "index", True), ("build", "build", False))
+def _config(base: Path, source: object, target: object, **more: object) -> str:
+    config = base / "cluster.json"
+    config.write_text(json.dumps({"source": source, "target": target, "workdir": str(base / "work"), **more}))
+    return str(config)
 
 
-def measure(collection: Collection, rounds: int) -> tuple[list[list[str]], int]:
-    """Rows of the table, and the most memory (bytes) that a scheduler had."""
-    with cluster(collection.base, 1) as (one, first), cluster(_folder(collection.base / "two"), 2) as (two, second):
-        found: dict[tuple[str, str], list[float]] = {}
+#: The runs of each case in one process, with one worker, with two.
+Found = dict[str, tuple[list[Run], list[Run], list[Run]]]
+
+
+def measure(base: Path, cases: list[Case], rounds: int, env: Mapping[str, str]) -> tuple[Found, int]:
+    """All runs but those of the first round, and the most memory (bytes) that a scheduler had."""
+    found: Found = {name: ([], [], []) for name, _ in cases}
+    with cluster(base / "one", 1, env) as one, cluster(base / "two", 2, env) as two:
         for turn in range(rounds + 1):
-            for name, command, zipped in CASES:
-                for who, scheduler in (("sync", "sync"), ("one", one), ("two", two)):
-                    seconds = collection.seconds(command, scheduler, zipped=zipped)
+            for name, ready in cases:
+                for runs, on in zip(found[name], (None, one, two), strict=True):
+                    done = run(ready(), on, env)
                     if turn:
-                        found.setdefault((name, who), []).append(seconds)
-        memory = max(_most_memory(first), _most_memory(second))
-    rows = []
-    for name, *_ in CASES:
-        sync, one_s, two_s = (statistics.median(found[name, who]) for who in ("sync", "one", "two"))
-        rows.append(
-            [name, f"{sync:.2f}", f"{one_s:.2f}", f"{two_s:.2f}", f"{one_s - sync:+.2f}", f"{one_s / two_s:.2f}"]
-        )
-    return rows, memory
+                        runs.append(done)
+        return found, max(one.most_memory, two.most_memory)
 
 
-def _folder(path: Path) -> Path:
-    path.mkdir(exist_ok=True)
-    return path
+COLUMNS = ["seconds", "in one process", "1 worker", "2 workers", "1 worker: more", "1 -> 2 workers: times"]
+PROCESSOR = ["processor seconds", "in one process", "1 worker: driver + scheduler + worker", "2 workers", "by 2 cores"]
 
 
-def _most_memory(process: int) -> int:
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+def report(title: str, found: Found) -> None:
+    """Print the medians, of seconds and of processor seconds."""
+    rows, processor = [], []
+    for name, runs in found.items():
+        sync, one, two = (statistics.median(run.seconds for run in some) for some in runs)
+        rows.append([name, f"{sync:.2f}", f"{one:.2f}", f"{two:.2f}", f"{one - sync:+.2f}", f"{one / two:.2f}"])
+        parts = [_medians([[run.driver, *run.others] for run in some]) for some in runs]
+        shown = [" + ".join(f"{seconds:.2f}" for seconds in part) for part in parts]
+        processor.append([name, *shown, f"{sum(parts[-1]) / 2:.2f}"])
+    print(f"\n{title}\n\n{table(COLUMNS, rows)}\n\n{table(PROCESSOR, processor)}", flush=True)
+
+
+def _medians(rows: list[list[float]]) -> list[float]:
+    return [statistics.median(column) for column in zip(*rows, strict=True)]
+
+
+def copies(base: Path) -> None:
+    """Print what a build takes whose images and labels go to a store that answers after 200 ms."""
+    with bench_cloud.started(base, IMAGES, COPY_ROUNDS) as bench, between(bench.server.port, AWAY) as port:
+        bench.server.options["endpoint_url"] = f"http://127.0.0.1:{port}"
+        env = bench_cloud.environment(bench.server, bench.base / "far")
+        source = {
+            "names": str(bench.source / "coco.yaml"),
+            "root": str(bench.source),
+            "splits": {"train": "train2017"},
+        }
+
+        def ready() -> list[str]:
+            bench.server.kill()  # it remembers files that are removed behind its back
+            for folder in (bench.bucket / "up", bench.base / "work"):
+                shutil.rmtree(folder, ignore_errors=True)
+            bench.server.start()
+            return ["build", _config(bench.base, source, {"root": "s3://bucket/up"}, index={"buckets": BUCKETS})]
+
+        found, _ = measure(bench.base, [("build", ready)], COPY_ROUNDS, env)
+        report(f"{IMAGES:,} images and their labels to a store that is {2000 * AWAY:.0f} ms away", found)
 
 
 def task_bytes() -> int:
@@ -161,11 +243,11 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, default=DEFAULT_BASE)
     args = parser.parse_args()
     base = pick_base(args.dir, 3_000_000_000)
-    columns = ["seconds", "in one process", "1 worker", "2 workers", "1 worker: more", "1 -> 2 workers: times"]
     for files in (args.small, args.files):
-        rows, memory = measure(Collection(_folder(base / f"cluster-{files}"), files), args.rounds)
-        print(f"\n{files:,} label files; the scheduler took {memory / 1e6:.0f} MB at most\n")
-        print(table(columns, rows))
+        collection = Collection(base / f"cluster-{files}", files)
+        found, memory = measure(collection.base, collection.cases(), args.rounds, child_environment())
+        report(f"{files:,} label files; the scheduler took {memory / 1e6:.0f} MB at most", found)
+    copies(base)
     print(f"\nA task is {task_bytes()} bytes.")
 
 

@@ -19,7 +19,7 @@ import yaml
 import pipeline
 from pipeline.tables import schema
 from tests.conftest import MakeSubset, Subset
-from tests.support.helpers import contents, outside, picture, run_process, snapshot, write_file
+from tests.support.helpers import contents, outside, picture, run_process, slow, snapshot, write_file
 
 MERGED = "classes=[{name: vehicle, from: [car, bus, truck]}, person]"
 
@@ -319,10 +319,9 @@ def test_a_subset_without_a_split_is_built_with_a_warning(
         (MERGED,),
         ("classes=null",),
         ("select.duplicates=drop",),
-        (MERGED, "select.duplicates=drop"),
         ("target.images=none",),
         ("index.buckets=5", "select.backgrounds=all"),
-        ("classes=null", "select.duplicates=drop"),
+        *slow(((MERGED, "select.duplicates=drop"),), (("classes=null", "select.duplicates=drop"),)),
     ],
     ids=str,
 )

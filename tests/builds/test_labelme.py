@@ -199,9 +199,14 @@ def test_a_folder_joins_a_subset_of_another_collection(photos: Photos, town: Pat
     assert told["subset"]["train"]["objects"]["cat"] == 1
     assert [w for w in told["warnings"] if "cat" in w] == [
         "source town has no class for 'cat': such objects in its images are not labelled, and a trainer takes them for "
-        "background"
+        "background",
+        "5 images may hold unlabelled 'cat', which a trainer takes for background; label those, or leave such images "
+        "out with `select.on_unlabelled: drop`",
     ]
-    assert not [w for w in told["warnings"] if "mine" in w]
+    assert [w for w in told["warnings"] if "mine" in w] == [
+        "1 image name is in two sources (mine/photos/a and town/train2017/a): they may be the same photographs; "
+        "`coco-diy verify CONFIG --leaks` compares them"
+    ]
     photos.config["split"] = {"train": 0.5, "val": 0.5, "stratify": True}
     photos.build()
     again = contents(photos.target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,73 @@ def test_labels_without_a_folder_of_images_are_verified(folder: Path, run: Run) 
     told = run("verify", folder / "in")
     assert "has no folder of images beside it" in told.err
     assert "No problem: " in told.out
+
+
+def _zipped(folder: Path, run: Run) -> Path:
+    """The zip file that is a target, by its path."""
+    words = ("convert", _ultralytics(folder / "in"), folder / "zipped", "--from", "yolo", "--to", "yolo")
+    done = run(*words, "--set", "target.archive=zip", "--json").json
+    return folder / "zipped" / str(done["archive"])
+
+
+def test_a_zip_file_that_is_a_target_is_that_target(folder: Path, run: Run) -> None:
+    """Named by itself, by its folder or by its manifest it says the same; whether by a path or relative."""
+    archive = _zipped(folder, run)
+    for words in (("stats",), ("verify", "--deep"), ("status",)):
+        told = [
+            run(words[0], what, *words[1:], "--json").json
+            for what in (
+                archive.parent,
+                archive,
+                archive.relative_to(folder),
+                archive.parent / ".coco-diy/manifest.json",
+            )
+        ]
+        apart = ("run", "target", "last_success")  # times, and a path that may be relative
+        assert all(one == told[0] | {name: one.get(name) for name in apart if name in one} for one in told), words
+    assert told[0]["runs"] == 1
+    found = run("diff", archive, archive.parent, "--json").json
+    assert found["from"] == found["to"]
+    name = told[0]["last"]["run"]["id"]
+    assert run("diff", f"{archive}@{name}", archive, "--json").json["classes"]["renumbered"] == []
+    archive.write_bytes(archive.read_bytes()[:-9])
+    assert run("verify", archive, "--json", code=1).json["differences"] == {"content": 1}
+
+
+def test_a_dataset_in_one_file_is_checked_and_has_no_runs(folder: Path, run: Run) -> None:
+    """COCO JSON, and a zip that nobody built: never taken for a config."""
+    document = _coco(folder / "in") / "train/_annotations.coco.json"
+    archive = Path(shutil.make_archive(str(folder / "set"), "zip", _ultralytics(folder / "yolo")))
+    for what in (document, archive):
+        assert run("verify", what, "--json").json["listed"] == []
+        for words in (("status", what), ("diff", what, what), ("verify", what, "--repair")):
+            told = run(*words, code=2).err
+            assert "YAML" not in told
+            assert "built by coco-diy" in told or told == (
+                f"coco-diy: {what}: is a file that is no subset of coco-diy's; name a config, the folder of a subset, "
+                "or its zip file\n"
+            )
+
+
+@pytest.mark.parametrize("command", ["show", "report"])
+@pytest.mark.parametrize("here", ["", "in", "in/train"])
+def test_what_nobody_named_is_in_no_folder_of_a_dataset(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch, command: str, here: str
+) -> None:
+    """It is in the working folder or, where that is the dataset's, where caches are; and there it is made anew."""
+    what = _coco(folder / "in")
+    what = what / "train/_annotations.coco.json" if here == "in/train" else what  # the file alone, or all of the folder
+    before = contents(folder / here) if here else {}
+    monkeypatch.chdir(folder / here)
+    usual = "sheet.jpg" if command == "show" else "report.html"
+    made = folder / usual if not here else folder / f"cache/coco-diy/{what.stem}-{usual}"
+    for _ in range(2):
+        assert run(command, what).out.strip() == (str(made) if here else usual)
+        assert made.stat().st_size > 1000
+    if here:
+        assert contents(folder / here) == before
+    made.write_text("<p>somebody's own</p>")
+    assert "was not written by coco-diy" in run(command, what, code=2).err
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "pose"])

@@ -210,8 +210,8 @@ def test_unknown_name_tells_the_nearest(wanted: str, near: str) -> None:
     [
         (["a", "b", "a"], "'a' is a duplicate"),
         ([("x", "a"), ("x", "b")], "'x' is a duplicate"),
-        (["a", ("x", "a", "b")], "'a' cannot become both 'a' and 'x'"),
-        ([("x", "b", "b")], "'b' cannot become both"),
+        (["a", ("x", "a", "b")], "'a' is taken by both 'a' and 'x'"),
+        ([("x", "b", "b")], "'b' is a duplicate in `from` of 'x'"),
         ([], "the list is empty"),
         (["a", ("x",)], "'x'"),
         ([("a\nb", "a")], "control character or a line break"),

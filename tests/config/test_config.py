@@ -50,6 +50,23 @@ workdir: work
 """
 
 
+SELECT = {
+    "images": None,
+    "exclude_images": None,
+    "objects": {
+        **dict.fromkeys(("min_side", "max_side", "min_area", "max_area", "min_area_ratio", "max_aspect", "where")),
+        "drop": "object",
+    },
+    "duplicates": "keep",
+    "objects_per_image": {"min": 1, "max": None},
+    "check_images": "none",
+    "on_unlabelled": "keep",
+    "dedup": None,
+    "per_class": {"max_images": None, "max_objects": None, "seed": 0},
+    "background": "none",
+}
+
+
 def load(folder: Path, text: str, *overrides: str) -> Config:
     return load_config(write_file(folder / "c.yaml", text), overrides)
 
@@ -60,7 +77,19 @@ def test_minimal_config_has_the_defaults_of_the_design(tmp_path: Path) -> None:
     assert told["source"]["format"] == "yolo"
     assert told["source"]["task"] == "detect"
     assert told["classes"] is None
-    assert told["select"] == {"check_images": "none", "duplicates": "keep", "dedup": None, "backgrounds": "none"}
+    limits = ("min_side", "max_side", "min_area", "max_area", "min_area_ratio", "max_aspect", "where")
+    assert told["select"] == {
+        "images": None,
+        "exclude_images": None,
+        "objects": {**dict.fromkeys(limits), "drop": "object"},
+        "duplicates": "keep",
+        "objects_per_image": {"min": 1, "max": None},
+        "check_images": "none",
+        "on_unlabelled": "keep",
+        "dedup": None,
+        "per_class": {"max_images": None, "max_objects": None, "seed": 0},
+        "background": "none",
+    }
     assert told["target"] == {
         "root": "out",
         "format": "yolo",
@@ -129,7 +158,7 @@ def test_shipped_config_loads_and_has_only_known_keys(path: Path, monkeypatch: p
     found = load_config(path)
     schema = Config.model_json_schema()
     assert _unknown_keys(yaml.safe_load(path.read_text(encoding="utf-8")), schema, schema) == []
-    names = [names.names for s in found.sources if (names := load_names(s))]
+    names = [names for s in found.sources if (names := load_names(s))]
     if names:  # without, the source's label files name the classes themselves
         assert map_classes(found, load_specs(found), names)
 
@@ -200,7 +229,11 @@ def test_schema_is_the_config_s(run: Run) -> None:
         ("classes=[bus, car]", "classes", ["bus", "car"]),
         ("classes=mine.yaml", "classes", "mine.yaml"),
         ("classes=null", "classes", None),
-        ("classes=[{name: v, from: bus}]", "classes", [{"name": "v", "from_": "bus"}]),
+        (
+            "classes=[{name: v, from: bus}]",
+            "classes",
+            [{"name": "v", "from_": "bus", "supercategory": None, "exclude": None}],
+        ),
         ("engine.workers=3", "engine.workers", 3),
         ("source.splits={val: v}", "source.splits", {"val": "v"}),
         ("source.splits.test=test2017", "source.splits", {"train": "train2017", "val": "val2017", "test": "test2017"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -407,3 +408,12 @@ def test_a_yaml_that_is_nested_without_end_says_nothing_of_splits(tmp_path: Path
     write_file(tmp_path / "labels/train/a.txt", BOX)
     write_file(tmp_path / "images/train/a.jpg", PICTURE)
     assert list(find_splits(str(tmp_path), "yolo", formats.load("yolo"), Task.DETECT)) == ["train"]
+
+
+def test_subsets_of_any_name_ask_for_a_config_that_names_them(tmp_path: Path) -> None:
+    """As CVAT exports them: which is train and which val only their maker knows."""
+    for name in ("my_set", "other"):
+        write_file(tmp_path / f"annotations/instances_{name}.json", "{}")
+    told = "annotations/instances_my_set.json and annotations/instances_other.json); write a config that names "
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        find_splits(str(tmp_path), "coco", formats.load("coco"), Task.DETECT)

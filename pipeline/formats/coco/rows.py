@@ -18,6 +18,7 @@ from pipeline.formats import Parsed, Part, Problem
 from pipeline.formats._framing import Frame, OtherImage, frame_of
 from pipeline.formats._numbers import tails
 from pipeline.formats._values import UnusableObject, as_pixels, mended, plain, shown
+from pipeline.formats.coco.exhaustive import exhaustive
 from pipeline.formats.coco.options import Options
 from pipeline.formats.coco.placing import reach_of, transformed
 from pipeline.formats.coco.row_text import DecodedRows, Plain, are_shares, boxes_of, values_of
@@ -109,7 +110,7 @@ def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, options: Op
         for i, good in enumerate(has_rows.tolist())
     ]
     problems.sort(key=lambda p: p.file)
-    return Parsed(table, states, problems, _image_table(part, frames))
+    return Parsed(table, states, problems, _image_table(part, frames, table))
 
 
 def _frames(part: Part, problems: list[Problem], *, exchanged: bool) -> list[Frame | None]:
@@ -147,7 +148,7 @@ def _reach(part: Part, image: int) -> tuple[float, float]:
     return reach_of(part.annotations[i] for i in np.flatnonzero(part.image_of == image).tolist())
 
 
-def _image_table(part: Part, frames: Sequence[Frame | None]) -> pa.Table:
+def _image_table(part: Part, frames: Sequence[Frame | None], rows: pa.Table) -> pa.Table:
     texts: list[list[bytes]] = [[] for _ in part.images]
     if part.captions is not None:
         for text, image in zip(part.captions[0], part.captions[1].tolist(), strict=True):
@@ -158,6 +159,7 @@ def _image_table(part: Part, frames: Sequence[Frame | None]) -> pa.Table:
             "height": pa.array([f and f.height for f in frames], pa.int32()),
             "raw": pa.array(part.images, pa.binary()),
             "captions": pa.array([b"[" + b", ".join(some) + b"]" if some else None for some in texts], pa.binary()),
+            "exhaustive": exhaustive(part.images, part.labels, rows),
         }
     )
 

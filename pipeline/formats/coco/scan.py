@@ -17,7 +17,7 @@ from pipeline.base.text import whole_number
 from pipeline.formats import FileOutline, Malformed
 from pipeline.formats._image_names import Found, ImageNames, clean
 from pipeline.formats._large_json import Chunk, LargeObject
-from pipeline.formats._values import as_id, category_name, finite, plain, shown
+from pipeline.formats._values import as_id, category_name, finite, plain, shown, supercategory_name
 
 Ints = npt.NDArray[np.int64]
 
@@ -217,7 +217,11 @@ def _categories(found: FileOutline, categories: Any) -> None:
                 f"has the category id {key!r} twice, as {found.labels[key]!r} and {name!r}; give each an id of its own"
             )
     order = sorted(found.labels, key=lambda key: (isinstance(key, str), key))
-    found.names = {"names": list(dict.fromkeys(found.labels[key] for key in order))}
+    above = {category_name(c) or "": supercategory_name(c) for c in categories or ()}
+    found.names = {
+        "names": list(dict.fromkeys(found.labels[key] for key in order)),
+        "supercategories": {name: group for name, group in above.items() if group is not None},
+    }
     for key in order:  # an annotation may write as text what is a number here, and the other way round
         digits = None if isinstance(key, int) else whole_number(key)
         other: int | str = str(key) if isinstance(key, int) else key if digits is None else digits

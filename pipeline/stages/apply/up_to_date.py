@@ -33,7 +33,13 @@ def is_current_recipe(job: Job, state: TargetState) -> bool:
 
 
 def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report | None:
-    """The report of a build that changes nothing, if that is certain without reading a table."""
+    """The report of a build that changes nothing, if that is certain without reading a table.
+
+    At a store such a build makes four requests at the target, however large that is. One page of a listing shows that
+    the dataset's files, the copies and the records to be pruned are as they were. The manifest is read; a copy of it
+    in the workdir, trusted by the etag in that page, would save this request, and is not made. The intent is asked
+    for, since no listing proves that a file is not there: some are late. The record is written for every run.
+    """
     manifest = state.manifest
     digest = source_digest([scan.digest(s.spec) for s, scan in zip(job.sources, found, strict=True)])
     if manifest is None or digest is None or manifest.source != digest or manifest.folders != job.folder_times():

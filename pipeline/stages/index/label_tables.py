@@ -33,7 +33,7 @@ def states_schema() -> pa.Schema:
 
 def facts() -> list[pa.Field]:
     """What a label file may say of its image."""
-    names = ("width", "height", "raw", "image_said", "held_suffix", "held_size", "captions")
+    names = ("width", "height", "raw", "image_said", "held_suffix", "held_size", "captions", "exhaustive")
     return [schema.images().field(name) for name in names]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -70,11 +71,12 @@ def source_report(job: Job, infos: Sequence[IndexInfo]) -> Report:
         ]
     )
     report.warn_gravely([*shared_splits(job).values()])
-    report.warnings += _alike(job, gone)
+    report.warnings += _alike(job, gone) + _supercategories(job)
     report.warnings += [note for info in infos for note in info.document.get("notes", ())]
     report.warn_gravely([note for info in infos for note in info.document.get("grave", ())])
     for source, classes in zip(job.sources, job.maps, strict=False):
-        for name in (name for name in classes.lacking if name not in gone):
+        dropped = job.config.select.on_unlabelled == "drop"
+        for name in (name for name in classes.lacking if name not in gone and not dropped):
             report.warn_gravely(
                 [
                     f"source {source.spec.name} has no class for {name!r}: such objects in its images are "
@@ -274,18 +276,46 @@ def _numbered(info: IndexInfo) -> list[str]:
     )
 
 
+def _supercategories(job: Job) -> list[str]:
+    """Merged classes called as a supercategory that another class of the subset is of, in label files themselves.
+
+    Readers of those mix the two up, see open-mmlab/mmdetection#11391; what a names YAML says of supercategories, nobody
+    else reads.
+    """
+    made: dict[int, set[str]] = {}
+    above: dict[str, dict[str, int]] = {}
+    for source, classes in zip(job.sources, job.maps, strict=False):
+        groups = source.names.supercategories if source.named and source.names is not None else {}
+        for name, new in zip(classes.source, classes.lut, strict=True):
+            if new >= 0:
+                made.setdefault(new, set()).add(name)
+            if new >= 0 and name in groups:
+                above.setdefault(groups[name], {})[name] = new
+    return [
+        f"class {name!r} is called as the supercategory of {others[0]!r}, which is no part of it: who reads classes by "
+        "name takes one for the other; give it another name, or make both one class"
+        for number, name in enumerate(job.classes if job.maps else ())
+        if made.get(number, {name}) != {name}
+        and (others := [other for other, new in above.get(name, {}).items() if new != number])
+    ]
+
+
 def _alike(job: Job, gone: Sequence[str]) -> list[str]:
-    """Names, also of several sources or of classes `gone`, that differ in case alone: likely one, which the user knows.
+    """Names, also of several sources or of classes `gone`, that are nearly one: likely the same, which the user knows.
 
     Nothing is said of those that the config makes one class, and of those that it leaves out.
     """
     taken = {name: new for classes in job.maps for name, new in zip(classes.source, classes.lut, strict=True)}
     groups: dict[str, list[str]] = {}
     for name in (*job.names, *gone):
-        groups.setdefault(name.casefold(), []).append(name)
+        groups.setdefault(re.sub(r"[\s_-]", "", name.casefold()) or name, []).append(name)
     return [
-        f"classes {' and '.join(map(repr, names))} differ in case alone; make one of them with "
+        f"classes {' and '.join(map(repr, names))} differ in {_in_what(names)} alone; make one of them with "
         + job.config.written.setting("classes", f"[{{name: {names[-1]}, from: [{', '.join(names)}]}}]")
         for names in groups.values()
         if len(names) > 1 and len({taken.get(name, -1) for name in names}) > 1
     ]
+
+
+def _in_what(names: Sequence[str]) -> str:
+    return "case" if len({name.casefold() for name in names}) == 1 else "case, blanks, dashes or underscores"

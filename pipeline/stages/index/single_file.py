@@ -122,7 +122,8 @@ class ParsedSource:
         found: SourceNames = {"names": []}
         for outline in self._outlines:
             names = list(dict.fromkeys([*found["names"], *outline.names["names"]]))
-            found = {**outline.names, **found, "names": names}
+            above = {**outline.names.get("supercategories", {}), **found.get("supercategories", {})}
+            found = {**outline.names, **found, "names": names, "supercategories": above}
         return found
 
     def assign(self, buckets: int) -> list[list[BucketShare]]:

@@ -11,7 +11,7 @@ import functools
 import itertools
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -63,32 +63,41 @@ def beyond_buckets(job: Job, infos: Sequence[IndexInfo]) -> BeyondBuckets:
     return found
 
 
-def write_excluded(found: BeyondBuckets, folder: str, buckets: int) -> str | None:
-    """Write the images that are no backgrounds to `folder`, a table a bucket; returns it, None without such images."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def write_excluded(found: Mapping[str, str], folder: str, buckets: int) -> str | None:
+    """Write the counted word of each key of `found` to `folder`, a table a bucket; returns it, None without any."""
     location = storage.locate_writable(folder)
     location.delete_many(sorted(location.names()))
-    if not found.never:
+    if not found:
         return None
     of_bucket: list[list[str]] = [[] for _ in range(buckets)]
-    for key in found.never:
+    for key in found:
         of_bucket[zlib.crc32(key.encode()) % buckets].append(key)
     for bucket, keys in enumerate(of_bucket):
-        table = pa.table({"key": keys, "reason": [found.never[key] for key in keys]}, schema.excluded())
-        storage.replace_with(os.path.join(folder, part_name(bucket)), functools.partial(pq.write_table, table))
+        write_excluded_part(folder, bucket, keys, [found[key] for key in keys])
     return folder
 
 
+def write_excluded_part(folder: str, bucket: int, keys: Sequence[str], words: Sequence[str]) -> None:
+    """Write the part of one bucket, see `write_excluded`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"key": keys, "reason": words}, schema.excluded())
+    storage.replace_with(os.path.join(folder, part_name(bucket)), functools.partial(pq.write_table, table))
+
+
 def excluded_from(folder: str | None, bucket: int) -> dict[str, pa.Array]:
-    """The keys of a bucket that are no backgrounds, by the counted word."""
+    """The keys of a bucket that are in `folder`, by the counted word."""
     import pyarrow.compute as pc
 
     if folder is None:
         return {}
     table = read_part(folder, bucket, schema.excluded())
-    return {word: table["key"].filter(pc.equal(table["reason"], word)).combine_chunks() for word in (ELSEWHERE, UNREAD)}
+    words = table["reason"]
+    return {
+        word: table["key"].filter(pc.equal(words, word)).combine_chunks()
+        for word in pc.unique(words).sort().to_pylist()
+    }
 
 
 def doubled_warning(doubled: Sequence[Sequence[str]]) -> list[str]:

@@ -20,6 +20,7 @@ from pipeline.stages.index.parts import index_table
 from pipeline.stages.index.problems import count_beyond, rows_beyond
 from pipeline.stages.index.reader import IndexInfo
 from pipeline.stages.plan.summary import PlanCounts, Problem
+from pipeline.stages.select.steps import step_reports
 from pipeline.tables import schema
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def record_facts(job: Job, infos: Sequence[IndexInfo], totals: PlanCounts, conte
         "subset": {split: asdict(totals.subset[split]) for split in SPLITS if split in totals.subset},
         "rows": row_balance(job, infos, totals.rows),
         "images": image_balance(infos, totals.images),
+        "steps": step_reports(totals.steps),
         "config": recorded_config(job),
     }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters, storage
 from pipeline.stages.plan.archive import set_aside
-from pipeline.stages.plan.choice import BucketChoice, choose_bucket
+from pipeline.stages.plan.choice import choose_bucket
 from pipeline.stages.plan.compare import compare, doubt, losses, summarise
 from pipeline.stages.plan.conflicts import conflicts_of_bucket
 from pipeline.stages.plan.dataset_files import gather
@@ -36,9 +36,9 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
     if context.split_rule is not None:
         chosen = context.split_rule.split(chosen, bucket)
     chosen = with_sources(context, chosen, choice.chosen)
-    with_image = _of_images(choice.rows, chosen)
     chosen, bad = usable(context, bucket, chosen, choice.chosen)
-    taken = _of_images(with_image, chosen) if bad else with_image
+    taken = _of_images(choice.rows.drop_columns("row"), chosen)
+    bad |= choice.bad
     if context.several:
         chosen = in_folders(chosen)
     has_labels = "labels" in exporters.load(context.exporter).FOLDERS
@@ -63,9 +63,11 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
             subset_counts(context.classes, context.splits, taken, chosen, labels=has_labels),
             {"kept": chosen.num_rows, **choice.chosen.dropped},
             summarise(plan),
-            _rows(choice, with_image.num_rows, taken.num_rows),
+            choice.row_counts(),
             choice.loss,
             choice.lost_of,
+            choice.steps(context.classes),
+            choice.unlabelled.counts(context.classes, chosen["key"].combine_chunks()) if choice.unlabelled else {},
         ),
         loss=losses(plan, ours),
         problems=image_problems(context, choice, bad, sizes),
@@ -92,17 +94,6 @@ def _of_images(rows: pa.Table, images: pa.Table) -> pa.Table:
     import pyarrow.compute as pc
 
     return rows.filter(pc.is_in(rows["key"].combine_chunks(), images["key"].combine_chunks())).combine_chunks()
-
-
-def _rows(choice: BucketChoice, with_image: int, taken: int) -> dict[str, int]:
-    """What became of the rows of wanted classes, of which `with_image` have an image and `taken` a usable one."""
-    return {
-        "kept": taken,
-        "duplicates": choice.duplicates,
-        "without_image": choice.rows.num_rows - with_image,
-        "bad_image": with_image - taken,
-        "lost": choice.unwritable,
-    }
 
 
 def _exported(context: PlanContext, bucket: int, rows: pa.Table, images: pa.Table) -> pa.Table:

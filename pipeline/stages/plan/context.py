@@ -18,6 +18,7 @@ from pipeline.target.manifest import TargetState
 
 if TYPE_CHECKING:
     from pipeline.base.classes import ClassMap
+    from pipeline.config.select import Select
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class PlannedSource:
 
     `prefix` is what all its keys begin with. `mixed`: some of its files have boxes and polygons. `sized`: its images
     were compared with the sizes in its label files when it was indexed (`SIZED` of a format). `linked`: links lead out
-    of it, from its folder `root` (None: from each of its own).
+    of it, from its folder `root` (None: from each of its own). `partly`: ids of classes that it does not
+    label everywhere.
     """
 
     prefix: str
@@ -37,6 +39,7 @@ class PlannedSource:
     sized: bool = False
     linked: bool = False
     root: str | None = None
+    partly: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class PlanContext:
     `suspects`: paths whose content is not believed to be what the manifest says. `fetched`: see `plan_subset`.
     `archive`: all goes into one file, see `archive`. `split_rule`: how images are assigned to splits; None: as the
     source has them. `no_backgrounds`: folder of the images that are no backgrounds, see `backgrounds`; None: there are
-    no such images.
+    no such images. `left_out`: folders of the images that are left out for a reason in `steps.DECIDED`.
     """
 
     sources: tuple[PlannedSource, ...]
@@ -61,8 +64,7 @@ class PlanContext:
     root: str
     classes: tuple[str, ...]
     splits: tuple[str, ...]
-    duplicates: str
-    backgrounds: str
+    select: Select
     images: str
     origins: Origins
     labels: Origins
@@ -74,10 +76,10 @@ class PlanContext:
     keypoints: tuple[int, int] | None
     suspects: frozenset[str]
     fetched: bool
-    check_images: str
     archive: bool = False
     split_rule: SplitRule | None = None
     no_backgrounds: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def plan_context(
@@ -88,6 +90,7 @@ def plan_context(
         keep_out_of_subsets(job)  # asked once: it costs requests
     folders = job.folder_times()
     before = state.manifest.folders if state.manifest and state.intent is None else {}
+    wanted = {new for m in job.maps for new in m.lut}  # not those that a target has, and no source any more
     return PlanContext(
         sources=tuple(
             PlannedSource(
@@ -99,6 +102,7 @@ def plan_context(
                 formats.load(s.spec.format).SIZED,
                 bool(links_out(s, info)),
                 s.source.root,
+                tuple(new for new in m.not_everywhere(s.exhaustive) if new in wanted),
             )
             for s, m, info in zip(job.sources, job.maps, infos, strict=True)
         ),
@@ -108,8 +112,7 @@ def plan_context(
         root=job.root,
         classes=job.classes,
         splits=job.splits,
-        duplicates=job.config.select.duplicates,
-        backgrounds=job.config.select.backgrounds,
+        select=job.config.select,
         images=job.config.target.images,
         origins=job.origins,
         labels=Origins(
@@ -123,7 +126,6 @@ def plan_context(
         keypoints=next((s.names.kpt_shape for s in job.sources if s.names and job.task is Task.POSE), None),
         suspects=suspects,
         fetched=fetched,
-        check_images=job.config.select.check_images,
         archive=job.config.target.zipped,
     )
 

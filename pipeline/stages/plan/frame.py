@@ -11,6 +11,7 @@ from pipeline.runtime.engine import Engine
 from pipeline.stages.index.reader import index_at
 from pipeline.stages.plan.context import PlanContext, PlannedSource
 from pipeline.stages.select import rows as selection
+from pipeline.stages.select.objects import columns_of
 
 T = TypeVar("T")
 
@@ -48,7 +49,8 @@ def _frames(context: PlanContext, source: PlannedSource) -> tuple[Any, Any]:
     more = [c for c in exporter.COLUMNS if source.named or c not in ("loss", "raw")]
     if source.mixed and exporter.OF_TASK:
         more += ["loss", "n_tokens", "line"]
-    columns = selection.columns(context.duplicates, [*more, "label"] if source.named else more)
+    more += columns_of(context.select.objects)
+    columns = selection.columns(context.select.duplicates, [*more, "label"] if source.named else more)
     classes = source.classes
     wanted: Any = classes.wanted_names if source.named else classes.wanted_ids
     # Names of a file may leave some of the source's out, so it is never certain that all rows are wanted.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pipeline import exporters, storage
@@ -11,6 +12,7 @@ from pipeline.images.sizes import Sizes, compare_sizes
 from pipeline.stages.plan.compare import image_mark
 from pipeline.stages.plan.dataset_files import with_sizes
 from pipeline.stages.select.images import Choice
+from pipeline.stages.select.steps import Step
 from pipeline.tables.schema import Action
 
 if TYPE_CHECKING:
@@ -47,8 +49,7 @@ def with_sources(context: PlanContext, images: pa.Table, choice: Choice) -> pa.T
     for name, values in columns.items():
         images = images.append_column(name, values)
     gone = [key for key, s in zip(keys, stats, strict=True) if s is None]
-    choice.problems += [(key, "vanished") for key in gone]
-    choice.dropped["vanished"] = len(gone)
+    choice.leave(gone, Step.IMAGES, "vanished", problem=True)
     there = pa.array([s is not None for s in stats], pa.bool_())
     return (images.filter(there) if gone else images).combine_chunks()
 
@@ -61,10 +62,15 @@ def usable(
     if exporters.load(context.exporter).GATHERS:
         images, sizeless = with_sizes(context, bucket, images)
         bad |= sizeless
-    for key, found in bad.items():
-        choice.problems.append((key, found.reason))
-        choice.dropped[found.reason] = choice.dropped.get(found.reason, 0) + 1
+    leave_unusable(choice, bad)
     return images, bad
+
+
+def leave_unusable(choice: Choice, bad: Mapping[str, UnusableImage]) -> None:
+    """Note in `choice` the images that cannot be used."""
+    for reason in dict.fromkeys(found.reason for found in bad.values()):
+        keys = [key for key, found in bad.items() if found.reason == reason]
+        choice.leave(keys, Step.IMAGES, reason, problem=True)
 
 
 def _checked(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.Table, dict[str, UnusableImage]]:
@@ -75,13 +81,13 @@ def _checked(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.Ta
         return images, {}
     bad: dict[str, UnusableImage] = {}
     for source in context.sources:
-        if context.check_images == "none" and not source.linked:
+        if context.select.check_images == "none" and not source.linked:
             continue
         own = images.filter(pc.starts_with(images["key"], source.prefix))
-        if context.check_images == "none":
+        if context.select.check_images == "none":
             bad |= check_linked(source.index_dir, bucket, source.root, context.origins, own)
         else:
-            bad |= check_images(source.index_dir, bucket, context.check_images, context.origins, own)
+            bad |= check_images(source.index_dir, bucket, context.select.check_images, context.origins, own)
     if bad:
         images = images.filter(pc.invert(pc.is_in(images["key"], pa.array(list(bad))))).combine_chunks()
     return images, bad

@@ -10,6 +10,7 @@ from pipeline.images.inspection import UnusableImage
 from pipeline.job.job import Job
 from pipeline.stages.plan.compare import Loss
 from pipeline.stages.plan.meta_files import MetaFile
+from pipeline.stages.plan.shaping import Shape
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts, Problem
 from pipeline.stages.select.split_table import SplitDecision
 from pipeline.storage.origins import Origins
@@ -78,6 +79,7 @@ class Planned:
     doubled: list[list[str]]
     #: The short digest of the subset, see `balance.record_facts`.
     digest: str
+    shape: Shape
     #: Digests of the parts of the manifest, once the plan is carried out.
     parts: list[str | None] | None = None
     #: Whether labels failed when it was carried out.

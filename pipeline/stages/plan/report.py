@@ -24,8 +24,10 @@ from pipeline.stages.plan.balance import image_balance, listed, problem_table, r
 from pipeline.stages.plan.compare import all_actions
 from pipeline.stages.plan.leaks import leak_warning, source_warnings
 from pipeline.stages.plan.planned import Planned, remote_images
+from pipeline.stages.plan.shaping import overshoots
 from pipeline.stages.plan.shortfall import empty, lost_classes, moved, renumbered, why_empty
 from pipeline.stages.select.split_table import split_report
+from pipeline.stages.select.steps import step_reports
 from pipeline.tables.parquet import to_parquet
 from pipeline.target.manifest import Manifest
 
@@ -54,7 +56,10 @@ def plan_report(
             ]
         )
     report.warn_once(moved(planned))
-    report.warnings += doubled_warning(planned.doubled) + leak_warning(job, planned) + source_warnings(job, planned)
+    report.warnings += planned.shape.warnings() + overshoots(job, planned.totals.subset)
+    report.warnings += doubled_warning(planned.doubled) + leak_warning(job, planned)
+    report.warnings += source_warnings(job, planned)
+    report.warnings += _unlabelled(job, report.data.get("unlabelled", {}))
     report.warn_gravely(_turned(planned))
     if planned.problems:
         report.ok, report.incomplete = False, job.config.on_error == "skip" and nothing is None
@@ -77,6 +82,7 @@ def _plan_data(job: Job, infos: Sequence[IndexInfo], source: Report, planned: Pl
     """The report of a plan, as ``--json`` prints it, but for warnings and what was left out."""
     subset: dict[str, SplitCounts] = {s: planned.totals.subset[s] for s in SPLITS if s in planned.totals.subset}
     split = split_report(job, planned.split, subset) if planned.split is not None else None
+    unlabelled = {name: planned.totals.unlabelled[name] for name in job.classes if name in planned.totals.unlabelled}
     return {
         **{name: value for name, value in source.data.items() if name != "buckets"},
         "target": job.root,
@@ -89,12 +95,30 @@ def _plan_data(job: Job, infos: Sequence[IndexInfo], source: Report, planned: Pl
         "rows": row_balance(job, infos, planned.totals.rows),
         "images": image_balance(infos, planned.totals.images),
         "loss": planned.totals.loss,
+        **({"unlabelled": unlabelled} if unlabelled else {}),
         "problems": _problem_counts(planned),
         "foreign": planned.conflicts,
         **({"split": split} if split is not None else {}),
+        **({"lists": planned.shape.lists} if planned.shape.lists else {}),
+        "steps": step_reports(planned.totals.steps),
         "changes": planned.changes,
         "fetch": fetch_cost(job, planned),
     }
+
+
+def _unlabelled(job: Job, counted: dict[str, int]) -> list[str]:
+    """The warning for images that may hold objects of wanted classes without a label, `counted` by class."""
+    counts = sorted(counted.items(), key=lambda pair: -pair[1])
+    if not counts:
+        return []
+    (name, count), *others = counts
+    several = "".join(f", {n:,} unlabelled {other!r}" for other, n in others[:4])
+    more = f" (and so of {plural(len(others) - 4, 'more class', 'more classes')})" if len(others) > 4 else ""
+    cure = job.config.written.setting("select.on_unlabelled", "drop")
+    return [
+        f"{plural(count, 'image')} may hold unlabelled {name!r}{several}{more}, which a trainer takes for background; "
+        f"label those, or leave such images out with {cure}"
+    ]
 
 
 def _turned(planned: Planned) -> list[str]:

@@ -32,6 +32,7 @@ from pipeline.stages.plan.fitness import refuse_unfit
 from pipeline.stages.plan.meta_files import RECORD, MetaFile, believed, manifest_table, wanted_table
 from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.stages.plan.report import plan_report, refuse
+from pipeline.stages.plan.shaping import obey_lists, shaped
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts
 from pipeline.stages.select.split_table import SplitDecision, by_hash, by_table, duplicate_stems
 from pipeline.tables.schema import UNKNOWN, part_name
@@ -62,8 +63,11 @@ def plan_subset(
     _refuse_without_images(job)
     beyond = beyond_buckets(job, infos)
     context = plan_context(job, infos, state, suspects, fetched=fetched)
-    context = replace(context, no_backgrounds=write_excluded(beyond, f"{job.plan_dir}.never", context.buckets))
+    never = write_excluded(beyond.never, f"{job.plan_dir}.never", context.buckets)
+    context = replace(context, no_backgrounds=never)
+    context, shape = obey_lists(job, infos, context)
     context, split = _with_split_rule(job, infos, context, engine)
+    context = shaped(job, context, engine, progress)
     summaries = _plan_buckets(context, engine, progress)
     state.lost = state.lost or any(summary.lost for summary in summaries)
     totals = PlanCounts()
@@ -91,6 +95,7 @@ def plan_subset(
         packed_folder(job.plan_dir) if job.config.target.zipped else job.plan_dir,
         beyond.doubled,
         digest,
+        shape,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.images.inspection import UnusableImage
 from pipeline.reports.counts import ActionCounts, SplitCounts, add_counts, add_files
@@ -32,7 +32,8 @@ class PlanCounts:
 
     `subset` is by split; `images` and `rows` say what became of those of the sources, by word; `plan` has the files by
     action and kind; `loss` counts the objects that the target cannot hold, or not whole, by reason, and `lost_of` those
-    that it cannot hold by split of the source, class and reason.
+    that it cannot hold by split of the source, class and reason; `steps` is that of `steps.step_counts`;
+    `unlabelled` counts images of the subset that may hold unlabelled objects, by class.
     """
 
     subset: dict[str, SplitCounts] = field(default_factory=dict)
@@ -41,6 +42,8 @@ class PlanCounts:
     rows: dict[str, int] = field(default_factory=dict)
     loss: dict[str, int] = field(default_factory=dict)
     lost_of: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unlabelled: dict[str, int] = field(default_factory=dict)
 
     def add(self, more: PlanCounts) -> None:
         """Add the counts of another bucket in place."""
@@ -52,6 +55,8 @@ class PlanCounts:
             (self.rows, more.rows),
             (self.loss, more.loss),
             (self.lost_of, more.lost_of),
+            (self.steps, more.steps),
+            (self.unlabelled, more.unlabelled),
         ):
             add_counts(own, other)
 

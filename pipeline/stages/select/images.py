@@ -2,31 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from pipeline.stages.select.steps import Outcome, Step
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pipeline.base.arrays import Bools
+
 
 @dataclass
 class Choice:
-    """The images of one bucket that belong to the subset (rows of `schema.images`), and what was left out and why.
+    """What became of the images of one bucket, `source` (rows of `schema.images`): those taken belong to the subset.
 
-    `dropped` counts the images that are left out by reason: with those chosen they add up to all. `problems` are
-    (key, reason) of images that are wanted but cannot be had.
+    `problems` are (key, reason) of images that are wanted but cannot be had.
     """
 
-    images: pa.Table
-    dropped: dict[str, int] = field(default_factory=dict)
+    source: pa.Table
+    outcome: Outcome
     problems: list[tuple[str, str]] = field(default_factory=list)
+
+    @staticmethod
+    def of(images: pa.Table) -> Choice:
+        """All of `images`."""
+        return Choice(images, Outcome(images.num_rows))
+
+    @property
+    def images(self) -> pa.Table:
+        """Those that are taken."""
+        import pyarrow as pa
+
+        return self.source.filter(pa.array(self.outcome.taken)).combine_chunks()
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many are left out by reason: with those taken they add up to all."""
+        return self.outcome.left_out()
+
+    def marked(self, keys: pa.Array) -> Bools:
+        """Which of the images have one of `keys`."""
+        import pyarrow.compute as pc
+
+        found: Bools = pc.is_in(self.source["key"].combine_chunks(), keys).to_numpy(zero_copy_only=False)
+        return found
+
+    def leave(self, keys: Iterable[str], step: Step, reason: str, *, problem: bool = False) -> None:
+        """Leave the images of `keys` out; with `problem` they are wanted, and cannot be had."""
+        import pyarrow as pa
+
+        listed = list(keys)
+        self.outcome.leave(self.marked(pa.array(listed, pa.string())), step, reason)
+        self.problems += [(key, reason) for key in listed] if problem else []
 
 
 def choose(
-    rows: pa.Table, images: pa.Table, *, backgrounds: str, need_image: bool, never: Mapping[str, pa.Array] | None = None
+    rows: pa.Table,
+    images: pa.Table,
+    *,
+    backgrounds: str,
+    need_image: bool,
+    never: Mapping[str, pa.Array] | None = None,
+    before: Choice | None = None,
 ) -> Choice:
-    """Which of a bucket's `images` the kept `rows` bring along.
+    """Which of a bucket's `images` the kept `rows` bring along, of those that an earlier choice took, if any.
 
     `backgrounds`: ``none``, ``unlabelled`` (images without any object in the source) or ``all`` (also those whose
     objects are all of other classes). Images of the keys in `never` are no backgrounds all the same, for the reason
@@ -37,36 +78,28 @@ def choose(
 
     from pipeline.tables.schema import LabelState
 
-    keys = images["key"].combine_chunks()
-    has_rows = pc.is_in(keys, pc.unique(rows["key"].combine_chunks()))
-    has_image = images["image_path"].combine_chunks().is_valid()
+    choice = before if before is not None else Choice.of(images)
+    outcome = choice.outcome
     state = images["label_state"].combine_chunks()
+    has_rows = choice.marked(pc.unique(rows["key"].combine_chunks()))
+    has_image = images["image_path"].combine_chunks().is_valid().to_numpy(zero_copy_only=False)
     unlabelled = pc.is_in(state, pa.array([LabelState.MISSING.value, LabelState.EMPTY.value]))
-    corrupt = pc.equal(state, LabelState.CORRUPT.value)
-    wanted = has_rows
-    choice = Choice(images.slice(0, 0))
-    others = pc.invert(has_rows)
+    unlabelled = unlabelled.to_numpy(zero_copy_only=False)
+    corrupt = pc.equal(state, LabelState.CORRUPT.value).to_numpy(zero_copy_only=False)
+    background = ~has_rows & has_image & ~corrupt & (backgrounds != "none")
+    background &= unlabelled | (backgrounds == "all")
     if backgrounds != "none":
-        background = pc.and_(others, pc.and_(has_image, pc.invert(corrupt)))
-        background = background if backgrounds == "all" else pc.and_(background, unlabelled)
-        others = pc.and_not(others, background)
         for reason, excluded in (never or {}).items():
-            unfit = pc.and_(background, pc.is_in(keys, excluded))
-            choice.dropped[reason] = int(pc.sum(unfit).as_py() or 0)
-            background = pc.and_not(background, unfit)
-        wanted = pc.or_(has_rows, background)
-    for reason, marked in (
-        ("corrupt", corrupt),
-        ("background", unlabelled),
-        ("other_classes", pc.invert(pc.or_(corrupt, unlabelled))),
-    ):
-        choice.dropped[reason] = int(pc.sum(pc.and_(others, marked)).as_py() or 0)
+            outcome.leave(background & choice.marked(excluded), Step.BACKGROUND, reason)
+    others = ~has_rows & ~background
+    outcome.leave(others & corrupt, Step.IMAGES, "corrupt")
+    outcome.leave(others & unlabelled, Step.BACKGROUND, "background")
+    outcome.leave(others, Step.BACKGROUND, "other_classes")
     if need_image:
-        lacking = pc.and_(wanted, pc.invert(has_image))
-        choice.problems += [(k, "no_image") for k in keys.filter(lacking).to_pylist()]
-        choice.dropped["no_image"] = len(choice.problems)
-        several = pc.and_(wanted, images["other_images"].combine_chunks().is_valid())
-        choice.problems += [(k, "many_images") for k in keys.filter(several).to_pylist()]
-        wanted = pc.and_(wanted, has_image)
-    choice.images = images.filter(wanted).combine_chunks()
+        wanted = outcome.taken
+        lacking = wanted & ~has_image
+        choice.problems += [(k, "no_image") for k in images["key"].filter(pa.array(lacking)).to_pylist()]
+        outcome.leave(lacking, Step.IMAGES, "no_image")
+        several = wanted & images["other_images"].combine_chunks().is_valid().to_numpy(zero_copy_only=False)
+        choice.problems += [(k, "many_images") for k in images["key"].filter(pa.array(several)).to_pylist()]
     return choice

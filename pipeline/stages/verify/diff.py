@@ -17,7 +17,7 @@ from pipeline.reports.counts import held_after
 from pipeline.reports.documents import Actions, DiffReport, FileTotals, SplitTotals
 from pipeline.reports.report import Report
 from pipeline.stages.verify.status import open_target
-from pipeline.target.manifest import TargetState
+from pipeline.target.manifest import TargetState, home
 
 _BY_CLASS: tuple[Literal["images_by_class", "objects"], ...] = ("images_by_class", "objects")
 
@@ -66,7 +66,7 @@ def _recorded(root: str, run: str | None) -> tuple[str, _State]:
     if run is None:
         state, made = open_target(root)
         return state.root.url, msgspec.convert(made.report, _State)
-    target = storage.locate_writable(root)
+    target = storage.locate_writable(home(root))
     found = {record.run.id: record for record in read(at_target(target)) if record.run.id is not None}
     fitting = [name for name in found if name.startswith(run)]
     if len(fitting) != 1:

@@ -12,7 +12,7 @@ from pipeline.base.errors import ConfigError, LockError, TargetError
 from pipeline.job.run_records import SUCCESS, RunRecord, at_target, beside, read, under_way
 from pipeline.reports.report import Report
 from pipeline.storage.processes import shown
-from pipeline.target.manifest import LOCK, MANIFEST_PATH, Manifest, TargetState
+from pipeline.target.manifest import LOCK, MANIFEST_PATH, Manifest, TargetState, home
 
 if TYPE_CHECKING:
     from pipeline.reports.documents import RunLine, StatusReport, SuccessLine
@@ -37,12 +37,15 @@ def open_target(root: str) -> tuple[TargetState, Manifest]:
     return state, state.manifest
 
 
-def _state_at(root: str) -> TargetState:
-    """The state of the target `root`, which may be named by its manifest; raises `ConfigError` for another file."""
-    folder = root.removesuffix(f"/{MANIFEST_PATH}")
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise ConfigError(f"{root}: is a file, and a target is a folder; name that, or a config")
-    return TargetState(storage.locate_writable(folder))
+def _state_at(what: str) -> TargetState:
+    """The state of the target `what`, see `manifest.home`; raises `ConfigError` for another file."""
+    root = home(what)
+    path = os.path.expanduser(root)
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise ConfigError(
+            f"{what}: is a file that is no subset of coco-diy's; name a config, the folder of a subset, or its zip file"
+        )
+    return TargetState(storage.locate_writable(root))
 
 
 def refuse_busy(target: storage.WritableLocation) -> None:

@@ -37,6 +37,22 @@ def hints(folder: Path, sources: Sequence[Sequence[str]], classes: Any) -> list[
     return [text for text in pipeline.make_index(config).warnings if "differ in case" in text]
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["traffic light", "traffic_light"], "differ in case, blanks, dashes or underscores alone"),
+        (["traffic light", "Traffic-Light"], "differ in case, blanks, dashes or underscores alone"),
+        (["Traffic Light", "traffic light"], "differ in case alone"),
+        (["-", "_"], None),
+        (["a1", "a 2"], None),
+    ],
+)
+def test_names_of_two_sources_that_are_nearly_one(tmp_path: Path, names: list[str], said: str | None) -> None:
+    found = hints(tmp_path, [[name] for name in names], None)
+    assert [said in text for text in found if said] == [True] * bool(said)
+    assert bool(found) is bool(said)
+
+
 @pytest.mark.parametrize("sources", [[["person", "dog", "Person"]], [["person", "dog"], ["Person"]]])
 @pytest.mark.parametrize(
     ("classes", "said"),

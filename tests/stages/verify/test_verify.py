@@ -176,7 +176,9 @@ def test_a_file_is_no_target_and_a_manifest_names_one(own_subset: Subset, tmp_pa
     manifest = own_subset.target / ".coco-diy/manifest.json"
     assert own_subset.run("status", manifest, "--json").json["runs"] == 1
     for words in (("status", "/dev/null"), ("diff", own_subset.target, "/dev/null")):
-        assert "is a file, and a target is a folder" in own_subset.run(*words, code=2).err
+        assert (
+            "is a file that is no subset of coco-diy's; name a config, the folder" in own_subset.run(*words, code=2).err
+        )
 
 
 def test_status_tells_the_last_run(own_subset: Subset) -> None:
