@@ -79,14 +79,10 @@ def obey_lists(job: Job, infos: Sequence[IndexInfo], context: PlanContext) -> tu
 def shaped(job: Job, context: PlanContext, engine: Engine, progress: Progress) -> PlanContext:
     """The context that knows which images near duplicates, the caps and the share of backgrounds leave out.
 
-    Raises `ConfigError` for a class that is none of the subset's, and for near duplicates without images.
+    Raises `ConfigError` for a class that is none of the subset's.
     """
     if not job.config.select.decides:
         return context
-    if job.config.select.dedup is not None and not job.need_image:
-        raise ConfigError(
-            "select.dedup: compares images, and target.images is none; set that to copy, or leave this out"
-        )
     limits = limits_of(job)
     with progress.stage("select", context.buckets, "buckets") as step:
         frame.compute(context, candidates_bucket, engine, step.add)
