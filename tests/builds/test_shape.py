@@ -213,6 +213,15 @@ def test_what_was_found_in_the_index_goes_back_into_a_build(boxes: Path, make_su
             pipeline.build(subset.config, keep=keep)
 
 
+def test_a_key_of_one_source_names_no_image_of_another(own_town: Path, make_subset: MakeSubset) -> None:
+    """Both sources have the same names in the same folders."""
+    here = {"names": str(own_town / "coco.yaml"), "root": str(own_town), "splits": {"train": "train2017"}}
+    subset = make_subset(own_town, source=[{"name": name, **here} for name in ("one", "two")])
+    report = pipeline.build(subset.config, keep=["one/train2017/a", "two/train2017/b"])
+    assert sorted(_rows(subset)) == ["labels/train/one/a.txt", "labels/train/two/b.txt"]
+    assert report.data["lists"]["images"]["unmatched"] == []
+
+
 def test_near_duplicates_go_from_the_other_split(tmp_path: Path, make_subset: MakeSubset) -> None:
     """A picture of val is in train again at another size and quality; and once more as the same bytes."""
     root = make_tree(

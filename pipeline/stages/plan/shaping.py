@@ -6,7 +6,7 @@ left out, a table a bucket. Keys stay in the tables: what is decided on are numb
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -61,19 +61,27 @@ def obey_lists(job: Job, infos: Sequence[IndexInfo], context: PlanContext) -> tu
         if path is not None
     }
     left: dict[str, str] = {}
-    if lists:
-        for source, info in zip(job.sources, infos, strict=True):
-            for bucket in range(info.buckets):
-                for key in index_part(source.index_dir, "images", bucket, ["key"])["key"].to_pylist():
-                    named = {name: one.names(key) for name, one in lists.items()}
-                    if named.get("exclude_images"):
-                        left[key] = "excluded"
-                    elif not named.get("images", True):
-                        left[key] = "not_listed"
+    if lists and job.several:
+        for key in _keys(job, infos):
+            for one in lists.values():
+                one.add_key(key)
+    for key in _keys(job, infos) if lists else ():
+        named = {name: one.names(key) for name, one in lists.items()}
+        if named.get("exclude_images"):
+            left[key] = "excluded"
+        elif not named.get("images", True):
+            left[key] = "not_listed"
     for name, one in lists.items():
         shape.lists[name] = {"entries": len(one.entries), "unmatched": one.unmatched}
     folder = write_excluded(left, f"{job.plan_dir}.lists", context.buckets)
     return (replace(context, left_out=(folder,)) if folder is not None else context), shape
+
+
+def _keys(job: Job, infos: Sequence[IndexInfo]) -> Iterator[str]:
+    """The keys of all images of the sources."""
+    for source, info in zip(job.sources, infos, strict=True):
+        for bucket in range(info.buckets):
+            yield from index_part(source.index_dir, "images", bucket, ["key"])["key"].to_pylist()
 
 
 def shaped(job: Job, context: PlanContext, engine: Engine, progress: Progress) -> PlanContext:

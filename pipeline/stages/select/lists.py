@@ -63,11 +63,13 @@ class NameList:
     """The entries of a list, and which images they name.
 
     An entry is an image's key, or the end of its path, of whole steps and with or without the suffix; a longer path, of
-    another machine, names the image whose path, the folder of the split included, it ends in.
+    another machine, names the image whose path, the folder of the split included, it ends in. An entry that is the key
+    of an image (`add_key`) names no image of another source that has the same path.
     """
 
     entries: Sequence[str]
     matched: set[int] = field(default_factory=set)
+    _whole: set[int] = field(default_factory=set)
     _by_name: dict[str, list[tuple[int, tuple[str, ...]]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,13 +78,19 @@ class NameList:
             if steps:
                 self._by_name.setdefault(steps[-1], []).append((number, steps))
 
+    def add_key(self, key: str) -> None:
+        """Note that there is an image of `key`; to be done of all before any is asked for."""
+        whole = tuple(composed(key).split("/"))
+        self._whole.update(number for number, steps in self._by_name.get(whole[-1], ()) if steps == whole)
+
     def names(self, key: str) -> bool:
         """Whether an entry names the image of `key`; the entries that do are `matched`."""
         whole = tuple(composed(key).split("/"))
         found = False
         for number, steps in self._by_name.get(whole[-1], ()):
             least = min(len(steps), len(whole) - 1)
-            if steps == whole or (steps[-least:] == whole[-least:] and (len(steps) < len(whole) or least > 1)):
+            ends = steps[-least:] == whole[-least:] and (len(steps) < len(whole) or least > 1)
+            if steps == whole or (ends and number not in self._whole):
                 self.matched.add(number)
                 found = True
         return found

@@ -44,6 +44,16 @@ def test_an_entry_names_images_by_the_end_of_their_path(entry: str, named: list[
     assert names.unmatched == ["nothing"] if named else [entry, "nothing"]
 
 
+def test_a_key_names_no_image_of_another_source() -> None:
+    """Both have a picture of that path; the path alone names both."""
+    keys = ("one/train/a", "two/train/a")
+    for entry, named in (("two/train/a", [1]), ("train/a.jpg", [0, 1]), ("three/train/a.jpg", [0, 1])):
+        names = NameList([entry])
+        for key in keys:
+            names.add_key(key)
+        assert [i for i, key in enumerate(keys) if names.names(key)] == named, entry
+
+
 def test_lists_of_every_kind_have_the_same_entries(tmp_path: Path) -> None:
     entries = ["a.jpg", "train/b.jpg"]
     (tmp_path / "l.txt").write_text("\ufeffa.jpg\r\n\n  train\\b.jpg \n", encoding="utf-8")
