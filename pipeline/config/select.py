@@ -76,6 +76,11 @@ class ObjectFilter(_Model):
         return {key: value for key in keys if (value := getattr(self, key)) is not None}
 
     @property
+    def any(self) -> bool:
+        """Whether there is any limit or condition."""
+        return bool(self.limits) or self.where is not None
+
+    @property
     def in_pixels(self) -> bool:
         """Whether sizes of images are needed."""
         condition = self.condition

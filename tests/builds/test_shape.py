@@ -302,6 +302,16 @@ def test_near_duplicates_go_from_the_other_split(tmp_path: Path, make_subset: Ma
     assert plan["steps"]["duplicates"]["images"]["left_out"] == {"near_duplicate": 1, "equal_image": 1}
 
 
+@pytest.mark.parametrize("format_", ["yolo", "coco"])
+def test_what_is_counted_and_shown_is_the_shaped_subset(boxes: Path, make_subset: MakeSubset, format_: str) -> None:
+    select = {**SHAPE, "per_class": {"max_images": 15}, "duplicates": "drop"}
+    target = {"root": str(boxes.parent / f"seen-{format_}"), "format": format_}
+    subset = make_subset(boxes, f"seen-{format_}", classes=WANTED, select=select, target=target)
+    planned, seen = subset.plan()["subset"], subset.command("stats", "--json").json["after"]["subset"]
+    for split, counts in seen.items():
+        assert {word: planned[split][word] for word in counts} == counts
+
+
 def test_what_cannot_be_is_refused_in_a_sentence(boxes: Path, make_subset: MakeSubset) -> None:
     subset = make_subset(boxes, classes=WANTED)
     for setting, sentence in (
