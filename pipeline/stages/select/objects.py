@@ -41,7 +41,7 @@ def beyond(
     wide, high = (side[image] for side in sizes) if sizes is not None else (np.zeros_like(w), np.zeros_like(h))
     known = (wide > 0) & (high > 0)
     across, down = np.round(w * wide, 2), np.round(h * high, 2)
-    # Products and quotients of decimals are rounded as well: 10.1 * 10.1 is less than 102.01, 30.3 / 10.1 more than 3.
+    # Products and quotients of decimals are rounded as well: 10.1 * 10.1 is less than 102.01, 3.39 / 1.13 more than 3.
     least, most, area = np.minimum(across, down), np.maximum(across, down), np.round(across * down, 4)
     with np.errstate(divide="ignore", invalid="ignore"):
         aspect = np.where(least > 0, np.round(most / least, 9), np.inf)
@@ -56,7 +56,7 @@ def beyond(
             case "max_area":
                 yield key, known & (area > limit)
             case "max_aspect":
-                yield key, known & (aspect > limit)
+                yield key, known & (aspect > round(limit, 9))
             case "min_area_ratio":
                 yield key, np.round(w * h, 12) < limit
     if (condition := limits.condition) is not None:
