@@ -145,6 +145,7 @@ bench: $(READY) ## Measure speed and memory on a generated collection of COCO's 
 	@$(PY) -m tests.bench.bench_coco
 	@$(PY) -m tests.bench.bench_convert
 	@$(PY) -m tests.bench.bench_duplicates
+	@$(PY) -m tests.bench.bench_shape
 
 bench-fetch: $(READY) ## Measure archives in place and downloads against unzip, curl, aria2c, wget2 (needs nginx)
 	@$(PY) -m tests.bench.bench_fetch $(ARGS)

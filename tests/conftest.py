@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,20 @@ _OF_SERVERS = {"server", "servers", "nginx", "proxy"}
 _WITHOUT = {"folder", "memory"}
 
 
+#: Of a test that runs a command for more cases than this, `make test` does every third; `make test-slow` the others.
+_FEW_CASES = 3
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that ask for a server: `make test` leaves them to `make test-all`."""
+    """Mark the tests that ask for a server, and further cases of one command: `make test` leaves them to others."""
+    cases: Counter[str] = Counter()
+    commands = [item for item in items if "run" in getattr(item, "fixturenames", ()) and hasattr(item, "callspec")]
+    total = Counter(item.nodeid.partition("[")[0] for item in commands)
+    for item in commands:
+        name = item.nodeid.partition("[")[0]
+        if total[name] > _FEW_CASES and cases[name] % 3:
+            item.add_marker(pytest.mark.slow)
+        cases[name] += 1
     for item in items:
         asked = _OF_SERVERS & set(getattr(item, "fixturenames", ()))
         params = getattr(item, "callspec", None)

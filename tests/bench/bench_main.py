@@ -270,13 +270,18 @@ def bench_tenfold(bench: Bench) -> tuple[list[Comparison], list[tuple[Memory, fl
     return compared, bench_memory(bench, PEAK_TENFOLD)
 
 
-def arguments_of(description: str, images: int) -> argparse.Namespace:
-    """The arguments of a benchmark over so many `images`: ``images``, ``rounds``, ``base`` and ``keep``."""
+def arguments_of(description: str, images: int, *, processor: bool = False) -> argparse.Namespace:
+    """The arguments of a benchmark over so many `images`: ``images``, ``rounds``, ``base`` and ``keep``.
+
+    With `processor` there is a switch ``processor`` for its seconds, see `measure.processor_seconds`.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--images", type=int, default=images)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--base", type=Path, default=DEFAULT_BASE)
     parser.add_argument("--keep", action="store_true")
+    if processor:
+        parser.add_argument("--processor", action="store_true", help="processor seconds: other programs run beside")
     return parser.parse_args()
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -191,6 +192,18 @@ def wall_seconds(command: Command, env: Mapping[str, str] | None = None, cwd: Pa
     return _run(command, env, cwd, None)
 
 
+def processor_seconds(command: Command, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> float:
+    """As `wall_seconds`, but the processor's: of a process and of those that it waited for, or of this one alone.
+
+    They say more where other programs run beside.
+    """
+    who = resource.RUSAGE_SELF if callable(command) else resource.RUSAGE_CHILDREN
+    before = resource.getrusage(who)
+    wall_seconds(command, env, cwd)
+    after = resource.getrusage(who)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def peak_memory(
     name: str,
     command: Sequence[str],
@@ -224,8 +237,9 @@ def alternate(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     warm_up: bool = True,
+    clock: Callable[[Command, Mapping[str, str] | None, Path | None], float] = wall_seconds,
 ) -> dict[str, Summary]:
-    """Run the commands in turn, ``rounds`` times each, and return the wall seconds of each by name.
+    """Run the commands in turn, ``rounds`` times each, and return the seconds of each by name, those of `clock`.
 
     ``prepare`` is called with the command's name before each run, out of the measured time: to remove the target, for
     instance. ``warm_up`` runs each command once beforehand, untimed, so that no round pays for compiling modules or
@@ -236,7 +250,7 @@ def alternate(
         for name, command in commands.items():
             if prepare is not None:
                 prepare(name)
-            seconds = wall_seconds(command, env, cwd)
+            seconds = clock(command, env, cwd)
             if number >= 0:
                 taken[name].append(seconds)
     return {name: Summary(name, tuple(seconds)) for name, seconds in taken.items()}

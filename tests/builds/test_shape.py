@@ -251,6 +251,10 @@ def test_images_of_a_web_server_make_the_same_subset(
         told = remote.build()
         assert "are decided on once" not in "".join(told["warnings"])
         assert remote.build()["status"] == "nothing to do"
+        if "objects" in select:  # nobody fetches what is not copied, and no limit is passed over
+            alone = make_subset(root, "alone", source=source, select=select)
+            error = alone.command("build", "--set", "target.images=none", code=1)
+            assert "is remote, and its size is needed: with target.images none it is not fetched" in error.err
     assert _rows(remote) == _rows(here) != {}
 
 
@@ -300,6 +304,22 @@ def test_near_duplicates_go_from_the_other_split(tmp_path: Path, make_subset: Ma
     plan = subset.build()
     assert sorted(_rows(subset)) == ["labels/train/other.txt", "labels/val/a.txt"]
     assert plan["steps"]["duplicates"]["images"]["left_out"] == {"near_duplicate": 1, "equal_image": 1}
+    labels = subset.plan("--set", "target.images=none", "--set", "target.root=labels")
+    assert labels["steps"]["duplicates"] == plan["steps"]["duplicates"]
+
+
+def test_an_image_that_was_too_small_is_taken_once_it_is_not(tmp_path: Path, make_subset: MakeSubset) -> None:
+    """It is none of the subset, and no label changed: what was seen of it is compared all the same."""
+    root = _tree(tmp_path / "few", 24)
+    keys = [key for key, one in _sources(root).items() if any(NAMES[c] in WANTED for c, _, _ in one["rows"])]
+    settle()
+    subset = make_subset(root, classes=WANTED, select={"objects": {"min_side": 60}})
+    before = subset.build()
+    assert "Nothing to do" in subset.command("build").out
+    left = next(key for key in keys if f"{key.split('/')[2]}.txt" not in " ".join(_rows(subset)))
+    Image.new("L", (6000, 6000)).save(root / "images" / f"{left.partition('/')[2]}.jpg")
+    after = subset.build()
+    assert after["images"]["kept"] == before["images"]["kept"] + 1
 
 
 @pytest.mark.parametrize("format_", ["yolo", "coco"])

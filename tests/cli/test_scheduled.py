@@ -105,7 +105,8 @@ def test_helpers_write_to_the_same_log(subset: Subset, tmp_path: Path) -> None:
             assert sorted(engine.map(_warn, [(1,), (2,)], files=2)) == [1, 2]
     finally:
         end_log_file()
-    assert sorted(line.split()[1:] for line in (tmp_path / "log").read_text().splitlines()) == [
+    lines = [line.split()[1:] for line in (tmp_path / "log").read_text().splitlines()]
+    assert sorted(line for line in lines if "helper" in line) == [  # threads that other tests left may write, too
         ["the-run", "warning", "helper", "1"],
         ["the-run", "warning", "helper", "2"],
     ]

@@ -12,7 +12,7 @@ from pipeline.stages.plan.choice import choose_bucket
 from pipeline.stages.plan.compare import compare, doubt, losses, summarise
 from pipeline.stages.plan.conflicts import conflicts_of_bucket
 from pipeline.stages.plan.dataset_files import gather, write_arrow
-from pipeline.stages.plan.images import compared_sizes, in_folders, usable, with_sources
+from pipeline.stages.plan.images import compared_sizes, in_folders, looked_into, usable, with_sources
 from pipeline.stages.plan.problems import image_problems
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts, content_of, subset_counts
 from pipeline.stages.select.split_table import GroupCounts, group_counts
@@ -75,7 +75,7 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
         loss=losses(plan, ours),
         problems=image_problems(context, choice, bad, sizes),
         turned=sizes.turned,
-        left_out=list(bad.values()),
+        left_out=[*bad.values(), *looked_into(context, choice.chosen, choice.have_objects())],
     )
     pa.default_memory_pool().release_unused()  # otherwise the pool keeps the largest bucket it ever saw
     return summary

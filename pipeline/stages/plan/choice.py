@@ -21,7 +21,7 @@ from pipeline.tables.frames import to_arrow
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.base.arrays import Floats
+    from pipeline.base.arrays import Bools, Floats
     from pipeline.images.inspection import UnusableImage
     from pipeline.stages.plan.context import PlanContext
 
@@ -64,6 +64,10 @@ class BucketChoice:
     def images(self) -> pa.Table:
         """All images of the bucket."""
         return self.chosen.source
+
+    def have_objects(self) -> Bools:
+        """Which of the images have an object of a wanted class."""
+        return self.chosen.marked(self.mapped["key"].combine_chunks())
 
     def steps(self, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
         """What each step took and left out, see `steps.step_counts`."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pipeline import exporters, storage
+from pipeline.base.digest import digest_of
 from pipeline.images.hashes import image_hashes
 from pipeline.images.inspection import UnusableImage, check_images, check_linked
 from pipeline.images.sizes import Sizes, compare_sizes
@@ -18,6 +19,7 @@ from pipeline.tables.schema import Action
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pipeline.base.arrays import Bools
     from pipeline.stages.plan.context import PlanContext
 
 
@@ -64,6 +66,24 @@ def usable(
         bad |= sizeless
     leave_unusable(choice, bad)
     return images, bad
+
+
+def looked_into(context: PlanContext, choice: Choice, with_objects: Bools) -> list[UnusableImage]:
+    """Images `with_objects` that are left out for what they are: of another size, say, they may be taken."""
+    import numpy as np
+    import pyarrow as pa
+
+    if context.images == "none" or not (context.select.objects.in_pixels or context.select.dedup):
+        return []
+    steps = choice.outcome.step
+    which = (steps == Step.DUPLICATES) | (with_objects & np.isin(steps, (Step.OBJECTS, Step.IMAGES)))
+    images = choice.source.filter(pa.array(which))
+    images = images.filter(images["image_path"].is_valid()).combine_chunks()
+    found = with_sources(context, images, Choice.of(images)).select(["key", "image_path", "mark"]).to_pylist()
+    return [
+        UnusableImage(context.origins.of(row["key"]).prefix, row["image_path"], digest_of(row["mark"]), "left_out", "")
+        for row in found
+    ]
 
 
 def leave_unusable(choice: Choice, bad: Mapping[str, UnusableImage]) -> None:

@@ -97,15 +97,10 @@ def shaped(job: Job, context: PlanContext, shape: Shape, engine: Engine, progres
     """The context that knows which images near duplicates, the caps and the share of backgrounds leave out.
 
     As long as remote images that decide are not fetched, all are taken: one that a cap leaves out may be needed once
-    others turn out to be too small. `shape` notes it. Raises `ConfigError` for a class that the subset has not, and for
-    near duplicates without images.
+    others turn out to be too small. `shape` notes it. Raises `ConfigError` for a class that the subset has not.
     """
     if not job.config.select.decides:
         return context
-    if job.config.select.dedup is not None and not job.need_image:
-        raise ConfigError(
-            "select.dedup: compares images, and target.images is none; set that to copy, or leave this out"
-        )
     limits = limits_of(job)
     with progress.stage("select", context.buckets, "buckets") as step:
         lazily = replace(context, fetched=context.fetched and not job.config.select.has_caps)

@@ -71,7 +71,8 @@ class BucketSummary:
 
     `content` is that of `content_of`; `changes` are files to write, copy or delete. `stale`: what the manifest says of
     the bucket is not true any more; `lost`: the state of the target turned out to be damaged. `conflicts` are paths
-    that somebody else's files have; `turned` images shown turned by EXIF data; `left_out` images that cannot be used.
+    that somebody else's files have; `turned` images shown turned by EXIF data; `left_out` images that cannot
+    be used, or are left out for what they are.
     """
 
     bucket: int
