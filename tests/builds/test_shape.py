@@ -209,6 +209,11 @@ def test_what_was_found_in_the_index_goes_back_into_a_build(boxes: Path, make_su
         ("a.jpg", "is one text"),
         ([], "names no image"),
         ([3], "3 is no name of an image"),
+        (["a", None], "None is no name of an image"),
+        ([0], "0 is no name of an image"),
+        (np.array([["a", "b"]]), "is no name of an image"),
+        (5, "is 5, no list of images"),
+        (Path("list.txt"), "is one text"),
     ):
         with pytest.raises(pipeline.CocoDiyError, match=sentence):
             pipeline.build(subset.config, keep=keep)
