@@ -25,7 +25,11 @@ CONDITION_COLUMNS = {
     "height": NUMBER,
 }
 
-#: Those of them, and the limits, that take the size of the image in pixels.
+#: Numbers that are written as such: true is none, though Python counts with it.
+Number = Annotated[float, pydantic.Strict()]
+Whole = Annotated[int, pydantic.Strict()]
+
+#: Columns, beside the limits, that take the size of the image in pixels.
 _PIXELS = frozenset({"width", "height"})
 
 
@@ -36,12 +40,12 @@ class _Model(pydantic.BaseModel):
 class ObjectFilter(_Model):
     """Limits of an object's box, in pixels of the original image as trainers show it (turned by EXIF data)."""
 
-    min_side: float | None = Field(None, ge=0, description="pixels: the shorter side of the box is no less")
-    max_side: float | None = Field(None, gt=0, description="pixels: the longer side is no more")
-    min_area: float | None = Field(None, ge=0, description="square pixels of the box, no less")
-    max_area: float | None = Field(None, gt=0, description="square pixels of the box, no more")
-    min_area_ratio: float | None = Field(None, ge=0, le=1, description="area of the box by that of the image, no less")
-    max_aspect: float | None = Field(None, ge=1, description="longer side by shorter side, no more")
+    min_side: Number | None = Field(None, ge=0, description="pixels: the shorter side of the box is no less")
+    max_side: Number | None = Field(None, gt=0, description="pixels: the longer side is no more")
+    min_area: Number | None = Field(None, ge=0, description="square pixels of the box, no less")
+    max_area: Number | None = Field(None, gt=0, description="square pixels of the box, no more")
+    min_area_ratio: Number | None = Field(None, ge=0, le=1, description="area of the box by that of the image, no less")
+    max_aspect: Number | None = Field(None, ge=1, description="longer side by shorter side, no more")
     where: str | None = Field(
         None, description=f"a condition, as in 'w * h > 0.001 and n_tokens == 5', of {', '.join(CONDITION_COLUMNS)}"
     )
@@ -76,6 +80,11 @@ class ObjectFilter(_Model):
         return {key: value for key in keys if (value := getattr(self, key)) is not None}
 
     @property
+    def any(self) -> bool:
+        """Whether there is any limit or condition."""
+        return bool(self.limits) or self.where is not None
+
+    @property
     def in_pixels(self) -> bool:
         """Whether sizes of images are needed."""
         condition = self.condition
@@ -87,8 +96,8 @@ class ObjectFilter(_Model):
 class ObjectsPerImage(_Model):
     """How many objects of the subset an image has that is no background."""
 
-    min: int = Field(1, ge=1, description="no fewer; an image without any is a background, see `background`")
-    max: int | None = Field(None, ge=1, description="no more")
+    min: Whole = Field(1, ge=1, description="no fewer; an image without any is a background, see `background`")
+    max: Whole | None = Field(None, ge=1, description="no more")
 
     @pydantic.model_validator(mode="after")
     def _in_order(self) -> ObjectsPerImage:
@@ -102,7 +111,7 @@ class Dedup(_Model):
 
     across: list[Split] = Field(description="the splits that are to have no image in common")
     keep: Split = Field(description="the one of them that loses none; of the others, those named first lose most")
-    bits: int = Field(3, ge=0, le=8, description="of the 64 bits of a difference hash, so many may differ at most")
+    bits: Whole = Field(3, ge=0, le=8, description="of the 64 bits of a difference hash, so many may differ at most")
 
     @pydantic.model_validator(mode="after")
     def _fit(self) -> Dedup:
@@ -114,7 +123,7 @@ class Dedup(_Model):
 
 
 #: A number for each class, or one by class.
-Cap = Annotated[int, Field(ge=1)] | dict[str, Annotated[int, Field(ge=1)]]
+Cap = Annotated[Whole, Field(ge=1)] | dict[str, Annotated[Whole, Field(ge=1)]]
 
 
 class PerClass(_Model):
@@ -122,21 +131,21 @@ class PerClass(_Model):
 
     max_images: Cap | None = Field(None, description="images with an object of the class: one number, or by class")
     max_objects: Cap | None = Field(None, description="objects of the class: one number, or by class")
-    seed: int = Field(0, description="another number, other images")
+    seed: Whole = Field(0, description="another number, other images")
 
 
 class Background(_Model):
     """A share of images without any object of the subset, drawn by the hash of their key."""
 
-    ratio: float | None = Field(
+    ratio: Number | None = Field(
         None, ge=0, lt=1, description="backgrounds by all images of the split, never above: 0.1 is a tenth"
     )
-    max: int | None = Field(None, ge=0, description="so many of the subset at most")
+    max: Whole | None = Field(None, ge=0, description="so many of the subset at most")
     prefer: Literal["random", "near-miss"] = Field(
         "random",
         description="near-miss: first images of classes that occur beside a wanted one, or of its supercategory",
     )
-    seed: int = Field(0, description="another number, other images")
+    seed: Whole = Field(0, description="another number, other images")
 
     @pydantic.model_validator(mode="after")
     def _has_limit(self) -> Background:

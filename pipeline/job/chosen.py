@@ -43,7 +43,7 @@ def with_chosen(config: Config, keep: Any) -> Config:
 
 def _names(keep: Any) -> Iterable[str]:
     """The names in a frame, a column or any sequence."""
-    if isinstance(keep, str | bytes):
+    if isinstance(keep, str | bytes | os.PathLike):
         raise ConfigError("keep: is one text; name images in a list, or a file of them by select.images")
     if hasattr(keep, "columns") or hasattr(keep, "column_names"):
         columns = list(keep.column_names if hasattr(keep, "column_names") else keep.columns)
@@ -51,7 +51,9 @@ def _names(keep: Any) -> Iterable[str]:
             raise ConfigError(f"keep: the frame has no column key; it has {', '.join(map(str, columns[:6])) or 'none'}")
         keep = keep["key"]
     keep = keep.compute() if hasattr(keep, "compute") else keep
+    if not hasattr(keep, "to_pylist") and not isinstance(keep, Iterable):
+        raise ConfigError(f"keep: is {keep!r}, no list of images; give names, stems or keys in one")
     values = keep.to_pylist() if hasattr(keep, "to_pylist") else list(keep)
-    if strange := next((value for value in values if not isinstance(value, str)), None):
-        raise ConfigError(f"keep: {strange!r} is no name of an image; give names, stems or keys as text")
+    if strange := [value for value in values if not isinstance(value, str)]:
+        raise ConfigError(f"keep: {strange[0]!r} is no name of an image; give names, stems or keys as text")
     return values

@@ -19,6 +19,7 @@ from pipeline.reports.statistics import (
     Statistics,
 )
 from pipeline.stages.index.reader import read_part as read_frame
+from pipeline.stages.plan.bucket import beyond_folder
 from pipeline.stages.plan.dataset_files import read_arrow, records_folder
 from pipeline.stages.select import rows as selection
 from pipeline.tables import schema
@@ -107,9 +108,22 @@ def _objects(view: View, source: ViewedSource, bucket: int, *, raw: bool) -> pa.
         rows = rows.filter(pc.is_valid(rows["tail"])).combine_chunks()
     if view.unique:
         rows = selection.drop_duplicates(rows)
+    if view.limited:
+        assert view.plan_dir is not None
+        beyond = read_arrow(os.path.join(beyond_folder(view.plan_dir), part_name(bucket)))
+        rows = rows.filter(pc.invert(pc.is_in(_places(rows), _places(beyond)))).combine_chunks()
     if not raw:
         rows = rows.append_column("raw", pa.nulls(rows.num_rows, pa.binary()))
     return rows.select([*_COLUMNS, "raw"])
+
+
+def _places(rows: pa.Table) -> pa.Array:
+    """Key and line of each row, as one text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lines = rows["line"].cast(pa.string())
+    return pc.binary_join_element_wise(rows["key"].cast(pa.string()), lines, "\n").combine_chunks()
 
 
 def _chosen(view: View, plan_dir: str, bucket: int) -> pa.Table:

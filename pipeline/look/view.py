@@ -47,9 +47,9 @@ class View:
 
     `what` is how the user calls it, `kind` config, target or folder. `classes` are names, the position is the id.
     `origins` is where images are, by what keys begin with. `keypoints` is (K, D) of rows that have such. Of a config
-    `plan_dir` is the folder of its plan, `gathers` says that images are in its records, and `unique` and `of_task` what
-    else its selection leaves out. `engine` is who counts. `images` is about how many there are. `facts` are for
-    people: see `look.page`.
+    `plan_dir` is the folder of its plan, `gathers` says that images are in its records, and `unique`, `of_task` and
+    `limited` what else its selection leaves out. `engine` is who counts. `images` is about how many there are. `facts`
+    are for people: see `look.page`.
     """
 
     what: str
@@ -65,6 +65,7 @@ class View:
     gathers: bool = False
     unique: bool = False
     of_task: bool = False
+    limited: bool = False
     images: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -123,6 +124,7 @@ def _of_config(config: Config, progress: Progress) -> View:
         gathers=job.exporter.GATHERS,
         unique=options.duplicates == "drop",
         of_task=job.exporter.OF_TASK,
+        limited=options.objects.any,
         facts={
             "target": job.root,
             "made_of": made_of(job.maps, [source.named for source in job.sources]),

@@ -209,6 +209,11 @@ def test_what_was_found_in_the_index_goes_back_into_a_build(boxes: Path, make_su
         ("a.jpg", "is one text"),
         ([], "names no image"),
         ([3], "3 is no name of an image"),
+        (["a", None], "None is no name of an image"),
+        ([0], "0 is no name of an image"),
+        (np.array([["a", "b"]]), "is no name of an image"),
+        (5, "is 5, no list of images"),
+        (Path("list.txt"), "is one text"),
     ):
         with pytest.raises(pipeline.CocoDiyError, match=sentence):
             pipeline.build(subset.config, keep=keep)
@@ -251,6 +256,10 @@ def test_images_of_a_web_server_make_the_same_subset(
         told = remote.build()
         assert "are decided on once" not in "".join(told["warnings"])
         assert remote.build()["status"] == "nothing to do"
+        if "objects" in select:  # nobody fetches what is not copied, and no limit is passed over
+            alone = make_subset(root, "alone", source=source, select=select)
+            error = alone.command("build", "--set", "target.images=none", code=1)
+            assert "is remote, and its size is needed: with target.images none it is not fetched" in error.err
     assert _rows(remote) == _rows(here) != {}
 
 
@@ -316,6 +325,16 @@ def test_an_image_that_was_too_small_is_taken_once_it_is_not(tmp_path: Path, mak
     Image.new("L", (6000, 6000)).save(root / "images" / f"{left.partition('/')[2]}.jpg")
     after = subset.build()
     assert after["images"]["kept"] == before["images"]["kept"] + 1
+
+
+@pytest.mark.parametrize("format_", ["yolo", "coco"])
+def test_what_is_counted_and_shown_is_the_shaped_subset(boxes: Path, make_subset: MakeSubset, format_: str) -> None:
+    select = {**SHAPE, "per_class": {"max_images": 15}, "duplicates": "drop"}
+    target = {"root": str(boxes.parent / f"seen-{format_}"), "format": format_}
+    subset = make_subset(boxes, f"seen-{format_}", classes=WANTED, select=select, target=target)
+    planned, seen = subset.plan()["subset"], subset.command("stats", "--json").json["after"]["subset"]
+    for split, counts in seen.items():
+        assert {word: planned[split][word] for word in counts} == counts
 
 
 def test_what_cannot_be_is_refused_in_a_sentence(boxes: Path, make_subset: MakeSubset) -> None:

@@ -11,7 +11,7 @@ from pipeline.stages.plan.archive import set_aside
 from pipeline.stages.plan.choice import choose_bucket
 from pipeline.stages.plan.compare import compare, doubt, losses, summarise
 from pipeline.stages.plan.conflicts import conflicts_of_bucket
-from pipeline.stages.plan.dataset_files import gather
+from pipeline.stages.plan.dataset_files import gather, write_arrow
 from pipeline.stages.plan.images import compared_sizes, in_folders, looked_into, usable, with_sources
 from pipeline.stages.plan.problems import image_problems
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts, content_of, subset_counts
@@ -41,6 +41,9 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
     bad |= choice.bad
     if context.several:
         chosen = in_folders(chosen)
+    if choice.beyond is not None:
+        beside = os.path.join(beyond_folder(context.plan_dir), part_name(bucket))
+        write_arrow(beside, choice.beyond.select(["key", "line"]))
     has_labels = "labels" in exporters.load(context.exporter).FOLDERS
     exported = _exported(context, bucket, taken, chosen)
     wanted = set_aside(context.plan_dir, bucket, exported) if context.archive else exported
@@ -88,6 +91,11 @@ def group_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str
 def touched_folder(plan_dir: str) -> str:
     """Folder beside that of a plan: by bucket the paths that the plan will touch, as the intent has them."""
     return f"{plan_dir}.touched"
+
+
+def beyond_folder(plan_dir: str) -> str:
+    """Folder beside that of a plan: by bucket key and line of the rows beyond a limit, where the config has any."""
+    return f"{plan_dir}.beyond"
 
 
 def _of_images(rows: pa.Table, images: pa.Table) -> pa.Table:

@@ -45,7 +45,8 @@ class BucketChoice:
     `rows` are those that the target can have, whether their image is taken or not. `loss` counts objects that the
     target cannot have, or not whole, by reason, and `lost_of` those left out by split of the source, class and reason.
     `mixed` has a clause for each image whose rows are boxes and polygons; `bad` are images whose size is needed and
-    cannot be read, by key. `unlabelled` says which images may hold unlabelled objects.
+    cannot be read, by key. `beyond` are the rows beyond a limit, if there is one. `unlabelled` says which images may
+    hold unlabelled objects.
     """
 
     mapped: pa.Table
@@ -56,6 +57,7 @@ class BucketChoice:
     lost_of: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     mixed: dict[str, str] = field(default_factory=dict)
     bad: dict[str, UnusableImage] = field(default_factory=dict)
+    beyond: pa.Table | None = None
     unlabelled: Unlabelled | None = None
 
     @property
@@ -154,7 +156,7 @@ def _limit_objects(context: PlanContext, bucket: int, choice: BucketChoice) -> N
     import pyarrow as pa
 
     limits, rows, images = context.select.objects, choice.rows, choice.chosen.outcome
-    if not (limits.limits or limits.where):
+    if not limits.any:
         return
     image = positions(rows, choice.images)
     sizes = _sizes(context, bucket, choice) if limits.in_pixels else None
@@ -164,6 +166,7 @@ def _limit_objects(context: PlanContext, bucket: int, choice: BucketChoice) -> N
         anywhere |= which
     hit = np.zeros(len(images.step), np.bool_)
     hit[image[anywhere]] = True
+    choice.beyond = rows.filter(pa.array(anywhere))
     choice.rows = rows.filter(pa.array(~anywhere)).combine_chunks()
     if limits.drop == "image":
         images.leave(hit, Step.OBJECTS, ANY_BEYOND)

@@ -72,11 +72,14 @@ def with_sizes(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.
         rows = [rows_lacking[i] for i in here]
         if origin.url is None:
             raise DataError(
-                f"{rows[0]['key']}: its image has no known size, which format {context.exporter} needs, and "
-                "there is no image file to read it from; put the image there"
+                f"{rows[0]['key']}: its image has no known size, which the subset needs, and there is no image file to "
+                "read it from; put the image there"
             )
         index_dir = next(s.index_dir for s in context.sources if origin.prefix.startswith(s.prefix))
-        for row, found in _sizes(index_dir, bucket, origin.location, rows, fetched=context.fetched):
+        lacks = "could not be fetched, and its size is needed" if context.fetched else None
+        if context.images == "none":
+            lacks = "is remote, and its size is needed: with target.images none it is not fetched"
+        for row, found in _sizes(index_dir, bucket, origin.location, rows, lacks):
             if isinstance(found, str):
                 bad[row["key"]] = UnusableImage(
                     origin.prefix, row["image_path"] or "", digest_of(row.get("mark") or b""), "image_unreadable", found
@@ -96,18 +99,18 @@ def with_sizes(context: PlanContext, bucket: int, images: pa.Table) -> tuple[pa.
 
 
 def _sizes(
-    index_dir: str, bucket: int, location: storage.Location, rows: Sequence[dict[str, Any]], *, fetched: bool
+    index_dir: str, bucket: int, location: storage.Location, rows: Sequence[dict[str, Any]], lacks: str | None
 ) -> Iterator[tuple[dict[str, Any], tuple[int, int] | str]]:
     """Width and height of the images of `rows` (image_path) at `location`, or a clause that says why they are unknown.
 
-    Remote images have the size (0, 0) until they are `fetched`.
+    `lacks` is that clause for remote images that are not here; None: they will be fetched, and have the size (0, 0).
     """
     yield from ((row, "has no image file to read its size from") for row in rows if row["image_path"] is None)
     rows = [row for row in rows if row["image_path"] is not None]
     cached = location.at_hand([row["image_path"] for row in rows])
     for row, there in zip(rows, cached, strict=True):
         if not there:  # it is fetched before anything is built, and its size is read then
-            yield row, "could not be fetched, and its size is needed" if fetched else (0, 0)
+            yield row, lacks or (0, 0)
     rows = [row for row, there in zip(rows, cached, strict=True) if there]
     images = [(row["key"], row["image_path"], row.get("state")) for row in rows]
     for row, found in zip(rows, cached_pictures(index_dir, bucket, location, images), strict=True):

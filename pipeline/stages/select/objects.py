@@ -19,11 +19,11 @@ COLUMNS = ("cx", "cy", "w", "h")
 
 
 def columns_of(limits: ObjectFilter) -> list[str]:
-    """Columns of the annotations table that `limits` need."""
-    condition = limits.condition
-    if condition is None:
-        return list(COLUMNS) if limits.limits else []
-    return [*COLUMNS, *sorted(condition.columns & {"n_tokens", "line"})]
+    """Columns of the annotations table that `limits` need, and the line by which those beyond them are known."""
+    if not limits.any:
+        return []
+    tokens = limits.condition is not None and "n_tokens" in limits.condition.columns
+    return [*COLUMNS, "line", *(["n_tokens"] if tokens else [])]
 
 
 def beyond(
@@ -41,9 +41,10 @@ def beyond(
     wide, high = (side[image] for side in sizes) if sizes is not None else (np.zeros_like(w), np.zeros_like(h))
     known = (wide > 0) & (high > 0)
     across, down = np.round(w * wide, 2), np.round(h * high, 2)
-    least, most, area = np.minimum(across, down), np.maximum(across, down), across * down
+    # Products and quotients of decimals are rounded as well: 10.1 * 10.1 is less than 102.01, 3.39 / 1.13 more than 3.
+    least, most, area = np.minimum(across, down), np.maximum(across, down), np.round(across * down, 4)
     with np.errstate(divide="ignore", invalid="ignore"):
-        aspect = np.where(least > 0, most / least, np.inf)
+        aspect = np.where(least > 0, np.round(most / least, 9), np.inf)
     for key, limit in limits.limits.items():
         match key:
             case "min_side":
@@ -55,9 +56,9 @@ def beyond(
             case "max_area":
                 yield key, known & (area > limit)
             case "max_aspect":
-                yield key, known & (aspect > limit)
+                yield key, known & (aspect > round(limit, 9))
             case "min_area_ratio":
-                yield key, w * h < limit
+                yield key, np.round(w * h, 12) < limit
     if (condition := limits.condition) is not None:
         ids = rows["class_id"].to_numpy()
         values: dict[str, object] = {"cx": cx, "cy": cy, "w": w, "h": h, "class_id": ids, "width": wide, "height": high}
