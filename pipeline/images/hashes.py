@@ -85,10 +85,8 @@ def image_hashes(index_dir: str, bucket: int, origins: Origins, images: pa.Table
     read counts as a file of the progress.
     """
     before = read_cached(index_dir, "hashes", bucket, schema.hashes())
-    seen = {
-        (key, mark): (found, digest)
-        for key, mark, found, digest in zip(*(column.to_pylist() for column in before), strict=True)
-    }
+    cached, marks, *said = (column.to_pylist() for column in before)
+    seen = dict(zip(zip(cached, marks, strict=True), zip(*said, strict=True), strict=True))
     keys, names = images["key"].to_pylist(), images["image_path"].to_pylist()
     asked = "state" in images.column_names
     states = images["state"].to_pylist() if asked else _states(origins, keys, names)

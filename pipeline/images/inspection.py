@@ -170,11 +170,10 @@ def cached_pictures(
     A header is read where none was read before of the image in this state; without a fingerprint it always is.
     """
     before = read_cached(index_dir, "headers", bucket, schema.headers())
-    seen = {
-        (key, mark): Picture(width, height, orientation)
-        for key, mark, width, height, orientation in zip(*(column.to_pylist() for column in before), strict=True)
-    }
-    found = [seen.get((key, state or b"")) for key, _, state in images]
+    keys, marks, *said = (column.to_pylist() for column in before)
+    seen = dict(zip(zip(keys, marks, strict=True), zip(*said, strict=True), strict=True))
+    known = [seen.get((key, state or b"")) for key, _, state in images]
+    found = [None if one is None else Picture(*one) for one in known]
     unread = [i for i, picture in enumerate(found) if picture is None]
     for n, picture in read_pictures(location, [images[i][1] for i in unread]):
         found[unread[n]] = picture
