@@ -8,6 +8,7 @@ is ever evaluated by Python itself.
 from __future__ import annotations
 
 import ast
+import functools
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
             return _ARITHMETIC[type(op)](_value(left, values), _value(right, values))
         case ast.BoolOp(op=both, values=parts):
             join = np.logical_and if isinstance(both, ast.And) else np.logical_or
-            return join.reduce([np.asarray(_value(part, values)) for part in parts]) if len(parts) > 1 else None
+            return functools.reduce(join, (_value(part, values) for part in parts))
     assert isinstance(node, ast.Compare)
     sides = [node.left, *node.comparators]
     found = [

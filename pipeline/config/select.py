@@ -183,8 +183,9 @@ class Select(_Model):
     @property
     def decides(self) -> bool:
         """Whether the images of all buckets must be seen before those of one are known."""
-        return (
-            isinstance(self.background, Background)
-            or self.dedup is not None
-            or self.per_class != PerClass.model_validate({"seed": self.per_class.seed})
-        )
+        return isinstance(self.background, Background) or self.dedup is not None or self.has_caps
+
+    @property
+    def has_caps(self) -> bool:
+        """Whether any class has a cap."""
+        return self.per_class.max_images is not None or self.per_class.max_objects is not None

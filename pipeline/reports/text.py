@@ -273,7 +273,7 @@ def leaks_lines(data: LeaksReport) -> list[str]:
     if data["damaged"]:
         compared += f", {data['damaged']:,} of them, which cannot be decoded, by content alone"
     if data["unread"]:
-        compared += f"; {plural(data['unread'], 'image')} could not be read"
+        compared += f"; {data['unread']:,} not: not fetched yet, or not readable"
     where = "two splits or sources" if several else "two splits"
     verdict = (
         f"{plural(count, 'pair')} of images in {where} ({data['equal']:,} equal, {data['near']:,} near)"

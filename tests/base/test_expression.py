@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.base.expression import NUMBER, TEXT, parse
@@ -39,6 +39,8 @@ _TRUTHS = st.recursive(
 
 
 @given(_TRUTHS)
+@example("name in ('car', 'bus') and 0.5 < 0.5")
+@example("not 1 < 2 or w > 0")
 def test_a_condition_is_what_python_has_of_it(text: str) -> None:
     if not any(name in text for name in COLUMNS):
         return

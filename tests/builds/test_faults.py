@@ -43,6 +43,7 @@ MAKERS: dict[str, Callable[[Path, Path], Any]] = {
     "COCO JSON": kinds.coco_json,
     "labelme": kinds.labelme,
     "split": kinds.split,
+    "shaped": kinds.shaped,
     "fetch": kinds.fetch,
     "repair": kinds.repair,
 }

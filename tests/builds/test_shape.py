@@ -14,6 +14,7 @@ import pipeline
 from pipeline.stages.select.draw import most_backgrounds, rank_of
 from tests.conftest import MakeSubset, Subset
 from tests.support.helpers import contents, make_tree, settle, write_file
+from tests.support.web import Faults, faulty
 
 NAMES = ("person", "bicycle", "car", "dog")
 WANTED = ["bicycle", "car"]
@@ -220,6 +221,57 @@ def test_a_key_of_one_source_names_no_image_of_another(own_town: Path, make_subs
     report = pipeline.build(subset.config, keep=["one/train2017/a", "two/train2017/b"])
     assert sorted(_rows(subset)) == ["labels/train/one/a.txt", "labels/train/two/b.txt"]
     assert report.data["lists"]["images"]["unmatched"] == []
+
+
+@pytest.mark.parametrize(
+    "select",
+    [
+        {"objects": {"min_side": 30}, "per_class": {"max_images": 10}},
+        {"dedup": {"across": ["train", "val"], "keep": "val", "bits": 0}, "per_class": {"max_images": 10}},
+    ],
+    ids=["sizes", "near duplicates"],
+)
+def test_images_of_a_web_server_make_the_same_subset(
+    tmp_path: Path, make_subset: MakeSubset, select: dict[str, Any]
+) -> None:
+    """What a cap leaves room for is known only once the images are there; before, the plan says so."""
+    root = _tree(tmp_path / "boxes", 80)
+    settle()
+    here = make_subset(root, "here", select=select)
+    here.build()
+    files = {f"/{path.parent.name}/{path.name}": path.read_bytes() for path in root.rglob("*.jpg")}
+    with faulty(Faults(files=files)) as url:
+        splits = {
+            split: {"labels": f"labels/{split}2017", "images": {"url": f"{url}/{split}2017", "suffix": ".jpg"}}
+            for split in ("train", "val")
+        }
+        source = {"names": str(root / "coco.yaml"), "root": str(root), "splits": splits}
+        remote = make_subset(root, "remote", source=source, select=select)
+        assert "are decided on once" in "".join(remote.plan()["warnings"])
+        told = remote.build()
+        assert "are decided on once" not in "".join(told["warnings"])
+        assert remote.build()["status"] == "nothing to do"
+    assert _rows(remote) == _rows(here) != {}
+
+
+@pytest.mark.parametrize("target", [{"format": "coco"}, {"format": "coco", "images": "none"}, {"format": "yolo"}])
+def test_the_share_of_backgrounds_is_of_what_is_there(
+    tmp_path: Path, make_subset: MakeSubset, target: dict[str, str]
+) -> None:
+    """Of images that cannot be read, or are not there, none counts; a limit in pixels asks none of them its size."""
+    root = _tree(tmp_path / "boxes", 80)
+    for number, path in enumerate(sorted(root.rglob("*.jpg"))):
+        if number % 3 == 0:
+            path.write_bytes(path.read_bytes()[:40])
+        if number % 7 == 0:
+            path.unlink()
+    settle()
+    select = {"background": {"ratio": 0.3}, "objects": {"min_side": 2}}
+    told = make_subset(root, target={"root": str(tmp_path / "t"), **target}, on_error="skip", select=select).build(
+        code=3
+    )
+    for counts in told["subset"].values():
+        assert 0 < counts["backgrounds"] <= most_backgrounds(counts["images"] - counts["backgrounds"], 0.3)
 
 
 def test_near_duplicates_go_from_the_other_split(tmp_path: Path, make_subset: MakeSubset) -> None:

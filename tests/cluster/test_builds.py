@@ -66,6 +66,23 @@ def test_the_bytes_of_one_process(wanted: Subset, expected: dict[str, bytes], cl
     assert "nothing to do" in build(wanted, cluster).out.lower()
 
 
+def test_a_shaped_subset_has_the_bytes_of_one_process(crowd: Path, make_subset: MakeSubset, cluster: Cluster) -> None:
+    """What is decided of all buckets goes through files of the workdir that workers write and the driver reads."""
+    select = {
+        "objects": {"where": "w * h < 0.6"},
+        "objects_per_image": {"max": 6},
+        "per_class": {"max_images": 40},
+        "background": {"ratio": 0.2, "prefer": "near-miss"},
+    }
+    alone, together = (make_subset(crowd, name, **CROWD_CONFIG | {"select": select}) for name in ("alone", "together"))
+    alone.build("--set", "index.buckets=1")
+    cluster.start(2)
+    build(together, cluster)
+    assert contents(together.target, record=True) == contents(alone.target, record=True)
+    assert left_of_runs(together) == []
+    assert "nothing to do" in build(together, cluster).out.lower()
+
+
 @pytest.mark.parametrize(
     ("command", "unwanted"), [("index", {"pyarrow", "pandas", "dask.dataframe"}), ("build", {"dask.dataframe"})]
 )

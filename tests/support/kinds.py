@@ -111,6 +111,19 @@ def split(folder: Path, crowd: Path) -> Kind:
     return kind
 
 
+def shaped(folder: Path, crowd: Path) -> Kind:
+    """A subset of which limits, caps and a share of backgrounds decide, after a look at all buckets."""
+    kind = folders(folder, crowd)
+    kind.name = "shaped"
+    kind.config["target"]["max_delete"] = "none"  # caps of other classes leave out so many images that a build brakes
+    kind.config["select"] = {
+        "objects": {"where": "w * h < 0.6"},
+        "per_class": {"max_images": 30},
+        "background": {"ratio": 0.2, "prefer": "near-miss"},
+    }
+    return kind
+
+
 def repair(folder: Path, crowd: Path) -> Kind:
     """A target that somebody spoiled."""
     kind = folders(folder, crowd)

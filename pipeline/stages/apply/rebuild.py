@@ -82,8 +82,10 @@ def _gathered(
     one of these found other label files than this run.
     """
     planned, report = plan()
-    remote = remote_images(job, planned.sources, planned.buckets)
-    if remote:
+    cost = report.data.get("fetch")
+    lazily = job.config.select.has_caps  # room that damaged images leave below a cap is for others, not fetched yet
+    asked: set[tuple[str, str]] = set()
+    while remote := _new(remote_images(job, planned.sources, planned.buckets), asked):
         indexes.close()
         gather(job, remote, progress)
         waiting(INDEX_S, lambda: indexes.enter_context(index_lock(job)))
@@ -91,11 +93,20 @@ def _gathered(
             now = IndexInfo.read(source.index_dir)
             if now is None or now.parts != info.parts:
                 raise IndexChangedError(source.index_dir)
-        cost = report.data["fetch"]
-        planned, report = plan(fetched=True)  # sizes are known now, and images can be checked
+        planned, report = plan(fetched=not lazily)  # sizes are known now, and images can be checked
+    if asked and lazily:
+        planned, report = plan(fetched=True)
+    if asked:
         report.data["fetch"] = cost
     check_stop()
     return planned, report
+
+
+def _new(remote: dict[str, list[str]], asked: set[tuple[str, str]]) -> dict[str, list[str]]:
+    """Those of the `remote` images that are not `asked` for yet; from now on they are."""
+    new = {url: some for url, names in remote.items() if (some := [name for name in names if (url, name) not in asked])}
+    asked.update((url, name) for url, names in new.items() for name in names)
+    return new
 
 
 def _done(job: Job, report: Report, planned: Planned, failed: dict[str, str]) -> Report:

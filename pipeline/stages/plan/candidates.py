@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline import exporters
 from pipeline.config.select import Background
 from pipeline.stages.index.reader import index_at, read_part
 from pipeline.stages.plan.choice import BucketChoice, choose_bucket
@@ -29,7 +30,11 @@ def candidates_folder(plan_dir: str) -> str:
 
 
 def candidates_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str, int]) -> int:
-    """Write the candidates of one bucket, see `frame.compute`; returns their number."""
+    """Write the candidates of one bucket, see `frame.compute`.
+
+    Returns how many of those are not fetched yet of which it takes the picture to decide: all for near duplicates,
+    those with objects for caps of what is within limits in pixels.
+    """
     import numpy as np
     import pyarrow as pa
 
@@ -58,14 +63,31 @@ def candidates_bucket(context: PlanContext, *frames: Any, partition_info: Mappin
     objects = {"image": pairs >> 32, "class_id": pairs & 0xFFFFFFFF, "count": counts}
     for name, table in (("images", pa.table(columns)), ("objects", pa.table(objects))):
         write_arrow(os.path.join(candidates_folder(context.plan_dir), name, part_name(bucket)), table)
-    return int(images.num_rows)
+    if context.select.dedup is not None:
+        return _not_fetched(context, images)
+    by_size = context.select.has_caps and context.select.objects.in_pixels
+    return _not_fetched(context, images.filter(pa.array(~background))) if by_size else 0
+
+
+def _not_fetched(context: PlanContext, images: pa.Table) -> int:
+    """How many of `images` are to be fetched before they can be read."""
+    images = images.filter(images["image_path"].is_valid())
+    names = images["image_path"].to_pylist()
+    return sum(
+        not there
+        for location, here in context.origins.locations(images["key"].to_pylist(), names)
+        for there in location.at_hand([names[i] for i in here])
+    )
 
 
 def _in_order(context: PlanContext, bucket: int, choice: BucketChoice) -> pa.Table:
-    """The images that are taken so far; of those with objects the files are checked, if the config says so."""
+    """The images that are taken so far, without those with objects whose files no plan would take, see `usable`."""
     import pyarrow as pa
 
-    if context.select.check_images == "none" or context.images == "none":
+    checked = context.images != "none" and (
+        context.select.check_images != "none" or any(source.linked for source in context.sources)
+    )
+    if not checked and not exporters.load(context.exporter).GATHERS:
         return choice.chosen.images
     with_rows = choice.chosen.outcome.taken & choice.chosen.marked(choice.rows["key"].combine_chunks())
     images = with_sources(context, choice.images.filter(pa.array(with_rows)).combine_chunks(), choice.chosen)

@@ -177,6 +177,8 @@ def _sizes(context: PlanContext, bucket: int, choice: BucketChoice) -> tuple[Flo
     import pyarrow as pa
 
     needed = choice.chosen.outcome.taken & choice.chosen.marked(choice.rows["key"].combine_chunks())
+    if context.images != "none":  # an image that is not there is no part of the subset, whatever its size: see `choose`
+        needed &= choice.images["image_path"].combine_chunks().is_valid().to_numpy(zero_copy_only=False)
     images = with_sources(context, choice.images.filter(pa.array(needed)).combine_chunks(), choice.chosen)
     images, choice.bad = with_sizes(context, bucket, images)
     leave_unusable(choice.chosen, choice.bad)

@@ -100,7 +100,8 @@ def looked_into(context: PlanContext, choice: Choice, with_objects: Bools) -> li
         return []
     steps = choice.outcome.step
     which = (steps == Step.DUPLICATES) | (with_objects & np.isin(steps, (Step.OBJECTS, Step.IMAGES)))
-    images = choice.source.filter(pa.array(which)).combine_chunks()
+    images = choice.source.filter(pa.array(which))
+    images = images.filter(images["image_path"].is_valid()).combine_chunks()
     found = _asked(context, images, choice).select(["key", "image_path", "mark"]).to_pylist()
     return [
         UnusableImage(context.origins.of(row["key"]).prefix, row["image_path"], digest_of(row["mark"]), "left_out", "")

@@ -56,7 +56,8 @@ def plan_report(
             ]
         )
     report.warn_once(moved(planned))
-    report.warnings += planned.shape.warnings() + overshoots(job, planned.totals.subset)
+    report.warnings += planned.shape.warnings()
+    report.warnings += overshoots(job, planned.totals.subset) if not planned.shape.waits_for else []
     report.warnings += doubled_warning(planned.doubled) + leak_warning(job, planned)
     report.warnings += source_warnings(job, planned)
     report.warnings += _unlabelled(job, report.data.get("unlabelled", {}))

@@ -36,13 +36,22 @@ if TYPE_CHECKING:
 
 @dataclass
 class Shape:
-    """What was decided, for the report: of each list that the config names what it named, by its key."""
+    """What was decided, for the report: of each list that the config names what it named, by its key.
+
+    `waits_for` remote images that must be fetched before near duplicates and caps can be decided on.
+    """
 
     lists: dict[str, ListReport] = field(default_factory=dict)
+    waits_for: int = 0
 
     def warnings(self) -> list[str]:
-        """Sentences about entries of lists that name nothing."""
+        """Sentences about entries of lists that name nothing, and about what is not decided yet."""
         found = []
+        if self.waits_for:
+            images = plural(self.waits_for, "image is", "images are")
+            found.append(
+                f"select: near duplicates and caps are decided on once {images} fetched; until then all are taken"
+            )
         for key, one in self.lists.items():
             if count := len(one["unmatched"]):
                 of = plural(one["entries"], "entry", "entries")
@@ -84,16 +93,22 @@ def _keys(job: Job, infos: Sequence[IndexInfo]) -> Iterator[str]:
             yield from index_part(source.index_dir, "images", bucket, ["key"])["key"].to_pylist()
 
 
-def shaped(job: Job, context: PlanContext, engine: Engine, progress: Progress) -> PlanContext:
+def shaped(job: Job, context: PlanContext, shape: Shape, engine: Engine, progress: Progress) -> PlanContext:
     """The context that knows which images near duplicates, the caps and the share of backgrounds leave out.
 
-    Raises `ConfigError` for a class that is none of the subset's.
+    As long as remote images that decide are not fetched, all are taken: one that a cap leaves out may be needed once
+    others turn out to be too small. `shape` notes it. Raises `ConfigError` for a class that the subset has not.
     """
     if not job.config.select.decides:
         return context
     limits = limits_of(job)
     with progress.stage("select", context.buckets, "buckets") as step:
-        frame.compute(context, candidates_bucket, engine, step.add)
+        lazily = replace(context, fetched=context.fetched and not job.config.select.has_caps)
+        not_fetched = sum(frame.compute(lazily, candidates_bucket, engine, step.add))
+    if not_fetched and not context.fetched:
+        shape.waits_for, limits = not_fetched, Limits({}, {})
+        if job.config.select.dedup is not None:
+            return context
     found = Candidates.read(context)
     reasons = _decide(job, found, limits)
     folder = f"{job.plan_dir}.left_out"

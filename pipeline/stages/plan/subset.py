@@ -67,7 +67,7 @@ def plan_subset(
     context = replace(context, no_backgrounds=never)
     context, shape = obey_lists(job, infos, context)
     context, split = _with_split_rule(job, infos, context, engine)
-    context = shaped(job, context, engine, progress)
+    context = shaped(job, context, shape, engine, progress)
     summaries = _plan_buckets(context, engine, progress)
     state.lost = state.lost or any(summary.lost for summary in summaries)
     totals = PlanCounts()

@@ -148,10 +148,10 @@ def _distinct(column: pa.ChunkedArray) -> Hashes:
     import numpy as np
 
     found = np.unique(column.drop_null().to_numpy())
-    return found[telling(found)]
+    return found[is_informative(found)]
 
 
-def telling(hashes: Hashes) -> Bools:
+def is_informative(hashes: Hashes) -> Bools:
     """Which of `hashes` say something of what is shown."""
     import numpy as np
 
