@@ -30,6 +30,7 @@ from pipeline.reports.steps_text import CLASSES, STEPS, class_rows, is_shaped, o
 from pipeline.reports.words import balance, counted, lost
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.reader import read_part
+from pipeline.stages.select.steps import Step
 from pipeline.target.manifest import FOLDER
 
 #: Pictures of a page at most, and so many of each class.
@@ -162,10 +163,8 @@ def _steps(view: View) -> tuple[list[Sequence[str | int]], list[Sequence[str | i
     report = view.facts.get("report")
     if not report or not is_shaped(report.get("steps", {})):
         return [], []
-    steps = report["steps"]
-    after = objects_after(report)
-    before = steps["lists"]["classes"]
-    rows = sorted(class_rows(steps, after), key=lambda row: -before[str(row[0])]["in"])
+    steps = {step.word: report["steps"][step.word] for step in Step}  # in a manifest keys are sorted
+    rows = sorted(class_rows(steps, objects_after(report)), key=lambda row: (-int(row[1]), row[0]))
     return [STEPS, *step_rows(steps)], [CLASSES, *rows]
 
 

@@ -107,7 +107,9 @@ def test_the_page_says_how_a_subset_was_shaped(subset: Subset, tmp_path: Path) -
     assert 'id="steps"' not in plain
     options = ["select.per_class={max_images: 1}", "select.background={ratio: 0.2}"]
     report = build(load_config(subset.config, options)).data
-    names = [name for name, _ in sorted(report["steps"]["lists"]["classes"].items(), key=lambda one: -one[1]["in"])]
+    names = [
+        name for name, _ in sorted(report["steps"]["lists"]["classes"].items(), key=lambda one: (-one[1]["in"], one[0]))
+    ]
     for what in (load_config(subset.config, options), str(subset.target)):
         page = page_of(open_view(what, str(tmp_path / "cache")), images=False).decode()
         steps, balance = (re.findall(r"<tr><td>(.*?)</tr>", part, re.S) for part in _flows(page))

@@ -66,9 +66,8 @@ def commit(
     zips = [path for action, path in planned.meta if action == "delete" and path.endswith(".zip")]
     job.target.delete_many(zips).must(job.target, "deleted")
     meta = _meta_made(job, planned)
-    facts = ("classes", "task", "format", "fingerprint", "digest", "subset")
-    facts += ("rows", "images", "loss", "steps", "problems")
-    remembered = {key: report.data[key] for key in facts} | {
+    facts = ("classes", "task", "format", "fingerprint", "digest", "subset", "rows", "images", "loss", "problems")
+    remembered = {key: report.data[key] for key in (*facts, "steps")} | {
         "ok": report.ok,
         "warnings": [w for w in report.warnings if w not in report.once],
         "made_of": made_of(job.maps, [source.named for source in job.sources]),
