@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline import storage
@@ -26,6 +27,14 @@ def read_cached(index_dir: str, table: str, bucket: int, fitting: pa.Schema) -> 
         with contextlib.suppress(Misfit):
             return of_parquet(data[16:], fitting)
     return fitting.empty_table()
+
+
+def rows_of(cached: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """The rows of a bucket's part of a cached table that are of `keys`, in their order; nulls where there is none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return cached.take(pc.index_in(pa.array(keys, pa.string()), cached["key"].combine_chunks().cast(pa.string())))
 
 
 def add_cached(index_dir: str, table: str, bucket: int, before: pa.Table, rows: list[dict[str, object]]) -> None:

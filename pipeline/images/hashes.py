@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.base.digest import digest_of
-from pipeline.images.cached import add_cached, read_cached
+from pipeline.images.cached import add_cached, read_cached, rows_of
 from pipeline.images.header import MAX_PIXELS, Picture, opened, orientation_of
 from pipeline.runtime.counters import count_file
 from pipeline.storage.origins import Origins
@@ -85,15 +85,13 @@ def image_hashes(index_dir: str, bucket: int, origins: Origins, images: pa.Table
     read counts as a file of the progress.
     """
     before = read_cached(index_dir, "hashes", bucket, schema.hashes())
-    seen = {
-        (key, mark): (found, digest)
-        for key, mark, found, digest in zip(*(column.to_pylist() for column in before), strict=True)
-    }
     keys, names = images["key"].to_pylist(), images["image_path"].to_pylist()
     asked = "state" in images.column_names
     states = images["state"].to_pylist() if asked else _states(origins, keys, names)
+    _, marks, *said = (column.to_pylist() for column in rows_of(before, keys))
     found: list[tuple[int | None, bytes | None]] = [
-        seen.get((key, state), (None, None)) for key, state in zip(keys, states, strict=True)
+        one if mark is not None and mark == state else (None, None)
+        for mark, state, one in zip(marks, states, zip(*said, strict=True), strict=True)
     ]
     unread = [i for i, (_, digest) in enumerate(found) if digest is None and names[i] is not None]
     for location, some in origins.locations([keys[i] for i in unread], [names[i] for i in unread]):

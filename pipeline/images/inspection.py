@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline import storage
 from pipeline.base.digest import digest_of
 from pipeline.images import integrity
-from pipeline.images.cached import add_cached, read_cached
+from pipeline.images.cached import add_cached, read_cached, rows_of
 from pipeline.images.header import HEAD_BYTES, Picture, picture_of
 from pipeline.images.integrity import ImageCheck
 from pipeline.storage.origins import Origins
@@ -170,11 +170,11 @@ def cached_pictures(
     A header is read where none was read before of the image in this state; without a fingerprint it always is.
     """
     before = read_cached(index_dir, "headers", bucket, schema.headers())
-    seen = {
-        (key, mark): Picture(width, height, orientation)
-        for key, mark, width, height, orientation in zip(*(column.to_pylist() for column in before), strict=True)
-    }
-    found = [seen.get((key, state or b"")) for key, _, state in images]
+    _, marks, *said = (column.to_pylist() for column in rows_of(before, [key for key, _, _ in images]))
+    found = [
+        Picture(*one) if mark is not None and mark == state else None
+        for (_, _, state), mark, one in zip(images, marks, zip(*said, strict=True), strict=True)
+    ]
     unread = [i for i, picture in enumerate(found) if picture is None]
     for n, picture in read_pictures(location, [images[i][1] for i in unread]):
         found[unread[n]] = picture

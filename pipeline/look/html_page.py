@@ -30,6 +30,9 @@ GENERATOR = '<meta name="generator" content="coco-diy">'
 #: Rows of the table of classes that are shown at once; all are in its CSV.
 MOST_ROWS = 100
 
+#: Rows of the tables of what a selection did.
+_MOST_FLOW = 40
+
 #: Classes of one picture whose names are written on it.
 MOST_NAMES = 8
 
@@ -55,7 +58,7 @@ class PagePicture:
 
 @dataclass
 class PageData:
-    """What the page says; `facts` are rows (what, value), `loss` lines, `tables` a title with header and rows.
+    """What the page says; `facts` are rows (what, value), `loss` lines, `steps` and `balance` tables, header first.
 
     `heats` are PNGs by what they show: centres, boxes and, where there are several classes, pairs; `pair_names` are the
     classes of the last, and `top_pairs` the commonest pairs with the number of their images.
@@ -70,6 +73,8 @@ class PageData:
     csv: str
     notes: list[Note]
     loss: list[str]
+    steps: list[Sequence[str | int]]
+    balance: list[Sequence[str | int]]
     heats: dict[str, bytes]
     pair_names: list[str] = field(default_factory=list)
     top_pairs: list[tuple[str, str, int]] = field(default_factory=list)
@@ -152,9 +157,29 @@ def _head(data: PageData) -> str:
         if data.loss
         else ""
     )
+    loss += _table("steps", "How it was selected", data.steps)
+    loss += _table("balance", "Classes before and after", data.balance)
     return (
         f'<header>\n<h1>{_name(data.title)}</h1>\n<p class="kind">{_text(data.kind)}</p>\n<p class="kind">{facts}</p>\n'
         f'{_renamed(data)}<div class="numbers">{boxes}</div>\n<ul class="notes">{notes}</ul>\n{loss}</header>\n'
+    )
+
+
+def _table(ident: str, title: str, rows: Sequence[Sequence[str | int]]) -> str:
+    """A small table, the first of `rows` its header, the first cell of each a name. Nothing without rows."""
+    if not rows:
+        return ""
+    header, *body = rows
+    heads = "".join(f'<th scope="col">{_text(str(name))}</th>' for name in header)
+    lines = []
+    for name, *rest in body[:_MOST_FLOW]:
+        cells = "".join(f"<td>{f'{cell:,}' if isinstance(cell, int) else _text(cell)}</td>" for cell in rest)
+        lines.append(f"<tr><td>{_name(str(name))}</td>{cells}</tr>\n")
+    more = len(body) - _MOST_FLOW
+    others = f"<p><small>and {more:,} more</small></p>\n" if more > 0 else ""
+    return (
+        f'<h2 id="{ident}">{title}</h2>\n<div class="scroll"><table class="flow"><thead><tr>{heads}</tr></thead>\n'
+        f"<tbody>\n{''.join(lines)}</tbody></table></div>\n{others}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -21,13 +21,16 @@ from pipeline.look.sheet import draw_sheet
 from pipeline.look.stats import counts_of
 from pipeline.look.thumbnails import DESCRIPTION, encoded, fitted
 from pipeline.look.view import View, open_view
-from pipeline.reports.class_table import class_rows, renamed, stats_csv
+from pipeline.reports import class_table
+from pipeline.reports.class_table import renamed, stats_csv
 from pipeline.reports.dataset_card import PAGE, SHEET
 from pipeline.reports.report import Report
 from pipeline.reports.statistics import Note, Statistics, noteworthy
+from pipeline.reports.steps_text import CLASSES, STEPS, class_rows, is_shaped, objects_after, step_rows
 from pipeline.reports.words import balance, counted, lost
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.reader import read_part
+from pipeline.stages.select.steps import Step
 from pipeline.target.manifest import FOLDER
 
 #: Pictures of a page at most, and so many of each class.
@@ -60,10 +63,11 @@ def page_of(view: View, progress: Progress | None = None, *, images: bool = True
         _facts(view),
         view.classes,
         found,
-        class_rows(data, every=True),
+        class_table.class_rows(data, every=True),
         stats_csv({**data, "of": view.kind}, every=True),
         [*_problem_notes(view), *noteworthy(found, view.classes)],
         _loss(view),
+        *_steps(view),
         {"centres": heat_png(found.centres), "boxes": heat_png(found.boxes)},
         made_of=_made_of(view),
         tool=f"coco-diy {__version__}",
@@ -152,6 +156,16 @@ def _loss(view: View) -> list[str]:
             kept = balance(counts, "image" if what == "images" else "object")
             lines.append(f"{kept} {noun(counts['kept'], 'is', 'are')} in it{f': {drops}' if drops else ''}.")
     return [*lines, *counted(report.get("loss", {}))]
+
+
+def _steps(view: View) -> tuple[list[Sequence[str | int]], list[Sequence[str | int]]]:
+    """The steps of the selection, and the classes before and after, largest first; neither where it only takes some."""
+    report = view.facts.get("report")
+    if not report or not is_shaped(report.get("steps", {})):
+        return [], []
+    steps = {step.word: report["steps"][step.word] for step in Step}  # in a manifest keys are sorted
+    rows = sorted(class_rows(steps, objects_after(report)), key=lambda row: (-int(row[1]), row[0]))
+    return [STEPS, *step_rows(steps)], [CLASSES, *rows]
 
 
 def _add_pairs(page: PageData, found: Statistics) -> None:

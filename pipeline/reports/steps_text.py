@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.reports.words import DROPS, LIMITS, LOSSES, words_of
 
 if TYPE_CHECKING:
-    from pipeline.reports.documents import StepReport
+    from pipeline.reports.documents import PlanReport, StepReport
 
 #: The header of `step_rows`.
 STEPS = ("step", "images in", "images out", "objects in", "objects out", "left out")
@@ -52,6 +52,11 @@ def class_rows(steps: Mapping[str, StepReport], after: Mapping[str, int]) -> lis
         [name, count, after.get(name, 0), f"{count / totals[0]:.1%}", f"{after.get(name, 0) / totals[1]:.1%}"]
         for name, count in before.items()
     ]
+
+
+def objects_after(report: PlanReport) -> dict[str, int]:
+    """Objects of each class in the subset."""
+    return {name: sum(s["objects"].get(name, 0) for s in report["subset"].values()) for name in report["classes"]}
 
 
 def is_shaped(steps: Mapping[str, StepReport]) -> bool:

@@ -10,7 +10,7 @@ from pipeline.base.humanize import age, plural, size
 from pipeline.base.terms import SPLITS
 from pipeline.base.text import printable
 from pipeline.reports.counts import label_files
-from pipeline.reports.steps_text import CLASSES, STEPS, class_rows, is_shaped, step_rows
+from pipeline.reports.steps_text import CLASSES, STEPS, class_rows, is_shaped, objects_after, step_rows
 from pipeline.reports.words import balance, cell, counted, lost
 
 if TYPE_CHECKING:
@@ -145,8 +145,7 @@ def _steps_text(data: PlanReport) -> str:
     body = table(STEPS[:-1], [row[:-1] for row in rows]).splitlines()
     why = [f"  {row[-1]}" if row[-1] else "" for row in rows]
     named = "\n".join([*body[:2], *(line + text for line, text in zip(body[2:], why, strict=True))])
-    objects = {name: sum(s["objects"].get(name, 0) for s in data["subset"].values()) for name in data["classes"]}
-    return f"\n\n{named}\n\n{table(CLASSES, class_rows(steps, objects))}\n"
+    return f"\n\n{named}\n\n{table(CLASSES, class_rows(steps, objects_after(data)))}\n"
 
 
 def _balance_text(counts: dict[str, int], what: str) -> str:

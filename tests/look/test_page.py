@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.api import build
+from pipeline.config.load import load_config
 from pipeline.look.colours import colour_of, ink_on
 from pipeline.look.numbers import statistics_of
 from pipeline.look.page import page_of
@@ -97,6 +99,31 @@ def test_the_page_says_what_a_build_left_out(wanted: Subset, tmp_path: Path) -> 
     assert "1 bicycle, 3 motorcycle" in page
     again = page_of(open_view(str(wanted.target), str(tmp_path / "cache"))).decode()
     assert page == again
+
+
+def test_the_page_says_how_a_subset_was_shaped(subset: Subset, tmp_path: Path) -> None:
+    """Of a config from its plan, of a target from its manifest, and of a selection that only takes classes nothing."""
+    plain = page_of(open_view(load_config(subset.config), str(tmp_path / "cache")), images=False).decode()
+    assert 'id="steps"' not in plain
+    options = ["select.per_class={max_images: 1}", "select.background={ratio: 0.2}"]
+    report = build(load_config(subset.config, options)).data
+    names = [
+        name for name, _ in sorted(report["steps"]["lists"]["classes"].items(), key=lambda one: (-one[1]["in"], one[0]))
+    ]
+    for what in (load_config(subset.config, options), str(subset.target)):
+        page = page_of(open_view(what, str(tmp_path / "cache")), images=False).decode()
+        steps, balance = (re.findall(r"<tr><td>(.*?)</tr>", part, re.S) for part in _flows(page))
+        cells = [[re.sub("<.*?>", "", cell) for cell in row.split("</td><td>")] for row in steps]
+        assert [row[0] for row in cells] == list(report["steps"])
+        for row, step in zip(cells, report["steps"].values(), strict=True):
+            flows = [step[what][way] for what in ("images", "objects") for way in ("in", "out")]
+            assert row[1:5] == [f"{count:,}" for count in flows]
+        assert "above the caps of select.per_class" in steps[4]
+        assert [re.sub("<.*?>", "", row.split("</td>")[0]) for row in balance] == names
+
+
+def _flows(page: str) -> list[str]:
+    return re.findall(r'<table class="flow">.*?<tbody>(.*?)</tbody>', page, re.S)
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:

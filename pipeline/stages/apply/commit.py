@@ -67,7 +67,7 @@ def commit(
     job.target.delete_many(zips).must(job.target, "deleted")
     meta = _meta_made(job, planned)
     facts = ("classes", "task", "format", "fingerprint", "digest", "subset", "rows", "images", "loss", "problems")
-    remembered = {key: report.data[key] for key in facts} | {
+    remembered = {key: report.data[key] for key in (*facts, "steps")} | {
         "ok": report.ok,
         "warnings": [w for w in report.warnings if w not in report.once],
         "made_of": made_of(job.maps, [source.named for source in job.sources]),

@@ -83,7 +83,8 @@ def write_excluded_part(folder: str, bucket: int, keys: Sequence[str], words: Se
     import pyarrow.parquet as pq
 
     table = pa.table({"key": keys, "reason": words}, schema.excluded())
-    storage.replace_with(os.path.join(folder, part_name(bucket)), functools.partial(pq.write_table, table))
+    write = functools.partial(pq.write_table, table, use_dictionary=["reason"], write_statistics=False)
+    storage.replace_with(os.path.join(folder, part_name(bucket)), write)
 
 
 def excluded_from(folder: str | None, bucket: int) -> dict[str, pa.Array]:

@@ -28,11 +28,38 @@ def with_sources(context: PlanContext, images: pa.Table, choice: Choice) -> pa.T
 
     Those that are gone are left out, and noted in `choice`.
     """
+    if context.images == "none":
+        return images
+    images = _asked(context, images, choice)
+    there = images["mark"].is_valid()
+    gone = images["key"].filter(images["mark"].is_null()).to_pylist()
+    choice.leave(gone, Step.IMAGES, "vanished", problem=True)
+    return (images.filter(there) if gone else images).combine_chunks()
+
+
+def _asked(context: PlanContext, images: pa.Table, choice: Choice) -> pa.Table:
+    """As `with_sources`, with those that are gone; they have no mark. Each image of `choice` is asked for once."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if context.images == "none":
-        return images
+    found = choice.sources
+    if found is None:
+        found = rows = choice.sources = _sources(context, images)
+    else:
+        new = images.filter(pc.invert(pc.is_in(images["key"], found["key"].combine_chunks())))
+        if new.num_rows:
+            found = choice.sources = pa.concat_tables([found, _sources(context, new)]).combine_chunks()
+        rows = found.take(pc.index_in(images["key"].combine_chunks(), found["key"].combine_chunks()))
+    for name in ("source", "size", "mark", "state"):
+        images = images.append_column(name, rows[name])
+    return images
+
+
+def _sources(context: PlanContext, images: pa.Table) -> pa.Table:
+    """Key, source, size, mark and state of `images`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     keys, names = images["key"].to_pylist(), images["image_path"].to_pylist()
     sources: list[str] = [""] * len(names)
     stats: list[storage.Fingerprint | None] = [None] * len(names)
@@ -43,17 +70,13 @@ def with_sources(context: PlanContext, images: pa.Table, choice: Choice) -> pa.T
     sizes = pa.array([s and s.size for s in stats], pa.int64())  # of an image in a label file the index knows it
     states = [s.mark if s and s.settled else None for s in stats]
     columns = {
+        "key": images["key"],
         "source": pa.array(sources, pa.string()),
         "size": pc.coalesce(sizes, images["image_size"].combine_chunks()),
         "mark": pa.array(marks, pa.binary()),
         "state": pa.array(states, pa.binary()),
     }
-    for name, values in columns.items():
-        images = images.append_column(name, values)
-    gone = [key for key, s in zip(keys, stats, strict=True) if s is None]
-    choice.leave(gone, Step.IMAGES, "vanished", problem=True)
-    there = pa.array([s is not None for s in stats], pa.bool_())
-    return (images.filter(there) if gone else images).combine_chunks()
+    return pa.table(columns)
 
 
 def usable(
@@ -79,10 +102,11 @@ def looked_into(context: PlanContext, choice: Choice, with_objects: Bools) -> li
     which = (steps == Step.DUPLICATES) | (with_objects & np.isin(steps, (Step.OBJECTS, Step.IMAGES)))
     images = choice.source.filter(pa.array(which))
     images = images.filter(images["image_path"].is_valid()).combine_chunks()
-    found = with_sources(context, images, Choice.of(images)).select(["key", "image_path", "mark"]).to_pylist()
+    found = _asked(context, images, choice).select(["key", "image_path", "mark"]).to_pylist()
     return [
         UnusableImage(context.origins.of(row["key"]).prefix, row["image_path"], digest_of(row["mark"]), "left_out", "")
         for row in found
+        if row["mark"] is not None
     ]
 
 

@@ -69,16 +69,17 @@ def obey_lists(job: Job, infos: Sequence[IndexInfo], context: PlanContext) -> tu
         for key, path in (("images", select.images), ("exclude_images", select.exclude_images))
         if path is not None
     }
+    asked, excluded = lists.get("images"), lists.get("exclude_images")
     left: dict[str, str] = {}
     if lists and job.several:
         for key in _keys(job, infos):
             for one in lists.values():
                 one.add_key(key)
     for key in _keys(job, infos) if lists else ():
-        named = {name: one.names(key) for name, one in lists.items()}
-        if named.get("exclude_images"):
+        listed = asked.names(key) if asked is not None else True
+        if excluded is not None and excluded.names(key):
             left[key] = "excluded"
-        elif not named.get("images", True):
+        elif not listed:
             left[key] = "not_listed"
     for name, one in lists.items():
         shape.lists[name] = {"entries": len(one.entries), "unmatched": one.unmatched}

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 class Choice:
     """What became of the images of one bucket, `source` (rows of `schema.images`): those taken belong to the subset.
 
-    `problems` are (key, reason) of images that are wanted but cannot be had.
+    `problems` are (key, reason) of images that are wanted but cannot be had. `sources` has what their files are now, of
+    the images that were asked for it.
     """
 
     source: pa.Table
     outcome: Outcome
     problems: list[tuple[str, str]] = field(default_factory=list)
+    sources: pa.Table | None = None
 
     @staticmethod
     def of(images: pa.Table) -> Choice:

@@ -85,9 +85,12 @@ class NameList:
 
     def names(self, key: str) -> bool:
         """Whether an entry names the image of `key`; the entries that do are `matched`."""
-        whole = tuple(composed(key).split("/"))
-        found = False
-        for number, steps in self._by_name.get(whole[-1], ()):
+        name = composed(key)
+        entries = self._by_name.get(name[name.rfind("/") + 1 :])
+        if entries is None:
+            return False
+        whole, found = tuple(name.split("/")), False
+        for number, steps in entries:
             least = min(len(steps), len(whole) - 1)
             ends = steps[-least:] == whole[-least:] and (len(steps) < len(whole) or least > 1)
             if steps == whole or (ends and number not in self._whole):
@@ -103,6 +106,7 @@ class NameList:
 
 def _steps(entry: str) -> tuple[str, ...]:
     """The steps of a path, without the suffix of an image."""
-    stem, suffix = os.path.splitext(composed(entry))
-    path = stem if suffix.lower() in IMAGE_SUFFIXES else composed(entry)
+    path = composed(entry)
+    stem, suffix = os.path.splitext(path)
+    path = stem if suffix.lower() in IMAGE_SUFFIXES else path
     return tuple(step for step in path.split("/") if step not in ("", "."))
