@@ -131,7 +131,7 @@ def record_facts(job: Job, infos: Sequence[IndexInfo], totals: PlanCounts, conte
         "subset": {split: asdict(totals.subset[split]) for split in SPLITS if split in totals.subset},
         "rows": row_balance(job, infos, totals.rows),
         "images": image_balance(infos, totals.images),
-        "steps": step_reports(totals.steps),
+        "steps": step_reports(totals.steps, job.classes),
         "config": recorded_config(job),
     }
 

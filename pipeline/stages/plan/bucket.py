@@ -75,7 +75,7 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
         loss=losses(plan, ours),
         problems=image_problems(context, choice, bad, sizes),
         turned=sizes.turned,
-        left_out=[*bad.values(), *looked_into(context, choice.chosen, choice.have_objects())],
+        left_out=[*bad.values(), *looked_into(context, choice.chosen, choice.mapped)],
     )
     pa.default_memory_pool().release_unused()  # otherwise the pool keeps the largest bucket it ever saw
     return summary

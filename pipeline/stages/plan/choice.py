@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters
@@ -21,7 +22,7 @@ from pipeline.tables.frames import to_arrow
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.base.arrays import Bools, Floats
+    from pipeline.base.arrays import Floats
     from pipeline.images.inspection import UnusableImage
     from pipeline.stages.plan.context import PlanContext
 
@@ -65,18 +66,14 @@ class BucketChoice:
         """All images of the bucket."""
         return self.chosen.source
 
-    def have_objects(self) -> Bools:
-        """Which of the images have an object of a wanted class."""
-        return self.chosen.marked(self.mapped["key"].combine_chunks())
-
     def steps(self, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
         """What each step took and left out, see `steps.step_counts`."""
         ids = self.mapped["class_id"].to_numpy().astype("int64")
-        return step_counts(self.chosen.outcome, self._of_rows(), ids, classes)
+        return step_counts(self.chosen.outcome, self.whole, ids, classes)
 
     def row_counts(self) -> dict[str, int]:
         """What became of the rows of wanted classes, by counted word."""
-        whole = self._of_rows()
+        whole = self.whole
         counts = dict.fromkeys(("kept", "duplicates", "without_image", "bad_image", "lost"), 0)
         counts["kept"] = int(whole.taken.sum())
         by_itself = (self.outcome.step == whole.step) & ~whole.taken
@@ -92,8 +89,9 @@ class BucketChoice:
                     counts[word] = counts.get(word, 0) + count
         return counts
 
-    def _of_rows(self) -> Outcome:
-        """What became of each row, with its image."""
+    @cached_property
+    def whole(self) -> Outcome:
+        """What became of each row, with its image; asked for once no step is left."""
         return self.outcome.within(self.chosen.outcome, positions(self.mapped, self.images))
 
 
@@ -197,6 +195,8 @@ def _count_objects(context: PlanContext, choice: BucketChoice) -> None:
     import numpy as np
 
     limits = context.select.objects_per_image
+    if limits.min == 1 and limits.max is None:
+        return
     counts = np.bincount(positions(choice.rows, choice.images), minlength=choice.images.num_rows)
     if limits.min > 1:
         choice.chosen.outcome.leave((counts > 0) & (counts < limits.min), Step.IMAGES, FEW)

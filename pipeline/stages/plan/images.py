@@ -19,7 +19,6 @@ from pipeline.tables.schema import Action
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.base.arrays import Bools
     from pipeline.stages.plan.context import PlanContext
 
 
@@ -91,15 +90,16 @@ def usable(
     return images, bad
 
 
-def looked_into(context: PlanContext, choice: Choice, with_objects: Bools) -> list[UnusableImage]:
-    """Images `with_objects` that are left out for what they are: of another size, say, they may be taken."""
+def looked_into(context: PlanContext, choice: Choice, rows: pa.Table) -> list[UnusableImage]:
+    """Images with any of `rows` that are left out for what they are: of another size, say, they may be taken."""
     import numpy as np
     import pyarrow as pa
 
     if context.images == "none" or not (context.select.objects.in_pixels or context.select.dedup):
         return []
     steps = choice.outcome.step
-    which = (steps == Step.DUPLICATES) | (with_objects & np.isin(steps, (Step.OBJECTS, Step.IMAGES)))
+    with_rows = choice.marked(rows["key"].combine_chunks())
+    which = (steps == Step.DUPLICATES) | (with_rows & np.isin(steps, (Step.OBJECTS, Step.IMAGES)))
     images = choice.source.filter(pa.array(which))
     images = images.filter(images["image_path"].is_valid()).combine_chunks()
     found = _asked(context, images, choice).select(["key", "image_path", "mark"]).to_pylist()

@@ -101,7 +101,7 @@ def _plan_data(job: Job, infos: Sequence[IndexInfo], source: Report, planned: Pl
         "foreign": planned.conflicts,
         **({"split": split} if split is not None else {}),
         **({"lists": planned.shape.lists} if planned.shape.lists else {}),
-        "steps": step_reports(planned.totals.steps),
+        "steps": step_reports(planned.totals.steps, job.classes),
         "changes": planned.changes,
         "fetch": fetch_cost(job, planned),
     }

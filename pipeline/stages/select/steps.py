@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.base.arrays import Bools, Ints
-    from pipeline.reports.documents import StepReport
+    from pipeline.reports.documents import Flow, StepFlow, StepReport
 
 
 class Step(IntEnum):
@@ -112,44 +112,56 @@ def positions(rows: pa.Table, images: pa.Table) -> Ints:
 
 
 def step_counts(images: Outcome, objects: Outcome, class_id: Ints, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What goes into each step and comes out of it, by step, as nested counts that add up over buckets.
+    """What each step leaves out, and `Step.SPLIT` takes, as nested counts that add up over buckets.
 
-    `images` and `objects` (see `Outcome.within`) are outcomes, `class_id` has the class of each object.
+    `images` and `objects` (see `Outcome.within`) are outcomes, `class_id` has the class of each object. By step there
+    are counts by reason (of what is taken: ``taken``) and, of objects, by class.
     """
     import numpy as np
 
-    found: dict[str, dict[str, Any]] = {}
+    by_class = np.bincount(objects.step * np.int64(len(classes)) + class_id, minlength=len(Step) * len(classes))
+    of_class = by_class.reshape(len(Step), len(classes))
+    return {
+        step.word: {
+            "images": _reasons(images, step),
+            "objects": _reasons(objects, step),
+            "classes": {classes[i]: int(of_class[step, i]) for i in np.flatnonzero(of_class[step]).tolist()},
+        }
+        for step in Step
+    }
+
+
+def _reasons(outcome: Outcome, step: Step) -> dict[str, int]:
+    if step is Step.SPLIT:
+        return {"taken": int(outcome.taken.sum())}
+    return {reason: n for reason, n in outcome.left_out(step).items() if n}
+
+
+def step_reports(totals: Mapping[str, dict[str, Any]], classes: Sequence[str]) -> dict[str, StepReport]:
+    """The sum of `step_counts` as a report has it: of `classes` those that a step changes, of the first step all."""
+    if not totals:
+        return {}
+    images, objects = ([totals[step.word][what] for step in Step] for what in ("images", "objects"))
+    ends = [totals[step.word]["classes"] for step in Step]
+    of_class = {name: _flows([of_step.get(name, 0) for of_step in ends]) for name in classes}
+    found: dict[str, StepReport] = {}
     for step in Step:
-        into, after = objects.step >= step, objects.step > min(step, Step.BACKGROUND)
-        before_by_class = np.bincount(class_id[into], minlength=len(classes))
-        after_by_class = np.bincount(class_id[after], minlength=len(classes))
+        flows = {name: flow[step] for name, flow in of_class.items()}
         found[step.word] = {
-            "images": {
-                "in": int((images.step >= step).sum()),
-                "out": int((images.step > min(step, Step.BACKGROUND)).sum()),
-                "left_out": _reasons(images, step),
-            },
-            "objects": {"in": int(into.sum()), "out": int(after.sum()), "left_out": _reasons(objects, step)},
-            "classes": {
-                name: {"in": int(a), "out": int(b)}
-                for name, a, b in zip(classes, before_by_class, after_by_class, strict=True)
-            },
+            "images": _step_flow(images, step),
+            "objects": _step_flow(objects, step),
+            "classes": {n: f for n, f in flows.items() if step is Step.LISTS or f["in"] != f["out"]},
         }
     return found
 
 
-def _reasons(outcome: Outcome, step: Step) -> dict[str, int]:
-    return {reason: n for reason, n in outcome.left_out(step).items() if n} if step < Step.SPLIT else {}
+def _step_flow(ends: Sequence[Mapping[str, int]], step: Step) -> StepFlow:
+    flow = _flows([sum(of_step.values()) for of_step in ends])[step]
+    left_out = dict(sorted(ends[step].items())) if step < Step.SPLIT else {}
+    return {"in": flow["in"], "out": flow["out"], "left_out": left_out}
 
 
-def step_reports(totals: Mapping[str, dict[str, Any]]) -> dict[str, StepReport]:
-    """The sum of `step_counts` as a report has it: of the classes those that a step changes, of the first step all."""
-    found: dict[str, StepReport] = {}
-    for step in (step for step in Step if step.word in totals):
-        one = totals[step.word]
-        counts = {n: c for n, c in one["classes"].items() if step is Step.LISTS or c["in"] != c["out"]}
-        images, objects = (
-            one[what] | {"left_out": dict(sorted(one[what]["left_out"].items()))} for what in ("images", "objects")
-        )
-        found[step.word] = {"images": images, "objects": objects, "classes": counts}
-    return found
+def _flows(ends: Sequence[int]) -> list[Flow]:
+    """By step what goes in and what comes out, of how many end there; those that end at the last come out of it."""
+    into = [sum(ends[step:]) for step in Step]
+    return [{"in": count, "out": into[min(step + 1, Step.SPLIT)]} for step, count in zip(Step, into, strict=True)]
