@@ -19,15 +19,13 @@ FOLDER = "lists"
 
 
 def with_chosen(config: Config, keep: Any) -> Config:
-    """`config` with the images `keep` as its list of images, which is written to the workdir; as it is for None.
+    """`config` with the images `keep` as its list of images, which is written to the workdir.
 
     `keep` is a frame with a column key (of Dask, pandas or Arrow), such as a part of an index, a column of keys, or any
     names, stems or keys. Raises `ConfigError` for another value, and where the config has a list already.
     """
     import pyarrow as pa
 
-    if keep is None:
-        return config
     if config.select.images is not None:
         raise ConfigError("keep: the config has a list of images, select.images; leave out one of the two")
     names = sorted({*_names(keep)})

@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 
 from tests.bench import measure
-from tests.bench.bench_main import arguments_of, child_environment, pick_base
+from tests.bench.bench_main import arguments_of, child_environment, pick_base, run_in
 from tests.bench.measure import Comparison
 from tests.bench.tree import NAMES
 
@@ -125,15 +125,13 @@ def main() -> int:
     """Print the table; the exit code is 2 where a command failed."""
     args = arguments_of("COCO JSON and labelme to COCO JSON, and plain scripts, as a table", IMAGES)
     folder = pick_base(args.base, 60_000 * args.images) / "convert"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    make_sources(folder, args.images)
 
     def forget(_name: str) -> None:
         for name in ("work", "out"):
             shutil.rmtree(folder / name, ignore_errors=True)
 
-    try:
+    def work() -> None:
+        make_sources(folder, args.images)
         commands = _commands(folder)
         timed = measure.alternate(commands, args.rounds, forget, child_environment())
         plain, of_labelme, *ours = commands
@@ -142,13 +140,8 @@ def main() -> int:
             for name in ours
         ]
         measure.print_comparisons(f"COCO JSON of {args.images:,} images with {OBJECTS} polygons each", compared)
-    except measure.CommandError as error:
-        print(f"a measured command failed: {error}", file=sys.stderr)
-        return 2
-    finally:
-        if not args.keep:
-            shutil.rmtree(folder)
-    return 0
+
+    return run_in(folder, work, keep=args.keep)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from PIL import Image
 from pipeline.images.hashes import difference_hash
 from pipeline.stages.select.near_duplicates import duplicates_dropped, near_pairs
 from tests.bench import measure
-from tests.bench.bench_main import SETTLE, arguments_of, child_environment, pick_base
+from tests.bench.bench_main import SETTLE, arguments_of, child_environment, pick_base, run_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,18 +138,12 @@ def main() -> int:
     """Print the tables; the exit code is 0 whether or not the promises were kept."""
     args = arguments_of("duplicate images, as tables", IMAGES)
     base = pick_base(args.base, 200_000 * args.images) / "duplicates"
-    shutil.rmtree(base, ignore_errors=True)
-    base.mkdir()
-    try:
+
+    def work() -> None:
         search(args.rounds)
         hashing(base / "in", args.images, args.rounds)
-    except measure.CommandError as error:
-        print(f"a measured command failed: {error}", file=sys.stderr)
-        return 2
-    finally:
-        if not args.keep:
-            shutil.rmtree(base)
-    return 0
+
+    return run_in(base, work, keep=args.keep)
 
 
 if __name__ == "__main__":

@@ -308,6 +308,21 @@ def pick_base(asked: Path, needed: int) -> Path:
     return base
 
 
+def run_in(folder: Path, work: Callable[[], None], *, keep: bool) -> int:
+    """Do `work` in a new `folder`, which goes afterwards unless it is to `keep`; 2 where a measured command failed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        work()
+    except measure.CommandError as error:
+        print(f"a measured command failed: {error}", file=sys.stderr)
+        return 2
+    finally:
+        if not keep:
+            shutil.rmtree(folder)
+    return 0
+
+
 @contextmanager
 def _bench_on(args: argparse.Namespace, base: Path, name: str, files: int, images: bool = False) -> Iterator[Bench]:
     """Make a tree, say what it is, let a new one get old enough; afterwards remove all that was made beside it."""

@@ -23,7 +23,7 @@ import yaml
 from PIL import Image
 
 from tests.bench import measure
-from tests.bench.bench_main import SETTLE, arguments_of, child_environment, pick_base
+from tests.bench.bench_main import SETTLE, arguments_of, child_environment, pick_base, run_in
 
 IMAGES, PER_IMAGE = 118_000, 7
 CLASSES = {"80 classes": 80, "1,203 classes": 1203}
@@ -145,9 +145,8 @@ def main() -> int:
     """Print the tables; the exit code is 0 whether or not the promises were kept."""
     args = arguments_of("stats, show and report of large datasets, as tables", IMAGES)
     base = pick_base(args.base, 20_000 * args.images) / "report"
-    shutil.rmtree(base, ignore_errors=True)
-    base.mkdir()
-    try:
+
+    def work() -> None:
         datasets = {}
         for name, classes in CLASSES.items():
             datasets[f"folder, {name}"] = base / str(classes)
@@ -166,13 +165,8 @@ def main() -> int:
             f"\n{measure.table(('page', 'MB', 'elements', 'loads in s', limits), [row for _, row in found])}",
             flush=True,
         )
-    except measure.CommandError as error:
-        print(f"a measured command failed: {error}", file=sys.stderr)
-        return 2
-    finally:
-        if not args.keep:
-            shutil.rmtree(base)
-    return 0
+
+    return run_in(base, work, keep=args.keep)
 
 
 if __name__ == "__main__":

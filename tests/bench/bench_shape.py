@@ -10,7 +10,6 @@ decisions alone, of as many candidates: what the caps leave out, and which backg
 from __future__ import annotations
 
 import io
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ from PIL import Image
 from pipeline.stages.select.caps import Limits, capped
 from pipeline.stages.select.draw import drawn
 from tests.bench import measure
-from tests.bench.bench_main import SETTLE, arguments_of, child_environment, pick_base
+from tests.bench.bench_main import SETTLE, arguments_of, child_environment, pick_base, run_in
 from tests.bench.measure import Comparison
 from tests.bench.tree import COCO_LABELLED, make_tree
 
@@ -130,8 +129,8 @@ def main() -> int:
     """Print the tables; the exit code is 0 whether or not the promise was kept."""
     args = arguments_of("what shaping a subset costs, as tables", COCO_LABELLED, processor=True)
     base = pick_base(args.base, 16_000 * args.images) / "shape"
-    shutil.rmtree(base, ignore_errors=True)
-    try:
+
+    def work() -> None:
         tree, images = base / "tree", base / "images"
         make_tree(tree, args.images, max(1, args.images // 24))
         count = make_images(tree, images)
@@ -140,13 +139,8 @@ def main() -> int:
         time.sleep(SETTLE)
         bench_plans(base, tree, images, args.rounds, processor=args.processor)
         bench_decisions(count, args.rounds)
-    except measure.CommandError as error:
-        print(f"a measured command failed: {error}", file=sys.stderr)
-        return 2
-    finally:
-        if not args.keep:
-            shutil.rmtree(base)
-    return 0
+
+    return run_in(base, work, keep=args.keep)
 
 
 if __name__ == "__main__":
