@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.storage import Location, WritableLocation
+    from pipeline.target.memory import Memory
 
 FOLDER = ".coco-diy"
 
@@ -157,13 +158,17 @@ class TargetState:
     `doubted` nobody knows what a run did to those that are listed: the content of all counts as unknown.
     """
 
-    def __init__(self, root: WritableLocation, prefixes: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, root: WritableLocation, prefixes: dict[str, str] | None = None, memory: Memory | None = None
+    ) -> None:
         self.root = root
         self.folder = root.own(FOLDER)
         #: Digests of what of `manifest.json` and `intent.json` is there, see `provenance`.
         self._digests: list[str] = []
         self.records = TargetRecords(self.folder)
         self.lost = self.doubted = False
+        #: The content of the manifest where what a listing has shown and the `memory` are enough to know it.
+        self.recalled = memory.recall(self.folder.begun()) if memory is not None else None
         self.manifest = self._manifest()
         #: Paths, below the root, of what was damaged of the manifest.
         self.damaged = [f"{FOLDER}/{path}" for path in self.records.damaged]
@@ -183,7 +188,7 @@ class TargetState:
 
     def _manifest(self) -> Manifest | None:
         try:
-            data = self.records.read(MANIFEST, self._fits)
+            data = self.recalled or self.records.read(MANIFEST, self._fits)
         except Damaged:
             data = None
             self.lost = True
@@ -223,6 +228,8 @@ class TargetState:
         return 1 + 2 * has_parts + all(self.root.exist_many(list(data["meta"])))
 
     def _intent(self) -> Intent | None:
+        if self.recalled is not None:
+            return None
         try:
             content = self.records.read(INTENT)
             if content is None:

@@ -35,10 +35,9 @@ def is_current_recipe(job: Job, state: TargetState) -> bool:
 def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report | None:
     """The report of a build that changes nothing, if that is certain without reading a table.
 
-    At a store such a build makes four requests at the target, however large that is. One page of a listing shows that
-    the dataset's files, the copies and the records to be pruned are as they were. The manifest is read; a copy of it
-    in the workdir, trusted by the etag in that page, would save this request, and is not made. The intent is asked
-    for, since no listing proves that a file is not there: some are late. The record is written for every run.
+    At a store such a build makes two requests at the target, however large that is: one page of a listing, which shows
+    that the dataset's files, the copies and the records are as they were, and the write of the run's own record. Where
+    the page differs from the one that is remembered, see `memory`, the manifest is read and the intent asked for.
     """
     manifest = state.manifest
     digest = source_digest([scan.digest(s.spec) for s, scan in zip(job.sources, found, strict=True)])
@@ -70,6 +69,12 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
 
         data["left_out"] = listed(left_out, state.folder.join(PROBLEMS))
     return Report(data, ok, warnings, incomplete=not ok)  # of a build that failed the manifest names no source
+
+
+def remember_target(job: Job, state: TargetState) -> None:
+    """Keep the manifest of a subset that needs nothing, so that the next check need not read it."""
+    if state.recalled is None and not state.damaged:
+        job.memory.keep(state.folder.begun(), state.manifest)
 
 
 def _has_split_table(job: Job, state: TargetState) -> bool:
