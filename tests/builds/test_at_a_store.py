@@ -16,6 +16,8 @@ import pytest
 import yaml
 
 from pipeline import storage
+from pipeline.target.intent import write_intent
+from pipeline.target.manifest import TargetState
 from tests.conftest import Run
 from tests.support import stores
 from tests.support.helpers import contents, run_process, settle, write_file
@@ -86,6 +88,85 @@ def test_what_a_night_without_a_change_costs(proxy: Proxy, tmp_path: Path, run: 
             *([] if remembered else [("GET", "/.coco-diy/manifest.json"), ("GET", "/.coco-diy/intent.json")]),
             ("PUT", records[0]),
         ]
+
+
+@pytest.fixture
+def remembered(proxy: Proxy, tmp_path: Path, run: Run) -> Path:
+    """The config of a subset whose manifest this machine remembers; two requests are enough for a check."""
+    fill(tmp_path / "s3/data/bucket/coco", 9)
+    config = config_of(tmp_path, "c", "s3://bucket/subset")
+    for _ in range(2):
+        run("build", config)
+        settle()
+    proxy.reset()
+    assert (run("build", config, "--json").json["status"], _asked(proxy)) == ("nothing to do", [])
+    proxy.reset()
+    return config
+
+
+def _asked(proxy: Proxy) -> list[str]:
+    """Which of the records that a check may need were asked for."""
+    asked = [r.path.rpartition("/.coco-diy/")[2] for r in proxy.requests if r.method == "GET" and "/subset/" in r.path]
+    return [path for path in asked if path in ("manifest.json", "intent.json")]
+
+
+def test_an_intent_that_another_machine_left_is_seen(remembered: Path, proxy: Proxy, tmp_path: Path, run: Run) -> None:
+    state = TargetState(storage.locate_writable("s3://bucket/subset"))
+    assert state.manifest is not None
+    write_intent(state, 1, {}, ["data.yaml"])
+    settle()
+    proxy.reset()
+    assert run("build", remembered, "--json").json["run"]["requests"] > 4
+    assert {"manifest.json", "intent.json"} <= set(_asked(proxy))
+    assert not (tmp_path / "s3/data/bucket/subset/.coco-diy/intent.json").exists()
+
+
+def test_a_manifest_that_another_machine_wrote_is_read(
+    remembered: Path, proxy: Proxy, tmp_path: Path, run: Run
+) -> None:
+    (tmp_path / "there").mkdir()
+    other = config_of(tmp_path / "there", "o", "s3://bucket/subset", classes=["a"])
+    run("build", other)
+    settle()
+    proxy.reset()
+    assert run("build", remembered, "--json").json["status"] == "built"
+    assert "manifest.json" in _asked(proxy)
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "gone"])
+def test_what_is_remembered_may_be_damaged(remembered: Path, proxy: Proxy, tmp_path: Path, run: Run, how: str) -> None:
+    (kept,) = (tmp_path / "work/plans").glob("*.target")
+    whole = kept.read_bytes()
+    at = whole.index(b"nothing") if b"nothing" in whole else len(whole) // 2
+    damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] if how == "flip" else whole[:at]
+    kept.unlink()
+    if how != "gone":
+        kept.write_bytes(damaged)
+    assert run("build", remembered, "--json").json["status"] == "nothing to do"
+    assert _asked(proxy) == ["manifest.json", "intent.json"]
+    assert kept.read_bytes() == whole
+    proxy.reset()
+    assert run("build", remembered, "--json").json["status"] == "nothing to do"
+    assert _asked(proxy) == []
+
+
+def test_an_intent_that_stayed_after_the_commit_is_asked_for(
+    remembered: Path, proxy: Proxy, tmp_path: Path, run: Run
+) -> None:
+    """As after a kill between the commit and the end of the intent; and a build forgets what is remembered."""
+    state = TargetState(storage.locate_writable("s3://bucket/subset"))
+    write_intent(state, 1, {}, ["data.yaml"])
+    intent = tmp_path / "s3/data/bucket/subset/.coco-diy/intent.json"
+    data = intent.read_bytes()
+    settle()
+    run("build", remembered)  # the commit
+    assert list((tmp_path / "work/plans").glob("*.target")) == []
+    storage.locate_writable("s3://bucket/subset").write(".coco-diy/intent.json", data)
+    for _ in range(2):
+        settle()
+        proxy.reset()
+        run("build", remembered)
+        assert "intent.json" in _asked(proxy)
 
 
 @pytest.mark.parametrize("path", [".coco-diy/copy/manifest.json", ".coco-diy/manifest.json", "data.yaml", "DATASET.md"])
