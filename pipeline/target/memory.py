@@ -1,6 +1,6 @@
 """What this machine remembers of a target at a store, so that a check need not ask for it again.
 
-A run that found nothing to do, and asked for the manifest and for the intent, keeps the manifest in the workdir, with the
+A run that found nothing to do, and asked for the manifest and the intent, keeps the manifest in the workdir, with the
 mark (of size and etag) of each file below the target's ``.coco-diy/`` up to the run records. As long as a listing shows
 just these files, the manifest is the one that is kept, and no run has left an intent or a lock. A build that takes the
 target's lock forgets it first: after one that is killed all is asked for, however late the listing is.

@@ -126,10 +126,10 @@ def test_a_manifest_that_another_machine_wrote_is_read(
 ) -> None:
     (tmp_path / "there").mkdir()
     other = config_of(tmp_path / "there", "o", "s3://bucket/subset", classes=["a"])
-    run("build", other)
+    run("build", other, "--max-delete", "none")
     settle()
     proxy.reset()
-    assert run("build", remembered, "--json").json["status"] == "built"
+    assert run("build", remembered, "--max-delete", "none", "--json").json["status"] == "built"
     assert "manifest.json" in _asked(proxy)
 
 
