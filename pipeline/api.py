@@ -33,7 +33,7 @@ from pipeline.runtime.interrupt import failure
 from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run import running
-from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do, remember_target
+from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do, remember_build, remember_target
 from pipeline.stages.index.locks import index_lock, plan_lock
 from pipeline.stages.index.scan import import_for_index, import_for_plan, scan
 from pipeline.stages.verify.status import open_target, refuse_busy
@@ -376,7 +376,11 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], client: Any) 
         from pipeline.stages.apply.rebuild import rebuild
 
         engine.connect(job.target, SCRATCH)
-        return rebuild(job, state, found, engine, progress, suspects, indexes, still_ours)
+        report = rebuild(job, state, found, engine, progress, suspects, indexes, still_ours)
+        if job.target.local is None and report.ok:
+            still_ours()
+            remember_build(job)
+        return report
 
 
 def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[BaseException] | None, *_: object) -> None:

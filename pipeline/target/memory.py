@@ -1,9 +1,9 @@
 """What this machine remembers of a target at a store, so that a check need not ask for it again.
 
-A run that found nothing to do, and asked for the manifest and the intent, keeps the manifest in the workdir, with the
-mark (of size and etag) of each file below the target's ``.coco-diy/`` up to the run records. As long as a listing shows
-just these files, the manifest is the one that is kept, and no run has left an intent or a lock. A build that takes the
-target's lock forgets it first: after one that is killed all is asked for, however late the listing is.
+A run that asked for the manifest and the intent, and found or left nothing to do, keeps the manifest in the workdir,
+with the mark (of size and etag) of each file below the target's ``.coco-diy/`` up to the run records. As long as a
+listing shows just these files, the manifest is the one that is kept, and no run has left an intent or a lock. A build
+that takes the target's lock forgets it first: after one that is killed all is asked for, however late the listing is.
 """
 
 from __future__ import annotations
@@ -47,8 +47,13 @@ class Memory:
         manifest: dict[str, Any] = kept["manifest"]
         return manifest
 
-    def keep(self, seen: Mapping[str, Fingerprint] | None, manifest: object) -> None:
-        """Remember `manifest`, which was read after `seen` was listed; nothing where that shows a run's files."""
+    def keep(self, seen: Mapping[str, Fingerprint] | None, manifest: object, *, locked: bool = False) -> None:
+        """Remember `manifest`, which was read after `seen` was listed; nothing where that shows a run's files.
+
+        `locked`: the lock among them is this run's own.
+        """
+        if locked and seen is not None:
+            seen = {name: file for name, file in seen.items() if name != "lock"}
         if (marks := _marks(seen)) is not None:
             with contextlib.suppress(CocoDiyError, OSError):  # the next run asks again
                 self.work.write(self.path, seal({"marks": marks, "manifest": manifest}))

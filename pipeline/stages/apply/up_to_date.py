@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.base.digest import digest_of, seal, unseal
+from pipeline.base.errors import CocoDiyError
 from pipeline.job.job import Job
 from pipeline.job.recipe import recipe
 from pipeline.reports.report import Report
@@ -75,6 +76,15 @@ def remember_target(job: Job, state: TargetState) -> None:
     """Keep the manifest of a subset that needs nothing, so that the next check need not read it."""
     if state.recalled is None and not state.damaged:
         job.memory.keep(state.folder.begun(), state.manifest)
+
+
+def remember_build(job: Job) -> None:
+    """Keep the manifest of a subset at a store that a build has made whole; its lock is held still."""
+    with contextlib.suppress(CocoDiyError, OSError):  # the next check asks again
+        job.target.begin_listing()
+        state = TargetState(job.target, job.prefixes)
+        if state.intent is None and not state.damaged:
+            job.memory.keep(state.folder.begun(), state.manifest, locked=True)
 
 
 def _has_split_table(job: Job, state: TargetState) -> bool:
