@@ -89,6 +89,23 @@ def test_what_a_night_without_a_change_costs(proxy: Proxy, tmp_path: Path, run: 
         ]
 
 
+@pytest.mark.parametrize("buckets", [1, 8])
+def test_what_a_first_build_asks_beside_its_files(proxy: Proxy, tmp_path: Path, run: Run, buckets: int) -> None:
+    """Most of these requests wait for the one before, so there are as many for many buckets as for few."""
+    fill(tmp_path / "s3/data/bucket/coco", 90)
+    run("build", config_of(tmp_path, "c", "s3://bucket/subset", index={"buckets": buckets}))
+    at_target = [
+        (request.method, request.path.removeprefix("/bucket/subset/"))
+        for request in proxy.requests
+        if request.status < 500 and not (request.path.startswith("/bucket/coco") or "prefix=coco" in request.query)
+    ]
+    lock = [method for method, path in at_target if path == ".coco-diy/lock"]
+    files = ("images/", "labels/train/", ".coco-diy/manifest/", ".coco-diy/copy/manifest/", ".coco-diy/lock")
+    others = [request for request in at_target if not request[1].startswith(files) and "/done-" not in request[1]]
+    assert len(lock) <= 8, lock  # 4 to take it, before the files of the whole subset, before the manifest, 2 to drop it
+    assert len(others) <= 27, others
+
+
 @pytest.mark.parametrize("path", [".coco-diy/copy/manifest.json", ".coco-diy/manifest.json", "data.yaml", "DATASET.md"])
 @pytest.mark.parametrize("gone", [False, True], ids=["changed", "gone"])
 def test_what_a_check_finds_amiss_is_put_right(
