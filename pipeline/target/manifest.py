@@ -35,7 +35,7 @@ from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN
 from pipeline.target.claims import check_intent, check_manifest, check_rows
 from pipeline.target.provenance import digest, is_ours
-from pipeline.target.records import COPIES, PARTS, Damaged, TargetRecords
+from pipeline.target.records import COPIES, PARTS, Damaged, TargetRecords, unnamed_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,7 +76,7 @@ _INTENDED = ("path", "kind", "key", "split")
 
 _DONE = re.compile(r"done-(\d{1,5})-([0-9a-f]{32}|none)")
 
-#: What is on its way to the disk is waited for so often (s): a kill costs no more of the work than that.
+#: Buckets that are done are marked so often (s): a kill costs no more of the work than that.
 _MARK_EVERY_S = 5.0
 
 
@@ -359,7 +359,7 @@ def _unknown(intended: pa.Table) -> pa.Table:
 class DoneMarks:
     """Buckets of the intent that are done. They are marked when all that the mark vouches for is durable.
 
-    Waiting for the disk holds up nobody but this thread, and is done for all buckets of some seconds at once.
+    Waiting for the disk, or for the answer of a store, is done for all buckets of some seconds at once.
     """
 
     def __init__(self, state: TargetState, folders: Sequence[str]) -> None:
@@ -370,7 +370,7 @@ class DoneMarks:
     def add(self, bucket: int, part: str | None) -> None:
         """A bucket is done, and holds what the part `part` says."""
         self._waiting.append(f"done-{bucket}-{part or 'none'}")
-        if self._state.root.local is None or time.monotonic() - self._last >= _MARK_EVERY_S:
+        if time.monotonic() - self._last >= _MARK_EVERY_S:
             self.write()
 
     def write(self) -> None:
@@ -407,12 +407,23 @@ def damaged_parts(state: TargetState, bucket: int) -> list[str]:
 
 
 def drop_intent(state: TargetState) -> str | None:
-    """Delete all that is there only while a run is under way; returns why the intent stays, if it does."""
+    """Delete all that is there only while a run is under way; returns why the intent stays, if it does.
+
+    The intent is over by then, whatever of it is left. So at a store one listing shows all that goes, and one request
+    for a thousand files deletes it, the intent first.
+    """
+    parts = state.manifest.parts if state.manifest else []
+    if state.root.local is None:
+        folders = tuple(f"{folder}/" for folder in OF_A_RUN)
+        names = state.folder.names()
+        over = [name for name in names if name.startswith(folders)] + unnamed_tables(names, parts)
+        nothing = state.manifest is None and not over and not names & {INTENT, f"{COPIES}/{INTENT}"}
+        return state.records.drop(INTENT, over) if not nothing else None  # nothing: before the first build
     stays = state.records.drop(INTENT)
     for folder, there in zip(OF_A_RUN, state.folder.exist_many(OF_A_RUN), strict=True):
-        if there or state.root.local is None:
+        if there:
             clear(state.folder, folder, keep="")
-    state.records.drop_tables(state.manifest.parts if state.manifest else [])
+    state.records.drop_tables(parts)
     return stays
 
 

@@ -148,23 +148,39 @@ def test_what_is_remembered_may_be_damaged(remembered: Path, proxy: Proxy, tmp_p
     assert _asked(proxy) == []
 
 
-def test_an_intent_that_stayed_after_the_commit_is_asked_for(
-    remembered: Path, proxy: Proxy, tmp_path: Path, run: Run
-) -> None:
-    """As after a kill between the commit and the end of the intent; and a build forgets what is remembered."""
-    state = TargetState(storage.locate_writable("s3://bucket/subset"))
-    write_intent(state, 1, {}, ["data.yaml"])
-    intent = tmp_path / "s3/data/bucket/subset/.coco-diy/intent.json"
-    data = intent.read_bytes()
+def test_a_build_forgets_before_it_begins(remembered: Path, proxy: Proxy, tmp_path: Path, run: Run) -> None:
+    """So one that ends early is followed by a check that asks for the intent, whatever a listing shows."""
+    label = tmp_path / "s3/data/bucket/coco/labels/train/00000.txt"
+    whole = label.read_text()
+    label.write_text("nonsense\n")
     settle()
-    run("build", remembered)  # the commit
+    run("build", remembered, code=1)
     assert list((tmp_path / "work/plans").glob("*.target")) == []
-    storage.locate_writable("s3://bucket/subset").write(".coco-diy/intent.json", data)
-    for _ in range(2):
-        settle()
-        proxy.reset()
-        run("build", remembered)
-        assert "intent.json" in _asked(proxy)
+    label.write_text(whole)
+    settle()
+    proxy.reset()
+    run("build", remembered)
+    assert "intent.json" in _asked(proxy)
+    proxy.reset()
+    run("build", remembered)
+    assert _asked(proxy) == []
+
+
+@pytest.mark.parametrize("buckets", [1, 8])
+def test_what_a_first_build_asks_beside_its_files(proxy: Proxy, tmp_path: Path, run: Run, buckets: int) -> None:
+    """Most of these requests wait for the one before, so there are as many for many buckets as for few."""
+    fill(tmp_path / "s3/data/bucket/coco", 90)
+    run("build", config_of(tmp_path, "c", "s3://bucket/subset", index={"buckets": buckets}))
+    at_target = [
+        (request.method, request.path.removeprefix("/bucket/subset/"))
+        for request in proxy.requests
+        if request.status < 500 and not (request.path.startswith("/bucket/coco") or "prefix=coco" in request.query)
+    ]
+    lock = [method for method, path in at_target if path == ".coco-diy/lock"]
+    files = ("images/", "labels/train/", ".coco-diy/manifest/", ".coco-diy/copy/manifest/", ".coco-diy/lock")
+    others = [request for request in at_target if not request[1].startswith(files) and "/done-" not in request[1]]
+    assert len(lock) <= 8, lock  # 4 to take it, before the files of the whole subset, before the manifest, 2 to drop it
+    assert len(others) <= 29, others  # 2 of them remember what was made
 
 
 @pytest.mark.parametrize("path", [".coco-diy/copy/manifest.json", ".coco-diy/manifest.json", "data.yaml", "DATASET.md"])
