@@ -115,7 +115,7 @@ def make_plan(config: ConfigLike, progress: Progress | None = None, *, client: A
 def _with_chosen(config: Config, keep: Any) -> Config:
     if keep is None:
         return config
-    from pipeline.job.chosen import with_chosen
+    from pipeline.stages.select.chosen import with_chosen
 
     return with_chosen(config, keep)
 
@@ -301,7 +301,7 @@ def build(
     The files `suspects` (paths below the target) are made anew, whatever the manifest says of them. With `break_lock`
     the lock at the target is taken from whoever holds it; one that is in use is waited for `wait_lock` seconds. The
     hooks of the config are run. With a Dask `client` its workers do the work. Of the images those in `keep` are taken:
-    a frame with a column key, such as a part of an index, or names, stems or keys; see `job.chosen`.
+    a frame with a column key, such as a part of an index, or names, stems or keys; see `stages.select.chosen`.
 
     Raises `CocoDiyError`s; a run that ends early is continued by running it again.
     """
