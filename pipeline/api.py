@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from pipeline.base.errors import BrakeError, CocoDiyError, ConfigError, MissingS
 from pipeline.base.humanize import plural
 from pipeline.cluster.remote import remote_of
 from pipeline.config.load import ConfigLike, as_config, keys_of, validate
-from pipeline.config.model import Config
+from pipeline.config.model import Config, EngineConfig
 from pipeline.job.hooks import HookRunner
 from pipeline.job.job import WORK_LINKS, Job, SourceJob
 from pipeline.job.limits import limits
@@ -50,6 +50,7 @@ __all__ = [
     "make_plan",
     "open_index",
     "repair",
+    "serve",
     "source_stats",
     "target_stats",
     "verify",
@@ -120,11 +121,28 @@ def _with_chosen(config: Config, keep: Any) -> Config:
     return with_chosen(config, keep)
 
 
+def engine_of(options: EngineConfig, workdir: str, urls: Iterable[str], client: Any = None) -> Engine:
+    """What runs tasks as ``engine`` of a config says, or the workers of a Dask `client`; it is to be closed.
+
+    Workers elsewhere exchange files with the run below `workdir`, and must see all `urls`, folders or files.
+    """
+    remote = remote_of(options, workdir, urls, links=WORK_LINKS, client=client)
+    return Engine(options.scheduler, options.workers, remote)
+
+
+def serve(url: str, wait: float = 300.0) -> int:
+    """Do tasks of all builds whose ``engine.scheduler`` is the queue at `url`; returns how many.
+
+    It ends when there was none for `wait` seconds.
+    """
+    from pipeline.cluster import queue
+
+    return queue.serve(url, wait)
+
+
 def _engine(job: Job, client: Any) -> Engine:
     """What runs the tasks of `job`: as its config says, or the workers of a Dask `client`."""
-    options = job.config.engine
-    remote = remote_of(options, job.workdir, _seen_by_workers(job), links=WORK_LINKS, client=client)
-    return Engine(options.scheduler, options.workers, remote)
+    return engine_of(job.config.engine, job.workdir, _seen_by_workers(job), client)
 
 
 def _seen_by_workers(job: Job) -> Iterator[str]:

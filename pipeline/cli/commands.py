@@ -369,7 +369,7 @@ def worker(queue: str, wait: float, verbose: bool) -> None:  # noqa: ARG001 - th
     They are those whose engine.scheduler is file://QUEUE, a folder. Start one for each core, on any machines that see
     it and source, workdir and target at the same paths; they need no ports.
     """
-    from pipeline.cluster.queue import serve
+    from pipeline.api import serve
 
     put(f"{plural(serve(queue, wait), 'task')} done")
 
