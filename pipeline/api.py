@@ -36,7 +36,7 @@ from pipeline.runtime.run import running
 from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do
 from pipeline.stages.index.locks import index_lock, plan_lock
 from pipeline.stages.index.scan import import_for_index, import_for_plan, scan
-from pipeline.stages.verify.status import open_target, refuse_busy
+from pipeline.stages.verify.status import last_run, open_target, refuse_busy
 from pipeline.target.intent import tidy
 from pipeline.target.manifest import FOLDER, INTENT_PATH, LOCK, SCRATCH, Manifest, TargetState
 
@@ -46,12 +46,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Report",
     "build",
+    "diff",
+    "fetch",
     "make_index",
     "make_plan",
     "open_index",
     "repair",
     "serve",
     "source_stats",
+    "status",
     "target_stats",
     "verify",
 ]
@@ -71,6 +74,38 @@ def open_index(what: ConfigLike) -> Index:
         folders = ", ".join(source.index_dir for source in job.sources)
         raise ConfigError(f"source: each of several sources has an index of its own; open one of them: {folders}")
     return index_in(job.sources[0].index_dir, names=job.sources[0].file_names)
+
+
+def fetch(
+    config: ConfigLike,
+    progress: Progress | None = None,
+    names: Sequence[str] = (),
+    *,
+    extract: bool = False,
+    into: str | None = None,
+    remove_archives: bool = False,
+    overwrite: bool = False,
+    clean: bool = False,
+) -> Report:
+    """Get the archives that `config` reads, or those called `names` alone; with `extract` they are unpacked.
+
+    The other options are as in `stages.fetch.archives.fetch`. With `clean` nothing is got: the images in the workdir
+    that were fetched one by one are deleted.
+    """
+    from pipeline.stages.fetch import archives
+
+    config = as_config(config)
+    if clean:
+        return archives.clean_fetched(config)
+    return archives.fetch(
+        config,
+        progress or Progress(),
+        names,
+        extract=extract,
+        into=into,
+        remove_archives=remove_archives,
+        overwrite=overwrite,
+    )
 
 
 @contextlib.contextmanager
@@ -222,6 +257,18 @@ def target_stats(root: str) -> Report:
             "subset": facts["subset"],
         }
     )
+
+
+def diff(first: str, second: str) -> Report:
+    """What the subset at `second` has more or less than that at `first`; either may be a state, ``TARGET@RUN``."""
+    from pipeline.stages.verify.diff import diff_targets
+
+    return diff_targets(first, second)
+
+
+def status(root: str, workdir: str | None = None, *, max_age: float | None = None) -> Report:
+    """What the last runs at `root` did, see `last_run`; not ok where the last success is `max_age` seconds old."""
+    return last_run(root, workdir, max_age=max_age)
 
 
 def verify_dataset(config: Config, progress: Progress | None = None, *, deep: bool = False) -> Report:
