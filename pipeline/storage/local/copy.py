@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pipeline.base.errors import Interrupted, StorageError
+from pipeline.base.os_errors import hits_all, storage_error
 from pipeline.runtime.counters import READ, count, count_file
 from pipeline.runtime.interrupt import STOPPED, check_stop
 from pipeline.storage.local.root import Root
@@ -25,7 +26,6 @@ from pipeline.storage.local.write import (
     write_all,
 )
 from pipeline.storage.location import Fetched, Location, Results
-from pipeline.storage.os_errors import hits_all, storage_error
 
 #: So many folders stay open; a file of a further one opens it for itself.
 _OPEN_FOLDERS = 32
