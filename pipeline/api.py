@@ -10,15 +10,14 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.base.errors import BrakeError, CocoDiyError, ConfigError, MissingSourceError, StorageError
+from pipeline.base.errors import BrakeError, CocoDiyError, ConfigError, MissingSourceError
 from pipeline.base.humanize import plural
 from pipeline.cluster.remote import remote_of
-from pipeline.config.load import ConfigLike, as_config, keys_of, validate
+from pipeline.config.load import ConfigLike, as_config, keys_of
 from pipeline.config.model import Config, EngineConfig
 from pipeline.job.hooks import HookRunner
 from pipeline.job.job import WORK_LINKS, Job, SourceJob
@@ -30,15 +29,13 @@ from pipeline.reports.counts import add_counts, label_files
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.interrupt import failure
-from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run import running
-from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do
+from pipeline.stages.apply.build import break_lock as break_lock_of
+from pipeline.stages.apply.build import build_subset
 from pipeline.stages.index.locks import index_lock, plan_lock
 from pipeline.stages.index.scan import import_for_index, import_for_plan, scan
 from pipeline.stages.verify.status import last_run, open_target, refuse_busy
-from pipeline.target.intent import tidy
-from pipeline.target.manifest import FOLDER, INTENT_PATH, LOCK, SCRATCH, Manifest, TargetState
 
 if TYPE_CHECKING:
     from pipeline.stages.index.reader import Index, IndexInfo
@@ -200,7 +197,7 @@ def _make_plan(job: Job, progress: Progress, client: Any) -> Report:
         engine.begin(import_for_plan)
         engine.connect()
         found = scan(job, engine, progress)
-        state = TargetState(job.target, job.prefixes)
+        state = job.state()
         subsets = check_subsets(job)
         check_source(job, state, found)
         job, infos = update_index(job, engine, progress, found, subsets)
@@ -320,6 +317,8 @@ def repair(
     if not suspects:
         return Report(before.data | {"repaired": 0}, before.ok)
     if config is None:
+        from pipeline.job.made_subset import remembered_config
+
         config = remembered_config(root, *open_target(root), "--repair", max_delete=max_delete)
     done = build(config, progress, suspects=suspects)
     after = verify(root, progress, deep=deep)
@@ -332,23 +331,6 @@ def repair(
         once=done.once,
         grave=done.grave,
     )
-
-
-def remembered_config(
-    root: str, state: TargetState, made: Manifest, option: str, *, max_delete: str | None = None
-) -> Config:
-    """The config that the manifest `made` of the subset at `root` remembers, with `max_delete` for its own.
-
-    Raises `ConfigError` where this machine did not write it: for `option` of ``coco-diy verify`` it would be read.
-    """
-    if not state.is_ours():
-        raise ConfigError(
-            f"{root}: this machine did not write its manifest, so the config in it is not carried "
-            f"out; name the config: coco-diy verify CONFIG {option}"
-        )
-    target = made.config["target"] | {"root": state.root.url}  # it may have been moved
-    here = made.config | {"target": target | ({"max_delete": max_delete} if max_delete is not None else {})}
-    return validate(here, f"{root}: the config in its manifest", name=made.name)
 
 
 def build(
@@ -378,10 +360,10 @@ def build(
             job = _resolve(config)
             records.begin()
             if break_lock:
-                job.target.break_lock(LOCK)
+                break_lock_of(job)
             report = waiting(
                 wait_lock,
-                lambda: _build(job, progress or Progress(), suspects, client),
+                lambda: build_subset(job, progress or Progress(), suspects, functools.partial(_engine, job, client)),
                 lambda: refuse_busy(job.target),
             )
         except BaseException as error:
@@ -407,45 +389,3 @@ def _resolve(config: Config) -> Job:
         from pipeline.stages.plan.brake import missing
 
         raise missing(config, error) or error from None
-
-
-def _build(job: Job, progress: Progress, suspects: frozenset[str], client: Any) -> Report:
-    target_lock = job.target.lock(LOCK, f"the target {job.root}")
-    with ExitStack() as stack:
-        if job.target.local is not None:
-            had_folder = job.target.exist_many([FOLDER])[0]
-            leave_none = functools.partial(_leave_no_target, job, had_folder, job.target.exists())
-            still_ours = stack.enter_context(target_lock)
-            stack.push(leave_none)
-        stack.enter_context(plan_lock(job))
-        indexes = stack.enter_context(ExitStack())
-        indexes.enter_context(index_lock(job))
-        engine = stack.enter_context(_engine(job, client))
-        job.target.begin_listing()  # where each file costs a request
-        state = TargetState(job.target, job.prefixes)
-        if job.target.local is not None:
-            tidy(state)
-        current = is_current_recipe(job, state) and not suspects and not (state.damaged and job.target.local is None)
-        engine.begin(import_for_plan)
-        found = scan(job, None if current else engine, progress)
-        if current and (report := nothing_to_do(job, state, found)):
-            LOG.info("%s: nothing changed since the last build; its index and plan are not made anew", job.root)
-            return report
-        if job.target.local is None:  # taking this lock costs requests: not where there is nothing to do
-            still_ours = stack.enter_context(target_lock)
-            state = TargetState(job.target, job.prefixes)
-            tidy(state)
-            stack.push(engine)  # what it has under way ends before the lock does
-        from pipeline.stages.apply.rebuild import rebuild
-
-        engine.connect(job.target, SCRATCH)
-        return rebuild(job, state, found, engine, progress, suspects, indexes, still_ours)
-
-
-def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[BaseException] | None, *_: object) -> None:
-    """Of a build that ends before its first write, leave no target where there was none; it is locked still."""
-    if kind is None or had_folder or job.target.exist_many([INTENT_PATH])[0]:
-        return
-    with contextlib.suppress(StorageError):
-        job.target.delete_many([LOCK])
-        job.target.drop_empty_folders("" if not had_root else FOLDER)

@@ -19,7 +19,7 @@ from pipeline.exporters import Exporter
 from pipeline.job.spec import IndexSpec
 from pipeline.storage import Location
 from pipeline.storage.origins import Origins
-from pipeline.target.manifest import Manifest
+from pipeline.target.manifest import Manifest, TargetState
 
 #: Folders of the workdir that may be links: users put them on another disk.
 WORK_LINKS = frozenset({"index", "plans", "members", "splits", "fetched"})
@@ -69,6 +69,10 @@ class Job:
     def target(self) -> storage.WritableLocation:
         """The location of the target."""
         return storage.locate_writable(self.root, links=self.layout)
+
+    def state(self) -> TargetState:
+        """What the target's manifest and its intent say now."""
+        return TargetState(self.target, self.prefixes)
 
     @property
     def work(self) -> storage.WritableLocation:

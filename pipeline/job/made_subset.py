@@ -1,4 +1,4 @@
-"""The config that nobody wrote of a subset that coco-diy made: its manifest says what is there."""
+"""Configs of a subset that coco-diy made, by its manifest: the one that made it, and one that reads it as a source."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from pipeline import formats
 from pipeline.base.errors import ConfigError
 from pipeline.base.terms import Task
+from pipeline.config.load import validate
+from pipeline.config.model import Config
 from pipeline.job.conversion import dataset
 from pipeline.job.copies import on_this_disk
 from pipeline.target.manifest import Manifest, TargetState
@@ -39,6 +41,23 @@ def subset(state: TargetState, made: Manifest, workdir: str) -> dict[str, Any]:
     source = {"name": "source", "format": name, "task": task.value, "names": names, "root": root, "splits": splits}
     target = {"root": os.path.join(workdir, "nowhere"), "images": "none"}
     return {"source": source, "target": target, "workdir": workdir, "on_error": "skip"}
+
+
+def remembered_config(
+    root: str, state: TargetState, made: Manifest, option: str, *, max_delete: str | None = None
+) -> Config:
+    """The config that the manifest `made` of the subset at `root` remembers, with `max_delete` for its own.
+
+    Raises `ConfigError` where this machine did not write it: for `option` of ``coco-diy verify`` it would be read.
+    """
+    if not state.is_ours():
+        raise ConfigError(
+            f"{root}: this machine did not write its manifest, so the config in it is not carried "
+            f"out; name the config: coco-diy verify CONFIG {option}"
+        )
+    target = made.config["target"] | {"root": state.root.url}  # it may have been moved
+    here = made.config | {"target": target | ({"max_delete": max_delete} if max_delete is not None else {})}
+    return validate(here, f"{root}: the config in its manifest", name=made.name)
 
 
 def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:

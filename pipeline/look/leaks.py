@@ -6,10 +6,10 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.api import remembered_config
 from pipeline.base.terms import SPLITS
 from pipeline.config.model import Config
 from pipeline.images.hashes import image_hashes
+from pipeline.job.made_subset import remembered_config
 from pipeline.look.bucket import read_images
 from pipeline.look.numbers import viewing
 from pipeline.look.view import View, open_view, target_at

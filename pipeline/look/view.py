@@ -111,7 +111,7 @@ def _of_config(config: Config, progress: Progress) -> View:
         raise ConfigError(f"{config.target.root}: {report.data['brake']['error']}")
     job = resolve(config)
     infos = [index_at(source.index_dir).info for source in job.sources]
-    state = TargetState(job.target, job.prefixes)
+    state = job.state()
     job = job.with_names([names_of(info) for info in infos]).keep_numbers(state.manifest)
     options = config.select
     return _view(
