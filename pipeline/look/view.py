@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import formats, storage
+from pipeline import storage
 from pipeline.api import indexed, make_plan
 from pipeline.base.classes import ClassMap, made_of
 from pipeline.base.errors import ConfigError
 from pipeline.config.load import validate
 from pipeline.config.model import Config, EngineConfig
-from pipeline.job.conversion import FOLDER_OPTIONS, dataset
+from pipeline.job.conversion import FOLDER_OPTIONS, dataset, unasked
 from pipeline.job.job import Job
 from pipeline.job.made_subset import subset
 from pipeline.job.resolve import resolve
@@ -140,7 +140,7 @@ def _of_target(
 ) -> View:
     """What the target whose manifest is `made` holds."""
     root = state.root.url
-    config = validate(_unasked({**subset(state, made, workdir), "engine": dict(engine)}), root)
+    config = validate(unasked({**subset(state, made, workdir), "engine": dict(engine)}), root)
     runs = last_run(root).data
     return _of_source(
         what,
@@ -187,18 +187,8 @@ def _joined(labels: Iterable[str | None]) -> str:
 
 def _of_folder(what: str, workdir: str, progress: Progress, engine: Mapping[str, Any]) -> View:
     """What any folder of a dataset holds, by the layout that fits it."""
-    config = validate(_unasked({**dataset(what, workdir), "engine": dict(engine)}), what, options=FOLDER_OPTIONS)
+    config = validate(unasked({**dataset(what, workdir), "engine": dict(engine)}), what, options=FOLDER_OPTIONS)
     return _of_source(what, "folder", config, progress, {"made_of": {}})
-
-
-def _unasked(config: dict[str, Any]) -> dict[str, Any]:
-    """`config` with which no image of a source at a store is asked for its size, where its one label file says it."""
-    source = config["source"]
-    several = source if isinstance(source, list) else [source]
-    if not formats.load(several[0]["format"]).WHOLE or storage.locate(several[0]["root"]).on_disk:
-        return config
-    options = dict(formats.load_single_file(several[0]["format"]).UNASKED)
-    return {**config, "source": [{**one, "options": options} for one in several]}
 
 
 def _of_source(what: str, kind: str, config: Config, progress: Progress, facts: dict[str, Any]) -> View:
