@@ -11,7 +11,7 @@ from typing import Protocol
 
 from pipeline.base.errors import Interrupted, StorageError
 from pipeline.base.os_errors import hits_all, storage_error
-from pipeline.runtime.counters import READ, count, count_file
+from pipeline.runtime.counters import READ, count
 from pipeline.runtime.interrupt import STOPPED, check_stop
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import (
@@ -69,7 +69,6 @@ def copy_from(
     with folders:
         for i, reason, digest in origin.fetch_each(names, keep):
             check_stop()
-            count_file()
             if reason is None:
                 results.done += 1
                 results.digests[paths[i]] = digest
