@@ -26,7 +26,7 @@ from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows
 from pipeline.reports.statistics import SIZES, Statistics
 from pipeline.runtime.progress import Progress
-from pipeline.tables.frames import to_pandas
+from pipeline.stages.index.reader import frame_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -87,13 +87,8 @@ class LookedAt:
         return self._frame(_objects)
 
     def _frame(self, part: Any) -> Any:
-        import dask
-        import dask.dataframe as dd
-
         read = functools.partial(part, self.view)
-        meta = read(0).iloc[:0]
-        with dask.config.set({"dataframe.convert-string": False}):
-            return dd.from_map(read, range(self.view.buckets), meta=meta)
+        return frame_of(read, self.view.buckets, read(0).slice(0, 0))
 
     @functools.cached_property
     def statistics(self) -> Statistics:
@@ -192,7 +187,7 @@ class LookedAt:
 
 def _images(view: View, bucket: int) -> Any:
     found = with_sizes(view, read_bucket(view, bucket).images)
-    return to_pandas(found.select(["key", "split", "image_path", "width", "height"]))
+    return found.select(["key", "split", "image_path", "width", "height"])
 
 
 def _objects(view: View, bucket: int) -> Any:
@@ -219,7 +214,7 @@ def _objects(view: View, bucket: int) -> Any:
         "width": pc.multiply(w, width),
         "height": pc.multiply(h, height),
     }
-    return to_pandas(pa.table(columns))
+    return pa.table(columns)
 
 
 def _records(view: View, bucket: int) -> Any:
