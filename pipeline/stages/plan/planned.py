@@ -15,10 +15,10 @@ from pipeline.stages.plan.dataset_files import read_arrow, records_folder
 from pipeline.stages.plan.meta_files import MetaFile
 from pipeline.stages.plan.shaping import Shape
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts, Problem
+from pipeline.stages.select.parts import read_part, read_parts
 from pipeline.stages.select.split_table import SplitDecision
 from pipeline.storage.origins import Origins
 from pipeline.tables import schema
-from pipeline.tables.parquet import read_part, read_parts
 from pipeline.tables.schema import Action, part_name
 
 if TYPE_CHECKING:
