@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pipeline import exporters
 from pipeline.base.classes import Names
 from pipeline.base.errors import DataError, UsageError
 from pipeline.base.humanize import plural
 from pipeline.base.terms import Task
 from pipeline.base.text import printable
-from pipeline.exporters import Dataset
 from pipeline.look.bucket import Bucket, read_bucket, with_sizes
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sheet import draw_sheet
@@ -27,6 +25,7 @@ from pipeline.reports.class_table import class_rows
 from pipeline.reports.statistics import SIZES, Statistics
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.reader import frame_of
+from pipeline.stages.plan.dataset_files import documents, records
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -130,17 +129,15 @@ class LookedAt:
         view = self.view
         if split is not None and split not in view.splits:
             raise UsageError(f"{split}: is no split of {view.what}, which has {', '.join(view.splits)}")
-        names = tuple(Names(source.classes.source, view.keypoints, None, {}) for source in view.sources)
-        maps = tuple(source.classes for source in view.sources)
+        sources = [(one.classes, Names(one.classes.source, view.keypoints, None, {})) for one in view.sources]
         splits = (split,) if split is not None else view.splits
         task = Task.POSE if view.keypoints is not None else Task.DETECT
         parts = [_records(view, bucket) for bucket in range(view.buckets)]
         made: dict[str, Any] = {}
-        files = exporters.load_gathering("coco").assemble(Dataset(maps, names, task, splits, "", "portable"), parts)
-        for path, content in sorted(files.items()):
+        for path, content in sorted(documents("coco", sources, task, splits, parts).items()):
             if not path.endswith(".json") or "captions" in path:
                 continue
-            found = json.loads(content if isinstance(content, bytes) else b"".join(content))
+            found = json.loads(content)
             shift = {
                 key: max((item["id"] for item in made.get(key, ())), default=0) for key in ("images", "annotations")
             }
@@ -223,4 +220,4 @@ def _records(view: View, bucket: int) -> Any:
     if images["width"].null_count:
         row = images["width"].is_null().to_pylist().index(True)
         raise DataError(f"{images['key'][row].as_py()}: the size of its image is not known, and COCO JSON needs it")
-    return exporters.load_gathering("coco").records(found.objects, images, view.keypoints)
+    return records("coco", found.objects, images, view.keypoints)
