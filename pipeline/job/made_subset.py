@@ -1,8 +1,9 @@
-"""Configs of a subset that coco-diy made, by its manifest: the one that made it, and one that reads it as a source."""
+"""A subset that coco-diy made, by its manifest: its own config, one that reads it as a source, what it was made of."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from pipeline import formats
@@ -66,3 +67,38 @@ def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
     if path is None:
         raise ConfigError(f"{state.root.url}: has no YAML with its class names; run its build again")
     return on_this_disk(state.root, path, workdir)
+
+
+def made_of_target(made: Manifest) -> dict[str, list[str]]:
+    """By class of a target what it was made of, see `base.classes.made_of`.
+
+    Of a target of an earlier version these are the names in its config.
+    """
+    known = made.report.get("made_of")
+    if known is not None:
+        return {name: list(map(str, known.get(name, ()))) for name in made.report["classes"]}
+    listed = made.config.get("classes")
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    merged = {entry.get("name"): entry.get("from") for entry in entries}
+    found = {name: merged.get(name, name) for name in made.report["classes"]}
+    return {name: [from_] if isinstance(from_, str) else list(map(str, from_ or ())) for name, from_ in found.items()}
+
+
+def made_from(made: Manifest) -> list[str]:
+    """Where the sources of a target were: their roots, or of those without one the labels of their splits."""
+    source = made.config["source"]
+    return [
+        one.get("root") or joined(paths.get("labels") or paths.get("annotations") for paths in one["splits"].values())
+        for one in (source if isinstance(source, list) else [source])
+    ]
+
+
+def joined(labels: Iterable[str | None]) -> str:
+    """The folders or files `labels` of splits, for people."""
+    return ", ".join(dict.fromkeys(filter(None, labels)))
+
+
+def has_several(made: Manifest) -> bool:
+    """Whether a target was made of several sources, so that their names are folders of it."""
+    source = made.config["source"]
+    return isinstance(source, list) and len(source) > 1
