@@ -1,4 +1,4 @@
-"""The stages in order: list, index, select, plan, apply; with locks, resume and the quick way out.
+"""The library: the stages in order (list, index, select, plan, apply), and what commands ask beside these.
 
 `build` is the main job, `make_index` and `make_plan` its first parts. Each returns a report, plain data as `--json`
 prints it. Stages that a build with nothing to do never comes to are imported where they begin.
