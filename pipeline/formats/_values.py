@@ -134,7 +134,7 @@ def mended(text: bytes, task: str) -> bytes:
     data["category_id"] = as_id(data["category_id"])
     for name, mend, tasks in (
         ("bbox", _box, ("detect", "pose")),
-        ("segmentation", _segmentation, ("segment",)),
+        ("segmentation", _segmentation, ("segment", "obb")),
         ("keypoints", _keypoints, ("pose",)),
     ):
         if name in data:

@@ -14,6 +14,7 @@ Words = str | tuple[str, str]
 LOSSES: dict[str, Words] = {
     "crowd": ("crowd", "crowds"),
     "no_polygon": "without a polygon",
+    "no_four_corners": "without an outline of four corners",
     "no_keypoints": "without keypoints",
     "other_keypoints": "of another number of keypoints",
     "no_box": "without a box",

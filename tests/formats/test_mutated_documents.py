@@ -81,7 +81,22 @@ def _labelme_documents() -> list[bytes]:
     return found
 
 
-def _yolo_documents() -> list[bytes]:
+def _dota_documents() -> list[bytes]:
+    return [path.read_bytes() for path in sorted((PROJECT / "tests/formats/real/dota").glob("*.txt"))]
+
+
+def _oriented(document: bytes) -> list[list[float]]:
+    """The corners of all objects of a label file of DOTA, in pixels."""
+    rows = [line.split()[:8] for line in document.splitlines()]
+    return [[float(number) for number in row] for row in rows if len(row) == 8]
+
+
+def _yolo_documents(task: Task) -> list[bytes]:
+    if task is Task.OBB:
+        return [
+            b"".join(b"0 %s\n" % b" ".join(b"%.6f" % (n / 1200) for n in corners) for corners in _oriented(document))
+            for document in _dota_documents()
+        ]
     return [
         path.read_bytes()
         for task in ("detect", "segment", "pose")
@@ -194,7 +209,7 @@ def _yolo_lines(files: list[bytes]) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("task", list(Task))
 def test_yolo(task: Task) -> None:
-    documents = _yolo_documents()
+    documents = _yolo_documents(task)
     good = 0
     for files in _batches(lambda rng: _damaged(rng.choice(documents), rng)):
         parsed = yolo.parse(files, task, (17, 3) if task is Task.POSE else None)
@@ -231,13 +246,31 @@ def _pairs(pairs: list[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
     return tuple(pairs)
 
 
+def _coco_of_dota() -> list[bytes]:
+    """Label files of DOTA as its devkit makes COCO JSON of them."""
+    made = []
+    for document in _dota_documents():
+        corners = _oriented(document)
+        boxes = [
+            [min(c[0::2]), min(c[1::2]), max(c[0::2]) - min(c[0::2]), max(c[1::2]) - min(c[1::2])] for c in corners
+        ]
+        objects = [
+            {"id": i, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 400.0, "segmentation": [c], "bbox": b}
+            for i, (c, b) in enumerate(zip(corners, boxes, strict=True), 1)
+        ]
+        images = [{"id": 1, "file_name": "a.png", "width": 1200, "height": 1200}]
+        whole = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "ship"}]}
+        made.append(json.dumps(whole).encode())
+    return made
+
+
 COCO_DOCUMENTS = sorted((PROJECT / "tests/formats/real").glob("*.json"))
 
 
 @pytest.mark.parametrize("task", list(Task))
 def test_coco_json(task: Task) -> None:
     """Of each document every object is a row, or lost for a reason that is counted; what is no row has a word."""
-    documents = [path.read_bytes() for path in COCO_DOCUMENTS]
+    documents = _coco_of_dota() if task is Task.OBB else [path.read_bytes() for path in COCO_DOCUMENTS]
     rng = random.Random(11)
     good = refused = 0
     told: set[str] = set()
