@@ -22,6 +22,7 @@ LOSSES: dict[str, Words] = {
     "outside": "outside of the image",
     "no_area": ("line or point, which has no area", "lines and points, which have no area"),
     "no_class": "of no class",
+    "difficult": "marked as difficult",
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline.base.terms import Task
-from pipeline.formats import Malformed, Parsed, Part, coco, labelme, yolo
+from pipeline.formats import Malformed, Parsed, Part, coco, dota, labelme, yolo
 from pipeline.formats._values import with_numbers
 from pipeline.formats.coco.placing import completed
 from pipeline.images.header import Picture
@@ -220,6 +220,25 @@ def test_yolo(task: Task) -> None:
         assert all(p.rows == 1 for p in parsed.problems)
         good += parsed.rows.num_rows
     assert good > DOCUMENTS / 10  # few rows of pose are in the sample
+
+
+@pytest.mark.parametrize("task", sorted(dota.TASKS))
+def test_dota(task: Task) -> None:
+    documents = _dota_documents()
+    good = 0
+    for files in _batches(lambda rng: _damaged(rng.choice(documents), rng)):
+        parsed = dota.parse(files, task, pictures=lambda number, _: (None, *[Picture(1200, 1000)] * 9)[number % 10])
+        _check(parsed, files)
+        found = Counter(parsed.rows["file"].to_pylist())
+        found.update({n: sum(p.rows for p in some) for n, some in groupby(parsed.problems, lambda p: p.file)})
+        # Each line is a row, or has one reason, but for what is said of the image before them.
+        for number, content in enumerate(files):
+            lines = [text for text in content.removeprefix(b"\xef\xbb\xbf").splitlines() if text.split()]
+            assert found[number] == sum(not re.match(rb"\s*(imagesource|gsd)\s*:", text, re.I) for text in lines), (
+                content
+            )
+        good += int(parsed.rows.num_rows - parsed.rows["tail"].null_count)
+    assert good > DOCUMENTS
 
 
 def _coco(text: bytes, task: Task, picture: Picture | None) -> tuple[Parsed, int]:

@@ -26,7 +26,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.terms import Task
-from pipeline.formats._flaws import MERGE_MARKS, known_flaw, merge_mark
+from pipeline.formats._flaws import cause_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,22 +79,12 @@ def parse(
 
     found = parse(files, task, keypoints, polygons_to_boxes=(options or {}).get("polygons") == "boxes")
     doubtful = {problem.file for problem in found.problems if problem.reason == "not_a_number"}
-    causes = {number: cause for number in doubtful if (cause := _cause(files[number])) is not None}
+    causes = {number: cause for number in doubtful if (cause := cause_of_rows(files[number])) is not None}
     found.problems = [
         replace(p, detail=causes[p.file]) if p.file in causes and p.reason == "not_a_number" else p
         for p in found.problems
     ]
     return found
-
-
-def _cause(data: bytes) -> str | None:
-    """What a file is whose rows have something else than numbers; None where that may be a slip in a row."""
-    if merge_mark(data) is not None:
-        return MERGE_MARKS
-    if (flaw := known_flaw(data)) is not None:
-        return flaw.detail
-    json = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
-    return "is JSON, and no rows of numbers; name the format that it is of" if json else None
 
 
 def render(head: pa.Array, class_id: pa.Array, tail: pa.Array) -> pa.Array:
