@@ -21,6 +21,7 @@ LOSSES: dict[str, Words] = {
     "zero_area": ("box without area", "boxes without area"),
     "outside": "outside of the image",
     "no_area": ("line or point, which has no area", "lines and points, which have no area"),
+    "keypoint_alone": ("keypoint of no object", "keypoints of no object"),
     "no_class": "of no class",
     "difficult": "marked as difficult",
 }

@@ -7,7 +7,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -20,9 +20,12 @@ from pipeline.base.text import plain_name, whole_number
 from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._flaws import flaw_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
+from pipeline.formats._numbers import TOLERANCE
 from pipeline.formats._values import as_number, finite
+from pipeline.formats.labelme.keypoints import LabelmeObject, keypoints_of, with_keypoints
 from pipeline.formats.labelme.shapes import ShapeError, ShapeOutline, is_without_area, reach_of, read_outline
 from pipeline.geometry.polygons import join_polygons
+from pipeline.geometry.quadrilaterals import areas, four_corners, within
 from pipeline.images.header import HEAD_BYTES, Picture, picture_of, suffix_of, unpacked
 from pipeline.tables import schema
 from pipeline.tables.schema import LabelState
@@ -54,17 +57,6 @@ class _LabelmeFile(msgspec.Struct):
     flags: Any = None
 
 
-@dataclass
-class _Object:
-    """One object: the shapes of one label and group."""
-
-    line: int
-    label: str
-    shapes: list[ShapeOutline] = field(default_factory=list)
-    extras: dict[str, Any] = field(default_factory=dict)
-    note: str | None = None
-
-
 class _Batch:
     """Rows and facts of all files, column by column."""
 
@@ -79,11 +71,15 @@ class _Batch:
 
 @dataclass(frozen=True)
 class Rules:
-    """What the options say: how numbers are written, whether images are asked for their size, and labels numbered."""
+    """What the options say: how numbers are written, whether images are asked for their size, and labels numbered.
+
+    `keypoints` are the names of points, in their order; empty but for task pose.
+    """
 
     numbers: str
     check_sizes: bool
     instances: bool
+    keypoints: tuple[str, ...] = ()
 
 
 def parse(files: Sequence[bytes], task: Task, rules: Rules, pictures: Pictures) -> Parsed:
@@ -99,7 +95,7 @@ def parse(files: Sequence[bytes], task: Task, rules: Rules, pictures: Pictures) 
             batch.problems.append(Problem(number, bad.line, bad.reason, str(bad), rows=_count(found, rules)))
         if frame is not None:
             for row in _objects(found, frame, rules, number, batch.problems):
-                _add(batch, number, _row(row, frame, task, rules.numbers))
+                _add(batch, number, _row(row, frame, task, rules))
         _add_image(batch, found, frame)
         good, bad_ones = len(batch.columns["file"]) > rows, len(batch.problems) > problems_before
         batch.states.append(LabelState.FOUND if good else LabelState.CORRUPT if bad_ones else LabelState.EMPTY)
@@ -259,9 +255,11 @@ def _count(found: _LabelmeFile, rules: Rules) -> int:
     return max(len(keys), 1)
 
 
-def _objects(found: _LabelmeFile, frame: Frame, rules: Rules, number: int, problems: list[Problem]) -> list[_Object]:
+def _objects(
+    found: _LabelmeFile, frame: Frame, rules: Rules, number: int, problems: list[Problem]
+) -> list[LabelmeObject]:
     """Shapes by object, in order of first shapes; an object with a bad shape is left out, and counted once."""
-    objects: dict[tuple[Any, ...], _Object] = {}
+    objects: dict[tuple[Any, ...], LabelmeObject] = {}
     broken: set[tuple[Any, ...]] = set()
     numbered = _is_numbered(found, rules)
     for position, shape in enumerate(found.shapes, 1):
@@ -276,10 +274,11 @@ def _objects(found: _LabelmeFile, frame: Frame, rules: Rules, number: int, probl
             broken.add(key)
             continue
         note = "instance" if owner.instance else frame.note
-        thing = objects.setdefault(owner.key, _Object(position, owner.label, note=note))
+        thing = objects.setdefault(owner.key, LabelmeObject(position, owner.label, note=note))
         thing.shapes.append(outline)
         _add_extras(thing.extras, shape, owner.group)
-    return [thing for key, thing in objects.items() if key not in broken]
+    things = [thing for key, thing in objects.items() if key not in broken]
+    return with_keypoints(things, rules.keypoints) if rules.keypoints else things
 
 
 def _label(shape: Any) -> str:
@@ -313,20 +312,29 @@ def _group(shape: dict[str, Any]) -> int | str | None:
 
 
 def _add_extras(extras: dict[str, Any], shape: dict[str, Any], group: int | str | None) -> None:
-    """``group_id``, ``flags`` and ``description`` of an object: of several shapes all flags, and each text once."""
+    """What goes along of an object to COCO JSON: of several shapes all flags and attributes, and each text once.
+
+    That is ``group_id``, ``flags`` and ``description``; X-AnyLabeling's ``attributes``, ``difficult`` and ``score``.
+    """
     if group is not None:
         extras["group_id"] = group
-    flags = shape.get("flags")
-    if isinstance(flags, dict) and flags:
-        merged = extras.setdefault("flags", {})
-        for name, value in flags.items():
-            merged[name] = merged.get(name) or finite(value)
+    for field_name in ("flags", "attributes"):
+        given = shape.get(field_name)
+        if isinstance(given, dict) and given:
+            merged = extras.setdefault(field_name, {})
+            for name, value in given.items():
+                merged[name] = merged.get(name) or finite(value)
+    if shape.get("difficult") is True:
+        extras["difficult"] = True
+    score = as_number(shape.get("score"))
+    if score is not None:
+        extras.setdefault("score", score)
     text = shape.get("description")
     if isinstance(text, str) and text and text not in extras.get("description", "").split("\n"):
         extras["description"] = "\n".join(filter(None, (extras.get("description"), text)))
 
 
-def _row(thing: _Object, frame: Frame, task: Task, numbers: str) -> dict[str, Any]:
+def _row(thing: LabelmeObject, frame: Frame, task: Task, rules: Rules) -> dict[str, Any]:
     """One row of the index."""
     width, height = frame.width, frame.height
     whole = ShapeOutline.of_several(thing.shapes)
@@ -346,26 +354,55 @@ def _row(thing: _Object, frame: Frame, task: Task, numbers: str) -> dict[str, An
         "raw": None,
         "loss": None,
     }
-    if thing.label in NO_CLASS:
-        return row | {"loss": "no_class"}
-    if not whole.has_area:
-        return row | {"loss": "no_area"}
-    if not whole.parts:
-        return row | {"loss": "outside"}
-    row["raw"] = _raw(thing, whole, width, height)
+    if (nothing := _nothing_of(thing, whole)) is not None:
+        return row | {"loss": nothing}
+    points, beyond = keypoints_of(thing, rules.keypoints, width, height)
+    row["raw"] = _raw(thing, whole, points, width, height)
     if right <= left or bottom <= top:
         return row | {"loss": "zero_area"}
-    if task is Task.DETECT:
-        values = [row["cx"], row["cy"], row["w"], row["h"]]
-    else:
-        values = (join_polygons(whole.parts) / scale).ravel().tolist()
     row["loss"] = _partly(thing, whole, task)
-    row["tail"] = "".join([" " + numbers % v for v in values]).encode()
-    row["n_tokens"] = 1 + len(values)
-    return row
+    box = [row["cx"], row["cy"], row["w"], row["h"]]
+    if task is Task.OBB:
+        return _oriented(row, whole, frame, rules)
+    if task is Task.POSE and not points[:, 2].any():
+        return row | {"loss": "no_keypoints"}
+    if task is Task.POSE:
+        row["loss"] = "keypoint_outside" if beyond else row["loss"]
+        values = [*box, *(points / (width, height, 1)).ravel().tolist()]
+    else:
+        values = box if task is Task.DETECT else (join_polygons(whole.parts) / scale).ravel().tolist()
+    return row | _tail(values, rules)
 
 
-def _partly(thing: _Object, whole: ShapeOutline, task: Task) -> str | None:
+def _nothing_of(thing: LabelmeObject, whole: ShapeOutline) -> str | None:
+    """The counted word for what is nothing in any target; None for an object."""
+    if thing.label in NO_CLASS:
+        return "no_class"
+    if not whole.has_area:
+        return "keypoint_alone" if thing.alone else "no_area"
+    return None if whole.parts else "outside"
+
+
+def _tail(values: Sequence[float], rules: Rules) -> dict[str, Any]:
+    return {"tail": "".join([" " + rules.numbers % v for v in values]).encode(), "n_tokens": 1 + len(values)}
+
+
+def _oriented(row: dict[str, Any], whole: ShapeOutline, frame: Frame, rules: Rules) -> dict[str, Any]:
+    """The row of an object of exactly four corners, each within the image."""
+    corners = four_corners(whole.given) if whole.given is not None else None
+    if corners is None:
+        return row | {"loss": "no_four_corners"}
+    size = np.array([[frame.width, frame.height]], np.float64)
+    (moved,), (cut,), (outside,) = within(corners[None] / size, np.ones((1, 2)), np.full((1, 2), TOLERANCE))
+    if outside or not areas(moved[None])[0] > 0:
+        return row | {"loss": "outside" if outside else "zero_area"}
+    low, high = moved.min(axis=0), moved.max(axis=0)
+    row |= dict(zip(("cx", "cy", "w", "h"), [*((low + high) / 2).tolist(), *(high - low).tolist()], strict=True))
+    row["loss"] = "clipped" if cut else row["loss"] if row["loss"] != "clipped" else None
+    return row | _tail(moved.ravel().tolist(), rules)
+
+
+def _partly(thing: LabelmeObject, whole: ShapeOutline, task: Task) -> str | None:
     """The counted word for an object that is taken, but not as it was drawn."""
     if task is Task.SEGMENT and whole.holes:
         return "holes"
@@ -374,7 +411,7 @@ def _partly(thing: _Object, whole: ShapeOutline, task: Task) -> str | None:
     return "clipped" if whole.cut else "joined" if task is Task.SEGMENT and len(whole.parts) > 1 else None
 
 
-def _raw(thing: _Object, whole: ShapeOutline, width: int, height: int) -> bytes:
+def _raw(thing: LabelmeObject, whole: ShapeOutline, points: Floats, width: int, height: int) -> bytes:
     """A COCO annotation object without what only a whole dataset knows: id, image_id and category_id."""
     left, top, right, bottom = whole.box
     segmentation, area = whole.segmentation(height, width)
@@ -385,6 +422,8 @@ def _raw(thing: _Object, whole: ShapeOutline, width: int, height: int) -> bytes:
         "iscrowd": 0,
         **thing.extras,
     }
+    if len(points):
+        data |= {"keypoints": points.ravel().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
     return _json(data)
 
 
