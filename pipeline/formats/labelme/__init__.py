@@ -100,13 +100,14 @@ def parse(
     `options` are those of `Options`. `pictures` is asked for the image of a file, by its number and by where it says
     that its image is: how large that is.
     """
-    from pipeline.formats.labelme.rows import (  # needs NumPy and Arrow, which a rebuild with nothing to do never loads
+    from pipeline.formats._shapes.rows import (  # needs NumPy and Arrow, which a rebuild with nothing to do never loads
         Rules,
         parse,
     )
+    from pipeline.formats.labelme.decoding import decode
 
     del keypoints
     chosen = Options.model_validate(options or {})
     points = tuple(chosen.keypoints) if task is Task.POSE else ()
     rules = Rules(chosen.numbers, chosen.sizes == "check", chosen.instances == "auto", points)
-    return parse(files, task, rules, pictures or (lambda _number, _path: None))
+    return parse(files, task, rules, pictures or (lambda _number, _path: None), decode)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.formats._numbers import TOLERANCE
-from pipeline.formats.labelme.shapes import ShapeOutline
+from pipeline.formats._shapes.outlines import ShapeOutline
 
 Floats = npt.NDArray[np.float64]
 
@@ -19,7 +19,7 @@ _HIDDEN, _SEEN = 1, 2
 
 
 @dataclass
-class LabelmeObject:
+class ShapeObject:
     """One object: the shapes of one label and group; `points` are its keypoints, by name: x, y and how visible.
 
     `alone`: it is a keypoint that belongs to no object.
@@ -40,13 +40,13 @@ class LabelmeObject:
         return group
 
 
-def with_keypoints(things: Sequence[LabelmeObject], names: Sequence[str]) -> list[LabelmeObject]:
+def with_keypoints(things: Sequence[ShapeObject], names: Sequence[str]) -> list[ShapeObject]:
     """`things` without the points that are keypoints of one of them.
 
     A point called one of `names` belongs to the only object with an area that has its group, if that has no such
     keypoint yet; else it stays, and is `alone`.
     """
-    owners: dict[int | str, list[LabelmeObject]] = {}
+    owners: dict[int | str, list[ShapeObject]] = {}
     for thing in things:
         if thing.group is not None and thing.shapes[0].has_area:
             owners.setdefault(thing.group, []).append(thing)
@@ -66,7 +66,7 @@ def with_keypoints(things: Sequence[LabelmeObject], names: Sequence[str]) -> lis
     return kept
 
 
-def keypoints_of(thing: LabelmeObject, names: Iterable[str], width: int, height: int) -> tuple[Floats, bool]:
+def keypoints_of(thing: ShapeObject, names: Iterable[str], width: int, height: int) -> tuple[Floats, bool]:
     """x, y in pixels and how visible it is of each keypoint, zeros where there is none, shape (names, 3).
 
     A keypoint beyond the image is none; the second value says whether there is one.
