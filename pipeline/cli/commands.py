@@ -115,7 +115,8 @@ def convert(
 ) -> None:
     """Make another format of a dataset folder.
 
-    SRC is a folder as labelme, Ultralytics, Roboflow, CVAT or Label Studio leave it, or a COCO JSON file; DST is new.
+    SRC is a folder as labelme, ISAT, DOTA, Ultralytics, Roboflow, CVAT or Label Studio leave it, or a COCO JSON file;
+    DST is new.
     """
     from pipeline.config.load import apply_overrides, validate
     from pipeline.job.conversion import CONVERT_OPTIONS, conversion

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline.base.terms import Task
-from pipeline.formats import Malformed, Parsed, Part, coco, dota, labelme, yolo
+from pipeline.formats import Malformed, Parsed, Part, coco, dota, isat, labelme, yolo
 from pipeline.formats._values import with_numbers
 from pipeline.formats.coco.placing import completed
 from pipeline.images.header import Picture
@@ -197,6 +197,32 @@ def test_labelme(task: Task) -> None:
     assert good > 0.4 * undamaged > 0 or (
         task is Task.OBB and good > DOCUMENTS / 20
     )  # about half of the objects outlive the wounds of their files
+
+
+@pytest.mark.parametrize("task", sorted(isat.TASKS))
+def test_isat(task: Task) -> None:
+    paths = sorted((PROJECT / "tests/formats/real/isat").glob("*.json"))
+    square = [[10, 10], [50, 10], [50, 40], [10, 40]]
+    objects = [
+        {"category": "cat", "group": group, "segmentation": square, "iscrowd": group == 3} for group in (1, 2, 3)
+    ]
+    drawn = {"info": {"name": "a.jpg", "width": 640, "height": 480}, "objects": objects}
+    documents = [json.loads(path.read_bytes()) for path in paths] + [drawn]
+
+    def made(rng: random.Random) -> bytes:
+        document = rng.choice(documents)
+        if rng.random() < 0.4:
+            return _damaged(json.dumps(document).encode(), rng)
+        return json.dumps(_altered(document, rng)).encode()
+
+    good = 0
+    for files in _batches(made):
+        parsed = isat.parse(
+            files, task, pictures=lambda number, _: (None, Picture(640, 443), Picture(100, 50))[number % 3]
+        )
+        _check(parsed, files)
+        good += int(parsed.rows.num_rows - parsed.rows["tail"].null_count)
+    assert good > DOCUMENTS / 20
 
 
 def _yolo_lines(files: list[bytes]) -> list[tuple[int, int]]:
