@@ -25,3 +25,4 @@ class Task(StrEnum):
     DETECT = "detect"
     SEGMENT = "segment"
     POSE = "pose"
+    OBB = "obb"  # an oriented box, by its four corners

@@ -52,7 +52,7 @@ def cli() -> None:
 @click.argument("dst", type=click.Path())
 @click.option("--src-yaml", metavar="YAML", help="class names of the collection; default: its data.yaml")
 @click.option("--dst-yaml", required=True, metavar="YAML", help="class names of the subset, in their new order")
-@click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: pose or detect")
+@click.option("--task", type=click.Choice(["detect", "segment", "pose", "obb"]), help="default: pose or detect")
 @click.option("--workdir", metavar="DIR", help="folder of the index; default: the user's cache folder")
 @max_delete_option
 @metrics_option
@@ -93,7 +93,9 @@ def remake(
 @click.option("--labels", metavar="FILE", help="class names in their order: labels.txt or a YAML; default: sorted")
 @click.option("--split", metavar="SHARES", help="assign anew: 0.8 is train, the rest val; or 0.7,0.2,0.1")
 @click.option("--seed", type=int, default=0, metavar="N", help="another number, another assignment")
-@click.option("--task", type=click.Choice(["detect", "segment", "pose"]), help="default: that of the names, or detect")
+@click.option(
+    "--task", type=click.Choice(["detect", "segment", "pose", "obb"]), help="default: that of the names, or detect"
+)
 @click.option("--workdir", metavar="DIR", help="folder of the index; default: the user's cache folder")
 @max_delete_option
 @metrics_option
@@ -113,7 +115,8 @@ def convert(
 ) -> None:
     """Make another format of a dataset folder.
 
-    SRC is a folder as labelme, Ultralytics, Roboflow, CVAT or Label Studio leave it, or a COCO JSON file; DST is new.
+    SRC is a folder as labelme, ISAT, DOTA, Ultralytics, Roboflow, CVAT or Label Studio leave it, or a COCO JSON file;
+    DST is new.
     """
     from pipeline.config.load import apply_overrides, validate
     from pipeline.job.conversion import CONVERT_OPTIONS, conversion

@@ -60,7 +60,7 @@ def read_names(text: str, where: str) -> Names:
     return Names(
         names,
         *_keypoints(extra, where),
-        task=task if task in ("detect", "segment", "pose") else None,
+        task=task if task in ("detect", "segment", "pose", "obb") else None,
         supercategories=_supercategories(extra.get("supercategories"), names, where),
     )
 

@@ -38,7 +38,7 @@ class _Model(pydantic.BaseModel):
 
 
 class ObjectFilter(_Model):
-    """Limits of an object's box, in pixels of the original image as trainers show it (turned by EXIF data)."""
+    """Limits of an object's box, of task obb the oriented one, in pixels of the image as it is shown (EXIF-turned)."""
 
     min_side: Number | None = Field(None, ge=0, description="pixels: the shorter side of the box is no less")
     max_side: Number | None = Field(None, gt=0, description="pixels: the longer side is no more")

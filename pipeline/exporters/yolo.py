@@ -37,7 +37,12 @@ GATHERS = False
 
 
 #: What Ultralytics' smallest model is called, by task. https://docs.ultralytics.com/models/yolo11/
-_MODELS = {Task.DETECT: "yolo11n.pt", Task.SEGMENT: "yolo11n-seg.pt", Task.POSE: "yolo11n-pose.pt"}
+_MODELS = {
+    Task.DETECT: "yolo11n.pt",
+    Task.SEGMENT: "yolo11n-seg.pt",
+    Task.POSE: "yolo11n-pose.pt",
+    Task.OBB: "yolo11n-obb.pt",
+}
 
 
 def training(task: Task, path: str) -> str:

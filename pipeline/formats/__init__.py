@@ -142,7 +142,8 @@ class Format(Protocol):
     WHOLE: bool
     #: Whether the size of its image decides about a label file's rows, so that a changed image is a changed file.
     SIZED: bool
-    #: What ``source.options`` may say; None where there is nothing to choose.
+    #: What ``source.options`` may say; None where there is nothing to choose. An option ``keypoints`` is the list of
+    #: names of the keypoints of task pose, for a format that does not say them itself.
     Options: type[BaseModel] | None
 
     def layout(self, folder: str, task: Task) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Why a JSON document cannot be read, in words: its cause where that is plain, and its line."""
+"""Why a JSON document, or a file of rows, cannot be read: its cause where that is plain, and its line."""
 
 from __future__ import annotations
 
@@ -71,3 +71,13 @@ def known_flaw(data: bytes) -> Flaw | None:
     if start[:1] == b"<" and re.match(rb"<(!doctype|html|\?xml|head|body)", start, re.IGNORECASE):
         return Flaw("not_json", "is a web page or XML; get the file again")
     return None
+
+
+def cause_of_rows(data: bytes) -> str | None:
+    """What a file is whose rows have something else than numbers; None where that may be a slip in a row."""
+    if merge_mark(data) is not None:
+        return MERGE_MARKS
+    if (flaw := known_flaw(data)) is not None:
+        return flaw.detail
+    is_json = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
+    return "is JSON, and no rows of numbers; name the format that it is of" if is_json else None

@@ -134,13 +134,13 @@ def mended(text: bytes, task: str) -> bytes:
     data["category_id"] = as_id(data["category_id"])
     for name, mend, tasks in (
         ("bbox", _box, ("detect", "pose")),
-        ("segmentation", _segmentation, ("segment",)),
+        ("segmentation", _segmentation, ("segment", "obb")),
         ("keypoints", _keypoints, ("pose",)),
     ):
         if name in data:
             data[name] = mend(data[name], needed=task in tasks)
     if "iscrowd" in data:
-        data["iscrowd"] = _flag(data["iscrowd"])
+        data["iscrowd"] = as_flag(data["iscrowd"])
     for name in _NUMBERS:
         if name in data:
             number = as_number(data[name])
@@ -229,7 +229,8 @@ def _keypoints(value: Any, *, needed: bool) -> list[float]:
     return [v for point in points for v in (point if all(map(math.isfinite, point)) else [0.0] * len(point))]
 
 
-def _flag(value: Any) -> int:
+def as_flag(value: Any) -> int:
+    """1 for what means yes, also as text, else 0."""
     if isinstance(value, str):
         text = value.strip().lower()
         return int(text in _TRUE) if text in _TRUE | _FALSE else int(bool(as_number(text)))

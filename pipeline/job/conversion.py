@@ -16,6 +16,7 @@ from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
 from pipeline.job.copies import on_this_disk
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder
+from pipeline.tables.schema import LabelState
 from pipeline.target.manifest import FOLDER, INTENT_PATH, MANIFESTS, TargetState, home
 
 #: What `convert` takes for keys of a config, each with an example; `remake` takes other ones for some of them.
@@ -143,26 +144,31 @@ def _fitting(folder: str, workdir: str) -> list[dict[str, Any]] | None:
     tries = [(name, False) for name in apart]
     tries += [(name, True) for name in apart if formats.load(name).WHOLE]  # one file of any name
     tries += [(name, False) for name in names if _is_beside(name)]
+    doubtful = None
     for name, any_name in tries:
         with contextlib.suppress(NoLayoutError):
             several = _source(folder, name, None, None, workdir, any_name=any_name)
-            if not _is_beside(name) or _is_read(several[0]):
+            if formats.load(name).WHOLE or _is_read(several[0]):
                 return several
-    return None
+            doubtful = doubtful or (several if not _is_beside(name) else None)
+    return doubtful
 
 
 def _is_read(source: Mapping[str, Any]) -> bool:
     """Whether the format of a source takes one of its first label files as its own: they could be anybody's."""
     format_ = formats.load_label_files(source["format"])
-    own = {"not_json", f"not_{source['format']}"}
+    numbered = source["names"] is not None and not format_.NAMED
+    keypoints = read_names(read_text(source["names"], "class names"), source["names"]).kpt_shape if numbered else None
+    own = {"not_json", "not_a_number", "tokens", f"not_{source['format']}"}
     for value in source["splits"].values():
         labels = value["labels"] if isinstance(value, dict) else format_.layout(value, Task(source["task"]))["labels"]
         location = storage.locate_below(source["root"], labels)
         names = [name for name in itertools.islice(location.names(), 1000) if name.lower().endswith(format_.SUFFIX)]
         contents, _, failed = location.read_many(names[:3], 64 << 20)
-        parsed = format_.parse(contents, Task(source["task"]), None, {})
-        foreign = {p.file for p in parsed.problems if p.reason in own}
-        if set(range(len(contents))) - foreign - set(failed):
+        parsed = format_.parse(contents, Task(source["task"]), keypoints, {})
+        read = {p.file for p in parsed.problems if p.reason not in own}
+        read |= {i for i, state in enumerate(parsed.states) if state is not LabelState.CORRUPT}
+        if read - set(failed):
             return True
     return False
 
@@ -181,9 +187,13 @@ def _found(source: str, name: str, task: str | None, names: str | None, workdir:
         ) from None
 
 
-def _likelihood(name: str) -> tuple[bool, bool, str]:
-    """The order in which formats are tried: what a folder can be called by accident comes last."""
-    return not formats.load(name).WHOLE, _is_beside(name), name
+def _likelihood(name: str) -> tuple[bool, bool, bool, str]:
+    """The order in which formats are tried: what a folder can be called by accident comes last.
+
+    Of formats with a label file for each image those are first whose folder has a file of names as well.
+    """
+    format_ = formats.load(name)
+    return not format_.WHOLE, _is_beside(name), format_.NAMED, name
 
 
 def _is_beside(name: str) -> bool:

@@ -226,6 +226,10 @@ def _named(source: SourceJob, found: Names | None) -> SourceJob:
     if source.file_names is not None and found is not None:
         above = {**found.supercategories, **source.file_names.supercategories}
         names = replace(source.file_names, supercategories=above)
+        if names.kpt_shape is None and found.kpt_shape is not None:  # of the options: a list of names has none
+            number = {name: i for i, name in enumerate(names.names)}
+            points = {number[found.names[k]]: v for k, v in found.kpt_names.items() if found.names[k] in number}
+            names = replace(names, kpt_shape=found.kpt_shape, kpt_names=points)
     if names is None or source.source.exhaustive is None:
         return replace(source, names=names)
     try:

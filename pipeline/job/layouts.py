@@ -1,4 +1,4 @@
-"""Where the splits of a folder are, as COCO, Roboflow, CVAT, Label Studio and labelImg have them."""
+"""Where the splits of a folder are, as COCO, Roboflow, CVAT, Label Studio, labelImg and DOTA have them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OTHER_KINDS = ("captions", "panoptic", "stuff", "image_info")
 _IMAGE_FOLDERS = ("images/default", "images", "data", "JPEGImages", "imgs")
 
 #: Folders of label files beside one of images.
-_LABEL_FOLDERS = ("labels", "Annotations", "annotations", "jsons", "json")
+_LABEL_FOLDERS = ("labels", "Annotations", "annotations", "jsons", "json", "labelTxt", "labelTxt-v1.0", "annfiles")
 
 #: Where tools leave the class names of label files with numbers.
 _NAMES_FILES = (

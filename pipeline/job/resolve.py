@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -102,11 +102,21 @@ def _source(source: Source, workdir: str) -> SourceJob:
         raise ConfigError(
             f"{source.names}: task pose needs the line `kpt_shape: [17, 3]` (number of keypoints, 2 or 3 values each)"
         )
+    if source.task is Task.POSE and "keypoints" in _fields(format_) and not source.options.get("keypoints"):
+        raise ConfigError(
+            f"source.options: task pose of format {source.format} needs the labels of the points, in their order, as "
+            "in --set 'source.options.keypoints=[nose, left_eye]'"
+        )
     keypoints = names.kpt_shape if names is not None and (source.task is Task.POSE or not format_.NAMED) else None
     spec = IndexSpec(
         source.name, source.format, source.task, keypoints, tuple(_splits(source, format_)), _options(source, format_)
     )
     return SourceJob(source, spec, workdir, names, names)
+
+
+def _fields(format_: formats.Format) -> Collection[str]:
+    """The names of the options of a format."""
+    return format_.Options.model_fields if format_.Options is not None else ()
 
 
 def _options(source: Source, format_: formats.Format) -> str:

@@ -14,13 +14,16 @@ Words = str | tuple[str, str]
 LOSSES: dict[str, Words] = {
     "crowd": ("crowd", "crowds"),
     "no_polygon": "without a polygon",
+    "no_four_corners": "without an outline of four corners",
     "no_keypoints": "without keypoints",
     "other_keypoints": "of another number of keypoints",
     "no_box": "without a box",
     "zero_area": ("box without area", "boxes without area"),
     "outside": "outside of the image",
     "no_area": ("line or point, which has no area", "lines and points, which have no area"),
+    "keypoint_alone": ("keypoint of no object", "keypoints of no object"),
     "no_class": "of no class",
+    "difficult": "marked as difficult",
 }
 
 

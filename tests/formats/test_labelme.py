@@ -103,7 +103,7 @@ class TestLabelmeFormat(FormatContract):
     nothing = file()
     samples: ClassVar = {
         task: [old(2016), old(2018), old(2019), file(shape()), NEWEST, b"\xef\xbb\xbf" + file(shape(), shape("dog"))]
-        for task in (DETECT, SEGMENT)
+        for task in Task
     }
 
 

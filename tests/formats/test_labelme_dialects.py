@@ -20,7 +20,7 @@ from pipeline.base.terms import Task
 from pipeline.formats import labelme
 from pipeline.formats._flaws import flaw_of, merge_mark
 from pipeline.formats._framing import OtherImage, frame_of
-from pipeline.formats.labelme.shapes import reach_of
+from pipeline.formats._shapes.outlines import reach_of
 from pipeline.geometry.masks import decompress, to_mask
 from pipeline.images.header import Picture, unpacked
 from tests.builds.test_labelme import Photos

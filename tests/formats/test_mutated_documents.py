@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline.base.terms import Task
-from pipeline.formats import Malformed, Parsed, Part, coco, labelme, yolo
+from pipeline.formats import Malformed, Parsed, Part, coco, dota, isat, labelme, yolo
 from pipeline.formats._values import with_numbers
 from pipeline.formats.coco.placing import completed
 from pipeline.images.header import Picture
@@ -81,7 +81,22 @@ def _labelme_documents() -> list[bytes]:
     return found
 
 
-def _yolo_documents() -> list[bytes]:
+def _dota_documents() -> list[bytes]:
+    return [path.read_bytes() for path in sorted((PROJECT / "tests/formats/real/dota").glob("*.txt"))]
+
+
+def _oriented(document: bytes) -> list[list[float]]:
+    """The corners of all objects of a label file of DOTA, in pixels."""
+    rows = [line.split()[:8] for line in document.splitlines()]
+    return [[float(number) for number in row] for row in rows if len(row) == 8]
+
+
+def _yolo_documents(task: Task) -> list[bytes]:
+    if task is Task.OBB:
+        return [
+            b"".join(b"0 %s\n" % b" ".join(b"%.6f" % (n / 1200) for n in corners) for corners in _oriented(document))
+            for document in _dota_documents()
+        ]
     return [
         path.read_bytes()
         for task in ("detect", "segment", "pose")
@@ -148,7 +163,7 @@ def _labelme_objects(content: bytes, *, broken: bool) -> int:
     return len(keys) or int(broken)
 
 
-@pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT])
+@pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT, Task.OBB])
 def test_labelme(task: Task) -> None:
     documents, drawn = _labelme_documents(), list[bytes]()
 
@@ -179,7 +194,35 @@ def test_labelme(task: Task) -> None:
             wanted = {_labelme_objects(some, broken=broken) for some in (content, bare)}
             assert found[number] in wanted, content
         good += whole(parsed)
-    assert good > 0.4 * undamaged > 0  # about half of the objects outlive the wounds of their files
+    assert good > 0.4 * undamaged > 0 or (
+        task is Task.OBB and good > DOCUMENTS / 20
+    )  # about half of the objects outlive the wounds of their files
+
+
+@pytest.mark.parametrize("task", sorted(isat.TASKS))
+def test_isat(task: Task) -> None:
+    paths = sorted((PROJECT / "tests/formats/real/isat").glob("*.json"))
+    square = [[10, 10], [50, 10], [50, 40], [10, 40]]
+    objects = [
+        {"category": "cat", "group": group, "segmentation": square, "iscrowd": group == 3} for group in (1, 2, 3)
+    ]
+    drawn = {"info": {"name": "a.jpg", "width": 640, "height": 480}, "objects": objects}
+    documents = [json.loads(path.read_bytes()) for path in paths] + [drawn]
+
+    def made(rng: random.Random) -> bytes:
+        document = rng.choice(documents)
+        if rng.random() < 0.4:
+            return _damaged(json.dumps(document).encode(), rng)
+        return json.dumps(_altered(document, rng)).encode()
+
+    good = 0
+    for files in _batches(made):
+        parsed = isat.parse(
+            files, task, pictures=lambda number, _: (None, Picture(640, 443), Picture(100, 50))[number % 3]
+        )
+        _check(parsed, files)
+        good += int(parsed.rows.num_rows - parsed.rows["tail"].null_count)
+    assert good > DOCUMENTS / 20
 
 
 def _yolo_lines(files: list[bytes]) -> list[tuple[int, int]]:
@@ -194,7 +237,7 @@ def _yolo_lines(files: list[bytes]) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("task", list(Task))
 def test_yolo(task: Task) -> None:
-    documents = _yolo_documents()
+    documents = _yolo_documents(task)
     good = 0
     for files in _batches(lambda rng: _damaged(rng.choice(documents), rng)):
         parsed = yolo.parse(files, task, (17, 3) if task is Task.POSE else None)
@@ -205,6 +248,25 @@ def test_yolo(task: Task) -> None:
         assert all(p.rows == 1 for p in parsed.problems)
         good += parsed.rows.num_rows
     assert good > DOCUMENTS / 10  # few rows of pose are in the sample
+
+
+@pytest.mark.parametrize("task", sorted(dota.TASKS))
+def test_dota(task: Task) -> None:
+    documents = _dota_documents()
+    good = 0
+    for files in _batches(lambda rng: _damaged(rng.choice(documents), rng)):
+        parsed = dota.parse(files, task, pictures=lambda number, _: (None, *[Picture(1200, 1000)] * 9)[number % 10])
+        _check(parsed, files)
+        found = Counter(parsed.rows["file"].to_pylist())
+        found.update({n: sum(p.rows for p in some) for n, some in groupby(parsed.problems, lambda p: p.file)})
+        # Each line is a row, or has one reason, but for what is said of the image before them.
+        for number, content in enumerate(files):
+            lines = [text for text in content.removeprefix(b"\xef\xbb\xbf").splitlines() if text.split()]
+            assert found[number] == sum(not re.match(rb"\s*(imagesource|gsd)\s*:", text, re.I) for text in lines), (
+                content
+            )
+        good += int(parsed.rows.num_rows - parsed.rows["tail"].null_count)
+    assert good > DOCUMENTS
 
 
 def _coco(text: bytes, task: Task, picture: Picture | None) -> tuple[Parsed, int]:
@@ -231,13 +293,31 @@ def _pairs(pairs: list[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
     return tuple(pairs)
 
 
+def _coco_of_dota() -> list[bytes]:
+    """Label files of DOTA as its devkit makes COCO JSON of them."""
+    made = []
+    for document in _dota_documents():
+        corners = _oriented(document)
+        boxes = [
+            [min(c[0::2]), min(c[1::2]), max(c[0::2]) - min(c[0::2]), max(c[1::2]) - min(c[1::2])] for c in corners
+        ]
+        objects = [
+            {"id": i, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 400.0, "segmentation": [c], "bbox": b}
+            for i, (c, b) in enumerate(zip(corners, boxes, strict=True), 1)
+        ]
+        images = [{"id": 1, "file_name": "a.png", "width": 1200, "height": 1200}]
+        whole = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "ship"}]}
+        made.append(json.dumps(whole).encode())
+    return made
+
+
 COCO_DOCUMENTS = sorted((PROJECT / "tests/formats/real").glob("*.json"))
 
 
 @pytest.mark.parametrize("task", list(Task))
 def test_coco_json(task: Task) -> None:
     """Of each document every object is a row, or lost for a reason that is counted; what is no row has a word."""
-    documents = [path.read_bytes() for path in COCO_DOCUMENTS]
+    documents = _coco_of_dota() if task is Task.OBB else [path.read_bytes() for path in COCO_DOCUMENTS]
     rng = random.Random(11)
     good = refused = 0
     told: set[str] = set()

@@ -16,10 +16,11 @@ from pipeline.tables.schema import LabelState
 from tests.support.contracts import RowFormatContract
 from tests.support.yolo_reference import read, source_lines
 
-DETECT, SEGMENT, POSE = Task.DETECT, Task.SEGMENT, Task.POSE
+DETECT, SEGMENT, POSE, OBB = Task.DETECT, Task.SEGMENT, Task.POSE, Task.OBB
 BOX = b"3 0.5 0.5 0.25 0.125"
 POLYGON = b"2 0.1 0.1 0.9 0.1 0.5 0.9"
 KEYPOINTS = (2, 3)
+ORIENTED = b"4 0.3 0.1 0.7 0.3 0.6 0.5 0.2 0.3"
 POSE_ROW = b"0 0.5 0.5 0.2 0.2 0.4 0.4 2 0 0 0"
 
 
@@ -29,6 +30,7 @@ class TestYoloFormat(RowFormatContract):
     samples: ClassVar = {
         DETECT: [BOX + b"\n", BOX + b"\n12 0 0 1 1\n0  0.1\t0.1 0.1 1e-1 \n", POLYGON + b"\n", b" 7 .5 .5 .5 .5\n"],
         SEGMENT: [POLYGON + b"\n" + POLYGON + b" 0.4 8.33333e-05\n"],
+        OBB: [ORIENTED + b"\n", ORIENTED + b"\n1 -0.01 0 1.00 0 1 1 0 1e0\n"],
         POSE: [POSE_ROW + b"\n\n".strip() + b"\n" + POSE_ROW + b"\n"],
     }
 
@@ -50,6 +52,9 @@ def column(parsed: Parsed, name: str) -> list[object]:
         (SEGMENT, POLYGON, (0.5, 0.5, 0.8, 0.8)),
         (SEGMENT, b"1 0.1 0.2 0.1 0.2 0.1 0.2", (0.1, 0.2, 0.0, 0.0)),
         (POSE, POSE_ROW, (0.5, 0.5, 0.2, 0.2)),
+        (OBB, ORIENTED, (0.45, 0.3, 0.5, 0.4)),
+        (OBB, b"1 0.1 0.2 0.1 0.2 0.1 0.2 0.1 0.2", (0.1, 0.2, 0.0, 0.0)),
+        (DETECT, ORIENTED, (0.45, 0.3, 0.5, 0.4)),
         (DETECT, b"0 -0.01 1.01 1.01 1e-3", (-0.01, 1.01, 1.01, 0.001)),
     ],
 )
@@ -159,6 +164,13 @@ PROBLEMS: list[tuple[Task, bytes, str, str]] = [
     (DETECT, b"0 .5 .5 .2 .2 .9", "tokens", "a box with a confidence or a track's number"),
     (SEGMENT, b"0 .1 .1 .2 .2 .3 -1", "out_of_range", "'-1'"),
     (POSE, b"0 .5 .5 .2 .2 4 .4 2 0 0 0", "out_of_range", "'4'"),
+    (OBB, BOX, "tokens", "look like a box; task obb takes the four corners of an oriented box (9 tokens)"),
+    (OBB, POLYGON, "tokens", "look like a polygon or a pose row; task obb takes"),
+    (OBB, b"0 .5 .5 .2 .1 1.57", "tokens", "a box with an angle, whose corners are to be written"),
+    (OBB, ORIENTED + b" .9", "tokens", "an oriented box with a confidence"),
+    (OBB, ORIENTED + b" .9 1", "tokens", "with a confidence and a track's number, as predictions have; remove both"),
+    (OBB, b"0 .1 .1 .2 .1 .2 .2 .1 1.02", "out_of_range", "'1.02'"),
+    (OBB, b"0 .1 .1 .2 .1 .2 .2 .1 nan", "not_finite", "'nan'"),
     (POSE, b"0 .5 .5 .2 .2 .4 .4 -2 0 0 0", "out_of_range", "'-2'"),
     (DETECT, b"0 0.5 0.5 -0.1 0.5", "negative_size", "negative width or height"),
     (DETECT, b"0 0.5 0.5 0.1 -0.001", "negative_size", "negative width or height"),
@@ -168,7 +180,7 @@ PROBLEMS: list[tuple[Task, bytes, str, str]] = [
 
 @pytest.mark.parametrize(("task", "row", "reason", "clause"), PROBLEMS, ids=[f"{t}-{r!r}" for t, r, _, _ in PROBLEMS])
 def test_problem_has_line_reason_and_what_it_looks_like(task: Task, row: bytes, reason: str, clause: str) -> None:
-    good = {DETECT: BOX, SEGMENT: POLYGON, POSE: POSE_ROW}[task]
+    good = {DETECT: BOX, SEGMENT: POLYGON, POSE: POSE_ROW, OBB: ORIENTED}[task]
     if task is DETECT and len(row.split()) > 5:
         good = POLYGON
     parsed = parse(good + b"\n\n" + row + b"\n" + good + b"\n", task)
@@ -345,7 +357,7 @@ _token = st.one_of(_number, _number, _number, _number, _odd)
 
 @st.composite
 def _rows(draw: st.DrawFn) -> bytes:
-    count = draw(st.sampled_from([4, 4, 4, 6, 10, 5, 3]))
+    count = draw(st.sampled_from([4, 4, 4, 6, 8, 10, 5, 3]))
     tokens = [draw(_class), *draw(st.lists(_token, min_size=count, max_size=count))]
     row = b"".join(part for t in tokens for part in (t, draw(_blank)))
     return draw(st.sampled_from([b"", b"", b"", b" ", b"\t"])) + (row if draw(st.booleans()) else row.rstrip(b" \t"))

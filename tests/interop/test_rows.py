@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from tests.interop.conftest import Make, Reader
 from tests.support.helpers import PROJECT, run_process, write_file
@@ -19,9 +20,14 @@ pytestmark = pytest.mark.interop
 SAMPLE = PROJECT / "tests/sample"
 COCO = ["--labels", str(PROJECT / "conf/coco.yaml")]
 POSE = ["--labels", str(PROJECT / "conf/coco-pose.yaml")]
-MODELS = {"detect": "yolo11n.yaml", "segment": "yolo11n-seg.yaml", "pose": "yolo11n-pose.yaml"}
+MODELS = {
+    "detect": "yolo11n.yaml",
+    "segment": "yolo11n-seg.yaml",
+    "pose": "yolo11n-pose.yaml",
+    "obb": "yolo11n-obb.yaml",
+}
 
-#: By way and task: a folder of the sample, or of COCO's real annotations, and the words of `convert`.
+#: By way and task: a folder of the sample or of DOTA, or COCO's real annotations, and the words of `convert`.
 WAYS: dict[str, tuple[str, str, list[str]]] = {
     "yolo-detect": ("detect", "detect", ["--from", "yolo", *COCO]),
     "yolo-segment": ("segment", "segment", ["--from", "yolo", *COCO]),
@@ -31,6 +37,7 @@ WAYS: dict[str, tuple[str, str, list[str]]] = {
     "coco-detect": ("", "detect", ["--from", "coco"]),
     "coco-segment": ("", "segment", ["--from", "coco"]),
     "coco-pose": ("", "pose", ["--from", "coco"]),
+    "dota-obb": ("dota", "obb", ["--from", "dota"]),
 }
 
 
@@ -47,6 +54,18 @@ def photographs(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def dota(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DOTA's own layout: real label files, and drawn images of their size."""
+    root = tmp_path_factory.mktemp("dota")
+    for split in ("train", "val"):
+        for path in (PROJECT / "tests/formats/real/dota").glob("*.txt"):
+            write_file(root / split / "labelTxt" / path.name, path.read_bytes())
+            (root / split / "images").mkdir(exist_ok=True)
+            Image.effect_noise((1200, 1190), 40).save(root / split / "images" / f"{path.stem}.png")
+    return root
+
+
 def rows_of(target: Path, split: str) -> dict[str, Any]:
     """Images of a split and objects by class, as the label files have them."""
     names = list(yaml.safe_load((target / "data.yaml").read_text())["names"].values())
@@ -56,9 +75,10 @@ def rows_of(target: Path, split: str) -> dict[str, Any]:
     return {"images": len(files), "objects": dict(Counter(names[int(row)] for row in rows))}
 
 
-def test_no_image_is_dropped(make: Make, read: Reader, photographs: Path) -> None:
+def test_no_image_is_dropped(make: Make, read: Reader, photographs: Path, dota: Path) -> None:
+    roots = {"": photographs, "dota": dota}
     targets = {
-        way: make(SAMPLE / folder if folder else photographs, *words, "--to", "yolo", "--task", task)
+        way: make(roots.get(folder, SAMPLE / folder), *words, "--to", "yolo", "--task", task)
         for way, (folder, task, words) in WAYS.items()
     }
     found = read("ultralytics_rows", *((target / "data.yaml", WAYS[way][1]) for way, target in targets.items()))
@@ -92,11 +112,12 @@ def test_a_zip_by_path_and_by_address(read: Reader, tmp_path: Path) -> None:
         assert told_of["splits"] == {split: rows_of(tmp_path / "folder", split) for split in ("train", "val")}
 
 
-def test_an_epoch_of_each_task(make: Make, read: Reader, tmp_path: Path) -> None:
+def test_an_epoch_of_each_task(make: Make, read: Reader, dota: Path, tmp_path: Path) -> None:
     targets = {
         task: make(SAMPLE / WAYS[f"yolo-{task}"][0], *WAYS[f"yolo-{task}"][2], "--to", "yolo", "--task", task)
-        for task in MODELS
+        for task in ("detect", "segment", "pose")
     }
+    targets["obb"] = make(dota, *WAYS["dota-obb"][2], "--to", "yolo", "--task", "obb")
     found = read("ultralytics_train", *((targets[t] / "data.yaml", MODELS[t], tmp_path / t) for t in MODELS))
     for task, told in zip(MODELS, found, strict=True):
         assert told["images"] == [rows_of(targets[task], "train")["images"]]

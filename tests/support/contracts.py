@@ -20,6 +20,7 @@ from pipeline.config.class_map import ClassSpec, class_map
 from pipeline.exporters import Dataset
 from pipeline.formats import Parsed
 from pipeline.formats.yolo import render
+from pipeline.images.header import Picture
 from pipeline.tables import schema
 from pipeline.tables.schema import LabelState
 
@@ -49,6 +50,7 @@ class FormatContract:
     keypoints: ClassVar[tuple[int, int] | None] = None
     options: ClassVar[Mapping[str, Any]] = {}
     nothing: ClassVar[bytes] = b""
+    picture: ClassVar[Picture | None] = None
 
     @property
     def format(self) -> formats.LabelFileFormat:
@@ -56,8 +58,9 @@ class FormatContract:
         return formats.load_label_files(self.name)
 
     def parse(self, files: Sequence[bytes], task: Task) -> Parsed:
-        """Parse with the keypoints of the samples."""
-        return self.format.parse(files, task, self.keypoints if task is Task.POSE else None, self.options)
+        """Parse with the keypoints and the image of the samples."""
+        keypoints = self.keypoints if task is Task.POSE else None
+        return self.format.parse(files, task, keypoints, self.options, lambda _number, _path: self.picture)
 
     def test_is_registered(self) -> None:
         assert self.name in formats.available()

@@ -60,6 +60,8 @@ def _is_row(tokens: list[bytes], task: Task, keypoints: tuple[int, int] | None) 
     if not class_id.is_integer() or not 0 <= class_id <= 1_000_000:
         return False
     is_polygon = len(tokens) >= 7 and len(tokens) % 2 == 1
+    if task is Task.OBB:
+        return len(tokens) == 9 and _within(numbers)
     if task is Task.SEGMENT:
         return is_polygon and _within(numbers)
     if task is Task.DETECT:

@@ -20,6 +20,7 @@ from pipeline.formats.coco.placing import box_of
 from pipeline.formats.coco.run_lengths import read_rle
 from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon, join_polygons
+from pipeline.geometry.quadrilaterals import areas, four_corners, within
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,6 +31,9 @@ Bools = npt.NDArray[np.bool_]
 #: Two shares that are the whole together may be this much more.
 _ROUNDED = 1e-4
 
+#: Tasks whose rows are outlines; those of the others have a box.
+OUTLINED = frozenset({Task.SEGMENT, Task.OBB})
+
 #: The text of numbers with commas between them, how many of them each polygon has, and whether no polygon is left out.
 Plain = tuple[bytes, list[int], bool]
 
@@ -38,7 +42,7 @@ Plain = tuple[bytes, list[int], bool]
 class DecodedRows:
     """Some annotations, decoded: those that could be, `image` is the index of each one's image in the part.
 
-    `plain`, for task segment alone, is the text of plain polygons; None where what there is is decoded in `found`.
+    `plain`, for tasks of outlines alone, is the text of plain polygons; None where what there is is decoded in `found`.
     `notes` are the counted words for what was put right of all rows of an image; empty where
     nothing was. `boxes` are what `boxes_of` gives of them.
     """
@@ -94,18 +98,21 @@ def values_of(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int
     losses.add(np.array([bool(a.iscrowd) for a in rows.found], np.bool_), "crowd")
     box, has_box, has_area = rows.boxes or boxes_of(rows)
     without_box = ~has_box
-    if task is not Task.SEGMENT:  # its rows have no box
+    if task not in OUTLINED:
         for row in np.flatnonzero(losses.free & ~has_area).tolist():
             if (made := _box_of(rows.raw[row])) is not None:
                 box[row], has_box[row], has_area[row] = made, True, True
                 losses.some(row, "boxed")
         losses.add(~has_box, "no_box")
         losses.add(~has_area, "zero_area")
-    box = _clipped(box, sizes, losses, needed=task is not Task.SEGMENT)
+    box = _clipped(box, sizes, losses, needed=task not in OUTLINED)
     centre = _normalised(box, sizes)
     if task is Task.SEGMENT:
         values, starts = _segments(rows, sizes, losses)
         centre = _boxes_of_polygons(centre, ~(has_box & has_area), values, starts)
+    elif task is Task.OBB:
+        values, starts = _oriented(rows, sizes, losses)
+        centre = _boxes_of_polygons(centre, losses.free, values, starts)
     elif task is Task.POSE:
         values, starts = _keypoints(rows, centre, sizes, keypoints, losses)
     else:
@@ -235,6 +242,46 @@ def _segments(rows: DecodedRows, sizes: Floats, losses: _RowReasons) -> tuple[Fl
         for i, given in joined.items():
             numbers[starts[i] : starts[i + 1]] = given
     return _within(numbers / np.repeat(sizes, counts_of // 2, axis=0).ravel(), starts, losses)
+
+
+def _oriented(rows: DecodedRows, sizes: Floats, losses: _RowReasons) -> tuple[Floats, Ints]:
+    """The four corners of each row, normalised, and moved into the image."""
+    outlines = _outlines(rows, losses.free)
+    found = {i: box for i, outline in outlines.items() if (box := four_corners(outline)) is not None}
+    at = np.fromiter(found, np.int64, len(found))
+    corners = np.array([found[i] for i in at.tolist()], np.float64).reshape(-1, 4, 2)
+    lacking = np.ones(len(rows.found), np.bool_)
+    lacking[at] = False
+    losses.add(lacking, "no_four_corners")
+    corners, cut, outside = within(
+        corners / sizes[at, None, :], np.ones((len(at), 2)), np.full((len(at), 2), TOLERANCE)
+    )
+    for marked, word in ((outside, "outside"), (~(areas(corners) > 0), "zero_area")):
+        lost = np.zeros(len(rows.found), np.bool_)
+        lost[at[marked]] = True
+        losses.add(lost, word)
+    for i in at[cut].tolist():
+        losses.some(i, "clipped")
+    return corners[losses.free[at]].ravel(), np.concatenate([[0], np.cumsum(np.where(losses.free, 8, 0))])
+
+
+def _outlines(rows: DecodedRows, wanted: Bools) -> dict[int, Floats]:
+    """The outline, shape (points, 2), in pixels, of each of the `wanted` rows that is one polygon, by its index."""
+    outlines: dict[int, Floats] = {}
+    plain: dict[int, Plain] = {}
+    for i in np.flatnonzero(wanted).tolist():
+        polygon = rows.plain[i]
+        if polygon is not None and len(polygon[1]) == 1 and polygon[2]:
+            plain[i] = polygon
+        elif polygon is None:
+            given = rows.found[i].segmentation
+            if isinstance(given, list) and len(given) == 1 and not len(given[0]) % 2:
+                outlines[i] = np.array(given[0], np.float64).reshape(-1, 2)
+    ends = itertools.accumulate((counts[0] for _, counts, _ in plain.values()), initial=0)
+    numbers = parse_numbers([text for text, _, _ in plain.values()])
+    for i, (begin, stop) in zip(plain, itertools.pairwise(ends), strict=True):
+        outlines[i] = numbers[begin:stop].reshape(-1, 2)
+    return dict(sorted(outlines.items()))
 
 
 def _within(values: Floats, starts: Ints, losses: _RowReasons) -> tuple[Floats, Ints]:

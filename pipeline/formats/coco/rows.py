@@ -21,7 +21,7 @@ from pipeline.formats._values import UnusableObject, as_pixels, mended, plain, s
 from pipeline.formats.coco.exhaustive import exhaustive
 from pipeline.formats.coco.options import Options
 from pipeline.formats.coco.placing import reach_of, transformed
-from pipeline.formats.coco.row_text import DecodedRows, Plain, are_shares, boxes_of, values_of
+from pipeline.formats.coco.row_text import OUTLINED, DecodedRows, Plain, are_shares, boxes_of, values_of
 from pipeline.tables.schema import LabelState
 
 _BATCH = 4096
@@ -66,7 +66,7 @@ class _Pose(_Box, gc=False):
 
 _images = msgspec.json.Decoder(list[_ImageSize]).decode
 
-_kinds: dict[Task, type[_Box]] = {Task.DETECT: _Box, Task.SEGMENT: _Segment, Task.POSE: _Pose}
+_kinds: dict[Task, type[_Box]] = {Task.DETECT: _Box, Task.SEGMENT: _Segment, Task.POSE: _Pose, Task.OBB: _Segment}
 
 _decoders = {task: msgspec.json.Decoder(kind).decode for task, kind in _kinds.items()}
 
@@ -190,7 +190,7 @@ def _decode(
     raws = [raws[i] for i in sized.tolist()] if len(sized) < len(raws) else raws
     keep = options.crowd == "keep"
     found = _decoded(raws, task)
-    plain_of = _plain_of(raws, found, crowds=keep) if task is Task.SEGMENT else []
+    plain_of = _plain_of(raws, found, task, crowds=keep) if task in OUTLINED else []
     rows = DecodedRows(owner[sized], line[sized], raws, found, [], [], plain_of)
     if keep:
         for i, annotation in enumerate(found):
@@ -218,10 +218,10 @@ def _scale_shares(rows: DecodedRows, sizes: Floats, task: Task) -> None:
         notes[i] = "shares"
     raws = [rows.raw[i] for i in some]
     found = _decoded(raws, task)
-    polygons = _plain_of(raws, found, crowds=True) if task is Task.SEGMENT else found
+    polygons = _plain_of(raws, found, task, crowds=True) if task in OUTLINED else found
     for i, annotation, polygon in zip(some, found, polygons, strict=True):
         rows.found[i] = annotation
-        if task is Task.SEGMENT:
+        if task in OUTLINED:
             rows.plain[i] = polygon
     rows.notes, rows.boxes = notes, boxes_of(rows)
 
@@ -277,7 +277,7 @@ def _or_error(decode: Callable[[bytes], Any], raws: list[bytes], i: int, task: T
             return UnusableObject("has a value of another type than COCO's")
 
 
-def _plain_of(raws: list[bytes], found: list[Any], *, crowds: bool) -> list[Plain | None]:
+def _plain_of(raws: list[bytes], found: list[Any], task: Task, *, crowds: bool) -> list[Plain | None]:
     """See `DecodedRows`; what is no plain polygon is decoded in `found`, and `crowds` where they are objects."""
     plain = _all_plain([b"" if isinstance(a, Exception) else bytes(a.segmentation) for a in found])
     for i, polygon in enumerate(plain):
@@ -287,7 +287,7 @@ def _plain_of(raws: list[bytes], found: list[Any], *, crowds: bool) -> list[Plai
             and not isinstance(found[i], Exception)
             and (crowds or not found[i].iscrowd or bytes(found[i].segmentation)[:1] != b"{")
         ):
-            found[i] = _or_error(_polygons, raws, i, Task.SEGMENT)
+            found[i] = _or_error(_polygons, raws, i, task)
     return plain
 
 

@@ -10,12 +10,18 @@ quadrilateral                the polygon (X-AnyLabeling's)
 circle (centre, rim)         a regular polygon whose sides keep within 0.1 pixels of it
 mask                         its pixels: COCO's RLE in COCO JSON; in a row the outline along their edges
 line, linestrip, point(s)    nothing that has an area: counted as ``no_area``, in no row and in no COCO JSON
+point, to task pose          a keypoint of the object of its ``group_id``, where its label is in ``keypoints``
 ============================ ==============================================================================
+
+To task obb an object is one shape of four corners, whatever it is called; others are in no row (``no_four_corners``).
+To task pose a keypoint that is missing is 0 0 0, one that is marked as ``difficult`` (X-AnyLabeling: it is hidden) has
+the visibility 1, others 2. A point of no group, of a group with no object or with several, or whose name its object has
+already, is counted (``keypoint_alone``).
 
 Shapes of one label with the same ``group_id`` are one object; labelme before 4.0 numbered instances in the label
 (``person-1``): the number is taken off. Labels that differ in blanks or in the form of Unicode alone are one. What is
 drawn beyond the image is cut off at its edge. ``__ignore__`` and ``_background_`` are labels of no class. ``flags``,
-``description`` and ``group_id`` go along to COCO JSON.
+``description`` and ``group_id`` go along to COCO JSON, and X-AnyLabeling's ``attributes``, ``difficult``, ``score``.
 
 The image is the file with the label's stem; failing that, the one that ``imagePath`` says; failing that, the one that
 the file holds (``imageData``), which is taken out of it. Width and height are those of the image as it is shown, EXIF
@@ -41,7 +47,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".json"
 
-TASKS = frozenset({Task.DETECT, Task.SEGMENT})
+TASKS = frozenset(Task)
 
 NAMED = True
 
@@ -64,6 +70,16 @@ class Options(pydantic.BaseModel):
     instances: Literal["auto", "keep"] = Field(
         "auto", description="auto: person-1 is a person in files of labelme before 4.0; keep: labels as they are"
     )
+    keypoints: list[str] = Field(
+        [], description="of task pose: labels of the points that are keypoints, in their order"
+    )
+
+    @pydantic.field_validator("keypoints")
+    @classmethod
+    def _differ(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError("must name each keypoint once")
+        return value
 
 
 def layout(folder: str, task: Task) -> dict[str, str]:
@@ -84,12 +100,14 @@ def parse(
     `options` are those of `Options`. `pictures` is asked for the image of a file, by its number and by where it says
     that its image is: how large that is.
     """
-    from pipeline.formats.labelme.rows import (  # needs NumPy and Arrow, which a rebuild with nothing to do never loads
+    from pipeline.formats._shapes.rows import (  # needs NumPy and Arrow, which a rebuild with nothing to do never loads
         Rules,
         parse,
     )
+    from pipeline.formats.labelme.decoding import decode
 
     del keypoints
     chosen = Options.model_validate(options or {})
-    rules = Rules(chosen.numbers, chosen.sizes == "check", chosen.instances == "auto")
-    return parse(files, task, rules, pictures or (lambda _number, _path: None))
+    points = tuple(chosen.keypoints) if task is Task.POSE else ()
+    rules = Rules(chosen.numbers, chosen.sizes == "check", chosen.instances == "auto", points)
+    return parse(files, task, rules, pictures or (lambda _number, _path: None), decode)

@@ -6,13 +6,15 @@ task      row                                           tokens
 detect    ``class cx cy w h``, or a polygon             5, or odd and >= 7
 segment   ``class x1 y1 x2 y2 x3 y3 …``                 odd and >= 7
 pose      ``class cx cy w h`` and K times ``x y [v]``   5 + K * D
+obb       ``class x1 y1 x2 y2 x3 y3 x4 y4``             9
 ========= ============================================= ======================
 
 All numbers are normalised to 0-1 by the image's size. The rules follow Ultralytics 8.4 (`verify_image_label`): numbers
 within -0.01 and 1.01, a class may be written ``1.0``, a UTF-8 BOM and any line end are accepted, and a file mixes no
 boxes with polygons: what has both is marked, and refused for a target of rows. Rows of pose are boxes to task detect
 where the names say ``kpt_shape``; what resembles a pose row or a prediction with a confidence or a track's number
-is bad, with what it is.
+is bad, with what it is. The corners of an oriented box go round it in either direction, from any of them; to task
+detect it is the polygon that it looks like, or its box (``polygons: boxes``).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.terms import Task
-from pipeline.formats._flaws import MERGE_MARKS, known_flaw, merge_mark
+from pipeline.formats._flaws import cause_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,7 +51,7 @@ class Options(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     polygons: Literal["keep", "boxes"] = Field(
-        "keep", description="of task detect: polygons as they are, or the box of each"
+        "keep", description="of task detect: polygons and oriented boxes as they are, or the box around each"
     )
 
 
@@ -77,22 +79,12 @@ def parse(
 
     found = parse(files, task, keypoints, polygons_to_boxes=(options or {}).get("polygons") == "boxes")
     doubtful = {problem.file for problem in found.problems if problem.reason == "not_a_number"}
-    causes = {number: cause for number in doubtful if (cause := _cause(files[number])) is not None}
+    causes = {number: cause for number in doubtful if (cause := cause_of_rows(files[number])) is not None}
     found.problems = [
         replace(p, detail=causes[p.file]) if p.file in causes and p.reason == "not_a_number" else p
         for p in found.problems
     ]
     return found
-
-
-def _cause(data: bytes) -> str | None:
-    """What a file is whose rows have something else than numbers; None where that may be a slip in a row."""
-    if merge_mark(data) is not None:
-        return MERGE_MARKS
-    if (flaw := known_flaw(data)) is not None:
-        return flaw.detail
-    json = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
-    return "is JSON, and no rows of numbers; name the format that it is of" if json else None
 
 
 def render(head: pa.Array, class_id: pa.Array, tail: pa.Array) -> pa.Array:

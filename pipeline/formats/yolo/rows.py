@@ -26,7 +26,17 @@ _BLANK[[9, 10, 13, 32]] = True
 
 _MAX_CLASS = 1_000_000
 
+#: The class, and x and y of four corners.
+_OBB_TOKENS = 9
+
 _SHOWN = 60
+
+#: What rows of so many tokens are that are meant for oriented boxes.
+_OBB_LIKE = {
+    6: "a box with an angle, whose corners are to be written, or with a confidence",
+    10: "an oriented box with a confidence, as predictions have; remove the last",
+    11: "an oriented box with a confidence and a track's number, as predictions have; remove both",
+}
 
 Ints = npt.NDArray[np.int64]
 
@@ -201,6 +211,8 @@ def _no_number(token: str) -> str:
 
 
 def _fits(count: Ints, task: Task, keypoints: tuple[int, int] | None) -> Bools:
+    if task is Task.OBB:
+        return np.asarray(count == _OBB_TOKENS, np.bool_)
     polygon: Bools = (count >= 7) & (count % 2 == 1)
     if task is Task.SEGMENT:
         return polygon
@@ -220,9 +232,12 @@ def _guess_of(rows: RowTokens, row: int, task: Task, keypoints: tuple[int, int] 
         Task.DETECT: "a box (5 tokens) or a polygon (odd, 7 or more)",
         Task.SEGMENT: "a polygon (odd, 7 or more tokens)",
         Task.POSE: f"{_pose_tokens(keypoints)} tokens (kpt_shape {list(keypoints)})" if keypoints else "",
+        Task.OBB: f"the four corners of an oriented box ({_OBB_TOKENS} tokens)",
     }[task]
     if count == 5:
         like = "a box"
+    elif task is Task.OBB and count in _OBB_LIKE:
+        like = _OBB_LIKE[count]
     elif count == 6:
         like = "a box with a confidence or a track's number, as predictions have; remove the last"
     elif count < 5:

@@ -9,13 +9,14 @@ fingerprint changed.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pipeline import formats, storage
 from pipeline.base.classes import SourceNames
-from pipeline.base.terms import NO_CLASS
+from pipeline.base.terms import NO_CLASS, Task
 from pipeline.job.spec import IndexSpec
 from pipeline.reports.counts import add_counts
 from pipeline.runtime.engine import Engine
@@ -85,7 +86,7 @@ def update(
     totals = _sum(summaries)
     if _any_passing(totals):
         digest = None
-    names = _names(totals) if formats.load(spec.format).NAMED else None
+    names = _names(totals, spec) if formats.load(spec.format).NAMED else None
     document: SourceDocument = {"notes": found.lists.notes, "grave": found.lists.grave}
     return _finish(IndexInfo(asdict(spec), spec_digest, count, digest, totals, names, document), directory, found)
 
@@ -152,9 +153,16 @@ def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
     return info
 
 
-def _names(totals: Mapping[str, SourceTotals]) -> SourceNames:
-    """The names of classes that rows carry, sorted; what only lines and points are called is no class."""
-    return {"names": sorted({name for counts in totals.values() for name in counts.get("drawn", ())} - set(NO_CLASS))}
+def _names(totals: Mapping[str, SourceTotals], spec: IndexSpec) -> SourceNames:
+    """The names of classes that rows carry, sorted; what only lines and points are called is no class.
+
+    Keypoints are those of the options, of every class.
+    """
+    names = sorted({name for counts in totals.values() for name in counts.get("drawn", ())} - set(NO_CLASS))
+    points = json.loads(spec.options).get("keypoints") if spec.task is Task.POSE else None
+    if not points:
+        return {"names": names}
+    return {"names": names, "kpt_shape": (len(points), 3), "kpt_names": {str(i): points for i in range(len(names))}}
 
 
 def index_bucket(

@@ -159,7 +159,7 @@ def _limit_objects(context: PlanContext, bucket: int, choice: BucketChoice) -> N
     image = positions(rows, choice.images)
     sizes = _sizes(context, bucket, choice) if limits.in_pixels else None
     anywhere = np.zeros(rows.num_rows, np.bool_)
-    for reason, which in objects.beyond(limits, rows, context.classes, image, sizes):
+    for reason, which in objects.beyond(limits, rows, context.classes, image, sizes, oriented=context.oriented):
         _leave_rows(choice, rows.filter(pa.array(which)), reason)
         anywhere |= which
     hit = np.zeros(len(images.step), np.bool_)

@@ -52,9 +52,10 @@ class PlanContext:
     `check_conflicts`: the target has files, so new paths are checked in case they are somebody else's.
     `staged`: folders that are not at the target yet. `state`: what is at the target, read once for all buckets.
     `suspects`: paths whose content is not believed to be what the manifest says. `fetched`: see `plan_subset`.
-    `archive`: all goes into one file, see `archive`. `split_rule`: how images are assigned to splits; None: as the
-    source has them. `no_backgrounds`: folder of the images that are no backgrounds, see `backgrounds`; None: there are
-    no such images. `left_out`: folders of the images that are left out for a reason in `steps.DECIDED`.
+    `archive`: all goes into one file, see `archive`. `oriented`: its objects are oriented boxes.
+    `split_rule`: how images are assigned to splits; None: as the source has them. `no_backgrounds`: folder of the
+    images that are no backgrounds, see `backgrounds`; None: there are no such images. `left_out`: folders of the
+    images that are left out for a reason in `steps.DECIDED`.
     """
 
     sources: tuple[PlannedSource, ...]
@@ -77,6 +78,7 @@ class PlanContext:
     suspects: frozenset[str]
     fetched: bool
     archive: bool = False
+    oriented: bool = False
     split_rule: SplitRule | None = None
     no_backgrounds: str | None = None
     left_out: tuple[str, ...] = ()
@@ -127,6 +129,7 @@ def plan_context(
         suspects=suspects,
         fetched=fetched,
         archive=job.config.target.zipped,
+        oriented=job.task is Task.OBB,
     )
 
 

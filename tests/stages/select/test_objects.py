@@ -33,3 +33,28 @@ def test_a_box_of_the_size_of_a_limit_is_within_it(first: int, second: int, wide
     sizes = np.array([wide], np.float64), np.array([high], np.float64)
     found = beyond(ObjectFilter.model_validate(limits), pa.table(box), ["car"], np.array([0]), sizes)
     assert {key: which.tolist() for key, which in found} == {key: [False] for key in limits}
+
+
+def test_an_oriented_box_is_measured_by_its_own_sides() -> None:
+    """A box of 40 by 10 pixels at 45 degrees: the box around it is a square of 35 pixels."""
+    half = [(20, 5), (20, -5), (-20, -5), (-20, 5)]
+    corners = [(50 + (x - y) / 2**0.5, 50 + (x + y) / 2**0.5) for x, y in half]
+    tail = "".join(f" {x / 100:.6f} {y / 200:.6f}" for x, y in corners).encode()
+    rows = pa.table(
+        {
+            "cx": [0.5, 0.5],
+            "cy": [0.25, 0.25],
+            "w": [0.353553, 0.353553],
+            "h": [0.176777, 0.176777],
+            "class_id": pa.array([0, 0], pa.int32()),
+            "tail": [tail, None],
+        }
+    )
+    sizes = np.array([100.0]), np.array([200.0])
+    limits = {"min_side": 11, "max_side": 38, "min_area": 450, "max_aspect": 3.9, "min_area_ratio": 0.03}
+    filters = ObjectFilter.model_validate(limits)
+    found = dict(beyond(filters, rows, ["ship"], np.array([0, 0]), sizes, oriented=True))
+    # The second one is no row of the task, as a target of COCO JSON may have it: there its box decides.
+    assert {key: which.tolist() for key, which in found.items()} == {key: [True, False] for key in limits}
+    as_box = dict(beyond(filters, rows, ["ship"], np.array([0, 0]), sizes))
+    assert {key: which.tolist() for key, which in as_box.items()} == {key: [False, False] for key in limits}

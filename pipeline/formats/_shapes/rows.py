@@ -1,4 +1,4 @@
-"""How labelme's files are parsed: a file at a time, a shape at a time. The rules are in `formats.labelme`."""
+"""How files of shapes are parsed: a file at a time, a shape at a time. The rules are in `formats.labelme`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -20,9 +20,12 @@ from pipeline.base.text import plain_name, whole_number
 from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._flaws import flaw_of
 from pipeline.formats._framing import Frame, OtherImage, frame_of
-from pipeline.formats._values import as_number, finite
-from pipeline.formats.labelme.shapes import ShapeError, ShapeOutline, is_without_area, reach_of, read_outline
+from pipeline.formats._numbers import TOLERANCE
+from pipeline.formats._shapes.keypoints import ShapeObject, keypoints_of, with_keypoints
+from pipeline.formats._shapes.outlines import ShapeError, ShapeOutline, is_without_area, reach_of, read_outline
+from pipeline.formats._values import as_flag, as_number, finite
 from pipeline.geometry.polygons import join_polygons
+from pipeline.geometry.quadrilaterals import areas, four_corners, within
 from pipeline.images.header import HEAD_BYTES, Picture, picture_of, suffix_of, unpacked
 from pipeline.tables import schema
 from pipeline.tables.schema import LabelState
@@ -42,8 +45,8 @@ _INSTANCE = re.compile(r"(.*[^-\s])-(\d+)")
 Floats = npt.NDArray[np.float64]
 
 
-class _LabelmeFile(msgspec.Struct):
-    """What we read of a file; ``imageData``, most of its bytes, is passed over."""
+class ShapeFile(msgspec.Struct):
+    """What we read of a file, by labelme's names; ``imageData``, most of its bytes, is passed over."""
 
     version: Any = None
     shapes: Any = None
@@ -52,17 +55,6 @@ class _LabelmeFile(msgspec.Struct):
     imageHeight: Any = None  # noqa: N815
     imageWidth: Any = None  # noqa: N815
     flags: Any = None
-
-
-@dataclass
-class _Object:
-    """One object: the shapes of one label and group."""
-
-    line: int
-    label: str
-    shapes: list[ShapeOutline] = field(default_factory=list)
-    extras: dict[str, Any] = field(default_factory=dict)
-    note: str | None = None
 
 
 class _Batch:
@@ -79,27 +71,39 @@ class _Batch:
 
 @dataclass(frozen=True)
 class Rules:
-    """What the options say: how numbers are written, whether images are asked for their size, and labels numbered."""
+    """What the options say: how numbers are written, whether images are asked for their size, and labels numbered.
+
+    `keypoints` are the names of points, in their order; empty but for task pose. With `crowds` what has ``iscrowd`` is
+    a crowd, which is in no row.
+    """
 
     numbers: str
     check_sizes: bool
     instances: bool
+    keypoints: tuple[str, ...] = ()
+    crowds: bool = False
 
 
-def parse(files: Sequence[bytes], task: Task, rules: Rules, pictures: Pictures) -> Parsed:
-    """See `pipeline.formats.labelme.parse`."""
+def parse(
+    files: Sequence[bytes],
+    task: Task,
+    rules: Rules,
+    pictures: Pictures,
+    decode: Callable[[bytes], ShapeFile],
+) -> Parsed:
+    """See `pipeline.formats.labelme.parse`; `decode` reads a file, or raises `ShapeError`."""
     batch = _Batch()
     for number, content in enumerate(files):
         rows, problems_before = len(batch.columns["file"]), len(batch.problems)
-        found, frame = _LabelmeFile(shapes=[]), None
+        found, frame = ShapeFile(shapes=[]), None
         try:
-            found = _decode(content)
+            found = decode(content)
             frame = _frame(found, number, rules, pictures)
         except ShapeError as bad:
             batch.problems.append(Problem(number, bad.line, bad.reason, str(bad), rows=_count(found, rules)))
         if frame is not None:
             for row in _objects(found, frame, rules, number, batch.problems):
-                _add(batch, number, _row(row, frame, task, rules.numbers))
+                _add(batch, number, _row(row, frame, task, rules))
         _add_image(batch, found, frame)
         good, bad_ones = len(batch.columns["file"]) > rows, len(batch.problems) > problems_before
         batch.states.append(LabelState.FOUND if good else LabelState.CORRUPT if bad_ones else LabelState.EMPTY)
@@ -112,33 +116,18 @@ def parse(files: Sequence[bytes], task: Task, rules: Rules, pictures: Pictures) 
     return Parsed(rows_, batch.states, batch.problems, images)
 
 
-def _decode(content: bytes) -> _LabelmeFile:
-    """The file's content, not checked in detail; raises `ShapeError` for what is no labelme file."""
+def read_json(content: bytes) -> Any:
+    """What a file of JSON says, also one with NaN; raises `ShapeError` with what is wrong with it."""
     text = content.removeprefix(_BOM)
     try:
-        found = msgspec.json.decode(text, type=_LabelmeFile)
+        return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        found = _decode_slowly(text)
-    if not isinstance(found.shapes, list):
-        raise ShapeError(
-            "not_labelme", "is JSON, but has no list `shapes`: no label file of labelme; move it elsewhere"
-        )
-    return found
+        if (flaw := flaw_of(text)) is not None:
+            raise ShapeError(flaw.reason, flaw.detail, flaw.line) from None
+        return json.loads(text)
 
 
-def _decode_slowly(text: bytes) -> _LabelmeFile:
-    """By the standard library, which takes NaN, as Python writes it, and 1e999; raises `ShapeError` with the cause."""
-    if (flaw := flaw_of(text)) is not None:
-        raise ShapeError(flaw.reason, flaw.detail, flaw.line)
-    data = json.loads(text)
-    if not isinstance(data, dict):
-        raise ShapeError("not_labelme", "is JSON, but no label file of labelme; move it elsewhere")
-    embedded = json.dumps(data.get("imageData")).encode()
-    plain = {name: data.get(name) for name in _LabelmeFile.__struct_fields__ if name != "imageData"}
-    return _LabelmeFile(imageData=msgspec.Raw(embedded), **plain | {"flags": finite(data.get("flags"))})
-
-
-def _frame(found: _LabelmeFile, number: int, rules: Rules, pictures: Pictures) -> Frame:
+def _frame(found: ShapeFile, number: int, rules: Rules, pictures: Pictures) -> Frame:
     """The frame of the points of a file; its image is asked where the file gives no size, or one that may be wrong.
 
     Raises `ShapeError`.
@@ -174,7 +163,7 @@ def _frame(found: _LabelmeFile, number: int, rules: Rules, pictures: Pictures) -
     return frame
 
 
-def _said_size(found: _LabelmeFile) -> tuple[int, int] | None:
+def _said_size(found: ShapeFile) -> tuple[int, int] | None:
     """The size that a file says, None where it says none: tools begin with -1, or 0. Raises `ShapeError` for others."""
     sides = [_side(found.imageWidth), _side(found.imageHeight)]
     if None in sides:
@@ -201,7 +190,7 @@ def _side(value: Any) -> int | None:
     return max(int(value), 0) if value == int(value) else None
 
 
-def _is_old(found: _LabelmeFile) -> bool:
+def _is_old(found: ShapeFile) -> bool:
     """Whether labelme before 4.0 wrote it: by its version, and because no shape can be of a group.
 
     Those versions showed images as they are stored, whatever their EXIF data say, and numbered instances in labels.
@@ -212,7 +201,7 @@ def _is_old(found: _LabelmeFile) -> bool:
     return early and not any(isinstance(shape, dict) and "group_id" in shape for shape in found.shapes)
 
 
-def _embedded(found: _LabelmeFile) -> Picture | None:
+def _embedded(found: ShapeFile) -> Picture | None:
     """The embedded image as its first bytes have it or, where much else is in front, all of them."""
     data = bytes(found.imageData)
     head = unpacked(data, HEAD_BYTES)
@@ -243,12 +232,12 @@ def _identify(shape: Any, position: int, *, numbered: bool) -> _Identity:
     return _Identity(key, label, group if number is None else None, number is not None)
 
 
-def _is_numbered(found: _LabelmeFile, rules: Rules) -> bool:
+def _is_numbered(found: ShapeFile, rules: Rules) -> bool:
     """Whether a number at the end of a label is that of an instance."""
     return rules.instances and _is_old(found)
 
 
-def _count(found: _LabelmeFile, rules: Rules) -> int:
+def _count(found: ShapeFile, rules: Rules) -> int:
     """How many objects the shapes of a file are, at least 1."""
     keys, numbered = set(), _is_numbered(found, rules)
     for position, shape in enumerate(found.shapes, 1):
@@ -259,9 +248,9 @@ def _count(found: _LabelmeFile, rules: Rules) -> int:
     return max(len(keys), 1)
 
 
-def _objects(found: _LabelmeFile, frame: Frame, rules: Rules, number: int, problems: list[Problem]) -> list[_Object]:
+def _objects(found: ShapeFile, frame: Frame, rules: Rules, number: int, problems: list[Problem]) -> list[ShapeObject]:
     """Shapes by object, in order of first shapes; an object with a bad shape is left out, and counted once."""
-    objects: dict[tuple[Any, ...], _Object] = {}
+    objects: dict[tuple[Any, ...], ShapeObject] = {}
     broken: set[tuple[Any, ...]] = set()
     numbered = _is_numbered(found, rules)
     for position, shape in enumerate(found.shapes, 1):
@@ -276,10 +265,14 @@ def _objects(found: _LabelmeFile, frame: Frame, rules: Rules, number: int, probl
             broken.add(key)
             continue
         note = "instance" if owner.instance else frame.note
-        thing = objects.setdefault(owner.key, _Object(position, owner.label, note=note))
+        crowd = rules.crowds and bool(as_flag(shape.get("iscrowd")))
+        thing = objects.setdefault((*owner.key, crowd), ShapeObject(position, owner.label, note=note))
+        if crowd:
+            thing.extras["iscrowd"] = 1
         thing.shapes.append(outline)
         _add_extras(thing.extras, shape, owner.group)
-    return [thing for key, thing in objects.items() if key not in broken]
+    things = [thing for key, thing in objects.items() if key[:-1] not in broken]
+    return with_keypoints(things, rules.keypoints) if rules.keypoints else things
 
 
 def _label(shape: Any) -> str:
@@ -313,20 +306,29 @@ def _group(shape: dict[str, Any]) -> int | str | None:
 
 
 def _add_extras(extras: dict[str, Any], shape: dict[str, Any], group: int | str | None) -> None:
-    """``group_id``, ``flags`` and ``description`` of an object: of several shapes all flags, and each text once."""
+    """What goes along of an object to COCO JSON: of several shapes all flags and attributes, and each text once.
+
+    That is ``group_id``, ``flags`` and ``description``; X-AnyLabeling's ``attributes``, ``difficult`` and ``score``.
+    """
     if group is not None:
         extras["group_id"] = group
-    flags = shape.get("flags")
-    if isinstance(flags, dict) and flags:
-        merged = extras.setdefault("flags", {})
-        for name, value in flags.items():
-            merged[name] = merged.get(name) or finite(value)
+    for field_name in ("flags", "attributes"):
+        given = shape.get(field_name)
+        if isinstance(given, dict) and given:
+            merged = extras.setdefault(field_name, {})
+            for name, value in given.items():
+                merged[name] = merged.get(name) or finite(value)
+    if shape.get("difficult") is True:
+        extras["difficult"] = True
+    score = as_number(shape.get("score"))
+    if score is not None:
+        extras.setdefault("score", score)
     text = shape.get("description")
     if isinstance(text, str) and text and text not in extras.get("description", "").split("\n"):
         extras["description"] = "\n".join(filter(None, (extras.get("description"), text)))
 
 
-def _row(thing: _Object, frame: Frame, task: Task, numbers: str) -> dict[str, Any]:
+def _row(thing: ShapeObject, frame: Frame, task: Task, rules: Rules) -> dict[str, Any]:
     """One row of the index."""
     width, height = frame.width, frame.height
     whole = ShapeOutline.of_several(thing.shapes)
@@ -346,26 +348,57 @@ def _row(thing: _Object, frame: Frame, task: Task, numbers: str) -> dict[str, An
         "raw": None,
         "loss": None,
     }
-    if thing.label in NO_CLASS:
-        return row | {"loss": "no_class"}
-    if not whole.has_area:
-        return row | {"loss": "no_area"}
-    if not whole.parts:
-        return row | {"loss": "outside"}
-    row["raw"] = _raw(thing, whole, width, height)
+    if (nothing := _nothing_of(thing, whole)) is not None:
+        return row | {"loss": nothing}
+    points, beyond = keypoints_of(thing, rules.keypoints, width, height)
+    row["raw"] = _raw(thing, whole, points, width, height)
     if right <= left or bottom <= top:
         return row | {"loss": "zero_area"}
-    if task is Task.DETECT:
-        values = [row["cx"], row["cy"], row["w"], row["h"]]
-    else:
-        values = (join_polygons(whole.parts) / scale).ravel().tolist()
     row["loss"] = _partly(thing, whole, task)
-    row["tail"] = "".join([" " + numbers % v for v in values]).encode()
-    row["n_tokens"] = 1 + len(values)
-    return row
+    if "iscrowd" in thing.extras:
+        return row | {"loss": "crowd"}
+    box = [row["cx"], row["cy"], row["w"], row["h"]]
+    if task is Task.OBB:
+        return _oriented(row, whole, frame, rules)
+    if task is Task.POSE and not points[:, 2].any():
+        return row | {"loss": "no_keypoints"}
+    if task is Task.POSE:
+        row["loss"] = "keypoint_outside" if beyond else row["loss"]
+        values = [*box, *(points / (width, height, 1)).ravel().tolist()]
+    else:
+        values = box if task is Task.DETECT else (join_polygons(whole.parts) / scale).ravel().tolist()
+    return row | _tail(values, rules)
 
 
-def _partly(thing: _Object, whole: ShapeOutline, task: Task) -> str | None:
+def _nothing_of(thing: ShapeObject, whole: ShapeOutline) -> str | None:
+    """The counted word for what is nothing in any target; None for an object."""
+    if thing.label in NO_CLASS:
+        return "no_class"
+    if not whole.has_area:
+        return "keypoint_alone" if thing.alone else "no_area"
+    return None if whole.parts else "outside"
+
+
+def _tail(values: Sequence[float], rules: Rules) -> dict[str, Any]:
+    return {"tail": "".join([" " + rules.numbers % v for v in values]).encode(), "n_tokens": 1 + len(values)}
+
+
+def _oriented(row: dict[str, Any], whole: ShapeOutline, frame: Frame, rules: Rules) -> dict[str, Any]:
+    """The row of an object of exactly four corners, each within the image."""
+    corners = four_corners(whole.given) if whole.given is not None else None
+    if corners is None:
+        return row | {"loss": "no_four_corners"}
+    size = np.array([[frame.width, frame.height]], np.float64)
+    (moved,), (cut,), (outside,) = within(corners[None] / size, np.ones((1, 2)), np.full((1, 2), TOLERANCE))
+    if outside or not areas(moved[None])[0] > 0:
+        return row | {"loss": "outside" if outside else "zero_area"}
+    low, high = moved.min(axis=0), moved.max(axis=0)
+    row |= dict(zip(("cx", "cy", "w", "h"), [*((low + high) / 2).tolist(), *(high - low).tolist()], strict=True))
+    row["loss"] = "clipped" if cut else row["loss"] if row["loss"] != "clipped" else None
+    return row | _tail(moved.ravel().tolist(), rules)
+
+
+def _partly(thing: ShapeObject, whole: ShapeOutline, task: Task) -> str | None:
     """The counted word for an object that is taken, but not as it was drawn."""
     if task is Task.SEGMENT and whole.holes:
         return "holes"
@@ -374,7 +407,7 @@ def _partly(thing: _Object, whole: ShapeOutline, task: Task) -> str | None:
     return "clipped" if whole.cut else "joined" if task is Task.SEGMENT and len(whole.parts) > 1 else None
 
 
-def _raw(thing: _Object, whole: ShapeOutline, width: int, height: int) -> bytes:
+def _raw(thing: ShapeObject, whole: ShapeOutline, points: Floats, width: int, height: int) -> bytes:
     """A COCO annotation object without what only a whole dataset knows: id, image_id and category_id."""
     left, top, right, bottom = whole.box
     segmentation, area = whole.segmentation(height, width)
@@ -385,6 +418,8 @@ def _raw(thing: _Object, whole: ShapeOutline, width: int, height: int) -> bytes:
         "iscrowd": 0,
         **thing.extras,
     }
+    if len(points):
+        data |= {"keypoints": points.ravel().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
     return _json(data)
 
 
@@ -399,7 +434,7 @@ def _add(batch: _Batch, number: int, row: dict[str, Any]) -> None:
         batch.columns[name].append(row[name])
 
 
-def _add_image(batch: _Batch, found: _LabelmeFile, frame: Frame | None) -> None:
+def _add_image(batch: _Batch, found: ShapeFile, frame: Frame | None) -> None:
     batch.images["width"].append(frame and frame.width)
     batch.images["height"].append(frame and frame.height)
     flags = found.flags
@@ -411,7 +446,7 @@ def _add_image(batch: _Batch, found: _LabelmeFile, frame: Frame | None) -> None:
     batch.images["held_size"].append(len(unpacked(data) or b"") if suffix else None)
 
 
-def _image_path(found: _LabelmeFile) -> str | None:
+def _image_path(found: ShapeFile) -> str | None:
     """Where the image is, with ``/``, as the file says it: relative to itself, or on the machine that wrote it."""
     path = found.imagePath
     if not isinstance(path, str) or any(unicodedata.category(c) in ("Cc", "Cs") for c in path):

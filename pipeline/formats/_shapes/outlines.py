@@ -68,7 +68,8 @@ class ShapeOutline:
 
     `box` is (left, top, right, bottom); `parts` and `holes` are polygons of shape (points, 2). What was given by pixels
     has its `runs`; `drawn` are the parts that were given as polygons. `has_area` is False for lines and points, which
-    have a box alone; `cut` is True for what reaches beyond the image.
+    have a box alone; `cut` is True for what reaches beyond the image. `given` are the points of one shape, with what of
+    them is beyond.
     """
 
     box: tuple[float, float, float, float]
@@ -78,6 +79,7 @@ class ShapeOutline:
     runs: npt.NDArray[np.int64] | None = None
     has_area: bool = True
     cut: bool = False
+    given: Floats | None = None
 
     @staticmethod
     def of_several(several: Sequence[ShapeOutline]) -> ShapeOutline:
@@ -122,14 +124,15 @@ def read_outline(shape: dict[str, Any], frame: Frame) -> ShapeOutline:
         points = _circle(points)
     points = frame.transform(points)
     if kind in _NO_AREA:
-        return ShapeOutline(_extent(points, frame), has_area=False)
+        return ShapeOutline(_extent(points, frame), has_area=False, given=points)
     polygon = _rectangle(points) if kind == "rectangle" else points
     inside = clip_polygon(polygon, frame.width, frame.height)
     parts = [inside] if len(inside) else []
     if parts and np.abs(np.diff(inside, axis=0, append=inside[:1])).sum() > _MAX_LENGTH:
         raise ShapeError("too_long", f"its outline is longer than {_MAX_LENGTH:,} pixels, as no drawing is; remove it")
     beyond = (polygon < -_CUT).any() or (polygon > np.array([frame.width, frame.height]) + _CUT).any()
-    return ShapeOutline(_extent(inside if parts else polygon, frame), parts, drawn=parts, cut=bool(beyond))
+    box = _extent(inside if parts else polygon, frame)
+    return ShapeOutline(box, parts, drawn=parts, cut=bool(beyond), given=polygon)
 
 
 def is_without_area(shape: dict[str, Any]) -> bool:
