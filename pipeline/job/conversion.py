@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from pipeline import exporters, formats, storage
 from pipeline.base.classes import Names
@@ -15,7 +15,7 @@ from pipeline.base.terms import SPLITS, Task
 from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
 from pipeline.job.copies import on_this_disk
-from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder
+from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder, pieces_of
 from pipeline.target.manifest import FOLDER, INTENT_PATH, MANIFESTS, TargetState, home
 
 #: What `convert` takes for keys of a config, each with an example; `remake` takes other ones for some of them.
@@ -273,7 +273,14 @@ def _task_of(names: Names | None) -> str | None:
 
 
 def _task_of_splits(splits: Mapping[str, list[Any]], format_: formats.Format) -> str:
-    """Pose where all annotations files are called as those of pose, and those of other tasks otherwise; else detect."""
+    """That which a file of several splits says.
+
+    Else pose where all annotations files are called as those of pose, and those of other tasks otherwise; else detect.
+    """
+    if format_.WHOLE and (single := cast("formats.SingleFileFormat", format_)).HOLDS_SPLITS:
+        paths = next(iter(splits.values()))[0]
+        said = single.contents(pieces_of(paths["annotations"])).task if isinstance(paths, dict) else None
+        return said or "detect"
     pose, other = (format_.layout("", task).get("annotations", "") for task in (Task.POSE, Task.DETECT))
     prefix = os.path.splitext(os.path.basename(pose))[0]
     each = [paths for several in splits.values() for paths in several]
