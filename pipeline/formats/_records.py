@@ -19,6 +19,7 @@ class ImageRecord:
     """A record at `begin` to `stop` of a file, which the user knows as `where`, as in ``line 3``.
 
     `said` is what it calls its image, `other` a second name of it (an address, an upload), which may be empty.
+    `unlisted` is where the image is, where nobody lists what is there; empty: at `said`.
     """
 
     begin: int
@@ -26,6 +27,7 @@ class ImageRecord:
     where: str
     said: str
     other: str = ""
+    unlisted: str = ""
 
 
 def outline_of(
@@ -33,15 +35,16 @@ def outline_of(
 ) -> FileOutline:
     """The images of records, each with its text; `names` are those that are there, None where nobody lists them.
 
-    Where nobody does an image is at its `other` name, if it has one. A record without a name, one of an image that
-    another record names as well, and one of which two images fit are problems; `objects` counts those of a text.
+    Stems are those of the images or, where there are none, of what records say. A record without a name, one of an
+    image that another record names as well, and one of which two images fit are problems; `objects` counts those of a
+    text.
     """
     files: list[Found] = []
     records: list[ImageRecord] = []
     lost: list[int] = []
     seen: set[str] = set()
     for record, text in given:
-        path = clean(record.other) or clean(record.said)
+        path = clean(record.unlisted) or clean(record.said) or clean(record.other)
         asked = [name for name in (record.said, record.other) if name]
         file = Found(path or None, exact=True) if names is None else names.find(*asked)
         key = file.path or f"\0{clean(record.said) or clean(record.other)}"
@@ -74,7 +77,7 @@ def outline_of(
             found.problems.append((said, problem[0], f"{record.where} {problem[1]}", count))
             continue
         spans.append((record.begin, record.stop))
-        named.append(said)
+        named.append(there if there and names is not None else said)
         found.paths.append(there or "")
         found.said.append(record.said or record.other)
     found.images = np.array(spans, np.int64).reshape(-1, 2)

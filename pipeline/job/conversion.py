@@ -136,9 +136,22 @@ def _fitting(folder: str, workdir: str) -> list[dict[str, Any]] | None:
     for name, any_name in tries:
         with contextlib.suppress(NoLayoutError):
             several = _source(folder, name, None, None, workdir, any_name=any_name)
-            if not _is_beside(name) or _is_read(several[0]):
+            if _is_read(several[0]) if _is_beside(name) else _is_recognised(several[0]):
                 return several
     return None
+
+
+def _is_recognised(source: Mapping[str, Any]) -> bool:
+    """Whether a file of all labels begins as those of the format of a source do; True for any other format."""
+    if not formats.load(source["format"]).WHOLE:
+        return True
+    format_, task = formats.load_single_file(source["format"]), Task(source["task"])
+    for value in source["splits"].values():
+        paths = value if isinstance(value, dict) else format_.layout(value, task)
+        path = storage.locate_below(source["root"], paths["annotations"]).url
+        if not format_.recognises(next(pieces_of(path), b"")):
+            return False
+    return True
 
 
 def _is_read(source: Mapping[str, Any]) -> bool:

@@ -247,7 +247,8 @@ class _OfSplit:
                 detail = f"line {number} has the split {shown(found.split)}; make it train, val or test"
                 self._report("bad_split", detail, text)
             elif self._split in (None, own):
-                yield ImageRecord(begin, stop, f"line {number}", found.file or "", found.url or ""), text
+                url = found.url or ""
+                yield ImageRecord(begin, stop, f"line {number}", found.file or "", url, unlisted=url), text
 
     def _report(self, reason: str, detail: str, text: bytes) -> None:
         """Note a line that is of no split: that of train does it, for all read it."""
