@@ -98,12 +98,16 @@ class LabelledTask:
         shapes = {r.number for r in self.regions()}
         results = self._valued()
         named = {r.get("id") for i, r in enumerate(results, 1) if i in shapes and _is_id(r.get("id"))}
-        return Counter(
-            str(result.get("type") or "relation")[:40]
-            for result in self.results or ()
-            if not (isinstance(result, dict) and isinstance(result.get("value"), dict))
-            or (_kind(result) not in SHAPES and not (_kind(result) == "" and result.get("id") in named))
-        )
+        found: Counter[str] = Counter()
+        valued = {id(result) for result in results}
+        for result in self.results or ():
+            if id(result) in valued:
+                of_shape = _is_id(result.get("id")) and result["id"] in named
+                if _kind(result) in SHAPES or (_kind(result) == "" and of_shape):
+                    continue
+            kind = result.get("type") if isinstance(result, dict) else None
+            found[kind[:40] if isinstance(kind, str) and kind else "relation"] += 1
+        return found
 
 
 def _is_id(value: Any) -> bool:

@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from pipeline.base.redaction import redact_url
 from pipeline.base.terms import Task
-from pipeline.formats import Parsed, Part
+from pipeline.formats import Parsed, Part, Problem
 from pipeline.formats._label_rows import parse as parse_rows
 from pipeline.formats._values import as_pixels, plain, shown
+from pipeline.tables.schema import LabelState
 
 #: What ``annotations`` calls the objects of a task, the fittest first.
 _LISTS = {
@@ -43,13 +44,20 @@ _records = msgspec.json.Decoder(list[_Record]).decode
 
 def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, *, polygons_to_boxes: bool) -> Parsed:
     """See `pipeline.formats.ndjson.parse`."""
-    records = _decoded(part.images)
+    known = _decoded(part.images)
+    records = [record or _Record() for record in known]
     files = [_label_rows(record.annotations, task) for record in records]
     parsed = parse_rows(files, task, keypoints, polygons_to_boxes=polygons_to_boxes)
     parsed.problems = [
         replace(p, line=None, detail=f"image {shown(records[p.file].file)}, object {p.line}: {p.detail}")
         for p in parsed.problems
     ]
+    for i in (i for i, record in enumerate(known) if record is None):
+        parsed.problems.append(
+            Problem(i, None, "bad_line", "the line of the image is not JSON in UTF-8; correct it", 0)
+        )
+        parsed.states[i] = LabelState.CORRUPT
+    parsed.problems.sort(key=lambda problem: problem.file)
     parsed.rows = parsed.rows.append_column("label", _labels(parsed.rows["class_id"].to_numpy(), part.labels))
     sizes = [(as_pixels(record.width), as_pixels(record.height)) for record in records]
     parsed.images = pa.table(
@@ -62,16 +70,21 @@ def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, *, polygons
     return parsed
 
 
-def _decoded(texts: Sequence[bytes]) -> list[_Record]:
-    """The lines of a part, all at once where none is unusual; NaN is what JSON does not know, and Python writes."""
+def _decoded(texts: Sequence[bytes]) -> list[_Record | None]:
+    """The lines of a part, all at once where none is unusual; None for one that cannot be read.
+
+    NaN is what JSON does not know, and Python writes; what is wrong may be in what the outline passed over.
+    """
     try:
         return list(_records(b"[" + b",".join(texts) + b"]"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return [_one(text) for text in texts]
 
 
-def _one(text: bytes) -> _Record:
+def _one(text: bytes) -> _Record | None:
     data = plain(text)
+    if not isinstance(data, dict):
+        return None
     lists = data.get("annotations")
     raws = {name: msgspec.Raw(_text(value)) for name, value in lists.items()} if isinstance(lists, dict) else None
     return _Record(data.get("file"), data.get("url"), data.get("width"), data.get("height"), raws)
