@@ -33,7 +33,7 @@ from pipeline.runtime.interrupt import failure
 from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run import running
-from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do
+from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do, remember_build, remember_target
 from pipeline.stages.index.locks import index_lock, plan_lock
 from pipeline.stages.index.scan import import_for_index, import_for_plan, scan
 from pipeline.stages.verify.status import open_target, refuse_busy
@@ -357,24 +357,30 @@ def _build(job: Job, progress: Progress, suspects: frozenset[str], client: Any) 
         indexes.enter_context(index_lock(job))
         engine = stack.enter_context(_engine(job, client))
         job.target.begin_listing()  # where each file costs a request
-        state = TargetState(job.target, job.prefixes)
+        state = TargetState(job.target, job.prefixes, job.memory)
         if job.target.local is not None:
             tidy(state)
         current = is_current_recipe(job, state) and not suspects and not (state.damaged and job.target.local is None)
         engine.begin(import_for_plan)
         found = scan(job, None if current else engine, progress)
         if current and (report := nothing_to_do(job, state, found)):
+            remember_target(job, state)
             LOG.info("%s: nothing changed since the last build; its index and plan are not made anew", job.root)
             return report
         if job.target.local is None:  # taking this lock costs requests: not where there is nothing to do
             still_ours = stack.enter_context(target_lock)
+            job.memory.forget()
             state = TargetState(job.target, job.prefixes)
             tidy(state)
             stack.push(engine)  # what it has under way ends before the lock does
         from pipeline.stages.apply.rebuild import rebuild
 
         engine.connect(job.target, SCRATCH)
-        return rebuild(job, state, found, engine, progress, suspects, indexes, still_ours)
+        report = rebuild(job, state, found, engine, progress, suspects, indexes, still_ours)
+        if job.target.local is None and report.ok:
+            still_ours()
+            remember_build(job)
+        return report
 
 
 def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[BaseException] | None, *_: object) -> None:

@@ -326,7 +326,11 @@ class Config(_Model):
 class Runs(_Model):
     """The records of runs."""
 
-    keep: int = Field(30, ge=1, description="so many stay, among them the last success and the last failure")
+    keep: int = Field(
+        30,
+        ge=1,
+        description="so many stay (at a store up to a third more), among them the last success and the last failure",
+    )
 
 
 _Argument = Annotated[str, Field(min_length=1)]

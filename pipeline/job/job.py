@@ -20,6 +20,7 @@ from pipeline.job.spec import IndexSpec
 from pipeline.storage import Location
 from pipeline.storage.origins import Origins
 from pipeline.target.manifest import Manifest
+from pipeline.target.memory import Memory
 
 #: Folders of the workdir that may be links: users put them on another disk.
 WORK_LINKS = frozenset({"index", "plans", "members", "splits", "fetched"})
@@ -145,6 +146,11 @@ class Job:
         """
         indexes = "\0".join(s.index_dir for s in self.sources)
         return os.path.join(self.workdir, "plans", f"{self._target_name}-{_short(indexes)}")
+
+    @property
+    def memory(self) -> Memory:
+        """What this machine remembers of the target, whatever sources it is made from."""
+        return Memory(self.work, f"plans/{self._target_name}.target")
 
     @property
     def split_table(self) -> str | None:

@@ -18,12 +18,11 @@ from pipeline.reports.statistics import (
     SplitStatistics,
     Statistics,
 )
-from pipeline.stages.index.reader import read_part as read_frame
+from pipeline.stages.index.reader import read_table
 from pipeline.stages.plan.bucket import beyond_folder
 from pipeline.stages.plan.dataset_files import read_arrow, records_folder
 from pipeline.stages.select import rows as selection
 from pipeline.tables import schema
-from pipeline.tables.frames import to_arrow
 from pipeline.tables.parquet import read_part
 from pipeline.tables.schema import Action, part_name
 
@@ -75,7 +74,7 @@ def read_images(view: View, bucket: int, columns: Sequence[str]) -> pa.Table:
 
     parts = []
     for source in view.sources:
-        part = to_arrow(read_frame(source.index_dir, "images", bucket, columns, None, _cut(view, source)))
+        part = read_table(source.index_dir, "images", bucket, columns, None, _cut(view, source)).combine_chunks()
         for name in ("key", "split", "image_path"):
             part = part.set_column(part.schema.get_field_index(name), name, part[name].cast(pa.string()))
         parts.append(part)
@@ -91,7 +90,7 @@ def read_images(view: View, bucket: int, columns: Sequence[str]) -> pa.Table:
 
 
 def _cut(view: View, source: ViewedSource) -> tuple[int, int] | None:
-    """How the buckets of a source are cut, see `stages.index.reader.read_part`."""
+    """How the buckets of a source are cut, see `stages.index.reader.read_table`."""
     return None if source.buckets == view.buckets else (source.buckets, view.buckets)
 
 
@@ -101,8 +100,8 @@ def _objects(view: View, source: ViewedSource, bucket: int, *, raw: bool) -> pa.
     import pyarrow.compute as pc
 
     columns = [*_COLUMNS, *(["label"] if source.named else []), *(["raw"] if raw else [])]
-    frame = read_frame(source.index_dir, "annotations", bucket, columns, None, _cut(view, source))
-    rows = to_arrow(selection.remap(frame, source.classes))
+    found = read_table(source.index_dir, "annotations", bucket, columns, None, _cut(view, source))
+    rows = selection.remap_table(found, source.classes).combine_chunks()
     if view.of_task:
         rows, _ = selection.unmixed(rows)
         rows = rows.filter(pc.is_valid(rows["tail"])).combine_chunks()

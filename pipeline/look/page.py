@@ -29,7 +29,7 @@ from pipeline.reports.statistics import Note, Statistics, noteworthy
 from pipeline.reports.steps_text import CLASSES, STEPS, class_rows, is_shaped, objects_after, step_rows
 from pipeline.reports.words import balance, counted, lost
 from pipeline.runtime.progress import Progress
-from pipeline.stages.index.reader import read_part
+from pipeline.stages.index.reader import read_table
 from pipeline.stages.select.steps import Step
 from pipeline.target.manifest import FOLDER
 
@@ -140,7 +140,7 @@ def _problems(view: View) -> Iterator[dict[str, Any]]:
         return
     for source in view.sources:
         for bucket in range(source.buckets):
-            yield from read_part(source.index_dir, "problems", bucket).to_dict("records")
+            yield from read_table(source.index_dir, "problems", bucket).to_pylist()
 
 
 def _loss(view: View) -> list[str]:

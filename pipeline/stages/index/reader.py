@@ -20,6 +20,8 @@ from pipeline.tables.frames import to_pandas
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pipeline.base.classes import Names
 
 
@@ -177,7 +179,7 @@ class Index:
 
         own = self.info.buckets
         read = functools.partial(
-            read_part,
+            _read_frame,
             self.directory,
             table,
             columns=columns,
@@ -199,7 +201,12 @@ def _with_labels(part: Any, names: Sequence[str]) -> Any:
     return part.assign(label=pd.array(labels, dtype=part["label"].dtype))
 
 
-def read_part(
+def _read_frame(*args: Any, **options: Any) -> Any:
+    """What `read_table` returns, as a pandas frame with Arrow-backed columns."""
+    return to_pandas(read_table(*args, **options))
+
+
+def read_table(
     directory: str,
     table: str,
     bucket: int,
@@ -208,8 +215,8 @@ def read_part(
     cut: tuple[int, int] | None = None,
     *,
     checked: bool = False,
-) -> Any:
-    """One bucket of a table as a pandas frame with Arrow-backed columns; `classes` keeps rows of these classes.
+) -> pa.Table:
+    """One bucket of a table; `classes` keeps rows of these classes.
 
     They are ids or names, see `Index.frame`. With `cut` = (n, m) it is bucket `bucket` of m, where m is a multiple of
     the n that are there: bucket i of m is a part of bucket i % n of n. `columns` then has the key.
@@ -234,7 +241,7 @@ def read_part(
         found = found.filter(
             pa.array([zlib.crc32(k.encode()) % cut[1] == bucket for k in found["key"].to_pylist()], pa.bool_())
         )
-    return to_pandas(found)
+    return found
 
 
 def _meta(table: str, columns: Sequence[str] | None) -> Any:
