@@ -126,6 +126,15 @@ def dataset(folder: str, workdir: str) -> dict[str, Any]:
     return {"source": several if len(several) > 1 else source, "target": target, "workdir": workdir, "on_error": "skip"}
 
 
+def fitting_format(source: str, workdir: str) -> str:
+    """The name of the format that fits the folder or file `source`. Raises `ConfigError` where none does."""
+    several = _fitting(_zip_of(source) or source, workdir) if _is_there(source) else None
+    if several is None:
+        what = "does not exist; correct its path" if not _is_there(source) else "fits no format; name one with --from"
+        raise ConfigError(f"{source}: {what}")
+    return str(several[0]["format"])
+
+
 def _fitting(folder: str, workdir: str) -> list[dict[str, Any]] | None:
     """The sources of a config that reads `folder` by the format that fits it; None where none does."""
     names = sorted(formats.available(), key=_likelihood)

@@ -330,10 +330,9 @@ def test_an_export_becomes_a_training_set(run: Run, tmp_path: Path) -> None:
     write_file(tmp_path / "in/project-1-at-2026.json", json.dumps([task(BOX), task(image="/x/b.jpg", number=2)]))
     for source in ("in", "in/project-1-at-2026.json"):
         target = tmp_path / f"out{len(source)}"
-        told = run(
-            "convert", tmp_path / source, target, "--from", "labelstudio", "--to", "yolo", "--workdir", tmp_path / "w"
-        )
+        told = run("convert", tmp_path / source, target, "--to", "yolo", "--workdir", tmp_path / "w")
         assert told.code == 0, told.err
+        assert "is read as format labelstudio; if it is another, name that with --from" in told.err
         assert (target / "labels/train/a.txt").read_text() == "0 0.250000 0.400000 0.300000 0.400000\n"
     found = run("stats", tmp_path / "in")
     assert (found.code, "cat" in found.out) == (0, True), found.err

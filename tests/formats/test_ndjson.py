@@ -258,10 +258,11 @@ def test_a_target_is_a_source_of_the_same_rows(task: str, run: Run, tmp_path: Pa
         )
         for to in ("ndjson", "yolo")
     ]
-    back = ["--from", "ndjson", "--to", "yolo", *work]
+    back = ["--to", "yolo", *work]
     told += [run("convert", tmp_path / "ndjson/dataset.ndjson", tmp_path / "back", *back)]
     told += [run("convert", tmp_path / "ndjson", tmp_path / "again", "--from", "ndjson", "--to", "ndjson", *work)]
     assert [one.code for one in told] == [0] * 4, told
+    assert f"{tmp_path}/ndjson/dataset.ndjson: is read as format ndjson; if it is another" in told[2].err
     assert contents(tmp_path / "back") == contents(tmp_path / "yolo")
     made = [(tmp_path / name / "dataset.ndjson").read_bytes().partition(b"\n")[2] for name in ("again", "ndjson")]
     assert made[0] == made[1]
