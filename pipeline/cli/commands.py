@@ -28,7 +28,7 @@ from pipeline.cli.options import (
     report_option,
     verbose_option,
 )
-from pipeline.cli.output import progress_of, put, put_report
+from pipeline.cli.output import progress_of, put, put_report, remark
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -88,7 +88,7 @@ def remake(
 @cli.command()
 @click.argument("src", type=click.Path())
 @click.argument("dst", type=click.Path())
-@click.option("--from", "from_format", type=Name(sources), required=True, help="format of SRC")
+@click.option("--from", "from_format", type=Name(sources), help="format of SRC; default: the one that fits it")
 @click.option("--to", "to_format", type=Name(targets), required=True, help="format of DST")
 @click.option("--labels", metavar="FILE", help="class names in their order: labels.txt or a YAML; default: sorted")
 @click.option("--split", metavar="SHARES", help="assign anew: 0.8 is train, the rest val; or 0.7,0.2,0.1")
@@ -104,7 +104,7 @@ def remake(
 def convert(
     src: str,
     dst: str,
-    from_format: str,
+    from_format: str | None,
     to_format: str,
     labels: str | None,
     split: str | None,
@@ -115,12 +115,15 @@ def convert(
 ) -> None:
     """Make another format of a dataset folder.
 
-    SRC is a folder as labelme, ISAT, DOTA, Ultralytics, Roboflow, CVAT or Label Studio leave it, or a COCO JSON file;
-    DST is new.
+    SRC is a folder as labelme, ISAT, VOC, DOTA, Ultralytics, Roboflow, CVAT or Label Studio leave it, or a file of COCO
+    JSON, NDJSON, Label Studio's JSON or CVAT's XML; DST is new.
     """
     from pipeline.config.load import apply_overrides, validate
-    from pipeline.job.conversion import CONVERT_OPTIONS, conversion
+    from pipeline.job.conversion import CONVERT_OPTIONS, conversion, fitting_format
 
+    if from_format is None:
+        from_format = fitting_format(src, workdir or cache_folder())
+        remark(f"{src}: is read as format {from_format}; if it is another, name that with --from", common)
     data = conversion(
         src,
         dst,

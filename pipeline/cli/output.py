@@ -61,6 +61,13 @@ def say(sentence: str) -> None:
     click.echo(printable(sentence), err=True)
 
 
+def remark(sentence: str, common: dict[str, Any]) -> None:
+    """Put a line on stderr that is no warning: with ``--quiet`` it goes into the log file alone."""
+    note(logging.INFO, sentence)
+    if not common["quiet"]:
+        click.echo(printable(f"coco-diy: {sentence}"), err=True)
+
+
 def put(result: str) -> None:
     """Put the result on stdout."""
     _put(printable(result, lines=True))

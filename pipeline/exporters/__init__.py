@@ -56,10 +56,12 @@ _OUTLINE = r'"segmentation"\s*:\s*(\[\s*\[|\{)'
 class BucketObjects:
     """JSON objects of one bucket, for a file that holds those of all.
 
-    `images` has key, split, text (the object), id (null: none that can be kept) and where that is in the text
-    (id_begin, id_stop; 0 and 0: nowhere), sorted by key. `objects` has image (row of `images`), kind (annotation or
-    caption), text, id, id_begin, id_stop, image_id_begin, image_id_stop, and right (the image's id is there as the
-    image has it), sorted by kind and image. Each text begins with what separates two objects of a list."""
+    Both tables are the exporter's own. Of COCO JSON `images` has key, split, text (the object), id (null: none that can
+    be kept) and where that is in the text (id_begin, id_stop; 0 and 0: nowhere), sorted by key. `objects` has image
+    (row of `images`), kind (annotation or caption), text, id, id_begin, id_stop, image_id_begin, image_id_stop, and
+    right (the image's id is there as the image has it), sorted by kind and image. Each text begins with
+    what separates two objects of a list.
+    """
 
     images: pa.Table
     objects: pa.Table
@@ -109,6 +111,9 @@ class Exporter(Protocol):
 
 class GatheringExporter(Exporter, Protocol):
     """An exporter that makes files of the whole dataset of the objects of all buckets."""
+
+    #: Whether it needs the width and height of each image; else it has those of images that are copied, or known.
+    NEEDS_SIZES: bool
 
     def records(self, rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None) -> BucketObjects:
         """What `assemble` needs of one bucket; `keypoints` is (K, D) for pose."""

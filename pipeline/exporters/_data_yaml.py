@@ -1,14 +1,31 @@
-"""The `data.yaml` that Ultralytics' trainers read, with names in a flow or a block that any YAML reader takes."""
+"""The `data.yaml` that Ultralytics' trainers read, with names in a flow or a block that any YAML reader takes; and the
+command that trains on it."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pipeline.base.terms import Task
 from pipeline.base.yaml_document import dump_yaml
 
 if TYPE_CHECKING:
     from pipeline.base.classes import ClassMap, Names
+
+
+#: What Ultralytics' smallest model is called, by task. https://docs.ultralytics.com/models/yolo11/
+_MODELS = {
+    Task.DETECT: "yolo11n.pt",
+    Task.SEGMENT: "yolo11n-seg.pt",
+    Task.POSE: "yolo11n-pose.pt",
+    Task.OBB: "yolo11n-obb.pt",
+}
+
+
+def training_on(task: Task, data: str) -> str:
+    """The command by which Ultralytics trains on `data`: the path of what names classes and images."""
+    return f"yolo {task} train data={shlex.quote(data)} model={_MODELS[task]}"
 
 
 def dataset_yaml(
@@ -21,17 +38,24 @@ def dataset_yaml(
     """
     blocks = [dump_yaml(dict(paths))] if paths else []
     blocks += [dump_yaml({"names": dict(enumerate(maps[0].names))})]
-    source = sources[0]
-    if pose and source.kpt_shape:
-        blocks.append(dump_yaml({"kpt_shape": list(source.kpt_shape)}, flow=None))
-        if source.flip_idx:
-            blocks.append(dump_yaml({"flip_idx": list(source.flip_idx)}, flow=None))
-        by_new = {
-            classes.lut[k]: list(v)
-            for classes, names in zip(reversed(maps), reversed(sources), strict=True)
-            for k, v in sorted(names.kpt_names.items(), reverse=True)
-            if k < len(classes.lut) and classes.lut[k] >= 0
-        }
-        if by_new:
-            blocks.append(dump_yaml({"kpt_names": dict(sorted(by_new.items()))}))
+    if pose:
+        for name, value in keypoint_facts(maps, sources).items():
+            blocks.append(dump_yaml({name: value}) if name == "kpt_names" else dump_yaml({name: value}, flow=None))
     return (header + "\n".join(blocks)).encode()
+
+
+def keypoint_facts(maps: Sequence[ClassMap], sources: Sequence[Names]) -> dict[str, Any]:
+    """``kpt_shape``, ``flip_idx`` and ``kpt_names`` (by the subset's class id), as far as they are known."""
+    source = sources[0]
+    if not source.kpt_shape:
+        return {}
+    found: dict[str, Any] = {"kpt_shape": list(source.kpt_shape)}
+    if source.flip_idx:
+        found["flip_idx"] = list(source.flip_idx)
+    by_new = {
+        classes.lut[k]: list(v)
+        for classes, names in zip(reversed(maps), reversed(sources), strict=True)
+        for k, v in sorted(names.kpt_names.items(), reverse=True)
+        if k < len(classes.lut) and classes.lut[k] >= 0
+    }
+    return found | ({"kpt_names": dict(sorted(by_new.items()))} if by_new else {})

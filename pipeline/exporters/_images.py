@@ -29,6 +29,19 @@ def pictures(images: pa.Table) -> pa.Table:
     )
 
 
+def as_named(images: pa.Table) -> pa.Table:
+    """`images` with the stem that their file has: where two have the same one, that of the later is its whole name."""
+    import pyarrow.compute as pc
+
+    stem, path = images["stem"].combine_chunks(), images["image_path"].combine_chunks()
+    name = pc.replace_substring_regex(path, r"^.*/", "")
+    whole = pc.fill_null(pc.equal(pc.replace_substring_regex(stem, r"^.*/", ""), name), False)
+    if not pc.any(whole).as_py():
+        return images
+    stem = pc.if_else(whole, pc.replace_substring_regex(stem, r"\.[^./]*$", ""), stem)
+    return images.set_column(images.schema.get_field_index("stem"), images.schema.field("stem"), stem)
+
+
 def wanted_files(images: pa.Table, kind: Kind, split: pa.Array, path: pa.Array, **columns: pa.Array) -> pa.Table:
     """The table `schema.wanted` of one file of a `kind` for each of `images`; further `columns` by their name.
 

@@ -7,12 +7,11 @@ Trainers find a label file by replacing the last ``/images/`` of an image's path
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.base.terms import Task
-from pipeline.exporters._data_yaml import dataset_yaml
+from pipeline.exporters._data_yaml import dataset_yaml, training_on
 from pipeline.exporters._images import digests, pictures, wanted_files
 from pipeline.formats.yolo import render
 from pipeline.tables.schema import Kind
@@ -36,19 +35,9 @@ OF_TASK = True
 GATHERS = False
 
 
-#: What Ultralytics' smallest model is called, by task. https://docs.ultralytics.com/models/yolo11/
-_MODELS = {
-    Task.DETECT: "yolo11n.pt",
-    Task.SEGMENT: "yolo11n-seg.pt",
-    Task.POSE: "yolo11n-pose.pt",
-    Task.OBB: "yolo11n-obb.pt",
-}
-
-
 def training(task: Task, path: str) -> str:
     """The command by which Ultralytics trains on the subset at `path`, see `Exporter.training`."""
-    data = path if path.endswith(".zip") else f"{path}/data.yaml"
-    return f"yolo {task} train data={shlex.quote(data)} model={_MODELS[task]}"
+    return training_on(task, path if path.endswith(".zip") else f"{path}/data.yaml")
 
 
 def fragment(rows: pa.Table, images: pa.Table) -> pa.Table:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pipeline.base import plugins
 from pipeline.base.classes import SourceNames
-from pipeline.base.terms import Task
+from pipeline.base.terms import Split, Task
 from pipeline.tables.schema import LabelState
 
 if TYPE_CHECKING:
@@ -129,6 +129,22 @@ class Part:
     compare: bool = False
 
 
+@dataclass(frozen=True)
+class FileContents:
+    """What a file that may hold several splits says of itself.
+
+    That is its task, None where it does not say it; its splits; the `folder` of its images, relative to its own, which
+    has ``images/<split>`` in it (empty: unsaid); and the web server (``http://host``) where all images are that have
+    addresses, None where there are none or several servers. `signed`: addresses end in what goes out of date.
+    """
+
+    task: Task | None
+    splits: Sequence[Split]
+    folder: str = ""
+    server: str | None = None
+    signed: bool = False
+
+
 class Format(Protocol):
     """What every format module offers."""
 
@@ -180,6 +196,12 @@ class SingleFileFormat(Format, Protocol):
     CAPTIONS: bool
     #: Options with which no image is asked how large it is, for who looks at what is at a store.
     UNASKED: Mapping[str, Any]
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether a file that begins with `head` may be of this format, for who asks which one a file is of."""
+
+    def contents(self, pieces: Iterable[bytes]) -> FileContents:
+        """What a whole file says of itself, where the format `HOLDS_SPLITS`. Raises `Malformed` as `outline` does."""
 
     def asks_sizes(self, options: Mapping[str, Any], images: int) -> bool:
         """Whether each image of a split of so many is asked how large it is, so that a changed one is a change."""

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from pipeline import exporters, formats, storage
 from pipeline.base.classes import Names
@@ -15,7 +15,7 @@ from pipeline.base.terms import SPLITS, Task
 from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
 from pipeline.job.copies import on_this_disk
-from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder
+from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder, pieces_of
 from pipeline.tables.schema import LabelState
 from pipeline.target.manifest import FOLDER, INTENT_PATH, MANIFESTS, TargetState, home
 
@@ -137,6 +137,15 @@ def unasked(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "source": [{**one, "options": options} for one in several]}
 
 
+def fitting_format(source: str, workdir: str) -> str:
+    """The name of the format that fits the folder or file `source`. Raises `ConfigError` where none does."""
+    several = _fitting(_zip_of(source) or source, workdir) if _is_there(source) else None
+    if several is None:
+        what = "does not exist; correct its path" if not _is_there(source) else "fits no format; name one with --from"
+        raise ConfigError(f"{source}: {what}")
+    return str(several[0]["format"])
+
+
 def _fitting(folder: str, workdir: str) -> list[dict[str, Any]] | None:
     """The sources of a config that reads `folder` by the format that fits it; None where none does."""
     names = sorted(formats.available(), key=_likelihood)
@@ -148,10 +157,22 @@ def _fitting(folder: str, workdir: str) -> list[dict[str, Any]] | None:
     for name, any_name in tries:
         with contextlib.suppress(NoLayoutError):
             several = _source(folder, name, None, None, workdir, any_name=any_name)
-            if formats.load(name).WHOLE or _is_read(several[0]):
+            whole = formats.load(name).WHOLE
+            if _is_recognised(several[0]) if whole else _is_read(several[0]):
                 return several
-            doubtful = doubtful or (several if not _is_beside(name) else None)
+            doubtful = doubtful or (several if not whole and not _is_beside(name) else None)
     return doubtful
+
+
+def _is_recognised(source: Mapping[str, Any]) -> bool:
+    """Whether the files of a source, of a format with one file a split, begin as those of the format do."""
+    format_, task = formats.load_single_file(source["format"]), Task(source["task"])
+    for value in source["splits"].values():
+        paths = value if isinstance(value, dict) else format_.layout(value, task)
+        path = storage.locate_below(source["root"], paths["annotations"]).url
+        if not format_.recognises(next(pieces_of(path), b"")):
+            return False
+    return True
 
 
 def _is_read(source: Mapping[str, Any]) -> bool:
@@ -293,7 +314,14 @@ def _task_of(names: Names | None) -> str | None:
 
 
 def _task_of_splits(splits: Mapping[str, list[Any]], format_: formats.Format) -> str:
-    """Pose where all annotations files are called as those of pose, and those of other tasks otherwise; else detect."""
+    """That which a file of several splits says.
+
+    Else pose where all annotations files are called as those of pose, and those of other tasks otherwise; else detect.
+    """
+    if format_.WHOLE and (single := cast("formats.SingleFileFormat", format_)).HOLDS_SPLITS:
+        paths = next(iter(splits.values()))[0]
+        said = single.contents(pieces_of(paths["annotations"])).task if isinstance(paths, dict) else None
+        return said or "detect"
     pose, other = (format_.layout("", task).get("annotations", "") for task in (Task.POSE, Task.DETECT))
     prefix = os.path.splitext(os.path.basename(pose))[0]
     each = [paths for several in splits.values() for paths in several]

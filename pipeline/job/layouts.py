@@ -47,6 +47,8 @@ _NAMES_FILES = (
 
 SplitPaths = str | dict[str, Any]
 
+_PIECE = 1 << 20
+
 
 class NoLayoutError(ConfigError):
     """A folder is not laid out as any tool does for a format."""
@@ -138,6 +140,8 @@ def has_labels(source: str, splits: Mapping[str, list[SplitPaths]], format_: for
 def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name: bool) -> dict[str, SplitPaths]:
     if os.path.isfile(root) and not root.lower().endswith(format_.SUFFIX):
         return {}
+    if format_.HOLDS_SPLITS:
+        return _several(root, format_, any_name=any_name)
     if os.path.isfile(root):
         return {"train": {"annotations": root, "images": _images_beside(root)}}
     found: dict[str, SplitPaths] = {}
@@ -167,6 +171,51 @@ def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name
     files = [path for path in files if not _has_image(root, path, _image_folder(root, ()))] if any_name else []
     alone = known[:1] or (files if len(files) == 1 else [])
     return {"train": {"annotations": alone[0], "images": _image_folder(root, ())}} if alone else {}
+
+
+def _several(root: str, format_: formats.SingleFileFormat, *, any_name: bool) -> dict[str, SplitPaths]:
+    """The splits that one file says it has: ``root`` itself, or the file in it, of a known name or the only one."""
+    path, folder = root, os.path.dirname(root)
+    if not os.path.isfile(root):
+        folder = root
+        files = _annotations_files(root, "", format_.SUFFIX)
+        known = [name for name in format_.FILES if name in files]
+        alone = known[:1] or (files if any_name and len(files) == 1 else [])
+        if not alone:
+            return {}
+        path = storage.locate(root).join(alone[0])
+    try:
+        found = format_.contents(pieces_of(path))
+    except formats.Malformed as error:
+        raise ConfigError(f"{path}{f':{error.line}' if error.line else ''}: {error}") from None
+    paths: dict[str, SplitPaths] = {}
+    for split in found.splits:
+        own = [os.path.join(found.folder, "images", split), os.path.join("images", split), split, "images", "."]
+        images = next((f for f in own if not os.path.isabs(f) and _has_images(folder, os.path.normpath(f))), None)
+        where: Any = storage.locate(folder).below(os.path.normpath(images)).url if images not in (None, ".") else folder
+        if images is None and found.server is not None:
+            if found.signed:
+                raise ConfigError(
+                    f"{path}: the addresses of its images are signed, and soon out of date; download the images into "
+                    "images/<split> beside it"
+                )
+            where = {"url": found.server, "suffix": ".jpg"}
+        paths[split] = {"annotations": path, "images": where}
+    return paths
+
+
+def _has_images(root: str, folder: str) -> bool:
+    """Whether a folder has an image right in it."""
+    return bool(_stems_of_images(root, "" if folder == "." else folder))
+
+
+def pieces_of(path: str) -> Iterator[bytes]:
+    """The bytes of a file, a piece at a time."""
+    folder, name = os.path.split(path)
+    location = storage.locate(folder)
+    (size,) = location.sizes([name])
+    parts = [(begin, min(begin + _PIECE, size or 0)) for begin in range(0, size or 0, _PIECE)]
+    return (data for _, data in location.read_parts(name, parts, 1))
 
 
 def _within(root: str, names: Sequence[str], format_: formats.SingleFileFormat, task: Task) -> SplitPaths | None:

@@ -363,8 +363,11 @@ def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "clause"),
     [
-        ("source.format=tfrecord", "unknown format 'tfrecord'; available: coco, dota, isat, labelme, yolo"),
-        ("target.format=tfrecord", "unknown target format 'tfrecord'; available: coco, yolo"),
+        (
+            "source.format=tfrecord",
+            "unknown format 'tfrecord'; available: coco, dota, isat, labelme, labelstudio, ndjson, yolo",
+        ),
+        ("target.format=tfrecord", "unknown target format 'tfrecord'; available: coco, ndjson, yolo"),
         ("source.task=pose", "task pose needs the line `kpt_shape: [17, 3]`"),
         ("classes=[bicycle, cra]", "unknown class 'cra'; did you mean 'car'"),
         ("source.names=null", "source.names=null: is missing"),

@@ -164,6 +164,31 @@ def test_rows_come_back_from_coco_json(task: str, pictures: list[Picture]) -> No
                 assert (np.abs(values - values_after) <= near).all()
 
 
+# --- rows to NDJSON, and back -----------------------------------------------------------------------------------------
+
+
+def _ndjson(root: Path, task: str) -> dict[str, Any]:
+    return {"format": "ndjson", "task": task, "root": str(root), "splits": {"train": "train"}}
+
+
+@pytest.mark.parametrize("task", ["detect", "segment"])
+@few
+@given(pictures=_pictures("polygon", "parts", "rle", "nothing"))
+def test_rows_come_back_from_ndjson(task: str, pictures: list[Picture]) -> None:
+    """Of COCO JSON the rows are the same, byte for byte, by way of NDJSON; COCO JSON of both has the same objects."""
+    with _folder() as root:
+        _write_coco(root / "in", pictures)
+        straight, told = _make(root, _coco(root / "in", task), "yolo")
+        middle, told_middle = _make(root, _coco(root / "in", task), "ndjson")
+        back, told_back = _make(root, _ndjson(middle, task), "yolo")
+        assert (told["loss"], told_back["loss"]) == (told_middle["loss"], {})
+        files = {path.name: path.read_bytes() for path in (straight / "labels/train").iterdir()}
+        assert {path.name: path.read_bytes() for path in (back / "labels/train").iterdir()} == files
+        made = [_json(_make(root, source, "coco")[0]) for source in (_ndjson(middle, task), _yolo(straight, task))]
+        parts = ("images", "annotations", "categories")
+        assert [made[0][part] for part in parts] == [made[1][part] for part in parts]
+
+
 # --- JSON to rows, and back -------------------------------------------------------------------------------------------
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import math
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 import pytest
 
 from pipeline.base.terms import Task
-from pipeline.formats import Malformed, Parsed, Part, coco, dota, isat, labelme, yolo
+from pipeline.formats import Malformed, Parsed, Part, coco, dota, isat, labelme, labelstudio, ndjson, yolo
 from pipeline.formats._values import with_numbers
 from pipeline.formats.coco.placing import completed
 from pipeline.images.header import Picture
@@ -124,7 +125,8 @@ def _check(parsed: Parsed, files: list[bytes]) -> None:
         if row.get("raw") is not None:
             data = json.loads(row["raw"], parse_constant=pytest.fail)
             assert all(map(math.isfinite, _numbers([data["bbox"], data["area"], data["segmentation"]])))
-    for raw in parsed.images["raw"].to_pylist() if parsed.images is not None else ():
+    has_raw = parsed.images is not None and "raw" in parsed.images.column_names
+    for raw in parsed.images["raw"].to_pylist() if parsed.images is not None and has_raw else ():
         json.loads(raw or b"{}", parse_constant=pytest.fail)
     told = {problem.file for problem in parsed.problems}
     assert {i for i, state in enumerate(parsed.states) if state is LabelState.CORRUPT} <= told
@@ -344,6 +346,75 @@ def test_coco_json(task: Task) -> None:
                 assert made.get("bbox") or made.get("segmentation") or made.get("keypoints"), text
     assert good > DOCUMENTS / 40  # most of a document outlives one wound
     assert refused < DOCUMENTS / 3 / 4  # members of small documents are hit often
+    assert not re.search(r"Expect|Error|Invalid|msgspec", "\n".join(told))
+
+
+def _ndjson_documents() -> list[bytes]:
+    """The label files of the sample as the lines of one task each."""
+    head = {"type": "dataset", "task": "detect", "class_names": {"0": "person", "1": "kite"}}
+    found = []
+    for task, name in (("detect", "boxes"), ("segment", "segments"), ("pose", "pose")):
+        lines: list[Any] = [head | {"task": task}]
+        for path in sorted((PROJECT / "tests/sample" / task / "labels").rglob("*.txt"))[:6]:
+            rows = [[*map(float, row.split())] for row in path.read_text().splitlines()]
+            image = {"file": f"{path.stem}.jpg", "url": f"http://h/{path.stem}.jpg", "width": 120, "height": 90}
+            lists = {name: [[int(row[0]), *row[1:]] for row in rows]}
+            lines.append(image | {"split": "train", "annotations": lists})
+        found.append("".join(json.dumps(line) + "\n" for line in lines).encode())
+    return found
+
+
+def _labelstudio_documents() -> list[bytes]:
+    real = (PROJECT / "tests/formats/real/labelstudio/tasks.json").read_bytes()
+    size = {"original_width": 100, "original_height": 50}
+    rest = [
+        {"type": "ellipselabels", "value": {"x": 50, "y": 50, "radiusX": 9, "radiusY": 5, "ellipselabels": ["a"]}},
+        {"type": "keypointlabels", "value": {"x": 50, "y": 50, "keypointlabels": ["a"]}},
+        {"type": "brushlabels", "value": {"rle": [0, 0, 78, 32, 57, 27, 250, 254, 0, 16], "brushlabels": ["a"]}},
+        {"type": "choices", "value": {"choices": ["a"]}},
+    ]
+    task = {"annotations": [{"result": [one | size for one in rest]}], "data": {"image": "/data/upload/1/a.jpg"}}
+    return [real, json.dumps([task]).encode()]
+
+
+def _same(picture: Picture | None, indexes: Sequence[int]) -> list[Picture | None]:
+    return [picture] * len(indexes)
+
+
+@pytest.mark.parametrize("format_", [ndjson, labelstudio], ids=["ndjson", "labelstudio"])
+@pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT])
+def test_records_of_images(format_: Any, task: Task) -> None:
+    """Files whose records have the objects of their image: each outcome is rows, a counted reason, or a clause."""
+    documents = _ndjson_documents() if format_ is ndjson else _labelstudio_documents()
+    rng = random.Random(13)
+    good = refused = 0
+    told: set[str] = set()
+    for number in range(DOCUMENTS // 4 + 1):
+        document = rng.choice(documents)
+        if number % 3 == 0:
+            text = _damaged(document, rng)
+        elif format_ is ndjson:
+            lines = document.splitlines()
+            which = rng.randrange(len(lines))
+            lines[which] = json.dumps(_altered(json.loads(lines[which]), rng)).encode()
+            text = b"\n".join(lines)
+        else:
+            text = json.dumps(_altered(json.loads(document), rng)).encode()
+        try:
+            found = format_.outline([text], task)
+        except Malformed as error:
+            refused += number % 3 != 0
+            told.add(str(error))
+            continue
+        images = [text[a:b] for a, b in found.images.tolist()]
+        picture = (None, Picture(1280, 720), Picture(640, 480, 6), Picture(100, 50))[number % 4]
+        asked = functools.partial(_same, picture)
+        part = Part(images, [], found.image_of, found.labels, None, asked, picture is not None)
+        parsed = format_.parse(part, task, found.names.get("kpt_shape"))
+        _check(parsed, images)
+        good += parsed.rows.num_rows - parsed.rows["tail"].null_count
+    assert good > DOCUMENTS / 40
+    assert refused < DOCUMENTS / 4 / 3
     assert not re.search(r"Expect|Error|Invalid|msgspec", "\n".join(told))
 
 

@@ -254,6 +254,27 @@ def ultralytics_rows(yaml: str, task: str) -> Found:
     return {"splits": splits, "classes": list(data["names"].values())}
 
 
+def ultralytics_ndjson(file: str, folder: str) -> Found:
+    """`convert_ndjson_to_yolo`, which `yolo train` calls: names, and by split the numbers of each image it has.
+
+    It calls images by their place in the file: images of a split are compared in that order.
+    """
+    import asyncio
+
+    from ultralytics.data.converter import convert_ndjson_to_yolo
+    from ultralytics.utils import YAML
+
+    made = asyncio.run(convert_ndjson_to_yolo(file, folder))
+    data, splits = YAML.load(made), {}
+    for split in ("train", "val"):
+        images = sorted((made.parent / data[split]).iterdir(), key=lambda path: int(path.stem))
+        assert all(path.stat().st_size for path in images)
+        labels = [made.parent / "labels" / split / f"{path.stem}.txt" for path in images]
+        splits[split] = [[[*map(float, row.split())] for row in p.read_text().splitlines()] for p in labels]
+    known = {key: data[key] for key in ("kpt_shape", "flip_idx") if key in data}
+    return {"yaml": str(made), "classes": list(data["names"].values()), "splits": splits, **known}
+
+
 def ultralytics_train(yaml: str, model: str, folder: str) -> Found:
     """One epoch of a model from scratch, on the CPU, at 64 pixels."""
     _import_torchvision()

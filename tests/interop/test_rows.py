@@ -88,6 +88,52 @@ def test_no_image_is_dropped(make: Make, read: Reader, photographs: Path, dota: 
         assert all(split["images"] for split in told["splits"].values())
 
 
+def test_ndjson_is_taken_by_the_shipped_converter(make: Make, read: Reader, tmp_path: Path) -> None:
+    """The same rows, in the same order, as the YOLO layout has; the dataset that it makes is one to train on."""
+    ways = [way for way in WAYS if way.startswith("yolo-")]
+    made = {
+        way: [make(SAMPLE / folder, *words, "--to", to, "--task", task) for to in ("ndjson", "yolo")]
+        for way, (folder, task, words) in WAYS.items()
+        if way in ways
+    }
+    found = read("ultralytics_ndjson", *((made[way][0] / "dataset.ndjson", tmp_path / way) for way in ways))
+    for way, told in zip(ways, found, strict=True):
+        yolo = made[way][1]
+        data = yaml.safe_load((yolo / "data.yaml").read_text())
+        assert told["classes"] == list(data["names"].values())
+        assert (told.get("kpt_shape"), told.get("flip_idx")) == (data.get("kpt_shape"), data.get("flip_idx"))
+        for split, labels in told["splits"].items():
+            files = sorted((yolo / "labels" / split).rglob("*.txt"))
+            assert labels == [[[*map(float, row.split())] for row in f.read_text().splitlines()] for f in files]
+    rows = read("ultralytics_rows", *((told["yaml"], WAYS[way][1]) for way, told in zip(ways, found, strict=True)))
+    for way, told in zip(ways, rows, strict=True):
+        assert told["splits"] == {split: rows_of(made[way][1], split) for split in ("train", "val")}
+
+
+def test_ndjson_of_addresses_fetches_its_images(read: Reader, tmp_path: Path) -> None:
+    serve = partial(SimpleHTTPRequestHandler, directory=str(SAMPLE / "detect/images"))
+    with serving(serve) as port:
+        split = {
+            name: {
+                "labels": f"labels/{name}2017",
+                "images": {"url": f"http://127.0.0.1:{port}/{name}2017", "suffix": ".png"},
+            }
+            for name in ("train", "val")
+        }
+        data = {
+            "source": {"root": str(SAMPLE / "detect"), "names": str(PROJECT / "conf/coco.yaml"), "splits": split},
+            "classes": ["bicycle", "car"],
+            "select": {"exclude_images": str(write_file(tmp_path / "capitals.txt", "000000700127\n"))},
+            "target": {"root": str(tmp_path / "file"), "format": "ndjson", "images": "none"},
+            "workdir": str(tmp_path / "work"),
+        }
+        told = run_process("build", write_file(tmp_path / "c.yaml", yaml.safe_dump(data)))
+        assert told.code == 0, told.err
+        (found,) = read("ultralytics_ndjson", (tmp_path / "file/dataset.ndjson", tmp_path / "made"))
+    assert found["classes"] == ["bicycle", "car"]
+    assert all(labels and all(labels) for labels in found["splits"].values())
+
+
 def test_a_zip_by_path_and_by_address(read: Reader, tmp_path: Path) -> None:
     """What a trainer in a cloud is given: it unpacks the zip, and finds the one YAML with the name of the file."""
     data = {

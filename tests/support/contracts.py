@@ -277,6 +277,8 @@ class ExporterContract:
         told = [yaml.safe_load(content) for path, content in made.items() if path.endswith(".yaml")]
         categories = [json.loads(content)["categories"] for path, content in made.items() if "instances" in path]
         ids = [{c["id"] - 1: c["name"] for c in told} for told in categories] + [t["names"] for t in told]
+        heads = [json.loads(c.partition(b"\n")[0]) for path, c in made.items() if path.endswith(".ndjson")]
+        ids += [{int(number): name for number, name in head["class_names"].items()} for head in heads]
         assert ids
         assert all(found == {0: "b", 1: "no"} for found in ids)
 

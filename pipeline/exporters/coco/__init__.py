@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.base.terms import Task
 from pipeline.base.text import python_literal
+from pipeline.exporters._images import as_named, pictures
 from pipeline.exporters.coco.frameworks import detectron2, mask_rcnn, mmdetection
 
 if TYPE_CHECKING:
@@ -30,15 +31,14 @@ COLUMNS = ("line", "cx", "cy", "w", "h", "n_tokens", "loss", "raw")
 
 OF_TASK = False
 
-GATHERS = True
+GATHERS = NEEDS_SIZES = True
 
 
 def fragment(rows: pa.Table, images: pa.Table) -> pa.Table:
     """The wanted files of one bucket, as `schema.wanted`: its images, where they are to be copied."""
-    from pipeline.exporters._images import pictures
     from pipeline.tables import schema
 
-    images = _as_named(images)
+    images = as_named(images)
     del rows  # they are in one file with those of all buckets
     return pictures(images) if "mark" in images.column_names else schema.wanted().empty_table()
 
@@ -51,20 +51,7 @@ def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None)
     """
     from pipeline.exporters.coco.objects import records  # needs NumPy and Arrow
 
-    return records(rows, _as_named(images), keypoints)
-
-
-def _as_named(images: pa.Table) -> pa.Table:
-    """`images` with the stem that their file has: where two have the same one, that of the later is its whole name."""
-    import pyarrow.compute as pc
-
-    stem, path = images["stem"].combine_chunks(), images["image_path"].combine_chunks()
-    name = pc.replace_substring_regex(path, r"^.*/", "")
-    whole = pc.fill_null(pc.equal(pc.replace_substring_regex(stem, r"^.*/", ""), name), False)
-    if not pc.any(whole).as_py():
-        return images
-    stem = pc.if_else(whole, pc.replace_substring_regex(stem, r"\.[^./]*$", ""), stem)
-    return images.set_column(images.schema.get_field_index("stem"), images.schema.field("stem"), stem)
+    return records(rows, as_named(images), keypoints)
 
 
 def training(task: Task, path: str) -> str:

@@ -78,6 +78,11 @@ def layout(folder: str, task: Task) -> dict[str, str]:
     return {"annotations": f"annotations/{kind}_{folder}.json", "images": folder}
 
 
+def recognises(head: bytes) -> bool:
+    """Whether a file begins as a JSON object does, see `SingleFileFormat.recognises`."""
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"")
+
+
 def asks_sizes(options: Mapping[str, Any], images: int) -> bool:
     """Whether each image of a split of so many is asked how large it is, so that a changed image is a changed file."""
     return Options.model_validate(options).asks(images)

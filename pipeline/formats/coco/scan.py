@@ -17,6 +17,7 @@ from pipeline.base.text import whole_number
 from pipeline.formats import FileOutline, Malformed
 from pipeline.formats._image_names import Found, ImageNames, clean
 from pipeline.formats._large_json import Chunk, LargeObject
+from pipeline.formats._records import stems_of
 from pipeline.formats._values import as_id, category_name, finite, plain, shown, supercategory_name
 
 Ints = npt.NDArray[np.int64]
@@ -343,7 +344,7 @@ def _settle(found: FileOutline, images: Sequence[tuple[int, Id, str]], files: Se
                 f"{_image(number, said, key)} has the id of another image: whose the objects are is not known",
             )
     found.images = found.images[chosen]
-    found.stems = _stems(stems, found)
+    found.stems = stems_of(stems, found.notes)
 
 
 def _image(number: int, said: str | None, key: Id) -> str:
@@ -357,29 +358,6 @@ def _leave_out(found: FileOutline, key: Id, path: str, reason: str, detail: str)
         found.index_of_id[key] = _LOST
         found.lost_with[key] = len(found.problems)
     found.problems.append((path, reason, detail, 0))
-
-
-def _stems(paths: Sequence[str], found: FileOutline) -> list[str]:
-    """The paths without suffix; of two that are then equal the later one keeps it."""
-    taken: set[str] = set()
-    stems = []
-    doubled = 0
-    for path in paths:
-        stem, dot, suffix = path.rpartition(".")
-        stem = stem if dot and stem and "/" not in suffix and not stem.endswith("/") else path
-        if stem in taken:
-            doubled += 1
-            stem = path
-            while stem in taken:
-                stem += "_"
-        taken.add(stem)
-        stems.append(stem)
-    if doubled:
-        found.notes.append(
-            f"{plural(doubled, 'image has', 'images have')} the name of another but for the suffix (as in a.jpg and "
-            f"a.png): {noun(doubled, 'its label file is', 'their label files are')} called by the whole name"
-        )
-    return stems
 
 
 def _belongings(found: FileOutline, owners: Sequence[Id]) -> None:

@@ -73,7 +73,7 @@ def parse(
     Any bytes are taken: what is no row of the task is in `Parsed.problems` with its line and what it resembles.
     """
     del pictures
-    from pipeline.formats.yolo.rows import (
+    from pipeline.formats._label_rows import (
         parse,  # needs NumPy and Arrow, which a rebuild with nothing to do never loads
     )
 
@@ -89,6 +89,6 @@ def parse(
 
 def render(head: pa.Array, class_id: pa.Array, tail: pa.Array) -> pa.Array:
     """Rows as bytes: blanks before the class (`head`, null for none), the class id, `tail`, and a line feed."""
-    from pipeline.formats.yolo.rows import render
+    from pipeline.formats._label_rows import render
 
     return render(head, class_id, tail)

@@ -15,6 +15,7 @@ from pipeline.base.digest import digest_of
 from pipeline.base.errors import DataError
 from pipeline.images.inspection import UnusableImage, cached_pictures
 from pipeline.stages.plan.meta_files import MetaFile
+from pipeline.storage.address import is_web
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
@@ -39,10 +40,26 @@ def records(exporter: str, rows: pa.Table, images: pa.Table, keypoints: tuple[in
 
 
 def gather(context: PlanContext, bucket: int, rows: pa.Table, images: pa.Table) -> None:
-    """Leave the records of a bucket beside the plan; the width and height of `images` are filled."""
+    """Leave the records of a bucket beside the plan; `images` have their width and height where the exporter asks."""
+    images = _with_addresses(context, images) if context.images == "none" else images
     made = records(context.exporter, rows, images, context.keypoints)
     for name in _TABLES:
         write_arrow(os.path.join(records_folder(context.plan_dir), name, part_name(bucket)), getattr(made, name))
+
+
+def _with_addresses(context: PlanContext, images: pa.Table) -> pa.Table:
+    """`images` with the column url: their addresses on a web server, null for those that are elsewhere."""
+    import urllib.parse
+
+    import pyarrow as pa
+
+    urls: list[str | None] = [None] * images.num_rows
+    paths = images["image_path"].to_pylist()
+    for origin, here in context.origins.by_origin(images["key"].to_pylist()):
+        if origin.url is not None and is_web(origin.url):
+            for i in here:
+                urls[i] = paths[i] and f"{origin.url}/{urllib.parse.quote(paths[i])}"
+    return images.append_column("url", pa.array(urls, pa.string()))
 
 
 def write_arrow(path: str, table: pa.Table) -> None:

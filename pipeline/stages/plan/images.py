@@ -83,7 +83,8 @@ def usable(
 ) -> tuple[pa.Table, dict[str, UnusableImage]]:
     """`images` without those that cannot be used, and these by key; they are noted in `choice`."""
     images, bad = _checked(context, bucket, images)
-    if exporters.load(context.exporter).GATHERS:
+    gathers = exporters.load(context.exporter).GATHERS
+    if gathers and (context.images != "none" or exporters.load_gathering(context.exporter).NEEDS_SIZES):
         images, sizeless = with_sizes(context, bucket, images)
         bad |= sizeless
     leave_unusable(choice, bad)

@@ -40,7 +40,7 @@ _DOT, _E, _BIG_E = b".eE"
 
 
 class TokensOfRows(Protocol):
-    """What is checked of `rows.RowTokens`."""
+    """What is checked of `_label_rows.RowTokens`."""
 
     buffer: npt.NDArray[np.uint8]
     start: Ints

@@ -14,7 +14,7 @@ from pipeline.base.humanize import noun, plural
 from pipeline.base.terms import Task
 from pipeline.formats import Parsed, Problem
 from pipeline.formats._numbers import TOLERANCE, tails
-from pipeline.formats.yolo.strangers import check_strangers
+from pipeline.formats._row_strangers import check_strangers
 from pipeline.geometry.polygons import polygons_to_cxcywhn
 from pipeline.tables.schema import LabelState
 

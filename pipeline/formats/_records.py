@@ -1,0 +1,108 @@
+"""Files of one record an image, which has the objects of the image in it: which image each record is of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.base.humanize import noun, plural
+from pipeline.formats import FileOutline
+from pipeline.formats._image_names import Found, ImageNames, clean
+from pipeline.formats._values import shown
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """A record at `begin` to `stop` of a file, which the user knows as `where`, as in ``line 3``.
+
+    `said` is what it calls its image, `other` a second name of it (an address, an upload), which may be empty.
+    `unlisted` is where the image is, where nobody lists what is there; empty: at `said`.
+    """
+
+    begin: int
+    stop: int
+    where: str
+    said: str
+    other: str = ""
+    unlisted: str = ""
+
+
+def outline_of(
+    given: Iterable[tuple[ImageRecord, bytes]], names: ImageNames | None, objects: Callable[[bytes], int]
+) -> FileOutline:
+    """The images of records, each with its text; `names` are those that are there, None where nobody lists them.
+
+    Stems are those of the images or, where there are none, of what records say. A record without a name, one of an
+    image that another record names as well, and one of which two images fit are problems; `objects` counts those of a
+    text.
+    """
+    files: list[Found] = []
+    records: list[ImageRecord] = []
+    lost: list[int] = []
+    seen: set[str] = set()
+    for record, text in given:
+        path = clean(record.unlisted) or clean(record.said) or clean(record.other)
+        asked = [name for name in (record.said, record.other) if name]
+        file = Found(path or None, exact=True) if names is None else names.find(*asked)
+        key = file.path or f"\0{clean(record.said) or clean(record.other)}"
+        doubtful = not path or file.several or (file.path and not file.exact) or key in seen
+        lost.append(objects(text) if doubtful else 0)
+        seen.add(key)
+        records.append(record)
+        files.append(file)
+    exact = {file.path for file in files if file.exact}
+    like = Counter(file.path for file in files if file.path and not file.exact)
+    empty = np.zeros((0, 2), np.int64)
+    found = FileOutline(empty, empty, np.zeros(0, np.int64), [], [], [])
+    taken: dict[str, str] = {}
+    spans: list[tuple[int, int]] = []
+    named: list[str] = []
+    for record, file, count in zip(records, files, lost, strict=True):
+        there, said = file.path, clean(record.said) or clean(record.other)
+        problem = None
+        if not said:
+            problem = "bad_image", "names no image"
+        elif file.several or (there and not file.exact and (there in exact or like[there] > 1)):
+            fitting = " or ".join(file.several[:3]) or f"{there}, which another record names as well"
+            problem = (
+                "ambiguous_image",
+                f"({shown(record.said)}) may be {fitting}; name it by its path below the folder of images",
+            )
+        elif (first := taken.setdefault(there or f"\0{said}", record.where)) != record.where:
+            problem = "image_twice", f"({shown(record.said)}) is of the image of {first}; join them, or remove one"
+        if problem is not None:
+            found.problems.append((said, problem[0], f"{record.where} {problem[1]}", count))
+            continue
+        spans.append((record.begin, record.stop))
+        named.append(there if there and names is not None else said)
+        found.paths.append(there or "")
+        found.said.append(record.said or record.other)
+    found.images = np.array(spans, np.int64).reshape(-1, 2)
+    found.stems = stems_of(named, found.notes)
+    return found
+
+
+def stems_of(paths: Sequence[str], notes: list[str]) -> list[str]:
+    """The paths without suffix; of two that are then equal the later one keeps it, which is added to `notes`."""
+    taken: set[str] = set()
+    stems = []
+    doubled = 0
+    for path in paths:
+        stem, dot, suffix = path.rpartition(".")
+        stem = stem if dot and stem and "/" not in suffix and not stem.endswith("/") else path
+        if stem in taken:
+            doubled += 1
+            stem = path
+            while stem in taken:
+                stem += "_"
+        taken.add(stem)
+        stems.append(stem)
+    if doubled:
+        notes.append(
+            f"{plural(doubled, 'image has', 'images have')} the name of another but for the suffix (as in a.jpg and "
+            f"a.png): {noun(doubled, 'its label file is', 'their label files are')} called by the whole name"
+        )
+    return stems

@@ -1,0 +1,107 @@
+"""Label Studio's JSON export, a list of tasks with their annotations; its shorter form (JSON-MIN) as well.
+
+============================================ =======================================================================
+of a task                                    what becomes of it
+============================================ =======================================================================
+``data``: the image                          found by the end of its path: ``data/upload/3/1f0b2c4d-a.jpg``,
+                                             ``local-files/?d=``, an address; by ``file_upload`` failing that
+several annotations                          the first that is ``ground_truth``, else the first; a note counts them
+``was_cancelled``, none, predictions alone   the task is left out, for nobody labelled it; a note counts them
+rectangle, ``rotation``                      its four corners, turned around the first as Label Studio does
+ellipse                                      a polygon whose sides keep within 0.1 pixels of it
+polygon                                      the polygon
+brush, bitmask                               its pixels: COCO's RLE in COCO JSON; in a row the outline along their edges
+keypoint                                     nothing that has an area: counted as ``no_area``
+several labels of one object                 the first; a note counts them
+choices, text, ratings, relations            no objects; a note counts them
+an object without a label                    bad (``label``)
+``image_rotation``                           bad (``image_rotation``): nobody knows which image its numbers are of
+============================================ =======================================================================
+
+Coordinates are percent of the image's width and height. The size of the image is ``original_width`` and
+``original_height``; where images are asked, points are put right or the task is refused, see `formats._framing`.
+
+Grammar: https://labelstud.io/guide/export and https://labelstud.io/guide/task_format; run lengths of brushes are those
+of ``label_studio_converter/brush.py``, see `brush`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field
+
+from pipeline.base.terms import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pipeline.formats import FileOutline, Parsed, Part
+    from pipeline.formats._image_names import ImageNames
+
+SUFFIX = ".json"
+
+TASKS = frozenset({Task.DETECT, Task.SEGMENT})
+
+NAMED = WHOLE = True
+
+SIZED = HOLDS_SPLITS = CAPTIONS = False
+
+UNASKED: Mapping[str, Any] = {"sizes": "trust"}
+
+FILES = ("result.json", "project.json", "export.json")
+
+FILE_BESIDE_IMAGES = None
+
+#: Images of a larger source are not asked for their size, see `Options.sizes`.
+MAX_ASKED = 10_000
+
+
+class Options(pydantic.BaseModel):
+    """What ``source.options`` may say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    numbers: Literal["%.6f", "%g"] = Field("%.6f", description="how coordinates are written in label rows")
+    sizes: Literal["check", "trust"] = Field(
+        "check",
+        description=f"check: compare original_width and original_height with images of up to {MAX_ASKED:,}; trust: "
+        "believe them",
+    )
+
+
+def layout(folder: str, task: Task) -> dict[str, str]:
+    """A file for each split beside a folder of its images: Label Studio itself knows no splits."""
+    del task
+    return {"annotations": f"{folder}.json", "images": folder}
+
+
+def recognises(head: bytes) -> bool:
+    """Whether a file begins with a list of objects, as an export does."""
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
+
+
+def asks_sizes(options: Mapping[str, Any], images: int) -> bool:
+    """Whether each image of a split of so many is asked how large it is, so that a changed image is a changed file."""
+    return Options.model_validate(options).sizes == "check" and images <= MAX_ASKED
+
+
+def outline(
+    pieces: Iterable[bytes], task: Task, names: ImageNames | None = None, split: str | None = None
+) -> FileOutline:
+    """Read a whole file, which comes in `pieces`, in one pass. Raises `Malformed` for what is no list of tasks."""
+    del task, split  # a file is of one split
+    from pipeline.formats.labelstudio.scan import outline
+
+    return outline(pieces, names)
+
+
+def parse(
+    part: Part, task: Task, keypoints: tuple[int, int] | None = None, options: Mapping[str, Any] | None = None
+) -> Parsed:
+    """Rows of a `Part`, see `SingleFileFormat.parse`."""
+    del keypoints
+    from pipeline.formats.labelstudio.rows import parse
+
+    return parse(part, task, Options.model_validate(options or {}).numbers)
