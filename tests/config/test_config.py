@@ -363,7 +363,7 @@ def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "clause"),
     [
-        ("source.format=tfrecord", "unknown format 'tfrecord'; available: coco, labelme, yolo"),
+        ("source.format=tfrecord", "unknown format 'tfrecord'; available: coco, labelme, voc, yolo"),
         ("target.format=tfrecord", "unknown target format 'tfrecord'; available: coco, yolo"),
         ("source.task=pose", "task pose needs the line `kpt_shape: [17, 3]`"),
         ("classes=[bicycle, cra]", "unknown class 'cra'; did you mean 'car'"),

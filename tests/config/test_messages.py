@@ -86,7 +86,9 @@ def test_so_is_that_of_an_option_of_a_format(name: str) -> None:
     assert options is not None
     said = []
     for key, value in itertools.product(options.model_fields, VALUES):
-        with pytest.raises(pydantic.ValidationError) as error:
+        try:
             options.model_validate({key: value})
-        said += [in_words(one) for one in error.value.errors()]
+        except pydantic.ValidationError as error:
+            said += [in_words(one) for one in error.errors()]
+    assert said
     assert [text for text in said if re.search(LIBRARY, text)] == []

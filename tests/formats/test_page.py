@@ -35,6 +35,6 @@ def test_what_the_page_names_is_there(name: str) -> None:
 
 
 def test_every_real_file_is_on_the_page() -> None:
-    here = {path.name for path in (PROJECT / "tests/formats/real").glob("*.json")}
+    here = {path.name for path in (PROJECT / "tests/formats/real").glob("*.[jx]*")}
     assert here <= set(_shown_by())
     assert {name for name in here if f"`{name}`" not in (PROJECT / "tests/formats/real/README.md").read_text()} == set()
