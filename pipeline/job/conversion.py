@@ -180,7 +180,7 @@ def _is_read(source: Mapping[str, Any]) -> bool:
     format_ = formats.load_label_files(source["format"])
     numbered = source["names"] is not None and not format_.NAMED
     keypoints = read_names(read_text(source["names"], "class names"), source["names"]).kpt_shape if numbered else None
-    own = {"not_json", "not_a_number", "tokens", f"not_{source['format']}"}
+    own = {"not_json", "not_xml", "not_a_number", "tokens", f"not_{source['format']}"}
     for value in source["splits"].values():
         labels = value["labels"] if isinstance(value, dict) else format_.layout(value, Task(source["task"]))["labels"]
         location = storage.locate_below(source["root"], labels)
@@ -275,7 +275,9 @@ def _source_at(
         raise NoLayoutError(f"{source}: has no label file ({format_.SUFFIX}) of format {name}; correct the path")
     made = {"format": name, "task": task, "names": names, "root": source}
     count = max(map(len, splits.values()))
-    parts = [{split: paths[i] for split, paths in splits.items() if i < len(paths)} for i in range(count)]
+    parts = [
+        {split: paths[i] for split, paths in splits.items() if paths[i : i + 1] not in ([], [{}])} for i in range(count)
+    ]
     parts = [_with_copies(source, part, format_, Task(task), workdir) for part in parts]
     if count == 1:
         return [{**made, "splits": parts[0]}]

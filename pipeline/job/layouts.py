@@ -45,6 +45,13 @@ _NAMES_FILES = (
     "obj_train_data/classes.txt",
 )
 
+#: Where Pascal VOC's lists of the images of each split are, and what they are called, the likeliest first.
+_LIST_FOLDERS = ("ImageSets/Main", "ImageSets")
+
+_DEEPEST = 2  # VOCdevkit/VOC2012
+
+_LISTS = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
+
 SplitPaths = str | dict[str, Any]
 
 _PIECE = 1 << 20
@@ -60,8 +67,9 @@ def find_splits(
     """The splits of the folder `source`, whose label files are of the format called `name`.
 
     Each is a folder as the format itself lays it out, or its paths; several where the names YAML, which may be `names`,
-    has several for it. With `any_name` a single annotations file may be called anything. Raises `NoLayoutError` where
-    none fits, `ConfigError` for lists of images that are not there.
+    has several for it, or the folder has lists of several years: then one is empty where a year lacks the split. With
+    `any_name` a single annotations file may be called anything. Raises `NoLayoutError` where none fits, `ConfigError`
+    for lists of images that are not there.
     """
     root = storage.locate(source).url
     if format_.WHOLE:
@@ -72,6 +80,8 @@ def find_splits(
         named = NamedSplits(root, names) if not beside else None
         if named is not None and named.found:
             return {split: [*paths] for split, paths in named.found.items()}
+        if beside and (by_list := _listed_splits(root, format_.SUFFIX)):
+            return by_list
         found = _per_file(root, formats.load_label_files(name), beside=beside)
         if named is not None and named.lacking and list(found) == ["train"]:
             file, split, value = named.lacking[0]
@@ -128,7 +138,7 @@ def has_labels(source: str, splits: Mapping[str, list[SplitPaths]], format_: for
     if format_.WHOLE:
         return True
     root = storage.locate(source).url
-    each = [paths for several in splits.values() for paths in several]
+    each = [paths for several in splits.values() for paths in several if paths]
     folders = [p["labels"] if isinstance(p, dict) else format_.layout(p, task)["labels"] for p in each]
     return any(
         name.lower().endswith(format_.SUFFIX)
@@ -335,6 +345,32 @@ def _per_file(root: str, format_: formats.LabelFileFormat, *, beside: bool) -> d
         if beside and _apart(root, "", format_.SUFFIX) is None
         else (_without_splits(root, format_.SUFFIX))
     )
+
+
+def _listed_splits(root: str, suffix: str) -> dict[str, list[SplitPaths]]:
+    """The splits of the folders, `root` or some two below it, whose lists name their images: the years of VOCdevkit."""
+    location = storage.locate(root)
+    if not location.exists():
+        return {}
+    listed = (f"/{path}".partition("/ImageSets/") for path in location.names() if "ImageSets/" in path)
+    homes = {f"{head}/".removeprefix("/") for head, step, _ in listed if step}
+    folders = ((home, _apart(root, home, suffix)) for home in sorted(homes) if home.count("/") <= _DEEPEST)
+    years: list[dict[str, SplitPaths]] = [
+        {split: {**apart, "image_list": path} for split, path in lists.items()}
+        for home, apart in folders
+        if apart is not None and (lists := _lists(root, home))
+    ]
+    return {split: [year.get(split, {}) for year in years] for split in _LISTS if any(split in year for year in years)}
+
+
+def _lists(root: str, home: str) -> dict[str, str]:
+    """The list of images of each split of the folder `home` below `root`; none of val where train is both."""
+    found: dict[str, str] = {}
+    for split, names in _LISTS.items():
+        paths = [f"{home}{folder}/{name}.txt" for folder in _LIST_FOLDERS for name in names]
+        there = [path for path in paths if _is_file(root, path)]
+        found |= {split: there[0]} if there else {}
+    return found
 
 
 def _is_loose(root: str, labels: str, images: str, suffix: str) -> bool:

@@ -52,6 +52,9 @@ PARTLY: dict[str, Words] = {
         "objects without a box of their own: that of their polygon",
     ),
     "short_part": _objects("with parts of too few points, which are left out"),
+    "pixel_zero": _objects("at pixel 0 of files that are read as counting from 1; see source.options.first_pixel"),
+    "parts": _objects("with parts (as head and hand), which are no objects"),
+    "truncated": _objects("marked as truncated, which label rows do not say"),
     "keypoint_outside": _objects("with keypoints outside of the image, which count as not labelled"),
 }
 

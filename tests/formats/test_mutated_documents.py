@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import json
 import math
@@ -12,11 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from pipeline.base.terms import Task
-from pipeline.formats import Malformed, Parsed, Part, coco, dota, isat, labelme, labelstudio, ndjson, yolo
+from pipeline.formats import Malformed, Parsed, Part, coco, dota, isat, labelme, labelstudio, ndjson, voc, yolo
 from pipeline.formats._values import with_numbers
 from pipeline.formats.coco.placing import completed
 from pipeline.images.header import Picture
@@ -124,7 +126,7 @@ def _check(parsed: Parsed, files: list[bytes]) -> None:
             assert all(math.isfinite(float(token)) for token in tokens)
         if row.get("raw") is not None:
             data = json.loads(row["raw"], parse_constant=pytest.fail)
-            assert all(map(math.isfinite, _numbers([data["bbox"], data["area"], data["segmentation"]])))
+            assert all(map(math.isfinite, _numbers([data["bbox"], data["area"], data.get("segmentation")])))
     has_raw = parsed.images is not None and "raw" in parsed.images.column_names
     for raw in parsed.images["raw"].to_pylist() if parsed.images is not None and has_raw else ():
         json.loads(raw or b"{}", parse_constant=pytest.fail)
@@ -269,6 +271,45 @@ def test_dota(task: Task) -> None:
             )
         good += int(parsed.rows.num_rows - parsed.rows["tail"].null_count)
     assert good > DOCUMENTS
+
+
+XML_BYTES = [b"<", b">", b"</", b"/>", b"&", b"&lt;", b"&x;", b"<!DOCTYPE a [", b"<![CDATA[", b"]]>", b"<!--", b"<?",
+             b"<object>", b"</object>", b"<bndbox>", b"\xe9", b"\xff\xfe", b"encoding='gbk'"]  # fmt: skip
+
+
+def _voc_documents() -> list[bytes]:
+    return [path.read_bytes() for path in sorted((PROJECT / "tests/formats/real").glob("voc*.xml"))]
+
+
+def _wounded_xml(text: bytes, rng: random.Random) -> bytes:
+    """An XML document that is another inside of an element, or damaged anywhere, which is mostly its end."""
+    if rng.random() < 0.2:
+        text = _damaged(text, rng)
+        at = rng.randrange(len(text) + 1)
+        return text[:at] + rng.choice([b"", *XML_BYTES]) + text[at:]
+    for found in rng.sample(list(re.finditer(rb"(<\w+>)[^<]*(</\w+>)", text)), rng.randint(1, 3))[:1]:
+        value = rng.choice([v for v in _VALUES if isinstance(v, str | int | float)])
+        inner = re.sub(r"[<&\0\ud800-\udfff]", "", str(value)).encode()
+        kept = found[1] + inner + found[2] if rng.random() < 0.7 else rng.choice([b"", found[0] * 2, b"<part/>"])
+        text = text[: found.start()] + kept + text[found.end() :]
+    return text
+
+
+def test_voc() -> None:
+    documents = _voc_documents()
+    good = 0
+
+    for files in _batches(lambda rng: _wounded_xml(rng.choice(documents), rng)):
+        parsed = voc.parse(files, Task.DETECT, None, {}, lambda _number, _said: None)
+        _check(parsed, files)
+        for number, content in enumerate(files):
+            lost = sum(p.rows for p in parsed.problems if p.file == number)
+            found = parsed.rows["file"].to_pylist().count(number)
+            with contextlib.suppress(ElementTree.ParseError, ValueError, LookupError):
+                objects = len(ElementTree.XML(content).findall("object"))
+                assert found + lost == max(objects, lost), content
+        good += sum(tail is not None for tail in parsed.rows["tail"].to_pylist())
+    assert good > DOCUMENTS / 2
 
 
 def _coco(text: bytes, task: Task, picture: Picture | None) -> tuple[Parsed, int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pipeline import storage
 from pipeline.base.errors import DataError
 from pipeline.base.humanize import noun, plural
+from pipeline.base.terms import IMAGE_SUFFIXES
 from pipeline.base.text import composed
 from pipeline.job.named_splits import MAX_LIST, image_lines, labels_of, read_list
 from pipeline.job.spec import SplitSpec
@@ -98,6 +99,8 @@ class _Wanted:
         As it is, or after the last step that is called as the folder of images: lists come from other machines.
         """
         home = self._home
+        if not said:
+            return ""  # names alone, as Pascal VOC lists them
         path = posixpath.normpath(posixpath.join(beside, said))
         if path == home or path.startswith(f"{home}/"):
             return path[len(home) + 1 :]
@@ -110,17 +113,20 @@ class _Wanted:
 
     def cut(self, labels: Listing, images: Listing | None) -> list[str]:
         """Take all else out of the listings; returns the paths of images (or labels, where there are none) dropped."""
-        stems = {path.rpartition(".")[0].encode() for path in self._paths}
+        stems = {_stem(path).encode() for path in self._paths}
+        bare = {path.encode() for path in self._paths if _stem(path) == path}
         dropped = labels.retain(lambda name: _composed_bytes(name).rpartition(b".")[0] in stems)
         if images is not None:
             paths = {path.encode() for path in self._paths}
-            dropped = images.retain(lambda name: _composed_bytes(name) in paths)
+            dropped = images.retain(
+                lambda name: (path := _composed_bytes(name)) in paths or path.rpartition(b".")[0] in bare
+            )
         return [name.decode() for name in dropped]
 
     def notes(self, pictures: Listing, folder: str) -> list[str]:
         """What is to be said of the images that are listed, and not there."""
         there = {composed(name).rpartition(".")[0] for name in pictures.names()}
-        missing = [path for key, path in sorted(self._paths.items()) if key.rpartition(".")[0] not in there]
+        missing = [path for key, path in sorted(self._paths.items()) if _stem(key) not in there]
         which = " and ".join(self._split.image_lists)
         found = []
         if not self._paths and not self._elsewhere:
@@ -151,6 +157,12 @@ def _text_of(url: str) -> str:
         return content.decode()
     except UnicodeDecodeError:
         raise DataError(f"{url}: is not UTF-8 text; save it as UTF-8") from None
+
+
+def _stem(path: str) -> str:
+    """A path of a list without the suffix of its image; Pascal VOC's lists have none."""
+    stem, suffix = posixpath.splitext(path)
+    return stem if suffix.lower() in IMAGE_SUFFIXES else path
 
 
 def _composed_bytes(path: bytes) -> bytes:
