@@ -194,7 +194,7 @@ BOMB = "<!DOCTYPE a [" + "".join(
         (xml(boxed("<<<<<<< HEAD")).replace(b"<name>", b"<name>\n"), "merge_marks", 5, "marks of a merge"),
         (b"", "not_xml", None, "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "not_xml", None, "git lfs pull"),
-        (b"<annotations><image/></annotations>", "not_voc", None, "format: cvat"),
+        (b"<annotations><image/></annotations>", "not_voc", None, "CVAT's own"),
         (xml(boxed(), size=("wide", 3)), "size", None, "wide"),
         (xml(boxed(), size=(1 << 20, 1 << 20)), "size", None, "larger than trainers read"),
         (xml("<object><name>x</name></object>"), "box", 3, 'object 1 ("x") has no <bndbox>'),

@@ -41,7 +41,7 @@ _CUT = 1.0
 
 #: Root elements of other tools, with what they are.
 _OTHERS = {
-    "annotations": "CVAT's (format: cvat)",
+    "annotations": "CVAT's own",
     "dataset": "dlib's or a tracker's",
     "svg": "an SVG image",
     "doc": "another tool's",
