@@ -32,7 +32,7 @@ settings.load_profile("few")
 
 
 #: Longer than the tick of any local clock (10 ms), which is what files need to be told apart.
-_SETTLE_S = 0.05
+_SETTLE_S = 0.02
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -34,11 +34,11 @@ import pydantic
 import pytest
 import yaml
 
+from pipeline.base.terms import IMAGE_SUFFIXES
 from pipeline.base.version import __version__
 from pipeline.cli import cli
 from pipeline.config.load import load_config, validate
 from pipeline.config.model import Config, Target
-from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.runtime.engine import FILES_WORTH_HELPERS
 from tests.support.forks import write_command
 from tests.support.helpers import PROJECT, settle
@@ -166,7 +166,9 @@ class Folder:
 WITH_SESSIONS = [page for page in PAGES if any(b.kind == "session" for b in blocks(page))]
 
 
-@pytest.mark.parametrize("page", WITH_SESSIONS)
+@pytest.mark.parametrize(
+    "page", [page if page == "README.md" else pytest.param(page, marks=pytest.mark.slow) for page in WITH_SESSIONS]
+)
 def test_sessions_print_what_the_page_shows(page: str, tmp_path: Path) -> None:
     for block, printed in Folder(tmp_path / "folder").replay(page):
         assert printed == block.text, "`python -m tests.test_docs` writes the outputs of all pages anew"

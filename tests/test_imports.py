@@ -14,8 +14,8 @@ HEAVY = {"dask", "distributed", "pandas", "pyarrow", "numpy", "tqdm", "fsspec", 
 
 #: What of the stages proves that there is nothing to do. No index is read for it, and nothing planned.
 PROOF = {
-    "apply.up_to_date", "index.image_lists", "index.locks", "index.nested_splits", "index.scan", "plan.compare",
-    "plan.meta_files", "verify.status",
+    "apply.build", "apply.up_to_date", "index.image_lists", "index.locks", "index.nested_splits", "index.scan",
+    "plan.compare", "plan.meta_files", "verify.status",
 }  # fmt: skip
 
 #: Of a source and a target on this disk, which has locks, nothing to do needs none of these either.
@@ -57,9 +57,9 @@ def test_a_usage_error_does_not_wait_for_tables(tmp_path: Path) -> None:
 
 
 def test_nothing_to_do_needs_no_frame(subset: Subset) -> None:
-    code, modules = imported("build", subset.config, "--scheduler", "sync")
+    code, modules = imported("build", subset.config, "--set", "index.buckets=8")
     assert code == 0
-    assert {"dask.dataframe", "pandas"} <= modules  # the first build is a frame
+    assert {"dask.dataframe", "pandas"} <= modules  # of several buckets the first build is a frame
     code, modules = imported("build", subset.config)
     assert code == 0
     assert "pipeline.api" in modules
@@ -67,6 +67,13 @@ def test_nothing_to_do_needs_no_frame(subset: Subset) -> None:
     begun = {name.removeprefix("pipeline.stages.") for name in modules if name.startswith("pipeline.stages.")}
     assert {name for name in begun if "." in name} == PROOF
     assert {name for name in modules if name.startswith(NOT_ASKED)} == set()
+
+
+def test_few_buckets_need_no_frame(subset: Subset) -> None:
+    code, modules = imported("build", subset.config)
+    assert code == 0
+    assert "pyarrow" in modules
+    assert "dask.dataframe" not in modules
 
 
 def test_the_library_is_lazy() -> None:

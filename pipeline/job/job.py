@@ -19,7 +19,8 @@ from pipeline.exporters import Exporter
 from pipeline.job.spec import IndexSpec
 from pipeline.storage import Location
 from pipeline.storage.origins import Origins
-from pipeline.target.manifest import Manifest
+from pipeline.target.manifest import Manifest, TargetState
+from pipeline.target.memory import Memory
 
 #: Folders of the workdir that may be links: users put them on another disk.
 WORK_LINKS = frozenset({"index", "plans", "members", "splits", "fetched"})
@@ -69,6 +70,10 @@ class Job:
     def target(self) -> storage.WritableLocation:
         """The location of the target."""
         return storage.locate_writable(self.root, links=self.layout)
+
+    def state(self, *, remembered: bool = False) -> TargetState:
+        """What the target's manifest and its intent say now; `remembered`: as this machine knows, if it is sure."""
+        return TargetState(self.target, self.prefixes, self.memory if remembered else None)
 
     @property
     def work(self) -> storage.WritableLocation:
@@ -145,6 +150,11 @@ class Job:
         """
         indexes = "\0".join(s.index_dir for s in self.sources)
         return os.path.join(self.workdir, "plans", f"{self._target_name}-{_short(indexes)}")
+
+    @property
+    def memory(self) -> Memory:
+        """What this machine remembers of the target, whatever sources it is made from."""
+        return Memory(self.work, f"plans/{self._target_name}.target")
 
     @property
     def split_table(self) -> str | None:

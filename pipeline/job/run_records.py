@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import socket
 import threading
 import time
@@ -39,6 +40,9 @@ _BEGUN = ".begun"
 
 #: How long a failed run waits for a store to take its record: it may be the store that failed.
 _STORE_SECONDS = 3.0
+
+#: A state of a target that a run left: ``TARGET@20261128T0317``, the name of the run or how it begins.
+_STATE = re.compile(r"(?P<root>.+)@(?P<run>\d{8}(?:T[\dZ-]*)?)", re.DOTALL)
 
 _NUMBERS = itertools.count()
 
@@ -104,6 +108,12 @@ class BegunRun(msgspec.Struct):
     def gone(self) -> bool:
         """Whether its process is not there any more, so that it was killed."""
         return is_gone(self.by)
+
+
+def split_state(what: str) -> tuple[str, str | None]:
+    """Target and run that ``TARGET@RUN`` names; a target alone, and a path that is there, is that as it is now."""
+    found = None if os.path.exists(what) else _STATE.fullmatch(what)
+    return (found["root"], found["run"]) if found else (what, None)
 
 
 class RunRecords:
@@ -193,7 +203,9 @@ class RunRecords:
             location.write(name, seal(record))
             self._run.record = location.join(name)
             there = names(location) if seen is None else [*_records(seen), name]
-            location.delete_many(surplus(there, self._named.runs.keep))
+            over = surplus(there, self._named.runs.keep)
+            if location.local is not None or 3 * len(over) >= self._named.runs.keep:
+                location.delete_many(over)  # at a store some at once: a request each night is spared
 
         return self._patiently(put)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,14 +17,10 @@ from pipeline.reports.statistics import (
     SplitStatistics,
     Statistics,
 )
-from pipeline.stages.index.reader import read_part as read_frame
-from pipeline.stages.plan.bucket import beyond_folder
-from pipeline.stages.plan.dataset_files import read_arrow, records_folder
+from pipeline.stages.index.reader import read_table
+from pipeline.stages.plan.bucket import read_beyond
+from pipeline.stages.plan.planned import planned_images
 from pipeline.stages.select import rows as selection
-from pipeline.tables import schema
-from pipeline.tables.frames import to_arrow
-from pipeline.tables.parquet import read_part
-from pipeline.tables.schema import Action, part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,14 +70,14 @@ def read_images(view: View, bucket: int, columns: Sequence[str]) -> pa.Table:
 
     parts = []
     for source in view.sources:
-        part = to_arrow(read_frame(source.index_dir, "images", bucket, columns, None, _cut(view, source)))
+        part = read_table(source.index_dir, "images", bucket, columns, None, _cut(view, source)).combine_chunks()
         for name in ("key", "split", "image_path"):
             part = part.set_column(part.schema.get_field_index(name), name, part[name].cast(pa.string()))
         parts.append(part)
     images = pa.concat_tables(parts).combine_chunks()
     if view.plan_dir is None:
         return images
-    chosen = _chosen(view, view.plan_dir, bucket)
+    chosen = planned_images(view.plan_dir, bucket, gathered=view.gathers)
     position = pc.index_in(images["key"].combine_chunks(), chosen["key"].combine_chunks())
     images = images.set_column(
         images.schema.get_field_index("split"), "split", chosen["split"].combine_chunks().take(position)
@@ -91,7 +86,7 @@ def read_images(view: View, bucket: int, columns: Sequence[str]) -> pa.Table:
 
 
 def _cut(view: View, source: ViewedSource) -> tuple[int, int] | None:
-    """How the buckets of a source are cut, see `stages.index.reader.read_part`."""
+    """How the buckets of a source are cut, see `stages.index.reader.read_table`."""
     return None if source.buckets == view.buckets else (source.buckets, view.buckets)
 
 
@@ -101,8 +96,8 @@ def _objects(view: View, source: ViewedSource, bucket: int, *, raw: bool) -> pa.
     import pyarrow.compute as pc
 
     columns = [*_COLUMNS, *(["label"] if source.named else []), *(["raw"] if raw else [])]
-    frame = read_frame(source.index_dir, "annotations", bucket, columns, None, _cut(view, source))
-    rows = to_arrow(selection.remap(frame, source.classes))
+    found = read_table(source.index_dir, "annotations", bucket, columns, None, _cut(view, source))
+    rows = selection.remap_table(found, source.classes).combine_chunks()
     if view.of_task:
         rows, _ = selection.unmixed(rows)
         rows = rows.filter(pc.is_valid(rows["tail"])).combine_chunks()
@@ -110,7 +105,7 @@ def _objects(view: View, source: ViewedSource, bucket: int, *, raw: bool) -> pa.
         rows = selection.drop_duplicates(rows)
     if view.limited:
         assert view.plan_dir is not None
-        beyond = read_arrow(os.path.join(beyond_folder(view.plan_dir), part_name(bucket)))
+        beyond = read_beyond(view.plan_dir, bucket)
         rows = rows.filter(pc.invert(pc.is_in(_places(rows), _places(beyond)))).combine_chunks()
     if not raw:
         rows = rows.append_column("raw", pa.nulls(rows.num_rows, pa.binary()))
@@ -124,16 +119,6 @@ def _places(rows: pa.Table) -> pa.Array:
 
     lines = rows["line"].cast(pa.string())
     return pc.binary_join_element_wise(rows["key"].cast(pa.string()), lines, "\n").combine_chunks()
-
-
-def _chosen(view: View, plan_dir: str, bucket: int) -> pa.Table:
-    """Key and split of the images that a plan has in a bucket."""
-    import pyarrow.compute as pc
-
-    if view.gathers:
-        return read_arrow(os.path.join(records_folder(plan_dir), "images", part_name(bucket))).select(["key", "split"])
-    table = read_part(plan_dir, bucket, schema.plan(), ["key", "split", "action"])
-    return table.filter(pc.not_equal(table["action"], Action.DELETE.value))
 
 
 def with_sizes(view: View, images: pa.Table) -> pa.Table:

@@ -29,9 +29,8 @@ from pipeline.reports.statistics import Note, Statistics, noteworthy
 from pipeline.reports.steps_text import CLASSES, STEPS, class_rows, is_shaped, objects_after, step_rows
 from pipeline.reports.words import balance, counted, lost
 from pipeline.runtime.progress import Progress
-from pipeline.stages.index.reader import read_part
+from pipeline.stages.index.reader import read_table
 from pipeline.stages.select.steps import Step
-from pipeline.target.manifest import FOLDER
 
 #: Pictures of a page at most, and so many of each class.
 _MOST_PICTURES, _OF_CLASS = 160, 6
@@ -86,7 +85,7 @@ def leave_page(config: Config, report: Report, progress: Progress | None = None)
     """
     target = storage.locate_writable(config.target.root)
     view = open_view(target.url, config.workdir, progress, config.engine.model_dump(exclude={"performance_report"}))
-    folder = target.own(FOLDER)
+    folder = target.own(os.path.dirname(PAGE))
     page, sheet = (os.path.basename(path) for path in (PAGE, SHEET))
     if config.target.images != "none":
         letters = Lettering()
@@ -140,7 +139,7 @@ def _problems(view: View) -> Iterator[dict[str, Any]]:
         return
     for source in view.sources:
         for bucket in range(source.buckets):
-            yield from read_part(source.index_dir, "problems", bucket).to_dict("records")
+            yield from read_table(source.index_dir, "problems", bucket).to_pylist()
 
 
 def _loss(view: View) -> list[str]:

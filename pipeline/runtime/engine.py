@@ -65,10 +65,17 @@ class Engine(AbstractContextManager["Engine"]):
         if self._remote is not None:
             self._remote.drop_fence()
 
-    def kind(self, files: int) -> str:
-        """What runs a stage that reads or writes `files` small files."""
+    @property
+    def in_process(self) -> bool:
+        """Whether tables are worked on in this process alone."""
+        return self._remote is None and self.scheduler != "processes"
+
+    def kind(self, files: int | None) -> str:
+        """What runs a stage that reads or writes `files` small files; None: it works on tables."""
         if self.scheduler != "auto":
             return self.scheduler
+        if files is None:
+            return "threads"
         return "shared" if files >= FILES_WORTH_HELPERS and self.workers > 1 else "sync"
 
     @property
@@ -90,10 +97,11 @@ class Engine(AbstractContextManager["Engine"]):
             return self._pool
 
     def begin(self, work: Callable[[], None]) -> None:
-        """Have this process do `work` once: while its helpers are busy, or at the latest before a task runs here.
+        """Have this process do `work` once: while its helpers are busy, or at the latest before `compute`.
 
         It is what later stages import. Dask must not meet modules that another thread has imported by half, so `map`
-        and `compute` wait for it. Workers elsewhere do their own, and nothing is done here.
+        and `compute` wait for it. Where there are few files, it may never be needed, and is not done ahead. Workers
+        elsewhere do their own, and nothing is done here.
         """
         if self._remote is None:
             self._begun = work
@@ -137,8 +145,8 @@ class Engine(AbstractContextManager["Engine"]):
             for _ in range(self.helpers):
                 self.pool().submit(warm_up)
 
-    def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], *, files: int) -> Iterator[T]:
-        """Results of ``function(*task)`` for every task as they finish, in any order.
+    def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], *, files: int | None) -> Iterator[T]:
+        """Results of ``function(*task)`` for every task as they finish, in any order; `files` as `kind` has them.
 
         Each is one Dask task. The first error ends it and is raised; tasks not begun are left.
         """
@@ -158,7 +166,8 @@ class Engine(AbstractContextManager["Engine"]):
         if kind == "shared":
             function = Shared(function, self.pool(), self.helpers, self._join)
         else:
-            self._join()
+            with self._beginning:
+                pass  # a thread that has begun comes to its end
         return run_local(function, tasks, options)
 
     def compute(self, make: Callable[[], Any], count: int, done: Callable[[int], None]) -> list[Any]:
@@ -188,7 +197,7 @@ class Engine(AbstractContextManager["Engine"]):
             if key in keys:
                 done(1)
 
-        kind = "threads" if self.scheduler == "auto" else self.scheduler
+        kind = self.kind(None)
         with Callback(posttask=note), workers_lost():
             return list(dask.compute(*parts, optimize_graph=False, **self._local_options(kind)))
 

@@ -16,9 +16,11 @@ def to_pandas(table: pa.Table) -> Any:
 
 
 def to_arrow(frame: Any) -> pa.Table:
-    """A pandas frame with Arrow-backed columns as an Arrow table of one chunk."""
+    """A pandas frame with Arrow-backed columns, or a table, as an Arrow table of one chunk."""
     import pyarrow as pa
 
+    if isinstance(frame, pa.Table):
+        return frame.combine_chunks()
     # One thread: there is nothing to convert, and Arrow would start a pool for each call.
     table = pa.Table.from_pandas(frame, preserve_index=False, nthreads=1)
     return table.replace_schema_metadata(None).combine_chunks()

@@ -34,6 +34,7 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
 
     An older intent is replaced in one step: the new one covers its files, as `TargetState.rows` listed them.
     """
+    follows = state.intent is not None
     base = settle(state, buckets)
     touched = dict(zip(parts, state.records.write_tables(list(parts.values())), strict=True))
     state.folder.sync()  # what intent.json points at must outlive a power cut
@@ -41,7 +42,8 @@ def write_intent(state: TargetState, buckets: int, parts: dict[int, bytes], meta
     remember(seal(intent))
     state.records.write(INTENT, intent)
     state.intent, state.base, state._done, state.renamed, state.doubted = intent, base, {}, [], False
-    clear(state.folder, "intent", keep=intent.folder.removeprefix("intent/"))
+    if follows or state.root.local is not None:  # without one `tidy` has found nothing there, or deleted it
+        clear(state.folder, "intent", keep=intent.folder.removeprefix("intent/"))
 
 
 def settle(state: TargetState, buckets: int) -> Base:

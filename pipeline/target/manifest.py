@@ -35,12 +35,13 @@ from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN
 from pipeline.target.claims import check_intent, check_manifest, check_rows
 from pipeline.target.provenance import digest, is_ours
-from pipeline.target.records import COPIES, PARTS, Damaged, TargetRecords
+from pipeline.target.records import COPIES, PARTS, Damaged, TargetRecords, unnamed_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.storage import Location, WritableLocation
+    from pipeline.target.memory import Memory
 
 FOLDER = ".coco-diy"
 
@@ -75,7 +76,7 @@ _INTENDED = ("path", "kind", "key", "split")
 
 _DONE = re.compile(r"done-(\d{1,5})-([0-9a-f]{32}|none)")
 
-#: What is on its way to the disk is waited for so often (s): a kill costs no more of the work than that.
+#: Buckets that are done are marked so often (s): a kill costs no more of the work than that.
 _MARK_EVERY_S = 5.0
 
 
@@ -157,13 +158,17 @@ class TargetState:
     `doubted` nobody knows what a run did to those that are listed: the content of all counts as unknown.
     """
 
-    def __init__(self, root: WritableLocation, prefixes: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, root: WritableLocation, prefixes: dict[str, str] | None = None, memory: Memory | None = None
+    ) -> None:
         self.root = root
         self.folder = root.own(FOLDER)
         #: Digests of what of `manifest.json` and `intent.json` is there, see `provenance`.
         self._digests: list[str] = []
         self.records = TargetRecords(self.folder)
         self.lost = self.doubted = False
+        #: The content of the manifest where what a listing has shown and the `memory` are enough to know it.
+        self.recalled = memory.recall(self.folder.begun()) if memory is not None else None
         self.manifest = self._manifest()
         #: Paths, below the root, of what was damaged of the manifest.
         self.damaged = [f"{FOLDER}/{path}" for path in self.records.damaged]
@@ -183,7 +188,7 @@ class TargetState:
 
     def _manifest(self) -> Manifest | None:
         try:
-            data = self.records.read(MANIFEST, self._fits)
+            data = self.recalled or self.records.read(MANIFEST, self._fits)
         except Damaged:
             data = None
             self.lost = True
@@ -223,6 +228,8 @@ class TargetState:
         return 1 + 2 * has_parts + all(self.root.exist_many(list(data["meta"])))
 
     def _intent(self) -> Intent | None:
+        if self.recalled is not None:
+            return None
         try:
             content = self.records.read(INTENT)
             if content is None:
@@ -352,7 +359,7 @@ def _unknown(intended: pa.Table) -> pa.Table:
 class DoneMarks:
     """Buckets of the intent that are done. They are marked when all that the mark vouches for is durable.
 
-    Waiting for the disk holds up nobody but this thread, and is done for all buckets of some seconds at once.
+    Waiting for the disk, or for the answer of a store, is done for all buckets of some seconds at once.
     """
 
     def __init__(self, state: TargetState, folders: Sequence[str]) -> None:
@@ -363,7 +370,7 @@ class DoneMarks:
     def add(self, bucket: int, part: str | None) -> None:
         """A bucket is done, and holds what the part `part` says."""
         self._waiting.append(f"done-{bucket}-{part or 'none'}")
-        if self._state.root.local is None or time.monotonic() - self._last >= _MARK_EVERY_S:
+        if time.monotonic() - self._last >= _MARK_EVERY_S:
             self.write()
 
     def write(self) -> None:
@@ -400,12 +407,23 @@ def damaged_parts(state: TargetState, bucket: int) -> list[str]:
 
 
 def drop_intent(state: TargetState) -> str | None:
-    """Delete all that is there only while a run is under way; returns why the intent stays, if it does."""
+    """Delete all that is there only while a run is under way; returns why the intent stays, if it does.
+
+    The intent is over by then, whatever of it is left. So at a store one listing shows all that goes, and one request
+    for a thousand files deletes it, the intent first.
+    """
+    parts = state.manifest.parts if state.manifest else []
+    if state.root.local is None:
+        folders = tuple(f"{folder}/" for folder in OF_A_RUN)
+        names = state.folder.names()
+        over = [name for name in names if name.startswith(folders)] + unnamed_tables(names, parts)
+        nothing = state.manifest is None and not over and not names & {INTENT, f"{COPIES}/{INTENT}"}
+        return state.records.drop(INTENT, over) if not nothing else None  # nothing: before the first build
     stays = state.records.drop(INTENT)
     for folder, there in zip(OF_A_RUN, state.folder.exist_many(OF_A_RUN), strict=True):
-        if there or state.root.local is None:
+        if there:
             clear(state.folder, folder, keep="")
-    state.records.drop_tables(state.manifest.parts if state.manifest else [])
+    state.records.drop_tables(parts)
     return stays
 
 

@@ -8,7 +8,7 @@ whichever of the two is whole can be believed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.digest import digest_of, seal, unseal
@@ -122,13 +122,14 @@ class TargetRecords:
             if self.folder.read(path) != data:
                 self.folder.write(path, data)
 
-    def drop(self, name: str) -> str | None:
-        """Delete the record `name`; returns why it stays, if it does."""
+    def drop(self, name: str, also: Sequence[str] = ()) -> str | None:
+        """Delete the record `name`, and the files `also` after it; returns why the record stays, if it does."""
+        record = _twice(name)
         try:
-            failed = self.folder.delete_many(_twice(name)).failed
+            failed = self.folder.delete_many([*record, *sorted(also)]).failed
         except StorageError as error:
             return str(error)
-        return next((f"{self.folder.join(path)}: {reason}" for path, reason in failed.items()), None)
+        return next((f"{self.folder.join(path)}: {failed[path]}" for path in record if path in failed), None)
 
     def read_table(self, digest: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The part of that digest, with the `columns` of `schema.manifest` or all.
@@ -189,6 +190,13 @@ class TargetRecords:
             paths = {f"{folder}/{name}" for name in self.folder.names(folder)}
             self.folder.delete_many(sorted(paths - named))
             self.folder.drop_empty_folders(folder)  # one may be where a part was
+
+
+def unnamed_tables(names: Iterable[str], keep: Sequence[str | None]) -> list[str]:
+    """Those of the files `names` below the folder that are parts, but not of the digests `keep`."""
+    named = {path for digest in keep if digest for path in _twice(_part_path(digest))}
+    folders = tuple(f"{folder}/" for folder in _twice(PARTS))
+    return [name for name in names if name.startswith(folders) and name not in named]
 
 
 def _twice(path: str) -> tuple[str, str]:

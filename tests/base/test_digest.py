@@ -21,6 +21,7 @@ _PLAIN = st.recursive(
 _RECORDS = st.dictionaries(_TEXT.filter(lambda key: key != "digest"), _PLAIN)
 
 
+@pytest.mark.slow
 @settings(max_examples=repeated(100))
 @given(_RECORDS)
 def test_a_record_is_the_text_that_the_standard_library_makes(record: dict[str, Any]) -> None:

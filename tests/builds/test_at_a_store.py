@@ -16,6 +16,8 @@ import pytest
 import yaml
 
 from pipeline import storage
+from pipeline.target.intent import write_intent
+from pipeline.target.manifest import TargetState
 from tests.conftest import Run
 from tests.support import stores
 from tests.support.helpers import contents, run_process, settle, write_file
@@ -82,11 +84,101 @@ def test_what_a_night_without_a_change_costs(proxy: Proxy, tmp_path: Path, run: 
         records = [path for method, path in at_target if method == "PUT"]
         assert [path.startswith("/.coco-diy/runs/") for path in records] == [True]
         assert at_target == [
-            ("GET", "/bucket"),  # the first page of a listing: data.yaml, copies, records that may go
-            ("GET", "/.coco-diy/manifest.json"),
-            ("GET", "/.coco-diy/intent.json"),  # that it is not there no listing proves
+            ("GET", "/bucket"),  # the first page of a listing: all below .coco-diy/, data.yaml
             ("PUT", records[0]),
         ]
+
+
+@pytest.fixture
+def remembered(proxy: Proxy, tmp_path: Path, run: Run) -> Path:
+    """The config of a subset whose manifest this machine remembers; two requests are enough for a check."""
+    fill(tmp_path / "s3/data/bucket/coco", 9)
+    config = config_of(tmp_path, "c", "s3://bucket/subset")
+    run("build", config)
+    settle()
+    proxy.reset()
+    assert (run("build", config, "--json").json["status"], _asked(proxy)) == ("nothing to do", [])
+    proxy.reset()
+    return config
+
+
+def _asked(proxy: Proxy) -> list[str]:
+    """Which of the records that a check may need were asked for."""
+    asked = [r.path.rpartition("/.coco-diy/")[2] for r in proxy.requests if r.method == "GET" and "/subset/" in r.path]
+    return [path for path in asked if path in ("manifest.json", "intent.json")]
+
+
+def test_an_intent_that_another_machine_left_is_seen(remembered: Path, proxy: Proxy, tmp_path: Path, run: Run) -> None:
+    state = TargetState(storage.locate_writable("s3://bucket/subset"))
+    assert state.manifest is not None
+    write_intent(state, 1, {}, ["data.yaml"])
+    settle()
+    proxy.reset()
+    assert run("build", remembered, "--json").json["run"]["requests"] > 4
+    assert {"manifest.json", "intent.json"} <= set(_asked(proxy))
+    assert not (tmp_path / "s3/data/bucket/subset/.coco-diy/intent.json").exists()
+
+
+def test_a_manifest_that_another_machine_wrote_is_read(
+    remembered: Path, proxy: Proxy, tmp_path: Path, run: Run
+) -> None:
+    (tmp_path / "there").mkdir()
+    other = config_of(tmp_path / "there", "o", "s3://bucket/subset", classes=["a"])
+    run("build", other, "--max-delete", "none")
+    settle()
+    proxy.reset()
+    assert run("build", remembered, "--max-delete", "none", "--json").json["status"] == "built"
+    assert "manifest.json" in _asked(proxy)
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "gone"])
+def test_what_is_remembered_may_be_damaged(remembered: Path, proxy: Proxy, tmp_path: Path, run: Run, how: str) -> None:
+    (kept,) = (tmp_path / "work/plans").glob("*.target")
+    whole = kept.read_bytes()
+    at = whole.index(b"nothing") if b"nothing" in whole else len(whole) // 2
+    damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] if how == "flip" else whole[:at]
+    kept.unlink()
+    if how != "gone":
+        kept.write_bytes(damaged)
+    assert run("build", remembered, "--json").json["status"] == "nothing to do"
+    assert _asked(proxy) == ["manifest.json", "intent.json"]
+    assert kept.read_bytes() == whole
+    proxy.reset()
+    assert run("build", remembered, "--json").json["status"] == "nothing to do"
+    assert _asked(proxy) == []
+
+
+def test_a_build_forgets_before_it_begins(remembered: Path, proxy: Proxy, tmp_path: Path, run: Run) -> None:
+    """So one that ends early is followed by a check that asks for the intent, whatever a listing shows."""
+    label = tmp_path / "s3/data/bucket/coco/labels/train/00000.txt"
+    whole = label.read_text()
+    label.write_text("nonsense\n")
+    settle()
+    run("build", remembered, code=1)
+    assert list((tmp_path / "work/plans").glob("*.target")) == []
+    label.write_text(whole)
+    settle()
+    proxy.reset()
+    run("build", remembered)
+    assert "intent.json" in _asked(proxy)
+    proxy.reset()
+    run("build", remembered)
+    assert _asked(proxy) == []
+
+
+@pytest.mark.parametrize("buckets", [1, 8])
+def test_what_a_first_build_asks_beside_its_files(proxy: Proxy, tmp_path: Path, run: Run, buckets: int) -> None:
+    """Most of these requests wait for the one before, so there are as many for many buckets as for few."""
+    fill(tmp_path / "s3/data/bucket/coco", 90)
+    run("build", config_of(tmp_path, "c", "s3://bucket/subset", index={"buckets": buckets}))
+    at_target = [
+        (request.method, request.path.removeprefix("/bucket/subset/"))
+        for request in proxy.requests
+        if request.status < 500 and not (request.path.startswith("/bucket/coco") or "prefix=coco" in request.query)
+    ]
+    files = ("images/", "labels/train/", ".coco-diy/manifest/", ".coco-diy/copy/manifest/", ".coco-diy/lock")
+    others = [request for request in at_target if not request[1].startswith(files) and "/done-" not in request[1]]
+    assert len(others) <= 29, others  # 2 of them remember what was made
 
 
 @pytest.mark.parametrize("path", [".coco-diy/copy/manifest.json", ".coco-diy/manifest.json", "data.yaml", "DATASET.md"])

@@ -256,6 +256,7 @@ def test_a_new_name_is_a_new_yaml_and_record_alone(subset: Subset) -> None:
     assert yaml.safe_load((subset.target / "data.yaml").read_text())["names"] == {0: "bike", 1: "car"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("buckets", ["1", "8"])
 def test_a_source_of_another_name_makes_the_same_files(subset: Subset, buckets: str) -> None:
     """Names are in the keys, keys deal files to buckets: what one gives up another takes, or a true word says no."""
@@ -400,6 +401,7 @@ def test_streams(subset: Subset, command: str) -> None:
     assert subset.command(command, "-q").out == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a file that is always full")
 def test_a_result_that_cannot_be_written(subset: Subset) -> None:
     with open("/dev/full", "w") as full:

@@ -68,6 +68,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 def test_ways_and_changes_between_them(own_subset: Subset) -> None:
     source = snapshot(own_subset.source, links=True)
     for how in WAYS:

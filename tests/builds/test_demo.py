@@ -16,7 +16,7 @@ import yaml
 from tests.support.forks import write_command
 from tests.support.helpers import PROJECT, settle
 
-pytestmark = pytest.mark.xdist_group("demo")
+pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.slow]
 
 SAMPLE = PROJECT / "tests" / "sample"
 COCO: dict[int, str] = yaml.safe_load((PROJECT / "conf" / "coco.yaml").read_text())["names"]

@@ -69,6 +69,7 @@ def address() -> Iterator[str]:
         yield cluster.scheduler_address
 
 
+@pytest.mark.slow
 def test_a_scheduler_s_address(wanted: Subset, expected: dict[str, bytes], address: str) -> None:
     assert address.startswith("tcp://")
     wanted.build("--scheduler", address, "--set", "index.buckets=7")

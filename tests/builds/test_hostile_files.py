@@ -75,6 +75,7 @@ FOUND = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "seed"), FOUND)
 def test_what_was_found_once(
     name: str, seed: str, worlds: dict[str, World], run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

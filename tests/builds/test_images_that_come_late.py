@@ -62,6 +62,7 @@ def pair(own_town: Path, gate: Gate, make_subset: MakeSubset) -> tuple[Subset, S
     return one, make_subset(own_town, "two", source=source, workdir=workdir, target=target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [False, True], ids=["unchanged", "changed"])
 def test_an_index_is_free_while_images_come(
     pair: tuple[Subset, Subset], gate: Gate, own_town: Path, run: Run, changed: bool

@@ -91,6 +91,7 @@ def test_a_zip_of_the_subset_holds_none(town: Path, make_subset: MakeSubset) -> 
     assert list(leaks(subset.target, subset.workdir)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [200, 403, 404, 500])
 def test_a_download_by_a_signed_url_leaves_none(
     town: Path, tmp_path: Path, run: Run, status: int, monkeypatch: pytest.MonkeyPatch

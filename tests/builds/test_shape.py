@@ -228,6 +228,7 @@ def test_a_key_of_one_source_names_no_image_of_another(own_town: Path, make_subs
     assert report.data["lists"]["images"]["unmatched"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "select",
     [

@@ -151,6 +151,7 @@ def test_strata_are_kept_in_a_table_that_later_builds_obey(cams: Path, make_subs
     assert "cam01_001" in table.read_text()  # if it comes back, it goes where it was
 
 
+@pytest.mark.slow
 def test_a_table_that_the_user_edits_is_obeyed(cams: Path, make_subset: MakeSubset, tmp_path: Path) -> None:
     table = write_file(tmp_path / "mine.csv", "group,split\ncam01_001,val\ncam02_002,val\n")
     subset = _make(make_subset, cams, train=0.8, val=0.2, table=str(table))

@@ -70,6 +70,7 @@ def test_counts_and_faults_of_a_folder(folder: Path, run: Run, tool: str) -> Non
     assert snapshot(root, links=True) == before
 
 
+@pytest.mark.slow
 def test_each_fault_of_a_folder_is_listed(folder: Path, run: Run) -> None:
     root = _ultralytics(folder / "in")
     write_file(root / "labels/train/a.txt", "1 .5 .5 .2 .2\n1 .5 .5 .2\n")  # too short

@@ -275,6 +275,7 @@ def test_the_image(home: Path) -> None:
     assert (done.code, done.out) == (0, "")
 
 
+@pytest.mark.slow
 def test_make_rebuild(home: Path) -> None:
     shutil.copy(PROJECT / "Makefile", home)
     words = ["make", "-s", "rebuild", f"PY={home}/.venv/bin/python", "CONFIG=nightly.yaml", "ARGS=--unchanged-exit 9"]

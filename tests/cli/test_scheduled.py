@@ -45,6 +45,7 @@ def test_as_if_started_there(desk: Path, run: Run, tmp_path: Path, monkeypatch: 
     assert told.err == "coco-diy: -C nowhere: is no folder to run in (No such file or directory); correct its path\n"
 
 
+@pytest.mark.slow
 def test_options_of_stores_are_those_of_the_folder(desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COCO_DIY_LOCAL", raising=False)
     (desk / "conf/local").mkdir()
@@ -94,6 +95,7 @@ def test_retries_and_warnings_with_their_reason(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_helpers_write_to_the_same_log(subset: Subset, tmp_path: Path) -> None:
     from pipeline.runtime.engine import Engine
     from pipeline.runtime.log import end_log_file
@@ -167,6 +169,7 @@ def test_a_code_for_a_plan(own_subset: Subset) -> None:
 # --- locks ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("patience", "code"), [("20s", 0), ("1s", 5)])
 def test_a_lock_is_waited_for(subset: Subset, tmp_path: Path, patience: str, code: int) -> None:
     subset.build()
@@ -219,6 +222,7 @@ def test_a_success_that_is_too_old(own_subset: Subset) -> None:
     assert own_subset.command("status", "--max-age", "26h", "--json").json["recent"][0]["tool"].startswith("coco-diy ")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_while_it_indexed(own_subset: Subset) -> None:
     program = (
         "import os\nfrom pipeline.stages.apply import rebuild\n"

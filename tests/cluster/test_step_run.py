@@ -73,6 +73,7 @@ def step_of(tmp_path: Path, workers: Workers, wait_workers: float) -> StepRun:
     return StepRun(workers, files, [(number,) for number in range(8)], functools.partial(driver.width, workers))
 
 
+@pytest.mark.slow
 def test_it_ends_when_all_that_are_left_were_set_aside(tmp_path: Path) -> None:
     workers = Workers("unfit", "fickle")
     with pytest.raises(UnavailableError, match=r"no worker is there for 0 s; start workers"):

@@ -111,6 +111,7 @@ def test_areas_boxes_and_scores(name: str, build: Build) -> None:
     assert (with_masks > 0) is (name in ("polygons", "labelme"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "kind"), [("detect", "instances"), ("pose", "person_keypoints")])
 def test_real_annotations(task: str, kind: str, shared: Path, build: Build) -> None:
     folder = shared / "data/coco/annotations"
@@ -167,6 +168,7 @@ def _pairs(ours: Any, theirs: Any) -> list[tuple[Any, Any, npt.NDArray[np.bool_]
     return found
 
 
+@pytest.mark.slow
 def test_the_tutorials_own_file(shared: Path, run: Run, tmp_path: Path) -> None:
     """Its author's box is that of the pixels, its area the polygon's; our box is the polygon's, our area the mask's."""
     labelme = shared / "data/labelme"

@@ -348,6 +348,7 @@ def test_a_file_that_is_written_anew_is_a_sentence(tmp_path: Path) -> None:
         file.texts(found.annotations)
 
 
+@pytest.mark.slow
 def test_a_run_survives_a_file_that_is_cut_under_it(tmp_path: Path, run: Run) -> None:
     images = [image(n, f"{n}.jpg") for n in range(3000)]
     rows = [annotation(n, image_id=n % 3000, note="x" * 700) for n in range(60_000)]

@@ -160,6 +160,7 @@ def test_runs_that_overflow_are_none() -> None:
         masks.to_mask([2**62, 2**62, 2**62, 2**62 + 4], 2, 2)
 
 
+@pytest.mark.slow
 def test_a_comb_is_one_polygon_in_bounded_memory() -> None:
     comb = np.zeros((600, 600), np.bool_)
     comb[:, ::2] = True

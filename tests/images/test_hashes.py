@@ -89,6 +89,7 @@ def test_a_part_of_a_picture_is_another_one() -> None:
         assert distance(encoded(image), encoded(part)) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.repeated
 def test_photographs_are_near_their_copies_and_no_other(shared: Path) -> None:
     with zipfile.ZipFile(shared / "data/coco/val2017.zip") as archive:

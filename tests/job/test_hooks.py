@@ -105,6 +105,7 @@ def test_a_hook_that_fails_is_a_warning(subset: Subset, command: list[str], said
     assert "geheim" not in told.err
 
 
+@pytest.mark.slow
 def test_a_hook_that_does_not_end_is_ended_with_its_children(
     subset: Subset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +123,7 @@ def test_what_a_hook_prints_is_no_result(noted: Subset) -> None:
     assert told.err.count("a hook prints this") == 3
 
 
+@pytest.mark.slow
 def test_a_stop_is_a_failure_too(crowd: Path, make_subset: MakeSubset, tmp_path: Path) -> None:
     write = ["sh", "-c", f"sleep 3; echo $COCO_DIY_STATUS $COCO_DIY_EXIT_CODE > {tmp_path}/noted"]
     subset = make_subset(crowd, hooks={"failure": write})

@@ -71,6 +71,7 @@ def test_begin_and_end_of_each_run(own_subset: Subset, monitor: Monitor) -> None
     assert monitor.came[5][1]["reason"] == "config"
 
 
+@pytest.mark.slow
 def test_the_url_is_nowhere(subset: Subset, monitor: Monitor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monitor.answers += [500, 404, 403] * 2
     log = tmp_path / "log"
@@ -100,6 +101,7 @@ def test_what_is_no_url_is_not_shown(subset: Subset, url: str) -> None:
     assert not subset.target.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "why"),
     [
@@ -116,6 +118,7 @@ def test_a_monitor_that_is_away_is_a_warning(subset: Subset, url: str, why: str)
     assert "invalid" not in told.err
 
 
+@pytest.mark.slow
 def test_a_stop_is_pinged(crowd: Path, make_subset: MakeSubset, monitor: Monitor) -> None:
     subset = make_subset(crowd)
     words = ["build", str(subset.config), "--scheduler", "sync", "--set", "index.buckets=64", "--ping", monitor.url]

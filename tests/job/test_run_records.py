@@ -127,6 +127,7 @@ def test_the_parts_of_a_sentence(own_subset: Subset) -> None:
     assert facts["hint"] == "did you mean 'target'?"
 
 
+@pytest.mark.slow
 def test_an_internal_error_is_one_document(subset: Subset) -> None:
     program = (
         "import sys, pipeline.api\ndef build(*_, **__): raise ZeroDivisionError('here')\n"
@@ -179,7 +180,8 @@ def test_quiet_names_what_failed(own_subset: Subset) -> None:
 # --- stopped ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_it_indexes_leaves_no_target(crowd: Path, make_subset: MakeSubset, number: int) -> None:
     subset = make_subset(crowd)
     words = ["build", str(subset.config), "--json", "--scheduler", "sync", "--set", "index.buckets=64"]

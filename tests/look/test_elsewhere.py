@@ -19,7 +19,7 @@ from pipeline.storage.stores import lease
 from tests.conftest import MakeSubset, Run, Subset
 from tests.job.test_layouts import LAYOUTS
 from tests.look.test_browser import dataset
-from tests.support.helpers import contents, slow, write_file
+from tests.support.helpers import contents, write_file
 from tests.support.images import marked_image
 from tests.support.proxy import Proxy, before_store
 
@@ -57,7 +57,8 @@ def counts(run: Run, what: object, tmp_path: Path) -> dict[str, Any]:
     return {key: told[key] for key in ("classes", "subset", "sizes")}
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, *slow(zipfile.ZIP_STORED)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
 def test_a_zip_file_is_a_folder(folder: Path, run: Run, tmp_path: Path, method: int) -> None:
     archive = zip_of(folder, tmp_path / "set.zip", method)
     wanted = counts(run, folder, tmp_path)
@@ -89,6 +90,7 @@ def test_every_layout_is_found_in_a_zip(run: Run, tmp_path: Path, layout: str, i
         assert {split: counts["images"] for split, counts in found.json["subset"].items()} == splits
 
 
+@pytest.mark.slow
 def test_a_target_that_is_a_zip(folder: Path, make_subset: MakeSubset, run: Run, tmp_path: Path) -> None:
     keys = {
         "source": {"names": str(folder / "data.yaml"), "root": str(folder), "splits": {"train": "train", "val": "val"}},
@@ -113,6 +115,7 @@ def test_a_target_that_is_a_zip(folder: Path, make_subset: MakeSubset, run: Run,
     assert built["report"] == str(packed.target / ".coco-diy/report.html")
 
 
+@pytest.mark.slow
 def test_a_config_of_zips(folder: Path, make_subset: MakeSubset, tmp_path: Path) -> None:
     zip_of(folder, tmp_path / "set.zip")
     found = []

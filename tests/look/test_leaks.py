@@ -91,6 +91,7 @@ def test_a_folder(tmp_path: Path, run: Run) -> None:
     assert all(pair["splits"] == ["train", "val"] and pair["distance"] <= 3 for pair in found["listed"])
 
 
+@pytest.mark.slow
 def test_what_is_printed(tmp_path: Path, run: Run) -> None:
     root = make_folder(tmp_path / "in")
     told = run("verify", root, "--leaks", code=1)
@@ -116,6 +117,7 @@ def test_without_leaks_all_is_well(tmp_path: Path, run: Run) -> None:
     assert "leaks" not in run("verify", root, "--json").json
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", ["copy", "symlink", "none"])
 def test_a_config_before_and_after_its_build_and_its_target(tmp_path: Path, run: Run, images: str) -> None:
     """The images are those of the target, where it has any, and of the source until then."""

@@ -56,6 +56,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_limits(many: Path, tmp_path: Path) -> None:
     page = page_of(open_view(str(many), str(tmp_path)))
     found = Elements(page)
@@ -79,6 +80,7 @@ def test_limits_of_a_large_page(large_page: Path) -> None:
     assert Elements(page).count <= 6_000
 
 
+@pytest.mark.slow
 def test_no_images_embeds_none(many: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "page.html"
     assert run("report", SAMPLE / "labelme", "-o", out, "--no-images", "--workdir", tmp_path / "w").out == f"{out}\n"
@@ -101,6 +103,7 @@ def test_the_page_says_what_a_build_left_out(wanted: Subset, tmp_path: Path) -> 
     assert page == again
 
 
+@pytest.mark.slow
 def test_the_page_says_how_a_subset_was_shaped(subset: Subset, tmp_path: Path) -> None:
     """Of a config from its plan, of a target from its manifest, and of a selection that only takes classes nothing."""
     plain = page_of(open_view(load_config(subset.config), str(tmp_path / "cache")), images=False).decode()

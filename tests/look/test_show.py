@@ -157,6 +157,7 @@ def test_of_a_crowd_the_largest_are_drawn(crowd: Path, tmp_path: Path, caplog: p
     assert np.isclose(one.shapes[0].box[2] - one.shapes[0].box[0], 1 / 2500)
 
 
+@pytest.mark.slow
 def test_how_many_are_not_drawn_is_said(crowd: Path, run: Run, tmp_path: Path) -> None:
     assert (
         "1,700 objects are not drawn" in run("show", crowd, "-o", tmp_path / "x.png", "--workdir", tmp_path / "w").err

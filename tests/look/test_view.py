@@ -20,7 +20,7 @@ from pipeline.look.sample import Wish, choose
 from pipeline.look.view import View, open_view
 from pipeline.reports.statistics import Statistics, noteworthy
 from tests.conftest import MakeSubset, Run, Subset
-from tests.support.helpers import PROJECT, contents, make_tree, slow, write_file
+from tests.support.helpers import PROJECT, contents, make_tree, write_file
 
 
 def seen(what: Path, tmp_path: Path, **more: str) -> tuple[View, Statistics]:
@@ -42,6 +42,7 @@ def counted(labels: Path) -> tuple[Counter[int], Counter[int], int]:
     return objects, images, empty
 
 
+@pytest.mark.slow
 def test_config_target_and_folder_are_one_view(wanted: Subset, tmp_path: Path) -> None:
     before = seen(wanted.config, tmp_path)
     assert not wanted.target.exists()
@@ -100,6 +101,7 @@ def test_a_dataset_in_one_file(tmp_path: Path, run: Run) -> None:
     assert path.read_text() == json.dumps(data)
 
 
+@pytest.mark.slow
 def test_a_new_label_changes_no_class_of_a_view(tmp_path: Path, run: Run) -> None:
     """Where the labels' own names decide, classes have the numbers that they have at the target."""
     shutil.copytree(PROJECT / "tests/sample/labelme", tmp_path / "labelme")
@@ -120,7 +122,8 @@ def test_a_new_label_changes_no_class_of_a_view(tmp_path: Path, run: Run) -> Non
     assert open_view(load_config(config), "").classes == (*before, "aardvark")
 
 
-@pytest.mark.parametrize("buckets", ["8", *slow("1")])
+@pytest.mark.slow
+@pytest.mark.parametrize("buckets", ["8", "1"])
 def test_buckets_change_nothing(wanted: Subset, tmp_path: Path, buckets: str) -> None:
     view, found = seen(wanted.config, tmp_path, **{"index.buckets": buckets})
     assert view.buckets == int(buckets)
@@ -293,6 +296,7 @@ def test_stats_of_a_folder_and_before_and_after(subset: Subset, make_subset: Mak
     assert "no such config" in lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["yolo", "coco"])
 def test_at_a_store(run: Run, tmp_path: Path, kind: str) -> None:
     """A target in an object store is looked at as one on this disk: the same numbers, the same pictures."""

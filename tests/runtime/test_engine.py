@@ -11,14 +11,17 @@ from pipeline.runtime.engine import FILES_WORTH_HELPERS, Engine
 
 
 @pytest.mark.parametrize("scheduler", ["auto", "sync", "threads"])
-def test_what_was_begun_is_done_once_and_before_tasks_run_here(scheduler: str) -> None:
+def test_what_was_begun_is_done_once_and_before_a_frame(scheduler: str) -> None:
+    import dask.dataframe as dd
+
     done: list[str] = []
     with Engine(scheduler, 2) as engine:
         engine.begin(lambda: done.append("begun"))
-        assert not done
+        list(engine.map(done.append, [("task",)], files=1))
+        assert done == ["task"]  # so little may need no frame
         for _ in range(2):
-            list(engine.map(done.append, [("task",)], files=1))
-    assert done == ["begun", "task", "task"]
+            engine.compute(lambda: dd.from_map(_rows, [1]), 1, lambda _: done.append("frame"))
+    assert done == ["task", "begun", "frame", "frame"]
 
 
 def test_an_answer_from_a_helper_waits_for_what_was_begun() -> None:

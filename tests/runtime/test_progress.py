@@ -32,6 +32,7 @@ def work(progress: Progress, *, unit: str = "files", total: int = 100) -> None:
         step.add(40)
 
 
+@pytest.mark.slow
 def test_a_bar_moves_while_the_first_batch_is_under_way() -> None:
     stream = Terminal()
     work(Progress(stream, quiet=False))
@@ -43,12 +44,14 @@ def test_a_bar_moves_while_the_first_batch_is_under_way() -> None:
     assert " files/s" in stream.getvalue()
 
 
+@pytest.mark.slow
 def test_buckets_are_counted_when_they_are_done() -> None:
     stream = Terminal()
     work(Progress(stream, quiet=False), unit="buckets")
     assert next(int(n) for n in re.findall(r"(\d+)/100 ", stream.getvalue())) == 0
 
 
+@pytest.mark.slow
 def test_a_log_tells_at_intervals() -> None:
     stream = io.StringIO()
     work(Progress(stream, quiet=False, log_every=0.5))
@@ -64,12 +67,14 @@ def test_short_stages_are_silent() -> None:
         assert stream.getvalue() == ""
 
 
+@pytest.mark.slow
 def test_quiet_is_quiet() -> None:
     stream = Terminal()
     work(Progress(stream, quiet=True))
     assert stream.getvalue() == ""
 
 
+@pytest.mark.slow
 def test_a_total_that_is_not_known() -> None:
     stream = io.StringIO()
     work(Progress(stream, quiet=False, log_every=0.5), total=0)

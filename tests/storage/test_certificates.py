@@ -153,12 +153,14 @@ def readers(company: Company, tmp_path: Path) -> list[Callable[[], bytes | None]
     return [lambda: read_web(company), lambda: read_store(company, tmp_path)]
 
 
+@pytest.mark.slow
 def test_nobody_is_believed_whom_nobody_names(company: Company, tmp_path: Path) -> None:
     for read in readers(company, tmp_path):
         with pytest.raises(CocoDiyError, match=r"certificate .*is not trusted; set SSL_CERT_FILE to the file of"):
             read()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", FILES)
 def test_every_variable_is_obeyed_by_all_clients(
     company: Company, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str

@@ -175,6 +175,7 @@ def test_a_forged_part_of_an_index_is_named_and_made_anew(
     assert contents(own_subset.target) == before
 
 
+@pytest.mark.slow
 def test_a_machine_without_memory_damages_no_file() -> None:
     """A column of 64 MB in a file of some kilobytes, where the process may have 16 MB more."""
     fitting = schema.wanted()

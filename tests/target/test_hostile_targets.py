@@ -455,6 +455,7 @@ def test_paths_stay_below_the_layout(path: str) -> None:
 # Repairs
 
 
+@pytest.mark.slow
 def test_a_repair_carries_out_no_config_of_another_machine(
     own_subset: Subset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,17 @@ def test_a_bucket_that_is_done_has_what_its_part_says(built: storage.WritableLoc
     assert has(TargetState(built), 8) == expected
 
 
+def test_buckets_that_are_done_are_marked_together(built: storage.WritableLocation) -> None:
+    state = begin(built, 4, PATHS)
+    assert state.intent is not None
+    marks = DoneMarks(state, [])
+    for bucket in range(4):
+        marks.add(bucket, None)
+    assert not state.folder.names(state.intent.folder)
+    marks.write()
+    assert len(state.folder.names(state.intent.folder)) == 4
+
+
 def test_an_intent_of_a_run_that_is_over_counts_no_more(built: storage.WritableLocation) -> None:
     state = begin(built, 4, PATHS[:3])
     left = [(path, state.folder.read(path)) for path in ("intent.json", "copy/intent.json")]

@@ -26,19 +26,20 @@ from pipeline.target.intent import commit_manifest
 from pipeline.target.manifest import PROBLEMS, SCRATCH, Manifest, TargetState
 
 
-def drop_caches(job: Job, planned: Planned) -> None:
-    """Remove trainers' caches of the labels: most versions do not notice a change of equal length.
+def drop_caches(job: Job, planned: Planned, also: Sequence[str] = ()) -> None:
+    """Remove trainers' caches of the labels, and the files `also`: most do not notice a change of equal length.
 
     Trainers keep one beside each folder of label files: ``labels/train.cache`` of ``labels/train``; what follows the
     last dot of the folder's name is cut off.
     """
+    caches = set[str]()
     if any(Kind.LABEL in planned.totals.plan.get(action, {}) for action in (Action.WRITE, Action.DELETE)):
         if job.target.keeps_times:
             folders = [f for f in job.target.folder_times(["labels"]) if f != "labels"]
         else:  # finding subfolders would take a listing of all files
             folders = [f"labels/{split}" for split in job.splits]
         caches = {name for f in folders for name in (f"{f}.cache", f"{f.rpartition('.')[0] or f}.cache")}
-        job.target.delete_many(sorted(caches)).must(job.target, "deleted")
+    job.target.delete_many([*sorted(caches), *also]).must(job.target, "deleted")
 
 
 def commit(

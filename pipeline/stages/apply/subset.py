@@ -57,7 +57,8 @@ def apply_plan(
             step.add(outcome.done)
             marks.add(outcome.bucket, outcome.part)
     engine.drop_fence()
-    still_ours()
+    if job.target.local is not None:  # a store is asked before what is written next; marks are in a folder of this run
+        still_ours()
     marks.write()
     _publish(job, planned, still_ours)
     planned.parts = parts
@@ -70,8 +71,9 @@ def _publish(job: Job, planned: Planned, still_ours: Callable[[], None]) -> None
     """Move the folders to the target that were filled beside it, by this run or by one that was stopped."""
     from pipeline.stages.apply.bucket import publish
 
-    still_ours()
-    publish(job.target, planned.staged)
+    if planned.staged:
+        still_ours()
+        publish(job.target, planned.staged)
 
 
 def gather(job: Job, remote: dict[str, list[str]], progress: Progress) -> None:
@@ -90,7 +92,7 @@ def reclaim(job: Job, planned: Planned) -> None:
     """
     if job.target.local is None:  # a store's is not to be removed by a hand
         return
-    state = TargetState(job.target, job.prefixes)
+    state = job.state()
     if job.target.exists() and state.manifest is None and state.intent is None:
         parts = {b: _intended(planned, b) for b in planned.touched}
         write_intent(state, planned.buckets, parts, [p for a, p in planned.meta if a != "keep"])
@@ -118,6 +120,5 @@ def _prepare_target(job: Job, planned: Planned) -> None:
     if job.config.target.zipped:
         folders.clear()
     job.target.make_folders([staged_path(folder, planned.staged) for folder in folders])
-    drop_caches(job, planned)
     yamls = [path for action, path in planned.meta if action != "keep" and not path.endswith(".zip")]
-    job.target.delete_many(yamls).must(job.target, "deleted")
+    drop_caches(job, planned, yamls)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.base.digest import digest_of, seal, unseal
+from pipeline.base.errors import CocoDiyError
 from pipeline.job.job import Job
 from pipeline.job.recipe import recipe
 from pipeline.reports.report import Report
@@ -35,10 +36,9 @@ def is_current_recipe(job: Job, state: TargetState) -> bool:
 def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report | None:
     """The report of a build that changes nothing, if that is certain without reading a table.
 
-    At a store such a build makes four requests at the target, however large that is. One page of a listing shows that
-    the dataset's files, the copies and the records to be pruned are as they were. The manifest is read; a copy of it
-    in the workdir, trusted by the etag in that page, would save this request, and is not made. The intent is asked
-    for, since no listing proves that a file is not there: some are late. The record is written for every run.
+    At a store such a build makes two requests at the target, however large that is: one page of a listing, which shows
+    that the dataset's files, the copies and the records are as they were, and the write of the run's own record. Where
+    the page differs from the one that is remembered, see `memory`, the manifest is read and the intent asked for.
     """
     manifest = state.manifest
     digest = source_digest([scan.digest(s.spec) for s, scan in zip(job.sources, found, strict=True)])
@@ -70,6 +70,21 @@ def nothing_to_do(job: Job, state: TargetState, found: Sequence[Scan]) -> Report
 
         data["left_out"] = listed(left_out, state.folder.join(PROBLEMS))
     return Report(data, ok, warnings, incomplete=not ok)  # of a build that failed the manifest names no source
+
+
+def remember_target(job: Job, state: TargetState) -> None:
+    """Keep the manifest of a subset that needs nothing, so that the next check need not read it."""
+    if state.recalled is None and not state.damaged:
+        job.memory.keep(state.folder.begun(), state.manifest)
+
+
+def remember_build(job: Job) -> None:
+    """Keep the manifest of a subset at a store that a build has made whole; its lock is held still."""
+    with contextlib.suppress(CocoDiyError, OSError):  # the next check asks again
+        job.target.begin_listing()
+        state = job.state()
+        if state.intent is None and not state.damaged:
+            job.memory.keep(state.folder.begun(), state.manifest, locked=True)
 
 
 def _has_split_table(job: Job, state: TargetState) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -20,6 +20,8 @@ from pipeline.tables.frames import to_pandas
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pipeline.base.classes import Names
 
 
@@ -172,12 +174,9 @@ class Index:
 
         `dask.dataframe.read_parquet` would fuse small files, and a partition would no longer be a bucket.
         """
-        import dask
-        import dask.dataframe as dd
-
         own = self.info.buckets
         read = functools.partial(
-            read_part,
+            read_table,
             self.directory,
             table,
             columns=columns,
@@ -185,8 +184,16 @@ class Index:
             cut=None if buckets in (None, own) else (own, buckets),
             checked=self._checked,
         )
-        with dask.config.set({"dataframe.convert-string": False}):  # the columns are Arrow's already
-            return dd.from_map(read, range(buckets or own), meta=_meta(table, columns))
+        return frame_of(read, buckets or own, _empty(table, columns))
+
+
+def frame_of(read: Callable[[int], pa.Table], buckets: int, empty: pa.Table) -> Any:
+    """The Dask frame whose partition i is ``read(i)``; `empty` is a table with its columns."""
+    import dask
+    import dask.dataframe as dd
+
+    with dask.config.set({"dataframe.convert-string": False}):  # the columns are Arrow's already
+        return dd.from_map(functools.partial(_read_frame, read), range(buckets), meta=to_pandas(empty))
 
 
 def _with_labels(part: Any, names: Sequence[str]) -> Any:
@@ -199,7 +206,11 @@ def _with_labels(part: Any, names: Sequence[str]) -> Any:
     return part.assign(label=pd.array(labels, dtype=part["label"].dtype))
 
 
-def read_part(
+def _read_frame(read: Callable[[int], pa.Table], bucket: int) -> Any:
+    return to_pandas(read(bucket))
+
+
+def read_table(
     directory: str,
     table: str,
     bucket: int,
@@ -208,8 +219,8 @@ def read_part(
     cut: tuple[int, int] | None = None,
     *,
     checked: bool = False,
-) -> Any:
-    """One bucket of a table as a pandas frame with Arrow-backed columns; `classes` keeps rows of these classes.
+) -> pa.Table:
+    """One bucket of a table; `classes` keeps rows of these classes.
 
     They are ids or names, see `Index.frame`. With `cut` = (n, m) it is bucket `bucket` of m, where m is a multiple of
     the n that are there: bucket i of m is a part of bucket i % n of n. `columns` then has the key.
@@ -234,11 +245,11 @@ def read_part(
         found = found.filter(
             pa.array([zlib.crc32(k.encode()) % cut[1] == bucket for k in found["key"].to_pylist()], pa.bool_())
         )
-    return to_pandas(found)
+    return found
 
 
-def _meta(table: str, columns: Sequence[str] | None) -> Any:
+def _empty(table: str, columns: Sequence[str] | None) -> pa.Table:
     from pipeline.tables import schema
 
-    empty = getattr(schema, table)().empty_table()
-    return to_pandas(empty.select(list(columns)) if columns is not None else empty)
+    empty: pa.Table = getattr(schema, table)().empty_table()
+    return empty.select(list(columns)) if columns is not None else empty

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters
 from pipeline.config.select import Background
-from pipeline.stages.index.reader import index_at, read_part
+from pipeline.stages.index.reader import index_at, read_table
 from pipeline.stages.plan.choice import BucketChoice, choose_bucket
 from pipeline.stages.plan.dataset_files import read_arrow, write_arrow
 from pipeline.stages.plan.images import hash_images, usable, with_sources
@@ -134,8 +134,8 @@ def _unwanted(context: PlanContext, source: PlannedSource, bucket: int) -> pa.Ta
     own = index_at(source.index_dir).info.buckets
     cut = None if own == context.buckets else (own, context.buckets)
     column = "label" if source.named else "class_id"
-    rows = read_part(source.index_dir, "annotations", bucket, ["key", column], cut=cut)
-    keys, values = (rows[name].array.__arrow_array__() for name in ("key", column))
+    rows = read_table(source.index_dir, "annotations", bucket, ["key", column], cut=cut)
+    keys, values = (rows[name].combine_chunks() for name in ("key", column))
     names = pa.array(source.classes.source, pa.string())
     if not source.named:
         known = pc.and_(pc.greater_equal(values, 0), pc.less(values, len(names)))

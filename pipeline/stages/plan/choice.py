@@ -206,10 +206,9 @@ def _count_objects(context: PlanContext, choice: BucketChoice) -> None:
 
 def _unlabelled(context: PlanContext, images: Sequence[Any]) -> Unlabelled | None:
     """Which images of all sources, a frame of each, may hold unlabelled objects."""
-    columns = ["key", "exhaustive"]
     return joined(
         [
-            unlabelled(to_arrow(frame[columns]), source.classes, source.partly)
+            unlabelled(to_arrow(frame).select(["key", "exhaustive"]), source.classes, source.partly)
             for source, frame in zip(context.sources, images, strict=True)
         ]
     )

@@ -1,19 +1,25 @@
-"""The Dask dataframe from index to plan: partition i is bucket i, in every step."""
+"""From index to plan, bucket by bucket: a Dask dataframe whose partition i is bucket i, in every step.
+
+Of few buckets, the same functions take the tables as they are.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from pipeline import exporters
 from pipeline.runtime.engine import Engine
-from pipeline.stages.index.reader import index_at
+from pipeline.stages.index.reader import index_at, read_table
 from pipeline.stages.plan.context import PlanContext, PlannedSource
 from pipeline.stages.select import rows as selection
 from pipeline.stages.select.objects import columns_of
 
 T = TypeVar("T")
+
+#: Of no more buckets the tables are read as they are: importing the Dask frame takes longer (1 s) than their plan.
+FEW_BUCKETS = 4
 
 
 def compute(
@@ -22,13 +28,33 @@ def compute(
     engine: Engine,
     done: Callable[[int], None] = lambda _: None,
 ) -> list[T]:
-    """What ``function(context, *frames, partition_info={"number": bucket})`` returns of each bucket, in order.
+    """What ``function(context, *parts, partition_info={"number": bucket})`` returns of each bucket, in order.
 
-    `frames` are, for each source, its rows of wanted classes and its images, as pandas frames. `done` is called with
-    the number of buckets that are done since it was called last.
+    `parts` are, for each source, its rows of wanted classes and its images: pandas frames, the partitions of a Dask
+    frame, or, of few buckets, tables. `done` is called with the number of buckets that are done since it was called
+    last.
     """
-    found: list[T] = engine.compute(functools.partial(_values, context, function), context.buckets, done)
-    return found
+    if engine.in_process and context.buckets <= FEW_BUCKETS:
+        found: dict[int, T] = {}
+        tasks = [(context, function, bucket) for bucket in range(context.buckets)]
+        for bucket, value in engine.map(_value, tasks, files=None):
+            found[bucket] = value
+            done(1)
+        return [found[bucket] for bucket in range(context.buckets)]
+    values: list[T] = engine.compute(functools.partial(_values, context, function), context.buckets, done)
+    return values
+
+
+def _value(context: PlanContext, function: Callable[..., T], bucket: int) -> tuple[int, T]:
+    """The bucket, and what `function` returns of it, without a Dask frame."""
+    parts = []
+    for source in context.sources:
+        columns, wanted = _read(context, source)
+        own = index_at(source.index_dir).info.buckets
+        cut = None if own == context.buckets else (own, context.buckets)
+        rows = read_table(source.index_dir, "annotations", bucket, columns, wanted, cut)
+        parts += [selection.remap_table(rows, source.classes), read_table(source.index_dir, "images", bucket, cut=cut)]
+    return bucket, function(context, *parts, partition_info={"number": bucket})
 
 
 def _values(context: PlanContext, function: Callable[..., T]) -> Any:
@@ -44,7 +70,13 @@ def _values(context: PlanContext, function: Callable[..., T]) -> Any:
 
 def _frames(context: PlanContext, source: PlannedSource) -> tuple[Any, Any]:
     """The Dask frames of one source: rows of wanted classes with their new ids, and images."""
-    found = index_at(source.index_dir)
+    found, (columns, wanted) = index_at(source.index_dir), _read(context, source)
+    rows = found.frame("annotations", columns, wanted, context.buckets)
+    return selection.select(rows, source.classes), found.frame("images", None, None, context.buckets)
+
+
+def _read(context: PlanContext, source: PlannedSource) -> tuple[list[str], Sequence[int | str] | None]:
+    """Which columns of a source's annotations are read, and of which classes; None: all rows."""
     exporter = exporters.load(context.exporter)
     more = [c for c in exporter.COLUMNS if source.named or c not in ("loss", "raw")]
     if source.mixed and exporter.OF_TASK:
@@ -55,5 +87,4 @@ def _frames(context: PlanContext, source: PlannedSource) -> tuple[Any, Any]:
     wanted: Any = classes.wanted_names if source.named else classes.wanted_ids
     # Names of a file may leave some of the source's out, so it is never certain that all rows are wanted.
     everything = not source.named and len(wanted) == len(classes.lut)
-    rows = found.frame("annotations", columns, None if everything else wanted, context.buckets)
-    return selection.select(rows, classes), found.frame("images", None, None, context.buckets)
+    return columns, None if everything else wanted

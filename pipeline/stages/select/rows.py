@@ -40,22 +40,38 @@ def select(annotations: Any, classes: ClassMap) -> Any:
 
 def remap(rows: Any, classes: ClassMap) -> Any:
     """One bucket of `select`: pandas frame in, pandas frame out, same columns."""
-    import numpy as np
     import pandas as pd
+
+    labels = rows["label"].array.__arrow_array__() if "label" in rows.columns else None
+    ids = _new_ids(rows["class_id"].to_numpy(), labels, classes)
+    rows = rows.assign(class_id=pd.array(ids, dtype=rows["class_id"].dtype))
+    wanted = ids >= 0
+    return rows if wanted.all() else rows[wanted]
+
+
+def remap_table(rows: pa.Table, classes: ClassMap) -> pa.Table:
+    """What `remap` does, of a table."""
+    import pyarrow as pa
+
+    labels = rows["label"] if "label" in rows.column_names else None
+    ids = _new_ids(rows["class_id"].to_numpy(), labels, classes)
+    at = rows.schema.get_field_index("class_id")
+    rows = rows.set_column(at, rows.schema.field(at), pa.array(ids, rows.schema.field(at).type))
+    wanted = ids >= 0
+    return rows if wanted.all() else rows.filter(pa.array(wanted))
+
+
+def _new_ids(ids: Any, labels: Any, classes: ClassMap) -> Any:
+    """For each row the subset's class id, -1 for none; of the names `labels`, where a source has them."""
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
     count = len(classes.lut)
-    if "label" in rows.columns:
-        labels = rows["label"].array.__arrow_array__()
-        source = pc.fill_null(pc.index_in(labels, pa.array(classes.source, pa.string())), count).to_numpy()
-    else:
-        source = rows["class_id"].to_numpy()
+    if labels is not None:
+        ids = pc.fill_null(pc.index_in(labels, pa.array(classes.source, pa.string())), count).to_numpy()
     # One more entry for ids beyond the names: they were reported before, and are no class of the subset.
-    ids = np.append(np.array(classes.lut, np.int32), np.int32(-1))[np.minimum(source, count)]
-    rows = rows.assign(class_id=pd.array(ids, dtype=rows["class_id"].dtype))
-    wanted = ids >= 0
-    return rows if wanted.all() else rows[wanted]
+    return np.append(np.array(classes.lut, np.int32), np.int32(-1))[np.minimum(ids, count)]
 
 
 def drop_duplicates(rows: pa.Table) -> pa.Table:

@@ -128,6 +128,7 @@ def test_a_server_that_restarts_is_waited_for(tmp_path: Path, nginx: Nginx) -> N
     assert (tmp_path / "blob.bin").read_bytes() == BLOB
 
 
+@pytest.mark.slow
 def test_connections_that_break(tmp_path: Path) -> None:
     faults = Faults({"/blob.bin": BLOB}, cut=1_000_000, times=6)
     with faulty(faults) as url:
@@ -176,6 +177,7 @@ def _break_off(config: Config, faults: Faults, path: str = "/blob.bin") -> None:
     faults.files = original
 
 
+@pytest.mark.slow
 def test_busy_servers_are_given_the_time_they_ask_for(tmp_path: Path) -> None:
     faults = Faults({"/blob.bin": b"small"}, answers=[(503, {"Retry-After": "1"}), (429, {}), (500, {})])
     with faulty(faults) as url:
@@ -202,6 +204,7 @@ def test_what_no_second_try_changes_is_told_at_once(tmp_path: Path, location: st
     assert left(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answered_is_given_up_sooner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "TRANSFER", replace(retry.TRANSFER, first_s=0.01))
     with pytest.raises(StorageError, match=r"/blob.bin: no server answers .*, 5 times in a row; run again later"):
@@ -252,6 +255,7 @@ def test_what_came_damaged_stays_until_its_replacement_is_whole(tmp_path: Path) 
     assert left(tmp_path) == ["blob.bin"]
 
 
+@pytest.mark.slow
 def test_notes_that_are_damaged_are_not_believed(tmp_path: Path) -> None:
     faults = Faults({"/blob.bin": BLOB}, cut=3_000_000, times=10**6)
     with faulty(faults) as url:
@@ -417,6 +421,7 @@ def test_a_mirror_by_any_url(tmp_path: Path) -> None:
         get(gone)
 
 
+@pytest.mark.slow
 def test_progress_is_told_for_each_file_and_for_all(tmp_path: Path) -> None:
     from tests.runtime.test_progress import Terminal
 
@@ -740,6 +745,7 @@ def test_overwrite_checks_what_counts_as_unpacked(unpacked: Unpacked, run: Run) 
     assert "--overwrite needs --extract" in run("fetch", unpacked.config, "--overwrite", code=2).err
 
 
+@pytest.mark.slow
 def test_a_killed_unpacking_leaves_nothing_among_the_files(unpacked: Unpacked, run: Run, tmp_path: Path) -> None:
     with zipfile.ZipFile(unpacked.mirror / "train2017.zip", "a") as archive:
         for i in range(3000):

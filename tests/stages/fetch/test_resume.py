@@ -67,6 +67,7 @@ def bring(url: str, path: Path, count: Callable[[int], None] = lambda _: None) -
     return one.moved
 
 
+@pytest.mark.slow
 def test_stopped_at_any_byte(tmp_path: Path, origin: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a kill leaves is what lies on the disk at that moment: it is put aside at some moments, and gone on with."""
     monkeypatch.setattr(download, "_NOTE_EVERY_S", 0)
@@ -135,6 +136,7 @@ def test_without_ranges_a_stopped_fetch_begins_anew(tmp_path: Path, sized: bool)
     assert (tmp_path / "blob.bin").read_bytes() == BLOB
 
 
+@pytest.mark.slow
 def test_a_connection_that_always_breaks_without_ranges(tmp_path: Path) -> None:
     faults = Faults({"/blob.bin": BLOB}, ranges=False, cut=5_000_000, times=99)
     with faulty(faults) as url, pytest.raises(StorageError, match=r"/blob.bin: the connection broke, .*no Range"):
@@ -142,6 +144,7 @@ def test_a_connection_that_always_breaks_without_ranges(tmp_path: Path) -> None:
     assert len(faults.asked) < 9
 
 
+@pytest.mark.slow
 def test_connections_that_are_reset(tmp_path: Path) -> None:
     faults = Faults({"/blob.bin": BLOB}, cut=1_000_000, times=3, reset=True)
     with faulty(faults) as url:
@@ -179,6 +182,7 @@ def test_the_wait_that_a_server_asks_for() -> None:
         assert retry_after(nothing) is None
 
 
+@pytest.mark.slow
 def test_a_date_to_wait_for_holds_for_all(tmp_path: Path) -> None:
     until = int(time.time()) + 2
     answers: list[tuple[int, dict[str, str]]] = [(503, {"Retry-After": email.utils.formatdate(until, usegmt=True)})]

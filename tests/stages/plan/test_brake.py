@@ -237,6 +237,7 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stores.Serve
         yield server
 
 
+@pytest.mark.slow
 def test_a_target_in_a_store_brakes(tmp_path: Path, make_subset: MakeSubset, run: Run, s3: stores.Server) -> None:
     source = a_source(tmp_path / "source")
     subset = make_subset(source, classes=list(CLASSES), target={"root": "s3://bucket/brake"})

@@ -107,6 +107,7 @@ def config_of_two(folder: Path, files_of: dict[str, dict[str, bytes]], **keys: o
 NAMES, EQUAL = "in two sources (", "by two sources, byte for byte ("
 
 
+@pytest.mark.slow
 def test_names_that_two_sources_have(tmp_path: Path, run: Run) -> None:
     """By name at once; once hashes are cached they decide which pictures may be the same, and which are equal."""
     ours, theirs, other, more = (picture.encoded(picture.photograph(seed)) for seed in range(4))

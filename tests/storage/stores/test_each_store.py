@@ -21,9 +21,9 @@ import yaml
 from pipeline import storage
 from pipeline.base.errors import ConfigError, StorageError
 from pipeline.storage.stores import lease
-from tests.conftest import MakeSubset
+from tests.conftest import MakeSubset, Run
 from tests.support import stores
-from tests.support.helpers import write_file
+from tests.support.helpers import settle, write_file
 from tests.support.proxy import Proxy
 
 pytestmark = [pytest.mark.xdist_group("stores"), pytest.mark.timeout(60)]
@@ -424,3 +424,25 @@ def test_sftp_that_refuses(tmp_path: Path, local: Any) -> None:
             assert str(told.value).startswith(f"{server.url}/subset: ")
             after = log.read_text().count("Connection from") + log.read_text().count("Connection closed")
             assert after - before <= 2
+
+
+def test_a_check_makes_two_requests(url: str, proxy: Proxy, tmp_path: Path, run: Run) -> None:
+    source = tmp_path / "coco"
+    for i in range(9):
+        write_file(source / f"labels/train/{i}.txt", f"{i % 3} 0.5 0.5 0.1 0.1\n")
+        write_file(source / f"images/train/{i}.jpg", f"image {i}")
+    names = write_file(tmp_path / "names.yaml", "names: {0: a, 1: b, 2: c}\n")
+    config = {
+        "source": {"names": str(names), "root": str(source), "splits": {"train": "train"}},
+        "classes": ["b"],
+        "target": {"root": url},
+        "workdir": str(tmp_path / "work"),
+        "engine": {"scheduler": "sync"},
+    }
+    path = write_file(tmp_path / "c.yaml", yaml.safe_dump(config))
+    settle()
+    run("build", path)
+    settle()
+    proxy.reset()
+    assert run("build", path, "--json").json["status"] == "nothing to do"
+    assert [r.method for r in proxy.requests] == ["GET", "PUT"]

@@ -351,6 +351,7 @@ class _Cut(socketserver.StreamRequestHandler):
         self.wfile.write(ANSWER[:at])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("at_once")
 def test_an_answer_that_ends_anywhere_is_asked_for_again(tmp_path: Path) -> None:
     """Amid its headers too: libcurl takes such an answer for a whole one without a body."""
@@ -440,6 +441,7 @@ def test_a_busy_server_is_asked_less_often(nginx: Nginx, tmp_path: Path) -> None
     assert sum(moved for status, moved, *_ in log if status == 206) <= 1.05 * wanted
 
 
+@pytest.mark.slow
 def test_images_that_came_are_not_asked_for_again(tmp_path: Path) -> None:
     names = [f"{i}.jpg" for i in range(120)]
     faults = Faults({f"/i/{name}": name.encode() * 100 for name in names})
@@ -529,6 +531,7 @@ def test_a_page_is_no_image(tmp_path: Path) -> None:
     assert "a web page instead of an image" in failed["1.jpg"]
 
 
+@pytest.mark.slow
 def test_a_server_that_falls_silent_is_asked_again(tmp_path: Path) -> None:
     faults = Faults({"/i/1.jpg": b"an image" * 1000}, silent=1)
     with faulty(faults) as url:
