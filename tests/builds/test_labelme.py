@@ -173,7 +173,9 @@ def test_options_are_checked(photos: Photos) -> None:
     photos.config["source"]["options"] = {"number": "%g"}
     assert "source.options.number: unknown; format labelme knows numbers" in photos.command("build", code=2).err
     photos.config["source"] |= {"options": {}, "task": "pose"}
-    assert "format labelme holds no task pose" in photos.command("build", code=2).err
+    assert "task pose of format labelme needs the labels of the points" in photos.command("build", code=2).err
+    photos.config["source"]["format"] = "isat"
+    assert "source.task: format isat holds no task pose" in photos.command("build", code=2).err
 
 
 def test_a_folder_joins_a_subset_of_another_collection(photos: Photos, town: Path) -> None:

@@ -57,7 +57,12 @@ IN_THE_CONFIG = {
         "format: yolo",
         "available: coco",
     ),
-    "a task of another name": ("task: detect", "task: detection", "task: detect", "must be 'detect', 'segment' or"),
+    "a task of another name": (
+        "task: detect",
+        "task: detection",
+        "task: detect",
+        "must be 'detect', 'segment', 'pose' or 'obb'",
+    ),
     "a split of another name": ("train: train", "training: train", "train: train", "must be 'train', 'val' or 'test'"),
     "a split that is not there": ("train: train2017", "train: t", "train: train", "labels/t does not exist; correct"),
     "a root that is not there": (

@@ -14,6 +14,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.api import build
+from pipeline.config.load import validate
 from tests.exporters.test_round_trips import NAMES, Picture, _coco, _draw, _folder, _json, _make, _rows, _yolo, few
 from tests.support.helpers import write_file
 
@@ -165,3 +167,37 @@ def test_what_has_not_four_corners_is_in_no_row_and_stays_in_coco_json(
         again, told_again = _make(root, _coco(root / "other", "obb"), "coco")
         assert told_again["loss"] == {}
         assert len(_json(again)["annotations"]) == len(data["annotations"])
+
+
+def test_limits_of_a_build_are_those_of_the_oriented_boxes(tmp_path: Path) -> None:
+    """Three boxes whose boxes around them are squares of 40 pixels, or less: a square, a slender one, a small one."""
+    middle, boxes = np.array([50, 50]), {"square": (28.3, 28.3), "slender": (50, 6.6), "small": (6, 6)}
+    things = []
+    for name, (long, short) in boxes.items():
+        corners = np.array([[-long, -short], [long, -short], [long, short], [-long, short]]) / 2
+        turned = corners @ np.array([[1, 1], [-1, 1]]) / math.sqrt(2) + middle
+        things.append((NAMES[list(boxes).index(name)], ("obb", [turned.tolist()])))
+    source = _write_yolo(tmp_path / "in", [Picture((100, 100), things)])
+    for limits, kept in (
+        ({"max_aspect": 3}, ["0", "2"]),
+        ({"min_side": 10}, ["0"]),
+        ({"min_area": 350}, ["0"]),
+        ({"min_area": 300}, ["0", "1"]),
+        ({"min_area_ratio": 0.04}, ["0"]),
+    ):
+        for to in ("yolo", "coco") if "max_aspect" in limits else ("yolo",):
+            target = tmp_path / f"{to}-{'-'.join(map(str, limits.items()))}"
+            data = {
+                "source": source,
+                "select": {"objects": limits},
+                "target": {"root": str(target), "format": to},
+                "workdir": str(tmp_path / "work"),
+                "engine": {"scheduler": "sync"},
+            }
+            report = build(validate(data, "limits"))
+            assert report.ok
+            if to == "yolo":
+                found = [line.split()[0] for line in (target / "labels/train/0.txt").read_text().splitlines()]
+            else:
+                found = [str(a["category_id"] - 1) for a in _json(target)["annotations"]]
+            assert found == kept, limits

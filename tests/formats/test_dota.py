@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline.base.terms import Task
 from pipeline.formats import Parsed, dota
 from pipeline.images.header import Picture
+from pipeline.job.conversion import dataset
 from pipeline.tables.schema import LabelState
 from tests.support.contracts import FormatContract
+from tests.support.helpers import write_file
 
 OBB, DETECT = Task.OBB, Task.DETECT
 REAL = sorted((Path(__file__).parent / "real/dota").glob("*.txt"))
@@ -159,6 +162,26 @@ def test_without_its_image_a_file_has_no_rows() -> None:
     assert [(p.line, p.reason, p.rows) for p in parsed.problems] == [(None, "no_size", 2)]
     assert (parsed.rows.num_rows, parsed.states) == (0, [LabelState.CORRUPT])
     assert parse(HEADER, size=None).states == [LabelState.EMPTY]
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "format_"),
+    [
+        (HEADER + SHIP, "train/labelTxt", "dota"),
+        (HEADER + SHIP, "train/labels", "dota"),
+        (b"0 0.5 0.5 0.2 0.2\n", "train/labels", "yolo"),
+        (b"0 .1 .1 .2 .1 .2 .2 .1 .2\n", "train/labels", "yolo"),
+        (b"", "train/labels", "yolo"),
+        (b"0 0.5 0.5 0.2 abc\n", "train/labels", "yolo"),
+    ],
+)
+def test_the_format_of_a_folder_is_the_one_that_reads_its_label_files(
+    rows: bytes, labels: str, format_: str, tmp_path: Path
+) -> None:
+    Image.new("L", (200, 100)).save(write_file(tmp_path / "train/images/a.png", b""))
+    write_file(tmp_path / labels / "a.txt", rows)
+    write_file(tmp_path / "classes.txt", "ship\n")
+    assert dataset(str(tmp_path), str(tmp_path / "work"))["source"]["format"] == format_
 
 
 _number = st.one_of(

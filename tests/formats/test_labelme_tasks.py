@@ -144,15 +144,18 @@ def test_a_real_file_of_x_anylabeling() -> None:
 
 
 def test_fields_of_x_anylabeling_go_along_to_coco_json() -> None:
-    first = shape(points=SQUARE, group_id=1, attributes={"colour": "red"}, score=0.5, difficult=True, kie_linking=[])
+    first = shape(
+        points=SQUARE, group_id=1, attributes={"colour": "red"}, score=0.5, difficult=True, kie_linking=[], text="old"
+    )
     second = shape(points=DIAMOND, group_id=1, attributes={"colour": "blue", "age": "3"}, score=None, difficult=False)
     (row,) = rows(file(first, second), Task.SEGMENT)
     made = json.loads(row["raw"])
-    assert {name: made[name] for name in ("attributes", "score", "difficult", "group_id")} == {
+    assert {name: made[name] for name in ("attributes", "score", "difficult", "group_id", "description")} == {
         "attributes": {"colour": "red", "age": "3"},
         "score": 0.5,
         "difficult": True,
         "group_id": 1,
+        "description": "old",
     }
 
 

@@ -110,7 +110,7 @@ def test_coco_json_to_coco_json_takes_its_captions_along(folder: Path, run: Run,
         (["--from", "voc"], "unknown format 'voc'; available: "),
         (["--from", "yolo"], "labelme: has no labels of format yolo, but of format labelme; write --from labelme"),
         (["--labels", "missing.txt"], "missing.txt: no such class names file"),
-        (["--task", "pose"], "format labelme holds no task pose"),
+        (["--task", "pose"], "task pose of format labelme needs the labels of the points"),
     ],
 )
 def test_what_cannot_be_meant_is_told(folder: Path, run: Run, options: list[str], message: str) -> None:

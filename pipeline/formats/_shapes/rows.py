@@ -308,7 +308,8 @@ def _group(shape: dict[str, Any]) -> int | str | None:
 def _add_extras(extras: dict[str, Any], shape: dict[str, Any], group: int | str | None) -> None:
     """What goes along of an object to COCO JSON: of several shapes all flags and attributes, and each text once.
 
-    That is ``group_id``, ``flags`` and ``description``; X-AnyLabeling's ``attributes``, ``difficult`` and ``score``.
+    That is ``group_id``, ``flags`` and ``description`` (AnyLabeling: ``text``); X-AnyLabeling's ``attributes``,
+    ``difficult`` and ``score``.
     """
     if group is not None:
         extras["group_id"] = group
@@ -323,7 +324,7 @@ def _add_extras(extras: dict[str, Any], shape: dict[str, Any], group: int | str 
     score = as_number(shape.get("score"))
     if score is not None:
         extras.setdefault("score", score)
-    text = shape.get("description")
+    text = shape.get("description") or shape.get("text")
     if isinstance(text, str) and text and text not in extras.get("description", "").split("\n"):
         extras["description"] = "\n".join(filter(None, (extras.get("description"), text)))
 
