@@ -1,4 +1,4 @@
-"""The stages in order: list, index, select, plan, apply; with locks, resume and the quick way out.
+"""The library: the stages in order (list, index, select, plan, apply), and what commands ask beside these.
 
 `build` is the main job, `make_index` and `make_plan` its first parts. Each returns a report, plain data as `--json`
 prints it. Stages that a build with nothing to do never comes to are imported where they begin.
@@ -9,17 +9,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.base.errors import BrakeError, CocoDiyError, ConfigError, MissingSourceError, StorageError
+from pipeline.base.errors import BrakeError, CocoDiyError, ConfigError, MissingSourceError
 from pipeline.base.humanize import plural
 from pipeline.cluster.remote import remote_of
-from pipeline.config.load import ConfigLike, as_config, keys_of, validate
-from pipeline.config.model import Config
+from pipeline.config.load import ConfigLike, as_config, keys_of
+from pipeline.config.model import Config, EngineConfig
 from pipeline.job.hooks import HookRunner
 from pipeline.job.job import WORK_LINKS, Job, SourceJob
 from pipeline.job.limits import limits
@@ -30,15 +29,13 @@ from pipeline.reports.counts import add_counts, label_files
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.interrupt import failure
-from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run import running
-from pipeline.stages.apply.up_to_date import is_current_recipe, nothing_to_do, remember_build, remember_target
+from pipeline.stages.apply.build import break_lock as break_lock_of
+from pipeline.stages.apply.build import build_subset
 from pipeline.stages.index.locks import index_lock, plan_lock
 from pipeline.stages.index.scan import import_for_index, import_for_plan, scan
-from pipeline.stages.verify.status import open_target, refuse_busy
-from pipeline.target.intent import tidy
-from pipeline.target.manifest import FOLDER, INTENT_PATH, LOCK, SCRATCH, Manifest, TargetState
+from pipeline.stages.verify.status import last_run, open_target, refuse_busy
 
 if TYPE_CHECKING:
     from pipeline.stages.index.reader import Index, IndexInfo
@@ -46,11 +43,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Report",
     "build",
+    "diff",
+    "fetch",
     "make_index",
     "make_plan",
     "open_index",
     "repair",
+    "serve",
     "source_stats",
+    "status",
     "target_stats",
     "verify",
 ]
@@ -70,6 +71,38 @@ def open_index(what: ConfigLike) -> Index:
         folders = ", ".join(source.index_dir for source in job.sources)
         raise ConfigError(f"source: each of several sources has an index of its own; open one of them: {folders}")
     return index_in(job.sources[0].index_dir, names=job.sources[0].file_names)
+
+
+def fetch(
+    config: ConfigLike,
+    progress: Progress | None = None,
+    names: Sequence[str] = (),
+    *,
+    extract: bool = False,
+    into: str | None = None,
+    remove_archives: bool = False,
+    overwrite: bool = False,
+    clean: bool = False,
+) -> Report:
+    """Get the archives that `config` reads, or those called `names` alone; with `extract` they are unpacked.
+
+    The other options are as in `stages.fetch.archives.fetch`. With `clean` nothing is got: the images in the workdir
+    that were fetched one by one are deleted.
+    """
+    from pipeline.stages.fetch import archives
+
+    config = as_config(config)
+    if clean:
+        return archives.clean_fetched(config)
+    return archives.fetch(
+        config,
+        progress or Progress(),
+        names,
+        extract=extract,
+        into=into,
+        remove_archives=remove_archives,
+        overwrite=overwrite,
+    )
 
 
 @contextlib.contextmanager
@@ -115,16 +148,33 @@ def make_plan(config: ConfigLike, progress: Progress | None = None, *, client: A
 def _with_chosen(config: Config, keep: Any) -> Config:
     if keep is None:
         return config
-    from pipeline.job.chosen import with_chosen
+    from pipeline.stages.select.chosen import with_chosen
 
     return with_chosen(config, keep)
 
 
+def engine_of(options: EngineConfig, workdir: str, urls: Iterable[str], client: Any = None) -> Engine:
+    """What runs tasks as ``engine`` of a config says, or the workers of a Dask `client`; it is to be closed.
+
+    Workers elsewhere exchange files with the run below `workdir`, and must see all `urls`, folders or files.
+    """
+    remote = remote_of(options, workdir, urls, links=WORK_LINKS, client=client)
+    return Engine(options.scheduler, options.workers, remote)
+
+
+def serve(url: str, wait: float = 300.0) -> int:
+    """Do tasks of all builds whose ``engine.scheduler`` is the queue at `url`; returns how many.
+
+    It ends when there was none for `wait` seconds.
+    """
+    from pipeline.cluster import queue
+
+    return queue.serve(url, wait)
+
+
 def _engine(job: Job, client: Any) -> Engine:
     """What runs the tasks of `job`: as its config says, or the workers of a Dask `client`."""
-    options = job.config.engine
-    remote = remote_of(options, job.workdir, _seen_by_workers(job), links=WORK_LINKS, client=client)
-    return Engine(options.scheduler, options.workers, remote)
+    return engine_of(job.config.engine, job.workdir, _seen_by_workers(job), client)
 
 
 def _seen_by_workers(job: Job) -> Iterator[str]:
@@ -147,7 +197,7 @@ def _make_plan(job: Job, progress: Progress, client: Any) -> Report:
         engine.begin(import_for_plan)
         engine.connect()
         found = scan(job, engine, progress)
-        state = TargetState(job.target, job.prefixes)
+        state = job.state()
         subsets = check_subsets(job)
         check_source(job, state, found)
         job, infos = update_index(job, engine, progress, found, subsets)
@@ -206,6 +256,18 @@ def target_stats(root: str) -> Report:
     )
 
 
+def diff(first: str, second: str) -> Report:
+    """What the subset at `second` has more or less than that at `first`; either may be a state, ``TARGET@RUN``."""
+    from pipeline.stages.verify.diff import diff_targets
+
+    return diff_targets(first, second)
+
+
+def status(root: str, workdir: str | None = None, *, max_age: float | None = None) -> Report:
+    """What the last runs at `root` did, see `last_run`; not ok where the last success is `max_age` seconds old."""
+    return last_run(root, workdir, max_age=max_age)
+
+
 def verify_dataset(config: Config, progress: Progress | None = None, *, deep: bool = False) -> Report:
     """What a build of all of a source would stumble over: bad labels, images that are missing or damaged.
 
@@ -255,6 +317,8 @@ def repair(
     if not suspects:
         return Report(before.data | {"repaired": 0}, before.ok)
     if config is None:
+        from pipeline.job.made_subset import remembered_config
+
         config = remembered_config(root, *open_target(root), "--repair", max_delete=max_delete)
     done = build(config, progress, suspects=suspects)
     after = verify(root, progress, deep=deep)
@@ -267,23 +331,6 @@ def repair(
         once=done.once,
         grave=done.grave,
     )
-
-
-def remembered_config(
-    root: str, state: TargetState, made: Manifest, option: str, *, max_delete: str | None = None
-) -> Config:
-    """The config that the manifest `made` of the subset at `root` remembers, with `max_delete` for its own.
-
-    Raises `ConfigError` where this machine did not write it: for `option` of ``coco-diy verify`` it would be read.
-    """
-    if not state.is_ours():
-        raise ConfigError(
-            f"{root}: this machine did not write its manifest, so the config in it is not carried "
-            f"out; name the config: coco-diy verify CONFIG {option}"
-        )
-    target = made.config["target"] | {"root": state.root.url}  # it may have been moved
-    here = made.config | {"target": target | ({"max_delete": max_delete} if max_delete is not None else {})}
-    return validate(here, f"{root}: the config in its manifest", name=made.name)
 
 
 def build(
@@ -301,7 +348,7 @@ def build(
     The files `suspects` (paths below the target) are made anew, whatever the manifest says of them. With `break_lock`
     the lock at the target is taken from whoever holds it; one that is in use is waited for `wait_lock` seconds. The
     hooks of the config are run. With a Dask `client` its workers do the work. Of the images those in `keep` are taken:
-    a frame with a column key, such as a part of an index, or names, stems or keys; see `job.chosen`.
+    a frame with a column key, such as a part of an index, or names, stems or keys; see `stages.select.chosen`.
 
     Raises `CocoDiyError`s; a run that ends early is continued by running it again.
     """
@@ -313,10 +360,10 @@ def build(
             job = _resolve(config)
             records.begin()
             if break_lock:
-                job.target.break_lock(LOCK)
+                break_lock_of(job)
             report = waiting(
                 wait_lock,
-                lambda: _build(job, progress or Progress(), suspects, client),
+                lambda: build_subset(job, progress or Progress(), suspects, functools.partial(_engine, job, client)),
                 lambda: refuse_busy(job.target),
             )
         except BaseException as error:
@@ -342,51 +389,3 @@ def _resolve(config: Config) -> Job:
         from pipeline.stages.plan.brake import missing
 
         raise missing(config, error) or error from None
-
-
-def _build(job: Job, progress: Progress, suspects: frozenset[str], client: Any) -> Report:
-    target_lock = job.target.lock(LOCK, f"the target {job.root}")
-    with ExitStack() as stack:
-        if job.target.local is not None:
-            had_folder = job.target.exist_many([FOLDER])[0]
-            leave_none = functools.partial(_leave_no_target, job, had_folder, job.target.exists())
-            still_ours = stack.enter_context(target_lock)
-            stack.push(leave_none)
-        stack.enter_context(plan_lock(job))
-        indexes = stack.enter_context(ExitStack())
-        indexes.enter_context(index_lock(job))
-        engine = stack.enter_context(_engine(job, client))
-        job.target.begin_listing()  # where each file costs a request
-        state = TargetState(job.target, job.prefixes, job.memory)
-        if job.target.local is not None:
-            tidy(state)
-        current = is_current_recipe(job, state) and not suspects and not (state.damaged and job.target.local is None)
-        engine.begin(import_for_plan)
-        found = scan(job, None if current else engine, progress)
-        if current and (report := nothing_to_do(job, state, found)):
-            remember_target(job, state)
-            LOG.info("%s: nothing changed since the last build; its index and plan are not made anew", job.root)
-            return report
-        if job.target.local is None:  # taking this lock costs requests: not where there is nothing to do
-            still_ours = stack.enter_context(target_lock)
-            job.memory.forget()
-            state = TargetState(job.target, job.prefixes)
-            tidy(state)
-            stack.push(engine)  # what it has under way ends before the lock does
-        from pipeline.stages.apply.rebuild import rebuild
-
-        engine.connect(job.target, SCRATCH)
-        report = rebuild(job, state, found, engine, progress, suspects, indexes, still_ours)
-        if job.target.local is None and report.ok:
-            still_ours()
-            remember_build(job)
-        return report
-
-
-def _leave_no_target(job: Job, had_folder: bool, had_root: bool, kind: type[BaseException] | None, *_: object) -> None:
-    """Of a build that ends before its first write, leave no target where there was none; it is locked still."""
-    if kind is None or had_folder or job.target.exist_many([INTENT_PATH])[0]:
-        return
-    with contextlib.suppress(StorageError):
-        job.target.delete_many([LOCK])
-        job.target.drop_empty_folders("" if not had_root else FOLDER)

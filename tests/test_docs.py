@@ -34,11 +34,11 @@ import pydantic
 import pytest
 import yaml
 
+from pipeline.base.terms import IMAGE_SUFFIXES
 from pipeline.base.version import __version__
 from pipeline.cli import cli
 from pipeline.config.load import load_config, validate
 from pipeline.config.model import Config, Target
-from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.runtime.engine import FILES_WORTH_HELPERS
 from tests.support.forks import write_command
 from tests.support.helpers import PROJECT, settle

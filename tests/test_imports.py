@@ -14,8 +14,8 @@ HEAVY = {"dask", "distributed", "pandas", "pyarrow", "numpy", "tqdm", "fsspec", 
 
 #: What of the stages proves that there is nothing to do. No index is read for it, and nothing planned.
 PROOF = {
-    "apply.up_to_date", "index.image_lists", "index.locks", "index.nested_splits", "index.scan", "plan.compare",
-    "plan.meta_files", "verify.status",
+    "apply.build", "apply.up_to_date", "index.image_lists", "index.locks", "index.nested_splits", "index.scan",
+    "plan.compare", "plan.meta_files", "verify.status",
 }  # fmt: skip
 
 #: Of a source and a target on this disk, which has locks, nothing to do needs none of these either.

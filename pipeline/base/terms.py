@@ -13,6 +13,11 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 #: Labels that are no classes: labelme's own tools leave out the first and take the second for what is no object.
 NO_CLASS = ("__ignore__", "_background_")
 
+#: Image suffixes that Ultralytics 8.4 reads (`IMG_FORMATS`), in any case; where one stem has several, the first wins.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".dng", ".mpo",
+)  # fmt: skip
+
 
 class Task(StrEnum):
     """What a label row says of an object."""

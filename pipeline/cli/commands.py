@@ -218,27 +218,23 @@ def fetch(
 
     With names of fetch.archives: those alone. A fetch that was stopped goes on where it was.
     """
+    from pipeline import api
     from pipeline.reports.text import fetch_text
-    from pipeline.stages.fetch import archives
 
     extract = extract or into is not None
     if remove_archives and not extract:
         raise click.UsageError("--remove-archives needs --extract: otherwise nothing would be left")
     if overwrite and not extract:
         raise click.UsageError("--overwrite needs --extract: a download never replaces a file")
-    loaded = config_at(config, common)
-    report = (
-        archives.clean_fetched(loaded)
-        if clean
-        else archives.fetch(
-            loaded,
-            progress_of(common),
-            names,
-            extract=extract,
-            into=into,
-            remove_archives=remove_archives,
-            overwrite=overwrite,
-        )
+    report = api.fetch(
+        config_at(config, common),
+        progress_of(common),
+        names,
+        extract=extract,
+        into=into,
+        remove_archives=remove_archives,
+        overwrite=overwrite,
+        clean=clean,
     )
     put_report(report, common, fetch_text)
 
@@ -306,8 +302,9 @@ def diff(first: str, second: str, **common: Any) -> None:
 
     What B has more or less than A, also file by file. TARGET@RUN is what a run left, by its record: counts alone.
     """
+    from pipeline import api
+    from pipeline.job.run_records import split_state
     from pipeline.reports.text import diff_text
-    from pipeline.stages.verify.diff import diff_targets, split_state
 
     sides = []
     for what in (first, second):
@@ -315,7 +312,7 @@ def diff(first: str, second: str, **common: Any) -> None:
         config = config_of(root, common)
         root = config.target.root if config else root
         sides.append(root if run is None else f"{root}@{run}")
-    put_report(diff_targets(sides[0], sides[1]), common, diff_text)
+    put_report(api.diff(sides[0], sides[1]), common, diff_text)
 
 
 @cli.command()
@@ -327,12 +324,12 @@ def status(what: str, max_age: float | None, **common: Any) -> None:
 
     Also those that failed, and whether one is under way or was stopped.
     """
+    from pipeline import api
     from pipeline.reports.text import status_text
-    from pipeline.stages.verify.status import last_run
 
     config = config_of(what, common)
     root, workdir = (config.target.root, config.workdir) if config else (what, None)
-    put_report(last_run(root, workdir, max_age=max_age), common, status_text)
+    put_report(api.status(root, workdir, max_age=max_age), common, status_text)
 
 
 @cli.command()
@@ -373,7 +370,7 @@ def worker(queue: str, wait: float, verbose: bool) -> None:  # noqa: ARG001 - th
     They are those whose engine.scheduler is file://QUEUE, a folder. Start one for each core, on any machines that see
     it and source, workdir and target at the same paths; they need no ports.
     """
-    from pipeline.cluster.queue import serve
+    from pipeline.api import serve
 
     put(f"{plural(serve(queue, wait), 'task')} done")
 

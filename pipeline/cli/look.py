@@ -14,7 +14,6 @@ from pipeline.base.errors import UsageError
 from pipeline.cli.commands import cli
 from pipeline.cli.options import cache_folder, common_options, config_of, engine_of
 from pipeline.cli.output import progress_of, put_bytes, put_report, say
-from pipeline.runtime.run import running
 
 _WHAT = "CONFIG|TARGET|FOLDER"
 
@@ -139,16 +138,15 @@ def _note_output(output: str | None, usual: str, what: str, mark: str) -> None:
 
     Where no `output` is named, it is the file `usual` in the working folder, or where caches are if that is in `what`.
     """
-    from pipeline import storage
+    from pipeline.job.outputs import note_output
 
-    with running() as run:
-        run.outputs["-o"] = storage.output_path("-o", output or usual, mark.encode())
-        if output is None:
-            stem = os.path.splitext(os.path.basename(os.path.abspath(what)))[0]
-            run.elsewhere["-o"] = storage.output_path("-o", f"{cache_folder()}/{stem}-{usual}", mark.encode())
-        for path in (run.outputs["-o"], *run.elsewhere.values()):
-            if os.path.exists(path) and not os.path.isfile(path):
-                raise UsageError(f"-o {output or path}: is there and no file; name another")
+    instead = None
+    if output is None:
+        stem = os.path.splitext(os.path.basename(os.path.abspath(what)))[0]
+        instead = f"{cache_folder()}/{stem}-{usual}"
+    for path in note_output("-o", output or usual, mark.encode(), instead=instead):
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise UsageError(f"-o {output or path}: is there and no file; name another")
 
 
 def _write(
@@ -156,12 +154,9 @@ def _write(
     warnings: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Write what a command made, a sheet or a page, and say where it is: as its user named it, if he did."""
-    from pipeline import storage
+    from pipeline.job.outputs import write_output
     from pipeline.reports.report import Report
 
-    with running() as run:
-        path = run.outputs["-o"]
-    folder, name = os.path.split(path)
-    storage.locate_writable(folder).write(name, data)
+    folder, name = os.path.split(path := write_output("-o", data))
     shown = output or (name if folder == os.getcwd() else path)
     put_report(Report({**facts, kind: shown}, warnings=list(warnings)), common, lambda _: shown)

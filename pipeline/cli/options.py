@@ -7,7 +7,6 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,14 +60,14 @@ def _change_folder(context: click.Context, _option: click.Parameter, folder: str
 def _log_to(context: click.Context, _option: click.Parameter, path: str | None) -> None:
     if path is None or context.resilient_parsing:
         return
-    from pipeline import storage
+    from pipeline.job.outputs import note_output
     from pipeline.runtime.log_file import LINE, LogFile, log_to
 
+    (path,) = note_output("--log-file", path, LINE)
     with running() as run:
-        run.outputs["--log-file"] = storage.output_path("--log-file", path, LINE)
         # With the next line: what reads a source checks first that this file is none of it.
         begins = f"{context.info_name} begins: coco-diy {__version__}, process {os.getpid()}"
-        log_to(LogFile(run.outputs["--log-file"], context.params.get("log_format") or "text", run.id), begins)
+        log_to(LogFile(path, context.params.get("log_format") or "text", run.id), begins)
 
 
 def _watch(kind: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
@@ -194,21 +193,10 @@ def engine_of(common: dict[str, Any]) -> dict[str, Any]:
 
 def config_at(path: str, common: dict[str, Any]) -> Config:
     """The config in the file `path`, with the overrides of the common options; with what conf/local beside it says."""
-    from pipeline.config.load import instead_of, load_config
-    from pipeline.config.templates import available
-    from pipeline.storage import options_beside
+    from pipeline.config.load import load_config
+    from pipeline.job.config_file import config_file
 
-    with running() as run:
-        run.config = os.path.abspath(os.path.expanduser(path))
-    if "://" in path:
-        raise ConfigError(f"{path}: is a URL, and a config is a file of this machine; download it first")
-    if Path(path).is_dir():
-        raise ConfigError(f"{path}: is a folder, and a config is a file; name one, such as conf/bicycle.yaml")
-    if not Path(path).exists():
-        ready = f"`coco-diy init {Path(path).stem}` makes it" if Path(path).stem in available() else None
-        cure = ready or instead_of(path) or "`coco-diy init` lists some to start from"
-        raise ConfigError(f"{path}: no such config file; {cure}")
-    if passed_over := click.get_current_context().with_resource(options_beside(path)):
+    if passed_over := click.get_current_context().with_resource(config_file(path)):
         say(f"warning: {passed_over}")
     return load_config(path, overrides_of(common))
 

@@ -40,7 +40,7 @@ def _main(arguments: list[str] | None) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        from pipeline.storage import is_of_machine, storage_error
+        from pipeline.base.os_errors import is_of_machine, storage_error
 
         if is_of_machine(error):
             raise storage_error(error, str(error.filename or "a file"), "used") from None
@@ -75,7 +75,7 @@ def _exit_code(arguments: list[str] | None) -> int:  # noqa: PLR0911 - one retur
         sys.stderr.close()
         return 1
     except OSError as error:
-        from pipeline.storage.os_errors import any_os_error
+        from pipeline.base.os_errors import any_os_error
 
         return _fail(any_os_error(error), as_json="--json" in words)
     except Exception as error:  # noqa: BLE001 - here every exception becomes text

@@ -5,21 +5,39 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError
-from pipeline.config.model import is_elsewhere
 
 if TYPE_CHECKING:
     from pipeline.cluster.driver import Driver
     from pipeline.cluster.run_folder import Place
-    from pipeline.config.model import EngineConfig
     from pipeline.runtime.tasks import Executor
 
 
+class Options(Protocol):
+    """What ``engine`` of a config says of workers."""
+
+    @property
+    def scheduler(self) -> str:
+        """Who has them."""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether that is an address, a scheduler file or the folder of a queue."""
+
+    @property
+    def wait_workers(self) -> float:
+        """Seconds that there may be none."""
+
+    @property
+    def performance_report(self) -> str | None:
+        """HTML file for what a Dask scheduler saw of the run."""
+
+
 def remote_of(
-    options: EngineConfig,
+    options: Options,
     workdir: str,
     urls: Iterable[str] = (),
     *,
@@ -32,7 +50,7 @@ def remote_of(
     and must see all `urls`, folders or files.
     """
     queue = client is None and options.scheduler.startswith("file://")
-    elsewhere = client is not None or is_elsewhere(options.scheduler)
+    elsewhere = client is not None or options.elsewhere
     if options.performance_report is not None and (queue or not elsewhere):
         raise ConfigError("--performance-report: is made by a Dask scheduler; name one with --scheduler")
     if not elsewhere:

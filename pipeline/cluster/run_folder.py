@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 
 from pipeline import storage
-from pipeline.storage.os_errors import run_ended
+from pipeline.base.os_errors import run_ended
 
 FOLDER = "cluster"
 

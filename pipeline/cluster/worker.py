@@ -12,12 +12,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from pipeline.base.errors import CocoDiyError, StorageError
+from pipeline.base.os_errors import any_os_error
 from pipeline.cluster import fitness
 from pipeline.cluster.run_folder import Facts, Made, WorkerStep, attempt_name, facts_of
 from pipeline.runtime.log import LOG
 from pipeline.runtime.tasks import Outcome
 from pipeline.storage.local.outbox import collected
-from pipeline.storage.os_errors import any_os_error
 
 #: What an outcome calls a worker that cannot do what others can.
 UNFIT = "unfit"

@@ -198,7 +198,7 @@ class IndexConfig(_Model):
     )
 
 
-def is_elsewhere(scheduler: str) -> bool:
+def _is_elsewhere(scheduler: str) -> bool:
     """Whether ``engine.scheduler`` names an address, a scheduler file or the folder of a queue."""
     return "://" in scheduler or "/" in scheduler or scheduler.endswith(".json")
 
@@ -215,11 +215,16 @@ class EngineConfig(_Model):
     wait_workers: float = Field(300, gt=0, description="seconds that a scheduler may be without any worker")
     performance_report: str | None = Field(None, description="HTML file for what a Dask scheduler saw of the run")
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the scheduler has workers of its own: an address, a scheduler file or the folder of a queue."""
+        return _is_elsewhere(self.scheduler)
+
     @pydantic.field_validator("scheduler")
     @classmethod
     def _known(cls, value: str) -> str:
         known = ("auto", "sync", "threads", "processes")
-        if value not in known and not is_elsewhere(value):
+        if value not in known and not _is_elsewhere(value):
             raise ValueError(unknown("scheduler", value, [*known, "tcp://…"]))
         if is_signed(value):
             raise ValueError(

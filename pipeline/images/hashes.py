@@ -19,7 +19,6 @@ from pipeline import storage
 from pipeline.base.digest import digest_of
 from pipeline.images.cached import add_cached, read_cached, rows_of
 from pipeline.images.header import MAX_PIXELS, Picture, opened, orientation_of
-from pipeline.runtime.counters import count_file
 from pipeline.storage.origins import Origins
 from pipeline.tables import schema
 
@@ -132,7 +131,6 @@ def _table(columns: Sequence[Sequence[object]]) -> pa.Table:
 
 def _hashed(fetched: storage.Fetched) -> tuple[int, tuple[int | None, bytes | None]]:
     """Hash and digest of one file, with its index."""
-    count_file()
     if fetched.reason is not None:
         return fetched.index, (None, None)
     return fetched.index, (difference_hash(fetched.data), digest_of(fetched.data))

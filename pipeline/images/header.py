@@ -199,9 +199,3 @@ def mask_of(data: bytes) -> Bools | None:
             return np.asarray(np.asarray(plain) != 0)
     except Exception:  # noqa: BLE001 - see `opened`
         return None
-
-
-#: Image suffixes that Ultralytics 8.4 reads (`IMG_FORMATS`), in any case; where one stem has several, the first wins.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".dng", ".mpo",
-)  # fmt: skip

@@ -135,6 +135,16 @@ def fitting_format(source: str, workdir: str) -> str:
     return str(several[0]["format"])
 
 
+def unasked(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` with which no image of a source at a store is asked for its size, where its one label file says it."""
+    source = config["source"]
+    several = source if isinstance(source, list) else [source]
+    if not formats.load(several[0]["format"]).WHOLE or storage.locate(several[0]["root"]).on_disk:
+        return config
+    options = dict(formats.load_single_file(several[0]["format"]).UNASKED)
+    return {**config, "source": [{**one, "options": options} for one in several]}
+
+
 def _fitting(folder: str, workdir: str) -> list[dict[str, Any]] | None:
     """The sources of a config that reads `folder` by the format that fits it; None where none does."""
     names = sorted(formats.available(), key=_likelihood)

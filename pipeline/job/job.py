@@ -19,7 +19,7 @@ from pipeline.exporters import Exporter
 from pipeline.job.spec import IndexSpec
 from pipeline.storage import Location
 from pipeline.storage.origins import Origins
-from pipeline.target.manifest import Manifest
+from pipeline.target.manifest import Manifest, TargetState
 from pipeline.target.memory import Memory
 
 #: Folders of the workdir that may be links: users put them on another disk.
@@ -70,6 +70,10 @@ class Job:
     def target(self) -> storage.WritableLocation:
         """The location of the target."""
         return storage.locate_writable(self.root, links=self.layout)
+
+    def state(self, *, remembered: bool = False) -> TargetState:
+        """What the target's manifest and its intent say now; `remembered`: as this machine knows, if it is sure."""
+        return TargetState(self.target, self.prefixes, self.memory if remembered else None)
 
     @property
     def work(self) -> storage.WritableLocation:

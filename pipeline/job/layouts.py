@@ -9,8 +9,7 @@ from typing import Any, cast
 
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
-from pipeline.base.terms import Task
-from pipeline.images.header import IMAGE_SUFFIXES
+from pipeline.base.terms import IMAGE_SUFFIXES, Task
 from pipeline.job.named_splits import NamedSplits, data_of
 
 #: What folders of a split are called, in lower case, in COCO's layout and in everybody's.

@@ -11,8 +11,8 @@ import time
 
 from pipeline import storage
 from pipeline.base.errors import CocoDiyError, UsageError
+from pipeline.job.metrics import METRIC, metrics_text
 from pipeline.job.run_records import SUCCESS
-from pipeline.reports.metrics import METRIC, metrics_text
 from pipeline.runtime.interrupt import STOP
 from pipeline.runtime.log import LOG
 from pipeline.runtime.run import Run

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import socket
 import threading
 import time
@@ -39,6 +40,9 @@ _BEGUN = ".begun"
 
 #: How long a failed run waits for a store to take its record: it may be the store that failed.
 _STORE_SECONDS = 3.0
+
+#: A state of a target that a run left: ``TARGET@20261128T0317``, the name of the run or how it begins.
+_STATE = re.compile(r"(?P<root>.+)@(?P<run>\d{8}(?:T[\dZ-]*)?)", re.DOTALL)
 
 _NUMBERS = itertools.count()
 
@@ -104,6 +108,12 @@ class BegunRun(msgspec.Struct):
     def gone(self) -> bool:
         """Whether its process is not there any more, so that it was killed."""
         return is_gone(self.by)
+
+
+def split_state(what: str) -> tuple[str, str | None]:
+    """Target and run that ``TARGET@RUN`` names; a target alone, and a path that is there, is that as it is now."""
+    found = None if os.path.exists(what) else _STATE.fullmatch(what)
+    return (found["root"], found["run"]) if found else (what, None)
 
 
 class RunRecords:

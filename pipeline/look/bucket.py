@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,12 +18,9 @@ from pipeline.reports.statistics import (
     Statistics,
 )
 from pipeline.stages.index.reader import read_table
-from pipeline.stages.plan.bucket import beyond_folder
-from pipeline.stages.plan.dataset_files import read_arrow, records_folder
+from pipeline.stages.plan.bucket import read_beyond
+from pipeline.stages.plan.planned import planned_images
 from pipeline.stages.select import rows as selection
-from pipeline.tables import schema
-from pipeline.tables.parquet import read_part
-from pipeline.tables.schema import Action, part_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,7 +77,7 @@ def read_images(view: View, bucket: int, columns: Sequence[str]) -> pa.Table:
     images = pa.concat_tables(parts).combine_chunks()
     if view.plan_dir is None:
         return images
-    chosen = _chosen(view, view.plan_dir, bucket)
+    chosen = planned_images(view.plan_dir, bucket, gathered=view.gathers)
     position = pc.index_in(images["key"].combine_chunks(), chosen["key"].combine_chunks())
     images = images.set_column(
         images.schema.get_field_index("split"), "split", chosen["split"].combine_chunks().take(position)
@@ -109,7 +105,7 @@ def _objects(view: View, source: ViewedSource, bucket: int, *, raw: bool) -> pa.
         rows = selection.drop_duplicates(rows)
     if view.limited:
         assert view.plan_dir is not None
-        beyond = read_arrow(os.path.join(beyond_folder(view.plan_dir), part_name(bucket)))
+        beyond = read_beyond(view.plan_dir, bucket)
         rows = rows.filter(pc.invert(pc.is_in(_places(rows), _places(beyond)))).combine_chunks()
     if not raw:
         rows = rows.append_column("raw", pa.nulls(rows.num_rows, pa.binary()))
@@ -123,16 +119,6 @@ def _places(rows: pa.Table) -> pa.Array:
 
     lines = rows["line"].cast(pa.string())
     return pc.binary_join_element_wise(rows["key"].cast(pa.string()), lines, "\n").combine_chunks()
-
-
-def _chosen(view: View, plan_dir: str, bucket: int) -> pa.Table:
-    """Key and split of the images that a plan has in a bucket."""
-    import pyarrow.compute as pc
-
-    if view.gathers:
-        return read_arrow(os.path.join(records_folder(plan_dir), "images", part_name(bucket))).select(["key", "split"])
-    table = read_part(plan_dir, bucket, schema.plan(), ["key", "split", "action"])
-    return table.filter(pc.not_equal(table["action"], Action.DELETE.value))
 
 
 def with_sizes(view: View, images: pa.Table) -> pa.Table:

@@ -6,21 +6,21 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.api import remembered_config
 from pipeline.base.terms import SPLITS
 from pipeline.config.model import Config
 from pipeline.images.hashes import image_hashes
+from pipeline.job.made_subset import has_several, remembered_config
 from pipeline.look.bucket import read_images
 from pipeline.look.numbers import viewing
-from pipeline.look.view import View, open_view, target_at
+from pipeline.look.view import View, open_view
 from pipeline.runtime.progress import Progress
 from pipeline.stages.select.shared_images import SharedImages, shared_images
+from pipeline.stages.verify.status import target_at
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.reports.documents import LeaksReport
-    from pipeline.target.manifest import Manifest
 
 #: Images are near that differ in so many bits at most.
 BITS = 3
@@ -59,17 +59,11 @@ def _view(what: str | Config, workdir: str, progress: Progress, engine: Mapping[
     """The view of whose images are compared, and whether the first folder of their paths is their source."""
     root = what.target.root if isinstance(what, Config) else what
     target = target_at(root)
-    if target is None or target[1].config["target"]["images"] != "none":
-        several = target is not None and _has_several(target[1])
+    if target is None or target.made.config["target"]["images"] != "none":
+        several = target is not None and has_several(target.made)
         return open_view(root if target is not None else what, workdir, progress, engine), several
     config = what if isinstance(what, Config) else remembered_config(root, *target, "--leaks")
     return open_view(config, workdir, progress, engine), False
-
-
-def _has_several(made: Manifest) -> bool:
-    """Whether a target was made of several sources, so that their names are folders of it."""
-    source = made.config["source"]
-    return isinstance(source, list) and len(source) > 1
 
 
 def hash_bucket(view: View, sources_in_paths: bool, bucket: int) -> pa.Table:

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pipeline import exporters
 from pipeline.base.classes import Names
 from pipeline.base.errors import DataError, UsageError
 from pipeline.base.humanize import plural
 from pipeline.base.terms import Task
 from pipeline.base.text import printable
-from pipeline.exporters import Dataset
 from pipeline.look.bucket import Bucket, read_bucket, with_sizes
 from pipeline.look.numbers import statistics_of
 from pipeline.look.sheet import draw_sheet
@@ -26,7 +24,8 @@ from pipeline.look.view import View, open_view
 from pipeline.reports.class_table import class_rows
 from pipeline.reports.statistics import SIZES, Statistics
 from pipeline.runtime.progress import Progress
-from pipeline.tables.frames import to_pandas
+from pipeline.stages.index.reader import frame_of
+from pipeline.stages.plan.dataset_files import documents, records
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -87,13 +86,8 @@ class LookedAt:
         return self._frame(_objects)
 
     def _frame(self, part: Any) -> Any:
-        import dask
-        import dask.dataframe as dd
-
         read = functools.partial(part, self.view)
-        meta = read(0).iloc[:0]
-        with dask.config.set({"dataframe.convert-string": False}):
-            return dd.from_map(read, range(self.view.buckets), meta=meta)
+        return frame_of(read, self.view.buckets, read(0).slice(0, 0))
 
     @functools.cached_property
     def statistics(self) -> Statistics:
@@ -135,17 +129,15 @@ class LookedAt:
         view = self.view
         if split is not None and split not in view.splits:
             raise UsageError(f"{split}: is no split of {view.what}, which has {', '.join(view.splits)}")
-        names = tuple(Names(source.classes.source, view.keypoints, None, {}) for source in view.sources)
-        maps = tuple(source.classes for source in view.sources)
+        sources = [(one.classes, Names(one.classes.source, view.keypoints, None, {})) for one in view.sources]
         splits = (split,) if split is not None else view.splits
         task = Task.POSE if view.keypoints is not None else Task.DETECT
         parts = [_records(view, bucket) for bucket in range(view.buckets)]
         made: dict[str, Any] = {}
-        files = exporters.load_gathering("coco").assemble(Dataset(maps, names, task, splits, "", "portable"), parts)
-        for path, content in sorted(files.items()):
+        for path, content in sorted(documents("coco", sources, task, splits, parts).items()):
             if not path.endswith(".json") or "captions" in path:
                 continue
-            found = json.loads(content if isinstance(content, bytes) else b"".join(content))
+            found = json.loads(content)
             shift = {
                 key: max((item["id"] for item in made.get(key, ())), default=0) for key in ("images", "annotations")
             }
@@ -192,7 +184,7 @@ class LookedAt:
 
 def _images(view: View, bucket: int) -> Any:
     found = with_sizes(view, read_bucket(view, bucket).images)
-    return to_pandas(found.select(["key", "split", "image_path", "width", "height"]))
+    return found.select(["key", "split", "image_path", "width", "height"])
 
 
 def _objects(view: View, bucket: int) -> Any:
@@ -219,7 +211,7 @@ def _objects(view: View, bucket: int) -> Any:
         "width": pc.multiply(w, width),
         "height": pc.multiply(h, height),
     }
-    return to_pandas(pa.table(columns))
+    return pa.table(columns)
 
 
 def _records(view: View, bucket: int) -> Any:
@@ -228,4 +220,4 @@ def _records(view: View, bucket: int) -> Any:
     if images["width"].null_count:
         row = images["width"].is_null().to_pylist().index(True)
         raise DataError(f"{images['key'][row].as_py()}: the size of its image is not known, and COCO JSON needs it")
-    return exporters.load_gathering("coco").records(found.objects, images, view.keypoints)
+    return records("coco", found.objects, images, view.keypoints)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from pipeline.cluster.remote import remote_of
-from pipeline.job.job import WORK_LINKS
+from pipeline.api import engine_of
 from pipeline.look.bucket import count_bucket
 from pipeline.look.view import View
 from pipeline.reports.statistics import Statistics
@@ -29,8 +28,8 @@ def viewing(view: View, files: int) -> Engine:
 
     Tasks wait for images; a helper process would need 170 MB for pandas and what it reads. So `auto` takes threads.
     """
-    own = "threads" if files >= FILES_WORTH_HELPERS else "sync"
     options = view.engine.model_copy(update={"performance_report": None})  # it is of what made the index
-    images = [url for url in view.origins.urls.values() if url is not None]
-    remote = remote_of(options, view.workdir, images, links=WORK_LINKS)
-    return Engine(own if options.scheduler == "auto" else options.scheduler, options.workers, remote)
+    if options.scheduler == "auto":
+        own = "threads" if files >= FILES_WORTH_HELPERS else "sync"
+        options = options.model_copy(update={"scheduler": own})
+    return engine_of(options, view.workdir, [url for url in view.origins.urls.values() if url is not None])

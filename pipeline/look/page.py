@@ -31,7 +31,6 @@ from pipeline.reports.words import balance, counted, lost
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.reader import read_table
 from pipeline.stages.select.steps import Step
-from pipeline.target.manifest import FOLDER
 
 #: Pictures of a page at most, and so many of each class.
 _MOST_PICTURES, _OF_CLASS = 160, 6
@@ -86,7 +85,7 @@ def leave_page(config: Config, report: Report, progress: Progress | None = None)
     """
     target = storage.locate_writable(config.target.root)
     view = open_view(target.url, config.workdir, progress, config.engine.model_dump(exclude={"performance_report"}))
-    folder = target.own(FOLDER)
+    folder = target.own(os.path.dirname(PAGE))
     page, sheet = (os.path.basename(path) for path in (PAGE, SHEET))
     if config.target.images != "none":
         letters = Lettering()

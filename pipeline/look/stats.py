@@ -8,11 +8,13 @@ from typing import Any
 from pipeline.api import source_stats, target_stats
 from pipeline.base.errors import CocoDiyError
 from pipeline.config.model import Config
+from pipeline.job.made_subset import made_of_target
 from pipeline.look.numbers import statistics_of
-from pipeline.look.view import made_of_target, open_view, target_at
+from pipeline.look.view import open_view
 from pipeline.reports.report import Report
 from pipeline.reports.statistics import SIZES, Statistics, noteworthy
 from pipeline.runtime.progress import Progress
+from pipeline.stages.verify.status import target_at
 
 
 def stats(
@@ -38,7 +40,7 @@ def stats(
         return report
     if (target := target_at(what)) is not None:
         report = target_stats(what)
-        report.data["made_of"] = made_of_target(target[1])
+        report.data["made_of"] = made_of_target(target.made)
         report.data["sizes"] = None
         try:
             view = open_view(what, workdir, progress, engine)

@@ -6,28 +6,25 @@ their own; of a config the plan says which images the source gives, and in which
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import formats, storage
 from pipeline.api import indexed, make_plan
 from pipeline.base.classes import ClassMap, made_of
 from pipeline.base.errors import ConfigError
 from pipeline.config.load import validate
 from pipeline.config.model import Config, EngineConfig
-from pipeline.job.conversion import FOLDER_OPTIONS, dataset
+from pipeline.job.conversion import FOLDER_OPTIONS, dataset, unasked
 from pipeline.job.job import Job
-from pipeline.job.made_subset import subset
+from pipeline.job.made_subset import joined, made_from, made_of_target, subset
 from pipeline.job.resolve import resolve
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.reader import IndexInfo, index_at
 from pipeline.stages.index.sources import names_of
-from pipeline.stages.verify.status import last_run, open_target
+from pipeline.stages.verify.status import FoundTarget, last_run, target_at
 from pipeline.storage.origins import Origins
-from pipeline.target.manifest import MANIFESTS, Manifest, TargetState, home
 
 
 @dataclass(frozen=True)
@@ -89,19 +86,8 @@ def open_view(
     if isinstance(what, Config):
         return _of_config(what, progress)
     if (target := target_at(what)) is not None:
-        return _of_target(what, *target, workdir, progress, engine or {})
+        return _of_target(what, target, workdir, progress, engine or {})
     return _of_folder(what, workdir, progress, engine or {})
-
-
-def target_at(what: str) -> tuple[TargetState, Manifest] | None:
-    """State and manifest of the target `what`, see `manifest.home`; None for other folders and for files.
-
-    Raises `TargetError` where the manifest is damaged with its copy.
-    """
-    root = home(what)
-    if os.path.isfile(os.path.expanduser(root)):
-        return None
-    return open_target(root) if any(storage.locate(root).exist_many(MANIFESTS)) else None
 
 
 def _of_config(config: Config, progress: Progress) -> View:
@@ -111,7 +97,7 @@ def _of_config(config: Config, progress: Progress) -> View:
         raise ConfigError(f"{config.target.root}: {report.data['brake']['error']}")
     job = resolve(config)
     infos = [index_at(source.index_dir).info for source in job.sources]
-    state = TargetState(job.target, job.prefixes)
+    state = job.state()
     job = job.with_names([names_of(info) for info in infos]).keep_numbers(state.manifest)
     options = config.select
     return _view(
@@ -135,12 +121,10 @@ def _of_config(config: Config, progress: Progress) -> View:
     )
 
 
-def _of_target(
-    what: str, state: TargetState, made: Manifest, workdir: str, progress: Progress, engine: Mapping[str, Any]
-) -> View:
-    """What the target whose manifest is `made` holds."""
-    root = state.root.url
-    config = validate(_unasked({**subset(state, made, workdir), "engine": dict(engine)}), root)
+def _of_target(what: str, found: FoundTarget, workdir: str, progress: Progress, engine: Mapping[str, Any]) -> View:
+    """What a target holds, by its manifest."""
+    root, made = found.state.root.url, found.made
+    config = validate(unasked({**subset(*found, workdir), "engine": dict(engine)}), root)
     runs = last_run(root).data
     return _of_source(
         what,
@@ -150,7 +134,7 @@ def _of_target(
         {
             "target": root,
             "made_of": made_of_target(made),
-            "made_from": _roots(made),
+            "made_from": made_from(made),
             "report": made.report,
             "digest": made.report.get("digest"),
             "tool": made.tool,
@@ -160,45 +144,10 @@ def _of_target(
     )
 
 
-def made_of_target(made: Manifest) -> dict[str, list[str]]:
-    """By class of a target what it was made of, see `made_of`; of one of an earlier version the names in its config."""
-    known = made.report.get("made_of")
-    if known is not None:
-        return {name: list(map(str, known.get(name, ()))) for name in made.report["classes"]}
-    listed = made.config.get("classes")
-    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    merged = {entry.get("name"): entry.get("from") for entry in entries}
-    found = {name: merged.get(name, name) for name in made.report["classes"]}
-    return {name: [from_] if isinstance(from_, str) else list(map(str, from_ or ())) for name, from_ in found.items()}
-
-
-def _roots(made: Manifest) -> list[str]:
-    """Where the sources of a target were: their roots, or of those without one the labels of their splits."""
-    source = made.config["source"]
-    return [
-        one.get("root") or _joined(paths.get("labels") or paths.get("annotations") for paths in one["splits"].values())
-        for one in (source if isinstance(source, list) else [source])
-    ]
-
-
-def _joined(labels: Iterable[str | None]) -> str:
-    return ", ".join(dict.fromkeys(filter(None, labels)))
-
-
 def _of_folder(what: str, workdir: str, progress: Progress, engine: Mapping[str, Any]) -> View:
     """What any folder of a dataset holds, by the layout that fits it."""
-    config = validate(_unasked({**dataset(what, workdir), "engine": dict(engine)}), what, options=FOLDER_OPTIONS)
+    config = validate(unasked({**dataset(what, workdir), "engine": dict(engine)}), what, options=FOLDER_OPTIONS)
     return _of_source(what, "folder", config, progress, {"made_of": {}})
-
-
-def _unasked(config: dict[str, Any]) -> dict[str, Any]:
-    """`config` with which no image of a source at a store is asked for its size, where its one label file says it."""
-    source = config["source"]
-    several = source if isinstance(source, list) else [source]
-    if not formats.load(several[0]["format"]).WHOLE or storage.locate(several[0]["root"]).on_disk:
-        return config
-    options = dict(formats.load_single_file(several[0]["format"]).UNASKED)
-    return {**config, "source": [{**one, "options": options} for one in several]}
 
 
 def _of_source(what: str, kind: str, config: Config, progress: Progress, facts: dict[str, Any]) -> View:
@@ -220,7 +169,7 @@ def _view(what: str, kind: str, job: Job, infos: Sequence[IndexInfo], **more: An
     more["facts"] |= {
         "sources": [
             {
-                "root": s.source.root or _joined(split.labels for split in s.spec.splits),
+                "root": s.source.root or joined(split.labels for split in s.spec.splits),
                 "format": s.source.format,
                 "task": s.spec.task.value,
             }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from pipeline.base.os_errors import is_of_machine, storage_error
 from pipeline.storage.archives.directory import is_page
 from pipeline.storage.archives.folder import ZipFolder, check_zip
 from pipeline.storage.archives.unpacking import DIFFERENT, SAME, compare_unpacked
@@ -32,7 +33,6 @@ from pipeline.storage.location import (
     WritableLocation,
     read_image,
 )
-from pipeline.storage.os_errors import is_of_machine, storage_error
 from pipeline.storage.outputs import output_path
 from pipeline.storage.paths import is_in, is_same_location, local_path, real_path, within
 from pipeline.storage.registry import archive_of, begin_listings, locate, locate_below, locate_writable

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pipeline.base.errors import CocoDiyError, StorageError, UnavailableError
+from pipeline.runtime.counters import count_file
 from pipeline.storage.listing import Listing
 from pipeline.storage.traits import Traits
 
@@ -267,8 +268,13 @@ class Location:
         raise self._cannot("be read")
 
     def fetch_each(self, paths: Sequence[str], work: Callable[[Fetched], T]) -> Iterator[T]:
-        """``work(fetched)`` for all that `fetch_many` gives; where several threads ask the location, they do it."""
-        return map(work, self.fetch_many(paths))
+        """``work(fetched)`` for all that `fetch_many` gives; where several threads ask the location, they do it.
+
+        Each counts as a file of the progress.
+        """
+        for done in map(work, self.fetch_many(paths)):
+            count_file()
+            yield done
 
     def peek_many(self, paths: Sequence[str], head: int, tail: int) -> Iterator[FileEnds]:
         """The first `head` and the last `tail` bytes of files, one by one as they come."""

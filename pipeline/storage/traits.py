@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.storage.os_errors import storage_error
+from pipeline.base.os_errors import storage_error
 
 #: Characters that FAT, exFAT, NTFS and servers of Windows refuse, though others take them.
 _TRIED = '<>:"|?*\\\x01\n'

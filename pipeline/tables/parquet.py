@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.base.errors import DataError
-from pipeline.tables.schema import misfit, part_name
+from pipeline.tables.schema import misfit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,19 +56,3 @@ def of_parquet(file: str | bytes, fitting: pa.Schema, columns: Sequence[str] | N
     if (why := misfit(table, asked)) is not None:
         raise Misfit(why)
     return table.select(names).cast(asked)
-
-
-def read_part(folder: str, bucket: int, fitting: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """A bucket's part of a table in `folder`, which the run has written itself; raises `DataError` if damaged since."""
-    path = os.path.join(folder, part_name(bucket))
-    try:
-        return of_parquet(path, fitting, columns)
-    except Misfit as why:
-        raise DataError(f"{path}: {why}; run again, which makes it anew") from None
-
-
-def read_parts(folder: str, buckets: int, fitting: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """The parts of all `buckets` as one table, see `read_part`."""
-    import pyarrow as pa
-
-    return pa.concat_tables([read_part(folder, bucket, fitting, columns) for bucket in range(buckets)])

@@ -21,8 +21,8 @@ import pytest
 import yaml
 
 from tests.conftest import Run
+from tests.job.test_metrics import values
 from tests.job.test_monitors import Monitor, monitored
-from tests.reports.test_metrics import values
 from tests.support import stores
 from tests.support.helpers import PROJECT, contents, settle, write_file
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import storage
-from pipeline.runtime.counters import FETCHED, READ, WRITTEN, counted
+from pipeline.runtime.counters import FETCHED, READ, WRITTEN, counted, files_counted
 from pipeline.storage import WritableLocation
 from tests.conftest import Subset
 from tests.support.archives import pack
@@ -72,6 +72,18 @@ def test_what_is_read(folder: WritableLocation, store: WritableLocation, verb: s
     assert moved(lambda: READING[verb](folder)) == (ALL, 0, 0)
     assert moved(lambda: READING[verb](folder.own(""))) == (ALL, 0, 0)
     assert moved(lambda: READING[verb](store)) == (0, 0, ALL)
+
+
+def test_a_file_counts_once_wherever_it_is_from(
+    folder: WritableLocation, store: WritableLocation, tmp_path: Path
+) -> None:
+    for number, origin in enumerate((folder, store)):
+        before = files_counted()
+        assert len(list(origin.fetch_each(NAMES, len_of))) == len(NAMES)
+        assert files_counted() - before == len(NAMES)
+        other = storage.locate_writable(str(tmp_path / f"other{number}"))
+        other.copy_many(NAMES, origin, NAMES, [None] * len(NAMES), "copy").must(other)
+        assert files_counted() - before == 2 * len(NAMES)
 
 
 def test_ends_of_files(folder: WritableLocation) -> None:

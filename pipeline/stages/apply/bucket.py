@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.stages.plan.compare import as_manifest
+from pipeline.stages.select.parts import read_part
 from pipeline.storage.origins import Origins
 from pipeline.tables import schema
-from pipeline.tables.parquet import read_part
 from pipeline.tables.schema import Action, Kind
 from pipeline.target.intent import write_part
 from pipeline.target.manifest import FOLDER, SCRATCH, STAGING, staged_path

@@ -92,7 +92,7 @@ def reclaim(job: Job, planned: Planned) -> None:
     """
     if job.target.local is None:  # a store's is not to be removed by a hand
         return
-    state = TargetState(job.target, job.prefixes)
+    state = job.state()
     if job.target.exists() and state.manifest is None and state.intent is None:
         parts = {b: _intended(planned, b) for b in planned.touched}
         write_intent(state, planned.buckets, parts, [p for a, p in planned.meta if a != "keep"])

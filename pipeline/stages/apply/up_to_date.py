@@ -82,7 +82,7 @@ def remember_build(job: Job) -> None:
     """Keep the manifest of a subset at a store that a build has made whole; its lock is held still."""
     with contextlib.suppress(CocoDiyError, OSError):  # the next check asks again
         job.target.begin_listing()
-        state = TargetState(job.target, job.prefixes)
+        state = job.state()
         if state.intent is None and not state.damaged:
             job.memory.keep(state.folder.begun(), state.manifest, locked=True)
 

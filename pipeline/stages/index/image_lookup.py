@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import formats, storage
-from pipeline.images.header import IMAGE_SUFFIXES, Picture
+from pipeline.base.terms import IMAGE_SUFFIXES
+from pipeline.images.header import Picture
 from pipeline.images.inspection import read_pictures
 from pipeline.job.spec import IndexSpec
 

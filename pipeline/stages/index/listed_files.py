@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import storage
-from pipeline.images.header import IMAGE_SUFFIXES
+from pipeline.base.terms import IMAGE_SUFFIXES
 from pipeline.job.spec import IndexSpec
 from pipeline.stages.index.buckets import BucketListing
 from pipeline.stages.index.image_lookup import composed_as

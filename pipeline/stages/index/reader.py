@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -174,12 +174,9 @@ class Index:
 
         `dask.dataframe.read_parquet` would fuse small files, and a partition would no longer be a bucket.
         """
-        import dask
-        import dask.dataframe as dd
-
         own = self.info.buckets
         read = functools.partial(
-            _read_frame,
+            read_table,
             self.directory,
             table,
             columns=columns,
@@ -187,8 +184,16 @@ class Index:
             cut=None if buckets in (None, own) else (own, buckets),
             checked=self._checked,
         )
-        with dask.config.set({"dataframe.convert-string": False}):  # the columns are Arrow's already
-            return dd.from_map(read, range(buckets or own), meta=_meta(table, columns))
+        return frame_of(read, buckets or own, _empty(table, columns))
+
+
+def frame_of(read: Callable[[int], pa.Table], buckets: int, empty: pa.Table) -> Any:
+    """The Dask frame whose partition i is ``read(i)``; `empty` is a table with its columns."""
+    import dask
+    import dask.dataframe as dd
+
+    with dask.config.set({"dataframe.convert-string": False}):  # the columns are Arrow's already
+        return dd.from_map(functools.partial(_read_frame, read), range(buckets), meta=to_pandas(empty))
 
 
 def _with_labels(part: Any, names: Sequence[str]) -> Any:
@@ -201,9 +206,8 @@ def _with_labels(part: Any, names: Sequence[str]) -> Any:
     return part.assign(label=pd.array(labels, dtype=part["label"].dtype))
 
 
-def _read_frame(*args: Any, **options: Any) -> Any:
-    """What `read_table` returns, as a pandas frame with Arrow-backed columns."""
-    return to_pandas(read_table(*args, **options))
+def _read_frame(read: Callable[[int], pa.Table], bucket: int) -> Any:
+    return to_pandas(read(bucket))
 
 
 def read_table(
@@ -244,8 +248,8 @@ def read_table(
     return found
 
 
-def _meta(table: str, columns: Sequence[str] | None) -> Any:
+def _empty(table: str, columns: Sequence[str] | None) -> pa.Table:
     from pipeline.tables import schema
 
-    empty = getattr(schema, table)().empty_table()
-    return to_pandas(empty.select(list(columns)) if columns is not None else empty)
+    empty: pa.Table = getattr(schema, table)().empty_table()
+    return empty.select(list(columns)) if columns is not None else empty

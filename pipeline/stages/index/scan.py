@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline import formats, storage
-from pipeline.images.header import IMAGE_SUFFIXES
+from pipeline.base.terms import IMAGE_SUFFIXES
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.named_splits import forget_lists
 from pipeline.job.spec import LEFT_OUT_FILES, LEFT_OUT_FOLDERS, IndexSpec

@@ -23,8 +23,8 @@ from pipeline.job.spec import SplitSpec
 from pipeline.stages.index.parts import index_part, index_table
 from pipeline.stages.index.problems import count_beyond, rows_beyond
 from pipeline.stages.index.reader import IndexInfo
+from pipeline.stages.select.parts import read_part
 from pipeline.tables import schema
-from pipeline.tables.parquet import read_part
 from pipeline.tables.schema import part_name
 
 if TYPE_CHECKING:

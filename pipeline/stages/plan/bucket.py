@@ -11,7 +11,7 @@ from pipeline.stages.plan.archive import set_aside
 from pipeline.stages.plan.choice import choose_bucket
 from pipeline.stages.plan.compare import compare, doubt, losses, summarise
 from pipeline.stages.plan.conflicts import conflicts_of_bucket
-from pipeline.stages.plan.dataset_files import gather, write_arrow
+from pipeline.stages.plan.dataset_files import gather, read_arrow, write_arrow
 from pipeline.stages.plan.images import compared_sizes, in_folders, looked_into, usable, with_sources
 from pipeline.stages.plan.problems import image_problems
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts, content_of, subset_counts
@@ -96,6 +96,11 @@ def touched_folder(plan_dir: str) -> str:
 def beyond_folder(plan_dir: str) -> str:
     """Folder beside that of a plan: by bucket key and line of the rows beyond a limit, where the config has any."""
     return f"{plan_dir}.beyond"
+
+
+def read_beyond(plan_dir: str, bucket: int) -> pa.Table:
+    """What `beyond_folder` has of one bucket."""
+    return read_arrow(os.path.join(beyond_folder(plan_dir), part_name(bucket)))
 
 
 def _of_images(rows: pa.Table, images: pa.Table) -> pa.Table:

@@ -21,6 +21,8 @@ from pipeline.tables.schema import part_name
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pipeline.base.classes import ClassMap, Names
+    from pipeline.base.terms import Task
     from pipeline.exporters import BucketObjects, Dataset
     from pipeline.stages.plan.context import PlanContext
 
@@ -32,10 +34,15 @@ def records_folder(plan_dir: str) -> str:
     return f"{plan_dir}.records"
 
 
+def records(exporter: str, rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None) -> BucketObjects:
+    """The records of a bucket; the width and height of `images` are filled, `keypoints` is (K, D) of rows of poses."""
+    return exporters.load_gathering(exporter).records(rows, images, keypoints)
+
+
 def gather(context: PlanContext, bucket: int, rows: pa.Table, images: pa.Table) -> None:
     """Leave the records of a bucket beside the plan; `images` have their width and height where the exporter asks."""
     images = _with_addresses(context, images) if context.images == "none" else images
-    made = exporters.load_gathering(context.exporter).records(rows, images, context.keypoints)
+    made = records(context.exporter, rows, images, context.keypoints)
     for name in _TABLES:
         write_arrow(os.path.join(records_folder(context.plan_dir), name, part_name(bucket)), getattr(made, name))
 
@@ -147,6 +154,20 @@ def assemble(exporter: str, dataset: Dataset, plan_dir: str, buckets: int) -> di
             size, digest = storage.write_pieces(file, content)
             made[path] = MetaFile(size, digest.hex(), None, file)
     return made
+
+
+def documents(
+    exporter: str,
+    sources: Sequence[tuple[ClassMap, Names]],
+    task: Task,
+    splits: Sequence[str],
+    parts: Sequence[BucketObjects],
+) -> dict[str, bytes]:
+    """The files of a whole dataset that is no target, by path, in memory; `parts` are the records of its buckets."""
+    maps, names = zip(*sources, strict=True)
+    dataset = exporters.Dataset(maps, names, task, tuple(splits), "", "portable")
+    made = exporters.load_gathering(exporter).assemble(dataset, parts)
+    return {path: part if isinstance(part, bytes) else b"".join(part) for path, part in made.items()}
 
 
 def _read(plan_dir: str, buckets: int) -> Sequence[BucketObjects]:

@@ -9,8 +9,8 @@ from pipeline.base.errors import TargetError
 from pipeline.base.humanize import plural
 from pipeline.job.job import Job
 from pipeline.stages.plan.planned import Planned
+from pipeline.stages.select.parts import read_part
 from pipeline.tables import schema
-from pipeline.tables.parquet import read_part
 from pipeline.tables.schema import Action
 from pipeline.target.manifest import SCRATCH
 

@@ -11,8 +11,8 @@ from pipeline.base.humanize import plural
 from pipeline.images.cached import read_cached
 from pipeline.job.job import Job
 from pipeline.stages.plan.planned import Planned
+from pipeline.stages.select.parts import read_parts
 from pipeline.tables import schema
-from pipeline.tables.parquet import read_parts
 from pipeline.tables.schema import Action, Kind
 
 if TYPE_CHECKING:

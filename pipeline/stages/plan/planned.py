@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.images.inspection import UnusableImage
 from pipeline.job.job import Job
 from pipeline.stages.plan.compare import Loss
+from pipeline.stages.plan.dataset_files import read_arrow, records_folder
 from pipeline.stages.plan.meta_files import MetaFile
 from pipeline.stages.plan.shaping import Shape
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts, Problem
+from pipeline.stages.select.parts import read_part, read_parts
 from pipeline.stages.select.split_table import SplitDecision
 from pipeline.storage.origins import Origins
 from pipeline.tables import schema
-from pipeline.tables.parquet import read_parts
-from pipeline.tables.schema import Action
+from pipeline.tables.schema import Action, part_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def image_sources(
@@ -44,6 +50,16 @@ def image_sources(
         digests.setdefault(origin.url, []).extend(part["digest"].to_pylist())
         digests[origin.url] += [image.digest for image in bad]
     return names, b"".join(digest for _, of_origin in sorted(digests.items()) for digest in of_origin)
+
+
+def planned_images(plan_dir: str, bucket: int, *, gathered: bool) -> pa.Table:
+    """Key and split of the images that a plan has in a bucket; `gathered`: its layout has them in its records."""
+    import pyarrow.compute as pc
+
+    if gathered:
+        return read_arrow(os.path.join(records_folder(plan_dir), "images", part_name(bucket))).select(["key", "split"])
+    table = read_part(plan_dir, bucket, schema.plan(), ["key", "split", "action"])
+    return table.filter(pc.not_equal(table["action"], Action.DELETE.value))
 
 
 def remote_images(job: Job, folder: str, buckets: int) -> dict[str, list[str]]:

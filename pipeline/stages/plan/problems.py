@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
+from pipeline.base.terms import IMAGE_SUFFIXES
 from pipeline.formats._image_names import TRIED
-from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.images.inspection import UnusableImage
 from pipeline.images.sizes import Sizes
 from pipeline.stages.plan.choice import BucketChoice

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.base.errors import ConfigError, unknown
+from pipeline.base.terms import IMAGE_SUFFIXES
 from pipeline.base.text import composed
-from pipeline.images.header import IMAGE_SUFFIXES
 from pipeline.job.named_splits import image_lines, read_list
 
 #: Columns of a table that name images, the first that it has.

@@ -17,9 +17,9 @@ from pipeline.job.job import Job
 from pipeline.reports.counts import SplitCounts
 from pipeline.stages.index.parts import index_table
 from pipeline.stages.index.reader import IndexInfo
+from pipeline.stages.select.parts import read_part
 from pipeline.stages.select.split import Strata, assign, deviations, group_names, read_table, stratify, write_table
 from pipeline.tables import schema
-from pipeline.tables.parquet import read_part
 from pipeline.tables.schema import part_name
 from pipeline.target.manifest import FOLDER
 from pipeline.target.split_copy import COPY, sign, unsign

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from typing import Any, Literal
 
 import msgspec
@@ -12,7 +10,7 @@ from pipeline import storage
 from pipeline.base.digest import fitted
 from pipeline.base.errors import ConfigError
 from pipeline.base.terms import SPLITS
-from pipeline.job.run_records import at_target, read
+from pipeline.job.run_records import at_target, read, split_state
 from pipeline.reports.counts import held_after
 from pipeline.reports.documents import Actions, DiffReport, FileTotals, SplitTotals
 from pipeline.reports.report import Report
@@ -20,15 +18,6 @@ from pipeline.stages.verify.status import open_target
 from pipeline.target.manifest import TargetState, home
 
 _BY_CLASS: tuple[Literal["images_by_class", "objects"], ...] = ("images_by_class", "objects")
-
-#: A state of a target that a run left: ``TARGET@20261128T0317``, the name of the run or how it begins.
-_STATE = re.compile(r"(?P<root>.+)@(?P<run>\d{8}(?:T[\dZ-]*)?)", re.DOTALL)
-
-
-def split_state(what: str) -> tuple[str, str | None]:
-    """Target and run that ``TARGET@RUN`` names; a target alone, and a path that is there, is that as it is now."""
-    found = None if os.path.exists(what) else _STATE.fullmatch(what)
-    return (found["root"], found["run"]) if found else (what, None)
 
 
 def diff_targets(first: str, second: str) -> Report:

@@ -5,20 +5,38 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline import storage
 from pipeline.base.errors import ConfigError, LockError, TargetError
 from pipeline.job.run_records import SUCCESS, RunRecord, at_target, beside, read, under_way
 from pipeline.reports.report import Report
 from pipeline.storage.processes import shown
-from pipeline.target.manifest import LOCK, MANIFEST_PATH, Manifest, TargetState, home
+from pipeline.target.manifest import LOCK, MANIFEST_PATH, MANIFESTS, Manifest, TargetState, home
 
 if TYPE_CHECKING:
     from pipeline.reports.documents import RunLine, StatusReport, SuccessLine
 
 
-def open_target(root: str) -> tuple[TargetState, Manifest]:
+class FoundTarget(NamedTuple):
+    """A subset that is there: its state, and its manifest."""
+
+    state: TargetState
+    made: Manifest
+
+
+def target_at(what: str) -> FoundTarget | None:
+    """State and manifest of the target `what`, see `manifest.home`; None for other folders and for files.
+
+    Raises `TargetError` where the manifest is damaged with its copy.
+    """
+    root = home(what)
+    if os.path.isfile(os.path.expanduser(root)):
+        return None
+    return open_target(root) if any(storage.locate(root).exist_many(MANIFESTS)) else None
+
+
+def open_target(root: str) -> FoundTarget:
     """State and manifest of the subset at `root`; raises `ConfigError` where none was ever finished there."""
     state = _state_at(root)
     if state.manifest is None and state.lost:
@@ -34,7 +52,7 @@ def open_target(root: str) -> tuple[TargetState, Manifest]:
             f"{state.root.url}: is neither a config file nor a subset that coco-diy built (it has no "
             f"{MANIFEST_PATH}){unfinished}"
         )
-    return state, state.manifest
+    return FoundTarget(state, state.manifest)
 
 
 def _state_at(what: str) -> TargetState:

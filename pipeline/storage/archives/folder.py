@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.base.errors import ConfigError, StorageError
+from pipeline.base.os_errors import storage_error
 from pipeline.base.redaction import redact_url
 from pipeline.runtime.counters import count_file
 from pipeline.runtime.interrupt import STOP, check_stop
@@ -30,7 +31,6 @@ from pipeline.storage.location import (
     is_too_large,
     too_large,
 )
-from pipeline.storage.os_errors import storage_error
 from pipeline.storage.paths import local_path
 
 if TYPE_CHECKING:

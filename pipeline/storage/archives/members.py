@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pipeline.base.os_errors import hits_all, storage_error
 from pipeline.runtime.counters import READ, count
 from pipeline.storage.archives.directory import (
     HEADER_BYTES,
@@ -20,7 +21,6 @@ from pipeline.storage.archives.directory import (
     unpack,
     unpack_begin,
 )
-from pipeline.storage.os_errors import hits_all, storage_error
 
 if TYPE_CHECKING:
     import numpy as np

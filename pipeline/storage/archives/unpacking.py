@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 
 from zlib_ng import zlib_ng
 
+from pipeline.base.os_errors import storage_error
 from pipeline.runtime.counters import READ, count
 from pipeline.runtime.interrupt import check_stop
 from pipeline.storage.archives.folder import ZipFolder
-from pipeline.storage.os_errors import storage_error
 
 #: What a file of an archive is in a folder.
 LACKING, SAME, DIFFERENT = "lacking", "same", "different"

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pipeline.base.errors import Interrupted, StorageError
-from pipeline.runtime.counters import READ, count, count_file
+from pipeline.base.os_errors import hits_all, storage_error
+from pipeline.runtime.counters import READ, count
 from pipeline.runtime.interrupt import STOPPED, check_stop
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import (
@@ -25,7 +26,6 @@ from pipeline.storage.local.write import (
     write_all,
 )
 from pipeline.storage.location import Fetched, Location, Results
-from pipeline.storage.os_errors import hits_all, storage_error
 
 #: So many folders stay open; a file of a further one opens it for itself.
 _OPEN_FOLDERS = 32
@@ -69,7 +69,6 @@ def copy_from(
     with folders:
         for i, reason, digest in origin.fetch_each(names, keep):
             check_stop()
-            count_file()
             if reason is None:
                 results.done += 1
                 results.digests[paths[i]] = digest

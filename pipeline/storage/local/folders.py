@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterable, Sequence
 
 from pipeline.base.errors import StorageError
+from pipeline.base.os_errors import storage_error
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import _UNDER_WAY, _delete, _group, opened, write_whole
 from pipeline.storage.location import Results
-from pipeline.storage.os_errors import storage_error
 
 
 def delete_many(root: Root, paths: Sequence[str], scratch: Root | None = None) -> Results:

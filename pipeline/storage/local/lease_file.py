@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Sequence
 
+from pipeline.base.os_errors import storage_error
 from pipeline.storage.local.folders import delete_many
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import write_whole
-from pipeline.storage.os_errors import storage_error
 from pipeline.storage.stores import lease
 from pipeline.storage.stores.client import Version
 

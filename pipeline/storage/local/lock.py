@@ -13,10 +13,10 @@ import os
 from collections.abc import Callable, Iterator
 
 from pipeline.base.errors import LockError, StorageError
+from pipeline.base.os_errors import storage_error
 from pipeline.runtime.log import LOG
 from pipeline.storage.local.folders import delete_many
 from pipeline.storage.local.root import Root
-from pipeline.storage.os_errors import storage_error
 from pipeline.storage.processes import myself, shown
 
 #: What a file system without locks answers; 524 is the kernel's own ENOTSUPP, which some let out. Our call is valid, so

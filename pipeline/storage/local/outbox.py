@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-from pipeline.storage.os_errors import run_ended, storage_error
+from pipeline.base.os_errors import run_ended, storage_error
 
 
 class Outbox:

@@ -13,11 +13,11 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from pipeline.base.errors import StorageError
+from pipeline.base.os_errors import storage_error
 from pipeline.base.stale import with_new_handle
 from pipeline.runtime.counters import READ, count, count_file
 from pipeline.runtime.interrupt import STOP, check_stop
 from pipeline.storage.location import Fetched, FileEnds, Fingerprint, is_too_large, too_large
-from pipeline.storage.os_errors import storage_error
 from pipeline.storage.settling import settle_ns
 
 #: What a file that is not there, or can never be, is answered with; anything else may be otherwise a moment later.

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.base.errors import StorageError
+from pipeline.base.os_errors import run_ended, storage_error
 from pipeline.runtime.counters import READ, count
-from pipeline.storage.os_errors import run_ended, storage_error
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 

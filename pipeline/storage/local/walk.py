@@ -11,10 +11,10 @@ import warnings
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 
+from pipeline.base.os_errors import storage_error
 from pipeline.base.stale import with_new_handle
 from pipeline.runtime.counters import WATCHING
 from pipeline.storage.listing import Listing, is_nobodys
-from pipeline.storage.os_errors import storage_error
 
 #: Files in a chunk; in the largest chunks half of the stats are another process's.
 _STEP = 65_536

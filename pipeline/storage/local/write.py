@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, cast
 
+from pipeline.base.os_errors import hits_all, storage_error
 from pipeline.runtime.counters import WRITTEN, count, count_file
 from pipeline.runtime.interrupt import check_stop
 from pipeline.storage.local.outbox import redirected
 from pipeline.storage.local.root import Root
 from pipeline.storage.location import Results
-from pipeline.storage.os_errors import hits_all, storage_error
 
 _TEMPORARY = ".coco-diy-"
 

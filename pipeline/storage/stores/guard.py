@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from pipeline.storage.os_errors import run_ended
+from pipeline.base.os_errors import run_ended
 from pipeline.storage.stores.client import Client
 from pipeline.storage.stores.in_flight import insist
 

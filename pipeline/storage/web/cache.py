@@ -16,12 +16,12 @@ import xxhash
 
 from pipeline.base.digest import seal, unseal
 from pipeline.base.errors import StorageError
+from pipeline.base.os_errors import storage_error
 from pipeline.runtime.counters import READ, count
 from pipeline.storage.local.folders import delete_many, drop_temporaries, sync
 from pipeline.storage.local.read import read_whole
 from pipeline.storage.local.root import Root
 from pipeline.storage.local.write import put_whole, temporary_name, write_whole
-from pipeline.storage.os_errors import storage_error
 from pipeline.storage.paths import local_path
 
 _FOLDER = "fetched"

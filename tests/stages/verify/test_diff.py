@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stages.verify.diff import split_state
+from pipeline.job.run_records import split_state
 from tests.conftest import Subset
 
 KEEP = ("--set", "runs.keep=2")

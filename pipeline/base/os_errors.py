@@ -1,4 +1,4 @@
-"""What all of storage shares: local paths, and operating-system errors as sentences."""
+"""Operating-system errors as sentences: what failed, and the cure."""
 
 from __future__ import annotations
 

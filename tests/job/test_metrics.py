@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from pipeline.reports.metrics import metrics_text
+from pipeline.job.metrics import metrics_text
 from tests.conftest import Subset
 from tests.support.helpers import settle, write_file
 
