@@ -64,6 +64,17 @@ def redact_data(data: Any) -> Any:
     return redact_url(data) if isinstance(data, str) else data
 
 
+#: A web address in which nothing can hide: most are.
+_PLAIN_ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]+)?/[A-Za-z0-9._/~-]*")
+
+
+def public_address(url: object) -> str | None:
+    """`url` where it is a web address without a login, a question mark or a signature in it; else None."""
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        return None
+    return url if _PLAIN_ADDRESS.fullmatch(url) or redact_url(url) == url else None
+
+
 def is_signed(url: str) -> bool:
     """Whether there is a login in `url`, or what signs a request."""
     return bool(_SIGNING.search(url)) or _WHOLE.sub(_in_whole, url) != url

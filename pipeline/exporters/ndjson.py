@@ -153,17 +153,14 @@ def _url_in(raw: bytes | None) -> str | None:
     """The address that COCO JSON has for an image; None without one, and for one with a login or a signature in it."""
     import msgspec
 
-    from pipeline.base.redaction import redact_url
+    from pipeline.base.redaction import public_address
 
     if raw is None or b'"coco_url"' not in raw:
         return None
     try:
-        url: Any = msgspec.json.decode(raw, type=dict[str, Any]).get("coco_url")
+        return public_address(msgspec.json.decode(raw, type=dict[str, Any]).get("coco_url"))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-        return None
-    return url if redact_url(url) == url else None
 
 
 def _suffix(*names: str | None) -> str:

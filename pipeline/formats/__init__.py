@@ -200,9 +200,6 @@ class SingleFileFormat(Format, Protocol):
     def recognises(self, head: bytes) -> bool:
         """Whether a file that begins with `head` may be of this format, for who asks which one a file is of."""
 
-    def contents(self, pieces: Iterable[bytes]) -> FileContents:
-        """What a whole file says of itself, where the format `HOLDS_SPLITS`. Raises `Malformed` as `outline` does."""
-
     def asks_sizes(self, options: Mapping[str, Any], images: int) -> bool:
         """Whether each image of a split of so many is asked how large it is, so that a changed one is a change."""
 
@@ -222,6 +219,13 @@ class SingleFileFormat(Format, Protocol):
 
     def parse(self, part: Part, task: Task, keypoints: tuple[int, int] | None, options: Mapping[str, Any]) -> Parsed:
         """Rows of a `Part`; ``file`` in them is the index of the image, ``line`` counts objects in their image."""
+
+
+class SplitFileFormat(SingleFileFormat, Protocol):
+    """A format that `HOLDS_SPLITS`."""
+
+    def contents(self, pieces: Iterable[bytes]) -> FileContents:
+        """What a whole file says of itself. Raises `Malformed` as `outline` does."""
 
 
 def available() -> list[str]:

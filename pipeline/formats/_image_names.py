@@ -28,6 +28,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://[^/]*")
 
+#: An address whose path is a relative path as it is.
+_PLAIN_URL = re.compile(r"https?://[^/?#]+/((?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*)")
+
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 _QUERY = re.compile(r"[?&]d=([^&]+)")
@@ -53,10 +56,12 @@ def clean(said: str) -> str:
     """What a label file calls its image as a relative path with ``/``; empty for what names no file."""
     if _PLAIN.fullmatch(said) and said not in (".", ".."):
         return said
+    if (plain := _PLAIN_URL.fullmatch(said)) is not None:
+        return plain[1]
     text = said.strip().replace("\\", "/")
     if "\0" in text or not is_text(text):
         return ""
-    if _URL.match(text):
+    if "://" in text and _URL.match(text):
         text = urllib.parse.unquote(_URL.sub("", text).partition("?")[0].partition("#")[0])
     steps = posixpath.normpath(_DRIVE.sub("", text)).split("/") if text else []
     steps = [step for step in steps if step not in ("", ".", "..")]

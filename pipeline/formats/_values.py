@@ -71,6 +71,8 @@ def as_number(value: Any) -> float | None:
 
 def as_pixels(value: Any) -> int | None:
     """A width or a height: a whole number above 0 that an image can have; None for anything else."""
+    if type(value) is int and 0 < value < 1 << 31:
+        return value
     number = as_number(value)
     return int(number) if number is not None and 0 < number < 1 << 31 and number == int(number) else None
 

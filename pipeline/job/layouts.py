@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
@@ -151,7 +151,7 @@ def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name
     if os.path.isfile(root) and not root.lower().endswith(format_.SUFFIX):
         return {}
     if format_.HOLDS_SPLITS:
-        return _several(root, format_, any_name=any_name)
+        return _several(root, cast("formats.SplitFileFormat", format_), any_name=any_name)
     if os.path.isfile(root):
         return {"train": {"annotations": root, "images": _images_beside(root)}}
     found: dict[str, SplitPaths] = {}
@@ -183,7 +183,7 @@ def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name
     return {"train": {"annotations": alone[0], "images": _image_folder(root, ())}} if alone else {}
 
 
-def _several(root: str, format_: formats.SingleFileFormat, *, any_name: bool) -> dict[str, SplitPaths]:
+def _several(root: str, format_: formats.SplitFileFormat, *, any_name: bool) -> dict[str, SplitPaths]:
     """The splits that one file says it has: ``root`` itself, or the file in it, of a known name or the only one."""
     path, folder = root, os.path.dirname(root)
     if not os.path.isfile(root):

@@ -58,6 +58,8 @@ def test_each_is_of_the_protocol_that_it_declares() -> None:
     for name in formats.available():
         whole = formats.load(name).WHOLE
         assert offers(formats.load(name), formats.SingleFileFormat if whole else formats.LabelFileFormat), name
+        several = whole and formats.load_single_file(name).HOLDS_SPLITS
+        assert not several or offers(formats.load(name), formats.SplitFileFormat), name
     for name in exporters.available():
         gathers = exporters.load(name).GATHERS
         assert offers(exporters.load(name), exporters.GatheringExporter if gathers else exporters.Exporter), name
@@ -72,6 +74,10 @@ def test_a_format_and_a_layout_of_strangers(config: Path, run: Run) -> None:
         "labels/val/c.list": b"0\n",
     }
     assert {path for path in made if path.startswith("images/")} == {"images/train/a.jpg", "images/val/c.jpg"}
+    words = ["--to", "tinylist", "--workdir", config.parent / "work", "--set", "on_error=skip"]
+    run("convert", config.parent / "src", config.parent / "all", *words, code=3)  # an image is missing
+    found = {path for path in contents(config.parent / "all") if path.startswith("labels/")}
+    assert found == {"labels/train/a.list", "labels/val/c.list"}
     assert told["source"]["train"]["objects"] == {"cat": 2, "dog": 1}
     assert run("build", config, "--json").json["changes"] == 0
 

@@ -31,7 +31,7 @@ from pipeline.base.terms import Task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pipeline.formats import FileContents, FileOutline, Parsed, Part
+    from pipeline.formats import FileContents, FileOutline, Ints, Parsed, Part
     from pipeline.formats._image_names import ImageNames
 
 SUFFIX = ".ndjson"
@@ -91,6 +91,14 @@ def outline(
     from pipeline.formats.ndjson.scan import outline
 
     return outline(pieces, task, names, split)
+
+
+def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
+    """None: the format has no `CAPTIONS`."""
+    import numpy as np
+
+    del pieces, of
+    return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
 
 
 def parse(

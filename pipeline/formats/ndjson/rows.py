@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from pipeline.base.redaction import redact_url
+from pipeline.base.redaction import public_address
 from pipeline.base.terms import Task
 from pipeline.formats import Parsed, Part, Problem
 from pipeline.formats._label_rows import parse as parse_rows
@@ -126,5 +126,5 @@ def _labels(class_id: Any, labels: Mapping[int | str, str]) -> pa.Array:
 
 def _raw(url: Any) -> bytes | None:
     """The address of an image as COCO JSON has it; not one with a login or a signature, which would be copied along."""
-    web = isinstance(url, str) and url.startswith(("http://", "https://")) and redact_url(url) == url
-    return msgspec.json.encode({"coco_url": url}) if web else None
+    address = public_address(url)
+    return msgspec.json.encode({"coco_url": address}) if address is not None else None

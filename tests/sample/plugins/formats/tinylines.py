@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.base.terms import Task
-from pipeline.formats import FileOutline, Malformed, Parsed, Part, Problem
+from pipeline.base.terms import SPLITS, Task
+from pipeline.formats import FileContents, FileOutline, Malformed, Parsed, Part, Problem
 from pipeline.tables.schema import LabelState
 
 if TYPE_CHECKING:
@@ -33,6 +33,17 @@ def layout(folder: str, task: Task) -> dict[str, str]:
     """One file for all splits."""
     del task
     return {"annotations": "all.tiny", "images": folder}
+
+
+def recognises(head: bytes) -> bool:
+    """Whether it begins with the name of a split."""
+    return head.split(b" ", 1)[0].decode(errors="replace") in SPLITS
+
+
+def contents(pieces: Iterable[bytes]) -> FileContents:
+    """The splits that lines begin with."""
+    found = {line.split(b" ", 1)[0].decode(errors="replace") for line in b"".join(pieces).splitlines()}
+    return FileContents(Task.DETECT, [split for split in SPLITS if split in found])
 
 
 def asks_sizes(options: Mapping[str, Any], images: int) -> bool:
