@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pipeline import formats
+from pipeline import exporters, formats
 from pipeline.base.errors import ConfigError
 from pipeline.base.terms import Task
+from pipeline.exporters import DEFAULT, Layout
 from pipeline.job.conversion import dataset
 from pipeline.job.copies import on_this_disk
 from pipeline.target.manifest import Manifest, TargetState
@@ -27,18 +28,25 @@ def subset(state: TargetState, made: Manifest, workdir: str) -> dict[str, Any]:
         return dataset(state.root.join(zipped), workdir)
     format_ = formats.load(name)
     task = Task(first.get("task", Task.DETECT))
-    splits = {}
+    splits, layout = {}, layout_of(made)
     for split, counts in made.report["subset"].items():
         if counts["images"]:
-            paths = splits[split] = {**format_.layout(split, task), "images": f"images/{split}"}
+            paths = splits[split] = {"images": layout.folder("images", split)}
             if format_.WHOLE:
-                paths["annotations"] = on_this_disk(state.root, paths["annotations"], workdir)
+                paths["annotations"] = on_this_disk(state.root, layout.file(task, split), workdir)
+            else:
+                paths["labels"] = layout.folder("labels", split)
             if made.config["target"].get("images") == "none":
                 del paths["images"]
     names = None if format_.NAMED else _names_file(state, made, workdir)
     source = {"name": "source", "format": name, "task": task.value, "names": names, "root": root, "splits": splits}
     target = {"root": os.path.join(workdir, "nowhere"), "images": "none"}
     return {"source": source, "target": target, "workdir": workdir, "on_error": "skip"}
+
+
+def layout_of(made: Manifest) -> Layout:
+    """The layout of the target whose manifest is `made`; raises `UnknownNameError` for one of another version."""
+    return exporters.layout(made.report["format"], made.config["target"].get("layout", DEFAULT))
 
 
 def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:
