@@ -24,7 +24,7 @@ CLASSES = ["person", "bicycle", "car"]
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tuple[Path, dict[str, Any]]]:
     """Two sources in one folder a split, by exporter and layout, each with what is in it."""
-    source = {"names": str(PROJECT / "conf/coco.yaml"), "root": str(PROJECT / "tests/sample/detect")}
+    source: dict[str, Any] = {"names": str(PROJECT / "conf/coco.yaml"), "root": str(PROJECT / "tests/sample/detect")}
     source |= {"splits": {"train": "train2017", "val": "val2017"}}
     folder, made = tmp_path_factory.mktemp("layouts"), {}
     for exporter, layout in dict.fromkeys((exporter, layout) for exporter, layout, _ in READERS):
