@@ -180,12 +180,17 @@ clean: ## Remove what the demo, the tests and the checks left; .venv, .servers a
 	@rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# An older Ultralytics lies beside the new one: it has a cache of labels that goes stale.
-.interop/.ready: tests/interop/requirements.txt
+# An older Ultralytics lies beside the new one: it has a cache of labels that goes stale. So does RF-DETR, which needs
+# another pyDeprecate than supervision.
+.interop/.ready: tests/interop/requirements.txt tests/interop/rfdetr.txt
 	@echo 'Setting up .interop, once …' >&2
 	@$(PYTHON) -m venv .interop
 	@.interop/bin/pip --disable-pip-version-check install -r tests/interop/requirements.txt > .interop/pip.log 2>&1 \
 	  && .interop/bin/pip --disable-pip-version-check install --no-deps --target .interop/older ultralytics==8.3.0 \
+	  >> .interop/pip.log 2>&1 \
+	  && .interop/bin/pip --disable-pip-version-check install --target .interop/rfdetr \
+	  -r tests/interop/rfdetr.txt >> .interop/pip.log 2>&1 \
+	  && .interop/bin/pip --disable-pip-version-check install --no-deps --target .interop/rfdetr rfdetr==1.11.2 \
 	  >> .interop/pip.log 2>&1 || { cat .interop/pip.log >&2; exit 1; }
 	@touch $@
 

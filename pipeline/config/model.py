@@ -149,6 +149,10 @@ class Target(_Model):
 
     root: str = Field(min_length=1, description="folder of the subset, or its URL (s3://bucket/folder)")
     format: str = Field("yolo", description="layout of the dataset")
+    layout: str = Field("default", description="where its files are: default, roboflow, or coco2017")
+    flat: bool = Field(
+        False, description="whether all images of a split are in one folder, without subfolders: <source>__name.jpg"
+    )
     images: Literal["copy", "hardlink", "symlink", "none"] = Field("copy", description="how images get there")
     yaml: Literal["portable", "absolute", "cloud"] = Field(
         "portable",

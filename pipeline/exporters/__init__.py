@@ -2,11 +2,13 @@
 
 An exporter module has
 
-- ``FOLDERS``: the folders of its layout, each with one subfolder a split;
+- ``FOLDERS``: the kinds of files that it has by image (labels, images), of which each has a folder a split;
+- ``LAYOUTS``: by name the `Layout`s that it knows, ``default`` among them: where these folders are;
 - ``COLUMNS``: columns of `schema.annotations` that it needs beside key, class_id, head and tail;
 - ``OF_TASK``: whether it writes rows of the task, and cannot hold objects of other tasks;
 - ``GATHERS``: whether files of the whole dataset are made of the objects of all buckets: it is a `GatheringExporter`;
-- ``fragment(rows, images) -> pyarrow.Table``: the wanted files (`schema.wanted`) of one bucket;
+- ``fragment(rows, images) -> pyarrow.Table``: the wanted files (`schema.wanted`) of one bucket, their paths
+  ``<kind>/<split>/<stem>``, wherever the layout has that folder;
 - ``assemble(dataset, records) -> dict[str, bytes | Iterable[bytes]]``: files of the whole dataset, by path;
 - ``training(task, path) -> str``: the line that trains on it.
 
@@ -20,12 +22,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 from pipeline.base import plugins
+from pipeline.base.errors import UnknownNameError, unknown
+from pipeline.exporters._layouts import DEFAULT, Layout, flat_stems, usual
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.base.classes import ClassMap, Names
     from pipeline.base.terms import Task
+
+__all__ = ["DEFAULT", "Layout", "flat_stems", "usual"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,8 @@ class Dataset:
     `maps` has the class map of each source, `sources` what each calls its classes; `splits` are those with an image,
     in the order train, val, test; `root` is the target's path, for the YAML that names it; `yaml` is portable,
     absolute or cloud. `digest` is the short digest of the subset, by which a training is traced to it. `documents` is,
-    for each source that has such, by split what its file says beside images and annotations, as JSON.
+    for each source that has such, by split what its file says beside images and annotations, as JSON. `layout` is that
+    of the target; None: the usual one.
     """
 
     maps: tuple[ClassMap, ...]
@@ -46,6 +53,7 @@ class Dataset:
     yaml: str
     digest: str = ""
     documents: tuple[Mapping[str, str], ...] = ()
+    layout: Layout | None = None
 
 
 #: A segmentation that is a list of polygons, or run lengths.
@@ -95,6 +103,7 @@ class Exporter(Protocol):
     """What an exporter module offers."""
 
     FOLDERS: tuple[str, ...]
+    LAYOUTS: Mapping[str, Layout]
     COLUMNS: tuple[str, ...]
     OF_TASK: bool
     GATHERS: bool
@@ -127,6 +136,14 @@ def available() -> list[str]:
 def load(name: str) -> Exporter:
     """The exporter module called `name`; raises `UnknownNameError` with what there is."""
     return cast("Exporter", plugins.load(__name__, "target format", name))
+
+
+def layout(exporter: str, name: str) -> Layout:
+    """The layout `name` of an exporter; raises `UnknownNameError` with what there is."""
+    known = load(exporter).LAYOUTS
+    if name not in known:
+        raise UnknownNameError(unknown(f"layout of format {exporter}", name, list(known)))
+    return known[name]
 
 
 def load_gathering(name: str) -> GatheringExporter:

@@ -23,6 +23,7 @@ from pipeline.base.humanize import noun, plural
 from pipeline.base.terms import Task
 from pipeline.exporters._data_yaml import keypoint_facts, training_on
 from pipeline.exporters._images import as_named, pictures
+from pipeline.exporters._layouts import DEFAULT, usual
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Folders of the layout, each with one subfolder a split.
 FOLDERS = ("images",)
+
+LAYOUTS = {DEFAULT: usual(FOLDERS)}
 
 COLUMNS = ("loss",)
 

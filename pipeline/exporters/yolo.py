@@ -1,4 +1,7 @@
-"""The YOLO layout: ``labels/<split>/<stem>.txt`` beside ``images/<split>/<stem>.<suffix>``, and a training YAML.
+"""The YOLO layouts: ``labels/<split>/<stem>.txt`` beside ``images/<split>/<stem>.<suffix>``, and a training YAML.
+
+Roboflow has ``train/labels`` beside ``train/images``, and ``valid`` for val; COCO 2017 has
+``labels/train2017``. The YAML names the folders below its own, as Ultralytics resolves them and RF-DETR, too.
 
 Trainers find a label file by replacing the last ``/images/`` of an image's path by ``/labels/`` and the suffix by
 ``.txt`` (Ultralytics `img2label_paths`), so stems and subfolders are kept as they are, but for a subfolder called
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING
 from pipeline.base.terms import Task
 from pipeline.exporters._data_yaml import dataset_yaml, training_on
 from pipeline.exporters._images import digests, pictures, wanted_files
+from pipeline.exporters._layouts import DEFAULT, ROBOFLOW_SPLITS, Layout, usual
 from pipeline.formats.yolo import render
 from pipeline.tables.schema import Kind
 
@@ -25,8 +29,14 @@ if TYPE_CHECKING:
 
     Ints = npt.NDArray[np.int64]
 
-#: Folders of the layout, each with one subfolder a split.
+#: Kinds of files by image, of which each has a folder a split.
 FOLDERS = ("labels", "images")
+
+LAYOUTS = {
+    DEFAULT: usual(FOLDERS),
+    "roboflow": Layout({"labels": "{split}/labels", "images": "{split}/images"}, called=ROBOFLOW_SPLITS),
+    "coco2017": Layout({"labels": "labels/{split}2017", "images": "images/{split}2017"}),
+}
 
 COLUMNS = ("loss",)
 
@@ -110,7 +120,8 @@ def assemble(dataset: Dataset, records: Sequence[BucketObjects] = ()) -> dict[st
     del records
     folder = dataset.root.rstrip("/").rpartition("/")[2]
     prefix = f"{dataset.root.rstrip('/')}/" if dataset.yaml == "absolute" else ""
-    paths = {split: f"{prefix}images/{split}" for split in dataset.splits}
+    layout = dataset.layout or LAYOUTS[DEFAULT]
+    paths = {split: prefix + layout.folder("images", split) for split in dataset.splits}
     name = f"{folder}.yaml" if dataset.yaml == "cloud" else "data.yaml"
     header = f"# Made by coco-diy; a build writes it anew. Digest of the subset: {dataset.digest}\n"
     return {

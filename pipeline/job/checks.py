@@ -192,4 +192,4 @@ def keep_out_of_subsets(job: Job) -> None:
 
 def _own_folders(job: Job) -> list[str]:
     """Folders that a build writes to, as far as they can be links to somewhere else."""
-    return [f"{job.root}/{folder}" for folder in (FOLDER, *sorted(job.layout))]
+    return [f"{job.root}/{folder}" for folder in (FOLDER, *sorted(job.folders))]

@@ -320,7 +320,7 @@ def _task_of_splits(splits: Mapping[str, list[Any]], format_: formats.Format) ->
 
     Else pose where all annotations files are called as those of pose, and those of other tasks otherwise; else detect.
     """
-    if format_.WHOLE and (single := cast("formats.SingleFileFormat", format_)).HOLDS_SPLITS:
+    if format_.WHOLE and (single := cast("formats.SplitFileFormat", format_)).HOLDS_SPLITS:
         paths = next(iter(splits.values()))[0]
         said = single.contents(pieces_of(paths["annotations"])).task if isinstance(paths, dict) else None
         return said or "detect"

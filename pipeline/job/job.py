@@ -15,7 +15,7 @@ from pipeline.base.terms import SPLITS, Task
 from pipeline.config.class_map import ClassSpec, fitting
 from pipeline.config.load import map_classes
 from pipeline.config.model import Config, Source
-from pipeline.exporters import Exporter
+from pipeline.exporters import Exporter, Layout
 from pipeline.job.spec import IndexSpec
 from pipeline.storage import Location
 from pipeline.storage.origins import Origins
@@ -69,7 +69,7 @@ class Job:
     @property
     def target(self) -> storage.WritableLocation:
         """The location of the target."""
-        return storage.locate_writable(self.root, links=self.layout)
+        return storage.locate_writable(self.root, links=self.folders)
 
     def state(self, *, remembered: bool = False) -> TargetState:
         """What the target's manifest and its intent say now; `remembered`: as this machine knows, if it is sure."""
@@ -86,14 +86,18 @@ class Job:
         return exporters.load(self.config.target.format)
 
     @property
-    def layout(self) -> frozenset[str]:
+    def layout(self) -> Layout:
+        """Where the files of the target are."""
+        return exporters.layout(self.config.target.format, self.config.target.layout)
+
+    @property
+    def folders(self) -> frozenset[str]:
         """Folders of the target, relative to it, that users may put on another disk and leave a link for."""
-        folders = self.exporter.FOLDERS
-        return frozenset((*folders, *(f"{folder}/{split}" for folder in folders for split in self.splits)))
+        return frozenset((*self.layout.roots(), *self.layout.steps(self.splits)))
 
     def folder_times(self) -> dict[str, int]:
         """Change times (ns) of the target's folders: they say whether files came or went since the last run."""
-        return self.target.folder_times(self.exporter.FOLDERS)
+        return self.target.folder_times(self.layout.roots())
 
     @property
     def several(self) -> bool:

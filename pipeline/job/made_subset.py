@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline import formats
+from pipeline import exporters, formats
 from pipeline.base.errors import ConfigError
 from pipeline.base.terms import Task
 from pipeline.config.load import validate
 from pipeline.config.model import Config
+from pipeline.exporters import DEFAULT, Layout
 from pipeline.job.conversion import dataset
 from pipeline.job.copies import on_this_disk
 from pipeline.target.manifest import Manifest, TargetState
@@ -30,12 +31,14 @@ def subset(state: TargetState, made: Manifest, workdir: str) -> dict[str, Any]:
         return dataset(state.root.join(zipped), workdir)
     format_ = formats.load(name)
     task = Task(first.get("task", Task.DETECT))
-    splits = {}
+    splits, layout = {}, layout_of(made)
     for split, counts in made.report["subset"].items():
         if counts["images"]:
-            paths = splits[split] = {**format_.layout(split, task), "images": f"images/{split}"}
+            paths = splits[split] = {"images": layout.folder("images", split)}
             if format_.WHOLE:
-                paths["annotations"] = on_this_disk(state.root, paths["annotations"], workdir)
+                paths["annotations"] = on_this_disk(state.root, layout.file(task, split), workdir)
+            else:
+                paths["labels"] = layout.folder("labels", split)
             if made.config["target"].get("images") == "none":
                 del paths["images"]
     names = None if format_.NAMED else _names_file(state, made, workdir)
@@ -59,6 +62,11 @@ def remembered_config(
     target = made.config["target"] | {"root": state.root.url}  # it may have been moved
     here = made.config | {"target": target | ({"max_delete": max_delete} if max_delete is not None else {})}
     return validate(here, f"{root}: the config in its manifest", name=made.name)
+
+
+def layout_of(made: Manifest) -> Layout:
+    """The layout of the target whose manifest is `made`; raises `UnknownNameError` for one of another version."""
+    return exporters.layout(made.report["format"], made.config["target"].get("layout", DEFAULT))
 
 
 def _names_file(state: TargetState, made: Manifest, workdir: str) -> str:

@@ -64,8 +64,9 @@ def decisive(config: dict[str, Any]) -> dict[str, Any]:
     entries = config["source"] if isinstance(config["source"], list) else [config["source"]]
     sources = [{key: value for key, value in source.items() if key != "root"} for source in entries]
     target = {key: value for key, value in config["target"].items() if key != "max_delete"}
-    if not target.get("report"):
-        target.pop("report", None)
+    for key, usual in (("report", False), ("layout", "default"), ("flat", False)):
+        if target.get(key) == usual:
+            del target[key]
     others = {key: value for key, value in config.items() if key not in dropped}
     return {**others, "source": sources if isinstance(config["source"], list) else sources[0], "target": target}
 

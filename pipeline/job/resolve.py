@@ -57,6 +57,7 @@ def _resolve(config: Config) -> Job:
         _check_marker(source)
     workdir = storage.local_path(config.workdir)
     _known("target.format", lambda: exporters.load(config.target.format))
+    _known("target.layout", lambda: exporters.layout(config.target.format, config.target.layout))
     sources = tuple(_source(source, workdir) for source in config.sources)
     if len(tasks := {s.spec.task: s.source.name for s in sources}) > 1:
         listed = " and ".join(f"{name} has {task}" for task, name in tasks.items())

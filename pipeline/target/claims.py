@@ -26,8 +26,8 @@ _STEP = r"(?:[^./\x00][^/\x00]*|\.[^./\x00][^/\x00]*|\.\.[^/\x00]+)"
 
 _PATH = re.compile(rf"{_STEP}(?:/{_STEP})*")
 
-#: Folders below which all layouts keep their labels and images (`FOLDERS` of an exporter).
-LAYOUT_FOLDERS = ("images", "labels")
+#: First steps of the folders in which all layouts (`LAYOUTS` of an exporter) keep their labels and images.
+LAYOUT_FOLDERS = ("images", "labels", "train", "valid", "test", "train2017", "val2017", "test2017")
 
 _INSIDE = rf"\A(?:{'|'.join(LAYOUT_FOLDERS)})(?:/{_STEP})+\z"
 
@@ -74,6 +74,7 @@ class _Target(msgspec.Struct):
     images: str
     archive: str
     format: _FormatName
+    layout: _FormatName = "default"
 
 
 class _Folders(msgspec.Struct):

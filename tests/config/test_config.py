@@ -80,6 +80,8 @@ def test_minimal_config_has_the_defaults_of_the_design(tmp_path: Path) -> None:
     assert told["select"] == SELECT
     assert told["target"] == {
         "root": "out",
+        "layout": "default",
+        "flat": False,
         "format": "yolo",
         "images": "copy",
         "yaml": "portable",

@@ -22,7 +22,7 @@ Reader = Callable[..., list[dict[str, Any]]]
 def read(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     """Call a function of `readers` in the trainers' environment, once for each tuple of arguments, in one process.
 
-    `older` takes the older Ultralytics.
+    `beside` names a folder of the environment whose packages come first: the older Ultralytics, or RF-DETR.
     """
     if not PYTHON.exists():
         told = "there is no environment of trainers; `make test-interop` installs it"
@@ -31,14 +31,14 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Reader:
         pytest.skip(told)
     settings = tmp_path_factory.mktemp("settings")
 
-    def call(function: str, *calls: tuple[str | Path, ...], older: bool = False) -> list[dict[str, Any]]:
+    def call(function: str, *calls: tuple[str | Path, ...], beside: str | None = None) -> list[dict[str, Any]]:
         env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
             "YOLO_CONFIG_DIR": str(settings),
             "YOLO_AUTOINSTALL": "false",
             "YOLO_OFFLINE": "true",
         }
-        if older:
-            env["PYTHONPATH"] = str(PYTHON.parents[1] / "older")
+        if beside is not None:
+            env["PYTHONPATH"] = str(PYTHON.parents[1] / beside)
         done = subprocess.run(
             [PYTHON, PROJECT / "tests/interop/readers.py", function],
             text=True,

@@ -303,6 +303,39 @@ def ultralytics_train(yaml: str, model: str, folder: str) -> Found:
     return {"images": seen, "classes": list(trained.names.values())}
 
 
+def rfdetr_dataset(root: str, kind: str, split: str) -> Found:
+    """`rfdetr.datasets.build_dataset`: what a split holds, each image opened, resized and given with its boxes.
+
+    `kind` is its ``dataset_file``: coco (COCO 2017), roboflow (JSON or YOLO, by what is there) or yolo. The objects of
+    train are those before images are cropped at random.
+    """
+    _import_torchvision()
+    from rfdetr.datasets import build_dataset
+
+    options = types.SimpleNamespace(
+        dataset_dir=root,
+        coco_path=root,
+        dataset_file=kind,
+        square_resize_div_64=True,
+        segmentation_head=False,
+        multi_scale=False,
+        expanded_scales=False,
+        patch_size=16,
+        num_windows=1,
+    )
+    dataset = build_dataset(split, options, 64)
+    for number in range(len(dataset)):
+        image, target = dataset[number]
+        assert image.shape == (3, 64, 64)
+        assert len(target["boxes"]) == len(target["labels"])
+    names = {number: category["name"] for number, category in dataset.coco.cats.items()}
+    return {
+        "images": len(dataset),
+        "objects": Counter(names[a["category_id"]] for a in dataset.coco.anns.values()),
+        "classes": [names[number] for number in sorted(names)],
+    }
+
+
 def older_ultralytics_labels(yaml: str, split: str) -> Found:
     """Class numbers by image of a release whose cache of the labels goes by their paths and sizes alone."""
     _import_torchvision()

@@ -191,13 +191,13 @@ def test_a_stale_cache_of_an_older_release(read: Reader, tmp_path: Path) -> None
             assert told.code == 0, told.err
 
     build(["bicycle", "car"])
-    before = read("older_ultralytics_labels", *yamls, older=True)
+    before = read("older_ultralytics_labels", *yamls, beside="older")
     caches = [target / "labels/train.cache" for target in targets]
     kept = caches[1].read_bytes()
     build(["car", "bicycle"])
     assert [cache.exists() for cache in caches] == [False, False]
     caches[1].write_bytes(kept)
-    ours, put_back = read("older_ultralytics_labels", *yamls, older=True)
+    ours, put_back = read("older_ultralytics_labels", *yamls, beside="older")
     swapped = {stem: [1 - c for c in numbers] for stem, numbers in before[0]["labels"].items()}
     assert ours["classes"] == put_back["classes"] == before[0]["classes"][::-1]
     assert (ours["labels"], put_back["labels"]) == (swapped, before[1]["labels"])

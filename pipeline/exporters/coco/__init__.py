@@ -1,4 +1,7 @@
-"""The COCO layout: ``annotations/instances_<split>.json`` beside ``images/<split>/…``, and what trainers read it with.
+"""The COCO layouts: ``annotations/instances_<split>.json`` beside ``images/<split>/…``, and what trainers read it with.
+
+Roboflow has ``train/_annotations.coco.json`` among the images of ``train``, and ``valid`` for val; COCO 2017 has
+``annotations/instances_train2017.json`` and the images in ``train2017``.
 
 What comes from COCO JSON stays as it was written, byte for byte, but for ``category_id``; categories get the ids 1 to n
 in the config's order. Ids of images and annotations are kept where they are whole numbers and no other has them, in the
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING
 from pipeline.base.terms import Task
 from pipeline.base.text import python_literal
 from pipeline.exporters._images import as_named, pictures
+from pipeline.exporters._layouts import DEFAULT, ROBOFLOW_SPLITS, Layout, usual
 from pipeline.exporters.coco.frameworks import detectron2, mask_rcnn, mmdetection
 
 if TYPE_CHECKING:
@@ -24,8 +28,27 @@ if TYPE_CHECKING:
 
     from pipeline.exporters import BucketObjects, Dataset
 
-#: Folders of the layout, each with one subfolder a split.
+#: Kinds of files by image, of which each has a folder a split.
 FOLDERS = ("images",)
+
+_CAPTIONS = "captions"
+
+#: Files of a whole split by what they hold: the objects of a task, or captions.
+_OBJECTS: dict[str, str] = dict.fromkeys(Task, "annotations/instances_{split}.json")
+_OBJECTS |= {Task.POSE: "annotations/person_keypoints_{split}.json"}
+_FILES: dict[str, str] = {**_OBJECTS, _CAPTIONS: "annotations/captions_{split}.json"}
+
+LAYOUTS = {
+    DEFAULT: usual(FOLDERS, _FILES),
+    "roboflow": Layout(
+        {"images": "{split}"},
+        {**dict.fromkeys(_OBJECTS, "{split}/_annotations.coco.json"), _CAPTIONS: "{split}/_captions.coco.json"},
+        ROBOFLOW_SPLITS,
+    ),
+    "coco2017": Layout(
+        {"images": "{split}2017"}, {kind: file.replace("{split}", "{split}2017") for kind, file in _FILES.items()}
+    ),
+}
 
 COLUMNS = ("line", "cx", "cy", "w", "h", "n_tokens", "loss", "raw")
 
@@ -65,15 +88,15 @@ def assemble(dataset: Dataset, parts: Sequence[BucketObjects] = ()) -> dict[str,
     """The JSON files, in pieces, and the lines that mmdetection and detectron2 read them with."""
     from pipeline.exporters.coco.json_file import json_file
 
-    kind = "person_keypoints" if dataset.task is Task.POSE else "instances"
+    layout = dataset.layout or LAYOUTS[DEFAULT]
     files: dict[str, bytes | Iterable[bytes]] = {}
     for split in dataset.splits:
-        files[f"annotations/{kind}_{split}.json"] = json_file(dataset, parts, split, "annotation")
+        files[layout.file(dataset.task, split)] = json_file(dataset, parts, split, "annotation")
         if any(part.has_captions(split) for part in parts):
-            files[f"annotations/captions_{split}.json"] = json_file(dataset, parts, split, "caption")
-    files["mmdetection.py"] = mmdetection(dataset, kind)
+            files[layout.file(_CAPTIONS, split)] = json_file(dataset, parts, split, "caption")
+    files["mmdetection.py"] = mmdetection(dataset, layout)
     if dataset.task is not Task.POSE and "train" in dataset.splits and any(part.has_outlines for part in parts):
         files["mask_rcnn.py"] = mask_rcnn(dataset.splits)
     with_masks = [split for split in dataset.splits if any(part.has_masks(split) for part in parts)]
-    files["detectron2_datasets.py"] = detectron2(dataset, kind, with_masks)
+    files["detectron2_datasets.py"] = detectron2(dataset, layout, with_masks)
     return files

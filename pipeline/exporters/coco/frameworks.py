@@ -9,7 +9,7 @@ from pipeline.base.terms import SPLITS
 from pipeline.base.text import python_literal
 
 if TYPE_CHECKING:
-    from pipeline.exporters import Dataset
+    from pipeline.exporters import Dataset, Layout
 
 
 #: A dictionary in a config is merged into that of its ``_base_``, but a list replaces the whole list, pipelines too.
@@ -34,7 +34,7 @@ _NOT_COVERED = (
 )
 
 
-def mmdetection(dataset: Dataset, kind: str) -> bytes:
+def mmdetection(dataset: Dataset, layout: Layout) -> bytes:
     """A fragment of a config for mmdetection 3; classes are in the order of the JSON's categories.
 
     Configs in one ``_base_`` may not share a key, and the one that people start from has dataloaders of its own: so
@@ -48,7 +48,7 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
         if dataset.yaml == "absolute"
         else ("(lambda: 0).__code__.co_filename.rpartition('/')[0]  # where this file is (mmengine 0.9 and newer)")
     )
-    files = {split: f"annotations/{kind}_{split}.json" for split in dataset.splits}
+    files = {s: (layout.file(dataset.task, s), layout.folder("images", s)) for s in dataset.splits}
     lines = [
         "# Made by coco-diy; a build writes it anew. In a config of mmdetection:",
         "#",
@@ -76,10 +76,10 @@ def mmdetection(dataset: Dataset, kind: str) -> bytes:
         f"__root = {root}",
         f"subset_metainfo = dict(classes=({', '.join(map(python_literal, dataset.maps[0].names))},))",
     ]
-    for name, file in files.items():
+    for name, (file, images) in files.items():
         lines += [
             f"subset_{name} = dict(type='CocoDataset', data_root=__root + '/', metainfo=subset_metainfo,",
-            f"{' ' * len(f'subset_{name} = dict(')}ann_file='{file}', data_prefix=dict(img='images/{name}/'))",
+            f"{' ' * len(f'subset_{name} = dict(')}ann_file='{file}', data_prefix=dict(img='{images}/'))",
             f"subset_{name}_annotations = __root + '/{file}'",
         ]
     return ("\n".join(lines) + "\n").encode()
@@ -141,7 +141,7 @@ def mask_rcnn(splits: Sequence[str]) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def detectron2(dataset: Dataset, kind: str, with_masks: Sequence[str]) -> bytes:
+def detectron2(dataset: Dataset, layout: Layout, with_masks: Sequence[str]) -> bytes:
     """Lines that register the dataset with detectron2, which needs the splits `with_masks` of run lengths.
 
     https://detectron2.readthedocs.io/en/latest/tutorials/datasets.html
@@ -166,7 +166,7 @@ def detectron2(dataset: Dataset, kind: str, with_masks: Sequence[str]) -> bytes:
     ]
     lines += [
         f"register_coco_instances(f'{{root.name}}_{split}', {{}}, "
-        f"str(root / 'annotations/{kind}_{split}.json'), str(root / 'images/{split}'))"
+        f"str(root / '{layout.file(dataset.task, split)}'), str(root / '{layout.folder('images', split)}'))"
         for split in dataset.splits
     ]
     return ("\n".join(lines) + "\n").encode()

@@ -9,8 +9,11 @@ from typing import Any
 from pipeline import storage
 from pipeline.base.classes import made_of
 from pipeline.base.digest import digest_of
+from pipeline.base.terms import SPLITS
 from pipeline.base.version import __version__
+from pipeline.exporters import Layout
 from pipeline.job.job import Job
+from pipeline.job.made_subset import layout_of
 from pipeline.job.recipe import portable_config, recipe
 from pipeline.reports.counts import held_after
 from pipeline.reports.report import Report
@@ -26,7 +29,7 @@ from pipeline.target.intent import commit_manifest
 from pipeline.target.manifest import PROBLEMS, SCRATCH, Manifest, TargetState
 
 
-def drop_caches(job: Job, planned: Planned, also: Sequence[str] = ()) -> None:
+def drop_caches(job: Job, planned: Planned, state: TargetState, also: Sequence[str] = ()) -> None:
     """Remove trainers' caches of the labels, and the files `also`: most do not notice a change of equal length.
 
     Trainers keep one beside each folder of label files: ``labels/train.cache`` of ``labels/train``; what follows the
@@ -34,12 +37,19 @@ def drop_caches(job: Job, planned: Planned, also: Sequence[str] = ()) -> None:
     """
     caches = set[str]()
     if any(Kind.LABEL in planned.totals.plan.get(action, {}) for action in (Action.WRITE, Action.DELETE)):
+        named = {folder: None for layout in _layouts(job, state) for folder in layout.split_folders(SPLITS, ["labels"])}
+        folders = list(named)
         if job.target.keeps_times:
-            folders = [f for f in job.target.folder_times(["labels"]) if f != "labels"]
-        else:  # finding subfolders would take a listing of all files
-            folders = [f"labels/{split}" for split in job.splits]
+            folders = list(job.target.folder_times(folders))  # finding subfolders at a store would list all files
         caches = {name for f in folders for name in (f"{f}.cache", f"{f.rpartition('.')[0] or f}.cache")}
     job.target.delete_many([*sorted(caches), *also]).must(job.target, "deleted")
+
+
+def _layouts(job: Job, state: TargetState) -> list[Layout]:
+    """The layout of the target, and that which it had before."""
+    made = state.manifest
+    same = made is not None and made.report["format"] == job.config.target.format
+    return [job.layout, *([layout_of(made)] if made is not None and same else [])]
 
 
 def commit(
@@ -61,7 +71,7 @@ def commit(
     assert planned.parts is not None
     writes = [path for action, path in planned.meta if action == "write" and not planned.halted]
     if planned.changes:
-        drop_caches(job, planned)
+        drop_caches(job, planned, state)
     _write_meta(job, {path: planned.contents[path] for path in writes})
     job.target.sync(synced_folders(job))  # also where nothing was to be done: a run that was killed may have done it
     zips = [path for action, path in planned.meta if action == "delete" and path.endswith(".zip")]
@@ -94,7 +104,7 @@ def commit(
     report.warnings += commit_manifest(state, manifest)
     if job.config.target.zipped:
         drop_packed(job.plan_dir)
-        for folder in job.exporter.FOLDERS:
+        for folder in job.layout.roots():
             job.target.drop_empty_folders(folder)
 
 
@@ -128,8 +138,7 @@ def _write_problems(state: TargetState, report: Report) -> str | None:
 
 def synced_folders(job: Job) -> list[str]:
     """Folders of the layout: what is in them must outlive a power cut, also where a link leads to another disk."""
-    layout = job.exporter.FOLDERS
-    return [*layout, *(f"{folder}/{split}" for folder in layout for split in job.splits)]
+    return list(job.layout.steps(job.splits))
 
 
 def _meta_made(job: Job, planned: Planned) -> dict[str, dict[str, Any]]:

@@ -43,9 +43,9 @@ def apply_plan(
     paths = {b: _intended(planned, b) for b in touched}
     write_intent(state, planned.buckets, paths, [p for a, p in planned.meta if a != "keep"])
     parts = list(state.base.parts)
-    _prepare_target(job, planned)
+    _prepare_target(job, planned, state)
     files = sum(s.changes for s in planned.summaries)
-    context = ApplyContext(job.root, job.config.target.images, planned.staged, job.origins, job.layout, engine.fence)
+    context = ApplyContext(job.root, job.config.target.images, planned.staged, job.origins, job.folders, engine.fence)
     function = functools.partial(apply_bucket, context)
     tasks = [(planned.folder, bucket) for bucket in touched]
     marks = DoneMarks(state, synced_folders(job))
@@ -63,7 +63,8 @@ def apply_plan(
     _publish(job, planned, still_ours)
     planned.parts = parts
     planned.later = bool(failed) and passing >= failed.keys()
-    planned.halted = any(path.startswith("labels/") for path in failed)
+    labels = tuple(f"{folder}/" for folder in job.layout.split_folders(SPLITS, ["labels"]))
+    planned.halted = any(path.startswith(labels) for path in failed)
     return failed
 
 
@@ -107,18 +108,16 @@ def _intended(planned: Planned, bucket: int) -> bytes:
     return data
 
 
-def _prepare_target(job: Job, planned: Planned) -> None:
+def _prepare_target(job: Job, planned: Planned, state: TargetState) -> None:
     """Before the first label changes: folders exist, trainers' caches are gone, and so is a YAML that will change.
 
     A zip is whole by itself, and somebody may be reading it by its URL: it stays until the new one is there.
     """
-    exporter = job.exporter
     splits = [split for split in SPLITS if planned.totals.images_in(split)]
-    folders = [
-        f"{folder}/{split}/" for folder in exporter.FOLDERS if folder != "images" or job.need_image for split in splits
-    ]
+    kinds = [kind for kind in job.layout.folders if kind != "images" or job.need_image]
+    folders = [f"{folder}/" for folder in job.layout.split_folders(splits, kinds)]
     if job.config.target.zipped:
         folders.clear()
     job.target.make_folders([staged_path(folder, planned.staged) for folder in folders])
     yamls = [path for action, path in planned.meta if action != "keep" and not path.endswith(".zip")]
-    drop_caches(job, planned, yamls)
+    drop_caches(job, planned, state, yamls)

@@ -12,7 +12,7 @@ from pipeline.stages.plan.choice import choose_bucket
 from pipeline.stages.plan.compare import compare, doubt, losses, summarise
 from pipeline.stages.plan.conflicts import conflicts_of_bucket
 from pipeline.stages.plan.dataset_files import gather, read_arrow, write_arrow
-from pipeline.stages.plan.images import compared_sizes, in_folders, looked_into, usable, with_sources
+from pipeline.stages.plan.images import compared_sizes, in_folders, in_one_folder, looked_into, usable, with_sources
 from pipeline.stages.plan.problems import image_problems
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts, content_of, subset_counts
 from pipeline.stages.select.split_table import GroupCounts, group_counts
@@ -41,6 +41,8 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
     bad |= choice.bad
     if context.several:
         chosen = in_folders(chosen)
+    if context.flat:
+        chosen = in_one_folder(chosen)
     if choice.beyond is not None:
         beside = os.path.join(beyond_folder(context.plan_dir), part_name(bucket))
         write_arrow(beside, choice.beyond.select(["key", "line"]))
@@ -75,6 +77,7 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
         loss=losses(plan, ours),
         problems=image_problems(context, choice, bad, sizes),
         turned=sizes.turned,
+        stems=chosen.select(["split", "stem", "key"]) if context.flat else None,
         left_out=[*bad.values(), *looked_into(context, choice.chosen, choice.mapped)],
     )
     pa.default_memory_pool().release_unused()  # otherwise the pool keeps the largest bucket it ever saw
@@ -114,7 +117,7 @@ def _exported(context: PlanContext, bucket: int, rows: pa.Table, images: pa.Tabl
     exporter = exporters.load(context.exporter)
     if exporter.GATHERS:
         gather(context, bucket, rows, images)
-    return exporter.fragment(rows, images)
+    return context.layout.placed(exporter.fragment(rows, images))
 
 
 def _still_there(context: PlanContext, target: storage.Location, listed: pa.Table) -> pa.Table:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from pipeline.stages.plan.context import PlanContext
 
-#: Steps of a split's folder in every layout (``images/train``): users may leave links for these, not for deeper ones.
-_SPLIT_DEPTH = 2
-
 
 def conflicts_of_bucket(
     context: PlanContext, target: storage.Location, plan: pa.Table, manifest: pa.Table
@@ -31,7 +28,8 @@ def conflicts_of_bucket(
     if found and context.state.lost:
         found = sorted({*found} - _as_wanted(context, target, plan, found))
     touched = plan["path"].filter(pc.not_equal(plan["action"], Action.KEEP.value))
-    return found + target.links_among(touched.to_pylist(), beyond=_SPLIT_DEPTH)
+    # Users may leave links for the folders of splits, not for deeper ones.
+    return found + target.links_among(touched.to_pylist(), beyond=context.layout.depth)
 
 
 def _taken(target: storage.Location, plan: pa.Table, manifest: pa.Table) -> list[str]:
@@ -93,7 +91,7 @@ def conflicts_of_layout(job: Job, state: TargetState) -> list[str]:
 
     What such a manifest lists would be deleted and overwritten wherever the links lead.
     """
-    links = job.target.links_among([f"{folder}/" for folder in job.layout], beyond=0)
+    links = job.target.links_among([f"{folder}/" for folder in job.folders], beyond=0)
     return _files_for_folders(job) + (links if links and not state.is_ours() else [])
 
 
@@ -101,8 +99,10 @@ def _files_for_folders(job: Job) -> list[str]:
     """Files at the target where a folder of the layout must be."""
     if job.target.local is None or job.config.target.zipped:  # stores have no folders
         return []
-    layout = job.exporter.FOLDERS
-    wanted = {"": layout} | dict.fromkeys(layout, job.splits)
+    wanted: dict[str, list[str]] = {}
+    for path in job.layout.steps(job.splits):
+        above, _, name = path.rpartition("/")
+        wanted.setdefault(above, []).append(name)
     found = [
         f"{folder}/{name}".lstrip("/")
         for folder, names in wanted.items()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import formats
 from pipeline.base.terms import Task
+from pipeline.exporters import Layout
 from pipeline.job.checks import keep_out_of_subsets
 from pipeline.job.job import Job
 from pipeline.stages.index.problems import links_out
@@ -52,10 +53,10 @@ class PlanContext:
     `check_conflicts`: the target has files, so new paths are checked in case they are somebody else's.
     `staged`: folders that are not at the target yet. `state`: what is at the target, read once for all buckets.
     `suspects`: paths whose content is not believed to be what the manifest says. `fetched`: see `plan_subset`.
-    `archive`: all goes into one file, see `archive`. `oriented`: its objects are oriented boxes.
-    `split_rule`: how images are assigned to splits; None: as the source has them. `no_backgrounds`: folder of the
-    images that are no backgrounds, see `backgrounds`; None: there are no such images. `left_out`: folders of the
-    images that are left out for a reason in `steps.DECIDED`.
+    `flat`: no image is in a subfolder of its split's. `oriented`: its objects are oriented boxes.
+    `archive`: all goes into one file, see `archive`. `split_rule`: how images are assigned to splits; None: as the
+    source has them. `no_backgrounds`: folder of the images that are no backgrounds, see `backgrounds`; None: there are
+    no such images. `left_out`: folders of the images that are left out for a reason in `steps.DECIDED`.
     """
 
     sources: tuple[PlannedSource, ...]
@@ -70,6 +71,8 @@ class PlanContext:
     origins: Origins
     labels: Origins
     exporter: str
+    layout: Layout
+    flat: bool
     check_there: bool
     check_conflicts: bool
     staged: tuple[str, ...]
@@ -121,6 +124,8 @@ def plan_context(
             {s.spec.prefix(split): split.labels for s in job.sources for split in s.spec.splits}, job.workdir
         ),
         exporter=job.config.target.format,
+        layout=job.layout,
+        flat=job.config.target.flat,
         check_there=state.intent is not None or state.lost or folders != before or not job.target.keeps_times,
         check_conflicts=bool(folders) or not job.target.keeps_times,
         staged=_staged(job),
@@ -144,8 +149,6 @@ def _staged(job: Job) -> tuple[str, ...]:
     """Folders of the layout, each with a final /, that are not at the target yet: they are filled beside it."""
     if job.config.target.zipped:
         return ()
-    exporter = job.exporter
-    folders = [f"{kind}/{split}" for kind in exporter.FOLDERS for split in job.splits]
-    folders = [folder for folder in folders if job.target.can_stage(folder)]
+    folders = [folder for folder in job.layout.split_folders(job.splits) if job.target.can_stage(folder)]
     there = job.target.exist_many(folders)
     return tuple(f"{folder}/" for folder, found in zip(folders, there, strict=True) if not found)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline import exporters, storage
 from pipeline.base.digest import digest_of
+from pipeline.base.errors import ConfigError
+from pipeline.base.humanize import plural
+from pipeline.exporters import flat_stems
 from pipeline.images.hashes import image_hashes
 from pipeline.images.inspection import UnusableImage, check_images, check_linked
 from pipeline.images.sizes import Sizes, compare_sizes
@@ -160,6 +163,29 @@ def compared_sizes(context: PlanContext, images: pa.Table, plan: pa.Table) -> Si
     changed = images.filter(pc.is_in(images["key"], copied.combine_chunks()))
     origins = context.origins.beside(*(source.prefix for source in context.sources if source.sized))
     return compare_sizes(changed, origins, normalised=exporters.load(context.exporter).OF_TASK)
+
+
+def in_one_folder(images: pa.Table) -> pa.Table:
+    """`images` with stems without folders, see `flat_stems`."""
+    stem = flat_stems(images["stem"].combine_chunks())
+    return images.set_column(images.schema.get_field_index("stem"), "stem", stem)
+
+
+def refuse_same_names(stems: Sequence[pa.Table]) -> None:
+    """Raise `ConfigError` where two images of a split have one name; `stems` has split, stem and key by bucket."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = pa.concat_tables(stems)
+    counts = table.group_by(["split", "stem"]).aggregate([([], "count_all"), ("key", "min"), ("key", "max")])
+    same = counts.filter(pc.greater(counts["count_all"], 1)).sort_by([("split", "ascending"), ("stem", "ascending")])
+    if same.num_rows:
+        first = same.slice(0, 1).to_pylist()[0]
+        others = f", and {plural(same.num_rows - 1, 'more name')} too" if same.num_rows > 1 else ""
+        raise ConfigError(
+            f"target.flat: {first['key_min']} and {first['key_max']} would both be {first['stem']} in "
+            f"{first['split']}{others}; rename an image or a source, or leave target.flat out"
+        )
 
 
 def in_folders(images: pa.Table) -> pa.Table:

@@ -29,6 +29,7 @@ from pipeline.stages.plan.conflicts import conflicts_of_layout, conflicts_of_met
 from pipeline.stages.plan.context import PlanContext, plan_context
 from pipeline.stages.plan.dataset_files import assemble, records_folder
 from pipeline.stages.plan.fitness import refuse_unfit
+from pipeline.stages.plan.images import refuse_same_names
 from pipeline.stages.plan.meta_files import RECORD, MetaFile, believed, manifest_table, wanted_table
 from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.stages.plan.report import plan_report, refuse
@@ -69,6 +70,8 @@ def plan_subset(
     context, split = _with_split_rule(job, infos, context, engine)
     context = shaped(job, context, shape, engine, progress)
     summaries = _plan_buckets(context, engine, progress)
+    if context.flat:
+        refuse_same_names([summary.stems for summary in summaries if summary.stems is not None])
     state.lost = state.lost or any(summary.lost for summary in summaries)
     totals = PlanCounts()
     for summary in summaries:
@@ -147,7 +150,9 @@ def _meta_files(
     names = tuple(s.names for s in job.sources if s.names is not None)
     documents = tuple(info.document.get("splits", {}) for info in infos)
     facts = record_facts(job, infos, totals, content)
-    dataset = Dataset(job.maps, names, job.task, splits, job.root, job.config.target.yaml, facts["digest"], documents)
+    dataset = Dataset(
+        job.maps, names, job.task, splits, job.root, job.config.target.yaml, facts["digest"], documents, job.layout
+    )
     contents = assemble(job.config.target.format, dataset, context.plan_dir, context.buckets)
     contents[RECORD] = MetaFile.of(dataset_record(facts).encode())
     at_target = believed(job, context.state, suspects)

@@ -72,7 +72,7 @@ class BucketSummary:
     `content` is that of `content_of`; `changes` are files to write, copy or delete. `stale`: what the manifest says of
     the bucket is not true any more; `lost`: the state of the target turned out to be damaged. `conflicts` are paths
     that somebody else's files have; `turned` images shown turned by EXIF data; `left_out` images that cannot
-    be used, or are left out for what they are.
+    be used, or are left out for what they are; `stems` split, stem and key of the images where all are in one folder.
     """
 
     bucket: int
@@ -86,6 +86,7 @@ class BucketSummary:
     problems: list[Problem] = field(default_factory=list)
     turned: list[str] = field(default_factory=list)
     left_out: list[UnusableImage] = field(default_factory=list)
+    stems: pa.Table | None = None
 
 
 def content_of(wanted: pa.Table) -> int:

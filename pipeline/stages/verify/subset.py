@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 
-from pipeline import exporters
+from pipeline.job.made_subset import layout_of
 from pipeline.reports.documents import VerifyReport
 from pipeline.reports.report import Report
 from pipeline.runtime.engine import Engine
@@ -21,11 +21,11 @@ def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) 
     state, made = open_target(root)
     refuse_busy(state.root)
     check = functools.partial(verify_bucket, state, len(made.report["classes"]), deep)
-    layout = exporters.load(made.report["format"]).FOLDERS
-    if made.config["target"]["images"] == "none":
-        layout = tuple(folder for folder in layout if folder != "images")  # whatever is there is the user's
+    layout = layout_of(made)
+    without = made.config["target"]["images"] == "none"  # whatever is there is the user's
+    folders = layout.roots([kind for kind in layout.folders if kind != "images" or not without])
     if made.config["target"]["archive"] == "zip":
-        layout = ()
+        folders = ()
     ours: set[str] = set()
     with state.root.surveyed(), progress.stage("verify", state.base.buckets, "buckets") as step:
         differences = [*damaged([*state.damaged, *_split_copy(state, made)]), *verify_meta(state, deep=deep)]
@@ -33,7 +33,7 @@ def verify_target(root: str, *, deep: bool, engine: Engine, progress: Progress) 
             differences += found
             ours.update(paths)
             step.add(1)
-        differences += foreign(state.root, layout, ours)
+        differences += foreign(state.root, folders, ours | state.meta.keys())
     differences.sort(key=lambda d: d.path)
     data: VerifyReport = {
         "command": "verify",

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from pipeline.base.terms import Task
-from pipeline.exporters import BucketObjects, Dataset
+from pipeline.exporters import BucketObjects, Dataset, usual
 from pipeline.exporters._images import digests, pictures, wanted_files
 from pipeline.tables.schema import Kind
 
 FOLDERS = ("labels", "images")
+LAYOUTS = {"default": usual(FOLDERS)}
 COLUMNS = ()
 OF_TASK = False
 GATHERS = False
