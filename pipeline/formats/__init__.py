@@ -62,6 +62,11 @@ class Parsed:
     problems: list[Problem] = field(default_factory=list)
     images: pa.Table | None = None
 
+    @property
+    def readable(self) -> set[int]:
+        """Indexes of the files that are not corrupt."""
+        return {i for i, state in enumerate(self.states) if state is not LabelState.CORRUPT}
+
 
 class Malformed(ValueError):  # noqa: N818 - a clause of a sentence, not an error
     """A clause that says what is wrong with a file, and the `line` (from 1) where that is known."""

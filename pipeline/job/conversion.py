@@ -16,7 +16,6 @@ from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
 from pipeline.job.copies import on_this_disk
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder, pieces_of
-from pipeline.tables.schema import LabelState
 from pipeline.target.manifest import FOLDER, INTENT_PATH, MANIFESTS, TargetState, home
 
 #: What `convert` takes for keys of a config, each with an example; `remake` takes other ones for some of them.
@@ -188,8 +187,7 @@ def _is_read(source: Mapping[str, Any]) -> bool:
         contents, _, failed = location.read_many(names[:3], 64 << 20)
         parsed = format_.parse(contents, Task(source["task"]), keypoints, {})
         read = {p.file for p in parsed.problems if p.reason not in own}
-        read |= {i for i, state in enumerate(parsed.states) if state is not LabelState.CORRUPT}
-        if read - set(failed):
+        if (read | parsed.readable) - set(failed):
             return True
     return False
 
