@@ -16,6 +16,7 @@ from pipeline.formats import Parsed, Problem
 from pipeline.formats._numbers import TOLERANCE, tails
 from pipeline.formats._row_strangers import check_strangers
 from pipeline.geometry.polygons import polygons_to_cxcywhn
+from pipeline.geometry.quadrilaterals import areas, sides
 from pipeline.tables.schema import LabelState
 
 _BOM = b"\xef\xbb\xbf"
@@ -384,3 +385,13 @@ def render(head: pa.Array, class_id: pa.Array, tail: pa.Array) -> pa.Array:
     empty, end = pa.scalar(b"", pa.binary()), pa.scalar(b"\n", pa.binary())
     parts = [ids, tail, end] if head.null_count == len(head) else [pc.fill_null(head, empty), ids, tail, end]
     return pc.binary_join_element_wise(*parts, empty)
+
+
+def oriented_measures(tails: Sequence[bytes], wide: Floats, high: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Both sides and the area (pixels) of oriented boxes in images of `wide` by `high`, and their share of the image.
+
+    `tails` are rows after the class: x and y of four corners as shares.
+    """
+    corners = np.array(b"".join(tails).split(), np.float64).reshape(-1, 4, 2)
+    in_pixels = corners * np.stack([wide, high], axis=1)[:, None, :]
+    return *sides(in_pixels), areas(in_pixels), areas(corners)

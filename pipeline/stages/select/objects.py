@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.geometry.quadrilaterals import areas, sides
-
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -90,13 +88,12 @@ def _of_oriented(rows: pa.Table, wide: Floats, high: Floats) -> tuple[Floats, Fl
     """The same of oriented boxes; of what is no row of the task those of the box."""
     import numpy as np
 
-    across, down, area, share = _of_boxes(rows, wide, high)
+    from pipeline.formats._label_rows import oriented_measures
+
+    of_box = _of_boxes(rows, wide, high)
     tails = rows["tail"].to_pylist()
     which = np.flatnonzero([tail is not None for tail in tails])
-    numbers = b"".join([tail for tail in tails if tail is not None]).split()
-    corners = np.array(numbers, np.float64).reshape(-1, 4, 2)
-    in_pixels = corners * np.stack([wide[which], high[which]], axis=1)[:, None, :]
-    for values, own in zip((across, down), sides(in_pixels), strict=True):
-        values[which] = np.round(own, 2)
-    area[which], share[which] = areas(in_pixels), areas(corners)
-    return across, down, area, share
+    own = oriented_measures([tail for tail in tails if tail is not None], wide[which], high[which])
+    for values, digits, some in zip(of_box, (2, 2, None, None), own, strict=True):
+        values[which] = some if digits is None else np.round(some, digits)
+    return of_box
