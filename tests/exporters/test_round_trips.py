@@ -22,7 +22,7 @@ from pipeline.api import build
 from pipeline.config.load import validate
 from pipeline.geometry import masks
 from tests.formats.test_labelme import png
-from tests.support.helpers import repeated, write_file
+from tests.support.helpers import repeated, slow, write_file
 
 NAMES = ("kite", "dog", "red fox", "ähre")
 Thing = tuple[str, Any]  # kind and points, in pixels
@@ -136,7 +136,7 @@ def _rows(root: Path) -> dict[str, list[tuple[int, Any]]]:
 # --- rows to JSON, and back -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", ["detect", "segment"])
+@pytest.mark.parametrize("task", ["segment", *slow("detect")])
 @few
 @given(pictures=_pictures("polygon"))
 def test_rows_come_back_from_coco_json(task: str, pictures: list[Picture]) -> None:
@@ -171,7 +171,7 @@ def _ndjson(root: Path, task: str) -> dict[str, Any]:
     return {"format": "ndjson", "task": task, "root": str(root), "splits": {"train": "train"}}
 
 
-@pytest.mark.parametrize("task", ["detect", "segment"])
+@pytest.mark.parametrize("task", ["segment", *slow("detect")])
 @few
 @given(pictures=_pictures("polygon", "parts", "rle", "nothing"))
 def test_rows_come_back_from_ndjson(task: str, pictures: list[Picture]) -> None:
@@ -251,7 +251,7 @@ def _extent(thing: Thing) -> list[float]:
     return [*low.tolist(), *(high - low).tolist()]
 
 
-@pytest.mark.parametrize("task", ["detect", "segment"])
+@pytest.mark.parametrize("task", ["segment", *slow("detect")])
 @few
 @given(pictures=_pictures("polygon", "parts", "crowd", "rle", "packed", "nothing", "flat"))
 def test_coco_json_comes_back_from_rows(task: str, pictures: list[Picture]) -> None:
@@ -511,7 +511,7 @@ def _things(shapes: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return list(found.values())
 
 
-@pytest.mark.parametrize("task", ["detect", "segment"])
+@pytest.mark.parametrize("task", ["segment", *slow("detect")])
 @few
 @given(photos=st.lists(_photo([*OUTLINES, "mask", *NO_AREA]), min_size=2, max_size=3))
 def test_labelme_by_coco_json_is_labelme_straight(task: str, photos: list[Photo]) -> None:

@@ -24,7 +24,7 @@ from pipeline.formats.coco.placing import completed
 from pipeline.images.header import Picture
 from pipeline.tables.schema import LabelState
 from tests.formats.test_labelme import file, png, shape
-from tests.support.helpers import PROJECT, repeated
+from tests.support.helpers import PROJECT, repeated, slow
 
 pytestmark = pytest.mark.repeated
 
@@ -167,7 +167,7 @@ def _labelme_objects(content: bytes, *, broken: bool) -> int:
     return len(keys) or int(broken)
 
 
-@pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT, Task.OBB])
+@pytest.mark.parametrize("task", [Task.SEGMENT, *slow(Task.DETECT, Task.OBB)])
 def test_labelme(task: Task) -> None:
     documents, drawn = _labelme_documents(), list[bytes]()
 
@@ -203,7 +203,7 @@ def test_labelme(task: Task) -> None:
     )  # about half of the objects outlive the wounds of their files
 
 
-@pytest.mark.parametrize("task", sorted(isat.TASKS))
+@pytest.mark.parametrize("task", [Task.SEGMENT, *slow(*sorted(isat.TASKS - {Task.SEGMENT}))])
 def test_isat(task: Task) -> None:
     paths = sorted((PROJECT / "tests/formats/real/isat").glob("*.json"))
     square = [[10, 10], [50, 10], [50, 40], [10, 40]]
@@ -239,7 +239,7 @@ def _yolo_lines(files: list[bytes]) -> list[tuple[int, int]]:
     ]
 
 
-@pytest.mark.parametrize("task", list(Task))
+@pytest.mark.parametrize("task", [Task.POSE, *slow(*sorted(set(Task) - {Task.POSE}))])
 def test_yolo(task: Task) -> None:
     documents = _yolo_documents(task)
     good = 0
@@ -254,7 +254,7 @@ def test_yolo(task: Task) -> None:
     assert good > DOCUMENTS / 10  # few rows of pose are in the sample
 
 
-@pytest.mark.parametrize("task", sorted(dota.TASKS))
+@pytest.mark.parametrize("task", [Task.OBB, *slow(*sorted(dota.TASKS - {Task.OBB}))])
 def test_dota(task: Task) -> None:
     documents = _dota_documents()
     good = 0
@@ -357,7 +357,7 @@ def _coco_of_dota() -> list[bytes]:
 COCO_DOCUMENTS = sorted((PROJECT / "tests/formats/real").glob("*.json"))
 
 
-@pytest.mark.parametrize("task", list(Task))
+@pytest.mark.parametrize("task", [Task.SEGMENT, *slow(*sorted(set(Task) - {Task.SEGMENT}))])
 def test_coco_json(task: Task) -> None:
     """Of each document every object is a row, or lost for a reason that is counted; what is no row has a word."""
     documents = _coco_of_dota() if task is Task.OBB else [path.read_bytes() for path in COCO_DOCUMENTS]
@@ -423,7 +423,7 @@ def _same(picture: Picture | None, indexes: Sequence[int]) -> list[Picture | Non
 
 
 @pytest.mark.parametrize("format_", [ndjson, labelstudio], ids=["ndjson", "labelstudio"])
-@pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT])
+@pytest.mark.parametrize("task", [Task.SEGMENT, *slow(Task.DETECT)])
 def test_records_of_images(format_: Any, task: Task) -> None:
     """Files whose records have the objects of their image: each outcome is rows, a counted reason, or a clause."""
     documents = _ndjson_documents() if format_ is ndjson else _labelstudio_documents()
