@@ -119,11 +119,14 @@ def _frames(part: Part, problems: list[Problem], *, exchanged: bool) -> list[Fra
     asked = [i for i, size in enumerate(said) if size is None or part.compare] if part.pictures is not None else []
     pictures = dict(zip(asked, part.pictures(asked), strict=True)) if part.pictures is not None and asked else {}
     lost = np.bincount(part.image_of, minlength=len(part.images)).tolist()
+    as_said: dict[tuple[int, int], Frame] = {}  # most are of few sizes
     frames: list[Frame | None] = []
     for i, size in enumerate(said):
         picture, frame = pictures.get(i), None
         reason, detail = "no_size", "has no width and height in pixels, and there is no image file to read them from"
-        if size is None and picture is not None:
+        if picture is None and size is not None:
+            frame = as_said.get(size) or as_said.setdefault(size, Frame(*size))
+        elif size is None and picture is not None:
             frame = Frame(picture.width, picture.height)
         elif size is not None:
             try:
