@@ -55,10 +55,15 @@ def tails(values: Floats, starts: Ints, numbers: str) -> pa.Array:
 
 
 def parse_numbers(texts: Sequence[bytes]) -> Floats:
-    """All numbers of `texts`, which separate them by commas; each is the float nearest to its text."""
+    """All numbers of `texts`, which separate them by commas; each is the float nearest to its text.
+
+    Raises `pyarrow.ArrowInvalid` where one is none.
+    """
     if not texts:
         return np.zeros(0)
     lines = b",".join(texts).translate(_LINES, b" \t\r\n")
+    if lines.startswith(b"\xef\xbb\xbf"):
+        raise pa.ArrowInvalid("a byte order mark")  # Arrow passes over the one at the beginning
     table = pyarrow.csv.read_csv(
         pa.BufferReader(lines),
         pyarrow.csv.ReadOptions(use_threads=False, column_names=["number"], block_size=1 << 20),
