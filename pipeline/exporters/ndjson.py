@@ -23,7 +23,7 @@ from pipeline.base.humanize import noun, plural
 from pipeline.base.terms import Task
 from pipeline.exporters._data_yaml import keypoint_facts, training_on
 from pipeline.exporters._images import as_named, pictures
-from pipeline.exporters._layouts import DEFAULT, usual
+from pipeline.exporters._layouts import DEFAULT, flat_stems, usual
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,10 +109,8 @@ def records(rows: pa.Table, images: pa.Table, keypoints: tuple[int, int] | None)
 
 def _flat(images: pa.Table) -> pa.Table:
     """`images` with stems that have no folders."""
-    import pyarrow.compute as pc
-
     images = as_named(images)
-    stem = pc.replace_substring(images["stem"].combine_chunks(), "/", "__")
+    stem = flat_stems(images["stem"].combine_chunks())
     return images.set_column(images.schema.get_field_index("stem"), images.schema.field("stem"), stem)
 
 

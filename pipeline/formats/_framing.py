@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -123,3 +124,22 @@ def _alike(one: _Size, other: _Size) -> bool:
 
 def _fits(reach: tuple[float, float], size: _Size) -> bool:
     return reach[0] <= size.width + _BEYOND and reach[1] <= size.height + _BEYOND
+
+
+def bare_row(line: int, label: str | None, box: tuple[float, float, float, float], frame: Frame) -> dict[str, Any]:
+    """A row of `schema.annotations` that has no `tail` yet; `box` (pixels) is left, top, right and bottom."""
+    left, top, right, bottom = box
+    return {
+        "line": line,
+        "class_id": -1,
+        "label": label,
+        "head": None,
+        "tail": None,
+        "n_tokens": 0,
+        "cx": (left + right) / 2 / frame.width,
+        "cy": (top + bottom) / 2 / frame.height,
+        "w": (right - left) / frame.width,
+        "h": (bottom - top) / frame.height,
+        "raw": None,
+        "loss": None,
+    }

@@ -19,7 +19,7 @@ from pipeline.base.terms import NO_CLASS, Task
 from pipeline.base.text import plain_name, whole_number
 from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._flaws import flaw_of
-from pipeline.formats._framing import Frame, OtherImage, frame_of
+from pipeline.formats._framing import Frame, OtherImage, bare_row, frame_of
 from pipeline.formats._numbers import TOLERANCE
 from pipeline.formats._shapes.keypoints import ShapeObject, keypoints_of, with_keypoints
 from pipeline.formats._shapes.outlines import ShapeError, ShapeOutline, is_without_area, reach_of, read_outline
@@ -335,20 +335,7 @@ def _row(thing: ShapeObject, frame: Frame, task: Task, rules: Rules) -> dict[str
     whole = ShapeOutline.of_several(thing.shapes)
     left, top, right, bottom = whole.box
     scale = np.array([width, height], np.float64)
-    row: dict[str, Any] = {
-        "line": thing.line,
-        "class_id": -1,
-        "label": thing.label,
-        "head": None,
-        "tail": None,
-        "n_tokens": 0,
-        "cx": (left + right) / 2 / width,
-        "cy": (top + bottom) / 2 / height,
-        "w": (right - left) / width,
-        "h": (bottom - top) / height,
-        "raw": None,
-        "loss": None,
-    }
+    row = bare_row(thing.line, thing.label, whole.box, frame)
     if (nothing := _nothing_of(thing, whole)) is not None:
         return row | {"loss": nothing}
     points, beyond = keypoints_of(thing, rules.keypoints, width, height)

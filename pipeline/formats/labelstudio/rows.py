@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.base.base64_text import from_base64
 from pipeline.base.terms import NO_CLASS, Task
 from pipeline.formats import Parsed, Part, Problem
-from pipeline.formats._framing import Frame, OtherImage, frame_of
+from pipeline.formats._framing import Frame, OtherImage, bare_row, frame_of
 from pipeline.formats._values import as_number, shown
 from pipeline.formats.labelstudio.brush import NoMaskError, read_mask
 from pipeline.formats.labelstudio.scan import decoded
@@ -157,20 +157,7 @@ def _row(region: Region, frame: Frame, task: Task, numbers: str) -> dict[str, An
     corners = _corners(region, frame) if region.kind not in ("brush", "bitmask") else None
     shape = _mask_shape(region, frame) if corners is None else _polygon_shape(corners, frame)
     left, top, right, bottom = shape.box
-    row: dict[str, Any] = {
-        "line": region.number,
-        "class_id": -1,
-        "label": region.label,
-        "head": None,
-        "tail": None,
-        "n_tokens": 0,
-        "cx": (left + right) / 2 / width,
-        "cy": (top + bottom) / 2 / height,
-        "w": (right - left) / width,
-        "h": (bottom - top) / height,
-        "raw": None,
-        "loss": None,
-    }
+    row = bare_row(region.number, region.label, shape.box, frame)
     if region.label in NO_CLASS:
         return row | {"loss": "no_class"}
     if region.kind == "keypoint":

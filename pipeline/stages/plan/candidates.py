@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import exporters
 from pipeline.config.select import Background
-from pipeline.stages.index.reader import index_at, read_table
+from pipeline.stages.index.reader import read_table
 from pipeline.stages.plan.choice import BucketChoice, choose_bucket
 from pipeline.stages.plan.dataset_files import read_arrow, write_arrow
+from pipeline.stages.plan.frame import cut_of
 from pipeline.stages.plan.images import hash_images, usable, with_sources
 from pipeline.stages.select.draw import rank_of
 from pipeline.stages.select.steps import positions
@@ -131,10 +132,8 @@ def _unwanted(context: PlanContext, source: PlannedSource, bucket: int) -> pa.Ta
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    own = index_at(source.index_dir).info.buckets
-    cut = None if own == context.buckets else (own, context.buckets)
     column = "label" if source.named else "class_id"
-    rows = read_table(source.index_dir, "annotations", bucket, ["key", column], cut=cut)
+    rows = read_table(source.index_dir, "annotations", bucket, ["key", column], cut=cut_of(context, source))
     keys, values = (rows[name].combine_chunks() for name in ("key", column))
     names = pa.array(source.classes.source, pa.string())
     if not source.named:

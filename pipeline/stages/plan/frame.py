@@ -36,7 +36,8 @@ def compute(
     """
     if engine.in_process and context.buckets <= FEW_BUCKETS:
         found: dict[int, T] = {}
-        tasks = [(context, function, bucket) for bucket in range(context.buckets)]
+        reads = [(*_read(context, source), cut_of(context, source)) for source in context.sources]
+        tasks = [(context, function, reads, bucket) for bucket in range(context.buckets)]
         for bucket, value in engine.map(_value, tasks, files=None):
             found[bucket] = value
             done(1)
@@ -45,16 +46,24 @@ def compute(
     return values
 
 
-def _value(context: PlanContext, function: Callable[..., T], bucket: int) -> tuple[int, T]:
-    """The bucket, and what `function` returns of it, without a Dask frame."""
+def _value(
+    context: PlanContext,
+    function: Callable[..., T],
+    reads: Sequence[tuple[Sequence[str], Sequence[int | str] | None, tuple[int, int] | None]],
+    bucket: int,
+) -> tuple[int, T]:
+    """The bucket, and what `function` returns of it, without a Dask frame; `reads` says what is read of each source."""
     parts = []
-    for source in context.sources:
-        columns, wanted = _read(context, source)
-        own = index_at(source.index_dir).info.buckets
-        cut = None if own == context.buckets else (own, context.buckets)
+    for source, (columns, wanted, cut) in zip(context.sources, reads, strict=True):
         rows = read_table(source.index_dir, "annotations", bucket, columns, wanted, cut)
         parts += [selection.remap_table(rows, source.classes), read_table(source.index_dir, "images", bucket, cut=cut)]
     return bucket, function(context, *parts, partition_info={"number": bucket})
+
+
+def cut_of(context: PlanContext, source: PlannedSource) -> tuple[int, int] | None:
+    """How the buckets of a source are cut, see `reader.read_table`."""
+    own = index_at(source.index_dir).info.buckets
+    return None if own == context.buckets else (own, context.buckets)
 
 
 def _values(context: PlanContext, function: Callable[..., T]) -> Any:
