@@ -150,6 +150,8 @@ def has_labels(source: str, splits: Mapping[str, list[SplitPaths]], format_: for
 def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name: bool) -> dict[str, SplitPaths]:
     if os.path.isfile(root) and not root.lower().endswith(format_.SUFFIX):
         return {}
+    if format_.SEVERAL_FILES and not os.path.isfile(root):
+        return _by_names(root, cast("formats.SeveralFilesFormat", format_))
     if format_.HOLDS_SPLITS:
         return _several(root, cast("formats.SplitFileFormat", format_), any_name=any_name)
     if os.path.isfile(root):
@@ -181,6 +183,19 @@ def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name
     files = [path for path in files if not _has_image(root, path, _image_folder(root, ()))] if any_name else []
     alone = known[:1] or (files if len(files) == 1 else [])
     return {"train": {"annotations": alone[0], "images": _image_folder(root, ())}} if alone else {}
+
+
+def _by_names(root: str, format_: formats.SeveralFilesFormat) -> dict[str, SplitPaths]:
+    """The splits whose files, in ``root`` or its ``annotations``, are called as the format's dataset calls them."""
+    found: dict[str, SplitPaths] = {}
+    for below in ("", "annotations"):
+        folder = storage.locate_below(root, below) if below else storage.locate(root)
+        names = sorted(folder.flat_names("")) if folder.exists() else []
+        for split, files in format_.files_of_splits(names).items():
+            images = _image_folder(root, _FOLDERS[split])
+            paths = {"annotations": [os.path.join(below, name) for name in files], "images": images}
+            found.setdefault(split, paths)
+    return found
 
 
 def _several(root: str, format_: formats.SplitFileFormat, *, any_name: bool) -> dict[str, SplitPaths]:
