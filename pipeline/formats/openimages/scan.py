@@ -235,7 +235,8 @@ def _records(done: _Split) -> Iterator[tuple[ImageRecord, bytes]]:
     for key, begin in zip(done.images, done.begins, strict=True):
         said = key.decode(errors="replace").strip()
         name = said if said.lower().endswith(IMAGE_SUFFIXES) else f"{said}.jpg"
-        yield ImageRecord(begin, begin + len(key), f"image {shown(said)}", name), key
+        where = f"image {said}" if said.isalnum() else f"image {shown(said)}"
+        yield ImageRecord(begin, begin + len(key), where, name), key
 
 
 def _fields(line: bytes) -> tuple[str, ...]:
