@@ -6,6 +6,8 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from pipeline.formats._image_names import ImageNames
 from pipeline.tables.schema import LabelState
 from tests.conftest import Run
 from tests.support.helpers import PROJECT, write_file
+from tests.support.web import serving
 
 REAL = {path.name: path.read_bytes() for path in (PROJECT / "tests/formats/real/openimages").iterdir()}
 TRAIN, TEST = REAL["oidv6-train-annotations-bbox.csv"], REAL["test-annotations-bbox.csv"]
@@ -299,6 +302,25 @@ def test_a_download_is_converted(run: Run, tmp_path: Path) -> None:
     ]
     names = [line.partition(",")[2] for line in NAMES.decode().splitlines()]
     assert {names[int(row.split()[0])] for row in rows} == {"Person"}
+
+
+def test_images_that_match_alone_are_fetched(run: Run, tmp_path: Path) -> None:
+    """As from the public bucket, which has an address for each image and no list of them."""
+    downloaded(tmp_path / "oi")
+    with serving(partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "oi"))) as port:
+        files = ["test-annotations-bbox.csv", "class-descriptions-boxable.csv"]
+        split = {
+            "annotations": [f"annotations/{name}" for name in files],
+            "images": {"url": f"http://127.0.0.1:{port}/test", "suffix": ".jpg"},
+        }
+        data = {
+            "source": {"format": "openimages", "root": str(tmp_path / "oi"), "splits": {"train": split}},
+            "classes": ["Car"],
+            "target": {"root": str(tmp_path / "out")},
+            "workdir": str(tmp_path / "work"),
+        }
+        run("build", write_file(tmp_path / "c.yaml", json.dumps(data)))
+    assert [path.name for path in (tmp_path / "out/images").rglob("*.jpg")] == ["0000c64e1253d68f.jpg"]
 
 
 def test_groups_and_flags_are_kept_in_coco_json(run: Run, tmp_path: Path) -> None:
