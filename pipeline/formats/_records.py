@@ -14,7 +14,7 @@ from pipeline.formats._image_names import Found, ImageNames, clean
 from pipeline.formats._values import shown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """A record at `begin` to `stop` of a file, which the user knows as `where`, as in ``line 3``.
 
