@@ -238,7 +238,7 @@ class SeveralFilesFormat(SingleFileFormat, Protocol):
         """As `outline`, of all files of a split, which are read one after the other: spans are in them as in one."""
 
     def files_of_splits(self, names: Sequence[str]) -> dict[str, list[str]]:
-        """Of the files `names` of one folder those of each split, as the dataset calls them; objects come first."""
+        """Of the files `names` of a dataset (paths with ``/``) those of each split; that with the objects is first."""
 
 
 class SplitFileFormat(SingleFileFormat, Protocol):

@@ -52,6 +52,9 @@ _DEEPEST = 2  # VOCdevkit/VOC2012
 
 _LISTS = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
 
+#: Where the files of a split that has several are: in one folder, or in those of the split, as FiftyOne has them.
+_FILES_FOLDERS = ("", "annotations", "{}/labels", "{}/metadata")
+
 SplitPaths = str | dict[str, Any]
 
 _PIECE = 1 << 20
@@ -186,15 +189,17 @@ def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name
 
 
 def _by_names(root: str, format_: formats.SeveralFilesFormat) -> dict[str, SplitPaths]:
-    """The splits whose files, in ``root`` or its ``annotations``, are called as the format's dataset calls them."""
-    found: dict[str, SplitPaths] = {}
-    for below in ("", "annotations"):
+    """The splits whose files, in one of `_FILES_FOLDERS`, are called as the format's dataset calls them."""
+    words = [word for known in _FOLDERS.values() for word in known]
+    names: list[str] = []
+    for below in dict.fromkeys(folder.format(word) for folder in _FILES_FOLDERS for word in words):
         folder = storage.locate_below(root, below) if below else storage.locate(root)
-        names = sorted(folder.flat_names("")) if folder.exists() else []
-        for split, files in format_.files_of_splits(names).items():
-            images = _image_folder(root, _FOLDERS[split])
-            paths = {"annotations": [os.path.join(below, name) for name in files], "images": images}
-            found.setdefault(split, paths)
+        names += [os.path.join(below, name) for name in sorted(folder.flat_names("") if folder.exists() else ())]
+    found: dict[str, SplitPaths] = {}
+    for split, files in format_.files_of_splits(names).items():
+        own = [f"{word}/data" for word in _FOLDERS[split]]
+        images = next((f for f in own if _is_folder(root, f)), None) or _image_folder(root, _FOLDERS[split])
+        found[split] = {"annotations": files, "images": images}
     return found
 
 

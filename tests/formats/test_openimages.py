@@ -278,6 +278,8 @@ def test_the_files_of_each_split() -> None:
     assert openimages.files_of_splits(names) == {
         "train": [names[2], names[3], names[1], names[0], names[5]], "val": [names[6], names[1], names[0]]
     }  # fmt: skip
+    below = [f"annotations/{name}" for name in names]
+    assert openimages.files_of_splits(below)["val"] == [below[6], below[1], below[0]]
 
 
 def downloaded(root: Path) -> None:
@@ -302,6 +304,21 @@ def test_a_download_is_converted(run: Run, tmp_path: Path) -> None:
     ]
     names = [line.partition(",")[2] for line in NAMES.decode().splitlines()]
     assert {names[int(row.split()[0])] for row in rows} == {"Person"}
+
+
+def test_what_fiftyone_downloads_is_converted(run: Run, tmp_path: Path) -> None:
+    root = tmp_path / "open-images-v7/validation"
+    write_file(root / "labels/detections.csv", TEST)
+    write_file(root / "labels/classifications.csv", LABELS)
+    write_file(root / "labels/segmentations.csv", "MaskPath,ImageID,LabelName\n")
+    write_file(root / "metadata/classes.csv", NAMES)
+    write_file(root / "metadata/hierarchy.json", HIERARCHY)
+    (root / "data").mkdir()
+    Image.new("RGB", (40, 30)).save(root / "data/0000c64e1253d68f.jpg")  # of all images the file has boxes
+    words = ["--from", "openimages", "--to", "yolo", "--set", "classes=[Car, Bird]", "--set", "on_error=skip"]
+    run("convert", tmp_path / "open-images-v7", tmp_path / "out", *words, code=3)
+    labels = {path.name: path.read_text() for path in (tmp_path / "out/labels/val").iterdir()}
+    assert [(name, len(text.splitlines())) for name, text in labels.items()] == [("0000c64e1253d68f.txt", 3)]
 
 
 def test_images_that_match_alone_are_fetched(run: Run, tmp_path: Path) -> None:

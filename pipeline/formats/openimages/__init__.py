@@ -59,32 +59,32 @@ FILES = ("annotations-bbox.csv", "detections.csv")
 
 FILE_BESIDE_IMAGES = None
 
-_BOXES = "-annotations-bbox.csv"
-
-#: What the names of the files of a split begin with, after the release (``oidv6-``).
+#: What files and folders of a split are called, as Open Images has it.
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
-#: The files of a split beside that of the boxes, the likeliest first; `{}` is what its names begin with.
-_BESIDE = (
-    r"(?:oidv\d-)?{}-annotations-human-imagelabels(?:-boxable)?\.csv",
-    r"(?:oidv\d-)?(?:challenge-\d+-)?class-descriptions(?:-boxable)?\.csv",
-    r"bbox_labels_\d+_hierarchy\.json",
-    r"(?:oidv\d-)?{}-images-(?:boxable-)?with-(?:labels-with-)?rotation\.csv",
+#: The files of a split, that of the boxes first, as they are downloaded, in any folder, and as FiftyOne keeps them;
+#: `{0}` is what the split is called.
+_FILES = (
+    r"(?:.*/)?(?:oidv\d-)?{0}-annotations-bbox\.csv|{0}/labels/detections\.csv",
+    r"(?:.*/)?(?:oidv\d-)?{0}-annotations-human-imagelabels(?:-boxable)?\.csv|{0}/labels/classifications\.csv",
+    r"(?:.*/)?(?:oidv\d-)?class-descriptions(?:-boxable)?\.csv|{0}/metadata/classes\.csv",
+    r"(?:.*/)?bbox_labels_600_hierarchy\.json|{0}/metadata/hierarchy\.json",
+    r"(?:.*/)?(?:oidv\d-)?{0}-images-(?:boxable-)?with-rotation\.csv",
 )
 
 
 def layout(folder: str, task: Task) -> dict[str, str]:
     """The file of boxes as Open Images calls it, in ``annotations``, beside the folder of images."""
     del task
-    return {"annotations": f"annotations/{folder}{_BOXES}", "images": folder}
+    return {"annotations": f"annotations/{folder}-annotations-bbox.csv", "images": folder}
 
 
 def files_of_splits(names: Sequence[str]) -> dict[str, list[str]]:
     """See `SeveralFilesFormat.files_of_splits`."""
     found = {}
     for split, word in _SPLITS.items():
-        patterns = [rf"(?:oidv\d-)?{word}{re.escape(_BOXES)}", *(pattern.format(word) for pattern in _BESIDE)]
-        files = [next((name for name in names if re.fullmatch(pattern, name)), None) for pattern in patterns]
+        patterns = [re.compile(pattern.format(word)) for pattern in _FILES]
+        files = [next(filter(pattern.fullmatch, names), None) for pattern in patterns]
         if files[0] is not None:
             found[split] = [name for name in files if name is not None]
     return found
