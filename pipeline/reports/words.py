@@ -24,6 +24,7 @@ LOSSES: dict[str, Words] = {
     "keypoint_alone": ("keypoint of no object", "keypoints of no object"),
     "no_class": "of no class",
     "difficult": "marked as difficult",
+    "flagged": "with a flag of source.options.drop",
 }
 
 
@@ -55,6 +56,9 @@ PARTLY: dict[str, Words] = {
     "pixel_zero": _objects("at pixel 0 of files that are read as counting from 1; see source.options.first_pixel"),
     "parts": _objects("with parts (as head and hand), which are no objects"),
     "truncated": _objects("marked as truncated, which label rows do not say"),
+    "occluded": _objects("marked as occluded, which label rows do not say"),
+    "depiction": _objects("marked as depictions (a drawing, a toy), which label rows do not say"),
+    "inside": _objects("marked as seen from the inside, which label rows do not say"),
     "keypoint_outside": _objects("with keypoints outside of the image, which count as not labelled"),
 }
 
