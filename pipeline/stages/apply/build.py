@@ -47,7 +47,8 @@ def build_subset(job: Job, progress: Progress, suspects: frozenset[str], engine_
         if job.target.local is not None:
             tidy(state)
         current = is_current_recipe(job, state) and not suspects and not (state.damaged and job.target.local is None)
-        engine.begin(import_for_plan)
+        if state.manifest is None:  # else it is not needed, see `frame.takes_tables`, or need not be done ahead
+            engine.begin(import_for_plan)
         found = scan(job, None if current else engine, progress)
         if current and (report := nothing_to_do(job, state, found)):
             remember_target(job, state)

@@ -17,8 +17,14 @@ from pipeline.stages.index.buckets import BucketDone, BucketListing
 from pipeline.stages.index.image_lookup import Finder, unsettled
 from pipeline.stages.index.image_rows import image_rows
 from pipeline.stages.index.label_reading import read_labels
-from pipeline.stages.index.listed_files import files_table, fingerprints, listed_files, with_unlisted_images
-from pipeline.stages.index.parts import BucketState, write_part
+from pipeline.stages.index.listed_files import (
+    Ints,
+    files_table,
+    fingerprints,
+    listed_files,
+    with_unlisted_images,
+)
+from pipeline.stages.index.parts import BucketState, made_of, write_part
 from pipeline.stages.index.previous import previous_bucket
 from pipeline.stages.index.summary import bucket_summary
 from pipeline.tables import schema
@@ -40,7 +46,7 @@ class BucketTask:
     @property
     def made_by(self) -> dict[str, Any]:
         """What decides about the bucket but the files themselves."""
-        return {"spec": self.spec.digest(), "buckets": self.buckets}
+        return made_of(self.spec.digest(), self.buckets)
 
 
 def update_bucket(task: BucketTask, listing: BucketListing) -> BucketDone:
@@ -58,7 +64,7 @@ def update_bucket(task: BucketTask, listing: BucketListing) -> BucketDone:
         same, contents = previous.unchanged(labels, images, marks)
         files = files_table(bucket, labels, images, marks, contents)
         if same.all() and not previous.unsettled and previous.files.equals(files):
-            return BucketDone(bucket, labels.num_rows, previous.summary, _in_order(listing, labels, stats))
+            return BucketDone(bucket, labels.num_rows, previous.summary, _in_order(listing, labels, stats).tobytes())
     fresh = read_labels(spec, bucket, labels.filter(pa.array(~same)), finder, task.keep)
     stats[~same], contents[~same] = fresh.stats, fresh.contents
     rows, states, problems = fresh.rows, fresh.states, fresh.problems
@@ -68,15 +74,25 @@ def update_bucket(task: BucketTask, listing: BucketListing) -> BucketDone:
     files = files_table(bucket, labels, images, (fingerprints(stats, started_ns), image_marks), contents)
     found = finder.complete(image_rows(spec, bucket, labels, with_unlisted_images(spec, labels, images), states))
     summary = bucket_summary(spec, found, rows, problems, labels, contents)
-    write_bucket(task, task.made_by, BucketTables(files, found, rows, problems), summary)
-    return BucketDone(bucket, labels.num_rows, summary, _in_order(listing, labels, stats))
+    ordered = _in_order(listing, labels, stats)
+    unproven = files["fingerprint"].null_count > (images.num_rows if image_marks is None else 0)
+    proof = _as_read(listing, ordered) if not unproven else None
+    write_bucket(task, task.made_by, BucketTables(files, found, rows, problems), summary, proof)
+    return BucketDone(bucket, labels.num_rows, summary, ordered.tobytes())
 
 
-def _in_order(listing: BucketListing, labels: pa.Table, stats: Any) -> bytes:
+def _in_order(listing: BucketListing, labels: pa.Table, stats: Any) -> Ints:
     """The stats of label files in the order of the listing; zeros for images."""
     ordered = np.zeros((listing.count, 4), np.int64)
     ordered[labels["position"].to_numpy()] = stats
-    return ordered.tobytes()
+    return ordered
+
+
+def _as_read(listing: BucketListing, stats: Ints) -> str:
+    """The digest that `listing` has once it shows the `stats` of label files, in its order, that reading them found."""
+    marks = np.frombuffer(listing.marks, np.int64).reshape(-1, 6)
+    stats = np.where(marks[:, 1:2] == 0, stats, marks[:, 2:])
+    return BucketListing(listing.count, listing.paths, np.hstack([marks[:, :2], stats]).tobytes()).digest()
 
 
 @dataclass(frozen=True)
@@ -90,9 +106,16 @@ class BucketTables:
 
 
 def write_bucket(
-    task: BucketTask, made_by: dict[str, Any], tables: BucketTables, summary: dict[str, SourceTotals]
+    task: BucketTask,
+    made_by: dict[str, Any],
+    tables: BucketTables,
+    summary: dict[str, SourceTotals],
+    listing: str | None = None,
 ) -> None:
-    """Write all parts, and last the state: it says that they belong together, and what they were `made_by`."""
+    """Write all parts, and last the state: it says that they belong together, and what they were `made_by`.
+
+    `listing` is as in `BucketState`.
+    """
 
     def write(table: str, data: pa.Table, fitting: pa.Schema, **options: Any) -> str:
         data = data.cast(fitting).replace_schema_metadata(None)
@@ -111,5 +134,5 @@ def write_bucket(
         "problems": write("problems", tables.problems, schema.problems()),
         "files": write("files", tables.files, schema.files()),
     }
-    state = BucketState(made_by, summary, unsettled(tables.images, tables.problems), digests)
+    state = BucketState(made_by, summary, unsettled(tables.images, tables.problems), digests, listing)
     state.write(task.directory, task.bucket)

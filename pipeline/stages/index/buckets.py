@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.base.digest import digest_of
 from pipeline.job.spec import IndexSpec
 from pipeline.reports.documents import SourceTotals
 
@@ -119,6 +120,17 @@ class BucketListing:
     count: int
     paths: bytes
     marks: bytes
+
+    @property
+    def labels(self) -> int:
+        """How many of them are label files."""
+        import numpy as np
+
+        return int((np.frombuffer(self.marks, np.int64)[1::6] == 0).sum())
+
+    def digest(self) -> str:
+        """The XXH3-128 (hex) of names, and of marks as they are here."""
+        return digest_of(self.paths + b"\0" + self.marks).hex()
 
 
 @dataclass(frozen=True)

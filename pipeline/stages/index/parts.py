@@ -33,13 +33,15 @@ STATES = "states"
 class BucketState:
     """What made a bucket, its counts, and the XXH3-128 (hex) of its part of each table.
 
-    `unsettled`: files of other buckets may decide about rows of this one.
+    `unsettled`: files of other buckets may decide about rows of this one. `listing` is the digest of the listing that
+    proves that its files are as they were (`BucketListing.digest`); None where none does.
     """
 
     made_by: dict[str, Any]
     summary: dict[str, SourceTotals]
     unsettled: bool
     parts: dict[str, str]
+    listing: str | None = None
 
     def write(self, directory: str, bucket: int) -> None:
         """Vouch for the parts of `bucket` of the index at `directory`, which are all there."""
@@ -69,6 +71,19 @@ def sound_state(directory: str, bucket: int) -> BucketState | None:
         return None
     found = storage.locate(directory).content_digests([f"{table}/{part_name(bucket)}" for table in TABLES])
     return state if [f and f.hex() for f in found] == [state.parts[table] for table in TABLES] else None
+
+
+def made_of(spec_digest: str, buckets: int) -> dict[str, Any]:
+    """What decides about a bucket but its files themselves, see `BucketState.made_by`."""
+    return {"spec": spec_digest, "buckets": buckets}
+
+
+def unchanged(directory: str, bucket: int, made_by: dict[str, Any], listing: str) -> dict[str, SourceTotals] | None:
+    """The counts of a bucket that its `listing` proves to be as it was, and whose parts are whole; None of another."""
+    state = stated(directory, bucket)
+    if state is None or state.unsettled or state.listing != listing or state.made_by != made_by:
+        return None
+    return state.summary if sound_state(directory, bucket) is not None else None
 
 
 def index_part(

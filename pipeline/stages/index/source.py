@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import formats, storage
 from pipeline.base.classes import SourceNames
@@ -23,7 +23,7 @@ from pipeline.runtime.engine import Engine
 from pipeline.runtime.log import LOG
 from pipeline.runtime.progress import Progress
 from pipeline.stages.index.buckets import BucketDone, BucketListing, bucket_count
-from pipeline.stages.index.parts import drop_foreign_parts
+from pipeline.stages.index.parts import drop_foreign_parts, made_of, unchanged
 from pipeline.stages.index.reader import IndexInfo, SourceDocument
 
 #: Reasons why a label file was not read that may be gone a moment later.
@@ -75,7 +75,10 @@ def update(
     summaries: dict[int, dict[str, SourceTotals]] = {}
     stats = np.zeros((found.files, 4), np.int64)
     with progress.stage("index", found.label_files) as step:
-        tasks = [(bucket, payload) for bucket, payload in enumerate(payloads)]
+        if usable is not None and found.with_stats:
+            summaries |= _unchanged(directory, made_of(spec_digest, count), payloads)
+            step.add(sum(payloads[bucket].labels for bucket in summaries))
+        tasks = [(bucket, payload) for bucket, payload in enumerate(payloads) if bucket not in summaries]
         for done in engine.map(function, tasks, files=changed):
             summaries[done.bucket] = done.summary
             stats[order[done.bucket]] = np.frombuffer(done.stats, np.int64).reshape(-1, 4)
@@ -89,6 +92,14 @@ def update(
     names = _names(totals, spec) if formats.load(spec.format).NAMED else None
     document: SourceDocument = {"notes": found.lists.notes, "grave": found.lists.grave}
     return _finish(IndexInfo(asdict(spec), spec_digest, count, digest, totals, names, document), directory, found)
+
+
+def _unchanged(
+    directory: str, made_by: dict[str, Any], listings: Sequence[BucketListing]
+) -> dict[int, dict[str, SourceTotals]]:
+    """The counts of the buckets that need not be opened, see `parts.unchanged`."""
+    found = {bucket: unchanged(directory, bucket, made_by, one.digest()) for bucket, one in enumerate(listings)}
+    return {bucket: summary for bucket, summary in found.items() if summary is not None}
 
 
 def _any_passing(totals: Mapping[str, SourceTotals]) -> bool:

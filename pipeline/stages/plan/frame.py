@@ -21,6 +21,14 @@ T = TypeVar("T")
 #: Of no more buckets the tables are read as they are: importing the Dask frame takes longer (1 s) than their plan.
 FEW_BUCKETS = 4
 
+#: So it is where a subset is brought up to date: nothing takes so long that the frame could be imported beside it.
+FEW_BUCKETS_AGAIN = 64
+
+
+def takes_tables(buckets: int, *, again: bool) -> bool:
+    """Whether the tables of so many buckets are read as they are; `again`: there is a subset already."""
+    return buckets <= (FEW_BUCKETS_AGAIN if again else FEW_BUCKETS)
+
 
 def compute(
     context: PlanContext,
@@ -34,7 +42,7 @@ def compute(
     frame, or, of few buckets, tables. `done` is called with the number of buckets that are done since it was called
     last.
     """
-    if engine.in_process and context.buckets <= FEW_BUCKETS:
+    if engine.in_process and takes_tables(context.buckets, again=context.state.manifest is not None):
         found: dict[int, T] = {}
         reads = [(*_read(context, source), cut_of(context, source)) for source in context.sources]
         tasks = [(context, function, reads, bucket) for bucket in range(context.buckets)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ import pytest
 
 import pipeline
 from pipeline.base.errors import ConfigError
+from pipeline.stages.index import source
 from tests.conftest import MakeSubset, Run, Subset
 from tests.support.helpers import settle, write_file
 
@@ -118,6 +120,33 @@ def test_one_change_is_one_bucket(own_subset: Subset, make_subset: MakeSubset, c
     assert 0 <= len(touched(before, parts(index))) <= buckets
     assert bool(touched(before, parts(index))) == bool(buckets)
     check_as_fresh(own_subset, make_subset)
+
+
+def test_only_buckets_with_a_change_are_opened(own_subset: Subset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is listed as it was, and whose parts are whole, is neither read nor counted again."""
+    opened: list[int] = []
+    work = source.index_bucket
+
+    def noted(*args: Any) -> Any:
+        opened.append(args[4])
+        return work(*args)
+
+    monkeypatch.setattr(source, "index_bucket", noted)
+    settle()
+    index = make_index(own_subset, "--scheduler", "sync")
+    assert sorted(opened) == [0, 1, 2, 3, 4]
+    for case in ("one row more", "an image more", "a label gone"):
+        before, opened[:] = parts(index), []
+        CHANGES[case][0](own_subset.source)
+        settle()
+        make_index(own_subset, "--scheduler", "sync")
+        assert {f"bucket-{bucket:05d}.parquet" for bucket in opened} == touched(before, parts(index))
+        assert len(opened) == 1
+    other = next(bucket for bucket in range(5) if bucket not in opened)
+    (index / f"annotations/bucket-{other:05d}.parquet").unlink()
+    opened.clear()
+    make_index(own_subset, "--scheduler", "sync")
+    assert opened == [other]
 
 
 def test_one_change_reads_one_file(own_subset: Subset) -> None:

@@ -9,6 +9,25 @@ import pytest
 
 from pipeline.stages.plan import frame
 from tests.conftest import MakeSubset
+from tests.support.helpers import contents
+
+
+def test_a_subset_is_brought_up_to_date_without_a_frame(
+    town: Path, make_subset: MakeSubset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame, "FEW_BUCKETS", 0)
+    subset = make_subset(town, "subset", index={"buckets": 4})
+    subset.build()
+    fresh = make_subset(town, "fresh", index={"buckets": 4}, classes=["car"])
+    fresh.build()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a frame is made")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(frame, "_values", refuse)
+        assert subset.build("--set", "classes=[car]")["changes"]
+    assert contents(subset.target) == contents(fresh.target)
 
 
 @pytest.mark.parametrize("scheduler", ["sync", "auto"])
