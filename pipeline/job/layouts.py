@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -184,12 +185,17 @@ def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name
 
 
 def _several(root: str, format_: formats.SplitFileFormat, *, any_name: bool) -> dict[str, SplitPaths]:
-    """The splits that one file says it has: ``root`` itself, or the file in it, of a known name or the only one."""
+    """The splits that one file says it has: ``root`` itself, or the file in it, of a known name or the only one.
+
+    A folder may have a file for each split instead, called as that, or in a folder that is.
+    """
     path, folder = root, os.path.dirname(root)
     if not os.path.isfile(root):
         folder = root
         files = _annotations_files(root, "", format_.SUFFIX)
         known = [name for name in format_.FILES if name in files]
+        if not known and (apart := _file_a_split(root, format_)):
+            return apart
         alone = known[:1] or (files if any_name and len(files) == 1 else [])
         if not alone:
             return {}
@@ -197,11 +203,49 @@ def _several(root: str, format_: formats.SplitFileFormat, *, any_name: bool) -> 
     try:
         found = format_.contents(pieces_of(path))
     except formats.Malformed as error:
-        raise ConfigError(f"{path}{f':{error.line}' if error.line else ''}: {error}") from None
+        # A folder may be of another format, of which one file is called as those of this one.
+        kind = ConfigError if path == root or _begins_as(root, path, format_) else NoLayoutError
+        raise kind(f"{path}{f':{error.line}' if error.line else ''}: {error}") from None
+    return _paths_of(path, folder, found)
+
+
+def _file_a_split(root: str, format_: formats.SplitFileFormat) -> dict[str, SplitPaths]:
+    """The splits of a folder with a file for each: ``train.xml``, ``train/annotations.xml``."""
+    tries = [
+        (split, word, path)
+        for split, names in _FOLDERS.items()
+        for name in names
+        for word in (name, name.capitalize())
+        for path in (f"{word}{format_.SUFFIX}", *(f"{word}/{file}" for file in format_.FILES))
+    ]
+    there = storage.locate(root).exist_many([path for *_, path in tries]) if storage.locate(root).exists() else []
+    paths: dict[str, SplitPaths] = {}
+    for (split, word, path), found in zip(tries, there, strict=False):
+        if found and split not in paths and _begins_as(root, path, format_):
+            own = [f"{word}/images", f"images/{word}", word, "images"]
+            images = next(
+                (folder for folder in own if _is_folder(root, folder) and folder != os.path.dirname(path)), ""
+            )
+            images = images or os.path.dirname(path)
+            where = storage.locate_below(root, images).url if images else root
+            paths[split] = {"annotations": path, "images": where}
+    return paths
+
+
+def _begins_as(root: str, path: str, format_: formats.SingleFileFormat) -> bool:
+    """Whether a file begins as those of a format do."""
+    return format_.recognises(next(pieces_of(storage.locate_below(root, path).url), b""))
+
+
+def _paths_of(path: str, folder: str, found: formats.FileContents) -> dict[str, SplitPaths]:
+    """Where the splits are that the file at `path`, in `folder`, says it has."""
     paths: dict[str, SplitPaths] = {}
     for split in found.splits:
-        own = [os.path.join(found.folder, "images", split), os.path.join("images", split), split, "images", "."]
-        images = next((f for f in own if not os.path.isabs(f) and _has_images(folder, os.path.normpath(f))), None)
+        said = [where for where in found.folders.get(split, ()) if _is_folder(folder, where)]
+        own = [os.path.join(found.folder, "images", split), os.path.join("images", split), split]
+        own += [*_IMAGE_FOLDERS, "."]
+        likely = (f for f in own if not os.path.isabs(f) and _has_images(folder, os.path.normpath(f)))
+        images = next(itertools.chain(said, likely), None)
         where: Any = storage.locate(folder).below(os.path.normpath(images)).url if images not in (None, ".") else folder
         if images is None and found.server is not None:
             if found.signed:

@@ -19,16 +19,10 @@ from pipeline.formats import FileContents, FileOutline, Malformed
 from pipeline.formats._flaws import flaw_of, known_flaw
 from pipeline.formats._image_names import ImageNames
 from pipeline.formats._large_json import MAX_VALUE
-from pipeline.formats._records import ImageRecord, outline_of
+from pipeline.formats._records import SPLIT_NAMES, ImageRecord, outline_of
 from pipeline.formats._values import category_name, finite, plain, shown
 
 _BOM = b"\xef\xbb\xbf"
-
-#: Splits as tools call them; Ultralytics knows the first three.
-_SPLITS: dict[str, Split] = {
-    "train": "train", "val": "val", "test": "test", "valid": "val", "validation": "val", "training": "train",
-    "testing": "test",
-}  # fmt: skip
 
 #: Tasks whose files have no objects.
 _NO_OBJECTS = ("classify", "depth")
@@ -205,7 +199,7 @@ def contents(pieces: Iterable[bytes]) -> FileContents:
 
 def _split_of(line: _Line) -> Split | None:
     """The split of an image; train where the line has none, None for what is no split."""
-    return _SPLITS.get(line.split.strip().lower()) if line.split else "train"
+    return SPLIT_NAMES.get(line.split.strip().lower()) if line.split else "train"
 
 
 def _server_of(url: str | None) -> str | None:
