@@ -20,7 +20,7 @@ from pipeline.formats._xml import MAX_DEPTH, XmlFlaw, feed, guard
 #: Bytes of one image, or of what is between two.
 MAX_VALUE = 256 << 20
 
-#: What is looked for between images.
+#: What is searched between images.
 _MARK = re.compile(rb"<(?:image(?=[\s/>])|track(?=[\s/>])|!--|!\[CDATA\[)")
 
 _LONGEST_MARK = 10

@@ -60,7 +60,7 @@ class _Head:
 
 
 class _Labels:
-    """The labels and keypoints that shapes have; `count` tells how many shapes each kind has, by label."""
+    """The labels and keypoints that shapes have; `counts` says how many shapes of each there are."""
 
     def __init__(self) -> None:
         self._pairs: Counter[tuple[bytes, bytes]] = Counter()
