@@ -19,6 +19,7 @@ from PIL import Image
 from pipeline.base.terms import Task
 from pipeline.formats import FileOutline, Malformed, Parsed, Part, coco, cvat, voc
 from pipeline.formats._image_names import ImageNames
+from pipeline.formats.cvat import rows
 from pipeline.geometry import masks
 from pipeline.images.header import Picture
 from pipeline.job.conversion import dataset
@@ -30,6 +31,9 @@ from tests.support.helpers import PROJECT, write_file
 REAL = PROJECT / "tests/formats/real/cvat"
 BOX = (
     '<box label="cat" source="manual" occluded="0" xtl="10.00" ytl="10.00" xbr="40.00" ybr="30.00" z_order="0">\n</box>'
+)
+CUBOID = "<cuboid label='cat' %s/>" % " ".join(  # noqa: UP031
+    f'{axis}{corner}{face}="{face}"' for face in "12" for corner in ("tl", "bl", "tr", "br") for axis in "xy"
 )
 SQUARE = [0.1, 0.2, 0.4, 0.2, 0.4, 0.6, 0.1, 0.6]
 
@@ -79,12 +83,12 @@ def test_a_real_task() -> None:
     assert json.loads(found.rest) == {"info": {"description": "segmentation"}}
     parsed = parse(text, Task.DETECT)
     assert parsed.problems == []
-    rows = parsed.rows.to_pylist()
-    assert [(row["line"], row["label"], row["loss"]) for row in rows] == [
+    found_rows = parsed.rows.to_pylist()
+    assert [(row["line"], row["label"], row["loss"]) for row in found_rows] == [
         (1, "plate", "attributes"), (2, "car", "attributes"), (3, "traffic_line", "no_area"),
         (4, "traffic_line", "no_area"), (5, "wheel", "no_area"), (6, "s1", None), (7, "car", None),
     ]  # fmt: skip
-    boxes = {row["line"]: json.loads(row["raw"])["bbox"] for row in rows if row["raw"]}
+    boxes = {row["line"]: json.loads(row["raw"])["bbox"] for row in found_rows if row["raw"]}
     assert boxes == {
         1: pytest.approx([797.33, 870.92, 168.19, 58.02]),
         2: pytest.approx([554.72, 274.78, 638.16, 655.71]),
@@ -95,7 +99,7 @@ def test_a_real_task() -> None:
     assert np.reshape(numbers(pose)[4:], (3, 3)) * (1600, 1200, 1) == pytest.approx(
         np.array([[54.47, 94.81, 2], [68.02, 162.34, 2], [125.87, 62.85, 2]]), abs=1e-3
     )
-    mask = json.loads(rows[6]["raw"])
+    mask = json.loads(found_rows[6]["raw"])
     runs = masks.decompress(mask["segmentation"]["counts"])
     assert (masks.area(runs), mask["area"], masks.box(runs, 1200)) == (149, 149, (707, 888, 13, 15))
 
@@ -282,8 +286,7 @@ def test_a_bad_shape_is_counted(shape: str, reason: str, said: str) -> None:
     [
         ('<points label="cat" points="1,1;2,2"/>', "no_area"),
         ('<polyline label="cat" points="1,1;2,2"/>', "no_area"),
-        ("<cuboid label='cat' " + " ".join(f'{axis}{at}{n}="{i}"' for i, (axis, at, n) in enumerate(
-            (axis, at, n) for n in "12" for at in ("tl", "bl", "tr", "br") for axis in "xy")) + "/>", "cuboid"),
+        (CUBOID, "cuboid"),
         ('<box label="cat" xtl="200" ytl="1" xbr="300" ybr="2"/>', "outside"),
         ('<box label="cat" xtl="1" ytl="1" xbr="1" ybr="2"/>', "zero_area"),
         ('<box label="cat" xtl="90" ytl="1" xbr="120" ybr="2"/>', "clipped"),
@@ -441,6 +444,17 @@ def test_what_is_no_such_document(text: bytes, line: int | None, said: str) -> N
         assert caught.value.line in (line, None) or line is None
 
 
+def test_how_many_images_are_read_at_once_decides_about_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = '<polygon label="cat" points="1,1"/>'
+    text = document(*(image(*[BOX] * (i % 3), *[bad] * (i % 2), name=f"{i}.jpg") for i in range(9)))
+    whole = parse(text, picture=Picture(200, 100))
+    monkeypatch.setattr(rows, "_IMAGES", 4)
+    some = parse(text, picture=Picture(200, 100))
+    assert some.rows.equals(whole.rows.combine_chunks())
+    assert (some.problems, some.states, some.images) == (whole.problems, whole.states, whole.images)
+    assert [p.file for p in some.problems] == [1, 3, 5, 7]
+
+
 def test_a_damaged_image_is_a_problem_of_its_own() -> None:
     text = document(image(BOX), image("<box label='cat'", name="b.jpg"), image(BOX, name="c.jpg"))
     parsed = parse(text)
@@ -522,6 +536,29 @@ def test_an_export_becomes_a_training_set(run: Run, tmp_path: Path) -> None:
     made = {path.relative_to(tmp_path / "out/labels").as_posix() for path in (tmp_path / "out/labels").rglob("*.txt")}
     assert made == {"train/Train/a.txt", "train/night/a.txt", "train/default/c.txt", "val/b.txt"}
     assert (tmp_path / "out/labels/val/b.txt").read_text() == "1 0.250000 0.400000 0.300000 0.400000\n"
+
+
+def test_the_report_says_what_rows_do_not(run: Run, tmp_path: Path) -> None:
+    shapes = [BOX.replace('occluded="0"', 'occluded="1"'), BOX.replace('z_order="0"', 'z_order="1"'), CUBOID]
+    picture(tmp_path / "in/images/a.jpg")
+    write_file(tmp_path / "in/annotations.xml", document(image(BOX, *shapes)))
+    words = ["convert", tmp_path / "in", tmp_path / "rows", "--workdir", tmp_path / "w", "--to"]
+    told = run(*words, "yolo").out
+    for said in (
+        "1 object marked as occluded, which label rows do not say.",
+        "1 object with attributes, a group or a z-order, which label rows do not say.",
+        "1 left out: box in space, which has no outline in the image.",
+    ):
+        assert said in told
+    words[2] = tmp_path / "json"
+    told = run(*words, "coco").out
+    assert "do not say" not in told
+    made = json.loads((tmp_path / "json/annotations/instances_train.json").read_text())
+    assert [one.get("attributes") for one in made["annotations"]] == [None, {"occluded": True}, None]
+    assert made["info"]["description"] == "pets"
+    back = run("convert", tmp_path / "json", tmp_path / "again", "--from", "coco", "--to", "yolo", "--quiet")
+    assert back.code == 0
+    assert (tmp_path / "again/labels/train/a.txt").read_text() == (tmp_path / "rows/labels/train/a.txt").read_text()
 
 
 def test_layouts(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -16,20 +16,18 @@ import pyarrow.compute as pc
 from pipeline.base.terms import NO_CLASS, Task
 from pipeline.formats import Parsed, Part, Problem
 from pipeline.formats._framing import Frame, OtherImage, frame_of
-from pipeline.formats._numbers import TOLERANCE, tails
+from pipeline.formats._numbers import tails
 from pipeline.formats._shapes.outlines import ShapeError, patch_outline
 from pipeline.formats._values import as_pixels, shown
 from pipeline.formats._xml import XmlFlaw, read
 from pipeline.formats.cvat.shapes import BadShapeError, Shape, read_patch, read_points, shapes_of
+from pipeline.formats.cvat.values import Masked, Objects, values_of
 from pipeline.geometry import masks
-from pipeline.geometry.polygons import clip_polygon, join_polygons
-from pipeline.geometry.quadrilaterals import areas, four_corners, within
+from pipeline.geometry.polygons import clip_polygon
 from pipeline.images.header import Picture
 from pipeline.tables.schema import LabelState
 
 Floats = npt.NDArray[np.float64]
-
-Ints = npt.NDArray[np.int64]
 
 Bools = npt.NDArray[np.bool_]
 
@@ -39,6 +37,9 @@ _CUT = 1.0
 #: Bytes of images that are read as one document.
 _AT_ONCE = 1 << 17
 
+#: Images whose shapes are in memory at once: of many more the garbage collector takes most of the time.
+_IMAGES = 256
+
 #: OpenCV, with which trainers read images, takes no larger ones.
 _MAX_PIXELS = 1 << 30
 
@@ -46,49 +47,47 @@ _MAX_PIXELS = 1 << 30
 _WITHOUT_AREA = {"points": "no_area", "polyline": "no_area", "cuboid": "cuboid"}
 
 
-@dataclass
-class _Masked:
-    """What the pixels of a mask are in the image: outlines, how many holes, and runs."""
-
-    parts: list[Floats]
-    holes: int
-    runs: Ints
-
-
-@dataclass
-class _Objects:
-    """All shapes that have points; by shape the `words` of losses (`lost`: it is no row), and what it is otherwise."""
-
-    shapes: list[Shape]
-    words: list[str | None]
-    lost: Bools
-    masked: dict[int, _Masked] = field(default_factory=dict)
-    corners: dict[int, Floats] = field(default_factory=dict)
-
-    def lose(self, where: Iterable[int], word: str) -> None:
-        """Count the shapes `where` as `word`, unless they are lost already."""
-        for i in where:
-            if not self.lost[i]:
-                self.words[i] = word
-                self.lost[i] = True
-
-
 def parse(part: Part, task: Task, keypoints: tuple[int, int] | None, numbers: str) -> Parsed:
     """See `pipeline.formats.cvat.parse`."""
+    several = [
+        _parse_some(_some(part, begin), begin, task, keypoints, numbers)
+        for begin in range(0, max(len(part.images), 1), _IMAGES)
+    ]
+    return Parsed(
+        pa.concat_tables([one.rows for one in several]),
+        [state for one in several for state in one.states],
+        [problem for one in several for problem in one.problems],
+        pa.concat_tables([one.images for one in several if one.images is not None]),
+    )
+
+
+def _some(part: Part, begin: int) -> Part:
+    """Some images of a part from number `begin` on."""
+
+    def pictures(indexes: Sequence[int]) -> Sequence[Picture | None]:
+        assert part.pictures is not None
+        return part.pictures([begin + i for i in indexes])
+
+    images = part.images[begin : begin + _IMAGES]
+    return replace(part, images=images, pictures=pictures if part.pictures is not None else None)
+
+
+def _parse_some(part: Part, first: int, task: Task, keypoints: tuple[int, int] | None, numbers: str) -> Parsed:
+    """`parse` of some images, the first of which is number `first`."""
     problems: list[Problem] = []
     images = _read_images(part.images, problems)
     shapes = _read_shapes(images, part, problems)
     frames = _frames(part, images, shapes, problems)
     shapes = [shape for shape in shapes if frames[shape.file] is not None]
-    objects = _Objects(shapes, [None] * len(shapes), np.zeros(len(shapes), np.bool_))
+    objects = Objects(shapes, [None] * len(shapes), np.zeros(len(shapes), np.bool_))
     _place(objects, frames, images, problems)
-    rows = _table(objects, frames, task, keypoints, numbers)
-    found, bad = {*rows["file"].to_pylist()}, {problem.file for problem in problems}
+    rows = _table(objects, frames, first, task, keypoints, numbers)
+    found, bad = {shape.file for shape in objects.shapes}, {problem.file for problem in problems}
     states = [
         LabelState.FOUND if i in found else LabelState.CORRUPT if i in bad else LabelState.EMPTY
         for i in range(len(images))
     ]
-    problems.sort(key=lambda problem: problem.file)
+    problems = sorted((replace(p, file=first + p.file) for p in problems), key=lambda problem: problem.file)
     sides = {
         name: pa.array([frame and getattr(frame, name) for frame in frames], pa.int32()) for name in ("width", "height")
     }
@@ -219,7 +218,7 @@ def _said_size(image: Element) -> tuple[int, int] | None:
 
 
 def _place(
-    objects: _Objects, frames: Sequence[Frame | None], images: Sequence[Element | None], problems: list[Problem]
+    objects: Objects, frames: Sequence[Frame | None], images: Sequence[Element | None], problems: list[Problem]
 ) -> None:
     """Put the points of all shapes into their images, and cut off what is beyond; bad masks are taken out."""
     lost: set[int] = set()
@@ -250,7 +249,7 @@ def _place(
         objects.masked = {new[i]: one for i, one in objects.masked.items()}
 
 
-def _place_mask(objects: _Objects, i: int, shape: Shape, frame: Frame) -> None:
+def _place_mask(objects: Objects, i: int, shape: Shape, frame: Frame) -> None:
     """Read a mask into the image of `frame`; raises `BadShapeError`."""
     patch, left, top = read_patch(shape)
     try:
@@ -262,7 +261,7 @@ def _place_mask(objects: _Objects, i: int, shape: Shape, frame: Frame) -> None:
         objects.lose([i], "outside")
         return
     assert outline.runs is not None
-    objects.masked[i] = _Masked(outline.parts, len(outline.holes), outline.runs)
+    objects.masked[i] = Masked(outline.parts, len(outline.holes), outline.runs)
     if outline.cut:
         objects.words[i] = objects.words[i] or "clipped"
 
@@ -275,9 +274,14 @@ def _move(shape: Shape, frame: Frame) -> None:
 
 
 def _table(
-    objects: _Objects, frames: Sequence[Frame | None], task: Task, keypoints: tuple[int, int] | None, numbers: str
+    objects: Objects,
+    frames: Sequence[Frame | None],
+    first: int,
+    task: Task,
+    keypoints: tuple[int, int] | None,
+    numbers: str,
 ) -> pa.Table:
-    """All rows."""
+    """All rows; their images are counted from `first`."""
     shapes, count = objects.shapes, len(objects.shapes)
     sizes = np.array([(f.width, f.height) for s in shapes if (f := frames[s.file]) is not None], np.float64)
     sizes = sizes.reshape(-1, 2)
@@ -287,21 +291,21 @@ def _table(
     objects.lose(np.flatnonzero((extent <= 0).any(axis=1)).tolist(), "zero_area")
     boxes = np.concatenate([(low + high) / 2 / sizes, extent / sizes], axis=1)
     raws = _raws(objects, low, extent, bare, frames)
-    values = _values(objects, boxes, sizes, task, keypoints)
-    starts = np.cumsum([0, *map(len, values)])
-    tail = tails(np.concatenate([np.zeros(0), *values]), starts, numbers)
+    values, counts = values_of(objects, boxes, sizes, task, keypoints)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    tail = tails(values, starts, numbers)
     if objects.lost.any():
         tail = pc.if_else(pa.array(objects.lost), pa.scalar(None, pa.binary()), tail)
     return pa.table(
         {
-            "file": pa.array([s.file for s in shapes], pa.int32()),
+            "file": pa.array([first + s.file for s in shapes], pa.int32()),
             "line": pa.array([s.line for s in shapes], pa.int32()),
             "class_id": np.full(count, -1, np.int32),
             "label": pa.array([s.label for s in shapes], pa.string()),
             "head": pa.nulls(count, pa.binary()),
             "tail": tail,
             **{name: boxes[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
-            "n_tokens": np.where(objects.lost, 0, np.diff(starts) + 1).astype(np.int32),
+            "n_tokens": np.where(objects.lost, 0, counts + 1).astype(np.int32),
             "raw": pa.array(raws, pa.binary()),
             "loss": pa.array([word or _unsaid(s) for word, s in zip(objects.words, shapes, strict=True)], pa.string()),
         }
@@ -317,7 +321,7 @@ def _unsaid(shape: Shape) -> str | None:
     return "occluded" if occluded else "attributes" if more else None
 
 
-def _cut(objects: _Objects, sizes: Floats) -> tuple[Floats, Floats]:
+def _cut(objects: Objects, sizes: Floats) -> tuple[Floats, Floats]:
     """Cut off what of outlines is beyond the image; returns the corners of all boxes, shape (shapes, 2) each."""
     low, high = _extremes(objects.shapes)
     beyond = np.asarray(((low < 0) | (high > sizes)).any(axis=1), np.bool_)
@@ -348,82 +352,8 @@ def _extremes(shapes: Sequence[Shape]) -> tuple[Floats, Floats]:
     return np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
 
 
-def _values(
-    objects: _Objects, boxes: Floats, sizes: Floats, task: Task, keypoints: tuple[int, int] | None
-) -> list[Floats]:
-    """The numbers after the class of each row, normalised; none of what is lost."""
-    if task is Task.DETECT:
-        made = [*boxes]
-    elif task is Task.SEGMENT:
-        made = [_outline(objects, i, sizes[i]) for i in range(len(boxes))]
-    elif task is Task.OBB:
-        made = _oriented(objects, boxes, sizes)
-    else:
-        made = [_pose(objects, i, boxes[i], sizes[i], keypoints) for i in range(len(boxes))]
-    none = np.zeros(0)
-    return [none if lost else values for values, lost in zip(made, objects.lost.tolist(), strict=True)]
-
-
-def _outline(objects: _Objects, i: int, size: Floats) -> Floats:
-    """The polygon of a shape of task segment."""
-    shape, mask = objects.shapes[i], objects.masked.get(i)
-    if shape.kind == "skeleton":
-        objects.lose([i], "no_polygon")
-    elif mask is not None and not objects.lost[i]:
-        word = "holes" if mask.holes else "joined" if len(mask.parts) > 1 else None
-        objects.words[i] = "holes" if mask.holes else objects.words[i] or word
-        return np.asarray((join_polygons(mask.parts) / size).ravel(), np.float64)
-    return (shape.points / size).ravel()
-
-
-def _oriented(objects: _Objects, boxes: Floats, sizes: Floats) -> list[Floats]:
-    """The four corners of each row, moved into the image; `boxes` are then around those."""
-    found: dict[int, Floats] = {}
-    for i in np.flatnonzero(~objects.lost).tolist():
-        shape = objects.shapes[i]
-        corners = four_corners(objects.corners.get(i, shape.points)) if shape.kind in ("box", "polygon") else None
-        if corners is None:
-            objects.lose([i], "no_four_corners")
-        else:
-            found[i] = corners
-    at = np.fromiter(found, np.int64, len(found))
-    shares = np.array([*found.values()], np.float64).reshape(-1, 4, 2) / sizes[at, None]
-    moved, cut, outside = within(shares, np.ones((len(at), 2)), np.full((len(at), 2), TOLERANCE))
-    objects.lose(at[outside].tolist(), "outside")
-    objects.lose(at[np.less_equal(areas(moved), 0)].tolist(), "zero_area")
-    low, high = moved.min(axis=1), moved.max(axis=1)
-    boxes[at] = np.concatenate([(low + high) / 2, high - low], axis=1)
-    for i, is_cut in zip(at.tolist(), cut.tolist(), strict=True):
-        word = objects.words[i]
-        if not objects.lost[i]:
-            objects.words[i] = (word or "clipped") if is_cut else word if word != "clipped" else None
-    made = [np.zeros(0)] * len(boxes)
-    for i, values in zip(at.tolist(), moved.reshape(-1, 8), strict=True):
-        made[i] = values
-    return made
-
-
-def _pose(objects: _Objects, i: int, box: Floats, size: Floats, keypoints: tuple[int, int] | None) -> Floats:
-    """Box and keypoints of a row of task pose; a keypoint beyond the image is none."""
-    given = objects.shapes[i].keypoints
-    if given is None or objects.lost[i]:
-        objects.lose([i], "no_keypoints")
-        return box
-    if keypoints is None or len(given) != keypoints[0]:
-        objects.lose([i], "other_keypoints")
-        return box
-    points = given / np.array([*size.tolist(), 1.0])
-    beyond = ((points[:, :2] < -TOLERANCE) | (points[:, :2] > 1 + TOLERANCE)).any(axis=1)
-    if beyond.any():
-        points[beyond] = 0
-        objects.words[i] = "keypoint_outside"
-        if not (points[:, 2] > 0).any():
-            objects.lose([i], "no_keypoints")
-    return np.concatenate([box, points[:, : keypoints[1]].ravel()])
-
-
 def _raws(
-    objects: _Objects, low: Floats, extent: Floats, bare: Bools, frames: Sequence[Frame | None]
+    objects: Objects, low: Floats, extent: Floats, bare: Bools, frames: Sequence[Frame | None]
 ) -> list[bytes | None]:
     """COCO annotation objects without what only a whole dataset knows: id, image_id and category_id."""
     made: list[bytes | None] = []

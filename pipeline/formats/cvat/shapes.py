@@ -57,7 +57,10 @@ class BadShapeError(Exception):
         self.reason = reason
 
 
-@dataclass
+_NOWHERE: Floats = np.zeros((0, 2))
+
+
+@dataclass(slots=True)
 class Shape:
     """A shape of the image number `file`: the `line`-th there (from 1), its element, its label as it looks.
 
@@ -73,7 +76,7 @@ class Shape:
     label: str
     numbers: str = ""
     count: int = 0
-    points: Floats = field(default_factory=lambda: np.zeros((0, 2)))
+    points: Floats = field(default_factory=lambda: _NOWHERE)
     keypoints: Floats | None = None
     extras: dict[str, Any] = field(default_factory=dict)
 
@@ -120,7 +123,7 @@ def _add_extras(shape: Shape) -> None:
     element, extras = shape.element, shape.extras
     said = element.attrib
     attributes: dict[str, Any] = {}
-    for one in element:
+    for one in element if len(element) else ():
         if one.tag == "attribute" and (name := one.get("name")):
             text = (one.text or "").strip()
             attributes[name] = {"true": True, "false": False}.get(text.lower(), text)
