@@ -65,6 +65,7 @@ def conversion(
     if not _is_there(source):
         swapped = "; SRC comes first, then DST" if _is_there(target) else "; correct the path of the dataset"
         raise ConfigError(f"{source}: does not exist{swapped}")
+    source = _zip_of(source) or source
     several = _found(source, from_format, task, names, workdir)
     found = several[0]
     if found["names"] is None and not formats.load(from_format).NAMED:
@@ -168,8 +169,7 @@ def _is_recognised(source: Mapping[str, Any]) -> bool:
     format_, task = formats.load_single_file(source["format"]), Task(source["task"])
     for value in source["splits"].values():
         paths = value if isinstance(value, dict) else format_.layout(value, task)
-        path = storage.locate_below(source["root"], paths["annotations"]).url
-        if not format_.recognises(next(pieces_of(path), b"")):
+        if not format_.recognises(next(pieces_of(source["root"], paths["annotations"]), b"")):
             return False
     return True
 
@@ -322,7 +322,7 @@ def _task_of_splits(source: str, splits: Mapping[str, list[Any]], format_: forma
         paths = next(iter(splits.values()))[0]
         if not isinstance(paths, dict):
             return "detect"
-        return single.contents(pieces_of(storage.locate_below(source, paths["annotations"]).url)).task or "detect"
+        return single.contents(pieces_of(source, paths["annotations"])).task or "detect"
     pose, other = (format_.layout("", task).get("annotations", "") for task in (Task.POSE, Task.DETECT))
     prefix = os.path.splitext(os.path.basename(pose))[0]
     each = [paths for several in splits.values() for paths in several]

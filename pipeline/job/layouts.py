@@ -190,7 +190,8 @@ def _several(root: str, format_: formats.SplitFileFormat, *, any_name: bool) -> 
     A folder may have a file for each split instead, called as that, or in a folder that is.
     """
     path, folder = root, os.path.dirname(root)
-    if not os.path.isfile(root):
+    is_folder = not os.path.isfile(root)
+    if is_folder:
         folder = root
         files = _annotations_files(root, "", format_.SUFFIX)
         known = [name for name in format_.FILES if name in files]
@@ -199,13 +200,14 @@ def _several(root: str, format_: formats.SplitFileFormat, *, any_name: bool) -> 
         alone = known[:1] or (files if any_name and len(files) == 1 else [])
         if not alone:
             return {}
-        path = storage.locate(root).join(alone[0])
+        path = alone[0]
+    shown = storage.locate(folder).join(path) if is_folder else path
     try:
-        found = format_.contents(pieces_of(path))
+        found = format_.contents(pieces_of(folder, path))
     except formats.Malformed as error:
         # A folder may be of another format, of which one file is called as those of this one.
-        kind = ConfigError if path == root or _begins_as(root, path, format_) else NoLayoutError
-        raise kind(f"{path}{f':{error.line}' if error.line else ''}: {error}") from None
+        kind = NoLayoutError if is_folder and not _begins_as(root, path, format_) else ConfigError
+        raise kind(f"{shown}{f':{error.line}' if error.line else ''}: {error}") from None
     return _paths_of(path, folder, found)
 
 
@@ -234,7 +236,7 @@ def _file_a_split(root: str, format_: formats.SplitFileFormat) -> dict[str, Spli
 
 def _begins_as(root: str, path: str, format_: formats.SingleFileFormat) -> bool:
     """Whether a file begins as those of a format do."""
-    return format_.recognises(next(pieces_of(storage.locate_below(root, path).url), b""))
+    return format_.recognises(next(pieces_of(root, path), b""))
 
 
 def _paths_of(path: str, folder: str, found: formats.FileContents) -> dict[str, SplitPaths]:
@@ -263,10 +265,12 @@ def _has_images(root: str, folder: str) -> bool:
     return bool(_stems_of_images(root, "" if folder == "." else folder))
 
 
-def pieces_of(path: str) -> Iterator[bytes]:
-    """The bytes of a file, a piece at a time."""
+def pieces_of(root: str, path: str) -> Iterator[bytes]:
+    """The bytes of the file at `path`, absolute or below the folder `root`, a piece at a time."""
     folder, name = os.path.split(path)
-    location = storage.locate(folder)
+    location = storage.locate_below(root, folder) if folder else storage.locate(root)
+    if location.url.startswith("zip://"):  # what is compressed is read as a whole
+        return iter([location.read(name) or b""])
     (size,) = location.sizes([name])
     parts = [(begin, min(begin + _PIECE, size or 0)) for begin in range(0, size or 0, _PIECE)]
     return (data for _, data in location.read_parts(name, parts, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -536,6 +537,11 @@ def test_an_export_becomes_a_training_set(run: Run, tmp_path: Path) -> None:
     made = {path.relative_to(tmp_path / "out/labels").as_posix() for path in (tmp_path / "out/labels").rglob("*.txt")}
     assert made == {"train/Train/a.txt", "train/night/a.txt", "train/default/c.txt", "val/b.txt"}
     assert (tmp_path / "out/labels/val/b.txt").read_text() == "1 0.250000 0.400000 0.300000 0.400000\n"
+    assert run("stats", tmp_path / "in/annotations.xml", "--json").json["subset"]["val"]["images"] == 1
+    zipped = shutil.make_archive(str(tmp_path / "project"), "zip", tmp_path / "in")
+    run("convert", zipped, tmp_path / "again", "--to", "yolo", "--workdir", tmp_path / "w")
+    again = {path.relative_to(tmp_path / "again/labels").as_posix() for path in (tmp_path / "again").rglob("*.txt")}
+    assert again == made
 
 
 def test_the_report_says_what_rows_do_not(run: Run, tmp_path: Path) -> None:
