@@ -361,6 +361,9 @@ SUBSETS = document(
 def test_subsets_are_splits() -> None:
     there = ["Train/a.jpg", "Validation/b.jpg", "night/a.jpg", "default/c.jpg"]
     assert outline(SUBSETS, there, split="val").paths == ["Validation/b.jpg"]
+    tagged = SUBSETS.replace(b'task_id="2"', b'task_id="2"><tag label="fine"/></image><image subset="val"')
+    assert "1 tag of whole images" in outline(tagged, split="val").notes[0]
+    assert "tag" not in "".join(outline(tagged, split="train").notes)
     train = outline(SUBSETS, there, split="train")
     assert train.paths == ["Train/a.jpg", "night/a.jpg", "default/c.jpg"]
     assert train.notes == [

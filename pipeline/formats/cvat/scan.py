@@ -59,6 +59,16 @@ class _Head:
         return SPLIT_NAMES.get(self.subset.lower())
 
 
+@dataclass(frozen=True)
+class _Record:
+    """An image with what its start tag says, how many objects it has, and the labels of its tags."""
+
+    record: ImageRecord
+    head: _Head
+    objects: int
+    tags: Sequence[str]
+
+
 class _Labels:
     """The labels and keypoints that shapes have; `counts` says how many shapes of each there are."""
 
@@ -67,22 +77,23 @@ class _Labels:
         self._others: Counter[tuple[str, str]] = Counter()
         self.keypoints: dict[str, dict[str, None]] = {}
 
-    def add(self, text: bytes) -> int:
-        """Take the labels of an image; returns how many objects it has."""
+    def add(self, text: bytes) -> tuple[int, list[str]]:
+        """Take the labels of an image; returns how many objects it has, and the labels of its tags."""
         pairs = _PAIR.findall(text)
         if len(pairs) == text.count(b"label=") and b"<skeleton" not in text and b"<tag" not in text:
             self._pairs.update(pairs)
-            return len(pairs)
+            return len(pairs), []
         try:
             shapes = list(ElementTree.XML(text))
         except (ElementTree.ParseError, ValueError):
-            return max(len(pairs), 1)
+            return max(len(pairs), 1), []
         self._others.update((shape.tag, shape.get("label", "")) for shape in shapes)
         for shape in shapes:
             if shape.tag == "skeleton":
                 points = self.keypoints.setdefault(category_name({"name": shape.get("label")}) or "", {})
                 points.update((name, None) for one in shape if (name := category_name({"name": one.get("label")})))
-        return sum(shape.tag in SHAPES for shape in shapes)
+        tags = [category_name({"name": shape.get("label")}) or "none" for shape in shapes if shape.tag == "tag"]
+        return sum(shape.tag in SHAPES for shape in shapes), tags
 
     def counts(self) -> Counter[tuple[str, str]]:
         """How many shapes there are, by element and label as it looks (empty: none)."""
@@ -126,10 +137,10 @@ def contents(pieces: Iterable[bytes]) -> FileContents:
 def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None, split: str | None) -> FileOutline:
     """See `pipeline.formats.cvat.outline`."""
     document, labels = Document(pieces), _Labels()
-    records: list[tuple[ImageRecord, _Head, int]] = []
+    records: list[_Record] = []
     bad: list[tuple[str, str, str, int]] = []
     for image in document.images():
-        objects = labels.add(image.text)
+        objects, tags = labels.add(image.text)
         head = _Head.of(image)
         where = f"line {image.line}"
         if head is None:
@@ -137,16 +148,16 @@ def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None, split
             continue
         other = f"{head.subset}/{head.name}" if head.subset and head.name else ""
         record = ImageRecord(image.begin, image.begin + len(image.text), where, head.name, other, unlisted=head.name)
-        records.append((record, head, objects))
+        records.append(_Record(record, head, objects, tags))
     chosen, notes = _of_split(records, split)
-    made = outline_of(((record, b"%d" % objects) for record, _, objects in chosen), names, int)
+    made = outline_of(((one.record, b"%d" % one.objects) for one in chosen), names, int)
     made.problems = (bad if split in (None, "train") else []) + made.problems
     counts = labels.counts()
     meta = document.meta
     made.names = {"names": _classes(meta, counts)}
     points = _keypoints(meta, labels.keypoints)
     made.labels = {keypoint_key(name, one): str(i) for name, some in points.items() for i, one in enumerate(some)}
-    made.notes = [*notes, *_notes(counts), *made.notes]
+    made.notes = [*notes, *_notes_of_tags(chosen), *made.notes]
     if task is Task.POSE:
         _add_keypoints(made, points, counts)
     said = finite(meta.name)
@@ -154,20 +165,18 @@ def outline(pieces: Iterable[bytes], task: Task, names: ImageNames | None, split
     return made
 
 
-def _of_split(
-    records: Sequence[tuple[ImageRecord, _Head, int]], split: str | None
-) -> tuple[list[tuple[ImageRecord, _Head, int]], list[str]]:
+def _of_split(records: Sequence[_Record], split: str | None) -> tuple[list[_Record], list[str]]:
     """The images of a split, and notes on them.
 
     Those whose subset is none are of train; where no subset is one, all are of whatever split the file is named for.
     """
-    if split is None or not any(head.split for _, head, _ in records):
+    if split is None or not any(one.head.split for one in records):
         return [*records], []
-    chosen = [one for one in records if (one[1].split or "train") == split]
+    chosen = [one for one in records if (one.head.split or "train") == split]
     if not chosen and records:
-        listed = ", ".join(sorted({shown(head.subset) for _, head, _ in records if head.subset})[:5])
+        listed = ", ".join(sorted({shown(one.head.subset) for one in records if one.head.subset})[:5])
         raise Malformed(f"has no image of the split {split}, for its subsets are {listed}; name the split that it has")
-    others = Counter(head.subset or "none" for _, head, _ in chosen if head.split is None)
+    others = Counter(one.head.subset or "none" for one in chosen if one.head.split is None)
     if not others:
         return chosen, []
     listed = ", ".join(f"{name} {count:,}" for name, count in sorted(others.items())[:5])
@@ -183,12 +192,12 @@ def _classes(meta: Meta, counts: Mapping[tuple[str, str], int]) -> list[str]:
     return [*meta.labels, *sorted(found - {*meta.labels})]
 
 
-def _notes(counts: Mapping[tuple[str, str], int]) -> list[str]:
-    tags = {label: count for (kind, label), count in counts.items() if kind == "tag"}
+def _notes_of_tags(records: Sequence[_Record]) -> list[str]:
+    tags = Counter(tag for one in records for tag in one.tags)
     if not tags:
         return []
-    listed = ", ".join(f"{label or 'none'} {count:,}" for label, count in sorted(tags.items())[:5])
-    count = sum(tags.values())
+    listed = ", ".join(f"{label} {count:,}" for label, count in sorted(tags.items())[:5])
+    count = tags.total()
     what = noun(count, "is no object", "are no objects")
     return [f"{plural(count, 'tag')} of whole images {what}, and left out ({listed})"]
 

@@ -108,8 +108,13 @@ def shapes_of(image: Element, file: int) -> Iterator[Shape | tuple[int, BadShape
         elif kind != "skeleton":
             made.numbers = said.get("points", "").strip().strip(";").replace(";", ",")
             made.count = made.numbers.count(",") + 1
-        _add_extras(made)
+        if len(element) or any(said.get(name, usual) != usual for name, usual in _USUAL):
+            _add_extras(made)
         yield made
+
+
+#: What shapes have of which nothing else is to be said.
+_USUAL = (("occluded", "0"), ("z_order", "0"), ("source", "manual"), ("rotation", ""), ("group_id", ""))
 
 
 @functools.lru_cache(maxsize=4096)
