@@ -195,7 +195,7 @@ def _several(root: str, format_: formats.SplitFileFormat, *, any_name: bool) -> 
         folder = root
         files = _annotations_files(root, "", format_.SUFFIX)
         known = [name for name in format_.FILES if name in files]
-        if not known and (apart := _file_a_split(root, format_)):
+        if not known and (apart := _file_a_split(root, files, format_)):
             return apart
         alone = known[:1] or (files if any_name and len(files) == 1 else [])
         if not alone:
@@ -211,8 +211,8 @@ def _several(root: str, format_: formats.SplitFileFormat, *, any_name: bool) -> 
     return _paths_of(path, folder, found)
 
 
-def _file_a_split(root: str, format_: formats.SplitFileFormat) -> dict[str, SplitPaths]:
-    """The splits of a folder with a file for each: ``train.xml``, ``train/annotations.xml``."""
+def _file_a_split(root: str, files: Sequence[str], format_: formats.SplitFileFormat) -> dict[str, SplitPaths]:
+    """The splits of a folder with a file for each: ``train.xml`` of its `files`, ``train/annotations.xml``."""
     tries = [
         (split, word, path)
         for split, names in _FOLDERS.items()
@@ -220,10 +220,12 @@ def _file_a_split(root: str, format_: formats.SplitFileFormat) -> dict[str, Spli
         for word in (name, name.capitalize())
         for path in (f"{word}{format_.SUFFIX}", *(f"{word}/{file}" for file in format_.FILES))
     ]
-    there = storage.locate(root).exist_many([path for *_, path in tries]) if storage.locate(root).exists() else []
+    below = [path for *_, path in tries if "/" in path]
+    location = storage.locate(root)
+    there = {*files, *itertools.compress(below, location.exist_many(below) if location.exists() else ())}
     paths: dict[str, SplitPaths] = {}
-    for (split, word, path), found in zip(tries, there, strict=False):
-        if found and split not in paths and _begins_as(root, path, format_):
+    for split, word, path in tries:
+        if path in there and split not in paths and _begins_as(root, path, format_):
             own = [f"{word}/images", f"images/{word}", word, "images"]
             images = next(
                 (folder for folder in own if _is_folder(root, folder) and folder != os.path.dirname(path)), ""
