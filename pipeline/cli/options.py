@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pipeline.config.model import Config
 
 
-#: How the files end that are a dataset, or say what one is: COCO JSON, a manifest, NDJSON, a zip.
-_DATASETS = (".json", ".ndjson", ".zip")
+#: How the files end that are a dataset, or say what one is: COCO JSON, a manifest, NDJSON, CVAT's XML, a zip.
+_DATASETS = (".json", ".ndjson", ".xml", ".zip")
 
 
 def _show_log(_context: click.Context, _option: click.Parameter, verbose: bool) -> bool:

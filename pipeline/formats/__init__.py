@@ -142,6 +142,7 @@ class FileContents:
     That is its task, None where it does not say it; its splits; the `folder` of its images, relative to its own, which
     has ``images/<split>`` in it (empty: unsaid); and the web server (``http://host``) where all images are that have
     addresses, None where there are none or several servers. `signed`: addresses end in what goes out of date.
+    `folders` has, for a split, where its images may be relative to the file, the likeliest first.
     """
 
     task: Task | None
@@ -149,6 +150,7 @@ class FileContents:
     folder: str = ""
     server: str | None = None
     signed: bool = False
+    folders: Mapping[Split, Sequence[str]] = field(default_factory=dict)
 
 
 class Format(Protocol):

@@ -9,9 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.base.humanize import noun, plural
+from pipeline.base.terms import Split
 from pipeline.formats import FileOutline
 from pipeline.formats._image_names import Found, ImageNames, clean
 from pipeline.formats._values import shown
+
+#: Splits as tools call them, in lower case; Ultralytics knows the first three.
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train", "val": "val", "test": "test", "valid": "val", "validation": "val", "training": "train",
+    "testing": "test",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

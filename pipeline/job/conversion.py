@@ -66,6 +66,7 @@ def conversion(
     if not _is_there(source):
         swapped = "; SRC comes first, then DST" if _is_there(target) else "; correct the path of the dataset"
         raise ConfigError(f"{source}: does not exist{swapped}")
+    source = _zip_of(source) or source
     several = _found(source, from_format, task, names, workdir)
     found = several[0]
     if found["names"] is None and not formats.load(from_format).NAMED:
@@ -169,8 +170,8 @@ def _is_recognised(source: Mapping[str, Any]) -> bool:
     format_, task = formats.load_single_file(source["format"]), Task(source["task"])
     for value in source["splits"].values():
         paths = value if isinstance(value, dict) else format_.layout(value, task)
-        path = storage.locate_below(source["root"], first_file(paths["annotations"]) or "").url
-        if not format_.recognises(next(pieces_of(path), b"")):
+        path = first_file(paths["annotations"]) or ""
+        if not format_.recognises(next(pieces_of(source["root"], path), b"")):
             return False
     return True
 
@@ -269,7 +270,7 @@ def _source_at(
         known = read_names(read_text(names, "class names"), names) if names is not None and task is None else None
         task = task or _task_of(known)
     splits = find_splits(source, name, format_, Task(task or "detect"), names=names, any_name=any_name)
-    task = task or _task_of_splits(splits, format_)
+    task = task or _task_of_splits(source, splits, format_)
     if not has_labels(source, splits, format_, Task(task)):
         raise NoLayoutError(f"{source}: has no label file ({format_.SUFFIX}) of format {name}; correct the path")
     made = {"format": name, "task": task, "names": names, "root": source}
@@ -320,15 +321,16 @@ def _task_of(names: Names | None) -> str | None:
     return names.task or "pose"
 
 
-def _task_of_splits(splits: Mapping[str, list[Any]], format_: formats.Format) -> str:
+def _task_of_splits(source: str, splits: Mapping[str, list[Any]], format_: formats.Format) -> str:
     """That which a file of several splits says.
 
     Else pose where all annotations files are called as those of pose, and those of other tasks otherwise; else detect.
     """
     if format_.WHOLE and (single := cast("formats.SplitFileFormat", format_)).HOLDS_SPLITS:
         paths = next(iter(splits.values()))[0]
-        said = single.contents(pieces_of(paths["annotations"])).task if isinstance(paths, dict) else None
-        return said or "detect"
+        if not isinstance(paths, dict):
+            return "detect"
+        return single.contents(pieces_of(source, paths["annotations"])).task or "detect"
     pose, other = (format_.layout("", task).get("annotations", "") for task in (Task.POSE, Task.DETECT))
     prefix = os.path.splitext(os.path.basename(pose))[0]
     each = [paths for several in splits.values() for paths in several]

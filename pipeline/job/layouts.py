@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -204,24 +205,71 @@ def _by_names(root: str, format_: formats.SeveralFilesFormat) -> dict[str, Split
 
 
 def _several(root: str, format_: formats.SplitFileFormat, *, any_name: bool) -> dict[str, SplitPaths]:
-    """The splits that one file says it has: ``root`` itself, or the file in it, of a known name or the only one."""
+    """The splits that one file says it has: ``root`` itself, or the file in it, of a known name or the only one.
+
+    A folder may have a file for each split instead, called as that, or in a folder that is.
+    """
     path, folder = root, os.path.dirname(root)
-    if not os.path.isfile(root):
+    is_folder = not os.path.isfile(root)
+    if is_folder:
         folder = root
         files = _annotations_files(root, "", format_.SUFFIX)
         known = [name for name in format_.FILES if name in files]
+        if not known and (apart := _file_a_split(root, files, format_)):
+            return apart
         alone = known[:1] or (files if any_name and len(files) == 1 else [])
         if not alone:
             return {}
-        path = storage.locate(root).join(alone[0])
+        path = alone[0]
+    shown = storage.locate(folder).join(path) if is_folder else path
     try:
-        found = format_.contents(pieces_of(path))
+        found = format_.contents(pieces_of(folder, path))
     except formats.Malformed as error:
-        raise ConfigError(f"{path}{f':{error.line}' if error.line else ''}: {error}") from None
+        # A folder may be of another format, of which one file is called as those of this one.
+        kind = NoLayoutError if is_folder and not _begins_as(root, path, format_) else ConfigError
+        raise kind(f"{shown}{f':{error.line}' if error.line else ''}: {error}") from None
+    return _paths_of(path, folder, found)
+
+
+def _file_a_split(root: str, files: Sequence[str], format_: formats.SplitFileFormat) -> dict[str, SplitPaths]:
+    """The splits of a folder with a file for each: ``train.xml`` of its `files`, ``train/annotations.xml``."""
+    tries = [
+        (split, word, path)
+        for split, names in _FOLDERS.items()
+        for name in names
+        for word in (name, name.capitalize())
+        for path in (f"{word}{format_.SUFFIX}", *(f"{word}/{file}" for file in format_.FILES))
+    ]
+    below = [path for *_, path in tries if "/" in path]
+    location = storage.locate(root)
+    there = {*files, *itertools.compress(below, location.exist_many(below) if location.exists() else ())}
+    paths: dict[str, SplitPaths] = {}
+    for split, word, path in tries:
+        if path in there and split not in paths and _begins_as(root, path, format_):
+            own = [f"{word}/images", f"images/{word}", word, "images"]
+            images = next(
+                (folder for folder in own if _is_folder(root, folder) and folder != os.path.dirname(path)), ""
+            )
+            images = images or os.path.dirname(path)
+            where = storage.locate_below(root, images).url if images else root
+            paths[split] = {"annotations": path, "images": where}
+    return paths
+
+
+def _begins_as(root: str, path: str, format_: formats.SingleFileFormat) -> bool:
+    """Whether a file begins as those of a format do."""
+    return format_.recognises(next(pieces_of(root, path), b""))
+
+
+def _paths_of(path: str, folder: str, found: formats.FileContents) -> dict[str, SplitPaths]:
+    """Where the splits are that the file at `path`, in `folder`, says it has."""
     paths: dict[str, SplitPaths] = {}
     for split in found.splits:
-        own = [os.path.join(found.folder, "images", split), os.path.join("images", split), split, "images", "."]
-        images = next((f for f in own if not os.path.isabs(f) and _has_images(folder, os.path.normpath(f))), None)
+        said = [where for where in found.folders.get(split, ()) if _is_folder(folder, where)]
+        own = [os.path.join(found.folder, "images", split), os.path.join("images", split), split]
+        own += [*_IMAGE_FOLDERS, "."]
+        likely = (f for f in own if not os.path.isabs(f) and _has_images(folder, os.path.normpath(f)))
+        images = next(itertools.chain(said, likely), None)
         where: Any = storage.locate(folder).below(os.path.normpath(images)).url if images not in (None, ".") else folder
         if images is None and found.server is not None:
             if found.signed:
@@ -239,10 +287,12 @@ def _has_images(root: str, folder: str) -> bool:
     return bool(_stems_of_images(root, "" if folder == "." else folder))
 
 
-def pieces_of(path: str) -> Iterator[bytes]:
-    """The bytes of a file, a piece at a time."""
+def pieces_of(root: str, path: str) -> Iterator[bytes]:
+    """The bytes of the file at `path`, absolute or below the folder `root`, a piece at a time."""
     folder, name = os.path.split(path)
-    location = storage.locate(folder)
+    location = storage.locate_below(root, folder) if folder else storage.locate(root)
+    if location.url.startswith("zip://"):  # what is compressed is read as a whole
+        return iter([location.read(name) or b""])
     (size,) = location.sizes([name])
     parts = [(begin, min(begin + _PIECE, size or 0)) for begin in range(0, size or 0, _PIECE)]
     return (data for _, data in location.read_parts(name, parts, 1))

@@ -23,6 +23,7 @@ from pipeline.formats import (
     Parsed,
     Part,
     coco,
+    cvat,
     dota,
     isat,
     labelme,
@@ -35,6 +36,7 @@ from pipeline.formats import (
 )
 from pipeline.formats._values import with_numbers
 from pipeline.formats.coco.placing import completed
+from pipeline.formats.cvat.shapes import SHAPES
 from pipeline.images.header import Picture
 from pipeline.tables.schema import LabelState
 from tests.formats.test_labelme import file, png, shape
@@ -431,6 +433,50 @@ def _labelstudio_documents() -> list[bytes]:
     ]
     task = {"annotations": [{"result": [one | size for one in rest]}], "data": {"image": "/data/upload/1/a.jpg"}}
     return [real, json.dumps([task]).encode()]
+
+
+@pytest.mark.parametrize("task", [Task.SEGMENT, *slow(*sorted(set(Task) - {Task.SEGMENT}))])
+def test_cvat(task: Task) -> None:
+    """Each shape of a document that can be read is a row, or lost for a reason that is counted."""
+    documents = [path.read_bytes() for path in sorted((PROJECT / "tests/formats/real/cvat").glob("*.xml"))]
+    rng = random.Random(17)
+    good = refused = 0
+    told: set[str] = set()
+    for number in range(DOCUMENTS // 4 + 1):
+        document = rng.choice(documents)
+        text = (_damaged, _other_value, _wounded_xml)[number % 3](document, rng)
+        try:
+            found = cvat.outline([text], task)
+        except Malformed as error:
+            refused += number % 3 == 1
+            told.add(str(error))
+            continue
+        images = [text[a:b] for a, b in found.images.tolist()]
+        picture = (None, Picture(1280, 720), Picture(640, 480, 6), Picture(100, 50))[number % 4]
+        asked = functools.partial(_same, picture)
+        part = Part(images, [], found.image_of, found.labels, None, asked, picture is not None)
+        parsed = cvat.parse(part, task, found.names.get("kpt_shape"))
+        _check(parsed, images)
+        assert {*parsed.rows["label"].to_pylist()} <= {*found.names["names"]}, text
+        for i, content in enumerate(images):
+            lost = sum(p.rows for p in parsed.problems if p.file == i)
+            with contextlib.suppress(ElementTree.ParseError, ValueError):
+                shapes = [one for one in ElementTree.XML(content) if one.tag in SHAPES]
+                if lost or shapes:
+                    assert parsed.rows["file"].to_pylist().count(i) + lost == max(len(shapes), lost), content
+        good += parsed.rows.num_rows - parsed.rows["tail"].null_count
+    assert good > DOCUMENTS / 40
+    assert refused < DOCUMENTS / 40
+    assert not re.search(r"Expect|Error|Invalid|expat", "\n".join(told))
+
+
+def _other_value(document: bytes, rng: random.Random) -> bytes:
+    """A document of CVAT of which some attributes have another value."""
+    for found in rng.sample(list(re.finditer(rb'="([^"]*)"', document)), 2)[:1]:
+        value = rng.choice([v for v in _VALUES if isinstance(v, str | int | float)])
+        inner = re.sub(r"[<&\"\0\ud800-\udfff]", "", str(value)).encode()
+        document = document[: found.start(1)] + inner + document[found.end(1) :]
+    return document
 
 
 def _same(picture: Picture | None, indexes: Sequence[int]) -> list[Picture | None]:

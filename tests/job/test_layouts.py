@@ -70,6 +70,11 @@ LAYOUTS: dict[str, tuple[dict[str, str | bytes], dict[str, int]]] = {
     "cvat 1.1, its own subsets": ({"obj.names": NAMES, **_pairs("obj_Train_data", "obj_Train_data", "a"),
                                    **_pairs("obj_Validation_data", "obj_Validation_data", "b")},
                                   {"train": 1, "val": 1}),
+    "ultralytics of cvat, its own subsets": ({
+        "data.yaml": "names:\n  0: cat\n  1: dog\npath: .\nTrain: Train.txt\nValidation: Validation.txt\n",
+        "Train.txt": "data/images/Train/a.jpg\n", "Validation.txt": "data/images/Validation/b.jpg\n",
+        **_pairs("labels/Train", "images/Train", "a"), **_pairs("labels/Validation", "images/Validation", "b")},
+        {"train": 1, "val": 1}),
     "annotations and imgs": ({"class_with_id.txt": "0 cat\n1 dog\n", **_pairs("Annotations", "imgs", "a")},
                              {"train": 1}),
     "labelimg": ({"classes.txt": NAMES, **_pairs(".", ".", "a", "b")}, {"train": 2}),

@@ -217,6 +217,14 @@ def _mask(value: Any, points: Floats, frame: Frame) -> ShapeOutline:
             "mask",
             f"its mask has {columns} x {rows} pixels, but its points span {x1 - x + 1} x {y1 - y + 1}; draw it anew",
         )
+    return patch_outline(patch, x, y, frame, points)
+
+
+def patch_outline(patch: Bools, x: int, y: int, frame: Frame, corners: Floats) -> ShapeOutline:
+    """The outline of a mask of which `patch`, shape (rows, columns), with its first pixel at `x`, `y`, is all.
+
+    `corners`, shape (n, 2), span it. Raises `ShapeError`.
+    """
     if frame.scale != (1.0, 1.0):
         patch, x, y = _scaled(patch, x, y, frame)
     if frame.turn is not None:
@@ -225,7 +233,7 @@ def _mask(value: Any, points: Floats, frame: Frame) -> ShapeOutline:
     left, top = max(x, 0), max(y, 0)
     inside = patch[top - y : max(frame.height - y, 0), left - x : max(frame.width - x, 0)]
     if not inside.any():
-        return ShapeOutline(_extent(frame.transform(points), frame), [])
+        return ShapeOutline(_extent(frame.transform(corners), frame), [])
     outer, holes = masks.outlines(inside, masks.MOST_PARTS)
     if not outer:
         raise ShapeError(

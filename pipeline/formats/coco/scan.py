@@ -16,6 +16,7 @@ from pipeline.base.terms import Task
 from pipeline.base.text import whole_number
 from pipeline.formats import FileOutline, Malformed
 from pipeline.formats._image_names import Found, ImageNames, clean
+from pipeline.formats._keypoint_names import flips
 from pipeline.formats._large_json import Chunk, LargeObject
 from pipeline.formats._records import stems_of
 from pipeline.formats._values import as_id, category_name, finite, plain, shown, supercategory_name
@@ -23,9 +24,6 @@ from pipeline.formats._values import as_id, category_name, finite, plain, shown,
 Ints = npt.NDArray[np.int64]
 
 Id = int | str | float | None
-
-#: Keypoints of the left and the right side, as COCO and its kin call them: a flip makes one of the other.
-_SIDES = (("left", "right"), ("Left", "Right"), ("l_", "r_"))
 
 _ARRAYS = frozenset({"images", "annotations"})
 
@@ -254,7 +252,7 @@ def _keypoints(found: FileOutline, categories: Any, counted: Counter[tuple[Id, i
     width = counts[first]
     found.names["kpt_shape"] = width, 3
     if first in points:
-        found.names["flip_idx"] = _flips(points[first])
+        found.names["flip_idx"] = flips(points[first])
     if kpt_names := {str(names.index(name)): some for name, some in points.items() if len(some) == width}:
         found.names["kpt_names"] = kpt_names
     if others := {name: count for name, count in counts.items() if count != width}:
@@ -263,21 +261,6 @@ def _keypoints(found: FileOutline, categories: Any, counted: Counter[tuple[Id, i
             f"categories have several skeletons: {first!r} has {width} keypoints, {listed}; rows are of "
             f"{width}, and objects with another number are left out"
         )
-
-
-def _flips(points: Sequence[str]) -> list[int] | None:
-    """For each keypoint the one that it is after a flip from left to right, by name; None where names do not say."""
-    result = []
-    for name in points:
-        mirrored = name
-        for left, right in _SIDES:
-            if left in name or right in name:
-                mirrored = name.replace(left, "\0").replace(right, left).replace("\0", right)
-                break
-        if mirrored not in points:
-            return None
-        result.append(points.index(mirrored))
-    return result if result != list(range(len(points))) else None
 
 
 def _take_images(found: FileOutline, images: Sequence[_ImageEntry | str], names: ImageNames | None) -> None:

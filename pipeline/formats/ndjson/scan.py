@@ -18,14 +18,8 @@ from pipeline.formats import FileContents, FileOutline, Malformed
 from pipeline.formats._flaws import flaw_of
 from pipeline.formats._image_names import ImageNames
 from pipeline.formats._lines import decoded_lines, line_blocks, spans_of
-from pipeline.formats._records import ImageRecord, outline_of
+from pipeline.formats._records import SPLIT_NAMES, ImageRecord, outline_of
 from pipeline.formats._values import category_name, finite, plain, shown
-
-#: Splits as tools call them; Ultralytics knows the first three.
-_SPLITS: dict[str, Split] = {
-    "train": "train", "val": "val", "test": "test", "valid": "val", "validation": "val", "training": "train",
-    "testing": "test",
-}  # fmt: skip
 
 #: Tasks whose files have no objects.
 _NO_OBJECTS = ("classify", "depth")
@@ -155,7 +149,7 @@ def contents(pieces: Iterable[bytes]) -> FileContents:
 
 def _split_of(line: _Line) -> Split | None:
     """The split of an image; train where the line has none, None for what is no split."""
-    return _SPLITS.get(line.split.strip().lower()) if line.split else "train"
+    return SPLIT_NAMES.get(line.split.strip().lower()) if line.split else "train"
 
 
 def _server_of(url: str | None) -> str | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SUFFIX = ".tiny"
 TASKS = frozenset({Task.DETECT})
 NAMED = WHOLE = HOLDS_SPLITS = True
-SIZED = CAPTIONS = False
+SIZED = CAPTIONS = SEVERAL_FILES = False
 FILES = ("all.tiny",)
 UNASKED: Mapping[str, Any] = {}
 FILE_BESIDE_IMAGES = None
