@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import unicodedata
 import zlib
 from array import array
 from collections import Counter
@@ -11,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline import formats
+from pipeline.base.text import composed
 from pipeline.job.spec import IndexSpec
 from pipeline.reports.documents import SourceTotals
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pipeline.stages.index.scan import Scan
+    from pipeline.storage import Listing
 
 
 def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListing], list[npt.NDArray[np.int64]]]:
@@ -43,9 +45,7 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListi
             for blob, stats in listing.chunks if listing else ():
                 some = blob.split(b"\0")
                 names += some
-                stems = [name[: name.rfind(b".")] for name in some]
-                if not blob.isascii():
-                    stems = [unicodedata.normalize("NFC", stem.decode()).encode() for stem in stems]
+                stems = [name[: name.rfind(b".")] for name in some] if blob.isascii() else map(_stem, some)
                 homes.append(np.array([zlib.crc32(stem, seed) for stem in stems], np.uint32))
                 mark = np.zeros((len(some), 6), np.int64)
                 mark[:, 0], mark[:, 1] = number, kind
@@ -63,6 +63,31 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListi
     all_names, all_marks = np.array(names, object), np.concatenate(marks)
     listings = [BucketListing(len(p), b"\0".join(all_names[p].tolist()), all_marks[p].tobytes()) for p in positions]
     return listings, positions
+
+
+def unclaimed_images(spec: IndexSpec, found: Scan) -> tuple[bytes, ...]:
+    """By split, the listed images that have no label file of their stem: sorted paths, joined by NUL.
+
+    A label file without an image of its stem may say that one of them is its image. Where each has one, or no image is
+    left, it is empty, and so is that of formats whose label files are not `SIZED`: they do not say it.
+    """
+    if not formats.load(spec.format).SIZED:
+        return (b"",) * len(found.splits)
+    return tuple(_unclaimed(labels, images) if images is not None else b"" for labels, images in found.splits)
+
+
+def _unclaimed(labels: Listing, images: Listing) -> bytes:
+    stems = {_stem(name) for blob, _ in labels.chunks for name in blob.split(b"\0")}
+    by_stem = [(_stem(name), name) for blob, _ in images.chunks for name in blob.split(b"\0")]
+    if stems <= {stem for stem, _ in by_stem}:
+        return b""
+    return b"\0".join(sorted(name for stem, name in by_stem if stem not in stems))
+
+
+def _stem(name: bytes) -> bytes:
+    """A path without its suffix, in Unicode's composed form."""
+    stem = name[: name.rfind(b".")]
+    return stem if stem.isascii() else composed(stem.decode()).encode()
 
 
 def _listed_again(names: Sequence[bytes], hashes: npt.NDArray[np.uint32]) -> Counter[bytes]:

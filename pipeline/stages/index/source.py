@@ -48,7 +48,7 @@ def update(
     """Bring the index at `directory` up to date with `found`; returns what `index.json` then says."""
     import numpy as np
 
-    from pipeline.stages.index.buckets import add_stats, assign
+    from pipeline.stages.index.buckets import add_stats, assign, unclaimed_images
 
     existing = IndexInfo.read(directory)
     digest, spec_digest = found.digest(spec), spec.digest()
@@ -70,7 +70,7 @@ def update(
     # Where most of the index is done, few files are read, and processes are not worth their start.
     changed = found.label_files if usable is None else 0
     payloads, order = assign(spec, found, count)
-    function = functools.partial(index_bucket, spec, directory, count, keep)
+    function = functools.partial(index_bucket, spec, directory, count, keep, unclaimed_images(spec, found))
     drop_foreign_parts(directory, count)
     summaries: dict[int, dict[str, SourceTotals]] = {}
     stats = np.zeros((found.files, 4), np.int64)
@@ -166,12 +166,18 @@ def _names(totals: Mapping[str, SourceTotals], spec: IndexSpec) -> SourceNames:
 
 
 def index_bucket(
-    spec: IndexSpec, directory: str, buckets: int, keep: str | None, bucket: int, payload: BucketListing
+    spec: IndexSpec,
+    directory: str,
+    buckets: int,
+    keep: str | None,
+    unclaimed: tuple[bytes, ...],
+    bucket: int,
+    payload: BucketListing,
 ) -> BucketDone:
-    """Make or update one bucket; `keep` is as in `storage.locate`."""
+    """Make or update one bucket; `keep` is as in `storage.locate`, `unclaimed` as in `unclaimed_images`."""
     from pipeline.stages.index.bucket import BucketTask, update_bucket
 
-    return update_bucket(BucketTask(spec, directory, buckets, keep, bucket), payload)
+    return update_bucket(BucketTask(spec, directory, buckets, keep, bucket), payload, unclaimed)
 
 
 def index_share(
