@@ -124,8 +124,17 @@ def read_outline(shape: dict[str, Any], frame: Frame) -> ShapeOutline:
         points = _circle(points)
     points = frame.transform(points)
     if kind in _NO_AREA:
-        return ShapeOutline(_extent(points, frame), has_area=False, given=points)
-    polygon = _rectangle(points) if kind == "rectangle" else points
+        return outline_without_area(points, frame)
+    return polygon_outline(_rectangle(points) if kind == "rectangle" else points, frame)
+
+
+def outline_without_area(points: Floats, frame: Frame) -> ShapeOutline:
+    """The outline of a line or of points, in pixels of the image."""
+    return ShapeOutline(_extent(points, frame), has_area=False, given=points)
+
+
+def polygon_outline(polygon: Floats, frame: Frame) -> ShapeOutline:
+    """The outline of a polygon, shape (points, 2), in pixels of the image; raises `ShapeError`."""
     inside = clip_polygon(polygon, frame.width, frame.height)
     parts = [inside] if len(inside) else []
     if parts and np.abs(np.diff(inside, axis=0, append=inside[:1])).sum() > _MAX_LENGTH:
@@ -194,10 +203,15 @@ def _rectangle(points: Floats) -> Floats:
 def _circle(points: Floats) -> Floats:
     """A regular polygon whose corners are on the circle, four of them at its extremes."""
     radius = math.dist(points[0], points[1])
+    return np.asarray(points[0] + radius * unit_circle(radius), np.float64)
+
+
+def unit_circle(radius: float) -> Floats:
+    """The corners of a regular polygon on a circle of radius 1, as many as one of `radius` pixels needs."""
     half_angle = math.acos(1 - min(_SAGITTA / radius, 1)) if radius > 0 else math.pi
     corners = max(12, 4 * math.ceil(math.pi / half_angle / 4))
     angle = 2 * math.pi / corners * np.arange(corners)
-    return np.asarray(points[0] + radius * np.stack([np.sin(angle), np.cos(angle)], axis=1), np.float64)
+    return np.stack([np.sin(angle), np.cos(angle)], axis=1)
 
 
 def _extent(points: Floats, frame: Frame) -> tuple[float, float, float, float]:
@@ -217,6 +231,14 @@ def _mask(value: Any, points: Floats, frame: Frame) -> ShapeOutline:
             "mask",
             f"its mask has {columns} x {rows} pixels, but its points span {x1 - x + 1} x {y1 - y + 1}; draw it anew",
         )
+    return patch_outline(patch, x, y, frame, points)
+
+
+def patch_outline(patch: Bools, x: int, y: int, frame: Frame, corners: Floats) -> ShapeOutline:
+    """The outline of a mask of which `patch`, shape (rows, columns), with its first pixel at `x`, `y`, is all.
+
+    `corners`, shape (n, 2), span it. Raises `ShapeError`.
+    """
     if frame.scale != (1.0, 1.0):
         patch, x, y = _scaled(patch, x, y, frame)
     if frame.turn is not None:
@@ -225,7 +247,7 @@ def _mask(value: Any, points: Floats, frame: Frame) -> ShapeOutline:
     left, top = max(x, 0), max(y, 0)
     inside = patch[top - y : max(frame.height - y, 0), left - x : max(frame.width - x, 0)]
     if not inside.any():
-        return ShapeOutline(_extent(frame.transform(points), frame), [])
+        return ShapeOutline(_extent(frame.transform(corners), frame), [])
     outer, holes = masks.outlines(inside, masks.MOST_PARTS)
     if not outer:
         raise ShapeError(
