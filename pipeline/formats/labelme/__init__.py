@@ -41,6 +41,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.terms import Task
+from pipeline.formats._shapes.options import KeypointNames
 
 if TYPE_CHECKING:
     from pipeline.formats import Parsed, Pictures
@@ -70,16 +71,9 @@ class Options(pydantic.BaseModel):
     instances: Literal["auto", "keep"] = Field(
         "auto", description="auto: person-1 is a person in files of labelme before 4.0; keep: labels as they are"
     )
-    keypoints: list[str] = Field(
+    keypoints: KeypointNames = Field(
         [], description="of task pose: labels of the points that are keypoints, in their order"
     )
-
-    @pydantic.field_validator("keypoints")
-    @classmethod
-    def _differ(cls, value: list[str]) -> list[str]:
-        if len(set(value)) < len(value):
-            raise ValueError("must name each keypoint once")
-        return value
 
 
 def layout(folder: str, task: Task) -> dict[str, str]:
