@@ -55,6 +55,10 @@ PARTLY: dict[str, Words] = {
     "pixel_zero": _objects("at pixel 0 of files that are read as counting from 1; see source.options.first_pixel"),
     "parts": _objects("with parts (as head and hand), which are no objects"),
     "truncated": _objects("marked as truncated, which label rows do not say"),
+    "oriented": (
+        "oriented box, of which the upright box around it is taken; task obb keeps its angle",
+        "oriented boxes, of which the upright boxes around them are taken; task obb keeps their angles",
+    ),
     "keypoint_outside": _objects("with keypoints outside of the image, which count as not labelled"),
 }
 

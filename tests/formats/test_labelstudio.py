@@ -203,11 +203,13 @@ def test_a_bad_region_is_counted(result: Any, reason: str) -> None:
         (region("keypointlabels", x=10, y=10, width=1), "no_area"),
         (region(x=120, y=10, width=10, height=10), "outside"),
         (region(x=90, y=10, width=20, height=10), "clipped"),
+        (region(x=50, y=10, width=20, height=10, rotation=30), "oriented"),
+        (region(x=50, y=10, width=20, height=10, rotation=180), None),
         (region("brushlabels", rle=pack_mask(np.zeros((50, 100)))), "outside"),
     ],
 )
-def test_what_is_lost_has_a_word(result: Any, loss: str) -> None:
-    parsed, _ = parse([task(result)])
+def test_what_is_lost_has_a_word(result: Any, loss: str | None) -> None:
+    parsed, _ = parse([task(result)], Task.DETECT)
     assert (parsed.rows["loss"].to_pylist(), parsed.problems) == ([loss], [])
 
 

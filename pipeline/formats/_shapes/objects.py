@@ -112,7 +112,11 @@ def _partly(thing: ShapeObject, whole: ShapeOutline, task: Task) -> str | None:
         return "holes"
     if thing.note is not None:
         return thing.note
-    return "clipped" if whole.cut else "joined" if task is Task.SEGMENT and len(whole.parts) > 1 else None
+    if whole.cut:
+        return "clipped"
+    if task is Task.DETECT:
+        return "oriented" if whole.oriented else None
+    return "joined" if task is Task.SEGMENT and len(whole.parts) > 1 else None
 
 
 def _raw(thing: ShapeObject, whole: ShapeOutline, points: Floats, width: int, height: int) -> bytes:

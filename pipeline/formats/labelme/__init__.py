@@ -5,7 +5,8 @@ shape (in any capitals)      what it becomes
 ============================ ==============================================================================
 polygon, none (old files)    the polygon
 rectangle                    four corners around its points, which come in any order
-oriented_rectangle, rotation the polygon of its four corners (the second is X-AnyLabeling's)
+oriented_rectangle, rotation the polygon of its four corners (the second is X-AnyLabeling's); to task detect the
+                             upright box around it, counted as ``oriented`` where it is at an angle
 quadrilateral                the polygon (X-AnyLabeling's)
 circle (centre, rim)         a regular polygon whose sides keep within 0.1 pixels of it
 mask                         its pixels: COCO's RLE in COCO JSON; in a row the outline along their edges

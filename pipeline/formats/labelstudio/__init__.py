@@ -7,7 +7,8 @@ of a task                                    what becomes of it
                                              ``local-files/?d=``, an address; by ``file_upload`` failing that
 several annotations                          the first that is ``ground_truth``, else the first; a note counts them
 ``was_cancelled``, none, predictions alone   the task is left out, for nobody labelled it; a note counts them
-rectangle, ``rotation``                      its four corners, turned around the first as Label Studio does
+rectangle, ``rotation``                      its four corners, turned around the first as Label Studio does; to task
+                                             detect the upright box around it (``oriented``)
 ellipse                                      a polygon whose sides keep within 0.1 pixels of it
 polygon                                      the polygon
 brush, bitmask                               its pixels: COCO's RLE in COCO JSON; in a row the outline along their edges

@@ -132,7 +132,9 @@ def _outline(region: Region, size: tuple[int, int] | None, frame: Frame) -> Shap
     if region.kind in ("brush", "bitmask"):
         return patch_outline(_mask(region, width, height), 0, 0, frame, np.zeros((1, 2)))
     points = frame.transform(_points(region.kind, region.value, np.array([width, height], np.float64)))
-    return outline_without_area(points, frame) if region.kind == "keypoint" else polygon_outline(points, frame)
+    if region.kind == "keypoint":
+        return outline_without_area(points, frame)
+    return polygon_outline(points, frame, oriented=region.kind == "rectangle")
 
 
 def _points(kind: str, value: Mapping[str, Any], own: Floats) -> Floats:
