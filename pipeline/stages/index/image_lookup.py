@@ -7,13 +7,13 @@ import itertools
 import posixpath
 import re
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import formats, storage
+from pipeline import storage
 from pipeline.base.text import composed
 from pipeline.images.header import Picture
 from pipeline.images.inspection import read_pictures
@@ -38,28 +38,12 @@ class Finder:
         self._by_key: dict[str, str] | None = None
         self._found: dict[tuple[int, str, str], str | None] = {}
 
-    def asked(self, split: int, labels: Sequence[str], keys: Sequence[str]) -> formats.Pictures:
-        """What a format may ask about a batch of label files, all of split number `split`.
-
-        The images of their stems are checked together when the first is asked for.
-        """
+    def asked(self, split: int, labels: Sequence[str], keys: Sequence[str]) -> AskedPictures:
+        """What a format may ask about a batch of label files, all of split number `split`."""
         folder = self._spec.splits[split].images
-        if folder is None:
-            return lambda _number, _said: None
-        location = storage.locate(folder, self._keep)
-        own: list[str | None] = []
-        seen: dict[str, Picture | None] = {}
-
-        def picture(number: int, said: str | None) -> Picture | None:
-            if not own:
-                own.extend(map(self._listed, keys))
-                seen.update(headers(location, [path for path in own if path is not None]))
-            path = own[number] or self._said(split, labels[number], said)
-            if path is not None and path not in seen:
-                seen.update(headers(location, [path]))
-            return seen[path] if path is not None else None
-
-        return picture
+        location = storage.locate(folder, self._keep) if folder is not None else None
+        said = functools.partial(self._said, split)
+        return AskedPictures(location, [self._listed(key) for key in keys], labels, said)
 
     def complete(self, images: pa.Table) -> pa.Table:
         """`images` (`schema.images`) with the image that a label file says or holds, where none has its stem."""
@@ -103,6 +87,49 @@ class Finder:
             paths = _candidates(posixpath.dirname(label), said)
             self._found[asked] = next((names[path] for path in paths if path in names), None)
         return self._found[asked]
+
+
+class AskedPictures:
+    """The images of a batch of label files, at `location` (None: there are none); a `formats.Pictures`.
+
+    `own` are those of their stems, by the number of the label file in `labels`: they are looked up together when the
+    first is asked for. `said` searches for what a label file says. Where each such image is a request over a network,
+    it is answered by None, and noted, until `look_up` asks for all of them at once.
+    """
+
+    def __init__(
+        self,
+        location: storage.Location | None,
+        own: Sequence[str | None],
+        labels: Sequence[str],
+        said: Callable[[str, str | None], str | None],
+    ) -> None:
+        self._location, self._own, self._labels, self._said = location, own, labels, said
+        self._seen: dict[str, Picture | None] | None = None
+        self._later: dict[str, None] = {}
+
+    def __call__(self, number: int, said: str | None) -> Picture | None:
+        """What the image says of itself, None where none is known."""
+        if self._location is None:
+            return None
+        if self._seen is None:
+            self._seen = headers(self._location, [path for path in self._own if path is not None])
+        path = self._own[number] or self._said(self._labels[number], said)
+        if path is None or path in self._seen:
+            return self._seen[path] if path is not None else None
+        if not self._location.on_disk:
+            self._later[path] = None
+            return None
+        self._seen |= headers(self._location, [path])
+        return self._seen[path]
+
+    def look_up(self) -> bool:
+        """Ask for all images that were noted; whether there were any, so that the files are to be parsed again."""
+        if not self._later or self._location is None or self._seen is None:
+            return False
+        self._seen |= headers(self._location, [*self._later])
+        self._later.clear()
+        return True
 
 
 @functools.lru_cache(maxsize=4)

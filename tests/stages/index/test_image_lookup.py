@@ -57,4 +57,4 @@ def test_what_a_label_file_says_is_searched_for_among_unclaimed_images(
 def test_a_size_is_asked_of_no_location_where_no_image_is_unclaimed() -> None:
     nothing = pa.table({"key": pa.array([], pa.string()), "path": pa.array([], pa.string())})
     ask = Finder(SPEC, nothing, [b""], None).asked(0, ["x.json"], ["src/train/x"])
-    assert ask(0, "a.jpg") is None
+    assert (ask(0, "a.jpg"), ask.look_up()) == (None, False)
