@@ -24,6 +24,7 @@ LOSSES: dict[str, Words] = {
     "keypoint_alone": ("keypoint of no object", "keypoints of no object"),
     "no_class": "of no class",
     "difficult": "marked as difficult",
+    "flagged": "with a flag of source.options.drop",
 }
 
 
@@ -59,6 +60,9 @@ PARTLY: dict[str, Words] = {
         "oriented box, of which the upright box around it is taken; task obb keeps its angle",
         "oriented boxes, of which the upright boxes around them are taken; task obb keeps their angles",
     ),
+    "occluded": _objects("marked as occluded, which label rows do not say"),
+    "depiction": _objects("marked as depictions (a drawing, a toy), which label rows do not say"),
+    "inside": _objects("marked as seen from the inside, which label rows do not say"),
     "keypoint_outside": _objects("with keypoints outside of the image, which count as not labelled"),
 }
 

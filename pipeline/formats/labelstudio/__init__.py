@@ -53,7 +53,7 @@ TASKS = frozenset(Task)
 
 NAMED = WHOLE = True
 
-SIZED = HOLDS_SPLITS = CAPTIONS = False
+SIZED = HOLDS_SPLITS = CAPTIONS = SEVERAL_FILES = False
 
 UNASKED: Mapping[str, Any] = {"sizes": "trust"}
 

@@ -45,8 +45,9 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListi
             for blob, stats in listing.chunks if listing else ():
                 some = blob.split(b"\0")
                 names += some
-                stems = [name[: name.rfind(b".")] for name in some] if blob.isascii() else map(_stem, some)
-                homes.append(np.array([zlib.crc32(stem, seed) for stem in stems], np.uint32))
+                homes.append(
+                    np.fromiter(map(zlib.crc32, _stems(blob, some), itertools.repeat(seed)), np.uint32, len(some))
+                )
                 mark = np.zeros((len(some), 6), np.int64)
                 mark[:, 0], mark[:, 1] = number, kind
                 if stats is not None:
@@ -77,17 +78,27 @@ def unclaimed_images(spec: IndexSpec, found: Scan) -> tuple[bytes, ...]:
 
 
 def _unclaimed(labels: Listing, images: Listing) -> bytes:
-    stems = {_stem(name) for blob, _ in labels.chunks for name in blob.split(b"\0")}
-    by_stem = [(_stem(name), name) for blob, _ in images.chunks for name in blob.split(b"\0")]
-    if stems <= {stem for stem, _ in by_stem}:
+    claimed = {stem for blob, _ in labels.chunks for stem in _stems(blob, blob.split(b"\0"))}
+    by_stem: list[tuple[bytes, bytes]] = []
+    for blob, _ in images.chunks:
+        names = blob.split(b"\0")
+        by_stem += zip(_stems(blob, names), names, strict=True)
+    if claimed <= {stem for stem, _ in by_stem}:
         return b""
-    return b"\0".join(sorted(name for stem, name in by_stem if stem not in stems))
+    return b"\0".join(sorted(name for stem, name in by_stem if stem not in claimed))
 
 
-def _stem(name: bytes) -> bytes:
-    """A path without its suffix, in Unicode's composed form."""
-    stem = name[: name.rfind(b".")]
-    return stem if stem.isascii() else composed(stem.decode()).encode()
+def _stems(blob: bytes, names: list[bytes]) -> list[bytes]:
+    """The `names`, which are joined in `blob`, without their suffixes and in Unicode's composed form.
+
+    At once where all have the same suffix.
+    """
+    suffix = names[0][names[0].rfind(b".") :]
+    if suffix.startswith(b".") and blob.endswith(suffix) and blob.count(suffix + b"\0") == len(names) - 1:
+        stems = blob[: -len(suffix)].replace(suffix + b"\0", b"\0").split(b"\0")
+    else:
+        stems = [name[: name.rfind(b".")] for name in names]
+    return stems if blob.isascii() else [composed(stem.decode()).encode() for stem in stems]
 
 
 def _listed_again(names: Sequence[bytes], hashes: npt.NDArray[np.uint32]) -> Counter[bytes]:
