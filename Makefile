@@ -144,6 +144,7 @@ bench: $(READY) ## Measure speed and memory on a generated collection of COCO's 
 	@$(PY) -m tests.bench.bench_fetch
 	@$(PY) -m tests.bench.bench_coco
 	@$(PY) -m tests.bench.bench_convert
+	@$(PY) -m tests.bench.bench_formats
 	@$(PY) -m tests.bench.bench_duplicates
 	@$(PY) -m tests.bench.bench_shape
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
 
+#: By how much of its area a box may differ from the upright one around it and still be that.
+_ROUNDING = 1e-6
+
 
 def four_corners(outline: Floats) -> Floats | None:
     """The corners of an outline, shape (points, 2), that has exactly four; None for any other.
@@ -39,6 +42,14 @@ def areas(corners: Floats) -> Floats:
     x, y = corners[:, :, 0], corners[:, :, 1]
     twice = (x * np.roll(y, -1, axis=1) - y * np.roll(x, -1, axis=1)).sum(axis=1)
     return np.asarray(np.abs(twice) / 2, np.float64)
+
+
+def oblique(corners: Floats) -> Bools:
+    """Which boxes, shape (boxes,), are smaller than the upright boxes around them, by more than rounding."""
+    import numpy as np
+
+    around: Floats = (corners.max(axis=1) - corners.min(axis=1)).prod(axis=1)
+    return np.asarray(areas(corners) < around * (1 - _ROUNDING), np.bool_)
 
 
 def within(corners: Floats, sizes: Floats, slack: Floats) -> tuple[Floats, Bools, Bools]:

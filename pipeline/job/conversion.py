@@ -15,6 +15,7 @@ from pipeline.base.terms import SPLITS, Task
 from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
 from pipeline.job.copies import on_this_disk
+from pipeline.job.folder_names import FolderNames
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder, pieces_of
 from pipeline.job.spec import first_file
 from pipeline.target.manifest import FOLDER, INTENT_PATH, MANIFESTS, TargetState, home
@@ -147,8 +148,9 @@ def fitting_format(source: str, workdir: str) -> str:
     return str(several[0]["format"])
 
 
-def _fitting(folder: str, workdir: str) -> list[dict[str, Any]] | None:
+def _fitting(folder: str, workdir: str, listed: FolderNames | None = None) -> list[dict[str, Any]] | None:
     """The sources of a config that reads `folder` by the format that fits it; None where none does."""
+    listed = listed or FolderNames()
     names = sorted(formats.available(), key=_likelihood)
     apart = [name for name in names if not _is_beside(name)]
     tries = [(name, False) for name in apart]
@@ -157,9 +159,9 @@ def _fitting(folder: str, workdir: str) -> list[dict[str, Any]] | None:
     doubtful = None
     for name, any_name in tries:
         with contextlib.suppress(NoLayoutError):
-            several = _source(folder, name, None, None, workdir, any_name=any_name)
+            several = _source(folder, name, None, None, workdir, listed, any_name=any_name)
             whole = formats.load(name).WHOLE
-            if _is_recognised(several[0]) if whole else _is_read(several[0]):
+            if _is_recognised(several[0]) if whole else _is_read(several[0], listed):
                 return several
             doubtful = doubtful or (several if not whole and not _is_beside(name) else None)
     return doubtful
@@ -176,7 +178,7 @@ def _is_recognised(source: Mapping[str, Any]) -> bool:
     return True
 
 
-def _is_read(source: Mapping[str, Any]) -> bool:
+def _is_read(source: Mapping[str, Any], listed: FolderNames) -> bool:
     """Whether the format of a source takes one of its first label files as its own: they could be anybody's."""
     format_ = formats.load_label_files(source["format"])
     numbered = source["names"] is not None and not format_.NAMED
@@ -185,7 +187,8 @@ def _is_read(source: Mapping[str, Any]) -> bool:
     for value in source["splits"].values():
         labels = value["labels"] if isinstance(value, dict) else format_.layout(value, Task(source["task"]))["labels"]
         location = storage.locate_below(source["root"], labels)
-        names = [name for name in itertools.islice(location.names(), 1000) if name.lower().endswith(format_.SUFFIX)]
+        some = itertools.islice(listed.below(location.url), 1000)
+        names = [name for name in some if name.lower().endswith(format_.SUFFIX)]
         contents, _, failed = location.read_many(names[:3], 64 << 20)
         parsed = format_.parse(contents, Task(source["task"]), keypoints, {})
         read = {p.file for p in parsed.problems if p.reason not in own}
@@ -196,10 +199,11 @@ def _is_read(source: Mapping[str, Any]) -> bool:
 
 def _found(source: str, name: str, task: str | None, names: str | None, workdir: str) -> list[dict[str, Any]]:
     """`_source`; where the labels are of another format than that called `name`, its error says of which."""
+    listed = FolderNames()
     try:
-        return _source(source, name, task, names, workdir)
+        return _source(source, name, task, names, workdir, listed)
     except NoLayoutError:
-        other = _fitting(source, workdir)
+        other = _fitting(source, workdir, listed)
         if other is None:
             raise
         raise ConfigError(
@@ -237,7 +241,14 @@ def _zip_of(source: str) -> str | None:
 
 
 def _source(
-    source: str, name: str, task: str | None, names: str | None, workdir: str, *, any_name: bool = True
+    source: str,
+    name: str,
+    task: str | None,
+    names: str | None,
+    workdir: str,
+    listed: FolderNames,
+    *,
+    any_name: bool = True,
 ) -> list[dict[str, Any]]:
     """The sources of a config, several where a split has several folders.
 
@@ -247,18 +258,18 @@ def _source(
     `any_name` is as in `find_splits`.
     """
     try:
-        return _source_at(source, name, task, names, workdir, any_name=any_name)
+        return _source_at(source, name, task, names, workdir, listed, any_name=any_name)
     except NoLayoutError:
-        inner = only_folder(source)
+        inner = only_folder(source, listed)
         if inner is not None:
             with contextlib.suppress(NoLayoutError):
                 names = names or _names_file(source, workdir)
-                return _source_at(inner, name, task, names, workdir, any_name=any_name)
+                return _source_at(inner, name, task, names, workdir, listed, any_name=any_name)
         raise
 
 
 def _source_at(
-    source: str, name: str, task: str | None, names: str | None, workdir: str, *, any_name: bool
+    source: str, name: str, task: str | None, names: str | None, workdir: str, listed: FolderNames, *, any_name: bool
 ) -> list[dict[str, Any]]:
     """`_source` of the very folder `source`."""
     format_ = formats.load(name)
@@ -269,9 +280,9 @@ def _source_at(
         task = task or _made_for(source)
         known = read_names(read_text(names, "class names"), names) if names is not None and task is None else None
         task = task or _task_of(known)
-    splits = find_splits(source, name, format_, Task(task or "detect"), names=names, any_name=any_name)
+    splits = find_splits(source, name, format_, Task(task or "detect"), names=names, any_name=any_name, listed=listed)
     task = task or _task_of_splits(source, splits, format_)
-    if not has_labels(source, splits, format_, Task(task)):
+    if not has_labels(source, splits, format_, Task(task), listed):
         raise NoLayoutError(f"{source}: has no label file ({format_.SUFFIX}) of format {name}; correct the path")
     made = {"format": name, "task": task, "names": names, "root": source}
     count = max(map(len, splits.values()))

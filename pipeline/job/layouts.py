@@ -11,6 +11,7 @@ from typing import Any, cast
 from pipeline import formats, storage
 from pipeline.base.errors import ConfigError
 from pipeline.base.terms import IMAGE_SUFFIXES, Task
+from pipeline.job.folder_names import FolderNames
 from pipeline.job.named_splits import NamedSplits, data_of
 
 #: What folders of a split are called, in lower case, in COCO's layout and in everybody's.
@@ -66,14 +67,21 @@ class NoLayoutError(ConfigError):
 
 
 def find_splits(
-    source: str, name: str, format_: formats.Format, task: Task, *, names: str | None = None, any_name: bool = True
+    source: str,
+    name: str,
+    format_: formats.Format,
+    task: Task,
+    *,
+    names: str | None = None,
+    any_name: bool = True,
+    listed: FolderNames | None = None,
 ) -> dict[str, list[SplitPaths]]:
     """The splits of the folder `source`, whose label files are of the format called `name`.
 
     Each is a folder as the format itself lays it out, or its paths; several where the names YAML, which may be `names`,
     has several for it, or the folder has lists of several years: then one is empty where a year lacks the split. With
-    `any_name` a single annotations file may be called anything. Raises `NoLayoutError` where none fits, `ConfigError`
-    for lists of images that are not there.
+    `any_name` a single annotations file may be called anything. Who tries several formats has what was `listed`. Raises
+    `NoLayoutError` where none fits, `ConfigError` for lists of images that are not there.
     """
     root = storage.locate(source).url
     if format_.WHOLE:
@@ -84,7 +92,7 @@ def find_splits(
         named = NamedSplits(root, names) if not beside else None
         if named is not None and named.found:
             return {split: [*paths] for split, paths in named.found.items()}
-        if beside and (by_list := _listed_splits(root, format_.SUFFIX)):
+        if beside and (by_list := _listed_splits(root, format_.SUFFIX, listed or FolderNames())):
             return by_list
         found = _per_file(root, formats.load_label_files(name), beside=beside)
         if named is not None and named.lacking and list(found) == ["train"]:
@@ -98,9 +106,9 @@ def find_splits(
     if format_.WHOLE and (
         files := [f for b in ("", "annotations") for f in _annotations_files(root, b, format_.SUFFIX)]
     ):
-        listed = " and ".join(files[:2]) + (f" and {len(files) - 2} more" if len(files) > 2 else "")
+        shown = " and ".join(files[:2]) + (f" and {len(files) - 2} more" if len(files) > 2 else "")
         raise NoLayoutError(
-            f"{source}: no file is called as one of the splits train, val and test ({listed}); write a config that "
+            f"{source}: no file is called as one of the splits train, val and test ({shown}); write a config that "
             "names the annotations and images of each split in source.splits"
         )
     example = " and ".join(format_.layout("train2017", task).values())
@@ -130,14 +138,16 @@ def find_names(source: str) -> str | None:
     return alone[0] if "names" in data and {"train", "val"} & data.keys() else None
 
 
-def only_folder(source: str) -> str | None:
+def only_folder(source: str, listed: FolderNames) -> str | None:
     """The one folder in the folder `source`, hidden ones and a Mac's apart; None where there are none or several."""
-    names = {path.split("/")[0] for path in storage.locate(source).names() if "/" in path}
+    names = {path.split("/")[0] for path in listed.below(storage.locate(source).url) if "/" in path}
     shown = [name for name in names if not name.startswith(".") and name != "__MACOSX"]
     return storage.locate(source).below(shown[0]).url if len(shown) == 1 else None
 
 
-def has_labels(source: str, splits: Mapping[str, list[SplitPaths]], format_: formats.Format, task: Task) -> bool:
+def has_labels(
+    source: str, splits: Mapping[str, list[SplitPaths]], format_: formats.Format, task: Task, listed: FolderNames
+) -> bool:
     """Whether the splits that were found have a label file: every folder looks like one with files beside images."""
     if format_.WHOLE:
         return True
@@ -147,7 +157,7 @@ def has_labels(source: str, splits: Mapping[str, list[SplitPaths]], format_: for
     return any(
         name.lower().endswith(format_.SUFFIX)
         for folder in folders
-        for name in storage.locate_below(root, folder).names()
+        for name in listed.below(storage.locate_below(root, folder).url)
     )
 
 
@@ -417,18 +427,17 @@ def _per_file(root: str, format_: formats.LabelFileFormat, *, beside: bool) -> d
     )
 
 
-def _listed_splits(root: str, suffix: str) -> dict[str, list[SplitPaths]]:
+def _listed_splits(root: str, suffix: str, listed: FolderNames) -> dict[str, list[SplitPaths]]:
     """The splits of the folders, `root` or some two below it, whose lists name their images: the years of VOCdevkit."""
-    location = storage.locate(root)
-    if not location.exists():
+    if not storage.locate(root).exists():
         return {}
-    listed = (f"/{path}".partition("/ImageSets/") for path in location.names() if "ImageSets/" in path)
-    homes = {f"{head}/".removeprefix("/") for head, step, _ in listed if step}
+    lists = (f"/{path}".partition("/ImageSets/") for path in listed.below(root) if "ImageSets/" in path)
+    homes = {f"{head}/".removeprefix("/") for head, step, _ in lists if step}
     folders = ((home, _apart(root, home, suffix)) for home in sorted(homes) if home.count("/") <= _DEEPEST)
     years: list[dict[str, SplitPaths]] = [
-        {split: {**apart, "image_list": path} for split, path in lists.items()}
+        {split: {**apart, "image_list": path} for split, path in of_home.items()}
         for home, apart in folders
-        if apart is not None and (lists := _lists(root, home))
+        if apart is not None and (of_home := _lists(root, home))
     ]
     return {split: [year.get(split, {}) for year in years] for split in _LISTS if any(split in year for year in years)}
 

@@ -57,6 +57,10 @@ PARTLY: dict[str, Words] = {
     "pixel_zero": _objects("at pixel 0 of files that are read as counting from 1; see source.options.first_pixel"),
     "parts": _objects("with parts (as head and hand), which are no objects"),
     "truncated": _objects("marked as truncated, which label rows do not say"),
+    "oriented": (
+        "oriented box, of which the upright box around it is taken; task obb keeps its angle",
+        "oriented boxes, of which the upright boxes around them are taken; task obb keeps their angles",
+    ),
     "occluded": _objects("marked as occluded, which label rows do not say"),
     "attributes": _objects("with attributes, a group or a z-order, which label rows do not say"),
     "depiction": _objects("marked as depictions (a drawing, a toy), which label rows do not say"),

@@ -19,6 +19,7 @@ from pipeline import storage
 from pipeline.target.intent import write_intent
 from pipeline.target.manifest import TargetState
 from tests.conftest import Run
+from tests.formats.test_labelme import jpeg
 from tests.support import stores
 from tests.support.helpers import contents, run_process, settle, write_file
 from tests.support.proxy import Proxy, lead_to
@@ -87,6 +88,27 @@ def test_what_a_night_without_a_change_costs(proxy: Proxy, tmp_path: Path, run: 
             ("GET", "/bucket"),  # the first page of a listing: all below .coco-diy/, data.yaml
             ("PUT", records[0]),
         ]
+
+
+def test_images_called_otherwise_than_their_label_files_are_asked_together(
+    proxy: Proxy, tmp_path: Path, run: Run
+) -> None:
+    """Each once, for its first bytes, and no file whether it is there: the listing says that."""
+    for i in range(9):
+        write_file(tmp_path / f"s3/data/bucket/voc/JPEGImages/IMG_{i}.jpg", jpeg(40, 20))
+        box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox>"
+        size = "<size><width>20</width><height>10</height></size>"
+        text = f"<filename>IMG_{i}.jpg</filename>{size}<object><name>b</name>{box}</object>"
+        write_file(tmp_path / f"s3/data/bucket/voc/Annotations/{i}.xml", f"<annotation>{text}</annotation>")
+    splits = {"train": {"labels": "Annotations", "images": "JPEGImages"}}
+    source = {"format": "voc", "root": "s3://bucket/voc", "splits": splits}
+    config = config_of(tmp_path, "c", str(tmp_path / "out"), source=source)
+    run("index", config)
+    asked = [(r.method, r.path) for r in proxy.requests if "JPEGImages/" in r.path or "Annotations/" in r.path]
+    assert sorted(asked) == sorted(
+        ("GET", f"/bucket/voc/{path}") for i in range(9) for path in (f"JPEGImages/IMG_{i}.jpg", f"Annotations/{i}.xml")
+    )
+    assert run("build", config, "--json").json["loss"] == {"resized": 9}
 
 
 @pytest.fixture

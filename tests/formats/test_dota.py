@@ -17,6 +17,7 @@ from pipeline.formats import Parsed, dota
 from pipeline.images.header import Picture
 from pipeline.job.conversion import dataset
 from pipeline.tables.schema import LabelState
+from tests.conftest import Run
 from tests.support.contracts import FormatContract
 from tests.support.helpers import write_file
 
@@ -47,15 +48,15 @@ def one(content: bytes, task: Task = OBB, **options: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("task", "tail", "tokens"),
+    ("task", "tail", "tokens", "loss"),
     [
-        (OBB, b" 0.300000 0.200000 0.700000 0.600000 0.600000 1.000000 0.200000 0.600000", 9),
-        (DETECT, b" 0.450000 0.600000 0.500000 0.800000", 5),
+        (OBB, b" 0.300000 0.200000 0.700000 0.600000 0.600000 1.000000 0.200000 0.600000", 9, None),
+        (DETECT, b" 0.450000 0.600000 0.500000 0.800000", 5, "oriented"),
     ],
 )
-def test_a_row(task: Task, tail: bytes, tokens: int) -> None:
+def test_a_row(task: Task, tail: bytes, tokens: int, loss: str | None) -> None:
     row = one(HEADER + SHIP, task)
-    assert (row["line"], row["label"], row["tail"], row["n_tokens"], row["loss"]) == (3, "ship", tail, tokens, None)
+    assert (row["line"], row["label"], row["tail"], row["n_tokens"], row["loss"]) == (3, "ship", tail, tokens, loss)
     assert np.allclose([row[name] for name in ("cx", "cy", "w", "h")], [0.45, 0.6, 0.5, 0.8])
     assert json.loads(row["raw"]) == {
         "segmentation": [[60, 20, 140, 60, 120, 100, 40, 60]],
@@ -182,6 +183,17 @@ def test_the_format_of_a_folder_is_the_one_that_reads_its_label_files(
     write_file(tmp_path / labels / "a.txt", rows)
     write_file(tmp_path / "classes.txt", "ship\n")
     assert dataset(str(tmp_path), str(tmp_path / "work"))["source"]["format"] == format_
+
+
+def test_the_task_that_keeps_angles_is_named(run: Run, tmp_path: Path) -> None:
+    """An upright box loses nothing, and COCO JSON has the corners."""
+    Image.new("L", (200, 100)).save(write_file(tmp_path / "in/train/images/a.png", b""))
+    write_file(tmp_path / "in/train/labelTxt/a.txt", SHIP + b"\n1 2 11 2 11 9 1 9 ship 0\n")
+    said = "1 oriented box, of which the upright box around it is taken; task obb keeps its angle."
+    for to, words, heard in (("yolo", [], True), ("yolo", ["--task", "obb"], False), ("coco", [], False)):
+        target = tmp_path / f"out-{to}{len(words)}"
+        told = run("convert", tmp_path / "in", target, "--to", to, *words, "--workdir", tmp_path / "w")
+        assert (said in told.out, "upright" in told.out) == (heard, heard)
 
 
 _number = st.one_of(

@@ -58,6 +58,21 @@ def test_four_corners_are_an_oriented_box(one: dict[str, Any], corners: list[lis
 
 
 @pytest.mark.parametrize(
+    ("one", "loss"),
+    [
+        (shape(kind="rotation", points=DIAMOND), "oriented"),
+        (shape(kind="oriented_rectangle", points=DIAMOND), "oriented"),
+        (shape(kind="oriented_rectangle", points=[[50, 5], [150, 25], [50, 45], [10, 25]]), "clipped"),
+        (shape(kind="oriented_rectangle", points=SQUARE), None),
+        (shape(kind="polygon", points=DIAMOND), None),
+    ],
+)
+def test_an_angle_is_lost_to_task_detect_alone(one: dict[str, Any], loss: str | None) -> None:
+    assert [row["loss"] for row in rows(file(one), Task.DETECT)] == [loss]
+    assert [row["loss"] for row in rows(file(one), Task.SEGMENT)] == [loss if loss == "clipped" else None]
+
+
+@pytest.mark.parametrize(
     "shapes",
     [
         [shape()],

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -49,11 +51,13 @@ def outline(tasks: Any, names: Sequence[str] | None = None) -> tuple[FileOutline
     return labelstudio.outline([text], Task.DETECT, ImageNames(names) if names is not None else None), text
 
 
-def parse(tasks: Any, of: Task = Task.SEGMENT, picture: Picture | None = None) -> tuple[Parsed, FileOutline]:
+def parse(
+    tasks: Any, of: Task = Task.SEGMENT, picture: Picture | None = None, **options: Any
+) -> tuple[Parsed, FileOutline]:
     found, text = outline(tasks)
     images = [text[a:b] for a, b in found.images.tolist()]
     part = Part(images, [], found.image_of, found.labels, None, lambda some: [picture] * len(some), picture is not None)
-    return labelstudio.parse(part, of), found
+    return labelstudio.parse(part, of, None, options), found
 
 
 def numbers(row: dict[str, Any]) -> list[float]:
@@ -199,12 +203,89 @@ def test_a_bad_region_is_counted(result: Any, reason: str) -> None:
         (region("keypointlabels", x=10, y=10, width=1), "no_area"),
         (region(x=120, y=10, width=10, height=10), "outside"),
         (region(x=90, y=10, width=20, height=10), "clipped"),
+        (region(x=50, y=10, width=20, height=10, rotation=30), "oriented"),
+        (region(x=50, y=10, width=20, height=10, rotation=180), None),
         (region("brushlabels", rle=pack_mask(np.zeros((50, 100)))), "outside"),
     ],
 )
-def test_what_is_lost_has_a_word(result: Any, loss: str) -> None:
-    parsed, _ = parse([task(result)])
+def test_what_is_lost_has_a_word(result: Any, loss: str | None) -> None:
+    parsed, _ = parse([task(result)], Task.DETECT)
     assert (parsed.rows["loss"].to_pylist(), parsed.problems) == ([loss], [])
+
+
+def test_a_rotated_rectangle_is_an_oriented_box() -> None:
+    """In degrees clockwise around its first corner, in pixels: percent of width and height are of two lengths."""
+    results = [
+        region(x=50, y=20, width=30, height=40, rotation=30),
+        region("polygonlabels", points=[[10, 20], [40, 20], [40, 60], [10, 60]]),
+        region("polygonlabels", points=[[10, 20], [40, 20], [40, 60]]),
+        region("ellipselabels", x=50, y=50, radiusX=20, radiusY=10),
+    ]
+    parsed, _ = parse([task(*results)], Task.OBB)
+    rows = parsed.rows.to_pylist()
+    assert [(row["loss"], row["n_tokens"]) for row in rows] == [(None, 9), (None, 9), *[("no_four_corners", 0)] * 2]
+    cos, sin = math.cos(math.radians(30)), 0.5
+    along, across = np.array([30 * cos, 30 * sin]), np.array([-20 * sin, 20 * cos])
+    corners = np.array([50, 10]) + np.array([[0, 0], along, along + across, across])
+    assert np.allclose(np.array(numbers(rows[0])).reshape(4, 2) * (100, 50), corners, rtol=0, atol=1e-4)
+    assert numbers(rows[1]) == SQUARE
+
+
+def test_real_rectangles_have_the_corners_that_label_studio_exports() -> None:
+    """Those of its own converter to YOLO OBB, see `test_real_tasks`."""
+    outlines = parse(json.loads(REAL.read_text()))[0].rows.to_pylist()
+    found = parse(json.loads(REAL.read_text()), Task.OBB)[0].rows.to_pylist()
+    assert [row["loss"] for row in found] == [None, None, "no_four_corners"]
+    assert [numbers(row) for row in found[:2]] == [numbers(row) for row in outlines[:2]]
+
+
+def point(label: str, x: float, y: float, parent: str | None = "r1", number: str = "p1") -> dict[str, Any]:
+    return region("keypointlabels", label, number, x=x, y=y, width=0.5) | ({"parentID": parent} if parent else {})
+
+
+def test_keypoints_are_those_below_a_region() -> None:
+    results = [point("nose", 12, 24), BOX, point("tail", 30, 40, number="p2"), region(number="r2", **BOX["value"])]
+    parsed, found = parse([task(*results)], Task.POSE, keypoints=["tail", "left_eye", "nose"])
+    first, second = parsed.rows.to_pylist()
+    assert (first["label"], first["loss"], second["loss"]) == ("cat", None, "no_keypoints")
+    assert numbers(first) == [0.25, 0.4, 0.3, 0.4, 0.3, 0.4, 2, 0, 0, 0, 0.12, 0.24, 2]
+    made = json.loads(first["raw"])
+    assert (made["keypoints"], made["num_keypoints"]) == ([30, 20, 2, 0, 0, 0, 12, 12, 2], 2)
+    assert "group_id" not in made
+    assert found.names["names"] == ["cat"]
+    assert found.notes == ["labels of keypoints alone are no classes: 'nose', 'tail'"]
+
+
+@pytest.mark.parametrize(
+    ("results", "words"),
+    [
+        ([point("nose", 1, 1, None)], ["keypoint_alone"]),
+        ([point("nose", 1, 1, "r7"), BOX], ["keypoint_alone", "no_keypoints"]),
+        ([point("whisker", 1, 1), BOX], ["no_area", "no_keypoints"]),
+        ([BOX, point("nose", 1, 1), point("nose", 2, 2, number="p2")], [None, "keypoint_alone"]),
+        ([BOX, point("nose", 150, 1), point("tail", 1, 1, number="p2")], ["keypoint_outside"]),
+    ],
+)
+def test_keypoints_of_no_region_are_counted(results: list[Any], words: list[str | None]) -> None:
+    parsed, _ = parse([task(*results)], Task.POSE, keypoints=["nose", "tail"])
+    assert parsed.rows["loss"].to_pylist() == words
+    for of in (Task.DETECT, Task.SEGMENT, Task.OBB):
+        losses = parse([task(*results)], of)[0].rows["loss"].to_pylist()
+        assert losses == ["no_area" if one["type"] == "keypointlabels" else None for one in results]
+
+
+def test_keypoints_are_in_the_names_of_a_target(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "in/images").mkdir(parents=True)
+    Image.new("L", (100, 50)).save(tmp_path / "in/images/a.jpg")
+    write_file(tmp_path / "in/result.json", json.dumps([task(BOX, point("nose", 12, 24))]))
+    words = ["--from", "labelstudio", "--to", "yolo", "--task", "pose", "--workdir", tmp_path / "w"]
+    told = run("convert", tmp_path / "in", tmp_path / "out", *words, code=2)
+    assert "task pose of format labelstudio needs the labels of the points, in their order" in told.err
+    run("convert", tmp_path / "in", tmp_path / "out", *words, "--set", "source.options.keypoints=[nose, tail]")
+    made = yaml.safe_load((tmp_path / "out/data.yaml").read_text())
+    assert (made["names"], made["kpt_shape"], made["kpt_names"]) == ({0: "cat"}, [2, 3], {0: ["nose", "tail"]})
+    row = (tmp_path / "out/labels/train/a.txt").read_text().split()
+    assert [float(number) for number in row] == [0, 0.25, 0.4, 0.3, 0.4, 0.12, 0.24, 2, 0, 0, 0]
 
 
 def test_which_annotation_counts() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.geometry import masks
-from pipeline.geometry.quadrilaterals import areas, four_corners, sides, within
+from pipeline.geometry.quadrilaterals import areas, four_corners, oblique, sides, within
 
 Floats = npt.NDArray[np.float64]
 
@@ -84,3 +84,11 @@ def test_four_corners_stay_within_the_image(
 def test_no_numbers_are_outside() -> None:
     corners = np.full((1, 4, 2), np.nan)
     assert within(corners, np.ones((1, 2)), np.zeros((1, 2)))[2].tolist() == [True]
+
+
+def test_what_is_smaller_than_the_upright_box_around_it_is_oblique() -> None:
+    upright = [[1, 2], [4, 2], [4, 3], [1, 3]]
+    nearly = [[1, 2], [4, 2], [4, 3], [1, 3 + 1e-9]]
+    point = [[1, 1]] * 4
+    diamond = [[2, 0], [4, 2], [2, 4], [0, 2]]
+    assert oblique(np.array([upright, upright[::-1], nearly, point, diamond], float)).tolist() == [False] * 4 + [True]

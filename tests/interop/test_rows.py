@@ -88,11 +88,12 @@ def test_no_image_is_dropped(make: Make, read: Reader, photographs: Path, dota: 
         assert all(split["images"] for split in told["splits"].values())
 
 
-def test_ndjson_is_taken_by_the_shipped_converter(make: Make, read: Reader, tmp_path: Path) -> None:
+def test_ndjson_is_taken_by_the_shipped_converter(make: Make, read: Reader, dota: Path, tmp_path: Path) -> None:
     """The same rows, in the same order, as the YOLO layout has; the dataset that it makes is one to train on."""
-    ways = [way for way in WAYS if way.startswith("yolo-")]
+    ways = [way for way in WAYS if way.startswith("yolo-") or way == "dota-obb"]
+    roots = {"dota": dota}
     made = {
-        way: [make(SAMPLE / folder, *words, "--to", to, "--task", task) for to in ("ndjson", "yolo")]
+        way: [make(roots.get(folder, SAMPLE / folder), *words, "--to", to, "--task", task) for to in ("ndjson", "yolo")]
         for way, (folder, task, words) in WAYS.items()
         if way in ways
     }
@@ -108,6 +109,9 @@ def test_ndjson_is_taken_by_the_shipped_converter(make: Make, read: Reader, tmp_
     rows = read("ultralytics_rows", *((told["yaml"], WAYS[way][1]) for way, told in zip(ways, found, strict=True)))
     for way, told in zip(ways, rows, strict=True):
         assert told["splits"] == {split: rows_of(made[way][1], split) for split in ("train", "val")}
+    again = make(made["dota-obb"][0] / "dataset.ndjson", "--from", "ndjson", "--to", "yolo")
+    for path in (made["dota-obb"][1] / "labels").rglob("*.txt"):
+        assert (again / path.relative_to(made["dota-obb"][1])).read_bytes() == path.read_bytes()
 
 
 def test_ndjson_of_addresses_fetches_its_images(read: Reader, tmp_path: Path) -> None:

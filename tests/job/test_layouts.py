@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from pipeline import formats
 from pipeline.base.errors import ConfigError
 from pipeline.base.terms import Task
 from pipeline.config.class_names import read_names
+from pipeline.job.conversion import fitting_format
 from pipeline.job.layouts import find_splits
+from pipeline.storage.local.walk import list_names
 from tests.conftest import Run
 from tests.formats.test_labelme import file, jpeg, shape
 from tests.support.helpers import contents, write_file
@@ -422,3 +425,28 @@ def test_subsets_of_any_name_ask_for_a_config_that_names_them(tmp_path: Path) ->
     told = "annotations/instances_my_set.json and annotations/instances_other.json); write a config that names "
     with pytest.raises(ConfigError, match=re.escape(told)):
         find_splits(str(tmp_path), "coco", formats.load("coco"), Task.DETECT)
+
+
+@pytest.mark.parametrize(
+    ("format_", "name", "label"),
+    [
+        ("isat", "a.json", '{"info": {"name": "a.jpg", "width": 64, "height": 48}, "objects": []}'),
+        ("voc", "a.xml", "<annotation/>"),
+    ],
+)
+def test_a_folder_is_listed_once_however_many_formats_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str, name: str, label: str
+) -> None:
+    """Also where it is in a folder of its own."""
+    root = _fill(tmp_path / "in/unpacked", {name: label, "a.jpg": PICTURE})
+    counts: Counter[str] = Counter()
+
+    def counted(folder: str) -> set[str]:
+        counts[folder] += 1
+        return list_names(folder)
+
+    monkeypatch.setattr("pipeline.storage.local.folder.list_names", counted)
+    for folder in (root, root.parent):
+        counts.clear()
+        assert fitting_format(str(folder), str(tmp_path / "work")) == format_
+        assert counts == {str(folder): 1}

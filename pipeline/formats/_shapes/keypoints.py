@@ -1,4 +1,4 @@
-"""Points of labelme as keypoints: those with the ``group_id`` of an object, by their labels."""
+"""Points as keypoints: those of the group of an object, by their labels."""
 
 from __future__ import annotations
 
@@ -20,24 +20,19 @@ _HIDDEN, _SEEN = 1, 2
 
 @dataclass
 class ShapeObject:
-    """One object: the shapes of one label and group; `points` are its keypoints, by name: x, y and how visible.
+    """One object: the shapes of one label and `group`; `points` are its keypoints, by name: x, y and how visible.
 
     `alone`: it is a keypoint that belongs to no object.
     """
 
     line: int
     label: str
+    group: int | str | None = None
     shapes: list[ShapeOutline] = field(default_factory=list)
     extras: dict[str, Any] = field(default_factory=dict)
     note: str | None = None
     points: dict[str, tuple[float, float, int]] = field(default_factory=dict)
     alone: bool = False
-
-    @property
-    def group(self) -> int | str | None:
-        """Its ``group_id``."""
-        group: int | str | None = self.extras.get("group_id")
-        return group
 
 
 def with_keypoints(things: Sequence[ShapeObject], names: Sequence[str]) -> list[ShapeObject]:

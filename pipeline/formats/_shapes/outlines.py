@@ -15,6 +15,7 @@ from pipeline.base.humanize import plural
 from pipeline.formats._framing import Frame
 from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon
+from pipeline.geometry.quadrilaterals import oblique
 from pipeline.images.header import mask_of
 
 Floats = npt.NDArray[np.float64]
@@ -38,6 +39,9 @@ _POINTS = {
     "rotation": (4, 4),
     "quadrilateral": (3, None),
 }  # the last two are X-AnyLabeling's, by their corners
+
+#: Boxes at an angle.
+_ORIENTED = frozenset({"oriented_rectangle", "rotation"})
 
 _NO_AREA = frozenset({"line", "linestrip", "point", "points"})
 
@@ -69,7 +73,7 @@ class ShapeOutline:
     `box` is (left, top, right, bottom); `parts` and `holes` are polygons of shape (points, 2). What was given by pixels
     has its `runs`; `drawn` are the parts that were given as polygons. `has_area` is False for lines and points, which
     have a box alone; `cut` is True for what reaches beyond the image. `given` are the points of one shape, with what of
-    them is beyond.
+    them is beyond. `oriented`: it is a box that is not upright.
     """
 
     box: tuple[float, float, float, float]
@@ -80,6 +84,7 @@ class ShapeOutline:
     has_area: bool = True
     cut: bool = False
     given: Floats | None = None
+    oriented: bool = False
 
     @staticmethod
     def of_several(several: Sequence[ShapeOutline]) -> ShapeOutline:
@@ -98,6 +103,7 @@ class ShapeOutline:
             [p for s in there for p in s.drawn],
             masks.union(pixels) if pixels else None,
             cut=any(s.cut for s in there),
+            oriented=any(s.oriented for s in there),
         )
 
     def segmentation(self, height: int, width: int) -> tuple[Any, int]:
@@ -124,15 +130,29 @@ def read_outline(shape: dict[str, Any], frame: Frame) -> ShapeOutline:
         points = _circle(points)
     points = frame.transform(points)
     if kind in _NO_AREA:
-        return ShapeOutline(_extent(points, frame), has_area=False, given=points)
+        return outline_without_area(points, frame)
     polygon = _rectangle(points) if kind == "rectangle" else points
+    return polygon_outline(polygon, frame, oriented=kind in _ORIENTED)
+
+
+def outline_without_area(points: Floats, frame: Frame) -> ShapeOutline:
+    """The outline of a line or of points, in pixels of the image."""
+    return ShapeOutline(_extent(points, frame), has_area=False, given=points)
+
+
+def polygon_outline(polygon: Floats, frame: Frame, *, oriented: bool = False) -> ShapeOutline:
+    """The outline of a polygon, shape (points, 2), in pixels of the image; `oriented`: it is a box at an angle.
+
+    Raises `ShapeError`.
+    """
     inside = clip_polygon(polygon, frame.width, frame.height)
     parts = [inside] if len(inside) else []
     if parts and np.abs(np.diff(inside, axis=0, append=inside[:1])).sum() > _MAX_LENGTH:
         raise ShapeError("too_long", f"its outline is longer than {_MAX_LENGTH:,} pixels, as no drawing is; remove it")
     beyond = (polygon < -_CUT).any() or (polygon > np.array([frame.width, frame.height]) + _CUT).any()
     box = _extent(inside if parts else polygon, frame)
-    return ShapeOutline(box, parts, drawn=parts, cut=bool(beyond), given=polygon)
+    oriented = oriented and bool(oblique(polygon[None])[0])
+    return ShapeOutline(box, parts, drawn=parts, cut=bool(beyond), given=polygon, oriented=oriented)
 
 
 def is_without_area(shape: dict[str, Any]) -> bool:
@@ -194,10 +214,15 @@ def _rectangle(points: Floats) -> Floats:
 def _circle(points: Floats) -> Floats:
     """A regular polygon whose corners are on the circle, four of them at its extremes."""
     radius = math.dist(points[0], points[1])
+    return np.asarray(points[0] + radius * unit_circle(radius), np.float64)
+
+
+def unit_circle(radius: float) -> Floats:
+    """The corners of a regular polygon on a circle of radius 1, as many as one of `radius` pixels needs."""
     half_angle = math.acos(1 - min(_SAGITTA / radius, 1)) if radius > 0 else math.pi
     corners = max(12, 4 * math.ceil(math.pi / half_angle / 4))
     angle = 2 * math.pi / corners * np.arange(corners)
-    return np.asarray(points[0] + radius * np.stack([np.sin(angle), np.cos(angle)], axis=1), np.float64)
+    return np.stack([np.sin(angle), np.cos(angle)], axis=1)
 
 
 def _extent(points: Floats, frame: Frame) -> tuple[float, float, float, float]:

@@ -15,24 +15,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.base.terms import NO_CLASS, Task
+from pipeline.base.terms import Task
 from pipeline.base.text import plain_name, whole_number
 from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._flaws import flaw_of
-from pipeline.formats._framing import Frame, OtherImage, bare_row, frame_of
-from pipeline.formats._numbers import TOLERANCE
-from pipeline.formats._shapes.keypoints import ShapeObject, keypoints_of, with_keypoints
-from pipeline.formats._shapes.outlines import ShapeError, ShapeOutline, is_without_area, reach_of, read_outline
+from pipeline.formats._framing import Frame, OtherImage, frame_of
+from pipeline.formats._shapes.keypoints import ShapeObject, with_keypoints
+from pipeline.formats._shapes.objects import RowTable, as_json, row_of
+from pipeline.formats._shapes.outlines import ShapeError, is_without_area, reach_of, read_outline
 from pipeline.formats._values import as_flag, as_number, finite
-from pipeline.geometry.polygons import join_polygons
-from pipeline.geometry.quadrilaterals import areas, four_corners, within
 from pipeline.images.header import HEAD_BYTES, Picture, picture_of, suffix_of, unpacked
 from pipeline.tables import schema
 from pipeline.tables.schema import LabelState
 
 _BOM = b"\xef\xbb\xbf"
-
-_NAMED = ("line", "class_id", "label", "head", "tail", "cx", "cy", "w", "h", "n_tokens", "raw", "loss")
 
 _MAX_SIDE = 10_000_000
 
@@ -61,7 +57,7 @@ class _Batch:
     """Rows and facts of all files, column by column."""
 
     def __init__(self) -> None:
-        self.columns: dict[str, list[Any]] = {name: [] for name in ("file", *_NAMED)}
+        self.rows = RowTable()
         self.images: dict[str, list[Any]] = {
             name: [] for name in ("width", "height", "raw", "image_said", "held_suffix", "held_size")
         }
@@ -94,7 +90,7 @@ def parse(
     """See `pipeline.formats.labelme.parse`; `decode` reads a file, or raises `ShapeError`."""
     batch = _Batch()
     for number, content in enumerate(files):
-        rows, problems_before = len(batch.columns["file"]), len(batch.problems)
+        rows, problems_before = len(batch.rows), len(batch.problems)
         found, frame = ShapeFile(shapes=[]), None
         try:
             found = decode(content)
@@ -102,18 +98,15 @@ def parse(
         except ShapeError as bad:
             batch.problems.append(Problem(number, bad.line, bad.reason, str(bad), rows=_count(found, rules)))
         if frame is not None:
-            for row in _objects(found, frame, rules, number, batch.problems):
-                _add(batch, number, _row(row, frame, task, rules))
+            for thing in _objects(found, frame, rules, number, batch.problems):
+                batch.rows.add(number, row_of(thing, frame, task, rules.numbers, rules.keypoints))
         _add_image(batch, found, frame)
-        good, bad_ones = len(batch.columns["file"]) > rows, len(batch.problems) > problems_before
+        good, bad_ones = len(batch.rows) > rows, len(batch.problems) > problems_before
         batch.states.append(LabelState.FOUND if good else LabelState.CORRUPT if bad_ones else LabelState.EMPTY)
-    fields = {f.name: f.type for f in schema.annotations()}
-    types = {"file": pa.int32(), **{n: fields.get(n, pa.string()) for n in _NAMED}, "raw": pa.binary()}
-    rows_ = pa.table({name: pa.array(values, types[name]) for name, values in batch.columns.items()})
     images = pa.table(
         {name: pa.array(values, schema.images().field(name).type) for name, values in batch.images.items()}
     )
-    return Parsed(rows_, batch.states, batch.problems, images)
+    return Parsed(batch.rows.table(), batch.states, batch.problems, images)
 
 
 def read_json(content: bytes) -> Any:
@@ -266,7 +259,7 @@ def _objects(found: ShapeFile, frame: Frame, rules: Rules, number: int, problems
             continue
         note = "instance" if owner.instance else frame.note
         crowd = rules.crowds and bool(as_flag(shape.get("iscrowd")))
-        thing = objects.setdefault((*owner.key, crowd), ShapeObject(position, owner.label, note=note))
+        thing = objects.setdefault((*owner.key, crowd), ShapeObject(position, owner.label, owner.group, note=note))
         if crowd:
             thing.extras["iscrowd"] = 1
         thing.shapes.append(outline)
@@ -329,104 +322,11 @@ def _add_extras(extras: dict[str, Any], shape: dict[str, Any], group: int | str 
         extras["description"] = "\n".join(filter(None, (extras.get("description"), text)))
 
 
-def _row(thing: ShapeObject, frame: Frame, task: Task, rules: Rules) -> dict[str, Any]:
-    """One row of the index."""
-    width, height = frame.width, frame.height
-    whole = ShapeOutline.of_several(thing.shapes)
-    left, top, right, bottom = whole.box
-    scale = np.array([width, height], np.float64)
-    row = bare_row(thing.line, thing.label, whole.box, frame)
-    if (nothing := _nothing_of(thing, whole)) is not None:
-        return row | {"loss": nothing}
-    points, beyond = keypoints_of(thing, rules.keypoints, width, height)
-    row["raw"] = _raw(thing, whole, points, width, height)
-    if right <= left or bottom <= top:
-        return row | {"loss": "zero_area"}
-    row["loss"] = _partly(thing, whole, task)
-    if "iscrowd" in thing.extras:
-        return row | {"loss": "crowd"}
-    box = [row["cx"], row["cy"], row["w"], row["h"]]
-    if task is Task.OBB:
-        return _oriented(row, whole, frame, rules)
-    if task is Task.POSE and not points[:, 2].any():
-        return row | {"loss": "no_keypoints"}
-    if task is Task.POSE:
-        row["loss"] = "keypoint_outside" if beyond else row["loss"]
-        values = [*box, *(points / (width, height, 1)).ravel().tolist()]
-    else:
-        values = box if task is Task.DETECT else (join_polygons(whole.parts) / scale).ravel().tolist()
-    return row | _tail(values, rules)
-
-
-def _nothing_of(thing: ShapeObject, whole: ShapeOutline) -> str | None:
-    """The counted word for what is nothing in any target; None for an object."""
-    if thing.label in NO_CLASS:
-        return "no_class"
-    if not whole.has_area:
-        return "keypoint_alone" if thing.alone else "no_area"
-    return None if whole.parts else "outside"
-
-
-def _tail(values: Sequence[float], rules: Rules) -> dict[str, Any]:
-    return {"tail": "".join([" " + rules.numbers % v for v in values]).encode(), "n_tokens": 1 + len(values)}
-
-
-def _oriented(row: dict[str, Any], whole: ShapeOutline, frame: Frame, rules: Rules) -> dict[str, Any]:
-    """The row of an object of exactly four corners, each within the image."""
-    corners = four_corners(whole.given) if whole.given is not None else None
-    if corners is None:
-        return row | {"loss": "no_four_corners"}
-    size = np.array([[frame.width, frame.height]], np.float64)
-    (moved,), (cut,), (outside,) = within(corners[None] / size, np.ones((1, 2)), np.full((1, 2), TOLERANCE))
-    if outside or not areas(moved[None])[0] > 0:
-        return row | {"loss": "outside" if outside else "zero_area"}
-    low, high = moved.min(axis=0), moved.max(axis=0)
-    row |= dict(zip(("cx", "cy", "w", "h"), [*((low + high) / 2).tolist(), *(high - low).tolist()], strict=True))
-    row["loss"] = "clipped" if cut else row["loss"] if row["loss"] != "clipped" else None
-    return row | _tail(moved.ravel().tolist(), rules)
-
-
-def _partly(thing: ShapeObject, whole: ShapeOutline, task: Task) -> str | None:
-    """The counted word for an object that is taken, but not as it was drawn."""
-    if task is Task.SEGMENT and whole.holes:
-        return "holes"
-    if thing.note is not None:
-        return thing.note
-    return "clipped" if whole.cut else "joined" if task is Task.SEGMENT and len(whole.parts) > 1 else None
-
-
-def _raw(thing: ShapeObject, whole: ShapeOutline, points: Floats, width: int, height: int) -> bytes:
-    """A COCO annotation object without what only a whole dataset knows: id, image_id and category_id."""
-    left, top, right, bottom = whole.box
-    segmentation, area = whole.segmentation(height, width)
-    data = {
-        "segmentation": segmentation,
-        "area": area,
-        "bbox": [left, top, right - left, bottom - top],
-        "iscrowd": 0,
-        **thing.extras,
-    }
-    if len(points):
-        data |= {"keypoints": points.ravel().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
-    return _json(data)
-
-
-def _json(data: dict[str, Any]) -> bytes:
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "backslashreplace")  # a lone surrogate, which JSON can say and UTF-8 cannot
-
-
-def _add(batch: _Batch, number: int, row: dict[str, Any]) -> None:
-    batch.columns["file"].append(number)
-    for name in _NAMED:
-        batch.columns[name].append(row[name])
-
-
 def _add_image(batch: _Batch, found: ShapeFile, frame: Frame | None) -> None:
     batch.images["width"].append(frame and frame.width)
     batch.images["height"].append(frame and frame.height)
     flags = found.flags
-    batch.images["raw"].append(_json({"flags": flags}) if isinstance(flags, dict) and flags else None)
+    batch.images["raw"].append(as_json({"flags": flags}) if isinstance(flags, dict) and flags else None)
     batch.images["image_said"].append(_image_path(found))
     data = bytes(found.imageData)
     suffix = suffix_of(unpacked(data, 48) or b"")

@@ -7,6 +7,7 @@
 ======================================= ==========================================================================
 found                                   outcome
 ======================================= ==========================================================================
+a box at an angle                       its corners to task obb, else the upright box around it (``oriented``)
 a corner beyond the image (over 1 %)    the nearest point of the image (``clipped``); as it was written in COCO JSON
 wholly beyond the image, without area   in no row (``outside``, ``zero_area``); kept in COCO JSON
 ``difficult`` not 0                     an object like others; with ``difficult: drop`` in no target (``difficult``)

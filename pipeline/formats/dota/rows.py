@@ -20,7 +20,7 @@ from pipeline.base.text import plain_name
 from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._flaws import cause_of_rows
 from pipeline.formats._numbers import TOLERANCE, parse_numbers, tails
-from pipeline.geometry.quadrilaterals import areas, within
+from pipeline.geometry.quadrilaterals import areas, oblique, within
 from pipeline.tables import schema
 from pipeline.tables.schema import LabelState
 
@@ -250,17 +250,19 @@ def _table(
     low, high = moved.min(axis=1), moved.max(axis=1)
     box = np.concatenate([(low + high) / 2, high - low], axis=1)
     loss = np.full(count, None, object)
+    if task is not Task.OBB:
+        loss[oblique(moved * size[:, None, :])] = "oriented"
     loss[cut] = "clipped"
-    loss[~(areas(moved) > 0)] = "zero_area"
-    loss[outside] = "outside"
-    loss[np.isin(lines.label, NO_CLASS)] = "no_class"
     dropped = np.array(lines.difficult, np.int64) > 0 if drop_difficult else np.zeros(count, np.bool_)
-    loss[dropped] = "difficult"
-    is_row = (loss == None) | (loss == "clipped")  # noqa: E711 - of each
+    no_class, lost = np.isin(lines.label, NO_CLASS), np.zeros(count, np.bool_)
+    nothing = np.logical_not(areas(moved) > 0)
+    for where, word in ((nothing, "zero_area"), (outside, "outside"), (no_class, "no_class"), (dropped, "difficult")):
+        loss[where] = word
+        lost |= where
     values = moved.reshape(count, 8) if task is Task.OBB else box
     per_row = values.shape[1]
     tail = tails(values.ravel(), np.arange(0, per_row * count + 1, per_row), numbers)
-    bare = dropped | (loss == "no_class")
+    bare = dropped | no_class
     types = {column.name: column.type for column in schema.annotations()}
     return pa.table(
         {
@@ -269,9 +271,9 @@ def _table(
             "class_id": pa.array(np.full(count, -1, np.int32)),
             "label": pa.array(lines.label, types["label"]),
             "head": pa.nulls(count, pa.binary()),
-            "tail": pc.if_else(pa.array(is_row), tail, pa.scalar(None, pa.binary())),
+            "tail": pc.if_else(pa.array(lost), pa.scalar(None, pa.binary()), tail),
             **{name: box[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
-            "n_tokens": np.where(is_row, per_row + 1, 0).astype(np.int32),
+            "n_tokens": np.where(lost, 0, per_row + 1).astype(np.int32),
             "raw": pa.array(_raws(lines, corners), pa.binary(), mask=bare),
             "loss": pa.array(loss.tolist(), pa.string()),
         }

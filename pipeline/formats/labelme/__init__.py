@@ -5,7 +5,8 @@ shape (in any capitals)      what it becomes
 ============================ ==============================================================================
 polygon, none (old files)    the polygon
 rectangle                    four corners around its points, which come in any order
-oriented_rectangle, rotation the polygon of its four corners (the second is X-AnyLabeling's)
+oriented_rectangle, rotation the polygon of its four corners (the second is X-AnyLabeling's); to task detect the
+                             upright box around it, counted as ``oriented`` where it is at an angle
 quadrilateral                the polygon (X-AnyLabeling's)
 circle (centre, rim)         a regular polygon whose sides keep within 0.1 pixels of it
 mask                         its pixels: COCO's RLE in COCO JSON; in a row the outline along their edges
@@ -41,6 +42,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.terms import Task
+from pipeline.formats._shapes.options import KeypointNames
 
 if TYPE_CHECKING:
     from pipeline.formats import Parsed, Pictures
@@ -70,16 +72,9 @@ class Options(pydantic.BaseModel):
     instances: Literal["auto", "keep"] = Field(
         "auto", description="auto: person-1 is a person in files of labelme before 4.0; keep: labels as they are"
     )
-    keypoints: list[str] = Field(
+    keypoints: KeypointNames = Field(
         [], description="of task pose: labels of the points that are keypoints, in their order"
     )
-
-    @pydantic.field_validator("keypoints")
-    @classmethod
-    def _differ(cls, value: list[str]) -> list[str]:
-        if len(set(value)) < len(value):
-            raise ValueError("must name each keypoint once")
-        return value
 
 
 def layout(folder: str, task: Task) -> dict[str, str]:

@@ -7,16 +7,22 @@ of a task                                    what becomes of it
                                              ``local-files/?d=``, an address; by ``file_upload`` failing that
 several annotations                          the first that is ``ground_truth``, else the first; a note counts them
 ``was_cancelled``, none, predictions alone   the task is left out, for nobody labelled it; a note counts them
-rectangle, ``rotation``                      its four corners, turned around the first as Label Studio does
+rectangle, ``rotation``                      its four corners, turned around the first as Label Studio does; to task
+                                             detect the upright box around it (``oriented``)
 ellipse                                      a polygon whose sides keep within 0.1 pixels of it
 polygon                                      the polygon
 brush, bitmask                               its pixels: COCO's RLE in COCO JSON; in a row the outline along their edges
-keypoint                                     nothing that has an area: counted as ``no_area``
+keypoint, to task pose                       that of the region below which it is (``parentID``), where its label is in
+                                             ``keypoints``; one of no region is counted (``keypoint_alone``)
+keypoint, to other tasks                     nothing that has an area: counted as ``no_area``; its label is no class
 several labels of one object                 the first; a note counts them
 choices, text, ratings, relations            no objects; a note counts them
 an object without a label                    bad (``label``)
 ``image_rotation``                           bad (``image_rotation``): nobody knows which image its numbers are of
 ============================================ =======================================================================
+
+To task obb an object is a rectangle or a polygon of four corners; others are in no row (``no_four_corners``). To task
+pose a keypoint that is missing is 0 0 0, others have the visibility 2: Label Studio does not say which are hidden.
 
 Coordinates are percent of the image's width and height. The size of the image is ``original_width`` and
 ``original_height``; where images are asked, points are put right or the task is refused, see `formats._framing`.
@@ -33,6 +39,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.terms import Task
+from pipeline.formats._shapes.options import KeypointNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,7 +49,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".json"
 
-TASKS = frozenset({Task.DETECT, Task.SEGMENT})
+TASKS = frozenset(Task)
 
 NAMED = WHOLE = True
 
@@ -68,6 +75,9 @@ class Options(pydantic.BaseModel):
         "check",
         description=f"check: compare original_width and original_height with images of up to {MAX_ASKED:,}; trust: "
         "believe them",
+    )
+    keypoints: KeypointNames = Field(
+        [], description="of task pose: labels of the points that are keypoints, in their order"
     )
 
 
@@ -112,4 +122,5 @@ def parse(
     del keypoints
     from pipeline.formats.labelstudio.rows import parse
 
-    return parse(part, task, Options.model_validate(options or {}).numbers)
+    chosen = Options.model_validate(options or {})
+    return parse(part, task, chosen.numbers, tuple(chosen.keypoints) if task is Task.POSE else ())

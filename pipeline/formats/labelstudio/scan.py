@@ -39,6 +39,7 @@ class _Pass:
 
     def __init__(self) -> None:
         self.labels: set[str] = set()
+        self.points: set[str] = set()
         self.unlabelled = self.several = self.predicted = self.many = 0
         self.others: Counter[str] = Counter()
         self.bad: list[tuple[str, str, str, int]] = []
@@ -70,7 +71,7 @@ class _Pass:
         for region in task.regions():
             self.many += labels_of(region.value) > 1
             if region.label is not None:
-                self.labels.add(region.label)
+                (self.points if region.kind == "keypoint" else self.labels).add(region.label)
         said, upload = task.images
         return ImageRecord(begin, stop, where, said or upload, upload if said else "")
 
@@ -90,6 +91,8 @@ class _Pass:
             yield f"{plural(self.predicted, 'task has', 'tasks have')} predictions, which are left out"
         if self.many:
             yield f"{plural(self.many, 'object has', 'objects have')} several labels: the first is taken"
+        if points := sorted(self.points - self.labels):
+            yield f"labels of keypoints alone are no classes: {', '.join(map(repr, points))}"
         if self.others:
             listed = ", ".join(f"{kind} {count:,}" for kind, count in sorted(self.others.items()))
             count = self.others.total()

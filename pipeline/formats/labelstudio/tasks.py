@@ -22,7 +22,10 @@ _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", "
 
 @dataclass(frozen=True)
 class Region:
-    """A shape: its number in the annotation (from 1), kind, values, label or None, and the image's size as said."""
+    """A shape: its number in the annotation (from 1), kind, values, label or None, and the image's size as said.
+
+    `key` is its id, `parent` that of the region below which it is in the list of regions.
+    """
 
     number: int
     kind: str
@@ -30,6 +33,8 @@ class Region:
     label: str | None
     size: tuple[int, int] | None
     rotated: bool
+    key: int | str | None = None
+    parent: int | str | None = None
 
 
 class LabelledTask:
@@ -91,7 +96,9 @@ class LabelledTask:
                 )
                 size = (width, height) if width is not None and height is not None else None
                 merged = value if "rle" in value or "rle" not in result else {**value, "rle": result["rle"]}
-                yield Region(number, kind, merged, label, size, result.get("image_rotation") not in (None, 0, "0", 0.0))
+                rotated = result.get("image_rotation") not in (None, 0, "0", 0.0)
+                parent = above if _is_id(above := result.get("parentID")) else None
+                yield Region(number, kind, merged, label, size, rotated, key, parent)
 
     def others(self) -> Counter[str]:
         """Results that are no shapes, by their kind; those that give a shape its label are none of them."""

@@ -156,10 +156,12 @@ def _reach(root: Element) -> tuple[float, float]:
 def _numbers(box: Element) -> tuple[float, ...] | None:
     """xmin, ymin, xmax and ymax; None where one is missing, or no number."""
     try:
-        corners = tuple([float(box.findtext(name) or "") for name in _CORNERS])
+        left, top, right, bottom = corners = tuple([float(box.findtext(name) or "") for name in _CORNERS])
     except ValueError:
         return None
-    return corners if all(-_FARTHEST <= value <= _FARTHEST for value in corners) else None
+    low, high = -_FARTHEST, _FARTHEST
+    inside = low <= left <= high and low <= top <= high and low <= right <= high and low <= bottom <= high
+    return corners if inside else None
 
 
 def _add_objects(objects: _Objects, root: Element, number: int, content: bytes, problems: list[Problem]) -> None:
@@ -199,7 +201,10 @@ def _extras(one: Element) -> dict[str, Any]:
     """What else is known of an object, for COCO JSON."""
     extras: dict[str, Any] = {}
     for name in _FLAGS:
-        text = text_of(one, name)
+        given = one.findtext(name)
+        if not given or given == "0":
+            continue
+        text = given.strip()
         value = as_number(text) if text and text != "0" else None
         if text.lower() == "true" or value:
             extras[name] = 1 if value is None else int(value) if value == int(value) else value

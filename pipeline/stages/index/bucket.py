@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,15 +50,15 @@ class BucketTask:
         return made_of(self.spec.digest(), self.buckets)
 
 
-def update_bucket(task: BucketTask, listing: BucketListing) -> BucketDone:
-    """Make the bucket, or update it where label files changed, from its listing."""
+def update_bucket(task: BucketTask, listing: BucketListing, unclaimed: Sequence[bytes]) -> BucketDone:
+    """Make the bucket, or update it where label files changed, from its listing; `unclaimed` is as in `Finder`."""
     spec, bucket, started_ns = task.spec, task.bucket, time.time_ns()
     listed = listed_files(spec, listing)
     labels, images, stats = listed.labels, listed.images, listed.label_stats
     image_marks = fingerprints(listed.image_stats, started_ns) if formats.load(spec.format).SIZED else None
     contents = np.zeros(labels.num_rows, np.uint64)
     same = np.zeros(labels.num_rows, np.bool_)
-    finder = Finder(spec, images, task.keep)
+    finder = Finder(spec, images, unclaimed, task.keep)
     previous = previous_bucket(task.directory, bucket, task.made_by)
     if previous is not None:
         marks = fingerprints(stats, started_ns), image_marks

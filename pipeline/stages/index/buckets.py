@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import unicodedata
 import zlib
 from array import array
 from collections import Counter
@@ -11,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline import formats
 from pipeline.base.digest import digest_of
+from pipeline.base.text import composed
 from pipeline.job.spec import IndexSpec
 from pipeline.reports.documents import SourceTotals
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pipeline.stages.index.scan import Scan
+    from pipeline.storage import Listing
 
 
 def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListing], list[npt.NDArray[np.int64]]]:
@@ -44,10 +46,9 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListi
             for blob, stats in listing.chunks if listing else ():
                 some = blob.split(b"\0")
                 names += some
-                stems = _stems(blob, some)
-                if not blob.isascii():
-                    stems = [unicodedata.normalize("NFC", stem.decode()).encode() for stem in stems]
-                homes.append(np.fromiter(map(zlib.crc32, stems, itertools.repeat(seed)), np.uint32, len(stems)))
+                homes.append(
+                    np.fromiter(map(zlib.crc32, _stems(blob, some), itertools.repeat(seed)), np.uint32, len(some))
+                )
                 mark = np.zeros((len(some), 6), np.int64)
                 mark[:, 0], mark[:, 1] = number, kind
                 if stats is not None:
@@ -66,12 +67,39 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListi
     return listings, positions
 
 
+def unclaimed_images(spec: IndexSpec, found: Scan) -> tuple[bytes, ...]:
+    """By split, the listed images that have no label file of their stem: sorted paths, joined by NUL.
+
+    A label file without an image of its stem may say that one of them is its image. Where each has one, or no image is
+    left, it is empty, and so is that of formats whose label files are not `SIZED`: they do not say it.
+    """
+    if not formats.load(spec.format).SIZED:
+        return (b"",) * len(found.splits)
+    return tuple(_unclaimed(labels, images) if images is not None else b"" for labels, images in found.splits)
+
+
+def _unclaimed(labels: Listing, images: Listing) -> bytes:
+    claimed = {stem for blob, _ in labels.chunks for stem in _stems(blob, blob.split(b"\0"))}
+    by_stem: list[tuple[bytes, bytes]] = []
+    for blob, _ in images.chunks:
+        names = blob.split(b"\0")
+        by_stem += zip(_stems(blob, names), names, strict=True)
+    if claimed <= {stem for stem, _ in by_stem}:
+        return b""
+    return b"\0".join(sorted(name for stem, name in by_stem if stem not in claimed))
+
+
 def _stems(blob: bytes, names: list[bytes]) -> list[bytes]:
-    """The `names`, which are joined in `blob`, without their suffixes; at once where all have the same."""
+    """The `names`, which are joined in `blob`, without their suffixes and in Unicode's composed form.
+
+    At once where all have the same suffix.
+    """
     suffix = names[0][names[0].rfind(b".") :]
     if suffix.startswith(b".") and blob.endswith(suffix) and blob.count(suffix + b"\0") == len(names) - 1:
-        return blob[: -len(suffix)].replace(suffix + b"\0", b"\0").split(b"\0")
-    return [name[: name.rfind(b".")] for name in names]
+        stems = blob[: -len(suffix)].replace(suffix + b"\0", b"\0").split(b"\0")
+    else:
+        stems = [name[: name.rfind(b".")] for name in names]
+    return stems if blob.isascii() else [composed(stem.decode()).encode() for stem in stems]
 
 
 def _listed_again(names: Sequence[bytes], hashes: npt.NDArray[np.uint32]) -> Counter[bytes]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import posixpath
 import re
-import unicodedata
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import formats, storage
-from pipeline.base.terms import IMAGE_SUFFIXES
+from pipeline import storage
+from pipeline.base.text import composed
 from pipeline.images.header import Picture
 from pipeline.images.inspection import read_pictures
 from pipeline.job.spec import IndexSpec
@@ -26,34 +26,24 @@ _STEPS = 6
 class Finder:
     """Searches for images of the source `spec`; `pictures` are those listed in the bucket, with key and path.
 
+    `unclaimed` are the listed images of each split that have no label file of their stem, in whatever bucket, joined by
+    NUL (see `buckets.unclaimed_images`): what a label file says is searched for among these, and no location is asked.
     `keep` is as in `storage.locate`.
     """
 
-    def __init__(self, spec: IndexSpec, pictures: pa.Table, keep: str | None) -> None:
+    def __init__(self, spec: IndexSpec, pictures: pa.Table, unclaimed: Sequence[bytes], keep: str | None) -> None:
         self._spec, self._keep = spec, keep
         self._pictures = pictures
+        self._unclaimed = unclaimed
         self._by_key: dict[str, str] | None = None
+        self._found: dict[tuple[int, str, str], str | None] = {}
 
-    def asked(self, split: int, labels: Sequence[str], keys: Sequence[str]) -> formats.Pictures:
-        """What a format may ask about a batch of label files, all of split number `split`.
-
-        The images of their stems are checked together when the first is asked for.
-        """
-        seen: dict[str, Picture | None] = {}
-
-        def picture(number: int, said: str | None) -> Picture | None:
-            folder = self._spec.splits[split].images
-            if folder is None:
-                return None
-            location = storage.locate(folder, self._keep)
-            if not seen:
-                seen.update(headers(location, [path for key in keys if (path := self._listed(key)) is not None]))
-            path = self._listed(keys[number]) or self._said(split, labels[number], said)
-            if path is not None and path not in seen:
-                seen.update(headers(location, [path]))
-            return seen[path] if path is not None else None
-
-        return picture
+    def asked(self, split: int, labels: Sequence[str], keys: Sequence[str]) -> AskedPictures:
+        """What a format may ask about a batch of label files, all of split number `split`."""
+        folder = self._spec.splits[split].images
+        location = storage.locate(folder, self._keep) if folder is not None else None
+        said = functools.partial(self._said, split)
+        return AskedPictures(location, [self._listed(key) for key in keys], labels, said)
 
     def complete(self, images: pa.Table) -> pa.Table:
         """`images` (`schema.images`) with the image that a label file says or holds, where none has its stem."""
@@ -89,25 +79,69 @@ class Finder:
 
     def _said(self, split: int, label: str, said: str | None) -> str | None:
         """The path of the image that a label file says, if it is one of the split's and no other label file's own."""
-        spec = self._spec.splits[split]
-        if said is None or spec.images is None:
+        if said is None or not self._unclaimed or not self._unclaimed[split]:
             return None
-        suffix = formats.load(self._spec.format).SUFFIX
-        candidates = [
-            c for c in _candidates(posixpath.dirname(label), said) if posixpath.splitext(c)[1].lower() in IMAGE_SUFFIXES
-        ]
-        if not candidates:
+        asked = split, label, said
+        if asked not in self._found:
+            names = _by_composed(self._unclaimed[split])
+            paths = _candidates(posixpath.dirname(label), said)
+            self._found[asked] = next((names[path] for path in paths if path in names), None)
+        return self._found[asked]
+
+
+class AskedPictures:
+    """The images of a batch of label files, at `location` (None: there are none); a `formats.Pictures`.
+
+    `own` are those of their stems, by the number of the label file in `labels`: they are looked up together when the
+    first is asked for. `said` searches for what a label file says. Where each such image is a request over a network,
+    it is answered by None, and noted, until `look_up` asks for all of them at once.
+    """
+
+    def __init__(
+        self,
+        location: storage.Location | None,
+        own: Sequence[str | None],
+        labels: Sequence[str],
+        said: Callable[[str, str | None], str | None],
+    ) -> None:
+        self._location, self._own, self._labels, self._said = location, own, labels, said
+        self._seen: dict[str, Picture | None] | None = None
+        self._later: dict[str, None] = {}
+
+    def __call__(self, number: int, said: str | None) -> Picture | None:
+        """What the image says of itself, None where none is known."""
+        if self._location is None:
             return None
-        there = storage.locate(spec.images, self._keep).exist_many(candidates)
-        for candidate in itertools.compress(candidates, there):
-            (taken,) = storage.locate(spec.labels, self._keep).exist_many([posixpath.splitext(candidate)[0] + suffix])
-            if not taken:
-                return candidate
-        return None
+        if self._seen is None:
+            self._seen = headers(self._location, [path for path in self._own if path is not None])
+        path = self._own[number] or self._said(self._labels[number], said)
+        if path is None or path in self._seen:
+            return self._seen[path] if path is not None else None
+        if not self._location.on_disk:
+            self._later[path] = None
+            return None
+        self._seen |= headers(self._location, [path])
+        return self._seen[path]
+
+    def look_up(self) -> bool:
+        """Ask for all images that were noted; whether there were any, so that the files are to be parsed again."""
+        if not self._later or self._location is None or self._seen is None:
+            return False
+        self._seen |= headers(self._location, [*self._later])
+        self._later.clear()
+        return True
+
+
+@functools.lru_cache(maxsize=4)
+def _by_composed(names: bytes) -> dict[str, str]:
+    """Sorted `names`, joined by NUL, by themselves in Unicode's composed form; of equal ones the first."""
+    return {composed(name): name for name in reversed(names.decode().split("\0"))}
 
 
 def headers(location: storage.Location, paths: Sequence[str]) -> dict[str, Picture | None]:
     """What images say of themselves, by path; of those that would have to be fetched first, nothing."""
+    if not paths:
+        return {}
     here = list(itertools.compress(paths, location.at_hand(paths)))
     found: dict[str, Picture | None] = dict.fromkeys(paths)
     return found | {here[i]: picture for i, picture in read_pictures(location, here)}
@@ -117,7 +151,8 @@ def _candidates(folder: str, said: str) -> list[str]:
     """Where the image may be that a label file in `folder` says: as it says it, else by the end of that path.
 
     Folders are often wrong, since files were moved, or drawn on another machine: then the last steps alone may be
-    right. Tools write URLs (``%20``) for paths, and machines compose letters in their own way.
+    right. Tools write URLs (``%20``) for paths. Paths are in Unicode's composed form, for machines compose letters in
+    their own way.
     """
     found: dict[str, None] = {}
     for text in dict.fromkeys((said, urllib.parse.unquote(said))):
@@ -128,8 +163,7 @@ def _candidates(folder: str, said: str) -> list[str]:
         for first in range(max(len(steps) - _STEPS, 0), len(steps)):
             end = "/".join(steps[first:])
             found |= {posixpath.join(folder, end): None, end: None}
-    forms = [form for path in found for form in (path, *(unicodedata.normalize(f, path) for f in ("NFC", "NFD")))]
-    return [path for path in dict.fromkeys(forms) if not path.startswith(("../", "/"))]
+    return [path for path in map(composed, found) if not path.startswith(("../", "/"))]
 
 
 def composed_as(labels: pa.Table, pictures: pa.Table) -> pa.Table:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline import formats, storage
 from pipeline.job.spec import IndexSpec
-from pipeline.stages.index.image_lookup import Finder
+from pipeline.stages.index.image_lookup import AskedPictures, Finder
 from pipeline.stages.index.label_tables import (
     ProblemRow,
     annotations_table,
@@ -119,10 +119,12 @@ def _edges(splits: Ints) -> list[int]:
     return [*(np.flatnonzero(np.diff(splits)) + 1).tolist(), len(splits)]
 
 
-def _parse(spec: IndexSpec, batch: _Batch, pictures: formats.Pictures, options: dict[str, Any]) -> formats.Parsed:
+def _parse(spec: IndexSpec, batch: _Batch, pictures: AskedPictures, options: dict[str, Any]) -> formats.Parsed:
     """The rows of a batch; a file that was not read is corrupt, for that reason alone."""
     format_ = formats.load_label_files(spec.format)
     parsed = format_.parse(batch.contents, spec.task, spec.keypoints, options, pictures)
+    if pictures.look_up():
+        parsed = format_.parse(batch.contents, spec.task, spec.keypoints, options, pictures)
     parsed.problems = [p for p in parsed.problems if p.file not in batch.failed]
     for number, reason in batch.failed.items():
         parsed.states[number] = LabelState.CORRUPT

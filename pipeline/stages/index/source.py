@@ -48,7 +48,7 @@ def update(
     """Bring the index at `directory` up to date with `found`; returns what `index.json` then says."""
     import numpy as np
 
-    from pipeline.stages.index.buckets import add_stats, assign
+    from pipeline.stages.index.buckets import add_stats, assign, unclaimed_images
 
     existing = IndexInfo.read(directory)
     digest, spec_digest = found.digest(spec), spec.digest()
@@ -70,7 +70,7 @@ def update(
     # Where most of the index is done, few files are read, and processes are not worth their start.
     changed = found.label_files if usable is None else 0
     payloads, order = assign(spec, found, count)
-    function = functools.partial(index_bucket, spec, directory, count, keep)
+    function = functools.partial(index_bucket, spec, directory, count, keep, unclaimed_images(spec, found))
     drop_foreign_parts(directory, count)
     summaries: dict[int, dict[str, SourceTotals]] = {}
     stats = np.zeros((found.files, 4), np.int64)
@@ -89,7 +89,7 @@ def update(
     totals = _sum(summaries)
     if _any_passing(totals):
         digest = None
-    names = _names(totals, spec) if formats.load(spec.format).NAMED else None
+    names = _with_keypoints(_names(totals), spec) if formats.load(spec.format).NAMED else None
     document: SourceDocument = {"notes": found.lists.notes, "grave": found.lists.grave}
     return _finish(IndexInfo(asdict(spec), spec_digest, count, digest, totals, names, document), directory, found)
 
@@ -133,8 +133,8 @@ def _update_whole(
         for done in engine.map(function, tasks, files=whole.annotations):
             summaries[done.bucket] = done.summary
             step.add(done.files)
-    totals = _sum(summaries)
-    info = IndexInfo(asdict(spec), spec.digest(), count, found.digest(spec), totals, whole.names, whole.document)
+    totals, names = _sum(summaries), _with_keypoints(whole.names, spec)
+    info = IndexInfo(asdict(spec), spec.digest(), count, found.digest(spec), totals, names, whole.document)
     return _finish(info, directory, found)
 
 
@@ -164,25 +164,32 @@ def _finish(info: IndexInfo, directory: str, found: Scan) -> IndexInfo:
     return info
 
 
-def _names(totals: Mapping[str, SourceTotals], spec: IndexSpec) -> SourceNames:
-    """The names of classes that rows carry, sorted; what only lines and points are called is no class.
+def _names(totals: Mapping[str, SourceTotals]) -> SourceNames:
+    """The names of classes that rows carry, sorted; what only lines and points are called is no class."""
+    return {"names": sorted({name for counts in totals.values() for name in counts.get("drawn", ())} - set(NO_CLASS))}
 
-    Keypoints are those of the options, of every class.
-    """
-    names = sorted({name for counts in totals.values() for name in counts.get("drawn", ())} - set(NO_CLASS))
+
+def _with_keypoints(names: SourceNames, spec: IndexSpec) -> SourceNames:
+    """`names` with the keypoints that the options name, if they do, for every class."""
     points = json.loads(spec.options).get("keypoints") if spec.task is Task.POSE else None
     if not points:
-        return {"names": names}
-    return {"names": names, "kpt_shape": (len(points), 3), "kpt_names": {str(i): points for i in range(len(names))}}
+        return names
+    return {**names, "kpt_shape": (len(points), 3), "kpt_names": {str(i): points for i in range(len(names["names"]))}}
 
 
 def index_bucket(
-    spec: IndexSpec, directory: str, buckets: int, keep: str | None, bucket: int, payload: BucketListing
+    spec: IndexSpec,
+    directory: str,
+    buckets: int,
+    keep: str | None,
+    unclaimed: tuple[bytes, ...],
+    bucket: int,
+    payload: BucketListing,
 ) -> BucketDone:
-    """Make or update one bucket; `keep` is as in `storage.locate`."""
+    """Make or update one bucket; `keep` is as in `storage.locate`, `unclaimed` as in `unclaimed_images`."""
     from pipeline.stages.index.bucket import BucketTask, update_bucket
 
-    return update_bucket(BucketTask(spec, directory, buckets, keep, bucket), payload)
+    return update_bucket(BucketTask(spec, directory, buckets, keep, bucket), payload, unclaimed)
 
 
 def index_share(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stages.index.buckets import assign
+from pipeline.base.text import composed
+from pipeline.stages.index.buckets import assign, unclaimed_images
 from pipeline.stages.index.image_lists import ListedSplits
 from pipeline.stages.index.scan import Scan
 from pipeline.storage.listing import Listing
@@ -46,3 +48,19 @@ def test_a_file_that_is_listed_again_comes_once(labels: list[list[str]], images:
         sizes = [size for _, stats in listing.chunks for size in (stats or ())[::4]]
         assert dict(zip(listing.names(), sizes, strict=True)) == last
         assert listing.count == len(last) == len(sizes)
+
+
+@given(CHUNKS, CHUNKS, CHUNKS)
+def test_an_image_is_unclaimed_where_no_label_file_has_its_stem(
+    labels: list[list[str]], jpegs: list[list[str]], pngs: list[list[str]]
+) -> None:
+    """In either form of Unicode. Without a label file that lacks its own none is asked for, so none is named."""
+    images = _listing(jpegs, ".jpg")
+    images.chunks += _listing(pngs, ".PNG").chunks
+    found = Scan([(_listing(labels, ".xml"), images), (_listing([], ".xml"), None)], True, ListedSplits([], [], b""))
+    names = [f"{stem}{suffix}" for some, suffix in ((jpegs, ".jpg"), (pngs, ".PNG")) for one in some for stem in one]
+    claimed, there = ({composed(stem) for some in all_of for stem in some} for all_of in (labels, [*jpegs, *pngs]))
+    expected = sorted(name.encode() for name in names if composed(name[:-4]) not in claimed)
+    spec = replace(SPEC, format="voc")
+    assert unclaimed_images(spec, found) == (b"" if claimed <= there else b"\0".join(expected), b"")
+    assert unclaimed_images(SPEC, found) == (b"", b"")

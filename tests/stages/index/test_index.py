@@ -128,7 +128,7 @@ def test_only_buckets_with_a_change_are_opened(own_subset: Subset, monkeypatch: 
     work = source.index_bucket
 
     def noted(*args: Any) -> Any:
-        opened.append(args[4])
+        opened.append(args[-2])
         return work(*args)
 
     monkeypatch.setattr(source, "index_bucket", noted)
