@@ -65,7 +65,7 @@ def conversion(
     if not _is_there(source):
         swapped = "; SRC comes first, then DST" if _is_there(target) else "; correct the path of the dataset"
         raise ConfigError(f"{source}: does not exist{swapped}")
-    several = _found(source, from_format, task, names, workdir)
+    several = _found(_zip_of(source) or source, from_format, task, names, workdir)
     found = several[0]
     if found["names"] is None and not formats.load(from_format).NAMED:
         raise ConfigError(

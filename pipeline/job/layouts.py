@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,7 +80,8 @@ def find_splits(
         beside = layout["labels"] == "x"  # label files are beside their images
         named = NamedSplits(root, names) if not beside else None
         if named is not None and named.found:
-            return {split: [*paths] for split, paths in named.found.items()}
+            of_names: dict[str, list[SplitPaths]] = {split: [*paths] for split, paths in named.found.items()}
+            return of_names | (_called(root, formats.load_label_files(name), named, task) if named.absent else {})
         if beside and (by_list := _listed_splits(root, format_.SUFFIX)):
             return by_list
         found = _per_file(root, formats.load_label_files(name), beside=beside)
@@ -345,6 +347,16 @@ def _per_file(root: str, format_: formats.LabelFileFormat, *, beside: bool) -> d
         if beside and _apart(root, "", format_.SUFFIX) is None
         else (_without_splits(root, format_.SUFFIX))
     )
+
+
+def _called(root: str, format_: formats.LabelFileFormat, named: NamedSplits, task: Task) -> dict[str, list[SplitPaths]]:
+    """The folders called as splits that `named` looks for under another name: ``val`` where a YAML says ``valid``."""
+    with contextlib.suppress(ConfigError):  # several are
+        there = _per_file(root, format_, beside=False)
+        pairs = {s: p if isinstance(p, dict) else format_.layout(p, task) for s, p in there.items()}
+        known = [paths["images"] for several in named.found.values() for paths in several]
+        return {split: [pairs[split]] for split in named.absent & pairs.keys() if pairs[split]["images"] not in known}
+    return {}
 
 
 def _listed_splits(root: str, suffix: str) -> dict[str, list[SplitPaths]]:

@@ -35,7 +35,7 @@ from pipeline.storage.location import (
 )
 from pipeline.storage.outputs import output_path
 from pipeline.storage.paths import is_in, is_same_location, local_path, real_path, within
-from pipeline.storage.registry import archive_of, begin_listings, locate, locate_below, locate_writable
+from pipeline.storage.registry import archive_of, begin_listings, locate, locate_below, locate_file, locate_writable
 from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.endpoints import refuse_plain
 from pipeline.storage.stores.options import options_beside
@@ -80,6 +80,7 @@ __all__ = [
     "local_path",
     "locate",
     "locate_below",
+    "locate_file",
     "locate_writable",
     "lost",
     "open_own",

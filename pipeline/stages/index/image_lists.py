@@ -146,8 +146,7 @@ class _Wanted:
 
 
 def _text_of(url: str) -> str:
-    folder, _, name = url.rpartition("/")
-    location = storage.locate(folder or "/")
+    location, name = storage.locate_file(url)
     if location.local is not None:
         return read_list(url)
     (content,), _, failed = location.read_many([name], MAX_LIST)
