@@ -350,7 +350,7 @@ def _per_file(root: str, format_: formats.LabelFileFormat, *, beside: bool) -> d
 
 
 def _called(root: str, format_: formats.LabelFileFormat, named: NamedSplits, task: Task) -> dict[str, list[SplitPaths]]:
-    """The folders called as splits that `named` looks for under another name: ``val`` where a YAML says ``valid``."""
+    """The folders called as splits that `named` has under names of no folder: ``val`` where a YAML says ``valid``."""
     with contextlib.suppress(ConfigError):  # several are
         there = _per_file(root, format_, beside=False)
         pairs = {s: p if isinstance(p, dict) else format_.layout(p, task) for s, p in there.items()}

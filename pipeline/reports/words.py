@@ -55,6 +55,8 @@ PARTLY: dict[str, Words] = {
     "pixel_zero": _objects("at pixel 0 of files that are read as counting from 1; see source.options.first_pixel"),
     "parts": _objects("with parts (as head and hand), which are no objects"),
     "truncated": _objects("marked as truncated, which label rows do not say"),
+    "occluded": _objects("marked as occluded, which label rows do not say"),
+    "marked_difficult": _objects("marked as difficult, which label rows do not say"),
     "keypoint_outside": _objects("with keypoints outside of the image, which count as not labelled"),
 }
 

@@ -106,7 +106,14 @@ def test_what_is_marked_as_difficult_is_no_object_unless_it_is_kept() -> None:
     assert (difficult["tail"], difficult["raw"], difficult["loss"]) == (None, None, "difficult")
     assert plain["loss"] is None
     kept, _ = rows(content, difficult="keep")
-    assert (kept["loss"], json.loads(kept["raw"])["difficult"]) == (None, 1)
+    assert (kept["loss"], json.loads(kept["raw"])["difficult"]) == ("marked_difficult", 1)
+
+
+@pytest.mark.parametrize("flag", ["truncated", "occluded"])
+def test_what_rows_cannot_say_is_counted_and_goes_along_to_coco_json(flag: str) -> None:
+    (marked,) = rows(xml(boxed(more=f"<{flag}>1</{flag}>")))
+    assert (marked["loss"], json.loads(marked["raw"])[flag]) == (flag, 1)
+    assert marked["tail"] is not None
 
 
 @pytest.mark.parametrize(

@@ -249,18 +249,24 @@ def _table(
     moved, cut, outside = within(corners / size[:, None, :], unit, slack)
     low, high = moved.min(axis=1), moved.max(axis=1)
     box = np.concatenate([(low + high) / 2, high - low], axis=1)
+    difficult, no_class = np.array(lines.difficult, np.int64) > 0, np.isin(lines.label, NO_CLASS)
+    dropped = difficult & drop_difficult
     loss = np.full(count, None, object)
+    loss[difficult] = "marked_difficult"
     loss[cut] = "clipped"
-    loss[~(areas(moved) > 0)] = "zero_area"
-    loss[outside] = "outside"
-    loss[np.isin(lines.label, NO_CLASS)] = "no_class"
-    dropped = np.array(lines.difficult, np.int64) > 0 if drop_difficult else np.zeros(count, np.bool_)
-    loss[dropped] = "difficult"
-    is_row = (loss == None) | (loss == "clipped")  # noqa: E711 - of each
+    is_row = np.full(count, True)
+    for where, word in (
+        (~(areas(moved) > 0), "zero_area"),
+        (outside, "outside"),
+        (no_class, "no_class"),
+        (dropped, "difficult"),
+    ):
+        loss[where] = word
+        is_row &= ~where
     values = moved.reshape(count, 8) if task is Task.OBB else box
     per_row = values.shape[1]
     tail = tails(values.ravel(), np.arange(0, per_row * count + 1, per_row), numbers)
-    bare = dropped | (loss == "no_class")
+    bare = dropped | no_class
     types = {column.name: column.type for column in schema.annotations()}
     return pa.table(
         {
