@@ -196,6 +196,7 @@ BOMB = "<!DOCTYPE a [" + "".join(
         (xml(boxed())[:-20], "not_xml", 4, "cut short"),
         (xml(boxed()).replace(b"</name>", b"</nam>"), "not_xml", 4, "is not XML from this line on"),
         (xml(boxed("狗狗")).replace("狗狗".encode(), "狗狗".encode("gbk")), "not_utf8", 4, "is not UTF-8"),
+        (b"\x1f\x8b\x08\0\0", "not_xml", None, "is compressed (gzip); unpack it"),
         (b'<?xml version="1.0" encoding="klingon"?><annotation/>', "encoding", 1, "klingon"),
         (b'<?xml version="1.0" encoding="base64"?><annotation/>', "encoding", 1, "base64"),
         (xml(boxed("<<<<<<< HEAD")).replace(b"<name>", b"<name>\n"), "merge_marks", 5, "marks of a merge"),
