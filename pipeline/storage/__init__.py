@@ -11,7 +11,7 @@ import os
 
 from pipeline.base.os_errors import is_of_machine, storage_error
 from pipeline.storage.archives.directory import is_page
-from pipeline.storage.archives.folder import ZipFolder, check_zip
+from pipeline.storage.archives.folder import ZipFolder, check_zip, refuse_packed
 from pipeline.storage.archives.unpacking import DIFFERENT, SAME, compare_unpacked
 from pipeline.storage.archives.writer import write_zip
 from pipeline.storage.embedded import embedded_name, image_locations
@@ -90,6 +90,7 @@ __all__ = [
     "parse_range",
     "read_image",
     "real_path",
+    "refuse_packed",
     "refuse_plain",
     "replace_with",
     "settle_ns",

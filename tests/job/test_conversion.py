@@ -196,3 +196,37 @@ def test_an_image_that_one_file_names_and_is_not_there(folder: Path, run: Run, n
     write_file(folder / "in/b.jpg", PICTURE)
     said = run("convert", folder / "in", folder / "out", "--to", "yolo", code=1).err
     assert re.search(r"in: has no image '[^']*0f1e2d3c-a\.jpg' \(tried with and without its folders", said), said
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("target.layout=robofow", "--set target.layout=robofow: unknown layout of format yolo 'robofow'; did you mean"),
+        ("target.flatt=true", "--set target.flatt=true: unknown key 'target.flatt'; did you mean 'flat'?"),
+        ("target.flat=maybe", "--set target.flat=maybe: target.flat: must be true or false"),
+        ("source.options.first_pixl=0", "--set source.options.first_pixl=0: unknown; format voc knows first_pixel"),
+        ("source.options.first_pixel=2", "--set source.options.first_pixel=2: must be 0 or 1 (it is 2)"),
+    ],
+)
+def test_an_override_that_is_mistyped_is_named(folder: Path, run: Run, override: str, said: str) -> None:
+    write_file(folder / "in/a.xml", VOC)
+    write_file(folder / "in/a.jpg", PICTURE)
+    found = run("convert", folder / "in", folder / "out", "--to", "yolo", "--set", override, code=2).err
+    assert f"coco-diy: {said}" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a.tar.gz", "only zip archives are read in place; unpack this one"),
+        ("a.json.gz", "is compressed; unpack it, as by `gunzip`, and name what it was"),
+        ("a.xml", "is no file of all labels ("),
+        ("empty", "no layout of coco, "),
+    ],
+)
+def test_what_fits_no_format_is_told(folder: Path, run: Run, name: str, said: str) -> None:
+    (folder / "empty").mkdir()
+    if name != "empty":
+        write_file(folder / name, VOC)
+    found = run("convert", folder / name, folder / "out", "--to", "yolo", code=2).err
+    assert f"{name}: {said}" in found
