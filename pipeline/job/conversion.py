@@ -280,7 +280,7 @@ def _source_at(
         known = read_names(read_text(names, "class names"), names) if names is not None and task is None else None
         task = task or _task_of(known)
     splits = find_splits(source, name, format_, Task(task or "detect"), names=names, any_name=any_name)
-    task = task or _task_of_splits(splits, format_)
+    task = task or _task_of_splits(source, splits, format_)
     if not has_labels(source, splits, format_, Task(task)):
         raise NoLayoutError(f"{source}: has no label file ({format_.SUFFIX}) of format {name}; correct the path")
     made = {"format": name, "task": task, "names": names, "root": source}
@@ -325,14 +325,15 @@ def _task_of(names: Names | None) -> str | None:
     return names.task or "pose"
 
 
-def _task_of_splits(splits: Mapping[str, list[Any]], format_: formats.Format) -> str:
+def _task_of_splits(source: str, splits: Mapping[str, list[Any]], format_: formats.Format) -> str:
     """That which a file of several splits says.
 
     Else pose where all annotations files are called as those of pose, and those of other tasks otherwise; else detect.
     """
     if format_.WHOLE and (single := cast("formats.SplitFileFormat", format_)).HOLDS_SPLITS:
         paths = next(iter(splits.values()))[0]
-        said = single.contents(pieces_of(paths["annotations"])).task if isinstance(paths, dict) else None
+        path = storage.locate_below(source, paths["annotations"]).url if isinstance(paths, dict) else None
+        said = single.contents(pieces_of(path)).task if path is not None else None
         return said or "detect"
     pose, other = (format_.layout("", task).get("annotations", "") for task in (Task.POSE, Task.DETECT))
     prefix = os.path.splitext(os.path.basename(pose))[0]

@@ -187,7 +187,8 @@ def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name
 
 def _several(root: str, format_: formats.SplitFileFormat, *, any_name: bool) -> dict[str, SplitPaths]:
     """The splits that one file says it has: ``root`` itself, or the file in it, of a known name or the only one."""
-    path, folder = root, os.path.dirname(root)
+    path = named = root
+    folder = os.path.dirname(root)
     if not os.path.isfile(root):
         folder = root
         files = _annotations_files(root, "", format_.SUFFIX)
@@ -195,7 +196,7 @@ def _several(root: str, format_: formats.SplitFileFormat, *, any_name: bool) -> 
         alone = known[:1] or (files if any_name and len(files) == 1 else [])
         if not alone:
             return {}
-        path = storage.locate(root).join(alone[0])
+        path, named = storage.locate(root).join(alone[0]), alone[0]
     try:
         found = format_.contents(pieces_of(path))
     except formats.Malformed as error:
@@ -203,8 +204,9 @@ def _several(root: str, format_: formats.SplitFileFormat, *, any_name: bool) -> 
     paths: dict[str, SplitPaths] = {}
     for split in found.splits:
         own = [os.path.join(found.folder, "images", split), os.path.join("images", split), split, "images", "."]
-        images = next((f for f in own if not os.path.isabs(f) and _has_images(folder, os.path.normpath(f))), None)
-        where: Any = storage.locate(folder).below(os.path.normpath(images)).url if images not in (None, ".") else folder
+        within = [f for f in map(os.path.normpath, own) if not f.startswith(("/", ".."))]
+        images = next((f for f in within if _has_images(folder, f)), None)
+        where: Any = storage.locate(folder).below(images).url if images not in (None, ".") else folder
         if images is None and found.server is not None:
             if found.signed:
                 raise ConfigError(
@@ -212,7 +214,7 @@ def _several(root: str, format_: formats.SplitFileFormat, *, any_name: bool) -> 
                     "images/<split> beside it"
                 )
             where = {"url": found.server, "suffix": ".jpg"}
-        paths[split] = {"annotations": path, "images": where}
+        paths[split] = {"annotations": named, "images": where}
     return paths
 
 
@@ -223,8 +225,7 @@ def _has_images(root: str, folder: str) -> bool:
 
 def pieces_of(path: str) -> Iterator[bytes]:
     """The bytes of a file, a piece at a time."""
-    folder, name = os.path.split(path)
-    location = storage.locate(folder)
+    location, name = storage.locate_file(path)
     (size,) = location.sizes([name])
     parts = [(begin, min(begin + _PIECE, size or 0)) for begin in range(0, size or 0, _PIECE)]
     return (data for _, data in location.read_parts(name, parts, 1))

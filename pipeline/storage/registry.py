@@ -115,8 +115,8 @@ def locate_file(url: str) -> tuple[Location, str]:
         path, archive = split_url(url)
         folder, _, name = path.rpartition("/")
         return locate(f"{_ZIP}{folder}::{archive}"), name
-    folder, _, name = url.rpartition("/")
-    return locate(folder or "/"), name
+    folder, slash, name = url.rpartition("/")
+    return locate(folder or slash or "."), name
 
 
 def _is_whole(path: str) -> bool:

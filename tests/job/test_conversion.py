@@ -158,6 +158,12 @@ ZIPS: dict[str, Mapping[str, str | bytes]] = {
     "yolo": LAYOUTS["roboflow"][0],
     "coco": WHOLE["roboflow"][0],
     "coco, all in one folder": {"result.json": WHOLE["roboflow"][0]["train/_annotations.coco.json"], "a.jpg": PICTURE},
+    "ndjson": {
+        "dataset.ndjson": '{"type": "dataset", "task": "detect", "class_names": {"0": "dog"}}\n'
+        '{"type": "image", "file": "a.jpg", "width": 64, "height": 48, "split": "train", "annotations": '
+        '{"boxes": [[0, 0.5, 0.5, 0.2, 0.2]]}}\n',
+        "images/train/a.jpg": PICTURE,
+    },
     "voc, by its lists": {
         "VOC2012/ImageSets/Main/train.txt": "a\n",
         "VOC2012/ImageSets/Main/val.txt": "b\n",
@@ -230,3 +236,10 @@ def test_what_fits_no_format_is_told(folder: Path, run: Run, name: str, said: st
         write_file(folder / name, VOC)
     found = run("convert", folder / name, folder / "out", "--to", "yolo", code=2).err
     assert f"{name}: {said}" in found
+
+
+def test_images_of_a_file_that_leads_out_of_its_folder_are_not_taken(folder: Path, run: Run) -> None:
+    text = str(ZIPS["ndjson"]["dataset.ndjson"]).replace('"task"', '"path": "..", "task"')
+    write_file(folder / "in/dataset.ndjson", text)
+    write_file(folder / "images/train/a.jpg", PICTURE)
+    assert "has no image 'a.jpg'" in run("convert", folder / "in", folder / "out", "--to", "yolo", code=1).err

@@ -228,7 +228,10 @@ def _sizes(lines: _Lines, pictures: Pictures, problems: list[Problem]) -> dict[i
         if picture is not None:
             sizes[number] = picture.width, picture.height
         else:
-            detail = "has corners in pixels, and there is no image that says how large it is; put the image beside it"
+            detail = (
+                "has corners in pixels, and no image at hand says how large it is; put the image beside it, unpacked "
+                "if it is in an archive elsewhere"
+            )
             problems.append(Problem(number, None, "no_size", detail, count))
     return sizes
 
