@@ -243,3 +243,15 @@ def test_images_of_a_file_that_leads_out_of_its_folder_are_not_taken(folder: Pat
     write_file(folder / "in/dataset.ndjson", text)
     write_file(folder / "images/train/a.jpg", PICTURE)
     assert "has no image 'a.jpg'" in run("convert", folder / "in", folder / "out", "--to", "yolo", code=1).err
+
+
+def test_oriented_boxes_are_of_their_task_in_a_copy_of_a_target(folder: Path, run: Run) -> None:
+    """No row says whether its four corners are an oriented box or a polygon: the YAML does."""
+    write_file(folder / "in/labelTxt/a.txt", "2 2 9 2 9 9 2 9 plane 0\n")
+    write_file(folder / "in/images/a.jpg", PICTURE)
+    run("convert", folder / "in", folder / "made", "--to", "yolo", "--task", "obb")
+    shutil.copytree(folder / "made", folder / "copy", ignore=shutil.ignore_patterns(".coco-diy"))
+    said = run("convert", folder / "copy", folder / "again", "--to", "yolo").out
+    assert "yolo obb train" in said
+    assert without_digest(contents(folder / "again")) == without_digest(contents(folder / "made"))
+    assert yaml.safe_load((folder / "made/data.yaml").read_text())["task"] == "obb"
