@@ -172,8 +172,13 @@ def _config(base: Path, source: object, target: object, **more: object) -> str:
 Found = dict[str, tuple[list[Run], list[Run], list[Run]]]
 
 
-def measure(base: Path, cases: list[Case], rounds: int, env: Mapping[str, str]) -> tuple[Found, int]:
-    """All runs but those of the first round, and the most memory (bytes) that a scheduler had."""
+def measure(
+    base: Path, cases: list[Case], rounds: int, env: Mapping[str, str], target: Path | None = None
+) -> tuple[Found, int]:
+    """All runs but those of the first round, and the most memory (bytes) that a scheduler had.
+
+    With `target`, where builds leave their record, the apply stage of each is a case of its own.
+    """
     found: Found = {name: ([], [], []) for name, _ in cases}
     with cluster(base / "one", 1, env) as one, cluster(base / "two", 2, env) as two:
         for turn in range(rounds + 1):
@@ -182,7 +187,16 @@ def measure(base: Path, cases: list[Case], rounds: int, env: Mapping[str, str]) 
                     done = run(ready(), on, env)
                     if turn:
                         runs.append(done)
+                    if turn and target is not None:
+                        stages = found.setdefault(f"{name}: copies alone", ([], [], []))
+                        stages[(None, one, two).index(on)].append(Run(_applied(target), done.driver, done.others))
         return found, max(one.most_memory, two.most_memory)
+
+
+def _applied(target: Path) -> float:
+    """Seconds that the apply stage of the last build at `target` took."""
+    record = max((target / ".coco-diy/runs").iterdir())
+    return float(json.loads(record.read_text())["stages"]["apply"])
 
 
 COLUMNS = ["seconds", "in one process", "1 worker", "2 workers", "1 worker: more", "1 -> 2 workers: times"]
@@ -223,7 +237,7 @@ def copies(base: Path) -> None:
             bench.server.start()
             return ["build", _config(bench.base, source, {"root": "s3://bucket/up"}, index={"buckets": BUCKETS})]
 
-        found, _ = measure(bench.base, [("build", ready)], COPY_ROUNDS, env)
+        found, _ = measure(bench.base, [("build", ready)], COPY_ROUNDS, env, bench.bucket / "up")
         report(f"{IMAGES:,} images and their labels to a store that is {2000 * AWAY:.0f} ms away", found)
 
 
@@ -240,14 +254,18 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=117_266)
     parser.add_argument("--small", type=int, default=200, help="label files of the build whose start-up is shown")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", default="", help="cases whose name begins so")
+    parser.add_argument("--no-copies", action="store_true", help="leave out the store")
     parser.add_argument("--dir", type=Path, default=DEFAULT_BASE)
     args = parser.parse_args()
     base = pick_base(args.dir, 3_000_000_000)
     for files in (args.small, args.files):
         collection = Collection(base / f"cluster-{files}", files)
-        found, memory = measure(collection.base, collection.cases(), args.rounds, child_environment())
+        cases = [case for case in collection.cases() if case[0].startswith(args.only)]
+        found, memory = measure(collection.base, cases, args.rounds, child_environment())
         report(f"{files:,} label files; the scheduler took {memory / 1e6:.0f} MB at most", found)
-    copies(base)
+    if not args.no_copies:
+        copies(base)
     print(f"\nA task is {task_bytes()} bytes.")
 
 

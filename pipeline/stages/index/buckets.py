@@ -43,10 +43,10 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListi
             for blob, stats in listing.chunks if listing else ():
                 some = blob.split(b"\0")
                 names += some
-                stems = [name[: name.rfind(b".")] for name in some]
+                stems = _stems(blob, some)
                 if not blob.isascii():
                     stems = [unicodedata.normalize("NFC", stem.decode()).encode() for stem in stems]
-                homes.append(np.array([zlib.crc32(stem, seed) for stem in stems], np.uint32))
+                homes.append(np.fromiter(map(zlib.crc32, stems, itertools.repeat(seed)), np.uint32, len(stems)))
                 mark = np.zeros((len(some), 6), np.int64)
                 mark[:, 0], mark[:, 1] = number, kind
                 if stats is not None:
@@ -63,6 +63,14 @@ def assign(spec: IndexSpec, found: Scan, buckets: int) -> tuple[list[BucketListi
     all_names, all_marks = np.array(names, object), np.concatenate(marks)
     listings = [BucketListing(len(p), b"\0".join(all_names[p].tolist()), all_marks[p].tobytes()) for p in positions]
     return listings, positions
+
+
+def _stems(blob: bytes, names: list[bytes]) -> list[bytes]:
+    """The `names`, which are joined in `blob`, without their suffixes; at once where all have the same."""
+    suffix = names[0][names[0].rfind(b".") :]
+    if suffix.startswith(b".") and blob.endswith(suffix) and blob.count(suffix + b"\0") == len(names) - 1:
+        return blob[: -len(suffix)].replace(suffix + b"\0", b"\0").split(b"\0")
+    return [name[: name.rfind(b".")] for name in names]
 
 
 def _listed_again(names: Sequence[bytes], hashes: npt.NDArray[np.uint32]) -> Counter[bytes]:

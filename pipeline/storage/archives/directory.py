@@ -169,18 +169,17 @@ def parse_directory(data: bytes, where: Directory, name: str) -> Members:
     """Make a table of the directory's bytes `data`; raises `StorageError` where the archive as a whole is not sound."""
     import numpy as np
 
-    starts = _entry_starts(data, name)
+    starts, entries = _entries(data, name)
     # Zip32 archives with more members than their end can count say the count modulo 65,536.
     if len(starts) != where.entries and (where.entries > 0xFFFF or len(starts) % 0x10000 != where.entries):
         raise StorageError(
             f"{name}: its directory has {plural(len(starts), 'member')} and not {where.entries:,} as it "
             "says; get it again"
         )
-    entries = _entries(data, starts)
     numbers = np.empty((len(starts), 6), np.int64)
     for column, field in ((SIZE, "size"), (PACKED, "packed"), (CRC, "crc"), (OFFSET, "offset"), (METHOD, "method")):
         numbers[:, column] = entries[field]
-    big = (numbers[:, [SIZE, PACKED, OFFSET]] == _BIG).any(axis=1)
+    big = (entries["size"] == _BIG) | (entries["packed"] == _BIG) | (entries["offset"] == _BIG)
     for i in np.flatnonzero(big).tolist():
         _widen(data, int(starts[i]), entries[i], numbers[i], name)
     numbers[:, OFFSET] += where.shift
@@ -188,8 +187,8 @@ def parse_directory(data: bytes, where: Directory, name: str) -> Members:
     return _fit(data, starts, entries, numbers)
 
 
-def _entry_starts(data: bytes, name: str) -> Ints:
-    """Offsets of the directory's entries. Where the marks found all fit together, no loop is needed."""
+def _entries(data: bytes, name: str) -> tuple[Ints, npt.NDArray[np.void]]:
+    """The offset of each entry, and the entries. Where the marks found all fit together, no loop is needed."""
     import numpy as np
 
     octets = np.frombuffer(data, np.uint8)
@@ -198,9 +197,10 @@ def _entry_starts(data: bytes, name: str) -> Ints:
         found = found[octets[found + i] == _MARK[i]]
     starts = found.astype(np.int64)
     if len(starts):
-        ends = _ends(_entries(data, starts), starts)
+        entries = _entries_at(data, starts)
+        ends = _ends(entries, starts)
         if starts[0] == 0 and (ends[:-1] == starts[1:]).all() and ends[-1] == len(data):
-            return starts
+            return starts, entries
     followed, at = [], 0  # a name or comment holds the mark too, or the directory is damaged: go from one to the next
     while at < len(data):
         if not data.startswith(_MARK, at) or at + _ENTRY_BYTES > len(data):
@@ -209,15 +209,17 @@ def _entry_starts(data: bytes, name: str) -> Ints:
         at += _ENTRY_BYTES + sum(struct.unpack_from("<3H", data, at + 28))
     if at != len(data):
         raise StorageError(f"{name}: its directory is cut; get it again")
-    return np.array(followed, np.int64)
+    starts = np.array(followed, np.int64)
+    return starts, _entries_at(data, starts)
 
 
-def _entries(data: bytes, starts: Ints) -> npt.NDArray[np.void]:
+def _entries_at(data: bytes, starts: Ints) -> npt.NDArray[np.void]:
+    """The fixed parts of the entries that begin at `starts`."""
     import numpy as np
 
-    octets = np.frombuffer(data, np.uint8)
-    rows = octets[starts[:, None] + np.arange(_ENTRY_BYTES)]
-    entries: npt.NDArray[np.void] = rows.reshape(-1).view(np.dtype(_ENTRY))
+    fixed = np.dtype(_ENTRY)
+    anywhere = np.ndarray((max(len(data) - fixed.itemsize + 1, 0),), fixed, data, strides=(1,))
+    entries: npt.NDArray[np.void] = anywhere[starts]
     return entries
 
 
@@ -251,9 +253,12 @@ def _no_overlap(numbers: Ints, name_bytes: npt.NDArray[np.uint16], where: Direct
     """Fill the column `ROOM`; members that share bytes are a bomb (David Fifield, 2019), or the archive was changed."""
     import numpy as np
 
-    order = np.argsort(numbers[:, OFFSET], kind="stable")
-    sorted_offsets = numbers[order, OFFSET]
-    numbers[order, ROOM] = np.diff(sorted_offsets, append=where.offset)
+    offsets = np.ascontiguousarray(numbers[:, OFFSET])
+    if (offsets[1:] >= offsets[:-1]).all():
+        numbers[:, ROOM] = np.diff(offsets, append=where.offset)
+    else:
+        order = np.argsort(offsets, kind="stable")
+        numbers[order, ROOM] = np.diff(offsets[order], append=where.offset)
     needed = HEADER_BYTES + name_bytes.astype(np.int64) + numbers[:, PACKED]
     if (numbers[:, ROOM] < needed).any() or (numbers[:, OFFSET] < 0).any():
         raise StorageError(f"{name}: members overlap, as no honest archive's do: it is damaged, or made to do harm")
@@ -278,9 +283,11 @@ def _fit(data: bytes, starts: Ints, entries: npt.NDArray[np.void], numbers: Ints
         ("link", link),
     ):
         reasons |= dict.fromkeys(np.flatnonzero(marked).tolist(), reason)
-    files = [i for i, name in enumerate(raw) if name[-1:] != b"/"]
-    names = raw if len(files) == len(raw) else [raw[i] for i in files]
-    joined = b"\0".join(names)
+    files, names, joined = list(range(len(raw))), raw, b"\0".join(raw)
+    if b"/\0" in joined or joined.endswith(b"/"):
+        files = [i for i, name in enumerate(raw) if name[-1:] != b"/"]
+        names = [raw[i] for i in files]
+        joined = b"\0".join(names)
     unusable: list[tuple[str, str]] = []
     if reasons or len(set(names)) != len(names) or joined.count(b"\0") != len(names) - 1 or _suspicious(joined):
         files, joined, unusable = _judge(files, names, entries["flags"], reasons)

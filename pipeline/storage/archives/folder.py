@@ -170,14 +170,15 @@ class ZipFolder(Location):
         found.unusable = sorted(
             (name.removeprefix(prefix), reason)
             for name, reason in table.unusable
-            if name.startswith(prefix) and name[name.rfind(".") :].lower() in suffixes and not is_nobodys(name)
+            if name.startswith(prefix) and _suffix(name) in suffixes and not is_nobodys(name)
         )
         rows = _rows_of(table, prefix, suffixes)
         if not rows and not found.unusable and self.folder and not any(name.startswith(prefix) for name in table.names):
             raise _no_folder(self.archive_name, self.folder, table)
+        every = table.names
         for begin in range(0, len(rows), _STEP):
             some = rows[begin : begin + _STEP]
-            names = [table.names[i][skip:] for i in some]
+            names = [every[i][skip:] for i in some]
             found.take(names, _stats(table, some) if with_stats else [], with_stats=with_stats)
         return found
 
@@ -297,12 +298,18 @@ def _identity(archive: str) -> str:
 
 def _rows_of(table: Table, prefix: str, suffixes: frozenset[str]) -> list[int]:
     """Rows of the files below `prefix` whose suffix is one of `suffixes`."""
-    endings = tuple(suffixes)
-    return [
-        i
-        for i, name in enumerate(table.names)
-        if name.startswith(prefix) and (name.endswith(endings) or name[name.rfind(".") :].lower() in suffixes)
-    ]
+    names, endings = table.names, tuple(suffixes)
+    below: Sequence[int] = range(len(names))
+    if prefix:  # a mapping of methods takes a fifth of the time of an expression for each name
+        below = list(itertools.compress(below, map(str.startswith, names, itertools.repeat(prefix))))
+    ends = list(map(str.endswith, map(names.__getitem__, below), itertools.repeat(endings)))
+    if all(ends):
+        return list(below)
+    return [i for i, good in zip(below, ends, strict=True) if good or _suffix(names[i]) in suffixes]
+
+
+def _suffix(name: str) -> str:
+    return name[name.rfind(".") :].lower()
 
 
 def _begins(archive: str, entries: Iterator[tuple[int, list[int] | None]], count: int) -> Iterator[FileEnds]:
@@ -327,9 +334,9 @@ def check_zip(path: str, name: str) -> None:
     read_directory(path, name)
 
 
-def _stats(table: Table, rows: list[int]) -> list[int]:
+def _stats(table: Table, rows: list[int]) -> array[int]:
     import numpy as np
 
     stats = np.zeros((len(rows), 4), np.int64)
     stats[:, 0], stats[:, 1], stats[:, 3] = table.numbers[rows, SIZE], table.numbers[rows, CRC], 1
-    return stats.reshape(-1).tolist()
+    return array("q", stats.tobytes())
