@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -254,7 +255,7 @@ def test_boxes_are_those_of_yolo_rows(
             assert math.isclose(float(value), float(other_value), abs_tol=1e-6)
 
 
-def _devkit(root: Path, year: str, lists: dict[str, str], stems: str) -> None:
+def _devkit(root: Path, year: str, lists: dict[str, str], stems: Iterable[str]) -> None:
     for stem in stems:
         write_file(root / year / "JPEGImages" / f"{stem}.jpg", jpeg(WIDTH, HEIGHT))
         write_file(root / year / "Annotations" / f"{stem}.xml", xml(boxed(), filename=f"{stem}.jpg"))
@@ -273,6 +274,24 @@ def test_the_years_of_vocdevkit(tmp_path: Path, run: Run, monkeypatch: pytest.Mo
     assert "1 of the 2 images that it lists is not in" in made.err
     assert "1 image of" in made.err
     assert "in no list of a split" in made.err
+
+
+def test_the_flags_of_a_list_of_one_class_are_no_names(tmp_path: Path, run: Run) -> None:
+    _devkit(tmp_path / "source", "VOC2007", {"train": "a  1\nb -1\nc 1\n"}, ["a", "b", "c", "c 1"])
+    run("convert", tmp_path / "source", tmp_path / "mine", "--to", "yolo", "--workdir", tmp_path / "work")
+    assert {p.stem for p in (tmp_path / "mine/images/train").rglob("*.jpg")} == {"a", "b", "c 1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "train.txt: lists no image"), ("d\ne\n", "train.txt: 2 of the 2 images that it lists are not in")],
+)
+def test_a_list_of_nothing_is_named(tmp_path: Path, run: Run, text: str, said: str) -> None:
+    _devkit(tmp_path / "source", "VOC2007", {"train": text}, "abc")
+    words = ["--to", "yolo", "--workdir", tmp_path / "work"]
+    found = run("convert", tmp_path / "source", tmp_path / "mine", *words, code=1).err
+    assert "no label file there has an object of a class (" in found
+    assert said in found
 
 
 def test_layouts_of_voc(tmp_path: Path) -> None:
