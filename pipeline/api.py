@@ -180,7 +180,7 @@ def _engine(job: Job, client: Any) -> Engine:
 def _seen_by_workers(job: Job) -> Iterator[str]:
     """What workers elsewhere must see: the folders and files of the sources, and the target where it is there."""
     for split in (split for source in job.sources for split in source.spec.splits):
-        yield from (url for url in (split.labels, split.images, split.captions) if url is not None)
+        yield from filter(None, (*split.label_files, split.images))
     if job.target.local is not None and job.target.exists():
         yield job.root
 

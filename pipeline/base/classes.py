@@ -11,7 +11,8 @@ from typing import Required, TypedDict
 class Names:
     """Class names of a dataset, the position is the id; the keypoint facts that go with them; the task, if known.
 
-    `supercategories` has that of each class that has one, by name.
+    `supercategories` has that of each class that has one, by name; `ancestors`, where classes are in a hierarchy, all
+    classes that it is a kind of.
     """
 
     names: tuple[str, ...]
@@ -20,6 +21,7 @@ class Names:
     kpt_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     task: str | None = None
     supercategories: Mapping[str, str] = field(default_factory=dict)
+    ancestors: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class SourceNames(TypedDict, total=False):
@@ -30,6 +32,7 @@ class SourceNames(TypedDict, total=False):
     flip_idx: list[int] | None
     kpt_names: dict[str, list[str]]
     supercategories: dict[str, str]
+    ancestors: dict[str, list[str]]
 
 
 @dataclass(frozen=True)

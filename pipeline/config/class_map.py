@@ -53,6 +53,9 @@ def align(sources: Sequence[Names], specs: Iterable[ClassSpec] | None) -> tuple[
     for source in sources:
         for name, supercategory in source.supercategories.items():
             above.setdefault(supercategory, []).append(name)
+        for name, ancestors in source.ancestors.items():
+            for ancestor in ancestors:
+                above.setdefault(ancestor, []).append(name)
     of_name, names = _targets(known, above, specs)
     return tuple(ClassMap(s.names, names, tuple(of_name.get(name, -1) for name in s.names)) for s in sources)
 

@@ -77,7 +77,9 @@ class SplitFolders(_Model):
     """Where one split of a source is, relative to `root` where they are relative paths."""
 
     labels: str | None = Field(None, description="folder of the label files")
-    annotations: str | None = Field(None, description="COCO: the JSON file with all annotations")
+    annotations: str | list[str] | None = Field(
+        None, description="the file with all annotations; openimages: or several that belong together"
+    )
     captions: str | None = Field(None, description="COCO: a JSON file with captions of the same images")
     images: str | ImageLocation | None = Field(None, description="folder of the images; leave out where there are none")
     image_list: str | list[str] | None = Field(

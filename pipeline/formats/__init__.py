@@ -120,9 +120,9 @@ class FileOutline:
 class Part:
     """Some images of a file with their annotations, each as it is written; `image_of` are indexes in these `images`.
 
-    `labels` are those of the `FileOutline`. `captions` are the image's caption annotations, and indexes in `images`.
-    `pictures` is asked for the images at indexes: for all of them with `compare`, else for those whose size the file
-    does not say.
+    `labels` are those of the `FileOutline`, `ancestors` those of its names, by name. `captions` are the image's caption
+    annotations, and indexes in `images`. `pictures` is asked for the images at indexes: for all of them with `compare`,
+    else for those whose size the file does not say.
     """
 
     images: Sequence[bytes]
@@ -132,6 +132,7 @@ class Part:
     captions: tuple[Sequence[bytes], Ints] | None = None
     pictures: Callable[[Sequence[int]], Sequence[Picture | None]] | None = None
     compare: bool = False
+    ancestors: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,8 @@ class SingleFileFormat(Format, Protocol):
     HOLDS_SPLITS: bool
     #: Whether a second file may hold captions of the images.
     CAPTIONS: bool
+    #: Whether several files may hold the labels of a split together: it is a `SeveralFilesFormat`.
+    SEVERAL_FILES: bool
     #: Options with which no image is asked how large it is, for who looks at what is at a store.
     UNASKED: Mapping[str, Any]
 
@@ -224,6 +227,18 @@ class SingleFileFormat(Format, Protocol):
 
     def parse(self, part: Part, task: Task, keypoints: tuple[int, int] | None, options: Mapping[str, Any]) -> Parsed:
         """Rows of a `Part`; ``file`` in them is the index of the image, ``line`` counts objects in their image."""
+
+
+class SeveralFilesFormat(SingleFileFormat, Protocol):
+    """A format that has `SEVERAL_FILES`."""
+
+    def outline_of_files(
+        self, files: Iterable[Iterable[bytes]], task: Task, names: ImageNames | None = None, split: str | None = None
+    ) -> FileOutline:
+        """As `outline`, of all files of a split, which are read one after the other: spans are in them as in one."""
+
+    def files_of_splits(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Of the files `names` of a dataset (paths with ``/``) those of each split; that with the objects is first."""
 
 
 class SplitFileFormat(SingleFileFormat, Protocol):

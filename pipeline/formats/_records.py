@@ -14,7 +14,7 @@ from pipeline.formats._image_names import Found, ImageNames, clean
 from pipeline.formats._values import shown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """A record at `begin` to `stop` of a file, which the user knows as `where`, as in ``line 3``.
 
@@ -41,17 +41,20 @@ def outline_of(
     """
     files: list[Found] = []
     records: list[ImageRecord] = []
+    called: list[str] = []
     lost: list[int] = []
     seen: set[str] = set()
     for record, text in given:
-        path = clean(record.unlisted) or clean(record.said) or clean(record.other)
-        asked = [name for name in (record.said, record.other) if name]
+        name = clean(record.said) or clean(record.other)
+        path = (clean(record.unlisted) if record.unlisted else "") or name
+        asked = [one for one in (record.said, record.other) if one]
         file = Found(path or None, exact=True) if names is None else names.find(*asked)
-        key = file.path or f"\0{clean(record.said) or clean(record.other)}"
+        key = file.path or f"\0{name}"
         doubtful = not path or file.several or (file.path and not file.exact) or key in seen
         lost.append(objects(text) if doubtful else 0)
         seen.add(key)
         records.append(record)
+        called.append(name)
         files.append(file)
     exact = {file.path for file in files if file.exact}
     like = Counter(file.path for file in files if file.path and not file.exact)
@@ -60,8 +63,8 @@ def outline_of(
     taken: dict[str, str] = {}
     spans: list[tuple[int, int]] = []
     named: list[str] = []
-    for record, file, count in zip(records, files, lost, strict=True):
-        there, said = file.path, clean(record.said) or clean(record.other)
+    for record, file, said, count in zip(records, files, called, lost, strict=True):
+        there = file.path
         problem = None
         if not said:
             problem = "bad_image", "names no image"

@@ -27,6 +27,7 @@ def check_locations(source: SourceJob, split: SplitSpec, config: Config) -> None
     whole = formats.load(source.spec.format).WHOLE
     for url, what, there in (
         (split.labels, "annotations file" if whole else "labels folder", os.path.isfile if whole else _exists),
+        *((url, "annotations file", os.path.isfile) for url in split.further),
         (split.captions, "captions file", os.path.isfile),
         (split.images, "images folder", _exists),
         *((url, "list of images", _is_file) for url in split.image_lists),
@@ -147,7 +148,7 @@ def _read(job: Job) -> Iterator[str]:
     for source in job.sources:
         yield from filter(None, (source.source.names, source.source.marker))
         for split in source.spec.splits:
-            for url in filter(None, (split.labels, split.images, split.captions, *split.image_lists)):
+            for url in filter(None, (*split.label_files, split.images, *split.image_lists)):
                 yield storage.archive_of(url) or url
 
 
@@ -162,8 +163,7 @@ def _keep_apart_from(job: Job, source: SourceJob, real: Callable[[str], str]) ->
                     f"{what}: {path} is in the source {root}, which is never written to; choose a folder beside it"
                 )
     for split in source.spec.splits:
-        urls = (split.labels, split.images, split.captions)
-        for folder in (url for url in urls if url):
+        for folder in filter(None, (*split.label_files, split.images)):
             table = [("split.table", job.split_table)] if job.split_table else []
             for what, path in (("target.root", job.root), ("workdir", job.workdir), *table):
                 if storage.is_in(real(path), real(folder)):

@@ -16,6 +16,7 @@ from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
 from pipeline.job.copies import on_this_disk
 from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder, pieces_of
+from pipeline.job.spec import first_file
 from pipeline.target.manifest import FOLDER, INTENT_PATH, MANIFESTS, TargetState, home
 
 #: What `convert` takes for keys of a config, each with an example; `remake` takes other ones for some of them.
@@ -180,7 +181,7 @@ def _is_recognised(source: Mapping[str, Any]) -> bool:
     format_, task = formats.load_single_file(source["format"]), Task(source["task"])
     for value in source["splits"].values():
         paths = value if isinstance(value, dict) else format_.layout(value, task)
-        path = storage.locate_below(source["root"], paths["annotations"]).url
+        path = storage.locate_below(source["root"], first_file(paths["annotations"]) or "").url
         if not format_.recognises(next(pieces_of(path), b"")):
             return False
     return True
@@ -307,8 +308,14 @@ def _with_copies(source: str, splits: Mapping[str, Any], format_: formats.Format
     location = storage.locate(source)
     if not format_.WHOLE or location.local is not None or os.path.isfile(os.path.expanduser(source)):
         return splits
-    found = {s: value if isinstance(value, dict) else format_.layout(value, task) for s, value in splits.items()}
-    return {s: {**p, "annotations": on_this_disk(location, p["annotations"], workdir)} for s, p in found.items()}
+    found: dict[str, dict[str, Any]] = {
+        s: {**value} if isinstance(value, dict) else format_.layout(value, task) for s, value in splits.items()
+    }
+    for paths in found.values():
+        files = [given] if isinstance(given := paths["annotations"], str) else given
+        here = [on_this_disk(location, file, workdir) for file in files]
+        paths["annotations"] = here if len(here) > 1 else here[0]
+    return found
 
 
 def _made_for(source: str) -> str | None:
@@ -338,7 +345,7 @@ def _task_of_splits(source: str, splits: Mapping[str, list[Any]], format_: forma
     pose, other = (format_.layout("", task).get("annotations", "") for task in (Task.POSE, Task.DETECT))
     prefix = os.path.splitext(os.path.basename(pose))[0]
     each = [paths for several in splits.values() for paths in several]
-    files = [paths.get("annotations", "") if isinstance(paths, dict) else "" for paths in each]
+    files = [first_file(paths.get("annotations")) or "" if isinstance(paths, dict) else "" for paths in each]
     all_pose = bool(files) and all(os.path.basename(path).startswith(prefix) for path in files)
     return "pose" if pose != other and all_pose else "detect"
 

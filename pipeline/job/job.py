@@ -229,7 +229,7 @@ def _named(source: SourceJob, found: Names | None) -> SourceJob:
     names = source.file_names or found
     if source.file_names is not None and found is not None:
         above = {**found.supercategories, **source.file_names.supercategories}
-        names = replace(source.file_names, supercategories=above)
+        names = replace(source.file_names, supercategories=above, ancestors=found.ancestors)
         if names.kpt_shape is None and found.kpt_shape is not None:  # of the options: a list of names has none
             number = {name: i for i, name in enumerate(names.names)}
             points = {number[found.names[k]]: v for k, v in found.kpt_names.items() if found.names[k] in number}

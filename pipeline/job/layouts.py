@@ -53,6 +53,9 @@ _DEEPEST = 2  # VOCdevkit/VOC2012
 
 _LISTS = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
 
+#: Where the files of a split that has several are: in one folder, or in those of the split, as FiftyOne has them.
+_FILES_FOLDERS = ("", "annotations", "{}/labels", "{}/metadata")
+
 SplitPaths = str | dict[str, Any]
 
 _PIECE = 1 << 20
@@ -152,6 +155,8 @@ def has_labels(source: str, splits: Mapping[str, list[SplitPaths]], format_: for
 def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name: bool) -> dict[str, SplitPaths]:
     if os.path.isfile(root) and not root.lower().endswith(format_.SUFFIX):
         return {}
+    if format_.SEVERAL_FILES and not os.path.isfile(root):
+        return _by_names(root, cast("formats.SeveralFilesFormat", format_))
     if format_.HOLDS_SPLITS:
         return _several(root, cast("formats.SplitFileFormat", format_), any_name=any_name)
     if os.path.isfile(root):
@@ -183,6 +188,21 @@ def _whole(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name
     files = [path for path in files if not _has_image(root, path, _image_folder(root, ()))] if any_name else []
     alone = known[:1] or (files if len(files) == 1 else [])
     return {"train": {"annotations": alone[0], "images": _image_folder(root, ())}} if alone else {}
+
+
+def _by_names(root: str, format_: formats.SeveralFilesFormat) -> dict[str, SplitPaths]:
+    """The splits whose files, in one of `_FILES_FOLDERS`, are called as the format's dataset calls them."""
+    words = [word for known in _FOLDERS.values() for word in known]
+    names: list[str] = []
+    for below in dict.fromkeys(folder.format(word) for folder in _FILES_FOLDERS for word in words):
+        folder = storage.locate_below(root, below) if below else storage.locate(root)
+        names += [os.path.join(below, name) for name in sorted(folder.flat_names("") if folder.exists() else ())]
+    found: dict[str, SplitPaths] = {}
+    for split, files in format_.files_of_splits(names).items():
+        own = [f"{word}/data" for word in _FOLDERS[split]]
+        images = next((f for f in own if _is_folder(root, f)), None) or _image_folder(root, _FOLDERS[split])
+        found[split] = {"annotations": files, "images": images}
+    return found
 
 
 def _several(root: str, format_: formats.SplitFileFormat, *, any_name: bool) -> dict[str, SplitPaths]:

@@ -14,6 +14,7 @@ from pipeline.config.model import Config
 from pipeline.exporters import DEFAULT, Layout
 from pipeline.job.conversion import dataset
 from pipeline.job.copies import on_this_disk
+from pipeline.job.spec import first_file
 from pipeline.target.manifest import Manifest, TargetState
 
 
@@ -96,7 +97,8 @@ def made_from(made: Manifest) -> list[str]:
     """Where the sources of a target were: their roots, or of those without one the labels of their splits."""
     source = made.config["source"]
     return [
-        one.get("root") or joined(paths.get("labels") or paths.get("annotations") for paths in one["splits"].values())
+        one.get("root")
+        or joined(paths.get("labels") or first_file(paths.get("annotations")) for paths in one["splits"].values())
         for one in (source if isinstance(source, list) else [source])
     ]
 

@@ -36,7 +36,7 @@ def portable_config(job: Job) -> dict[str, Any]:
         if source["names"] is not None:
             source["names"] = storage.local_path(source["names"])
         source["splits"] = {
-            s.split: {"annotations" if whole else "labels": s.labels, "images": _portable_images(s)}
+            s.split: {"annotations" if whole else "labels": _portable_labels(s), "images": _portable_images(s)}
             | ({"captions": s.captions} if s.captions else {})
             | ({"image_list": list(s.image_lists)} if s.image_lists else {})
             for s in spec.splits
@@ -142,6 +142,10 @@ def _list_content(path: str) -> str | None:
     return digest_of(content).hex() if content is not None else None
 
 
+def _portable_labels(split: SplitSpec) -> str | list[str]:
+    return [split.labels, *split.further] if split.further else split.labels
+
+
 def _portable_images(split: SplitSpec) -> str | dict[str, str] | None:
     if split.suffix is None or split.images is None:
         return split.images
@@ -151,5 +155,6 @@ def _portable_images(split: SplitSpec) -> str | dict[str, str] | None:
 def _facts(names: Names | None) -> list[Any]:
     if names is None:
         return []
-    by_class = (sorted(facts.items()) for facts in (names.kpt_names, names.supercategories))
+    by_class = [sorted(facts.items()) for facts in (names.kpt_names, names.supercategories)]
+    by_class += [sorted(names.ancestors.items())] if names.ancestors else []
     return [names.names, names.kpt_shape, names.flip_idx, *by_class]

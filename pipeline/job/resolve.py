@@ -183,11 +183,16 @@ def _split(
     lists = [given] if isinstance(given := paths.get("image_list") or [], str) else given
     if lists and single is not None:
         raise ConfigError(f"source.splits.{split}: format {source.format} has no image_list: its file names the images")
+    files = [given] if isinstance(given := paths[key], str) else given
+    if not files or (len(files) > 1 and not (single is not None and single.SEVERAL_FILES)):
+        raise ConfigError(
+            f"source.splits.{split}: format {source.format} has one file of annotations for a split; name one"
+        )
     images = paths.get("images")
     suffix = images["suffix"] if isinstance(images, dict) else None
     labels, images, captions = (
         storage.locate_below(source.root, path) if path is not None else None
-        for path in (paths[key], images["url"] if isinstance(images, dict) else images, paths.get("captions"))
+        for path in (files[0], images["url"] if isinstance(images, dict) else images, paths.get("captions"))
     )
     if images is not None and isinstance(value, str) and not images.exists():
         images = None  # labels alone are a source too; a build that is to copy images says what is missing
@@ -200,5 +205,6 @@ def _split(
         captions.url if captions is not None else None,
         suffix,
         tuple(storage.locate_below(source.root, path).url for path in lists),
+        tuple(storage.locate_below(source.root, path).url for path in files[1:]),
     )
     return spec, labels, images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from pipeline.base.terms import Task
@@ -30,7 +31,8 @@ LEFT_OUT_FILES = {
 class SplitSpec:
     """One split of the source: `folder` is its part of the key; the rest are absolute paths, or URLs.
 
-    `labels` is the folder of the label files or, where one file holds all labels, that file; `captions` is a file too.
+    `labels` is the folder of the label files or, where one file holds all labels, that file, with `further` ones that
+    belong to it; `captions` is a file too.
     With `suffix` images are not listed: each label file is taken to have one, of its stem and this suffix. With
     `image_lists`, text files, the split is the images that they list.
     """
@@ -42,6 +44,12 @@ class SplitSpec:
     captions: str | None = None
     suffix: str | None = None
     image_lists: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
+
+    @property
+    def label_files(self) -> tuple[str, ...]:
+        """The folder of the label files; or the files that hold all labels, and the captions."""
+        return tuple(filter(None, (self.labels, *self.further, self.captions)))
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,11 @@ class IndexSpec:
 
         text = json.dumps([VERSION, INDEX_VERSION, asdict(self)], sort_keys=True)
         return str(xxhash.xxh3_128_hexdigest(text.encode()))
+
+
+def first_file(annotations: str | Sequence[str] | None) -> str | None:
+    """Of the annotations of a split, a file or several, the first."""
+    return annotations if isinstance(annotations, str) or annotations is None else annotations[0]
 
 
 #: A split, and the locations of its labels and images.

@@ -24,6 +24,7 @@ LOSSES: dict[str, Words] = {
     "keypoint_alone": ("keypoint of no object", "keypoints of no object"),
     "no_class": "of no class",
     "difficult": "marked as difficult",
+    "flagged": "with a flag of source.options.drop",
 }
 
 
@@ -57,6 +58,8 @@ PARTLY: dict[str, Words] = {
     "truncated": _objects("marked as truncated, which label rows do not say"),
     "occluded": _objects("marked as occluded, which label rows do not say"),
     "marked_difficult": _objects("marked as difficult, which label rows do not say"),
+    "depiction": _objects("marked as depictions (a drawing, a toy), which label rows do not say"),
+    "inside": _objects("marked as seen from the inside, which label rows do not say"),
     "keypoint_outside": _objects("with keypoints outside of the image, which count as not labelled"),
 }
 

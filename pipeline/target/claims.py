@@ -79,7 +79,7 @@ class _Target(msgspec.Struct):
 
 class _Folders(msgspec.Struct):
     labels: str | None = None
-    annotations: str | None = None
+    annotations: str | Annotated[list[str], Meta(min_length=1)] | None = None
 
 
 class _Source(msgspec.Struct):

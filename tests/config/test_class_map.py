@@ -43,6 +43,28 @@ def chosen(classes: Any, *names: Names) -> dict[str, list[str]]:
     return found
 
 
+KINDS = Names(
+    ("Vehicle", "Land vehicle", "Car", "Boat", "Tree"),
+    supercategories={"Car": "Land vehicle", "Land vehicle": "Vehicle", "Boat": "Vehicle"},
+    ancestors={"Car": ("Land vehicle", "Vehicle"), "Land vehicle": ("Vehicle",), "Boat": ("Vehicle",)},
+)
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ([{"name": "v", "supercategory": "Vehicle"}], {"v": ["Land vehicle", "Car", "Boat"]}),
+        (
+            [{"name": "v", "from": "Vehicle", "supercategory": "Vehicle"}],
+            {"v": ["Vehicle", "Land vehicle", "Car", "Boat"]},
+        ),
+        ([{"supercategory": "Land*"}, "Vehicle"], {"Car": ["Car"], "Vehicle": ["Vehicle"]}),
+    ],
+)
+def test_a_supercategory_of_a_hierarchy_has_all_kinds_of_it(classes: Any, expected: dict[str, list[str]]) -> None:
+    assert chosen(classes, KINDS) == {name: sorted(some, key=KINDS.names.index) for name, some in expected.items()}
+
+
 VEHICLES = ["bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"]
 SPORTS_BALLS = ["baseball bat", "baseball glove"]
 

@@ -367,7 +367,8 @@ def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
     [
         (
             "source.format=tfrecord",
-            "unknown format 'tfrecord'; available: coco, dota, isat, labelme, labelstudio, ndjson, voc, yolo",
+            "unknown format 'tfrecord'; available: coco, dota, isat, labelme, labelstudio, ndjson, odgt, openimages, "
+            "voc, yolo",
         ),
         ("target.format=tfrecord", "unknown target format 'tfrecord'; available: coco, ndjson, yolo"),
         ("source.task=pose", "task pose needs the line `kpt_shape: [17, 3]`"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.conftest import Run
 from tests.support.helpers import PROJECT, picture, write_file
@@ -59,11 +60,54 @@ def visdrone(root: Path) -> None:
         write_file(folder / f"labels/{split}/{name}.txt", "3 0.200000 0.200000 0.200000 0.200000\n")
 
 
+OPEN_IMAGES = PROJECT / "tests/formats/real/openimages"
+
+#: That there is neither a person nor a vehicle; no car, but maybe a truck.
+VERIFIED = """{0},verification,/m/01g317,0
+{0},verification,/m/07yv9,0
+{1},verification,/m/01g317,0
+{1},verification,/m/0k4j,0
+"""
+
+
+def open_images(root: Path) -> None:
+    """Real rows under the names of the download; those of V4's test are here of validation."""
+    real = {path.name: path.read_text(encoding="utf-8") for path in OPEN_IMAGES.iterdir()}
+    labels = real["train-annotations-human-imagelabels-boxable.csv"]
+    verified = labels.partition("\n")[0] + "\n" + VERIFIED.format("000062a39995e348", "000026e7ee790996")
+    folder = root / "open-images/annotations"
+    for name, text in {
+        "oidv6-train-annotations-bbox.csv": real["oidv6-train-annotations-bbox.csv"],
+        "train-annotations-human-imagelabels-boxable.csv": labels,
+        "validation-annotations-bbox.csv": real["test-annotations-bbox.csv"],
+        "validation-annotations-human-imagelabels-boxable.csv": verified,
+        "oidv7-class-descriptions-boxable.csv": "LabelName,DisplayName\n" + real["class-descriptions-boxable.csv"],
+        "bbox_labels_600_hierarchy.json": real["bbox_labels_600_hierarchy.json"],
+    }.items():
+        write_file(folder / name, text)
+    for split, file in (("train", "oidv6-train-annotations-bbox.csv"), ("validation", "test-annotations-bbox.csv")):
+        for line in real[file].splitlines()[1:]:
+            name = f"{line.partition(',')[0]}.jpg"
+            write_file(root / "open-images" / split / name, picture(name))
+
+
+def crowdhuman(root: Path) -> None:
+    """Real lines, with images as large as those."""
+    text = (PROJECT / "tests/formats/real/crowdhuman.odgt").read_text(encoding="utf-8")
+    for split, line, size in zip(("train", "val"), text.splitlines(), ((800, 1067), (1600, 1200)), strict=True):
+        write_file(root / f"CrowdHuman/annotation_{split}.odgt", line + "\n")
+        path = root / f"CrowdHuman/Images/{json.loads(line)['ID']}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", size).save(path)
+
+
 @pytest.mark.parametrize(
     ("name", "make", "changes", "files", "row"),
     [
         ("lvis", lvis, ["classes=[cow]"], {"train": 1, "val": 2}, "0 0.3"),
         ("objects365", objects365, [], {"train": 2, "val": 1}, "1 0.25"),
+        ("open-images", open_images, [], {"train": 1, "val": 1}, " 0."),
+        ("crowdhuman", crowdhuman, [], {"train": 1, "val": 1}, "0 0."),
         ("visdrone", visdrone, [], {"train": 1, "val": 1, "test": 1}, "0 0.200000 "),
     ],
 )
@@ -80,3 +124,20 @@ def test_a_ready_config_builds_from_the_layout_of_its_dataset(
         found = {split: sum(p.is_file() for p in Path("out", folder, split).rglob("*")) for split in files}
         assert found == files
     assert all(row in p.read_text(encoding="utf-8") for p in Path("out/labels").rglob("*.txt"))
+
+
+def test_images_of_open_images_are_backgrounds_for_what_is_verified_not_to_be_there(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    open_images(tmp_path / "datasets")
+    run("init", "open-images")
+    words = ["--set", "target.root=out", "--set", "select.background=all"]
+    run("build", "conf/open-images.yaml", *words)
+    cars = Path("out/labels/val/0000c64e1253d68f.txt").read_text(encoding="utf-8").split()
+    assert cars[::5] == ["1"] * 3  # the group of vehicles is in no row
+    found = {path.stem: path.read_text(encoding="utf-8") for path in Path("out/labels/val").iterdir()}
+    assert [stem for stem, text in found.items() if not text] == ["000062a39995e348"]
+    made = json.loads(run("plan", "conf/open-images.yaml", *words, "--json").out)
+    assert made["images"]["unlabelled_class"] == 1
+    assert made["unlabelled"] == {"Person": 1, "Vehicle": 2}

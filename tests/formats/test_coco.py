@@ -444,6 +444,7 @@ def test_a_broken_file(zoo: Subset) -> None:
         ("source.options={number: x}", "source.options.number: unknown"),
         ("source.options={sizes: x}", "source.options.sizes: must be 'auto', 'image' or 'file' (it is 'x')"),
         ("source.splits.train={labels: x}", "format coco has `annotations` and `images`"),
+        ("source.splits.train={annotations: [x, y]}", "format coco has one file of annotations for a split; name one"),
         ("source.splits.train=val", "does not exist"),
     ],
 )

@@ -18,7 +18,21 @@ from xml.etree import ElementTree
 import pytest
 
 from pipeline.base.terms import Task
-from pipeline.formats import Malformed, Parsed, Part, coco, dota, isat, labelme, labelstudio, ndjson, voc, yolo
+from pipeline.formats import (
+    Malformed,
+    Parsed,
+    Part,
+    coco,
+    dota,
+    isat,
+    labelme,
+    labelstudio,
+    ndjson,
+    odgt,
+    openimages,
+    voc,
+    yolo,
+)
 from pipeline.formats._values import with_numbers
 from pipeline.formats.coco.placing import completed
 from pipeline.images.header import Picture
@@ -126,7 +140,8 @@ def _check(parsed: Parsed, files: list[bytes]) -> None:
             assert all(math.isfinite(float(token)) for token in tokens)
         if row.get("raw") is not None:
             data = json.loads(row["raw"], parse_constant=pytest.fail)
-            assert all(map(math.isfinite, _numbers([data["bbox"], data["area"], data.get("segmentation")])))
+            known = [data.get(name) for name in ("bbox", "area", "segmentation")]  # one of shares has neither
+            assert all(map(math.isfinite, _numbers(known)))
     has_raw = parsed.images is not None and "raw" in parsed.images.column_names
     for raw in parsed.images["raw"].to_pylist() if parsed.images is not None and has_raw else ():
         json.loads(raw or b"{}", parse_constant=pytest.fail)
@@ -422,11 +437,28 @@ def _same(picture: Picture | None, indexes: Sequence[int]) -> list[Picture | Non
     return [picture] * len(indexes)
 
 
-@pytest.mark.parametrize("format_", [ndjson, labelstudio], ids=["ndjson", "labelstudio"])
-@pytest.mark.parametrize("task", [Task.SEGMENT, *slow(Task.DETECT)])
-def test_records_of_images(format_: Any, task: Task) -> None:
+def _odgt_documents() -> list[bytes]:
+    return [(PROJECT / "tests/formats/real/crowdhuman.odgt").read_bytes()]
+
+
+RECORDS: dict[str, tuple[Any, Callable[[], list[bytes]]]] = {
+    "ndjson": (ndjson, _ndjson_documents),
+    "labelstudio": (labelstudio, _labelstudio_documents),
+    "odgt": (odgt, _odgt_documents),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("ndjson", Task.SEGMENT), ("labelstudio", Task.SEGMENT), ("odgt", Task.DETECT),
+        *(pytest.param(name, Task.DETECT, marks=pytest.mark.slow) for name in ("ndjson", "labelstudio")),
+    ],
+)  # fmt: skip
+def test_records_of_images(name: str, task: Task) -> None:
     """Files whose records have the objects of their image: each outcome is rows, a counted reason, or a clause."""
-    documents = _ndjson_documents() if format_ is ndjson else _labelstudio_documents()
+    format_, made = RECORDS[name]
+    documents = made()
     rng = random.Random(13)
     good = refused = 0
     told: set[str] = set()
@@ -434,7 +466,7 @@ def test_records_of_images(format_: Any, task: Task) -> None:
         document = rng.choice(documents)
         if number % 3 == 0:
             text = _damaged(document, rng)
-        elif format_ is ndjson:
+        elif format_ is not labelstudio:
             lines = document.splitlines()
             which = rng.randrange(len(lines))
             lines[which] = json.dumps(_altered(json.loads(lines[which]), rng)).encode()
@@ -457,6 +489,42 @@ def test_records_of_images(format_: Any, task: Task) -> None:
     assert good > DOCUMENTS / 40
     assert refused < DOCUMENTS / 4 / 3
     assert not re.search(r"Expect|Error|Invalid|msgspec", "\n".join(told))
+
+
+def test_openimages() -> None:
+    """Files of a split of which one is damaged: each line of boxes is a row or has a reason, or a clause says it."""
+    real = {path.name: path.read_bytes() for path in (PROJECT / "tests/formats/real/openimages").iterdir()}
+    rng = random.Random(17)
+    good = refused = 0
+    told: set[str] = set()
+    for _ in range(DOCUMENTS // 4 + 1):
+        files = [*real.values()]
+        which = rng.randrange(len(files))
+        files[which] = _damaged(files[which], rng)
+        try:
+            found = openimages.outline_of_files([[file[:99], file[99:]] for file in files], Task.DETECT)
+        except Malformed as error:
+            refused += 1
+            told.add(str(error))
+            continue
+        text = b"".join(files)
+        images, rows = ([text[a:b] for a, b in spans.tolist()] for spans in (found.images, found.annotations))
+        part = Part(images, rows, found.image_of, found.labels, ancestors=found.names.get("ancestors", {}))
+        parsed = openimages.parse(part, Task.DETECT)
+        _check(parsed, images)
+        lost = sum(rows for *_, rows in found.problems) + sum(p.rows for p in parsed.problems)
+        lines = [
+            line
+            for file in files
+            if file.startswith(b"ImageID,Source,LabelName,Confidence,XMin")
+            for line in file.replace(b"\r\n", b"\n").split(b"\n")[1:]
+            if line
+        ]
+        assert parsed.rows.num_rows + lost == len(lines)
+        good += parsed.rows.num_rows - parsed.rows["tail"].null_count
+    assert good > DOCUMENTS
+    assert refused < DOCUMENTS / 4 / 2  # of small files that are none any more
+    assert not re.search(r"Expect|Error|Invalid|Arrow", "\n".join(told))
 
 
 def test_a_mask_of_any_bytes_is_told_or_taken() -> None:

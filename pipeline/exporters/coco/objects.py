@@ -161,10 +161,11 @@ def _annotations(
     category = (pc.add(rows["class_id"].combine_chunks(), 1)).to_pylist()
     raws = rows["raw"].to_pylist() if "raw" in rows.column_names else [None] * rows.num_rows
     widths, heights = images["width"].to_pylist(), images["height"].to_pylist()
-    lacking = [i for i, raw in enumerate(raws) if raw is None]
+    lacking = [i for i, raw in enumerate(raws) if raw is None or not _says_where(raw)]
     made = _of_rows(rows.take(pa.array(lacking, pa.int64())), [image_of[i] for i in lacking], images, keypoints)
     for i, text in zip(lacking, made, strict=True):
-        raws[i] = text
+        given = raws[i]
+        raws[i] = text if given is None else msgspec.json.encode(_fields(text) | _fields(given))
     for where, new, raw in zip(image_of, category, raws, strict=True):
         assert raw is not None
         raw = completed(with_numbers(raw), widths[where], heights[where])  # noqa: PLW2901
@@ -179,6 +180,11 @@ def _annotations(
         text = raw[:begin] + number + raw[stop:]
         id_at, image_id_at = (_moved(at, moved if at[0] > begin else 0) for at in (spans["id"], spans["image_id"]))
         objects.add(where, "annotation", text, id_at, image_id_at, own[where])
+
+
+def _says_where(raw: bytes) -> bool:
+    """Whether an annotation has a box or an outline of its own; one of shares of an image has that of its row."""
+    return any(name in raw for name in (b'"bbox"', b'"segmentation"', b'"keypoints"'))
 
 
 def _spans(raw: bytes) -> dict[str, Span]:
@@ -214,7 +220,7 @@ def _number(text: bytes) -> int | None:
 def _of_rows(
     rows: pa.Table, image_of: Sequence[int], images: pa.Table, keypoints: tuple[int, int] | None
 ) -> list[bytes]:
-    """Annotations of label rows, without what only a whole dataset knows."""
+    """Annotations of label rows, or boxes alone, without what only a whole dataset knows."""
     widths, heights = images["width"].to_pylist(), images["height"].to_pylist()
     boxes = np.stack([rows[c].to_numpy() for c in ("cx", "cy", "w", "h")], axis=1) if rows.num_rows else ()
     made = []
@@ -222,7 +228,7 @@ def _of_rows(
         width, height = widths[where], heights[where]
         box = _rounded([(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height])
         data: dict[str, Any] = {"segmentation": [], "area": _rounded([box[2] * box[3]])[0], "bbox": box, "iscrowd": 0}
-        tokens = np.array(tail.split(), np.float64)
+        tokens = np.array((tail or b"").split(), np.float64)
         if keypoints is not None:
             data |= _keypoints(tokens[4:].reshape(keypoints), width, height)
         elif len(tokens) > 4:

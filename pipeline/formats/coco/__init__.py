@@ -54,7 +54,7 @@ TASKS = frozenset(Task)
 NAMED = WHOLE = True
 
 UNASKED = {"sizes": "file"}
-SIZED = HOLDS_SPLITS = False
+SIZED = HOLDS_SPLITS = SEVERAL_FILES = False
 
 CAPTIONS = True
 

@@ -47,7 +47,7 @@ TASKS = frozenset({Task.DETECT, Task.SEGMENT})
 
 NAMED = WHOLE = True
 
-SIZED = HOLDS_SPLITS = CAPTIONS = False
+SIZED = HOLDS_SPLITS = CAPTIONS = SEVERAL_FILES = False
 
 UNASKED: Mapping[str, Any] = {"sizes": "trust"}
 

@@ -40,7 +40,7 @@ TASKS = frozenset(Task)
 
 NAMED = WHOLE = HOLDS_SPLITS = True
 
-SIZED = CAPTIONS = False
+SIZED = CAPTIONS = SEVERAL_FILES = False
 
 UNASKED: Mapping[str, Any] = {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -17,13 +16,11 @@ from pipeline.base.errors import unknown
 from pipeline.base.terms import SPLITS, Split, Task
 from pipeline.base.text import whole_number
 from pipeline.formats import FileContents, FileOutline, Malformed
-from pipeline.formats._flaws import flaw_of, known_flaw
+from pipeline.formats._flaws import flaw_of
 from pipeline.formats._image_names import ImageNames
-from pipeline.formats._large_json import MAX_VALUE
+from pipeline.formats._lines import decoded_lines, line_blocks, spans_of
 from pipeline.formats._records import ImageRecord, outline_of
 from pipeline.formats._values import category_name, finite, plain, shown
-
-_BOM = b"\xef\xbb\xbf"
 
 #: Splits as tools call them; Ultralytics knows the first three.
 _SPLITS: dict[str, Split] = {
@@ -69,7 +66,7 @@ class _Reader:
     """The lines of a file: the head, then records with where they are; and the class ids that there may be."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._blocks = _blocks(pieces)
+        self._blocks = line_blocks(pieces)
         self.head: _Head | None = None
         self.most_class = -1
         self.count = 0
@@ -77,14 +74,14 @@ class _Reader:
     def records(self) -> Iterator[tuple[_Line | str, int, int, int, bytes]]:
         """What a line says, or a clause why it is no record; its number (from 1), begin and end in the file, text."""
         for number, begin, texts in self._blocks:
-            spans = _spans(texts, begin)
+            spans = spans_of(texts, begin)
             filled = [i for i, text in enumerate(texts) if text.strip()]
             if self.head is None and filled:
                 self.head = _read_head(texts[filled[0]], number + filled[0], texts)
                 filled = filled[1:]
             block = [texts[i] for i in filled]
             self.most_class = max([self.most_class, *map(int, set(_CLASSES.findall(b"\n".join(block))))])
-            for i, found in zip(filled, _decoded(block), strict=True):
+            for i, found in zip(filled, decoded_lines(block, _lines, _line), strict=True):
                 self.count += 1
                 yield found, number + i, *spans[i], texts[i]
         if self.head is None:
@@ -96,53 +93,6 @@ class _Reader:
         given = self.head.names
         pattern = "class{}" if given else "class_{}"
         return {i: given.get(i, pattern.format(i)) for i in range(max([self.most_class, *given]) + 1)}
-
-
-def _blocks(pieces: Iterable[bytes]) -> Iterator[tuple[int, int, list[bytes]]]:
-    """Number (from 1) of the first line, where it begins, and the lines of a block."""
-    waiting: list[bytes] = []
-    size, number, begin = 0, 1, 0
-    for piece in itertools.chain(pieces, [None]):
-        cut = piece.rfind(b"\n") + 1 if piece is not None else 0
-        if piece is not None and not cut:
-            waiting.append(piece)
-            size += len(piece)
-            if size > MAX_VALUE:
-                raise Malformed(f"has a line of more than {MAX_VALUE >> 20} MiB", number)
-            continue
-        block = b"".join([*waiting, memoryview(piece)[:cut] if piece is not None else b""])
-        waiting = [piece[cut:]] if piece is not None else []
-        size = len(waiting[0]) if waiting else 0
-        if not begin:
-            if (flaw := known_flaw(block)) is not None:
-                raise Malformed(flaw.detail)
-            if block.startswith(_BOM):
-                block = b"   " + block[len(_BOM) :]
-        if block:
-            texts = block.split(b"\n")
-            texts = texts[:-1] if not texts[-1] else texts
-            yield number, begin, texts
-            number += len(texts)
-            begin += len(block)
-
-
-def _spans(texts: list[bytes], begin: int) -> list[tuple[int, int]]:
-    spans = []
-    for text in texts:
-        spans.append((begin, begin + len(text)))
-        begin += len(text) + 1
-    return spans
-
-
-def _decoded(block: list[bytes]) -> list[_Line | str]:
-    """All lines of a block at once; where one of them is bad, each by itself."""
-    try:
-        found: list[_Line | str] = [*_lines(b"[" + b",".join(block) + b"]")]
-        if len(found) == len(block):
-            return found
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    return [_line(text) for text in block]
 
 
 def _line(text: bytes) -> _Line | str:

@@ -67,7 +67,8 @@ def needed(config: Config, names: Sequence[str] = (), *, as_folders: bool = Fals
     for source, split, value in splits:
         if isinstance(value, SplitFolders) and not as_folders:
             images = value.images if isinstance(value.images, str) and with_images else None
-            for url in filter(None, (value.labels, value.annotations, value.captions, images)):
+            annotations = value.annotations if isinstance(value.annotations, list) else [value.annotations]
+            for url in filter(None, (value.labels, *annotations, value.captions, images)):
                 path = storage.archive_of(url, source.root)
                 if path is None:
                     continue

@@ -1,4 +1,4 @@
-"""One file that holds all labels of a split; it is read in one state, or not at all.
+"""The file, or the files, that hold all labels of a split; each is read in one state, or not at all.
 
 It is read, not mapped: one that is written anew meanwhile is noticed, where a process that has it mapped would be
 killed. Objects near each other are one read, cut in memory: those of a file of 78 MB take 0.13, 0.18 and 0.28 s of CPU
@@ -51,24 +51,33 @@ class AnnotationsFile:
         Raises `DataError` for a file that is malformed, or is written anew meanwhile.
         """
         try:
-            found = read(self._pieces())
+            found = read(self.pieces())
         except Malformed as error:
-            self._must_be_unchanged()  # half a file that is being written is no mistake in it
-            line = f":{error.line}" if error.line else ""
-            cure = "" if "; " in str(error) else "; correct it, or get it again"
-            raise DataError(f"{self.path}{line}: {error}{cure}") from None
-        self._must_be_unchanged()
+            raise self.refused(error) from None
+        self.must_be_unchanged()
         return found
 
-    def _pieces(self) -> Iterator[bytes]:
-        (size,) = self._folder.sizes([self._name])
-        parts = [(begin, min(begin + _PIECE, size or 0)) for begin in range(0, size or 0, _PIECE)]
+    def refused(self, error: Malformed) -> DataError:
+        """The sentence for a file that is malformed. Raises `DataError` for one that is written anew meanwhile."""
+        self.must_be_unchanged()  # half a file that is being written is no mistake in it
+        line = f":{error.line}" if error.line else ""
+        cure = "" if "; " in str(error) else "; correct it, or get it again"
+        return DataError(f"{self.path}{line}: {error}{cure}")
+
+    def size(self) -> int:
+        """How large the file is, in bytes."""
+        return self._folder.sizes([self._name])[0] or 0
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes of the file, a piece at a time."""
+        size = self.size()
+        parts = [(begin, min(begin + _PIECE, size)) for begin in range(0, size, _PIECE)]
         return (data for _, data in self._folder.read_parts(self._name, parts, 1))
 
     def texts(self, spans: Ints) -> Sequence[bytes]:
         """The bytes at `spans`, shape (n, 2): begin and end. Raises `DataError` where the file changed."""
         found = [text for at in range(0, len(spans), _OBJECTS) for text in self._some_texts(spans[at : at + _OBJECTS])]
-        self._must_be_unchanged()
+        self.must_be_unchanged()
         return found
 
     def _some_texts(self, spans: Ints) -> Iterator[bytes]:
@@ -83,6 +92,54 @@ class AnnotationsFile:
         within = spans - np.repeat(begin[first], counts)[:, None]
         return (block[start:end] for block, (start, end) in zip(block_of, within.tolist(), strict=True))
 
-    def _must_be_unchanged(self) -> None:
+    def must_be_unchanged(self) -> None:
+        """Raise `DataError` where the file is in another state by now."""
         if self._state() != self.mark:
             raise DataError(f"{self.path}: is written anew while it is read; run again when that is done")
+
+
+class AnnotationsFiles:
+    """The files at `paths` in the states `marks`, by default in those which they have now: spans are in all as in one.
+
+    Where one file begins is the size of those before it.
+    """
+
+    def __init__(self, paths: Sequence[str], marks: Sequence[bytes] | None = None) -> None:
+        states: Sequence[bytes | None] = [None] * len(paths) if marks is None else marks
+        self._files = [AnnotationsFile(path, mark) for path, mark in zip(paths, states, strict=True)]
+
+    @property
+    def marks(self) -> tuple[bytes, ...]:
+        """The states of the files."""
+        return tuple(file.mark for file in self._files)
+
+    def read_through(self, read: Callable[[Iterator[Iterator[bytes]]], T]) -> T:
+        """What `read` makes of the files, each in pieces, one after the other. Raises as `AnnotationsFile` does."""
+        reading = self._files[0]
+
+        def pieces() -> Iterator[Iterator[bytes]]:
+            nonlocal reading
+            for file in self._files:
+                reading = file
+                yield file.pieces()
+
+        try:
+            found = read(pieces())
+        except Malformed as error:
+            raise reading.refused(error) from None
+        for file in self._files:
+            file.must_be_unchanged()
+        return found
+
+    def texts(self, spans: Ints) -> Sequence[bytes]:
+        """The bytes at `spans`, shape (n, 2), each within one file. Raises `DataError` where a file changed."""
+        if len(self._files) == 1:
+            return self._files[0].texts(spans)
+        begins = np.cumsum([0, *(file.size() for file in self._files[:-1])])
+        file_of = np.searchsorted(begins, spans[:, 0], side="right") - 1
+        found: list[bytes] = [b""] * len(spans)
+        for number, file in enumerate(self._files):
+            which = np.flatnonzero(file_of == number)
+            for at, text in zip(which.tolist(), file.texts(spans[which] - begins[number]), strict=True):
+                found[at] = text
+        return found

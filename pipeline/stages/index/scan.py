@@ -116,7 +116,7 @@ def scan_source(
         sized = functools.partial(formats.load_single_file(spec.format).asks_sizes, json.loads(spec.options))
     for split in spec.splits:
         if format_.WHOLE:
-            jobs.append(("\0".join(filter(None, (split.labels, split.captions))), None, True))
+            jobs.append(("\0".join(split.label_files), None, True))
         else:
             jobs.append((split.labels, frozenset({format_.SUFFIX}), with_stats))
         if split.images is not None and split.suffix is None:

@@ -9,7 +9,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,11 @@ import xxhash
 
 from pipeline import formats, storage
 from pipeline.base.classes import SourceNames
-from pipeline.formats import FileOutline, Parsed, Part
+from pipeline.formats import FileOutline, Parsed, Part, SeveralFilesFormat
 from pipeline.formats._image_names import ImageNames
 from pipeline.images.header import Picture
 from pipeline.job.spec import IndexSpec, SplitSpec
-from pipeline.stages.index.annotations_file import AnnotationsFile
+from pipeline.stages.index.annotations_file import AnnotationsFile, AnnotationsFiles
 from pipeline.stages.index.bucket import BucketTables, BucketTask, write_bucket
 from pipeline.stages.index.buckets import BucketDone
 from pipeline.stages.index.image_lookup import headers
@@ -43,15 +43,15 @@ Ints = npt.NDArray[np.int64]
 class BucketShare:
     """What one bucket has of one split, sorted by key: spans in the file, and what images are called.
 
-    `mark` is the state in which the file was read. `image_of` is the index of each annotation's image here; `captions`
-    are their file's mark, spans and indexes. `paths` are those of the images (empty: missing), `said` what the
-    file calls them, `doubtful` indexes of images that may have objects or not. `labels` are the class names by what
-    annotations call them, `keypoints` (K, 3) for pose; with `compare` images are asked for their size. `problems`
-    are what was found in the whole file; they are in the share of one bucket.
+    `marks` are the states in which the files were read. `image_of` is the index of each annotation's image here;
+    `captions` are their file's mark, spans and indexes. `paths` are those of the images (empty: missing), `said` what
+    the file calls them, `doubtful` indexes of images that may have objects or not. `labels` are the class names by what
+    annotations call them, `ancestors` those of each name, `keypoints` (K, 3) for pose; with `compare` images are asked
+    for their size. `problems` are what was found in the whole file; they are in the share of one bucket.
     """
 
     split: int
-    mark: bytes
+    marks: tuple[bytes, ...]
     images: Ints
     stems: list[str]
     paths: list[str]
@@ -61,6 +61,7 @@ class BucketShare:
     captions: tuple[bytes, Ints, Ints] | None
     doubtful: Ints
     labels: dict[int | str, str]
+    ancestors: dict[str, list[str]]
     keypoints: tuple[int, int] | None
     problems: list[tuple[str, str, str, int]]
     compare: bool
@@ -75,7 +76,7 @@ class ParsedSource:
     def __init__(self, spec: IndexSpec, digest: str | None, listed: list[Listing | None]) -> None:
         self.spec, self.digest, self._listed = spec, digest, listed
         self._outlines: list[FileOutline] = []
-        self._marks: list[bytes] = []
+        self._marks: list[tuple[bytes, ...]] = []
         self._captions: list[tuple[bytes, Ints, Ints] | None] = []
         self.document = self._read_through()
         #: How many images and annotations there are.
@@ -102,8 +103,15 @@ class ParsedSource:
         format_, task = formats.load_single_file(self.spec.format), self.spec.task
         names = ImageNames(images.names()) if images is not None else None
         state = xxhash.xxh3_64(seed=zlib.crc32(split.folder.encode(), zlib.crc32(f"{split.split}/".encode())))
-        file = AnnotationsFile(split.labels)
-        outline = file.read_through(lambda pieces: format_.outline(_hashed(pieces, state), task, names, split.split))
+        files = AnnotationsFiles((split.labels, *split.further))
+
+        def read(given: Iterator[Iterator[bytes]]) -> FileOutline:
+            hashed = (_hashed(pieces, state) for pieces in given)
+            if format_.SEVERAL_FILES:
+                return cast("SeveralFilesFormat", format_).outline_of_files(hashed, task, names, split.split)
+            return format_.outline(next(hashed), task, names, split.split)
+
+        outline = files.read_through(read)
         captions = None
         if split.captions is not None:
             other = AnnotationsFile(split.captions)
@@ -112,7 +120,7 @@ class ParsedSource:
         if split.images is None:
             outline.paths = [""] * len(outline.paths)
         self._outlines.append(outline)
-        self._marks.append(file.mark)
+        self._marks.append(files.marks)
         self._captions.append(captions)
         return state.intdigest()
 
@@ -123,7 +131,10 @@ class ParsedSource:
         for outline in self._outlines:
             names = list(dict.fromkeys([*found["names"], *outline.names["names"]]))
             above = {**outline.names.get("supercategories", {}), **found.get("supercategories", {})}
+            kinds = {**outline.names.get("ancestors", {}), **found.get("ancestors", {})}
             found = {**outline.names, **found, "names": names, "supercategories": above}
+            if kinds:
+                found["ancestors"] = kinds
         return found
 
     def assign(self, buckets: int) -> list[list[BucketShare]]:
@@ -179,6 +190,7 @@ class ParsedSource:
                 own_captions,
                 index[doubtful[bucket_of[doubtful] == bucket]],
                 outline.labels,
+                outline.names.get("ancestors", {}),
                 keypoints,
                 [] if bucket else outline.problems,
                 compare,
@@ -265,14 +277,14 @@ def _parse_shares(task: BucketTask, shares: list[BucketShare]) -> tuple[pa.Table
 
 def _parse_share(task: BucketTask, share: BucketShare, split: SplitSpec) -> Parsed:
     """What a file has of the images of a share, and what it calls them."""
-    file = AnnotationsFile(split.labels, share.mark)
+    files = AnnotationsFiles((split.labels, *split.further), share.marks)
     captions = None
     if share.captions is not None and split.captions is not None:
         mark, spans, owner = share.captions
         captions = AnnotationsFile(split.captions, mark).texts(spans), owner
     pictures = _pictures(split, share.paths, task.keep)
-    texts = file.texts(share.images), file.texts(share.annotations)
-    part = Part(*texts, share.image_of, share.labels, captions, pictures, share.compare)
+    texts = files.texts(share.images), files.texts(share.annotations)
+    part = Part(*texts, share.image_of, share.labels, captions, pictures, share.compare, share.ancestors)
     format_, options = formats.load_single_file(task.spec.format), json.loads(task.spec.options)
     parsed = format_.parse(part, task.spec.task, share.keypoints, options)
     for index in share.doubtful.tolist():

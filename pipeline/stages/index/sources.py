@@ -92,4 +92,5 @@ def names_of(info: IndexInfo | None) -> Names | None:
         tuple(data.get("flip_idx") or ()) or None,
         {int(k): tuple(v) for k, v in data.get("kpt_names", {}).items() if k.isdecimal()},
         supercategories=data.get("supercategories", {}),
+        ancestors=data.get("ancestors", {}),
     )

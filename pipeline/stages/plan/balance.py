@@ -148,5 +148,5 @@ def _set_digest(job: Job, infos: Sequence[IndexInfo], content: int) -> str:
 def _label_files(info: IndexInfo) -> int:
     """How many label files there are; of a format of which one file holds all labels of a split, those files."""
     if formats.load(info.spec["format"]).WHOLE:
-        return sum(1 + (split["captions"] is not None) for split in info.spec["splits"])
+        return sum(1 + (split["captions"] is not None) + len(split.get("further", ())) for split in info.spec["splits"])
     return sum(label_files(totals["labels"]) for totals in info.totals.values())

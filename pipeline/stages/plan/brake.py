@@ -20,7 +20,7 @@ from pipeline.base.humanize import plural
 from pipeline.config.model import Config
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.recipe import decisive, portable_config, recipe
-from pipeline.job.spec import SplitSpec
+from pipeline.job.spec import SplitSpec, first_file
 from pipeline.reports.documents import BrakedReport, BrakeReport
 from pipeline.stages.index.parts import index_part
 from pipeline.stages.index.reader import IndexInfo
@@ -166,7 +166,7 @@ def _paths(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     sources = sources if isinstance(sources, list) else [sources]
     return {
         f"{source['name']}/{split}" if len(sources) > 1 else split: {
-            "labels": paths.get("labels") or paths.get("annotations"),
+            "labels": paths.get("labels") or first_file(paths.get("annotations")),
             "images": paths.get("images"),
             "captions": paths.get("captions"),
             "names": source.get("names"),
