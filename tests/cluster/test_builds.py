@@ -188,7 +188,6 @@ def test_a_driver_is_killed_amid_another_layout(wanted: Subset, expected: dict[s
     mine.parent.rmdir()
     assert contents(wanted.target, record=True) == expected
     build(wanted, cluster, "--set", "target.layout=roboflow")
-    assert left_of_runs(wanted) == []
     placed = {
         path: path.replace("val", "valid").split("/") for path in expected if path.startswith(("labels", "images"))
     }
