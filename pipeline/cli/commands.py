@@ -81,8 +81,9 @@ def remake(
         names_option="--src-yaml",
     )
     data["classes"] = dst_yaml
-    data = apply_overrides(data, overrides_of(common))
-    _build(validate(data, "remake", name="remake", options=REMAKE_OPTIONS), common)
+    overrides = overrides_of(common)
+    data = apply_overrides(data, overrides)
+    _build(validate(data, "remake", None, overrides, name="remake", options=REMAKE_OPTIONS), common)
 
 
 @cli.command()
@@ -135,8 +136,9 @@ def convert(
         seed=seed,
         workdir=workdir or cache_folder(),
     )
-    data = apply_overrides(data, overrides_of(common))
-    _build(validate(data, "convert", name="convert", options=CONVERT_OPTIONS), common)
+    overrides = overrides_of(common)
+    data = apply_overrides(data, overrides)
+    _build(validate(data, "convert", None, overrides, name="convert", options=CONVERT_OPTIONS), common)
 
 
 @cli.command()

@@ -208,8 +208,9 @@ def dataset_of(what: str, common: dict[str, Any]) -> Config | None:
 
     if is_target(what):
         return None
-    data = apply_overrides(dataset(what, cache_folder()), overrides_of(common))
-    return validate(data, what, options=FOLDER_OPTIONS)
+    overrides = overrides_of(common)
+    data = apply_overrides(dataset(what, cache_folder()), overrides)
+    return validate(data, what, None, overrides, options=FOLDER_OPTIONS)
 
 
 def config_of(what: str, common: dict[str, Any]) -> Config | None:

@@ -29,16 +29,19 @@ def training_on(task: Task, data: str) -> str:
 
 
 def dataset_yaml(
-    maps: Sequence[ClassMap], sources: Sequence[Names], *, header: str, paths: Mapping[str, str], pose: bool
+    maps: Sequence[ClassMap], sources: Sequence[Names], *, header: str, paths: Mapping[str, str], task: Task
 ) -> bytes:
     """The training YAML of a subset, UTF-8. `maps` and `sources` are of its sources, one or more.
 
     `paths` gives the value of each split's key (train, val, test). ``kpt_shape``, ``flip_idx`` and ``kpt_names``
-    (whose class ids are mapped) go along when `pose`. Format: https://docs.ultralytics.com/datasets/detect/
+    (whose class ids are mapped) go along with task pose. ``task`` is there for obb, whose rows could be polygons: it is
+    what Ultralytics' NDJSON converter writes, too. Format: https://docs.ultralytics.com/datasets/detect/
     """
     blocks = [dump_yaml(dict(paths))] if paths else []
     blocks += [dump_yaml({"names": dict(enumerate(maps[0].names))})]
-    if pose:
+    if task is Task.OBB:
+        blocks += [dump_yaml({"task": task.value})]
+    if task is Task.POSE:
         for name, value in keypoint_facts(maps, sources).items():
             blocks.append(dump_yaml({name: value}) if name == "kpt_names" else dump_yaml({name: value}, flow=None))
     return (header + "\n".join(blocks)).encode()

@@ -124,6 +124,4 @@ def assemble(dataset: Dataset, records: Sequence[BucketObjects] = ()) -> dict[st
     paths = {split: prefix + layout.folder("images", split) for split in dataset.splits}
     name = f"{folder}.yaml" if dataset.yaml == "cloud" else "data.yaml"
     header = f"# Made by coco-diy; a build writes it anew. Digest of the subset: {dataset.digest}\n"
-    return {
-        name: dataset_yaml(dataset.maps, dataset.sources, header=header, paths=paths, pose=dataset.task is Task.POSE)
-    }
+    return {name: dataset_yaml(dataset.maps, dataset.sources, header=header, paths=paths, task=dataset.task)}

@@ -11,6 +11,14 @@ _MERGE = re.compile(rb"^(?:<<<<<<<|=======|>>>>>>>)(?=[ \r\n]|$)", re.MULTILINE)
 
 MERGE_MARKS = "holds the marks of a merge (<<<<<<<, =======, >>>>>>>); resolve it, or check the file out again"
 
+#: What files begin with that are no text, and what they are then.
+_OTHER_KINDS = (
+    (b"\x1f\x8b", "is compressed (gzip); unpack it"),
+    (b"PK\x03\x04", "is a zip archive; unpack it"),
+    (b"\xff\xd8\xff", "is an image (JPEG) of another suffix; move it elsewhere"),
+    (b"\x89PNG", "is an image (PNG) of another suffix; move it elsewhere"),
+)
+
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -41,7 +49,7 @@ def flaw_of(data: bytes) -> Flaw | None:
     except UnicodeDecodeError as error:
         return Flaw(
             "not_utf8",
-            "is not UTF-8 text (old versions of labelme wrote the encoding of their Windows); save it as UTF-8",
+            "is not UTF-8 text (old tools wrote the encoding of their Windows); save it as UTF-8",
             data.count(b"\n", 0, error.start) + 1,
         )
     return _flaw_of_text(text)
@@ -66,11 +74,18 @@ def known_flaw(data: bytes) -> Flaw | None:
         return Flaw("not_json", "is empty; get it again, or delete it")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return Flaw("not_utf8", "is UTF-16 text; save it as UTF-8")
+    if (clause := other_kind(data)) is not None:
+        return Flaw("not_json", clause)
     if start.startswith(_POINTER):
         return Flaw("not_json", "is a pointer of Git LFS, not the file; get it with `git lfs pull`")
     if start[:1] == b"<" and re.match(rb"<(!doctype|html|\?xml|head|body)", start, re.IGNORECASE):
         return Flaw("not_json", "is a web page or XML; get the file again")
     return None
+
+
+def other_kind(data: bytes) -> str | None:
+    """What a file is that is no text at all, with the cure; None for any other."""
+    return next((clause for begin, clause in _OTHER_KINDS if data.startswith(begin)), None)
 
 
 def cause_of_rows(data: bytes) -> str | None:

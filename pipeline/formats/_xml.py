@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
 from pipeline.base.text import printable
-from pipeline.formats._flaws import MERGE_MARKS, merge_mark
+from pipeline.formats._flaws import MERGE_MARKS, merge_mark, other_kind
 
 #: Elements within one another; VOC has 4, CVAT 6.
 MAX_DEPTH = 64
@@ -159,6 +159,8 @@ def _known_flaw(data: bytes) -> XmlFlaw | None:
     start = data[:512].removeprefix(_BOM).lstrip()
     if not data.strip(b"\0 \t\r\n"):
         return XmlFlaw("not_xml", "is empty; get it again, or delete it")
+    if (clause := other_kind(data)) is not None:
+        return XmlFlaw("not_xml", clause)
     if start.startswith(_POINTER):
         return XmlFlaw("not_xml", "is a pointer of Git LFS, not the file; get it with `git lfs pull`")
     if start[:1] in (b"{", b"["):

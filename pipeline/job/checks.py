@@ -74,8 +74,8 @@ def _exists(url: str) -> bool:
 
 
 def _is_file(url: str) -> bool:
-    folder, _, name = url.rpartition("/")
-    return bool(storage.locate(folder or "/").exist_many([name])[0])
+    location, name = storage.locate_file(url)
+    return bool(location.exist_many([name])[0])
 
 
 def no_split_is_another(found: Sequence[Found]) -> None:

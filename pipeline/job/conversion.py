@@ -14,10 +14,12 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.terms import SPLITS, Task
 from pipeline.config.class_names import read_names
 from pipeline.config.load import read_text
+from pipeline.job.annotation_files import pieces_of
 from pipeline.job.copies import on_this_disk
 from pipeline.job.folder_names import FolderNames
-from pipeline.job.layouts import NoLayoutError, find_names, find_splits, has_labels, only_folder, pieces_of
+from pipeline.job.layouts import find_names, find_splits, has_labels, only_folder
 from pipeline.job.spec import first_file
+from pipeline.job.split_folders import NoLayoutError
 from pipeline.target.manifest import FOLDER, INTENT_PATH, MANIFESTS, TargetState, home
 
 #: What `convert` takes for keys of a config, each with an example; `remake` takes other ones for some of them.
@@ -67,6 +69,7 @@ def conversion(
     if not _is_there(source):
         swapped = "; SRC comes first, then DST" if _is_there(target) else "; correct the path of the dataset"
         raise ConfigError(f"{source}: does not exist{swapped}")
+    storage.refuse_packed(source)
     source = _zip_of(source) or source
     several = _found(source, from_format, task, names, workdir)
     found = several[0]
@@ -114,6 +117,7 @@ def dataset(folder: str, workdir: str) -> dict[str, Any]:
     none fits."""
     if not _is_there(folder):
         raise ConfigError(f"{folder}: no such config, target or folder; correct its path")
+    storage.refuse_packed(folder)
     several = _fitting(_zip_of(folder) or folder, workdir)
     if several is None:
         raise ConfigError(
@@ -141,11 +145,21 @@ def unasked(config: dict[str, Any]) -> dict[str, Any]:
 
 def fitting_format(source: str, workdir: str) -> str:
     """The name of the format that fits the folder or file `source`. Raises `ConfigError` where none does."""
-    several = _fitting(_zip_of(source) or source, workdir) if _is_there(source) else None
-    if several is None:
-        what = "does not exist; correct its path" if not _is_there(source) else "fits no format; name one with --from"
-        raise ConfigError(f"{source}: {what}")
-    return str(several[0]["format"])
+    if not _is_there(source):
+        raise ConfigError(f"{source}: does not exist; correct its path")
+    storage.refuse_packed(source)
+    several = _fitting(_zip_of(source) or source, workdir)
+    if several is not None:
+        return str(several[0]["format"])
+    known = formats.available()
+    if os.path.isfile(os.path.expanduser(source)) and _zip_of(source) is None:
+        whole = ", ".join(name for name in known if formats.load(name).WHOLE)
+        raise ConfigError(
+            f"{source}: is no file of all labels ({whole}); name the folder of the dataset, or the format with --from"
+        )
+    raise ConfigError(
+        f"{source}: no layout of {', '.join(known)} fits it; correct the path, or name the format with --from"
+    )
 
 
 def _fitting(folder: str, workdir: str, listed: FolderNames | None = None) -> list[dict[str, Any]] | None:

@@ -36,12 +36,14 @@ Paths = dict[str, Any]
 class NamedSplits:
     """The splits that the file of `root` names; that is `names`, if it is a YAML there, else the first of `_FILES`.
 
-    `found` has the paths of each split, several where it has several folders; `lacking` the lists that are named, but
-    are not there, as (file, split, list). Raises `ConfigError` for train or val without labels beside one with labels.
+    `found` has the paths of each split, several where it has several folders; `absent` are splits that are named
+    alone, by a folder that is not there; `lacking` the lists that are named, but are not there, as (file, split, list).
+    Raises `ConfigError` for train or val without labels beside one with labels.
     """
 
     def __init__(self, root: str, names: str | None = None) -> None:
         self.found: dict[str, list[Paths]] = {}
+        self.absent: set[str] = set()
         self.lacking: list[tuple[str, str, str]] = []
         self._unlabelled: list[str] = []
         local = storage.locate(root).local
@@ -53,6 +55,7 @@ class NamedSplits:
         for split, values in own_values(data)[0]:
             if path is not None and values:
                 self._add(local, str(data.get("path") or ""), path, split, values)
+        self.absent -= self.found.keys()
         if self.found and self._unlabelled:
             raise ConfigError(self._unlabelled[0])
 
@@ -68,6 +71,9 @@ class NamedSplits:
                 pair = {"labels": labels, "images": images}
                 if images and not self._is_known(pair) and all(location.below(f).has_files() for f in pair.values()):
                     self.found.setdefault(split, []).append(pair)
+                elif images and not location.below(images).has_files():
+                    self.absent.add(split)
+        self.absent -= self.found.keys()
 
     def _add(self, root: str, below: str, file: str, split: str, values: list[str]) -> None:
         parts: list[Paths] = []
@@ -87,7 +93,9 @@ class NamedSplits:
                     f"{file}: {split} names {len(values)} folders, and {value} is not in {root}, or has no folder of "
                     "labels; put it there, or take it out of the list"
                 )
-            elif there is not None and os.path.isdir(there) and split != "test":  # whose labels are often a secret
+            elif there is None:
+                self.absent.add(split)
+            elif os.path.isdir(there) and split != "test":  # whose labels are often a secret
                 labels = labels_of(os.path.relpath(os.path.realpath(there), os.path.realpath(root)))
                 self._unlabelled.append(
                     f"{file}: {split} is {value}, whose folder of labels, {labels}, is not in {root}; put it there, or "

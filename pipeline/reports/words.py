@@ -63,6 +63,7 @@ PARTLY: dict[str, Words] = {
     ),
     "occluded": _objects("marked as occluded, which label rows do not say"),
     "attributes": _objects("with attributes, a group or a z-order, which label rows do not say"),
+    "marked_difficult": _objects("marked as difficult, which label rows do not say"),
     "depiction": _objects("marked as depictions (a drawing, a toy), which label rows do not say"),
     "inside": _objects("marked as seen from the inside, which label rows do not say"),
     "keypoint_outside": _objects("with keypoints outside of the image, which count as not labelled"),

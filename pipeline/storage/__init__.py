@@ -11,7 +11,7 @@ import os
 
 from pipeline.base.os_errors import is_of_machine, storage_error
 from pipeline.storage.archives.directory import is_page
-from pipeline.storage.archives.folder import ZipFolder, check_zip
+from pipeline.storage.archives.folder import ZipFolder, check_zip, refuse_packed
 from pipeline.storage.archives.unpacking import DIFFERENT, SAME, compare_unpacked
 from pipeline.storage.archives.writer import write_zip
 from pipeline.storage.embedded import embedded_name, image_locations
@@ -35,7 +35,7 @@ from pipeline.storage.location import (
 )
 from pipeline.storage.outputs import output_path
 from pipeline.storage.paths import is_in, is_same_location, local_path, real_path, within
-from pipeline.storage.registry import archive_of, begin_listings, locate, locate_below, locate_writable
+from pipeline.storage.registry import archive_of, begin_listings, locate, locate_below, locate_file, locate_writable
 from pipeline.storage.settling import settle_ns
 from pipeline.storage.stores.endpoints import refuse_plain
 from pipeline.storage.stores.options import options_beside
@@ -80,6 +80,7 @@ __all__ = [
     "local_path",
     "locate",
     "locate_below",
+    "locate_file",
     "locate_writable",
     "lost",
     "open_own",
@@ -89,6 +90,7 @@ __all__ = [
     "parse_range",
     "read_image",
     "real_path",
+    "refuse_packed",
     "refuse_plain",
     "replace_with",
     "settle_ns",

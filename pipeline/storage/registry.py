@@ -96,13 +96,27 @@ def locate_below(root: str | None, path: str) -> Location:
     """The location that `path` is below the location `root`, or by itself where it is absolute or a URL.
 
     Of ``zip://folder::archive`` it is the archive that is below `root`, where that is a folder of this machine.
+    ``.`` is `root` itself.
     """
     if root is None:
         return locate(path)
+    path = path.removeprefix("./")
+    if path in (".", ""):
+        return locate(root)
     if path.startswith(_ZIP) and protocol_of(root) is None:
         folder, archive = split_url(path)
         return locate(f"{_ZIP}{folder}::{archive if _is_whole(archive) else os.path.join(root, archive)}")
     return locate(path) if _is_whole(path) else locate(root).below(path)
+
+
+def locate_file(url: str) -> tuple[Location, str]:
+    """The location that holds the file `url`, and the file's name there."""
+    if url.startswith(_ZIP):
+        path, archive = split_url(url)
+        folder, _, name = path.rpartition("/")
+        return locate(f"{_ZIP}{folder}::{archive}"), name
+    folder, slash, name = url.rpartition("/")
+    return locate(folder or slash or "."), name
 
 
 def _is_whole(path: str) -> bool:

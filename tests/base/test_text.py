@@ -54,7 +54,7 @@ def dataset(names: list[str], root: str = "/x", form: str = "portable") -> Datas
 @example(names=[name for name in HOSTILE if name.strip() and name != "\ud800"])
 def test_names_in_the_training_yaml(names: list[str]) -> None:
     made = dataset(names)
-    text = dataset_yaml(made.maps, made.sources, header="# x\n", paths={"train": "images/train"}, pose=False)
+    text = dataset_yaml(made.maps, made.sources, header="# x\n", paths={"train": "images/train"}, task=Task.DETECT)
     for loader in (yaml.SafeLoader, yaml.CSafeLoader):
         assert yaml.load(text, loader)["names"] == dict(enumerate(names))
     assert read_names(text.decode(), "x.yaml").names == tuple(names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,8 +21,9 @@ from pipeline.target.intent import write_intent
 from pipeline.target.manifest import TargetState
 from tests.conftest import Run
 from tests.formats.test_labelme import jpeg
+from tests.job.test_conversion import ZIPS
 from tests.support import stores
-from tests.support.helpers import contents, run_process, settle, write_file
+from tests.support.helpers import contents, run_process, settle, without_digest, write_file
 from tests.support.proxy import Proxy, lead_to
 
 pytestmark = [pytest.mark.xdist_group("stores"), pytest.mark.timeout(300)]
@@ -263,6 +265,22 @@ def test_a_store_that_is_away_for_a_minute(
     assert {path.stem for path in subset.glob("images/train/*")} == {f"{i:05d}" for i in range(1, 60, 3)}
     assert run("verify", "s3://bucket/subset", "--deep").code == 0
     assert run("build", config, "--json").json["status"] == "nothing to do"
+
+
+@pytest.mark.parametrize("case", ZIPS)
+def test_datasets_of_tools_are_read_at_a_store(proxy: Proxy, tmp_path: Path, run: Run, case: str) -> None:
+    """As a folder, and as a zip: each is taken for what the folder of this machine is, and made into the same."""
+    for root in (tmp_path / "in", tmp_path / "s3/data/bucket/in"):
+        for name, content in ZIPS[case].items():
+            write_file(root / name, content)
+    shutil.make_archive(str(tmp_path / "s3/data/bucket/set"), "zip", tmp_path / "in")
+    made = [
+        run("convert", source, tmp_path / f"made{number}", "--to", "yolo", "--workdir", tmp_path / "work")
+        for number, source in enumerate((tmp_path / "in", "s3://bucket/in", "s3://bucket/set.zip"))
+    ]
+    assert all(f"is read as format {case.partition(',')[0]};" in one.err for one in made)
+    first, *others = (without_digest(contents(tmp_path / f"made{number}")) for number in range(len(made)))
+    assert others == [first] * 2
 
 
 def test_two_subsets_of_one_workdir_at_once(proxy: Proxy, tmp_path: Path, run: Run) -> None:

@@ -21,7 +21,7 @@ import pipeline
 from pipeline.cluster import step_run
 from tests.cluster.conftest import Cluster, hooked, is_stopped, until
 from tests.conftest import CROWD_CONFIG, MakeSubset, Subset
-from tests.support.helpers import PROJECT, Result, contents
+from tests.support.helpers import PROJECT, Result, contents, write_file
 from tests.support.stores import TOOLS, lacking
 
 pytestmark = pytest.mark.cluster
@@ -168,6 +168,32 @@ def test_the_driver_is_killed_and_its_worker_goes_on(wanted: Subset, cluster: Cl
     cluster.signal(frozen, signal.SIGCONT)
     time.sleep(2)
     assert everything(wanted) == before
+
+
+def test_a_driver_is_killed_amid_another_layout(wanted: Subset, expected: dict[str, bytes], cluster: Cluster) -> None:
+    """The next run ends in its own layout, whichever that is, and the worker that wakes up changes nothing."""
+    (frozen,) = cluster.start(1, env=hooked("os.rename", ".txt", "stop", 3))
+    wanted.build(*BUCKETS)
+    mine = write_file(wanted.target / "train/notes.md", "mine")
+    driver = start(wanted, cluster, "--set", "target.layout=roboflow")
+    cluster.wait_for_frozen()
+    driver.kill()
+    driver.communicate()
+    wanted.build(*BUCKETS)
+    before = everything(wanted)
+    cluster.signal(frozen, signal.SIGCONT)
+    time.sleep(2)
+    assert everything(wanted) == before
+    mine.unlink()
+    mine.parent.rmdir()
+    assert contents(wanted.target, record=True) == expected
+    build(wanted, cluster, "--set", "target.layout=roboflow")
+    placed = {
+        path: path.replace("val", "valid").split("/") for path in expected if path.startswith(("labels", "images"))
+    }
+    assert contents(wanted.target).keys() - {"data.yaml", "DATASET.md"} == {
+        "/".join([split, kind, *rest]) for kind, split, *rest in placed.values()
+    }
 
 
 def test_an_interrupt_lets_workers_end_and_leaves_nothing(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.base.classes import ClassMap, Names
 from pipeline.base.errors import ConfigError, UnknownNameError, UsageError
+from pipeline.base.terms import Task
 from pipeline.config.class_map import ClassSpec, class_map
 from pipeline.config.class_names import read_names
 from pipeline.exporters._data_yaml import dataset_yaml
@@ -228,7 +229,7 @@ SOURCE = Names(("person", "dog"), (3, 3), (0, 2, 1), {0: ("nose", "left", "right
 
 def training_yaml(classes: ClassMap, source: Names = SOURCE, *, pose: bool = False) -> bytes:
     paths = {"train": "images/train", "val": "images/val"}
-    return dataset_yaml([classes], [source], header="# made\n", paths=paths, pose=pose)
+    return dataset_yaml([classes], [source], header="# made\n", paths=paths, task=Task.POSE if pose else Task.DETECT)
 
 
 def test_dataset_yaml() -> None:

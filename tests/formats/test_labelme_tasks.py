@@ -191,3 +191,19 @@ def test_keypoints_are_in_the_names_of_a_target(run: Run, tmp_path: Path) -> Non
     found = json.loads((tmp_path / "json/annotations/person_keypoints_train.json").read_bytes())
     assert [c.get("keypoints") for c in found["categories"]] == [None, list(POINTS)]
     assert found["annotations"][0]["num_keypoints"] == 2
+
+
+def test_a_keypoint_that_is_mistyped_is_asked_for(run: Run, tmp_path: Path) -> None:
+    shapes = [shape("cat", SQUARE, "polygon", group_id=0), *(point(name, 12, 12) for name in ("nose", "left_eye"))]
+    write_file(tmp_path / "in/a.json", file(*shapes, point("whisker", 9, 9)))
+    Image.new("L", (WIDTH, HEIGHT)).save(tmp_path / "in/a.jpg")
+    words = [
+        "--task",
+        "pose",
+        "--set",
+        "source.options.keypoints=[nose, left_eey]",
+        "--workdir",
+        str(tmp_path / "work"),
+    ]
+    said = run("convert", tmp_path / "in", tmp_path / "out", "--from", "labelme", "--to", "yolo", *words).err
+    assert "'left_eye' (1), 'whisker' (1); is 'left_eye' the keypoint 'left_eey' of source.options?" in said

@@ -47,8 +47,12 @@ LABELME: list[tuple[bytes, str]] = [
     (b"\xff\xfe{\0}\0", ": is UTF-16 text; save it as UTF-8"),
     (
         '{"shapes": ["船"]}'.encode("gbk"),
-        "1: is not UTF-8 text (old versions of labelme wrote the encoding of their Windows); save it as UTF-8",
+        "1: is not UTF-8 text (old tools wrote the encoding of their Windows); save it as UTF-8",
     ),
+    (b"\x1f\x8b\x08\0\0", ": is compressed (gzip); unpack it"),
+    (b"PK\x03\x04\x14\0", ": is a zip archive; unpack it"),
+    (b"\xff\xd8\xff\xe0", ": is an image (JPEG) of another suffix; move it elsewhere"),
+    (b"\x89PNG\r\n", ": is an image (PNG) of another suffix; move it elsewhere"),
     (b"[]", ": is JSON, but no label file of labelme; move it elsewhere"),
     (b"{}", ": is JSON, but has no list `shapes`: no label file of labelme; move it elsewhere"),
     (b'{"shapes": 5}', ": is JSON, but has no list `shapes`: no label file of labelme; move it elsewhere"),

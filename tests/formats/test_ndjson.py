@@ -199,6 +199,8 @@ def test_an_address_goes_along_unless_it_is_signed() -> None:
         (json.dumps(image()).encode(), "no dataset of Ultralytics"),
         (document(task="classify"), "is a dataset of task classify"),
         (document(task="depth"), "is a dataset of task depth"),
+        (document(task="segmnet"), "unknown task 'segmnet'"),
+        (b"\x1f\x8b\x08\0\0", "is compressed (gzip); unpack it"),
         (document(class_names={"x": "cat"}), 'has the class "x": "cat"'),
         (document(class_names={"0": ""}), 'has the class "0": ""'),
         (document(class_names=7), "has `class_names` that are no object"),

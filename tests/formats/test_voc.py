@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -106,7 +107,14 @@ def test_what_is_marked_as_difficult_is_no_object_unless_it_is_kept() -> None:
     assert (difficult["tail"], difficult["raw"], difficult["loss"]) == (None, None, "difficult")
     assert plain["loss"] is None
     kept, _ = rows(content, difficult="keep")
-    assert (kept["loss"], json.loads(kept["raw"])["difficult"]) == (None, 1)
+    assert (kept["loss"], json.loads(kept["raw"])["difficult"]) == ("marked_difficult", 1)
+
+
+@pytest.mark.parametrize("flag", ["truncated", "occluded"])
+def test_what_rows_cannot_say_is_counted_and_goes_along_to_coco_json(flag: str) -> None:
+    (marked,) = rows(xml(boxed(more=f"<{flag}>1</{flag}>")))
+    assert (marked["loss"], json.loads(marked["raw"])[flag]) == (flag, 1)
+    assert marked["tail"] is not None
 
 
 @pytest.mark.parametrize(
@@ -189,6 +197,7 @@ BOMB = "<!DOCTYPE a [" + "".join(
         (xml(boxed())[:-20], "not_xml", 4, "cut short"),
         (xml(boxed()).replace(b"</name>", b"</nam>"), "not_xml", 4, "is not XML from this line on"),
         (xml(boxed("狗狗")).replace("狗狗".encode(), "狗狗".encode("gbk")), "not_utf8", 4, "is not UTF-8"),
+        (b"\x1f\x8b\x08\0\0", "not_xml", None, "is compressed (gzip); unpack it"),
         (b'<?xml version="1.0" encoding="klingon"?><annotation/>', "encoding", 1, "klingon"),
         (b'<?xml version="1.0" encoding="base64"?><annotation/>', "encoding", 1, "base64"),
         (xml(boxed("<<<<<<< HEAD")).replace(b"<name>", b"<name>\n"), "merge_marks", 5, "marks of a merge"),
@@ -246,7 +255,7 @@ def test_boxes_are_those_of_yolo_rows(
             assert math.isclose(float(value), float(other_value), abs_tol=1e-6)
 
 
-def _devkit(root: Path, year: str, lists: dict[str, str], stems: str) -> None:
+def _devkit(root: Path, year: str, lists: dict[str, str], stems: Iterable[str]) -> None:
     for stem in stems:
         write_file(root / year / "JPEGImages" / f"{stem}.jpg", jpeg(WIDTH, HEIGHT))
         write_file(root / year / "Annotations" / f"{stem}.xml", xml(boxed(), filename=f"{stem}.jpg"))
@@ -265,6 +274,24 @@ def test_the_years_of_vocdevkit(tmp_path: Path, run: Run, monkeypatch: pytest.Mo
     assert "1 of the 2 images that it lists is not in" in made.err
     assert "1 image of" in made.err
     assert "in no list of a split" in made.err
+
+
+def test_the_flags_of_a_list_of_one_class_are_no_names(tmp_path: Path, run: Run) -> None:
+    _devkit(tmp_path / "source", "VOC2007", {"train": "a  1\nb -1\nc 1\n"}, ["a", "b", "c", "c 1"])
+    run("convert", tmp_path / "source", tmp_path / "mine", "--to", "yolo", "--workdir", tmp_path / "work")
+    assert {p.stem for p in (tmp_path / "mine/images/train").rglob("*.jpg")} == {"a", "b", "c 1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "train.txt: lists no image"), ("d\ne\n", "train.txt: 2 of the 2 images that it lists are not in")],
+)
+def test_a_list_of_nothing_is_named(tmp_path: Path, run: Run, text: str, said: str) -> None:
+    _devkit(tmp_path / "source", "VOC2007", {"train": text}, "abc")
+    words = ["--to", "yolo", "--workdir", tmp_path / "work"]
+    found = run("convert", tmp_path / "source", tmp_path / "mine", *words, code=1).err
+    assert "no label file there has an object of a class (" in found
+    assert said in found
 
 
 def test_layouts_of_voc(tmp_path: Path) -> None:

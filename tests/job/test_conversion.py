@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.conftest import Run
-from tests.support.helpers import PROJECT, contents, write_file
+from tests.job.test_layouts import LAYOUTS, PICTURE, WHOLE
+from tests.support.helpers import PROJECT, contents, without_digest, write_file
 
 SAMPLE = PROJECT / "tests/sample"
 
@@ -145,3 +150,108 @@ def test_coco_json_to_rows_and_back_from_a_folder_made_here(folder: Path, run: R
         p: c for p, c in direct.items() if p.endswith(".png")
     }
     assert _labels(folder / "rows") == _labels(folder / "direct")
+
+
+VOC = """<annotation><size><width>64</width><height>48</height></size><object><name>dog</name>
+<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"""
+ZIPS: dict[str, Mapping[str, str | bytes]] = {
+    "yolo": LAYOUTS["roboflow"][0],
+    "coco": WHOLE["roboflow"][0],
+    "coco, all in one folder": {"result.json": WHOLE["roboflow"][0]["train/_annotations.coco.json"], "a.jpg": PICTURE},
+    "ndjson": {
+        "dataset.ndjson": '{"type": "dataset", "task": "detect", "class_names": {"0": "dog"}}\n'
+        '{"type": "image", "file": "a.jpg", "width": 64, "height": 48, "split": "train", "annotations": '
+        '{"boxes": [[0, 0.5, 0.5, 0.2, 0.2]]}}\n',
+        "images/train/a.jpg": PICTURE,
+    },
+    "voc, by its lists": {
+        "VOC2012/ImageSets/Main/train.txt": "a\n",
+        "VOC2012/ImageSets/Main/val.txt": "b\n",
+        **{f"VOC2012/Annotations/{stem}.xml": VOC for stem in "abc"},
+        **{f"VOC2012/JPEGImages/{stem}.jpg": PICTURE for stem in "abc"},
+    },
+}
+
+
+@pytest.mark.parametrize("case", ZIPS)
+def test_a_zip_is_read_as_the_folder_in_it(folder: Path, run: Run, case: str) -> None:
+    for name, content in ZIPS[case].items():
+        write_file(folder / "in" / name, content)
+    shutil.make_archive(str(folder / "set"), "zip", folder / "in")
+    of_folder, of_zip = (
+        run("convert", source, folder / "made" / source.stem, "--to", "yolo", "--json")
+        for source in (folder / "in", folder / "set.zip")
+    )
+    said = f"is read as format {case.partition(',')[0]};"
+    assert said in of_folder.err
+    assert said in of_zip.err
+    assert of_zip.json["subset"] == of_folder.json["subset"]
+    assert without_digest(contents(folder / "made/set")) == without_digest(contents(folder / "made/in"))
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("tasks.json", [{"data": {"image": "/data/upload/1/0f1e2d3c-a.jpg"}, "annotations": [{"result": [
+        {"type": "rectanglelabels", "original_width": 64, "original_height": 48,
+         "value": {"x": 10, "y": 10, "width": 20, "height": 20, "rectanglelabels": ["cat"]}}]}]}]),
+    ("labels.json", {"images": [{"id": 1, "file_name": "0f1e2d3c-a.jpg", "width": 64, "height": 48}],
+                     "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}],
+                     "categories": [{"id": 1, "name": "cat"}]}),
+])  # fmt: skip
+def test_an_image_that_one_file_names_and_is_not_there(folder: Path, run: Run, name: str, content: Any) -> None:
+    write_file(folder / "in" / name, json.dumps(content))
+    write_file(folder / "in/b.jpg", PICTURE)
+    said = run("convert", folder / "in", folder / "out", "--to", "yolo", code=1).err
+    assert re.search(r"in: has no image '[^']*0f1e2d3c-a\.jpg' \(tried with and without its folders", said), said
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("target.layout=robofow", "--set target.layout=robofow: unknown layout of format yolo 'robofow'; did you mean"),
+        ("target.flatt=true", "--set target.flatt=true: unknown key 'target.flatt'; did you mean 'flat'?"),
+        ("target.flat=maybe", "--set target.flat=maybe: target.flat: must be true or false"),
+        ("source.options.first_pixl=0", "--set source.options.first_pixl=0: unknown; format voc knows first_pixel"),
+        ("source.options.first_pixel=2", "--set source.options.first_pixel=2: must be 0 or 1 (it is 2)"),
+    ],
+)
+def test_an_override_that_is_mistyped_is_named(folder: Path, run: Run, override: str, said: str) -> None:
+    write_file(folder / "in/a.xml", VOC)
+    write_file(folder / "in/a.jpg", PICTURE)
+    found = run("convert", folder / "in", folder / "out", "--to", "yolo", "--set", override, code=2).err
+    assert f"coco-diy: {said}" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a.tar.gz", "only zip archives are read in place; unpack this one"),
+        ("a.json.gz", "is compressed; unpack it, as by `gunzip`, and name what it was"),
+        ("a.xml", "is no file of all labels ("),
+        ("empty", "no layout of coco, "),
+    ],
+)
+def test_what_fits_no_format_is_told(folder: Path, run: Run, name: str, said: str) -> None:
+    (folder / "empty").mkdir()
+    if name != "empty":
+        write_file(folder / name, VOC)
+    found = run("convert", folder / name, folder / "out", "--to", "yolo", code=2).err
+    assert f"{name}: {said}" in found
+
+
+def test_images_of_a_file_that_leads_out_of_its_folder_are_not_taken(folder: Path, run: Run) -> None:
+    text = str(ZIPS["ndjson"]["dataset.ndjson"]).replace('"task"', '"path": "..", "task"')
+    write_file(folder / "in/dataset.ndjson", text)
+    write_file(folder / "images/train/a.jpg", PICTURE)
+    assert "has no image 'a.jpg'" in run("convert", folder / "in", folder / "out", "--to", "yolo", code=1).err
+
+
+def test_oriented_boxes_are_of_their_task_in_a_copy_of_a_target(folder: Path, run: Run) -> None:
+    """No row says whether its four corners are an oriented box or a polygon: the YAML does."""
+    write_file(folder / "in/labelTxt/a.txt", "2 2 9 2 9 9 2 9 plane 0\n")
+    write_file(folder / "in/images/a.jpg", PICTURE)
+    run("convert", folder / "in", folder / "made", "--to", "yolo", "--task", "obb")
+    shutil.copytree(folder / "made", folder / "copy", ignore=shutil.ignore_patterns(".coco-diy"))
+    said = run("convert", folder / "copy", folder / "again", "--to", "yolo").out
+    assert "yolo obb train" in said
+    assert without_digest(contents(folder / "again")) == without_digest(contents(folder / "made"))
+    assert yaml.safe_load((folder / "made/data.yaml").read_text())["task"] == "obb"

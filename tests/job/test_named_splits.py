@@ -135,6 +135,11 @@ CASES: dict[str, tuple[Files, dict[str, set[str]]]] = {
          **_pairs("labels/x", "images/x", "a"), "val.txt": "images/one/b.jpg\n"},
         {"train": {"part1/a", "part2/c", "part2/d"}, "val": {"part1/a", "part2/b"}},
     ),
+    "a folder that is called otherwise than the yaml says": (
+        {"data.yaml": "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n" + DATA,
+         **_pairs("train/labels", "train/images", "a", "b"), **_pairs("val/labels", "val/images", "c")},
+        {"train": {"a", "b"}, "val": {"c"}},
+    ),
     "no yaml: val is a folder in that of all": (
         {"classes.txt": "cat\ndog\n", **FLAT, **_pairs("labels/val", "images/val", "a", "e")},
         {"train": {"a", "b", "c", "d"}, "val": {"a", "e"}},

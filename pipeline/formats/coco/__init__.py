@@ -38,6 +38,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.terms import Task
+from pipeline.formats._heads import begins_with
 from pipeline.formats.coco.options import Options
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ FILES = (
 FILE_BESIDE_IMAGES = "_annotations.coco.json"
 
 
+#: By which an object is known; each comes early enough in the files of all tools.
+_KEYS = ("images", "annotations", "categories", "licenses", "_via_img_metadata")
+
+
 def layout(folder: str, task: Task) -> dict[str, str]:
     """COCO's own layout: ``annotations/instances_<folder>.json`` beside the folder of images."""
     kind = "person_keypoints" if task is Task.POSE else "instances"
@@ -79,8 +84,11 @@ def layout(folder: str, task: Task) -> dict[str, str]:
 
 
 def recognises(head: bytes) -> bool:
-    """Whether a file begins as a JSON object does, see `SingleFileFormat.recognises`."""
-    return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"")
+    """Whether a file begins as an object with the keys of COCO, or of VIA, whose user is told what to do.
+
+    See `SingleFileFormat.recognises`.
+    """
+    return begins_with(head, b"{", _KEYS)
 
 
 def asks_sizes(options: Mapping[str, Any], images: int) -> bool:

@@ -10,7 +10,8 @@ found                                   outcome
 a box at an angle                       its corners to task obb, else the upright box around it (``oriented``)
 a corner beyond the image (over 1 %)    the nearest point of the image (``clipped``); as it was written in COCO JSON
 wholly beyond the image, without area   in no row (``outside``, ``zero_area``); kept in COCO JSON
-``difficult`` not 0                     an object like others; with ``difficult: drop`` in no target (``difficult``)
+``difficult`` not 0                     an object like others, counted where rows cannot say it (``marked_difficult``);
+                                        with ``difficult: drop`` in no target (``difficult``)
 9 tokens whose last is a number         bad: a row of YOLO
 10 tokens that begin with a name        bad: a result of DOTA's Task 1
 ======================================= ==========================================================================

@@ -228,7 +228,10 @@ def _sizes(lines: _Lines, pictures: Pictures, problems: list[Problem]) -> dict[i
         if picture is not None:
             sizes[number] = picture.width, picture.height
         else:
-            detail = "has corners in pixels, and there is no image that says how large it is; put the image beside it"
+            detail = (
+                "has corners in pixels, and no image at hand says how large it is; put the image beside it, unpacked "
+                "if it is in an archive elsewhere"
+            )
             problems.append(Problem(number, None, "no_size", detail, count))
     return sizes
 
@@ -249,16 +252,22 @@ def _table(
     moved, cut, outside = within(corners / size[:, None, :], unit, slack)
     low, high = moved.min(axis=1), moved.max(axis=1)
     box = np.concatenate([(low + high) / 2, high - low], axis=1)
+    difficult, no_class = np.array(lines.difficult, np.int64) > 0, np.isin(lines.label, NO_CLASS)
+    dropped = difficult & drop_difficult
     loss = np.full(count, None, object)
+    loss[difficult] = "marked_difficult"
     if task is not Task.OBB:
         loss[oblique(moved * size[:, None, :])] = "oriented"
     loss[cut] = "clipped"
-    dropped = np.array(lines.difficult, np.int64) > 0 if drop_difficult else np.zeros(count, np.bool_)
-    no_class, lost = np.isin(lines.label, NO_CLASS), np.zeros(count, np.bool_)
-    nothing = np.logical_not(areas(moved) > 0)
-    for where, word in ((nothing, "zero_area"), (outside, "outside"), (no_class, "no_class"), (dropped, "difficult")):
+    is_row = np.full(count, True)
+    for where, word in (
+        (~(areas(moved) > 0), "zero_area"),
+        (outside, "outside"),
+        (no_class, "no_class"),
+        (dropped, "difficult"),
+    ):
         loss[where] = word
-        lost |= where
+        is_row &= ~where
     values = moved.reshape(count, 8) if task is Task.OBB else box
     per_row = values.shape[1]
     tail = tails(values.ravel(), np.arange(0, per_row * count + 1, per_row), numbers)
@@ -271,9 +280,9 @@ def _table(
             "class_id": pa.array(np.full(count, -1, np.int32)),
             "label": pa.array(lines.label, types["label"]),
             "head": pa.nulls(count, pa.binary()),
-            "tail": pc.if_else(pa.array(lost), pa.scalar(None, pa.binary()), tail),
+            "tail": pc.if_else(pa.array(~is_row), pa.scalar(None, pa.binary()), tail),
             **{name: box[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
-            "n_tokens": np.where(lost, 0, per_row + 1).astype(np.int32),
+            "n_tokens": np.where(is_row, per_row + 1, 0).astype(np.int32),
             "raw": pa.array(_raws(lines, corners), pa.binary(), mask=bare),
             "loss": pa.array(loss.tolist(), pa.string()),
         }

@@ -39,6 +39,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.terms import Task
+from pipeline.formats._heads import begins_with
 from pipeline.formats._shapes.options import KeypointNames
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ class Options(pydantic.BaseModel):
     )
 
 
+#: By which a list is known: a task's, an annotation's, those of a region.
+_KEYS = ("data", "result", "completions", "annotation_id", "original_width")
+
+
 def layout(folder: str, task: Task) -> dict[str, str]:
     """A file for each split beside a folder of its images: Label Studio itself knows no splits."""
     del task
@@ -88,8 +93,8 @@ def layout(folder: str, task: Task) -> dict[str, str]:
 
 
 def recognises(head: bytes) -> bool:
-    """Whether a file begins with a list of objects, as an export does."""
-    return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
+    """Whether a file begins with a list of tasks, in either form; CreateML's is another list."""
+    return begins_with(head, b"[", _KEYS)
 
 
 def asks_sizes(options: Mapping[str, Any], images: int) -> bool:

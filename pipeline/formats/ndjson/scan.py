@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pipeline.base.classes import SourceNames
+from pipeline.base.errors import unknown
 from pipeline.base.terms import SPLITS, Split, Task
 from pipeline.base.text import whole_number
 from pipeline.formats import FileContents, FileOutline, Malformed
@@ -110,6 +111,8 @@ def _read_head(text: bytes, line: int, texts: list[bytes]) -> _Head:
     task = str(data.get("task") or "detect")
     if task in _NO_OBJECTS:
         raise Malformed(f"is a dataset of task {task}, whose images have no objects; export one of another task", line)
+    if task not in (*Task, *_TASKS):
+        raise Malformed(f"is a dataset of an {unknown('task', task, [*Task])}", line)
     given = data.get("class_names") or {}
     pairs = dict(enumerate(given)) if isinstance(given, list) else given
     if not isinstance(pairs, dict):

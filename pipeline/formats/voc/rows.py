@@ -233,7 +233,9 @@ def _table(objects: _Objects, frames: Sequence[Frame | None], options: Options) 
     extent = right_bottom - left_top
     words = np.full(count, None, object)
     for where, word in (
+        (_marked(objects, "occluded"), "occluded"),
         (_marked(objects, "truncated"), "truncated"),
+        (_marked(objects, "difficult"), "marked_difficult"),
         (np.array(objects.parts, np.bool_), "parts"),
         (zero, "pixel_zero"),
         (beyond, "clipped"),

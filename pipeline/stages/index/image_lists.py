@@ -6,8 +6,10 @@ An image that is in no list, and one that is listed and not there, are reported;
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from pipeline import storage
 from pipeline.base.errors import DataError
@@ -17,6 +19,9 @@ from pipeline.base.text import composed
 from pipeline.job.named_splits import MAX_LIST, image_lines, labels_of, read_list
 from pipeline.job.spec import SplitSpec
 from pipeline.storage import Listing
+
+#: Pascal VOC's lists of one class say of each image whether it has the class: 1, -1, or 0 where that is hard to see.
+_FLAG = re.compile(r"\s+(?:-1|0|1)$")
 
 
 @dataclass
@@ -71,6 +76,7 @@ class _Wanted:
     def __init__(self, split: SplitSpec, pictures: Listing) -> None:
         self._split = split
         self._home = split.images or split.labels
+        self._pictures = pictures
         self._there = {posixpath.dirname(name) for name in pictures.names()} | {""}
         self._folders: dict[tuple[str, str], str | None] = {}
         self._paths: dict[str, str] = {}  # without letters composed in two ways: as the list has it
@@ -81,6 +87,7 @@ class _Wanted:
         beside = posixpath.dirname(url)
         for line in lines:
             said, _, name = line.rpartition("/")
+            name = self._without_flag(name)
             said = f"/{said}" if line.startswith("/") and not said else said
             if self._split.images is None:
                 said = f"{'/' if said.startswith('/') else ''}{labels_of(said)}"
@@ -92,6 +99,16 @@ class _Wanted:
             else:
                 path = posixpath.join(folder, name)
                 self._paths[composed(path)] = path
+
+    def _without_flag(self, name: str) -> str:
+        """A `name` of a list without `_FLAG`, unless an image is called so."""
+        bare = _FLAG.sub("", name)
+        return bare if bare != name and composed(name) not in self._stems else name
+
+    @cached_property
+    def _stems(self) -> frozenset[str]:
+        """The stems of all images, without their folders."""
+        return frozenset(composed(posixpath.basename(name).rpartition(".")[0]) for name in self._pictures.names())
 
     def _below(self, said: str, beside: str) -> str | None:
         """The folder that a list in `beside` calls `said`, below that of the images; None where it is none of those.
@@ -146,8 +163,7 @@ class _Wanted:
 
 
 def _text_of(url: str) -> str:
-    folder, _, name = url.rpartition("/")
-    location = storage.locate(folder or "/")
+    location, name = storage.locate_file(url)
     if location.local is not None:
         return read_list(url)
     (content,), _, failed = location.read_many([name], MAX_LIST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import formats, storage
-from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.errors import ConfigError, DataError, nearest
 from pipeline.base.humanize import plural
 from pipeline.base.terms import NO_CLASS
 from pipeline.job import named_splits
@@ -257,8 +258,13 @@ def _never_drawn(source: SourceJob, info: IndexInfo) -> list[str]:
     rest = {
         name: count for name, count in _counted(info, "objects").items() if name not in drawn and name not in NO_CLASS
     }
+    if not rest:
+        return []
     listed = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(rest.items()))
-    return [f"labels of lines, points or objects outside of their image alone are no classes: {listed}"] if rest else []
+    points = json.loads(source.spec.options).get("keypoints") or []
+    near = {n: found[0] for n in sorted({*rest} - {*points}) if (found := nearest(n, points, limit=1, likeness=0.8))}
+    hint = "".join(f"; is {name!r} the keypoint {point!r} of source.options?" for name, point in near.items())
+    return [f"labels of lines, points or objects outside of their image alone are no classes: {listed}{hint}"]
 
 
 def _numbered(info: IndexInfo) -> list[str]:

@@ -43,12 +43,13 @@ def update_index(
     if (location := next((p for p, made in check_subsets(job).items() if subsets.get(p) != made), None)) is not None:
         raise DataError(f"{location}: is a subset that was built anew while it was read as a source; run again")
     named = [names_of(info) for info in infos]
-    for source, names in zip(job.sources, named, strict=True):
+    for source, names, info in zip(job.sources, named, infos, strict=True):
         if source.names is None and names is not None and not names.names:
             source_report(job, infos)  # what is bad in its label files is the better message
+            notes = [*info.document.get("grave", ()), *info.document.get("notes", ())]
             raise DataError(
-                f"{source.source.root or source.spec.splits[0].labels}: no label file there has an object of a class; "
-                + correct_paths(job.config)
+                f"{source.source.root or source.spec.splits[0].labels}: no label file there has an object of a class"
+                f"{f' ({notes[0]})' if notes else ''}; {correct_paths(job.config)}"
             )
     return job.with_names(named), infos
 

@@ -51,7 +51,7 @@ def _described(context: PlanContext, reason: str, row: dict[str, Any], clauses: 
 
 def _without_image(folder: storage.Location, row: dict[str, Any]) -> tuple[str, str]:
     said = row["image_said"]
-    if row["raw"] is not None and said:
+    if not row["label_path"] and said:  # one file has the labels of all
         return folder.url, f"has no image {said!r} ({TRIED})"
     elsewhere = f", and none where it says ({said})" if said else ""
     embedded = "; the one in it is taken where labels and images are one folder" if row["held_suffix"] else ""

@@ -45,7 +45,21 @@ ONLY_ZIP = "only zip archives are read in place; unpack this one, as by `tar xf`
 
 _OTHERS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 
+#: Suffixes of one compressed file, and what unpacks it.
+_COMPRESSED = {".gz": "gunzip", ".bz2": "bunzip2", ".xz": "unxz", ".zst": "unzstd"}
+
 _STEP = 16_384
+
+
+def refuse_packed(path: str) -> None:
+    """Raise `ConfigError` for a file that is an archive of another kind than zip, or compressed, by its name."""
+    if not os.path.isfile(os.path.expanduser(path)):
+        return
+    if path.lower().endswith(_OTHERS):
+        raise ConfigError(f"{path}: {ONLY_ZIP}")
+    tool = _COMPRESSED.get(os.path.splitext(path)[1].lower())
+    if tool is not None:
+        raise ConfigError(f"{path}: is compressed; unpack it, as by `{tool}`, and name what it was")
 
 
 def split_url(url: str) -> tuple[str, str]:
