@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: `rleFrPoly` walks along a polygon on a grid that is five times as fine.
 _FINE = 5
 
+#: Grid points of polygons that are walked along together: some 100 bytes each.
+_AT_ONCE = 250_000
+
 #: A mask of more polygons is no drawing, and its row would have megabytes.
 MOST_PARTS = 10_000
 
@@ -36,21 +39,71 @@ def of_polygon(xy: Floats, height: int, width: int) -> Ints:
     """Runs of the pixels that a polygon covers; `xy` has shape (points, 2), in pixels, three points or more."""
     import numpy as np
 
-    corners = np.trunc(_FINE * np.asarray(xy, np.float64) + 0.5).astype(np.int64)
-    u, v = _boundary(corners)
-    step = np.flatnonzero(u[1:] != u[:-1]) + 1
-    x = (np.where(u[step] < u[step - 1], u[step], u[step] - 1) + 0.5) / _FINE - 0.5
-    here = (np.floor(x) == x) & (x >= 0) & (x <= width - 1)
-    step, x = step[here], x[here]
-    y = np.ceil(np.clip((np.minimum(v[step], v[step - 1]) + 0.5) / _FINE - 0.5, 0, height))
-    return _between(np.sort((x * height + y).astype(np.int64)), height * width)
+    owner = np.zeros(len(xy), np.int64)
+    positions, _ = _turns(xy, np.roll(xy, -1, axis=0), owner, np.array([height]), np.array([width]))
+    return _between(np.sort(positions), height * width)
 
 
-def _boundary(corners: Ints) -> tuple[Ints, Ints]:
-    """Grid points along a closed polygon, both ends of each edge: Bresenham's line, rounded as C does."""
+def areas_of_polygons(xy: Floats, starts: Ints, heights: Ints, widths: Ints) -> Ints:
+    """Pixels that each of many polygons covers, all at once: what `area` is of the runs of each.
+
+    `xy` has shape (points, 2), in pixels, of all polygons one after another; `starts` is where each begins, and has the
+    end of the last, too. `heights` and `widths` are those of the image of each.
+    """
     import numpy as np
 
-    start, stop = corners, np.roll(corners, -1, axis=0)
+    found = np.zeros(len(starts) - 1, np.int64)
+    for first, last in _batches(xy, starts):
+        begin, stop = starts[first], starts[last]
+        counts = np.diff(starts[first : last + 1])
+        owner = np.repeat(np.arange(last - first), counts)
+        following = np.arange(1, stop - begin + 1)
+        following[np.cumsum(counts)[counts > 0] - 1] = (starts[first:last] - begin)[counts > 0]
+        own = xy[begin:stop]
+        sizes = heights[first:last], widths[first:last]
+        positions, owner = _turns(own, own[following], owner, *sizes)
+        order = np.lexsort((positions, owner))
+        turns, owner = positions[order], owner[order]  # of each polygon an even number: in and out again
+        found[first:last] = np.bincount(owner[::2], turns[1::2] - turns[::2], last - first).astype(np.int64)
+    return found
+
+
+def _batches(xy: Floats, starts: Ints) -> Iterator[tuple[int, int]]:
+    """First polygon and the one after the last of batches of which the grid points fit into some megabytes."""
+    import numpy as np
+
+    reach = np.abs(np.diff(xy, axis=0, append=xy[:1])).max(axis=1, initial=0) * _FINE + 2
+    before = np.concatenate([[0.0], np.cumsum(reach)])[starts]
+    first, count = 0, len(starts) - 1
+    while first < count:
+        last = max(int(np.searchsorted(before, before[first] + _AT_ONCE, side="right")) - 1, first + 1)
+        yield first, last
+        first = last
+
+
+def _turns(start: Floats, stop: Floats, owner: Ints, heights: Ints, widths: Ints) -> tuple[Ints, Ints]:
+    """Pixels, counted column by column, at which the edges from `start` to `stop` turn inside into outside or back.
+
+    `owner` is which polygon each edge is of; the second array is that of each turn.
+    """
+    import numpy as np
+
+    grid = [np.trunc(_FINE * np.asarray(xy, np.float64) + 0.5).astype(np.int64) for xy in (start, stop)]
+    u, v, edge = _boundary(*grid)
+    polygon = owner[edge]
+    step = np.flatnonzero((u[1:] != u[:-1]) & (polygon[1:] == polygon[:-1])) + 1
+    x = (np.where(u[step] < u[step - 1], u[step], u[step] - 1) + 0.5) / _FINE - 0.5
+    here = (np.floor(x) == x) & (x >= 0) & (x <= widths[polygon[step]] - 1)
+    step, x = step[here], x[here]
+    height = heights[polygon[step]]
+    y = np.ceil(np.clip((np.minimum(v[step], v[step - 1]) + 0.5) / _FINE - 0.5, 0, height))
+    return (x * height + y).astype(np.int64), polygon[step]
+
+
+def _boundary(start: Ints, stop: Ints) -> tuple[Ints, Ints, Ints]:
+    """Grid points along edges, both ends of each, and the edge of each: Bresenham's line, rounded as C does."""
+    import numpy as np
+
     size = np.abs(stop - start)
     flat = size[:, 0] >= size[:, 1]
     flip = np.where(flat, start[:, 0] > stop[:, 0], start[:, 1] > stop[:, 1])
@@ -66,7 +119,7 @@ def _boundary(corners: Ints) -> tuple[Ints, Ints]:
     across = np.where(flat, low[:, 1], low[:, 0])[edge] + slope[edge] * t
     across = np.trunc(across + 0.5).astype(np.int64)
     t = t + np.where(flat, low[:, 0], low[:, 1])[edge]
-    return np.where(flat[edge], t, across), np.where(flat[edge], across, t)
+    return np.where(flat[edge], t, across), np.where(flat[edge], across, t), edge
 
 
 def _between(positions: Ints, size: int) -> Ints:

@@ -196,7 +196,7 @@ def measure(
 def _applied(target: Path) -> float:
     """Seconds that the apply stage of the last build at `target` took."""
     record = max((target / ".coco-diy/runs").iterdir())
-    return float(json.loads(record.read_text())["stages"]["apply"])
+    return float(json.loads(record.read_text())["run"]["stages"]["apply"])
 
 
 COLUMNS = ["seconds", "in one process", "1 worker", "2 workers", "1 worker: more", "1 -> 2 workers: times"]

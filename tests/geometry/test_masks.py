@@ -86,6 +86,30 @@ def test_a_polygon_covers_what_it_covers_for_pycocotools(polygon: Any, height: i
     assert masks.compress(masks.of_polygon(np.array(polygon, np.float64), height, width)) == counts
 
 
+@given(st.data())
+def test_areas_of_many_polygons_are_those_of_each(data: st.DataObject) -> None:
+    """Of images of different sizes, partly or wholly outside, with points that coincide, in batches or at once."""
+    corner = st.tuples(st.floats(-20, 60), st.floats(-20, 60))
+    polygons = data.draw(st.lists(st.lists(corner, min_size=3, max_size=8), min_size=1, max_size=6))
+    heights, widths = (
+        np.array(data.draw(st.lists(st.integers(1, 40), min_size=len(polygons), max_size=len(polygons))))
+        for _ in range(2)
+    )
+    starts = np.cumsum([0, *map(len, polygons)])
+    one_by_one = [
+        masks.area(masks.of_polygon(np.array(p), int(h), int(w)))
+        for p, h, w in zip(polygons, heights, widths, strict=True)
+    ]
+    flat = np.array([point for polygon in polygons for point in polygon], np.float64)
+    at_once = masks._AT_ONCE
+    for most in (at_once, 1, 300):
+        masks._AT_ONCE = most
+        try:
+            assert masks.areas_of_polygons(flat, starts, heights, widths).tolist() == one_by_one
+        finally:
+            masks._AT_ONCE = at_once
+
+
 def test_an_outline_covers_its_mask() -> None:
     mask = np.zeros((20, 30), np.bool_)
     mask[3:15, 4:20] = True

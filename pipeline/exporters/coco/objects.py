@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from pipeline.exporters import BucketObjects
 from pipeline.formats._values import finite, plain, with_numbers
-from pipeline.formats.coco.placing import area_of, completed
+from pipeline.formats.coco.placing import completed
+from pipeline.geometry import masks
 
 #: What comes before every object, so that those of an image, one after another, are a piece of a JSON list.
 COMMA = b",\n"
@@ -223,7 +224,8 @@ def _of_rows(
     """Annotations of label rows, or boxes alone, without what only a whole dataset knows."""
     widths, heights = images["width"].to_pylist(), images["height"].to_pylist()
     boxes = np.stack([rows[c].to_numpy() for c in ("cx", "cy", "w", "h")], axis=1) if rows.num_rows else ()
-    made = []
+    made: list[dict[str, Any]] = []
+    drawn: list[tuple[int, npt.NDArray[np.float64]]] = []
     for where, tail, (cx, cy, w, h) in zip(image_of, rows["tail"].to_pylist(), boxes, strict=True):
         width, height = widths[where], heights[where]
         box = _rounded([(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height])
@@ -234,9 +236,16 @@ def _of_rows(
         elif len(tokens) > 4:
             polygon = tokens.reshape(-1, 2) * (width, height)
             data["segmentation"] = [_rounded(polygon.ravel().tolist())]
-            data["area"] = area_of(polygon, width, height)
-        made.append(_encode(data))
-    return made
+            drawn.append((len(made), polygon))
+        made.append(data)
+    if drawn:
+        starts = np.cumsum([0, *(len(polygon) for _, polygon in drawn)])
+        owners = [image_of[i] for i, _ in drawn]
+        sizes = (np.array([those[where] for where in owners], np.int64) for those in (heights, widths))
+        areas = masks.areas_of_polygons(np.concatenate([polygon for _, polygon in drawn]), starts, *sizes)
+        for (i, _), area in zip(drawn, areas.tolist(), strict=True):
+            made[i]["area"] = area
+    return [_encode(data) for data in made]
 
 
 def _keypoints(points: npt.NDArray[np.float64], width: int, height: int) -> dict[str, Any]:
