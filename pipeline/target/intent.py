@@ -63,7 +63,9 @@ def tidy(state: TargetState) -> None:
     What is damaged is mended from its copy, now and whenever it is read later.
     """
     state.records.mends = True
-    halves = [name for name in state.folder.flat_names("") if name.startswith(".coco-diy-") and name.endswith(".tmp")]
+    names = state.folder.names() if state.root.local is None else None  # one request, for what is dropped below, too
+    flat = state.folder.flat_names("") if names is None else {name for name in names if "/" not in name}
+    halves = [name for name in flat if name.startswith(".coco-diy-") and name.endswith(".tmp")]
     if halves:
         state.folder.delete_many(halves)
     with contextlib.suppress(StorageError):  # records are no part of the subset
@@ -78,7 +80,7 @@ def tidy(state: TargetState) -> None:
         if abandoned:
             state.root.outlast_writers()
     if state.intent is None and not state.lost:
-        drop_intent(state)
+        drop_intent(state, names)
 
 
 def commit_manifest(state: TargetState, manifest: Manifest) -> list[str]:

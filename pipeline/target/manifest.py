@@ -169,6 +169,8 @@ class TargetState:
         self.lost = self.doubted = False
         #: The content of the manifest where what a listing has shown and the `memory` are enough to know it.
         self.recalled = memory.recall(self.folder.begun()) if memory is not None else None
+        if root.local is None and self.recalled is None:
+            self.records.read_ahead([MANIFEST, INTENT])
         self.manifest = self._manifest()
         #: Paths, below the root, of what was damaged of the manifest.
         self.damaged = [f"{FOLDER}/{path}" for path in self.records.damaged]
@@ -406,8 +408,10 @@ def damaged_parts(state: TargetState, bucket: int) -> list[str]:
     return [f"{FOLDER}/{path}" for path in state.records.bad_tables(digest)] if digest is not None else []
 
 
-def drop_intent(state: TargetState) -> str | None:
+def drop_intent(state: TargetState, names: set[str] | None = None) -> str | None:
     """Delete all that is there only while a run is under way; returns why the intent stays, if it does.
+
+    `names` are those of all files in the target's folder, where they are listed already.
 
     The intent is over by then, whatever of it is left. So at a store one listing shows all that goes, and one request
     for a thousand files deletes it, the intent first.
@@ -415,7 +419,7 @@ def drop_intent(state: TargetState) -> str | None:
     parts = state.manifest.parts if state.manifest else []
     if state.root.local is None:
         folders = tuple(f"{folder}/" for folder in OF_A_RUN)
-        names = state.folder.names()
+        names = state.folder.names() if names is None else names
         over = [name for name in names if name.startswith(folders)] + unnamed_tables(names, parts)
         nothing = state.manifest is None and not over and not names & {INTENT, f"{COPIES}/{INTENT}"}
         return state.records.drop(INTENT, over) if not nothing else None  # nothing: before the first build

@@ -26,6 +26,9 @@ COPIES = "copy"
 
 PARTS = "manifest"
 
+#: Bytes of a record that is read ahead.
+_LARGEST = 1 << 30
+
 
 class Damaged(Exception):  # noqa: N818 - what it means is for the caller to say
     """Neither a file nor its copy is whole; the argument is its path below the folder."""
@@ -55,6 +58,17 @@ class TargetRecords:
         self.folder = folder
         self.mends = False
         self.damaged: list[str] = []
+        self._ahead: dict[str, bytes | None] = {}
+
+    def read_ahead(self, names: Sequence[str]) -> None:
+        """Ask for some records at once; `read` then takes what came, and asks again for what did not."""
+        contents, _, failed = self.folder.read_many(names, _LARGEST)
+        for i, name in enumerate(names):
+            if failed.get(i) in (None, "vanished"):
+                self._ahead[name] = contents[i] if i not in failed else None
+
+    def _read(self, path: str) -> bytes | None:
+        return self._ahead.pop(path) if path in self._ahead else self.folder.read(path)
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"mends": False}  # a task elsewhere may be behind the times
@@ -77,7 +91,7 @@ class TargetRecords:
                 found.append(found[0])
                 break
             try:
-                data = self.folder.read(path)
+                data = self._read(path)
             except StorageError as error:
                 refused, data = refused or error, None
             there = there or data is not None

@@ -165,7 +165,7 @@ def test_what_is_remembered_may_be_damaged(remembered: Path, proxy: Proxy, tmp_p
     if how != "gone":
         kept.write_bytes(damaged)
     assert run("build", remembered, "--json").json["status"] == "nothing to do"
-    assert _asked(proxy) == ["manifest.json", "intent.json"]
+    assert sorted(_asked(proxy)) == ["intent.json", "manifest.json"]
     assert kept.read_bytes() == whole
     proxy.reset()
     assert run("build", remembered, "--json").json["status"] == "nothing to do"
@@ -202,7 +202,7 @@ def test_what_a_first_build_asks_beside_its_files(proxy: Proxy, tmp_path: Path, 
     ]
     files = ("images/", "labels/train/", ".coco-diy/manifest/", ".coco-diy/copy/manifest/", ".coco-diy/lock")
     others = [request for request in at_target if not request[1].startswith(files) and "/done-" not in request[1]]
-    assert len(others) <= 29, others  # 2 of them remember what was made
+    assert len(others) <= 27, others  # 2 of them remember what was made; records are asked for in pairs
 
 
 @pytest.mark.parametrize("path", [".coco-diy/copy/manifest.json", ".coco-diy/manifest.json", "data.yaml", "DATASET.md"])

@@ -26,7 +26,7 @@ from pipeline.stages.plan.planned import Planned
 from pipeline.tables.parquet import to_parquet
 from pipeline.tables.schema import UNKNOWN, Action, Kind
 from pipeline.target.intent import commit_manifest
-from pipeline.target.manifest import PROBLEMS, SCRATCH, Manifest, TargetState
+from pipeline.target.manifest import FOLDER, PROBLEMS, SCRATCH, Manifest, TargetState
 
 
 def drop_caches(job: Job, planned: Planned, state: TargetState, also: Sequence[str] = ()) -> None:
@@ -70,8 +70,11 @@ def commit(
     """
     assert planned.parts is not None
     writes = [path for action, path in planned.meta if action == "write" and not planned.halted]
+    over = [f"{FOLDER}/{PROBLEMS}"] if report.problems is None else []
     if planned.changes:
-        drop_caches(job, planned, state)
+        drop_caches(job, planned, state, over)
+    elif over:
+        job.target.delete_many(over)
     _write_meta(job, {path: planned.contents[path] for path in writes})
     job.target.sync(synced_folders(job))  # also where nothing was to be done: a run that was killed may have done it
     zips = [path for action, path in planned.meta if action == "delete" and path.endswith(".zip")]
@@ -126,10 +129,9 @@ def _write_meta(job: Job, files: dict[str, MetaFile]) -> None:
 def _write_problems(state: TargetState, report: Report) -> str | None:
     """Write the table of what was left out beside the manifest: the plan's own is the next plan's to replace.
 
-    Returns its digest; None without one.
+    Returns its digest; None without one: then that of the last build is gone already.
     """
     if report.problems is None:
-        state.folder.delete_many([PROBLEMS])
         return None
     data = to_parquet(report.problems)
     state.folder.write(PROBLEMS, data)
