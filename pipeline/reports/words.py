@@ -54,7 +54,10 @@ PARTLY: dict[str, Words] = {
         "objects without a box of their own: that of their polygon",
     ),
     "short_part": _objects("with parts of too few points, which are left out"),
-    "pixel_zero": _objects("at pixel 0 of files that are read as counting from 1; see source.options.first_pixel"),
+    "pixel_zero": _objects(
+        "at pixel 0 of files that are read as counting from 1; if 0 is the edge, --set source.options.first_pixel=0"
+    ),
+    "edges_from_one": _objects("of files by Roboflow, whose boxes are read as edges that count from 1"),
     "parts": _objects("with parts (as head and hand), which are no objects"),
     "truncated": _objects("marked as truncated, which label rows do not say"),
     "oriented": (

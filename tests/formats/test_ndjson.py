@@ -273,8 +273,27 @@ def test_a_target_is_a_source_of_the_same_rows(task: str, run: Run, tmp_path: Pa
 def test_images_are_fetched_from_their_addresses(run: Run, tmp_path: Path) -> None:
     """One file names a class subset; its own images alone are fetched, those of the class that is wanted."""
     work = ["--workdir", tmp_path / "work"]
-    serve = partial(SimpleHTTPRequestHandler, directory=str(SAMPLE / "detect/images"))
-    with serving(serve) as port:
+    asked: list[str] = []
+
+    class Recorder(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
+    def fetched() -> list[str]:
+        found = sorted(asked)
+        asked.clear()
+        return found
+
+    def showing(number: int) -> list[str]:
+        """Paths of the images with an object of a class of the file."""
+        return sorted(
+            f"/{line['split']}2017/{line['file']}"
+            for line in lines
+            if any(row[0] == number for row in line["annotations"]["boxes"])
+        )
+
+    with serving(partial(Recorder, directory=str(SAMPLE / "detect/images"))) as port:
         data = {
             "source": {
                 "names": str(PROJECT / "conf/coco.yaml"),
@@ -288,6 +307,7 @@ def test_images_are_fetched_from_their_addresses(run: Run, tmp_path: Path) -> No
                 },
             },
             "classes": ["bicycle", "car"],
+            "select": {"exclude_images": str(write_file(tmp_path / "capitals.txt", "000000700127\n"))},
             "target": {"root": str(tmp_path / "file"), "format": "ndjson", "images": "none"},
             "workdir": str(tmp_path / "work"),
         }
@@ -295,6 +315,7 @@ def test_images_are_fetched_from_their_addresses(run: Run, tmp_path: Path) -> No
         assert told.code == 0, told.err
         head, *lines = (json.loads(line) for line in (tmp_path / "file/dataset.ndjson").read_text().splitlines())
         assert "path" not in head
+        assert not fetched()
         assert {line["url"].rpartition("/")[0] for line in lines} == {
             f"http://127.0.0.1:{port}/{split}2017" for split in ("train", "val")
         }
@@ -302,6 +323,23 @@ def test_images_are_fetched_from_their_addresses(run: Run, tmp_path: Path) -> No
         told = run("convert", tmp_path / "alone/x.ndjson", tmp_path / "yolo", "--from", "ndjson", "--to", "yolo", *work,
                    "--set", "classes=[bicycle]")  # fmt: skip
         assert told.code == 0, told.err
+        assert fetched() == showing(0)
+        data = {
+            "source": {
+                "format": "ndjson",
+                "root": str(tmp_path / "alone"),
+                "splits": {
+                    split: {"annotations": "x.ndjson", "images": {"url": f"http://127.0.0.1:{port}", "suffix": ".png"}}
+                    for split in ("train", "val")
+                },
+            },
+            "classes": ["car"],
+            "target": {"root": str(tmp_path / "cars")},
+            "workdir": str(tmp_path / "own"),
+        }
+        config = write_file(tmp_path / "cars.yaml", yaml.safe_dump(data))
+        run("build", config)
+        assert fetched() == showing(1)
     made = {path.name for path in (tmp_path / "yolo/images").rglob("*.png")}
     assert made == {line["file"] for line in lines if any(row[0] == 0 for row in line["annotations"]["boxes"])}
     assert len(made) < len(lines)

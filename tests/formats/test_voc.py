@@ -47,7 +47,10 @@ class TestVocFormat(FormatContract):
     nothing = xml()
     samples: ClassVar = {
         Task.DETECT: [
-            *((REAL / f"voc{name}.xml").read_bytes() for name in ("2012", "_labelimg", "_roboflow", "_datumaro")),
+            *(
+                (REAL / f"voc{name}.xml").read_bytes()
+                for name in ("2012", "_labelimg", "_roboflow", "_roboflow_whole", "_datumaro")
+            ),
             xml(boxed(), boxed("dog"), head='<?xml version="1.0" encoding="UTF-8"?>\n'),
             b"\xef\xbb\xbf" + xml(boxed()),
         ]
@@ -82,7 +85,7 @@ def test_the_whole_image_is_from_its_first_pixel_to_its_last() -> None:
 
 
 def test_real_files_give_the_boxes_that_their_tools_show() -> None:
-    """VOC's are those of Detectron2, whose own comment is that 1 and W are the whole image; Roboflow's are edges."""
+    """VOC's are those of Detectron2, whose own comment is that 1 and W are the whole image."""
     bottle, monitor = rows((REAL / "voc2012.xml").read_bytes())
     assert (bottle["label"], box_of(bottle, 500, 370)) == ("bottle", [35, 249, 79, 354])
     assert json.loads(monitor["raw"]) == {
@@ -90,8 +93,6 @@ def test_real_files_give_the_boxes_that_their_tools_show() -> None:
     }  # fmt: skip
     (raccoon,) = rows((REAL / "voc_labelimg.xml").read_bytes())
     assert box_of(raccoon, 650, 417) == [80, 87, 522, 408]
-    helmets = rows((REAL / "voc_roboflow.xml").read_bytes(), first_pixel=0)
-    assert [box_of(row, 416, 416) for row in helmets] == [[149, 94, 192, 160], [94, 161, 113, 194]]
     (exported,) = rows((REAL / "voc_cvat.xml").read_bytes(), Picture(20, 10), first_pixel=0)
     assert box_of(exported, 20, 10) == [1, 2, 4, 6]
     assert json.loads(exported["raw"])["occluded"] == 1
@@ -99,6 +100,20 @@ def test_real_files_give_the_boxes_that_their_tools_show() -> None:
     assert (cat["label"], cat["loss"]) == ("cat", "truncated")
     assert (person["label"], person["loss"]) == ("person", "parts")
     assert box_of(person, 20, 10) == [3, 4, 6, 7]
+
+
+def test_boxes_of_roboflow_are_edges_that_count_from_1() -> None:
+    """In its exports a box of the whole image is 1, 1, W + 1, H + 1, and no corner is 0."""
+    (bed,) = rows((REAL / "voc_roboflow_whole.xml").read_bytes())
+    assert (bed["tail"], bed["loss"]) == (b" 0.500000 0.500000 1.000000 1.000000", "edges_from_one")
+    content = (REAL / "voc_roboflow.xml").read_bytes()
+    for database in (b"roboflow.com", b"roboflow.ai", b"\n Roboflow.com "):
+        helmets = rows(content.replace(b"roboflow.com", database))
+        assert [box_of(row, 416, 416) for row in helmets] == [[148, 93, 191, 159], [93, 160, 112, 193]]
+    plain = [rows(content.replace(b"roboflow.com", b"Unknown")), rows(content, first_pixel=1)]
+    for helmets in plain:
+        assert [box_of(row, 416, 416) for row in helmets] == [[148, 93, 192, 160], [93, 160, 113, 194]]
+        assert [row["loss"] for row in helmets] == [None, None]
 
 
 def test_what_is_marked_as_difficult_is_no_object_unless_it_is_kept() -> None:

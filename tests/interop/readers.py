@@ -275,6 +275,32 @@ def ultralytics_ndjson(file: str, folder: str) -> Found:
     return {"yaml": str(made), "classes": list(data["names"].values()), "splits": splits, **known}
 
 
+def ultralytics_visdrone(annotations: str, width: str, height: str) -> Found:
+    """The rows that the ``download:`` part of VisDrone.yaml makes of a file of VisDrone, and what it leaves."""
+    import tempfile
+
+    import ultralytics
+    from PIL import Image
+    from ultralytics.utils import YAML
+
+    path = Path(annotations)
+    script = YAML.load(Path(ultralytics.__file__).parent / "cfg/datasets/VisDrone.yaml")["download"]
+    begin, downloads, convert = script.partition("# Download (ignores")
+    assert downloads
+    names: dict[str, Any] = {}
+    exec(begin, names)
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder, "VisDrone2019-DET-val")
+        (own / "images").mkdir(parents=True)
+        (own / "annotations").mkdir()
+        Image.new("L", (int(width), int(height))).save(own / "images" / f"{path.stem}.jpg")
+        (own / "annotations" / path.name).write_bytes(path.read_bytes())
+        names["visdrone2yolo"](Path(folder), "val", own.name)
+        text = Path(folder, "labels/val", path.name).read_text(encoding="utf-8")
+        moved = Path(folder, "images/val", f"{path.stem}.jpg").is_file()
+    return {"text": text, "moved": moved, "deletes": "shutil.rmtree(dir / folder)" in convert}
+
+
 def ultralytics_train(yaml: str, model: str, folder: str) -> Found:
     """One epoch of a model from scratch, on the CPU, at 64 pixels."""
     _import_torchvision()

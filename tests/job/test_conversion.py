@@ -211,7 +211,7 @@ def test_an_image_that_one_file_names_and_is_not_there(folder: Path, run: Run, n
         ("target.flatt=true", "--set target.flatt=true: unknown key 'target.flatt'; did you mean 'flat'?"),
         ("target.flat=maybe", "--set target.flat=maybe: target.flat: must be true or false"),
         ("source.options.first_pixl=0", "--set source.options.first_pixl=0: unknown; format voc knows first_pixel"),
-        ("source.options.first_pixel=2", "--set source.options.first_pixel=2: must be 0 or 1 (it is 2)"),
+        ("source.options.first_pixel=2", "--set source.options.first_pixel=2: must be 'auto', 0 or 1 (it is 2)"),
     ],
 )
 def test_an_override_that_is_mistyped_is_named(folder: Path, run: Run, override: str, said: str) -> None:

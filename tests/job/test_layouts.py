@@ -97,6 +97,28 @@ def test_a_layout_of_rows_is_found_with_its_names(folder: Path, run: Run, layout
     assert len([p for p in made if p.startswith("images/")]) == sum(expected.values())
 
 
+def test_the_segment_export_of_cvat_is_read(folder: Path, run: Run) -> None:
+    """Its data.yaml does not say the task; each polygon is the same, byte for byte, as task segment."""
+    rows = (
+        "1 0.100000 0.100000 0.400000 0.100000 0.400000 0.500000\n"
+        "0 0.200000 0.150000 0.400000 0.150000 0.400000 0.750000 0.300000 0.750000 0.250000 0.300000\n"
+    )  # of cvat-ai/datumaro (MIT), tests/assets/yolo_dataset/yolov8_segmentation, with other classes
+    files: dict[str, str | bytes] = {
+        "data.yaml": "names:\n  0: cat\n  1: dog\npath: .\ntrain: train.txt\nval: val.txt\n",
+        "train.txt": "data/images/train/a.jpg\n", "val.txt": "data/images/val/b.jpg\n",
+        "labels/train/a.txt": rows, "images/train/a.jpg": PICTURE,
+        "labels/val/b.txt": rows, "images/val/b.jpg": PICTURE,
+    }  # fmt: skip
+    source = _fill(folder / "in", files)
+    run("convert", source, folder / "out", *FROM_YOLO, "--task", "segment")
+    made = contents(folder / "out")
+    assert {made[f"labels/{name}.txt"] for name in ("train/a", "val/b")} == {rows.encode()}
+    told = run("convert", source, folder / "coco", "--from", "yolo", "--to", "coco", "--task", "segment").err
+    assert "box" not in told
+    data = json.loads((folder / "coco/annotations/instances_val.json").read_bytes())
+    assert [len(one["segmentation"][0]) for one in data["annotations"]] == [6, 10]
+
+
 @pytest.mark.parametrize("layout", ["roboflow", "ultralytics", "annotations and imgs"])
 def test_a_dataset_may_lie_one_folder_deeper(folder: Path, run: Run, layout: str) -> None:
     files, expected = LAYOUTS[layout]

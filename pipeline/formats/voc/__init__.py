@@ -17,9 +17,12 @@ a DOCTYPE, entities, deep elements        the file is refused, see `formats._xml
 ========================================= ==========================================================================
 
 Where pixels begin. In VOC the first pixel is 1 and a box ends with its last pixel: xmin 1 and xmax 500 are all of an
-image 500 wide, so a box reaches from xmin - 1 to xmax (``first_pixel: 1``, the default; labelImg keeps to it, for it
-makes 1 of 0). CVAT, Roboflow and Albumentations write the edges of a box, from 0: it reaches from xmin to xmax
-(``first_pixel: 0``). A corner at 0 in a file that is read as from 1 is counted (``pixel_zero``).
+image 500 wide, so a box reaches from xmin - 1 to xmax (``first_pixel: 1``; labelImg keeps to it, for it makes 1 of
+0). CVAT and Albumentations write the edges of a box, from 0: it reaches from xmin to xmax (``first_pixel: 0``). A
+corner at 0 in a file that is read as from 1 is counted (``pixel_zero``). Roboflow adds 1 to each edge: of an image 500
+wide, xmin 1 and xmax 501 are all. By default (``first_pixel: auto``) a file whose ``<database>`` is ``roboflow.com``,
+or ``roboflow.ai`` in older exports, is read as that, from xmin - 1 to xmax - 1, and counted (``edges_from_one``);
+any other as from 1.
 
 The image is the file with the label's stem; failing that, the one that ``filename``, or ``path``, says.
 

@@ -13,8 +13,10 @@ class Options(pydantic.BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    first_pixel: Literal[0, 1] = Field(
-        1, description="1: xmin - 1 to xmax, as VOC counts pixels; 0: xmin to xmax, as CVAT and Roboflow write edges"
+    first_pixel: Literal["auto", 0, 1] = Field(
+        "auto",
+        description="1: xmin - 1 to xmax, as VOC counts pixels; 0: xmin to xmax, as CVAT writes edges; "
+        "auto: xmin - 1 to xmax - 1 in files that say that Roboflow wrote them, else 1",
     )
     difficult: Literal["drop", "keep"] = Field("drop", description="whether objects marked as difficult are objects")
     numbers: Literal["%.6f", "%g"] = Field("%.6f", description="how coordinates are written in label rows")

@@ -62,7 +62,7 @@ class _Bad(ValueError):  # noqa: N818 - a clause of a sentence, not an error
 
 @dataclass
 class _Objects:
-    """Objects of all files, column by column; `corners` are as they are written, `frames` by file."""
+    """Objects of all files, column by column; `corners` are as they are written, `first` as `_first` has it."""
 
     file: list[int] = field(default_factory=list)
     line: list[int] = field(default_factory=list)
@@ -70,6 +70,7 @@ class _Objects:
     corners: list[tuple[float, ...]] = field(default_factory=list)
     extras: list[dict[str, Any]] = field(default_factory=list)
     parts: list[bool] = field(default_factory=list)
+    first: list[tuple[int, int]] = field(default_factory=list)
 
 
 def parse(files: Sequence[bytes], options: Options, pictures: Pictures) -> Parsed:
@@ -88,7 +89,7 @@ def parse(files: Sequence[bytes], options: Options, pictures: Pictures) -> Parse
         frames.append(frame)
         said.append(_image_path(root) if root is not None else None)
         if root is not None and frame is not None:
-            _add_objects(objects, root, number, content, problems)
+            _add_objects(objects, root, number, content, problems, _first(root, options))
     rows = _table(objects, frames, options)
     return Parsed(rows, _states(len(files), objects, problems), problems, _image_table(frames, said))
 
@@ -128,6 +129,13 @@ def _frame(root: Element, number: int, options: Options, pictures: Pictures) -> 
         ) from None
 
 
+def _first(root: Element, options: Options) -> tuple[int, int]:
+    """What a file calls the left edge of its image, as xmin and as xmax: VOC 1 and 0, for xmax is the last pixel."""
+    if options.first_pixel != "auto":
+        return options.first_pixel, 0
+    return (1, 1) if (root.findtext("source/database") or "").strip().lower().startswith("roboflow.") else (1, 0)
+
+
 def _said_size(root: Element) -> tuple[int, int] | None:
     """The size that a file says, None where it says none, or one of 0; raises `_Bad` for what is no size."""
     size = root.find("size")
@@ -164,7 +172,9 @@ def _numbers(box: Element) -> tuple[float, ...] | None:
     return corners if inside else None
 
 
-def _add_objects(objects: _Objects, root: Element, number: int, content: bytes, problems: list[Problem]) -> None:
+def _add_objects(
+    objects: _Objects, root: Element, number: int, content: bytes, problems: list[Problem], first: tuple[int, int]
+) -> None:
     """Add the objects of a file; those that cannot be taken are added to `problems`."""
     lines: list[int] = []
     for position, one in enumerate(root.findall("object"), 1):
@@ -181,6 +191,7 @@ def _add_objects(objects: _Objects, root: Element, number: int, content: bytes, 
         objects.corners.append(corners)
         objects.extras.append(_extras(one))
         objects.parts.append(one.find("part") is not None)
+        objects.first.append(first)
 
 
 def _why_bad(position: int, label: str, box: Element | None) -> tuple[str, str]:
@@ -223,8 +234,9 @@ def _table(objects: _Objects, frames: Sequence[Frame | None], options: Options) 
     ]
     given = np.array(objects.corners, np.float64).reshape(count, 2, 2)
     low, high = given.min(axis=1), given.max(axis=1)
-    zero = (low < 1).any(axis=1) if options.first_pixel else np.zeros(count, np.bool_)
-    low = low - options.first_pixel
+    first = np.array(objects.first, np.float64).reshape(count, 2)
+    zero = (low < first[:, :1]).any(axis=1) & (first[:, 0] > 0)
+    low, high = low - first[:, :1], high - first[:, 1:]
     for i in np.flatnonzero([f is not None and f.moves for f in frames] or [False]).tolist():
         _move(low, high, file == i, frames[i])
     beyond = ((low < -_CUT) | (high > sizes + _CUT)).any(axis=1)
@@ -233,6 +245,7 @@ def _table(objects: _Objects, frames: Sequence[Frame | None], options: Options) 
     extent = right_bottom - left_top
     words = np.full(count, None, object)
     for where, word in (
+        (first[:, 1] > 0, "edges_from_one"),
         (_marked(objects, "occluded"), "occluded"),
         (_marked(objects, "truncated"), "truncated"),
         (_marked(objects, "difficult"), "marked_difficult"),
