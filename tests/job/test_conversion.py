@@ -226,7 +226,7 @@ def test_an_override_that_is_mistyped_is_named(folder: Path, run: Run, override:
     [
         ("a.tar.gz", "only zip archives are read in place; unpack this one"),
         ("a.json.gz", "is compressed; unpack it, as by `gunzip`, and name what it was"),
-        ("a.xml", "is no file of all labels ("),
+        ("a.txt", "is no file of all labels ("),
         ("empty", "no layout of coco, "),
     ],
 )
