@@ -10,9 +10,9 @@ from pipeline.base.digest import seal
 from pipeline.base.errors import StorageError
 from pipeline.storage.location import RUNNING
 from pipeline.tables.parquet import to_parquet
-from pipeline.target.manifest import INTENT, MANIFEST, Base, Intent, clear, drop_intent
+from pipeline.target.manifest import Base, Intent, clear, drop_intent
 from pipeline.target.provenance import remember
-from pipeline.target.records import TargetRecords
+from pipeline.target.records import INTENT, MANIFEST, TargetRecords
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -35,7 +35,7 @@ from pipeline.tables import schema
 from pipeline.tables.schema import UNKNOWN
 from pipeline.target.claims import check_intent, check_manifest, check_rows
 from pipeline.target.provenance import digest, is_ours
-from pipeline.target.records import COPIES, PARTS, Damaged, TargetRecords, unnamed_tables
+from pipeline.target.records import COPIES, INTENT, MANIFEST, PARTS, Damaged, TargetRecords, unnamed_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,8 +56,6 @@ SCRATCH = f"{FOLDER}/tmp"
 
 #: Where folders that are not at the target yet are filled before they are renamed, in one step each.
 STAGING = f"{FOLDER}/new"
-
-MANIFEST, INTENT = "manifest.json", "intent.json"
 
 #: Written last of all, below the target's root.
 MANIFEST_PATH = f"{FOLDER}/{MANIFEST}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.digest import seal, unseal
 from pipeline.base.errors import CocoDiyError
+from pipeline.target.records import COPIES, INTENT, MANIFEST
 
 if TYPE_CHECKING:
     from pipeline.storage import WritableLocation
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
 #: Names from here on are run records, which come and go, and what is listed after them.
 _END = "runs/"
 
-_MANIFEST = "manifest.json"
-
 #: With one of these a run is under way, or was killed.
-_OF_A_RUN = ("intent.json", "copy/intent.json", "lock")
+_OF_A_RUN = (INTENT, f"{COPIES}/{INTENT}", "lock")
 
 
 class Memory:
@@ -69,7 +68,7 @@ def _marks(seen: Mapping[str, Fingerprint] | None) -> dict[str, str] | None:
     That takes the manifest with an etag, and names in order: else the page ends somewhere, and lacks an intent that is
     listed on the next.
     """
-    if not seen or _MANIFEST not in seen or list(seen) != sorted(seen) or any(name in seen for name in _OF_A_RUN):
+    if not seen or MANIFEST not in seen or list(seen) != sorted(seen) or any(name in seen for name in _OF_A_RUN):
         return None
     files = {name: file for name, file in seen.items() if name < _END}
     return None if any(file.vague for file in files.values()) else {n: f.mark.hex() for n, f in files.items()}

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from pipeline.storage import WritableLocation
 
+#: The records of a subset, see `manifest`.
+MANIFEST, INTENT = "manifest.json", "intent.json"
+
 COPIES = "copy"
 
 PARTS = "manifest"
@@ -182,7 +185,7 @@ class TargetRecords:
     def bad_tables(self, digest: str) -> list[str]:
         """Paths of those of the two files of a part that are not whole; what was made before there were two has one."""
         found = [(path, self.folder.read(path)) for path in _twice(_part_path(digest))]
-        if found[1][1] is None and self.folder.read(_twice("manifest.json")[1]) is None:
+        if found[1][1] is None and self.folder.read(_twice(MANIFEST)[1]) is None:
             found.pop()
         return [path for path, data in found if data is None or digest_of(data).hex() != digest]
 
