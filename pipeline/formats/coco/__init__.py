@@ -39,7 +39,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.terms import Task
-from pipeline.formats._heads import begins_with
+from pipeline.formats._heads import begins_with, is_task
 from pipeline.formats.coco.options import Options
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def recognises(head: bytes) -> bool:
 
     See `SingleFileFormat.recognises`.
     """
-    return begins_with(head, b"{", _KEYS)
+    return begins_with(head, b"{", _KEYS) and not is_task(head)
 
 
 def asks_sizes(options: Mapping[str, Any], images: int) -> bool:
