@@ -8,6 +8,7 @@ copied nor run.
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,9 @@ def read_names(text: str, where: str) -> Names:
     if "names" not in top and "source" in top:
         raise ConfigError(f"{where}: is a config, no YAML of class names; name that, such as conf/coco.yaml")
     count = _class_count(top.get("nc"))
+    if "names" not in top and (meant := _meant_as_names(root, count)) is not None:
+        key, line = meant
+        raise ConfigError(f"{where}:{line}: has no `names:`, but `{key}:` with a list; did you mean 'names'?")
     if "names" not in top and not count:
         raise ConfigError(f"{where}: has no `names:`; add one with the class names, `0: person` or a list")
     names = _names(top["names"], where) if "names" in top else tuple(f"class_{i}" for i in range(count or 0))
@@ -64,6 +68,15 @@ def read_names(text: str, where: str) -> Names:
         supercategories=_supercategories(extra.get("supercategories"), names, where),
     )
 
+
+#: Keys of a names YAML whose lists are none of names of classes.
+_OWN_KEYS = frozenset({"kpt_names", "kpt_shape", "flip_idx", "supercategories", "train", "val", "test", "minival"})
+
+#: What other tools call the names of classes.
+_CALLED = frozenset({"classes", "class_names", "classnames", "labels", "categories", "class_list"})
+
+#: Share of letters that a mistyped `names` has of it.
+_ALIKE = 0.7
 
 #: More classes without names are a slip.
 _MOST_NAMELESS = 10_000
@@ -100,6 +113,24 @@ def _class_count(node: yaml.Node | None) -> int | None:
     """How many classes ``nc`` says: Ultralytics (`check_det_dataset`) calls them ``class_0`` and so on."""
     count = whole_number(str(node.value)) if node is not None else None
     return count if count is not None and count <= _MOST_NAMELESS else None
+
+
+def _meant_as_names(root: yaml.MappingNode, count: int | None) -> tuple[str, int] | None:
+    """The key under which the names are that has another name than ``names``, and its line (from 1); else None.
+
+    That is one called much like it, or as many other tools call it, with a list or a mapping of as many as `count`,
+    where that is given.
+    """
+    import yaml
+
+    for key, value in root.value:
+        name = str(key.value)
+        if name in _OWN_KEYS or not isinstance(value, yaml.SequenceNode | yaml.MappingNode) or not value.value:
+            continue
+        alike = difflib.get_close_matches(name.strip().casefold(), ["names"], cutoff=_ALIKE)
+        if alike or (name.strip().casefold() in _CALLED and count in (None, len(value.value))):
+            return name, key.start_mark.line + 1
+    return None
 
 
 def _pick(root: yaml.MappingNode, keys: set[str]) -> yaml.Node:

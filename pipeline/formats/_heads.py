@@ -10,6 +10,15 @@ _BLANKS = b" \t\r\n"
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
+#: By which a task of Label Studio is known that is in no list: keys of its annotations, early ones.
+_OF_TASKS = ("completed_by", "was_cancelled", "from_name")
+
+
+def is_task(head: bytes) -> bool:
+    """Whether a file that begins with `head` is one task of Label Studio, whose `annotations` are not those of COCO."""
+    return bool(head.removeprefix(codecs.BOM_UTF8).strip(_BLANKS)) and begins_with(head, b"{", _OF_TASKS)
+
+
 def begins_with(head: bytes, opening: bytes, keys: Collection[str]) -> bool:
     """Whether a file that begins with `head` is JSON whose first character is `opening`, and has one of `keys`.
 

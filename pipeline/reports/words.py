@@ -65,7 +65,7 @@ PARTLY: dict[str, Words] = {
         "oriented boxes, of which the upright boxes around them are taken; task obb keeps their angles",
     ),
     "occluded": _objects("marked as occluded, which label rows do not say"),
-    "attributes": _objects("with attributes, a group or a z-order, which label rows do not say"),
+    "attributes": _objects("with further fields (as attributes, a score or a group), which label rows do not say"),
     "marked_difficult": _objects("marked as difficult, which label rows do not say"),
     "depiction": _objects("marked as depictions (a drawing, a toy), which label rows do not say"),
     "inside": _objects("marked as seen from the inside, which label rows do not say"),

@@ -89,6 +89,21 @@ def test_classes_that_are_only_counted_are_called_as_trainers_call_them() -> Non
     assert (found.names, found.kpt_shape) == (("class_0", "class_1"), (3, 2))
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        "name: birds",
+        "train: [a, b]",
+        "kpt_names: {0: [tip], 1: [tip]}",
+        "classes: [a, b, c]",
+        "names_of: {}",
+        "a: [1, 2]",
+    ],
+)
+def test_other_keys_are_no_names(more: str) -> None:
+    assert read_names(f"nc: 2\nkpt_shape: [1, 2]\n{more}\n", "x.yaml").names == ("class_0", "class_1")
+
+
 def test_keypoint_facts_are_read() -> None:
     text = "kpt_shape: [3, 2]\nflip_idx: [0, 2, 1]\nnames: {0: fish}\nkpt_names: {0: [tip, left, right]}\n"
     names = read_names(text, "x.yaml")
@@ -111,6 +126,18 @@ ERRORS = {
     "a list for a name": ("names: [[a, b]]\n", "x.yaml:1", "not a text but a list"),
     "a line break": ('names: ["a\\nb"]\n', "x.yaml:1", "control character or a line break"),
     "nc": ("names: [a, b]\n\nnc: 3\n", "x.yaml:3", "nc is 3, but `names` has 2"),
+    "names with a slip": (
+        "nc: 2\nnams: [a, b]\n",
+        "x.yaml:2",
+        "has no `names:`, but `nams:` with a list; did you mean",
+    ),
+    "one name": ("nc: 2\nname: {0: a, 1: b}\n", "x.yaml:2", "but `name:` with a list; did you mean 'names'?"),
+    "names in capitals": ("Names: [a, b]\n", "x.yaml:1", "but `Names:` with a list; did you mean 'names'?"),
+    "another tool's names": (
+        "nc: 2\nclasses: [a, b]\n",
+        "x.yaml:2",
+        "but `classes:` with a list; did you mean 'names'?",
+    ),
     "no names": ("nc: x\ntrain: x\n", "x.yaml", "has no `names:`"),
     "empty names": ("a: 1\nnames: []\n", "x.yaml:2", "`names` is empty"),
     "text for names": ("names: person\n", "x.yaml:1", "must be a list of names or a mapping"),

@@ -29,7 +29,7 @@ from pipeline.geometry import masks
 from pipeline.stages.index.annotations_file import AnnotationsFile
 from tests.conftest import Run
 from tests.formats.test_coco import SQUARE, annotation, document, image, parse
-from tests.support.helpers import repeated, write_file
+from tests.support.helpers import PROJECT, repeated, write_file
 
 # --- which file an image is -------------------------------------------------------------------------------------------
 
@@ -587,6 +587,68 @@ def test_a_lost_part_of_an_index_is_made_anew(source: Source) -> None:
         part.unlink()
     source.build(data, "--set", "index.buckets=2", "--set", f"target.root={source.root}/again")
     assert (source.root / "again/labels/train/a.txt").read_text()
+
+
+# --- what rows do not say ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ({}, None),
+        ({"attributes": {}, "flags": {}, "keypoints": [], "num_keypoints": 0, "width": 100, "height": 50}, None),
+        ({"attributes": {"occluded": False}, "ignore": 0, "pose": "Unspecified", "scores": [], "text": None}, None),
+        ({"segmented": "0", "legacy": float("nan")}, None),
+        ({"attributes": {"occluded": True, "rotation": 0.0}}, "occluded"),
+        ({"occluded": "1", "truncated": "0", "score": 0.5}, "occluded"),
+        ({"truncated": 1}, "truncated"),
+        ({"difficult": True, "occluded": True}, "marked_difficult"),
+        ({"attributes": {"colour": "red"}}, "attributes"),
+        ({"flags": {"small": True}}, "attributes"),
+        ({"score": 0.5, "legacy": float("nan")}, "attributes"),
+        ({"caption": "a car"}, "attributes"),
+        ({"track_id": 0}, "attributes"),
+        ({"bbox_head": [1, 2, 3, 4]}, "attributes"),
+    ],
+)
+@pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT, Task.OBB])
+def test_further_fields_are_counted_where_they_say_something(
+    task: Task, more: dict[str, Any], word: str | None
+) -> None:
+    outline = [[10, 10, 30, 10, 30, 30, 10, 30]]
+    objects = [annotation(1, segmentation=outline), annotation(2, segmentation=outline, **more)]
+    rows, problems, _ = parse(document(*objects), task)
+    assert ([row["loss"] for row in rows], problems) == ([None, word], [])
+    crowd = annotation(3, iscrowd=1, segmentation=outline, **more)
+    assert [row["loss"] for row in parse(document(crowd), task)[0]] == ["crowd"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("roboflow", [None, None]),
+        ("cvat_masks", ["crowd"] * 3),
+        ("posetrack", ["attributes", "attributes"]),
+        ("label_studio", [None, None]),
+        ("lvis", [None] * 4),
+        ("cvat", ["clipped"]),
+        ("pylabel", [None]),
+    ],
+)
+def test_further_fields_of_real_files(name: str, words: list[str | None]) -> None:
+    rows, _, _ = parse((PROJECT / f"tests/formats/real/{name}.json").read_bytes())
+    assert [row["loss"] for row in rows] == words
+
+
+def test_further_fields_are_in_the_report_of_rows_alone(source: Source) -> None:
+    picture_file(source.root / "i/a.jpg", (100, 50))
+    data = document(annotation(1, score=0.5), annotation(2))
+    told = source.build(data, "--json")
+    assert json.loads(told.out)["loss"] == {"attributes": 1}
+    told = source.build(data, "--json", "--set", "target.format=coco", "--set", f"target.root={source.root}/json")
+    assert json.loads(told.out)["loss"] == {}
+    made = json.loads((source.root / "json/annotations/instances_train.json").read_text())
+    assert [one.get("score") for one in made["annotations"]] == [0.5, None]
 
 
 # --- whatever else ----------------------------------------------------------------------------------------------------

@@ -158,6 +158,25 @@ def test_an_ellipse_is_a_polygon_on_it() -> None:
     assert json.loads(row["raw"])["attributes"] == {"rotation": 30.0}
 
 
+@pytest.mark.parametrize(
+    ("shape", "word"),
+    [
+        ('<box label="cat" xtl="40" ytl="15" xbr="60" ybr="25" rotation="30.00"/>', "oriented"),
+        ('<box label="cat" xtl="40" ytl="15" xbr="60" ybr="25" rotation="30.00" occluded="1"/>', "oriented"),
+        ('<box label="cat" xtl="0" ytl="15" xbr="60" ybr="25" rotation="1.00"/>', "oriented"),
+        ('<box label="cat" xtl="-40" ytl="15" xbr="60" ybr="25" rotation="30.00"/>', "clipped"),
+        ('<box label="cat" xtl="40" ytl="15" xbr="60" ybr="25" rotation="180.00"/>', None),
+        ('<ellipse label="cat" cx="50" cy="25" rx="20" ry="10" rotation="30.00"/>', "attributes"),
+        ('<ellipse label="cat" cx="50" cy="25" rx="20" ry="10"/>', None),
+    ],
+)
+def test_an_angle_is_lost_to_task_detect_alone(shape: str, word: str | None) -> None:
+    (row,) = rows_of(shape, task=Task.DETECT)
+    assert (row["loss"], row["tail"] is None) == (word, False)
+    (row,) = rows_of(shape, task=Task.SEGMENT)
+    assert row["loss"] in ("clipped", "occluded" if "occluded" in shape else None)
+
+
 def runs_of(mask: Any) -> str:
     """A mask as CVAT writes it: row by row, beginning with what is outside."""
     flat = np.concatenate([[False], np.asarray(mask, bool).ravel()])
@@ -555,7 +574,7 @@ def test_the_report_says_what_rows_do_not(run: Run, tmp_path: Path) -> None:
     told = run(*words, "yolo").out
     for said in (
         "1 object marked as occluded, which label rows do not say.",
-        "1 object with attributes, a group or a z-order, which label rows do not say.",
+        "1 object with further fields (as attributes, a score or a group), which label rows do not say.",
         "1 left out: box in space, which has no outline in the image.",
     ):
         assert said in told

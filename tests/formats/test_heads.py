@@ -23,6 +23,7 @@ HEADS = {
     "cut short": (COCO[: len(COCO) // 3], {"coco"}),
     "VIA, whose user is told so": (b'{"_via_settings": {}, "_via_img_metadata": {}}', {"coco"}),
     "Label Studio": (TASKS, {"labelstudio"}),
+    "Label Studio, one task": (json.dumps(json.loads(TASKS)[0]).encode(), {"labelstudio"}),
     "Label Studio, JSON-MIN": (json.dumps(MIN).encode(), {"labelstudio"}),
     "NDJSON": (b'{"type": "dataset", "class_names": {"0": "a"}}\n{"type": "image", "file": "a.jpg"}\n', {"ndjson"}),
     "CreateML": (json.dumps(CREATEML).encode(), set()),

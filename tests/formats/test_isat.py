@@ -22,7 +22,7 @@ TRIANGLE = [[60, 10], [90, 10], [60, 30]]
 
 def one(category: Any = "cat", group: Any = 1, points: Any = SQUARE, **more: Any) -> dict[str, Any]:
     """An object as ISAT 1.x writes it."""
-    plain: dict[str, Any] = {"area": 1.0, "layer": 1.0, "bbox": [0, 0, 1, 1], "iscrowd": False, "note": ""}
+    plain: dict[str, Any] = {"area": 1.0, "layer": 0.0, "bbox": [0, 0, 1, 1], "iscrowd": False, "note": ""}
     return {"category": category, "group": group, "segmentation": points, **plain, **more}
 
 
@@ -55,9 +55,9 @@ def test_a_real_file_gives_what_isat_exports() -> None:
     """Its `COCO.save_to_coco`: objects of a category in a group are one annotation, with a box around all parts."""
     found = [(row["label"], row["loss"], json.loads(row["raw"])) for row in rows(REAL.read_bytes())]
     assert [(label, loss, len(made["segmentation"])) for label, loss, made in found] == [
-        ("person", None, 1),
+        ("person", "attributes", 1),
         ("skis", "joined", 3),
-        ("skis", None, 1),
+        ("skis", "attributes", 1),
     ]
     objects = json.loads(REAL.read_bytes())["objects"]
     assert found[1][2]["segmentation"] == [np.ravel(o["segmentation"]).tolist() for o in objects[1:4]]
@@ -75,7 +75,8 @@ def test_a_real_file_gives_what_isat_exports() -> None:
 )
 def test_an_object_is_a_row_of_each_task(task: Task, numbers: list[float]) -> None:
     (row,) = rows(document(one(note="tame")), task)
-    assert (row["label"], row["loss"]) == ("cat", None)
+    assert (row["label"], row["loss"]) == ("cat", "attributes")
+    assert rows(document(one()), task)[0]["loss"] is None
     assert np.allclose(np.array(row["tail"].split(), float), numbers)
     assert json.loads(row["raw"])["description"] == "tame"
 

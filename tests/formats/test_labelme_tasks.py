@@ -151,7 +151,7 @@ def test_points_are_no_keypoints_to_other_tasks() -> None:
 def test_a_real_file_of_x_anylabeling() -> None:
     names = ["nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"]
     (row,) = rows(REAL.read_bytes(), Task.POSE, keypoints=names)
-    assert (row["label"], row["loss"]) == ("person", None)
+    assert (row["label"], row["loss"]) == ("person", "attributes")
     points = numbers(row)[4:].reshape(-1, 3) * (500, 750, 1)
     wanted = {s["label"]: [*s["points"][0], 2] for s in json.loads(REAL.read_bytes())["shapes"][1:]}
     assert np.allclose(points, [wanted.get(name, [0, 0, 0]) for name in names], rtol=0, atol=4e-4)
@@ -172,6 +172,35 @@ def test_fields_of_x_anylabeling_go_along_to_coco_json() -> None:
         "group_id": 1,
         "description": "old",
     }
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ({}, None),
+        ({"group_id": 0, "flags": {"a": False}, "attributes": {}, "score": None, "difficult": False, "text": ""}, None),
+        ({"attributes": {"colour": "red"}}, "attributes"),
+        ({"score": 0.5}, "attributes"),
+        ({"flags": {"small": True}}, "attributes"),
+        ({"description": "left"}, "attributes"),
+        ({"text": "left"}, "attributes"),
+        ({"flags": {"occluded": True}, "score": 0.5}, "occluded"),
+        ({"attributes": {"truncated": "yes", "occluded": True}}, "truncated"),
+        ({"difficult": True, "score": 0.5, "flags": {"occluded": True}}, "marked_difficult"),
+    ],
+)
+@pytest.mark.parametrize("task", [Task.DETECT, Task.SEGMENT, Task.OBB])
+def test_what_rows_do_not_say_is_counted_once(task: Task, more: dict[str, Any], word: str | None) -> None:
+    (row,) = rows(file(shape("cat", SQUARE, "polygon", **more)), task)
+    assert (row["loss"], row["tail"] is None) == (word, False)
+    (row,) = rows(file(shape("cat", [[-20, 10], *SQUARE[1:]], "polygon", **more)), Task.DETECT)
+    assert row["loss"] == "clipped"
+
+
+def test_a_group_of_several_objects_is_in_no_row() -> None:
+    pair = [shape(label, SQUARE, "polygon", group_id=0) for label in ("cat", "collar")]
+    alone = shape("cat", SQUARE, "polygon", group_id=1)
+    assert [row["loss"] for row in rows(file(*pair, alone), Task.DETECT)] == ["attributes", "attributes", None]
 
 
 def test_keypoints_are_in_the_names_of_a_target(run: Run, tmp_path: Path) -> None:

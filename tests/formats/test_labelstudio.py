@@ -193,7 +193,8 @@ def test_a_brush_and_a_bitmask_are_their_pixels() -> None:
 def test_a_bad_region_is_counted(result: Any, reason: str) -> None:
     parsed, _ = parse([task(result, BOX | {"id": "other"})])
     assert [(p.reason, p.rows) for p in parsed.problems] == [(reason, 1)]
-    assert parsed.problems[0].detail.startswith("result 1 (")
+    where = 'task 1, image "/data/upload/1/0f1e2d3c-a.jpg": result 1 ('
+    assert parsed.problems[0].detail.startswith(where)
     assert parsed.rows.num_rows == 1
 
 
@@ -375,6 +376,7 @@ def test_a_size_that_nobody_says() -> None:
         (b"", "is empty"),
         (b" ", "is empty"),
         (b'{"images": []}', "is JSON, but no export of Label Studio"),
+        (b'{"from_name": 1, "x": [}', "is not JSON"),
         (b"<html>", "is a web page"),
         (b"hello", "is not JSON"),
         (b'[{"id": 1}', "is not JSON"),
@@ -397,11 +399,28 @@ def test_a_task_that_is_none_is_counted() -> None:
 @given(st.data())
 def test_pieces_decide_about_nothing(data: st.DataObject) -> None:
     tasks = [task(BOX, image=f"{i}.jpg", number=i) for i in range(3)]
+    tasks = tasks[: 1 if (alone := data.draw(st.booleans())) else 3]
     begin, indent = data.draw(st.sampled_from([(b"", None), (b"\xef\xbb\xbf", 1), (b"\n ", None)]))
-    text = begin + json.dumps(tasks, indent=indent).encode()
+    text = begin + json.dumps(tasks[0] if alone else tasks, indent=indent).encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
     found = labelstudio.outline([text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)], Task.DETECT)
     assert [json.loads(text[a:b]) for a, b in found.images.tolist()] == tasks
+
+
+def test_one_real_task_is_a_list_of_one() -> None:
+    tasks = json.loads(REAL.read_text())
+    for one in tasks:
+        (parsed, found), (wanted, _) = parse(one), parse([one])
+        assert (parsed.rows, parsed.problems, len(found.images)) == (wanted.rows, [], 1)
+
+
+def test_one_task_is_known_without_its_format(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("L", (100, 50)).save(tmp_path / "in/a.jpg")
+    write_file(tmp_path / "in/task.json", json.dumps(task(BOX)))
+    told = run("convert", tmp_path / "in", tmp_path / "out", "--to", "yolo", "--workdir", tmp_path / "w")
+    assert (told.code, "is read as format labelstudio" in told.err) == (0, True), told.err
+    assert (tmp_path / "out/labels/train/a.txt").read_text() == "0 0.250000 0.400000 0.300000 0.400000\n"
 
 
 def test_an_export_becomes_a_training_set(run: Run, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ _HIDDEN, _SEEN = 1, 2
 class ShapeObject:
     """One object: the shapes of one label and `group`; `points` are its keypoints, by name: x, y and how visible.
 
-    `alone`: it is a keypoint that belongs to no object.
+    `alone`: it is a keypoint that belongs to no object. `related`: other objects have its group.
     """
 
     line: int
@@ -33,6 +33,7 @@ class ShapeObject:
     note: str | None = None
     points: dict[str, tuple[float, float, int]] = field(default_factory=dict)
     alone: bool = False
+    related: bool = False
 
 
 def with_keypoints(things: Sequence[ShapeObject], names: Sequence[str]) -> list[ShapeObject]:

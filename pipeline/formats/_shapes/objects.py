@@ -15,6 +15,7 @@ from pipeline.formats._framing import Frame, bare_row
 from pipeline.formats._numbers import TOLERANCE
 from pipeline.formats._shapes.keypoints import ShapeObject, keypoints_of
 from pipeline.formats._shapes.outlines import ShapeOutline
+from pipeline.formats._unsaid import unsaid
 from pipeline.geometry.polygons import join_polygons
 from pipeline.geometry.quadrilaterals import areas, four_corners, within
 from pipeline.tables import schema
@@ -67,7 +68,7 @@ def row_of(thing: ShapeObject, frame: Frame, task: Task, numbers: str, keypoints
         return row | {"loss": "crowd"}
     box = [row["cx"], row["cy"], row["w"], row["h"]]
     if task is Task.OBB:
-        return _oriented(row, whole, frame, numbers)
+        return _oriented(row, thing, whole, frame, numbers)
     if task is Task.POSE and not points[:, 2].any():
         return row | {"loss": "no_keypoints"}
     if task is Task.POSE:
@@ -91,7 +92,9 @@ def _tail(values: Sequence[float], numbers: str) -> dict[str, Any]:
     return {"tail": "".join([" " + numbers % v for v in values]).encode(), "n_tokens": 1 + len(values)}
 
 
-def _oriented(row: dict[str, Any], whole: ShapeOutline, frame: Frame, numbers: str) -> dict[str, Any]:
+def _oriented(
+    row: dict[str, Any], thing: ShapeObject, whole: ShapeOutline, frame: Frame, numbers: str
+) -> dict[str, Any]:
     """The row of an object of exactly four corners, each within the image."""
     corners = four_corners(whole.given) if whole.given is not None else None
     if corners is None:
@@ -102,7 +105,7 @@ def _oriented(row: dict[str, Any], whole: ShapeOutline, frame: Frame, numbers: s
         return row | {"loss": "outside" if outside else "zero_area"}
     low, high = moved.min(axis=0), moved.max(axis=0)
     row |= dict(zip(("cx", "cy", "w", "h"), [*((low + high) / 2).tolist(), *(high - low).tolist()], strict=True))
-    row["loss"] = "clipped" if cut else row["loss"] if row["loss"] != "clipped" else None
+    row["loss"] = "clipped" if cut else row["loss"] if row["loss"] != "clipped" else _unsaid(thing)
     return row | _tail(moved.ravel().tolist(), numbers)
 
 
@@ -114,9 +117,15 @@ def _partly(thing: ShapeObject, whole: ShapeOutline, task: Task) -> str | None:
         return thing.note
     if whole.cut:
         return "clipped"
-    if task is Task.DETECT:
-        return "oriented" if whole.oriented else None
-    return "joined" if task is Task.SEGMENT and len(whole.parts) > 1 else None
+    if task is Task.DETECT and whole.oriented:
+        return "oriented"
+    return "joined" if task is Task.SEGMENT and len(whole.parts) > 1 else _unsaid(thing)
+
+
+def _unsaid(thing: ShapeObject) -> str | None:
+    """The counted word for what a row does not say: a group is its object, unless that of other objects as well."""
+    word = unsaid({name: value for name, value in thing.extras.items() if name not in ("group_id", "iscrowd")})
+    return word or ("attributes" if thing.related else None)
 
 
 def _raw(thing: ShapeObject, whole: ShapeOutline, points: Floats, width: int, height: int) -> bytes:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.base.terms import Task
+from pipeline.base.terms import NO_CLASS, Task
 from pipeline.base.text import plain_name, whole_number
 from pipeline.formats import Parsed, Pictures, Problem
 from pipeline.formats._flaws import flaw_of
@@ -265,6 +266,9 @@ def _objects(found: ShapeFile, frame: Frame, rules: Rules, number: int, problems
         thing.shapes.append(outline)
         _add_extras(thing.extras, shape, owner.group)
     things = [thing for key, thing in objects.items() if key[:-1] not in broken]
+    groups = Counter(thing.group for thing in things if thing.shapes[0].has_area and thing.label not in NO_CLASS)
+    for thing in things:
+        thing.related = thing.group is not None and groups[thing.group] > 1
     return with_keypoints(things, rules.keypoints) if rules.keypoints else things
 
 

@@ -26,6 +26,7 @@ segment: RLE, as a list or compressed   the outline of its pixels, holes filled 
 obb: not one polygon of four corners     in no row (``no_four_corners``); kept in COCO JSON
 obb: a corner beyond the image          the nearest point of the image (``clipped``); kept in COCO JSON
 pose: ``num_keypoints`` 0               in no row (``no_keypoints``), as in Ultralytics' own labels; kept
+any field beyond COCO's                 counted by what it says (`formats._unsaid`), unless another word is; kept
 pose: a keypoint with v = 0             0 0 0; one beyond the image as well (``keypoint_outside``)
 ======================================= ==========================================================================
 
@@ -38,7 +39,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.terms import Task
-from pipeline.formats._heads import begins_with
+from pipeline.formats._heads import begins_with, is_task
 from pipeline.formats.coco.options import Options
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def recognises(head: bytes) -> bool:
 
     See `SingleFileFormat.recognises`.
     """
-    return begins_with(head, b"{", _KEYS)
+    return begins_with(head, b"{", _KEYS) and not is_task(head)
 
 
 def asks_sizes(options: Mapping[str, Any], images: int) -> bool:

@@ -44,7 +44,8 @@ class DecodedRows:
 
     `plain`, for tasks of outlines alone, is the text of plain polygons; None where what there is is decoded in `found`.
     `notes` are the counted words for what was put right of all rows of an image; empty where
-    nothing was. `boxes` are what `boxes_of` gives of them.
+    nothing was. `unsaid` are those for what rows do not say of each; empty where that is nothing. `boxes` are what
+    `boxes_of` gives of them.
     """
 
     image: Ints
@@ -55,6 +56,7 @@ class DecodedRows:
     class_id: list[int]
     plain: list[Plain | None]
     notes: Sequence[str | None] = ()
+    unsaid: Sequence[str | None] = ()
     boxes: tuple[Floats, Bools, Bools] | None = None
 
 
@@ -118,8 +120,9 @@ def values_of(rows: DecodedRows, sizes: Floats, task: Task, keypoints: tuple[int
     else:
         starts = np.concatenate([[0], np.cumsum(np.where(losses.free, 4, 0))])
         values = centre[losses.free].ravel()
-    for i, note in enumerate(rows.notes):
-        losses.some(i, note)
+    for several in (rows.notes, rows.unsaid):
+        for i, note in enumerate(several):
+            losses.some(i, note)
     words = losses.word
     words[losses.free] = losses.partly[losses.free]
     bare = without_box & ~losses.free

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from pipeline.formats.coco.exhaustive import exhaustive
 from pipeline.formats.coco.options import Options
 from pipeline.formats.coco.placing import reach_of, transformed
 from pipeline.formats.coco.row_text import OUTLINED, DecodedRows, Plain, are_shares, boxes_of, values_of
+from pipeline.formats.coco.unsaid import strict, words_of
 from pipeline.tables.schema import LabelState
 
 _BATCH = 4096
@@ -72,6 +74,12 @@ _decoders = {task: msgspec.json.Decoder(kind).decode for task, kind in _kinds.it
 
 _lists: dict[Task, Callable[[bytes], Any]] = {
     task: msgspec.json.Decoder(list[kind]).decode  # type: ignore[valid-type]
+    for task, kind in _kinds.items()
+}
+
+#: The same, of annotations without fields that rows do not say.
+_plain_lists: dict[Task, Callable[[bytes], Any]] = {
+    task: msgspec.json.Decoder(list[strict(kind)]).decode  # type: ignore[misc]
     for task, kind in _kinds.items()
 }
 
@@ -192,7 +200,7 @@ def _decode(
     sized = np.flatnonzero(~np.isnan(sizes[owner, 0]))  # the others are reported with their image
     raws = [raws[i] for i in sized.tolist()] if len(sized) < len(raws) else raws
     keep = options.crowd == "keep"
-    found = _decoded(raws, task)
+    found, more = _decoded(raws, task)
     plain_of = _plain_of(raws, found, task, crowds=keep) if task in OUTLINED else []
     rows = DecodedRows(owner[sized], line[sized], raws, found, [], [], plain_of)
     if keep:
@@ -202,6 +210,7 @@ def _decode(
     names = [None if isinstance(a, Exception) else labels.get(a.category_id) for a in found]
     if None in names:
         _leave_out(rows, names, problems)
+    rows.unsaid = words_of(rows.raw) if more else ()
     rows.label = [name for name in names if name is not None]
     keys = [annotation.category_id for annotation in rows.found]
     rows.class_id = [-1 if isinstance(key, str) or abs(key) >= 2**31 else int(key) for key in keys]
@@ -220,7 +229,7 @@ def _scale_shares(rows: DecodedRows, sizes: Floats, task: Task) -> None:
         rows.raw[i] = transformed(rows.raw[i], Frame(int(width), int(height), (width, height)))
         notes[i] = "shares"
     raws = [rows.raw[i] for i in some]
-    found = _decoded(raws, task)
+    found, _ = _decoded(raws, task)
     polygons = _plain_of(raws, found, task, crowds=True) if task in OUTLINED else found
     for i, annotation, polygon in zip(some, found, polygons, strict=True):
         rows.found[i] = annotation
@@ -256,15 +265,16 @@ def no_crowd(raw: bytes) -> bytes:
     return msgspec.json.encode(fields | {"iscrowd": msgspec.Raw(b"0")})
 
 
-def _decoded(raws: list[bytes], task: Task) -> list[Any]:
+def _decoded(raws: list[bytes], task: Task) -> tuple[list[Any], bool]:
     """Annotations, all at once where none is unusual; one that cannot be used is replaced by its error.
 
-    What was mended is in `raws` as it was understood.
+    What was mended is in `raws` as it was understood. The second value: there may be fields that rows do not say.
     """
-    try:
-        return list(_lists[task](b"[" + b",".join(raws) + b"]"))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return [_or_error(_decoders[task], raws, i, task) for i in range(len(raws))]
+    text = b"[" + b",".join(raws) + b"]"
+    for more, decode in enumerate((_plain_lists[task], _lists[task])):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return list(decode(text)), bool(more)
+    return [_or_error(_decoders[task], raws, i, task) for i in range(len(raws))], True
 
 
 def _or_error(decode: Callable[[bytes], Any], raws: list[bytes], i: int, task: Task) -> Any:

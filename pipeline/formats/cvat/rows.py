@@ -24,6 +24,7 @@ from pipeline.formats.cvat.shapes import BadShapeError, Shape, read_patch, read_
 from pipeline.formats.cvat.values import Masked, Objects, values_of
 from pipeline.geometry import masks
 from pipeline.geometry.polygons import clip_polygon
+from pipeline.geometry.quadrilaterals import oblique
 from pipeline.images.header import Picture
 from pipeline.tables.schema import LabelState
 
@@ -307,18 +308,24 @@ def _table(
             **{name: boxes[:, axis] for axis, name in enumerate(("cx", "cy", "w", "h"))},
             "n_tokens": np.where(objects.lost, 0, counts + 1).astype(np.int32),
             "raw": pa.array(raws, pa.binary()),
-            "loss": pa.array([word or _unsaid(s) for word, s in zip(objects.words, shapes, strict=True)], pa.string()),
+            "loss": pa.array([objects.words[i] or _unsaid(objects, i, task) for i in range(count)], pa.string()),
         }
     )
 
 
-def _unsaid(shape: Shape) -> str | None:
-    """The counted word for what rows do not say of a shape."""
+def _unsaid(objects: Objects, i: int, task: Task) -> str | None:
+    """The counted word for what rows do not say of shape `i`; to task detect that is its angle, too."""
+    shape = objects.shapes[i]
     if not shape.extras:
         return None
-    occluded = shape.extras.get("attributes", {}).get("occluded") is True
-    more = {*shape.extras.get("attributes", ())} - {"rotation"} or shape.extras.keys() - {"attributes", "source"}
-    return "occluded" if occluded else "attributes" if more else None
+    attributes = shape.extras.get("attributes", {})
+    turned = task is Task.DETECT and "rotation" in attributes
+    if turned and shape.kind == "box" and oblique(objects.corners.get(i, shape.points)[None])[0]:
+        return "oriented"
+    if attributes.get("occluded") is True:
+        return "occluded"
+    more = {*attributes} - {"rotation"} or shape.extras.keys() - {"attributes", "source"}
+    return "attributes" if more or (turned and shape.kind == "ellipse") else None
 
 
 def _cut(objects: Objects, sizes: Floats) -> tuple[Floats, Floats]:

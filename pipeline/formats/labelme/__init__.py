@@ -22,7 +22,8 @@ already, is counted (``keypoint_alone``).
 Shapes of one label with the same ``group_id`` are one object; labelme before 4.0 numbered instances in the label
 (``person-1``): the number is taken off. Labels that differ in blanks or in the form of Unicode alone are one. What is
 drawn beyond the image is cut off at its edge. ``__ignore__`` and ``_background_`` are labels of no class. ``flags``,
-``description`` and ``group_id`` go along to COCO JSON, and X-AnyLabeling's ``attributes``, ``difficult``, ``score``.
+``description`` and ``group_id`` go along to COCO JSON, and X-AnyLabeling's ``attributes``, ``difficult``, ``score``;
+where rows do not say them, they are counted (`formats._unsaid`). So is a group that is that of several objects.
 
 The image is the file with the label's stem; failing that, the one that ``imagePath`` says; failing that, the one that
 the file holds (``imageData``), which is taken out of it. Width and height are those of the image as it is shown, EXIF

@@ -1,5 +1,7 @@
 """Label Studio's JSON export, a list of tasks with their annotations; its shorter form (JSON-MIN) as well.
 
+One task that is in no list, as its API answers, is taken as a list of one.
+
 ============================================ =======================================================================
 of a task                                    what becomes of it
 ============================================ =======================================================================
@@ -39,7 +41,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.terms import Task
-from pipeline.formats._heads import begins_with
+from pipeline.formats._heads import begins_with, is_task
 from pipeline.formats._shapes.options import KeypointNames
 
 if TYPE_CHECKING:
@@ -93,8 +95,8 @@ def layout(folder: str, task: Task) -> dict[str, str]:
 
 
 def recognises(head: bytes) -> bool:
-    """Whether a file begins with a list of tasks, in either form; CreateML's is another list."""
-    return begins_with(head, b"[", _KEYS)
+    """Whether a file begins with a list of tasks, in either form, or as one task; CreateML's is another list."""
+    return begins_with(head, b"[", _KEYS) or is_task(head)
 
 
 def asks_sizes(options: Mapping[str, Any], images: int) -> bool:

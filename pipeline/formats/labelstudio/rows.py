@@ -57,7 +57,7 @@ def parse(part: Part, task: Task, numbers: str, keypoints: Sequence[str]) -> Par
         frame = _frame(sizes[i], pictures.get(i), problems, i, len(some), tasks[i])
         frames.append(frame)
         if frame is not None:
-            for thing in with_keypoints(_objects(some, sizes[i], frame, i, problems), keypoints):
+            for thing in with_keypoints(_objects(some, sizes[i], frame, i, problems, tasks[i]), keypoints):
                 rows.add(i, row_of(thing, frame, task, numbers, keypoints))
         found, bad = len(rows) > before[1], len(problems) > before[0]
         states.append(LabelState.FOUND if found else LabelState.CORRUPT if bad else LabelState.EMPTY)
@@ -81,17 +81,16 @@ def _frame(
     """The frame of the regions of a task; None where nobody knows it, which is a problem unless it has none."""
     if said is None and picture is not None:
         return Frame(picture.width, picture.height)
-    name = shown(task.images[0] or task.images[1])
     if said is None:
         if objects:
-            detail = f"image {name} has no original_width and original_height, and there is no file to read them from"
+            detail = f"{task.where} has no original_width and original_height, and there is no file to read them from"
             problems.append(Problem(number, None, "no_size", detail, objects))
         return None
     try:
         return frame_of(said, picture, lambda: (math.inf, math.inf))  # percent do not say which size they are of
     except OtherImage as bad:
         detail = (
-            f"image {name} has {bad.shown} pixels, but the file says {bad.own}: it was changed after it was labelled; "
+            f"{task.where} has {bad.shown} pixels, but the file says {bad.own}: it was changed after it was labelled; "
             "put the labelled image back, or --set source.options.sizes=trust"
         )
         problems.append(Problem(number, None, "size_differs", detail, max(objects, 1)))
@@ -99,7 +98,12 @@ def _frame(
 
 
 def _objects(
-    regions: Sequence[Region], size: tuple[int, int] | None, frame: Frame, number: int, problems: list[Problem]
+    regions: Sequence[Region],
+    size: tuple[int, int] | None,
+    frame: Frame,
+    number: int,
+    problems: list[Problem],
+    task: LabelledTask,
 ) -> list[ShapeObject]:
     """Each region as an object; those that cannot be taken are added to `problems`.
 
@@ -111,7 +115,8 @@ def _objects(
             label = _label(region)
             outline = _outline(region, size, frame)
         except ShapeError as bad:
-            problems.append(Problem(number, None, bad.reason, f"result {region.number} ({region.kind}): {bad}"))
+            detail = f"{task.where}: result {region.number} ({region.kind}): {bad}"
+            problems.append(Problem(number, None, bad.reason, detail))
             continue
         group = region.parent if region.kind == "keypoint" else region.key
         things.append(ShapeObject(region.number, label, group, [outline], note=frame.note))

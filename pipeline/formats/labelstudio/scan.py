@@ -12,6 +12,7 @@ import msgspec
 from pipeline.base.humanize import noun, plural
 from pipeline.formats import FileOutline, Malformed
 from pipeline.formats._flaws import known_flaw
+from pipeline.formats._heads import is_task
 from pipeline.formats._image_names import ImageNames
 from pipeline.formats._large_json import LargeObject
 from pipeline.formats._records import ImageRecord, outline_of
@@ -20,8 +21,11 @@ from pipeline.formats.labelstudio.tasks import LabelledTask, labels_of, where_of
 
 _BOM = b"\xef\xbb\xbf"
 
-#: Makes an object of a list, so that its elements are read a piece at a time.
-_BEGIN, _END = b'{"tasks":', b"}"
+#: Makes an object of a list, or of one task, so that its elements are read a piece at a time.
+_LIST, _ONE = (b'{"tasks":', b"}"), (b'{"tasks":[', b"]}")
+
+#: Bytes in which one task says that it is one.
+_HEAD = 1 << 16
 
 _BLANKS = b" \t\r\n"
 
@@ -47,9 +51,10 @@ class _Pass:
     def records(self, pieces: Iterable[bytes]) -> Iterator[tuple[ImageRecord, bytes]]:
         """The tasks that count, each with its text."""
         number = 0
-        file = LargeObject(_as_object(pieces), {"tasks"})
+        of_list, (before, after) = _tasks(pieces)
+        file = LargeObject(itertools.chain([before], of_list, [after]), {"tasks"})
         for chunk in file.chunks():
-            for i, (begin, stop) in enumerate((chunk.spans - len(_BEGIN)).tolist()):
+            for i, (begin, stop) in enumerate((chunk.spans - len(before)).tolist()):
                 number += 1
                 text = chunk.element(i)
                 data = decoded(text)
@@ -115,18 +120,19 @@ def count_objects(text: bytes) -> int:
     return sum(1 for _ in LabelledTask(data).regions()) if isinstance(data, dict) else 0
 
 
-def _as_object(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The list as a member of an object. Raises `Malformed` for what is no list."""
+def _tasks(pieces: Iterable[bytes]) -> tuple[Iterator[bytes], tuple[bytes, bytes]]:
+    """The text, and what makes it a member of an object. Raises `Malformed` for what is no list and no task."""
     rest = iter(pieces)
     first = b""
     for piece in rest:
         first += piece
-        if len(first) >= len(_BOM) and first.strip(_BLANKS):
+        begin = first.removeprefix(_BOM).lstrip(_BLANKS)[:1]
+        if len(first) >= len(_BOM) and begin and (begin != b"{" or is_task(first) or len(first) > _HEAD):
             break
     if first.startswith(_BOM):
         first = b" " * len(_BOM) + first[len(_BOM) :]
     begin = first.lstrip(_BLANKS)[:1]
-    if begin != b"[":
+    if begin != b"[" and not is_task(first):
         flaw = known_flaw(first)
         raise Malformed(
             flaw.detail
@@ -135,4 +141,4 @@ def _as_object(pieces: Iterable[bytes]) -> Iterator[bytes]:
             if begin == b"{"
             else "is not JSON; get it again"
         )
-    return itertools.chain([_BEGIN + first], rest, [_END])
+    return itertools.chain([first], rest), _LIST if begin == b"[" else _ONE

@@ -69,6 +69,12 @@ class LabelledTask:
         upload = self._data.get("file_upload")
         return next(iter(likely), ""), upload if isinstance(upload, str) else ""
 
+    @property
+    def where(self) -> str:
+        """How the user knows the task: by its id, and by its image."""
+        key, name = self._data.get("id"), shown(self.images[0] or self.images[1])
+        return f"task {shown(key)}, image {name}" if key is not None else f"image {name}"
+
     def _valued(self) -> list[dict[str, Any]]:
         """The results that have values: all but relations."""
         return [r for r in self.results or () if isinstance(r, dict) and isinstance(r.get("value"), dict)]
