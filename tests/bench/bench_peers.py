@@ -257,7 +257,8 @@ def install(tool: Tool) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-            return f"does not install: {last_line(chr(10).join(errors) or done.stderr)}"
+            reason = last_line("\n".join(errors) or done.stderr).removeprefix("ERROR: ")
+            return f"does not install: {reason}"
     ready.write_text(requirements.read_text())
     return ""
 
@@ -334,7 +335,7 @@ def run(bench: Bench, peers: list[Tool], rounds: int) -> None:
 
 
 def main() -> int:
-    """Print the table; the exit code is 2 where one of our own commands failed."""
+    """Print the table; the exit code is 2 where a command fails that did not in its first run."""
     known = {tool.name: tool for tool in PEERS}
     parser = argparse.ArgumentParser(description="the same job in other tools, as a table")
     parser.add_argument("--files", type=int, default=COCO_LABELLED, help="label files in train (%(default)s)")
