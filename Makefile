@@ -27,7 +27,7 @@ DIY = $(PY) -m pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-cluster test-browser test-interop torture bench bench-fetch bench-cloud bench-cluster bench-report \
+.PHONY: help venv servers demo test check format lint test-slow test-servers test-all test-ceph test-cluster test-browser test-interop torture bench bench-peers bench-fetch bench-cloud bench-cluster bench-report \
 	index plan build rebuild stats clean
 
 help: ## Print this list
@@ -148,6 +148,9 @@ bench: $(READY) ## Measure speed and memory on a generated collection of COCO's 
 	@$(PY) -m tests.bench.bench_duplicates
 	@$(PY) -m tests.bench.bench_shape
 
+bench-peers: $(READY) ## Measure the same job in other tools, and what they lose (in .peers: 3 GB, minutes to install)
+	@$(PY) -m tests.bench.bench_peers $(ARGS)
+
 bench-fetch: $(READY) ## Measure archives in place and downloads against unzip, curl, aria2c, wget2 (needs nginx)
 	@$(PY) -m tests.bench.bench_fetch $(ARGS)
 
@@ -177,7 +180,7 @@ rebuild: $(READY)
 
 ##@ Cleaning up
 
-clean: ## Remove what the demo, the tests and the checks left; .venv, .servers and .interop stay
+clean: ## Remove what the demo, the tests and the checks left; .venv, .servers, .interop and .peers stay
 	@rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -26,7 +26,8 @@ PRIVATE = {
     r"odd (?:file|row|image|line)s?\b": "unusual, unusable",
 }
 
-PAGES = sorted(p for p in ROOT.glob("**/README.md") if not {".venv", ".servers", ".interop", "build"} & set(p.parts))
+FOREIGN = {".venv", ".servers", ".interop", ".peers", "build"}
+PAGES = sorted(p for p in ROOT.glob("**/README.md") if not FOREIGN & set(p.parts))
 CODE = sorted((ROOT / "pipeline").rglob("*.py"))
 
 
