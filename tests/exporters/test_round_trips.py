@@ -273,10 +273,13 @@ def test_coco_json_comes_back_from_rows(task: str, pictures: list[Picture]) -> N
         partly = {word: n for word, n in told["loss"].items() if word in ("holes", "short_part", "boxed")}
         flat = [number for number, kind in kinds.items() if kind == "flat" and lost[number] is None]
         assert partly.pop("boxed", 0) == (len(flat) if task == "detect" else 0)
+        kept = sum(word is None for word in lost.values())
+        further = told["loss"].pop("attributes", 0)  # each annotation has a field beyond COCO's; one word counts
+        assert further == kept - sum(partly.values()) - (len(flat) if task == "detect" else 0)
         assert Counter(told["loss"]) - Counter({"boxed": len(flat)}) - Counter(partly) == Counter(
             filter(None, lost.values())
         )
-        assert told["rows"]["kept"] == sum(word is None for word in lost.values())
+        assert told["rows"]["kept"] == kept
         back, told_back = _make(root, _yolo(rows, task), "coco")
         assert told_back["loss"] == {}
         made = _json(back)
@@ -285,8 +288,8 @@ def test_coco_json_comes_back_from_rows(task: str, pictures: list[Picture]) -> N
             (i["file_name"], i["width"], i["height"]) for i in given_["images"]
         }
         owners = {i["id"]: int(i["file_name"].split(".")[0]) for i in made["images"]}
-        kept = sorted((a for a in given_["annotations"] if lost[a["id"]] is None), key=lambda a: -a["image_id"])
-        for before, after in zip(kept, made["annotations"], strict=True):
+        taken = sorted((a for a in given_["annotations"] if lost[a["id"]] is None), key=lambda a: -a["image_id"])
+        for before, after in zip(taken, made["annotations"], strict=True):
             picture = pictures[owners[after["image_id"]]]
             assert owners[after["image_id"]] == 100 - before["image_id"]
             assert names[after["category_id"]] == NAMES[(before["category_id"] - 7) // 10]
@@ -520,11 +523,11 @@ def test_labelme_by_coco_json_is_labelme_straight(task: str, photos: list[Photo]
         straight, told = _make(root, source, "yolo")
         lost = sum(s["shape_type"] in NO_AREA for _, shapes in photos for s in shapes)
         assert told["loss"].pop("no_area", 0) == lost
-        assert set(told["loss"]) <= {"clipped"} | ({"holes", "joined"} if task == "segment" else set())
+        assert set(told["loss"]) <= {"clipped", "attributes"} | ({"holes", "joined"} if task == "segment" else set())
         middle, told_json = _make(root, source, "coco")
         assert told_json["rows"]["kept"] == sum(len(_things(shapes)) for _, shapes in photos)
         by_json, told_rows = _make(root, _coco(middle, task), "yolo")
-        assert told_rows["loss"].keys() <= {"holes"}
+        assert told_rows["loss"].keys() <= {"holes", "attributes"}
         before, after = _rows(straight), _rows(by_json)
         assert before.keys() == after.keys()
         for number, (_, shapes) in enumerate(photos):

@@ -181,6 +181,8 @@ def test_fields_of_x_anylabeling_go_along_to_coco_json() -> None:
         ({"group_id": 0, "flags": {"a": False}, "attributes": {}, "score": None, "difficult": False, "text": ""}, None),
         ({"attributes": {"colour": "red"}}, "attributes"),
         ({"score": 0.5}, "attributes"),
+        ({"kie_linking": [[1, 2]]}, "attributes"),
+        ({"kie_linking": []}, None),
         ({"flags": {"small": True}}, "attributes"),
         ({"description": "left"}, "attributes"),
         ({"text": "left"}, "attributes"),

@@ -108,6 +108,15 @@ def test_shapes(results: list[Any], detect: list[float], segment: list[float]) -
         assert json.loads(row["raw"])["bbox"] == pytest.approx([10, 10, 30, 20])
 
 
+def test_a_text_of_a_region_is_counted_where_rows_cannot_say_it() -> None:
+    parsed, _ = parse(
+        [task(BOX | {"meta": {"text": ["by the door", "old"]}}, BOX | {"meta": {"text": []}})], Task.DETECT
+    )
+    noted, plain = parsed.rows.to_pylist()
+    assert (noted["loss"], json.loads(noted["raw"])["description"]) == ("attributes", "by the door\nold")
+    assert (plain["loss"], "description" in json.loads(plain["raw"])) == (None, False)
+
+
 def test_an_ellipse_is_a_polygon_on_it() -> None:
     parsed, _ = parse([task(region("ellipselabels", x=50, y=50, radiusX=20, radiusY=10, rotation=90))])
     points = np.array(numbers(parsed.rows.to_pylist()[0])).reshape(-1, 2) * (100, 50) - (50, 25)

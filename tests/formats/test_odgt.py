@@ -81,15 +81,16 @@ def test_all_of_a_person_goes_along_to_coco_json() -> None:
     [
         (person(10, 10, 20, 20, extra={"occ": 1}), {}, "occluded"),
         (person(10, 10, 20, 20, extra={"ignore": 1}), {}, "crowd"),
-        (person(10, 10, 20, 20, extra={"ignore": 1}), {"crowd": "keep"}, None),
-        (person(10, 10, 20, 20, extra={"ignore": 1}), {"box": "head"}, None),
+        (person(10, 10, 20, 20, extra={"ignore": 1}), {"crowd": "keep"}, "attributes"),
+        (person(10, 10, 20, 20, extra={"ignore": 1}), {"box": "head"}, "attributes"),
         (person(10, 10, 20, 20, head_attr={"ignore": 1}), {"box": "head"}, "crowd"),
-        (person(10, 10, 20, 20, extra=None), {}, None),
+        (person(10, 10, 20, 20, extra=None), {}, "attributes"),
         (person(10, 10, 20, 20, tag="mask"), {"crowd": "keep"}, "crowd"),
         (person(-50, 10, 70, 20), {}, "clipped"),
         (person(-50, 10, 40, 20), {}, "outside"),
         (person(10, 10, 0, 20), {}, "zero_area"),
-        (person(10, 10, "20", 20.5), {}, None),
+        (person(10, 10, "20", 20.5), {}, "attributes"),
+        ({"tag": "person", "fbox": [10, 10, 20, 20]}, {}, None),
     ],
 )
 def test_what_becomes_of_a_box(box: Any, options: Any, loss: str | None) -> None:

@@ -127,9 +127,15 @@ def test_what_is_marked_as_difficult_is_no_object_unless_it_is_kept() -> None:
 
 @pytest.mark.parametrize("flag", ["truncated", "occluded"])
 def test_what_rows_cannot_say_is_counted_and_goes_along_to_coco_json(flag: str) -> None:
-    (marked,) = rows(xml(boxed(more=f"<{flag}>1</{flag}>")))
+    (marked,) = rows(xml(boxed(more=f"<{flag}>1</{flag}><pose>Left</pose>")))
     assert (marked["loss"], json.loads(marked["raw"])[flag]) == (flag, 1)
     assert marked["tail"] is not None
+
+
+@pytest.mark.parametrize(("pose", "loss"), [("Left", "attributes"), ("Unspecified", None), ("", None)])
+def test_a_pose_is_counted_where_rows_cannot_say_it(pose: str, loss: str | None) -> None:
+    (posed,) = rows(xml(boxed(more=f"<pose>{pose}</pose>")))
+    assert (posed["loss"], json.loads(posed["raw"]).get("pose")) == (loss, pose if loss else None)
 
 
 @pytest.mark.parametrize(

@@ -306,7 +306,7 @@ def _add_extras(extras: dict[str, Any], shape: dict[str, Any], group: int | str 
     """What goes along of an object to COCO JSON: of several shapes all flags and attributes, and each text once.
 
     That is ``group_id``, ``flags`` and ``description`` (AnyLabeling: ``text``); X-AnyLabeling's ``attributes``,
-    ``difficult`` and ``score``.
+    ``difficult``, ``score`` and ``kie_linking``.
     """
     if group is not None:
         extras["group_id"] = group
@@ -318,6 +318,9 @@ def _add_extras(extras: dict[str, Any], shape: dict[str, Any], group: int | str 
                 merged[name] = merged.get(name) or finite(value)
     if shape.get("difficult") is True:
         extras["difficult"] = True
+    links = shape.get("kie_linking")
+    if isinstance(links, list) and links:
+        extras["kie_linking"] = [*extras.get("kie_linking", []), *finite(links)]
     score = as_number(shape.get("score"))
     if score is not None:
         extras.setdefault("score", score)

@@ -119,7 +119,8 @@ def _objects(
             problems.append(Problem(number, None, bad.reason, detail))
             continue
         group = region.parent if region.kind == "keypoint" else region.key
-        things.append(ShapeObject(region.number, label, group, [outline], note=frame.note))
+        extras = {"description": region.text} if region.text else {}
+        things.append(ShapeObject(region.number, label, group, [outline], note=frame.note, extras=extras))
     return things
 
 

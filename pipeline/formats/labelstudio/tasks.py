@@ -24,7 +24,7 @@ _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", "
 class Region:
     """A shape: its number in the annotation (from 1), kind, values, label or None, and the image's size as said.
 
-    `key` is its id, `parent` that of the region below which it is in the list of regions.
+    `key` is its id, `parent` that of the region below which it is in the list of regions, `text` what was noted of it.
     """
 
     number: int
@@ -35,6 +35,7 @@ class Region:
     rotated: bool
     key: int | str | None = None
     parent: int | str | None = None
+    text: str = ""
 
 
 class LabelledTask:
@@ -104,7 +105,7 @@ class LabelledTask:
                 merged = value if "rle" in value or "rle" not in result else {**value, "rle": result["rle"]}
                 rotated = result.get("image_rotation") not in (None, 0, "0", 0.0)
                 parent = above if _is_id(above := result.get("parentID")) else None
-                yield Region(number, kind, merged, label, size, rotated, key, parent)
+                yield Region(number, kind, merged, label, size, rotated, key, parent, _noted(result.get("meta")))
 
     def others(self) -> Counter[str]:
         """Results that are no shapes, by their kind; those that give a shape its label are none of them."""
@@ -121,6 +122,13 @@ class LabelledTask:
             kind = result.get("type") if isinstance(result, dict) else None
             found[kind[:40] if isinstance(kind, str) and kind else "relation"] += 1
         return found
+
+
+def _noted(meta: Any) -> str:
+    """The text of a region, which Label Studio has as ``{"text": ["…"]}``."""
+    given = meta.get("text") if isinstance(meta, dict) else None
+    lines = given if isinstance(given, list) else [given]
+    return "\n".join(line for line in lines if isinstance(line, str) and line)
 
 
 def _is_id(value: Any) -> bool:

@@ -118,8 +118,9 @@ def _add(
     rows.label.append("person" if tag == IGNORED else tag)
     rows.size.append((frame.width, frame.height))
     rows.xywh.append(four)
-    rows.word.append("crowd" if ignored else frame.note or ("occluded" if as_flag(said.get("occ")) else None))
     more = {name: finite(box[name]) for name in _FIELDS if name in box}
+    unsaid = "occluded" if as_flag(said.get("occ")) else "attributes" if more.keys() - {key} else None
+    rows.word.append("crowd" if ignored else frame.note or unsaid)
     data = {"segmentation": [], "area": four[2] * four[3], "bbox": four, "iscrowd": int(ignored)}
     rows.raw.append(msgspec.json.encode(data | more))
 

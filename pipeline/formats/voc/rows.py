@@ -246,6 +246,7 @@ def _table(objects: _Objects, frames: Sequence[Frame | None], options: Options) 
     words = np.full(count, None, object)
     for where, word in (
         (first[:, 1] > 0, "edges_from_one"),
+        (_marked(objects, "pose"), "attributes"),
         (_marked(objects, "occluded"), "occluded"),
         (_marked(objects, "truncated"), "truncated"),
         (_marked(objects, "difficult"), "marked_difficult"),
