@@ -6,8 +6,8 @@ found                                     outcome
 corners, fractional or in any order       the box; cut off at the image's edge (``clipped`` beyond one pixel)
 ``difficult`` 1                           in no row and in no COCO JSON (``difficult``), as VOC's own evaluation and
                                           trainers leave it out; with ``difficult: keep`` an object like others
-``truncated``, ``occluded``, ``pose``     go along to COCO JSON; the first two, and difficult objects that are kept, are
-                                          counted where rows cannot say it (``truncated``, ``marked_difficult``)
+``truncated``, ``occluded``, ``pose``     go along to COCO JSON; they, and difficult objects that are kept, are counted
+                                          where rows cannot say it (a pose as ``attributes``)
 ``<part>`` (head, hand, foot)             no object; who has some is counted (``parts``)
 ``<actions>``, ``<point>``, ``segmented`` passed over
 no ``<size>``, or one of 0                that of the image; without one the file is bad (``no_size``)
