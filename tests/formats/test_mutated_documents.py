@@ -558,7 +558,9 @@ def test_openimages() -> None:
         part = Part(images, rows, found.image_of, found.labels, ancestors=found.names.get("ancestors", {}))
         parsed = openimages.parse(part, Task.DETECT)
         _check(parsed, images)
-        lost = sum(rows for *_, rows in found.problems) + sum(p.rows for p in parsed.problems)
+        # What is bad in a file of image labels or of images is no row of boxes.
+        unread = sum(rows for *_, rows in found.problems) if b"XMin" in [*real.values()][which] else 0
+        lost = unread + sum(p.rows for p in parsed.problems)
         lines = [
             line
             for file in files
