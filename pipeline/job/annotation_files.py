@@ -28,8 +28,6 @@ _OTHER_KINDS = ("captions", "panoptic", "stuff", "image_info")
 #: Where the files of a split that has several are: in one folder, or in those of the split, as FiftyOne has them.
 _FILES_FOLDERS = ("", "annotations", "{}/labels", "{}/metadata")
 
-_PIECE = 1 << 20
-
 
 def whole_files(root: str, format_: formats.SingleFileFormat, task: Task, *, any_name: bool) -> dict[str, SplitPaths]:
     """The splits of a folder, or of the file `root`; with `any_name` also of a file that no tool calls so."""
@@ -171,11 +169,7 @@ def pieces_of(root: str, path: str) -> Iterator[bytes]:
     """The bytes of the file at `path`, absolute or below the folder `root`, a piece at a time."""
     folder, name = os.path.split(path)
     location = storage.locate_below(root, folder) if folder else storage.locate(root)
-    if location.url.startswith("zip://"):  # what is compressed is read as a whole
-        return iter([location.read(name) or b""])
-    (size,) = location.sizes([name])
-    parts = [(begin, min(begin + _PIECE, size or 0)) for begin in range(0, size or 0, _PIECE)]
-    return (data for _, data in location.read_parts(name, parts, 1))
+    return storage.pieces_of(location, name)
 
 
 def _within(root: str, names: Sequence[str], format_: formats.SingleFileFormat, task: Task) -> SplitPaths | None:

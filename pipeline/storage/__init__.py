@@ -31,6 +31,7 @@ from pipeline.storage.location import (
     Location,
     Results,
     WritableLocation,
+    pieces_of,
     read_image,
 )
 from pipeline.storage.outputs import output_path
@@ -88,6 +89,7 @@ __all__ = [
     "out_of",
     "output_path",
     "parse_range",
+    "pieces_of",
     "read_image",
     "real_path",
     "refuse_packed",

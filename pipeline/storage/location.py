@@ -119,6 +119,10 @@ def unknown_end(data: bytes) -> bool | None:
     return None
 
 
+#: Bytes of a file that are read through at a time.
+_PIECE = 1 << 20
+
+
 class Location:
     """What holds files, for who reads them: a folder, an archive, a store, a web server; see `WritableLocation`.
 
@@ -319,6 +323,13 @@ class Location:
 
     def _cannot(self, doing: str) -> CocoDiyError:
         return StorageError(f"{self.url}: cannot {doing}")
+
+
+def pieces_of(location: Location, path: str) -> Iterator[bytes]:
+    """The bytes of one file of a location, a piece at a time."""
+    size = location.sizes([path])[0] or 0
+    parts = [(begin, min(begin + _PIECE, size)) for begin in range(0, size, _PIECE)]
+    return (data for _, data in location.read_parts(path, parts, 1))
 
 
 class WritableLocation(Location):

@@ -40,11 +40,12 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from pipeline.base.terms import Task
+from pipeline.formats._no_captions import captions as captions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pipeline.formats import FileContents, FileOutline, Ints, Parsed, Part
+    from pipeline.formats import FileContents, FileOutline, Parsed, Part
     from pipeline.formats._image_names import ImageNames
 
 SUFFIX = ".xml"
@@ -110,14 +111,6 @@ def outline(
     from pipeline.formats.cvat.scan import outline
 
     return outline(pieces, task, names, split)
-
-
-def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
-    """None: the format has no `CAPTIONS`."""
-    import numpy as np
-
-    del pieces, of
-    return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
 
 
 def parse(

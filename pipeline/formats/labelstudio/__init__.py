@@ -42,12 +42,13 @@ from pydantic import ConfigDict, Field
 
 from pipeline.base.terms import Task
 from pipeline.formats._heads import begins_with, is_task
+from pipeline.formats._no_captions import captions as captions
 from pipeline.formats._shapes.options import KeypointNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pipeline.formats import FileOutline, Ints, Parsed, Part
+    from pipeline.formats import FileOutline, Parsed, Part
     from pipeline.formats._image_names import ImageNames
 
 SUFFIX = ".json"
@@ -112,14 +113,6 @@ def outline(
     from pipeline.formats.labelstudio.scan import outline
 
     return outline(pieces, names)
-
-
-def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
-    """None: the format has no `CAPTIONS`."""
-    import numpy as np
-
-    del pieces, of
-    return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
 
 
 def parse(

@@ -23,12 +23,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.terms import Task
+from pipeline.formats._no_captions import captions as captions
 from pipeline.formats.odgt.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pipeline.formats import FileOutline, Ints, Parsed, Part
+    from pipeline.formats import FileOutline, Parsed, Part
     from pipeline.formats._image_names import ImageNames
 
 SUFFIX = ".odgt"
@@ -71,14 +72,6 @@ def outline(
     from pipeline.formats.odgt.scan import outline
 
     return outline(pieces, names)
-
-
-def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
-    """None: the format has no `CAPTIONS`."""
-    import numpy as np
-
-    del pieces, of
-    return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
 
 
 def parse(

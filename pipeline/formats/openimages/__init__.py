@@ -37,12 +37,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.terms import Task
+from pipeline.formats._no_captions import captions as captions
 from pipeline.formats.openimages.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pipeline.formats import FileOutline, Ints, Parsed, Part
+    from pipeline.formats import FileOutline, Parsed, Part
     from pipeline.formats._image_names import ImageNames
 
 SUFFIX = ".csv"
@@ -116,14 +117,6 @@ def outline_of_files(
     from pipeline.formats.openimages.scan import outline
 
     return outline(files, names, split)
-
-
-def captions(pieces: Iterable[bytes], of: FileOutline) -> tuple[Ints, Ints]:
-    """None: the format has no `CAPTIONS`."""
-    import numpy as np
-
-    del pieces, of
-    return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
 
 
 def parse(

@@ -23,8 +23,6 @@ T = TypeVar("T")
 
 Ints = npt.NDArray[np.int64]
 
-_PIECE = 1 << 20
-
 #: Bytes between two objects that are read with them: copying these costs what another read does.
 _GAP = 8192
 
@@ -70,9 +68,7 @@ class AnnotationsFile:
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes of the file, a piece at a time."""
-        size = self.size()
-        parts = [(begin, min(begin + _PIECE, size)) for begin in range(0, size, _PIECE)]
-        return (data for _, data in self._folder.read_parts(self._name, parts, 1))
+        return storage.pieces_of(self._folder, self._name)
 
     def texts(self, spans: Ints) -> Sequence[bytes]:
         """The bytes at `spans`, shape (n, 2): begin and end. Raises `DataError` where the file changed."""

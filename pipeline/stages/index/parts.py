@@ -67,10 +67,15 @@ def stated(directory: str, bucket: int) -> BucketState | None:
 def sound_state(directory: str, bucket: int) -> BucketState | None:
     """The state of a bucket whose parts are all as it says; they are read for it, 5 GB/s from memory."""
     state = stated(directory, bucket)
-    if state is None or state.parts.keys() != set(TABLES):
-        return None
+    return state if state is not None and is_sound(state, directory, bucket) else None
+
+
+def is_sound(state: BucketState, directory: str, bucket: int) -> bool:
+    """Whether the parts of a bucket are all as its `state` says."""
+    if state.parts.keys() != set(TABLES):
+        return False
     found = storage.locate(directory).content_digests([f"{table}/{part_name(bucket)}" for table in TABLES])
-    return state if [f and f.hex() for f in found] == [state.parts[table] for table in TABLES] else None
+    return [f and f.hex() for f in found] == [state.parts[table] for table in TABLES]
 
 
 def made_of(spec_digest: str, buckets: int) -> dict[str, Any]:
@@ -83,7 +88,7 @@ def unchanged(directory: str, bucket: int, made_by: dict[str, Any], listing: str
     state = stated(directory, bucket)
     if state is None or state.unsettled or state.listing != listing or state.made_by != made_by:
         return None
-    return state.summary if sound_state(directory, bucket) is not None else None
+    return state.summary if is_sound(state, directory, bucket) else None
 
 
 def index_part(

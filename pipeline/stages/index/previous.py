@@ -16,7 +16,7 @@ from pipeline.reports.documents import SourceTotals
 from pipeline.stages.index.image_lookup import curable
 from pipeline.stages.index.label_reading import LabelReading
 from pipeline.stages.index.label_tables import states_schema
-from pipeline.stages.index.parts import index_part, sound_state, stated
+from pipeline.stages.index.parts import index_part, is_sound, stated
 from pipeline.tables import schema
 from pipeline.tables.schema import Kind
 
@@ -97,7 +97,7 @@ def _merged(before: pa.Table, fresh: pa.Table, unchanged: pa.Array, fitting: pa.
 def previous_bucket(directory: str, bucket: int, made_by: dict[str, Any]) -> PreviousBucket | None:
     """The bucket as it was, where `made_by` made it and all its parts are as they were written."""
     state = stated(directory, bucket)
-    if state is None or state.made_by != made_by or sound_state(directory, bucket) is None:
+    if state is None or state.made_by != made_by or not is_sound(state, directory, bucket):
         return None
     try:
         files = index_part(directory, "files", bucket).combine_chunks()
