@@ -148,13 +148,16 @@ class Engine(AbstractContextManager["Engine"]):
     def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], *, files: int | None) -> Iterator[T]:
         """Results of ``function(*task)`` for every task as they finish, in any order; `files` as `kind` has them.
 
-        Each is one Dask task. The first error ends it and is raised; tasks not begun are left.
+        Each is one Dask task, but where this thread does them all itself. The first error ends it and is raised; tasks
+        not begun are left.
         """
         if not tasks:
             return iter(())
         if self._remote is not None:
             return self._remote.map(function, tasks)
         kind = self.kind(files)
+        if kind == "sync" or (kind == "threads" and len(tasks) == 1):
+            return _in_turn(function, tasks)
         import dask.callbacks
         import dask.delayed
 
@@ -170,8 +173,8 @@ class Engine(AbstractContextManager["Engine"]):
                 pass  # a thread that has begun comes to its end
         return run_local(function, tasks, options)
 
-    def compute(self, make: Callable[[], Any], count: int, done: Callable[[int], None]) -> list[Any]:
-        """The `count` partitions of the Dask frame that `make` makes, in order; `done` gets how many more there are.
+    def compute(self, make: Callable[[], Any], numbers: Sequence[int], done: Callable[[int], None]) -> list[Any]:
+        """The partitions `numbers` of the Dask frame that `make` makes, in order; `done` gets how many more there are.
 
         It is table work, so `auto` takes threads. Workers elsewhere make the frame themselves.
         """
@@ -180,17 +183,18 @@ class Engine(AbstractContextManager["Engine"]):
             from pipeline.runtime.tasks import partition
 
             found: dict[int, Any] = {}
-            for number, value in self._remote.map(functools.partial(partition, make), [(n,) for n in range(count)]):
+            for number, value in self._remote.map(functools.partial(partition, make), [(n,) for n in numbers]):
                 found[number] = value
                 done(1)
                 import pandas  # noqa: F401 - Arrow does so at its first conversion: better while workers are busy
-            return [found[number] for number in range(count)]
+            return [found[number] for number in numbers]
         import dask
         from dask.callbacks import Callback
 
         from pipeline.runtime.helpers import workers_lost
 
-        parts = make().to_delayed()
+        delayed = make().to_delayed()
+        parts = [delayed[number] for number in numbers]
         keys = {part.key for part in parts}
 
         def note(key: Any, *_: Any) -> None:
@@ -218,6 +222,12 @@ class Engine(AbstractContextManager["Engine"]):
         from dask.local import get_sync
 
         return {"scheduler": get_sync}
+
+
+def _in_turn(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+    for task in tasks:
+        check_stop()
+        yield function(*task)
 
 
 def _cores() -> int:

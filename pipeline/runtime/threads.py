@@ -21,8 +21,6 @@ def run_local(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], opti
     from dask.callbacks import Callback
 
     results: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
-    if "num_workers" not in options:
-        return (dask.compute(_task(function, task)(), **options)[0] for task in tasks)
     stop = threading.Event()
 
     class Stopped(Exception):  # noqa: N818 - never seen outside

@@ -262,6 +262,13 @@ class TargetState:
             files[path] = {"size": 0, "digest": UNKNOWN.hex()}
         return files
 
+    def lacking_parts(self) -> set[str]:
+        """Digests of parts that are not in their folder, wherever their copies are; at a store nobody asks for them."""
+        if self.root.local is None:
+            return set()
+        names = self.folder.names(PARTS)
+        return {part for part in self.base.parts if part is not None and f"{part}.parquet" not in names}
+
     def rows(self, bucket: int, buckets: int) -> pa.Table:
         """What the target holds of one bucket, as `schema.manifest`; unknown content has the digest `UNKNOWN`."""
         import pyarrow as pa

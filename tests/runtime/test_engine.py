@@ -20,7 +20,7 @@ def test_what_was_begun_is_done_once_and_before_a_frame(scheduler: str) -> None:
         list(engine.map(done.append, [("task",)], files=1))
         assert done == ["task"]  # so little may need no frame
         for _ in range(2):
-            engine.compute(lambda: dd.from_map(_rows, [1]), 1, lambda _: done.append("frame"))
+            engine.compute(lambda: dd.from_map(_rows, [1]), [0], lambda _: done.append("frame"))
     assert done == ["task", "begun", "frame", "frame"]
 
 
@@ -57,6 +57,6 @@ def test_a_frame_waits_for_what_a_thread_still_does() -> None:
         assert list(engine.map(len, [("abc",)], files=FILES_WORTH_HELPERS)) == [3]
         assert begun.wait(30)
         threading.Timer(0.1, go_on.set).start()
-        parts = engine.compute(lambda: frame, 1, lambda _: done.append("part"))
+        parts = engine.compute(lambda: frame, [0], lambda _: done.append("part"))
     assert [len(part) for part in parts] == [2]
     assert done == ["begun", "part"]

@@ -103,6 +103,8 @@ def commit(
         listed=listed,
         left_out=_write_problems(state, report),
     )
+    if complete:
+        planned.kept.keep(planned.summaries, planned.parts)
     still_ours()
     report.warnings += commit_manifest(state, manifest)
     if job.config.target.zipped:

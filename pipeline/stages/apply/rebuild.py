@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+from pipeline.base.arrow import arrow_alone
 from pipeline.base.errors import StorageError
 from pipeline.job.job import Job
 from pipeline.job.waiting import INDEX_S, IndexChangedError, waiting
@@ -43,6 +44,8 @@ def rebuild(
 
     `indexes` holds the lock of the indexes, which is let go of once they are read.
     """
+    if state.manifest is not None:
+        arrow_alone()  # few buckets are planned then, and without a frame
     subsets = check_subsets(job)
     check_source(job, state, found)
     listed = source_counts(job, found)

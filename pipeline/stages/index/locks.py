@@ -32,6 +32,6 @@ def plan_lock(job: Job) -> Iterator[None]:
     location = job.work
     plan = os.path.relpath(job.plan_dir, job.workdir)
     with location.lock(f"{plan}.lock", f"the plan of {job.root}"):
-        for end in ("", ".touched", ".archive", ".records", ".splits"):
+        for end in ("", ".touched", ".archive", ".records", ".splits", ".kept"):
             location.own(f"{plan}{end}").drop_temporaries()
         yield

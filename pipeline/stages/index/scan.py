@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline import formats, storage
+from pipeline.base.arrow import arrow_alone
 from pipeline.base.terms import IMAGE_SUFFIXES
 from pipeline.job.job import Job, SourceJob
 from pipeline.job.named_splits import forget_lists
@@ -185,6 +186,7 @@ def import_for_index() -> None:
 
     assert dask.delayed
     assert pyarrow.parquet
+    arrow_alone()
 
 
 def import_for_plan() -> None:

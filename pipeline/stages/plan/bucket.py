@@ -57,10 +57,11 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
     plan = compare(wanted, ours)
     sizes = compared_sizes(context, chosen, plan)
     choice.chosen.problems += [(key, "other_size") for key in sizes.other]
+    changes, part = write_plan(context, bucket, plan)
     summary = BucketSummary(
         bucket,
         content_of(exported),
-        changes=_write(context, bucket, plan),
+        changes=changes,
         conflicts=conflicts_of_bucket(context, target, plan, ours),
         stale=context.state.lost or ours.num_rows < listed.num_rows,
         lost=context.state.lost,
@@ -79,6 +80,7 @@ def plan_bucket(context: PlanContext, *frames: Any, partition_info: Mapping[str,
         turned=sizes.turned,
         stems=chosen.select(["split", "stem", "key"]) if context.flat else None,
         left_out=[*bad.values(), *looked_into(context, choice.chosen, choice.mapped)],
+        part=part,
     )
     pa.default_memory_pool().release_unused()  # otherwise the pool keeps the largest bucket it ever saw
     return summary
@@ -128,14 +130,18 @@ def _still_there(context: PlanContext, target: storage.Location, listed: pa.Tabl
     return listed.filter(pa.array(target.exist_many(paths, sure=True), pa.bool_()))
 
 
-def _write(context: PlanContext, bucket: int, plan: pa.Table) -> int:
-    """Write the bucket's part of the plan, and what it touches; returns the number of files that it changes."""
+def write_plan(context: PlanContext, bucket: int, plan: pa.Table) -> tuple[int, str]:
+    """Write the bucket's part of the plan, and what it touches.
+
+    Returns the number of files that it changes, and the XXH3-128 (hex) of its part.
+    """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     path = os.path.join(context.plan_dir, part_name(bucket))
-    storage.replace_with(path, lambda p: pq.write_table(plan, p, use_dictionary=["split"], write_statistics=False))
+    options = {"use_dictionary": ["split"], "write_statistics": False}
+    _, digest = storage.write_with(path, lambda file: pq.write_table(plan, file, **options))
     touched = plan.select(["path", "kind", "key", "split"]).filter(pc.not_equal(plan["action"], Action.KEEP.value))
     beside = os.path.join(touched_folder(context.plan_dir), part_name(bucket))
     storage.write_with(beside, lambda file: file.write(to_parquet(touched)))
-    return int(touched.num_rows)
+    return int(touched.num_rows), digest.hex()

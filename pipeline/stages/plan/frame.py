@@ -35,22 +35,26 @@ def compute(
     function: Callable[..., T],
     engine: Engine,
     done: Callable[[int], None] = lambda _: None,
+    only: Sequence[int] | None = None,
 ) -> list[T]:
     """What ``function(context, *parts, partition_info={"number": bucket})`` returns of each bucket, in order.
 
     `parts` are, for each source, its rows of wanted classes and its images: pandas frames, the partitions of a Dask
     frame, or, of few buckets, tables. `done` is called with the number of buckets that are done since it was called
-    last.
+    last. With `only` it is asked for these buckets alone.
     """
-    if engine.in_process and takes_tables(context.buckets, again=context.state.manifest is not None):
+    buckets = range(context.buckets) if only is None else only
+    if not buckets:
+        return []
+    if engine.in_process and takes_tables(len(buckets), again=context.state.manifest is not None):
         found: dict[int, T] = {}
         reads = [(*_read(context, source), cut_of(context, source)) for source in context.sources]
-        tasks = [(context, function, reads, bucket) for bucket in range(context.buckets)]
+        tasks = [(context, function, reads, bucket) for bucket in buckets]
         for bucket, value in engine.map(_value, tasks, files=None):
             found[bucket] = value
             done(1)
-        return [found[bucket] for bucket in range(context.buckets)]
-    values: list[T] = engine.compute(functools.partial(_values, context, function), context.buckets, done)
+        return [found[bucket] for bucket in buckets]
+    values: list[T] = engine.compute(functools.partial(_values, context, function), buckets, done)
     return values
 
 

@@ -12,6 +12,7 @@ from pipeline.images.inspection import UnusableImage
 from pipeline.job.job import Job
 from pipeline.stages.plan.compare import Loss
 from pipeline.stages.plan.dataset_files import read_arrow, records_folder
+from pipeline.stages.plan.kept import KeptPlans
 from pipeline.stages.plan.meta_files import MetaFile
 from pipeline.stages.plan.shaping import Shape
 from pipeline.stages.plan.summary import BucketSummary, PlanCounts, Problem
@@ -96,6 +97,7 @@ class Planned:
     #: The short digest of the subset, see `balance.record_facts`.
     digest: str
     shape: Shape
+    kept: KeptPlans
     #: Digests of the parts of the manifest, once the plan is carried out.
     parts: list[str | None] | None = None
     #: Whether labels failed when it was carried out.

@@ -30,6 +30,7 @@ from pipeline.stages.plan.context import PlanContext, plan_context
 from pipeline.stages.plan.dataset_files import assemble, records_folder
 from pipeline.stages.plan.fitness import refuse_unfit
 from pipeline.stages.plan.images import refuse_same_names
+from pipeline.stages.plan.kept import KeptPlans
 from pipeline.stages.plan.meta_files import RECORD, MetaFile, believed, manifest_table, wanted_table
 from pipeline.stages.plan.planned import Planned, remote_images
 from pipeline.stages.plan.report import plan_report, refuse
@@ -69,7 +70,8 @@ def plan_subset(
     context, shape = obey_lists(job, infos, context)
     context, split = _with_split_rule(job, infos, context, engine)
     context = shaped(job, context, shape, engine, progress)
-    summaries = _plan_buckets(context, engine, progress)
+    kept = KeptPlans.of(job, context)
+    summaries = _plan_buckets(context, kept, engine, progress)
     if context.flat:
         refuse_same_names([summary.stems for summary in summaries if summary.stems is not None])
     state.lost = state.lost or any(summary.lost for summary in summaries)
@@ -99,6 +101,7 @@ def plan_subset(
         beyond.doubled,
         digest,
         shape,
+        kept,
     )
 
 
@@ -112,14 +115,19 @@ def _refuse_without_images(job: Job) -> None:
         )
 
 
-def _plan_buckets(context: PlanContext, engine: Engine, progress: Progress) -> list[BucketSummary]:
-    """Plan all buckets; parts of an earlier plan that had more go."""
+def _plan_buckets(context: PlanContext, kept: KeptPlans, engine: Engine, progress: Progress) -> list[BucketSummary]:
+    """Plan all buckets but those that were `kept`; parts of an earlier plan that had more go."""
     with progress.stage("plan", context.buckets, "buckets") as step:
         parts = {part_name(bucket) for bucket in range(context.buckets)}
         for folder in (context.plan_dir, touched_folder(context.plan_dir), records_folder(context.plan_dir)):
             location = storage.locate_writable(folder)
             location.delete_many(sorted(location.names() - parts))
-        return frame.compute(context, plan_bucket, engine, step.add)
+        found = dict(kept.found)
+        step.add(len(found))
+        only = [bucket for bucket in range(context.buckets) if bucket not in found]
+        planned = frame.compute(context, plan_bucket, engine, step.add, only)
+        found |= {summary.bucket: summary for summary in planned}
+        return [found[bucket] for bucket in range(context.buckets)]
 
 
 def _with_split_rule(

@@ -73,6 +73,7 @@ class BucketSummary:
     the bucket is not true any more; `lost`: the state of the target turned out to be damaged. `conflicts` are paths
     that somebody else's files have; `turned` images shown turned by EXIF data; `left_out` images that cannot
     be used, or are left out for what they are; `stems` split, stem and key of the images where all are in one folder.
+    `part` is the XXH3-128 (hex) of its part of the plan.
     """
 
     bucket: int
@@ -87,6 +88,12 @@ class BucketSummary:
     turned: list[str] = field(default_factory=list)
     left_out: list[UnusableImage] = field(default_factory=list)
     stems: pa.Table | None = None
+    part: str = ""
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong with the bucket that may have been put right when it is planned again."""
+        return not (self.conflicts or self.problems or self.turned or self.left_out or self.lost)
 
 
 def content_of(wanted: pa.Table) -> int:
